@@ -1,0 +1,419 @@
+"""The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-14 (spec/store.md).
+
+Decides what a transaction does to the state, which revision it gets, and what a reader at any revision sees. `History` and `commit`
+are the specification in code: a value, never changed in place, so that a fork, a crash or a look at the past costs nothing. An `Engine`
+is anything that cannot be told apart from it and may be durable; `refk8s.store` has them.
+
+    revision    1           2              3              4
+                (empty)     put a, put b   put a          delete b
+    state       {}          {a2 b2}        {a3 b2}        {a3}
+    changes                 a: -> a2       a: a2 -> a3    b: b2 -> gone
+                            b: -> b2
+
+The present state is kept, and the changes that led to it, each with what it replaced. An older state is the present one with the later
+changes undone, so a revision costs one entry in a log and no copy. Compaction forgets the changes up to a revision, and with them every
+state before it.
+
+Source: etcd documentation, "KV API guarantees" and "Data model"; Kubernetes documentation, "Kubernetes API Concepts" (resource versions).
+Left out: leases (time to live) and nested transactions, which Kubernetes' own resources do not need; ranges that are no prefix.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from immutables import Map
+from msgspec import Struct
+
+V = TypeVar("V")
+
+Revision: TypeAlias = int
+"""The number of a state of the whole store. It counts mutating transactions, starting after `FIRST_REVISION`."""
+
+FIRST_REVISION: Final = 1
+"""The revision of a store that nobody has written to: the first write has revision 2, as in etcd (STORE-1)."""
+
+ABSENT: Final = 0
+"""As the expected `mod_revision` of a `Compare`: the key does not exist (STORE-2)."""
+
+
+# These are msgspec structs and not attrs classes because a commit makes several of them and a store keeps many: 0.1 against 0.9
+# microseconds to make, and the collector need not visit them (`gc=False`: values are trees, which cannot refer back to their keeper).
+
+
+class Record(Struct, Generic[V], eq=False, gc=False):
+    """What one key holds at some revision. Not to be changed, except `wire`.
+
+    `create_revision`: of the write that made the key exist; `mod_revision`: of the last write; `version`: writes since creation, from 1.
+    `wire`: the value's encoded form, kept by whoever encodes it first. A cache: no part of equality.
+    """
+
+    key: str
+    value: V
+    create_revision: Revision
+    mod_revision: Revision
+    version: int
+    wire: bytes | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and (
+            self.mod_revision == other.mod_revision
+            and self.key == other.key
+            and self.version == other.version
+            and self.create_revision == other.create_revision
+            and bool(self.value == other.value)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Put(Struct, Generic[V], frozen=True, gc=False):
+    """Let the key hold the value."""
+
+    key: str
+    value: V
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """Let the key not exist. Of a key that does not, it is no change (STORE-4)."""
+
+    key: str
+
+
+class Compare(Struct, frozen=True, gc=False):
+    """The condition that the key was last written at exactly `mod_revision`; `ABSENT` (0): that it does not exist (STORE-2)."""
+
+    key: str
+    mod_revision: Revision
+
+
+class Txn(Struct, Generic[V], frozen=True, gc=False):
+    """All the writes if all the compares hold, else nothing (STORE-2, STORE-3). A key stands at most once among the writes."""
+
+    compares: tuple[Compare, ...]
+    writes: tuple[Put[V] | Delete, ...]
+
+
+class Change(Struct, Generic[V], frozen=True, gc=False):
+    """What a transaction did to one key. `record` is None when it was deleted, `previous` when it was created."""
+
+    revision: Revision
+    key: str
+    record: Record[V] | None
+    previous: Record[V] | None
+
+
+class Committed(Struct, Generic[V], frozen=True, gc=False):
+    """The transaction took effect at `revision`. Without changes (no writes, or only deletes of absent keys) that is the present one."""
+
+    revision: Revision
+    changes: tuple[Change[V], ...]
+
+
+class Conflict(Struct, frozen=True, gc=False):
+    """The transaction changed nothing: at `revision` the keys in `failed` were not as compared."""
+
+    revision: Revision
+    failed: tuple[str, ...]
+
+
+class Page(Struct, Generic[V], frozen=True, gc=False):
+    """Part of a list: records in the order of their keys, as of `revision`. `remaining` of them follow the last; `more`: any do."""
+
+    records: tuple[Record[V], ...]
+    revision: Revision
+    more: bool
+    remaining: int
+
+
+class Compacted(Exception):
+    """The past asked for has been forgotten; what is known begins with the state at `compact_revision` (STORE-8)."""
+
+    def __init__(self, compact_revision: Revision) -> None:
+        super().__init__(f"the store has been compacted up to revision {compact_revision}")
+        self.compact_revision = compact_revision
+
+
+class FutureRevision(Exception):
+    """The revision asked for has not been reached; the present one is `revision` (STORE-9)."""
+
+    def __init__(self, revision: Revision) -> None:
+        super().__init__(f"the store is at revision {revision} and has not reached the one asked for")
+        self.revision = revision
+
+
+Stamp: TypeAlias = Callable[[V, Revision], V]
+"""Writes into a value the revision that it is committed at (STORE-5): `metadata.resourceVersion`, for API objects."""
+
+
+def unstamped(value: V, revision: Revision) -> V:
+    """The stamp of values that do not know their revision."""
+    return value
+
+
+class Engine(Protocol[V]):
+    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would. One caller at a time."""
+
+    @property
+    def revision(self) -> Revision: ...
+
+    @property
+    def compacted(self) -> Revision: ...
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None: ...
+
+    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]: ...
+
+    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]: ...
+
+    def prefix_revision(self, prefix: str) -> Revision: ...
+
+    def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
+        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-12, STORE-14)."""
+
+    def compact(self, revision: Revision) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# --- One transaction
+
+
+def resource_prefix(key: str) -> str:
+    """The part of a key or of a longer prefix that names its resource: "/core/pods/" of "/core/pods/default/web-1".
+
+    Raises ValueError when there are no two segments.
+    """
+    end = key.find("/", key.find("/", 1) + 1)
+    if end <= 1 or key[0] != "/":
+        raise ValueError(f"not a key of the form /group/resource/name: {key!r}")
+    return key[: end + 1]
+
+
+def evaluate(
+    txn: Txn[V], look_up: Callable[[str], Record[V] | None], revision: Revision, stamp: Stamp[V]
+) -> Committed[V] | Conflict:
+    """What `txn` does to the state that `look_up` shows at `revision`. The one place where a transaction is decided (STORE-1 ... STORE-5).
+
+    Raises ValueError when a key stands twice among the writes: which of two would win is not for a reader to guess.
+    """
+    failed = tuple(compare.key for compare in txn.compares if _mod_revision(look_up(compare.key)) != compare.mod_revision)  # STORE-2
+    if failed:
+        return Conflict(revision, failed)  # STORE-3: nothing of it happens
+    writes: Sequence[Put[V] | Delete] = txn.writes
+    if len(writes) > 1:
+        writes = sorted(writes, key=_key_of)  # STORE-6: the order of changes does not depend on how the writes were listed
+        for one, other in pairwise(writes):
+            if one.key == other.key:
+                raise ValueError(f"key {one.key!r} stands twice among the writes of one transaction")
+    coming = revision + 1  # STORE-1: one more, whatever the number of writes
+    changes: list[Change[V]] = []
+    for write in writes:
+        key = write.key
+        previous = look_up(key)
+        if isinstance(write, Put):
+            value = stamp(write.value, coming)  # STORE-5
+            if previous is None:
+                record = Record(key, value, coming, coming, 1)
+            else:
+                record = Record(key, value, previous.create_revision, coming, previous.version + 1)
+            changes.append(Change(coming, key, record, previous))
+        elif previous is not None:  # STORE-4: deleting what does not exist is no change
+            changes.append(Change(coming, key, None, previous))
+    return Committed(coming if changes else revision, tuple(changes))
+
+
+_key_of = attrgetter("key")
+_revision_of = attrgetter("revision")
+
+
+def _mod_revision(record: Record[Any] | None) -> Revision:
+    return ABSENT if record is None else record.mod_revision
+
+
+# --- The state and its past, as a value
+
+
+class _Log(Generic[V]):
+    """An append-only sequence of changes that forks share: the first `length` entries of a list that others may have lengthened.
+
+    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind.
+    """
+
+    __slots__ = ("_entries", "_length")
+
+    def __init__(self, entries: list[Change[V]], length: int) -> None:
+        self._entries = entries
+        self._length = length
+
+    def append(self, change: Change[V]) -> _Log[V]:
+        entries = self._entries
+        if len(entries) != self._length:  # another fork has gone on from here
+            entries = entries[: self._length]
+        entries.append(change)
+        return _Log(entries, self._length + 1)
+
+    def after(self, revision: Revision) -> list[Change[V]]:
+        """The changes later than `revision`, oldest first. O(log n + result)."""
+        start = bisect_right(self._entries, revision, 0, self._length, key=_revision_of)
+        return self._entries[start : self._length]
+
+    def last(self, prefix: str) -> Revision:
+        """The revision of the last change below `prefix`, 0 without one. O(changes since), so at once for a whole resource."""
+        for position in range(self._length - 1, -1, -1):
+            if self._entries[position].key.startswith(prefix):
+                return self._entries[position].revision
+        return 0
+
+
+class _Shelf(Struct, Generic[V], frozen=True, gc=False):
+    """All of one resource: its present records and its past changes."""
+
+    records: Map[str, Record[V]]
+    log: _Log[V]
+
+
+class History(Generic[V]):
+    """The state of the store at `revision`, and every earlier one down to `compacted`. A value: methods read, `commit` makes the next."""
+
+    __slots__ = ("_shelves", "compacted", "revision")
+
+    def __init__(self, revision: Revision, compacted: Revision, shelves: Map[str, _Shelf[V]]) -> None:
+        self.revision: Final = revision
+        self.compacted: Final = compacted
+        self._shelves: Final = shelves
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
+        """The record of `key` as of revision `at` (None: the present), None if it did not exist then (STORE-7)."""
+        self._check(at)
+        shelf = self._shelves.get(resource_prefix(key))
+        if shelf is None:
+            return None
+        if at is not None:
+            for change in shelf.log.after(at):
+                if change.key == key:
+                    return change.previous
+        return shelf.records.get(key)
+
+    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+        """The records whose key begins with `prefix` as of `at`, in the order of keys (STORE-7).
+
+        With `after` only those with a greater key, with `limit` at most so many: pages of one chain pass the last key and the same `at`
+        (STORE-10). O(n log n) in the size of the resource.
+        """
+        self._check(at)
+        state: dict[str, Record[V]] = {}
+        for shelf in self._below(prefix):
+            state.update(shelf.records)
+            if at is not None:
+                for change in reversed(shelf.log.after(at)):  # undo, the latest first
+                    if change.previous is None:
+                        del state[change.key]
+                    else:
+                        state[change.key] = change.previous
+        keys = sorted(key for key in state if key.startswith(prefix) and (after is None or key > after))
+        shown = keys if limit is None else keys[:limit]
+        remaining = len(keys) - len(shown)
+        return Page(tuple(state[key] for key in shown), self.revision if at is None else at, remaining > 0, remaining)
+
+    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
+        """What happened below `prefix` later than revision `after`, in the order of (revision, key) (STORE-6, STORE-11).
+
+        With `limit`, about so many: a revision is never split, so that the last one's revision is where to go on.
+        """
+        self._check(after)
+        found = [change for shelf in self._below(prefix) for change in shelf.log.after(after) if change.key.startswith(prefix)]
+        found.sort(key=order_of_change)
+        return tuple(found if limit is None else whole_revisions(found, limit))
+
+    def prefix_revision(self, prefix: str) -> Revision:
+        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-13)."""
+        return max((shelf.log.last(prefix) for shelf in self._below(prefix)), default=0) or self.compacted
+
+    def _below(self, prefix: str) -> Iterator[_Shelf[V]]:
+        for resource in sorted(self._shelves):
+            if resource.startswith(prefix) or prefix.startswith(resource):
+                yield self._shelves[resource]
+
+    def _check(self, at: Revision | None) -> None:
+        if at is not None:
+            check_revision(at, self.compacted, self.revision)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal when no reader can tell them apart."""
+        return isinstance(other, History) and (
+            (self.revision, self.compacted) == (other.revision, other.compacted)
+            and self.list("/") == other.list("/")
+            and self.changes("/", self.compacted) == other.changes("/", other.compacted)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<History at revision {self.revision}, compacted up to {self.compacted}>"
+
+
+EMPTY: Final[History[Any]] = History(FIRST_REVISION, 0, Map())
+"""The store that nobody has written to."""
+
+
+def commit(history: History[V], txn: Txn[V], stamp: Stamp[V] = unstamped) -> tuple[History[V], Committed[V] | Conflict]:
+    """The state after `txn`, and what became of it. O(writes · log n)."""
+    outcome = evaluate(txn, history.get, history.revision, stamp)
+    if isinstance(outcome, Conflict) or not outcome.changes:
+        return history, outcome
+    shelves = history._shelves
+    for change in outcome.changes:
+        resource = resource_prefix(change.key)
+        shelf = shelves.get(resource)
+        if shelf is None:
+            shelf = _Shelf(Map(), _Log([], 0))
+        records = shelf.records.delete(change.key) if change.record is None else shelf.records.set(change.key, change.record)
+        shelves = shelves.set(resource, _Shelf(records, shelf.log.append(change)))
+    return History(outcome.revision, history.compacted, shelves), outcome
+
+
+def compact(history: History[V], revision: Revision) -> History[V]:
+    """Forget the changes up to and including `revision`: states from there on stay readable (STORE-8). Never goes back; O(changes kept).
+
+    Raises FutureRevision for one that has not been reached.
+    """
+    if revision > history.revision:
+        raise FutureRevision(history.revision)
+    if revision <= history.compacted:
+        return history
+    shelves: dict[str, _Shelf[V]] = {}
+    for resource in sorted(history._shelves):
+        shelf = history._shelves[resource]
+        kept = shelf.log.after(revision)
+        if kept or shelf.records:
+            shelves[resource] = _Shelf(shelf.records, _Log(kept, len(kept)))
+    return History(history.revision, revision, Map(shelves))
+
+
+# --- Shared with the engines
+
+
+def check_revision(at: Revision, compacted: Revision, revision: Revision) -> None:
+    """Raise Compacted below `compacted` (STORE-8) and FutureRevision above `revision` (STORE-9)."""
+    if at < compacted:
+        raise Compacted(compacted)
+    if at > revision:
+        raise FutureRevision(revision)
+
+
+def order_of_change(change: Change[Any]) -> tuple[Revision, str]:
+    """The order of changes: by revision, and within one by key (STORE-6)."""
+    return change.revision, change.key
+
+
+def whole_revisions(changes: Sequence[Change[V]], limit: int) -> Sequence[Change[V]]:
+    """The first `limit` of `changes`, and the rest of the revision that the cut would fall into (STORE-11)."""
+    end = max(limit, 1)
+    while 0 < end < len(changes) and changes[end].revision == changes[end - 1].revision:
+        end += 1
+    return changes[:end]

@@ -1,0 +1,278 @@
+"""The engine that lives in memory: for tests and simulation, and the state behind the engines that are durable.
+
+Answers as `refk8s.core.store.History` does (STORE-15) and changes in place: each resource has a dictionary, a sorted list of keys and
+a log. A batch is decided in two steps, `stage` (nothing changes) and `publish` (everything does, at once), so that a durable engine can
+write in between and no reader sees what could still be lost (STORE-14).
+
+Left out: durability; several callers at the same time.
+"""
+
+from __future__ import annotations
+
+import builtins
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from operator import attrgetter
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+from sortedcontainers import SortedList  # type: ignore[import-untyped, unused-ignore]
+
+from refk8s.core.store import (
+    FIRST_REVISION,
+    Change,
+    Committed,
+    Conflict,
+    FutureRevision,
+    Page,
+    Record,
+    Revision,
+    Stamp,
+    Txn,
+    check_revision,
+    evaluate,
+    order_of_change,
+    resource_prefix,
+    unstamped,
+    whole_revisions,
+)
+
+V = TypeVar("V")
+
+_revision_of = attrgetter("revision")
+
+
+class Batch(Struct, Generic[V], frozen=True):
+    """Transactions decided and not yet in effect: one result for each, and all their changes in order."""
+
+    base: Revision
+    revision: Revision
+    results: tuple[Committed[V] | Conflict, ...]
+    changes: tuple[Change[V], ...]
+
+
+class _Shelf(Generic[V]):
+    """All of one resource: its present records, their keys in order, and its past changes."""
+
+    __slots__ = ("keys", "log", "records")
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record[V]] = {}
+        self.keys: SortedList[str] = SortedList()
+        self.log: list[Change[V]] = []
+
+    def changes_after(self, revision: Revision) -> list[Change[V]]:
+        log = self.log
+        if not log or log[-1].revision <= revision:
+            return []
+        return log[bisect_right(log, revision, key=_revision_of) :]
+
+
+class MemoryEngine(Generic[V]):
+    """The store in memory. `stamp` writes the revision into each value that is committed."""
+
+    def __init__(self, stamp: Stamp[V] = unstamped) -> None:
+        self._stamp = stamp
+        self._revision: Revision = FIRST_REVISION
+        self._compacted: Revision = 0
+        self._shelves: dict[str, _Shelf[V]] = {}
+        self._last_changes: dict[str, Revision] = {}  # of each resource's and each namespace's prefix
+
+    @property
+    def revision(self) -> Revision:
+        """The present revision."""
+        return self._revision
+
+    @property
+    def compacted(self) -> Revision:
+        """The oldest revision whose state can still be read."""
+        return self._compacted
+
+    # --- Reading
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
+        """As `History.get`. O(1) for the present and for records not changed since `at`."""
+        shelf = self._shelves.get(resource_prefix(key))
+        if at is None:
+            return None if shelf is None else shelf.records.get(key)
+        check_revision(at, self._compacted, self._revision)
+        if shelf is None:
+            return None
+        record = shelf.records.get(key)
+        if record is not None and record.mod_revision <= at:
+            return record
+        for change in shelf.changes_after(at):
+            if change.key == key:
+                return change.previous
+        return record
+
+    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+        """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
+        if at is not None:
+            check_revision(at, self._compacted, self._revision)
+        records: builtins.list[Record[V]] = []
+        total = 0
+        whole = prefix.count("/") <= 3 and prefix.endswith("/")
+        for shelf in self._below(prefix):
+            undone = {} if at is None else _undone(shelf.changes_after(at), prefix, after)
+            keys = shelf.keys
+            start = 0 if whole else keys.bisect_left(prefix)
+            if after is not None:
+                start = max(start, keys.bisect_right(after))
+            end = len(keys) if whole else max(start, keys.bisect_left(_end_of(prefix)))
+            total += end - start
+            wanted = end if limit is None else min(end, start + limit - len(records))
+            if not undone:
+                present = shelf.records
+                records.extend([present[key] for key in keys[start:max(start, wanted)]])
+                continue
+            for key, record in undone.items():
+                total += (record is not None) - (key in shelf.records)
+            revived = sorted(key for key, record in undone.items() if record is not None and key not in shelf.records)
+            for key in merge(keys.islice(start, end), revived):
+                if limit is not None and len(records) >= limit:
+                    break
+                record = undone[key] if key in undone else shelf.records[key]
+                if record is not None:
+                    records.append(record)
+        remaining = total - len(records)
+        return Page(tuple(records), self._revision if at is None else at, remaining > 0, remaining)
+
+    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
+        """As `History.changes`. O(log n + changes of the resource since)."""
+        check_revision(after, self._compacted, self._revision)
+        found: builtins.list[Change[V]] = []
+        for shelf in self._below(prefix):
+            found.extend([change for change in shelf.changes_after(after) if change.key.startswith(prefix)])
+        found.sort(key=order_of_change)
+        return tuple(found if limit is None else whole_revisions(found, limit))
+
+    def prefix_revision(self, prefix: str) -> Revision:
+        """As `History.prefix_revision`. O(1) for the prefix of a resource or of a namespace in it."""
+        if prefix.count("/") < 3:
+            last = max((shelf.log[-1].revision for shelf in self._below(prefix) if shelf.log), default=0)
+        elif prefix.endswith("/"):
+            last = self._last_changes.get(prefix, 0)
+        else:
+            last = max((change.revision for change in self.changes(prefix, self._compacted)), default=0)
+        return max(last, self._compacted)
+
+    def _below(self, prefix: str) -> Iterator[_Shelf[V]]:
+        if prefix.count("/") >= 3:
+            shelf = self._shelves.get(resource_prefix(prefix))
+            if shelf is not None:
+                yield shelf
+            return
+        for resource in sorted(self._shelves):
+            if resource.startswith(prefix):
+                yield self._shelves[resource]
+
+    # --- Writing
+
+    def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
+        """As `commit`, one after the other."""
+        batch = self.stage(txns)
+        self.publish(batch)
+        return batch.results
+
+    def stage(self, txns: Iterable[Txn[V]]) -> Batch[V]:
+        """Decide the transactions, each on the state that those before it leave, and change nothing."""
+        pending: dict[str, Record[V] | None] = {}
+
+        def look_up(key: str) -> Record[V] | None:
+            return pending[key] if key in pending else self.get(key)
+
+        revision = self._revision
+        results: builtins.list[Committed[V] | Conflict] = []
+        changes: builtins.list[Change[V]] = []
+        for txn in txns:
+            result = evaluate(txn, look_up, revision, self._stamp)
+            results.append(result)
+            if isinstance(result, Committed):
+                revision = result.revision
+                for change in result.changes:
+                    pending[change.key] = change.record
+                    changes.append(change)
+        return Batch(self._revision, revision, tuple(results), tuple(changes))
+
+    def publish(self, batch: Batch[V]) -> None:
+        """Let a staged batch take effect. Raises ValueError when another came between: it was decided on a state that is no more."""
+        if batch.base != self._revision:
+            raise ValueError(f"batch staged at revision {batch.base}, but the store is at {self._revision}")
+        for change in batch.changes:
+            self._apply(change)
+        self._revision = batch.revision
+
+    def _apply(self, change: Change[V]) -> None:
+        key = change.key
+        shelf = self._shelf(key)
+        if change.record is None:
+            del shelf.records[key]
+            shelf.keys.remove(key)
+        else:
+            if change.previous is None:
+                shelf.keys.add(key)
+            shelf.records[key] = change.record
+        self._remember(shelf, change)
+
+    def _remember(self, shelf: _Shelf[V], change: Change[V]) -> None:
+        shelf.log.append(change)
+        position = change.key.find("/", change.key.find("/", 1) + 1)
+        while position >= 0:
+            self._last_changes[change.key[: position + 1]] = change.revision
+            position = change.key.find("/", position + 1)
+
+    def _shelf(self, key: str) -> _Shelf[V]:
+        resource = resource_prefix(key)
+        shelf = self._shelves.get(resource)
+        if shelf is None:
+            shelf = self._shelves[resource] = _Shelf()
+        return shelf
+
+    def compact(self, revision: Revision) -> None:
+        """As `compact`. O(changes kept)."""
+        if revision > self._revision:
+            raise FutureRevision(self._revision)
+        if revision <= self._compacted:
+            return
+        self._compacted = revision
+        for resource in list(self._shelves):
+            shelf = self._shelves[resource]
+            del shelf.log[: bisect_right(shelf.log, revision, key=_revision_of)]
+            if not shelf.log and not shelf.records:
+                del self._shelves[resource]
+        self._last_changes = {prefix: last for prefix, last in self._last_changes.items() if last > revision}
+
+    def restore(
+        self, records: Iterable[Record[V]], changes: Iterable[Change[V]], revision: Revision, compacted: Revision
+    ) -> None:
+        """Fill an empty engine with what another kept: its present records and its changes since `compacted`, in order."""
+        if self._shelves or self._revision != FIRST_REVISION:
+            raise ValueError("only an empty engine can be restored into")
+        for record in records:
+            self._shelf(record.key).records[record.key] = record
+        for shelf in self._shelves.values():
+            shelf.keys.update(shelf.records)
+        for change in changes:
+            self._remember(self._shelf(change.key), change)
+        self._revision = revision
+        self._compacted = compacted
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _undone(later: Iterable[Change[V]], prefix: str, after: str | None) -> dict[str, Record[V] | None]:
+    """For each key that changed: what it held before the first of the changes."""
+    undone: dict[str, Record[V] | None] = {}
+    for change in later:
+        key = change.key
+        if key not in undone and key.startswith(prefix) and (after is None or key > after):
+            undone[key] = change.previous
+    return undone
+
+
+def _end_of(prefix: str) -> str:
+    """The first string after all that begin with `prefix`."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
