@@ -27,6 +27,7 @@ import go_facts
 
 KUBERNETES_VERSION = "v1.37.0"
 TARGET = Path(__file__).parent.parent / "refk8s" / "core" / "api"
+LINE_MAX = 140
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 # Definitions that are one JSON value and not a record: how each is typed.
@@ -276,14 +277,15 @@ class Writer:
             "",
             "The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.",
             '"""',
-            "# ruff: noqa: E501",
             "",
             "from typing import Any",
             "",
             import_text("base", self.base),
         ]
         lines += [import_text(module, names) for module, names in sorted(self.imports.items())]
-        return "\n".join(lines) + "\n\n\n" + "\n\n".join(classes) + "\n\n" + self.facts_text()
+        text = "\n".join(lines) + "\n\n\n" + "\n\n".join(classes) + "\n\n" + self.facts_text()
+        too_long = any(len(line) > LINE_MAX for line in text.splitlines())
+        return text.replace('"""\n\nfrom', '"""\n# ruff: noqa: E501\n\nfrom', 1) if too_long else text
 
 
 def literal(value: Any) -> str:
@@ -295,7 +297,7 @@ def import_text(module: str, names: set[str]) -> str:
     """One import in the linter's order: classes, then functions; one name a line when it would be too long."""
     ordered = sorted(names, key=lambda name: (name[0].islower(), name))
     line = f"from refk8s.core.api.{module} import " + ", ".join(ordered)
-    return line if len(line) <= 140 else f"from refk8s.core.api.{module} import (\n    " + ",\n    ".join(ordered) + ",\n)"
+    return line if len(line) <= LINE_MAX else f"from refk8s.core.api.{module} import (\n    " + ",\n    ".join(ordered) + ",\n)"
 
 
 OBJECT_TEXT = '''class Object(Record, frozen=True, kw_only=True):
