@@ -173,7 +173,7 @@ class Engine(Protocol[V]):
     def prefix_revision(self, prefix: str) -> Revision: ...
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-12, STORE-14)."""
+        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-12)."""
 
     def compact(self, revision: Revision) -> None: ...
 
@@ -331,7 +331,7 @@ class History(Generic[V]):
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-13)."""
+        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-16)."""
         return max((shelf.log.last(prefix) for shelf in self._below(prefix)), default=0) or self.compacted
 
     def _below(self, prefix: str) -> Iterator[_Shelf[V]]:

@@ -1,0 +1,30 @@
+"""From the words on a command line to a running store: "memory", or "sqlite:PATH"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from refk8s.core.store import Engine, Stamp, unstamped
+from refk8s.store.errors import StoreRefused
+from refk8s.store.memory import MemoryEngine
+
+V = TypeVar("V")
+
+
+def open_engine(
+    where: str,
+    encode: Callable[[V], bytes],
+    decode: Callable[[str, bytes], V],
+    stamp: Stamp[V] = unstamped,
+    cluster_id: str | None = None,
+) -> Engine[V]:
+    """The engine that `where` names. Raises StoreRefused, whose message is one line with the next step, and then has made nothing."""
+    kind, _, path = where.partition(":")
+    if where == "memory":
+        return MemoryEngine(stamp)
+    if kind == "sqlite" and path:
+        from refk8s.store.sqlite import SqliteEngine  # here, because importing SQLite costs a tenth of a start that may not need it
+
+        return SqliteEngine(path, encode, decode, stamp, cluster_id)
+    raise StoreRefused(f"no such store: {where!r}; use memory or sqlite:PATH")

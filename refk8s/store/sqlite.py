@@ -1,0 +1,311 @@
+"""The durable engine: a journal in SQLite under the engine in memory. Rules STORE-12 (durable), STORE-13 (whole or not at all), STORE-14.
+
+All reading is from memory. SQLite keeps one row for each change, in order, and nothing else: a table in which the last row of a key is its
+present record and the one before it what that replaced. Starting means reading the journal from its beginning. A batch is one SQLite
+transaction, written ahead and synchronised to disk before anything of it shows: stage, write, publish. Compaction deletes the rows that
+neither a state nor a change still readable needs.
+
+    position               key                      value   create_revision  version
+    (2 << 16)              /core/pods/default/a     ...     2                1          revision 2 made a
+    (3 << 16)              /core/pods/default/a     ...     2                2          revision 3 changed a
+    (3 << 16) + 1          /core/pods/default/b     ...     3                1              and made b
+    (4 << 16)              /core/pods/default/a     NULL    2                2          revision 4 deleted a
+
+Source: SQLite documentation, "Write-Ahead Logging" and "Pragma statements" (synchronous, locking_mode).
+Left out: several processes on one file (the second is refused); encryption.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Final, Generic, TypeVar
+
+from refk8s.core.store import (
+    FIRST_REVISION,
+    Change,
+    Committed,
+    Conflict,
+    FutureRevision,
+    Page,
+    Record,
+    Revision,
+    Stamp,
+    Txn,
+    unstamped,
+)
+from refk8s.store.errors import OtherCluster, OtherSchema, StoreCorrupt, StoreInUse, StoreUnavailable, StoreUnwritable
+from refk8s.store.memory import Batch, MemoryEngine
+
+V = TypeVar("V")
+
+APPLICATION_ID: Final = 0x72386B38
+"""Marks the file as ours (the bytes "r8k8")."""
+
+SCHEMA_VERSION: Final = 1
+"""The layout below. A change of it gets the next number."""
+
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE journal (
+    position INTEGER PRIMARY KEY,  -- the revision shifted left by 16 bits, plus the change's place in its transaction
+    key TEXT NOT NULL,
+    value BLOB,                    -- NULL: deleted
+    create_revision INTEGER NOT NULL,
+    version INTEGER NOT NULL
+);
+"""
+
+_PLACE_BITS: Final = 16
+WRITES_MAX: Final = 1 << _PLACE_BITS
+"""The most changes that one transaction can hold here."""
+
+WAL_BYTES_KEPT: Final = 8 << 20
+"""How much of the write-ahead file stays allocated after its content has moved into the main file."""
+
+
+class SqliteEngine(Generic[V]):
+    """The store in the SQLite file at `path`, which is created when it does not exist (its directory must).
+
+    `encode` turns a value into bytes, `decode(key, bytes)` back; the bytes are also left in `Record.wire`. `cluster_id` None takes the
+    cluster that is there, or makes up a new one. One caller at a time; but between `stage` and `publish`, `write` may run in another
+    thread while this one reads.
+
+    Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and then has made nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        encode: Callable[[V], bytes],
+        decode: Callable[[str, bytes], V],
+        stamp: Stamp[V] = unstamped,
+        cluster_id: str | None = None,
+    ) -> None:
+        self.path: Final = os.fspath(path)
+        self._encode = encode
+        self._memory: MemoryEngine[V] = MemoryEngine(stamp)
+        self._connection = _open(self.path)
+        try:
+            with _explained(self.path):
+                self.cluster_id: Final = _identify(self._connection, self.path, cluster_id)
+                self._recover(decode)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    # --- Reading
+
+    @property
+    def revision(self) -> Revision:
+        """The present revision: durable."""
+        return self._memory.revision
+
+    @property
+    def compacted(self) -> Revision:
+        """The oldest revision whose state can still be read."""
+        return self._memory.compacted
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
+        """As `MemoryEngine.get`."""
+        return self._memory.get(key, at)
+
+    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+        """As `MemoryEngine.list`."""
+        return self._memory.list(prefix, at, after, limit)
+
+    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
+        """As `MemoryEngine.changes`."""
+        return self._memory.changes(prefix, after, limit)
+
+    def prefix_revision(self, prefix: str) -> Revision:
+        """As `MemoryEngine.prefix_revision`."""
+        return self._memory.prefix_revision(prefix)
+
+    # --- Writing
+
+    def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
+        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none is in effect (STORE-13)."""
+        batch = self.stage(txns)
+        self.write(batch)
+        self.publish(batch)
+        return batch.results
+
+    def stage(self, txns: Sequence[Txn[V]]) -> Batch[V]:
+        """Decide the transactions; nothing changes."""
+        return self._memory.stage(txns)
+
+    def write(self, batch: Batch[V]) -> None:
+        """Make the batch durable. Returns when a power cut could not take it back (STORE-12)."""
+        if batch.changes:
+            rows = self._rows(batch.changes)
+            with self._transaction() as connection:
+                connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", rows)
+
+    def publish(self, batch: Batch[V]) -> None:
+        """Let readers see the batch (STORE-14)."""
+        self._memory.publish(batch)
+
+    def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[tuple[int, str, bytes | None, Revision, int]]:
+        rows: builtins.list[tuple[int, str, bytes | None, Revision, int]] = []
+        revision = place = 0
+        for change in changes:
+            place = place + 1 if change.revision == revision else 0
+            revision = change.revision
+            if place >= WRITES_MAX:
+                raise ValueError(f"a transaction of more than {WRITES_MAX} changes")
+            record = change.record if change.record is not None else change.previous
+            assert record is not None, "a change without a record before or after"
+            if change.record is not None and record.wire is None:
+                record.wire = self._encode(record.value)
+            value = None if change.record is None else record.wire
+            rows.append(((revision << _PLACE_BITS) + place, change.key, value, record.create_revision, record.version))
+        return rows
+
+    def compact(self, revision: Revision) -> None:
+        """As `compact`, on disk first. O(changes forgotten). Raises StoreUnavailable, and then nothing has been forgotten."""
+        if revision > self.revision:
+            raise FutureRevision(self.revision)
+        if revision <= self.compacted:
+            return
+        doomed: builtins.list[tuple[int, int, str]] = []
+        for change in self.changes("/", self.compacted):
+            if change.revision > revision:
+                break
+            if change.previous is not None:
+                doomed.append(_row_of(change.previous.mod_revision, change.key))
+            if change.record is None:
+                doomed.append(_row_of(change.revision, change.key))
+        with self._transaction() as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
+            connection.executemany("DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ?", doomed)
+        self._memory.compact(revision)
+
+    def close(self) -> None:
+        """Give the file back. What was committed is on disk whether or not this is ever called."""
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at all (STORE-13)."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:  # not so when SQLite has already rolled back by itself
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StoreUnavailable(f"store {self.path}: {error}; nothing was changed; free the disk or repair it") from error
+            raise
+
+    # --- Starting
+
+    def _recover(self, decode: Callable[[str, bytes], V]) -> None:
+        """Rebuild the state and its past from the journal. Raises StoreCorrupt when rows are missing or cannot be read."""
+        compacted: Revision = _meta(self._connection, "compacted")
+        records: dict[str, Record[V]] = {}
+        changes: builtins.list[Change[V]] = []
+        last = max(compacted, FIRST_REVISION)
+        with closing(self._connection.execute("SELECT * FROM journal ORDER BY position")) as rows:
+            for position, key, wire, create_revision, version in rows:
+                revision = position >> _PLACE_BITS
+                if revision > last + 1:
+                    raise StoreCorrupt(f"store {self.path}: revisions {last + 1} to {revision - 1} are missing; restore the file from a backup")
+                last = max(last, revision)
+                previous = records.get(key)
+                if wire is None:
+                    records.pop(key, None)
+                    record = None
+                else:
+                    try:
+                        value = decode(key, wire)
+                    except Exception as error:
+                        raise StoreCorrupt(f"store {self.path}: {key} at revision {revision} cannot be read: {error}") from error
+                    record = records[key] = Record(key, value, create_revision, revision, version, wire)
+                if revision > compacted:
+                    changes.append(Change(revision, key, record, previous))
+        self._memory.restore(records.values(), changes, last, compacted)
+
+
+def _row_of(revision: Revision, key: str) -> tuple[int, int, str]:
+    """Where the row of `key` at `revision` stands: between two positions, under that key."""
+    first = revision << _PLACE_BITS
+    return first, first + WRITES_MAX - 1, key
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """The file, ours alone, with full synchronisation; not yet read."""
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise StoreUnwritable(f"store {path}: there is no directory {directory}; create it")
+    if os.path.isdir(path):
+        raise StoreUnwritable(f"store {path}: is a directory; name a file in it")
+    if not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        raise StoreUnwritable(f"store {path}: not writable; choose another place or change its permissions")
+    with _explained(path):
+        # No waiting for a lock: whoever has the file keeps it. Statements begin and end transactions themselves.
+        return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None) -> str:
+    """Lock the file, check that it is ours, and return its cluster; lay out an empty one for `cluster_id`."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is believed or written
+    connection.execute("COMMIT")
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    fresh = application_id == 0 and tables == 0
+    if not fresh and application_id != APPLICATION_ID:
+        raise StoreCorrupt(f"store {path}: a database of another application; name another file")
+    if not fresh:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise OtherSchema(f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; use the version that wrote it")
+        found: str = _meta(connection, "cluster_id")
+        if cluster_id not in (None, found):
+            raise OtherCluster(f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # each commit reaches the disk before it returns (STORE-12)
+    connection.execute("PRAGMA fullfsync = ON")  # where the operating system's plain synchronisation stops at the drive's own memory
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    if not fresh:
+        return found
+    made = cluster_id if cluster_id is not None else str(uuid.uuid4())
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA.split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0)])
+    connection.execute("COMMIT")
+    return made
+
+
+def _meta(connection: sqlite3.Connection, name: str) -> Any:
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"no {name} in it")
+    return row[0]
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn what SQLite says while opening into what a person can act on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreInUse(f"store {path}: another process has it open; stop that one or name another file") from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise StoreUnwritable(f"store {path}: {error}; check the permissions of the file and its directory") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise StoreUnwritable(f"store {path}: {error}; free or repair the disk") from error
+        raise StoreCorrupt(f"store {path}: {error}; restore the file from a backup or name another") from error
