@@ -1,0 +1,101 @@
+"""A request to the API server and its answer, as the core sees them: no bytes, no sockets.
+
+Components in the same process hand over objects; what comes by HTTP is first a `WireRequest` and becomes a `Request` by
+`core/apiserver`. Both are then the same thing to every later stage.
+Source: Kubernetes documentation, "Kubernetes API Concepts".
+"""
+
+from typing import Any
+
+from attrs import field, frozen
+
+from refk8s.core.api.resources import Resource
+
+
+@frozen
+class User:
+    """Who asks. Source: Kubernetes documentation, "Authenticating"."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+
+
+ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))
+
+
+@frozen
+class Options:
+    """The query parameters of ListOptions, CreateOptions, UpdateOptions, PatchOptions and DeleteOptions."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    limit: int = 0
+    continue_: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+    timeout_seconds: int | None = None
+    allow_watch_bookmarks: bool = False
+    send_initial_events: bool | None = None
+    dry_run: bool = False
+    field_manager: str = ""
+    field_validation: str = ""
+    force: bool = False
+    propagation_policy: str = ""
+    grace_period_seconds: int | None = None
+    orphan_dependents: bool | None = None
+
+
+NO_OPTIONS = Options()
+
+
+@frozen
+class Patch:
+    """A patch body: its media type (without parameters) and its document, still as bytes or already as a JSON tree."""
+
+    media_type: str
+    document: Any
+
+
+@frozen
+class Request:
+    """One call of the API.
+
+    `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect. `body` is an API object (create, update),
+    a `Patch` (patch), or a DeleteOptions or None (delete). `because` says in a few words why a component sends it; it is told in the
+    story and never leaves the process.
+    """
+
+    verb: str
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    body: Any = None
+    options: Options = NO_OPTIONS
+    user: User = ADMIN
+    because: str = field(default="", eq=False)
+
+
+@frozen
+class Response:
+    """The answer: an HTTP status code and an API object (on failure a Status)."""
+
+    code: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        return self.code < 300
+
+
+@frozen
+class WatchEvent:
+    """ADDED, MODIFIED, DELETED or BOOKMARK, with the object and the store revision of the change.
+
+    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK has no object.
+    """
+
+    type: str
+    object: Any
+    revision: int

@@ -1,0 +1,161 @@
+"""Status: how the API says no. One constructor a reason; `ApiError` carries a Status up through the stages of a request.
+
+Source: Kubernetes documentation, "Kubernetes API Concepts"; API conventions, "Response Status Kind".
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from refk8s.core.api.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
+from refk8s.core.api.resources import Resource
+
+REQUIRED = "FieldValueRequired"
+INVALID = "FieldValueInvalid"
+FORBIDDEN = "FieldValueForbidden"
+NOT_SUPPORTED = "FieldValueNotSupported"
+DUPLICATE = "FieldValueDuplicate"
+TOO_LONG = "FieldValueTooLong"
+TOO_MANY = "FieldValueTooMany"
+NOT_FOUND = "FieldValueNotFound"
+TYPE_INVALID = "FieldValueTypeInvalid"
+
+_WORDS = {
+    REQUIRED: "Required value",
+    INVALID: "Invalid value",
+    FORBIDDEN: "Forbidden",
+    NOT_SUPPORTED: "Unsupported value",
+    DUPLICATE: "Duplicate value",
+    TOO_LONG: "Too long",
+    TOO_MANY: "Too many",
+    NOT_FOUND: "Not found",
+    TYPE_INVALID: "Invalid value",
+}
+
+
+@frozen
+class Cause:
+    """One thing wrong with one field. `detail` may be empty; `value` is shown in the message unless it is `SECRET`."""
+
+    reason: str
+    field: str  # "spec.containers[0].name"
+    detail: str = ""
+    value: Any = None
+
+    @property
+    def message(self) -> str:
+        """Kubernetes' form: `Invalid value: "x": must be ...`."""
+        words = _WORDS[self.reason]
+        shown = "" if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY) else f": {show(self.value)}"
+        return f"{words}{shown}{': ' if self.detail else ''}{self.detail}" if shown or self.detail else words
+
+
+def show(value: Any) -> str:
+    """A value as Kubernetes shows it in messages: text in quotes, numbers bare, the rest as JSON; long ones cut."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, UnicodeEncodeError):
+        text = repr(value)
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+class ApiError(Exception):
+    """What the client did wrong, as the Status to answer with."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message or "")
+        self.status = status
+
+
+def failure(code: int, reason: str, message: str, details: StatusDetails | None = None) -> Status:
+    """A Status of Failure."""
+    return Status(metadata=ListMeta(), status="Failure", message=message, reason=reason, details=details, code=code)
+
+
+def success(code: int = 200, details: StatusDetails | None = None) -> Status:
+    """A Status of Success."""
+    return Status(metadata=ListMeta(), status="Success", details=details, code=code if code != 200 else None)
+
+
+def qualified(resource: Resource) -> str:
+    """The resource with its group, as in messages: `pods`, `deployments.apps`."""
+    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+
+
+def _details(resource: Resource, name: str, **more: Any) -> StatusDetails:
+    return StatusDetails(name=name or None, group=resource.group or None, kind=resource.plural, **more)
+
+
+def not_found(resource: Resource, name: str) -> Status:
+    return failure(404, "NotFound", f'{qualified(resource)} "{name}" not found', _details(resource, name))
+
+
+def already_exists(resource: Resource, name: str) -> Status:
+    return failure(409, "AlreadyExists", f'{qualified(resource)} "{name}" already exists', _details(resource, name))
+
+
+def conflict(resource: Resource, name: str, why: str = "the object has been modified; please apply your changes to the latest version and try again") -> Status:
+    message = f'Operation cannot be fulfilled on {qualified(resource)} "{name}": {why}'
+    return failure(409, "Conflict", message, _details(resource, name))
+
+
+def forbidden(resource: Resource, name: str, why: str, causes: Sequence[StatusCause] = ()) -> Status:
+    subject = f'{qualified(resource)} "{name}"' if name else qualified(resource)
+    return failure(403, "Forbidden", f"{subject} is forbidden: {why}", _details(resource, name, causes=tuple(causes) or None))
+
+
+def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Status:
+    """422: the object is understood and not acceptable. The details bear the kind, not the plural, as upstream's do."""
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    texts = [f"{cause.field}: {cause.message}" for cause in causes]
+    joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    details = StatusDetails(
+        name=name or None,
+        group=resource.group or None,
+        kind=resource.kind,
+        causes=tuple(StatusCause(reason=cause.reason, message=cause.message, field=cause.field) for cause in causes) or None,
+    )
+    return failure(422, "Invalid", f'{kind} "{name}" is invalid: {joined}', details)
+
+
+def bad_request(message: str) -> Status:
+    return failure(400, "BadRequest", message)
+
+
+def unauthorized() -> Status:
+    return failure(401, "Unauthorized", "Unauthorized")
+
+
+def path_not_found() -> Status:
+    return failure(404, "NotFound", "the server could not find the requested resource", StatusDetails())
+
+
+def method_not_allowed(resource: Resource | None = None) -> Status:
+    return failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", StatusDetails())
+
+
+def not_acceptable(message: str) -> Status:
+    return failure(406, "NotAcceptable", message)
+
+
+def unsupported_media_type(message: str) -> Status:
+    return failure(415, "UnsupportedMediaType", message)
+
+
+def too_large(message: str) -> Status:
+    return failure(413, "RequestEntityTooLarge", message)
+
+
+def expired(message: str) -> Status:
+    """410: the revision asked for is compacted."""
+    return failure(410, "Expired", message)
+
+
+def internal_error(message: str) -> Status:
+    return failure(500, "InternalError", f"Internal error occurred: {message}")
+
+
+def unavailable(message: str) -> Status:
+    return failure(503, "ServiceUnavailable", message)

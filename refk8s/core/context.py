@@ -1,0 +1,110 @@
+"""Time, chance and identity: the only doors through which they enter the core.
+
+Nothing in `refk8s/core` reads a clock or draws a random number. A driver hands in the instant and a `Chance`; a simulator hands in
+virtual time and a `SeededChance`, and so gets the same history twice from the same seed.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+
+from attrs import frozen
+
+Instant = int
+"""A point in time: whole microseconds since the Unix epoch."""
+
+MILLISECOND: Instant = 1_000
+SECOND: Instant = 1_000_000
+MINUTE: Instant = 60 * SECOND
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# The alphabet of generated names: no vowels and no look-alikes, so that no word and no misreading arises.
+SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+SUFFIX_LENGTH = 5
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def timestamp(now: Instant) -> str:
+    """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down)."""
+    return _second_text(now // SECOND) + "Z"
+
+
+def micro_timestamp(now: Instant) -> str:
+    """The instant as Kubernetes' MicroTime: RFC 3339, UTC, six decimals."""
+    return f"{_second_text(now // SECOND)}.{now % SECOND:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def parse_timestamp(text: str) -> Instant:
+    """The instant of an RFC 3339 text; ValueError where it is none."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone")
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+
+
+class Chance(Protocol):
+    """Where random bytes come from."""
+
+    def draw(self, count: int) -> bytes:
+        """So many bytes, never the same again."""
+
+
+class SeededChance:
+    """Chance that is a function of its seed: the n-th draw of one seed is always the same."""
+
+    __slots__ = ("_count", "_seed")
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._count = 0
+
+    def draw(self, count: int) -> bytes:
+        self._count += 1
+        return blake2b(self._seed + self._count.to_bytes(8, "big"), digest_size=count).digest()
+
+
+@frozen
+class Context:
+    """What a decision may know besides its inputs: the instant, and chance."""
+
+    now: Instant
+    chance: Chance
+
+    def uid(self) -> str:
+        """A fresh UUID, version 4: never used before and never again."""
+        return format_uid(self.chance.draw(16))
+
+    def suffix(self) -> str:
+        """What generateName appends: five letters or digits of Kubernetes' safe alphabet."""
+        return format_suffix(self.chance.draw(SUFFIX_LENGTH))
+
+    def choose(self, options: Sequence[T]) -> T:
+        """One of the options, each as likely as any other (to within 2**-32)."""
+        return options[int.from_bytes(self.chance.draw(8), "big") % len(options)]
+
+    def below(self, bound: int) -> int:
+        """A number from 0 up to but not including the bound."""
+        return int.from_bytes(self.chance.draw(8), "big") % bound
+
+
+def format_uid(raw: bytes) -> str:
+    """Sixteen bytes as a UUID of version 4, variant RFC 4122."""
+    number = (int.from_bytes(raw, "big") & ~(0xF << 76) & ~(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def format_suffix(raw: bytes) -> str:
+    """Each byte as a letter or digit of the safe alphabet."""
+    return "".join([SUFFIX_ALPHABET[byte % len(SUFFIX_ALPHABET)] for byte in raw])

@@ -1,0 +1,530 @@
+"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules LOOP-1 ... LOOP-12 (spec/loop.md).
+
+A turn takes the events in order, lets time pass, releases the keys whose writes the view now shows, and reconciles what is due:
+
+1. LOOP-1  Nothing is decided before every watched resource has been listed once.
+2. LOOP-2  A change makes due exactly the keys that the reconciler's interests name; a due key is decided once, however many changes there were.
+3. LOOP-3  A key whose requests are not all answered is not decided again.
+4. LOOP-4  Nor is it before the view has reached the revision of every write of its own (or shows the deletion it asked for).
+5. LOOP-5  Waves go one after another; a refused request ends the plan, and the key backs off: 5 ms, doubling, at most 1,000 s.
+6. LOOP-6  No answer means unknown: the same request is sent again until it is answered. A generated name is chosen here, once, so that
+           the second create of one intent meets the first (AlreadyExists) instead of making another object.
+7. LOOP-7  A conflict, absence or existence met after an unknown answer is looked up; the key then waits for the revision found.
+
+Source: design proposal "Controller reference" and the client-go documentation of informers and work queues, for what they promise;
+the trap of lost answers is shown in ARCHITECTURE.md.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.request import Request, Response, User, WatchEvent
+from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
+from refk8s.core.loop import informer as informers
+from refk8s.core.loop.informer import Informer
+from refk8s.core.loop.plan import UNCHANGED, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Reconciler
+from refk8s.core.loop.recorder import Recorder, record
+from refk8s.core.loop.view import View, Viewer, key_of
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Effect,
+    Effects,
+    Event,
+    Impossible,
+    Program,
+    Programmed,
+    Ran,
+    Run,
+    RuntimeChanged,
+    WakeAt,
+    Watch,
+    Watched,
+    WatchEnded,
+    Woken,
+)
+from refk8s.core.ports import Operation, RuleSet
+
+BACKOFF_FIRST: Instant = 5 * MILLISECOND
+BACKOFF_MAX: Instant = 1_000 * SECOND
+RESEND_FIRST: Instant = 50 * MILLISECOND
+RESEND_MAX: Instant = 10 * SECOND
+GENERATED_BASE_LENGTH_MAX = 58
+
+Item = tuple[str, Key]  # (reconciler, key)
+
+
+@frozen(eq=False)
+class Busy:
+    """A key between its decision and the moment when the view shows what came of it."""
+
+    waves: tuple[tuple[Request, ...], ...] = ()
+    last: tuple[Request, ...] = ()
+    outstanding: int = 0
+    failure: Response | None = None
+    reached: Map[str, int] = field(factory=Map)  # resource prefix -> revision to wait for
+    gone: tuple[tuple[str, Key, str], ...] = ()  # (resource prefix, key, uid) to be gone or terminating
+    due: bool = False  # decide again once released
+
+
+@frozen(eq=False)
+class Flight:
+    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one."""
+
+    item: Item
+    request: Request
+    tries: int = 0
+    doubtful: bool = False
+    lookup: bool = False
+    due: Instant = 0  # when to send again, if waiting
+
+
+@frozen(eq=False)
+class LoopState:
+    """Everything a loop knows; all of it is lost in a crash."""
+
+    view: View
+    informers: Map[str, Informer]
+    memories: Map[str, Any]
+    seed: bytes
+    due: Map[Item, int] = field(factory=Map)  # item -> order of arrival
+    busy: Map[Item, Busy] = field(factory=Map)
+    waiting: Map[Item, None] = field(factory=Map)  # busy with everything answered
+    failures: Map[Item, tuple[int, Response | None]] = field(factory=Map)
+    timers: Map[Item, Instant] = field(factory=Map)
+    timer_next: Instant | None = None  # at or before the earliest timer
+    flights: Map[int, Flight] = field(factory=Map)
+    resends: Map[int, Flight] = field(factory=Map)
+    runs: Map[int, tuple[Item, Operation]] = field(factory=Map)
+    programs: Map[int, Item] = field(factory=Map)
+    sources: Map[int, str] = field(factory=Map)  # id of a list call or watch -> resource prefix
+    recorder: Recorder = field(factory=Recorder)
+    counter: int = 0
+    asked: Instant | None = None  # the instant of the last WakeAt
+
+    @property
+    def synced(self) -> bool:
+        return all(table.synced for table in self.view.tables.values())
+
+
+class Loop:
+    """The machine that runs reconcilers. `component` and `host` name the source of the Events it records."""
+
+    def __init__(self, name: str, reconcilers: Sequence[Reconciler], component: str = "", host: str = "") -> None:
+        self.name = name
+        self.component = component or name
+        self.host = host
+        self.reconcilers = {reconciler.name: reconciler for reconciler in reconcilers}
+        if len(self.reconcilers) != len(reconcilers):
+            raise Impossible(f"two reconcilers of {name} have one name")
+        self.users = {r.name: User(r.user or f"system:serviceaccount:kube-system:{r.name}") for r in reconcilers}
+        self.sources: dict[str, Informer] = {}
+        self.listeners: dict[str, list[tuple[str, Any]]] = {}
+        for reconciler in reconcilers:
+            for interest in reconciler.interests:
+                prefix = interest.resource.prefix
+                source = Informer(interest.resource, interest.field_selector, interest.label_selector)
+                if self.sources.setdefault(prefix, source) != source:
+                    raise Impossible(f"two interests of {name} in {prefix} have different selectors")
+                self.listeners.setdefault(prefix, []).append((reconciler.name, interest.keys))
+        self.viewer = Viewer(
+            [source.resource for source in self.sources.values()],
+            [index for reconciler in reconcilers for index in reconciler.indexes],
+            [fold for reconciler in reconcilers for fold in reconciler.folds],
+        )
+        self.memory_names = {r.name: r.memory_name or r.name for r in reconcilers}
+
+    def start(self, now: Instant, seed: bytes) -> tuple[LoopState, Effects]:
+        memories: dict[str, Any] = {}
+        for reconciler in self.reconcilers.values():
+            name = self.memory_names[reconciler.name]
+            if memories.get(name) is None:
+                memories[name] = reconciler.start_memory(now)
+        state = LoopState(self.viewer.empty(), Map(self.sources), Map(memories), seed)
+        turn = _Turn(self, state, now)
+        for reconciler in self.reconcilers.values():
+            for key in reconciler.initial_keys:
+                turn.make_due((reconciler.name, key))
+        return turn.finish()
+
+    def step(self, state: LoopState, events: Sequence[Event], now: Instant) -> tuple[LoopState, Effects]:
+        turn = _Turn(self, state, now)
+        for event in events:
+            turn.hear(event)
+        return turn.finish()
+
+
+class _Turn:
+    """One step in the making: mutable drafts of the state's maps, and the effects so far. Never outlives the step."""
+
+    def __init__(self, loop: Loop, state: LoopState, now: Instant) -> None:
+        self.loop = loop
+        self.before = state
+        self.now = now
+        self.view = state.view
+        self.informers = state.informers
+        self.memories = state.memories
+        self.recorder = state.recorder
+        self.counter = state.counter
+        self.asked = state.asked
+        self.timer_next = state.timer_next
+        self.due = state.due.mutate()
+        self.busy = state.busy.mutate()
+        self.waiting = state.waiting.mutate()
+        self.failures = state.failures.mutate()
+        self.timers = state.timers.mutate()
+        self.flights = state.flights.mutate()
+        self.resends = state.resends.mutate()
+        self.runs = state.runs.mutate()
+        self.programs = state.programs.mutate()
+        self.sources = state.sources.mutate()
+        self.effects: list[Effect] = []
+
+    def finish(self) -> tuple[LoopState, Effects]:
+        self._let_time_pass()
+        self._run_informers()
+        self._release()
+        self._reconcile()
+        self._ask_to_be_woken()
+        state = LoopState(
+            self.view,
+            self.informers,
+            self.memories,
+            self.before.seed,
+            self.due.finish(),
+            self.busy.finish(),
+            self.waiting.finish(),
+            self.failures.finish(),
+            self.timers.finish(),
+            self.timer_next,
+            self.flights.finish(),
+            self.resends.finish(),
+            self.runs.finish(),
+            self.programs.finish(),
+            self.sources.finish(),
+            self.recorder,
+            self.counter,
+            self.asked,
+        )
+        return state, tuple(self.effects)
+
+    # --- hearing ---------------------------------------------------------------------------------------------------
+
+    def hear(self, event: Event) -> None:
+        """Take in one event; ids that are not waited for (closed watches, Events) are ignored."""
+        match event:
+            case Watched(id, events):
+                if (prefix := self.sources.get(id)) is not None:
+                    self._watched(prefix, events)
+            case Answered(id, response):
+                if (prefix := self.sources.get(id)) is not None:
+                    self._listed(prefix, id, response)
+                elif id in self.flights:
+                    self._answered(id, response)
+            case WatchEnded(id, code):
+                if (prefix := self.sources.get(id)) is not None:
+                    del self.sources[id]
+                    informer = self.informers[prefix]
+                    self.informers = self.informers.set(prefix, informer.gone(self.now) if code == 410 else informer.failed(self.now))
+            case Ran(id, result):
+                if id in self.runs:
+                    item, operation = self.runs.pop(id)
+                    reconciler = self.loop.reconcilers[item[0]]
+                    self._remember(reconciler, *reconciler.ran(self._memory(reconciler), item[1], operation, result, self.now))
+            case RuntimeChanged(pod_uids):
+                for reconciler in self.loop.reconcilers.values():
+                    self._remember(reconciler, *reconciler.runtime_changed(self._memory(reconciler), pod_uids, self.now))
+            case Programmed(id, error):
+                if id in self.programs:
+                    item = self.programs.pop(id)
+                    self._answer_for(item, Response(500, error) if error else None)
+            case Woken():
+                self.asked = None
+
+    def _watched(self, prefix: str, events: tuple[WatchEvent, ...]) -> None:
+        informer = self.informers[prefix]
+        changes: list[tuple[Key, Any | None]] = []
+        revision = informer.revision
+        for event in events:
+            if event.revision < revision or (event.revision == revision and event.type == "BOOKMARK"):
+                continue  # WATCH-13: what has been heard is not heard again
+            revision = event.revision
+            if event.type != "BOOKMARK":
+                changes.append((key_of(event.object), None if event.type == "DELETED" else event.object))
+        self.informers = self.informers.set(prefix, informer.heard(revision))
+        self._see(informer, changes, revision)
+
+    def _listed(self, prefix: str, id: int, response: Response | None) -> None:
+        del self.sources[id]
+        informer = self.informers[prefix]
+        if response is None or not response.ok:
+            self.informers = self.informers.set(prefix, informer.failed(self.now))
+            return
+        revision = int(response.body.metadata.resource_version)
+        listed = {key_of(obj): obj for obj in response.body.items}
+        changes: list[tuple[Key, Any | None]] = [(key, None) for key in self.view.keys(informer.resource) if key not in listed]
+        known = self.view.table(informer.resource).objects
+        changes += [(key, obj) for key, obj in listed.items() if key not in known or known[key].metadata != obj.metadata]
+        self.informers = self.informers.set(prefix, informer.watching(self._watch(informer, revision), revision))
+        self._see(informer, changes, revision)
+
+    def _watch(self, informer: Informer, revision: int) -> int:
+        id = self._next_id()
+        self.sources[id] = informer.resource.prefix
+        self.effects.append(Watch(id, evolve(informer, revision=revision).watch_request(User(self.loop.name))))
+        return id
+
+    def _see(self, informer: Informer, changes: Iterable[tuple[Key, Any | None]], revision: int) -> None:
+        resource = informer.resource
+        self.view, changed = self.loop.viewer.apply(self.view, resource, changes, revision)
+        for name, keys in self.loop.listeners[resource.prefix]:  # LOOP-2
+            for _, old, new in changed:
+                for key in keys(self.view, old, new):
+                    self.make_due((name, key))
+
+    def make_due(self, item: Item) -> None:
+        busy = self.busy.get(item)
+        if busy is not None:
+            if not busy.due:
+                self.busy[item] = evolve(busy, due=True)
+        elif item not in self.due:
+            self.due[item] = self._next_id()
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def _answered(self, id: int, response: Response | None) -> None:
+        flight = self.flights.pop(id)
+        if response is None:  # LOOP-6: unknown, so the same again
+            delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
+            again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
+            self.resends[self._next_id()] = again
+            return
+        if flight.lookup:
+            self._answer_for(flight.item, None, self._reached(flight.request, response) if response.ok else ())
+        elif response.ok or (flight.request.verb == "delete" and response.code == 404):
+            self._answer_for(flight.item, None, self._reached(flight.request, response), self._gone(flight.request, response))
+        elif flight.doubtful and response.code in (404, 409):  # LOOP-7
+            self._send(Flight(flight.item, evolve(flight.request, verb="get", subresource="", body=None), lookup=True))
+        else:
+            self._answer_for(flight.item, response)
+
+    def _reached(self, request: Request, response: Response) -> tuple[tuple[str, int], ...]:
+        metadata = getattr(response.body, "metadata", None)
+        version = getattr(metadata, "resource_version", None)
+        if request.verb == "delete" or not version or request.resource.prefix not in self.informers:
+            return ()
+        return ((request.resource.prefix, int(version)),)
+
+    def _gone(self, request: Request, response: Response) -> tuple[tuple[str, Key, str], ...]:
+        if request.verb != "delete" or request.resource.prefix not in self.informers:
+            return ()
+        key = f"{request.namespace}/{request.name}" if request.namespace else request.name
+        known = self.view.get(request.resource, key)
+        return ((request.resource.prefix, key, known.metadata.uid),) if known is not None else ()
+
+    def _answer_for(
+        self,
+        item: Item,
+        failure: Response | None,
+        reached: Iterable[tuple[str, int]] = (),
+        gone: tuple[tuple[str, Key, str], ...] = (),
+    ) -> None:
+        """One of the key's requests (or its rules) is answered: note what to wait for, go on with the next wave, or end the plan."""
+        busy = self.busy[item]
+        waits = busy.reached
+        for prefix, revision in reached:
+            if revision > waits.get(prefix, 0):
+                waits = waits.set(prefix, revision)
+        busy = evolve(busy, outstanding=busy.outstanding - 1, failure=busy.failure or failure, reached=waits, gone=busy.gone + gone)
+        if busy.outstanding == 0:
+            if busy.failure is not None:
+                busy = evolve(busy, waves=())  # LOOP-5
+            if busy.waves:
+                wave, busy = busy.waves[0], evolve(busy, waves=busy.waves[1:], outstanding=len(busy.waves[0]))
+            else:
+                wave, busy = busy.last, evolve(busy, last=(), outstanding=len(busy.last))
+            for request in wave:
+                self._send(Flight(item, request))
+        self.busy[item] = busy
+        if busy.outstanding == 0:
+            self.waiting[item] = None
+            self._conclude(item, busy.failure)
+
+    def _conclude(self, item: Item, failure: Response | None, failed: bool = False) -> None:
+        if failure is None and not failed:
+            self.failures.pop(item, None)
+            return
+        count, _ = self.failures.get(item, (0, None))
+        self.failures[item] = (count + 1, failure)
+        self._set_timer(item, self.now + min(BACKOFF_FIRST << min(count, 30), BACKOFF_MAX))
+
+    def _send(self, flight: Flight) -> None:
+        id = self._next_id()
+        self.flights[id] = flight
+        self.effects.append(Call(id, flight.request))
+
+    # --- time ----------------------------------------------------------------------------------------------------------
+
+    def _let_time_pass(self) -> None:
+        if self.timer_next is not None and self.timer_next <= self.now:
+            rest: Instant | None = None
+            ripe: list[tuple[Instant, Item]] = []
+            for item, at in self.timers.items():
+                if at <= self.now:
+                    ripe.append((at, item))
+                elif rest is None or at < rest:
+                    rest = at
+            for _, item in sorted(ripe):
+                del self.timers[item]
+                self.make_due(item)
+            self.timer_next = rest
+        if len(self.resends):
+            for id, flight in sorted(self.resends.items()):
+                if flight.due <= self.now:
+                    del self.resends[id]
+                    self._send(flight)
+
+    def _set_timer(self, item: Item, at: Instant | None) -> None:
+        if at is None:
+            self.timers.pop(item, None)
+            return
+        self.timers[item] = at
+        if self.timer_next is None or at < self.timer_next:
+            self.timer_next = at
+
+    def _ask_to_be_woken(self) -> None:
+        at = self.timer_next
+        for flight in self.resends.values():
+            at = flight.due if at is None else min(at, flight.due)
+        for informer in self.informers.values():
+            if informer.phase == informers.RESTING:
+                at = informer.due if at is None else min(at, informer.due)
+        if at != self.asked:
+            self.asked = at
+            self.effects.append(WakeAt(at))
+
+    def _run_informers(self) -> None:
+        for prefix in self.loop.sources:
+            informer = self.informers[prefix]
+            if informer.phase != informers.RESTING or informer.due > self.now:
+                continue
+            if informer.revision:
+                informer = informer.watching(self._watch(informer, informer.revision), informer.revision)
+            else:
+                id = self._next_id()
+                self.sources[id] = prefix
+                self.effects.append(Call(id, informer.list_request(User(self.loop.name))))
+                informer = informer.listing(id)
+            self.informers = self.informers.set(prefix, informer)
+
+    # --- deciding ------------------------------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """LOOP-4: keys whose own writes the view now shows may be decided again."""
+        for item in list(self.waiting):
+            busy = self.busy[item]
+            if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(
+                self._is_gone(*gone) for gone in busy.gone
+            ):
+                del self.waiting[item]
+                del self.busy[item]
+                if busy.due:
+                    self.make_due(item)
+
+    def _is_gone(self, prefix: str, key: Key, uid: str) -> bool:
+        obj = self.view.tables[prefix].objects.get(key)
+        return obj is None or obj.metadata.uid != uid or obj.metadata.deletion_timestamp is not None
+
+    def _reconcile(self) -> None:
+        if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1
+            return
+        while len(self.due):  # A plan may make other keys due at once (Plan.enqueue).
+            for item, _ in sorted(self.due.items(), key=_order):
+                if self.due.pop(item, None) is not None and item not in self.busy:
+                    self._decide(item)
+
+    def _decide(self, item: Item) -> None:
+        name, key = item
+        reconciler = self.loop.reconcilers[name]
+        failures, failure = self.failures.get(item, (0, None))
+        plan = reconciler.reconcile(self.view, key, self.now, Local(self._memory(reconciler), failures, failure))
+        if plan.memory is not UNCHANGED:
+            self.memories = self.memories.set(self.loop.memory_names[name], plan.memory)
+        self._set_timer(item, plan.wake_at)
+        waves = tuple([self._named(request, name) for request in wave] for wave in plan.waves if wave)
+        last = tuple(self._named(request, name) for request in plan.last)
+        self._start_plan(item, plan, tuple(map(tuple, waves)), last)
+        for operation in plan.runs:
+            id = self._next_id()
+            self.runs[id] = (item, operation)
+            self.effects.append(Run(id, operation))
+        for note in plan.notes:
+            self._note(note, name)
+        for other in plan.enqueue:
+            self.make_due(other)
+
+    def _start_plan(self, item: Item, plan: Plan, waves: tuple[tuple[Request, ...], ...], last: tuple[Request, ...]) -> None:
+        if not waves:
+            waves, last = ((last,), ()) if last else ((), ())
+        first = waves[0] if waves else ()
+        if first or plan.rules is not None:
+            outstanding = len(first) + (plan.rules is not None)
+            self.busy[item] = Busy(waves[1:], last, outstanding)
+            for request in first:
+                self._send(Flight(item, request))
+            if plan.rules is not None:
+                self._program(item, plan.rules)
+        else:
+            self._conclude(item, None, plan.failed)
+
+    def _program(self, item: Item, rules: RuleSet) -> None:
+        id = self._next_id()
+        self.programs[id] = item
+        self.effects.append(Program(id, rules))
+
+    def _named(self, request: Request, reconciler: str) -> Request:
+        """The request as it is sent: in its component's name, and with the name that generateName would give, chosen here (LOOP-6)."""
+        user = self.loop.users[reconciler]
+        if request.verb == "create" and not request.subresource:
+            metadata = request.body.metadata
+            if metadata.generate_name and not metadata.name:
+                name = metadata.generate_name[:GENERATED_BASE_LENGTH_MAX] + self._unique()
+                body = msgspec.structs.replace(request.body, metadata=msgspec.structs.replace(metadata, name=name))
+                return evolve(request, body=body, user=user, name=name)
+            return evolve(request, user=user, name=metadata.name or "")
+        return evolve(request, user=user)
+
+    def _note(self, note: Note, reconciler: str) -> None:
+        user = self.loop.users[reconciler]
+        self.recorder, request = record(
+            self.recorder, note, self.loop.component, self.loop.host, user, self._unique() + self._unique(), self.now
+        )
+        if request is not None:
+            self.effects.append(Call(self._next_id(), request, background=True))
+
+    # --- small things ----------------------------------------------------------------------------------------------------
+
+    def _memory(self, reconciler: Reconciler) -> Any:
+        return self.memories[self.loop.memory_names[reconciler.name]]
+
+    def _remember(self, reconciler: Reconciler, memory: Any, keys: Iterable[Key]) -> None:
+        self.memories = self.memories.set(self.loop.memory_names[reconciler.name], memory)
+        for key in keys:
+            self.make_due((reconciler.name, key))
+
+    def _next_id(self) -> int:
+        self.counter += 1
+        return self.counter
+
+    def _unique(self) -> str:
+        return format_suffix(blake2b(self.before.seed + self._next_id().to_bytes(8, "big"), digest_size=SUFFIX_LENGTH).digest())
+
+
+def _order(entry: tuple[Item, int]) -> int:
+    return entry[1]

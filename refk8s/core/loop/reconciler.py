@@ -1,0 +1,80 @@
+"""A decider, and what it wants to hear of. Rules LOOP-1 ... (spec/loop.md).
+
+Everything that watches, queues, retries and waits is the loop's (`loop.py`); a decider only looks at a view and says what is to be done.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import frozen
+
+from refk8s.core.api.resources import Resource
+from refk8s.core.context import Instant
+from refk8s.core.loop.plan import Key, Local, Plan
+from refk8s.core.loop.view import Fold, Index, View, controller_of, key_of
+from refk8s.core.ports import Operation, Result
+
+KeysOf = Callable[[View, Any | None, Any | None], Iterable[Key]]
+
+
+def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
+    """The changed object's own key."""
+    return (key_of(new if new is not None else old),)
+
+
+def controller_key(kind: str) -> KeysOf:
+    """The keys of the controllers (of this kind) of the changed object, before and after."""
+
+    def keys(view: View, old: Any | None, new: Any | None) -> list[Key]:
+        found: list[Key] = []
+        for obj in (old, new):
+            reference = controller_of(obj) if obj is not None else None
+            if obj is not None and reference is not None and reference.kind == kind:
+                key = f"{obj.metadata.namespace}/{reference.name}" if obj.metadata.namespace else str(reference.name)
+                if key not in found:
+                    found.append(key)
+        return found
+
+    return keys
+
+
+@frozen(eq=False)
+class Interest:
+    """A resource that a reconciler watches, and which keys a change concerns. All reconcilers of a loop share one watch per resource."""
+
+    resource: Resource
+    keys: KeysOf
+    field_selector: str = ""
+    label_selector: str = ""
+
+
+class Reconciler:
+    """A decider: pure and level-based. Subclasses say what they watch and decide one key at a time.
+
+    `reconcile` has four marked phases, always in this order: Observe (from the view), Decide (arithmetic on plain values), Act (requests),
+    Report (status, notes, when to look again).
+    """
+
+    name: str = ""
+    user: str = ""  # empty: "system:serviceaccount:kube-system:" and the name
+    interests: tuple[Interest, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    folds: tuple[Fold, ...] = ()
+    memory_name: str = ""  # reconcilers of one loop with the same memory_name share their memory; empty: its own
+    initial_keys: tuple[Key, ...] = ()
+
+    def start_memory(self, now: Instant) -> Any:
+        """What the reconciler remembers at the start."""
+        return None
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """What to do about this key."""
+        raise NotImplementedError
+
+    def ran(self, memory: Any, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[Any, Iterable[Key]]:
+        """Take in the result of an operation of this key's plan: the new memory, and keys to reconcile."""
+        return memory, (key,)
+
+    def runtime_changed(self, memory: Any, pod_uids: tuple[str, ...], now: Instant) -> tuple[Any, Iterable[Key]]:
+        """Take in that the runtime changed by itself."""
+        return memory, ()

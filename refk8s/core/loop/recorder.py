@@ -1,0 +1,84 @@
+"""The recorder: notes become Kubernetes Events, counted when they repeat and kept from flooding. Rules EVENT-1 ... EVENT-3 (spec/loop.md).
+
+Best effort: an Event is written in the background, and one that is lost is not sent again.
+Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
+"""
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.resources import EVENTS
+from refk8s.core.context import MINUTE, Instant, timestamp
+from refk8s.core.loop.plan import Note
+
+BURST_MAX = 25  # events about one object at once
+REFILL: Instant = 5 * MINUTE  # one more for every so long
+REMEMBERED_MAX = 4096
+
+
+@frozen
+class _Bucket:
+    tokens: int
+    since: Instant
+
+
+@frozen(eq=False)
+class Recorder:
+    """What has been recorded lately: (about whom and what) -> (event name, count), and how much each object may still say."""
+
+    seen: Map[tuple[str, ...], tuple[str, int]] = field(factory=Map)
+    buckets: Map[str, _Bucket] = field(factory=Map)
+
+
+def record(recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant) -> tuple[Recorder, Request | None]:
+    """The request that records a note, or None where the object has said too much lately (EVENT-2). O(1)."""
+    metadata = note.regarding.metadata
+    # A Node has no uid of use to people who look for its events by name, so upstream's kubelet uses the name; so do we.
+    about = metadata.uid or metadata.name or ""
+    key = (note.regarding.kind, about, note.field_path, note.type, note.reason, note.message)
+    known = recorder.seen.get(key)
+    bucket = recorder.buckets.get(about, _Bucket(BURST_MAX, now))
+    gained = (now - bucket.since) // REFILL
+    tokens = min(BURST_MAX, bucket.tokens + gained)
+    if tokens <= 0:
+        return recorder, None
+    since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
+    if len(recorder.seen) >= REMEMBERED_MAX:  # Forgetting only costs a second Event object with a count of its own.
+        recorder = Recorder()
+    recorder = evolve(recorder, buckets=recorder.buckets.set(about, _Bucket(tokens - 1, since)))
+    namespace = metadata.namespace or "default"
+    if known is not None:  # EVENT-1: the same again is counted, not repeated
+        name, count = known
+        recorder = evolve(recorder, seen=recorder.seen.set(key, (name, count + 1)))
+        document = {"count": count + 1, "lastTimestamp": timestamp(now)}
+        patch = Patch("application/merge-patch+json", document)
+        return recorder, Request("patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again")
+    name = f"{metadata.name}.{unique}"
+    recorder = evolve(recorder, seen=recorder.seen.set(key, (name, 1)))
+    event = Event(
+        api_version="v1",
+        kind="Event",
+        metadata=ObjectMeta(name=name, namespace=namespace),
+        involved_object=ObjectReference(
+            api_version=note.regarding.api_version,
+            kind=note.regarding.kind,
+            namespace=metadata.namespace,
+            name=metadata.name,
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+            field_path=note.field_path or None,
+        ),
+        reason=note.reason,
+        message=note.message,
+        type=note.type,
+        source=EventSource(component=component, host=host or None),
+        first_timestamp=timestamp(now),
+        last_timestamp=timestamp(now),
+        count=1,
+        reporting_component=component,
+        reporting_instance=host,
+    )
+    return recorder, Request("create", EVENTS, namespace, body=event, user=user, because="so that people can see what happened")

@@ -1,0 +1,196 @@
+"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1 ... (spec/watch.md).
+
+A view is a value: it never changes, `Viewer` makes the next one from a burst of changes. Each table remembers the store revision it has
+reached. Iteration is always in key order, because the order of a persistent map depends on the interpreter's hash seed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.resources import Resource
+from refk8s.core.context import Instant
+from refk8s.core.loop.plan import Key
+
+
+def key_of(obj: Any) -> Key:
+    """The key of an API object: "namespace/name", or the name alone."""
+    metadata = obj.metadata
+    return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else str(metadata.name)
+
+
+def split_key(key: Key) -> tuple[str, str]:
+    """(namespace, name) of a key; the namespace is empty for what has none."""
+    namespace, _, name = key.rpartition("/")
+    return namespace, name
+
+
+def controller_of(obj: Any) -> Any | None:
+    """The owner reference with controller=true, or None."""
+    for reference in obj.metadata.owner_references or ():
+        if reference.controller:
+            return reference
+    return None
+
+
+@frozen(eq=False)
+class Index:
+    """A way to find objects of one resource: `values` names the entries that an object stands under."""
+
+    name: str
+    resource: Resource
+    values: Callable[[Any], Iterable[str]]
+
+
+@frozen(eq=False)
+class Fold:
+    """A summary of one or more resources, kept up to date change by change: `apply(summary, resource, old, new) -> summary`. O(changed)."""
+
+    name: str
+    resources: tuple[Resource, ...]
+    initial: Any
+    apply: Callable[[Any, Resource, Any, Any], Any]
+
+
+def _by_namespace(obj: Any) -> tuple[str, ...]:
+    return (obj.metadata.namespace or "",)
+
+
+def _by_owner(obj: Any) -> list[str]:
+    return [reference.uid for reference in obj.metadata.owner_references or ()]
+
+
+def namespace_index(resource: Resource) -> Index:
+    """Objects by namespace, under the name "namespace"."""
+    return Index("namespace", resource, _by_namespace)
+
+
+def owner_index(resource: Resource) -> Index:
+    """Objects by the uid of each of their owners, under the name "owner"."""
+    return Index("owner", resource, _by_owner)
+
+
+@frozen(eq=False)
+class Table:
+    """The objects of one resource as of a revision. `synced`: listed at least once."""
+
+    objects: Map[Key, Any] = field(factory=Map)
+    indexes: Map[str, Map[str, Map[Key, None]]] = field(factory=Map)
+    revision: int = 0
+    synced: bool = False
+
+
+_EMPTY = Table()
+
+
+@frozen(eq=False)
+class View:
+    """All tables and folds of a component."""
+
+    tables: Map[str, Table] = field(factory=Map)  # by resource prefix
+    folds: Map[str, Any] = field(factory=Map)
+
+    def table(self, resource: Resource) -> Table:
+        return self.tables.get(resource.prefix, _EMPTY)
+
+    def get(self, resource: Resource, key: Key) -> Any | None:
+        """The object, or None."""
+        return self.table(resource).objects.get(key)
+
+    def list(self, resource: Resource) -> list[Any]:
+        """All objects of a resource in key order. O(n log n)."""
+        objects = self.table(resource).objects
+        return [objects[key] for key in sorted(objects)]
+
+    def keys(self, resource: Resource) -> list[Key]:
+        return sorted(self.table(resource).objects)
+
+    def count(self, resource: Resource) -> int:
+        return len(self.table(resource).objects)
+
+    def indexed_keys(self, resource: Resource, index: str, value: str) -> list[Key]:
+        """Keys of the objects that stand under this value of the index, sorted."""
+        entries = self.table(resource).indexes.get(index)
+        return sorted(entries.get(value, ())) if entries is not None else []
+
+    def indexed(self, resource: Resource, index: str, value: str) -> list[Any]:
+        """The objects that stand under this value of the index, in key order."""
+        objects = self.table(resource).objects
+        return [objects[key] for key in self.indexed_keys(resource, index, value)]
+
+    def fold(self, name: str) -> Any:
+        return self.folds[name]
+
+
+class Viewer:
+    """Makes views: knows the indexes and folds that a component asked for."""
+
+    def __init__(self, resources: Iterable[Resource], indexes: Iterable[Index], folds: Iterable[Fold]) -> None:
+        self._indexes: Mapping[str, dict[str, Index]] = {resource.prefix: {} for resource in resources}
+        for index in indexes:
+            self._indexes[index.resource.prefix][index.name] = index
+        self._folds: dict[str, list[Fold]] = {}
+        self._initial: dict[str, Any] = {}
+        for fold in folds:
+            self._initial[fold.name] = fold.initial
+            for resource in fold.resources:
+                self._folds.setdefault(resource.prefix, []).append(fold)
+
+    def empty(self) -> View:
+        """The view of a component that has heard nothing."""
+        tables = {
+            prefix: Table(indexes=Map({name: Map() for name in indexes})) for prefix, indexes in self._indexes.items()
+        }
+        return View(Map(tables), Map(self._initial))
+
+    def apply(self, view: View, resource: Resource, changes: Iterable[tuple[Key, Any | None]], revision: int, synced: bool = True) -> tuple[
+        View, list[tuple[Key, Any | None, Any | None]]
+    ]:
+        """The view after these changes (None: gone) up to the revision, and what changed as (key, old, new). O(changed)."""
+        table = view.tables[resource.prefix]
+        objects = table.objects.mutate()
+        indexes = {name: table.indexes[name].mutate() for name in self._indexes[resource.prefix]}
+        folds = {fold.name: view.folds[fold.name] for fold in self._folds.get(resource.prefix, ())}
+        changed: list[tuple[Key, Any | None, Any | None]] = []
+        for key, new in changes:
+            old = objects.get(key)
+            if old is None and new is None:
+                continue
+            if new is None:
+                del objects[key]
+            else:
+                objects[key] = new
+            for name, entries in indexes.items():
+                values = self._indexes[resource.prefix][name].values
+                _reindex(entries, key, values(old) if old is not None else (), values(new) if new is not None else ())
+            for fold in self._folds.get(resource.prefix, ()):
+                folds[fold.name] = fold.apply(folds[fold.name], resource, old, new)
+            changed.append((key, old, new))
+        following = Table(
+            objects.finish(),
+            Map({name: entries.finish() for name, entries in indexes.items()}),
+            max(revision, table.revision),
+            synced or table.synced,
+        )
+        view = evolve(view, tables=view.tables.set(resource.prefix, following))
+        if folds:
+            view = evolve(view, folds=view.folds.update(folds))
+        return view, changed
+
+
+def _reindex(entries: Any, key: Key, before: Iterable[str], after: Iterable[str]) -> None:
+    before, after = tuple(before), tuple(after)
+    if before == after:
+        return
+    for value in before:
+        if value not in after:
+            rest = entries[value].delete(key)
+            if rest:
+                entries[value] = rest
+            else:
+                del entries[value]
+    for value in after:
+        if value not in before:
+            entries[value] = entries.get(value, Map()).set(key, None)

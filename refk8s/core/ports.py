@@ -1,0 +1,384 @@
+"""What an adapter must understand: operations of the container runtime with their results, and sets of service rules.
+
+The operations bear the names of the Container Runtime Interface (CRI). An adapter carries out each operation whole or not at all and
+answers exactly once; it decides nothing. Operations about one pod are carried out in the order given; those of different pods may run
+at the same time. Every operation may be repeated after a crash of the agent: running what runs and removing what is gone succeed.
+Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from refk8s.core.context import Instant
+
+# --- what runs -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class PortMapping:
+    """A host port that leads to a port of the pod."""
+
+    container_port: int
+    host_port: int
+    protocol: str = "TCP"
+    host_ip: str = ""
+
+
+@frozen
+class SandboxConfig:
+    """A pod's sandbox: the pause container that owns its network."""
+
+    pod_uid: str
+    namespace: str
+    name: str
+    attempt: int = 0
+    hostname: str = ""
+    host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    port_mappings: tuple[PortMapping, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    dns_searches: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    host_aliases: tuple[tuple[str, str], ...] = ()  # (host name, address)
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Mount:
+    """A file or directory of the node's agent shown in a container. `source` names a volume of the pod that the adapter keeps."""
+
+    source: str
+    path: str
+    read_only: bool = False
+
+
+@frozen
+class Resources:
+    """Limits of a container: milli-CPUs (0: none), bytes of memory (0: none), and the share of CPU that was requested."""
+
+    cpu_limit_milli: int = 0
+    memory_limit_bytes: int = 0
+    cpu_request_milli: int = 0
+
+
+@frozen
+class ContainerConfig:
+    """A container to make in a sandbox. `attempt` counts its restarts in this pod."""
+
+    pod_uid: str
+    namespace: str
+    pod_name: str
+    name: str
+    image: str
+    attempt: int = 0
+    init: bool = False
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    working_dir: str = ""
+    mounts: tuple[Mount, ...] = ()
+    resources: Resources = Resources()
+    user: str = ""  # "uid", "uid:gid" or empty
+    privileged: bool = False
+    read_only_root: bool = False
+    capabilities_add: tuple[str, ...] = ()
+    capabilities_drop: tuple[str, ...] = ()
+    tty: bool = False
+    stdin: bool = False
+    termination_grace_seconds: int = 30
+    spec_hash: str = ""  # changes when the container must be made anew
+
+
+@frozen
+class SandboxStatus:
+    """A sandbox as the runtime sees it."""
+
+    id: str
+    pod_uid: str
+    namespace: str
+    name: str
+    attempt: int
+    ready: bool
+    ips: tuple[str, ...] = ()
+    created_at: Instant = 0
+
+
+CREATED, RUNNING, EXITED = "created", "running", "exited"
+
+
+@frozen
+class ContainerStatus:
+    """A container as the runtime sees it. `state` is created, running or exited."""
+
+    id: str
+    sandbox_id: str
+    pod_uid: str
+    name: str
+    attempt: int
+    state: str
+    image: str = ""
+    image_id: str = ""
+    created_at: Instant = 0
+    started_at: Instant = 0
+    finished_at: Instant = 0
+    exit_code: int = 0
+    reason: str = ""  # "OOMKilled" or empty: the exit code tells
+    message: str = ""
+    spec_hash: str = ""
+    init: bool = False
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ListPods:
+    """Everything of ours on this node: answered by `PodsListed`. With `pod_uids`, only those pods."""
+
+    pod_uids: tuple[str, ...] = ()
+
+
+@frozen
+class RunPodSandbox:
+    """Start the sandbox; answered by `SandboxStarted`."""
+
+    config: SandboxConfig
+
+
+@frozen
+class StopPodSandbox:
+    """Stop the sandbox and kill what still runs in it; answered by `Done`."""
+
+    pod_uid: str
+    sandbox_id: str
+
+
+@frozen
+class RemovePodSandbox:
+    """Remove the sandbox with its containers and volumes; answered by `Done`."""
+
+    pod_uid: str
+    sandbox_id: str
+
+
+@frozen
+class PullImage:
+    """Have the image on the node. `policy` is Always, IfNotPresent or Never; answered by `ImagePulled`."""
+
+    pod_uid: str
+    image: str
+    policy: str
+
+
+@frozen
+class CreateContainer:
+    """Make the container in its sandbox, not started; answered by `ContainerCreated`."""
+
+    sandbox_id: str
+    config: ContainerConfig
+
+
+@frozen
+class StartContainer:
+    """Start a created container; answered by `Done` with the runtime's status of it."""
+
+    pod_uid: str
+    container_id: str
+
+
+@frozen
+class StopContainer:
+    """SIGTERM, then SIGKILL after so many seconds; answered by `Done` once it has ended."""
+
+    pod_uid: str
+    container_id: str
+    grace_period_seconds: int
+
+
+@frozen
+class RemoveContainer:
+    """Remove an ended container and its log; answered by `Done`."""
+
+    pod_uid: str
+    container_id: str
+
+
+@frozen
+class Probe:
+    """Ask a container once; answered by `Probed`.
+
+    `action` is http, tcp or exec. For http `host` may be empty (the pod's address), `scheme` HTTP or HTTPS; for exec `command` runs
+    in the container.
+    """
+
+    pod_uid: str
+    container_id: str
+    action: str
+    timeout_seconds: int = 1
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    scheme: str = "HTTP"
+    headers: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] = ()
+
+
+@frozen
+class RunHook:
+    """A lifecycle hook (postStart, preStop): like a probe, but run to its end or the timeout; answered by `Probed`."""
+
+    pod_uid: str
+    container_id: str
+    action: str  # http, exec or sleep
+    timeout_seconds: int
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    scheme: str = "HTTP"
+    headers: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] = ()
+    seconds: int = 0
+
+
+@frozen
+class WriteVolume:
+    """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an empty directory.
+
+    `host_path` names a path of the node instead; `medium` "Memory" asks for a tmpfs. Answered by `Done`.
+    """
+
+    pod_uid: str
+    volume: str
+    files: Mapping[str, bytes] = field(factory=dict)
+    mode: int = 0o644
+    host_path: str = ""
+    host_path_type: str = ""
+    medium: str = ""
+
+
+@frozen
+class DescribeNode:
+    """What the machine is and has; answered by `NodeDescribed`."""
+
+
+Operation: TypeAlias = (
+    ListPods | RunPodSandbox | StopPodSandbox | RemovePodSandbox | PullImage | CreateContainer | StartContainer | StopContainer
+    | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode
+)  # fmt: skip
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Failed:
+    """The operation did not take effect, or not wholly. `reason` is a CamelCase word that users see (ErrImagePull, RunContainerError ...)."""
+
+    reason: str
+    message: str
+
+
+@frozen
+class Done:
+    """It took effect. `status` is the container as it is now, where the operation was about one."""
+
+    status: ContainerStatus | None = None
+
+
+@frozen
+class PodsListed:
+    sandboxes: tuple[SandboxStatus, ...]
+    containers: tuple[ContainerStatus, ...]
+
+
+@frozen
+class SandboxStarted:
+    status: SandboxStatus
+
+
+@frozen
+class ImagePulled:
+    image_id: str
+    pulled: bool  # False: it was on the node already
+    size_bytes: int = 0
+
+
+@frozen
+class ContainerCreated:
+    status: ContainerStatus
+
+
+@frozen
+class Probed:
+    """`success` False with the words of the failure; `unknown` where the question itself could not be put."""
+
+    success: bool
+    output: str = ""
+    unknown: bool = False
+
+
+@frozen
+class NodeDescribed:
+    """Facts for the Node object: addresses, capacity in quantities' base units, versions, images."""
+
+    hostname: str
+    internal_ip: str
+    cpu_milli: int
+    memory_bytes: int
+    ephemeral_storage_bytes: int
+    pods: int
+    architecture: str
+    operating_system: str
+    os_image: str
+    kernel_version: str
+    container_runtime_version: str
+    machine_id: str = ""
+    system_uuid: str = ""
+    boot_id: str = ""
+    images: tuple[tuple[tuple[str, ...], int], ...] = ()  # (names, bytes)
+    memory_available_bytes: int = -1  # -1: not known
+    disk_available_fraction: float = -1.0  # -1: not known
+    pids_available: int = -1
+
+
+Result: TypeAlias = Failed | Done | PodsListed | SandboxStarted | ImagePulled | ContainerCreated | Probed | NodeDescribed
+
+
+# --- service rules ---------------------------------------------------------------------------------------------------
+
+
+@frozen(order=True)
+class Target:
+    """Where a packet may go: an endpoint's address and port."""
+
+    address: str
+    port: int
+
+
+@frozen(order=True)
+class Rule:
+    """Packets to (address, protocol, port) go to one of the targets, each as likely; with no targets they are refused.
+
+    `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps a client at its target for so long
+    after its last packet. `masquerade` makes the node's address the source, so that the answer comes back through the node.
+    """
+
+    address: str
+    protocol: str  # TCP, UDP or SCTP
+    port: int
+    targets: tuple[Target, ...] = ()
+    affinity_seconds: int = 0
+    masquerade: bool = False
+    service: str = ""  # namespace/name:port, for people
+
+
+@frozen
+class RuleSet:
+    """All service rules of a node, sorted; each (address, protocol, port) once."""
+
+    rules: tuple[Rule, ...] = ()
+    pod_cidr: str = ""  # this node's pods: who reaches itself through a service needs a masquerade
+    cluster_cidr: str = ""
