@@ -1,4 +1,4 @@
-"""The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-14 (spec/store.md).
+"""The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-16 (spec/store.md).
 
 Decides what a transaction does to the state, which revision it gets, and what a reader at any revision sees. `History` and `commit`
 are the specification in code: a value, never changed in place, so that a fork, a crash or a look at the past costs nothing. An `Engine`
@@ -173,7 +173,7 @@ class Engine(Protocol[V]):
     def prefix_revision(self, prefix: str) -> Revision: ...
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-12)."""
+        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-14)."""
 
     def compact(self, revision: Revision) -> None: ...
 
@@ -241,7 +241,8 @@ def _mod_revision(record: Record[Any] | None) -> Revision:
 class _Log(Generic[V]):
     """An append-only sequence of changes that forks share: the first `length` entries of a list that others may have lengthened.
 
-    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind.
+    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind, which therefore never sees what
+    another appended (STORE-13).
     """
 
     __slots__ = ("_entries", "_length")
@@ -278,7 +279,10 @@ class _Shelf(Struct, Generic[V], frozen=True, gc=False):
 
 
 class History(Generic[V]):
-    """The state of the store at `revision`, and every earlier one down to `compacted`. A value: methods read, `commit` makes the next."""
+    """The state of the store at `revision`, and every earlier one down to `compacted`.
+
+    A value: methods read, `commit` makes the next and leaves this one as it is (STORE-13).
+    """
 
     __slots__ = ("_shelves", "compacted", "revision")
 
@@ -331,7 +335,7 @@ class History(Generic[V]):
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-16)."""
+        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-12)."""
         return max((shelf.log.last(prefix) for shelf in self._below(prefix)), default=0) or self.compacted
 
     def _below(self, prefix: str) -> Iterator[_Shelf[V]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StoreUnavailable(Exception):
-    """The batch could not be made durable (disk full, input/output error) and nothing of it is in effect (STORE-13). Try again later.
+    """The batch could not be made durable (disk full, input/output error) and nothing of it is in effect (STORE-15). Try again later.
 
     Until then the outcome is unknown, not failed: a crash right after may find some of the batch's transactions written.
     """

@@ -1,8 +1,8 @@
 """The engine that lives in memory: for tests and simulation, and the state behind the engines that are durable.
 
-Answers as `refk8s.core.store.History` does (STORE-15) and changes in place: each resource has a dictionary, a sorted list of keys and
+Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: each resource has a dictionary, a sorted list of keys and
 a log. A batch is decided in two steps, `stage` (nothing changes) and `publish` (everything does, at once), so that a durable engine can
-write in between and no reader sees what could still be lost (STORE-14).
+write in between and no reader sees what could still be lost (STORE-16).
 
 Left out: durability; several callers at the same time.
 """

@@ -1,4 +1,4 @@
-"""The durable engine: a journal in SQLite under the engine in memory. Rules STORE-12 (durable), STORE-13 (whole or not at all), STORE-14.
+"""The durable engine: a journal in SQLite under the engine in memory. Rules STORE-14 (durable), STORE-15 (whole or not at all), STORE-16.
 
 All reading is from memory. SQLite keeps one row for each change, in order, and nothing else: a table in which the last row of a key is its
 present record and the one before it what that replaced. Starting means reading the journal from its beginning. A batch is one SQLite
@@ -129,7 +129,7 @@ class SqliteEngine(Generic[V]):
     # --- Writing
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none is in effect (STORE-13)."""
+        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none is in effect (STORE-15)."""
         batch = self.stage(txns)
         self.write(batch)
         self.publish(batch)
@@ -140,14 +140,14 @@ class SqliteEngine(Generic[V]):
         return self._memory.stage(txns)
 
     def write(self, batch: Batch[V]) -> None:
-        """Make the batch durable. Returns when a power cut could not take it back (STORE-12)."""
+        """Make the batch durable. Returns when a power cut could not take it back (STORE-14)."""
         if batch.changes:
             rows = self._rows(batch.changes)
             with self._transaction() as connection:
                 connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", rows)
 
     def publish(self, batch: Batch[V]) -> None:
-        """Let readers see the batch (STORE-14)."""
+        """Let readers see the batch (STORE-16)."""
         self._memory.publish(batch)
 
     def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[tuple[int, str, bytes | None, Revision, int]]:
@@ -191,7 +191,7 @@ class SqliteEngine(Generic[V]):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at all (STORE-13)."""
+        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at all (STORE-15)."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -217,7 +217,7 @@ class SqliteEngine(Generic[V]):
             for position, key, wire, create_revision, version in rows:
                 revision = position >> _PLACE_BITS
                 if revision > last + 1:
-                    raise StoreCorrupt(f"store {self.path}: revisions {last + 1} to {revision - 1} are missing; restore the file from a backup")
+                    raise StoreCorrupt(f"store {self.path}: revision {last + 1} is missing; restore the file from a backup")
                 last = max(last, revision)
                 previous = records.get(key)
                 if wire is None:
@@ -255,7 +255,7 @@ def _open(path: str) -> sqlite3.Connection:
 
 
 def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None) -> str:
-    """Lock the file, check that it is ours, and return its cluster; lay out an empty one for `cluster_id`."""
+    """Lock the file, check that it is ours (STORE-18), and return its cluster; lay out an empty one for `cluster_id`."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is believed or written
     connection.execute("COMMIT")
@@ -272,7 +272,7 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
         if cluster_id not in (None, found):
             raise OtherCluster(f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # each commit reaches the disk before it returns (STORE-12)
+    connection.execute("PRAGMA synchronous = FULL")  # each commit reaches the disk before it returns (STORE-14)
     connection.execute("PRAGMA fullfsync = ON")  # where the operating system's plain synchronisation stops at the drive's own memory
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     if not fresh:
