@@ -3,14 +3,14 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Base64, Int32, Int64, Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Bytes, Count64, Int32, Record, Text, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import Condition, LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
 class ApplyConfiguration(Record, frozen=True, kw_only=True):
-    expression: str | None = None
+    expression: Text | None = None
 
 
 class AuditAnnotation(Record, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class ExpressionWarning(Record, frozen=True, kw_only=True):
 
 
 class JSONPatch(Record, frozen=True, kw_only=True):
-    expression: str | None = None
+    expression: Text | None = None
 
 
 class MatchCondition(Record, frozen=True, kw_only=True):
@@ -33,20 +33,20 @@ class MatchCondition(Record, frozen=True, kw_only=True):
 
 
 class NamedRuleWithOperations(Record, frozen=True, kw_only=True):
-    api_groups: tuple[str, ...] | None = None
-    api_versions: tuple[str, ...] | None = None
-    operations: tuple[str, ...] | None = None
-    resource_names: tuple[str, ...] | None = None
-    resources: tuple[str, ...] | None = None
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    api_versions: Annotated[tuple[str, ...], SOME] | None = None
+    operations: Annotated[tuple[str, ...], SOME] | None = None
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
     scope: str | None = None
 
 
 class MatchResources(Record, frozen=True, kw_only=True):
-    exclude_resource_rules: tuple[NamedRuleWithOperations, ...] | None = None
+    exclude_resource_rules: Annotated[tuple[NamedRuleWithOperations, ...], SOME] | None = None
     match_policy: str | None = None
     namespace_selector: LabelSelector | None = None
     object_selector: LabelSelector | None = None
-    resource_rules: tuple[NamedRuleWithOperations, ...] | None = None
+    resource_rules: Annotated[tuple[NamedRuleWithOperations, ...], SOME] | None = None
 
 
 class Mutation(Record, frozen=True, kw_only=True):
@@ -56,8 +56,8 @@ class Mutation(Record, frozen=True, kw_only=True):
 
 
 class ParamKind(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    kind: str | None = None
+    api_version: Text | None = None
+    kind: Text | None = None
 
 
 class Variable(Record, frozen=True, kw_only=True):
@@ -67,12 +67,12 @@ class Variable(Record, frozen=True, kw_only=True):
 
 class MutatingAdmissionPolicySpec(Record, frozen=True, kw_only=True):
     failure_policy: str | None = None
-    match_conditions: tuple[MatchCondition, ...] | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
     match_constraints: MatchResources | None = None
-    mutations: tuple[Mutation, ...] | None = None
+    mutations: Annotated[tuple[Mutation, ...], SOME] | None = None
     param_kind: ParamKind | None = None
-    reinvocation_policy: str | None = None
-    variables: tuple[Variable, ...] | None = None
+    reinvocation_policy: Text | None = None
+    variables: Annotated[tuple[Variable, ...], SOME] | None = None
 
 
 class MutatingAdmissionPolicy(Object, frozen=True, kw_only=True):
@@ -83,8 +83,8 @@ class MutatingAdmissionPolicy(Object, frozen=True, kw_only=True):
 
 
 class ParamRef(Record, frozen=True, kw_only=True):
-    name: str | None = None
-    namespace: str | None = None
+    name: Text | None = None
+    namespace: Text | None = None
     parameter_not_found_action: str | None = None
     selector: LabelSelector | None = None
 
@@ -92,7 +92,7 @@ class ParamRef(Record, frozen=True, kw_only=True):
 class MutatingAdmissionPolicyBindingSpec(Record, frozen=True, kw_only=True):
     match_resources: MatchResources | None = None
     param_ref: ParamRef | None = None
-    policy_name: str | None = None
+    policy_name: Text | None = None
 
 
 class MutatingAdmissionPolicyBinding(Object, frozen=True, kw_only=True):
@@ -117,10 +117,10 @@ class MutatingAdmissionPolicyList(ListObject, frozen=True, kw_only=True):
 
 
 class RuleWithOperations(Record, frozen=True, kw_only=True):
-    api_groups: tuple[str, ...] | None = None
-    api_versions: tuple[str, ...] | None = None
-    operations: tuple[str, ...] | None = None
-    resources: tuple[str, ...] | None = None
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    api_versions: Annotated[tuple[str, ...], SOME] | None = None
+    operations: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
     scope: str | None = None
 
 
@@ -132,7 +132,7 @@ class ServiceReference(Record, frozen=True, kw_only=True):
 
 
 class WebhookClientConfig(Record, frozen=True, kw_only=True):
-    ca_bundle: Base64 | None = None
+    ca_bundle: Bytes | None = None
     service: ServiceReference | None = None
     url: str | None = None
 
@@ -141,13 +141,13 @@ class MutatingWebhook(Record, frozen=True, kw_only=True):
     admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
     client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
     failure_policy: str | None = None
-    match_conditions: tuple[MatchCondition, ...] | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
     match_policy: str | None = None
     name: str = field(default_factory=str)
     namespace_selector: LabelSelector | None = None
     object_selector: LabelSelector | None = None
     reinvocation_policy: str | None = None
-    rules: tuple[RuleWithOperations, ...] | None = None
+    rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
     side_effects: str = field(default_factory=str)
     timeout_seconds: Int32 | None = None
 
@@ -156,7 +156,7 @@ class MutatingWebhookConfiguration(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("MutatingWebhookConfiguration"))
     api_version: str = field(default_factory=constant("admissionregistration.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    webhooks: tuple[MutatingWebhook, ...] | None = None
+    webhooks: Annotated[tuple[MutatingWebhook, ...], SOME] | None = None
 
 
 class MutatingWebhookConfigurationList(ListObject, frozen=True, kw_only=True):
@@ -167,29 +167,29 @@ class MutatingWebhookConfigurationList(ListObject, frozen=True, kw_only=True):
 
 
 class TypeChecking(Record, frozen=True, kw_only=True):
-    expression_warnings: tuple[ExpressionWarning, ...] | None = None
+    expression_warnings: Annotated[tuple[ExpressionWarning, ...], SOME] | None = None
 
 
 class Validation(Record, frozen=True, kw_only=True):
     expression: str = field(default_factory=str)
-    message: str | None = None
-    message_expression: str | None = None
+    message: Text | None = None
+    message_expression: Text | None = None
     reason: str | None = None
 
 
 class ValidatingAdmissionPolicySpec(Record, frozen=True, kw_only=True):
-    audit_annotations: tuple[AuditAnnotation, ...] | None = None
+    audit_annotations: Annotated[tuple[AuditAnnotation, ...], SOME] | None = None
     failure_policy: str | None = None
-    match_conditions: tuple[MatchCondition, ...] | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
     match_constraints: MatchResources | None = None
     param_kind: ParamKind | None = None
-    validations: tuple[Validation, ...] | None = None
-    variables: tuple[Variable, ...] | None = None
+    validations: Annotated[tuple[Validation, ...], SOME] | None = None
+    variables: Annotated[tuple[Variable, ...], SOME] | None = None
 
 
 class ValidatingAdmissionPolicyStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
-    observed_generation: Int64 | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
+    observed_generation: Count64 | None = None
     type_checking: TypeChecking | None = None
 
 
@@ -233,12 +233,12 @@ class ValidatingWebhook(Record, frozen=True, kw_only=True):
     admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
     client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
     failure_policy: str | None = None
-    match_conditions: tuple[MatchCondition, ...] | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
     match_policy: str | None = None
     name: str = field(default_factory=str)
     namespace_selector: LabelSelector | None = None
     object_selector: LabelSelector | None = None
-    rules: tuple[RuleWithOperations, ...] | None = None
+    rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
     side_effects: str = field(default_factory=str)
     timeout_seconds: Int32 | None = None
 
@@ -247,7 +247,7 @@ class ValidatingWebhookConfiguration(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ValidatingWebhookConfiguration"))
     api_version: str = field(default_factory=constant("admissionregistration.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    webhooks: tuple[ValidatingWebhook, ...] | None = None
+    webhooks: Annotated[tuple[ValidatingWebhook, ...], SOME] | None = None
 
 
 class ValidatingWebhookConfigurationList(ListObject, frozen=True, kw_only=True):

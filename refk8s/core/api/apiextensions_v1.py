@@ -3,18 +3,35 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Base64, Float, Int32, Int64, Json, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import (
+    SOME,
+    Bytes,
+    Count32,
+    Count64,
+    Flag,
+    Float,
+    Int32,
+    Int64,
+    Json,
+    Record,
+    Text,
+    Time,
+    constant,
+    empty_tuple,
+    field,
+    null,
+)
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class CustomResourceColumnDefinition(Record, frozen=True, kw_only=True):
-    description: str | None = None
-    format: str | None = None
+    description: Text | None = None
+    format: Text | None = None
     json_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    priority: Int32 | None = None
+    priority: Count32 | None = None
     type: str = field(default_factory=str)
 
 
@@ -26,7 +43,7 @@ class ServiceReference(Record, frozen=True, kw_only=True):
 
 
 class WebhookClientConfig(Record, frozen=True, kw_only=True):
-    ca_bundle: Base64 | None = None
+    ca_bundle: Bytes | None = None
     service: ServiceReference | None = None
     url: str | None = None
 
@@ -42,12 +59,12 @@ class CustomResourceConversion(Record, frozen=True, kw_only=True):
 
 
 class CustomResourceDefinitionNames(Record, frozen=True, kw_only=True):
-    categories: tuple[str, ...] | None = None
+    categories: Annotated[tuple[str, ...], SOME] | None = None
     kind: str = field(default_factory=str)
-    list_kind: str | None = None
+    list_kind: Text | None = None
     plural: str = field(default_factory=str)
-    short_names: tuple[str, ...] | None = None
-    singular: str | None = None
+    short_names: Annotated[tuple[str, ...], SOME] | None = None
+    singular: Text | None = None
 
 
 class CustomResourceSubresourceScale(Record, frozen=True, kw_only=True):
@@ -66,14 +83,14 @@ class CustomResourceSubresources(Record, frozen=True, kw_only=True):
 
 
 class ExternalDocumentation(Record, frozen=True, kw_only=True):
-    description: str | None = None
-    url: str | None = None
+    description: Text | None = None
+    url: Text | None = None
 
 
 class ValidationRule(Record, frozen=True, kw_only=True):
-    field_path: str | None = None
-    message: str | None = None
-    message_expression: str | None = None
+    field_path: Text | None = None
+    message: Text | None = None
+    message_expression: Text | None = None
     optional_old_self: bool | None = None
     reason: str | None = None
     rule: str = field(default_factory=str)
@@ -81,22 +98,22 @@ class ValidationRule(Record, frozen=True, kw_only=True):
 
 class JSONSchemaProps(Record, frozen=True, kw_only=True):
     ref: str | None = field(default=None, name="$ref")
-    schema: str | None = field(default=None, name="$schema")
+    schema: Text | None = field(default=None, name="$schema")
     additional_items: Json = None
     additional_properties: Json = None
-    all_of: "tuple[JSONSchemaProps, ...] | None" = None
-    any_of: "tuple[JSONSchemaProps, ...] | None" = None
+    all_of: "Annotated[tuple[JSONSchemaProps, ...], SOME] | None" = None
+    any_of: "Annotated[tuple[JSONSchemaProps, ...], SOME] | None" = None
     default: Json = None
-    definitions: "dict[str, JSONSchemaProps] | None" = None
-    dependencies: dict[str, Json] | None = None
-    description: str | None = None
-    enum: tuple[Json, ...] | None = None
+    definitions: "Annotated[dict[str, JSONSchemaProps], SOME] | None" = None
+    dependencies: Annotated[dict[str, Json], SOME] | None = None
+    description: Text | None = None
+    enum: Annotated[tuple[Json, ...], SOME] | None = None
     example: Json = None
-    exclusive_maximum: bool | None = None
-    exclusive_minimum: bool | None = None
+    exclusive_maximum: Flag | None = None
+    exclusive_minimum: Flag | None = None
     external_docs: ExternalDocumentation | None = None
-    format: str | None = None
-    id: str | None = None
+    format: Text | None = None
+    id: Text | None = None
     items: Json = None
     max_items: Int64 | None = None
     max_length: Int64 | None = None
@@ -108,22 +125,22 @@ class JSONSchemaProps(Record, frozen=True, kw_only=True):
     minimum: Float | None = None
     multiple_of: Float | None = None
     not_: "JSONSchemaProps | None" = None
-    nullable: bool | None = None
-    one_of: "tuple[JSONSchemaProps, ...] | None" = None
-    pattern: str | None = None
-    pattern_properties: "dict[str, JSONSchemaProps] | None" = None
-    properties: "dict[str, JSONSchemaProps] | None" = None
-    required: tuple[str, ...] | None = None
-    title: str | None = None
-    type: str | None = None
-    unique_items: bool | None = None
-    x_kubernetes_embedded_resource: bool | None = field(default=None, name="x-kubernetes-embedded-resource")
-    x_kubernetes_int_or_string: bool | None = field(default=None, name="x-kubernetes-int-or-string")
-    x_kubernetes_list_map_keys: tuple[str, ...] | None = field(default=None, name="x-kubernetes-list-map-keys")
+    nullable: Flag | None = None
+    one_of: "Annotated[tuple[JSONSchemaProps, ...], SOME] | None" = None
+    pattern: Text | None = None
+    pattern_properties: "Annotated[dict[str, JSONSchemaProps], SOME] | None" = None
+    properties: "Annotated[dict[str, JSONSchemaProps], SOME] | None" = None
+    required: Annotated[tuple[str, ...], SOME] | None = None
+    title: Text | None = None
+    type: Text | None = None
+    unique_items: Flag | None = None
+    x_kubernetes_embedded_resource: Flag | None = field(default=None, name="x-kubernetes-embedded-resource")
+    x_kubernetes_int_or_string: Flag | None = field(default=None, name="x-kubernetes-int-or-string")
+    x_kubernetes_list_map_keys: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="x-kubernetes-list-map-keys")
     x_kubernetes_list_type: str | None = field(default=None, name="x-kubernetes-list-type")
     x_kubernetes_map_type: str | None = field(default=None, name="x-kubernetes-map-type")
     x_kubernetes_preserve_unknown_fields: bool | None = field(default=None, name="x-kubernetes-preserve-unknown-fields")
-    x_kubernetes_validations: tuple[ValidationRule, ...] | None = field(default=None, name="x-kubernetes-validations")
+    x_kubernetes_validations: Annotated[tuple[ValidationRule, ...], SOME] | None = field(default=None, name="x-kubernetes-validations")
 
 
 class CustomResourceValidation(Record, frozen=True, kw_only=True):
@@ -135,12 +152,12 @@ class SelectableField(Record, frozen=True, kw_only=True):
 
 
 class CustomResourceDefinitionVersion(Record, frozen=True, kw_only=True):
-    additional_printer_columns: tuple[CustomResourceColumnDefinition, ...] | None = None
-    deprecated: bool | None = None
+    additional_printer_columns: Annotated[tuple[CustomResourceColumnDefinition, ...], SOME] | None = None
+    deprecated: Flag | None = None
     deprecation_warning: str | None = None
     name: str = field(default_factory=str)
     schema: CustomResourceValidation | None = None
-    selectable_fields: tuple[SelectableField, ...] | None = None
+    selectable_fields: Annotated[tuple[SelectableField, ...], SOME] | None = None
     served: bool = field(default_factory=bool)
     storage: bool = field(default_factory=bool)
     subresources: CustomResourceSubresources | None = None
@@ -150,25 +167,25 @@ class CustomResourceDefinitionSpec(Record, frozen=True, kw_only=True):
     conversion: CustomResourceConversion | None = None
     group: str = field(default_factory=str)
     names: CustomResourceDefinitionNames = field(default_factory=CustomResourceDefinitionNames)
-    preserve_unknown_fields: bool | None = None
+    preserve_unknown_fields: Flag | None = None
     scope: str = field(default_factory=str)
     versions: tuple[CustomResourceDefinitionVersion, ...] = field(default_factory=empty_tuple)
 
 
 class CustomResourceDefinitionCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    observed_generation: Int64 | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    observed_generation: Count64 | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class CustomResourceDefinitionStatus(Record, frozen=True, kw_only=True):
-    accepted_names: CustomResourceDefinitionNames | None = None
-    conditions: tuple[CustomResourceDefinitionCondition, ...] | None = None
-    observed_generation: Int64 | None = None
-    stored_versions: tuple[str, ...] | None = None
+    accepted_names: CustomResourceDefinitionNames = field(default_factory=CustomResourceDefinitionNames)
+    conditions: Annotated[tuple[CustomResourceDefinitionCondition, ...], SOME] | None = field(default_factory=null)
+    observed_generation: Count64 | None = None
+    stored_versions: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class CustomResourceDefinition(Object, frozen=True, kw_only=True):

@@ -3,38 +3,38 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Base64, Int32, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Bytes, Flag, Int32, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class ServiceReference(Record, frozen=True, kw_only=True):
-    name: str | None = None
-    namespace: str | None = None
+    name: Text | None = None
+    namespace: Text | None = None
     port: Int32 | None = None
 
 
 class APIServiceSpec(Record, frozen=True, kw_only=True):
-    ca_bundle: Base64 | None = None
-    group: str | None = None
+    ca_bundle: Bytes | None = None
+    group: Text | None = None
     group_priority_minimum: Int32 = field(default_factory=int)
-    insecure_skip_tls_verify: bool | None = field(default=None, name="insecureSkipTLSVerify")
+    insecure_skip_tls_verify: Flag | None = field(default=None, name="insecureSkipTLSVerify")
     service: ServiceReference | None = None
-    version: str | None = None
+    version: Text | None = None
     version_priority: Int32 = field(default_factory=int)
 
 
 class APIServiceCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class APIServiceStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[APIServiceCondition, ...] | None = None
+    conditions: Annotated[tuple[APIServiceCondition, ...], SOME] | None = None
 
 
 class APIService(Object, frozen=True, kw_only=True):

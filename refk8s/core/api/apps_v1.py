@@ -3,9 +3,25 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, IntOrString, Json, Record, Time, constant, empty_tuple, field, null
+from refk8s.core.api.base import (
+    SOME,
+    Count32,
+    Count64,
+    Flag,
+    Int32,
+    Int64,
+    IntOrString,
+    Json,
+    Record,
+    Text,
+    Time,
+    constant,
+    empty_tuple,
+    field,
+    null,
+)
 from refk8s.core.api.core_v1 import PersistentVolumeClaim, PodTemplateSpec
 from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
@@ -15,7 +31,7 @@ class ControllerRevision(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("apps/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     data: Json = field(default_factory=null)
-    revision: Int64 | None = None
+    revision: Int64 = field(default_factory=int)
 
 
 class ControllerRevisionList(ListObject, frozen=True, kw_only=True):
@@ -32,11 +48,11 @@ class RollingUpdateDaemonSet(Record, frozen=True, kw_only=True):
 
 class DaemonSetUpdateStrategy(Record, frozen=True, kw_only=True):
     rolling_update: RollingUpdateDaemonSet | None = None
-    type: str | None = None
+    type: Text | None = None
 
 
 class DaemonSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Count32 | None = None
     revision_history_limit: Int32 | None = None
     selector: LabelSelector = field(default_factory=LabelSelector)
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
@@ -44,24 +60,24 @@ class DaemonSetSpec(Record, frozen=True, kw_only=True):
 
 
 class DaemonSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
-    type: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: str = field(default_factory=str)
+    type: str = field(default_factory=str)
 
 
 class DaemonSetStatus(Record, frozen=True, kw_only=True):
     collision_count: Int32 | None = None
-    conditions: tuple[DaemonSetCondition, ...] | None = None
+    conditions: Annotated[tuple[DaemonSetCondition, ...], SOME] | None = None
     current_number_scheduled: Int32 = field(default_factory=int)
     desired_number_scheduled: Int32 = field(default_factory=int)
-    number_available: Int32 | None = None
+    number_available: Count32 | None = None
     number_misscheduled: Int32 = field(default_factory=int)
     number_ready: Int32 = field(default_factory=int)
-    number_unavailable: Int32 | None = None
-    observed_generation: Int64 | None = None
-    updated_number_scheduled: Int32 | None = None
+    number_unavailable: Count32 | None = None
+    observed_generation: Count64 | None = None
+    updated_number_scheduled: Count32 | None = None
 
 
 class DaemonSet(Object, frozen=True, kw_only=True):
@@ -86,12 +102,12 @@ class RollingUpdateDeployment(Record, frozen=True, kw_only=True):
 
 class DeploymentStrategy(Record, frozen=True, kw_only=True):
     rolling_update: RollingUpdateDeployment | None = None
-    type: str | None = None
+    type: Text | None = None
 
 
 class DeploymentSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Int32 | None = None
-    paused: bool | None = None
+    min_ready_seconds: Count32 | None = None
+    paused: Flag | None = None
     progress_deadline_seconds: Int32 | None = None
     replicas: Int32 | None = None
     revision_history_limit: Int32 | None = None
@@ -101,24 +117,24 @@ class DeploymentSpec(Record, frozen=True, kw_only=True):
 
 
 class DeploymentCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    last_update_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
-    type: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    last_update_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: str = field(default_factory=str)
+    type: str = field(default_factory=str)
 
 
 class DeploymentStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Int32 | None = None
+    available_replicas: Count32 | None = None
     collision_count: Int32 | None = None
-    conditions: tuple[DeploymentCondition, ...] | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
-    replicas: Int32 | None = None
+    conditions: Annotated[tuple[DeploymentCondition, ...], SOME] | None = None
+    observed_generation: Count64 | None = None
+    ready_replicas: Count32 | None = None
+    replicas: Count32 | None = None
     terminating_replicas: Int32 | None = None
-    unavailable_replicas: Int32 | None = None
-    updated_replicas: Int32 | None = None
+    unavailable_replicas: Count32 | None = None
+    updated_replicas: Count32 | None = None
 
 
 class Deployment(Object, frozen=True, kw_only=True):
@@ -137,26 +153,26 @@ class DeploymentList(ListObject, frozen=True, kw_only=True):
 
 
 class ReplicaSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Count32 | None = None
     replicas: Int32 | None = None
     selector: LabelSelector = field(default_factory=LabelSelector)
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
 
 
 class ReplicaSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
-    type: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: str = field(default_factory=str)
+    type: str = field(default_factory=str)
 
 
 class ReplicaSetStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Int32 | None = None
-    conditions: tuple[ReplicaSetCondition, ...] | None = None
-    fully_labeled_replicas: Int32 | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    available_replicas: Count32 | None = None
+    conditions: Annotated[tuple[ReplicaSetCondition, ...], SOME] | None = None
+    fully_labeled_replicas: Count32 | None = None
+    observed_generation: Count64 | None = None
+    ready_replicas: Count32 | None = None
     replicas: Int32 = field(default_factory=int)
     terminating_replicas: Int32 | None = None
 
@@ -182,52 +198,52 @@ class RollingUpdateStatefulSetStrategy(Record, frozen=True, kw_only=True):
 
 
 class StatefulSetOrdinals(Record, frozen=True, kw_only=True):
-    start: Int32 | None = None
+    start: Int32 = field(default_factory=int)
 
 
 class StatefulSetPersistentVolumeClaimRetentionPolicy(Record, frozen=True, kw_only=True):
-    when_deleted: str | None = None
-    when_scaled: str | None = None
+    when_deleted: Text | None = None
+    when_scaled: Text | None = None
 
 
 class StatefulSetUpdateStrategy(Record, frozen=True, kw_only=True):
     rolling_update: RollingUpdateStatefulSetStrategy | None = None
-    type: str | None = None
+    type: Text | None = None
 
 
 class StatefulSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Count32 | None = None
     ordinals: StatefulSetOrdinals | None = None
     persistent_volume_claim_retention_policy: StatefulSetPersistentVolumeClaimRetentionPolicy | None = None
-    pod_management_policy: str | None = None
+    pod_management_policy: Text | None = None
     replicas: Int32 | None = None
     revision_history_limit: Int32 | None = None
     selector: LabelSelector = field(default_factory=LabelSelector)
-    service_name: str | None = None
+    service_name: Text | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     update_strategy: StatefulSetUpdateStrategy = field(default_factory=StatefulSetUpdateStrategy)
-    volume_claim_templates: tuple[PersistentVolumeClaim, ...] | None = None
+    volume_claim_templates: Annotated[tuple[PersistentVolumeClaim, ...], SOME] | None = None
 
 
 class StatefulSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
-    type: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: str = field(default_factory=str)
+    type: str = field(default_factory=str)
 
 
 class StatefulSetStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Int32 | None = None
+    available_replicas: Int32 = field(default_factory=int)
     collision_count: Int32 | None = None
-    conditions: tuple[StatefulSetCondition, ...] | None = None
-    current_replicas: Int32 | None = None
-    current_revision: str | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    conditions: Annotated[tuple[StatefulSetCondition, ...], SOME] | None = None
+    current_replicas: Count32 | None = None
+    current_revision: Text | None = None
+    observed_generation: Count64 | None = None
+    ready_replicas: Count32 | None = None
     replicas: Int32 = field(default_factory=int)
-    update_revision: str | None = None
-    updated_replicas: Int32 | None = None
+    update_revision: Text | None = None
+    updated_replicas: Count32 | None = None
 
 
 class StatefulSet(Object, frozen=True, kw_only=True):

@@ -3,24 +3,24 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int64, Record, Time, constant, field
+from refk8s.core.api.base import SOME, Flag, Int64, Record, Text, Time, constant, field, null
 from refk8s.core.api.meta_v1 import Object, ObjectMeta
 
 
 class BoundObjectReference(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    uid: str | None = None
+    api_version: Text | None = None
+    kind: Text | None = None
+    name: Text | None = None
+    uid: Text | None = None
 
 
 class UserInfo(Record, frozen=True, kw_only=True):
-    extra: dict[str, tuple[str, ...]] | None = None
-    groups: tuple[str, ...] | None = None
-    uid: str | None = None
-    username: str | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
+    uid: Text | None = None
+    username: Text | None = None
 
 
 class SelfSubjectReviewStatus(Record, frozen=True, kw_only=True):
@@ -35,15 +35,15 @@ class SelfSubjectReview(Object, frozen=True, kw_only=True):
 
 
 class TokenRequestSpec(Record, frozen=True, kw_only=True):
-    attestations: dict[str, tuple[str, ...]] | None = None
-    audiences: tuple[str, ...] | None = None
-    bound_object_ref: BoundObjectReference | None = None
+    attestations: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    audiences: Annotated[tuple[str, ...], SOME] | None = None
+    bound_object_ref: BoundObjectReference | None = field(default_factory=null)
     expiration_seconds: Int64 | None = None
 
 
 class TokenRequestStatus(Record, frozen=True, kw_only=True):
-    expiration_timestamp: Time | None = None
-    token: str | None = None
+    expiration_timestamp: Time | None = field(default_factory=null)
+    token: str = field(default_factory=str)
 
 
 class TokenRequest(Object, frozen=True, kw_only=True):
@@ -55,14 +55,14 @@ class TokenRequest(Object, frozen=True, kw_only=True):
 
 
 class TokenReviewSpec(Record, frozen=True, kw_only=True):
-    audiences: tuple[str, ...] | None = None
+    audiences: Annotated[tuple[str, ...], SOME] | None = None
     token: str = field(default_factory=str)
 
 
 class TokenReviewStatus(Record, frozen=True, kw_only=True):
-    audiences: tuple[str, ...] | None = None
-    authenticated: bool | None = None
-    error: str | None = None
+    audiences: Annotated[tuple[str, ...], SOME] | None = None
+    authenticated: Flag | None = None
+    error: Text | None = None
     user: UserInfo = field(default_factory=UserInfo)
 
 

@@ -3,53 +3,53 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Flag, Record, Text, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import FieldSelectorRequirement, LabelSelectorRequirement, Object, ObjectMeta
 
 
 class FieldSelectorAttributes(Record, frozen=True, kw_only=True):
-    raw_selector: str | None = None
-    requirements: tuple[FieldSelectorRequirement, ...] | None = None
+    raw_selector: Text | None = None
+    requirements: Annotated[tuple[FieldSelectorRequirement, ...], SOME] | None = None
 
 
 class LabelSelectorAttributes(Record, frozen=True, kw_only=True):
-    raw_selector: str | None = None
-    requirements: tuple[LabelSelectorRequirement, ...] | None = None
+    raw_selector: Text | None = None
+    requirements: Annotated[tuple[LabelSelectorRequirement, ...], SOME] | None = None
 
 
 class NonResourceAttributes(Record, frozen=True, kw_only=True):
-    path: str | None = None
-    verb: str | None = None
+    path: Text | None = None
+    verb: Text | None = None
 
 
 class ResourceAttributes(Record, frozen=True, kw_only=True):
     field_selector: FieldSelectorAttributes | None = None
-    group: str | None = None
+    group: Text | None = None
     label_selector: LabelSelectorAttributes | None = None
-    name: str | None = None
-    namespace: str | None = None
-    resource: str | None = None
-    subresource: str | None = None
-    verb: str | None = None
-    version: str | None = None
+    name: Text | None = None
+    namespace: Text | None = None
+    resource: Text | None = None
+    subresource: Text | None = None
+    verb: Text | None = None
+    version: Text | None = None
 
 
 class SubjectAccessReviewSpec(Record, frozen=True, kw_only=True):
-    extra: dict[str, tuple[str, ...]] | None = None
-    groups: tuple[str, ...] | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
     non_resource_attributes: NonResourceAttributes | None = None
     resource_attributes: ResourceAttributes | None = None
-    uid: str | None = None
-    user: str | None = None
+    uid: Text | None = None
+    user: Text | None = None
 
 
 class SubjectAccessReviewStatus(Record, frozen=True, kw_only=True):
     allowed: bool = field(default_factory=bool)
-    denied: bool | None = None
-    evaluation_error: str | None = None
-    reason: str | None = None
+    denied: Flag | None = None
+    evaluation_error: Text | None = None
+    reason: Text | None = None
 
 
 class LocalSubjectAccessReview(Object, frozen=True, kw_only=True):
@@ -61,14 +61,14 @@ class LocalSubjectAccessReview(Object, frozen=True, kw_only=True):
 
 
 class NonResourceRule(Record, frozen=True, kw_only=True):
-    non_resource_urls: tuple[str, ...] | None = field(default=None, name="nonResourceURLs")
+    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
 
 
 class ResourceRule(Record, frozen=True, kw_only=True):
-    api_groups: tuple[str, ...] | None = None
-    resource_names: tuple[str, ...] | None = None
-    resources: tuple[str, ...] | None = None
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
 
 
@@ -86,11 +86,11 @@ class SelfSubjectAccessReview(Object, frozen=True, kw_only=True):
 
 
 class SelfSubjectRulesReviewSpec(Record, frozen=True, kw_only=True):
-    namespace: str | None = None
+    namespace: Text | None = None
 
 
 class SubjectRulesReviewStatus(Record, frozen=True, kw_only=True):
-    evaluation_error: str | None = None
+    evaluation_error: Text | None = None
     incomplete: bool = field(default_factory=bool)
     non_resource_rules: tuple[NonResourceRule, ...] = field(default_factory=empty_tuple)
     resource_rules: tuple[ResourceRule, ...] = field(default_factory=empty_tuple)

@@ -5,12 +5,12 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 
 from typing import Any
 
-from refk8s.core.api.base import Int32, Int64, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import Count32, Int32, Int64, Record, Text, Time, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class CrossVersionObjectReference(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
+    api_version: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
 
@@ -46,12 +46,12 @@ class HorizontalPodAutoscalerList(ListObject, frozen=True, kw_only=True):
 
 
 class ScaleSpec(Record, frozen=True, kw_only=True):
-    replicas: Int32 | None = None
+    replicas: Count32 | None = None
 
 
 class ScaleStatus(Record, frozen=True, kw_only=True):
     replicas: Int32 = field(default_factory=int)
-    selector: str | None = None
+    selector: Text | None = None
 
 
 class Scale(Object, frozen=True, kw_only=True):

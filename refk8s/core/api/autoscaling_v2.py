@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, Quantity, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Count32, Count64, Int32, Int64, Quantity, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
@@ -35,7 +35,7 @@ class ContainerResourceMetricStatus(Record, frozen=True, kw_only=True):
 
 
 class CrossVersionObjectReference(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
+    api_version: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
 
@@ -62,7 +62,7 @@ class HPAScalingPolicy(Record, frozen=True, kw_only=True):
 
 
 class HPAScalingRules(Record, frozen=True, kw_only=True):
-    policies: tuple[HPAScalingPolicy, ...] | None = None
+    policies: Annotated[tuple[HPAScalingPolicy, ...], SOME] | None = None
     select_policy: str | None = None
     stabilization_window_seconds: Int32 | None = None
     tolerance: Quantity | None = None
@@ -101,16 +101,16 @@ class MetricSpec(Record, frozen=True, kw_only=True):
 class HorizontalPodAutoscalerSpec(Record, frozen=True, kw_only=True):
     behavior: HorizontalPodAutoscalerBehavior | None = None
     max_replicas: Int32 = field(default_factory=int)
-    metrics: tuple[MetricSpec, ...] | None = None
+    metrics: Annotated[tuple[MetricSpec, ...], SOME] | None = None
     min_replicas: Int32 | None = None
     scale_target_ref: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
 
 
 class HorizontalPodAutoscalerCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    observed_generation: Int64 | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    observed_generation: Count64 | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -141,9 +141,9 @@ class MetricStatus(Record, frozen=True, kw_only=True):
 
 
 class HorizontalPodAutoscalerStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[HorizontalPodAutoscalerCondition, ...] | None = None
-    current_metrics: tuple[MetricStatus, ...] | None = None
-    current_replicas: Int32 | None = None
+    conditions: Annotated[tuple[HorizontalPodAutoscalerCondition, ...], SOME] | None = None
+    current_metrics: Annotated[tuple[MetricStatus, ...], SOME] | None = field(default_factory=null)
+    current_replicas: Count32 | None = None
     desired_replicas: Int32 = field(default_factory=int)
     last_scale_time: Time | None = None
     observed_generation: Int64 | None = None

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 __all__ = [
-    "Base64", "Float", "Int32", "Int64", "IntOrString", "Json", "MicroTime", "Quantity", "Record", "Time",
-    "constant", "empty_map", "empty_tuple", "field", "null", "zero_quantity",
+    "SOME", "ZERO_IS_ABSENT", "Base64", "Bytes", "Count32", "Count64", "Flag", "Float", "Int32", "Int64", "IntOrString", "Json",
+    "MicroTime", "Quantity", "Record", "Text", "Time", "constant", "empty_map", "empty_tuple", "field", "null", "zero_quantity",
 ]
 
 
@@ -31,20 +31,41 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Float = float
+Float = int | float
+"""A number; a whole one is an int, so that 9 is written back as 9."""
+
 IntOrString = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | str
 
-Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
+# Optional fields whose zero value means "not there" (OBJ-4). The bounds keep the zero out of the fast decoder; the slow one drops it. A
+# number below zero is right but rare, and takes the slow way too.
+ZERO_IS_ABSENT = "zero is absent"
+SOME = Meta(min_length=1)
+Text = Annotated[str, SOME]
+Count32 = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Count64 = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Flag = Annotated[bool, Meta(extra={ZERO_IS_ABSENT: True})]
+
+_DAY = r"(?:(?:0[13-9]|1[0-2])-(?:0[1-9]|[12]\d|30)|(?:0[13578]|1[02])-31|02-(?:0[1-9]|1\d|2[0-8]))"
+_SECOND = r"\A(?!0001-01-01)\d{4}-" + _DAY + r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+Time = Annotated[str, Meta(pattern=_SECOND + r"Z\Z")]
 """An instant in UTC, whole seconds: `2026-01-31T23:59:59Z`."""
 
-MicroTime = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")]
+MicroTime = Annotated[str, Meta(pattern=_SECOND + r"\.\d{6}Z\Z")]
 """An instant in UTC, exactly six decimals: `2026-01-31T23:59:59.000000Z`."""
 
-Quantity = str
-"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`)."""
+# Mantissas that surely cannot be written with the next larger unit: no three zeros at the end; not divisible by four.
+_DECIMAL = r"-?[1-9]\d{0,12}(?<!000)[num]?|-?[1-9]\d{0,2}[kMGTP]"
+_BINARY = r"-?[1-9]\d{0,2}[KMGTP]i|-?[1-9]\d{0,7}(?:\d[13579]|[02468][26]|[13579][048])[KMG]i"
+Quantity = Annotated[str, Meta(pattern=rf"\A(?:0|{_DECIMAL}|{_BINARY})\Z")]
+"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`). The pattern admits the common canonical forms; the rest
+of them go the slow way and come out the same."""
 
-Base64 = str
+_BASE64 = r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?\Z"
+Base64 = Annotated[str, Meta(pattern=_BASE64)]
 """Bytes in standard base64 with padding."""
+
+Bytes = Annotated[str, Meta(pattern=_BASE64, min_length=1)]
+"""The same, where no bytes means not there."""
 
 Json = Any
 """Any JSON tree. Lists stay lists; nobody may change it."""

@@ -3,16 +3,16 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, Json, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Count32, Int32, Int64, Json, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.core_v1 import ObjectReference, PodTemplateSpec
 from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
 class JobSchedulingConfiguration(Record, frozen=True, kw_only=True):
     disruption_mode: Json = None
-    resource_claims: tuple[Json, ...] | None = None
+    resource_claims: Annotated[tuple[Json, ...], SOME] | None = None
     scheduling_constraints: Json = None
     scheduling_policy: Json = None
 
@@ -24,14 +24,14 @@ class PodFailurePolicyOnExitCodesRequirement(Record, frozen=True, kw_only=True):
 
 
 class PodFailurePolicyOnPodConditionsPattern(Record, frozen=True, kw_only=True):
-    status: str | None = None
+    status: Text | None = None
     type: str = field(default_factory=str)
 
 
 class PodFailurePolicyRule(Record, frozen=True, kw_only=True):
     action: str = field(default_factory=str)
     on_exit_codes: PodFailurePolicyOnExitCodesRequirement | None = None
-    on_pod_conditions: tuple[PodFailurePolicyOnPodConditionsPattern, ...] | None = None
+    on_pod_conditions: Annotated[tuple[PodFailurePolicyOnPodConditionsPattern, ...], SOME] | None = None
 
 
 class PodFailurePolicy(Record, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class JobTemplateSpec(Record, frozen=True, kw_only=True):
 
 
 class CronJobSpec(Record, frozen=True, kw_only=True):
-    concurrency_policy: str | None = None
+    concurrency_policy: Text | None = None
     failed_jobs_history_limit: Int32 | None = None
     job_template: JobTemplateSpec = field(default_factory=JobTemplateSpec)
     schedule: str = field(default_factory=str)
@@ -84,7 +84,7 @@ class CronJobSpec(Record, frozen=True, kw_only=True):
 
 
 class CronJobStatus(Record, frozen=True, kw_only=True):
-    active: tuple[ObjectReference, ...] | None = None
+    active: Annotated[tuple[ObjectReference, ...], SOME] | None = None
     last_schedule_time: Time | None = None
     last_successful_time: Time | None = None
 
@@ -105,29 +105,29 @@ class CronJobList(ListObject, frozen=True, kw_only=True):
 
 
 class JobCondition(Record, frozen=True, kw_only=True):
-    last_probe_time: Time | None = None
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_probe_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class UncountedTerminatedPods(Record, frozen=True, kw_only=True):
-    failed: tuple[str, ...] | None = None
-    succeeded: tuple[str, ...] | None = None
+    failed: Annotated[tuple[str, ...], SOME] | None = None
+    succeeded: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class JobStatus(Record, frozen=True, kw_only=True):
-    active: Int32 | None = None
-    completed_indexes: str | None = None
+    active: Count32 | None = None
+    completed_indexes: Text | None = None
     completion_time: Time | None = None
-    conditions: tuple[JobCondition, ...] | None = None
-    failed: Int32 | None = None
+    conditions: Annotated[tuple[JobCondition, ...], SOME] | None = None
+    failed: Count32 | None = None
     failed_indexes: str | None = None
     ready: Int32 | None = None
     start_time: Time | None = None
-    succeeded: Int32 | None = None
+    succeeded: Count32 | None = None
     terminating: Int32 | None = None
     uncounted_terminated_pods: UncountedTerminatedPods | None = None
 

@@ -3,35 +3,35 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Base64, Int32, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Base64, Bytes, Int32, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.meta_v1 import Condition, ListMeta, ListObject, Object, ObjectMeta
 
 
 class CertificateSigningRequestSpec(Record, frozen=True, kw_only=True):
     expiration_seconds: Int32 | None = None
-    extra: dict[str, tuple[str, ...]] | None = None
-    groups: tuple[str, ...] | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
     request: Base64 = field(default_factory=str)
     signer_name: str = field(default_factory=str)
-    uid: str | None = None
-    usages: tuple[str, ...] | None = None
-    username: str | None = None
+    uid: Text | None = None
+    usages: Annotated[tuple[str, ...], SOME] | None = None
+    username: Text | None = None
 
 
 class CertificateSigningRequestCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    last_update_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    last_update_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class CertificateSigningRequestStatus(Record, frozen=True, kw_only=True):
-    certificate: Base64 | None = None
-    conditions: tuple[CertificateSigningRequestCondition, ...] | None = None
+    certificate: Bytes | None = None
+    conditions: Annotated[tuple[CertificateSigningRequestCondition, ...], SOME] | None = None
 
 
 class CertificateSigningRequest(Object, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class CertificateSigningRequestList(ListObject, frozen=True, kw_only=True):
 
 
 class ClusterTrustBundleSpec(Record, frozen=True, kw_only=True):
-    signer_name: str | None = None
+    signer_name: Text | None = None
     trust_bundle: str = field(default_factory=str)
 
 
@@ -78,13 +78,13 @@ class PodCertificateRequestSpec(Record, frozen=True, kw_only=True):
     service_account_uid: str = field(default_factory=str, name="serviceAccountUID")
     signer_name: str = field(default_factory=str)
     stub_pkcs10_request: Base64 = field(default_factory=str, name="stubPKCS10Request")
-    unverified_user_annotations: dict[str, str] | None = None
+    unverified_user_annotations: Annotated[dict[str, str], SOME] | None = None
 
 
 class PodCertificateRequestStatus(Record, frozen=True, kw_only=True):
     begin_refresh_at: Time | None = None
-    certificate_chain: str | None = None
-    conditions: tuple[Condition, ...] | None = None
+    certificate_chain: Text | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     not_after: Time | None = None
     not_before: Time | None = None
 

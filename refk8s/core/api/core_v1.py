@@ -4,16 +4,21 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 # ruff: noqa: E501
 
-from typing import Any
+from typing import Annotated, Any
 
 from refk8s.core.api.base import (
+    SOME,
     Base64,
+    Count32,
+    Count64,
+    Flag,
     Int32,
     Int64,
     IntOrString,
     MicroTime,
     Quantity,
     Record,
+    Text,
     Time,
     constant,
     empty_tuple,
@@ -25,21 +30,21 @@ from refk8s.core.api.meta_v1 import Condition, LabelSelector, ListMeta, ListObje
 
 
 class AWSElasticBlockStoreVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    partition: Int32 | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    partition: Count32 | None = None
+    read_only: Flag | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class NodeSelectorRequirement(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
     operator: str = field(default_factory=str)
-    values: tuple[str, ...] | None = None
+    values: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class NodeSelectorTerm(Record, frozen=True, kw_only=True):
-    match_expressions: tuple[NodeSelectorRequirement, ...] | None = None
-    match_fields: tuple[NodeSelectorRequirement, ...] | None = None
+    match_expressions: Annotated[tuple[NodeSelectorRequirement, ...], SOME] | None = None
+    match_fields: Annotated[tuple[NodeSelectorRequirement, ...], SOME] | None = None
 
 
 class NodeSelector(Record, frozen=True, kw_only=True):
@@ -52,16 +57,16 @@ class PreferredSchedulingTerm(Record, frozen=True, kw_only=True):
 
 
 class NodeAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: tuple[PreferredSchedulingTerm, ...] | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[PreferredSchedulingTerm, ...], SOME] | None = None
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
 
 
 class PodAffinityTerm(Record, frozen=True, kw_only=True):
     label_selector: LabelSelector | None = None
-    match_label_keys: tuple[str, ...] | None = None
-    mismatch_label_keys: tuple[str, ...] | None = None
+    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
+    mismatch_label_keys: Annotated[tuple[str, ...], SOME] | None = None
     namespace_selector: LabelSelector | None = None
-    namespaces: tuple[str, ...] | None = None
+    namespaces: Annotated[tuple[str, ...], SOME] | None = None
     topology_key: str = field(default_factory=str)
 
 
@@ -71,13 +76,13 @@ class WeightedPodAffinityTerm(Record, frozen=True, kw_only=True):
 
 
 class PodAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: tuple[WeightedPodAffinityTerm, ...] | None = None
-    required_during_scheduling_ignored_during_execution: tuple[PodAffinityTerm, ...] | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
+    required_during_scheduling_ignored_during_execution: Annotated[tuple[PodAffinityTerm, ...], SOME] | None = None
 
 
 class PodAntiAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: tuple[WeightedPodAffinityTerm, ...] | None = None
-    required_during_scheduling_ignored_during_execution: tuple[PodAffinityTerm, ...] | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
+    required_during_scheduling_ignored_during_execution: Annotated[tuple[PodAffinityTerm, ...], SOME] | None = None
 
 
 class Affinity(Record, frozen=True, kw_only=True):
@@ -106,26 +111,26 @@ class AzureDiskVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class AzureFilePersistentVolumeSource(Record, frozen=True, kw_only=True):
-    read_only: bool | None = None
+    read_only: Flag | None = None
     secret_name: str = field(default_factory=str)
     secret_namespace: str | None = None
     share_name: str = field(default_factory=str)
 
 
 class AzureFileVolumeSource(Record, frozen=True, kw_only=True):
-    read_only: bool | None = None
+    read_only: Flag | None = None
     secret_name: str = field(default_factory=str)
     share_name: str = field(default_factory=str)
 
 
 class ObjectReference(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    field_path: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    namespace: str | None = None
-    resource_version: str | None = None
-    uid: str | None = None
+    api_version: Text | None = None
+    field_path: Text | None = None
+    kind: Text | None = None
+    name: Text | None = None
+    namespace: Text | None = None
+    resource_version: Text | None = None
+    uid: Text | None = None
 
 
 class Binding(Object, frozen=True, kw_only=True):
@@ -136,25 +141,25 @@ class Binding(Object, frozen=True, kw_only=True):
 
 
 class SecretReference(Record, frozen=True, kw_only=True):
-    name: str | None = None
-    namespace: str | None = None
+    name: Text | None = None
+    namespace: Text | None = None
 
 
 class CSIPersistentVolumeSource(Record, frozen=True, kw_only=True):
     controller_expand_secret_ref: SecretReference | None = None
     controller_publish_secret_ref: SecretReference | None = None
     driver: str = field(default_factory=str)
-    fs_type: str | None = None
+    fs_type: Text | None = None
     node_expand_secret_ref: SecretReference | None = None
     node_publish_secret_ref: SecretReference | None = None
     node_stage_secret_ref: SecretReference | None = None
-    read_only: bool | None = None
-    volume_attributes: dict[str, str] | None = None
+    read_only: Flag | None = None
+    volume_attributes: Annotated[dict[str, str], SOME] | None = None
     volume_handle: str = field(default_factory=str)
 
 
 class LocalObjectReference(Record, frozen=True, kw_only=True):
-    name: str | None = None
+    name: Text | None = None
 
 
 class CSIVolumeSource(Record, frozen=True, kw_only=True):
@@ -162,42 +167,42 @@ class CSIVolumeSource(Record, frozen=True, kw_only=True):
     fs_type: str | None = None
     node_publish_secret_ref: LocalObjectReference | None = None
     read_only: bool | None = None
-    volume_attributes: dict[str, str] | None = None
+    volume_attributes: Annotated[dict[str, str], SOME] | None = None
 
 
 class Capabilities(Record, frozen=True, kw_only=True):
-    add: tuple[str, ...] | None = None
-    drop: tuple[str, ...] | None = None
+    add: Annotated[tuple[str, ...], SOME] | None = None
+    drop: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class CephFSPersistentVolumeSource(Record, frozen=True, kw_only=True):
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
-    path: str | None = None
-    read_only: bool | None = None
-    secret_file: str | None = None
+    path: Text | None = None
+    read_only: Flag | None = None
+    secret_file: Text | None = None
     secret_ref: SecretReference | None = None
-    user: str | None = None
+    user: Text | None = None
 
 
 class CephFSVolumeSource(Record, frozen=True, kw_only=True):
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
-    path: str | None = None
-    read_only: bool | None = None
-    secret_file: str | None = None
+    path: Text | None = None
+    read_only: Flag | None = None
+    secret_file: Text | None = None
     secret_ref: LocalObjectReference | None = None
-    user: str | None = None
+    user: Text | None = None
 
 
 class CinderPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     secret_ref: SecretReference | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class CinderVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
@@ -216,8 +221,8 @@ class ClusterTrustBundleProjection(Record, frozen=True, kw_only=True):
 
 
 class ComponentCondition(Record, frozen=True, kw_only=True):
-    error: str | None = None
-    message: str | None = None
+    error: Text | None = None
+    message: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -226,7 +231,7 @@ class ComponentStatus(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ComponentStatus"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    conditions: tuple[ComponentCondition, ...] | None = None
+    conditions: Annotated[tuple[ComponentCondition, ...], SOME] | None = None
 
 
 class ComponentStatusList(ListObject, frozen=True, kw_only=True):
@@ -240,19 +245,19 @@ class ConfigMap(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ConfigMap"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    binary_data: dict[str, Base64] | None = None
-    data: dict[str, str] | None = None
+    binary_data: Annotated[dict[str, Base64], SOME] | None = None
+    data: Annotated[dict[str, str], SOME] | None = None
     immutable: bool | None = None
 
 
 class ConfigMapEnvSource(Record, frozen=True, kw_only=True):
-    name: str | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
 class ConfigMapKeySelector(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
-    name: str | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
@@ -267,8 +272,8 @@ class ConfigMapNodeConfigSource(Record, frozen=True, kw_only=True):
     kubelet_config_key: str = field(default_factory=str)
     name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
-    resource_version: str | None = None
-    uid: str | None = None
+    resource_version: Text | None = None
+    uid: Text | None = None
 
 
 class KeyToPath(Record, frozen=True, kw_only=True):
@@ -279,25 +284,25 @@ class KeyToPath(Record, frozen=True, kw_only=True):
 
 
 class ConfigMapProjection(Record, frozen=True, kw_only=True):
-    items: tuple[KeyToPath, ...] | None = None
-    name: str | None = None
+    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
 class ConfigMapVolumeSource(Record, frozen=True, kw_only=True):
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    items: tuple[KeyToPath, ...] | None = None
-    name: str | None = None
+    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
 class ContainerPort(Record, frozen=True, kw_only=True):
     container_port: Int32 = field(default_factory=int)
-    host_ip: str | None = field(default=None, name="hostIP")
-    host_port: Int32 | None = None
-    name: str | None = None
-    protocol: str | None = None
+    host_ip: Text | None = field(default=None, name="hostIP")
+    host_port: Count32 | None = None
+    name: Text | None = None
+    protocol: Text | None = None
 
 
 class ContainerResizePolicy(Record, frozen=True, kw_only=True):
@@ -307,7 +312,7 @@ class ContainerResizePolicy(Record, frozen=True, kw_only=True):
 
 class ContainerRestartRuleOnExitCodes(Record, frozen=True, kw_only=True):
     operator: str = field(default_factory=str)
-    values: tuple[Int32, ...] | None = None
+    values: Annotated[tuple[Int32, ...], SOME] | None = None
 
 
 class ContainerRestartRule(Record, frozen=True, kw_only=True):
@@ -316,13 +321,13 @@ class ContainerRestartRule(Record, frozen=True, kw_only=True):
 
 
 class SecretEnvSource(Record, frozen=True, kw_only=True):
-    name: str | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
 class EnvFromSource(Record, frozen=True, kw_only=True):
     config_map_ref: ConfigMapEnvSource | None = None
-    prefix: str | None = None
+    prefix: Text | None = None
     secret_ref: SecretEnvSource | None = None
 
 
@@ -334,19 +339,19 @@ class FileKeySelector(Record, frozen=True, kw_only=True):
 
 
 class ObjectFieldSelector(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
+    api_version: Text | None = None
     field_path: str = field(default_factory=str)
 
 
 class ResourceFieldSelector(Record, frozen=True, kw_only=True):
-    container_name: str | None = None
-    divisor: Quantity | None = None
+    container_name: Text | None = None
+    divisor: Quantity = field(default_factory=zero_quantity)
     resource: str = field(default_factory=str)
 
 
 class SecretKeySelector(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
-    name: str | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
@@ -360,12 +365,12 @@ class EnvVarSource(Record, frozen=True, kw_only=True):
 
 class EnvVar(Record, frozen=True, kw_only=True):
     name: str = field(default_factory=str)
-    value: str | None = None
+    value: Text | None = None
     value_from: EnvVarSource | None = None
 
 
 class ExecAction(Record, frozen=True, kw_only=True):
-    command: tuple[str, ...] | None = None
+    command: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class HTTPHeader(Record, frozen=True, kw_only=True):
@@ -374,12 +379,12 @@ class HTTPHeader(Record, frozen=True, kw_only=True):
 
 
 class HTTPGetAction(Record, frozen=True, kw_only=True):
-    host: str | None = None
-    http_headers: tuple[HTTPHeader, ...] | None = None
-    path: str | None = None
+    host: Text | None = None
+    http_headers: Annotated[tuple[HTTPHeader, ...], SOME] | None = None
+    path: Text | None = None
     port: IntOrString = field(default_factory=int)
     protocol: str | None = None
-    scheme: str | None = None
+    scheme: Text | None = None
 
 
 class SleepAction(Record, frozen=True, kw_only=True):
@@ -387,7 +392,7 @@ class SleepAction(Record, frozen=True, kw_only=True):
 
 
 class TCPSocketAction(Record, frozen=True, kw_only=True):
-    host: str | None = None
+    host: Text | None = None
     port: IntOrString = field(default_factory=int)
 
 
@@ -412,33 +417,33 @@ class GRPCAction(Record, frozen=True, kw_only=True):
 
 class Probe(Record, frozen=True, kw_only=True):
     exec: ExecAction | None = None
-    failure_threshold: Int32 | None = None
+    failure_threshold: Count32 | None = None
     grpc: GRPCAction | None = None
     http_get: HTTPGetAction | None = None
-    initial_delay_seconds: Int32 | None = None
-    period_seconds: Int32 | None = None
-    success_threshold: Int32 | None = None
+    initial_delay_seconds: Count32 | None = None
+    period_seconds: Count32 | None = None
+    success_threshold: Count32 | None = None
     tcp_socket: TCPSocketAction | None = None
     termination_grace_period_seconds: Int64 | None = None
-    timeout_seconds: Int32 | None = None
+    timeout_seconds: Count32 | None = None
 
 
 class ResourceClaim(Record, frozen=True, kw_only=True):
     name: str = field(default_factory=str)
-    request: str | None = None
+    request: Text | None = None
 
 
 class ResourceRequirements(Record, frozen=True, kw_only=True):
-    claims: tuple[ResourceClaim, ...] | None = None
-    limits: dict[str, Quantity] | None = None
-    requests: dict[str, Quantity] | None = None
+    claims: Annotated[tuple[ResourceClaim, ...], SOME] | None = None
+    limits: Annotated[dict[str, Quantity], SOME] | None = None
+    requests: Annotated[dict[str, Quantity], SOME] | None = None
 
 
 class SELinuxOptions(Record, frozen=True, kw_only=True):
-    level: str | None = None
-    role: str | None = None
-    type: str | None = None
-    user: str | None = None
+    level: Text | None = None
+    role: Text | None = None
+    type: Text | None = None
+    user: Text | None = None
 
 
 class SeccompProfile(Record, frozen=True, kw_only=True):
@@ -474,42 +479,42 @@ class VolumeDevice(Record, frozen=True, kw_only=True):
 
 
 class VolumeMount(Record, frozen=True, kw_only=True):
-    bind_mount_options: tuple[str, ...] | None = None
+    bind_mount_options: Annotated[tuple[str, ...], SOME] | None = None
     mount_path: str = field(default_factory=str)
     mount_propagation: str | None = None
     name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
     recursive_read_only: str | None = None
-    sub_path: str | None = None
-    sub_path_expr: str | None = None
+    sub_path: Text | None = None
+    sub_path_expr: Text | None = None
 
 
 class Container(Record, frozen=True, kw_only=True):
-    args: tuple[str, ...] | None = None
-    command: tuple[str, ...] | None = None
-    env: tuple[EnvVar, ...] | None = None
-    env_from: tuple[EnvFromSource, ...] | None = None
-    image: str | None = None
-    image_pull_policy: str | None = None
+    args: Annotated[tuple[str, ...], SOME] | None = None
+    command: Annotated[tuple[str, ...], SOME] | None = None
+    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
+    env_from: Annotated[tuple[EnvFromSource, ...], SOME] | None = None
+    image: Text | None = None
+    image_pull_policy: Text | None = None
     lifecycle: Lifecycle | None = None
     liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
-    ports: tuple[ContainerPort, ...] | None = None
+    ports: Annotated[tuple[ContainerPort, ...], SOME] | None = None
     readiness_probe: Probe | None = None
-    resize_policy: tuple[ContainerResizePolicy, ...] | None = None
+    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
     restart_policy: str | None = None
-    restart_policy_rules: tuple[ContainerRestartRule, ...] | None = None
+    restart_policy_rules: Annotated[tuple[ContainerRestartRule, ...], SOME] | None = None
     security_context: SecurityContext | None = None
     startup_probe: Probe | None = None
-    stdin: bool | None = None
-    stdin_once: bool | None = None
-    termination_message_path: str | None = None
-    termination_message_policy: str | None = None
-    tty: bool | None = None
-    volume_devices: tuple[VolumeDevice, ...] | None = None
-    volume_mounts: tuple[VolumeMount, ...] | None = None
-    working_dir: str | None = None
+    stdin: Flag | None = None
+    stdin_once: Flag | None = None
+    termination_message_path: Text | None = None
+    termination_message_policy: Text | None = None
+    tty: Flag | None = None
+    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
+    volume_mounts: Annotated[tuple[VolumeMount, ...], SOME] | None = None
+    working_dir: Text | None = None
 
 
 class ContainerExtendedResourceRequest(Record, frozen=True, kw_only=True):
@@ -519,8 +524,8 @@ class ContainerExtendedResourceRequest(Record, frozen=True, kw_only=True):
 
 
 class ContainerImage(Record, frozen=True, kw_only=True):
-    names: tuple[str, ...] | None = None
-    size_bytes: Int64 | None = None
+    names: Annotated[tuple[str, ...], SOME] | None = None
+    size_bytes: Count64 | None = None
 
 
 class ContainerStateRunning(Record, frozen=True, kw_only=True):
@@ -528,18 +533,18 @@ class ContainerStateRunning(Record, frozen=True, kw_only=True):
 
 
 class ContainerStateTerminated(Record, frozen=True, kw_only=True):
-    container_id: str | None = field(default=None, name="containerID")
+    container_id: Text | None = field(default=None, name="containerID")
     exit_code: Int32 = field(default_factory=int)
     finished_at: Time | None = field(default_factory=null)
-    message: str | None = None
-    reason: str | None = None
-    signal: Int32 | None = None
+    message: Text | None = None
+    reason: Text | None = None
+    signal: Count32 | None = None
     started_at: Time | None = field(default_factory=null)
 
 
 class ContainerStateWaiting(Record, frozen=True, kw_only=True):
-    message: str | None = None
-    reason: str | None = None
+    message: Text | None = None
+    reason: Text | None = None
 
 
 class ContainerState(Record, frozen=True, kw_only=True):
@@ -550,7 +555,7 @@ class ContainerState(Record, frozen=True, kw_only=True):
 
 class LinuxContainerUser(Record, frozen=True, kw_only=True):
     gid: Int64 = field(default_factory=int)
-    supplemental_groups: tuple[Int64, ...] | None = None
+    supplemental_groups: Annotated[tuple[Int64, ...], SOME] | None = None
     uid: Int64 = field(default_factory=int)
 
 
@@ -559,14 +564,14 @@ class ContainerUser(Record, frozen=True, kw_only=True):
 
 
 class ResourceHealth(Record, frozen=True, kw_only=True):
-    health: str | None = None
-    message: str | None = None
+    health: Text | None = None
+    message: Text | None = None
     resource_id: str = field(default_factory=str, name="resourceID")
 
 
 class ResourceStatus(Record, frozen=True, kw_only=True):
     name: str = field(default_factory=str)
-    resources: tuple[ResourceHealth, ...] | None = None
+    resources: Annotated[tuple[ResourceHealth, ...], SOME] | None = None
 
 
 class ImageVolumeStatus(Record, frozen=True, kw_only=True):
@@ -580,15 +585,15 @@ class VolumeStatus(Record, frozen=True, kw_only=True):
 class VolumeMountStatus(Record, frozen=True, kw_only=True):
     mount_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
     recursive_read_only: str | None = None
     volume_status: VolumeStatus | None = None
 
 
 class ContainerStatus(Record, frozen=True, kw_only=True):
-    allocated_resources: dict[str, Quantity] | None = None
-    allocated_resources_status: tuple[ResourceStatus, ...] | None = None
-    container_id: str | None = field(default=None, name="containerID")
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
+    allocated_resources_status: Annotated[tuple[ResourceStatus, ...], SOME] | None = None
+    container_id: Text | None = field(default=None, name="containerID")
     image: str = field(default_factory=str)
     image_id: str = field(default_factory=str, name="imageID")
     last_state: ContainerState = field(default_factory=ContainerState)
@@ -600,7 +605,7 @@ class ContainerStatus(Record, frozen=True, kw_only=True):
     state: ContainerState = field(default_factory=ContainerState)
     stop_signal: str | None = None
     user: ContainerUser | None = None
-    volume_mounts: tuple[VolumeMountStatus, ...] | None = None
+    volume_mounts: Annotated[tuple[VolumeMountStatus, ...], SOME] | None = None
 
 
 class DaemonEndpoint(Record, frozen=True, kw_only=True):
@@ -616,23 +621,23 @@ class DownwardAPIVolumeFile(Record, frozen=True, kw_only=True):
 
 
 class DownwardAPIProjection(Record, frozen=True, kw_only=True):
-    items: tuple[DownwardAPIVolumeFile, ...] | None = None
+    items: Annotated[tuple[DownwardAPIVolumeFile, ...], SOME] | None = None
 
 
 class DownwardAPIVolumeSource(Record, frozen=True, kw_only=True):
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    items: tuple[DownwardAPIVolumeFile, ...] | None = None
+    items: Annotated[tuple[DownwardAPIVolumeFile, ...], SOME] | None = None
 
 
 class EmptyDirVolumeSource(Record, frozen=True, kw_only=True):
-    medium: str | None = None
+    medium: Text | None = None
     mode: Int32 | None = None
     size_limit: Quantity | None = None
 
 
 class EndpointAddress(Record, frozen=True, kw_only=True):
-    hostname: str | None = None
+    hostname: Text | None = None
     ip: str = field(default_factory=str)
     node_name: str | None = None
     target_ref: ObjectReference | None = None
@@ -640,22 +645,22 @@ class EndpointAddress(Record, frozen=True, kw_only=True):
 
 class EndpointPort(Record, frozen=True, kw_only=True):
     app_protocol: str | None = None
-    name: str | None = None
+    name: Text | None = None
     port: Int32 = field(default_factory=int)
-    protocol: str | None = None
+    protocol: Text | None = None
 
 
 class EndpointSubset(Record, frozen=True, kw_only=True):
-    addresses: tuple[EndpointAddress, ...] | None = None
-    not_ready_addresses: tuple[EndpointAddress, ...] | None = None
-    ports: tuple[EndpointPort, ...] | None = None
+    addresses: Annotated[tuple[EndpointAddress, ...], SOME] | None = None
+    not_ready_addresses: Annotated[tuple[EndpointAddress, ...], SOME] | None = None
+    ports: Annotated[tuple[EndpointPort, ...], SOME] | None = None
 
 
 class Endpoints(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Endpoints"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    subsets: tuple[EndpointSubset, ...] | None = None
+    subsets: Annotated[tuple[EndpointSubset, ...], SOME] | None = None
 
 
 class EndpointsList(ListObject, frozen=True, kw_only=True):
@@ -666,32 +671,32 @@ class EndpointsList(ListObject, frozen=True, kw_only=True):
 
 
 class EphemeralContainer(Record, frozen=True, kw_only=True):
-    args: tuple[str, ...] | None = None
-    command: tuple[str, ...] | None = None
-    env: tuple[EnvVar, ...] | None = None
-    env_from: tuple[EnvFromSource, ...] | None = None
-    image: str | None = None
-    image_pull_policy: str | None = None
+    args: Annotated[tuple[str, ...], SOME] | None = None
+    command: Annotated[tuple[str, ...], SOME] | None = None
+    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
+    env_from: Annotated[tuple[EnvFromSource, ...], SOME] | None = None
+    image: Text | None = None
+    image_pull_policy: Text | None = None
     lifecycle: Lifecycle | None = None
     liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
-    ports: tuple[ContainerPort, ...] | None = None
+    ports: Annotated[tuple[ContainerPort, ...], SOME] | None = None
     readiness_probe: Probe | None = None
-    resize_policy: tuple[ContainerResizePolicy, ...] | None = None
+    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
     restart_policy: str | None = None
-    restart_policy_rules: tuple[ContainerRestartRule, ...] | None = None
+    restart_policy_rules: Annotated[tuple[ContainerRestartRule, ...], SOME] | None = None
     security_context: SecurityContext | None = None
     startup_probe: Probe | None = None
-    stdin: bool | None = None
-    stdin_once: bool | None = None
-    target_container_name: str | None = None
-    termination_message_path: str | None = None
-    termination_message_policy: str | None = None
-    tty: bool | None = None
-    volume_devices: tuple[VolumeDevice, ...] | None = None
-    volume_mounts: tuple[VolumeMount, ...] | None = None
-    working_dir: str | None = None
+    stdin: Flag | None = None
+    stdin_once: Flag | None = None
+    target_container_name: Text | None = None
+    termination_message_path: Text | None = None
+    termination_message_policy: Text | None = None
+    tty: Flag | None = None
+    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
+    volume_mounts: Annotated[tuple[VolumeMount, ...], SOME] | None = None
+    working_dir: Text | None = None
 
 
 class TypedLocalObjectReference(Record, frozen=True, kw_only=True):
@@ -708,12 +713,12 @@ class TypedObjectReference(Record, frozen=True, kw_only=True):
 
 
 class VolumeResourceRequirements(Record, frozen=True, kw_only=True):
-    limits: dict[str, Quantity] | None = None
-    requests: dict[str, Quantity] | None = None
+    limits: Annotated[dict[str, Quantity], SOME] | None = None
+    requests: Annotated[dict[str, Quantity], SOME] | None = None
 
 
 class PersistentVolumeClaimSpec(Record, frozen=True, kw_only=True):
-    access_modes: tuple[str, ...] | None = None
+    access_modes: Annotated[tuple[str, ...], SOME] | None = None
     data_source: TypedLocalObjectReference | None = None
     data_source_ref: TypedObjectReference | None = None
     resources: VolumeResourceRequirements = field(default_factory=VolumeResourceRequirements)
@@ -721,11 +726,11 @@ class PersistentVolumeClaimSpec(Record, frozen=True, kw_only=True):
     storage_class_name: str | None = None
     volume_attributes_class_name: str | None = None
     volume_mode: str | None = None
-    volume_name: str | None = None
+    volume_name: Text | None = None
 
 
 class PersistentVolumeClaimTemplate(Record, frozen=True, kw_only=True):
-    metadata: ObjectMeta | None = None
+    metadata: ObjectMeta = field(default_factory=ObjectMeta)
     spec: PersistentVolumeClaimSpec = field(default_factory=PersistentVolumeClaimSpec)
 
 
@@ -734,33 +739,33 @@ class EphemeralVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class EventSeries(Record, frozen=True, kw_only=True):
-    count: Int32 | None = None
-    last_observed_time: MicroTime | None = None
+    count: Count32 | None = None
+    last_observed_time: MicroTime | None = field(default_factory=null)
 
 
 class EventSource(Record, frozen=True, kw_only=True):
-    component: str | None = None
-    host: str | None = None
+    component: Text | None = None
+    host: Text | None = None
 
 
 class Event(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Event"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    action: str | None = None
-    count: Int32 | None = None
+    action: Text | None = None
+    count: Count32 | None = None
     event_time: MicroTime | None = field(default_factory=null)
     first_timestamp: Time | None = field(default_factory=null)
     involved_object: ObjectReference = field(default_factory=ObjectReference)
     last_timestamp: Time | None = field(default_factory=null)
-    message: str | None = None
-    reason: str | None = None
+    message: Text | None = None
+    reason: Text | None = None
     related: ObjectReference | None = None
     reporting_component: str = field(default_factory=str)
     reporting_instance: str = field(default_factory=str)
     series: EventSeries | None = None
     source: EventSource = field(default_factory=EventSource)
-    type: str | None = None
+    type: Text | None = None
 
 
 class EventList(ListObject, frozen=True, kw_only=True):
@@ -776,62 +781,62 @@ class EvictionResponder(Record, frozen=True, kw_only=True):
 
 
 class FCVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     lun: Int32 | None = None
-    read_only: bool | None = None
-    target_wwns: tuple[str, ...] | None = field(default=None, name="targetWWNs")
-    wwids: tuple[str, ...] | None = None
+    read_only: Flag | None = None
+    target_wwns: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="targetWWNs")
+    wwids: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class FlexPersistentVolumeSource(Record, frozen=True, kw_only=True):
     driver: str = field(default_factory=str)
-    fs_type: str | None = None
-    options: dict[str, str] | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    options: Annotated[dict[str, str], SOME] | None = None
+    read_only: Flag | None = None
     secret_ref: SecretReference | None = None
 
 
 class FlexVolumeSource(Record, frozen=True, kw_only=True):
     driver: str = field(default_factory=str)
-    fs_type: str | None = None
-    options: dict[str, str] | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    options: Annotated[dict[str, str], SOME] | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
 
 
 class FlockerVolumeSource(Record, frozen=True, kw_only=True):
-    dataset_name: str | None = None
-    dataset_uuid: str | None = field(default=None, name="datasetUUID")
+    dataset_name: Text | None = None
+    dataset_uuid: Text | None = field(default=None, name="datasetUUID")
 
 
 class GCEPersistentDiskVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    partition: Int32 | None = None
+    fs_type: Text | None = None
+    partition: Count32 | None = None
     pd_name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
 
 
 class GitRepoVolumeSource(Record, frozen=True, kw_only=True):
-    directory: str | None = None
+    directory: Text | None = None
     repository: str = field(default_factory=str)
-    revision: str | None = None
+    revision: Text | None = None
 
 
 class GlusterfsPersistentVolumeSource(Record, frozen=True, kw_only=True):
     endpoints: str = field(default_factory=str)
     endpoints_namespace: str | None = None
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
 
 
 class GlusterfsVolumeSource(Record, frozen=True, kw_only=True):
     endpoints: str = field(default_factory=str)
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
 
 
 class HostAlias(Record, frozen=True, kw_only=True):
-    hostnames: tuple[str, ...] | None = None
+    hostnames: Annotated[tuple[str, ...], SOME] | None = None
     ip: str = field(default_factory=str)
 
 
@@ -845,44 +850,44 @@ class HostPathVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class ISCSIPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    chap_auth_discovery: bool | None = None
-    chap_auth_session: bool | None = None
-    fs_type: str | None = None
+    chap_auth_discovery: Flag | None = None
+    chap_auth_session: Flag | None = None
+    fs_type: Text | None = None
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
-    iscsi_interface: str | None = None
+    iscsi_interface: Text | None = None
     lun: Int32 = field(default_factory=int)
-    portals: tuple[str, ...] | None = None
-    read_only: bool | None = None
+    portals: Annotated[tuple[str, ...], SOME] | None = None
+    read_only: Flag | None = None
     secret_ref: SecretReference | None = None
     target_portal: str = field(default_factory=str)
 
 
 class ISCSIVolumeSource(Record, frozen=True, kw_only=True):
-    chap_auth_discovery: bool | None = None
-    chap_auth_session: bool | None = None
-    fs_type: str | None = None
+    chap_auth_discovery: Flag | None = None
+    chap_auth_session: Flag | None = None
+    fs_type: Text | None = None
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
-    iscsi_interface: str | None = None
+    iscsi_interface: Text | None = None
     lun: Int32 = field(default_factory=int)
-    portals: tuple[str, ...] | None = None
-    read_only: bool | None = None
+    portals: Annotated[tuple[str, ...], SOME] | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
     target_portal: str = field(default_factory=str)
 
 
 class ImageVolumeSource(Record, frozen=True, kw_only=True):
-    pull_policy: str | None = None
-    reference: str | None = None
+    pull_policy: Text | None = None
+    reference: Text | None = None
 
 
 class LimitRangeItem(Record, frozen=True, kw_only=True):
-    default: dict[str, Quantity] | None = None
-    default_request: dict[str, Quantity] | None = None
-    max: dict[str, Quantity] | None = None
-    max_limit_request_ratio: dict[str, Quantity] | None = None
-    min: dict[str, Quantity] | None = None
+    default: Annotated[dict[str, Quantity], SOME] | None = None
+    default_request: Annotated[dict[str, Quantity], SOME] | None = None
+    max: Annotated[dict[str, Quantity], SOME] | None = None
+    max_limit_request_ratio: Annotated[dict[str, Quantity], SOME] | None = None
+    min: Annotated[dict[str, Quantity], SOME] | None = None
     type: str = field(default_factory=str)
 
 
@@ -911,14 +916,14 @@ class PortStatus(Record, frozen=True, kw_only=True):
 
 
 class LoadBalancerIngress(Record, frozen=True, kw_only=True):
-    hostname: str | None = None
-    ip: str | None = None
+    hostname: Text | None = None
+    ip: Text | None = None
     ip_mode: str | None = None
-    ports: tuple[PortStatus, ...] | None = None
+    ports: Annotated[tuple[PortStatus, ...], SOME] | None = None
 
 
 class LoadBalancerStatus(Record, frozen=True, kw_only=True):
-    ingress: tuple[LoadBalancerIngress, ...] | None = None
+    ingress: Annotated[tuple[LoadBalancerIngress, ...], SOME] | None = None
 
 
 class LocalVolumeSource(Record, frozen=True, kw_only=True):
@@ -928,30 +933,30 @@ class LocalVolumeSource(Record, frozen=True, kw_only=True):
 
 class ModifyVolumeStatus(Record, frozen=True, kw_only=True):
     status: str = field(default_factory=str)
-    target_volume_attributes_class_name: str | None = None
+    target_volume_attributes_class_name: Text | None = None
 
 
 class NFSVolumeSource(Record, frozen=True, kw_only=True):
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
     server: str = field(default_factory=str)
 
 
 class NamespaceSpec(Record, frozen=True, kw_only=True):
-    finalizers: tuple[str, ...] | None = None
+    finalizers: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class NamespaceCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class NamespaceStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[NamespaceCondition, ...] | None = None
-    phase: str | None = None
+    conditions: Annotated[tuple[NamespaceCondition, ...], SOME] | None = None
+    phase: Text | None = None
 
 
 class Namespace(Object, frozen=True, kw_only=True):
@@ -974,25 +979,25 @@ class NodeConfigSource(Record, frozen=True, kw_only=True):
 
 
 class NodePodPreemptionPolicy(Record, frozen=True, kw_only=True):
-    disable_resize_preemption: tuple[str, ...] | None = None
+    disable_resize_preemption: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class Taint(Record, frozen=True, kw_only=True):
     effect: str = field(default_factory=str)
     key: str = field(default_factory=str)
     time_added: Time | None = None
-    value: str | None = None
+    value: Text | None = None
 
 
 class NodeSpec(Record, frozen=True, kw_only=True):
     config_source: NodeConfigSource | None = None
-    external_id: str | None = field(default=None, name="externalID")
-    pod_cidr: str | None = field(default=None, name="podCIDR")
-    pod_cidrs: tuple[str, ...] | None = field(default=None, name="podCIDRs")
+    external_id: Text | None = field(default=None, name="externalID")
+    pod_cidr: Text | None = field(default=None, name="podCIDR")
+    pod_cidrs: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="podCIDRs")
     pod_preemption_policy: NodePodPreemptionPolicy | None = None
-    provider_id: str | None = field(default=None, name="providerID")
-    taints: tuple[Taint, ...] | None = None
-    unschedulable: bool | None = None
+    provider_id: Text | None = field(default=None, name="providerID")
+    taints: Annotated[tuple[Taint, ...], SOME] | None = None
+    unschedulable: Flag | None = None
 
 
 class NodeAddress(Record, frozen=True, kw_only=True):
@@ -1003,8 +1008,8 @@ class NodeAddress(Record, frozen=True, kw_only=True):
 class NodeCondition(Record, frozen=True, kw_only=True):
     last_heartbeat_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
-    message: str | None = None
-    reason: str | None = None
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -1012,7 +1017,7 @@ class NodeCondition(Record, frozen=True, kw_only=True):
 class NodeConfigStatus(Record, frozen=True, kw_only=True):
     active: NodeConfigSource | None = None
     assigned: NodeConfigSource | None = None
-    error: str | None = None
+    error: Text | None = None
     last_known_good: NodeConfigSource | None = None
 
 
@@ -1031,7 +1036,7 @@ class NodeRuntimeHandlerFeatures(Record, frozen=True, kw_only=True):
 
 class NodeRuntimeHandler(Record, frozen=True, kw_only=True):
     features: NodeRuntimeHandlerFeatures | None = None
-    name: str | None = None
+    name: str = field(default_factory=str)
 
 
 class NodeSwapStatus(Record, frozen=True, kw_only=True):
@@ -1054,20 +1059,20 @@ class NodeSystemInfo(Record, frozen=True, kw_only=True):
 
 
 class NodeStatus(Record, frozen=True, kw_only=True):
-    addresses: tuple[NodeAddress, ...] | None = None
-    allocatable: dict[str, Quantity] | None = None
-    capacity: dict[str, Quantity] | None = None
-    conditions: tuple[NodeCondition, ...] | None = None
+    addresses: Annotated[tuple[NodeAddress, ...], SOME] | None = None
+    allocatable: Annotated[dict[str, Quantity], SOME] | None = None
+    capacity: Annotated[dict[str, Quantity], SOME] | None = None
+    conditions: Annotated[tuple[NodeCondition, ...], SOME] | None = None
     config: NodeConfigStatus | None = None
     daemon_endpoints: NodeDaemonEndpoints = field(default_factory=NodeDaemonEndpoints)
-    declared_features: tuple[str, ...] | None = None
+    declared_features: Annotated[tuple[str, ...], SOME] | None = None
     features: NodeFeatures | None = None
-    images: tuple[ContainerImage, ...] | None = None
+    images: Annotated[tuple[ContainerImage, ...], SOME] | None = None
     node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
-    phase: str | None = None
-    runtime_handlers: tuple[NodeRuntimeHandler, ...] | None = None
-    volumes_attached: tuple[AttachedVolume, ...] | None = None
-    volumes_in_use: tuple[str, ...] | None = None
+    phase: Text | None = None
+    runtime_handlers: Annotated[tuple[NodeRuntimeHandler, ...], SOME] | None = None
+    volumes_attached: Annotated[tuple[AttachedVolume, ...], SOME] | None = None
+    volumes_in_use: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class Node(Object, frozen=True, kw_only=True):
@@ -1090,9 +1095,9 @@ class NodeAllocatableOverheadResources(Record, frozen=True, kw_only=True):
 
 
 class NodeAllocatableResourceClaimStatus(Record, frozen=True, kw_only=True):
-    containers: tuple[str, ...] | None = None
-    mapping: tuple[NodeAllocatableMappedResources, ...] | None = None
-    overhead: tuple[NodeAllocatableOverheadResources, ...] | None = None
+    containers: Annotated[tuple[str, ...], SOME] | None = None
+    mapping: Annotated[tuple[NodeAllocatableMappedResources, ...], SOME] | None = None
+    overhead: Annotated[tuple[NodeAllocatableOverheadResources, ...], SOME] | None = None
     resource_claim_name: str = field(default_factory=str)
 
 
@@ -1104,55 +1109,55 @@ class NodeList(ListObject, frozen=True, kw_only=True):
 
 
 class PhotonPersistentDiskVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     pd_id: str = field(default_factory=str, name="pdID")
 
 
 class PortworxVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class QuobyteVolumeSource(Record, frozen=True, kw_only=True):
-    group: str | None = None
-    read_only: bool | None = None
+    group: Text | None = None
+    read_only: Flag | None = None
     registry: str = field(default_factory=str)
-    tenant: str | None = None
-    user: str | None = None
+    tenant: Text | None = None
+    user: Text | None = None
     volume: str = field(default_factory=str)
 
 
 class RBDPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     image: str = field(default_factory=str)
-    keyring: str | None = None
+    keyring: Text | None = None
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
-    pool: str | None = None
-    read_only: bool | None = None
+    pool: Text | None = None
+    read_only: Flag | None = None
     secret_ref: SecretReference | None = None
-    user: str | None = None
+    user: Text | None = None
 
 
 class ScaleIOPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     gateway: str = field(default_factory=str)
-    protection_domain: str | None = None
-    read_only: bool | None = None
+    protection_domain: Text | None = None
+    read_only: Flag | None = None
     secret_ref: SecretReference = field(default_factory=SecretReference)
-    ssl_enabled: bool | None = None
-    storage_mode: str | None = None
-    storage_pool: str | None = None
+    ssl_enabled: Flag | None = None
+    storage_mode: Text | None = None
+    storage_pool: Text | None = None
     system: str = field(default_factory=str)
-    volume_name: str | None = None
+    volume_name: Text | None = None
 
 
 class StorageOSPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     secret_ref: ObjectReference | None = None
-    volume_name: str | None = None
-    volume_namespace: str | None = None
+    volume_name: Text | None = None
+    volume_namespace: Text | None = None
 
 
 class VolumeNodeAffinity(Record, frozen=True, kw_only=True):
@@ -1160,18 +1165,18 @@ class VolumeNodeAffinity(Record, frozen=True, kw_only=True):
 
 
 class VsphereVirtualDiskVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    storage_policy_id: str | None = field(default=None, name="storagePolicyID")
-    storage_policy_name: str | None = None
+    fs_type: Text | None = None
+    storage_policy_id: Text | None = field(default=None, name="storagePolicyID")
+    storage_policy_name: Text | None = None
     volume_path: str = field(default_factory=str)
 
 
 class PersistentVolumeSpec(Record, frozen=True, kw_only=True):
-    access_modes: tuple[str, ...] | None = None
+    access_modes: Annotated[tuple[str, ...], SOME] | None = None
     aws_elastic_block_store: AWSElasticBlockStoreVolumeSource | None = None
     azure_disk: AzureDiskVolumeSource | None = None
     azure_file: AzureFilePersistentVolumeSource | None = None
-    capacity: dict[str, Quantity] | None = None
+    capacity: Annotated[dict[str, Quantity], SOME] | None = None
     cephfs: CephFSPersistentVolumeSource | None = None
     cinder: CinderPersistentVolumeSource | None = None
     claim_ref: ObjectReference | None = None
@@ -1184,16 +1189,16 @@ class PersistentVolumeSpec(Record, frozen=True, kw_only=True):
     host_path: HostPathVolumeSource | None = None
     iscsi: ISCSIPersistentVolumeSource | None = None
     local: LocalVolumeSource | None = None
-    mount_options: tuple[str, ...] | None = None
+    mount_options: Annotated[tuple[str, ...], SOME] | None = None
     nfs: NFSVolumeSource | None = None
     node_affinity: VolumeNodeAffinity | None = None
-    persistent_volume_reclaim_policy: str | None = None
+    persistent_volume_reclaim_policy: Text | None = None
     photon_persistent_disk: PhotonPersistentDiskVolumeSource | None = None
     portworx_volume: PortworxVolumeSource | None = None
     quobyte: QuobyteVolumeSource | None = None
     rbd: RBDPersistentVolumeSource | None = None
     scale_io: ScaleIOPersistentVolumeSource | None = field(default=None, name="scaleIO")
-    storage_class_name: str | None = None
+    storage_class_name: Text | None = None
     storageos: StorageOSPersistentVolumeSource | None = None
     volume_attributes_class_name: str | None = None
     volume_mode: str | None = None
@@ -1202,9 +1207,9 @@ class PersistentVolumeSpec(Record, frozen=True, kw_only=True):
 
 class PersistentVolumeStatus(Record, frozen=True, kw_only=True):
     last_phase_transition_time: Time | None = None
-    message: str | None = None
-    phase: str | None = None
-    reason: str | None = None
+    message: Text | None = None
+    phase: Text | None = None
+    reason: Text | None = None
 
 
 class PersistentVolume(Object, frozen=True, kw_only=True):
@@ -1216,35 +1221,35 @@ class PersistentVolume(Object, frozen=True, kw_only=True):
 
 
 class PersistentVolumeClaimCondition(Record, frozen=True, kw_only=True):
-    last_probe_time: Time | None = None
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_probe_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class VolumeHealthCondition(Record, frozen=True, kw_only=True):
-    message: str | None = None
+    message: Text | None = None
     reason: str = field(default_factory=str)
     status: str = field(default_factory=str)
 
 
 class VolumeHealthStatus(Record, frozen=True, kw_only=True):
-    health_conditions: tuple[VolumeHealthCondition, ...] | None = None
+    health_conditions: Annotated[tuple[VolumeHealthCondition, ...], SOME] | None = None
     last_transition_time: Time | None = None
 
 
 class PersistentVolumeClaimStatus(Record, frozen=True, kw_only=True):
-    access_modes: tuple[str, ...] | None = None
-    allocated_resource_statuses: dict[str, str] | None = None
-    allocated_resources: dict[str, Quantity] | None = None
-    capacity: dict[str, Quantity] | None = None
-    conditions: tuple[PersistentVolumeClaimCondition, ...] | None = None
+    access_modes: Annotated[tuple[str, ...], SOME] | None = None
+    allocated_resource_statuses: Annotated[dict[str, str], SOME] | None = None
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
+    capacity: Annotated[dict[str, Quantity], SOME] | None = None
+    conditions: Annotated[tuple[PersistentVolumeClaimCondition, ...], SOME] | None = None
     current_volume_attributes_class_name: str | None = None
     health_status: VolumeHealthStatus | None = None
     modify_volume_status: ModifyVolumeStatus | None = None
-    phase: str | None = None
+    phase: Text | None = None
 
 
 class PersistentVolumeClaim(Object, frozen=True, kw_only=True):
@@ -1264,7 +1269,7 @@ class PersistentVolumeClaimList(ListObject, frozen=True, kw_only=True):
 
 class PersistentVolumeClaimVolumeSource(Record, frozen=True, kw_only=True):
     claim_name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: Flag | None = None
 
 
 class PersistentVolumeList(ListObject, frozen=True, kw_only=True):
@@ -1275,14 +1280,14 @@ class PersistentVolumeList(ListObject, frozen=True, kw_only=True):
 
 
 class PodDNSConfigOption(Record, frozen=True, kw_only=True):
-    name: str | None = None
+    name: Text | None = None
     value: str | None = None
 
 
 class PodDNSConfig(Record, frozen=True, kw_only=True):
-    nameservers: tuple[str, ...] | None = None
-    options: tuple[PodDNSConfigOption, ...] | None = None
-    searches: tuple[str, ...] | None = None
+    nameservers: Annotated[tuple[str, ...], SOME] | None = None
+    options: Annotated[tuple[PodDNSConfigOption, ...], SOME] | None = None
+    searches: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class PodOS(Record, frozen=True, kw_only=True):
@@ -1322,23 +1327,23 @@ class PodSecurityContext(Record, frozen=True, kw_only=True):
     se_linux_change_policy: str | None = None
     se_linux_options: SELinuxOptions | None = None
     seccomp_profile: SeccompProfile | None = None
-    supplemental_groups: tuple[Int64, ...] | None = None
+    supplemental_groups: Annotated[tuple[Int64, ...], SOME] | None = None
     supplemental_groups_policy: str | None = None
-    sysctls: tuple[Sysctl, ...] | None = None
+    sysctls: Annotated[tuple[Sysctl, ...], SOME] | None = None
     windows_options: WindowsSecurityContextOptions | None = None
 
 
 class Toleration(Record, frozen=True, kw_only=True):
-    effect: str | None = None
-    key: str | None = None
-    operator: str | None = None
+    effect: Text | None = None
+    key: Text | None = None
+    operator: Text | None = None
     toleration_seconds: Int64 | None = None
-    value: str | None = None
+    value: Text | None = None
 
 
 class TopologySpreadConstraint(Record, frozen=True, kw_only=True):
     label_selector: LabelSelector | None = None
-    match_label_keys: tuple[str, ...] | None = None
+    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
     max_skew: Int32 = field(default_factory=int)
     min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
@@ -1348,24 +1353,24 @@ class TopologySpreadConstraint(Record, frozen=True, kw_only=True):
 
 
 class PodCertificateProjection(Record, frozen=True, kw_only=True):
-    certificate_chain_path: str | None = None
-    credential_bundle_path: str | None = None
-    key_path: str | None = None
+    certificate_chain_path: Text | None = None
+    credential_bundle_path: Text | None = None
+    key_path: Text | None = None
     key_type: str = field(default_factory=str)
     max_expiration_seconds: Int32 | None = None
     signer_name: str = field(default_factory=str)
     user: Int64 | None = None
-    user_annotations: dict[str, str] | None = None
+    user_annotations: Annotated[dict[str, str], SOME] | None = None
 
 
 class SecretProjection(Record, frozen=True, kw_only=True):
-    items: tuple[KeyToPath, ...] | None = None
-    name: str | None = None
+    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
+    name: Text | None = None
     optional: bool | None = None
 
 
 class ServiceAccountTokenProjection(Record, frozen=True, kw_only=True):
-    audience: str | None = None
+    audience: Text | None = None
     expiration_seconds: Int64 | None = None
     path: str = field(default_factory=str)
     user: Int64 | None = None
@@ -1383,47 +1388,47 @@ class VolumeProjection(Record, frozen=True, kw_only=True):
 class ProjectedVolumeSource(Record, frozen=True, kw_only=True):
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    sources: tuple[VolumeProjection, ...] | None = None
+    sources: Annotated[tuple[VolumeProjection, ...], SOME] | None = None
 
 
 class RBDVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     image: str = field(default_factory=str)
-    keyring: str | None = None
+    keyring: Text | None = None
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
-    pool: str | None = None
-    read_only: bool | None = None
+    pool: Text | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
-    user: str | None = None
+    user: Text | None = None
 
 
 class ScaleIOVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
+    fs_type: Text | None = None
     gateway: str = field(default_factory=str)
-    protection_domain: str | None = None
-    read_only: bool | None = None
+    protection_domain: Text | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference = field(default_factory=LocalObjectReference)
-    ssl_enabled: bool | None = None
-    storage_mode: str | None = None
-    storage_pool: str | None = None
+    ssl_enabled: Flag | None = None
+    storage_mode: Text | None = None
+    storage_pool: Text | None = None
     system: str = field(default_factory=str)
-    volume_name: str | None = None
+    volume_name: Text | None = None
 
 
 class SecretVolumeSource(Record, frozen=True, kw_only=True):
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    items: tuple[KeyToPath, ...] | None = None
+    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
     optional: bool | None = None
-    secret_name: str | None = None
+    secret_name: Text | None = None
 
 
 class StorageOSVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
-    read_only: bool | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
-    volume_name: str | None = None
-    volume_namespace: str | None = None
+    volume_name: Text | None = None
+    volume_namespace: Text | None = None
 
 
 class Volume(Record, frozen=True, kw_only=True):
@@ -1466,52 +1471,52 @@ class PodSpec(Record, frozen=True, kw_only=True):
     automount_service_account_token: bool | None = None
     containers: tuple[Container, ...] = field(default_factory=empty_tuple)
     dns_config: PodDNSConfig | None = None
-    dns_policy: str | None = None
+    dns_policy: Text | None = None
     enable_service_links: bool | None = None
-    ephemeral_containers: tuple[EphemeralContainer, ...] | None = None
-    eviction_responders: tuple[EvictionResponder, ...] | None = None
-    host_aliases: tuple[HostAlias, ...] | None = None
-    host_ipc: bool | None = field(default=None, name="hostIPC")
-    host_network: bool | None = None
-    host_pid: bool | None = field(default=None, name="hostPID")
+    ephemeral_containers: Annotated[tuple[EphemeralContainer, ...], SOME] | None = None
+    eviction_responders: Annotated[tuple[EvictionResponder, ...], SOME] | None = None
+    host_aliases: Annotated[tuple[HostAlias, ...], SOME] | None = None
+    host_ipc: Flag | None = field(default=None, name="hostIPC")
+    host_network: Flag | None = None
+    host_pid: Flag | None = field(default=None, name="hostPID")
     host_users: bool | None = None
-    hostname: str | None = None
+    hostname: Text | None = None
     hostname_override: str | None = None
-    image_pull_secrets: tuple[LocalObjectReference, ...] | None = None
-    init_containers: tuple[Container, ...] | None = None
-    node_name: str | None = None
-    node_selector: dict[str, str] | None = None
+    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], SOME] | None = None
+    init_containers: Annotated[tuple[Container, ...], SOME] | None = None
+    node_name: Text | None = None
+    node_selector: Annotated[dict[str, str], SOME] | None = None
     os: PodOS | None = None
-    overhead: dict[str, Quantity] | None = None
+    overhead: Annotated[dict[str, Quantity], SOME] | None = None
     preemption_policy: str | None = None
     priority: Int32 | None = None
-    priority_class_name: str | None = None
-    readiness_gates: tuple[PodReadinessGate, ...] | None = None
-    resource_claims: tuple[PodResourceClaim, ...] | None = None
+    priority_class_name: Text | None = None
+    readiness_gates: Annotated[tuple[PodReadinessGate, ...], SOME] | None = None
+    resource_claims: Annotated[tuple[PodResourceClaim, ...], SOME] | None = None
     resources: ResourceRequirements | None = None
-    restart_policy: str | None = None
+    restart_policy: Text | None = None
     runtime_class_name: str | None = None
-    scheduler_name: str | None = None
-    scheduling_gates: tuple[PodSchedulingGate, ...] | None = None
+    scheduler_name: Text | None = None
+    scheduling_gates: Annotated[tuple[PodSchedulingGate, ...], SOME] | None = None
     scheduling_group: PodSchedulingGroup | None = None
     security_context: PodSecurityContext | None = None
-    service_account: str | None = None
-    service_account_name: str | None = None
+    service_account: Text | None = None
+    service_account_name: Text | None = None
     set_hostname_as_fqdn: bool | None = field(default=None, name="setHostnameAsFQDN")
     share_process_namespace: bool | None = None
-    subdomain: str | None = None
+    subdomain: Text | None = None
     termination_grace_period_seconds: Int64 | None = None
-    tolerations: tuple[Toleration, ...] | None = None
-    topology_spread_constraints: tuple[TopologySpreadConstraint, ...] | None = None
-    volumes: tuple[Volume, ...] | None = None
+    tolerations: Annotated[tuple[Toleration, ...], SOME] | None = None
+    topology_spread_constraints: Annotated[tuple[TopologySpreadConstraint, ...], SOME] | None = None
+    volumes: Annotated[tuple[Volume, ...], SOME] | None = None
 
 
 class PodCondition(Record, frozen=True, kw_only=True):
     last_probe_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
-    message: str | None = None
-    observed_generation: Int64 | None = None
-    reason: str | None = None
+    message: Text | None = None
+    observed_generation: Count64 | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -1531,34 +1536,34 @@ class PodResourceClaimStatus(Record, frozen=True, kw_only=True):
 
 
 class PodVolumeHealth(Record, frozen=True, kw_only=True):
-    health_conditions: tuple[VolumeHealthCondition, ...] | None = None
+    health_conditions: Annotated[tuple[VolumeHealthCondition, ...], SOME] | None = None
     last_transition_time: Time | None = None
     name: str = field(default_factory=str)
 
 
 class PodStatus(Record, frozen=True, kw_only=True):
-    allocated_resources: dict[str, Quantity] | None = None
-    conditions: tuple[PodCondition, ...] | None = None
-    container_statuses: tuple[ContainerStatus, ...] | None = None
-    ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
+    conditions: Annotated[tuple[PodCondition, ...], SOME] | None = None
+    container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
+    ephemeral_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
     extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
-    host_ip: str | None = field(default=None, name="hostIP")
-    host_ips: tuple[HostIP, ...] | None = field(default=None, name="hostIPs")
-    init_container_statuses: tuple[ContainerStatus, ...] | None = None
-    message: str | None = None
-    node_allocatable_resource_claim_statuses: tuple[NodeAllocatableResourceClaimStatus, ...] | None = None
-    nominated_node_name: str | None = None
-    observed_generation: Int64 | None = None
-    phase: str | None = None
-    pod_ip: str | None = field(default=None, name="podIP")
-    pod_ips: tuple[PodIP, ...] | None = field(default=None, name="podIPs")
-    qos_class: str | None = None
-    reason: str | None = None
-    resize: str | None = None
-    resource_claim_statuses: tuple[PodResourceClaimStatus, ...] | None = None
+    host_ip: Text | None = field(default=None, name="hostIP")
+    host_ips: Annotated[tuple[HostIP, ...], SOME] | None = field(default=None, name="hostIPs")
+    init_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
+    message: Text | None = None
+    node_allocatable_resource_claim_statuses: Annotated[tuple[NodeAllocatableResourceClaimStatus, ...], SOME] | None = None
+    nominated_node_name: Text | None = None
+    observed_generation: Count64 | None = None
+    phase: Text | None = None
+    pod_ip: Text | None = field(default=None, name="podIP")
+    pod_ips: Annotated[tuple[PodIP, ...], SOME] | None = field(default=None, name="podIPs")
+    qos_class: Text | None = None
+    reason: Text | None = None
+    resize: Text | None = None
+    resource_claim_statuses: Annotated[tuple[PodResourceClaimStatus, ...], SOME] | None = None
     resources: ResourceRequirements | None = None
     start_time: Time | None = None
-    volume_health: tuple[PodVolumeHealth, ...] | None = None
+    volume_health: Annotated[tuple[PodVolumeHealth, ...], SOME] | None = None
 
 
 class Pod(Object, frozen=True, kw_only=True):
@@ -1596,26 +1601,26 @@ class PodTemplateList(ListObject, frozen=True, kw_only=True):
 
 
 class ReplicationControllerSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Count32 | None = None
     replicas: Int32 | None = None
-    selector: dict[str, str] | None = None
+    selector: Annotated[dict[str, str], SOME] | None = None
     template: PodTemplateSpec | None = None
 
 
 class ReplicationControllerCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class ReplicationControllerStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Int32 | None = None
-    conditions: tuple[ReplicationControllerCondition, ...] | None = None
-    fully_labeled_replicas: Int32 | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    available_replicas: Count32 | None = None
+    conditions: Annotated[tuple[ReplicationControllerCondition, ...], SOME] | None = None
+    fully_labeled_replicas: Count32 | None = None
+    observed_generation: Count64 | None = None
+    ready_replicas: Count32 | None = None
     replicas: Int32 = field(default_factory=int)
 
 
@@ -1637,22 +1642,22 @@ class ReplicationControllerList(ListObject, frozen=True, kw_only=True):
 class ScopedResourceSelectorRequirement(Record, frozen=True, kw_only=True):
     operator: str = field(default_factory=str)
     scope_name: str = field(default_factory=str)
-    values: tuple[str, ...] | None = None
+    values: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class ScopeSelector(Record, frozen=True, kw_only=True):
-    match_expressions: tuple[ScopedResourceSelectorRequirement, ...] | None = None
+    match_expressions: Annotated[tuple[ScopedResourceSelectorRequirement, ...], SOME] | None = None
 
 
 class ResourceQuotaSpec(Record, frozen=True, kw_only=True):
-    hard: dict[str, Quantity] | None = None
+    hard: Annotated[dict[str, Quantity], SOME] | None = None
     scope_selector: ScopeSelector | None = None
-    scopes: tuple[str, ...] | None = None
+    scopes: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class ResourceQuotaStatus(Record, frozen=True, kw_only=True):
-    hard: dict[str, Quantity] | None = None
-    used: dict[str, Quantity] | None = None
+    hard: Annotated[dict[str, Quantity], SOME] | None = None
+    used: Annotated[dict[str, Quantity], SOME] | None = None
 
 
 class ResourceQuota(Object, frozen=True, kw_only=True):
@@ -1674,10 +1679,10 @@ class Secret(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Secret"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    data: dict[str, Base64] | None = None
+    data: Annotated[dict[str, Base64], SOME] | None = None
     immutable: bool | None = None
-    string_data: dict[str, str] | None = None
-    type: str | None = None
+    string_data: Annotated[dict[str, str], SOME] | None = None
+    type: Text | None = None
 
 
 class SecretList(ListObject, frozen=True, kw_only=True):
@@ -1689,10 +1694,10 @@ class SecretList(ListObject, frozen=True, kw_only=True):
 
 class ServicePort(Record, frozen=True, kw_only=True):
     app_protocol: str | None = None
-    name: str | None = None
-    node_port: Int32 | None = None
+    name: Text | None = None
+    node_port: Count32 | None = None
     port: Int32 = field(default_factory=int)
-    protocol: str | None = None
+    protocol: Text | None = None
     target_port: IntOrString | None = None
 
 
@@ -1702,29 +1707,29 @@ class SessionAffinityConfig(Record, frozen=True, kw_only=True):
 
 class ServiceSpec(Record, frozen=True, kw_only=True):
     allocate_load_balancer_node_ports: bool | None = None
-    cluster_ip: str | None = field(default=None, name="clusterIP")
-    cluster_ips: tuple[str, ...] | None = field(default=None, name="clusterIPs")
-    external_ips: tuple[str, ...] | None = field(default=None, name="externalIPs")
-    external_name: str | None = None
-    external_traffic_policy: str | None = None
-    health_check_node_port: Int32 | None = None
+    cluster_ip: Text | None = field(default=None, name="clusterIP")
+    cluster_ips: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="clusterIPs")
+    external_ips: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="externalIPs")
+    external_name: Text | None = None
+    external_traffic_policy: Text | None = None
+    health_check_node_port: Count32 | None = None
     internal_traffic_policy: str | None = None
-    ip_families: tuple[str, ...] | None = None
+    ip_families: Annotated[tuple[str, ...], SOME] | None = None
     ip_family_policy: str | None = None
     load_balancer_class: str | None = None
-    load_balancer_ip: str | None = field(default=None, name="loadBalancerIP")
-    load_balancer_source_ranges: tuple[str, ...] | None = None
-    ports: tuple[ServicePort, ...] | None = None
-    publish_not_ready_addresses: bool | None = None
-    selector: dict[str, str] | None = None
-    session_affinity: str | None = None
+    load_balancer_ip: Text | None = field(default=None, name="loadBalancerIP")
+    load_balancer_source_ranges: Annotated[tuple[str, ...], SOME] | None = None
+    ports: Annotated[tuple[ServicePort, ...], SOME] | None = None
+    publish_not_ready_addresses: Flag | None = None
+    selector: Annotated[dict[str, str], SOME] | None = None
+    session_affinity: Text | None = None
     session_affinity_config: SessionAffinityConfig | None = None
     traffic_distribution: str | None = None
-    type: str | None = None
+    type: Text | None = None
 
 
 class ServiceStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     load_balancer: LoadBalancerStatus = field(default_factory=LoadBalancerStatus)
 
 
@@ -1741,8 +1746,8 @@ class ServiceAccount(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     automount_service_account_token: bool | None = None
-    image_pull_secrets: tuple[LocalObjectReference, ...] | None = None
-    secrets: tuple[ObjectReference, ...] | None = None
+    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], SOME] | None = None
+    secrets: Annotated[tuple[ObjectReference, ...], SOME] | None = None
 
 
 class ServiceAccountList(ListObject, frozen=True, kw_only=True):
@@ -1765,7 +1770,7 @@ class TopologySelectorLabelRequirement(Record, frozen=True, kw_only=True):
 
 
 class TopologySelectorTerm(Record, frozen=True, kw_only=True):
-    match_label_expressions: tuple[TopologySelectorLabelRequirement, ...] | None = None
+    match_label_expressions: Annotated[tuple[TopologySelectorLabelRequirement, ...], SOME] | None = None
 
 
 FACTS: dict[str, dict[str, dict[str, Any]]] = {

@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Int32, Record, constant, empty_tuple, field, null
 from refk8s.core.api.core_v1 import ObjectReference
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
@@ -25,14 +25,14 @@ class ForZone(Record, frozen=True, kw_only=True):
 
 
 class EndpointHints(Record, frozen=True, kw_only=True):
-    for_nodes: tuple[ForNode, ...] | None = None
-    for_zones: tuple[ForZone, ...] | None = None
+    for_nodes: Annotated[tuple[ForNode, ...], SOME] | None = None
+    for_zones: Annotated[tuple[ForZone, ...], SOME] | None = None
 
 
 class Endpoint(Record, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = field(default_factory=empty_tuple)
     conditions: EndpointConditions = field(default_factory=EndpointConditions)
-    deprecated_topology: dict[str, str] | None = None
+    deprecated_topology: Annotated[dict[str, str], SOME] | None = None
     hints: EndpointHints | None = None
     hostname: str | None = None
     node_name: str | None = None
@@ -52,8 +52,8 @@ class EndpointSlice(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("discovery.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     address_type: str = field(default_factory=str)
-    endpoints: tuple[Endpoint, ...] | None = None
-    ports: tuple[EndpointPort, ...] | None = None
+    endpoints: Annotated[tuple[Endpoint, ...], SOME] | None = None
+    ports: Annotated[tuple[EndpointPort, ...], SOME] | None = field(default_factory=null)
 
 
 class EndpointSliceList(ListObject, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 
 from typing import Any
 
-from refk8s.core.api.base import Int32, MicroTime, Record, Time, constant, empty_tuple, field, null
+from refk8s.core.api.base import Count32, Int32, MicroTime, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.core_v1 import EventSource, ObjectReference
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
@@ -19,20 +19,20 @@ class Event(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Event"))
     api_version: str = field(default_factory=constant("events.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    action: str | None = None
-    deprecated_count: Int32 | None = None
+    action: Text | None = None
+    deprecated_count: Count32 | None = None
     deprecated_first_timestamp: Time | None = field(default_factory=null)
     deprecated_last_timestamp: Time | None = field(default_factory=null)
     deprecated_source: EventSource = field(default_factory=EventSource)
     event_time: MicroTime | None = field(default_factory=null)
-    note: str | None = None
-    reason: str | None = None
+    note: Text | None = None
+    reason: Text | None = None
     regarding: ObjectReference = field(default_factory=ObjectReference)
     related: ObjectReference | None = None
-    reporting_controller: str | None = None
-    reporting_instance: str | None = None
+    reporting_controller: Text | None = None
+    reporting_instance: Text | None = None
     series: EventSeries | None = None
-    type: str | None = None
+    type: Text | None = None
 
 
 class EventList(ListObject, frozen=True, kw_only=True):

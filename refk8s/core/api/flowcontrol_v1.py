@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Flag, Int32, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
@@ -25,8 +25,8 @@ class NonResourcePolicyRule(Record, frozen=True, kw_only=True):
 
 class ResourcePolicyRule(Record, frozen=True, kw_only=True):
     api_groups: tuple[str, ...] = field(default_factory=empty_tuple)
-    cluster_scope: bool | None = None
-    namespaces: tuple[str, ...] | None = None
+    cluster_scope: Flag | None = None
+    namespaces: Annotated[tuple[str, ...], SOME] | None = None
     resources: tuple[str, ...] = field(default_factory=empty_tuple)
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
 
@@ -52,8 +52,8 @@ class Subject(Record, frozen=True, kw_only=True):
 
 
 class PolicyRulesWithSubjects(Record, frozen=True, kw_only=True):
-    non_resource_rules: tuple[NonResourcePolicyRule, ...] | None = None
-    resource_rules: tuple[ResourcePolicyRule, ...] | None = None
+    non_resource_rules: Annotated[tuple[NonResourcePolicyRule, ...], SOME] | None = None
+    resource_rules: Annotated[tuple[ResourcePolicyRule, ...], SOME] | None = None
     subjects: tuple[Subject, ...] = field(default_factory=empty_tuple)
 
 
@@ -63,21 +63,21 @@ class PriorityLevelConfigurationReference(Record, frozen=True, kw_only=True):
 
 class FlowSchemaSpec(Record, frozen=True, kw_only=True):
     distinguisher_method: FlowDistinguisherMethod | None = None
-    matching_precedence: Int32 | None = None
+    matching_precedence: Int32 = field(default_factory=int)
     priority_level_configuration: PriorityLevelConfigurationReference = field(default_factory=PriorityLevelConfigurationReference)
-    rules: tuple[PolicyRulesWithSubjects, ...] | None = None
+    rules: Annotated[tuple[PolicyRulesWithSubjects, ...], SOME] | None = None
 
 
 class FlowSchemaCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: Text | None = None
     type: str = field(default_factory=str)
 
 
 class FlowSchemaStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[FlowSchemaCondition, ...] | None = None
+    conditions: Annotated[tuple[FlowSchemaCondition, ...], SOME] | None = None
 
 
 class FlowSchema(Object, frozen=True, kw_only=True):
@@ -96,9 +96,9 @@ class FlowSchemaList(ListObject, frozen=True, kw_only=True):
 
 
 class QueuingConfiguration(Record, frozen=True, kw_only=True):
-    hand_size: Int32 | None = None
-    queue_length_limit: Int32 | None = None
-    queues: Int32 | None = None
+    hand_size: Int32 = field(default_factory=int)
+    queue_length_limit: Int32 = field(default_factory=int)
+    queues: Int32 = field(default_factory=int)
 
 
 class LimitResponse(Record, frozen=True, kw_only=True):
@@ -120,15 +120,15 @@ class PriorityLevelConfigurationSpec(Record, frozen=True, kw_only=True):
 
 
 class PriorityLevelConfigurationCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    reason: Text | None = None
+    status: Text | None = None
     type: str = field(default_factory=str)
 
 
 class PriorityLevelConfigurationStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[PriorityLevelConfigurationCondition, ...] | None = None
+    conditions: Annotated[tuple[PriorityLevelConfigurationCondition, ...], SOME] | None = None
 
 
 class PriorityLevelConfiguration(Object, frozen=True, kw_only=True):

@@ -4,9 +4,9 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 # ruff: noqa: E501
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, Json, Record, Time, constant, empty_tuple, field, null
+from refk8s.core.api.base import SOME, Count32, Count64, Int32, Int64, Json, Record, Text, Time, constant, empty_tuple, field, null
 
 
 class GroupVersionForDiscovery(Record, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class APIGroup(Record, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("v1"))
     name: str = field(default_factory=str)
     preferred_version: GroupVersionForDiscovery | None = None
-    server_address_by_client_cidrs: tuple[ServerAddressByClientCIDR, ...] | None = field(default=None, name="serverAddressByClientCIDRs")
+    server_address_by_client_cidrs: Annotated[tuple[ServerAddressByClientCIDR, ...], SOME] | None = field(default=None, name="serverAddressByClientCIDRs")
     versions: tuple[GroupVersionForDiscovery, ...] = field(default_factory=empty_tuple)
 
 
@@ -35,16 +35,16 @@ class APIGroupList(Record, frozen=True, kw_only=True):
 
 
 class APIResource(Record, frozen=True, kw_only=True):
-    categories: tuple[str, ...] | None = None
-    group: str | None = None
+    categories: Annotated[tuple[str, ...], SOME] | None = None
+    group: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
     namespaced: bool = field(default_factory=bool)
-    short_names: tuple[str, ...] | None = None
+    short_names: Annotated[tuple[str, ...], SOME] | None = None
     singular_name: str = field(default_factory=str)
-    storage_version_hash: str | None = None
+    storage_version_hash: Text | None = None
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
-    version: str | None = None
+    version: Text | None = None
 
 
 class APIResourceList(Record, frozen=True, kw_only=True):
@@ -64,18 +64,18 @@ class APIVersions(Record, frozen=True, kw_only=True):
 class Condition(Record, frozen=True, kw_only=True):
     last_transition_time: Time | None = field(default_factory=null)
     message: str = field(default_factory=str)
-    observed_generation: Int64 | None = None
+    observed_generation: Count64 | None = None
     reason: str = field(default_factory=str)
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class CreateOptions(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    dry_run: tuple[str, ...] | None = None
-    field_manager: str | None = None
-    field_validation: str | None = None
-    kind: str | None = None
+    api_version: Text | None = None
+    dry_run: Annotated[tuple[str, ...], SOME] | None = None
+    field_manager: Text | None = None
+    field_validation: Text | None = None
+    kind: Text | None = None
 
 
 class Preconditions(Record, frozen=True, kw_only=True):
@@ -84,11 +84,11 @@ class Preconditions(Record, frozen=True, kw_only=True):
 
 
 class DeleteOptions(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    dry_run: tuple[str, ...] | None = None
+    api_version: Text | None = None
+    dry_run: Annotated[tuple[str, ...], SOME] | None = None
     grace_period_seconds: Int64 | None = None
     ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
-    kind: str | None = None
+    kind: Text | None = None
     orphan_dependents: bool | None = None
     preconditions: Preconditions | None = None
     propagation_policy: str | None = None
@@ -97,7 +97,7 @@ class DeleteOptions(Record, frozen=True, kw_only=True):
 class FieldSelectorRequirement(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
     operator: str = field(default_factory=str)
-    values: tuple[str, ...] | None = None
+    values: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class GroupResource(Record, frozen=True, kw_only=True):
@@ -108,12 +108,12 @@ class GroupResource(Record, frozen=True, kw_only=True):
 class LabelSelectorRequirement(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
     operator: str = field(default_factory=str)
-    values: tuple[str, ...] | None = None
+    values: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class LabelSelector(Record, frozen=True, kw_only=True):
-    match_expressions: tuple[LabelSelectorRequirement, ...] | None = None
-    match_labels: dict[str, str] | None = None
+    match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], SOME] | None = None
+    match_labels: Annotated[dict[str, str], SOME] | None = None
 
 
 class ShardInfo(Record, frozen=True, kw_only=True):
@@ -121,10 +121,10 @@ class ShardInfo(Record, frozen=True, kw_only=True):
 
 
 class ListMeta(Record, frozen=True, kw_only=True):
-    continue_: str | None = None
+    continue_: Text | None = None
     remaining_item_count: Int64 | None = None
-    resource_version: str | None = None
-    self_link: str | None = None
+    resource_version: Text | None = None
+    self_link: Text | None = None
     shard_info: ShardInfo | None = None
 
 
@@ -137,12 +137,12 @@ class ListObject(Record, frozen=True, kw_only=True):
 
 
 class ManagedFieldsEntry(Record, frozen=True, kw_only=True):
-    api_version: str | None = None
-    fields_type: str | None = None
+    api_version: Text | None = None
+    fields_type: Text | None = None
     fields_v1: Json = None
-    manager: str | None = None
-    operation: str | None = None
-    subresource: str | None = None
+    manager: Text | None = None
+    operation: Text | None = None
+    subresource: Text | None = None
     time: Time | None = None
 
 
@@ -156,21 +156,21 @@ class OwnerReference(Record, frozen=True, kw_only=True):
 
 
 class ObjectMeta(Record, frozen=True, kw_only=True):
-    annotations: dict[str, str] | None = None
+    annotations: Annotated[dict[str, str], SOME] | None = None
     creation_timestamp: Time | None = None
     deletion_grace_period_seconds: Int64 | None = None
     deletion_timestamp: Time | None = None
-    finalizers: tuple[str, ...] | None = None
-    generate_name: str | None = None
-    generation: Int64 | None = None
-    labels: dict[str, str] | None = None
-    managed_fields: tuple[ManagedFieldsEntry, ...] | None = None
-    name: str | None = None
-    namespace: str | None = None
-    owner_references: tuple[OwnerReference, ...] | None = None
-    resource_version: str | None = None
-    self_link: str | None = None
-    uid: str | None = None
+    finalizers: Annotated[tuple[str, ...], SOME] | None = None
+    generate_name: Text | None = None
+    generation: Count64 | None = None
+    labels: Annotated[dict[str, str], SOME] | None = None
+    managed_fields: Annotated[tuple[ManagedFieldsEntry, ...], SOME] | None = None
+    name: Text | None = None
+    namespace: Text | None = None
+    owner_references: Annotated[tuple[OwnerReference, ...], SOME] | None = None
+    resource_version: Text | None = None
+    self_link: Text | None = None
+    uid: Text | None = None
 
 
 class Object(Record, frozen=True, kw_only=True):
@@ -195,29 +195,29 @@ class PartialObjectMetadataList(ListObject, frozen=True, kw_only=True):
 
 
 class StatusCause(Record, frozen=True, kw_only=True):
-    field: str | None = None
-    message: str | None = None
-    reason: str | None = None
+    field: Text | None = None
+    message: Text | None = None
+    reason: Text | None = None
 
 
 class StatusDetails(Record, frozen=True, kw_only=True):
-    causes: tuple[StatusCause, ...] | None = None
-    group: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    retry_after_seconds: Int32 | None = None
-    uid: str | None = None
+    causes: Annotated[tuple[StatusCause, ...], SOME] | None = None
+    group: Text | None = None
+    kind: Text | None = None
+    name: Text | None = None
+    retry_after_seconds: Count32 | None = None
+    uid: Text | None = None
 
 
 class Status(ListObject, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Status"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ListMeta = field(default_factory=ListMeta)
-    code: Int32 | None = None
+    code: Count32 | None = None
     details: StatusDetails | None = None
-    message: str | None = None
-    reason: str | None = None
-    status: str | None = None
+    message: Text | None = None
+    reason: Text | None = None
+    status: Text | None = None
 
 
 class TableColumnDefinition(Record, frozen=True, kw_only=True):
@@ -229,15 +229,15 @@ class TableColumnDefinition(Record, frozen=True, kw_only=True):
 
 
 class TableRowCondition(Record, frozen=True, kw_only=True):
-    message: str | None = None
-    reason: str | None = None
+    message: Text | None = None
+    reason: Text | None = None
     status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class TableRow(Record, frozen=True, kw_only=True):
     cells: tuple[Json, ...] = field(default_factory=empty_tuple)
-    conditions: tuple[TableRowCondition, ...] | None = None
+    conditions: Annotated[tuple[TableRowCondition, ...], SOME] | None = None
     object: Json = None
 
 
@@ -257,15 +257,15 @@ class WatchEvent(Record, frozen=True, kw_only=True):
 class Info(Record, frozen=True, kw_only=True):
     build_date: str = field(default_factory=str)
     compiler: str = field(default_factory=str)
-    emulation_major: str | None = None
-    emulation_minor: str | None = None
+    emulation_major: Text | None = None
+    emulation_minor: Text | None = None
     git_commit: str = field(default_factory=str)
     git_tree_state: str = field(default_factory=str)
     git_version: str = field(default_factory=str)
     go_version: str = field(default_factory=str)
     major: str = field(default_factory=str)
-    min_compatibility_major: str | None = None
-    min_compatibility_minor: str | None = None
+    min_compatibility_major: Text | None = None
+    min_compatibility_minor: Text | None = None
     minor: str = field(default_factory=str)
     platform: str = field(default_factory=str)
 

@@ -3,16 +3,16 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, IntOrString, Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Count32, Int32, IntOrString, Record, Text, constant, empty_tuple, field
 from refk8s.core.api.core_v1 import TypedLocalObjectReference
 from refk8s.core.api.meta_v1 import Condition, LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
 class ServiceBackendPort(Record, frozen=True, kw_only=True):
-    name: str | None = None
-    number: Int32 | None = None
+    name: Text | None = None
+    number: Count32 | None = None
 
 
 class IngressServiceBackend(Record, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class IngressBackend(Record, frozen=True, kw_only=True):
 
 class HTTPIngressPath(Record, frozen=True, kw_only=True):
     backend: IngressBackend = field(default_factory=IngressBackend)
-    path: str | None = None
+    path: Text | None = None
     path_type: str = field(default_factory=str)
 
 
@@ -36,9 +36,9 @@ class HTTPIngressRuleValue(Record, frozen=True, kw_only=True):
 
 
 class ParentReference(Record, frozen=True, kw_only=True):
-    group: str | None = None
+    group: Text | None = None
     name: str = field(default_factory=str)
-    namespace: str | None = None
+    namespace: Text | None = None
     resource: str = field(default_factory=str)
 
 
@@ -62,24 +62,24 @@ class IPAddressList(ListObject, frozen=True, kw_only=True):
 
 class IPBlock(Record, frozen=True, kw_only=True):
     cidr: str = field(default_factory=str)
-    except_: tuple[str, ...] | None = None
+    except_: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class IngressRule(Record, frozen=True, kw_only=True):
-    host: str | None = None
+    host: Text | None = None
     http: HTTPIngressRuleValue | None = None
 
 
 class IngressTLS(Record, frozen=True, kw_only=True):
-    hosts: tuple[str, ...] | None = None
-    secret_name: str | None = None
+    hosts: Annotated[tuple[str, ...], SOME] | None = None
+    secret_name: Text | None = None
 
 
 class IngressSpec(Record, frozen=True, kw_only=True):
     default_backend: IngressBackend | None = None
     ingress_class_name: str | None = None
-    rules: tuple[IngressRule, ...] | None = None
-    tls: tuple[IngressTLS, ...] | None = None
+    rules: Annotated[tuple[IngressRule, ...], SOME] | None = None
+    tls: Annotated[tuple[IngressTLS, ...], SOME] | None = None
 
 
 class IngressPortStatus(Record, frozen=True, kw_only=True):
@@ -89,13 +89,13 @@ class IngressPortStatus(Record, frozen=True, kw_only=True):
 
 
 class IngressLoadBalancerIngress(Record, frozen=True, kw_only=True):
-    hostname: str | None = None
-    ip: str | None = None
-    ports: tuple[IngressPortStatus, ...] | None = None
+    hostname: Text | None = None
+    ip: Text | None = None
+    ports: Annotated[tuple[IngressPortStatus, ...], SOME] | None = None
 
 
 class IngressLoadBalancerStatus(Record, frozen=True, kw_only=True):
-    ingress: tuple[IngressLoadBalancerIngress, ...] | None = None
+    ingress: Annotated[tuple[IngressLoadBalancerIngress, ...], SOME] | None = None
 
 
 class IngressStatus(Record, frozen=True, kw_only=True):
@@ -119,7 +119,7 @@ class IngressClassParametersReference(Record, frozen=True, kw_only=True):
 
 
 class IngressClassSpec(Record, frozen=True, kw_only=True):
-    controller: str | None = None
+    controller: Text | None = None
     parameters: IngressClassParametersReference | None = None
 
 
@@ -157,20 +157,20 @@ class NetworkPolicyPort(Record, frozen=True, kw_only=True):
 
 
 class NetworkPolicyEgressRule(Record, frozen=True, kw_only=True):
-    ports: tuple[NetworkPolicyPort, ...] | None = None
-    to: tuple[NetworkPolicyPeer, ...] | None = None
+    ports: Annotated[tuple[NetworkPolicyPort, ...], SOME] | None = None
+    to: Annotated[tuple[NetworkPolicyPeer, ...], SOME] | None = None
 
 
 class NetworkPolicyIngressRule(Record, frozen=True, kw_only=True):
-    from_: tuple[NetworkPolicyPeer, ...] | None = None
-    ports: tuple[NetworkPolicyPort, ...] | None = None
+    from_: Annotated[tuple[NetworkPolicyPeer, ...], SOME] | None = None
+    ports: Annotated[tuple[NetworkPolicyPort, ...], SOME] | None = None
 
 
 class NetworkPolicySpec(Record, frozen=True, kw_only=True):
-    egress: tuple[NetworkPolicyEgressRule, ...] | None = None
-    ingress: tuple[NetworkPolicyIngressRule, ...] | None = None
+    egress: Annotated[tuple[NetworkPolicyEgressRule, ...], SOME] | None = None
+    ingress: Annotated[tuple[NetworkPolicyIngressRule, ...], SOME] | None = None
     pod_selector: LabelSelector = field(default_factory=LabelSelector)
-    policy_types: tuple[str, ...] | None = None
+    policy_types: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class NetworkPolicy(Object, frozen=True, kw_only=True):
@@ -188,11 +188,11 @@ class NetworkPolicyList(ListObject, frozen=True, kw_only=True):
 
 
 class ServiceCIDRSpec(Record, frozen=True, kw_only=True):
-    cidrs: tuple[str, ...] | None = None
+    cidrs: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class ServiceCIDRStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
 
 
 class ServiceCIDR(Object, frozen=True, kw_only=True):

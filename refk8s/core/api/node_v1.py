@@ -3,20 +3,20 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Quantity, Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Quantity, Record, constant, empty_tuple, field
 from refk8s.core.api.core_v1 import Toleration
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class Overhead(Record, frozen=True, kw_only=True):
-    pod_fixed: dict[str, Quantity] | None = None
+    pod_fixed: Annotated[dict[str, Quantity], SOME] | None = None
 
 
 class Scheduling(Record, frozen=True, kw_only=True):
-    node_selector: dict[str, str] | None = None
-    tolerations: tuple[Toleration, ...] | None = None
+    node_selector: Annotated[dict[str, str], SOME] | None = None
+    tolerations: Annotated[tuple[Toleration, ...], SOME] | None = None
 
 
 class RuntimeClass(Object, frozen=True, kw_only=True):

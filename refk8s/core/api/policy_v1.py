@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, IntOrString, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Count64, Int32, IntOrString, Record, Time, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import Condition, DeleteOptions, LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
@@ -24,13 +24,13 @@ class PodDisruptionBudgetSpec(Record, frozen=True, kw_only=True):
 
 
 class PodDisruptionBudgetStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
-    current_healthy: Int32 | None = None
-    desired_healthy: Int32 | None = None
-    disrupted_pods: dict[str, Time] | None = None
-    disruptions_allowed: Int32 | None = None
-    expected_pods: Int32 | None = None
-    observed_generation: Int64 | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
+    current_healthy: Int32 = field(default_factory=int)
+    desired_healthy: Int32 = field(default_factory=int)
+    disrupted_pods: Annotated[dict[str, Time], SOME] | None = None
+    disruptions_allowed: Int32 = field(default_factory=int)
+    expected_pods: Int32 = field(default_factory=int)
+    observed_generation: Count64 | None = None
 
 
 class PodDisruptionBudget(Object, frozen=True, kw_only=True):

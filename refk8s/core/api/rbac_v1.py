@@ -3,21 +3,21 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Record, Text, constant, empty_tuple, field, null
 from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
 
 class AggregationRule(Record, frozen=True, kw_only=True):
-    cluster_role_selectors: tuple[LabelSelector, ...] | None = None
+    cluster_role_selectors: Annotated[tuple[LabelSelector, ...], SOME] | None = None
 
 
 class PolicyRule(Record, frozen=True, kw_only=True):
-    api_groups: tuple[str, ...] | None = None
-    non_resource_urls: tuple[str, ...] | None = field(default=None, name="nonResourceURLs")
-    resource_names: tuple[str, ...] | None = None
-    resources: tuple[str, ...] | None = None
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
 
 
@@ -26,20 +26,20 @@ class ClusterRole(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     aggregation_rule: AggregationRule | None = None
-    rules: tuple[PolicyRule, ...] | None = None
+    rules: Annotated[tuple[PolicyRule, ...], SOME] | None = field(default_factory=null)
 
 
 class RoleRef(Record, frozen=True, kw_only=True):
-    api_group: str | None = None
+    api_group: str = field(default_factory=str)
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
 
 
 class Subject(Record, frozen=True, kw_only=True):
-    api_group: str | None = None
+    api_group: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    namespace: str | None = None
+    namespace: Text | None = None
 
 
 class ClusterRoleBinding(Object, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class ClusterRoleBinding(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     role_ref: RoleRef = field(default_factory=RoleRef)
-    subjects: tuple[Subject, ...] | None = None
+    subjects: Annotated[tuple[Subject, ...], SOME] | None = None
 
 
 class ClusterRoleBindingList(ListObject, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ class Role(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Role"))
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    rules: tuple[PolicyRule, ...] | None = None
+    rules: Annotated[tuple[PolicyRule, ...], SOME] | None = field(default_factory=null)
 
 
 class RoleBinding(Object, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class RoleBinding(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     role_ref: RoleRef = field(default_factory=RoleRef)
-    subjects: tuple[Subject, ...] | None = None
+    subjects: Annotated[tuple[Subject, ...], SOME] | None = None
 
 
 class RoleBindingList(ListObject, frozen=True, kw_only=True):

@@ -3,21 +3,36 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int64, Json, Quantity, Record, Time, constant, empty_map, empty_tuple, field, null, zero_quantity
+from refk8s.core.api.base import (
+    SOME,
+    Count64,
+    Int64,
+    Json,
+    Quantity,
+    Record,
+    Text,
+    Time,
+    constant,
+    empty_map,
+    empty_tuple,
+    field,
+    null,
+    zero_quantity,
+)
 from refk8s.core.api.core_v1 import NodeSelector
 from refk8s.core.api.meta_v1 import Condition, ListMeta, ListObject, Object, ObjectMeta
 
 
 class NetworkDeviceData(Record, frozen=True, kw_only=True):
-    hardware_address: str | None = None
-    interface_name: str | None = None
-    ips: tuple[str, ...] | None = None
+    hardware_address: Text | None = None
+    interface_name: Text | None = None
+    ips: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class AllocatedDeviceStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     data: Json = None
     device: str = field(default_factory=str)
     driver: str = field(default_factory=str)
@@ -33,35 +48,35 @@ class OpaqueDeviceConfiguration(Record, frozen=True, kw_only=True):
 
 class DeviceAllocationConfiguration(Record, frozen=True, kw_only=True):
     opaque: OpaqueDeviceConfiguration | None = None
-    requests: tuple[str, ...] | None = None
+    requests: Annotated[tuple[str, ...], SOME] | None = None
     source: str = field(default_factory=str)
 
 
 class DeviceToleration(Record, frozen=True, kw_only=True):
-    effect: str | None = None
-    key: str | None = None
-    operator: str | None = None
+    effect: Text | None = None
+    key: Text | None = None
+    operator: Text | None = None
     toleration_seconds: Int64 | None = None
-    value: str | None = None
+    value: Text | None = None
 
 
 class DeviceRequestAllocationResult(Record, frozen=True, kw_only=True):
     admin_access: bool | None = None
-    binding_conditions: tuple[str, ...] | None = None
-    binding_failure_conditions: tuple[str, ...] | None = None
-    consumed_capacity: dict[str, Quantity] | None = None
+    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    consumed_capacity: Annotated[dict[str, Quantity], SOME] | None = None
     device: str = field(default_factory=str)
     driver: str = field(default_factory=str)
     pool: str = field(default_factory=str)
     request: str = field(default_factory=str)
     share_id: str | None = field(default=None, name="shareID")
-    skip_node_operations: tuple[str, ...] | None = None
-    tolerations: tuple[DeviceToleration, ...] | None = None
+    skip_node_operations: Annotated[tuple[str, ...], SOME] | None = None
+    tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
 
 
 class DeviceAllocationResult(Record, frozen=True, kw_only=True):
-    config: tuple[DeviceAllocationConfiguration, ...] | None = None
-    results: tuple[DeviceRequestAllocationResult, ...] | None = None
+    config: Annotated[tuple[DeviceAllocationConfiguration, ...], SOME] | None = None
+    results: Annotated[tuple[DeviceRequestAllocationResult, ...], SOME] | None = None
 
 
 class AllocationResult(Record, frozen=True, kw_only=True):
@@ -83,11 +98,11 @@ class CapacityRequestPolicyRange(Record, frozen=True, kw_only=True):
 class CapacityRequestPolicy(Record, frozen=True, kw_only=True):
     default: Quantity | None = None
     valid_range: CapacityRequestPolicyRange | None = None
-    valid_values: tuple[Quantity, ...] | None = None
+    valid_values: Annotated[tuple[Quantity, ...], SOME] | None = None
 
 
 class CapacityRequirements(Record, frozen=True, kw_only=True):
-    requests: dict[str, Quantity] | None = None
+    requests: Annotated[dict[str, Quantity], SOME] | None = None
 
 
 class Counter(Record, frozen=True, kw_only=True):
@@ -101,13 +116,13 @@ class CounterSet(Record, frozen=True, kw_only=True):
 
 class DeviceAttribute(Record, frozen=True, kw_only=True):
     bool_: bool | None = None
-    bools: tuple[bool, ...] | None = None
+    bools: Annotated[tuple[bool, ...], SOME] | None = None
     int_: Int64 | None = None
-    ints: tuple[Int64, ...] | None = None
+    ints: Annotated[tuple[Int64, ...], SOME] | None = None
     string: str | None = None
-    strings: tuple[str, ...] | None = None
+    strings: Annotated[tuple[str, ...], SOME] | None = None
     version: str | None = None
-    versions: tuple[str, ...] | None = None
+    versions: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceCapacity(Record, frozen=True, kw_only=True):
@@ -116,7 +131,7 @@ class DeviceCapacity(Record, frozen=True, kw_only=True):
 
 
 class DeviceCounterConsumption(Record, frozen=True, kw_only=True):
-    compatibility_groups: tuple[str, ...] | None = None
+    compatibility_groups: Annotated[tuple[str, ...], SOME] | None = None
     counter_set: str = field(default_factory=str)
     counters: dict[str, Counter] = field(default_factory=empty_map)
 
@@ -125,7 +140,7 @@ class DeviceTaint(Record, frozen=True, kw_only=True):
     effect: str = field(default_factory=str)
     key: str = field(default_factory=str)
     time_added: Time | None = None
-    value: str | None = None
+    value: Text | None = None
 
 
 class NodeAllocatableMapping(Record, frozen=True, kw_only=True):
@@ -147,28 +162,28 @@ class NodeAllocatableResource(Record, frozen=True, kw_only=True):
 class Device(Record, frozen=True, kw_only=True):
     all_nodes: bool | None = None
     allow_multiple_allocations: bool | None = None
-    attributes: dict[str, DeviceAttribute] | None = None
-    binding_conditions: tuple[str, ...] | None = None
-    binding_failure_conditions: tuple[str, ...] | None = None
+    attributes: Annotated[dict[str, DeviceAttribute], SOME] | None = None
+    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
     binds_to_node: bool | None = None
-    capacity: dict[str, DeviceCapacity] | None = None
-    consumes_counters: tuple[DeviceCounterConsumption, ...] | None = None
+    capacity: Annotated[dict[str, DeviceCapacity], SOME] | None = None
+    consumes_counters: Annotated[tuple[DeviceCounterConsumption, ...], SOME] | None = None
     name: str = field(default_factory=str)
-    node_allocatable_resources: dict[str, NodeAllocatableResource] | None = None
+    node_allocatable_resources: Annotated[dict[str, NodeAllocatableResource], SOME] | None = None
     node_name: str | None = None
     node_selector: NodeSelector | None = None
-    taints: tuple[DeviceTaint, ...] | None = None
+    taints: Annotated[tuple[DeviceTaint, ...], SOME] | None = None
 
 
 class DeviceClaimConfiguration(Record, frozen=True, kw_only=True):
     opaque: OpaqueDeviceConfiguration | None = None
-    requests: tuple[str, ...] | None = None
+    requests: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceConstraint(Record, frozen=True, kw_only=True):
     distinct_attribute: str | None = None
     match_attribute: str | None = None
-    requests: tuple[str, ...] | None = None
+    requests: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceDerivedAttribute(Record, frozen=True, kw_only=True):
@@ -181,37 +196,37 @@ class DeviceSelector(Record, frozen=True, kw_only=True):
 
 
 class DeviceSubRequest(Record, frozen=True, kw_only=True):
-    allocation_mode: str | None = None
+    allocation_mode: Text | None = None
     capacity: CapacityRequirements | None = None
-    count: Int64 | None = None
-    derived_attributes: tuple[DeviceDerivedAttribute, ...] | None = None
+    count: Count64 | None = None
+    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
     device_class_name: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    selectors: tuple[DeviceSelector, ...] | None = None
-    tolerations: tuple[DeviceToleration, ...] | None = None
+    selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
+    tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
 
 
 class ExactDeviceRequest(Record, frozen=True, kw_only=True):
     admin_access: bool | None = None
-    allocation_mode: str | None = None
+    allocation_mode: Text | None = None
     capacity: CapacityRequirements | None = None
-    count: Int64 | None = None
-    derived_attributes: tuple[DeviceDerivedAttribute, ...] | None = None
+    count: Count64 | None = None
+    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
     device_class_name: str = field(default_factory=str)
-    selectors: tuple[DeviceSelector, ...] | None = None
-    tolerations: tuple[DeviceToleration, ...] | None = None
+    selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
+    tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
 
 
 class DeviceRequest(Record, frozen=True, kw_only=True):
     exactly: ExactDeviceRequest | None = None
-    first_available: tuple[DeviceSubRequest, ...] | None = None
+    first_available: Annotated[tuple[DeviceSubRequest, ...], SOME] | None = None
     name: str = field(default_factory=str)
 
 
 class DeviceClaim(Record, frozen=True, kw_only=True):
-    config: tuple[DeviceClaimConfiguration, ...] | None = None
-    constraints: tuple[DeviceConstraint, ...] | None = None
-    requests: tuple[DeviceRequest, ...] | None = None
+    config: Annotated[tuple[DeviceClaimConfiguration, ...], SOME] | None = None
+    constraints: Annotated[tuple[DeviceConstraint, ...], SOME] | None = None
+    requests: Annotated[tuple[DeviceRequest, ...], SOME] | None = None
 
 
 class DeviceClassConfiguration(Record, frozen=True, kw_only=True):
@@ -219,9 +234,9 @@ class DeviceClassConfiguration(Record, frozen=True, kw_only=True):
 
 
 class DeviceClassSpec(Record, frozen=True, kw_only=True):
-    config: tuple[DeviceClassConfiguration, ...] | None = None
+    config: Annotated[tuple[DeviceClassConfiguration, ...], SOME] | None = None
     extended_resource_name: str | None = None
-    selectors: tuple[DeviceSelector, ...] | None = None
+    selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
 
 
 class DeviceClass(Object, frozen=True, kw_only=True):
@@ -250,7 +265,7 @@ class DeviceTaintRuleSpec(Record, frozen=True, kw_only=True):
 
 
 class DeviceTaintRuleStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
 
 
 class DeviceTaintRule(Object, frozen=True, kw_only=True):
@@ -273,7 +288,7 @@ class ResourceClaimSpec(Record, frozen=True, kw_only=True):
 
 
 class ResourceClaimConsumerReference(Record, frozen=True, kw_only=True):
-    api_group: str | None = None
+    api_group: Text | None = None
     name: str = field(default_factory=str)
     resource: str = field(default_factory=str)
     uid: str = field(default_factory=str)
@@ -281,8 +296,8 @@ class ResourceClaimConsumerReference(Record, frozen=True, kw_only=True):
 
 class ResourceClaimStatus(Record, frozen=True, kw_only=True):
     allocation: AllocationResult | None = None
-    devices: tuple[AllocatedDeviceStatus, ...] | None = None
-    reserved_for: tuple[ResourceClaimConsumerReference, ...] | None = None
+    devices: Annotated[tuple[AllocatedDeviceStatus, ...], SOME] | None = None
+    reserved_for: Annotated[tuple[ResourceClaimConsumerReference, ...], SOME] | None = None
 
 
 class ResourceClaim(Object, frozen=True, kw_only=True):
@@ -301,7 +316,7 @@ class ResourceClaimList(ListObject, frozen=True, kw_only=True):
 
 
 class ResourceClaimTemplateSpec(Record, frozen=True, kw_only=True):
-    metadata: ObjectMeta | None = None
+    metadata: ObjectMeta = field(default_factory=ObjectMeta)
     spec: ResourceClaimSpec | None = None
 
 
@@ -327,15 +342,15 @@ class ResourcePool(Record, frozen=True, kw_only=True):
 
 class ResourceSliceSpec(Record, frozen=True, kw_only=True):
     all_nodes: bool | None = None
-    devices: tuple[Device, ...] | None = None
+    devices: Annotated[tuple[Device, ...], SOME] | None = None
     driver: str = field(default_factory=str)
     node_name: str | None = None
     node_selector: NodeSelector | None = None
     partition_type_attribute: str | None = None
     per_device_node_selection: bool | None = None
     pool: ResourcePool = field(default_factory=ResourcePool)
-    shared_counters: tuple[CounterSet, ...] | None = None
-    skip_node_operations: tuple[str, ...] | None = None
+    shared_counters: Annotated[tuple[CounterSet, ...], SOME] | None = None
+    skip_node_operations: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class ResourceSlice(Object, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 
 from typing import Any
 
-from refk8s.core.api.base import Int32, constant, empty_tuple, field
+from refk8s.core.api.base import Flag, Int32, Text, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
@@ -13,10 +13,10 @@ class PriorityClass(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("PriorityClass"))
     api_version: str = field(default_factory=constant("scheduling.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    description: str | None = None
-    global_default: bool | None = None
+    description: Text | None = None
+    global_default: Flag | None = None
     preemption_policy: str | None = None
-    value: Int32 | None = None
+    value: Int32 = field(default_factory=int)
 
 
 class PriorityClassList(ListObject, frozen=True, kw_only=True):

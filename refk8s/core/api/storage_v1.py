@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Int32, Int64, Quantity, Record, Time, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Int32, Int64, Quantity, Record, Text, Time, constant, empty_tuple, field, null
 from refk8s.core.api.core_v1 import PersistentVolumeSpec, TopologySelectorTerm
 from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object, ObjectMeta
 
@@ -25,8 +25,8 @@ class CSIDriverSpec(Record, frozen=True, kw_only=True):
     se_linux_mount: bool | None = None
     service_account_token_in_secrets: bool | None = None
     storage_capacity: bool | None = None
-    token_requests: tuple[TokenRequest, ...] | None = None
-    volume_lifecycle_modes: tuple[str, ...] | None = None
+    token_requests: Annotated[tuple[TokenRequest, ...], SOME] | None = None
+    volume_lifecycle_modes: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class CSIDriver(Object, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class CSINodeDriver(Record, frozen=True, kw_only=True):
     allocatable: VolumeNodeResources | None = None
     name: str = field(default_factory=str)
     node_id: str = field(default_factory=str, name="nodeID")
-    topology_keys: tuple[str, ...] | None = None
+    topology_keys: Annotated[tuple[str, ...], SOME] | None = field(default_factory=null)
 
 
 class CSINodeSpec(Record, frozen=True, kw_only=True):
@@ -59,21 +59,21 @@ class CSINodeSpec(Record, frozen=True, kw_only=True):
 
 
 class StorageHealthCondition(Record, frozen=True, kw_only=True):
-    access_mode: str | None = None
+    access_mode: Text | None = None
     last_transition_time: Time | None = None
-    message: str | None = None
+    message: Text | None = None
     reason: str = field(default_factory=str)
     status: str = field(default_factory=str)
-    volume_mode: str | None = None
+    volume_mode: Text | None = None
 
 
 class StorageHealth(Record, frozen=True, kw_only=True):
-    health_conditions: tuple[StorageHealthCondition, ...] | None = None
+    health_conditions: Annotated[tuple[StorageHealthCondition, ...], SOME] | None = None
     name: str = field(default_factory=str)
 
 
 class CSINodeStatus(Record, frozen=True, kw_only=True):
-    storage_health: tuple[StorageHealth, ...] | None = None
+    storage_health: Annotated[tuple[StorageHealth, ...], SOME] | None = None
 
 
 class CSINode(Object, frozen=True, kw_only=True):
@@ -113,9 +113,9 @@ class StorageClass(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("storage.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     allow_volume_expansion: bool | None = None
-    allowed_topologies: tuple[TopologySelectorTerm, ...] | None = None
-    mount_options: tuple[str, ...] | None = None
-    parameters: dict[str, str] | None = None
+    allowed_topologies: Annotated[tuple[TopologySelectorTerm, ...], SOME] | None = None
+    mount_options: Annotated[tuple[str, ...], SOME] | None = None
+    parameters: Annotated[dict[str, str], SOME] | None = None
     provisioner: str = field(default_factory=str)
     reclaim_policy: str | None = None
     volume_binding_mode: str | None = None
@@ -141,14 +141,14 @@ class VolumeAttachmentSpec(Record, frozen=True, kw_only=True):
 
 class VolumeError(Record, frozen=True, kw_only=True):
     error_code: Int32 | None = None
-    message: str | None = None
-    time: Time | None = None
+    message: Text | None = None
+    time: Time | None = field(default_factory=null)
 
 
 class VolumeAttachmentStatus(Record, frozen=True, kw_only=True):
     attach_error: VolumeError | None = None
     attached: bool = field(default_factory=bool)
-    attachment_metadata: dict[str, str] | None = None
+    attachment_metadata: Annotated[dict[str, str], SOME] | None = None
     detach_error: VolumeError | None = None
 
 
@@ -172,7 +172,7 @@ class VolumeAttributesClass(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("storage.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     driver_name: str = field(default_factory=str)
-    parameters: dict[str, str] | None = None
+    parameters: Annotated[dict[str, str], SOME] | None = None
 
 
 class VolumeAttributesClassList(ListObject, frozen=True, kw_only=True):

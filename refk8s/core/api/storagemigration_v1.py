@@ -3,9 +3,9 @@
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from refk8s.core.api.base import Record, constant, empty_tuple, field
+from refk8s.core.api.base import SOME, Record, Text, constant, empty_tuple, field
 from refk8s.core.api.meta_v1 import Condition, GroupResource, ListMeta, ListObject, Object, ObjectMeta
 
 
@@ -14,8 +14,8 @@ class StorageVersionMigrationSpec(Record, frozen=True, kw_only=True):
 
 
 class StorageVersionMigrationStatus(Record, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] | None = None
-    resource_version: str | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
+    resource_version: Text | None = None
 
 
 class StorageVersionMigration(Object, frozen=True, kw_only=True):
