@@ -275,7 +275,7 @@ Operation: TypeAlias = (
 
 @frozen
 class Failed:
-    """The operation did not take effect, or not wholly. `reason` is a CamelCase word that users see (ErrImagePull, RunContainerError ...)."""
+    """The operation did not take effect, or not wholly. `reason` is a word that users see: ErrImagePull, RunContainerError ..."""
 
     reason: str
     message: str

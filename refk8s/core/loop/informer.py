@@ -1,4 +1,4 @@
-"""The informer: list, then watch, and list again when the past is gone. Rules WATCH-10 ... WATCH-14 (spec/watch.md).
+"""The informer: list, then watch, and list again when the past is gone. Rules WATCH-2 to WATCH-6 (spec/watch.md).
 
 | phase | heard | next | asks for |
 |---|---|---|---|
@@ -38,7 +38,7 @@ class Informer:
     due: Instant = 0  # while resting
 
     def list_request(self, user: User) -> Request:
-        """A consistent list: the newest state, never a cache's (so a restarted component never goes back in time, WATCH-12)."""
+        """A consistent list: the newest state, never a cache's (so a restarted component never goes back in time, WATCH-4)."""
         options = Options(field_selector=self.field_selector, label_selector=self.label_selector)
         return Request("list", self.resource, options=options, user=user)
 
@@ -63,10 +63,10 @@ class Informer:
         return evolve(self, revision=max(revision, self.revision), failures=0)
 
     def failed(self, now: Instant) -> "Informer":
-        """Rest before the next try: 10 ms, doubling, at most 30 s."""
+        """Rest before the next try: 10 ms, doubling, at most 30 s (WATCH-6)."""
         delay = min(BACKOFF_FIRST << min(self.failures, 20), BACKOFF_MAX)
         return evolve(self, phase=RESTING, id=0, failures=self.failures + 1, due=now + delay)
 
     def gone(self, now: Instant) -> "Informer":
-        """410: list again, at once the first time."""
+        """410: list again, at once (WATCH-3)."""
         return evolve(self, phase=RESTING, id=0, revision=0, due=now)

@@ -1,9 +1,9 @@
-"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules LOOP-1 ... LOOP-12 (spec/loop.md).
+"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules LOOP-1 to LOOP-8, WATCH-1 (spec/loop.md).
 
 A turn takes the events in order, lets time pass, releases the keys whose writes the view now shows, and reconciles what is due:
 
 1. LOOP-1  Nothing is decided before every watched resource has been listed once.
-2. LOOP-2  A change makes due exactly the keys that the reconciler's interests name; a due key is decided once, however many changes there were.
+2. LOOP-2  A change makes due exactly the keys that the reconciler's interests name; a due key is decided once, after all of a burst.
 3. LOOP-3  A key whose requests are not all answered is not decided again.
 4. LOOP-4  Nor is it before the view has reached the revision of every write of its own (or shows the deletion it asked for).
 5. LOOP-5  Waves go one after another; a refused request ends the plan, and the key backs off: 5 ms, doubling, at most 1,000 s.
@@ -174,13 +174,13 @@ class _Turn:
         self.counter = state.counter
         self.asked = state.asked
         self.timer_next = state.timer_next
-        self.due = state.due.mutate()
+        self.due = state.due
         self.busy = state.busy.mutate()
-        self.waiting = state.waiting.mutate()
+        self.waiting = state.waiting
         self.failures = state.failures.mutate()
-        self.timers = state.timers.mutate()
+        self.timers = state.timers
         self.flights = state.flights.mutate()
-        self.resends = state.resends.mutate()
+        self.resends = state.resends
         self.runs = state.runs.mutate()
         self.programs = state.programs.mutate()
         self.sources = state.sources.mutate()
@@ -197,14 +197,14 @@ class _Turn:
             self.informers,
             self.memories,
             self.before.seed,
-            self.due.finish(),
+            self.due,
             self.busy.finish(),
-            self.waiting.finish(),
+            self.waiting,
             self.failures.finish(),
-            self.timers.finish(),
+            self.timers,
             self.timer_next,
             self.flights.finish(),
-            self.resends.finish(),
+            self.resends,
             self.runs.finish(),
             self.programs.finish(),
             self.sources.finish(),
@@ -253,7 +253,7 @@ class _Turn:
         revision = informer.revision
         for event in events:
             if event.revision < revision or (event.revision == revision and event.type == "BOOKMARK"):
-                continue  # WATCH-13: what has been heard is not heard again
+                continue  # WATCH-5: what has been heard is not heard again
             revision = event.revision
             if event.type != "BOOKMARK":
                 changes.append((key_of(event.object), None if event.type == "DELETED" else event.object))
@@ -294,7 +294,7 @@ class _Turn:
             if not busy.due:
                 self.busy[item] = evolve(busy, due=True)
         elif item not in self.due:
-            self.due[item] = self._next_id()
+            self.due = self.due.set(item, self._next_id())
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -303,7 +303,7 @@ class _Turn:
         if response is None:  # LOOP-6: unknown, so the same again
             delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
             again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
-            self.resends[self._next_id()] = again
+            self.resends = self.resends.set(self._next_id(), again)
             return
         if flight.lookup:
             self._answer_for(flight.item, None, self._reached(flight.request, response) if response.ok else ())
@@ -353,7 +353,7 @@ class _Turn:
                 self._send(Flight(item, request))
         self.busy[item] = busy
         if busy.outstanding == 0:
-            self.waiting[item] = None
+            self.waiting = self.waiting.set(item, None)
             self._conclude(item, busy.failure)
 
     def _conclude(self, item: Item, failure: Response | None, failed: bool = False) -> None:
@@ -381,20 +381,21 @@ class _Turn:
                 elif rest is None or at < rest:
                     rest = at
             for _, item in sorted(ripe):
-                del self.timers[item]
+                self.timers = self.timers.delete(item)
                 self.make_due(item)
             self.timer_next = rest
         if len(self.resends):
             for id, flight in sorted(self.resends.items()):
                 if flight.due <= self.now:
-                    del self.resends[id]
+                    self.resends = self.resends.delete(id)
                     self._send(flight)
 
     def _set_timer(self, item: Item, at: Instant | None) -> None:
         if at is None:
-            self.timers.pop(item, None)
+            if item in self.timers:
+                self.timers = self.timers.delete(item)
             return
-        self.timers[item] = at
+        self.timers = self.timers.set(item, at)
         if self.timer_next is None or at < self.timer_next:
             self.timer_next = at
 
@@ -427,12 +428,12 @@ class _Turn:
 
     def _release(self) -> None:
         """LOOP-4: keys whose own writes the view now shows may be decided again."""
-        for item in list(self.waiting):
+        for item in sorted(self.waiting):
             busy = self.busy[item]
             if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(
                 self._is_gone(*gone) for gone in busy.gone
             ):
-                del self.waiting[item]
+                self.waiting = self.waiting.delete(item)
                 del self.busy[item]
                 if busy.due:
                     self.make_due(item)
@@ -446,7 +447,8 @@ class _Turn:
             return
         while len(self.due):  # A plan may make other keys due at once (Plan.enqueue).
             for item, _ in sorted(self.due.items(), key=_order):
-                if self.due.pop(item, None) is not None and item not in self.busy:
+                if item in self.due:  # else an earlier decision of this turn has settled it
+                    self.due = self.due.delete(item)
                     self._decide(item)
 
     def _decide(self, item: Item) -> None:

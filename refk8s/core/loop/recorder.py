@@ -1,4 +1,4 @@
-"""The recorder: notes become Kubernetes Events, counted when they repeat and kept from flooding. Rules EVENT-1 ... EVENT-3 (spec/loop.md).
+"""The recorder: notes become Kubernetes Events, counted when they repeat and kept from flooding. Rules EVENT-1, EVENT-2 (spec/loop.md).
 
 Best effort: an Event is written in the background, and one that is lost is not sent again.
 Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
@@ -33,7 +33,9 @@ class Recorder:
     buckets: Map[str, _Bucket] = field(factory=Map)
 
 
-def record(recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant) -> tuple[Recorder, Request | None]:
+def record(
+    recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant
+) -> tuple[Recorder, Request | None]:
     """The request that records a note, or None where the object has said too much lately (EVENT-2). O(1)."""
     metadata = note.regarding.metadata
     # A Node has no uid of use to people who look for its events by name, so upstream's kubelet uses the name; so do we.

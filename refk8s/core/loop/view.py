@@ -1,17 +1,16 @@
-"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1 ... (spec/watch.md).
+"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1, WATCH-7 (spec/watch.md).
 
 A view is a value: it never changes, `Viewer` makes the next one from a burst of changes. Each table remembers the store revision it has
 reached. Iteration is always in key order, because the order of a persistent map depends on the interpreter's hash seed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.resources import Resource
-from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key
 
 
@@ -85,6 +84,10 @@ class Table:
 _EMPTY = Table()
 
 
+Keys: TypeAlias = list[Key]
+Objects: TypeAlias = list[Any]
+
+
 @frozen(eq=False)
 class View:
     """All tables and folds of a component."""
@@ -99,23 +102,23 @@ class View:
         """The object, or None."""
         return self.table(resource).objects.get(key)
 
-    def list(self, resource: Resource) -> list[Any]:
+    def list(self, resource: Resource) -> Objects:
         """All objects of a resource in key order. O(n log n)."""
         objects = self.table(resource).objects
         return [objects[key] for key in sorted(objects)]
 
-    def keys(self, resource: Resource) -> list[Key]:
+    def keys(self, resource: Resource) -> Keys:
         return sorted(self.table(resource).objects)
 
     def count(self, resource: Resource) -> int:
         return len(self.table(resource).objects)
 
-    def indexed_keys(self, resource: Resource, index: str, value: str) -> list[Key]:
+    def indexed_keys(self, resource: Resource, index: str, value: str) -> Keys:
         """Keys of the objects that stand under this value of the index, sorted."""
         entries = self.table(resource).indexes.get(index)
         return sorted(entries.get(value, ())) if entries is not None else []
 
-    def indexed(self, resource: Resource, index: str, value: str) -> list[Any]:
+    def indexed(self, resource: Resource, index: str, value: str) -> Objects:
         """The objects that stand under this value of the index, in key order."""
         objects = self.table(resource).objects
         return [objects[key] for key in self.indexed_keys(resource, index, value)]

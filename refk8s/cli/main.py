@@ -1,0 +1,64 @@
+"""The command line. Imports what a command needs only when it runs, so that `refk8s --help` answers at once."""
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from refk8s import __version__
+
+
+class Commands(click.Group):
+    """Bad usage ends with one line that says what to do, and status 2."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        try:
+            return super().main(*args, standalone_mode=False, **more)
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except click.Abort:
+            fail("interrupted")
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "refk8s"
+            fail(f"{error.format_message().rstrip('.')} (see {where} --help)")
+        except click.ClickException as error:
+            fail(error.format_message())
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, status 2."""
+    click.echo(f"refk8s: {message}", err=True)
+    sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="refk8s")
+def main() -> None:
+    """Kubernetes as one formally specified, readable transition system."""
+
+
+@main.command()
+@click.option("--adapter", type=click.Choice(["auto", "docker", "fake"]), default="auto", show_default=True,
+              help="Real containers on a Docker engine, or simulated nodes. auto: docker where an engine answers.")
+@click.option("--nodes", type=click.IntRange(0, 5000), default=None, metavar="N", help="Simulated nodes (fake only).  [default: 1]")
+@click.option("--store", default=None, metavar="memory|sqlite:PATH", help="Where objects are kept.  [default: sqlite:DATA_DIR/store.db]")
+@click.option("--port", type=click.IntRange(0, 65535), default=6443, show_default=True, help="The API server's port; 0 picks a free one.")
+@click.option("--data-dir", default=None, metavar="DIR", help="Everything that outlives a restart.  [default: ~/.refk8s]")
+@click.option("--kubeconfig", default=None, metavar="PATH", help="Where to write the kubeconfig.  [default: DATA_DIR/kubeconfig]")
+@click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
+@click.option("--keep", is_flag=True, help="Leave containers and service rules in place when stopped.")
+@click.option("--apply", "manifests", multiple=True, metavar="FILE", help="Create what this YAML file holds once ready. May be repeated.")
+def run(**options: Any) -> None:
+    """Run a cluster on this machine until Ctrl-C."""
+    if options["adapter"] == "docker" and options["nodes"] not in (None, 1):
+        fail("--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake")
+    from refk8s.components.run import CannotRun, RunOptions, run_cluster
+
+    try:
+        sys.exit(run_cluster(RunOptions(**options)))
+    except CannotRun as reason:
+        fail(str(reason))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""The API server's engine room: handles requests, commits in groups, answers when durable, tells the watchers. Rules API-9, STORE-12.
+
+Everything runs in the event loop's thread. Writes that arrive in one turn of the loop become one batch with one synchronisation of the
+disk; nobody (no answer, no reader, no watcher) sees any of it before that. A request whose transaction met a conflict is handled again.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from refk8s.components.clock import CHANCE, Clock
+from refk8s.core.api import status
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.outcome import Commit, Connect, Stream
+from refk8s.core.apiserver.strategy import index_values
+from refk8s.core.context import Context
+from refk8s.core.store import Change, Committed, Compacted, Engine
+from refk8s.store.errors import StoreUnavailable
+
+log = logging.getLogger("refk8s")
+
+COMPACT_SECONDS = 300.0  # what is older than one to two such spans is forgotten
+BOOKMARK_SECONDS = 60.0
+BACKGROUND_SECONDS = 0.05
+BACKGROUND_BATCH = 32
+
+Answer = Callable[[Response | None], None]
+Listener = Callable[[Request, "Committed[Any]"], None]
+
+
+class Watcher:
+    """One open watch, and where its events go."""
+
+    __slots__ = ("deliver", "ended", "index", "open", "stream", "timer")
+
+    def __init__(self, stream: Stream, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]) -> None:
+        self.stream = stream
+        self.deliver = deliver
+        self.ended = ended
+        self.open = True
+        self.index: tuple[str, str] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Dispatcher:
+    """Who watches what. A change costs only the watchers that it may concern, however many others there are.
+
+    A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a wait's metadata.name) stands under
+    that value; any other hears of every change of its resource.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[str, dict[Watcher, None]] = {}
+        self._indexed: dict[str, dict[tuple[str, str], dict[Watcher, None]]] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        prefix = watcher.stream.resource.prefix
+        watcher.index = watching.index_of(watcher.stream)
+        if watcher.index is None:
+            self._all.setdefault(prefix, {})[watcher] = None
+        else:
+            self._indexed.setdefault(prefix, {}).setdefault(watcher.index, {})[watcher] = None
+
+    def remove(self, watcher: Watcher) -> None:
+        prefix = watcher.stream.resource.prefix
+        if watcher.index is None:
+            self._all.get(prefix, {}).pop(watcher, None)
+        elif (under := self._indexed.get(prefix, {}).get(watcher.index)) is not None:
+            under.pop(watcher, None)
+            if not under:
+                del self._indexed[prefix][watcher.index]
+
+    def everyone(self) -> list[Watcher]:
+        found = [watcher for watchers in self._all.values() for watcher in watchers]
+        return found + [w for under in self._indexed.values() for watchers in under.values() for w in watchers]
+
+    def concerned(self, prefix: str, changes: list[Change[Any]]) -> Iterable[tuple[Watcher, list[Change[Any]]]]:
+        """Each watcher that may want to hear, with the changes for it, in order."""
+        for watcher in list(self._all.get(prefix, ())):
+            yield watcher, changes
+        indexed = self._indexed.get(prefix)
+        if not indexed:
+            return
+        found: dict[Watcher, list[Change[Any]]] = {}
+        for change in changes:
+            for value in index_values(prefix, change):
+                for watcher in indexed.get(value, ()):
+                    mine = found.setdefault(watcher, [])
+                    if not mine or mine[-1] is not change:
+                        mine.append(change)
+        yield from found.items()
+
+
+class ApiServer:
+    """Serves requests of components in this process and of the HTTP front."""
+
+    def __init__(self, engine: Engine[Any], clock: Clock) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.listeners: list[Listener] = []
+        self._loop = asyncio.get_running_loop()
+        self._batch: list[tuple[Request, Commit, Answer]] = []
+        self._flushing = False
+        self._background: deque[tuple[Request, Answer]] = deque()
+        self._background_timer: asyncio.TimerHandle | None = None
+        self._dispatcher = Dispatcher()
+        self._compact_from = engine.revision
+        self._timers = [
+            self._loop.call_later(COMPACT_SECONDS, self._compact),
+            self._loop.call_later(BOOKMARK_SECONDS, self._bookmark),
+        ]
+        self.stopping = False
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
+        """Handle it; `answer` is called once what it says is durable. Background requests wait while others are under way."""
+        if background:
+            self._background.append((request, answer))
+            self._arm_background()
+            return
+        outcome = handle(request, self.engine, Context(self.clock.now(), CHANCE))
+        if type(outcome) is Commit:
+            self.enqueue(request, outcome, answer)
+        elif type(outcome) is Response:
+            answer(outcome)
+        else:
+            answer(Response(400, status.bad_request(f"{request.verb} is a stream")))
+
+    def enqueue(self, request: Request, outcome: Commit, answer: Answer) -> None:
+        """Let the transaction be part of the next batch."""
+        self._batch.append((request, outcome, answer))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        self._flushing = False
+        try:
+            results = self.engine.commit_batch([commit.txn for _, commit, _ in batch])
+        except StoreUnavailable as error:
+            log.error("the store cannot write: %s", error)
+            refused = Response(503, status.unavailable(f"the store cannot write: {error}"))
+            for _, _, answer in batch:
+                answer(refused)
+            return
+        changed: dict[str, list[Change[Any]]] = {}
+        for (request, commit, answer), result in zip(batch, results, strict=True):
+            if isinstance(result, Committed):
+                for change in result.changes:
+                    changed.setdefault(change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []).append(change)
+                answer(commit.respond(result))
+                for listener in self.listeners:
+                    listener(request, result)
+            else:  # API-9: another write came first, so decide again on what it left
+                self._loop.call_soon(partial(self.submit, request, answer))
+        for prefix, changes in changed.items():
+            for watcher, mine in self._dispatcher.concerned(prefix, changes):
+                if watcher.open and (events := watching.events(watcher.stream, mine)):
+                    watcher.deliver(events)
+
+    def _arm_background(self) -> None:
+        if self._background_timer is None and self._background:
+            self._background_timer = self._loop.call_later(BACKGROUND_SECONDS, self._drain_background)
+
+    def _drain_background(self) -> None:
+        self._background_timer = None
+        for _ in range(min(BACKGROUND_BATCH, len(self._background)) if not self._batch else 0):
+            request, answer = self._background.popleft()
+            self.submit(request, answer)
+        self._arm_background()
+
+    # --- watches -----------------------------------------------------------------------------------------------------
+
+    def watch(
+        self, request: Request, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+    ) -> Callable[[], None]:
+        """Open a watch for a component; returns what closes it."""
+        outcome = handle(request, self.engine, Context(self.clock.now(), CHANCE))
+        if isinstance(outcome, Stream):
+            return self.open(outcome, deliver, ended)
+        code = outcome.code if isinstance(outcome, Response) else 400
+        self._loop.call_soon(ended, code)
+        return _nothing
+
+    def open(
+        self, stream: Stream, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+    ) -> Callable[[], None]:
+        """Start a stream: its initial events, what it missed since its revision, and from then on every change."""
+        watcher = Watcher(stream, deliver, ended)
+        try:
+            missed = self.engine.changes(watching.prefix_of(stream), stream.revision)
+        except Compacted:
+            self._loop.call_soon(ended, 410)
+            return _nothing
+        first = (*watching.initial_events(stream), *watching.events(stream, missed))
+        if first:
+            deliver(first)
+        self._dispatcher.add(watcher)
+        if stream.timeout_seconds is not None:
+            watcher.timer = self._loop.call_later(stream.timeout_seconds, self._end, watcher, 0)
+        return partial(self._close, watcher)
+
+    def _close(self, watcher: Watcher) -> None:
+        if watcher.open:
+            watcher.open = False
+            self._dispatcher.remove(watcher)
+            if watcher.timer is not None:
+                watcher.timer.cancel()
+
+    def _end(self, watcher: Watcher, code: int) -> None:
+        if watcher.open:
+            self._close(watcher)
+            watcher.ended(code)
+
+    def _bookmark(self) -> None:
+        event = (WatchEvent("BOOKMARK", None, self.engine.revision),)
+        for watcher in self._dispatcher.everyone():
+            if watcher.stream.bookmarks:
+                watcher.deliver(event)
+        self._timers[1] = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
+
+    # --- housekeeping --------------------------------------------------------------------------------------------------
+
+    def _compact(self) -> None:
+        self.engine.compact(self._compact_from)
+        self._compact_from = self.engine.revision
+        self._timers[0] = self._loop.call_later(COMPACT_SECONDS, self._compact)
+
+    def stop(self) -> None:
+        """End every watch; write what is still waiting."""
+        self.stopping = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._background_timer is not None:
+            self._background_timer.cancel()
+        for watcher in self._dispatcher.everyone():
+            self._end(watcher, 0)
+        if self._batch:
+            self._flush()
+
+
+def _nothing() -> None:
+    """Closes a watch that never opened."""
+
+
+__all__ = ["ApiServer", "Connect", "Dispatcher", "Watcher"]

@@ -1,0 +1,44 @@
+"""The real clock and real chance: the only place where they are read."""
+
+import os
+import time
+
+from refk8s.core.context import Context, Instant
+
+
+class SystemChance:
+    """Random bytes of the operating system, drawn a page at a time because a draw costs a system call."""
+
+    __slots__ = ("_pool", "_position")
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._position = 0
+
+    def draw(self, count: int) -> bytes:
+        if self._position + count > len(self._pool):
+            self._pool, self._position = os.urandom(max(4096, count)), 0
+        start, self._position = self._position, self._position + count
+        return self._pool[start : self._position]
+
+
+class Clock:
+    """Wall time that never goes back within this process."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: Instant = 0
+
+    def now(self) -> Instant:
+        """Microseconds since the Unix epoch."""
+        self._last = max(self._last, time.time_ns() // 1000)
+        return self._last
+
+
+CHANCE = SystemChance()
+
+
+def context(clock: Clock) -> Context:
+    """What one decision may know."""
+    return Context(clock.now(), CHANCE)

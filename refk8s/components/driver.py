@@ -1,0 +1,206 @@
+"""The driver: feeds a machine its events and carries out its effects. The only meeting of asyncio and the core.
+
+Events that come in one turn of the event loop are handed over together, so a burst costs one decision. A machine whose step raises has a
+bug: the driver says so, forgets its state and starts it again, as if the component had crashed.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from refk8s.components.clock import Clock
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.context import SECOND
+from refk8s.core.machine import (
+    Answered,
+    AnyMachine,
+    Call,
+    Effects,
+    Event,
+    Program,
+    Programmed,
+    Ran,
+    Run,
+    RuntimeChanged,
+    Unwatch,
+    WakeAt,
+    Watch,
+    Watched,
+    WatchEnded,
+    Woken,
+)
+from refk8s.core.ports import Operation, Result, RuleSet
+
+log = logging.getLogger("refk8s")
+
+RESTART_SECONDS = 1.0
+
+
+class Api(Protocol):
+    """Where requests go: the API server in this process, or a client of one elsewhere."""
+
+    def submit(self, request: Request, answer: Callable[[Response | None], None], background: bool = False) -> None: ...
+
+    def watch(
+        self, request: Request, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+    ) -> Callable[[], None]:
+        """Open a watch; returns what closes it."""
+
+
+class Runtime(Protocol):
+    """Carries out operations; `changed` is called with pod uids when the runtime changes by itself."""
+
+    def run(self, operation: Operation, done: Callable[[Result], None]) -> None: ...
+
+    def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None: ...
+
+
+class Rules(Protocol):
+    """Makes a rule set the node's."""
+
+    def program(self, rules: RuleSet, done: Callable[[str], None]) -> None: ...
+
+
+class Driver:
+    """Runs one machine."""
+
+    def __init__(
+        self, machine: AnyMachine, api: Api, clock: Clock, runtime: Runtime | None = None, rules: Rules | None = None
+    ) -> None:
+        self.machine = machine
+        self.api = api
+        self.clock = clock
+        self.runtime = runtime
+        self.rules = rules
+        self.state: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._inbox: list[Event] = []
+        self._scheduled = False
+        self._life = 0  # answers to an earlier life of the machine are not for this one
+        self._stopped = False
+        self._watches: dict[int, Callable[[], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        if runtime is not None:
+            runtime.listen(lambda uids: self._post(self._life, RuntimeChanged(uids)))
+
+    def start(self) -> None:
+        """Start the machine."""
+        self._begin()
+
+    def stop(self) -> None:
+        """Let go of everything; nothing more is carried out."""
+        self._stopped = True
+        self._forget()
+
+    def _begin(self) -> None:
+        if self._stopped:
+            return
+        self._life += 1
+        self.state, effects = self.machine.start(self.clock.now(), os.urandom(16))
+        self._carry_out(effects)
+
+    def _forget(self) -> None:
+        self._life += 1
+        self._inbox.clear()
+        for close in self._watches.values():
+            close()
+        self._watches.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _post(self, life: int, event: Event) -> None:
+        if life != self._life or self._stopped:
+            return
+        self._inbox.append(event)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if not self._inbox or self._stopped:
+            return
+        events, self._inbox = self._inbox, []
+        try:
+            self.state, effects = self.machine.step(self.state, events, self.clock.now())
+        except Exception:
+            log.exception("%s met a bug of ours and is started again in %s s", self.machine.name, RESTART_SECONDS)
+            self._forget()
+            self._loop.call_later(RESTART_SECONDS, self._begin)
+            return
+        self._carry_out(effects)
+
+    def _carry_out(self, effects: Effects) -> None:
+        """Effects go out in their order; what the port promises about order (ports.py) rests on this."""
+        life = self._life
+        for effect in effects:
+            match effect:
+                case Call(id, request, background):
+                    self.api.submit(request, _Answer(self, life, id), background)
+                case Watch(id, request):
+                    self._watches[id] = self.api.watch(request, _Deliver(self, life, id), _Ended(self, life, id))
+                case Unwatch(id):
+                    if close := self._watches.pop(id, None):
+                        close()
+                case WakeAt(at):
+                    if self._timer is not None:
+                        self._timer.cancel()
+                        self._timer = None
+                    if at is not None:
+                        delay = max(0, at - self.clock.now()) / SECOND
+                        self._timer = self._loop.call_later(delay, self._post, life, Woken())
+                case Run(id, operation):
+                    assert self.runtime is not None, f"{self.machine.name} has no runtime"
+                    self.runtime.run(operation, _Done(self, life, id))
+                case Program(id, rules):
+                    assert self.rules is not None, f"{self.machine.name} has no rules"
+                    self.rules.program(rules, _Took(self, life, id))
+
+
+class _Back:
+    """A way back to the machine, for one id of one of its lives."""
+
+    __slots__ = ("driver", "id", "life")
+
+    def __init__(self, driver: Driver, life: int, id: int) -> None:
+        self.driver = driver
+        self.life = life
+        self.id = id
+
+
+class _Answer(_Back):
+    __slots__ = ()
+
+    def __call__(self, response: Response | None) -> None:
+        self.driver._post(self.life, Answered(self.id, response))
+
+
+class _Deliver(_Back):
+    __slots__ = ()
+
+    def __call__(self, events: tuple[WatchEvent, ...]) -> None:
+        self.driver._post(self.life, Watched(self.id, events))
+
+
+class _Ended(_Back):
+    __slots__ = ()
+
+    def __call__(self, code: int) -> None:
+        self.driver._watches.pop(self.id, None)
+        self.driver._post(self.life, WatchEnded(self.id, code))
+
+
+class _Done(_Back):
+    __slots__ = ()
+
+    def __call__(self, result: Result) -> None:
+        self.driver._post(self.life, Ran(self.id, result))
+
+
+class _Took(_Back):
+    __slots__ = ()
+
+    def __call__(self, error: str) -> None:
+        self.driver._post(self.life, Programmed(self.id, error))

@@ -1,0 +1,111 @@
+"""`refk8s run`: opens the store, serves the API, and starts every component in one process.
+
+Order of starting: what can fail (engine, port, directory, store) comes first and leaves nothing behind when it does. Order of stopping:
+the components, then their containers and rules unless they are to be kept, then the server, then the store.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from refk8s.components.clock import CHANCE, Clock
+
+log = logging.getLogger("refk8s")
+
+LOCAL = "127.0.0.1"
+
+
+class CannotRun(Exception):
+    """Why the cluster cannot start, in one line that names the next step."""
+
+
+@frozen
+class RunOptions:
+    """The flags of `refk8s run`."""
+
+    adapter: str = "auto"
+    nodes: int | None = None
+    store: str | None = None
+    port: int = 6443
+    data_dir: str | None = None
+    kubeconfig: str | None = None
+    story: bool = False
+    keep: bool = False
+    manifests: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> Path:
+        return Path(self.data_dir or "~/.refk8s").expanduser().absolute()
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        return Path(self.kubeconfig).expanduser().absolute() if self.kubeconfig else self.data / "kubeconfig"
+
+
+def run_cluster(options: RunOptions) -> int:
+    """Run until a signal; returns the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="refk8s: %(message)s")
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(options))
+
+
+def listen(port: int) -> socket.socket:
+    """The API server's socket, or CannotRun where the port is taken."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind(("0.0.0.0", port))
+        server.listen(1024)
+    except OSError as error:
+        server.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotRun(f"port {port} is in use: choose another with --port, or 0 for any free one") from None
+        raise CannotRun(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from None
+    server.setblocking(False)
+    return server
+
+
+def prepare_directory(path: Path) -> bool:
+    """Make the data directory; True where it was not there before."""
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CannotRun(f"cannot make the data directory {path}: {error.strerror}; choose another with --data-dir") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise CannotRun(f"the data directory {path} is not writable; choose another with --data-dir")
+    return made
+
+
+async def _run(options: RunOptions) -> int:
+    from refk8s.components.assemble import Cluster
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = Cluster(options, Clock(), CHANCE)
+        await cluster.start(stack)
+        print(cluster.ready_line, flush=True)
+        for manifest in options.manifests:
+            await cluster.apply(Path(manifest))
+        await stop.wait()
+        log.info("stopping")
+    return 0
+
+
+def warn(message: str, *values: Any) -> None:
+    """One line for the person at the terminal."""
+    log.warning(message, *values)
