@@ -1,7 +1,7 @@
 """What must be true of any store, stated without looking at how ours works. One predicate per rule of spec/store.md.
 
 Each predicate yields a sentence for every way in which what was observed breaks its rule, so none is good. They take plain observations
-(answers, states as dictionaries, sequences of changes) and so judge an engine, a simulated run and the recording of a foreign cluster alike.
+(answers, states as dictionaries, sequences of changes) and so judge an engine, a simulated run and a foreign cluster's recording alike.
 
     act   STORE-1 ... STORE-5   one transaction: the state before, what was asked, what was answered, the state after
     inv   STORE-6, 7, 10, 11    what readers see
