@@ -1,0 +1,48 @@
+"""Patch: a change to an object, described by a document. Rules PATCH-1 ... PATCH-14 (spec/patch.md).
+
+`apply` decides what an object (as a JSON tree) becomes under a patch of one of three media types. It never changes its arguments, so
+that the same patch can be tried again on a newer state of the object. Whether the result is an object that the API accepts is decided
+later, by decoding and validation.
+Source: Kubernetes documentation, "Kubernetes API Concepts" and "Update API Objects in Place Using kubectl patch".
+Left out: application/apply-patch+yaml (server-side apply), which needs field managers.
+"""
+
+from refk8s.core.api.request import Patch
+from refk8s.core.api.status import ApiError, unsupported_media_type
+from refk8s.core.apiserver.patch.document import Tree, as_object, parse
+from refk8s.core.apiserver.patch.json_patch import apply_json_patch
+from refk8s.core.apiserver.patch.merge_patch import merge
+from refk8s.core.apiserver.patch.strategic import merge_strategically
+
+__all__ = ["JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "accepted_media_types", "apply"]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+
+
+def accepted_media_types(record: type | None) -> tuple[str, ...]:
+    """What PATCH accepts; a custom resource (no record) has no declared merge keys, hence no strategic merge patch (PATCH-2)."""
+    return (JSON_PATCH, MERGE_PATCH) if record is None else (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+
+
+def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
+    """The object `tree` under `patch`, as a new tree that shares what did not change (PATCH-1).
+
+    `record` is the class of the object's kind, None for a custom resource. Raises ApiError: 415 for a media type that is not accepted
+    (PATCH-2), 400 for a document that is no patch (PATCH-3), 413 for too many operations, 422 for a patch that does not apply (PATCH-5).
+    """
+    if patch.media_type not in accepted_media_types(record):
+        accepted = ", ".join(accepted_media_types(record))
+        raise ApiError(
+            unsupported_media_type(f"the body of the request was in an unknown format - accepted media types include: {accepted}")
+        )
+    document = parse(patch.document)
+    if patch.media_type == JSON_PATCH:
+        return apply_json_patch(tree, document)
+    change = as_object(document)
+    if patch.media_type == MERGE_PATCH:
+        merged = merge(tree, change)
+        assert isinstance(merged, dict)  # as is every merge of an object into anything
+        return merged
+    return merge_strategically(record, tree, change)

@@ -1,0 +1,206 @@
+"""JSON patch: a list of operations, all of which apply or none. Rules PATCH-5, PATCH-6 (spec/patch.md).
+
+Source: RFC 6902 (JSON Patch) and RFC 6901 (JSON Pointer). Where the API server goes beyond the RFC, so do we: a negative index counts
+from the end, and testing for null holds for a member that is absent.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+from attrs import Factory, define
+
+from refk8s.core.api.meta_v1 import StatusDetails
+from refk8s.core.api.status import ApiError, bad_request, failure, too_large
+from refk8s.core.apiserver.patch.document import DEPTH_MAX, Tree, equal, is_deeper, name_of
+
+OPERATIONS_MAX = 10_000
+COPY_BYTES_MAX = 3 * 1024 * 1024
+"""What all copy operations of one patch may copy, as JSON; each may double the document, so that a short patch could fill the memory."""
+
+_INDEX = re.compile(r"-?[0-9]{1,9}\Z")
+
+
+class _DoesNotApply(Exception):
+    """An operation that cannot be carried out on this document."""
+
+
+def apply_json_patch(tree: Tree, document: Any) -> Tree:
+    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then nothing of it happened."""
+    operations = _operations(document)
+    work = _Work(tree)
+    try:
+        for operation in operations:
+            _apply(work, operation)
+    except (_DoesNotApply, RecursionError):
+        raise ApiError(does_not_apply()) from None
+    if not isinstance(work.root, dict) or is_deeper(work.root, DEPTH_MAX):  # PATCH-4
+        raise ApiError(does_not_apply())
+    return work.root
+
+
+def does_not_apply() -> Any:
+    """422 as the API server words it: it does not say which operation failed."""
+    return failure(422, "Invalid", "the server rejected our request due to an error in our request", StatusDetails())
+
+
+def _operations(document: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(document, list):
+        raise ApiError(bad_request(f"error decoding patch: a JSON patch is an array of operations, not {name_of(document)}"))
+    if len(document) > OPERATIONS_MAX:  # PATCH-4
+        message = f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(document)}"
+        raise ApiError(too_large(message))
+    for position, operation in enumerate(document):
+        if not isinstance(operation, dict):
+            raise ApiError(bad_request(f"error decoding patch: operation {position} is {name_of(operation)}, not an object"))
+        for key in ("op", "path", "from"):
+            if key in operation and not isinstance(operation[key], str):
+                raise ApiError(bad_request(f"error decoding patch: {key} of operation {position} is not a string"))
+    return document
+
+
+@define
+class _Work:
+    """A document under change. A container is copied before its first change and then changed in place: O(changed) for a whole patch."""
+
+    root: Any
+    copied_bytes: int = 0
+    _own: dict[int, Any] = Factory(dict)  # id -> container made here; holding it keeps its id from being used again
+
+    def own(self, container: Any) -> Any:
+        """The container itself when it is a copy of ours, else a new copy."""
+        if id(container) in self._own:
+            return container
+        copy = dict(container) if isinstance(container, dict) else list(container)
+        self._own[id(copy)] = copy
+        return copy
+
+    def find(self, tokens: tuple[str, ...]) -> Any:
+        """The value there."""
+        value = self.root
+        for token in tokens:
+            value = _child(value, token)
+        return value
+
+    def open(self, tokens: tuple[str, ...]) -> tuple[Any, str]:
+        """The container that holds the last token, ready to be changed, and that token."""
+        if not isinstance(self.root, dict | list):
+            raise _DoesNotApply
+        container = self.root = self.own(self.root)
+        for token in tokens[:-1]:
+            child = _child(container, token)
+            if not isinstance(child, dict | list):
+                raise _DoesNotApply
+            child = self.own(child)
+            container[token if isinstance(container, dict) else _position(token, len(container))] = child
+            container = child
+        return container, tokens[-1]
+
+
+def _apply(work: _Work, operation: Mapping[str, Any]) -> None:
+    act = _ACTS.get(operation.get("op", ""))
+    if act is None:
+        raise _DoesNotApply
+    act(work, _pointer(operation, "path"), operation)
+
+
+def _add(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    _put(work, path, operation.get("value"))
+
+
+def _put(work: _Work, path: tuple[str, ...], value: Any) -> None:
+    if not path:
+        work.root = value
+        return
+    container, token = work.open(path)
+    if isinstance(container, dict):
+        container[token] = value
+    elif token == "-":
+        container.append(value)
+    else:
+        container.insert(_position(token, len(container) + 1), value)
+
+
+def _remove(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    _take(work, path)
+
+
+def _take(work: _Work, path: tuple[str, ...]) -> Any:
+    if not path:
+        raise _DoesNotApply
+    container, token = work.open(path)
+    value = _child(container, token)
+    del container[token if isinstance(container, dict) else _position(token, len(container))]
+    return value
+
+
+def _replace(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    if not path:
+        work.root = operation.get("value")
+        return
+    container, token = work.open(path)
+    _child(container, token)  # it must be there
+    container[token if isinstance(container, dict) else _position(token, len(container))] = operation.get("value")
+
+
+def _move(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    source = _pointer(operation, "from")
+    if path == source:
+        work.find(source)
+        return
+    _put(work, path, _take(work, source))  # moving into itself fails, for after the removal that place is gone
+
+
+def _copy(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    value = work.find(_pointer(operation, "from"))
+    try:
+        text = msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _DoesNotApply from None
+    work.copied_bytes += len(text)
+    if work.copied_bytes > COPY_BYTES_MAX:  # PATCH-4
+        raise _DoesNotApply
+    _put(work, path, msgspec.json.decode(text))  # a second value, so that a later change of one is not seen in the other
+
+
+def _test(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    expected = operation.get("value")
+    if path and expected is None:
+        container = work.find(path[:-1])
+        if isinstance(container, dict) and path[-1] not in container:
+            return
+    if not equal(work.find(path), expected):
+        raise _DoesNotApply
+
+
+_Act: TypeAlias = Callable[[_Work, tuple[str, ...], Mapping[str, Any]], None]
+_ACTS: dict[str, _Act] = {"add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test}
+
+
+def _pointer(operation: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """A JSON pointer as its tokens; it must be there, and be empty or begin with a slash (PATCH-6)."""
+    text = operation.get(key)
+    if not isinstance(text, str) or (text and text[0] != "/"):
+        raise _DoesNotApply
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
+
+
+def _child(container: Any, token: str) -> Any:
+    if isinstance(container, dict):
+        if token not in container:
+            raise _DoesNotApply
+        return container[token]
+    if isinstance(container, list):
+        return container[_position(token, len(container))]
+    raise _DoesNotApply
+
+
+def _position(token: str, length: int) -> int:
+    """The index that a token names in a list of so many places; a negative one counts from the end (PATCH-6)."""
+    if not _INDEX.match(token):
+        raise _DoesNotApply
+    index = int(token)
+    if not -length <= index < length:
+        raise _DoesNotApply
+    return index if index >= 0 else index + length

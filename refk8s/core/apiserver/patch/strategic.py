@@ -1,0 +1,258 @@
+"""Strategic merge patch: a merge patch that knows which lists are maps in disguise. Rules PATCH-8 ... PATCH-14 (spec/patch.md).
+
+Whether a list is merged, and by which key of its elements, is declared with the kind; directives in the patch say what a merge alone
+cannot: delete, replace, retain, and the order of elements.
+Source: Kubernetes documentation, "Update API Objects in Place Using kubectl patch"; design proposals "Strategic Merge Patch" and
+"Preserve Order in Strategic Merge Patch".
+Divergence: a malformed directive is answered with 400, upstream's answer to some of them is 500 (spec/divergences.md).
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeAlias
+
+from refk8s.core.api.status import ApiError, bad_request
+from refk8s.core.apiserver.patch.document import Tree, name_of
+from refk8s.core.apiserver.patch.shape import Field, element_of, field_of
+
+DIRECTIVE = "$patch"
+RETAIN_KEYS = "$retainKeys"
+DELETE_FROM_LIST = "$deleteFromPrimitiveList/"
+SET_ORDER = "$setElementOrder/"
+
+Items: TypeAlias = Sequence[Any]
+
+
+def merge_strategically(record: Any, target: Tree, patch: Tree) -> Tree:
+    """`target`, whose shape is `record`, under `patch` (PATCH-8). Both stay as they are. Raises ApiError 400 for a malformed directive."""
+    return _merge_map(record, target, patch)
+
+
+# --- maps ------------------------------------------------------------------------------------------------------------
+
+
+def _merge_map(shape: Any, original: Tree, patch: Tree) -> Tree:
+    match patch.get(DIRECTIVE, "merge"):  # PATCH-10
+        case "delete":
+            return {}
+        case "replace":
+            replacement: Tree = _without_directives(patch)
+            return replacement
+        case "merge":
+            pass
+        case other:
+            raise _bad(f"unknown patch type: {other!r}")
+
+    merged = _retain_keys(original, patch)
+    changes = {key: value for key, value in patch.items() if not _is_directive(key)}
+    for key, order in patch.items():
+        if key.startswith(SET_ORDER):
+            name = key.removeprefix(SET_ORDER)
+            _merge_in_order(field_of(shape, name), name, merged, changes, order)
+    for key, change in changes.items():
+        _merge_field(field_of(shape, key), key, merged, change)
+    for key, doomed in patch.items():
+        if key.startswith(DELETE_FROM_LIST):
+            _delete_from_list(merged, key.removeprefix(DELETE_FROM_LIST), doomed)
+    return merged
+
+
+def _merge_field(field: Field, key: str, merged: Tree, change: Any) -> None:
+    """One member: null deletes it, like kinds merge, everything else replaces (PATCH-8)."""
+    current = merged.get(key)
+    if change is None:
+        merged.pop(key, None)
+    elif isinstance(change, dict) and isinstance(current, dict) and not field.replace:
+        merged[key] = _merge_map(field.shape, current, change)
+    elif isinstance(change, list) and isinstance(current, list) and field.merge:
+        merged[key] = _merge_list(field, current, change)
+    elif _is_dropped(change):  # PATCH-14
+        merged.pop(key, None)
+    else:
+        merged[key] = _without_directives(change)
+
+
+def _retain_keys(original: Tree, patch: Tree) -> Tree:
+    """A copy of the original with only the keys that $retainKeys names, where the patch has one (PATCH-11)."""
+    if RETAIN_KEYS not in patch:
+        return dict(original)
+    retained = patch[RETAIN_KEYS]
+    if not isinstance(retained, list) or not all(isinstance(key, str) for key in retained):
+        raise _bad("invalid patch format of retainKeys")
+    kept = set(retained)  # for membership only
+    for key, value in patch.items():
+        if value is not None and not _is_directive(key) and key not in kept:
+            raise _bad("patch content doesn't match retainKeys list")
+    return {key: value for key, value in original.items() if key in kept}
+
+
+def _delete_from_list(merged: Tree, key: str, doomed: Any) -> None:
+    """Take these values out of a list of scalars; those that are not there do not matter (PATCH-12)."""
+    if not isinstance(doomed, list):
+        raise _bad("invalid patch format of primitive list")
+    current = merged.get(key)
+    if isinstance(current, list):
+        gone = {_scalar(value) for value in doomed}  # for membership only
+        merged[key] = [value for value in current if _scalar(value) not in gone]
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
+    """Elements of the patch merged into those with the same identity, new ones added, in the order of PATCH-13 (PATCH-9)."""
+    if not original and not patch:
+        return []
+    if not _are_maps(original, patch):
+        unique: dict[Hashable, Any] = {}
+        for value in (*original, *patch):
+            unique.setdefault(_scalar(value), value)
+        return _in_order(list(unique.values()), [_scalar(value) for value in patch], [_scalar(value) for value in original], "")
+    if not field.merge_key:
+        raise _bad("cannot merge lists of objects that have no merge key")
+    kept, changes = _split_directives(field.merge_key, original, patch)
+    merged = list(kept)
+    places = {}
+    for place, element in reversed(list(enumerate(merged))):  # reversed: of several with one key, the first
+        if field.merge_key in element:
+            places[_scalar(element[field.merge_key])] = place
+    shape = element_of(field.shape)
+    for change in changes:
+        identity = _identity(change, field.merge_key)
+        if identity in places:
+            merged[places[identity]] = _merge_map(shape, merged[places[identity]], change)
+        else:
+            places[identity] = len(merged)
+            merged.append(_without_directives(change))
+    order = [_identity(change, field.merge_key) for change in changes]
+    return _in_order(merged, order, [_identity(element, field.merge_key) for element in kept], field.merge_key)
+
+
+def _split_directives(merge_key: str, original: Items, patch: Items) -> tuple[Items, Items]:
+    """What is left of the original after the elements that are directives ($patch: delete, replace), and the other elements (PATCH-10)."""
+    doomed: set[Hashable] = set()  # for membership only
+    changes: list[Any] = []
+    is_replaced = False
+    for element in patch:
+        match element.get(DIRECTIVE, "merge"):
+            case "delete":
+                doomed.add(_identity(element, merge_key))
+            case "replace":
+                is_replaced = True
+            case "merge":
+                changes.append(element)
+            case other:
+                raise _bad(f"unknown patch type: {other!r}")
+    if is_replaced:
+        return [_without_directives(element) for element in changes], []
+    return [element for element in original if merge_key not in element or _scalar(element[merge_key]) not in doomed], changes
+
+
+def _merge_in_order(field: Field, key: str, merged: Tree, changes: Tree, order: Any) -> None:
+    """Merge the list `key` and bring it into the order that $setElementOrder gives (PATCH-13); it is taken out of `changes`."""
+    current, change = merged.get(key), changes.get(key)
+    for value in (order, *([] if current is None else [current]), *([change] if key in changes else [])):
+        if not isinstance(value, list):
+            raise _bad(f"{SET_ORDER}{key} is about lists, not {name_of(value)}")
+    if current is None and change is None:
+        return
+    merge_key = field.merge_key
+    wanted = [_identity(element, merge_key) for element in order]
+    _check_order(key, merge_key, change or [], wanted)
+    changes.pop(key, None)
+    if current is None:
+        result: Items = _without_directives(change)
+    elif change is None:
+        result = current
+    else:
+        result = _merge_list(field, current, change) if field.merge else _without_directives(change)
+    merged[key] = _in_order(result, wanted, [_identity(element, merge_key) for element in current or []], merge_key)
+
+
+def _check_order(key: str, merge_key: str, change: Items, wanted: Sequence[Hashable]) -> None:
+    """What the patch adds or changes must stand in the order list, in the same order; else the two contradict each other."""
+    rest = iter(wanted)
+    for element in change:
+        if isinstance(element, dict) and element.get(DIRECTIVE) in ("delete", "replace"):
+            continue
+        if not any(identity == _identity(element, merge_key) for identity in rest):
+            raise _bad(f"the order of the patch's {key} does not match {SET_ORDER}{key}")
+
+
+def _in_order(merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashable], merge_key: str) -> list[Any]:
+    """The elements that the client named in its order, woven into the others in the server's order (PATCH-13).
+
+    Of two candidates the server's goes first when both stood in the server's list and it stood before the other; else the client's.
+    """
+    rank: dict[Hashable, int] = {}
+    for place, identity in enumerate(wanted):
+        rank.setdefault(identity, place)
+    past: dict[Hashable, int] = {}
+    for place, identity in enumerate(server):
+        past.setdefault(identity, place)
+    pairs = [(_identity(element, merge_key), element) for element in merged]
+    named = sorted((pair for pair in pairs if pair[0] in rank), key=lambda pair: rank[pair[0]])
+    others = sorted((pair for pair in pairs if pair[0] not in rank), key=lambda pair: past.get(pair[0], len(past)))
+    woven: list[Any] = []
+    left, right = 0, 0
+    while left < len(others) and right < len(named):
+        other, mine = past.get(others[left][0]), past.get(named[right][0])
+        if other is not None and mine is not None and other < mine:
+            woven.append(others[left][1])
+            left += 1
+        else:
+            woven.append(named[right][1])
+            right += 1
+    return woven + [element for _, element in others[left:]] + [element for _, element in named[right:]]
+
+
+# --- leaves ----------------------------------------------------------------------------------------------------------
+
+
+def _are_maps(original: Items, patch: Items) -> bool:
+    """Whether these are lists of objects; mixed ones and lists of lists cannot be merged."""
+    kinds = {isinstance(value, dict) for value in (*original, *patch)}
+    if len(kinds) > 1:
+        raise _bad("list element types are not identical")
+    return True in kinds
+
+
+def _identity(element: Any, merge_key: str) -> Hashable:
+    """What tells an element from others: the value of the merge key, or the element itself where there is no key."""
+    if not merge_key:
+        return _scalar(element)
+    if not isinstance(element, dict) or merge_key not in element:
+        raise _bad(f"{name_of(element)} in the list does not contain the declared merge key: {merge_key}")
+    return _scalar(element[merge_key])
+
+
+def _scalar(value: Any) -> Hashable:
+    """A scalar so that JSON's true is not its 1."""
+    if value is None or isinstance(value, dict | list):
+        raise _bad("lists of lists are not supported" if isinstance(value, list) else f"{name_of(value)} cannot be an element to merge by")
+    return (type(value) is bool, value)
+
+
+def _without_directives(value: Any) -> Any:
+    """A value that is new to the object: without directives, and without nulls, which would delete what is not there (PATCH-14)."""
+    if isinstance(value, dict):
+        return {
+            key: _without_directives(inner)
+            for key, inner in value.items()
+            if inner is not None and not _is_directive(key) and not _is_dropped(inner)
+        }
+    if isinstance(value, list):
+        return [_without_directives(one) for one in value if not _is_dropped(one)]
+    return value
+
+
+def _is_dropped(value: Any) -> bool:
+    """Whether a new value is an object with a directive: there is nothing yet to delete or replace, so it is left out as a whole."""
+    return isinstance(value, dict) and value.get(DIRECTIVE, "merge") != "merge"
+
+
+def _is_directive(key: str) -> bool:
+    return key in (DIRECTIVE, RETAIN_KEYS) or key.startswith((DELETE_FROM_LIST, SET_ORDER))
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError(bad_request(message))
