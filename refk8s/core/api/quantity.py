@@ -1,0 +1,185 @@
+"""Quantities: exact numbers with a unit, and the one text each is written as. Rules QTY-1 to QTY-6 (spec/object_model.md).
+
+On the wire, in records and in requests a quantity is text: `100m`, `1Gi`, `1e3`. `parse` gives the number behind it as a whole count of
+nano units, so that sums and comparisons are exact; `str` of that is the canonical text. The unit's style is kept: what came with a binary
+suffix is written with one where that loses nothing.
+Source: Kubernetes documentation, "Quantity" (API reference, common definitions) and "Resource Management for Pods and Containers".
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from attrs import frozen
+
+NANO: Final = 10**9
+"""Nano units in one."""
+LARGEST: Final = (2**63 - 1) * NANO
+"""No quantity is larger than 2**63 - 1; what is larger counts as this (QTY-4)."""
+
+DECIMAL_SI: Final = "DecimalSI"
+BINARY_SI: Final = "BinarySI"
+DECIMAL_EXPONENT: Final = "DecimalExponent"
+
+_DECIMAL_SUFFIXES: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL_SUFFIX_OF: Final = {exponent: suffix for suffix, exponent in _DECIMAL_SUFFIXES.items()}
+_BINARY_SUFFIXES: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_BINARY_SUFFIX_OF: Final = ("", *_BINARY_SUFFIXES)
+_FORM: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*(?:[+-]?[0-9]*))", re.ASCII)
+_EXPONENT: Final = re.compile(r"[eE]([+-]?[0-9]+)", re.ASCII)
+
+# Beyond these a digit or an exponent cannot change the result any more, only the time to compute it.
+_DIGITS_MAX: Final = 120
+_MAGNITUDE_MAX: Final = 40
+
+WRONG_FORMAT: Final = r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+WRONG_SUFFIX: Final = "unable to parse quantity's suffix"
+
+
+class QuantityError(ValueError):
+    """The text is no quantity. The message is Kubernetes' own."""
+
+
+@frozen(order=False)
+class Amount:
+    """A quantity as a number: `nano` units, and the style in which it is written. Equal when number and style are."""
+
+    nano: int
+    format: str = DECIMAL_SI
+
+    def __str__(self) -> str:
+        """The canonical text (QTY-2): the largest unit that leaves a whole number. O(digits)."""
+        if self.nano == 0:
+            return "0"
+        # A binary style is kept from 1024 on and for whole numbers only; else decimals say it without rounding.
+        if self.format == BINARY_SI and abs(self.nano) >= 1024 * NANO and self.nano % NANO == 0:
+            number, steps = self.nano // NANO, 0
+            while number % 1024 == 0 and steps < 6:
+                number, steps = number // 1024, steps + 1
+            return f"{number}{_BINARY_SUFFIX_OF[steps]}"
+        number, exponent = self.nano, -9
+        while number % 1000 == 0 and (exponent < 18 or self.format == DECIMAL_EXPONENT):
+            number, exponent = number // 1000, exponent + 3
+        if self.format == DECIMAL_EXPONENT:
+            return f"{number}e{exponent}" if exponent else str(number)
+        return f"{number}{_DECIMAL_SUFFIX_OF[exponent]}"
+
+    @property
+    def value(self) -> int:
+        """The number in whole units, rounded up (away from zero)."""
+        return _round_up(self.nano, NANO)
+
+    @property
+    def milli(self) -> int:
+        """The number in thousandths, rounded up (away from zero)."""
+        return _round_up(self.nano, NANO // 1000)
+
+    def __add__(self, other: Amount) -> Amount:
+        """The exact sum, in this one's style; in the other's where this is zero (QTY-5)."""
+        return Amount(self.nano + other.nano, self.format if self.nano else other.format)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.nano - other.nano, self.format if self.nano else other.format)
+
+
+ZERO: Final = Amount(0)
+
+
+def _round_up(nano: int, unit: int) -> int:
+    whole = -(-abs(nano) // unit)
+    return whole if nano >= 0 else -whole
+
+
+@lru_cache(maxsize=8192)
+def parse(text: str) -> Amount:
+    """The number that the text says. QuantityError where it says none (QTY-1).
+
+    What is finer than a nano unit is rounded up, away from zero: who asks for something gets something (QTY-4).
+    """
+    form = _FORM.fullmatch(text)
+    if form is None or not text:
+        raise QuantityError(WRONG_FORMAT)
+    sign, whole, fraction, suffix = form.groups()
+    fraction = (fraction or "").rstrip("0")
+    power, shift, style = 0, 0, DECIMAL_SI
+    if suffix in _DECIMAL_SUFFIXES:
+        power = _DECIMAL_SUFFIXES[suffix]
+    elif suffix in _BINARY_SUFFIXES:
+        shift, style = _BINARY_SUFFIXES[suffix], BINARY_SI
+    else:
+        exponent = _EXPONENT.fullmatch(suffix)
+        if exponent is None or len(exponent[1]) > 19:
+            raise QuantityError(WRONG_SUFFIX)
+        power, style = int(exponent[1]), DECIMAL_EXPONENT
+    digits = (whole + fraction).lstrip("0")
+    if not digits:
+        return Amount(0, style)
+
+    # The number is below 10 ** magnitude. Where that alone decides, the digits are not looked at: they could be millions.
+    magnitude = len(digits) - len(fraction) + power
+    places = len(fraction) - power - 9
+    if magnitude > _MAGNITUDE_MAX:
+        nano = LARGEST
+    elif magnitude < -_MAGNITUDE_MAX:
+        nano = 1
+    else:
+        number = int(digits[:_DIGITS_MAX])
+        if len(digits) > _DIGITS_MAX:
+            number, places = number + 1, places - len(digits) + _DIGITS_MAX     # what is cut off is not zero, and rounds up all the same
+        number <<= shift
+        nano = number * 10**-places if places <= 0 else -(-number // 10**places)
+    nano = min(nano, LARGEST)
+    if style == BINARY_SI and nano < NANO:
+        style = DECIMAL_SI
+    return Amount(-nano if sign == "-" else nano, style)
+
+
+def canonical(text: str) -> str:
+    """The text as the API server writes it: `1000m` -> `1`, `1024Mi` -> `1Gi` (QTY-2). QuantityError where it is no quantity."""
+    return str(parse(text))
+
+
+def is_quantity(text: str) -> bool:
+    try:
+        parse(text)
+    except QuantityError:
+        return False
+    return True
+
+
+def value(text: str) -> int:
+    """The quantity in whole units (bytes, cores, pods), rounded up."""
+    return parse(text).value
+
+
+def milli_value(text: str) -> int:
+    """The quantity in thousandths (millicores), rounded up."""
+    return parse(text).milli
+
+
+def compare(left: str, right: str) -> int:
+    """-1, 0 or 1: the order of the numbers, whatever they are written as (QTY-3)."""
+    difference = parse(left).nano - parse(right).nano
+    return (difference > 0) - (difference < 0)
+
+
+def add(left: str, right: str) -> str:
+    """The canonical text of the exact sum."""
+    return str(parse(left) + parse(right))
+
+
+def subtract(left: str, right: str) -> str:
+    """The canonical text of the exact difference; it may be below zero."""
+    return str(parse(left) - parse(right))
+
+
+def from_value(number: int, style: str = DECIMAL_SI) -> str:
+    """The canonical text of so many whole units; for bytes use BINARY_SI."""
+    return str(Amount(number * NANO, style))
+
+
+def from_milli(number: int) -> str:
+    """The canonical text of so many thousandths: `from_milli(1500)` is `1500m`, `from_milli(2000)` is `2`."""
+    return str(Amount(number * (NANO // 1000)))
