@@ -1,0 +1,63 @@
+"""Random runs of a cluster: which action comes next is Hypothesis' choice, so a failing run shrinks to a short one."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from hypothesis import strategies as st
+
+from refk8s.core.cluster import Action, Answer, Arrive, Cluster, Compact, Crash, CutWatch, Elapse, GiveUp, LoseAnswer, LoseRequest, enabled, step
+
+Check = Callable[[Cluster, Cluster], Iterable[str]]
+
+choices = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2**16)), max_size=60)
+"""What a run is made of: (what kind of thing happens, which one)."""
+
+
+def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
+    """The faults that can strike now, in a fixed order."""
+    found: list[Action] = []
+    if "crash" in allowed:
+        found += [Crash(name) for name in sorted(cluster.components)]
+    for id in sorted(cluster.flying):
+        flying = cluster.flying[id]
+        if "lose" in allowed:
+            found.append(LoseRequest(id) if flying.answer is None else LoseAnswer(id))
+        if "give up" in allowed and flying.answer is None and not flying.given_up and not flying.watch:
+            found.append(GiveUp(id))
+    if "cut" in allowed:
+        found += [CutWatch(id) for id in sorted(cluster.watches)]
+    if "compact" in allowed and cluster.history.revision > cluster.history.compacted + 1:
+        found.append(Compact(cluster.history.revision - 1))
+    return found
+
+
+def run(cluster: Cluster, drawn: Sequence[tuple[int, int]], check: Check, allowed: Sequence[str] = ()) -> Cluster:
+    """Take one step for each choice (kinds 0 to 8 the normal ones, else a fault, where allowed) and check each."""
+    for kind, which in drawn:
+        normal = list(enabled(cluster))
+        odd = faults(cluster, allowed) if kind >= 9 else []
+        actions = odd or normal
+        if not actions:
+            break
+        cluster = checked(cluster, actions[which % len(actions)], check)
+    return cluster
+
+
+def settle(cluster: Cluster, check: Check, steps_max: int = 5_000, seconds_max: int = 120) -> Cluster:
+    """Go on without faults, in the order of `enabled`, until nothing but time is left for so many virtual seconds."""
+    end = cluster.now + seconds_max * 1_000_000
+    for _ in range(steps_max):
+        action = next(enabled(cluster), None)
+        if action is None or (isinstance(action, Elapse) and action.to > end):
+            return cluster
+        cluster = checked(cluster, action, check)
+    raise AssertionError(f"not quiet after {steps_max} steps")
+
+
+def checked(cluster: Cluster, action: Action, check: Check) -> Cluster:
+    after = step(cluster, action)
+    wrong = list(check(cluster, after))
+    assert not wrong, f"{wrong[0]} (after {action})"
+    return after
+
+
+__all__ = ["Answer", "Arrive", "checked", "choices", "faults", "run", "settle"]

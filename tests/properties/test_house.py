@@ -1,0 +1,154 @@
+"""The house tests itself: what its source must look like. Every message names the way out."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = sorted((ROOT / "refk8s/core").rglob("*.py"))
+SOURCES = sorted((ROOT / "refk8s").rglob("*.py"))
+
+PURE = {
+    "__future__", "abc", "base64", "binascii", "bisect", "builtins", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
+    "fractions", "functools", "hashlib", "hmac", "heapq", "importlib", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
+    "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
+    "attrs", "immutables", "msgspec", "sortedcontainers", "refk8s",
+}  # fmt: skip
+
+# Who may import whom: a package's number must not be smaller than that of what it imports.
+LAYERS = {
+    "refk8s.core": 0,
+    "refk8s.store": 1,
+    "refk8s.adapters": 1,
+    "refk8s.components": 2,
+    "refk8s.cli": 3,
+    "refk8s.testing": 3,
+}
+CORE_LAYERS = {
+    "api": 0, "context": 0, "ports": 0,
+    "store": 1, "machine": 1,
+    "loop": 2,
+    "apiserver": 3, "controllers": 3, "scheduler": 3, "kubelet": 3, "network": 3, "faults": 3,
+    "cluster": 4,
+    "properties": 5,
+}  # fmt: skip
+SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faults"}
+
+
+def imports(path: Path) -> list[str]:
+    """The modules that a file imports, also inside functions; only for typing does not count."""
+    found = []
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def layer(module: str) -> int | None:
+    return next((number for prefix, number in LAYERS.items() if module == prefix or module.startswith(prefix + ".")), None)
+
+
+def room(module: str) -> str | None:
+    """The room of core that a module lies in."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["refk8s", "core"] and len(parts) > 2 and parts[2] in CORE_LAYERS else None
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_imports_only_what_is_pure(path):
+    for module in imports(path):
+        assert module.split(".")[0] in PURE, f"{module}: the core takes time and chance from core/context.py and leaves I/O to drivers and adapters"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downward(path):
+    here = module_of(path)
+    for module in imports(path):
+        mine, theirs = layer(here), layer(module)
+        if mine is not None and theirs is not None:
+            assert theirs <= mine, f"{here} imports {module}: imports go cli, testing -> components -> adapters, store -> core"
+            assert not (mine == theirs == 1 and here.split(".")[1] != module.split(".")[1]), f"{here} imports {module}: store and adapters do not know each other"
+        if room(here) and room(module):
+            assert CORE_LAYERS[room(module)] <= CORE_LAYERS[room(here)], f"{here} imports {module}: look at the order of rooms in ARCHITECTURE.md"
+            both = {room(here), room(module)}
+            assert not (len(both) == 2 and both <= SIBLINGS), f"{here} imports {module}: siblings never import each other; what both need belongs below"
+
+
+CLOCKS_AND_CHANCE = re.compile(r"\b(datetime\.now|datetime\.today|utcnow|date\.today|time\.time|uuid4|random\.)")
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_reads_no_clock_and_draws_no_number(path):
+    found = CLOCKS_AND_CHANCE.search(path.read_text())
+    assert not found, f"{found[0]}: take the instant from `now` and chance from core/context.py"
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_iterates_over_no_set_display(path):
+    """The order of a set shows the hash seed. This finds the plain cases; the replay test finds the rest."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        iterated = node.iter if isinstance(node, (ast.For, ast.comprehension)) else None
+        is_set = isinstance(iterated, (ast.Set, ast.SetComp)) or (
+            isinstance(iterated, ast.Call) and isinstance(iterated.func, ast.Name) and iterated.func.id in ("set", "frozenset")
+        )
+        assert not is_set, f"{path.name}:{iterated.lineno}: iterate over sorted(...) instead"
+
+
+RULE = re.compile(r"^#{2,4} ([A-Z]{2,12}-\d+)\b", re.M)
+CITED = re.compile(r"\b([A-Z]{2,12}-\d+)\b")
+NAMED = re.compile(r"test_([a-z]{2,12})_(\d+)_")
+
+
+def rules() -> list[str]:
+    return [rule for page in sorted((ROOT / "spec").rglob("*.md")) for rule in RULE.findall(page.read_text())]
+
+
+def citations(paths: list[Path]) -> set[str]:
+    text = "\n".join(path.read_text() for path in paths)
+    spans = {f"{a}-{n}" for a, first, last in re.findall(r"\b([A-Z]{2,12})-(\d+) (?:to|\.\.\.) (?:[A-Z]{2,12}-)?(\d+)", text) for n in range(int(first), int(last) + 1)}
+    return set(CITED.findall(text)) | {f"{a.upper()}-{n}" for a, n in NAMED.findall(text)} - spans
+
+
+def test_every_rule_stands_once():
+    found = rules()
+    assert sorted(set(found)) == sorted(found), f"twice in spec/: {sorted({rule for rule in found if found.count(rule) > 1})}"
+
+
+def test_every_rule_is_cited_by_code_and_by_a_property():
+    known = set(rules())
+    code, tests = citations(SOURCES), citations(sorted((ROOT / "tests").rglob("*.py")))
+    assert not known - code, f"no code in refk8s/ cites {sorted(known - code)}: name the rule where it is enforced"
+    assert not known - tests, f"no test cites {sorted(known - tests)}: write the property, or withdraw the rule"
+
+
+def test_no_citation_dangles():
+    known = set(rules())
+    prefixes = {rule.rpartition("-")[0] for rule in known}
+    cited = citations(SOURCES) | citations(sorted((ROOT / "tests").rglob("*.py")))
+    dangling = sorted(rule for rule in cited - known if rule.rpartition("-")[0] in prefixes)
+    assert not dangling, f"no page in spec/ has {dangling}"
+
+
+GENERATED = re.compile(r"/core/api/[a-z]+_v\d\.py$|fields\.py$")
+
+
+def test_no_file_needs_a_table_of_contents():
+    long = [f"{path.relative_to(ROOT)} ({n} lines)" for path in SOURCES if not GENERATED.search(str(path)) and (n := len(path.read_text().splitlines())) > 600]
+    assert not long, f"{long}: make two files of it"
