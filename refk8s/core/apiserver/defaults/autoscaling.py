@@ -1,0 +1,66 @@
+"""Defaults of horizontal pod autoscalers. Rule DEF-21 (spec/defaults.md).
+
+Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (default behavior).
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import autoscaling_v1
+from refk8s.core.api.autoscaling_v2 import (
+    HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior,
+    HPAScalingPolicy,
+    HPAScalingRules,
+    MetricSpec,
+    MetricTarget,
+    ResourceMetricSource,
+)
+
+TARGET_PERCENT = 80
+_CPU = (MetricSpec(type="Resource", resource=ResourceMetricSource(
+    name="cpu", target=MetricTarget(type="Utilization", average_utilization=TARGET_PERCENT),
+)),)  # fmt: skip
+_UP = HPAScalingRules(stabilization_window_seconds=0, select_policy="Max", policies=(
+    HPAScalingPolicy(type="Pods", value=4, period_seconds=15), HPAScalingPolicy(type="Percent", value=100, period_seconds=15),
+))  # fmt: skip
+_DOWN = HPAScalingRules(select_policy="Max", policies=(HPAScalingPolicy(type="Percent", value=100, period_seconds=15),))
+
+
+def default_autoscaler(autoscaler: HorizontalPodAutoscaler) -> HorizontalPodAutoscaler:
+    """DEF-21: at least one replica, 80 percent of the CPU requested; a behaviour given in part is completed."""
+    spec = autoscaler.spec
+    changed: dict[str, Any] = {}
+    if spec.min_replicas is None:
+        changed["min_replicas"] = 1
+    if not spec.metrics:
+        changed["metrics"] = _CPU
+    if spec.behavior is not None:
+        behavior = HorizontalPodAutoscalerBehavior(
+            scale_up=_complete(spec.behavior.scale_up, _UP), scale_down=_complete(spec.behavior.scale_down, _DOWN)
+        )
+        if behavior != spec.behavior:
+            changed["behavior"] = behavior
+    return replace(autoscaler, spec=replace(spec, **changed)) if changed else autoscaler
+
+
+def _complete(rules: HPAScalingRules | None, plain: HPAScalingRules) -> HPAScalingRules:
+    if rules is None:
+        return plain
+    window = plain.stabilization_window_seconds if rules.stabilization_window_seconds is None else rules.stabilization_window_seconds
+    return replace(
+        rules, policies=rules.policies or plain.policies, select_policy=rules.select_policy or plain.select_policy,
+        stabilization_window_seconds=window,
+    )  # fmt: skip
+
+
+def default_autoscaler_v1(autoscaler: autoscaling_v1.HorizontalPodAutoscaler) -> autoscaling_v1.HorizontalPodAutoscaler:
+    """DEF-21 in the terms of v1, which knows the CPU target only. With other metrics in the annotation there is no target to fill in."""
+    spec = autoscaler.spec
+    changed: dict[str, Any] = {}
+    if spec.min_replicas is None:
+        changed["min_replicas"] = 1
+    if spec.target_cpu_utilization_percentage is None and "autoscaling.alpha.kubernetes.io/metrics" not in (autoscaler.metadata.annotations or {}):
+        changed["target_cpu_utilization_percentage"] = TARGET_PERCENT
+    return replace(autoscaler, spec=replace(spec, **changed)) if changed else autoscaler

@@ -1,0 +1,73 @@
+"""Defaults of jobs and cron jobs. Rule DEF-18 (spec/defaults.md).
+
+Source: Kubernetes documentation, "Jobs", "CronJob".
+Left out: the selector and labels that a job gets once, on create (admission, ADM-10).
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
+from refk8s.core.apiserver.defaults.pod import default_template
+
+BACKOFF_LIMIT = 6
+BACKOFF_LIMIT_UNBOUNDED = 2**31 - 1
+
+
+def default_job(job: Job) -> Job:
+    spec = default_job_spec(job.spec)
+    metadata, labels = job.metadata, job.spec.template.metadata.labels
+    if labels and not metadata.labels:
+        metadata = replace(metadata, labels=labels)  # a job's own labels are those of its template where it has none
+    return job if spec is job.spec and metadata is job.metadata else replace(job, spec=spec, metadata=metadata)
+
+
+def default_job_spec(spec: JobSpec) -> JobSpec:
+    """DEF-18: one pod to one success, six retries; with limits per index the total is unbounded."""
+    changed: dict[str, Any] = {}
+    if spec.completions is None and spec.parallelism is None:
+        changed["completions"] = 1
+    if spec.parallelism is None:
+        changed["parallelism"] = 1
+    if spec.backoff_limit is None:
+        changed["backoff_limit"] = BACKOFF_LIMIT if spec.backoff_limit_per_index is None else BACKOFF_LIMIT_UNBOUNDED
+    if spec.completion_mode is None:
+        changed["completion_mode"] = "NonIndexed"
+    if spec.suspend is None:
+        changed["suspend"] = False
+    if spec.manual_selector is None:
+        changed["manual_selector"] = False
+    if spec.pod_replacement_policy is None:
+        changed["pod_replacement_policy"] = "TerminatingOrFailed" if spec.pod_failure_policy is None else "Failed"
+    policy = spec.pod_failure_policy
+    if policy is not None and any(not pattern.status for rule in policy.rules for pattern in rule.on_pod_conditions or ()):
+        changed["pod_failure_policy"] = replace(policy, rules=tuple([
+            replace(rule, on_pod_conditions=rule.on_pod_conditions and tuple(
+                [replace(pattern, status=pattern.status or "True") for pattern in rule.on_pod_conditions]
+            ))
+            for rule in policy.rules
+        ]))  # fmt: skip
+    template = default_template(spec.template)
+    if template is not spec.template:
+        changed["template"] = template
+    return replace(spec, **changed) if changed else spec
+
+
+def default_cron_job(cron_job: CronJob) -> CronJob:
+    """DEF-18: runs may overlap; three successes and one failure are kept. The job template gets its pod template's defaults only."""
+    spec = cron_job.spec
+    changed: dict[str, Any] = {}
+    if not spec.concurrency_policy:
+        changed["concurrency_policy"] = "Allow"
+    if spec.suspend is None:
+        changed["suspend"] = False
+    if spec.successful_jobs_history_limit is None:
+        changed["successful_jobs_history_limit"] = 3
+    if spec.failed_jobs_history_limit is None:
+        changed["failed_jobs_history_limit"] = 1
+    job = spec.job_template.spec
+    template = default_template(job.template)
+    if template is not job.template:
+        changed["job_template"] = replace(spec.job_template, spec=replace(job, template=template))
+    return replace(cron_job, spec=replace(spec, **changed)) if changed else cron_job

@@ -1,0 +1,185 @@
+"""Defaults of pods and of pod templates. Rules DEF-3 ... DEF-9 (spec/defaults.md).
+
+A template gets what every pod spec gets (`default_pod_spec`); what depends on the pod as a whole comes when a pod is made of it (DEF-6).
+Source: Kubernetes API reference, "Pod" and "PodTemplateSpec"; documentation, "Images" (image pull policy).
+Left out: the defaults of pod-level limits from container limits.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import (
+    Container,
+    ContainerPort,
+    EphemeralContainer,
+    Pod,
+    PodSecurityContext,
+    PodSpec,
+    PodTemplate,
+    PodTemplateSpec,
+    ResourceRequirements,
+)
+from refk8s.core.apiserver.defaults.container import default_env, default_lifecycle, default_probe
+from refk8s.core.apiserver.defaults.resources import default_requirements, default_resource_list
+from refk8s.core.apiserver.defaults.volume import default_volume
+
+T = TypeVar("T")
+C = TypeVar("C", Container, EphemeralContainer)
+
+GRACE_PERIOD_SECONDS = 30
+NO_SECURITY_CONTEXT = PodSecurityContext()
+
+
+def default_pod(pod: Pod) -> Pod:
+    """A pod: its spec's defaults (DEF-3 ... DEF-5), and what only pods get (DEF-6)."""
+    spec = default_pod_spec(pod.spec)
+    changed: dict[str, Any] = {}
+    containers = _each(spec.containers, _requests_from_limits)
+    if containers is not spec.containers:
+        changed["containers"] = containers
+    if spec.init_containers:
+        init_containers = _each(spec.init_containers, _requests_from_limits)
+        if init_containers is not spec.init_containers:
+            changed["init_containers"] = init_containers
+    if spec.host_network:
+        changed["containers"] = _each(containers, _ports_on_host)
+        if spec.init_containers:
+            changed["init_containers"] = _each(changed.get("init_containers", spec.init_containers), _ports_on_host)
+    if spec.enable_service_links is None:
+        changed["enable_service_links"] = True
+    if changed:
+        spec = replace(spec, **changed)
+    return pod if spec is pod.spec else replace(pod, spec=spec)
+
+
+def default_pod_template(template: PodTemplate) -> PodTemplate:
+    inner = default_template(template.template)
+    return template if inner is template.template else replace(template, template=inner)
+
+
+def default_template(template: PodTemplateSpec) -> PodTemplateSpec:
+    """The pod template of a workload."""
+    spec = default_pod_spec(template.spec)
+    return template if spec is template.spec else replace(template, spec=spec)
+
+
+def default_pod_spec(spec: PodSpec) -> PodSpec:
+    """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and volumes."""
+    changed: dict[str, Any] = {}
+    if not spec.dns_policy:
+        changed["dns_policy"] = "ClusterFirst"
+    if not spec.restart_policy:
+        changed["restart_policy"] = "Always"
+    if spec.security_context is None:
+        changed["security_context"] = NO_SECURITY_CONTEXT
+    if spec.termination_grace_period_seconds is None:
+        changed["termination_grace_period_seconds"] = GRACE_PERIOD_SECONDS
+    if not spec.scheduler_name:
+        changed["scheduler_name"] = "default-scheduler"
+    containers = _each(spec.containers, _default_container)
+    if containers is not spec.containers:
+        changed["containers"] = containers
+    if spec.init_containers:
+        init_containers = _each(spec.init_containers, _default_container)
+        if init_containers is not spec.init_containers:
+            changed["init_containers"] = init_containers
+    if spec.ephemeral_containers:
+        ephemeral_containers = _each(spec.ephemeral_containers, _default_container)
+        if ephemeral_containers is not spec.ephemeral_containers:
+            changed["ephemeral_containers"] = ephemeral_containers
+    if spec.volumes:
+        volumes = _each(spec.volumes, default_volume)
+        if volumes is not spec.volumes:
+            changed["volumes"] = volumes
+    if spec.overhead:
+        overhead = default_resource_list(spec.overhead)
+        if overhead is not spec.overhead:
+            changed["overhead"] = overhead
+    if spec.resources is not None:
+        resources = default_requirements(spec.resources)
+        if resources is not spec.resources:
+            changed["resources"] = resources
+    return replace(spec, **changed) if changed else spec
+
+
+def _default_container(container: C) -> C:
+    """DEF-4: where and how it reports its end, when its image is pulled; then ports, environment, probes and hooks."""
+    changed: dict[str, Any] = {}
+    if not container.image_pull_policy:
+        changed["image_pull_policy"] = pull_policy(container.image or "")
+    if not container.termination_message_path:
+        changed["termination_message_path"] = "/dev/termination-log"
+    if not container.termination_message_policy:
+        changed["termination_message_policy"] = "File"
+    if container.ports:
+        ports = _each(container.ports, _default_port)
+        if ports is not container.ports:
+            changed["ports"] = ports
+    if container.env:
+        env = _each(container.env, default_env)
+        if env is not container.env:
+            changed["env"] = env
+    resources = default_requirements(container.resources)
+    if resources is not container.resources:
+        changed["resources"] = resources
+    if container.liveness_probe is not None:
+        changed["liveness_probe"] = default_probe(container.liveness_probe)
+    if container.readiness_probe is not None:
+        changed["readiness_probe"] = default_probe(container.readiness_probe)
+    if container.startup_probe is not None:
+        changed["startup_probe"] = default_probe(container.startup_probe)
+    if container.lifecycle is not None:
+        changed["lifecycle"] = default_lifecycle(container.lifecycle)
+    return replace(container, **changed) if changed else container
+
+
+@lru_cache(maxsize=1024)
+def pull_policy(image: str) -> str:
+    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a tag counts as a tag.
+
+    The tag follows the last colon after the last slash: a colon before it belongs to the registry's port.
+    """
+    name, _, digest = image.partition("@")
+    if not name:
+        return "IfNotPresent"  # no image at all: validation speaks of it
+    _, colon, tag = name.rpartition("/")[2].partition(":")
+    if colon:
+        return "Always" if tag == "latest" else "IfNotPresent"
+    return "IfNotPresent" if digest else "Always"
+
+
+def _default_port(port: ContainerPort) -> ContainerPort:
+    return port if port.protocol else replace(port, protocol="TCP")
+
+
+def _requests_from_limits(container: Container) -> Container:
+    """DEF-6: what is limited and not requested is requested up to its limit."""
+    limits = container.resources.limits
+    if not limits:
+        return container
+    requests = container.resources.requests or {}
+    missing = {name: limit for name, limit in limits.items() if name not in requests}
+    if not missing:
+        return container
+    resources: ResourceRequirements = replace(container.resources, requests={**requests, **missing})
+    return replace(container, resources=resources)
+
+
+def _ports_on_host(container: Container) -> Container:
+    """DEF-6: on the host's network a container port is a port of the host."""
+    if not container.ports or all(port.host_port for port in container.ports):
+        return container
+    ports = tuple([port if port.host_port else replace(port, host_port=port.container_port or None) for port in container.ports])
+    return container if ports == container.ports else replace(container, ports=ports)
+
+
+def _each(items: tuple[T, ...], defaulter: Callable[[T], T]) -> tuple[T, ...]:
+    """The tuple with every item defaulted; the same tuple where none changed."""
+    fresh = tuple([defaulter(item) for item in items])
+    for one, other in zip(items, fresh, strict=True):
+        if one is not other:
+            return fresh
+    return items
