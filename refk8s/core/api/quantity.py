@@ -127,7 +127,8 @@ def parse(text: str) -> Amount:
     else:
         number = int(digits[:_DIGITS_MAX])
         if len(digits) > _DIGITS_MAX:
-            number, places = number + 1, places - len(digits) + _DIGITS_MAX     # what is cut off is not zero, and rounds up all the same
+            # Below a nano unit only whether anything is left matters: it rounds up all the same.
+            number, places = number + bool(digits[_DIGITS_MAX:].strip("0")), places - len(digits) + _DIGITS_MAX
         number <<= shift
         nano = number * 10**-places if places <= 0 else -(-number // 10**places)
     nano = min(nano, LARGEST)

@@ -1,0 +1,321 @@
+"""A JSON tree to a record, field by field, as upstream's decoder does it: the slow way of `codec.py`.
+
+Rules OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md). A converter is made once per type from the record's annotations. Null is
+absent; an optional zero that is no pointer upstream is absent; a number is a quantity too; the first value of a wrong type ends the matter
+with upstream's message. Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API conventions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+
+from refk8s.core.api import base
+from refk8s.core.api.json_text import Repeated
+from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_time
+from refk8s.core.api.quantity import QuantityError, canonical
+
+Path = tuple[Any, str | int, str] | None
+"""Where a value lies: the place around it, its field, key or index, and the record that has the field ("" for a key or an index)."""
+
+Converter = Callable[[Any, Path, list[str]], Any]
+"""(value, where, unknown and repeated fields so far) -> the converted value. The value is never null."""
+
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]", re.ASCII)
+
+
+class Unmarshal(ValueError):
+    """A value of the wrong type. The message is upstream's."""
+
+
+@cache
+def converter_of(type_: Any) -> Converter:
+    """The converter for a record class."""
+    return _record(type_)
+
+
+@cache
+def has_plain_booleans(type_: Any) -> bool:
+    """Whether a record can hold, at any depth, a boolean whose false means absent."""
+    return _mentions_flag(type_, set())
+
+
+def _mentions_flag(annotation: Any, seen: set[type]) -> bool:
+    if annotation is base.Flag:
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        if annotation in seen:
+            return False
+        seen.add(annotation)
+        return any(_mentions_flag(part.type, seen) for part in msgspec.structs.fields(annotation))
+    return any(_mentions_flag(part, seen) for part in get_args(annotation) if part is not Ellipsis)
+
+
+# Each kind of type
+
+
+def _converter(annotation: Any) -> tuple[Converter, Any, str]:
+    """For a type without `None`: its converter, its zero value (what null is inside a list or map), and its name upstream."""
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        # Looked up at the first use: a record may hold itself.
+        return lambda value, path, problems: converter_of(annotation)(value, path, problems), annotation(), go_name(annotation)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _converter(get_args(annotation)[0])
+    if origin is tuple:
+        return _list(get_args(annotation)[0])
+    if origin is dict:
+        return _map(get_args(annotation)[1])
+    raise AssertionError(f"no converter for {annotation}")
+
+
+def go_name(type_: type) -> str:
+    """The record's name in upstream's messages: v1.PodSpec."""
+    return f"{type_.__module__.rsplit('_', 1)[1]}.{type_.__name__}"
+
+
+def _record(type_: Any) -> Converter:
+    fields: dict[str, tuple[str, Converter, bool]] = {}
+    for part in msgspec.structs.fields(type_):
+        annotation = _without_none(part.type)
+        fields[part.encode_name] = (part.name, _converter(annotation)[0], _is_absent_when_zero(annotation) and not part.required)
+    name, full_name = type_.__name__, go_name(type_)
+
+    def convert(value: Any, path: Path, problems: list[str]) -> Any:
+        if not isinstance(value, dict):
+            raise mismatch(value, path, full_name)
+        arguments = {}
+        for wire, item in value.items():
+            found = fields.get(wire)
+            if found is None:
+                problems.append(f'unknown field "{text_of((path, wire, name))}"')
+                continue
+            attribute, convert_item, drops_zero = found
+            if item is None:
+                continue
+            made = convert_item(item, (path, wire, name), problems)
+            if made is None or (drops_zero and not made):
+                continue
+            arguments[attribute] = made
+        if isinstance(value, Repeated):
+            problems.extend(f'duplicate field "{text_of((path, wire, name))}"' for wire in value.keys_repeated if wire in fields)
+        return type_(**arguments)
+
+    return convert
+
+
+def _list(item_type: Any) -> tuple[Converter, Any, str]:
+    convert_item, zero, item_name = _converter(item_type)
+    full_name = "[]" + item_name
+
+    def convert(value: Any, path: Path, problems: list[str]) -> Any:
+        if not isinstance(value, list):
+            raise mismatch(value, path, full_name)
+        return tuple([
+            zero if item is None else convert_item(item, (path, index, ""), problems) for index, item in enumerate(value)
+        ])
+
+    return convert, (), full_name
+
+
+def _map(item_type: Any) -> tuple[Converter, Any, str]:
+    convert_item, zero, item_name = _converter(item_type)
+    full_name = "map[string]" + item_name
+
+    def convert(value: Any, path: Path, problems: list[str]) -> Any:
+        if not isinstance(value, dict):
+            raise mismatch(value, path, full_name)
+        if isinstance(value, Repeated):
+            problems.extend(f'duplicate field "{text_of((path, key, ""))}"' for key in value.keys_repeated)
+        return {
+            key: zero if item is None else convert_item(item, (path, key, ""), problems) for key, item in value.items()
+        }
+
+    return convert, {}, full_name
+
+
+# Scalars
+
+
+def _string(value: Any, path: Path, _problems: list[str]) -> str:
+    if not isinstance(value, str):
+        raise mismatch(value, path, "string")
+    return value
+
+
+def _boolean(value: Any, path: Path, _problems: list[str]) -> bool:
+    if not isinstance(value, bool):
+        raise mismatch(value, path, "bool")
+    return value
+
+
+def _integer(name: str, low: int, high: int) -> Converter:
+    def convert(value: Any, path: Path, _problems: list[str]) -> int:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise mismatch(value, path, name)
+        if isinstance(value, float) or not low <= value <= high:
+            raise mismatch(value, path, name, f"number {_number_text(value)}")
+        return value
+
+    return convert
+
+
+def _float(value: Any, path: Path, _problems: list[str]) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise mismatch(value, path, "float64")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise mismatch(value, path, "float64", f"number {value}") from None
+    # Written without a fraction, as upstream writes it: 9, not 9.0.
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _int_or_string(value: Any, _path: Path, _problems: list[str]) -> int | str:
+    if isinstance(value, str):
+        return value
+    convert = _integer("int32", -(2**31), 2**31 - 1)
+    return int(convert(value, None, _problems))
+
+
+def _quantity(value: Any, _path: Path, _problems: list[str]) -> str:
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    elif isinstance(value, int | float):
+        value = _number_text(value)
+    elif not isinstance(value, str):
+        value = "?"
+    try:
+        return canonical(value.strip())
+    except QuantityError as error:
+        raise Unmarshal(str(error)) from None
+
+
+def _time(canonical_text: Callable[[str], str | None]) -> Converter:
+    def convert(value: Any, _path: Path, _problems: list[str]) -> str | None:
+        if not isinstance(value, str):
+            raise mismatch(value, None, "string")
+        try:
+            return canonical_text(value)
+        except TimeError as error:
+            raise Unmarshal(str(error)) from None
+
+    return convert
+
+
+def _base64(value: Any, path: Path, _problems: list[str]) -> str:
+    if not isinstance(value, str):
+        raise mismatch(value, path, "[]uint8")
+    text = value.replace("\n", "").replace("\r", "")
+    body = text.rstrip("=")
+    wrong = _NOT_BASE64.search(body)
+    if wrong is not None:
+        raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, wrong.start())}")
+    if len(text) % 4 or len(text) - len(body) > 2:
+        raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, len(body) - len(body) % 4)}")
+    try:
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode("ascii")
+    except binascii.Error:
+        raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, len(body))}") from None
+
+
+def _index_in(value: str, index: int) -> int:
+    """Where in a text with line breaks that character is which is the index-th without them."""
+    for position, character in enumerate(value):
+        if character not in "\r\n":
+            if index == 0:
+                return position
+            index -= 1
+    return len(value)
+
+
+def _json(value: Any, _path: Path, _problems: list[str]) -> Any:
+    return value
+
+
+_SCALARS: dict[Any, tuple[Converter, Any, str]] = {
+    str: (_string, "", "string"),
+    bool: (_boolean, False, "bool"),
+    base.Text: (_string, "", "string"),
+    base.Flag: (_boolean, False, "bool"),
+    base.Int32: (_integer("int32", -(2**31), 2**31 - 1), 0, "int32"),
+    base.Int64: (_integer("int64", -(2**63), 2**63 - 1), 0, "int64"),
+    base.Count32: (_integer("int32", -(2**31), 2**31 - 1), 0, "int32"),
+    base.Count64: (_integer("int64", -(2**63), 2**63 - 1), 0, "int64"),
+    base.Float: (_float, 0, "float64"),
+    base.IntOrString: (_int_or_string, 0, "intstr.IntOrString"),
+    base.Quantity: (_quantity, "0", "resource.Quantity"),
+    base.Time: (_time(canonical_time), None, "v1.Time"),
+    base.MicroTime: (_time(canonical_micro_time), None, "v1.MicroTime"),
+    base.Base64: (_base64, "", "[]uint8"),
+    base.Bytes: (_base64, "", "[]uint8"),
+    Any: (_json, None, "interface {}"),
+}
+
+
+# Annotations
+
+
+def _without_none(annotation: Any) -> Any:
+    """`T` of `T | None`; IntOrString is a union too and stays one."""
+    if get_origin(annotation) not in (Union, UnionType) or annotation in _SCALARS:
+        return annotation
+    rest = tuple(part for part in get_args(annotation) if part is not type(None))
+    return rest[0] if len(rest) == 1 else Union[rest]  # noqa: UP007
+
+
+def _is_absent_when_zero(annotation: Any) -> bool:
+    if annotation in (base.Text, base.Flag, base.Count32, base.Count64, base.Bytes):
+        return True
+    return get_origin(annotation) is Annotated and base.SOME in get_args(annotation)[1:]
+
+
+# Messages
+
+
+def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarshal:
+    """Upstream's message for a value of the wrong type: which record, which fields down to it, and what would be right."""
+    found = found or _kind_of(value)
+    fields: list[str] = []
+    owner = ""
+    while path is not None:
+        path, part, record = path
+        if record:
+            fields.append(str(part))
+            owner = owner or record
+    if not owner:
+        return Unmarshal(f"json: cannot unmarshal {found} into Go value of type {type_name}")
+    return Unmarshal(f"json: cannot unmarshal {found} into Go struct field {owner}.{'.'.join(reversed(fields))} of type {type_name}")
+
+
+def text_of(path: Path) -> str:
+    """A place as field validation names it: spec.containers[0].image."""
+    parts: list[str] = []
+    while path is not None:
+        path, part, _ = path
+        parts.append(f"[{part}]" if isinstance(part, int) else f".{part}")
+    return "".join(reversed(parts)).removeprefix(".")
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else "number"
+
+
+def _number_text(value: float) -> str:
+    """A number in positional digits where they are few, so that a quantity given as a number keeps the decimal style."""
+    return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) and 1e-12 < abs(value) < 1e16 else str(value)

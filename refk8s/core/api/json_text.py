@@ -1,0 +1,155 @@
+"""JSON text to a tree, with all that a fast decoder leaves out: keys given twice, upstream's words for what is malformed, and bounds.
+
+Rules OBJ-7 and OBJ-10 (spec/object_model.md). Whatever the bytes are, the result is a tree or a `MalformedJson`, in time and stack that
+the length bounds. Source: RFC 8259; Kubernetes documentation, "Kubernetes API Concepts", "Field validation".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+DEPTH_MAX: Final = 256
+"""How deep arrays and objects may lie in each other. Upstream's bound is 10,000; no API type needs more than a few dozen."""
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class MalformedJson(ValueError):
+    """The bytes are no JSON document. The message is upstream's."""
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object in which a key was given more than once; the last value counts. `keys_repeated` is in order of appearance."""
+
+    __slots__ = ("keys_repeated",)
+    keys_repeated: tuple[str, ...]
+
+
+def parse(data: bytes) -> Any:
+    """The tree; objects with repeated keys are `Repeated`. MalformedJson for everything that is no JSON document. O(len(data))."""
+    check_depth(data)
+    text = data.decode("utf-8", "replace")
+    try:
+        tree = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise MalformedJson(_explain(error, text)) from None
+    except RecursionError:
+        raise MalformedJson("exceeded max depth") from None
+    except _NotANumber as error:
+        raise MalformedJson(str(error)) from None
+    except ValueError:
+        raise MalformedJson("a number has too many digits") from None
+    # A lone half of a surrogate pair is a legal escape but no character: upstream reads it as the replacement character.
+    return _without_surrogates(tree) if _ESCAPED_SURROGATE.search(data) else tree
+
+
+def check_depth(data: bytes) -> None:
+    """MalformedJson when the document nests deeper than DEPTH_MAX. Only a document with that many brackets is looked at twice."""
+    if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
+        return
+    depth = 0
+    for token in _TOKEN.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise MalformedJson("exceeded max depth")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    seen: dict[str, bool] = {}
+    for key, _ in pairs:
+        seen[key] = key in seen
+    marked = Repeated(made)
+    marked.keys_repeated = tuple(key for key, again in seen.items() if again)
+    return marked
+
+
+class _NotANumber(ValueError):
+    """A number that JSON or a 64-bit float does not have."""
+
+
+def _no_constant(word: str) -> Any:
+    # NaN, Infinity and -Infinity are not JSON, though Python's parser would take them.
+    at = 1 if word.startswith("-") else 0
+    where = "in numeric literal" if at else "looking for beginning of value"
+    raise _NotANumber(f"invalid character {_character(word[at])} {where}")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise _NotANumber(f"json: cannot unmarshal number {literal} into Go value of type float64")
+    return number
+
+
+def _without_surrogates(tree: Any) -> Any:
+    if isinstance(tree, str):
+        return _SURROGATE.sub("\ufffd", tree)
+    if isinstance(tree, list):
+        return [_without_surrogates(item) for item in tree]
+    if isinstance(tree, dict):
+        cleaned: dict[str, Any] = {_without_surrogates(key): _without_surrogates(item) for key, item in tree.items()}
+        if isinstance(tree, Repeated):
+            marked = Repeated(cleaned)
+            marked.keys_repeated = tuple(_without_surrogates(key) for key in tree.keys_repeated)
+            return marked
+        return cleaned
+    return tree
+
+
+def _explain(error: json.JSONDecodeError, text: str) -> str:
+    """The parser's complaint in upstream's words."""
+    at = error.pos
+    if error.msg.startswith("Unterminated string") or not text[at:].strip(" \t\r\n"):
+        return "unexpected end of JSON input"
+    if error.msg.startswith("Extra data"):
+        context = "after top-level value"
+    elif error.msg.startswith("Expecting property name"):
+        context = "looking for beginning of object key string"
+    elif error.msg.startswith("Expecting ':'"):
+        context = "after object key"
+    elif error.msg.startswith("Expecting ','"):
+        context = "after object key:value pair" if _innermost(text[:at]) == "{" else "after array element"
+    elif error.msg.startswith("Invalid control character"):
+        context = "in string literal"
+    elif error.msg.startswith("Invalid \\escape"):
+        at, context = min(at + 1, len(text) - 1), "in string escape code"
+    elif error.msg.startswith("Invalid \\uXXXX"):
+        context = "in \\u hexadecimal character escape"
+    else:
+        context = "looking for beginning of value"
+    while context != "in string literal" and text[at] in " \t\r\n" and at + 1 < len(text):
+        at += 1
+    return f"invalid character {_character(text[at])} {context}"
+
+
+def _innermost(before: str) -> str:
+    """The bracket that is open at the end of this text, which is the beginning of a JSON document."""
+    brackets: list[str] = []
+    for token in _TOKEN.finditer(before.encode("utf-8", "replace")):
+        first = token[0][:1].decode("ascii")
+        if first in "[{":
+            brackets.append(first)
+        elif first in "]}" and brackets:
+            brackets.pop()
+    return brackets[-1] if brackets else ""
+
+
+def _character(character: str) -> str:
+    """One character in single quotes; of one outside ASCII its first byte, since upstream reads byte by byte."""
+    first = chr(character.encode("utf-8", "replace")[0])
+    special = {"'": "\\'", '"': '"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "\0": "\\x00"}
+    if first in special:
+        return f"'{special[first]}'"
+    return f"'{first}'" if first.isprintable() else f"'\\x{ord(first):02x}'"
