@@ -1,0 +1,120 @@
+"""Tables: what `kubectl get` shows, computed by the server. Rules TABLE-1 ... TABLE-12 (spec/table.md).
+
+A client that asks for `as=Table` gets columns and rows instead of objects; kubectl prints them as they come. What each kind shows stands
+in one layout (`core.py`, `workloads.py`, `others.py`): its columns, and a function from object and instant to cells.
+Source: Kubernetes documentation, "Kubernetes API Concepts" (Receiving resources as Tables).
+Left out: the printer columns of custom resources, which need their definitions.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from refk8s.core.api.meta_v1 import ListMeta, Object, ObjectMeta, PartialObjectMetadata, TableColumnDefinition
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError, bad_request
+from refk8s.core.apiserver.table import core, others, workloads
+from refk8s.core.apiserver.table.duration import age
+from refk8s.core.apiserver.table.layout import CUSTOM, DEFAULT, Layout
+from refk8s.core.context import Instant
+
+__all__ = ["INCLUDE", "layout_of", "to_table"]
+
+Tree: TypeAlias = dict[str, Any]
+
+INCLUDE = ("None", "Metadata", "Object")
+"""What a row carries of its object, by the query parameter includeObject; Metadata when nothing is said (TABLE-3)."""
+
+LAYOUTS: dict[tuple[str, str], Layout] = {**core.LAYOUTS, **workloads.LAYOUTS, **others.LAYOUTS}
+"""By group and kind. Versions of one group share a layout."""
+
+
+def layout_of(group: str, kind: str, custom: bool = False) -> Layout:
+    """The columns of a kind; name and creation time where it has none of its own (TABLE-2)."""
+    return LAYOUTS.get((group, kind), CUSTOM if custom else DEFAULT)
+
+
+def to_table(
+    resource: Resource,
+    objects: Sequence[Object | Tree],
+    now: Instant,
+    *,
+    include_object: str = "",
+    list_metadata: ListMeta | None = None,
+    columns: bool = True,
+) -> Tree:
+    """The objects as a Table (a JSON tree whose leaves may be records; nobody may change it). O(objects).
+
+    `list_metadata` is the list's metadata; without it the table stands for one object and bears its resourceVersion (TABLE-4). A watch
+    sends `columns` with its first event only (TABLE-5). Objects of a subresource, such as a Scale, are shown as their own kind.
+    Raises ApiError 400 for an `include_object` that does not exist.
+    """
+    include = include_object or "Metadata"
+    if include not in INCLUDE:
+        raise ApiError(bad_request(f"unrecognized includeObject value: {show(include_object)}"))
+    group, kind = _kind_of(resource, objects)
+    layout = layout_of(group, kind, resource.is_custom)
+    metadata = list_metadata if list_metadata is not None else _table_metadata(objects)
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": definitions(layout) if columns else None,
+        "rows": [_row(layout, one, now, include) for one in objects],
+    }
+
+
+def show(text: str) -> str:
+    """A value of the client's in quotes, cut when long."""
+    return '"' + text[:100].replace('"', "'") + '"'
+
+
+def definitions(layout: Layout) -> list[TableColumnDefinition]:
+    """The columns as they stand in a Table."""
+    return [
+        TableColumnDefinition(
+            name=column.name, type=column.type, format=column.format, description=column.description, priority=column.priority
+        )
+        for column in layout.columns
+    ]
+
+
+def _kind_of(resource: Resource, objects: Sequence[Object | Tree]) -> tuple[str, str]:
+    for one in objects:
+        if isinstance(one, Object) and one.kind != resource.kind:
+            return one.api_version.rpartition("/")[0], one.kind
+        break
+    return resource.group, resource.kind
+
+
+def _table_metadata(objects: Sequence[Object | Tree]) -> ListMeta:
+    version = next((_metadata_field(one, "resourceVersion") for one in objects), None)
+    return ListMeta(resource_version=version)
+
+
+def _metadata_field(one: Object | Tree, name: str) -> str | None:
+    if isinstance(one, Object):
+        return one.metadata.resource_version
+    found = one.get("metadata", {}).get(name)
+    return found if isinstance(found, str) and found else None
+
+
+def _row(layout: Layout, one: Object | Tree, now: Instant, include: str) -> Tree:
+    if isinstance(one, Object):
+        row: Tree = {"cells": layout.cells(one, now)}
+        if layout.conditions is not None and (conditions := layout.conditions(one)):
+            row["conditions"] = conditions
+    else:
+        metadata = one.get("metadata", {})
+        row = {"cells": [metadata.get("name", ""), age(metadata.get("creationTimestamp"), now)]}
+    row["object"] = _shown(one, include)
+    return row
+
+
+def _shown(one: Object | Tree, include: str) -> Any:
+    if include == "None":
+        return None
+    if include == "Object":
+        return one
+    if isinstance(one, Object):
+        return PartialObjectMetadata(metadata=one.metadata)
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": one.get("metadata") or ObjectMeta()}
