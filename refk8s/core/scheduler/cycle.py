@@ -1,0 +1,291 @@
+"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to SCHED-26 (spec/scheduler.md).
+
+A pod's own key brings it into the queue, sends what has been decided about it, and settles its account when the view shows the outcome.
+The key `schedule` decides: it takes the waiting pods in order, each against a snapshot that counts all those decided before.
+
+    pod appears -> own key: admit -> schedule: choose a node, assume the pod there -> own key: bind -> view shows it: no longer assumed
+                                               no node: park it                    -> own key: say why (condition, event)
+
+A binding without an answer is neither done nor failed: the loop sends it again until it is answered (LOOP-6), and until then the pod
+counts on its node (SCHED-22). So no answer, however late, finds the room given away.
+Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework", "Pod Scheduling Readiness".
+"""
+
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.context import Instant, timestamp
+from refk8s.core.loop.loop import Loop
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import Fold, View, key_of, split_key
+from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER, needs_of
+from refk8s.core.scheduler.placement import Tables, judge
+from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
+from refk8s.core.scheduler.queue import Queue, Waiting
+from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
+from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
+
+SCHEDULE: Key = "schedule"
+TRUTH = "truth"
+BATCH_MAX = 1_000  # pods decided in one go, before others get their turn
+
+GATED = "SchedulingGated"
+GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
+UNSCHEDULABLE = "Unschedulable"
+
+
+@frozen(eq=False)
+class Decision:
+    """A pod's node. From here until the outcome is seen the pod is assumed to be there (SCHED-22)."""
+
+    waiting: Waiting
+    node: str
+    pod: PodInfo
+    truth: Change | None  # what was known when it was decided
+    sent: bool = False
+
+
+@frozen(eq=False)
+class Memory:
+    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back all that matters."""
+
+    queue: Queue = EMPTY_QUEUE
+    decisions: Map[Key, Decision] = field(factory=Map)
+    assumed: Map[str, Map[str, PodInfo]] = field(factory=Map)  # node -> uid -> pod
+    working: Snapshot = EMPTY
+    truth: Change | None = None  # how much of the truth is in `working`
+    touched: Map[str, None] = field(factory=Map)  # nodes whose assumed pods have changed since
+
+    def assume(self, decision: Decision, working: Snapshot) -> "Memory":
+        node, pod = decision.node, decision.pod
+        there = self.assumed.get(node, _NOBODY)
+        return evolve(
+            self,
+            decisions=self.decisions.set(decision.waiting.key, decision),
+            assumed=self.assumed.set(node, there.set(pod.uid, pod)),
+            working=working,
+        )
+
+    def settle(self, key: Key) -> "Memory":
+        """The pod is no longer assumed: the truth shows what became of it."""
+        decision = self.decisions[key]
+        rest = self.assumed[decision.node].delete(decision.pod.uid)
+        assumed = self.assumed.set(decision.node, rest) if len(rest) else self.assumed.delete(decision.node)
+        return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=self.touched.set(decision.node, None))
+
+
+_NOBODY: Map[str, PodInfo] = Map()
+
+
+def catch_up(memory: Memory, truth: Snapshot) -> Memory:
+    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4, SCHED-22). O(changed)."""
+    changed = truth.changed_since(memory.truth)
+    if changed is None:
+        changed = [*truth.nodes, *truth.loads, *memory.working.nodes, *memory.working.loads]
+    if not changed and not len(memory.touched):
+        return memory
+    working = memory.working
+    for name in sorted({*changed, *memory.touched}):
+        working = working.with_node(name, truth.nodes.get(name))
+        load = truth.load(name)
+        for uid, pod in memory.assumed.get(name, _NOBODY).items():
+            if uid not in load.pods:
+                load = load.plus(pod)
+        if load is not working.load(name):
+            working = working.with_load(name, load)
+    return evolve(memory, working=working, truth=truth.last_change, touched=Map())
+
+
+class Scheduler(Reconciler):
+    """Decides for every pod that asks for this scheduler and has no node yet."""
+
+    user = "system:kube-scheduler"
+    folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
+    initial_keys = (SCHEDULE,)
+
+    def __init__(self, name: str = DEFAULT_SCHEDULER) -> None:
+        self.name = name
+        self.interests = (Interest(PODS, self._keys_of_pod), Interest(NODES, _keys_of_node))
+        # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
+        self._tables = Tables()
+
+    def start_memory(self, now: Instant) -> Memory:
+        return Memory()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        if key == SCHEDULE:
+            return self._schedule(view, now, local.memory)
+        return self._reconcile_pod(view, key, now, local)
+
+    # --- which keys a change concerns ----------------------------------------------------------------------------------
+
+    def _keys_of_pod(self, view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+        keys = [key_of(new or old)] if self._is_ours(old) or self._is_ours(new) else []
+        before, after = node_taken(old), node_taken(new)
+        if before and (before != after or (old is not None and new is not None and not is_same_load(old, new))):
+            keys.append(SCHEDULE)  # It may have made room.
+        return keys
+
+    def _is_ours(self, pod: Pod | None) -> bool:
+        """SCHED-23: it names this scheduler (as a pod that names none does) and has no node."""
+        return pod is not None and not pod.spec.node_name and (pod.spec.scheduler_name or DEFAULT_SCHEDULER) == self.name
+
+    def _may_be_scheduled(self, pod: Pod | None) -> bool:
+        """SCHED-23, SCHED-24: ours, not being deleted, not finished and without gates."""
+        return (
+            pod is not None
+            and self._is_ours(pod)
+            and pod.metadata.deletion_timestamp is None
+            and not pod.spec.scheduling_gates
+            and not is_finished(pod)
+        )
+
+    # --- a pod's own key -----------------------------------------------------------------------------------------------
+
+    def _reconcile_pod(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Admit the pod, send what has been decided about it, or settle what came of it."""
+        # Observe
+        memory: Memory = local.memory
+        pod: Pod | None = view.get(PODS, key)
+        decision = memory.decisions.get(key)
+
+        # Decide, Act, Report: by how far the pod has come
+        if decision is None:
+            return self._admit(memory, key, pod, now)
+        if not self._may_be_scheduled(pod) or pod is None or pod.metadata.uid != decision.pod.uid:
+            return self._conclude(memory, key, pod, decision)
+        if not decision.sent:
+            return self._bind(view, memory, key, pod, decision)
+        if local.failure is not None:  # Refused for good, since what is in doubt is looked up (LOOP-7): the room is free again.
+            waiting = decision.waiting.after_attempt(now)
+            memory = memory.settle(key)
+            return Plan(memory=evolve(memory, queue=memory.queue.put(waiting)), enqueue=((self.name, SCHEDULE),))
+        return NOTHING  # The view does not show it yet.
+
+    def _admit(self, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
+        known = memory.queue.pods.get(key)
+        if pod is None or not self._may_be_scheduled(pod):
+            plan = NOTHING if known is None else Plan(memory=evolve(memory, queue=memory.queue.drop(key)))
+            if pod is not None and self._is_ours(pod) and pod.spec.scheduling_gates and pod.metadata.deletion_timestamp is None:
+                return evolve(plan, waves=_write_condition(pod, GATED, GATED_MESSAGE, now))
+            return plan
+        needs = needs_of(pod)
+        if known is not None and known.uid == pod.metadata.uid and known.needs.key == needs.key:
+            if known.parked_at is None:
+                return NOTHING
+            waves = _write_condition(pod, UNSCHEDULABLE, known.message, now)
+            return Plan(waves) if waves else NOTHING
+        queue = memory.queue.admit(key, pod.metadata.uid or "", pod.spec.priority or 0, needs)
+        return Plan(memory=evolve(memory, queue=queue), enqueue=((self.name, SCHEDULE),))
+
+    def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
+        """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and the node would not do any more."""
+        truth: Snapshot = view.fold(TRUTH)
+        if truth.last_change is not decision.truth:
+            memory = catch_up(memory, truth)
+            facts, load = memory.working.nodes.get(decision.node), memory.working.load(decision.node).minus(decision.pod)
+            if facts is None or isinstance(judge(needs_of(pod), facts, load), Refusal):
+                memory = memory.settle(key)
+                return Plan(memory=evolve(memory, queue=memory.queue.put(decision.waiting)), enqueue=((self.name, SCHEDULE),))
+        namespace, name = split_key(key)
+        binding = Binding(
+            metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
+            target=ObjectReference(kind="Node", name=decision.node),
+        )
+        request = Request("create", PODS, namespace, name, "binding", body=binding, because=f"{decision.node} is the best node for it")
+        return Plan(((request,),), memory=evolve(memory, decisions=memory.decisions.set(key, evolve(decision, sent=True))))
+
+    def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
+        """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it any longer."""
+        if pod is not None and pod.metadata.uid == decision.pod.uid and pod.spec.node_name == decision.node:
+            words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
+            return Plan(memory=memory.settle(key), notes=(Note(pod, "Scheduled", words),))
+        again = ((self.name, key),) if self._is_ours(pod) else ()
+        return Plan(memory=memory.settle(key), enqueue=((self.name, SCHEDULE), *again))
+
+    # --- the key "schedule" ---------------------------------------------------------------------------------------------
+
+    def _schedule(self, view: View, now: Instant, memory: Memory) -> Plan:
+        """Find a node for each pod whose turn it is."""
+        # Observe
+        queue = memory.queue.flush(now)
+        if not len(queue.pods):
+            return Plan(memory=evolve(memory, queue=queue)) if queue is not memory.queue else NOTHING
+        memory = catch_up(evolve(memory, queue=queue), view.fold(TRUTH))
+        working = memory.working
+        ready, next_ready = queue.ready(now, lambda needs: self._tables.of(needs).has_offer(working))
+
+        # Decide
+        due: list[Key] = []
+        notes: list[Note] = []
+        for waiting in ready[:BATCH_MAX]:
+            pod = view.get(PODS, waiting.key)
+            if pod is None or not self._may_be_scheduled(pod) or pod.metadata.uid != waiting.uid:
+                memory = evolve(memory, queue=memory.queue.drop(waiting.key))
+                continue
+            node, refusals = self._tables.of(waiting.needs).choose(memory.working)
+            if node is not None:
+                memory = self._assume(memory, waiting, node, pod)
+                due.append(waiting.key)
+            elif waiting.parked_at is None:
+                message = explain(refusals, len(memory.working.nodes), _why_no_preemption(pod, refusals, len(memory.working.nodes)))
+                memory = evolve(memory, queue=memory.queue.park(waiting, message, now))
+                if message != waiting.message:
+                    due.append(waiting.key)
+                    notes.append(Note(pod, "FailedScheduling", message, "Warning"))
+            # else: it was parked, and the others of its kind have taken the room: nothing has changed for it.
+
+        # Act
+        enqueue = tuple((self.name, key) for key in due)
+
+        # Report
+        wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, memory.queue.alarm) if at is not None), default=None)
+        return Plan(memory=memory, enqueue=enqueue, notes=tuple(notes), wake_at=wake_at)
+
+    def _assume(self, memory: Memory, waiting: Waiting, node: str, pod: Pod) -> Memory:
+        info = info_of(pod)
+        working = memory.working.with_load(node, memory.working.load(node).plus(info))
+        memory = memory.assume(Decision(waiting, node, info, memory.truth), working)
+        return evolve(memory, queue=memory.queue.drop(waiting.key))
+
+
+def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    """A heartbeat concerns nobody."""
+    return () if old is not None and new is not None and facts_of(old) == facts_of(new) else (SCHEDULE,)
+
+
+def _why_no_preemption(pod: Pod, refusals: Any, nodes: int) -> str:
+    if pod.spec.preemption_policy == "Never":
+        return POLITE
+    counts = {NO_VICTIMS: 0, UNHELPFUL: 0}
+    for refusal, count in refusals.items():
+        counts[NO_VICTIMS if refusal.resolvable else UNHELPFUL] += count
+    return histogram(counts, nodes)
+
+
+def _write_condition(pod: Pod, reason: str, message: str, now: Instant) -> tuple[tuple[Request, ...], ...]:
+    """SCHED-11: the condition PodScheduled=False with this reason and message, unless the pod has it already."""
+    metadata = pod.metadata
+    found: PodCondition | None = next((c for c in (pod.status.conditions if pod.status else None) or () if c.type == "PodScheduled"), None)
+    if found is not None and (found.status, found.reason, found.message) == ("False", reason, message):
+        return ()
+    condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    if metadata.generation:
+        condition["observedGeneration"] = metadata.generation
+    if found is None or found.status != "False":
+        condition["lastTransitionTime"] = timestamp(now)
+    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}})
+    because = "no node would take it" if reason == UNSCHEDULABLE else "its scheduling gates are closed"
+    return ((Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because),),)
+
+
+def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:
+    """The scheduler as a component: a loop around one decider."""
+    return Loop("kube-scheduler", [Scheduler(name)], component=name)

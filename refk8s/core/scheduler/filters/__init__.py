@@ -1,0 +1,28 @@
+"""The filters: whether a pod may run on a node, one file each. Rules SCHED-5 to SCHED-9 (spec/scheduler.md).
+
+A filter gives the reasons against, none when there are none. They are asked in this order, and the first that objects speaks for
+the node. Those of `BY_NODE` look at the node's own facts alone, so their answer holds as long as the Node object does.
+Source: Kubernetes documentation, "Scheduler Configuration" (scheduling plugins enabled by default), and their order there.
+Left out: NodeName (a pod that names its node never meets a scheduler); the volume plugins; dynamic resources.
+"""
+
+from collections.abc import Callable
+
+from refk8s.core.scheduler.filters import node_affinity, node_ports, node_resources, node_unschedulable, taints
+from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.reasons import Refusal
+from refk8s.core.scheduler.snapshot import Load, NodeFacts
+
+BY_NODE: tuple[Callable[[Needs, NodeFacts], Refusal | None], ...] = (node_unschedulable.check, taints.check, node_affinity.check)
+BY_LOAD: tuple[Callable[[Needs, NodeFacts, Load], Refusal | None], ...] = (node_ports.check, node_resources.check)
+
+
+def refuses(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
+    """What the first filter that objects says; None: the pod may run there."""
+    for by_node in BY_NODE:
+        if (refusal := by_node(needs, facts)) is not None:
+            return refusal
+    for by_load in BY_LOAD:
+        if (refusal := by_load(needs, facts, load)) is not None:
+            return refusal
+    return None

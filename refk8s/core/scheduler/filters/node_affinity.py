@@ -1,0 +1,64 @@
+"""The node must have every label of nodeSelector, and match one term of the required node affinity. Rule SCHED-7 (spec/scheduler.md).
+
+Source: Kubernetes documentation, "Assigning Pods to Nodes"; API reference, NodeSelectorRequirement.
+"""
+
+import re
+
+from refk8s.core.api.core_v1 import NodeSelectorRequirement, NodeSelectorTerm
+from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.reasons import Refusal
+from refk8s.core.scheduler.snapshot import NodeFacts
+
+REFUSAL = Refusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
+
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_INTEGER_LENGTH_MAX = 24
+
+
+def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
+    """SCHED-7."""
+    for key, value in needs.node_selector:
+        if facts.labels.get(key) != value:
+            return REFUSAL
+    if needs.required_terms is not None and not any(matches(term, facts) for term in needs.required_terms):
+        return REFUSAL
+    return None
+
+
+def matches(term: NodeSelectorTerm, facts: NodeFacts) -> bool:
+    """All expressions and all fields of the term hold; a term without any matches nothing."""
+    if not term.match_expressions and not term.match_fields:
+        return False
+    return all(_holds(each, facts.labels.get(each.key)) for each in term.match_expressions or ()) and all(
+        _holds(each, facts.name if each.key == "metadata.name" else None) for each in term.match_fields or ()
+    )
+
+
+def _holds(requirement: NodeSelectorRequirement, found: str | None) -> bool:
+    """What the node has under the key (None: nothing) against what the requirement wants of it."""
+    values = requirement.values or ()
+    match requirement.operator:
+        case "In":
+            return found is not None and found in values
+        case "NotIn":
+            return found is None or found not in values
+        case "Exists":
+            return found is not None
+        case "DoesNotExist":
+            return found is None
+        case "Gt" | "Lt":
+            left, right = _integer(found), _integer(values[0] if len(values) == 1 else None)
+            if left is None or right is None:
+                return False
+            return left > right if requirement.operator == "Gt" else left < right
+        case _:
+            return False
+
+
+def _integer(text: str | None) -> int | None:
+    """The text as a 64-bit integer; None where it is none."""
+    if text is None or len(text) > _INTEGER_LENGTH_MAX or not _INTEGER.fullmatch(text):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None

@@ -1,0 +1,167 @@
+"""What of a pod matters for where it runs: requests, host ports, selectors, tolerations. Rules SCHED-2, SCHED-17 (spec/scheduler.md).
+
+Pods of one template are alike in all of this, so they share one `Needs`, found by the bytes of those fields; what has been worked out
+for one of them holds for all (SCHED-17). The other pods and the nodes do not come in here.
+Source: Kubernetes documentation, "Resource Management for Pods and Containers", "Sidecar Containers" (resource sharing within
+containers), "Pod Overhead".
+Left out: what a resize in place has allocated beyond the spec's requests; dynamic resource claims; volumes.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import msgspec
+from attrs import frozen
+
+from refk8s.core.api.core_v1 import Affinity, ContainerPort, NodeSelectorTerm, Pod, ResourceRequirements, Toleration
+from refk8s.core.api.quantity import milli_value, value
+
+CPU, MEMORY, EPHEMERAL_STORAGE, PODS_COUNT = "cpu", "memory", "ephemeral-storage", "pods"
+SCORED_CPU_DEFAULT = 100  # milli-CPUs that scoring takes for a container that states no request
+SCORED_MEMORY_DEFAULT = 200 * 1024 * 1024  # bytes, likewise
+ANY_ADDRESS = "0.0.0.0"
+DEFAULT_SCHEDULER = "default-scheduler"
+
+Amounts = dict[str, int]  # resource -> milli-CPUs, bytes or pieces; never changed once made
+Part = tuple[ResourceRequirements | None, tuple[ContainerPort, ...] | None, str | None, str | None]  # one container
+
+
+@frozen(order=True)
+class HostPort:
+    """A port of the node that a container takes."""
+
+    port: int
+    protocol: str = "TCP"
+    address: str = ANY_ADDRESS
+
+
+@frozen(eq=False)
+class Needs:
+    """What a pod asks of a node. Two pods with equal `key` share the very same object, as long as it is remembered."""
+
+    key: bytes
+    node_selector: tuple[tuple[str, str], ...]
+    required_terms: tuple[NodeSelectorTerm, ...] | None  # one of them must match; None: any node will do
+    preferred_terms: tuple[tuple[int, NodeSelectorTerm], ...]
+    tolerations: tuple[Toleration, ...]
+    cpu: int
+    memory: int
+    ephemeral_storage: int
+    extended: Amounts
+    scored_cpu: int
+    scored_memory: int
+    ports: tuple[HostPort, ...]
+    images: tuple[str, ...]
+
+    @property
+    def is_best_effort(self) -> bool:
+        """It asks for neither CPU nor memory."""
+        return not self.cpu and not self.memory
+
+
+_PARTS = msgspec.msgpack.Encoder()
+_Parts = tuple[
+    dict[str, str] | None,
+    Affinity | None,
+    tuple[Toleration, ...] | None,
+    dict[str, str] | None,
+    ResourceRequirements | None,
+    tuple[Part, ...],
+    tuple[Part, ...],
+]
+
+
+def needs_of(pod: Pod) -> Needs:
+    """The needs of this pod. O(size of the spec) to find those that are known already."""
+    spec = pod.spec
+    return _parse(
+        _PARTS.encode(
+            (
+                spec.node_selector,
+                spec.affinity,
+                spec.tolerations,
+                spec.overhead,
+                spec.resources,
+                [(c.resources, c.ports, c.image, c.restart_policy) for c in spec.containers],
+                [(c.resources, c.ports, c.image, c.restart_policy) for c in spec.init_containers or ()],
+            )
+        )
+    )
+
+
+@lru_cache(maxsize=8192)
+def _parse(key: bytes) -> Needs:
+    selector, affinity, tolerations, overhead, pod_level, containers, init_containers = msgspec.msgpack.decode(key, type=_Parts)
+    node_affinity = affinity.node_affinity if affinity else None
+    required = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
+    preferred = node_affinity.preferred_during_scheduling_ignored_during_execution if node_affinity else None
+    whole = _amounts(pod_level.requests if pod_level else None)
+    extra = _amounts(overhead)
+    requests = _total(containers, init_containers, whole, extra, {})
+    scored = _total(containers, init_containers, whole, extra, {CPU: SCORED_CPU_DEFAULT, MEMORY: SCORED_MEMORY_DEFAULT})
+    sidecars = [part for part in init_containers if _is_sidecar(part)]
+    return Needs(
+        key=key,
+        node_selector=tuple(sorted((selector or {}).items())),
+        required_terms=required.node_selector_terms if required else None,
+        preferred_terms=tuple((term.weight, term.preference) for term in preferred or ()),
+        tolerations=tolerations or (),
+        cpu=requests.get(CPU, 0),
+        memory=requests.get(MEMORY, 0),
+        ephemeral_storage=requests.get(EPHEMERAL_STORAGE, 0),
+        extended={name: requests[name] for name in sorted(requests) if name not in (CPU, MEMORY, EPHEMERAL_STORAGE) and requests[name]},
+        scored_cpu=scored.get(CPU, 0),
+        scored_memory=scored.get(MEMORY, 0),
+        ports=tuple(sorted(_host_ports([*containers, *sidecars]))),
+        images=tuple(image for _, _, image, _ in [*init_containers, *containers] if image),
+    )
+
+
+def amount(resource: str, quantity: str) -> int:
+    """A quantity in the units in which the scheduler counts: milli-CPUs, else whole ones, rounded up."""
+    return milli_value(quantity) if resource == CPU else value(quantity)
+
+
+def _amounts(requests: Mapping[str, str] | None) -> Amounts:
+    return {name: amount(name, quantity) for name, quantity in (requests or {}).items()}
+
+
+def _is_sidecar(part: Part) -> bool:
+    return part[3] == "Always"
+
+
+def _total(
+    containers: Iterable[Part], init_containers: Iterable[Part], whole: Amounts, overhead: Amounts, default: Amounts
+) -> Amounts:
+    """SCHED-2: the greater of what runs together in the end and what runs together at any moment of the start.
+
+    Init containers run one after another, each beside the sidecars started before it. What the pod as a whole states takes the place
+    of that sum, and the overhead comes on top. `default` stands in for what a container does not state.
+    """
+    running: Amounts = {}
+    for part in containers:
+        running = _plus(running, default | _amounts(part[0].requests if part[0] else None))
+    sidecars: Amounts = {}
+    peak: Amounts = {}
+    for part in init_containers:
+        own = default | _amounts(part[0].requests if part[0] else None)
+        moment = _plus(sidecars, own)
+        if _is_sidecar(part):
+            sidecars = moment
+        peak = {name: max(peak.get(name, 0), moment.get(name, 0)) for name in peak | moment}
+    running = _plus(running, sidecars)
+    total = {name: max(running.get(name, 0), peak.get(name, 0)) for name in running | peak}
+    return _plus(total | whole, overhead)
+
+
+def _plus(left: Amounts, right: Amounts) -> Amounts:
+    return {name: left.get(name, 0) + right.get(name, 0) for name in left | right}
+
+
+def _host_ports(parts: Iterable[Part]) -> set[HostPort]:
+    return {
+        HostPort(port.host_port, port.protocol or "TCP", port.host_ip or ANY_ADDRESS)
+        for _, ports, _, _ in parts
+        for port in ports or ()
+        if port.host_port
+    }

@@ -1,0 +1,42 @@
+"""Why a pod fits nowhere, in the words that users know. Rules SCHED-10, SCHED-11 (spec/scheduler.md).
+
+Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and what today's scheduler writes.
+"""
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+NO_NODES = "no nodes available to schedule pods"
+UNHELPFUL = "Preemption is not helpful for scheduling"
+NO_VICTIMS = "No preemption victims found for incoming pod"
+POLITE = "not eligible due to preemptionPolicy=Never."
+
+
+@frozen(cache_hash=True)
+class Refusal:
+    """Why a pod cannot run on a node: the plugin that objects, what it says, and whether it could help that other pods went away."""
+
+    plugin: str
+    messages: tuple[str, ...]
+    resolvable: bool
+
+
+def histogram(counts: Mapping[str, int], nodes: int) -> str:
+    """`0/5 nodes are available: 2 Insufficient cpu, 3 Too many pods.`: each reason with the number of nodes, sorted as text."""
+    parts = sorted(f"{count} {message}" for message, count in counts.items() if count)
+    return f"0/{nodes} nodes are available:" + (f" {', '.join(parts)}." if parts else "")
+
+
+def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str:
+    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nothing was evicted for it.
+
+    A node is counted under each of the messages of the one filter that refused it.
+    """
+    if not nodes:
+        return NO_NODES
+    counts: dict[str, int] = {}
+    for refusal, count in refusals.items():
+        for message in refusal.messages:
+            counts[message] = counts.get(message, 0) + count
+    return f"{histogram(counts, nodes)} no new claims to deallocate, preemption: {preemption}"

@@ -1,0 +1,13 @@
+"""Nodes that match preferred terms of the node affinity are better. Rule SCHED-15 (spec/scheduler.md).
+
+Source: Kubernetes documentation, "Assigning Pods to Nodes" (node affinity weight).
+"""
+
+from refk8s.core.scheduler.filters.node_affinity import matches
+from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.snapshot import NodeFacts
+
+
+def raw(needs: Needs, facts: NodeFacts) -> int:
+    """SCHED-15: the sum of the weights of the terms that match."""
+    return sum(weight for weight, term in needs.preferred_terms if matches(term, facts))

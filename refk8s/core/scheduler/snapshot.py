@@ -1,0 +1,245 @@
+"""The snapshot: every node with what runs on it, kept up to date change by change. Rules SCHED-3, SCHED-4 (spec/scheduler.md).
+
+There are two of them. The *truth* is a fold over the view: it knows what the API server has told. The *working* snapshot is the truth
+plus the pods that were assigned here and are not yet seen there (assumed pods); decisions look at that one. Both are values.
+A change costs O(1), whatever the number of pods and nodes; each leaves a link in the chain of changes, so that whoever has worked
+something out from an earlier snapshot finds the nodes to look at again.
+Source: Kubernetes documentation, "Scheduling Framework" (the scheduling cycle's snapshot).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Node, Pod, Taint
+from refk8s.core.api.resources import PODS, Resource
+from refk8s.core.loop.view import controller_of
+from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, PODS_COUNT, Amounts, HostPort, Needs, amount, needs_of
+
+CHAIN_LENGTH_MAX = 4096  # links; who has fallen further behind looks at every node
+
+
+@frozen
+class NodeFacts:
+    """What a Node object says that matters. Equal facts decide equally, so a heartbeat changes nothing."""
+
+    name: str
+    labels: dict[str, str]
+    taints: tuple[Taint, ...]
+    unschedulable: bool
+    cpu: int
+    memory: int
+    ephemeral_storage: int
+    pods: int
+    extended: Amounts
+
+
+@frozen(eq=False)
+class PodInfo:
+    """A pod that takes room on a node."""
+
+    uid: str
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    owner: str  # uid of its controller, or empty
+    priority: int
+    needs: Needs
+
+
+@frozen(eq=False)
+class Load:
+    """What the pods of a node take, in sum and one by one. Pods that have ended are not in it."""
+
+    pods: Map[str, PodInfo]  # by uid
+    cpu: int
+    memory: int
+    ephemeral_storage: int
+    extended: Amounts
+    scored_cpu: int
+    scored_memory: int
+    ports: tuple[HostPort, ...]
+
+    def plus(self, pod: PodInfo) -> "Load":
+        return self._with(pod, self.pods.set(pod.uid, pod), 1)
+
+    def minus(self, pod: PodInfo) -> "Load":
+        return self._with(pod, self.pods.delete(pod.uid), -1)
+
+    def _with(self, pod: PodInfo, pods: Map[str, PodInfo], sign: int) -> "Load":
+        needs = pod.needs
+        extended, ports = self.extended, self.ports
+        if needs.extended:
+            extended = {name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0) for name in self.extended | needs.extended}
+            extended = {name: extended[name] for name in sorted(extended) if extended[name]}
+        if needs.ports:
+            remaining = list(ports)
+            for port in needs.ports:
+                if sign > 0:
+                    remaining.append(port)
+                else:
+                    remaining.remove(port)
+            ports = tuple(sorted(remaining))
+        return Load(
+            pods,
+            self.cpu + sign * needs.cpu,
+            self.memory + sign * needs.memory,
+            self.ephemeral_storage + sign * needs.ephemeral_storage,
+            extended,
+            self.scored_cpu + sign * needs.scored_cpu,
+            self.scored_memory + sign * needs.scored_memory,
+            ports,
+        )
+
+
+def is_alike(one: Load, other: Load) -> bool:
+    """No filter and no score can tell the two apart, though the pods be others."""
+    return one is other or (
+        one.cpu == other.cpu
+        and one.memory == other.memory
+        and one.scored_cpu == other.scored_cpu
+        and one.scored_memory == other.scored_memory
+        and len(one.pods) == len(other.pods)
+        and one.ephemeral_storage == other.ephemeral_storage
+        and one.extended == other.extended
+        and one.ports == other.ports
+    )
+
+
+IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, ())
+
+
+@frozen(eq=False)
+class Change:
+    """A link of the chain of changes: this node is not what it was before. Known by identity."""
+
+    node: str
+    before: "Change | None"
+    length: int
+
+
+@frozen(eq=False)
+class Snapshot:
+    """Nodes and loads at a moment. A load may stand under a name that no node has: its pods were there first."""
+
+    nodes: Map[str, NodeFacts]
+    loads: Map[str, Load]
+    last_change: Change | None = None
+
+    def load(self, node: str) -> Load:
+        return self.loads.get(node, IDLE)
+
+    def with_node(self, name: str, facts: NodeFacts | None) -> "Snapshot":
+        """The snapshot with this node (None: without it)."""
+        if self.nodes.get(name) == facts:
+            return self
+        nodes = self.nodes.set(name, facts) if facts is not None else self.nodes.delete(name)
+        return Snapshot(nodes, self.loads, _link(name, self.last_change))
+
+    def with_load(self, name: str, load: Load) -> "Snapshot":
+        """The snapshot with this load on that node."""
+        loads = self.loads.set(name, load) if load.pods else self.loads.delete(name) if name in self.loads else self.loads
+        return Snapshot(self.nodes, loads, _link(name, self.last_change))
+
+    def changed_since(self, seen: Change | None) -> list[str] | None:
+        """The names of the nodes that have changed since that link was the last one, newest first; None: nobody knows any more."""
+        names: dict[str, None] = {}
+        link = self.last_change
+        if seen is None and link is not None:
+            return None  # The chain may have been let go since, so its end is not the beginning.
+        while link is not seen:
+            if link is None:
+                return None
+            names[link.node] = None
+            link = link.before
+        return list(names)
+
+
+EMPTY = Snapshot(Map(), Map())
+
+
+def _link(node: str, before: Change | None) -> Change:
+    if before is None or before.length >= CHAIN_LENGTH_MAX:
+        return Change(node, None, 1)  # The chain is let go, so that memory stays bounded; whoever looks for an older link finds none.
+    return Change(node, before, before.length + 1)
+
+
+def facts_of(node: Node) -> NodeFacts:
+    """What matters of a node. The time at which a taint was set does not."""
+    allocatable = node.status.allocatable or {} if node.status else {}
+    spec = node.spec
+    known = (CPU, MEMORY, EPHEMERAL_STORAGE, PODS_COUNT)
+    return NodeFacts(
+        name=node.metadata.name or "",
+        labels=node.metadata.labels or {},
+        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in (spec.taints if spec else None) or ()),
+        unschedulable=bool(spec and spec.unschedulable),
+        cpu=amount(CPU, allocatable.get(CPU, "0")),
+        memory=amount(MEMORY, allocatable.get(MEMORY, "0")),
+        ephemeral_storage=amount(EPHEMERAL_STORAGE, allocatable.get(EPHEMERAL_STORAGE, "0")),
+        pods=amount(PODS_COUNT, allocatable.get(PODS_COUNT, "0")),
+        extended={name: amount(name, allocatable[name]) for name in sorted(allocatable) if name not in known},
+    )
+
+
+def info_of(pod: Pod) -> PodInfo:
+    metadata, owner = pod.metadata, controller_of(pod)
+    return PodInfo(
+        metadata.uid or "",
+        metadata.namespace or "",
+        metadata.name or "",
+        metadata.labels or {},
+        owner.uid if owner is not None else "",
+        pod.spec.priority or 0 if pod.spec else 0,
+        needs_of(pod),
+    )
+
+
+def is_finished(pod: Pod) -> bool:
+    """It has ended for good and takes no room any more (SCHED-4)."""
+    return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
+
+
+def node_taken(pod: Pod | None) -> str:
+    """The node on which the pod takes room; empty where it takes none. One that is being deleted still does (SCHED-4)."""
+    if pod is None or pod.spec is None or is_finished(pod):
+        return ""
+    return pod.spec.node_name or ""
+
+
+def is_same_load(old: Pod, new: Pod) -> bool:
+    """Two states of one pod that weigh the same, without looking deep: the generation counts the changes of the spec."""
+    before, after = old.metadata, new.metadata
+    return (
+        before.uid == after.uid
+        and before.labels == after.labels
+        and (before.generation == after.generation if before.generation and after.generation else old.spec == new.spec)
+    )
+
+
+def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot:
+    """The truth after one more change of a pod or node (SCHED-3). O(1)."""
+    if resource != PODS:
+        return snapshot.with_node((new or old).metadata.name, facts_of(new) if new is not None else None)
+    before, after = node_taken(old), node_taken(new)
+    if before == after and (not before or is_same_load(old, new)):
+        return snapshot
+    if before:
+        load = snapshot.load(before)
+        snapshot = snapshot.with_load(before, load.minus(load.pods[old.metadata.uid]))
+    if after:
+        snapshot = snapshot.with_load(after, snapshot.load(after).plus(info_of(new)))
+    return snapshot
+
+
+def recompute(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
+    """The truth worked out from nothing: what the fold must always equal (SCHED-3). O(nodes + pods)."""
+    snapshot = EMPTY
+    for node in nodes:
+        snapshot = snapshot.with_node(node.metadata.name or "", facts_of(node))
+    for pod in pods:
+        if name := node_taken(pod):
+            snapshot = snapshot.with_load(name, snapshot.load(name).plus(info_of(pod)))
+    return snapshot
