@@ -75,13 +75,16 @@ class Busy:
 
 @frozen(eq=False)
 class Flight:
-    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one."""
+    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one;
+    `ask`: the reconciler itself wants the answer.
+    """
 
     item: Item
     request: Request
     tries: int = 0
     doubtful: bool = False
     lookup: bool = False
+    ask: bool = False
     due: Instant = 0  # when to send again, if waiting
 
 
@@ -300,6 +303,11 @@ class _Turn:
 
     def _answered(self, id: int, response: Response | None) -> None:
         flight = self.flights.pop(id)
+        if flight.ask:
+            reconciler = self.loop.reconcilers[flight.item[0]]
+            memory = self._memory(reconciler)
+            self._remember(reconciler, *reconciler.answered(memory, flight.item[1], flight.request, response, self.now))
+            return
         if response is None:  # LOOP-6: unknown, so the same again
             delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
             again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
@@ -308,6 +316,8 @@ class _Turn:
         if flight.lookup:
             self._answer_for(flight.item, None, self._reached(flight.request, response) if response.ok else ())
         elif response.ok or (flight.request.verb == "delete" and response.code == 404):
+            if flight.request.note is not None and response.ok:
+                self._note_done(flight)
             self._answer_for(flight.item, None, self._reached(flight.request, response), self._gone(flight.request, response))
         elif flight.doubtful and response.code in (404, 409):  # LOOP-7
             self._send(Flight(flight.item, evolve(flight.request, verb="get", subresource="", body=None), lookup=True))
@@ -462,6 +472,8 @@ class _Turn:
         waves = tuple([self._named(request, name) for request in wave] for wave in plan.waves if wave)
         last = tuple(self._named(request, name) for request in plan.last)
         self._start_plan(item, plan, tuple(map(tuple, waves)), last)
+        for request in plan.asks:
+            self._send(Flight(item, evolve(request, user=self.loop.users[name]), ask=True))
         for operation in plan.runs:
             id = self._next_id()
             self.runs[id] = (item, operation)
@@ -509,6 +521,11 @@ class _Turn:
         )
         if request is not None:
             self.effects.append(Call(self._next_id(), request, background=True))
+
+    def _note_done(self, flight: Flight) -> None:
+        """EVENT-3: what was asked for has happened, so it may be told."""
+        note: Note = flight.request.note
+        self._note(evolve(note, message=note.message.replace("{name}", flight.request.name)), flight.item[0])
 
     # --- small things ----------------------------------------------------------------------------------------------------
 

@@ -38,13 +38,15 @@ class Plan:
     The waves are sent one after another, the requests of a wave together; a wave that meets an error ends the plan and the key backs off
     (`last` is still sent, once, as the final wave). The key is not reconciled again before every request is answered and the view shows
     what they did. `memory` replaces the reconciler's memory, `enqueue` names (reconciler, key) pairs to reconcile soon, `failed` asks for
-    a back-off although nothing was sent.
+    a back-off although nothing was sent. `asks` are requests whose answers the reconciler itself takes in (`Reconciler.answered`): a fresh
+    read where the view may be behind, a token; the key does not rest for them.
     """
 
     waves: tuple[tuple[Request, ...], ...] = ()
     last: tuple[Request, ...] = ()
     wake_at: Instant | None = None
     notes: tuple[Note, ...] = ()
+    asks: tuple[Request, ...] = ()
     runs: tuple[Operation, ...] = ()
     rules: RuleSet | None = None
     memory: Any = UNCHANGED

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key, Local, Plan
@@ -73,6 +74,10 @@ class Reconciler:
 
     def ran(self, memory: Any, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[Any, Iterable[Key]]:
         """Take in the result of an operation of this key's plan: the new memory, and keys to reconcile."""
+        return memory, (key,)
+
+    def answered(self, memory: Any, key: Key, request: Request, response: Response | None, now: Instant) -> tuple[Any, Iterable[Key]]:
+        """Take in the answer to one of a plan's `asks` (None: none came): the new memory, and keys to reconcile."""
         return memory, (key,)
 
     def runtime_changed(self, memory: Any, pod_uids: tuple[str, ...], now: Instant) -> tuple[Any, Iterable[Key]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.selection import select
 from refk8s.core.cluster import Cluster
 from refk8s.core.loop.loop import LoopState
 from refk8s.core.loop.view import key_of
@@ -20,8 +20,9 @@ def views_are_past_states(cluster: Cluster) -> list[str]:
             if not table.synced or table.revision < cluster.history.compacted:
                 continue
             then: dict[str, Any] = {}
+            matches = select(informer.resource, "", informer.label_selector, informer.field_selector).matches
             for record in cluster.history.list(prefix, at=table.revision).records:
-                if watching.selects(informer.resource, informer.label_selector, informer.field_selector, record.value):
+                if matches is None or matches(record.value):
                     then[key_of(record.value)] = record.value
             now = dict(table.objects.items())
             if now != then:
