@@ -1,0 +1,164 @@
+"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1 ... NS-5 (spec/workloads/namespace.md).
+
+Whether something remains is asked of the API server and not read from the view: a view of one resource may be older than the moment when
+the namespace was marked, and would let the namespace go with something still in it. Nothing can be created in it any more (ADM), so one
+empty answer for every resource, given after the mark, is final.
+
+Source: Kubernetes documentation, "Namespaces"; KEP-5080 "Ordered namespace deletion".
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Namespace, NamespaceCondition, NamespaceSpec
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import ALL, EVENTS_V1, NAMESPACES, PODS, Resource
+from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import View
+
+FINALIZER = "kubernetes"
+AGAIN: Instant = 1 * SECOND
+
+CONTENT: tuple[Resource, ...] = tuple(
+    resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and resource != EVENTS_V1
+)
+"""Every resource whose objects lie in namespaces; events have two names and are asked for once."""
+
+
+@frozen
+class Rest:
+    """What is left of one resource."""
+
+    count: int
+    unmarked: int  # not yet being deleted
+    finalizers: tuple[tuple[str, int], ...]  # (name, objects that have it)
+
+
+@frozen(eq=False)
+class Survey:
+    """One round of questions about one namespace: what has been answered so far."""
+
+    uid: str
+    found: Map[str, Rest] = field(factory=Map)  # by resource prefix
+    failed: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return len(self.found) == len(CONTENT)
+
+
+class NamespaceController(Reconciler):
+    """Empties terminating namespaces and lets them go."""
+
+    name = "namespace-controller"
+    interests = (Interest(NAMESPACES, own_key),)
+
+    def start_memory(self, now: Instant) -> Map[Key, Survey]:
+        return Map()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Ask what remains (NS-2), delete it, and end with the namespace itself (NS-4)."""
+        # Observe
+        namespace: Namespace | None = view.get(NAMESPACES, key)
+        surveys: Map[Key, Survey] = local.memory
+        if namespace is None or namespace.metadata.deletion_timestamp is None or not _is_held(namespace):
+            return Plan(memory=surveys.delete(key)) if key in surveys else NOTHING  # NS-1
+        survey = surveys.get(key)
+        if survey is None or survey.uid != namespace.metadata.uid or survey.failed:
+            questions = tuple(Request("list", resource, key, because=f"namespace {key} is terminating") for resource in CONTENT)
+            return Plan(asks=questions, memory=surveys.set(key, Survey(namespace.metadata.uid or "")), wake_at=now + 30 * SECOND)
+        if not survey.complete:
+            return Plan(wake_at=now + 30 * SECOND)
+
+        # Decide
+        remaining = tuple((resource, survey.found[resource.prefix]) for resource in CONTENT if survey.found[resource.prefix].count)
+        pods_first = tuple(entry for entry in remaining if entry[0] == PODS) or remaining  # NS-3
+        doomed = tuple(resource for resource, rest in pods_first if rest.unmarked)
+
+        # Act
+        deletions = tuple(Request("deletecollection", resource, key, because=f"namespace {key} is terminating") for resource in doomed)
+
+        # Report
+        status = _report(namespace, remaining, now)
+        memory = surveys.delete(key)
+        if remaining:
+            again = now if doomed else now + AGAIN
+            return Plan((deletions,), last=status, memory=memory, wake_at=again)
+        spec = NamespaceSpec(finalizers=tuple(name for name in namespace.spec.finalizers or () if name != FINALIZER) or None)
+        finalized = replace(namespace, spec=spec)
+        let_go = Request("update", NAMESPACES, "", key, "finalize", body=finalized, because="nothing is left in it")
+        return Plan((status, (_unversioned(let_go),)), memory=memory)
+
+    def answered(
+        self, memory: Map[Key, Survey], key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Map[Key, Survey], Iterable[Key]]:
+        """One answer of a survey."""
+        survey = memory.get(key)
+        if survey is None:
+            return memory, ()
+        if response is None or not response.ok:
+            return memory.set(key, evolve(survey, failed=True)), (key,)
+        survey = evolve(survey, found=survey.found.set(request.resource.prefix, _rest(response.body.items)))
+        return memory.set(key, survey), (key,) if survey.complete else ()
+
+
+def _is_held(namespace: Namespace) -> bool:
+    return namespace.spec is not None and FINALIZER in (namespace.spec.finalizers or ())
+
+
+def _unversioned(request: Request) -> Request:
+    """The status write of the same plan has moved the resourceVersion; what is finalized does not depend on it."""
+    body = request.body
+    return evolve(request, body=replace(body, metadata=replace(body.metadata, resource_version=None)))
+
+
+def _rest(items: Iterable[Any]) -> Rest:
+    count = unmarked = 0
+    finalizers: dict[str, int] = {}
+    for item in items:
+        count += 1
+        unmarked += item.metadata.deletion_timestamp is None
+        for name in item.metadata.finalizers or ():
+            finalizers[name] = finalizers.get(name, 0) + 1
+    return Rest(count, unmarked, tuple(sorted(finalizers.items())))
+
+
+def _report(namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], now: Instant) -> tuple[Request, ...]:
+    """The write of the conditions (NS-5), or nothing where they say so already."""
+    held: dict[str, int] = {}
+    for _, rest in remaining:
+        for name, count in rest.finalizers:
+            held[name] = held.get(name, 0) + count
+    resources = ", ".join(f"{resource.plural}.{resource.group} has {rest.count} resource instances" for resource, rest in remaining)
+    finalizers = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(held.items()))
+    wanted = (
+        ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
+        ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        ("NamespaceDeletionContentFailure", "False", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+        ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {resources}")
+        if remaining
+        else ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
+        ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", f"Some content in the namespace has finalizers remaining: {finalizers}")
+        if held
+        else ("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+    )
+    status = namespace.status
+    assert status is not None, "defaulting gives every namespace a status"
+    known = {condition.type: condition for condition in status.conditions or ()}
+    conditions = tuple(_condition(known.get(type), type, value, reason, message, now) for type, value, reason, message in wanted)
+    others = tuple(condition for condition in status.conditions or () if condition.type not in {entry[0] for entry in wanted})
+    if conditions + others == tuple(status.conditions or ()):
+        return ()
+    body = replace(namespace, status=replace(status, conditions=conditions + others))
+    return (Request("update", NAMESPACES, "", namespace.metadata.name or "", "status", body=body, because="its deletion goes on"),)
+
+
+def _condition(old: NamespaceCondition | None, type: str, value: str, reason: str, message: str, now: Instant) -> NamespaceCondition:
+    since = old.last_transition_time if old is not None and old.status == value else timestamp(now)
+    return NamespaceCondition(type=type, status=value, reason=reason, message=message, last_transition_time=since)
