@@ -63,7 +63,8 @@ class Request:
 
     `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect. `body` is an API object (create, update),
     a `Patch` (patch), or a DeleteOptions or None (delete). `because` says in a few words why a component sends it; it is told in the
-    story and never leaves the process.
+    story and never leaves the process. `note` is what a component wants recorded once the request has taken effect (a `Note` of
+    core/loop/plan, in whose message "{name}" stands for the object's name).
     """
 
     verb: str
@@ -75,14 +76,21 @@ class Request:
     options: Options = NO_OPTIONS
     user: User = ADMIN
     because: str = field(default="", eq=False)
+    note: Any = field(default=None, eq=False, repr=False)
 
 
 @frozen
 class Response:
-    """The answer: an HTTP status code and an API object (on failure a Status)."""
+    """The answer: an HTTP status code and an API object (on failure a Status).
+
+    `records` are the store's records behind the body, for whoever writes it as bytes: their encoded form is kept there. `warnings` are
+    for the person at the client; they become Warning headers.
+    """
 
     code: int
     body: Any
+    records: tuple[Any, ...] = field(default=(), eq=False, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -93,9 +101,11 @@ class Response:
 class WatchEvent:
     """ADDED, MODIFIED, DELETED or BOOKMARK, with the object and the store revision of the change.
 
-    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK has no object.
+    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK has no object. `record` is the store's
+    record of the object, if it is one, for whoever writes it as bytes.
     """
 
     type: str
     object: Any
     revision: int
+    record: Any = field(default=None, eq=False, repr=False)

@@ -109,7 +109,8 @@ def forbidden(resource: Resource, name: str, why: str, causes: Sequence[StatusCa
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Status:
     """422: the object is understood and not acceptable. The details bear the kind, not the plural, as upstream's do."""
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    texts = [f"{cause.field}: {cause.message}" for cause in causes]
+    # An update is checked by the general rules and by those of its kind, which share some: the causes stand there twice, the text once.
+    texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     details = StatusDetails(
         name=name or None,

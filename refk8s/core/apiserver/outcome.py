@@ -5,14 +5,32 @@ got there first), the same request is handled again on the newer state, as upstr
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from attrs import frozen
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector
-from refk8s.core.store import Committed, Txn
+from refk8s.core.store import Change, Committed, Page, Record, Revision, Txn
+
+
+class Reader(Protocol):
+    """What a decision may ask the store: `History` and every engine offer it."""
+
+    @property
+    def revision(self) -> Revision: ...
+
+    @property
+    def compacted(self) -> Revision: ...
+
+    def get(self, key: str, at: Revision | None = None) -> Record[Any] | None: ...
+
+    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[Any]: ...
+
+    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[Any], ...]: ...
+
+    def prefix_revision(self, prefix: str) -> Revision: ...
 
 
 @frozen
@@ -25,10 +43,10 @@ class Commit:
 
 @frozen
 class Stream:
-    """A watch: everything of this resource, namespace and these selectors after `revision`, as WatchEvents.
+    """A watch: everything of this resource, namespace and these selectors after `revision`, as WatchEvents (core/apiserver/watch.py).
 
-    `initial` are events to send first (an empty resourceVersion, "0", or sendInitialEvents); after them a bookmark with the annotation
-    `k8s.io/initial-events-end` where `initial_events_end` is set. The watch ends after `timeout_seconds`.
+    `initial` are the records to announce first (an empty resourceVersion, "0", or sendInitialEvents); after them a bookmark with the
+    annotation `k8s.io/initial-events-end` where `initial_events_end` is set. The watch ends after `timeout_seconds`.
     """
 
     resource: Resource
@@ -37,10 +55,13 @@ class Stream:
     labels: Selector
     fields: FieldSelector
     revision: int
-    initial: tuple[Any, ...] = ()
+    initial: tuple[Record[Any], ...] = ()
     initial_events_end: bool = False
     bookmarks: bool = False
     timeout_seconds: int | None = None
+    matches: Callable[[Any], bool] | None = None  # what the selectors say of an object; None: all match
+    prefix: str = ""  # what the keys of the namespace's objects begin with
+    floor: int = 0  # the watcher has seen everything up to here: not less than `revision`, more only for a revision of the future
 
 
 @frozen

@@ -1,0 +1,111 @@
+"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it is going. Rules API-1 ... API-8, DEL-1 ... DEL-4.
+
+    created          uid, creationTimestamp, generation 1                     (fixed by the server, whatever the client sent: API-1)
+    changed          resourceVersion new; generation + 1 if the desired state changed (API-4, API-5)
+    asked to go      deletionTimestamp, deletionGracePeriodSeconds; generation + 1   (DEL-1; never taken back: DEL-2)
+    last finalizer   gone                                                     (DEL-4)
+
+Source: API conventions, "Metadata"; Kubernetes documentation, "Finalizers" and "Garbage Collection".
+Left out: managedFields, which come with server-side apply; selfLink, which Kubernetes no longer writes.
+"""
+
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.context import SUFFIX_LENGTH, Context, Instant, parse_timestamp, timestamp
+
+O = TypeVar("O")  # noqa: E741
+
+NAME_LENGTH_MAX = 63
+GENERATED_BASE_LENGTH_MAX = NAME_LENGTH_MAX - SUFFIX_LENGTH
+
+FOREGROUND_DELETION = "foregroundDeletion"
+ORPHAN = "orphan"
+
+
+def stamp(obj: O, revision: int) -> O:
+    """The object as committed at this revision: its resourceVersion (API-4)."""
+    changed: O = replace(obj, metadata=replace(obj.metadata, resource_version=str(revision)))  # type: ignore[attr-defined,type-var]
+    return changed
+
+
+def generate_name(base: str, context: Context) -> str:
+    """The base, cut so that the whole stays a label, and five random letters (API-2)."""
+    return base[:GENERATED_BASE_LENGTH_MAX] + context.suffix()
+
+
+def begin(metadata: ObjectMeta, namespace: str, name: str, generation: int | None, context: Context) -> ObjectMeta:
+    """The metadata of a new object: what is the server's to say, the server says (API-1); the rest is the client's."""
+    return replace(
+        metadata,
+        name=name,
+        namespace=namespace or None,
+        uid=context.uid(),
+        creation_timestamp=timestamp(context.now),
+        generation=generation,
+        resource_version=None,
+        deletion_timestamp=None,
+        deletion_grace_period_seconds=None,
+        self_link=None,
+        managed_fields=None,
+        labels=metadata.labels or None,
+        annotations=metadata.annotations or None,
+        finalizers=metadata.finalizers or None,
+        owner_references=metadata.owner_references or None,
+    )
+
+
+def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
+    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the rest is the client's."""
+    return replace(
+        new,
+        namespace=old.namespace,
+        uid=new.uid or old.uid,
+        creation_timestamp=old.creation_timestamp,
+        generation=old.generation,
+        resource_version=old.resource_version,
+        deletion_timestamp=old.deletion_timestamp,
+        deletion_grace_period_seconds=old.deletion_grace_period_seconds,
+        self_link=None,
+        managed_fields=None,
+        labels=new.labels or None,
+        annotations=new.annotations or None,
+        finalizers=new.finalizers or None,
+        owner_references=new.owner_references or None,
+    )
+
+
+def raised(generation: int | None) -> int | None:
+    """The next generation, for objects that have one."""
+    return generation + 1 if generation else generation
+
+
+def mark_deleted(metadata: ObjectMeta, now: Instant, grace_period_seconds: int, finalizers: tuple[str, ...] | None) -> ObjectMeta:
+    """Mark an object as going after so many seconds. The first mark raises the generation; a later one may only shorten (DEL-1, DEL-2)."""
+    generation = metadata.generation
+    at = now + grace_period_seconds * 1_000_000
+    if metadata.deletion_timestamp is None:
+        generation = raised(generation)
+    else:
+        asked_at = parse_timestamp(metadata.deletion_timestamp) - (metadata.deletion_grace_period_seconds or 0) * 1_000_000
+        at = min(parse_timestamp(metadata.deletion_timestamp), asked_at + grace_period_seconds * 1_000_000)
+        grace_period_seconds = min(grace_period_seconds, metadata.deletion_grace_period_seconds or 0)
+    return replace(
+        metadata,
+        generation=generation,
+        deletion_timestamp=timestamp(at),
+        deletion_grace_period_seconds=grace_period_seconds,
+        finalizers=finalizers or None,
+    )
+
+
+def is_due(old: ObjectMeta, finalizers: tuple[str, ...] | None) -> bool:
+    """Whether an object that is going has nothing left that holds it: no finalizer, no grace (DEL-4)."""
+    return not finalizers and old.deletion_timestamp is not None and old.deletion_grace_period_seconds == 0
+
+
+def controller_count(metadata: Any) -> int:
+    """How many of the owners say that they control it."""
+    return sum(1 for owner in metadata.owner_references or () if owner.controller)

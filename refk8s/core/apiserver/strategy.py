@@ -1,0 +1,258 @@
+"""What is special about each resource, as one table. Everything not said here is the same for all of them.
+
+Rules API-4, API-6, API-7, DEL-5, DEL-6, LIST-3 (spec/api.md). Source: Kubernetes API reference, resource by resource ("selectable fields",
+garbage collection defaults); API conventions, "Concurrency Control and Consistency" and "Metadata" (generation).
+Left out: what needs more than a fact about the resource, which stands in defaults/, validation/ and admission/.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from attrs import field, frozen
+
+from refk8s.core.api import resources
+from refk8s.core.api.resources import Resource, load
+from refk8s.core.store import Change
+
+Field = Callable[[Any], str]
+"""Reads the value of a selectable field from an object; absent is empty."""
+
+BACKGROUND, FOREGROUND, ORPHAN_DEPENDENTS, NO_COLLECTION = "Background", "Foreground", "Orphan", ""
+
+
+def _path(path: str) -> Field:
+    """A reader of `spec.node_name`: empty where the way there ends early, true and false in words, numbers in digits."""
+    *way, last = path.split(".")
+
+    def read(obj: Any) -> str:
+        for step in way:
+            obj = getattr(obj, step, None)
+            if obj is None:
+                return ""
+        value = getattr(obj, last, None)
+        if value is None:
+            return ""
+        return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+    return read
+
+
+def _flag(path: str) -> Field:
+    """A boolean field: absent is false."""
+    read = _path(path)
+    return lambda obj: read(obj) or "false"
+
+
+def _number(path: str) -> Field:
+    """A count: absent is 0."""
+    read = _path(path)
+    return lambda obj: read(obj) or "0"
+
+
+def _event_source(event: Any) -> str:
+    """Who reported an event: the source's component, else the reporting controller."""
+    source = event.source.component if event.source is not None else None
+    return source or event.reporting_component or ""
+
+
+_METADATA: Mapping[str, Field] = {"metadata.name": _path("metadata.name"), "metadata.namespace": _path("metadata.namespace")}
+
+_INVOLVED = {
+    f"involvedObject.{wire}": _path(f"involved_object.{attribute}")
+    for wire, attribute in (
+        ("kind", "kind"), ("namespace", "namespace"), ("name", "name"), ("uid", "uid"), ("apiVersion", "api_version"),
+        ("resourceVersion", "resource_version"), ("fieldPath", "field_path"),
+    )
+}  # fmt: skip
+_REGARDING = {
+    f"regarding.{wire}": _path(f"regarding.{attribute}")
+    for wire, attribute in (
+        ("kind", "kind"), ("namespace", "namespace"), ("name", "name"), ("uid", "uid"), ("apiVersion", "api_version"),
+        ("resourceVersion", "resource_version"), ("fieldPath", "field_path"),
+    )
+}  # fmt: skip
+
+
+@frozen
+class Strategy:
+    """The facts about one resource.
+
+    `generation`: the attributes whose change raises metadata.generation; empty where the resource has no generation (API-5).
+    `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
+    `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
+    `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
+    `status_keeps_labels`: /status leaves the labels too.
+    """
+
+    resource: Resource
+    generation: tuple[str, ...] = ()
+    unconditional_update: bool = True
+    create_on_update: bool = False
+    propagation: str = BACKGROUND
+    answers_deleted: bool = False
+    fields: Mapping[str, Field] = field(default=_METADATA, repr=False)
+    status_keeps_labels: bool = False
+
+    @property
+    def knows_own_fields(self) -> bool:
+        """Whether there are selectable fields besides name and namespace."""
+        return self.fields is not _METADATA
+
+    def new_status(self) -> Any:
+        """The status of an object that nobody has looked at yet; None where the kind has no status of its own."""
+        return _empty_status(self.resource)
+
+
+@cache
+def _empty_status(resource: Resource) -> Any:
+    if not resource.has_status:
+        return None
+    return load(resource.module, resource.kind + "Status")()
+
+
+_SPEC = ("spec",)
+_FACTS: Mapping[Resource, Mapping[str, Any]] = {
+    resources.PODS: {
+        "generation": _SPEC,
+        "answers_deleted": True,
+        "fields": {
+            "spec.nodeName": _path("spec.node_name"),
+            "spec.restartPolicy": _path("spec.restart_policy"),
+            "spec.schedulerName": _path("spec.scheduler_name"),
+            "spec.serviceAccountName": _path("spec.service_account_name"),
+            "spec.hostNetwork": _flag("spec.host_network"),
+            "status.phase": _path("status.phase"),
+            "status.podIP": _path("status.pod_ip"),
+            "status.nominatedNodeName": _path("status.nominated_node_name"),
+        },
+    },
+    resources.EVENTS: {
+        "create_on_update": True,
+        "propagation": NO_COLLECTION,
+        "fields": {
+            **_INVOLVED,
+            "reason": _path("reason"),
+            "reportingComponent": _path("reporting_component"),
+            "source": _event_source,
+            "type": _path("type"),
+        },
+    },
+    resources.EVENTS_V1: {
+        "create_on_update": True,
+        "propagation": NO_COLLECTION,
+        "fields": {
+            **_REGARDING,
+            "reason": _path("reason"),
+            "reportingController": _path("reporting_controller"),
+            "type": _path("type"),
+        },
+    },
+    resources.SECRETS: {"fields": {"type": _path("type")}},
+    resources.NODES: {"fields": {"spec.unschedulable": _flag("spec.unschedulable")}},
+    resources.NAMESPACES: {"answers_deleted": True, "fields": {"status.phase": _path("status.phase")}},
+    resources.SERVICES: {
+        "create_on_update": True,
+        "fields": {"spec.clusterIP": _path("spec.cluster_ip"), "spec.type": _path("spec.type")},
+    },
+    resources.REPLICATION_CONTROLLERS: {
+        "generation": _SPEC,
+        "propagation": ORPHAN_DEPENDENTS,
+        "fields": {"status.replicas": _number("status.replicas")},
+    },
+    resources.REPLICA_SETS: {"generation": _SPEC, "fields": {"status.replicas": _number("status.replicas")}},
+    resources.DEPLOYMENTS: {"generation": ("spec", "metadata.annotations"), "status_keeps_labels": True},
+    resources.DAEMON_SETS: {"generation": _SPEC},
+    resources.STATEFUL_SETS: {"generation": _SPEC},
+    resources.JOBS: {
+        "generation": _SPEC,
+        "propagation": ORPHAN_DEPENDENTS,
+        "fields": {"status.successful": _number("status.succeeded")},
+    },
+    resources.CRON_JOBS: {"generation": _SPEC},
+    resources.ENDPOINTS: {"create_on_update": True},
+    resources.ENDPOINT_SLICES: {"generation": ("address_type", "endpoints", "ports")},
+    resources.LIMIT_RANGES: {"create_on_update": True},
+    resources.LEASES: {"create_on_update": True, "unconditional_update": False},
+    resources.POD_TEMPLATES: {"generation": ("template",), "answers_deleted": True},
+    resources.PERSISTENT_VOLUMES: {"answers_deleted": True},
+    resources.PERSISTENT_VOLUME_CLAIMS: {"answers_deleted": True},
+    resources.RESOURCE_QUOTAS: {"answers_deleted": True},
+    resources.SERVICE_ACCOUNTS: {"answers_deleted": True},
+    resources.INGRESSES: {"generation": _SPEC},
+    resources.INGRESS_CLASSES: {"generation": _SPEC},
+    resources.NETWORK_POLICIES: {"generation": _SPEC},
+    resources.POD_DISRUPTION_BUDGETS: {"generation": _SPEC, "unconditional_update": False},
+    resources.ROLES: {"create_on_update": True},
+    resources.ROLE_BINDINGS: {"create_on_update": True},
+    resources.CLUSTER_ROLES: {"create_on_update": True},
+    resources.CLUSTER_ROLE_BINDINGS: {"create_on_update": True},
+    resources.PRIORITY_CLASSES: {"generation": ("value", "preemption_policy", "global_default", "description")},
+    resources.STORAGE_CLASSES: {"answers_deleted": True},
+    resources.CSI_DRIVERS: {"unconditional_update": False, "answers_deleted": True},
+    resources.CSI_NODES: {"unconditional_update": False, "answers_deleted": True},
+    resources.VOLUME_ATTACHMENTS: {"unconditional_update": False, "answers_deleted": True},
+    resources.RUNTIME_CLASSES: {"unconditional_update": False},
+    resources.CERTIFICATE_SIGNING_REQUESTS: {"fields": {"spec.signerName": _path("spec.signer_name")}},
+    resources.CLUSTER_TRUST_BUNDLES: {"unconditional_update": False, "fields": {"spec.signerName": _path("spec.signer_name")}},
+    resources.POD_CERTIFICATE_REQUESTS: {
+        "fields": {
+            "spec.signerName": _path("spec.signer_name"),
+            "spec.podName": _path("spec.pod_name"),
+            "spec.nodeName": _path("spec.node_name"),
+        },
+    },
+    resources.RESOURCE_SLICES: {
+        "generation": _SPEC,
+        "fields": {"spec.nodeName": _path("spec.node_name"), "spec.driver": _path("spec.driver")},
+    },
+    resources.DEVICE_CLASSES: {"generation": _SPEC},
+    resources.FLOW_SCHEMAS: {"generation": _SPEC},
+    resources.PRIORITY_LEVEL_CONFIGURATIONS: {"generation": _SPEC},
+    resources.API_SERVICES: {"unconditional_update": False},
+    resources.CUSTOM_RESOURCE_DEFINITIONS: {"generation": _SPEC, "unconditional_update": False},
+    resources.MUTATING_WEBHOOK_CONFIGURATIONS: {"generation": ("webhooks",), "unconditional_update": False},
+    resources.VALIDATING_WEBHOOK_CONFIGURATIONS: {"generation": ("webhooks",), "unconditional_update": False},
+    resources.MUTATING_ADMISSION_POLICIES: {"generation": _SPEC, "unconditional_update": False},
+    resources.MUTATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
+    resources.VALIDATING_ADMISSION_POLICIES: {"generation": _SPEC, "unconditional_update": False},
+    resources.VALIDATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
+}
+
+
+@cache
+def strategy_of(resource: Resource) -> Strategy:
+    """The strategy of a resource; the plain one where the table does not name it."""
+    facts = dict(_FACTS.get(resource, {}))
+    if "fields" in facts:
+        facts["fields"] = {**_METADATA, **facts["fields"]}
+    return Strategy(resource, **facts)
+
+
+# --- Indexes of watches
+
+
+INDEXED: Mapping[str, tuple[str, ...]] = {resources.PODS.prefix: ("spec.nodeName", "metadata.name")}
+"""Fields by whose value watches are found, by the resource's prefix. Every other resource: metadata.name alone (WATCHAPI-9)."""
+
+_BY_NAME = ("metadata.name",)
+
+
+def indexed_fields(prefix: str) -> tuple[str, ...]:
+    """The indexed fields of a resource, the most telling first."""
+    return INDEXED.get(prefix, _BY_NAME)
+
+
+def index_values(prefix: str, change: Change[Any]) -> tuple[tuple[str, str], ...]:
+    """Under which (field, value) the watches stand that may care for a change: its values before and after, each once (WATCHAPI-9)."""
+    record, previous = change.record, change.previous
+    found = [("metadata.name", change.key.rpartition("/")[2])]
+    if prefix == _PODS_PREFIX:
+        after = "" if record is None else record.value.spec.node_name or ""
+        found.append(("spec.nodeName", after))
+        if previous is not None and (before := previous.value.spec.node_name or "") != after:
+            found.append(("spec.nodeName", before))
+    return tuple(found)
+
+
+_PODS_PREFIX = resources.PODS.prefix

@@ -1,0 +1,261 @@
+"""What is asked of a part of an object: binding, eviction, scale, token. Rules API-17 ... API-20 (spec/api.md).
+
+Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget for your Application", "Managing Service
+Accounts"; API reference, "Binding", "Scale", "TokenRequest".
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, selector, status
+from refk8s.core.api.authentication_v1 import TokenRequestStatus
+from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec, ScaleStatus
+from refk8s.core.api.core_v1 import PodCondition, PodStatus
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, StatusCause, StatusDetails
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.authenticate import Config, make_token
+from refk8s.core.apiserver.delete import after_delete, check_preconditions, delete_options
+from refk8s.core.apiserver.outcome import Commit, Reader
+from refk8s.core.apiserver.read import find
+from refk8s.core.apiserver.strategy import strategy_of
+from refk8s.core.context import SECOND, Context, timestamp
+from refk8s.core.store import Committed, Compare, Delete, Put, Record, Txn
+
+EXPIRATION_SECONDS_MIN, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_DEFAULT = 600, 2**32, 3600
+DISRUPTED_PODS_MAX = 2000
+
+
+def _invalid(group: str, kind: str, name: str, *causes: Cause) -> ApiError:
+    """422 about a body that is not stored."""
+    return ApiError(status.invalid(Resource(group, "v1", kind.lower(), kind.lower(), kind, False), name, list(causes)))
+
+
+# --- pods/binding
+
+
+def bind(request: Request, store: Reader, context: Context) -> Response | Commit:
+    """Put a pod on a node, once and for good (API-17). Whether the node exists is not asked here, as upstream does not."""
+    binding = request.body
+    name = request.name or binding.metadata.name or ""
+    if name != binding.metadata.name:
+        raise ApiError(status.bad_request("name in URL does not match name in Binding object"))
+    if binding.target.kind not in (None, "", "Node"):
+        supported = 'supported values: "Node", "<empty>"'
+        raise _invalid("", "Binding", name, Cause(status.NOT_SUPPORTED, "target.kind", supported, binding.target.kind))
+    if not binding.target.name:
+        raise _invalid("", "Binding", name, Cause(status.REQUIRED, "target.name"))
+    record = find(Request("get", resources.PODS, request.namespace, name), store)
+    pod = record.value
+    if binding.metadata.uid and binding.metadata.uid != pod.metadata.uid:
+        raise _bind_conflict(
+            name, f"Precondition failed: UID in precondition: {binding.metadata.uid}, UID in object meta: {pod.metadata.uid}"
+        )
+    if binding.metadata.resource_version and binding.metadata.resource_version != pod.metadata.resource_version:
+        raise ApiError(status.conflict(resources.PODS, name))
+    if pod.metadata.deletion_timestamp is not None:
+        raise _bind_conflict(name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if pod.spec.node_name:
+        raise _bind_conflict(name, f"pod {name} is already assigned to node {status.show(pod.spec.node_name)}")
+    metadata = pod.metadata
+    if binding.metadata.annotations:
+        metadata = replace(metadata, annotations={**(metadata.annotations or {}), **binding.metadata.annotations})
+    if binding.metadata.labels:
+        metadata = replace(metadata, labels={**binding.metadata.labels, **(metadata.labels or {})})
+    current = pod.status or PodStatus()
+    scheduled = PodCondition(type="PodScheduled", status="True", last_transition_time=timestamp(context.now))
+    others = tuple([condition for condition in current.conditions or () if condition.type != "PodScheduled"])
+    bound = replace(
+        pod,
+        metadata=metadata,
+        spec=replace(pod.spec, node_name=binding.target.name),
+        status=replace(current, conditions=(*others, scheduled)),
+    )
+    answer = Response(201, status.success(201))
+    if request.options.dry_run:
+        return answer
+    return Commit(Txn((Compare(record.key, record.mod_revision),), (Put(record.key, bound),)), lambda committed: answer)
+
+
+def _bind_conflict(name: str, why: str) -> ApiError:
+    message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
+    return ApiError(status.failure(409, "Conflict", message, StatusDetails(name=name, kind="pods/binding")))
+
+
+# --- pods/eviction
+
+
+def evict(request: Request, store: Reader, context: Context) -> Response | Commit:
+    """Delete a pod if its disruption budget allows it, and take it off the budget in the same transaction (API-18)."""
+    eviction = request.body
+    if eviction.metadata.name and eviction.metadata.name != request.name:
+        raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
+    record = find(request, store)
+    pod = record.value
+    asked = Request("delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options, options=request.options)
+    options = delete_options(asked)
+    strategy = strategy_of(resources.PODS)
+    check_preconditions(strategy, pod, options)
+    compares, writes = [Compare(record.key, record.mod_revision)], list[Put[Any] | Delete]()
+    if not _is_harmless(pod) and (budget := _budget_of(pod, store)) is not None and not _is_exempt(pod, budget.value):
+        compares.append(Compare(budget.key, budget.mod_revision))
+        writes.append(Put(budget.key, _spend(budget.value, pod, context)))
+    left = after_delete(strategy, pod, options, context)
+    if left is not pod:
+        writes.append(Delete(record.key) if left is None else Put(record.key, left))
+    answer = Response(201, status.success(201))
+    if request.options.dry_run or options.dry_run or not writes:
+        return answer
+    return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: answer)
+
+
+def _is_harmless(pod: Any) -> bool:
+    """A pod that serves nobody: it has ended, has not begun, or is going already."""
+    phase = pod.status.phase if pod.status is not None else None
+    return phase in ("Succeeded", "Failed", "Pending", None) or pod.metadata.deletion_timestamp is not None
+
+
+def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:
+    namespace = pod.metadata.namespace
+    found = [
+        record
+        for record in store.list(f"{resources.POD_DISRUPTION_BUDGETS.prefix}{namespace}/").records
+        if record.value.spec is not None
+        and record.value.spec.selector is not None
+        and selector.from_label_selector(record.value.spec.selector).matches(pod.metadata.labels)
+    ]
+    if len(found) > 1:
+        words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise ApiError(status.failure(429, "TooManyRequests", words))
+    return found[0] if found else None
+
+
+def _is_exempt(pod: Any, budget: Any) -> bool:
+    """Whether the budget's policy for unhealthy pods lets this one go without being asked."""
+    conditions = pod.status.conditions or ()
+    if any(condition.type == "Ready" and condition.status == "True" for condition in conditions):
+        return False
+    if budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
+        return True
+    said = budget.status
+    return said is not None and said.desired_healthy > 0 and said.current_healthy >= said.desired_healthy
+
+
+def _spend(budget: Any, pod: Any, context: Context) -> Any:
+    """The budget with one disruption less. ApiError 429 where none is left or nobody has counted yet."""
+    said, name = budget.status, budget.metadata.name
+    if said is None or (said.observed_generation or 0) < (budget.metadata.generation or 0):
+        raise _too_many(f"The disruption budget {name} is still being processed by the server.")
+    if said.disruptions_allowed <= 0 or len(said.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
+        words = f"The disruption budget {name} needs {said.desired_healthy} healthy pods and has {said.current_healthy} currently"
+        raise _too_many(words)
+    disrupted = {**(said.disrupted_pods or {}), pod.metadata.name: timestamp(context.now)}
+    return replace(budget, status=replace(said, disruptions_allowed=said.disruptions_allowed - 1, disrupted_pods=disrupted))
+
+
+def _too_many(words: str) -> ApiError:
+    details = StatusDetails(causes=(StatusCause(reason="DisruptionBudget", message=words),))
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    return ApiError(status.failure(429, "TooManyRequests", message, details))
+
+
+# --- scale
+
+
+def scale_of(obj: Any) -> Scale:
+    """How many replicas there are to be and are, and the selector that finds them (API-19)."""
+    metadata = obj.metadata
+    spec, said = obj.spec, obj.status
+    chosen = spec.selector if spec is not None else None
+    text = "" if chosen is None else str(selector.from_map(chosen) if isinstance(chosen, dict) else selector.from_label_selector(chosen))
+    return Scale(
+        metadata=ObjectMeta(
+            name=metadata.name,
+            namespace=metadata.namespace,
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+            creation_timestamp=metadata.creation_timestamp,
+        ),
+        spec=ScaleSpec(replicas=(spec.replicas or None) if spec is not None else None),
+        status=ScaleStatus(replicas=(said.replicas or 0) if said is not None else 0, selector=text or None),
+    )
+
+
+def scaled(obj: Any, scale: Scale) -> Any:
+    """The object with as many replicas as the scale says; the metadata as the scale insists on. ApiError 422 for fewer than none."""
+    replicas = scale.spec.replicas or 0
+    if replicas < 0:
+        cause = Cause(status.INVALID, "spec.replicas", "must be greater than or equal to 0", replicas)
+        raise _invalid("autoscaling", "Scale", scale.metadata.name or "", cause)
+    metadata = replace(
+        obj.metadata,
+        resource_version=scale.metadata.resource_version or None,
+        uid=scale.metadata.uid or obj.metadata.uid,
+    )
+    return replace(obj, metadata=metadata, spec=replace(obj.spec, replicas=replicas))
+
+
+def answer_scale(outcome: Response | Commit) -> Response | Commit:
+    """The same outcome, answered with the scale of the object."""
+    if isinstance(outcome, Response):
+        return Response(outcome.code, scale_of(outcome.body), warnings=outcome.warnings)
+    inner = outcome.respond
+
+    def respond(committed: Committed[Any]) -> Response:
+        answer = inner(committed)
+        return Response(answer.code, scale_of(answer.body), warnings=answer.warnings)
+
+    return Commit(outcome.txn, respond)
+
+
+# --- serviceaccounts/token
+
+
+def request_token(request: Request, store: Reader, context: Context, config: Config) -> Response:
+    """A token for the service account, good for at least ten minutes (API-20). Nothing is stored."""
+    asked = request.body
+    account = find(request, store).value
+    spec = asked.spec
+    seconds = spec.expiration_seconds if spec.expiration_seconds is not None else EXPIRATION_SECONDS_DEFAULT
+    if seconds < EXPIRATION_SECONDS_MIN:
+        words = "may not specify a duration less than 10 minutes"
+        raise _invalid("authentication.k8s.io", "TokenRequest", "", Cause(status.INVALID, "spec.expirationSeconds", words, seconds))
+    if seconds > EXPIRATION_SECONDS_MAX:
+        words = "may not specify a duration larger than 2^32 seconds"
+        raise _invalid("authentication.k8s.io", "TokenRequest", "", Cause(status.INVALID, "spec.expirationSeconds", words, seconds))
+    audiences = tuple(spec.audiences or config.audiences)
+    bound = _bound(request, spec.bound_object_ref, store)
+    token = make_token(request.namespace, request.name, account.metadata.uid, audiences, seconds, bound, config, context)
+    expires = timestamp(context.now + seconds * SECOND)
+    metadata = ObjectMeta(name=request.name, namespace=request.namespace, creation_timestamp=timestamp(context.now))
+    return Response(
+        201,
+        replace(
+            asked,
+            metadata=metadata,
+            spec=replace(spec, audiences=audiences, expiration_seconds=seconds),
+            status=TokenRequestStatus(expiration_timestamp=expires, token=token),
+        ),
+    )
+
+
+_BINDABLE = {"Pod": resources.PODS, "Secret": resources.SECRETS, "Node": resources.NODES}
+
+
+def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    resource = _BINDABLE.get(reference.kind or "")
+    if resource is None:
+        words = f"cannot bind token for serviceaccount to object of kind {status.show(reference.kind or '')}"
+        raise ApiError(status.bad_request(words))
+    found = find(Request("get", resource, request.namespace, reference.name or ""), store).value.metadata
+    if reference.uid and reference.uid != found.uid:
+        words = f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        raise ApiError(status.conflict(resource, found.name, words))
+    return {resource.singular: {"name": found.name, "uid": found.uid}}
+
+
+__all__ = ["DeleteOptions", "answer_scale", "bind", "evict", "request_token", "scale_of", "scaled"]

@@ -1,0 +1,117 @@
+"""Watches as the server serves them: which changes a watcher hears of, and as what. Rules WATCHAPI-1 ... WATCHAPI-9 (spec/api.md).
+
+A watch is a cursor into the history of the store. Whoever holds it asks for the changes after the cursor and hands them to `events`:
+
+| matched before | matches now | event |
+|---|---|---|
+| no, or was not there | yes | ADDED, the object |
+| yes | yes | MODIFIED, the object |
+| yes | no, or is gone | DELETED, the last state that matched, with the revision of the change |
+| no | no | none |
+
+Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes" and "Watch bookmarks"; KEP-3157 "Watch-list".
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from refk8s.core.api import status
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.outcome import Reader, Stream
+from refk8s.core.apiserver.read import check_reached, check_watch_options, parse_revision
+from refk8s.core.apiserver.selection import select
+from refk8s.core.apiserver.strategy import indexed_fields
+from refk8s.core.store import Change, Record
+
+ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+def watch(request: Request, store: Reader) -> Stream | Response:
+    """Where a watch starts (WATCHAPI-1). A revision that is compacted is answered with 410: list again (WATCHAPI-3)."""
+    options = request.options
+    if options.resource_version_match or options.send_initial_events is not None:
+        check_watch_options(options)
+    field_selector = options.field_selector
+    if request.name:  # /watch/.../NAME
+        field_selector = f"metadata.name={request.name}" + (f",{field_selector}" if field_selector else "")
+    selection = select(request.resource, request.namespace, options.label_selector, field_selector)
+    revision = 0 if options.resource_version in ("", "0") else parse_revision(options.resource_version)
+    wants_initial = options.send_initial_events if options.send_initial_events is not None else revision == 0
+    initial: tuple[Record[Any], ...] = ()
+    start = revision or store.revision
+    if wants_initial:
+        check_reached(revision, store)
+        start = store.revision
+        initial = tuple([r for r in store.list(selection.prefix).records if selection.matches is None or selection.matches(r.value)])
+    if start < store.compacted:
+        message = f"too old resource version: {start} ({store.compacted})"
+        return Response(410, status.expired(message))
+    return Stream(
+        resource=request.resource,
+        namespace=selection.namespace,
+        name=selection.name,
+        labels=selection.labels,
+        fields=selection.fields,
+        revision=min(start, store.revision),
+        initial=initial,
+        initial_events_end=bool(options.send_initial_events) and options.allow_watch_bookmarks,
+        bookmarks=options.allow_watch_bookmarks,
+        timeout_seconds=options.timeout_seconds,
+        matches=selection.matches,
+        prefix=selection.prefix,
+        floor=start,
+    )
+
+
+def prefix_of(stream: Stream) -> str:
+    """What the key of everything that a watch may see begins with."""
+    return stream.prefix
+
+
+def index_of(stream: Stream) -> tuple[str, str] | None:
+    """The (indexed field, value) that everything this watch can see has, or had; None where there is no such thing (WATCHAPI-9)."""
+    for name in indexed_fields(stream.resource.prefix):
+        if (value := stream.fields.value_of(name)) is not None:
+            return name, value
+    return None
+
+
+def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
+    """What is there when the watch starts, and the bookmark that says so where it was asked for (WATCHAPI-4)."""
+    found = tuple([WatchEvent(ADDED, record.value, record.mod_revision, record) for record in stream.initial])
+    if stream.initial_events_end:
+        return (*found, WatchEvent(BOOKMARK, bookmark(stream, stream.revision, initial_events_end=True), stream.revision))
+    return found
+
+
+def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, ...]:
+    """What the watcher hears of these changes, in their order (WATCHAPI-5, WATCHAPI-6)."""
+    prefix, matches, floor = stream.prefix, stream.matches, stream.floor
+    found = []
+    for change in changes:
+        if change.revision <= floor or not change.key.startswith(prefix):
+            continue
+        record, previous = change.record, change.previous
+        is_in = record is not None and (matches is None or matches(record.value))
+        was_in = previous is not None and (matches is None or matches(previous.value))
+        if is_in:
+            assert record is not None
+            found.append(WatchEvent(MODIFIED if was_in else ADDED, record.value, change.revision, record))
+        elif was_in:
+            assert previous is not None
+            found.append(WatchEvent(DELETED, stamp(previous.value, change.revision), change.revision))  # WATCHAPI-7
+    return tuple(found)
+
+
+def bookmark(stream: Stream, revision: int, *, initial_events_end: bool = False) -> dict[str, Any]:
+    """The object of a BOOKMARK event: nothing but the revision up to which everything has been told (WATCHAPI-8)."""
+    metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if initial_events_end:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return {"kind": stream.resource.kind, "apiVersion": stream.resource.api_version, "metadata": metadata}
+
+
+__all__ = ["ApiError", "bookmark", "events", "index_of", "initial_events", "prefix_of", "watch"]

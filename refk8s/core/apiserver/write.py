@@ -1,0 +1,292 @@
+"""The stages of a write, one function each, in the order in which handle.py calls them. Rules API-1 ... API-14 (spec/api.md).
+
+    identify     whose object is this: name, namespace, kind                          API-2, API-3
+    propose      which part of the object this path may change                        API-8
+    guard        uid and resourceVersion that the client insists on                   API-6
+    carry        what is the server's to say stays as it was; generation              API-1, API-5
+    (defaults/, admission/, validation/)
+    conclude     no change, a change, or the end of an object that waited for this    API-4, DEL-4
+
+Source: API conventions, "Concurrency Control and Consistency", "Spec and Status"; Kubernetes documentation, "Kubernetes API Concepts".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.codec import DecodeError, decode_tolerant, encode, to_tree
+from refk8s.core.api.meta_v1 import StatusDetails
+from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver import lifecycle, patch
+from refk8s.core.apiserver.outcome import Commit, Reader
+from refk8s.core.apiserver.strategy import Strategy
+from refk8s.core.context import Context
+from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
+
+GENERATE_TRIES_MAX = 8
+"""How many generated names are tried before the client is told to come again."""
+
+
+# --- identify
+
+
+def identify_new(request: Request) -> Any:
+    """The object to create, in the namespace of the path (API-3). ApiError 400 where the body says another."""
+    obj = request.body
+    metadata = obj.metadata
+    if request.resource.namespaced:
+        if not request.namespace:
+            raise ApiError(status.bad_request("an object of this kind needs a namespace"))
+        if metadata.namespace and metadata.namespace != request.namespace:
+            raise ApiError(status.bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+    if request.name and metadata.name and request.name != metadata.name:
+        raise ApiError(_other_name(metadata.name, request.name))
+    return obj
+
+
+def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str:
+    """The name of the object to create: its own, or generated and free (API-2). Empty where it has neither, which validation refuses."""
+    metadata = obj.metadata
+    if name := metadata.name or request.name:
+        return str(name)
+    if not metadata.generate_name:
+        return ""
+    resource = request.resource
+    for _ in range(GENERATE_TRIES_MAX):
+        name = lifecycle.generate_name(metadata.generate_name, context)
+        if store.get(resource.key(request.namespace, name)) is None:
+            return str(name)
+    said = status.already_exists(resource, name)
+    details = replace(said.details or StatusDetails(), retry_after_seconds=1)
+    raise ApiError(replace(said, message=f"{said.message}, the server was not able to generate a unique name for the object", details=details))
+
+
+def identify(request: Request, metadata: Any) -> None:
+    """ApiError 400 where the body of an update is about another object than the path (API-3)."""
+    if not metadata.name:
+        words = f"the name of the object ({request.name} based on URL) was undeterminable: name must be provided"
+        raise ApiError(status.bad_request(words))
+    if metadata.name != request.name:
+        raise ApiError(_other_name(metadata.name, request.name))
+    if request.resource.namespaced and metadata.namespace and metadata.namespace != request.namespace:
+        words = f"the namespace of the object ({metadata.namespace}) does not match the namespace on the request ({request.namespace})"
+        raise ApiError(status.bad_request(words))
+
+
+def _other_name(name: str, expected: str) -> Any:
+    return status.bad_request(f"the name of the object ({name}) does not match the name on the URL ({expected})")
+
+
+# --- propose
+
+
+Merge = Callable[[Strategy, Any, Any], Any]
+"""(strategy, the object as it is, the body) -> the object as this path may make it."""
+
+
+def _main(strategy: Strategy, old: Any, body: Any) -> Any:
+    """Everything but the status."""
+    if strategy.resource.has_status:
+        return replace(body, status=old.status)
+    return body
+
+
+def _status(strategy: Strategy, old: Any, body: Any) -> Any:
+    """The status, and such metadata as a client may write."""
+    metadata = body.metadata
+    if strategy.status_keeps_labels:
+        metadata = replace(metadata, labels=old.metadata.labels)
+    return replace(old, metadata=metadata, status=body.status)
+
+
+def _namespace(strategy: Strategy, old: Any, body: Any) -> Any:
+    """A namespace: spec.finalizers are for /finalize alone."""
+    return replace(body, spec=replace(body.spec, finalizers=old.spec.finalizers) if body.spec else old.spec, status=old.status)
+
+
+def _finalize(strategy: Strategy, old: Any, body: Any) -> Any:
+    """A namespace's spec.finalizers."""
+    finalizers = (body.spec.finalizers if body.spec else None) or None
+    return replace(body, spec=replace(old.spec, finalizers=finalizers), status=old.status)
+
+
+def _ephemeral_containers(strategy: Strategy, old: Any, body: Any) -> Any:
+    return replace(old, metadata=body.metadata, spec=replace(old.spec, ephemeral_containers=body.spec.ephemeral_containers))
+
+
+def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
+    """The resources of the containers that are there, by name."""
+    wanted = {container.name: container for container in (*body.spec.containers, *(body.spec.init_containers or ()))}
+
+    def resized(containers: Any) -> Any:
+        return tuple([
+            replace(c, resources=wanted[c.name].resources, resize_policy=wanted[c.name].resize_policy) if c.name in wanted else c
+            for c in containers
+        ])  # fmt: skip
+
+    spec = replace(old.spec, containers=resized(old.spec.containers))
+    if old.spec.init_containers:
+        spec = replace(spec, init_containers=resized(old.spec.init_containers))
+    return replace(old, metadata=body.metadata, spec=spec)
+
+
+_PARTS: dict[str, Merge] = {
+    "": _main,
+    "status": _status,
+    "approval": _status,
+    "finalize": _finalize,
+    "ephemeralcontainers": _ephemeral_containers,
+    "resize": _resize,
+}
+
+
+def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
+    """What the client asks for, of that which this path can change (API-8)."""
+    if request.resource == resources.NAMESPACES and not request.subresource:
+        return _namespace(strategy, old, body)
+    return _PARTS[request.subresource](strategy, old, body)
+
+
+def patched(resource: Resource, record: type, current: Any, change: Patch, validation: str) -> tuple[Any, tuple[str, ...]]:
+    """The object under the patch, and warnings of unknown fields (PATCH-1). ApiError 4xx where it does not apply or makes no object."""
+    tree = patch.apply(record, to_tree(current), change)
+    if tree.get("kind") not in (None, current.kind) or tree.get("apiVersion") not in (None, current.api_version):
+        kind, version = tree.get("kind"), tree.get("apiVersion")
+        raise ApiError(_unpatchable(tree, f"converting ({version}.{kind}) to ({current.api_version}.{current.kind}): unknown conversion"))
+    tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
+    try:
+        made, unknown = decode_tolerant(record, tree)
+    except DecodeError as error:
+        raise ApiError(_unpatchable(tree, str(error))) from None
+    if unknown and validation == "Strict":
+        raise ApiError(_unpatchable(tree, "strict decoding error: " + ", ".join(unknown)))
+    return made, unknown if validation in ("", "Warn") else ()
+
+
+def _unpatchable(tree: Any, detail: str) -> Any:
+    """422 about a patch whose result is no object. Upstream has no name and kind for it."""
+    nothing = Resource("", "v1", "", "", "", False)
+    try:
+        shown = encode(tree).decode()
+    except (TypeError, ValueError):
+        shown = repr(tree)
+    return status.invalid(nothing, "", [Cause(status.INVALID, "patch", detail, shown)])
+
+
+# --- guard
+
+
+def guard(request: Request, strategy: Strategy, record: Record[Any] | None, metadata: Any) -> None:
+    """ApiError 409 where the client means another object or an older state of it, 422 where it must say which state (API-6)."""
+    resource, name = request.resource, request.name
+    there = record.value.metadata.uid if record is not None else ""
+    if metadata.uid and metadata.uid != there and not isinstance(request.body, Patch):
+        why = f"Precondition failed: UID in precondition: {metadata.uid}, UID in object meta: {there}"
+        raise ApiError(status.conflict(resource, name, why))
+    if record is None:
+        return
+    revision = metadata.resource_version
+    if revision and revision != "0":
+        if revision != record.value.metadata.resource_version:
+            if not (revision.isascii() and revision.isdigit()):
+                words = f"strconv.ParseUint: parsing {status.show(revision)}: invalid syntax"
+                raise ApiError(status.invalid(resource, name, [Cause(status.INVALID, "metadata.resourceVersion", words, revision)]))
+            raise ApiError(status.conflict(resource, name))
+    elif not strategy.unconditional_update:
+        raise ApiError(status.invalid(resource, name, [_NO_REVISION]))
+
+
+_NO_REVISION = Cause(status.INVALID, "metadata.resourceVersion", "must be specified for an update", 0)
+
+
+# --- carry
+
+
+def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Context) -> Any:
+    """A new object: the server's metadata, generation 1 where there is one, a status that nobody has written yet (API-1, API-5, API-8)."""
+    namespace = namespace if strategy.resource.namespaced else ""
+    metadata = lifecycle.begin(obj.metadata, namespace, name, 1 if strategy.generation else None, context)
+    if strategy.resource.has_status:
+        return replace(obj, metadata=metadata, status=strategy.new_status())
+    return replace(obj, metadata=metadata)
+
+
+def carry(strategy: Strategy, old: Any, new: Any) -> Any:
+    """A changed object: the server's metadata as it was, the generation raised if the desired state changes (API-1, API-5)."""
+    metadata = lifecycle.carry_over(old.metadata, new.metadata)
+    if strategy.generation and _desires_else(strategy, old, new):
+        metadata = replace(metadata, generation=(old.metadata.generation or 0) + 1)
+    return replace(new, metadata=metadata)
+
+
+def _desires_else(strategy: Strategy, old: Any, new: Any) -> bool:
+    for attribute in strategy.generation:
+        if attribute == "metadata.annotations":
+            if (old.metadata.annotations or None) != (new.metadata.annotations or None):
+                return True
+        elif getattr(old, attribute) != getattr(new, attribute):
+            return True
+    return False
+
+
+def check(resource: Resource, name: str, causes: Sequence[Cause]) -> None:
+    """ApiError 422 where there are causes."""
+    if causes:
+        raise ApiError(status.invalid(resource, name, list(causes)))
+
+
+# --- conclude
+
+
+def refuse_existing(resource: Resource, record: Record[Any]) -> None:
+    """ApiError 409: the name is taken (API-2)."""
+    said = status.already_exists(resource, record.value.metadata.name)
+    if record.value.metadata.deletion_timestamp is not None:
+        said = replace(said, message=f"object is being deleted: {said.message}")
+    raise ApiError(said)
+
+
+def conclude_create(
+    request: Request, key: str, obj: Any, compares: tuple[Compare, ...], writes: tuple[Put[Any] | Delete, ...], warnings: tuple[str, ...] = ()
+) -> Response | Commit:
+    """Store a new object; where somebody else took the name meanwhile the request is handled again (API-9)."""
+    if request.options.dry_run:
+        return Response(201, obj, warnings=warnings)
+    return Commit(Txn((Compare(key, ABSENT), *compares), (Put(key, obj), *writes)), respond_with(key, 201, warnings))
+
+
+def conclude_update(
+    request: Request,
+    record: Record[Any],
+    obj: Any,
+    compares: tuple[Compare, ...] = (),
+    writes: tuple[Put[Any] | Delete, ...] = (),
+    warnings: tuple[str, ...] = (),
+    removes: bool = False,
+) -> Response | Commit:
+    """Store a changed object; nothing where nothing changed (API-4); remove it where only this held it back (`removes`, DEL-4)."""
+    if obj == record.value and not removes:
+        return Response(200, record.value, (record,), warnings)
+    if request.options.dry_run:
+        return Response(200, obj, warnings=warnings)
+    condition = Compare(record.key, record.mod_revision)
+    if removes:
+        answer = Response(200, obj, warnings=warnings)
+        return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), lambda committed: answer)
+    return Commit(Txn((condition, *compares), (Put(record.key, obj), *writes)), respond_with(record.key, 200, warnings))
+
+
+def respond_with(key: str, code: int, warnings: tuple[str, ...] = ()) -> Callable[[Committed[Any]], Response]:
+    """Answers with the object as it was committed."""
+
+    def respond(committed: Committed[Any]) -> Response:
+        for change in committed.changes:
+            if change.key == key and change.record is not None:
+                return Response(code, change.record.value, (change.record,), warnings)
+        raise AssertionError(f"{key} is not among the changes")
+
+    return respond
