@@ -11,6 +11,7 @@ counts on its node (SCHED-22). So no answer, however late, finds the room given 
 Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework", "Pod Scheduling Readiness".
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -25,8 +26,8 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
-from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER, needs_of
-from refk8s.core.scheduler.placement import Tables, judge
+from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
+from refk8s.core.scheduler.placement import Rankings, judge
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
@@ -47,9 +48,12 @@ class Decision:
 
     waiting: Waiting
     node: str
-    pod: PodInfo
     truth: Change | None  # what was known when it was decided
     sent: bool = False
+
+    @property
+    def pod(self) -> PodInfo:
+        return self.waiting.pod
 
 
 @frozen(eq=False)
@@ -63,22 +67,24 @@ class Memory:
     truth: Change | None = None  # how much of the truth is in `working`
     touched: Map[str, None] = field(factory=Map)  # nodes whose assumed pods have changed since
 
-    def assume(self, decision: Decision, working: Snapshot) -> "Memory":
-        node, pod = decision.node, decision.pod
-        there = self.assumed.get(node, _NOBODY)
-        return evolve(
-            self,
-            decisions=self.decisions.set(decision.waiting.key, decision),
-            assumed=self.assumed.set(node, there.set(pod.uid, pod)),
-            working=working,
-        )
+    def assume(self, decided: Iterable[Decision], queue: Queue, working: Snapshot) -> "Memory":
+        """The memory with these decisions; their pods are in `working` already."""
+        decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
+        for decision in decided:
+            decisions[decision.waiting.key] = decision
+            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(decision.pod.uid, decision.pod)
+        return Memory(queue, decisions.finish(), assumed.finish(), working, self.truth, self.touched)
+
+    def with_queue(self, queue: Queue) -> "Memory":
+        return Memory(queue, self.decisions, self.assumed, self.working, self.truth, self.touched)
 
     def settle(self, key: Key) -> "Memory":
         """The pod is no longer assumed: the truth shows what became of it."""
         decision = self.decisions[key]
         rest = self.assumed[decision.node].delete(decision.pod.uid)
         assumed = self.assumed.set(decision.node, rest) if len(rest) else self.assumed.delete(decision.node)
-        return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=self.touched.set(decision.node, None))
+        touched = self.touched.set(decision.node, None)
+        return Memory(self.queue, self.decisions.delete(key), assumed, self.working, self.truth, touched)
 
 
 _NOBODY: Map[str, PodInfo] = Map()
@@ -100,7 +106,7 @@ def catch_up(memory: Memory, truth: Snapshot) -> Memory:
                 load = load.plus(pod)
         if load is not working.load(name):
             working = working.with_load(name, load)
-    return evolve(memory, working=working, truth=truth.last_change, touched=Map())
+    return Memory(memory.queue, memory.decisions, memory.assumed, working, truth.last_change)
 
 
 class Scheduler(Reconciler):
@@ -114,7 +120,7 @@ class Scheduler(Reconciler):
         self.name = name
         self.interests = (Interest(PODS, self._keys_of_pod), Interest(NODES, _keys_of_node))
         # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
-        self._tables = Tables()
+        self._rankings = Rankings()
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -166,24 +172,23 @@ class Scheduler(Reconciler):
         if local.failure is not None:  # Refused for good, since what is in doubt is looked up (LOOP-7): the room is free again.
             waiting = decision.waiting.after_attempt(now)
             memory = memory.settle(key)
-            return Plan(memory=evolve(memory, queue=memory.queue.put(waiting)), enqueue=((self.name, SCHEDULE),))
+            return Plan(memory=memory.with_queue(memory.queue.activate((waiting,))), enqueue=((self.name, SCHEDULE),))
         return NOTHING  # The view does not show it yet.
 
     def _admit(self, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
         known = memory.queue.pods.get(key)
         if pod is None or not self._may_be_scheduled(pod):
-            plan = NOTHING if known is None else Plan(memory=evolve(memory, queue=memory.queue.drop(key)))
+            plan = NOTHING if known is None else Plan(memory=memory.with_queue(memory.queue.without((key,))))
             if pod is not None and self._is_ours(pod) and pod.spec.scheduling_gates and pod.metadata.deletion_timestamp is None:
                 return evolve(plan, waves=_write_condition(pod, GATED, GATED_MESSAGE, now))
             return plan
-        needs = needs_of(pod)
-        if known is not None and known.uid == pod.metadata.uid and known.needs.key == needs.key:
+        info = info_of(pod)
+        if known is not None and known.pod.uid == info.uid and known.kind == info.needs.key:
             if known.parked_at is None:
                 return NOTHING
             waves = _write_condition(pod, UNSCHEDULABLE, known.message, now)
             return Plan(waves) if waves else NOTHING
-        queue = memory.queue.admit(key, pod.metadata.uid or "", pod.spec.priority or 0, needs)
-        return Plan(memory=evolve(memory, queue=queue), enqueue=((self.name, SCHEDULE),))
+        return Plan(memory=memory.with_queue(memory.queue.admit(key, info)), enqueue=((self.name, SCHEDULE),))
 
     def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
         """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and the node would not do any more."""
@@ -191,16 +196,17 @@ class Scheduler(Reconciler):
         if truth.last_change is not decision.truth:
             memory = catch_up(memory, truth)
             facts, load = memory.working.nodes.get(decision.node), memory.working.load(decision.node).minus(decision.pod)
-            if facts is None or isinstance(judge(needs_of(pod), facts, load), Refusal):
+            if facts is None or isinstance(judge(info_of(pod), facts, load), Refusal):
                 memory = memory.settle(key)
-                return Plan(memory=evolve(memory, queue=memory.queue.put(decision.waiting)), enqueue=((self.name, SCHEDULE),))
+                return Plan(memory=memory.with_queue(memory.queue.activate((decision.waiting,))), enqueue=((self.name, SCHEDULE),))
         namespace, name = split_key(key)
         binding = Binding(
             metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
             target=ObjectReference(kind="Node", name=decision.node),
         )
         request = Request("create", PODS, namespace, name, "binding", body=binding, because=f"{decision.node} is the best node for it")
-        return Plan(((request,),), memory=evolve(memory, decisions=memory.decisions.set(key, evolve(decision, sent=True))))
+        sent = memory.decisions.set(key, Decision(decision.waiting, decision.node, decision.truth, sent=True))
+        return Plan(((request,),), memory=Memory(memory.queue, sent, memory.assumed, memory.working, memory.truth, memory.touched))
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
         """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it any longer."""
@@ -217,43 +223,41 @@ class Scheduler(Reconciler):
         # Observe
         queue = memory.queue.flush(now)
         if not len(queue.pods):
-            return Plan(memory=evolve(memory, queue=queue)) if queue is not memory.queue else NOTHING
-        memory = catch_up(evolve(memory, queue=queue), view.fold(TRUTH))
-        working = memory.working
-        ready, next_ready = queue.ready(now, lambda needs: self._tables.of(needs).has_offer(working))
+            return Plan(memory=memory.with_queue(queue)) if queue is not memory.queue else NOTHING
+        truth: Snapshot = view.fold(TRUTH)
+        memory = catch_up(memory, truth)
+        working = before = memory.working
+        ready, next_ready = queue.ready(now, lambda pod: self._rankings.of(pod).has_offer(before))
 
         # Decide
-        due: list[Key] = []
+        gone: list[Key] = []
+        decided: list[Decision] = []
+        refused: list[Waiting] = []
         notes: list[Note] = []
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
-            if pod is None or not self._may_be_scheduled(pod) or pod.metadata.uid != waiting.uid:
-                memory = evolve(memory, queue=memory.queue.drop(waiting.key))
+            if pod is None or not self._may_be_scheduled(pod) or pod.metadata.uid != waiting.pod.uid:
+                gone.append(waiting.key)
                 continue
-            node, refusals = self._tables.of(waiting.needs).choose(memory.working)
+            node, refusals = self._rankings.of(waiting.pod).choose(working)
             if node is not None:
-                memory = self._assume(memory, waiting, node, pod)
-                due.append(waiting.key)
+                decided.append(Decision(waiting, node, truth.last_change))
+                working = working.with_load(node, working.load(node).plus(waiting.pod))
             elif waiting.parked_at is None:
-                message = explain(refusals, len(memory.working.nodes), _why_no_preemption(pod, refusals, len(memory.working.nodes)))
-                memory = evolve(memory, queue=memory.queue.park(waiting, message, now))
+                nodes = len(working.nodes)
+                message = explain(refusals, nodes, _why_no_preemption(pod, refusals, nodes))
+                refused.append(evolve(waiting, message=message))
                 if message != waiting.message:
-                    due.append(waiting.key)
                     notes.append(Note(pod, "FailedScheduling", message, "Warning"))
-            # else: it was parked, and the others of its kind have taken the room: nothing has changed for it.
+            # else: it was parked, and others of its kind have taken the room: for it nothing has changed.
 
         # Act
-        enqueue = tuple((self.name, key) for key in due)
+        queue = queue.without([*gone, *(decision.waiting.key for decision in decided)]).park(refused, now)
+        enqueue = [(self.name, decision.waiting.key) for decision in decided] + [(self.name, waiting.key) for waiting in refused]
 
         # Report
-        wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, memory.queue.alarm) if at is not None), default=None)
-        return Plan(memory=memory, enqueue=enqueue, notes=tuple(notes), wake_at=wake_at)
-
-    def _assume(self, memory: Memory, waiting: Waiting, node: str, pod: Pod) -> Memory:
-        info = info_of(pod)
-        working = memory.working.with_load(node, memory.working.load(node).plus(info))
-        memory = memory.assume(Decision(waiting, node, info, memory.truth), working)
-        return evolve(memory, queue=memory.queue.drop(waiting.key))
+        wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
+        return Plan(memory=memory.assume(decided, queue, working), enqueue=tuple(enqueue), notes=tuple(notes), wake_at=wake_at)
 
 
 def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
@@ -261,7 +265,7 @@ def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
     return () if old is not None and new is not None and facts_of(old) == facts_of(new) else (SCHEDULE,)
 
 
-def _why_no_preemption(pod: Pod, refusals: Any, nodes: int) -> str:
+def _why_no_preemption(pod: Pod, refusals: Mapping[Refusal, int], nodes: int) -> str:
     if pod.spec.preemption_policy == "Never":
         return POLITE
     counts = {NO_VICTIMS: 0, UNHELPFUL: 0}

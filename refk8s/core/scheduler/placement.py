@@ -1,86 +1,102 @@
 """The best node for a pod, plainly and with a memory of what has been worked out. Rules SCHED-16, SCHED-17 (spec/scheduler.md).
 
-`choose` is the definition: ask every node. A `Table` gives the same answer for pods of one kind without asking the nodes that have not
+`choose` is the definition: ask every node. A `Ranking` gives the same answer for pods of one kind without asking the nodes that have not
 changed since it was last asked: O(changed nodes) instead of O(nodes). It may be forgotten or shared at any time; nothing depends on
 its being there, only the time that a decision takes.
 
     all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then first by name
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
 from attrs import frozen
 
-from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE
+from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE, node_affinity
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
-from refk8s.core.scheduler.scores import local_points, node_affinity, relative_points, taints
-from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, Snapshot, is_alike
+from refk8s.core.scheduler.scores import Raw, local_points, raw_of, relative_points
+from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 
-TABLES_MAX = 512  # kinds of pods remembered at once
+KINDS_MAX = 512  # kinds of pods remembered at once
+
+Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
 
 @frozen
 class Offer:
-    """A node that may run the pod: its raw numbers for the relative scores, its local points, and how many pods it has."""
+    """A node that may run the pod: what the relative scores start from, its local points, and how many pods it has."""
 
-    taints: int
-    preference: int
+    raw: Raw
     local: int
     pods: int
 
 
-def judge(needs: Needs, facts: NodeFacts, load: Load) -> Offer | Refusal:
+def judge(pod: PodInfo, facts: NodeFacts, load: Load) -> Offer | Refusal:
     """One node, asked afresh."""
-    static = _judge_facts(needs, facts)
-    return static if isinstance(static, Refusal) else _judge_load(needs, facts, load, static)
+    return _offer(pod, facts, load, _look(pod.needs, facts, load))
 
 
-def _judge_facts(needs: Needs, facts: NodeFacts) -> tuple[int, int] | Refusal:
-    for check in BY_NODE:
-        if (refusal := check(needs, facts)) is not None:
-            return refusal
-    return taints.raw(needs, facts), node_affinity.raw(needs, facts)
+@frozen(eq=False)
+class _Look:
+    """What pods of one need are told by a node: the refusal, or the local points; and whether its pods count for spreading."""
+
+    facts: NodeFacts
+    load: Load
+    static: Refusal | None
+    refusal: Refusal | None
+    taints: int
+    preference: int
+    local: int
+    counts: bool
 
 
-def _judge_load(needs: Needs, facts: NodeFacts, load: Load, static: tuple[int, int]) -> Offer | Refusal:
-    for check in BY_LOAD:
-        if (refusal := check(needs, facts, load)) is not None:
-            return refusal
-    return Offer(static[0], static[1], local_points(needs, facts, load), len(load.pods))
+def _look(needs: Needs, facts: NodeFacts, load: Load, before: _Look | None = None) -> _Look:
+    if before is not None and before.facts is facts:
+        static, taints_raw, preference, counts = before.static, before.taints, before.preference, before.counts
+    else:
+        static = next((refusal for check in BY_NODE if (refusal := check(needs, facts)) is not None), None)
+        taints_raw, preference = raw_of(needs, facts)
+        counts = node_affinity.check(needs, facts) is None
+    refusal = static
+    if refusal is None:
+        for check in BY_LOAD:
+            if (refusal := check(needs, facts, load)) is not None:
+                break
+    local = local_points(needs, facts, load) if refusal is None else 0
+    return _Look(facts, load, static, refusal, taints_raw, preference, local, counts)
 
 
-def choose(needs: Needs, snapshot: Snapshot) -> tuple[str | None, dict[Refusal, int]]:
+def _offer(pod: PodInfo, facts: NodeFacts, load: Load, look: _Look) -> Offer | Refusal:
+    if look.refusal is not None:
+        return look.refusal
+    siblings = load.siblings.get(pod.owner, 0) if pod.owner else None
+    return Offer(Raw(look.taints, look.preference, siblings, facts.zone, facts.has_hostname), look.local, len(load.pods))
+
+
+def choose(pod: PodInfo, snapshot: Snapshot) -> tuple[str | None, dict[Refusal, int]]:
     """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes)."""
     offers: dict[str, Offer] = {}
     refusals: dict[Refusal, int] = {}
+    zones: dict[str, int] = {}
     for name in sorted(snapshot.nodes):
-        verdict = judge(needs, snapshot.nodes[name], snapshot.load(name))
+        facts, load = snapshot.nodes[name], snapshot.load(name)
+        look = _look(pod.needs, facts, load)
+        verdict = _offer(pod, facts, load, look)
         if isinstance(verdict, Refusal):
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
             offers[name] = verdict
+        if look.counts:
+            zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
     if not offers:
         return None, refusals
-    taints_max = max(offer.taints for offer in offers.values())
-    preference_max = max(offer.preference for offer in offers.values())
-
-    def rank(name: str) -> tuple[int, int, str]:
-        offer = offers[name]
-        points = offer.local + relative_points(offer.taints, taints_max, offer.preference, preference_max)
-        return -points, offer.pods, name
-
-    return min(offers, key=rank), refusals
-
-
-class _Row:
-    """What a table knows of one node: the facts and load that it looked at, and what came of it."""
-
-    __slots__ = ("facts", "load", "number", "static", "verdict")
-
-    def __init__(self, facts: NodeFacts, load: Load, static: tuple[int, int] | Refusal, verdict: Offer | Refusal, number: int) -> None:
-        self.facts, self.load, self.static, self.verdict, self.number = facts, load, static, verdict, number
+    sizes: dict[Raw, int] = {}
+    for offer in offers.values():
+        sizes[offer.raw] = sizes.get(offer.raw, 0) + 1
+    relative = relative_points(sizes, zones)
+    _, _, best = min((-offer.local - relative[offer.raw], offer.pods, name) for name, offer in offers.items())
+    return best, refusals
 
 
 class _Group:
@@ -93,71 +109,86 @@ class _Group:
         self.size = 0
 
 
-class Table:
-    """SCHED-17: every node's verdict on one kind of pod, brought up to date before each answer."""
+class _Row:
+    """What a ranking knows of one node."""
 
-    def __init__(self, needs: Needs) -> None:
-        self._needs = needs
+    __slots__ = ("counted", "facts", "load", "number", "verdict")
+
+    def __init__(self, facts: NodeFacts, load: Load, verdict: Offer | Refusal, number: int, counted: int) -> None:
+        self.facts, self.load, self.verdict, self.number, self.counted = facts, load, verdict, number, counted
+
+
+class Ranking:
+    """SCHED-17: every node's verdict on one kind of pod (needs and owner), brought up to date before each answer."""
+
+    def __init__(self, pod: PodInfo, looks: dict[str, _Look]) -> None:
+        self._pod = pod
+        self._looks = looks  # shared by all kinds with these needs
         self._rows: dict[str, _Row] = {}
-        self._groups: dict[tuple[int, int], _Group] = {}
+        self._groups: dict[Raw, _Group] = {}
         self._refusals: dict[Refusal, int] = {}
+        self._zones: dict[str, int] = {}  # siblings by zone
         self._seen: Change | None = None
         self._number = 0
 
     def choose(self, snapshot: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
-        """The same as `choose`. O(changed nodes · log nodes)."""
-        self.catch_up(snapshot)
-        groups = [(raw, group) for raw, group in self._groups.items() if group.size]
-        if not groups:
+        """The same as `choose`. O(changed nodes · log nodes + groups)."""
+        self._catch_up(snapshot)
+        if not self._groups:
             return None, self._refusals
-        taints_max = max(raw[0] for raw, _ in groups)
-        preference_max = max(raw[1] for raw, _ in groups)
-        best: tuple[int, int, str] | None = None
-        for (taint_count, preference), group in groups:
+        if len(self._groups) == 1:  # All alike but for the local points, so the relative ones cannot decide.
+            (group,) = self._groups.values()
+            return self._first(group)[2], self._refusals
+        relative = relative_points({raw: group.size for raw, group in self._groups.items()}, self._zones)
+        best: Rank | None = None
+        for raw, group in self._groups.items():
             local, pods, name = self._first(group)
-            rank = (local - relative_points(taint_count, taints_max, preference, preference_max), pods, name)
+            rank = (local - relative[raw], pods, name)
             if best is None or rank < best:
                 best = rank
         return (best[2] if best else None), self._refusals
 
     def has_offer(self, snapshot: Snapshot) -> bool:
         """Some node would take a pod of this kind."""
-        self.catch_up(snapshot)
-        return any(group.size for group in self._groups.values())
+        self._catch_up(snapshot)
+        return bool(self._groups)
 
-    def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
-        """What each refusing node says, in the order of their names. O(nodes log nodes)."""
-        self.catch_up(snapshot)
-        return {name: row.verdict for name, row in sorted(self._rows.items()) if isinstance(row.verdict, Refusal)}
-
-    def catch_up(self, snapshot: Snapshot) -> None:
+    def _catch_up(self, snapshot: Snapshot) -> None:
         """Look again at the nodes that are not what they were."""
         if snapshot.last_change is self._seen and self._seen is not None:
             return
-        changed = snapshot.changed_since(self._seen)
+        changed: Iterable[str] | None = snapshot.changed_since(self._seen)
         if changed is None:
             changed = [*snapshot.nodes, *(name for name in self._rows if name not in snapshot.nodes)]
         for name in changed:
-            self._look(name, snapshot.nodes.get(name), snapshot.load(name))
+            self._update(name, snapshot.nodes.get(name), snapshot.load(name))
         self._seen = snapshot.last_change
 
-    def _look(self, name: str, facts: NodeFacts | None, load: Load) -> None:
+    def _update(self, name: str, facts: NodeFacts | None, load: Load) -> None:
         row = self._rows.get(name)
         if row is not None:
-            if row.facts is facts and is_alike(row.load, load):
+            if row.facts is facts and row.load is load:
                 return
             self._forget(row)
         if facts is None:
             self._rows.pop(name, None)
+            self._looks.pop(name, None)
             return
-        static = row.static if row is not None and row.facts is facts else _judge_facts(self._needs, facts)
-        verdict = static if isinstance(static, Refusal) else _judge_load(self._needs, facts, load, static)
+        look = self._looks.get(name)
+        if look is None or look.facts is not facts or not is_alike(look.load, load):
+            look = self._looks[name] = _look(self._pod.needs, facts, load, look)
+        verdict = _offer(self._pod, facts, load, look)
+        counted = load.siblings.get(self._pod.owner, 0) if look.counts else 0
+        if counted:
+            self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
         self._number += 1
-        self._rows[name] = _Row(facts, load, static, verdict, self._number)
+        self._rows[name] = _Row(facts, load, verdict, self._number, counted)
         if isinstance(verdict, Refusal):
             self._refusals[verdict] = self._refusals.get(verdict, 0) + 1
             return
-        group = self._groups.setdefault((verdict.taints, verdict.preference), _Group())
+        group = self._groups.get(verdict.raw)
+        if group is None:
+            group = self._groups[verdict.raw] = _Group()
         group.size += 1
         if len(group.heap) > 2 * group.size + 64:
             group.heap = [entry for entry in group.heap if self._is_current(entry)]
@@ -165,32 +196,45 @@ class Table:
         heappush(group.heap, (-verdict.local, verdict.pods, name, self._number))
 
     def _forget(self, row: _Row) -> None:
+        if row.counted:
+            self._zones[row.facts.zone] -= row.counted
         if isinstance(row.verdict, Refusal):
             self._refusals[row.verdict] -= 1
-        else:
-            self._groups[row.verdict.taints, row.verdict.preference].size -= 1
+            return
+        group = self._groups[row.verdict.raw]
+        group.size -= 1
+        if not group.size:
+            del self._groups[row.verdict.raw]
 
     def _is_current(self, entry: tuple[int, int, str, int]) -> bool:
         row = self._rows.get(entry[2])
         return row is not None and row.number == entry[3]
 
-    def _first(self, group: _Group) -> tuple[int, int, str]:
+    def _first(self, group: _Group) -> Rank:
         while not self._is_current(group.heap[0]):
             heappop(group.heap)
         return group.heap[0][:3]
 
 
-class Tables:
-    """A table for each kind of pod, the least recently used forgotten."""
+class Rankings:
+    """A ranking for each kind of pod, the least recently used forgotten."""
 
     def __init__(self) -> None:
-        self._tables: dict[bytes, Table] = {}
+        self._rankings: dict[tuple[bytes, str], Ranking] = {}
+        self._looks: dict[bytes, dict[str, _Look]] = {}
 
-    def of(self, needs: Needs) -> Table:
-        table = self._tables.pop(needs.key, None)
-        if table is None:
-            table = Table(needs)
-            if len(self._tables) >= TABLES_MAX:
-                del self._tables[next(iter(self._tables))]
-        self._tables[needs.key] = table
-        return table
+    def of(self, pod: PodInfo) -> Ranking:
+        kind = (pod.needs.key, pod.owner)
+        ranking = self._rankings.pop(kind, None)
+        if ranking is None:
+            if len(self._rankings) >= KINDS_MAX:
+                del self._rankings[next(iter(self._rankings))]
+            looks = self._looks.pop(pod.needs.key, None)
+            if looks is None:
+                looks = {}
+                if len(self._looks) >= KINDS_MAX:
+                    del self._looks[next(iter(self._looks))]
+            self._looks[pod.needs.key] = looks
+            ranking = Ranking(pod, looks)
+        self._rankings[kind] = ranking
+        return ranking

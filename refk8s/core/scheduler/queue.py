@@ -9,14 +9,14 @@ Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod p
 (queue sort); the kube-scheduler reference for the back-off (1 s to 10 s) and the flush of five minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.loop.plan import Key
-from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.snapshot import PodInfo
 
 BACKOFF_FIRST: Instant = SECOND
 BACKOFF_MAX: Instant = 10 * SECOND
@@ -28,10 +28,8 @@ class Waiting:
     """A pod that waits for a node. `number` counts arrivals; `parked_at` None: active."""
 
     key: Key
-    uid: str
-    priority: int
+    pod: PodInfo
     number: int
-    needs: Needs
     attempts: int = 0
     not_before: Instant = 0
     parked_at: Instant | None = None
@@ -40,7 +38,12 @@ class Waiting:
     @property
     def rank(self) -> tuple[int, int]:
         """SCHED-18: the higher priority first, then who came first."""
-        return -self.priority, self.number
+        return -self.pod.priority, self.number
+
+    @property
+    def kind(self) -> bytes:
+        """Pods of one kind are welcome on the same nodes."""
+        return self.pod.needs.key
 
     def after_attempt(self, now: Instant) -> "Waiting":
         """SCHED-20: not again before 1 s has passed, doubling with every attempt, at most 10 s."""
@@ -54,60 +57,59 @@ class Queue:
 
     pods: Map[Key, Waiting] = field(factory=Map)
     active: Map[Key, None] = field(factory=Map)
-    parked: Map[bytes, Map[Key, None]] = field(factory=Map)  # by kind: Needs.key
+    parked: Map[bytes, Map[Key, None]] = field(factory=Map)  # by kind
     arrivals: int = 0
     alarm: Instant | None = None  # at or before the first instant at which a parked pod has been parked for too long
 
-    def admit(self, key: Key, uid: str, priority: int, needs: Needs) -> "Queue":
+    def admit(self, key: Key, pod: PodInfo) -> "Queue":
         """A pod comes, or comes anew because it changed: active, at the end of its priority."""
-        waiting = Waiting(key, uid, priority, self.arrivals + 1, needs)
-        return evolve(self.drop(key).put(waiting), arrivals=self.arrivals + 1)
+        queue = self.without((key,)) if key in self.pods else self
+        waiting = Waiting(key, pod, self.arrivals + 1)
+        return Queue(queue.pods.set(key, waiting), queue.active.set(key, None), queue.parked, self.arrivals + 1, self.alarm)
 
-    def put(self, waiting: Waiting) -> "Queue":
-        """The pod is active."""
-        waiting = evolve(waiting, parked_at=None)
-        queue = self.drop(waiting.key)
-        return evolve(queue, pods=queue.pods.set(waiting.key, waiting), active=queue.active.set(waiting.key, None))
+    def activate(self, pods: Iterable[Waiting]) -> "Queue":
+        """These are active, whatever they were."""
+        again = [evolve(waiting, parked_at=None) for waiting in pods]
+        queue = self.without(waiting.key for waiting in again)
+        entries = {waiting.key: waiting for waiting in again}
+        return Queue(queue.pods.update(entries), queue.active.update(dict.fromkeys(entries)), queue.parked, self.arrivals, self.alarm)
 
-    def park(self, waiting: Waiting, message: str, now: Instant) -> "Queue":
-        """No node would take the pod (SCHED-19)."""
-        waiting = evolve(waiting.after_attempt(now), parked_at=now, message=message)
-        queue = self.drop(waiting.key)
-        kind = waiting.needs.key
-        parked = queue.parked.set(kind, queue.parked.get(kind, _NO_KEYS).set(waiting.key, None))
-        alarm = now + PARKED_MAX if queue.alarm is None else min(queue.alarm, now + PARKED_MAX)
-        return evolve(queue, pods=queue.pods.set(waiting.key, waiting), parked=parked, alarm=alarm)
-
-    def drop(self, key: Key) -> "Queue":
-        """The pod waits no more."""
-        waiting = self.pods.get(key)
-        if waiting is None:
+    def park(self, pods: Iterable[Waiting], now: Instant) -> "Queue":
+        """No node would take these (SCHED-19): each has been tried once more, and says why it was refused."""
+        tried = [evolve(waiting.after_attempt(now), parked_at=now) for waiting in pods]
+        if not tried:
             return self
-        active, parked = self.active, self.parked
-        if waiting.parked_at is None:
-            active = active.delete(key)
-        else:
-            kind = waiting.needs.key
-            rest = parked[kind].delete(key)
-            parked = parked.set(kind, rest) if len(rest) else parked.delete(kind)
-        return evolve(self, pods=self.pods.delete(key), active=active, parked=parked)
+        queue = self.without(waiting.key for waiting in tried)
+        parked = queue.parked.mutate()
+        for waiting in tried:
+            parked[waiting.kind] = parked.get(waiting.kind, _NO_KEYS).set(waiting.key, None)
+        alarm = now + PARKED_MAX if self.alarm is None else self.alarm
+        return Queue(queue.pods.update({waiting.key: waiting for waiting in tried}), queue.active, parked.finish(), self.arrivals, alarm)
+
+    def without(self, keys: Iterable[Key]) -> "Queue":
+        """These wait no more."""
+        pods, active, parked = self.pods.mutate(), self.active.mutate(), self.parked
+        for key in keys:
+            waiting = pods.pop(key, None)
+            if waiting is None:
+                continue
+            if waiting.parked_at is None:
+                del active[key]
+            else:
+                rest = parked[waiting.kind].delete(key)
+                parked = parked.set(waiting.kind, rest) if len(rest) else parked.delete(waiting.kind)
+        return Queue(pods.finish(), active.finish(), parked, self.arrivals, self.alarm)
 
     def flush(self, now: Instant) -> "Queue":
         """SCHED-21: what has been parked for five minutes is active again. O(1) until then."""
         if self.alarm is None or now < self.alarm:
             return self
-        queue, alarm = evolve(self, alarm=None), None
-        for kind in sorted(self.parked):
-            for key in sorted(self.parked[kind]):
-                waiting = self.pods[key]
-                until = (waiting.parked_at or 0) + PARKED_MAX
-                if until <= now:
-                    queue = queue.put(waiting)
-                else:
-                    alarm = until if alarm is None else min(alarm, until)
-        return evolve(queue, alarm=alarm)
+        parked = [self.pods[key] for keys in self.parked.values() for key in keys]
+        since = [(waiting.parked_at or 0) + PARKED_MAX for waiting in parked]
+        queue = self.activate(waiting for waiting, until in zip(parked, since, strict=True) if until <= now)
+        return evolve(queue, alarm=min((until for until in since if until > now), default=None))
 
-    def ready(self, now: Instant, is_welcome: Callable[[Needs], bool]) -> tuple[list[Waiting], Instant | None]:
+    def ready(self, now: Instant, is_welcome: Callable[[PodInfo], bool]) -> tuple[list[Waiting], Instant | None]:
         """The pods to try now, in order (SCHED-18), and the instant at which the next one's back-off is over.
 
         Parked pods are among them when their kind is welcome somewhere (SCHED-19). O(active + kinds + welcome).
@@ -115,7 +117,7 @@ class Queue:
         keys = list(self.active)
         for kind in sorted(self.parked):
             among = self.parked[kind]
-            if is_welcome(self.pods[next(iter(among))].needs):
+            if is_welcome(self.pods[next(iter(among))].pod):
                 keys += among
         found = [self.pods[key] for key in keys]
         later = [waiting.not_before for waiting in found if waiting.not_before > now]

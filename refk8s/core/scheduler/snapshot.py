@@ -18,6 +18,8 @@ from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, PODS_COUNT, Amounts, HostPort, Needs, amount, needs_of
 
+ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+SPREAD_OWNERS = ("ReplicaSet", "ReplicationController", "StatefulSet")
 CHAIN_LENGTH_MAX = 4096  # links; who has fallen further behind looks at every node
 
 
@@ -35,6 +37,15 @@ class NodeFacts:
     pods: int
     extended: Amounts
 
+    @property
+    def zone(self) -> str:
+        """The zone that the node is labelled with, or empty."""
+        return self.labels.get(ZONE_LABEL, "")
+
+    @property
+    def has_hostname(self) -> bool:
+        return HOSTNAME_LABEL in self.labels
+
 
 @frozen(eq=False)
 class PodInfo:
@@ -44,7 +55,8 @@ class PodInfo:
     namespace: str
     name: str
     labels: dict[str, str]
-    owner: str  # uid of its controller, or empty
+    owner: str  # uid of the controller whose pods are spread (SCHED-27), or empty
+    is_terminating: bool
     priority: int
     needs: Needs
 
@@ -61,6 +73,7 @@ class Load:
     scored_cpu: int
     scored_memory: int
     ports: tuple[HostPort, ...]
+    siblings: Map[str, int]  # pods that stay, by owner
 
     def plus(self, pod: PodInfo) -> "Load":
         return self._with(pod, self.pods.set(pod.uid, pod), 1)
@@ -70,7 +83,7 @@ class Load:
 
     def _with(self, pod: PodInfo, pods: Map[str, PodInfo], sign: int) -> "Load":
         needs = pod.needs
-        extended, ports = self.extended, self.ports
+        extended, ports, siblings = self.extended, self.ports, self.siblings
         if needs.extended:
             extended = {name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0) for name in self.extended | needs.extended}
             extended = {name: extended[name] for name in sorted(extended) if extended[name]}
@@ -82,6 +95,9 @@ class Load:
                 else:
                     remaining.remove(port)
             ports = tuple(sorted(remaining))
+        if pod.owner and not pod.is_terminating:
+            count = siblings.get(pod.owner, 0) + sign
+            siblings = siblings.set(pod.owner, count) if count else siblings.delete(pod.owner)
         return Load(
             pods,
             self.cpu + sign * needs.cpu,
@@ -91,11 +107,12 @@ class Load:
             self.scored_cpu + sign * needs.scored_cpu,
             self.scored_memory + sign * needs.scored_memory,
             ports,
+            siblings,
         )
 
 
 def is_alike(one: Load, other: Load) -> bool:
-    """No filter and no score can tell the two apart, though the pods be others."""
+    """No filter and no local score can tell the two apart, though the pods be others."""
     return one is other or (
         one.cpu == other.cpu
         and one.memory == other.memory
@@ -108,7 +125,7 @@ def is_alike(one: Load, other: Load) -> bool:
     )
 
 
-IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, ())
+IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, (), Map())
 
 
 @frozen(eq=False)
@@ -191,7 +208,8 @@ def info_of(pod: Pod) -> PodInfo:
         metadata.namespace or "",
         metadata.name or "",
         metadata.labels or {},
-        owner.uid if owner is not None else "",
+        owner.uid if owner is not None and owner.kind in SPREAD_OWNERS else "",
+        metadata.deletion_timestamp is not None,
         pod.spec.priority or 0 if pod.spec else 0,
         needs_of(pod),
     )
@@ -215,6 +233,7 @@ def is_same_load(old: Pod, new: Pod) -> bool:
     return (
         before.uid == after.uid
         and before.labels == after.labels
+        and (before.deletion_timestamp is None) == (after.deletion_timestamp is None)
         and (before.generation == after.generation if before.generation and after.generation else old.spec == new.spec)
     )
 

@@ -15,14 +15,3 @@ from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 BY_NODE: tuple[Callable[[Needs, NodeFacts], Refusal | None], ...] = (node_unschedulable.check, taints.check, node_affinity.check)
 BY_LOAD: tuple[Callable[[Needs, NodeFacts, Load], Refusal | None], ...] = (node_ports.check, node_resources.check)
-
-
-def refuses(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
-    """What the first filter that objects says; None: the pod may run there."""
-    for by_node in BY_NODE:
-        if (refusal := by_node(needs, facts)) is not None:
-            return refusal
-    for by_load in BY_LOAD:
-        if (refusal := by_load(needs, facts, load)) is not None:
-            return refusal
-    return None
