@@ -3,8 +3,8 @@
 from hypothesis import given
 from runs import choices, faults, run, settle
 
-from refk8s.core.api.core_v1 import ConfigMap, Namespace
-from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
+from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
+from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
 from refk8s.core.cluster import Answer, Cluster, LoseAnswer, Notify, Submit, begin, enabled, start_all, step
@@ -114,7 +114,7 @@ def test_loop_1_nothing_is_decided_before_the_first_list():
     loop = Loop("keeper", [Keeper()])
     state, effects = loop.start(START, b"x")
     assert [effect.request.verb for effect in effects if isinstance(effect, Call)] == ["list"]
-    state, effects = loop.step(state, [Answered(1, None)], START)
+    state, effects = loop.step(state, [Answered(effects[0].id, None)], START)
     assert not [effect for effect in effects if isinstance(effect, Call)]
     assert [effect for effect in effects if isinstance(effect, WakeAt)]  # WATCH-6: it rests
 
@@ -154,10 +154,10 @@ class Refused(Keeper):
 
 def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
     loop = Loop("keeper", [Refused()])
-    state, _ = loop.start(START, b"x")
-    listed = Response(200, CONFIG_MAPS.list_type(metadata={"resourceVersion": "5"}, items=()) if False else _empty_list("5"))
+    state, effects = loop.start(START, b"x")
+    listed = Response(200, ConfigMapList(metadata=ListMeta(resource_version="5"), items=()))
     now, sent, wakes = START, [], []
-    state, effects = loop.step(state, [Answered(1, listed)], now)
+    state, effects = loop.step(state, [Answered(effects[0].id, listed)], now)
     for _ in range(60):
         calls = [effect for effect in effects if isinstance(effect, Call)]
         sent += [call.request.name for call in calls]
@@ -176,12 +176,3 @@ def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
     assert sent == ["a", "b", "c", "default"] * 3
     assert [wait for wait in wakes if wait >= BACKOFF_FIRST][:3] == [5 * MILLISECOND, 10 * MILLISECOND, 20 * MILLISECOND]
     assert BACKOFF_MAX == 1_000 * SECOND
-
-
-def _empty_list(revision: str):
-    from refk8s.core.api.core_v1 import ConfigMapList
-    from refk8s.core.api.meta_v1 import ListMeta
-
-    return ConfigMapList(metadata=ListMeta(resource_version=revision), items=())
-
-

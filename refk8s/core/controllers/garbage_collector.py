@@ -1,0 +1,282 @@
+"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 ... GC-9 (spec/workloads/garbage_collector.md).
+
+The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it does not show is looked up before anything
+is deleted for its absence (GC-2); a uid never comes back, so one that was found absent stays so, and may be remembered.
+
+| the object | is |
+|---|---|
+| terminating, with the finalizer foregroundDeletion | waiting for its dependents: they are deleted, the blocking ones first; then the finalizer goes |
+| terminating, with the finalizer orphan | letting go of its dependents: they lose the reference; then the finalizer goes |
+| terminating otherwise | left alone |
+| has owners, one of them solid | kept; references to absent and waiting owners are taken off |
+| has owners, none solid, one waiting, and dependents of its own | deleted in the foreground |
+| has owners, none solid | deleted |
+
+Source: Kubernetes documentation, "Garbage Collection" and "Owners and Dependents"; design proposal "Garbage collection".
+Left out: owners of custom kinds, which count as present until there are custom resources.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.meta_v1 import DeleteOptions, OwnerReference, Preconditions
+from refk8s.core.api.request import Options, Patch, Request, Response
+from refk8s.core.api.resources import ALL, EVENTS, EVENTS_V1, Resource, by_kind
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import Fold, View, key_of
+
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+MERGE_PATCH = "application/merge-patch+json"
+RETRY: Instant = 1 * SECOND
+REMEMBERED_MAX = 10_000
+
+COLLECTED: tuple[Resource, ...] = tuple(
+    resource for resource in ALL if {"list", "watch", "delete"} <= set(resource.verbs) and resource not in (EVENTS, EVENTS_V1)
+)
+"""Every resource whose objects may own or be owned."""
+
+
+@frozen(eq=False)
+class Graph:
+    """Where the object of a uid is, and the uids of those that name it as an owner."""
+
+    objects: Map[str, tuple[Resource, Key]] = field(factory=Map)
+    dependents: Map[str, Map[str, None]] = field(factory=Map)
+
+
+def _uids(obj: Any) -> tuple[str, ...]:
+    return tuple(reference.uid for reference in obj.metadata.owner_references or ()) if obj is not None else ()
+
+
+def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | None) -> Graph:
+    """The picture after one change. O(owners)."""
+    before, after = _uids(old), _uids(new)
+    present: Any = new if new is not None else old
+    uid, was = present.metadata.uid, old.metadata.uid if old is not None else None
+    if was is not None and (new is None or was != uid):
+        graph = evolve(graph, objects=graph.objects.delete(was), dependents=_unlink(graph.dependents, was, before))
+        before = ()
+    if new is None:
+        return graph
+    if old is None or was != uid:
+        graph = evolve(graph, objects=graph.objects.set(uid, (resource, key_of(new))))
+    if before != after:
+        dependents = _unlink(graph.dependents, uid, before)
+        for owner in after:
+            dependents = dependents.set(owner, dependents.get(owner, Map()).set(uid, None))
+        graph = evolve(graph, dependents=dependents)
+    return graph
+
+
+def _unlink(dependents: Map[str, Map[str, None]], uid: str, owners: Iterable[str]) -> Map[str, Map[str, None]]:
+    for owner in owners:
+        if owner in dependents and uid in dependents[owner]:
+            rest = dependents[owner].delete(uid)
+            dependents = dependents.set(owner, rest) if rest else dependents.delete(owner)
+    return dependents
+
+
+def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
+    """Uids to look at after a change: the object, its owners (they may wait for it), and its dependents once it is going or gone."""
+    graph: Graph = view.fold("graph")
+    found: dict[str, None] = {}
+    if new is None or (old is not None and old.metadata.uid != new.metadata.uid):
+        assert old is not None
+        found.update(dict.fromkeys(_uids(old)))
+        found.update(dict.fromkeys(sorted(graph.dependents.get(old.metadata.uid, ()))))
+    if new is not None:
+        metadata, was = new.metadata, old.metadata if old is not None else None
+        marked = metadata.deletion_timestamp is not None
+        if metadata.owner_references or marked:
+            news = was is None or (was.owner_references, was.finalizers, was.deletion_timestamp) != (
+                metadata.owner_references, metadata.finalizers, metadata.deletion_timestamp,
+            )  # fmt: skip
+            if news:
+                found[metadata.uid] = None
+        if old is not None and _uids(old) != _uids(new):
+            found.update(dict.fromkeys(_uids(old)))
+        if marked and (was is None or was.deletion_timestamp is None):
+            found.update(dict.fromkeys(_uids(new)))
+            found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))
+    return list(found)
+
+
+class GarbageCollector(Reconciler):
+    """Looks at one object by its uid."""
+
+    name = "generic-garbage-collector"
+    interests = tuple(Interest(resource, _concerned) for resource in COLLECTED)
+    folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
+
+    def start_memory(self, now: Instant) -> Map[str, bool]:
+        """Owners' uids that were looked up: False absent for ever, True there although the picture does not show it."""
+        return Map()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Decide what becomes of the object, by the table above."""
+        # Observe
+        graph: Graph = view.fold("graph")
+        looked_up: Map[str, bool] = local.memory
+        place = graph.objects.get(key)
+        obj = view.get(*place) if place is not None else None
+        if place is None or obj is None:
+            return NOTHING
+        resource, metadata = place[0], obj.metadata
+        if metadata.deletion_timestamp is not None:
+            if FOREGROUND in (metadata.finalizers or ()):
+                return _wait_for_dependents(view, graph, resource, obj)
+            if ORPHAN in (metadata.finalizers or ()):
+                return _let_go_of_dependents(view, graph, resource, obj)
+            return NOTHING
+        if not metadata.owner_references:
+            return NOTHING
+
+        # Decide
+        solid: list[OwnerReference] = []
+        waiting: list[OwnerReference] = []
+        absent: list[OwnerReference] = []
+        questions: list[Request] = []
+        for reference in metadata.owner_references:
+            owner = _get(view, graph, reference.uid)
+            if owner is not None:
+                (waiting if _is_waiting(owner) else solid).append(reference)
+            elif looked_up.get(reference.uid) is False:
+                absent.append(reference)
+            elif looked_up.get(reference.uid) or (question := _question(resource, obj, reference)) is None:
+                solid.append(reference)
+            else:
+                questions.append(question)
+        if questions:  # GC-2
+            return Plan(asks=tuple(questions), wake_at=now + RETRY)
+
+        # Act
+        if solid:
+            if not absent and not waiting:
+                return Plan(memory=_without_present(looked_up, metadata.owner_references))
+            return Plan(((_without_references(resource, obj, (*absent, *waiting), "an owner of it has gone"),),))  # GC-3
+        has_dependents = key in graph.dependents
+        policy = "Foreground" if waiting and has_dependents else None  # GC-6
+        because = "its owner waits for it to go" if waiting else "its owner is gone"
+        return Plan(((_deletion(resource, obj, policy, because),),))
+
+    def answered(
+        self, memory: Map[str, bool], key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Map[str, bool], Iterable[Key]]:
+        """An owner was looked up. Only a clear answer counts; anything else is asked again (GC-2)."""
+        uid = request.options.field_manager  # carried along by `_question`
+        if len(memory) >= REMEMBERED_MAX:  # Forgetting costs one more question each.
+            memory = Map()
+        if response is not None and response.code == 404:
+            return memory.set(uid, False), (key,)
+        if response is not None and response.ok:
+            return memory.set(uid, response.body.metadata.uid == uid), (key,)
+        return memory, ()
+
+
+def _get(view: View, graph: Graph, uid: str) -> Any | None:
+    place = graph.objects.get(uid)
+    return view.get(*place) if place is not None else None
+
+
+def _is_waiting(owner: Any) -> bool:
+    return owner.metadata.deletion_timestamp is not None and FOREGROUND in (owner.metadata.finalizers or ())
+
+
+def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
+    """The request that looks the owner up; None where its kind is not one of ours."""
+    kind = by_kind(reference.api_version, reference.kind)
+    if kind is None or "get" not in kind.verbs:
+        return None
+    if kind.namespaced and not resource.namespaced:
+        return None  # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
+    namespace = obj.metadata.namespace or "" if kind.namespaced else ""
+    return Request("get", kind, namespace, reference.name, options=Options(field_manager=reference.uid), because="is the owner really gone?")
+
+
+def _without_present(looked_up: Map[str, bool], references: Iterable[OwnerReference]) -> Map[str, bool]:
+    """Forget that owners were found although not shown: the picture will show them, and later perhaps their end."""
+    for reference in references:
+        if looked_up.get(reference.uid):
+            looked_up = looked_up.delete(reference.uid)
+    return looked_up
+
+
+def _wait_for_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
+    """Foreground: every dependent is deleted (each by its own turn); when no blocking one is left, the finalizer goes (GC-5)."""
+    uid = owner.metadata.uid
+    dependents = [(child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))]
+    blocking = [
+        child
+        for child, dependent in dependents
+        if dependent is not None and any(r.uid == uid and r.block_owner_deletion for r in dependent.metadata.owner_references or ())
+    ]
+    if not blocking:
+        return Plan(((_without_finalizer(resource, owner, FOREGROUND, "none of its dependents is left"),),))
+    enqueue = tuple(
+        (GarbageCollector.name, child) for child, dependent in dependents
+        if dependent is not None and dependent.metadata.deletion_timestamp is None
+    )  # fmt: skip
+    return Plan(enqueue=enqueue)
+
+
+def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
+    """Orphan: the dependents lose the reference first, then the finalizer goes (GC-7)."""
+    uid = owner.metadata.uid
+    releases = []
+    for child in sorted(graph.dependents.get(uid, ())):
+        place, dependent = graph.objects.get(child), _get(view, graph, child)
+        if place is not None and dependent is not None:
+            gone = [reference for reference in dependent.metadata.owner_references or () if reference.uid == uid]
+            if gone:
+                releases.append(_without_references(place[0], dependent, gone, "its owner lets it go"))
+    return Plan((tuple(releases), (_without_finalizer(resource, owner, ORPHAN, "its dependents are on their own"),)))
+
+
+def _named(verb: str, resource: Resource, obj: Any, body: Any, because: str) -> Request:
+    return Request(verb, resource, obj.metadata.namespace or "", obj.metadata.name or "", body=body, because=because)
+
+
+def _deletion(resource: Resource, obj: Any, policy: str | None, because: str) -> Request:
+    """GC-1: only this very object, as it was when its owners were looked at."""
+    metadata = obj.metadata
+    preconditions = Preconditions(uid=metadata.uid, resource_version=metadata.resource_version)
+    return _named("delete", resource, obj, DeleteOptions(preconditions=preconditions, propagation_policy=policy or _own_policy(obj)), because)
+
+
+def _own_policy(obj: Any) -> str:
+    """What the object's own finalizers ask for, else background (GC-8)."""
+    finalizers = obj.metadata.finalizers or ()
+    return "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"
+
+
+def _without_references(resource: Resource, obj: Any, gone: Iterable[OwnerReference], because: str) -> Request:
+    uids = {reference.uid for reference in gone}
+    kept = [reference for reference in obj.metadata.owner_references or () if reference.uid not in uids]
+    return _metadata_patch(resource, obj, "ownerReferences", [_tree(reference) for reference in kept] or None, because)
+
+
+def _without_finalizer(resource: Resource, obj: Any, name: str, because: str) -> Request:
+    kept = [finalizer for finalizer in obj.metadata.finalizers or () if finalizer != name]
+    return _metadata_patch(resource, obj, "finalizers", kept or None, because)
+
+
+def _metadata_patch(resource: Resource, obj: Any, field_name: str, value: Any, because: str) -> Request:
+    """Sets one list of the metadata, of this very object in this very version: a list cannot be merged by name."""
+    metadata = {"uid": obj.metadata.uid, "resourceVersion": obj.metadata.resource_version, field_name: value}
+    return _named("patch", resource, obj, Patch(MERGE_PATCH, {"metadata": metadata}), because)
+
+
+def _tree(reference: OwnerReference) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        "apiVersion": reference.api_version, "kind": reference.kind, "name": reference.name, "uid": reference.uid,
+    }  # fmt: skip
+    if reference.controller is not None:
+        tree["controller"] = reference.controller
+    if reference.block_owner_deletion is not None:
+        tree["blockOwnerDeletion"] = reference.block_owner_deletion
+    return tree
