@@ -347,6 +347,13 @@ class NodeDescribed:
 Result: TypeAlias = Failed | Done | PodsListed | SandboxStarted | ImagePulled | ContainerCreated | Probed | NodeDescribed
 
 
+@frozen
+class Later:
+    """No result yet: the runtime is at it until this instant. Who carries operations out asks again then; no machine ever hears of it."""
+
+    at: Instant
+
+
 # --- service rules ---------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,98 @@
+"""The conditions of a pod. Rules POD-15 ... POD-17 (spec/pod.md).
+
+| condition | True when |
+|---|---|
+| PodReadyToStartContainers | its sandbox runs |
+| Initialized | its init containers have done their part |
+| ContainersReady | every container and sidecar is ready |
+| Ready | so, and every readiness gate is True |
+| PodScheduled | it has a node |
+
+`lastTransitionTime` changes with the status only. Conditions of others are kept as they are.
+Source: Kubernetes documentation, "Pod Lifecycle" (pod conditions, pod readiness).
+"""
+
+
+from refk8s.core.api.core_v1 import ContainerStatus, Pod, PodCondition, PodStatus
+from refk8s.core.context import Instant, timestamp
+from refk8s.core.kubelet.sync import is_sidecar
+
+OWN = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+def compute_conditions(pod: Pod, status: PodStatus, has_network: bool, initialized: bool, now: Instant) -> tuple[PodCondition, ...]:
+    """The conditions of this new status, in the usual order, then those of others. O(containers)."""
+    final = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(status.phase or "", "")
+    containers = _containers_ready(pod, status, final)
+    verdicts = {
+        "PodReadyToStartContainers": (has_network, "", ""),
+        "Initialized": _initialized(pod, status, initialized, final),
+        "Ready": _ready(pod, containers),
+        "ContainersReady": containers,
+        "PodScheduled": (True, "", ""),
+    }
+    old = {condition.type: condition for condition in pod.status.conditions or ()}
+    own = [_condition(old.get(type), type, *verdicts[type], pod.metadata.generation, now) for type in OWN]
+    return (*own, *[condition for condition in pod.status.conditions or () if condition.type not in verdicts])
+
+
+def _condition(
+    old: PodCondition | None, type: str, holds: bool, reason: str, message: str, generation: int | None, now: Instant
+) -> PodCondition:
+    status = "True" if holds else "False"
+    since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
+    return PodCondition(
+        type=type,
+        status=status,
+        reason=reason or None,
+        message=message or None,
+        last_transition_time=since,
+        observed_generation=generation,
+    )
+
+
+def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, str, str]:
+    if final:
+        return False, final, ""
+    by_name: dict[str, ContainerStatus] = {s.name: s for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))}
+    counted = [c.name for c in pod.spec.init_containers or () if is_sidecar(c)] + [c.name for c in pod.spec.containers]
+    unknown = [name for name in counted if name not in by_name]
+    unready = [name for name in counted if name in by_name and not by_name[name].ready]
+    words = []
+    if unknown:
+        words.append(f"containers with unknown status: [{' '.join(unknown)}]")
+    if unready:
+        words.append(f"containers with unready status: [{' '.join(unready)}]")
+    return (False, "ContainersNotReady", ", ".join(words)) if words else (True, "", "")
+
+
+def _ready(pod: Pod, containers: tuple[bool, str, str]) -> tuple[bool, str, str]:
+    """Ready: the containers are, and so says every readiness gate (POD-16)."""
+    if not containers[0]:
+        return containers
+    held = {condition.type: condition.status for condition in pod.status.conditions or ()}
+    words = []
+    for gate in pod.spec.readiness_gates or ():
+        if gate.condition_type not in held:
+            words.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
+        elif held[gate.condition_type] != "True":
+            words.append(f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {held[gate.condition_type]}')
+    return (False, "ReadinessGatesNotReady", ", ".join(words)) if words else (True, "", "")
+
+
+def _initialized(pod: Pod, status: PodStatus, initialized: bool, final: str) -> tuple[bool, str, str]:
+    if final == "PodCompleted":
+        return True, final, ""
+    if initialized:
+        return True, "", ""
+    if final:
+        return False, final, ""
+    done = {s.name: s for s in status.init_container_statuses or ()}
+    open_ = [
+        c.name
+        for c in pod.spec.init_containers or ()
+        if c.name not in done or not (done[c.name].started if is_sidecar(c) else done[c.name].ready)
+    ]
+    return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(open_)}]"
+
+

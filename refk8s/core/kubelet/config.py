@@ -1,0 +1,34 @@
+"""What an operator may set for a kubelet, with the defaults of Kubernetes.
+
+Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
+"""
+
+from attrs import field, frozen
+
+from refk8s.core.api.core_v1 import Taint
+from refk8s.core.context import MILLISECOND, MINUTE, SECOND, Instant
+
+
+@frozen
+class KubeletConfig:
+    """One node's settings; times in microseconds."""
+
+    version: str = "v1.37.0"
+    node_labels: tuple[tuple[str, str], ...] = ()
+    register_with_taints: tuple[Taint, ...] = ()
+    node_ip: str = ""  # empty: what the runtime says
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    node_lease_duration_seconds: int = 40
+    heartbeat_every: Instant = 10 * SECOND
+    """The Lease is renewed so often, and the machine looked at."""
+    node_status_every: Instant = 5 * MINUTE
+    """The Node's status is written at least so often, and whenever it changed."""
+    relist_every: Instant = MINUTE
+    """The runtime is listed whole so often, should it have kept silent about a change."""
+    retry_after: Instant = 10 * SECOND
+    """An operation that failed is tried again after this."""
+    first_status_within: Instant = 500 * MILLISECOND
+    """A pod that is being started or ended may keep its status to itself so long: most are then told in one write (KUBELET-31)."""
+    objects_refreshed_every: Instant = field(default=MINUTE)
+    """Config maps and secrets that a pod mounts are read again so often."""

@@ -1,0 +1,206 @@
+"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-7 (spec/pod.md).
+
+| why it ends | grace period | afterwards |
+|---|---|---|
+| deleted | metadata.deletionGracePeriodSeconds; a later, shorter one counts at once | removed from the node, then from the API |
+| gone (from the API, or never there) | what it had, else 1 s | removed from the node |
+| deadline passed, phase already terminal | spec.terminationGracePeriodSeconds | stays until it is deleted |
+| finished: nothing runs and nothing will | sidecars: spec.terminationGracePeriodSeconds | stays until it is deleted |
+| rejected by the node | nothing ever ran | stays until it is deleted |
+
+Regular containers end together (preStop, SIGTERM, SIGKILL when the period is over), then sidecars in reverse order; then the network goes.
+Source: Kubernetes documentation, "Pod Lifecycle" (termination), "Sidecar Containers" (termination with sidecars).
+"""
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.context import SECOND, parse_timestamp
+from refk8s.core.kubelet import probes
+from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, START, STOP
+from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
+
+GRACE_AFTER_HOOK_SECONDS_MIN = 2
+"""A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the period up."""
+GRACE_SECONDS_MIN = 1
+FINAL_PHASES = ("Succeeded", "Failed")
+
+
+def why_ending(sync: Sync) -> str:
+    """The reason to end the pod, or "". Once a pod ends it never runs again (POD-2); being deleted overrides every other reason."""
+    pod, memory = sync.pod, sync.memory
+    if pod is None:
+        return "gone"
+    if pod.metadata.deletion_timestamp is not None:
+        return "deleted"
+    if memory.ending:
+        return memory.ending
+    if pod.status.phase in FINAL_PHASES:
+        return "terminal"
+    if memory.rejected is not None:
+        return "rejected"
+    if deadline(sync) is not None and sync.now >= deadline(sync):  # type: ignore[operator]
+        return "deadline"
+    return ""
+
+
+def deadline(sync: Sync) -> int | None:
+    """When the pod has been active for spec.activeDeadlineSeconds (POD-5)."""
+    pod = sync.pod
+    if pod is None or pod.spec.active_deadline_seconds is None:
+        return None
+    return sync.memory.started_at + pod.spec.active_deadline_seconds * SECOND
+
+
+def watch_deadline(sync: Sync) -> None:
+    at = deadline(sync)
+    if at is not None:
+        sync.wake(at)
+
+
+def grace_seconds(sync: Sync, why: str) -> int:
+    """The grace period that applies now, at least one second (POD-3)."""
+    pod = sync.pod or sync.memory.pod
+    if pod is None:
+        return GRACE_SECONDS_MIN
+    seconds = pod.spec.termination_grace_period_seconds
+    if pod.metadata.deletion_grace_period_seconds is not None and why in ("deleted", "gone"):
+        seconds = pod.metadata.deletion_grace_period_seconds
+    return max(30 if seconds is None else seconds, GRACE_SECONDS_MIN)
+
+
+def end(sync: Sync, why: str) -> None:
+    """Stop what runs, in order, then the network; remove everything once the API wants the pod gone (POD-4, POD-6)."""
+    if sync.memory.ending != why:
+        sync.remember(ending=why, ending_at=sync.now)
+    memory = sync.memory
+    if memory.listing:
+        return
+    pod = sync.pod or memory.pod
+    if not end_containers(sync, pod, grace_seconds(sync, why)):
+        return
+    if memory.sandbox_doing or memory.volumes_doing:
+        return
+    if sync.now < memory.sandbox_retry_at:
+        sync.wake(memory.sandbox_retry_at)
+        return
+    if not memory.ended:
+        if memory.sandbox is not None:
+            sync.operations.append(StopPodSandbox(memory.uid, memory.sandbox.id))
+            sync.remember(sandbox_doing=STOP)
+            return
+        sync.remember(ended=True)
+    if why in ("deleted", "gone") and not memory.removed:
+        remove_all(sync)
+
+
+def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
+    """Whether every container has ended; asks those to stop whose turn it is. Sidecars wait for the others (POD-4)."""
+    if pod is None:
+        return end_unknown(sync, seconds)
+    running = [c for c in pod.spec.containers if is_alive(sync, c.name)]
+    running += [c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(sync, c.name)]
+    if not running:
+        sidecars = [c for c in pod.spec.init_containers or () if is_sidecar(c) and is_alive(sync, c.name)]
+        running = sidecars[-1:]
+    known = {container.name for container in (*pod.spec.containers, *(pod.spec.init_containers or ()))}
+    for container in running:
+        stop(sync, container, seconds, "Stopping container " + container.name)
+    return end_unknown(sync, seconds, known) and not running
+
+
+def is_alive(sync: Sync, name: str) -> bool:
+    """It runs, or an operation is under way that may make it run."""
+    memory = sync.memory.container(name)
+    return memory.running or memory.doing not in ("", PULL)
+
+
+def end_unknown(sync: Sync, seconds: int, known: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
+    """The same for containers that no pod is known for."""
+    quiet = True
+    for name in sorted(sync.memory.containers):
+        if name not in known and is_alive(sync, name):
+            stop(sync, Container(name=name), seconds)
+            quiet = False
+    return quiet
+
+
+def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> None:
+    """The next step of ending one container: preStop, SIGTERM and, when the period is over, SIGKILL (POD-3).
+
+    A shorter period than the one under way is passed on at once.
+    """
+    name = container.name
+    memory = sync.memory.container(name)
+    current = memory.current
+    if current is None or not memory.running or memory.doing in (CREATE, START):
+        return  # The answer will tell whether it runs.
+    if sync.now < memory.retry_at:
+        sync.wake(memory.retry_at)
+        return
+    until = min(sync.now + seconds * SECOND, memory.grace_until)
+    if memory.grace_until == NEVER and message:
+        sync.note("Killing", message, container=container)
+    hook = container.lifecycle.pre_stop if container.lifecycle is not None else None
+    if memory.doing == "" and hook is not None and not memory.hooked and memory.grace_until == NEVER:
+        sync.operations.append(probes.compute_hook(container, hook, current, seconds))
+        sync.set_container(name, replace(memory, doing=PRE_STOP, grace_until=until))
+    elif memory.doing in ("", POST_START):
+        left = -(-(until - sync.now) // SECOND)
+        least = GRACE_AFTER_HOOK_SECONDS_MIN if memory.hooked else GRACE_SECONDS_MIN
+        sync.operations.append(StopContainer(sync.memory.uid, current.id, max(left, least)))
+        sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
+    elif until < memory.grace_until:
+        sync.operations.append(StopContainer(sync.memory.uid, current.id, seconds))
+        sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
+
+
+def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
+    """Whether the newest sandbox, if any, is alive. Else what still runs in it is stopped, then it; the next decision makes a new one."""
+    sandbox = sync.memory.sandbox
+    if sync.memory.sandbox_doing:
+        return sync.memory.sandbox_doing != STOP
+    strays = [
+        container
+        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+        if is_stray(sync, container.name)
+    ]
+    for container in strays:
+        stop(sync, container, grace_seconds(sync, ""))
+    if sandbox is None or sandbox.ready:
+        return not strays
+    if not strays and sync.now >= sync.memory.sandbox_retry_at:
+        sync.operations.append(StopPodSandbox(sync.memory.uid, sandbox.id))
+        sync.remember(sandbox_doing=STOP)
+    elif not strays:
+        sync.wake(sync.memory.sandbox_retry_at)
+    return False
+
+
+def is_stray(sync: Sync, name: str) -> bool:
+    """It runs in a sandbox that is not the pod's any more."""
+    memory, sandbox = sync.memory.container(name), sync.memory.sandbox
+    if not memory.running or memory.current is None:
+        return False
+    return sandbox is None or not sandbox.ready or memory.current.sandbox_id != sandbox.id
+
+
+def remove_sandbox(sync: Sync, id: str) -> None:
+    sync.operations.append(RemovePodSandbox(sync.memory.uid, id))
+    sync.remember(sandbox_doing=REMOVE)
+
+
+def remove_all(sync: Sync) -> None:
+    """Remove every sandbox with its containers and, with the last, the volumes (POD-6)."""
+    memory = sync.memory
+    if memory.dead_sandboxes:
+        remove_sandbox(sync, memory.dead_sandboxes[0].id)
+    elif memory.volumes:
+        remove_sandbox(sync, "")  # There never was a sandbox, but there are volumes.
+    else:
+        sync.remember(removed=True)
+
+
+def unix(text: str | None) -> int:
+    return parse_timestamp(text) if text else 0

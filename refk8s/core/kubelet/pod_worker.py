@@ -1,0 +1,224 @@
+"""The pod worker: what the runtime is to do for each pod. Rules KUBELET-1 ... KUBELET-4, KUBELET-40 ... KUBELET-44 (spec/kubelet.md).
+
+It sends no request, so nothing it does waits for the API server. The key is "namespace/name/uid": two pods that follow each other under one
+name are two pods. The empty key is the node's own business: listing the runtime.
+Source: Kubernetes documentation, "Components" (kubelet); the enhancement "Kubelet Evented PLEG for Better Performance".
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from immutables import Map
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.resources import PODS, SERVICES
+from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.kubelet import probes
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.memory import NodeMemory, PodMemory
+from refk8s.core.kubelet.results import listed, took
+from refk8s.core.kubelet.sync import Facts, Sync
+from refk8s.core.kubelet.sync_pod import sync_pod
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import View
+from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
+
+NODE_KEY = ""
+WORKER, STATUS = "pod-worker", "pod-status"
+
+
+def pod_key(pod: Any) -> Key:
+    """ "namespace/name/uid" of a pod, or of what is remembered of one."""
+    if isinstance(pod, PodMemory):
+        return f"{pod.namespace}/{pod.name}/{pod.uid}"
+    return f"{pod.metadata.namespace}/{pod.metadata.name}/{pod.metadata.uid}"
+
+
+def pod_of(view: View, key: Key) -> tuple[Pod | None, str]:
+    """(the pod of this key as the API has it, its uid)."""
+    path, _, uid = key.rpartition("/")
+    pod = view.get(PODS, path)
+    return (pod if pod is not None and pod.metadata.uid == uid else None), uid
+
+
+def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+    """The pods whose runtime may have to follow a change: not those of which only the status changed."""
+    if old is None or new is None:
+        return [pod_key(pod) for pod in (old, new) if pod is not None]
+    if old.metadata.uid != new.metadata.uid:
+        return [pod_key(old), pod_key(new)]
+    before, after = old.metadata, new.metadata
+    same = (
+        before.deletion_timestamp == after.deletion_timestamp
+        and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
+        and (old.spec is new.spec or old.spec == new.spec)
+        and (old.status.phase == new.status.phase or new.status.phase not in ("Succeeded", "Failed"))
+        and before.labels == after.labels
+        and before.annotations == after.annotations
+    )
+    return [] if same else [pod_key(new)]
+
+
+class PodWorker(Reconciler):
+    """Decides the operations of each pod of one node."""
+
+    name = WORKER
+    memory_name = "kubelet"
+    initial_keys = (NODE_KEY,)
+
+    def __init__(self, node_name: str, config: KubeletConfig) -> None:
+        self.user = f"system:node:{node_name}"
+        self.config = config
+        self.interests = (
+            Interest(PODS, changed_pods, field_selector=f"spec.nodeName={node_name}"),
+            Interest(SERVICES, lambda view, old, new: ()),
+        )
+
+    def start_memory(self, now: Instant) -> NodeMemory:
+        return NodeMemory()
+
+    # --- deciding ------------------------------------------------------------------------------------------------------
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """The operations of one pod, or a listing of the runtime."""
+        node: NodeMemory = local.memory
+        if key == NODE_KEY:
+            return self._list(view, node, now)
+        # Observe
+        if not node.begun or node.described is None:
+            return NOTHING  # KUBELET-40: first it must be known what runs.
+        pod, uid = pod_of(view, key)
+        memory = node.pods.get(uid)
+        if memory is None:
+            if pod is None:
+                return NOTHING
+            memory = self._first_seen(pod, now)
+        if pod is not None and memory.pod is not pod:
+            memory = replace(memory, pod=pod)
+
+        # Decide
+        sync = Sync(Facts(self.config, node.described, {}), pod, memory, now)
+        if memory.dirty and not memory.listing and not memory.busy:
+            sync.operations.append(ListPods((uid,)))
+            sync.remember(dirty=False, listing=True)
+        sync_pod(sync)
+
+        # Act
+        memory = sync.memory
+        notes = tuple([Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]) if memory.pod is not None else ()
+        if memory.notes:
+            memory = replace(memory, notes=())
+        forgotten = pod is None and memory.removed
+        node = replace(node, pods=node.pods.delete(uid) if forgotten and uid in node.pods else node.pods.set(uid, memory))
+
+        # Report
+        report = ((STATUS, key),) if pod is not None else ()
+        return Plan(runs=tuple(sync.operations), notes=notes, memory=node, wake_at=sync.wake_at, enqueue=report)
+
+    def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:
+        metadata = pod.metadata
+        started = parse_timestamp(pod.status.start_time) if pod.status.start_time else now
+        return PodMemory(
+            uid=metadata.uid or "", namespace=metadata.namespace or "", name=metadata.name or "", pod=pod, seen_at=now, started_at=started
+        )
+
+    # --- listing ---------------------------------------------------------------------------------------------------------
+
+    def _list(self, view: View, node: NodeMemory, now: Instant) -> Plan:
+        """List the whole runtime at the start, every so often, and when it says that something changed somewhere (KUBELET-41)."""
+        runs: list[Operation] = []
+        if not node.listing and now >= node.relist_at:
+            runs.append(ListPods())
+            node = replace(node, listing=True, pods=_all_listing(node.pods))
+        due: set[Key] = set()
+        if node.listed and node.described is not None and not node.begun:
+            node = replace(node, begun=True)
+            due = {pod_key(memory) for memory in node.pods.values()} | {pod_key(pod) for pod in view.list(PODS)}
+        wake = node.relist_at if not node.listing else None
+        return Plan(runs=tuple(runs), memory=node, wake_at=wake, enqueue=tuple([(WORKER, key) for key in sorted(due)]))
+
+    def ran(self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+        """Take in a result."""
+        if isinstance(operation, ListPods):
+            return self._listed(memory, operation, result, now)
+        uid = key.rpartition("/")[2]
+        pod = memory.pods.get(uid)
+        if pod is None:
+            return memory, ()
+        if isinstance(operation, Probe):
+            pod = probes.probed(pod, operation, result, now)
+        else:
+            pod = took(pod, operation, result, now, self.config.retry_after)
+        return replace(memory, pods=memory.pods.set(uid, pod)), (key,)
+
+    def _listed(self, memory: NodeMemory, operation: ListPods, result: Result, now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+        whole = not operation.pod_uids
+        if not isinstance(result, PodsListed):
+            failures = memory.list_failures + 1
+            again = now + min(failures, 10) * self.config.retry_after
+            pods = memory.pods
+            for uid in operation.pod_uids or sorted(pods):
+                if (pod := pods.get(uid)) is not None and pod.listing:
+                    pods = pods.set(uid, replace(pod, listing=False, dirty=True))
+            memory = replace(memory, pods=pods, list_failures=failures, relist_at=again)
+            return (replace(memory, listing=False) if whole else memory), (NODE_KEY,)
+        told: dict[str, tuple[list[Any], list[Any]]] = {}
+        for sandbox in result.sandboxes:
+            told.setdefault(sandbox.pod_uid, ([], []))[0].append(sandbox)
+        for container in result.containers:
+            told.setdefault(container.pod_uid, ([], []))[1].append(container)
+        pods = memory.pods
+        keys: list[Key] = []
+        for uid in sorted({*told, *(operation.pod_uids or pods)}):
+            known = pods.get(uid)
+            sandboxes, containers = told.get(uid, ([], []))
+            if known is None:
+                if not sandboxes:
+                    continue
+                namespace, name = sandboxes[0].namespace, sandboxes[0].name
+                known = PodMemory(uid=uid, namespace=namespace, name=name, seen_at=now, started_at=now, listing=True)
+            if not known.listing:
+                continue  # Operations were under way: it is listed again, alone, when they are over.
+            following = listed(known, sandboxes, containers, now)
+            if following != replace(known, listing=False):
+                keys.append(pod_key(following))
+            pods = pods.set(uid, following)
+        memory = replace(memory, pods=pods, list_failures=0)
+        if whole:
+            memory = replace(memory, listing=False, listed=True, relist_at=now + self.config.relist_every)
+            keys.append(NODE_KEY)
+        return memory, keys
+
+    def runtime_changed(self, memory: NodeMemory, pod_uids: tuple[str, ...], now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+        """The runtime says that these pods changed: look (KUBELET-41)."""
+        if not pod_uids:
+            return replace(memory, relist_at=now), (NODE_KEY,)
+        pods = memory.pods
+        keys: list[Key] = []
+        for uid in pod_uids:
+            if (pod := pods.get(uid)) is not None:
+                pods = pods.set(uid, replace(pod, dirty=True))
+                keys.append(pod_key(pod))
+        return replace(memory, pods=pods), keys
+
+
+def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:
+    """What the machine says of itself, or why it cannot."""
+    if isinstance(result, NodeDescribed):
+        return replace(memory, described=result, describe_error="", describing=False, described_at=now)
+    return replace(memory, describe_error=result.message if isinstance(result, Failed) else "", describing=False, described_at=now)
+
+
+def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:
+    """Pods that wait for the listing; those with operations under way are listed again, alone, when these are over."""
+    for uid in sorted(pods):
+        pod = pods[uid]
+        if pod.busy:
+            pods = pods.set(uid, replace(pod, dirty=True))
+        elif not pod.listing:
+            pods = pods.set(uid, replace(pod, listing=True))
+    return pods
+
+

@@ -1,0 +1,275 @@
+"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ... POD-19 (spec/pod.md).
+
+The phase is a table over what the containers do (`PHASES`), read from the top:
+
+| failed init, policy Never | init open | waiting | running | ended | policy | phase |
+|---|---|---|---|---|---|---|
+| yes | | | | | | Failed |
+| | yes | | | | | Pending |
+| | | yes | | | | Pending |
+| | | | yes | | | Running |
+| | | | no | all well | any but Always, or the pod ends | Succeeded |
+| | | | no | some failed | Never, or the pod ends | Failed |
+| | | | no | some | else: they will be restarted | Running |
+
+A phase never goes backward (POD-10), and no phase is final while a container may still run (POD-11).
+Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions), "Pod Readiness Gates" in the same.
+Left out: resource health, allocated resources and volume mounts in container statuses.
+"""
+
+from attrs import frozen
+from msgspec.structs import replace
+
+from refk8s.core import ports
+from refk8s.core.api.core_v1 import (
+    Container,
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    ContainerStatus,
+    HostIP,
+    Pod,
+    PodIP,
+    PodStatus,
+)
+from refk8s.core.context import Instant, timestamp
+from refk8s.core.kubelet import probes
+from refk8s.core.kubelet.conditions import compute_conditions
+from refk8s.core.kubelet.memory import ContainerMemory, PodMemory
+from refk8s.core.kubelet.sync import Facts, is_sidecar
+from refk8s.core.kubelet.sync_pod import restarts
+
+PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
+RANK = {"": 0, PENDING: 0, "Unknown": 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
+DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+
+def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) -> PodStatus:
+    """The status to be seen in the API, from what runs and from the status there is. O(containers)."""
+    old = pod.status
+    over = memory.ended or memory.rejected is not None
+    inits = pod.spec.init_containers or ()
+    initialized = is_initialized(pod, memory)
+    init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, True, over) for c in inits]
+    statuses = [_container(facts, pod, c, memory, old.container_statuses, initialized or not inits, over) for c in pod.spec.containers]
+    counts = _count(pod, memory, init_statuses, statuses)
+    phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
+    reason, message = old.reason, old.message
+    if memory.rejected is not None and phase not in (SUCCEEDED, FAILED):
+        phase = FAILED
+    if memory.ending == "deadline" and over:
+        phase = FAILED
+    if memory.ending == "terminal" and over and old.phase in (SUCCEEDED, FAILED):
+        phase = old.phase
+    if RANK[phase] == 2 and not over:
+        phase = RUNNING if old.phase == RUNNING or counts.running else old.phase or PENDING  # POD-11
+    if RANK[old.phase or ""] > RANK[phase] or RANK[old.phase or ""] == 2:
+        phase = old.phase or phase  # POD-10
+    if phase == FAILED and old.phase != FAILED:
+        if memory.rejected is not None:
+            reason, message = memory.rejected
+        elif memory.ending == "deadline":
+            reason, message = "DeadlineExceeded", DEADLINE_MESSAGE
+    sandbox = memory.sandbox
+    node_ip = facts.config.node_ip or facts.node.internal_ip
+    if pod.spec.host_network:
+        ips: tuple[str, ...] = (node_ip,) if sandbox is not None or old.pod_ip else ()
+    else:
+        ips = sandbox.ips if sandbox is not None else tuple(entry.ip for entry in old.pod_ips or ())
+    status = replace(
+        old,
+        phase=phase,
+        reason=reason,
+        message=message,
+        host_ip=node_ip,
+        host_ips=(HostIP(ip=node_ip),),
+        pod_ip=ips[0] if ips else None,
+        pod_ips=tuple([PodIP(ip=ip) for ip in ips]) or None,
+        start_time=old.start_time or timestamp(memory.started_at),
+        observed_generation=pod.metadata.generation,
+        init_container_statuses=tuple(init_statuses) or None,
+        container_statuses=tuple(statuses) or None,
+    )
+    if memory.rejected is not None:
+        return replace(status, container_statuses=old.container_statuses, init_container_statuses=old.init_container_statuses)
+    return replace(status, conditions=compute_conditions(pod, status, sandbox is not None and sandbox.ready and not over, initialized, now))
+
+
+# --- phase ---------------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Counts:
+    """What the containers of a pod do."""
+
+    init_failed: bool = False  # for good
+    init_open: bool = False
+    waiting: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+
+def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
+    """The phase by the table above. `over`: the pod ended, nothing will be restarted."""
+    ended = counts.succeeded + counts.failed
+    if counts.init_failed:
+        return FAILED
+    if over and counts.init_open:
+        return FAILED
+    if counts.init_open:
+        return PENDING
+    if over and counts.waiting:
+        return FAILED
+    if counts.waiting:
+        return PENDING
+    if counts.running:
+        return RUNNING
+    if not ended:
+        return PENDING
+    if counts.failed == 0 and (over or restart_policy != "Always"):
+        return SUCCEEDED
+    if counts.failed and (over or restart_policy == "Never"):
+        return FAILED
+    return RUNNING
+
+
+def _count(pod: Pod, memory: PodMemory, inits: list[ContainerStatus], statuses: list[ContainerStatus]) -> Counts:
+    init_failed = init_open = False
+    begun = any(s.state.running is not None or s.state.terminated is not None or s.last_state.terminated is not None for s in statuses)
+    for container, status in zip(pod.spec.init_containers or (), inits, strict=True):
+        ended = status.state.terminated
+        if is_sidecar(container):
+            init_open = init_open or (not status.started and not begun)
+        elif ended is not None and ended.exit_code == 0:
+            continue
+        elif ended is not None and not restarts(pod, container, memory.container(container.name)):
+            init_failed = True
+        elif not begun:
+            init_open = True
+    waiting = running = succeeded = failed = 0
+    for status in statuses:
+        ended = status.state.terminated
+        if status.state.running is not None:
+            running += 1
+        elif ended is None and status.last_state.terminated is not None:
+            failed += 1  # It waits to be restarted.
+        elif ended is None:
+            waiting += 1
+        elif ended.exit_code == 0:
+            succeeded += 1
+        else:
+            failed += 1
+    return Counts(init_failed, init_open, waiting, running, succeeded, failed)
+
+
+def is_initialized(pod: Pod, memory: PodMemory) -> bool:
+    """All init containers have done their part: ended well, or (sidecars) started."""
+    inits = pod.spec.init_containers
+    if not inits:
+        return True
+    sandbox = memory.sandbox
+    for container in pod.spec.containers:
+        current = memory.container(container.name).current
+        if current is not None and (sandbox is None or current.sandbox_id == sandbox.id):
+            return True
+    for container in inits:
+        held = memory.container(container.name)
+        if is_sidecar(container):
+            if not probes.is_started(container, held):
+                return False
+        elif held.current is None or held.current.state != ports.EXITED or held.current.exit_code != 0:
+            return False
+    return True
+
+
+# --- one container -------------------------------------------------------------------------------------------------------
+
+
+def _container(
+    facts: Facts, pod: Pod, container: Container, memory: PodMemory, old: tuple[ContainerStatus, ...] | None, may_start: bool, over: bool
+) -> ContainerStatus:
+    """The status of one container (POD-13, POD-14)."""
+    held = memory.container(container.name)
+    current = held.current
+    before = next((status for status in old or () if status.name == container.name), None)
+    runtime = facts.node.container_runtime_version.partition(":")[0] or "container"
+    started = probes.is_started(container, held)
+    ready = started and probes.is_ready(container, held) if container.restart_policy == "Always" or not _is_init(pod, container) else False
+    last_state = ContainerState(terminated=_terminated(runtime, held.last)) if held.last is not None else ContainerState()
+    if held.last is None and before is not None:
+        last_state = before.last_state
+    if current is None:
+        if before is not None and before.container_id:
+            return _forgotten(container, before, held, over)
+        state = ContainerState(waiting=_waiting(held, may_start))
+        return ContainerStatus(
+            name=container.name,
+            image=container.image or "",
+            last_state=last_state,
+            started=False,
+            state=state,
+            restart_count=before.restart_count if before is not None else 0,
+        )
+    if current.state == ports.RUNNING:
+        state = ContainerState(running=ContainerStateRunning(started_at=timestamp(current.started_at)))
+    elif current.state == ports.EXITED and (held.reason == "" or over or memory.ending):
+        state = ContainerState(terminated=_terminated(runtime, current))
+        if _is_init(pod, container) and not is_sidecar(container) and current.exit_code == 0:
+            ready = True  # An init container is ready once it has done its work.
+    else:
+        if current.state == ports.EXITED:
+            last_state = ContainerState(terminated=_terminated(runtime, current))
+        state = ContainerState(waiting=_waiting(held, may_start))
+    return ContainerStatus(
+        name=container.name,
+        image=current.image or container.image or "",
+        image_id=current.image_id,
+        container_id=f"{runtime}://{current.id}",
+        last_state=last_state,
+        ready=ready,
+        restart_count=max(current.attempt, before.restart_count if before is not None else 0),
+        started=started,
+        state=state,
+    )
+
+
+def _is_init(pod: Pod, container: Container) -> bool:
+    inits = pod.spec.init_containers
+    return bool(inits) and container in (inits or ())
+
+
+def _waiting(held: ContainerMemory, may_start: bool) -> ContainerStateWaiting:
+    if held.reason:
+        return ContainerStateWaiting(reason=held.reason, message=held.message or None)
+    return ContainerStateWaiting(reason="ContainerCreating" if may_start else "PodInitializing")
+
+
+def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTerminated:
+    """How an attempt ended: the runtime's word for it, or Completed and Error by the exit code."""
+    return ContainerStateTerminated(
+        container_id=f"{runtime}://{status.id}",
+        exit_code=status.exit_code,
+        reason=status.reason or ("Completed" if status.exit_code == 0 else "Error"),
+        message=status.message or None,
+        started_at=timestamp(status.started_at) if status.started_at else None,
+        finished_at=timestamp(status.finished_at) if status.finished_at else None,
+    )
+
+
+def _forgotten(container: Container, before: ContainerStatus, held: ContainerMemory, over: bool) -> ContainerStatus:
+    """The status of a container that the API knows and the runtime does not: it ended, unseen (POD-14)."""
+    ended = before.state.terminated
+    if ended is None and before.state.running is not None:
+        ended = ContainerStateTerminated(
+            container_id=before.container_id,
+            exit_code=137,
+            reason="ContainerStatusUnknown",
+            message="The container could not be located when the pod was terminated",
+            started_at=before.state.running.started_at,
+        )
+    if over and ended is not None:
+        return replace(before, state=ContainerState(terminated=ended), ready=False, started=False)
+    last_state = ContainerState(terminated=ended) if ended is not None else before.last_state
+    return replace(before, state=ContainerState(waiting=_waiting(held, True)), last_state=last_state, ready=False, started=False)

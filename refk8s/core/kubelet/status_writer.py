@@ -1,0 +1,87 @@
+"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules KUBELET-30 ... KUBELET-33 (spec/kubelet.md).
+
+| the pod | request |
+|---|---|
+| its status differs from what is seen on the node | update of /status |
+| deleted, nothing left on the node, status told | delete with grace period 0, for this uid |
+
+Source: Kubernetes documentation, "Pod Lifecycle" (termination of pods).
+"""
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import PODS
+from refk8s.core.context import Instant
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.memory import NodeMemory, PodMemory
+from refk8s.core.kubelet.pod_worker import STATUS, pod_key, pod_of
+from refk8s.core.kubelet.status import compute_pod_status
+from refk8s.core.kubelet.sync import Facts
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import View
+
+
+def told_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+    return [pod_key(new)] if new is not None else []
+
+
+class StatusWriter(Reconciler):
+    """Writes the status of each pod of one node."""
+
+    name = STATUS
+    memory_name = "kubelet"
+
+    def __init__(self, node_name: str, config: KubeletConfig) -> None:
+        self.user = f"system:node:{node_name}"
+        self.config = config
+        self.interests = (Interest(PODS, told_pods, field_selector=f"spec.nodeName={node_name}"),)
+
+    def start_memory(self, now: Instant) -> NodeMemory:
+        return NodeMemory()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Write the status when it differs; then, for a deleted pod of which nothing is left, delete it."""
+        # Observe
+        node: NodeMemory = local.memory
+        pod, uid = pod_of(view, key)
+        memory = node.pods.get(uid)
+        if pod is None or memory is None or node.described is None:
+            return NOTHING
+
+        # Decide
+        wait = self._hold_back(pod, memory)
+        if wait > now:  # KUBELET-31
+            return Plan(wake_at=wait)
+        status = compute_pod_status(Facts(self.config, node.described, {}), pod, memory, now)
+
+        # Act
+        if status != pod.status:
+            body = replace(pod, status=status)
+            because = f"the pod is {status.phase}" if status.phase != pod.status.phase else "its containers changed"
+            request = Request("update", PODS, pod.metadata.namespace or "", pod.metadata.name or "", "status", body, because=because)
+            return Plan(waves=((request,),), enqueue=())
+        if pod.metadata.deletion_timestamp is not None and memory.removed and pod.metadata.deletion_grace_period_seconds != 0:
+            options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=pod.metadata.uid))
+            because = "nothing of the pod is left on the node"
+            request = Request("delete", PODS, pod.metadata.namespace or "", pod.metadata.name or "", body=options, because=because)
+            return Plan(waves=((request,),))
+
+        # Report
+        return NOTHING
+
+    def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
+        """Until when the status is kept back: a pod that is starting, or ending, soon has more to tell (KUBELET-31)."""
+        if pod.status.start_time is None and is_starting(memory):
+            return memory.seen_at + self.config.first_status_within
+        if memory.ending == "deleted" and not memory.removed:
+            return memory.ending_at + self.config.first_status_within
+        return 0
+
+
+def is_starting(memory: PodMemory) -> bool:
+    """Something is under way for the pod."""
+    return memory.busy or any(container.doing for container in memory.containers.values()) or memory.sandbox is None

@@ -1,0 +1,331 @@
+"""A pod that is to run: its sandbox, then its containers in order, restarted as its policy says. Rules KUBELET-10 ... KUBELET-22.
+
+The decision is level-based: it looks at what runs and at what was asked, and names the next operations. An operation that is under way is
+waited for; image pulls hold up nothing but their own container.
+
+| the container's newest attempt | what is done |
+|---|---|
+| none, or ended and to be restarted | back-off, pull, create (in the sandbox, with its volumes), start, postStart |
+| created | start |
+| running, image changed or probe failed | preStop, stop, then as ended |
+| running | nothing |
+| ended, not to be restarted | nothing; when all are so, the pod ends |
+
+Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers", "Container Lifecycle Hooks".
+Left out: ephemeral containers; in-place resize of resources.
+"""
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.kubelet import lifecycle, probes
+from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
+from refk8s.core.kubelet.container import BadConfig, compute_container_config, compute_sandbox_config, spec_hash
+from refk8s.core.kubelet.memory import CREATE, POST_START, PULL, RUN, START, ContainerMemory, live_sandbox
+from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.kubelet.volumes import plan_volumes
+from refk8s.core.ports import CREATED, RUNNING, CreateContainer, PullImage, RemoveContainer, RunPodSandbox, StartContainer
+
+IMMEDIATE_OPERATIONS = (CREATE, START, POST_START)
+
+
+def sync_pod(sync: Sync) -> None:
+    """Name the next operations for a living or ending pod; the draft holds them. O(containers)."""
+    why = lifecycle.why_ending(sync)
+    if why:
+        lifecycle.end(sync, why)
+        probes.plan_probes(sync)
+        return
+    assert sync.pod is not None
+    lifecycle.watch_deadline(sync)
+    if sync.memory.listing:
+        return
+    stage = plan_containers(sync, sync.pod)
+    if stage == FINISHED:
+        lifecycle.end(sync, "finished")
+    probes.plan_probes(sync)
+
+
+RUNNING_STAGE, FINISHED = "running", "finished"
+
+
+def plan_containers(sync: Sync, pod: Pod) -> str:
+    """Start what is missing and end what is wrong, in order; FINISHED when nothing runs and nothing will (POD-1)."""
+    if not lifecycle.take_down_dead_sandbox(sync, pod):
+        return RUNNING_STAGE
+    starts, regular, failed = init_starts(sync, pod)
+    if failed:
+        return FINISHED
+    alive = False
+    if regular:
+        for container in pod.spec.containers:
+            memory = sync.memory.container(container.name)
+            if memory.running:
+                alive = True
+            elif not memory.exited or restarts(pod, container, memory):
+                starts.append(container)
+        if not alive and not starts_regular(pod, starts) and not sync.memory.busy:
+            return FINISHED
+    for container in pod.spec.init_containers or ():
+        if is_sidecar(container):
+            check_running(sync, pod, container)
+    for container in pod.spec.containers:
+        check_running(sync, pod, container)
+    ready = bring_up(sync, pod) if starts or alive else False
+    for container in starts:
+        advance(sync, pod, container, ready)
+    for name in sorted(sync.memory.containers):
+        remove_stale(sync, name)
+    return RUNNING_STAGE
+
+
+def starts_regular(pod: Pod, starts: list[Container]) -> bool:
+    return any(not is_sidecar(container) for container in starts) or not pod.spec.containers
+
+
+def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
+    """The newest attempt lies in the newest sandbox; what ran in an older one counts as ended."""
+    sandbox = sync.memory.sandbox
+    return sandbox is not None and memory.current is not None and memory.current.sandbox_id == sandbox.id and sandbox.ready
+
+
+def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
+    """(init containers to start now, whether the regular ones may start, whether initialization failed for good) (KUBELET-12).
+
+    One that runs to its end holds up all after it until it has ended well; a sidecar holds them up until it has started. Once a regular
+    container was made in this sandbox initialization is over, and only sidecars are started again.
+    """
+    over = any(in_sandbox(sync, sync.memory.container(container.name)) for container in pod.spec.containers)
+    starts: list[Container] = []
+    for container in pod.spec.init_containers or ():
+        memory = sync.memory.container(container.name)
+        here = memory.current if in_sandbox(sync, memory) else None
+        if is_sidecar(container):
+            if here is None or here.state != RUNNING:
+                starts.append(container)
+            if not over and not probes.is_started(container, memory):
+                return starts, False, False
+        elif not over and (here is None or here.state == CREATED):
+            return [*starts, container], False, False
+        elif not over and here is not None and here.state == RUNNING:
+            return starts, False, False
+        elif not over and here is not None and here.exit_code != 0:
+            if restarts(pod, container, memory):
+                return [*starts, container], False, False
+            return [], False, True
+    return starts, True, False
+
+
+def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
+    """Whether a container that ended is started again (KUBELET-13).
+
+    | policy | ended well | failed |
+    |---|---|---|
+    | Always | yes | yes |
+    | OnFailure | no | yes |
+    | Never | no | no |
+
+    A rule of the container about exit codes comes first, then the container's own policy, then the pod's. What the kubelet ended itself
+    to restart it is restarted unless the policy is Never.
+    """
+    exit_code = memory.current.exit_code if memory.current is not None else 0
+    for rule in container.restart_policy_rules or ():
+        codes = rule.exit_codes
+        if codes is not None and ((exit_code in (codes.values or ())) == (codes.operator == "In")):
+            return rule.action == "Restart"
+    policy = container.restart_policy or pod.spec.restart_policy or "Always"
+    if is_init(pod, container) and not is_sidecar(container) and policy == "Always":
+        policy = "OnFailure"
+    if memory.doomed:
+        return policy != "Never" or memory.doomed == CHANGED
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def is_init(pod: Pod, container: Container) -> bool:
+    return container in (pod.spec.init_containers or ())
+
+
+# --- the sandbox -------------------------------------------------------------------------------------------------------
+
+
+def bring_up(sync: Sync, pod: Pod) -> bool:
+    """Have a sandbox with volumes; whether containers may be made in it now (KUBELET-10, KUBELET-11)."""
+    mounted = plan_volumes(sync, pod)
+    memory = sync.memory
+    if memory.sandbox_doing:
+        return False
+    if memory.sandbox is None:
+        if sync.now < memory.sandbox_retry_at:
+            sync.wake(memory.sandbox_retry_at)
+        else:
+            sync.operations.append(RunPodSandbox(compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)))
+            sync.remember(sandbox_doing=RUN)
+        return False
+    if memory.dead_sandboxes:
+        lifecycle.remove_sandbox(sync, memory.dead_sandboxes[0].id)
+        return False
+    return mounted
+
+
+# --- one container -------------------------------------------------------------------------------------------------------
+
+CHANGED, LIVENESS, STARTUP = "changed", "liveness", "startup"
+
+
+def check_running(sync: Sync, pod: Pod, container: Container) -> None:
+    """End a running container that is not what was asked for, or that its probes call dead (KUBELET-15, PROBE-5)."""
+    memory = sync.memory.container(container.name)
+    current = memory.current
+    if current is None or current.state != RUNNING:
+        return
+    if memory.hook and not memory.doing:
+        start_hook(sync, container, memory)
+        return
+    if not memory.doomed:
+        if current.spec_hash and current.spec_hash != spec_hash(container):
+            memory = replace(memory, doomed=CHANGED)
+            sync.set_container(container.name, memory)
+            sync.note("Killing", f"Container {container.name} definition changed, will be restarted", container=container)
+        elif probes.is_failing(memory, "startup"):
+            memory = replace(memory, doomed=STARTUP)
+            sync.set_container(container.name, memory)
+            sync.note("Killing", f"Container {container.name} failed startup probe, will be restarted", container=container)
+        elif probes.is_failing(memory, "liveness"):
+            memory = replace(memory, doomed=LIVENESS)
+            sync.set_container(container.name, memory)
+            sync.note("Killing", f"Container {container.name} failed liveness probe, will be restarted", container=container)
+    if memory.doomed:
+        lifecycle.stop(sync, container, probes.grace_seconds(pod, container, memory.doomed))
+
+
+def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
+    """The next operation towards a running container: wait, pull, create, start (KUBELET-14, KUBELET-20 ... KUBELET-22)."""
+    name = container.name
+    memory = sync.memory.container(name)
+    if memory.doing:
+        return
+    if memory.created and in_sandbox(sync, memory):
+        if ready and not is_held_up(sync):
+            assert memory.current is not None
+            sync.operations.append(StartContainer(sync.memory.uid, memory.current.id))
+            sync.set_container(name, replace(memory, doing=START))
+        return
+    if memory.exited and not memory.image_id:
+        assert memory.current is not None
+        at = restart_at(memory.crash_backoff, memory.current.finished_at)
+        if sync.now < at:  # KUBELET-20
+            if memory.reason != "CrashLoopBackOff":
+                assert memory.crash_backoff is not None
+                seconds = memory.crash_backoff.delay // 1_000_000
+                where = f"{name} pod={pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+                sync.note("BackOff", f"Back-off restarting failed container {name} in pod {where.partition('=')[2]}", "Warning", container)
+                message = f"back-off {_duration(seconds)} restarting failed container={where}"
+                sync.set_container(name, replace(memory, reason="CrashLoopBackOff", message=message))
+            sync.wake(at)
+            return
+    if not memory.image_id:
+        pull(sync, container, memory)
+        return
+    if not ready or is_held_up(sync):
+        return
+    if sync.now < memory.retry_at:
+        sync.wake(memory.retry_at)
+        return
+    create(sync, pod, container, memory)
+
+
+def _duration(seconds: int) -> str:
+    """Seconds as Go writes them: 10s, 2m40s, 5m0s."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def is_held_up(sync: Sync) -> bool:
+    """A container of the pod is being made: the next waits for its turn (KUBELET-14)."""
+    return any(memory.doing in IMMEDIATE_OPERATIONS for memory in sync.memory.containers.values())
+
+
+def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
+    """Have the image on the node, backing off after failures (KUBELET-21)."""
+    image = container.image or ""
+    at = pull_at(memory.pull_backoff)
+    if sync.now < at:
+        shown = memory.pull_backoff.tried_at + ERROR_SHOWN if memory.pull_backoff is not None else 0
+        if memory.reason in PULL_ERRORS and sync.now >= shown:
+            sync.note("BackOff", f'Back-off pulling image "{image}"', container=container)
+            sync.note("Failed", "Error: ImagePullBackOff", "Warning", container)
+            message = f'Back-off pulling image "{image}": {memory.reason}: {memory.message}'
+            sync.set_container(container.name, replace(memory, reason="ImagePullBackOff", message=message))
+        elif memory.reason in PULL_ERRORS:
+            sync.wake(shown)
+        sync.wake(at)
+        return
+    sync.operations.append(PullImage(sync.memory.uid, image, container.image_pull_policy or "IfNotPresent"))
+    sync.set_container(container.name, replace(memory, doing=PULL))
+
+
+ERROR_SHOWN = 2_000_000
+"""So long the error of a pull is shown before the words that it is waited for (microseconds)."""
+PULL_ERRORS = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
+
+
+def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) -> None:
+    """Make the next attempt of the container in the sandbox."""
+    sandbox = live_sandbox(sync.memory)
+    assert sandbox is not None
+    attempt = next_attempt(pod, container.name, memory)
+    try:
+        config = compute_container_config(sync, pod, container, attempt, sandbox)
+    except BadConfig as problem:  # KUBELET-22
+        if memory.message != str(problem):
+            sync.note("Failed", f"Error: {problem}", "Warning", container)
+        sync.set_container(
+            container.name, replace(memory, reason=problem.reason, message=str(problem), retry_at=sync.now + sync.facts.config.retry_after)
+        )
+        sync.wake(sync.now + sync.facts.config.retry_after)
+        return
+    sync.operations.append(CreateContainer(sandbox.id, config))
+    backoff = memory.crash_backoff
+    if memory.current is not None and memory.exited:
+        backoff = restarted(backoff, memory.current.finished_at, sync.now)
+    sync.set_container(container.name, replace(memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)))
+
+
+def next_attempt(pod: Pod, name: str, memory: ContainerMemory) -> int:
+    """The number of the next attempt: one more than any that the runtime or the API knows of (KUBELET-16)."""
+    if memory.current is not None:
+        known = memory.current.attempt + 1
+    elif memory.last is not None:
+        known = memory.last.attempt + 1
+    else:
+        known = 0
+    status = pod.status
+    for container in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
+        if container.name == name and container.container_id:
+            return max(known, container.restart_count + 1)
+        if container.name == name:
+            return max(known, container.restart_count)
+    return known
+
+
+def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> None:
+    """Run postStart right after the start; the containers after this one wait for it (KUBELET-17)."""
+    assert memory.current is not None and container.lifecycle is not None and container.lifecycle.post_start is not None
+    handler = container.lifecycle.post_start
+    sync.operations.append(probes.compute_hook(container, handler, memory.current, HOOK_SECONDS_MAX))
+    sync.set_container(container.name, replace(memory, doing=POST_START, hook=False))
+
+
+def has_post_start(container: Container) -> bool:
+    return container.lifecycle is not None and container.lifecycle.post_start is not None
+
+
+HOOK_SECONDS_MAX = 3600
+
+
+def remove_stale(sync: Sync, name: str) -> None:
+    """Remove the attempts before the last: people may still ask for the logs of the last (KUBELET-18)."""
+    memory = sync.memory.containers[name]
+    if memory.stale and not memory.removing and sync.now >= memory.retry_at:
+        sync.operations.append(RemoveContainer(sync.memory.uid, memory.stale[0]))
+        sync.set_container(name, replace(memory, removing=True))

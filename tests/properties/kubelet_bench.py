@@ -1,0 +1,297 @@
+"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and the least of an API server that it needs.
+
+The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods gracefully; what a real one answers to odd requests is
+tested elsewhere. Operations, answers and watch events are delivered one at a time, in an order that a test may choose.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from refk8s.adapters.fake.world import World, make_world
+from refk8s.core.api.core_v1 import Container, Node, Pod, PodSpec, PodStatus
+from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, Status
+from refk8s.core.api.request import Patch, Request, Response, WatchEvent
+from refk8s.core.api.resources import NODES, PODS, Resource
+from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, timestamp
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.machine import Answered, Call, Effect, Event, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
+from refk8s.core.ports import Later, Operation, Result
+
+START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
+
+
+def make_pod(name: str = "p", containers: tuple[Container, ...] | None = None, **spec: Any) -> Pod:
+    """A pod bound to the bench's node, as the API would have it."""
+    if containers is None:
+        containers = (Container(name="c", image="example.invalid/app:1", image_pull_policy="IfNotPresent"),)
+    given = {"restart_policy": "Always", "termination_grace_period_seconds": 30, "node_name": "node", "enable_service_links": True}
+    return Pod(
+        metadata=ObjectMeta(name=name, namespace="default"),
+        spec=PodSpec(containers=containers, **{**given, **spec}),
+        status=PodStatus(phase="Pending"),
+    )
+
+
+class Bench:
+    """One node: its kubelet, its runtime, and an API. Everything that happened is in `requests`, `operations` and `history`."""
+
+    def __init__(self, seed: int = 0, config: KubeletConfig | None = None, world: World | None = None) -> None:
+        self.loop = kubelet("node", config or KubeletConfig())
+        self.chance = SeededChance(str(seed).encode())
+        self.world = world or make_world("node")
+        self.now = START
+        self.revision = 1
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.state: Any = None
+        self.life = 0
+        self.inbox: list[Event] = []
+        self.watches: list[tuple[int, int, str, dict[str, str]]] = []  # life, id, prefix, field selector
+        self.calls: list[tuple[int, Call]] = []
+        self.runs: list[tuple[int, Run, Instant]] = []
+        self.wake_at: Instant | None = None
+        self.uids = 0
+        self.requests: list[Request] = []
+        self.operations: list[tuple[Instant, Operation, Result]] = []
+        self.history: dict[str, list[Pod]] = {}  # uid -> every version of a pod
+        self.deleted: dict[str, Pod] = {}
+        self.refuse: Callable[[Request], Response | None] = lambda request: None
+        self.api_away = False
+        self.check: Callable[[], None] = lambda: None
+
+    # --- the kubelet -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> "Bench":
+        """Start the agent, or start it again after a crash: what was on its way is lost."""
+        self.life += 1
+        self.inbox.clear()
+        self.watches.clear()
+        self.calls = [call for call in self.calls if call[1].request.verb not in ("list", "watch")]
+        self.wake_at = None
+        self.state, effects = self.loop.start(self.now, self.chance.draw(8))
+        self._carry_out(effects)
+        return self
+
+    def step(self) -> None:
+        """Hand over what has come."""
+        events, self.inbox = self.inbox, []
+        self.state, effects = self.loop.step(self.state, events, self.now)
+        self._carry_out(effects)
+        self.check()
+
+    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, Call):
+                self.calls.append((self.life, effect))
+            elif isinstance(effect, Watch):
+                self._open(effect)
+            elif isinstance(effect, WakeAt):
+                self.wake_at = effect.at
+            elif isinstance(effect, Run):
+                self.runs.append((self.life, effect, 0))
+            else:
+                raise AssertionError(effect)
+
+    def choices(self) -> list[tuple[str, int]]:
+        """What can happen now: an operation, a call, or the delivery of what has come."""
+        found = [("run", i) for i, (_, _, at) in enumerate(self.runs) if at <= self.now]
+        if not self.api_away:
+            found += [("call", i) for i in range(len(self.calls))]
+        if self.inbox:
+            found.append(("step", 0))
+        return found
+
+    def do(self, choice: tuple[str, int]) -> None:
+        kind, index = choice
+        if kind == "run":
+            self._operate(index)
+        elif kind == "call":
+            self._answer(index)
+        else:
+            self.step()
+
+    def settle(self) -> "Bench":
+        """Everything that can happen without time passing, in order."""
+        for _ in range(100_000):
+            choices = self.choices()
+            if not choices:
+                return self
+            self.do(choices[0])
+        raise AssertionError("it never settles")
+
+    def next_instant(self) -> Instant | None:
+        instants = [at for at in (self.wake_at, self.world.next_change()) if at is not None]
+        instants += [at for _, _, at in self.runs if at > self.now]
+        return min(instants) if instants else None
+
+    def elapse_to(self, to: Instant) -> None:
+        """Time passes to this instant, nothing else."""
+        self.now = max(self.now, to)
+        self.world, changed = self.world.advance(self.now)
+        if changed:
+            self.inbox.append(RuntimeChanged(changed))
+        if self.wake_at is not None and self.wake_at <= self.now:
+            self.wake_at = None
+            self.inbox.append(Woken())
+
+    def run_for(self, seconds: float) -> "Bench":
+        """Let time pass, doing everything that becomes possible as it does."""
+        end = self.now + int(seconds * SECOND)
+        self.settle()
+        while (at := self.next_instant()) is not None and at <= end:
+            self.elapse_to(at)
+            self.settle()
+        self.elapse_to(end)
+        return self.settle()
+
+    def disturb(self, change: Callable[[World, Instant], tuple[World, tuple[str, ...]]]) -> None:
+        """Change the runtime by force."""
+        self.world, changed = change(self.world, self.now)
+        if changed:
+            self.inbox.append(RuntimeChanged(changed))
+
+    def _operate(self, index: int) -> None:
+        life, run, _ = self.runs.pop(index)
+        self.world, result = self.world.carry_out(run.operation, self.now, self.chance)
+        if isinstance(result, Later):
+            self.runs.append((life, run, result.at))
+            return
+        self.operations.append((self.now, run.operation, result))
+        if life == self.life:
+            self.inbox.append(Ran(run.id, result))
+
+    # --- the API ---------------------------------------------------------------------------------------------------------
+
+    def _answer(self, index: int) -> None:
+        life, call = self.calls.pop(index)
+        self.requests.append(call.request)
+        response = self.refuse(call.request) or self.api(call.request)
+        if life == self.life:
+            self.inbox.append(Answered(call.id, response))
+
+    def table(self, resource: Resource) -> dict[str, Any]:
+        return self.objects.setdefault(resource.prefix, {})
+
+    def api(self, request: Request) -> Response:
+        """One request, at once."""
+        table = self.table(request.resource)
+        key = f"{request.namespace}/{request.name}" if request.namespace else request.name
+        obj = table.get(key)
+        if request.verb == "list":
+            items = [table[k] for k in sorted(table) if _matches(table[k], request.options.field_selector)]
+            return Response(200, msgspec.defstruct("L", [("metadata", Any), ("items", Any)])(ListMeta(resource_version=str(self.revision)), items))
+        if request.verb == "create" and request.subresource == "token":
+            spec = replace(request.body, status=replace(request.body.status, token=f"token-{self.revision}", expiration_timestamp=timestamp(self.now + 3600 * SECOND)))
+            return Response(201, spec)
+        if request.verb == "create":
+            if obj is not None:
+                return Response(409, Status(code=409, reason="AlreadyExists"))
+            return Response(201, self.put(request.resource, request.body))
+        if obj is None:
+            return Response(404, Status(code=404, reason="NotFound"))
+        if request.verb == "get":
+            return Response(200, obj)
+        if request.verb == "update":
+            if request.body.metadata.resource_version != obj.metadata.resource_version:
+                return Response(409, Status(code=409, reason="Conflict"))
+            return Response(200, self.put(request.resource, replace(obj, status=request.body.status)))
+        if request.verb == "patch":
+            assert isinstance(request.body, Patch)
+            tree = msgspec.to_builtins(obj)
+            _merge(tree, request.body.document)
+            return Response(200, self.put(request.resource, msgspec.convert(tree, type(obj))))
+        assert request.verb == "delete" and request.resource == PODS
+        options = request.body
+        if options.preconditions is not None and options.preconditions.uid != obj.metadata.uid:
+            return Response(409, Status(code=409, reason="Conflict"))
+        return Response(200, self.delete(request.name, options.grace_period_seconds) or Status(status="Success"))
+
+    def put(self, resource: Resource, obj: Any) -> Any:
+        """Make or change an object; watchers hear of it."""
+        self.revision += 1
+        metadata = obj.metadata
+        if not metadata.uid:
+            self.uids += 1
+            metadata = replace(metadata, uid=f"uid-{self.uids}", creation_timestamp=timestamp(self.now), generation=1)
+        obj = replace(obj, metadata=replace(metadata, resource_version=str(self.revision)))
+        key = f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
+        known = key in self.table(resource)
+        self.table(resource)[key] = obj
+        if resource == PODS:
+            self.history.setdefault(obj.metadata.uid, []).append(obj)
+        self._tell(resource, WatchEvent("MODIFIED" if known else "ADDED", obj, self.revision))
+        return obj
+
+    def pod(self, name: str = "p") -> Pod | None:
+        found = self.table(PODS).get(f"default/{name}")
+        assert found is None or isinstance(found, Pod)
+        return found
+
+    def node(self) -> Node:
+        found = self.table(NODES)["node"]
+        assert isinstance(found, Node)
+        return found
+
+    def add(self, pod: Pod) -> Pod:
+        made = self.put(PODS, pod)
+        assert isinstance(made, Pod)
+        return made
+
+    def delete(self, name: str = "p", grace: int | None = None) -> Pod | None:
+        """Delete a pod as the API does: gracefully, unless the period is 0; a later period can only be shorter."""
+        pod = self.pod(name)
+        if pod is None:
+            return None
+        seconds = pod.spec.termination_grace_period_seconds if grace is None else grace
+        if pod.metadata.deletion_timestamp is not None:
+            seconds = min(seconds or 0, pod.metadata.deletion_grace_period_seconds or 0)
+        if not seconds:
+            self.revision += 1
+            del self.table(PODS)[f"default/{name}"]
+            gone = replace(pod, metadata=replace(pod.metadata, resource_version=str(self.revision)))
+            self.deleted[pod.metadata.uid or ""] = pod
+            self._tell(PODS, WatchEvent("DELETED", gone, self.revision))
+            return None
+        at = timestamp(self.now + seconds * SECOND)
+        metadata = replace(pod.metadata, deletion_timestamp=at, deletion_grace_period_seconds=seconds)
+        return self.put(PODS, replace(pod, metadata=metadata))  # type: ignore[no-any-return]
+
+    def _open(self, watch: Watch) -> None:
+        selector = dict([watch.request.options.field_selector.split("=")]) if watch.request.options.field_selector else {}
+        prefix = watch.request.resource.prefix
+        self.watches.append((self.life, watch.id, prefix, selector))
+        missed = [
+            WatchEvent("MODIFIED", obj, int(obj.metadata.resource_version))
+            for obj in self.table(watch.request.resource).values()
+            if int(obj.metadata.resource_version) > int(watch.request.options.resource_version) and _matches(obj, watch.request.options.field_selector)
+        ]
+        if missed:
+            self.inbox.append(Watched(watch.id, tuple(sorted(missed, key=lambda event: event.revision))))
+
+    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        for life, id, prefix, selector in self.watches:
+            if prefix == resource.prefix and life == self.life and all(_matches(event.object, f"{k}={v}") for k, v in selector.items()):
+                self.inbox.append(Watched(id, (event,)))
+
+
+def _matches(obj: Any, selector: str) -> bool:
+    if not selector:
+        return True
+    path, _, value = selector.partition("=")
+    for part in path.split("."):
+        obj = getattr(obj, {"nodeName": "node_name"}.get(part, part))
+    return bool(obj == value)
+
+
+def _merge(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+    for name, value in json.loads(json.dumps(patch)).items():
+        if isinstance(value, dict) and isinstance(tree.get(name), dict):
+            _merge(tree[name], value)
+        elif value is None:
+            tree.pop(name, None)
+        else:
+            tree[name] = value
