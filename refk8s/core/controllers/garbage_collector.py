@@ -36,9 +36,11 @@ RETRY: Instant = 1 * SECOND
 REMEMBERED_MAX = 10_000
 
 COLLECTED: tuple[Resource, ...] = tuple(
-    resource for resource in ALL if {"list", "watch", "delete"} <= set(resource.verbs) and resource not in (EVENTS, EVENTS_V1)
+    resource
+    for resource in ALL
+    if {"list", "watch", "delete"} <= set(resource.verbs) and resource not in (EVENTS, EVENTS_V1) and not resource.storage_api_version
 )
-"""Every resource whose objects may own or be owned."""
+"""Every resource whose objects may own or be owned, each in the version that it is kept in."""
 
 
 @frozen(eq=False)

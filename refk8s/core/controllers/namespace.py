@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Namespace, NamespaceCondition, NamespaceSpec
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import ALL, EVENTS_V1, NAMESPACES, PODS, Resource
+from refk8s.core.api.resources import ALL, NAMESPACES, PODS, Resource
 from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
@@ -26,9 +26,9 @@ FINALIZER = "kubernetes"
 AGAIN: Instant = 1 * SECOND
 
 CONTENT: tuple[Resource, ...] = tuple(
-    resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and resource != EVENTS_V1
+    resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and not resource.storage_api_version
 )
-"""Every resource whose objects lie in namespaces; events have two names and are asked for once."""
+"""Every resource whose objects lie in namespaces, each in the version that it is kept in."""
 
 
 @frozen

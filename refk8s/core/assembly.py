@@ -1,0 +1,47 @@
+"""Which deciders make up which component: the one list that `refk8s run`, the simulator and the tests all start from."""
+
+from collections.abc import Iterable
+
+from refk8s.core.controllers.deployment import DeploymentReconciler
+from refk8s.core.controllers.garbage_collector import GarbageCollector
+from refk8s.core.controllers.namespace import NamespaceController
+from refk8s.core.controllers.replica_set import ReplicaSetReconciler
+from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.loop.loop import Loop
+from refk8s.core.loop.reconciler import Reconciler
+from refk8s.core.machine import AnyMachine
+from refk8s.core.scheduler.cycle import scheduler
+
+CONTROLLER_MANAGER = "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
+
+
+def controllers() -> tuple[Reconciler, ...]:
+    """Every controller of the controller manager."""
+    return (
+        DeploymentReconciler(),
+        ReplicaSetReconciler(),
+        ReplicationControllerReconciler(),
+        NamespaceController(),
+        GarbageCollector(),
+    )
+
+
+def controller_manager() -> Loop:
+    """The controllers share one loop, one view and one crash, as upstream's do."""
+    return Loop(CONTROLLER_MANAGER, controllers(), component="controllermanager")
+
+
+def kubelet_name(node: str) -> str:
+    """The name of a node's kubelet among the machines."""
+    return f"kubelet/{node}"
+
+
+def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:
+    """The components of a cluster with these nodes, by name."""
+    found: dict[str, AnyMachine] = {CONTROLLER_MANAGER: controller_manager(), SCHEDULER: scheduler()}
+    for name, config in nodes:
+        found[kubelet_name(name)] = kubelet(name, config)
+    return found
