@@ -6,7 +6,7 @@ Source: Kubernetes documentation, "Resource Management for Pods and Containers" 
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import ResourceRequirements
-from refk8s.core.api.quantity import QuantityError, parse, from_milli
+from refk8s.core.api.quantity import QuantityError, from_milli, parse
 
 _FINE_ENDINGS = "nu"
 """What a canonical quantity finer than a thousandth ends in, unless it is written as a power of ten."""

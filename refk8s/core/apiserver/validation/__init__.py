@@ -1,0 +1,135 @@
+"""Validation: what an object must be before it is kept. Rules VAL-1 ... VAL-33 (spec/validation.md).
+
+Everything here takes objects and gives causes: pairs of a field and what is wrong with it, in the order and the words in which Kubernetes
+says so; no causes means that the object is right. A check never raises (VAL-1): hostile input gives causes, not errors.
+
+    create          metadata, then the kind's own rules
+    update          metadata as on create and against the old object, then the kind's rules for a change
+    status update   metadata against the old object, then the kind's rules for its status
+
+Source: API conventions, "Validation"; the sources named in each file.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from attrs import frozen
+
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import Cause
+from refk8s.core.apiserver.validation.field import Causes
+from refk8s.core.apiserver.validation.metadata import check_metadata, name_check, validate_metadata, validate_metadata_update
+from refk8s.core.apiserver.validation.names import path_segment
+
+__all__ = ["validate_create", "validate_metadata", "validate_metadata_update", "validate_status_update", "validate_update"]
+
+Create = Callable[[Any], Causes]
+Update = Callable[[Any, Any], Causes]
+
+
+@frozen
+class Kind:
+    """Where a kind's rules stand, as `file.function` of this package; empty where it has none.
+
+    `whole`: an update is checked as a whole new object would be, its metadata included (upstream does so for some kinds and reports a bad
+    label once more for it).
+    """
+
+    create: str = ""
+    update: str = ""
+    status: str = ""
+    whole: bool = False
+
+
+_KINDS = {
+    "core_v1.Pod": Kind("pod.validate_new_pod", "pod.validate_pod_update", "pod.validate_pod_status_update", whole=True),
+    "core_v1.PodTemplate": Kind("pod.validate_pod_template", whole=True),
+    "core_v1.ReplicationController": Kind(
+        "workloads.validate_replication_controller", "workloads.validate_replication_controller_update", "workloads.validate_replica_counts"
+    ),
+    "core_v1.Service": Kind("service.validate_service", "service.validate_service_update", "service.validate_service_status", whole=True),
+    "core_v1.Endpoints": Kind("service.validate_endpoints", "service.validate_endpoints_update"),
+    "core_v1.Namespace": Kind("cluster.validate_namespace", "cluster.validate_namespace_update", "cluster.validate_namespace_status"),
+    "core_v1.Node": Kind("cluster.validate_node", "cluster.validate_node_update", "cluster.validate_node_status"),
+    "core_v1.ConfigMap": Kind("config.validate_config_map", "config.validate_config_map_update", whole=True),
+    "core_v1.Secret": Kind("config.validate_secret", "config.validate_secret_update", whole=True),
+    "core_v1.ServiceAccount": Kind(whole=True),
+    "core_v1.Event": Kind("cluster.validate_event"),
+    "core_v1.LimitRange": Kind("cluster.validate_limit_range", whole=True),
+    "core_v1.ResourceQuota": Kind("cluster.validate_resource_quota", "cluster.validate_resource_quota_update"),
+    "apps_v1.Deployment": Kind(
+        "workloads.validate_deployment", "workloads.validate_deployment_update", "workloads.validate_deployment_status"
+    ),
+    "apps_v1.ReplicaSet": Kind("workloads.validate_replica_set", "workloads.validate_replica_set_update", "workloads.validate_replica_counts"),
+    "apps_v1.StatefulSet": Kind("workloads.validate_stateful_set", "workloads.validate_stateful_set_update"),
+    "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
+    "discovery_v1.EndpointSlice": Kind("service.validate_endpoint_slice", "service.validate_endpoint_slice_update", whole=True),
+    "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
+    "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update"),
+    "networking_v1.IPAddress": Kind("cluster.validate_ip_address", "cluster.validate_ip_address_update"),
+    "networking_v1.ServiceCIDR": Kind("cluster.validate_service_cidr", "cluster.validate_service_cidr_update"),
+}
+_PLAIN = Kind()
+
+
+def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
+    """What is wrong with a new object of this resource. The object is defaulted; its name may be still to be generated."""
+    if resource.is_custom:
+        return ()
+    checks = _checks(resource)
+    causes = check_metadata(obj.metadata, checks.name, resource.namespaced)
+    if checks.create is not None:
+        causes += checks.create(obj)
+    return tuple(causes)
+
+
+def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
+    """What is wrong with replacing one object by the other (VAL-5)."""
+    if resource.is_custom:
+        return ()
+    checks = _checks(resource)
+    causes = check_metadata(new.metadata, path_segment, resource.namespaced)
+    causes += validate_metadata_update(new.metadata, old.metadata) * 2
+    if checks.whole:
+        causes += check_metadata(new.metadata, checks.name, resource.namespaced)
+    if checks.update is not None:
+        causes += checks.update(new, old)
+    elif checks.create is not None and checks.whole:
+        causes += checks.create(new)
+    return tuple(causes)
+
+
+def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
+    """What is wrong with giving an object another status."""
+    if resource.is_custom:
+        return ()
+    checks = _checks(resource)
+    causes = check_metadata(new.metadata, path_segment, resource.namespaced)
+    causes += validate_metadata_update(new.metadata, old.metadata) * 2
+    if checks.status is not None:
+        causes += checks.status(new, old)
+    return tuple(causes)
+
+
+@frozen
+class _Checks:
+    name: Callable[[str], tuple[str, ...]]
+    create: Create | None
+    update: Update | None
+    status: Update | None
+    whole: bool
+
+
+@cache
+def _checks(resource: Resource) -> _Checks:
+    kind = _KINDS.get(f"{resource.module}.{resource.kind}", _PLAIN)
+    return _Checks(name_check(resource), _load(kind.create), _load(kind.update), _load(kind.status), kind.whole)
+
+
+def _load(place: str) -> Any:
+    if not place:
+        return None
+    file, _, name = place.partition(".")
+    return getattr(import_module(f"{__name__}.{file}"), name)

@@ -1,0 +1,289 @@
+"""Namespaces, nodes, priority classes, leases, events, addresses of services. Rules VAL-13, VAL-25, VAL-26 (spec/validation.md).
+
+Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preemption", "Leases", "Taints and Tolerations".
+"""
+
+from ipaddress import ip_network
+
+from refk8s.core.api.coordination_v1 import Lease
+from refk8s.core.api.core_v1 import Event, LimitRange, LimitRangeItem, Namespace, Node, ResourceQuota
+from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
+from refk8s.core.api.scheduling_v1 import PriorityClass
+from refk8s.core.apiserver.validation.field import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.metadata import STANDARD_FINALIZERS
+from refk8s.core.apiserver.validation.names import dns_subdomain, is_cidr, parse_ip, qualified_name
+from refk8s.core.apiserver.validation.resources import amount, validate_quantity, validate_resource_list, validate_resource_name
+from refk8s.core.apiserver.validation.scheduling import validate_taints
+
+HIGHEST_USER_PRIORITY = 1_000_000_000
+SYSTEM_PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+SYSTEM_PREFIX = "system-"
+STRATEGIES = ("OldestEmulationVersion",)
+
+
+def validate_namespace(namespace: Namespace) -> Causes:
+    """VAL-25: what keeps a namespace from going is a qualified name, or Kubernetes' own."""
+    causes: Causes = []
+    for finalizer in namespace.spec.finalizers or ():
+        words = qualified_name(finalizer)
+        causes += [invalid("spec.finalizers", finalizer, word) for word in words]
+        if not words and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+            causes.append(invalid("spec.finalizers", finalizer, "name is neither a standard finalizer name nor is it fully qualified"))
+    return causes
+
+
+def validate_namespace_update(new: Namespace, old: Namespace) -> Causes:
+    return validate_namespace(new) if new.spec != old.spec else []
+
+
+def validate_namespace_status(new: Namespace, old: Namespace) -> Causes:
+    """VAL-25: Terminating exactly while it is being deleted."""
+    if new.metadata.deletion_timestamp is None:
+        if new.status.phase != "Active":
+            return [invalid("status.Phase", new.status.phase, "may only be 'Active' if `deletionTimestamp` is empty")]
+    elif new.status.phase != "Terminating":
+        return [invalid("status.Phase", new.status.phase, "may only be 'Terminating' if `deletionTimestamp` is not empty")]
+    return []
+
+
+def validate_node(node: Node) -> Causes:
+    """VAL-13, VAL-26. The path of a taint begins with metadata, as upstream's does."""
+    causes: Causes = []
+    if node.spec.taints:
+        causes += validate_taints(node.spec.taints, "metadata.taints")
+    causes += _validate_cidrs(node)
+    return causes + _validate_amounts(node)
+
+
+def _validate_cidrs(node: Node) -> Causes:
+    cidrs = node.spec.pod_cidrs or ()
+    causes: Causes = []
+    for position, cidr in enumerate(cidrs):
+        if not is_cidr(cidr):
+            causes.append(invalid(f"spec.podCIDRs[{position}]", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+        if cidr in cidrs[:position]:
+            causes.append(duplicate(f"spec.podCIDRs[{position}]", cidr))
+    if len(cidrs) > 2:
+        causes.append(invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family"))
+    if not causes and cidrs and (node.spec.pod_cidr or "") != cidrs[0]:
+        causes.append(invalid("spec.podCIDRs", cidrs, "the first must be podCIDR"))
+    return causes
+
+
+def _validate_amounts(node: Node) -> Causes:
+    causes: Causes = []
+    for amounts, name in ((node.status.capacity, "capacity"), (node.status.allocatable, "allocatable")):
+        if amounts:
+            causes += validate_resource_list(amounts, f"status.{name}")
+    return causes
+
+
+def validate_node_update(new: Node, old: Node) -> Causes:
+    """VAL-26: the pod addresses of a node and its provider's name for it stay, once they are said."""
+    causes: Causes = []
+    if new.spec is old.spec:
+        return causes
+    if new.spec.taints and new.spec.taints != old.spec.taints:
+        causes += validate_taints(new.spec.taints, "metadata.taints")
+    if old.spec.pod_cidrs and new.spec.pod_cidrs != old.spec.pod_cidrs:
+        causes.append(forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"))
+    elif new.spec.pod_cidrs != old.spec.pod_cidrs or new.spec.pod_cidr != old.spec.pod_cidr:
+        causes += _validate_cidrs(new)
+    if old.spec.provider_id and new.spec.provider_id != old.spec.provider_id:
+        causes.append(forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"))
+    return causes
+
+
+def validate_node_status(new: Node, old: Node) -> Causes:
+    same = new.status.capacity == old.status.capacity and new.status.allocatable == old.status.allocatable
+    return [] if same else _validate_amounts(new)
+
+
+def validate_priority_class(priority_class: PriorityClass) -> Causes:
+    """VAL-26: names and values of the system are the system's."""
+    causes: Causes = []
+    name, value = priority_class.metadata.name or "", priority_class.value or 0
+    if name.startswith(SYSTEM_PREFIX):
+        if SYSTEM_PRIORITIES.get(name) != value:
+            words = "priority class names with 'system-' prefix are reserved for system use only. error: "
+            causes.append(forbidden("metadata.name", f"{words}{name} is not a known system priority class"))
+    elif value > HIGHEST_USER_PRIORITY:
+        words = f"maximum allowed value of a user defined priority is {HIGHEST_USER_PRIORITY}"
+        causes.append(forbidden("value", words))
+    policy = priority_class.preemption_policy
+    if policy is not None and policy not in ("PreemptLowerPriority", "Never"):
+        causes.append(not_supported("preemptionPolicy", policy, ("PreemptLowerPriority", "Never")))
+    return causes
+
+
+def validate_priority_class_update(new: PriorityClass, old: PriorityClass) -> Causes:
+    causes: Causes = []
+    if (new.value or 0) != (old.value or 0):
+        causes.append(forbidden("value", "may not be changed in an update."))
+    return causes + unchanged("preemptionPolicy", new.preemption_policy, old.preemption_policy)
+
+
+def validate_lease(lease: Lease) -> Causes:
+    """VAL-26: a lease lasts, and is not handed over less than no times."""
+    spec = lease.spec
+    causes: Causes = []
+    if spec.lease_duration_seconds is not None and spec.lease_duration_seconds <= 0:
+        causes.append(invalid("spec.leaseDurationSeconds", spec.lease_duration_seconds, POSITIVE))
+    if spec.lease_transitions is not None and spec.lease_transitions < 0:
+        causes.append(invalid("spec.leaseTransitions", spec.lease_transitions, NOT_NEGATIVE))
+    if spec.strategy is not None:
+        if "/" not in spec.strategy and spec.strategy not in STRATEGIES:
+            causes.append(not_supported("spec.strategy", spec.strategy, STRATEGIES))
+    elif spec.preferred_holder:
+        causes.append(forbidden("spec.preferredHolder", "may only be specified when `strategy` is defined"))
+    return causes
+
+
+def validate_lease_update(new: Lease, old: Lease) -> Causes:
+    return [] if new.spec is old.spec else validate_lease(new)
+
+
+def validate_event(event: Event) -> Causes:
+    """VAL-26: an event lies in the namespace of what it is about; about what lies in none, in `default`."""
+    about, namespace = event.involved_object.namespace or "", event.metadata.namespace or ""
+    causes: Causes = []
+    if about:
+        if about != namespace:
+            causes.append(invalid("involvedObject.namespace", about, "does not match event.namespace"))
+    elif namespace not in ("default", "kube-system"):
+        causes.append(invalid("involvedObject.namespace", about, "does not match event.namespace"))
+    return causes
+
+
+def validate_ip_address(address: IPAddress) -> Causes:
+    """VAL-26: its name is the address, in the one form that an address has; it belongs to something."""
+    causes: Causes = []
+    name = address.metadata.name or ""
+    parsed = parse_ip(name)
+    if parsed is not None and str(parsed) != name:
+        causes.append(invalid("metadata.name", name, "must be a canonical format IP address"))
+    parent = address.spec.parent_ref
+    if not parent.name and not parent.resource:
+        causes.append(required("spec.parentRef"))
+        return causes
+    if not parent.resource:
+        causes.append(required("spec.parentRef.resource"))
+    if not parent.name:
+        causes.append(required("spec.parentRef.name"))
+    if parent.group:
+        causes += [invalid("spec.parentRef.group", parent.group, word) for word in dns_subdomain(parent.group)]
+    return causes
+
+
+def validate_ip_address_update(new: IPAddress, old: IPAddress) -> Causes:
+    return unchanged("spec.parentRef", new.spec.parent_ref, old.spec.parent_ref)
+
+
+def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
+    cidrs = service_cidr.spec.cidrs or ()
+    if not cidrs:
+        return [required("spec.cidrs", "at least one CIDR required")]
+    causes: Causes = []
+    if len(cidrs) > 2:
+        causes.append(invalid("spec", cidrs, "may only hold up to 2 values"))
+    for position, cidr in enumerate(cidrs):
+        if not is_cidr(cidr) or str(ip_network(cidr, strict=False)) != cidr:
+            causes.append(invalid(f"spec.cidrs[{position}]", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+    return causes
+
+
+def validate_service_cidr_update(new: ServiceCIDR, old: ServiceCIDR) -> Causes:
+    return unchanged("spec.cidrs", new.spec.cidrs, old.spec.cidrs)
+
+
+def validate_limit_range(limit_range: LimitRange) -> Causes:
+    """VAL-26: each type once, and bounds and defaults in order: min, default request, default, max."""
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, item in enumerate(limit_range.spec.limits):
+        here = f"spec.limits[{position}]"
+        causes += [invalid(f"{here}.type", item.type, word) for word in qualified_name(item.type)]
+        if item.type in seen:
+            causes.append(duplicate(f"{here}.type", item.type))
+        seen.add(item.type)
+        causes += _validate_limit(item, here)
+    return causes
+
+
+def _validate_limit(item: LimitRangeItem, at: str) -> Causes:
+    causes: Causes = []
+    named: dict[str, None] = {}
+    for amounts, name in ((item.max, "max"), (item.min, "min")):
+        for resource, text in (amounts or {}).items():
+            named[resource] = None
+            causes += validate_resource_name(resource, f"{at}.{name}[{resource}]") + validate_quantity(text, f"{at}.{name}[{resource}]")
+    if item.type == "Pod":
+        for amounts, name in ((item.default, "default"), (item.default_request, "defaultRequest")):
+            if amounts:
+                causes.append(forbidden(f"{at}.{name}", "may not be specified when `type` is 'Pod'"))
+    else:
+        for amounts, name in ((item.default, "default"), (item.default_request, "defaultRequest")):
+            for resource, text in (amounts or {}).items():
+                named[resource] = None
+                causes += validate_resource_name(resource, f"{at}.{name}[{resource}]") + validate_quantity(text, f"{at}.{name}[{resource}]")
+    if item.type == "PersistentVolumeClaim" and not ("storage" in (item.min or {}) or "storage" in (item.max or {})):
+        causes.append(required(f"{at}.limits", "either minimum or maximum storage value is required, but neither was provided"))
+    for resource in item.max_limit_request_ratio or {}:
+        named[resource] = None
+        causes += validate_resource_name(resource, f"{at}.maxLimitRequestRatio[{resource}]")
+    for resource in sorted(named):
+        causes += _validate_order(item, resource, at)
+    return causes
+
+
+def _validate_order(item: LimitRangeItem, resource: str, at: str) -> Causes:
+    """Every bound at most the next one; Kubernetes' words for each pair."""
+    causes: Causes = []
+    least, most = (item.min or {}).get(resource), (item.max or {}).get(resource)
+    request, limit = (item.default_request or {}).get(resource), (item.default or {}).get(resource)
+    if item.type == "Pod":
+        request = limit = None
+    pairs = (
+        (least, most, "min", least, "min value {} is greater than max value {}"),
+        (least, request, "defaultRequest", request, "min value {} is greater than default request value {}"),
+        (request, most, "defaultRequest", request, "default request value {} is greater than max value {}"),
+        (request, limit, "defaultRequest", request, "default request value {} is greater than default limit value {}"),
+        (least, limit, "default", least, "min value {} is greater than default value {}"),
+        (limit, most, "default", most, "default value {} is greater than max value {}"),
+    )
+    for low, high, name, shown, words in pairs:
+        if low is not None and high is not None:
+            one, other = amount(low), amount(high)
+            if one is not None and other is not None and one.nano > other.nano:
+                causes.append(invalid(f"{at}.{name}[{resource}]", shown, words.format(low, high)))
+    ratio = amount((item.max_limit_request_ratio or {}).get(resource, "1"))
+    if ratio is not None and ratio.nano < 10**9:
+        where = f"{at}.maxLimitRequestRatio[{resource}]"
+        causes.append(invalid(where, (item.max_limit_request_ratio or {}).get(resource), f"ratio {ratio} is less than 1"))
+    return causes
+
+
+def validate_resource_quota(quota: ResourceQuota) -> Causes:
+    causes: Causes = []
+    for resource, text in (quota.spec.hard or {}).items():
+        here = f"spec.hard[{resource}]"
+        causes += [invalid(here, resource, word) for word in qualified_name(resource)]
+        causes += validate_quantity(text, here)
+    return causes
+
+
+def validate_resource_quota_update(new: ResourceQuota, old: ResourceQuota) -> Causes:
+    causes = validate_resource_quota(new)
+    if list(new.spec.scopes or ()) != list(old.spec.scopes or ()):
+        causes.append(invalid("spec.scopes", new.spec.scopes, "field is immutable"))
+    return causes

@@ -1,0 +1,71 @@
+"""The ways in which a field can be wrong, in Kubernetes' words: one constructor for each. Rule VAL-2 (spec/validation.md)."""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from refk8s.core.api.status import (
+    DUPLICATE,
+    FORBIDDEN,
+    INVALID,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    REQUIRED,
+    TOO_LONG,
+    TOO_MANY,
+    TYPE_INVALID,
+    Cause,
+)
+
+Causes: TypeAlias = list[Cause]
+
+IMMUTABLE = "field is immutable"
+NOT_NEGATIVE = "must be greater than or equal to 0"
+POSITIVE = "must be greater than 0"
+PORT_RANGE = "must be between 1 and 65535, inclusive"
+
+
+def required(field: str, detail: str = "") -> Cause:
+    return Cause(REQUIRED, field, detail)
+
+
+def invalid(field: str, value: Any, detail: str) -> Cause:
+    return Cause(INVALID, field, detail, value)
+
+
+def type_invalid(field: str, value: Any, detail: str) -> Cause:
+    return Cause(TYPE_INVALID, field, detail, value)
+
+
+def forbidden(field: str, detail: str) -> Cause:
+    return Cause(FORBIDDEN, field, detail)
+
+
+def duplicate(field: str, value: Any) -> Cause:
+    return Cause(DUPLICATE, field, "", value)
+
+
+def not_found(field: str, value: Any) -> Cause:
+    return Cause(NOT_FOUND, field, "", value)
+
+
+def too_long(field: str, bytes_max: int) -> Cause:
+    return Cause(TOO_LONG, field, f"may not be more than {bytes_max} bytes")
+
+
+def too_many(field: str, count: int, count_max: int) -> Cause:
+    return Cause(TOO_MANY, field, f"{count}: must have at most {count_max} items")
+
+
+def not_supported(field: str, value: Any, supported: Iterable[str]) -> Cause:
+    words = ", ".join([f'"{word}"' for word in supported])
+    return Cause(NOT_SUPPORTED, field, f"supported values: {words}", value)
+
+
+def not_negative(field: str, value: int | None) -> Causes:
+    """Nothing where the number is absent or at least 0."""
+    return [] if value is None or value >= 0 else [invalid(field, value, NOT_NEGATIVE)]
+
+
+def unchanged(field: str, new: Any, old: Any) -> Causes:
+    """A field that keeps its value for good (VAL-5)."""
+    return [] if new == old else [invalid(field, new, IMMUTABLE)]

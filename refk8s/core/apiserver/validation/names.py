@@ -1,0 +1,214 @@
+"""What may be a name: of objects, labels, ports, paths and variables. Rule VAL-3 (spec/validation.md).
+
+A check takes a text and gives the messages that Kubernetes would give, none where the text is right. Lengths are in bytes; every
+character that may stand in a name is one byte, so a text that is too long in characters is too long in bytes, and a text with other
+characters fails its pattern.
+Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors"; RFC 1123, RFC 1035.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TypeAlias
+
+Messages: TypeAlias = tuple[str, ...]
+Check: TypeAlias = Callable[[str], Messages]
+
+LABEL_MAX, SUBDOMAIN_MAX = 63, 253
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_LABEL_VALUE = f"({_QUALIFIED})?"
+_CONFIG_KEY = "[-._a-zA-Z0-9]+"
+_ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
+_HTTP_HEADER = "[-A-Za-z0-9]+"
+_C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+
+# The patterns as they run: same languages as above, in forms that cannot backtrack for long on hostile input.
+_is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
+_is_label_1035 = re.compile(r"[a-z][-a-z0-9]*(?<!-)", re.ASCII).fullmatch
+_is_qualified = re.compile(r"(?![-_.])[-A-Za-z0-9_.]+(?<![-_.])", re.ASCII).fullmatch
+_is_config_key = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
+_is_env_name = re.compile(_ENV_NAME, re.ASCII).fullmatch
+_is_relaxed_env_name = re.compile(r"[ -<>-~]+", re.ASCII).fullmatch
+_is_http_header = re.compile(_HTTP_HEADER, re.ASCII).fullmatch
+_is_c_identifier = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
+_is_port_name = re.compile(r"[-a-z0-9]+", re.ASCII).fullmatch
+
+_LABEL_MESSAGE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric "
+    f"character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
+)
+_SUBDOMAIN_MESSAGE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    f"alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN}')"
+)
+_LABEL_1035_MESSAGE = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
+    f"alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{_LABEL_1035}')"
+)
+_QUALIFIED_MESSAGE = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
+    f"'my.name',  or '123-abc', regex used for validation is '{_QUALIFIED}')"
+)
+_LABEL_VALUE_MESSAGE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+    f"alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{_LABEL_VALUE}')"
+)
+_CONFIG_KEY_MESSAGE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex "
+    f"used for validation is '{_CONFIG_KEY}')"
+)
+
+
+def _longer_than(limit: int) -> str:
+    return f"must be no more than {limit} bytes"
+
+
+def dns_label(text: str) -> Messages:
+    """RFC 1123 label: namespaces, containers, volumes."""
+    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
+    if not _is_label(text):
+        messages.append(_LABEL_MESSAGE)
+    return tuple(messages)
+
+
+def dns_1035_label(text: str) -> Messages:
+    """RFC 1035 label, which begins with a letter: services."""
+    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
+    if not _is_label_1035(text):
+        messages.append(_LABEL_1035_MESSAGE)
+    return tuple(messages)
+
+
+def dns_subdomain(text: str) -> Messages:
+    """RFC 1123 subdomain, labels between dots: most objects."""
+    messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
+    if not all([_is_label(label) for label in text.split(".")]):
+        messages.append(_SUBDOMAIN_MESSAGE)
+    return tuple(messages)
+
+
+def wildcard_subdomain(text: str) -> Messages:
+    """A subdomain below a star: `*.example.com`."""
+    if text.startswith("*.") and not dns_subdomain(text[2:]):
+        return ()
+    return (
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
+        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com')",
+    )
+
+
+def path_segment(text: str) -> Messages:
+    """Anything that can stand between two slashes of a path: roles and their bindings, and the least that every name must be."""
+    if text in (".", ".."):
+        return (f"may not be '{text}'",)
+    return tuple([f"may not contain '{mark}'" for mark in "/%" if mark in text])
+
+
+@lru_cache(maxsize=4096)
+def qualified_name(text: str) -> Messages:
+    """A key of labels and annotations: a name of at most 63 bytes, with a subdomain and a slash before it if wanted."""
+    prefix, slash, name = text.rpartition("/")
+    messages = []
+    if slash:
+        if "/" in prefix:
+            return (f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",)
+        messages += ["prefix part must be non-empty"] if not prefix else [f"prefix part {message}" for message in dns_subdomain(prefix)]
+    if not name:
+        messages.append("name part must be non-empty")
+    elif len(name) > LABEL_MAX:
+        messages.append(f"name part {_longer_than(LABEL_MAX)}")
+    if not _is_qualified(name):
+        messages.append(f"name part {_QUALIFIED_MESSAGE}")
+    return tuple(messages)
+
+
+@lru_cache(maxsize=4096)
+def label_value(text: str) -> Messages:
+    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
+    if text and not _is_qualified(text):
+        messages.append(_LABEL_VALUE_MESSAGE)
+    return tuple(messages)
+
+
+def config_key(text: str) -> Messages:
+    """A key of a config map or secret, which can become a file's name."""
+    messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
+    if not _is_config_key(text):
+        messages.append(_CONFIG_KEY_MESSAGE)
+    elif text == ".":
+        messages.append("must not be '.'")
+    elif text == "..":
+        messages.append("must not be '..'")
+    elif text.startswith(".."):
+        messages.append("must not start with '..'")
+    return tuple(messages)
+
+
+def env_name(text: str) -> Messages:
+    """The name of an environment variable: any printable ASCII but the equals sign."""
+    if not _is_relaxed_env_name(text):
+        return ("a valid environment variable name must consist only of printable ASCII characters other than '='",)
+    return ()
+
+
+def http_header(text: str) -> Messages:
+    if _is_http_header(text):
+        return ()
+    return (
+        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is "
+        f"'{_HTTP_HEADER}')",
+    )
+
+
+def port_name(text: str) -> Messages:
+    """A service name of the IANA: at most 15 lower case letters, digits and single dashes, with a letter among them."""
+    messages = [] if len(text) <= 15 else ["must be no more than 15 characters"]
+    if not _is_port_name(text):
+        messages.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not any("a" <= mark <= "z" for mark in text):
+        messages.append("must contain at least one letter (a-z)")
+    if "--" in text:
+        messages.append("must not contain consecutive hyphens")
+    if text[:1] == "-" or text[-1:] == "-":
+        messages.append("must not begin or end with a hyphen")
+    return tuple(messages)
+
+
+def mask_trailing_dash(text: str) -> str:
+    """A name to be generated ends where its suffix will begin, so that a dash at the end is no fault."""
+    return text[:-2] + "a" if len(text) > 1 and text.endswith("-") else text
+
+
+# --- addresses
+
+
+@lru_cache(maxsize=4096)
+def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, or None. Addresses with a zone (`fe80::1%eth0`) are none here."""
+    if "%" in text:
+        return None
+    try:
+        return ip_address(text)
+    except (AddressValueError, ValueError):
+        return None
+
+
+def is_cidr(text: str) -> bool:
+    """An address, a slash and the length of the prefix; bits after the prefix are allowed."""
+    address, slash, length = text.partition("/")
+    if not slash or "%" in address or not (length.isascii() and length.isdigit()):
+        return False
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def ip(text: str) -> Messages:
+    return () if parse_ip(text) is not None else ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)

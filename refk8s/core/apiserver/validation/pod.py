@@ -1,0 +1,351 @@
+"""Pods and pod templates. Rules VAL-7, VAL-8 ... VAL-17 (spec/validation.md).
+
+Source: Kubernetes API reference, "Pod", "PodSpec"; documentation, "Pod Lifecycle", "DNS for Services and Pods".
+Left out: Windows pods, the checks of single operating systems, and the consistency of pod-level resources with the containers'.
+"""
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Container, Pod, PodDNSConfig, PodSpec, PodTemplate, PodTemplateSpec
+from refk8s.core.apiserver.validation.container import (
+    RESTART_POLICIES,
+    validate_address,
+    validate_containers,
+    validate_ephemeral_containers,
+    validate_ids,
+    validate_image_is_trimmed,
+    validate_init_containers,
+)
+from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_finalizers, validate_labels
+from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
+from refk8s.core.apiserver.validation.resources import validate_requirements, validate_resource_list
+from refk8s.core.apiserver.validation.scheduling import validate_affinity, validate_gates, validate_spread, validate_tolerations
+from refk8s.core.apiserver.validation.volume import validate_volumes
+
+DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+PREEMPTION_POLICIES = ("PreemptLowerPriority", "Never")
+DEADLINE_MAX = 2**31 - 1
+NAMESERVERS_MAX, SEARCHES_MAX, SEARCH_CHARACTERS_MAX = 3, 32, 2048
+
+
+def validate_pod(pod: Pod) -> Causes:
+    """A new pod, beyond its metadata."""
+    spec = pod.spec
+    causes = validate_pod_spec(spec, "spec", True)
+    if not spec.service_account_name and spec.volumes:
+        for position, volume in enumerate(spec.volumes):
+            if volume.projected is not None:
+                for number, source in enumerate(volume.projected.sources or ()):
+                    if source.service_account_token is not None:
+                        where = f"spec.volumes[{position}].projected.sources[{number}].serviceAccountToken"
+                        causes.append(forbidden(where, "must not be specified when serviceAccountName is not set"))
+    for position, container in enumerate(spec.containers):
+        causes += validate_image_is_trimmed(container, f"spec.containers[{position}]")
+    for position, container in enumerate(spec.init_containers or ()):
+        causes += validate_image_is_trimmed(container, f"spec.initContainers[{position}]")
+    return causes
+
+
+def validate_new_pod(pod: Pod) -> Causes:
+    """VAL-16: nobody is born with a debugging container."""
+    causes = validate_pod(pod)
+    if pod.spec.ephemeral_containers:
+        causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
+    if pod.spec.scheduling_gates and pod.spec.node_name:
+        causes.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
+    return causes
+
+
+def validate_pod_template(template: PodTemplate) -> Causes:
+    return validate_template(template.template, "template")
+
+
+def validate_template(template: PodTemplateSpec, at: str) -> Causes:
+    """VAL-7: a template holds what a pod may hold; its labels and annotations are checked as those of pods."""
+    causes: Causes = []
+    metadata = template.metadata
+    if metadata.labels:
+        causes += validate_labels(metadata.labels, f"{at}.labels")
+    if metadata.annotations:
+        causes += validate_annotations(metadata.annotations, f"{at}.annotations")
+    if metadata.finalizers:
+        causes += validate_finalizers(metadata.finalizers, f"{at}.metadata.finalizers")
+    causes += validate_pod_spec(template.spec, f"{at}.spec", False)
+    if template.spec.ephemeral_containers:
+        causes.append(forbidden(f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
+    return causes
+
+
+def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool) -> Causes:
+    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template."""
+    causes: Causes = []
+    grace = spec.termination_grace_period_seconds
+    if grace is None:
+        causes.append(required(f"{at}.terminationGracePeriodSeconds"))
+    volumes = {}
+    if spec.volumes:
+        causes += validate_volumes(spec.volumes, f"{at}.volumes")
+        volumes = {volume.name: volume for volume in spec.volumes}
+    causes += validate_containers(spec.containers, volumes, grace, f"{at}.containers")
+    if spec.init_containers:
+        causes += validate_init_containers(spec.init_containers, spec.containers, volumes, grace, f"{at}.initContainers")
+    if spec.ephemeral_containers:
+        others: tuple[Container, ...] = (*spec.containers, *(spec.init_containers or ()))
+        causes += validate_ephemeral_containers(spec.ephemeral_containers, others, volumes, f"{at}.ephemeralContainers")
+    if spec.resources is not None:
+        causes += validate_requirements(spec.resources, f"{at}.resources")
+    if spec.host_network:
+        causes += _validate_host_network(spec, f"{at}.containers", in_pod)
+    if spec.restart_policy not in RESTART_POLICIES:
+        where = f"{at}.restartPolicy"
+        causes.append(not_supported(where, spec.restart_policy, RESTART_POLICIES) if spec.restart_policy else required(where))
+    if spec.dns_policy not in DNS_POLICIES:
+        where = f"{at}.dnsPolicy"
+        causes.append(not_supported(where, spec.dns_policy, DNS_POLICIES) if spec.dns_policy else required(where))
+    if spec.node_selector:
+        causes += validate_labels(spec.node_selector, f"{at}.nodeSelector")
+    if spec.security_context is not None:
+        causes += _validate_security(spec, at)
+    if spec.affinity is not None:
+        causes += validate_affinity(spec.affinity, f"{at}.affinity")
+    if spec.dns_config is not None or spec.dns_policy == "None":
+        causes += _validate_dns(spec.dns_config, spec.dns_policy, f"{at}.dnsConfig")
+    for position, gate in enumerate(spec.readiness_gates or ()):
+        words = qualified_name(gate.condition_type)
+        causes += [invalid(f"{at}.readinessGates[{position}].conditionType", gate.condition_type, word) for word in words]
+    if spec.scheduling_gates:
+        causes += validate_gates(spec.scheduling_gates, f"{at}.schedulingGates")
+    if spec.topology_spread_constraints:
+        causes += validate_spread(spec.topology_spread_constraints, f"{at}.topologySpreadConstraints")
+    return causes + _validate_rest(spec, at)
+
+
+def _validate_rest(spec: PodSpec, at: str) -> Causes:
+    causes: Causes = []
+    if spec.host_users is False:
+        for held, name in ((spec.host_network, "hostNetwork"), (spec.host_pid, "HostPID"), (spec.host_ipc, "HostIPC")):
+            if held:
+                causes.append(forbidden(f"{at}.{name}", "when `pod.Spec.HostUsers` is false"))
+    if spec.service_account_name:
+        causes += [invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in dns_subdomain(spec.service_account_name)]
+    if spec.node_name:
+        causes += [invalid(f"{at}.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)]
+    deadline = spec.active_deadline_seconds
+    if deadline is not None and not 1 <= deadline <= DEADLINE_MAX:
+        causes.append(invalid(f"{at}.activeDeadlineSeconds", deadline, f"must be between 1 and {DEADLINE_MAX}, inclusive"))
+    if spec.hostname:
+        causes += [invalid(f"{at}.hostname", spec.hostname, word) for word in dns_label(spec.hostname)]
+    if spec.subdomain:
+        causes += [invalid(f"{at}.subdomain", spec.subdomain, word) for word in dns_label(spec.subdomain)]
+    if spec.tolerations:
+        causes += validate_tolerations(spec.tolerations, f"{at}.tolerations")
+    for position, alias in enumerate(spec.host_aliases or ()):
+        causes += validate_address(alias.ip, f"{at}.hostAliases[{position}].ip")
+        for number, name in enumerate(alias.hostnames or ()):
+            causes += [invalid(f"{at}.hostAliases[{position}].hostnames[{number}]", name, word) for word in dns_subdomain(name)]
+    if spec.priority_class_name:
+        causes += [invalid(f"{at}.priorityClassName", spec.priority_class_name, word) for word in dns_subdomain(spec.priority_class_name)]
+    if spec.runtime_class_name is not None:
+        causes += [invalid(f"{at}.runtimeClassName", spec.runtime_class_name, word) for word in dns_subdomain(spec.runtime_class_name)]
+    if spec.preemption_policy is not None and spec.preemption_policy not in PREEMPTION_POLICIES:
+        causes.append(not_supported(f"{at}.preemptionPolicy", spec.preemption_policy, PREEMPTION_POLICIES))
+    if spec.overhead:
+        causes += validate_resource_list(spec.overhead, f"{at}.overhead")
+    if spec.os is not None and spec.os.name not in ("linux", "windows"):
+        where = f"{at}.os.name"
+        causes.append(not_supported(where, spec.os.name, ("linux", "windows")) if spec.os.name else required(where))
+    names: set[str] = set()
+    for position, claim in enumerate(spec.resource_claims or ()):
+        where = f"{at}.resourceClaims[{position}].name"
+        if not claim.name:
+            causes.append(required(where))
+        elif claim.name in names:
+            causes.append(duplicate(where, claim.name))
+        names.add(claim.name)
+    return causes
+
+
+def _validate_host_network(spec: PodSpec, at: str, in_pod: bool) -> Causes:
+    """VAL-10: on the host's network a port is the host's; in a template it may still be left open (DEF-6)."""
+    causes: Causes = []
+    for position, container in enumerate(spec.containers):
+        for number, port in enumerate(container.ports or ()):
+            on_host = port.host_port or 0
+            if (in_pod or on_host) and on_host != port.container_port:
+                where = f"{at}[{position}].ports[{number}].hostPort"
+                causes.append(invalid(where, on_host, "must match `containerPort` when `hostNetwork` is true"))
+    return causes
+
+
+def _validate_security(spec: PodSpec, at: str) -> Causes:
+    context = spec.security_context
+    if context is None:
+        return []
+    causes: Causes = []
+    here = f"{at}.securityContext"
+    if context.fs_group is not None and not 0 <= context.fs_group <= 2**31 - 1:
+        causes.append(invalid(f"{here}.fsGroup", context.fs_group, "must be between 0 and 2147483647, inclusive"))
+    causes += validate_ids(context.run_as_user, context.run_as_group, here)
+    for position, group in enumerate(context.supplemental_groups or ()):
+        if not 0 <= group <= 2**31 - 1:
+            causes.append(invalid(f"{here}.supplementalGroups[{position}]", group, "must be between 0 and 2147483647, inclusive"))
+    if spec.share_process_namespace and spec.host_pid:
+        causes.append(invalid(f"{at}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled"))
+    seen: set[str] = set()
+    for position, sysctl in enumerate(context.sysctls or ()):
+        where = f"{here}.sysctls[{position}].name"
+        if not sysctl.name:
+            causes.append(required(where))
+        elif sysctl.name in seen:
+            causes.append(duplicate(where, sysctl.name))
+        seen.add(sysctl.name)
+    policy = context.fs_group_change_policy
+    if policy is not None and policy not in ("Always", "OnRootMismatch"):
+        causes.append(not_supported(f"{here}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))
+    return causes
+
+
+def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> Causes:
+    if policy == "None":
+        if config is None:
+            return [required(at, "must provide `dnsConfig` when `dnsPolicy` is None")]
+        if not config.nameservers:
+            return [required(f"{at}.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None")]
+    if config is None:
+        return []
+    causes: Causes = []
+    servers, searches = config.nameservers or (), config.searches or ()
+    if len(servers) > NAMESERVERS_MAX:
+        causes.append(invalid(f"{at}.nameservers", servers, f"must not have more than {NAMESERVERS_MAX} nameservers"))
+    for position, server in enumerate(servers):
+        causes += validate_address(server, f"{at}.nameservers[{position}]")
+    if len(searches) > SEARCHES_MAX:
+        causes.append(invalid(f"{at}.searches", searches, f"must not have more than {SEARCHES_MAX} search paths"))
+    if len(" ".join(searches)) > SEARCH_CHARACTERS_MAX:
+        words = f"must not have more than {SEARCH_CHARACTERS_MAX} characters (including spaces) in the search list"
+        causes.append(invalid(f"{at}.searches", searches, words))
+    for position, search in enumerate(searches):
+        if search != ".":
+            plain = search.removesuffix(".").replace("_", "a")  # search domains may have underscores wherever letters stand
+            causes += [invalid(f"{at}.searches[{position}]", search, word) for word in dns_subdomain(plain)]
+    for position, option in enumerate(config.options or ()):
+        if not option.name:
+            causes.append(required(f"{at}.options[{position}]", "must not be empty"))
+    return causes
+
+
+# --- updates
+
+
+def validate_pod_update(new: Pod, old: Pod) -> Causes:
+    """VAL-17: of a pod's spec only images, the deadline (shorter), more tolerations, and fewer gates can change."""
+    before, after = old.spec, new.spec
+    if after is before or after == before:
+        return []
+    causes = validate_pod(new)
+    if len(after.containers) != len(before.containers):
+        return [*causes, forbidden("spec.containers", "pod updates may not add or remove containers")]
+    if len(after.init_containers or ()) != len(before.init_containers or ()):
+        return [*causes, forbidden("spec.initContainers", "pod updates may not add or remove containers")]
+    causes += _validate_deadline(after.active_deadline_seconds, before.active_deadline_seconds)
+    added = [gate.name for gate in after.scheduling_gates or () if gate not in (before.scheduling_gates or ())]
+    for name in added:
+        position = [gate.name for gate in after.scheduling_gates or ()].index(name)
+        words = f"only deletion is allowed, but found new scheduling gate '{name}'"
+        causes.append(forbidden(f"spec.schedulingGates[{position}].name", words))
+    causes += _validate_added_tolerations(after, before)
+    if before.termination_grace_period_seconds != after.termination_grace_period_seconds:
+        # A negative period, from before such were refused, may become one second.
+        shortened = (before.termination_grace_period_seconds or 0) < 0 and after.termination_grace_period_seconds == 1
+        if shortened:
+            after = replace(after, termination_grace_period_seconds=before.termination_grace_period_seconds)
+    gated = bool(before.scheduling_gates)
+    munged = replace(
+        after,
+        containers=_with_images_of(after.containers, before.containers),
+        init_containers=after.init_containers and _with_images_of(after.init_containers, before.init_containers or ()),
+        active_deadline_seconds=before.active_deadline_seconds,
+        scheduling_gates=before.scheduling_gates,
+        tolerations=before.tolerations,
+        ephemeral_containers=before.ephemeral_containers,
+    )
+    if gated:  # before a pod is let to the scheduler, what it asks of nodes may become stricter
+        munged = replace(munged, node_selector=before.node_selector, affinity=before.affinity)
+        causes += _validate_stricter(after, before)
+    if munged != before:
+        words = (
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+            "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        )
+        causes.append(forbidden("spec", words))
+    return causes
+
+
+def _with_images_of(containers: tuple[Container, ...], others: tuple[Container, ...]) -> tuple[Container, ...]:
+    return tuple([replace(one, image=other.image) for one, other in zip(containers, others, strict=True)])
+
+
+def _validate_deadline(after: int | None, before: int | None) -> Causes:
+    at = "spec.activeDeadlineSeconds"
+    if after is None:
+        return [] if before is None else [invalid(at, after, "must not update from a positive integer to nil value")]
+    if after < 0 or after > DEADLINE_MAX:
+        return [invalid(at, after, f"must be between 0 and {DEADLINE_MAX}, inclusive")]
+    if before is not None and before < after:
+        return [invalid(at, after, "must be less than or equal to previous value")]
+    return []
+
+
+def _validate_added_tolerations(after: PodSpec, before: PodSpec) -> Causes:
+    kept = [replace(toleration, toleration_seconds=None) for toleration in after.tolerations or ()]
+    for toleration in before.tolerations or ():
+        if replace(toleration, toleration_seconds=None) not in kept:
+            return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    return []
+
+
+def _validate_stricter(after: PodSpec, before: PodSpec) -> Causes:
+    causes: Causes = []
+    selector = after.node_selector or {}
+    for key, value in (before.node_selector or {}).items():
+        if selector.get(key) != value:
+            return [invalid("spec.nodeSelector", selector, "only additions are allowed (no mutations or deletions)")]
+    old_affinity, new_affinity = before.affinity, after.affinity
+    if old_affinity is not None and old_affinity.node_affinity is not None:
+        required_before = old_affinity.node_affinity.required_during_scheduling_ignored_during_execution
+        if required_before is not None:
+            node_affinity = new_affinity.node_affinity if new_affinity is not None else None
+            required_after = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity is not None else None
+            if required_after is None or len(required_after.node_selector_terms) != len(required_before.node_selector_terms):
+                where = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+                return [*causes, invalid(f"{where}.nodeSelectorTerms", required_after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")]
+    return causes
+
+
+def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
+    """VAL-18: the node it is bound to stays; ended containers stay ended where they may not be started again."""
+    causes: Causes = []
+    nominated = new.status.nominated_node_name
+    if nominated:
+        causes += [invalid("status.nominatedNodeName", nominated, word) for word in dns_subdomain(nominated)]
+    if new.spec.node_name != old.spec.node_name:
+        causes.append(forbidden("status.nodeName", "may not be changed directly"))
+    if old.spec.restart_policy != "Always" and old.status.container_statuses:
+        ended = {status.name for status in old.status.container_statuses if status.state.terminated is not None}
+        if old.spec.restart_policy == "OnFailure":
+            ended = {
+                status.name for status in old.status.container_statuses
+                if status.state.terminated is not None and status.state.terminated.exit_code == 0
+            }  # fmt: skip
+        for position, status in enumerate(new.status.container_statuses or ()):
+            if status.name in ended and status.state.terminated is None:
+                where = f"status.containerStatuses[{position}].state"
+                causes.append(forbidden(where, "may not be transitioned to non-terminated state"))
+    addresses = new.status.pod_ips or ()
+    for position, address in enumerate(addresses):
+        causes += validate_address(address.ip, f"status.podIPs[{position}]")
+    return causes
+
+

@@ -1,0 +1,185 @@
+"""Where a pod may run: tolerations, affinity, spreading, gates. Rules VAL-13, VAL-14 (spec/validation.md).
+
+Source: Kubernetes documentation, "Taints and Tolerations", "Assigning Pods to Nodes", "Pod Topology Spread Constraints", "Pod Scheduling
+Readiness".
+"""
+
+from refk8s.core.api.core_v1 import (
+    Affinity,
+    NodeAffinity,
+    PodAffinity,
+    PodAffinityTerm,
+    PodAntiAffinity,
+    PodSchedulingGate,
+    Taint,
+    Toleration,
+    TopologySpreadConstraint,
+)
+from refk8s.core.apiserver.validation.field import POSITIVE, Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.names import dns_label, label_value, qualified_name
+from refk8s.core.apiserver.validation.selectors import validate_node_selector, validate_node_selector_term, validate_selector
+
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+OPERATORS = ("Equal", "Exists", "Lt", "Gt")
+WHEN_UNSATISFIABLE = ("DoNotSchedule", "ScheduleAnyway")
+NODE_POLICIES = ("Honor", "Ignore")
+
+
+def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes:
+    """VAL-13: Exists has no value, an empty key needs Exists, and only NoExecute is tolerated for a time."""
+    causes: Causes = []
+    for position, toleration in enumerate(tolerations):
+        key, operator, value, effect = toleration.key, toleration.operator, toleration.value or "", toleration.effect
+        if key:
+            words = qualified_name(key)
+            if words:
+                causes += [invalid(f"{at}[{position}].key", key, word) for word in words]
+        elif operator != "Exists":
+            words = ('operator must be Exists when `key` is empty, which means "match all values and all keys"',)
+            causes.append(invalid(f"{at}[{position}].operator", operator or "", words[0]))
+        if toleration.toleration_seconds is not None and effect != "NoExecute":
+            words = ("effect must be 'NoExecute' when `tolerationSeconds` is set",)
+            causes.append(invalid(f"{at}[{position}].effect", effect or "", words[0]))
+        if operator == "Exists":
+            if value:
+                causes.append(invalid(f"{at}[{position}].operator", value, "value must be empty when `operator` is 'Exists'"))
+        elif not operator or operator == "Equal":
+            words = label_value(value)
+            if words:
+                causes.append(invalid(f"{at}[{position}].operator", value, ";".join(words)))
+        elif operator not in OPERATORS:
+            causes.append(not_supported(f"{at}[{position}].operator", operator, OPERATORS[:2]))
+        elif not _is_whole_number(value):
+            causes.append(invalid(f"{at}[{position}].value", value, f"must be an integer when `operator` is '{operator}'"))
+        if effect and effect not in EFFECTS:
+            causes.append(not_supported(f"{at}[{position}].effect", effect, EFFECTS))
+    return causes
+
+
+def _is_whole_number(text: str) -> bool:
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    return digits.isascii() and digits.isdigit() and len(digits) <= 19 and -(2**63) <= int(text) < 2**63
+
+
+def validate_taints(taints: tuple[Taint, ...], at: str) -> Causes:
+    """VAL-13: a key, a known effect, and each pair of them once."""
+    causes: Causes = []
+    seen: set[tuple[str, str]] = set()
+    for position, taint in enumerate(taints):
+        here = f"{at}[{position}]"
+        causes += [invalid(f"{here}.key", taint.key, word) for word in qualified_name(taint.key)]
+        if words := label_value(taint.value or ""):
+            causes.append(invalid(f"{here}.value", taint.value, ";".join(words)))
+        if not taint.effect:
+            causes.append(required(f"{here}.effect"))
+        elif taint.effect not in EFFECTS:
+            causes.append(not_supported(f"{here}.effect", taint.effect, EFFECTS))
+        if taint.effect and (taint.key, taint.effect) in seen:
+            cause = duplicate(here, taint)
+            causes.append(type(cause)(cause.reason, here, "taints must be unique by key and effect pair", taint))
+        seen.add((taint.key, taint.effect))
+    return causes
+
+
+def validate_affinity(affinity: Affinity, at: str) -> Causes:
+    """VAL-14."""
+    causes: Causes = []
+    if affinity.node_affinity is not None:
+        causes += validate_node_affinity(affinity.node_affinity, f"{at}.nodeAffinity")
+    if affinity.pod_affinity is not None:
+        causes += _validate_pod_affinity(affinity.pod_affinity, f"{at}.podAffinity")
+    if affinity.pod_anti_affinity is not None:
+        causes += _validate_pod_affinity(affinity.pod_anti_affinity, f"{at}.podAntiAffinity")
+    return causes
+
+
+def validate_node_affinity(affinity: NodeAffinity, at: str) -> Causes:
+    causes: Causes = []
+    demand = affinity.required_during_scheduling_ignored_during_execution
+    if demand is not None:
+        causes += validate_node_selector(demand, f"{at}.requiredDuringSchedulingIgnoredDuringExecution")
+    for position, term in enumerate(affinity.preferred_during_scheduling_ignored_during_execution or ()):
+        here = f"{at}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
+        if not 1 <= term.weight <= 100:
+            causes.append(invalid(f"{here}.weight", term.weight, "must be in the range 1-100"))
+        causes += validate_node_selector_term(term.preference, f"{here}.preference")
+    return causes
+
+
+def _validate_pod_affinity(affinity: PodAffinity | PodAntiAffinity, at: str) -> Causes:
+    causes: Causes = []
+    for position, term in enumerate(affinity.required_during_scheduling_ignored_during_execution or ()):
+        causes += _validate_term(term, f"{at}.requiredDuringSchedulingIgnoredDuringExecution[{position}]")
+    for position, weighted in enumerate(affinity.preferred_during_scheduling_ignored_during_execution or ()):
+        here = f"{at}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
+        if not 1 <= weighted.weight <= 100:
+            causes.append(invalid(f"{here}.weight", weighted.weight, "must be in the range 1-100"))
+        causes += _validate_term(weighted.pod_affinity_term, f"{here}.podAffinityTerm")
+    return causes
+
+
+def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
+    causes = validate_selector(term.label_selector, f"{at}.labelSelector")
+    causes += validate_selector(term.namespace_selector, f"{at}.namespaceSelector")
+    for position, name in enumerate(term.namespaces or ()):
+        causes += [invalid(f"{at}.namespace", name, word) for word in dns_label(name)]
+    both = [key for key in term.match_label_keys or () if key in (term.mismatch_label_keys or ())]
+    for key in both:
+        causes.append(invalid(f"{at}.matchLabelKeys", key, "exists in both matchLabelKeys and mismatchLabelKeys"))
+    for keys, name in ((term.match_label_keys, "matchLabelKeys"), (term.mismatch_label_keys, "mismatchLabelKeys")):
+        if keys and term.label_selector is None:
+            causes.append(forbidden(f"{at}.{name}", "must not be specified when labelSelector is not set"))
+        for position, key in enumerate(keys or ()):
+            causes += [invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)]
+    if not term.topology_key:
+        causes.append(required(f"{at}.topologyKey", "can not be empty"))
+    causes += [invalid(f"{at}.topologyKey", term.topology_key, word) for word in qualified_name(term.topology_key)]
+    return causes
+
+
+def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) -> Causes:
+    """VAL-14: a positive skew over a key, each key and consequence once."""
+    causes: Causes = []
+    seen: list[tuple[str, str]] = []
+    for position, constraint in enumerate(constraints):
+        here = f"{at}[{position}]"
+        if constraint.max_skew <= 0:
+            causes.append(invalid(f"{here}.maxSkew", constraint.max_skew, POSITIVE))
+        if not constraint.topology_key:
+            causes.append(required(f"{here}.topologyKey", "can not be empty"))
+        else:
+            causes += [invalid(f"{here}.topologyKey", constraint.topology_key, word) for word in qualified_name(constraint.topology_key)]
+        if constraint.when_unsatisfiable not in WHEN_UNSATISFIABLE:
+            causes.append(not_supported(f"{here}.whenUnsatisfiable", constraint.when_unsatisfiable, WHEN_UNSATISFIABLE))
+        pair = (constraint.topology_key, constraint.when_unsatisfiable)
+        if pair in seen:
+            causes.append(duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
+        seen.append(pair)
+        if constraint.min_domains is not None:
+            if constraint.min_domains <= 0:
+                causes.append(invalid(f"{here}.minDomains", constraint.min_domains, POSITIVE))
+            if constraint.when_unsatisfiable != "DoNotSchedule":
+                words = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {constraint.when_unsatisfiable}"
+                causes.append(invalid(f"{here}.minDomains", constraint.min_domains, words))
+        for policy, name in ((constraint.node_affinity_policy, "nodeAffinityPolicy"), (constraint.node_taints_policy, "nodeTaintsPolicy")):
+            if policy is not None and policy not in NODE_POLICIES:
+                causes.append(not_supported(f"{here}.{name}", policy, NODE_POLICIES))
+        if constraint.match_label_keys and constraint.label_selector is None:
+            causes.append(forbidden(f"{here}.matchLabelKeys", "must not be specified when labelSelector is not set"))
+        for number, key in enumerate(constraint.match_label_keys or ()):
+            causes += [invalid(f"{here}.matchLabelKeys[{number}]", key, word) for word in qualified_name(key)]
+            if constraint.label_selector and key in (constraint.label_selector.match_labels or {}):
+                causes.append(invalid(f"{here}.matchLabelKeys[{number}]", key, "exists in both matchLabelKeys and labelSelector"))
+        causes += validate_selector(constraint.label_selector, f"{here}.labelSelector")
+    return causes
+
+
+def validate_gates(gates: tuple[PodSchedulingGate, ...], at: str) -> Causes:
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, gate in enumerate(gates):
+        causes += [invalid(f"{at}[{position}]", gate.name, word) for word in qualified_name(gate.name)]
+        if gate.name in seen:
+            causes.append(duplicate(f"{at}[{position}]", gate.name))
+        seen.add(gate.name)
+    return causes

@@ -1,0 +1,121 @@
+"""Label selectors and node selectors. Rule VAL-6 (spec/validation.md).
+
+Source: Kubernetes documentation, "Labels and Selectors", "Assigning Pods to Nodes".
+"""
+
+from refk8s.core.api.core_v1 import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
+from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, required
+from refk8s.core.apiserver.validation.metadata import validate_labels
+from refk8s.core.apiserver.validation.names import dns_subdomain, label_value, qualified_name
+
+_WITH_VALUES = ("In", "NotIn")
+_WITHOUT_VALUES = ("Exists", "DoesNotExist")
+
+
+def is_empty(selector: LabelSelector | None) -> bool:
+    return selector is None or not (selector.match_labels or selector.match_expressions)
+
+
+def matches(selector: LabelSelector, labels: dict[str, str] | None) -> bool:
+    """Whether the labels fulfil every requirement. False for a requirement that is not valid."""
+    labels = labels or {}
+    for key, value in (selector.match_labels or {}).items():
+        if labels.get(key) != value:
+            return False
+    return all([_holds(requirement, labels) for requirement in selector.match_expressions or ()])
+
+
+def _holds(requirement: LabelSelectorRequirement, labels: dict[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in (requirement.values or ())
+        case "NotIn":
+            return labels.get(requirement.key) not in (requirement.values or ())
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+    return False
+
+
+def validate_selector(selector: LabelSelector | None, at: str) -> Causes:
+    """VAL-6: keys and values are those of labels, and each operator has the values that it needs."""
+    if selector is None:
+        return []
+    causes: Causes = []
+    if selector.match_labels:
+        causes += validate_labels(selector.match_labels, f"{at}.matchLabels")
+    for position, requirement in enumerate(selector.match_expressions or ()):
+        here = f"{at}.matchExpressions[{position}]"
+        if requirement.operator in _WITH_VALUES:
+            if not requirement.values:
+                causes.append(required(f"{here}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif requirement.operator in _WITHOUT_VALUES:
+            if requirement.values:
+                causes.append(forbidden(f"{here}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+        else:
+            causes.append(invalid(f"{here}.operator", requirement.operator, "not a valid selector operator"))
+        causes += [invalid(f"{here}.key", requirement.key, word) for word in qualified_name(requirement.key)]
+        for number, value in enumerate(requirement.values or ()):
+            causes += [invalid(f"{here}.values[{number}]", value, word) for word in label_value(value)]
+    return causes
+
+
+def validate_node_selector(selector: NodeSelector, at: str) -> Causes:
+    """VAL-6: at least one term."""
+    terms = selector.node_selector_terms
+    if not terms:
+        return [required(f"{at}.nodeSelectorTerms", "must have at least one node selector term")]
+    causes: Causes = []
+    for position, term in enumerate(terms):
+        causes += validate_node_selector_term(term, f"{at}.nodeSelectorTerms[{position}]")
+    return causes
+
+
+def validate_node_selector_term(term: NodeSelectorTerm, at: str) -> Causes:
+    causes: Causes = []
+    for position, requirement in enumerate(term.match_expressions or ()):
+        causes += _validate_expression(requirement, f"{at}.matchExpressions[{position}]")
+    for position, requirement in enumerate(term.match_fields or ()):
+        causes += _validate_field(requirement, f"{at}.matchFields[{position}]")
+    return causes
+
+
+def _validate_expression(requirement: NodeSelectorRequirement, at: str) -> Causes:
+    causes: Causes = []
+    values = requirement.values or ()
+    if requirement.operator in _WITH_VALUES:
+        if not values:
+            causes.append(required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+    elif requirement.operator in _WITHOUT_VALUES:
+        if values:
+            causes.append(forbidden(f"{at}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+    elif requirement.operator in ("Gt", "Lt"):
+        if len(values) != 1:
+            causes.append(required(f"{at}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
+    else:
+        causes.append(invalid(f"{at}.operator", requirement.operator, "not a valid selector operator"))
+    causes += [invalid(f"{at}.key", requirement.key, word) for word in qualified_name(requirement.key)]
+    for position, value in enumerate(values):
+        causes += [invalid(f"{at}.values[{position}]", value, word) for word in label_value(value)]
+    return causes
+
+
+def _validate_field(requirement: NodeSelectorRequirement, at: str) -> Causes:
+    """Of a node's fields only its name can be asked for, one at a time."""
+    causes: Causes = []
+    values = requirement.values or ()
+    if requirement.operator not in _WITH_VALUES:
+        causes.append(invalid(f"{at}.operator", requirement.operator, "not a valid selector operator"))
+    elif len(values) != 1:
+        causes.append(required(f"{at}.values", "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+    if requirement.key != "metadata.name":
+        causes.append(invalid(f"{at}.key", requirement.key, "not a valid field selector key"))
+    else:
+        for position, value in enumerate(values):
+            causes += [invalid(f"{at}.values[{position}]", value, word) for word in dns_subdomain(value)]
+    return causes
+
+
+

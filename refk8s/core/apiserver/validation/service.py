@@ -1,0 +1,391 @@
+"""Services, and the endpoints behind them. Rules VAL-22, VAL-23, VAL-24 (spec/validation.md).
+
+Source: Kubernetes API reference, "Service", "Endpoints", "EndpointSlice"; documentation, "Service", "Virtual IPs and Service Proxies",
+"IPv4/IPv6 dual-stack".
+Left out: what a cloud's load balancer alone reads (classes are checked as names only).
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from refk8s.core.api.core_v1 import EndpointAddress, Endpoints, EndpointSubset, Service, ServicePort, ServiceSpec
+from refk8s.core.api.discovery_v1 import EndpointSlice
+from refk8s.core.apiserver.validation.container import PROTOCOLS, validate_address, validate_port, validate_port_number
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_many,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.metadata import validate_labels
+from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, is_cidr, parse_ip, qualified_name
+
+TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+AFFINITY_SECONDS_MAX = 86_400
+ENDPOINTS_MAX, PORTS_MAX = 1000, 20_000
+KUBELET_PORT = 10250
+NONE = "None"
+
+
+def is_headless(spec: ServiceSpec) -> bool:
+    return spec.cluster_ip == NONE or bool(spec.cluster_ips and spec.cluster_ips[0] == NONE)
+
+
+def has_external_traffic(spec: ServiceSpec) -> bool:
+    """Whether it can be reached from outside the cluster."""
+    return spec.type in ("NodePort", "LoadBalancer") or (spec.type == "ClusterIP" and bool(spec.external_ips))
+
+
+def needs_health_check(spec: ServiceSpec) -> bool:
+    return spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
+
+
+def validate_service(service: Service) -> Causes:
+    """VAL-22."""
+    spec = service.spec
+    causes: Causes = []
+    headless = is_headless(spec)
+    if not spec.ports and not headless and spec.type != "ExternalName":
+        causes.append(required("spec.ports"))
+    if spec.type == "LoadBalancer":
+        for position, port in enumerate(spec.ports or ()):
+            if port.port == KUBELET_PORT:
+                words = f"may not expose port {KUBELET_PORT} externally since it is used by kubelet"
+                causes.append(invalid(f"spec.ports[{position}]", port.port, words))
+    if headless and spec.type in ("LoadBalancer", "NodePort"):
+        causes.append(invalid("spec.clusterIPs[0]", NONE, f"may not be set to 'None' for {spec.type} services"))
+    if spec.type == "ExternalName":
+        causes += _validate_external_name(spec)
+    causes += _validate_service_ports(spec.ports or (), headless)
+    if spec.selector:
+        causes += validate_labels(spec.selector, "spec.selector")
+    causes += _validate_affinity(spec)
+    causes += validate_families(spec)
+    for position, address in enumerate(spec.external_ips or ()):
+        where = f"spec.externalIPs[{position}]"
+        causes += validate_address(address, where) or _validate_non_special(address, where)
+    if not spec.type:
+        causes.append(required("spec.type"))
+    elif spec.type not in TYPES:
+        causes.append(not_supported("spec.type", spec.type, TYPES))
+    return causes + _validate_port_pairs(spec) + _validate_traffic(spec)
+
+
+def _validate_external_name(spec: ServiceSpec) -> Causes:
+    causes: Causes = []
+    if spec.cluster_ips or spec.cluster_ip:
+        causes.append(forbidden("spec.clusterIPs", "may not be set when `type` is 'ExternalName'"))
+    if spec.ip_families:
+        causes.append(forbidden("spec.ipFamilies", "may not be set for ExternalName services"))
+    if spec.ip_family_policy is not None:
+        causes.append(forbidden("spec.ipFamilyPolicy", "may not be set for ExternalName services"))
+    name = (spec.external_name or "").removesuffix(".")
+    if not name:
+        causes.append(required("spec.externalName"))
+    else:
+        causes += [invalid("spec.externalName", name, word) for word in dns_subdomain(name)]
+    return causes
+
+
+def _validate_service_ports(ports: tuple[ServicePort, ...], headless: bool) -> Causes:
+    """VAL-22: several ports have names that differ; a headless service leads to the same port."""
+    causes: Causes = []
+    names: set[str] = set()
+    for position, port in enumerate(ports):
+        here = f"spec.ports[{position}]"
+        if not port.name:
+            if len(ports) > 1:
+                causes.append(required(f"{here}.name"))
+        else:
+            causes += [invalid(f"{here}.name", port.name, word) for word in dns_label(port.name)]
+            if port.name in names:
+                causes.append(duplicate(f"{here}.name", port.name))
+            names.add(port.name)
+        causes += validate_port_number(port.port, f"{here}.port")
+        if not port.protocol:
+            causes.append(required(f"{here}.protocol"))
+        elif port.protocol not in PROTOCOLS:
+            causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
+        if port.target_port is not None:
+            causes += validate_port(port.target_port, f"{here}.targetPort")
+        if port.app_protocol is not None:
+            causes += [invalid(f"{here}.appProtocol", port.app_protocol, word) for word in qualified_name(port.app_protocol)]
+    return causes
+
+
+def _validate_affinity(spec: ServiceSpec) -> Causes:
+    if not spec.session_affinity:
+        return [required("spec.sessionAffinity")]
+    config = spec.session_affinity_config
+    if spec.session_affinity == NONE:
+        return [forbidden("spec.sessionAffinityConfig", "must not be set when session affinity is None")] if config is not None else []
+    if spec.session_affinity != "ClientIP":
+        return [not_supported("spec.sessionAffinity", spec.session_affinity, ("ClientIP", "None"))]
+    seconds = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+    if seconds is None:
+        return [required("spec.sessionAffinityConfig.clientIP.timeoutSeconds", "when session affinity type is ClientIP")]
+    if not 0 < seconds <= AFFINITY_SECONDS_MAX:
+        words = f"must be greater than 0 and less than {AFFINITY_SECONDS_MAX}"
+        return [invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, words)]
+    return []
+
+
+def validate_families(spec: ServiceSpec) -> Causes:
+    """VAL-23: cluster IPs are addresses, each of another family, in the order of the families; the first is clusterIP."""
+    if spec.type == "ExternalName":
+        return []
+    causes: Causes = []
+    families, addresses = spec.ip_families or (), spec.cluster_ips or ()
+    if spec.ip_family_policy is not None and spec.ip_family_policy not in ("PreferDualStack", "RequireDualStack", "SingleStack"):
+        words = ("PreferDualStack", "RequireDualStack", "SingleStack")
+        causes.append(not_supported("spec.ipFamilyPolicy", spec.ip_family_policy, words))
+    for position, family in enumerate(families):
+        if family not in ("IPv4", "IPv6"):
+            causes.append(not_supported(f"spec.ipFamilies[{position}]", family, ("IPv4", "IPv6")))
+        elif family in families[:position]:
+            causes.append(duplicate(f"spec.ipFamilies[{position}]", family))
+    if addresses and (spec.cluster_ip or "") != addresses[0]:
+        causes.append(invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
+        return causes
+    if spec.cluster_ip and not addresses:
+        causes.append(required("spec.clusterIPs"))
+        return causes
+    for position, address in enumerate(addresses):
+        if address == NONE:
+            if position:
+                causes.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
+        elif NONE in addresses:
+            continue
+        else:
+            causes += validate_address(address, f"spec.clusterIPs[{position}]")
+    if addresses and addresses[0] == NONE and len(addresses) > 1:
+        causes.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
+    if len(addresses) > 2:
+        causes.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
+    if causes or NONE in addresses:
+        return causes
+    kinds = [_family(address) for address in addresses]
+    if len(kinds) == 2 and kinds[0] == kinds[1]:
+        causes.append(invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"))
+    for position, (kind, family) in enumerate(zip(kinds, families, strict=False)):
+        if kind != family:
+            causes.append(invalid(f"spec.clusterIPs[{position}]", addresses[position], f"expected an {family} value as indicated by `ipFamilies[{position}]`"))
+    return causes
+
+
+def _family(address: str) -> str:
+    return "IPv4" if isinstance(parse_ip(address), IPv4Address) else "IPv6"
+
+
+def _validate_port_pairs(spec: ServiceSpec) -> Causes:
+    """VAL-22: each (protocol, port) and each (protocol, node port) once; node ports not within a ClusterIP service."""
+    causes: Causes = []
+    ports = spec.ports or ()
+    if spec.type == "ClusterIP":
+        for position, port in enumerate(ports):
+            if port.node_port:
+                causes.append(forbidden(f"spec.ports[{position}].nodePort", "may not be used when `type` is 'ClusterIP'"))
+    seen: set[tuple[str | None, int]] = set()
+    for position, port in enumerate(ports):
+        if port.node_port:
+            if (port.protocol, port.node_port) in seen:
+                causes.append(duplicate(f"spec.ports[{position}].nodePort", port.node_port))
+            seen.add((port.protocol, port.node_port))
+    pairs: set[tuple[str | None, int]] = set()
+    for position, port in enumerate(ports):
+        if (port.protocol, port.port) in pairs:
+            causes.append(duplicate(f"spec.ports[{position}]", {"port": port.port, "protocol": port.protocol}))
+        pairs.add((port.protocol, port.port))
+    return causes
+
+
+def _validate_traffic(spec: ServiceSpec) -> Causes:
+    causes: Causes = []
+    balanced = spec.type == "LoadBalancer"
+    if spec.load_balancer_source_ranges:
+        if not balanced:
+            causes.append(forbidden("spec.loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
+        for position, text in enumerate(spec.load_balancer_source_ranges):
+            if not is_cidr(text.strip()):
+                words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+                causes.append(invalid(f"spec.loadBalancerSourceRanges[{position}]", text, words))
+    if spec.allocate_load_balancer_node_ports is not None and not balanced:
+        causes.append(forbidden("spec.allocateLoadBalancerNodePorts", "may only be used when `type` is 'LoadBalancer'"))
+    if spec.load_balancer_class is not None:
+        if not balanced:
+            causes.append(forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
+        causes += [invalid("spec.loadBalancerClass", spec.load_balancer_class, word) for word in qualified_name(spec.load_balancer_class)]
+    policy = spec.external_traffic_policy
+    if not has_external_traffic(spec):
+        if policy:
+            causes.append(invalid("spec.externalTrafficPolicy", policy, "may only be set for externally-accessible services"))
+    elif not policy:
+        causes.append(required("spec.externalTrafficPolicy"))
+    elif policy not in ("Cluster", "Local"):
+        causes.append(not_supported("spec.externalTrafficPolicy", policy, ("Cluster", "Local")))
+    port = spec.health_check_node_port
+    if needs_health_check(spec):
+        causes += validate_port_number(port, "spec.healthCheckNodePort") if port else [required("spec.healthCheckNodePort")]
+    elif port:
+        words = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        causes.append(invalid("spec.healthCheckNodePort", port, words))
+    internal = spec.internal_traffic_policy
+    if internal is None:
+        if spec.type in ("ClusterIP", "NodePort", "LoadBalancer"):
+            causes.append(required("spec.internalTrafficPolicy"))
+    elif internal not in ("Cluster", "Local"):
+        causes.append(not_supported("spec.internalTrafficPolicy", internal, ("Cluster", "Local")))
+    distribution = spec.traffic_distribution
+    if distribution is not None and distribution not in ("PreferClose", "PreferSameNode", "PreferSameZone"):
+        words_supported = ("PreferClose", "PreferSameNode", "PreferSameZone")
+        causes.append(not_supported("spec.trafficDistribution", distribution, words_supported))
+    return causes
+
+
+def validate_service_update(new: Service, old: Service) -> Causes:
+    """VAL-24: while a service has cluster IPs it keeps the first; a second may come and go."""
+    causes: Causes = []
+    before, after = old.spec.cluster_ips or (), new.spec.cluster_ips or ()
+    if old.spec.type != "ExternalName" and new.spec.type != "ExternalName":
+        if before and after and before[0] != after[0]:
+            causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
+        elif before and not after:
+            causes.append(invalid("spec.clusterIPs[0]", after, "primary clusterIP can not be unset"))
+        elif len(before) == 2 and len(after) == 2 and before[1] != after[1]:
+            causes.append(invalid("spec.clusterIPs[1]", after, "may not change once set"))
+        families_before, families_after = old.spec.ip_families or (), new.spec.ip_families or ()
+        if families_before and families_after and families_before[0] != families_after[0]:
+            causes.append(invalid("spec.ipFamilies[0]", families_after, "may not change once set"))
+    if old.spec.load_balancer_class != new.spec.load_balancer_class and old.spec.type == new.spec.type == "LoadBalancer":
+        causes.append(invalid("spec.loadBalancerClass", new.spec.load_balancer_class, "may not change once set"))
+    return causes + validate_service(new)
+
+
+def validate_service_status(new: Service, old: Service) -> Causes:
+    causes: Causes = []
+    for position, ingress in enumerate(new.status.load_balancer.ingress or ()):
+        here = f"status.loadBalancer.ingress[{position}]"
+        if ingress.ip:
+            causes += validate_address(ingress.ip, f"{here}.ip")
+        if ingress.hostname:
+            causes += [invalid(f"{here}.hostname", ingress.hostname, word) for word in dns_subdomain(ingress.hostname)]
+    return causes
+
+
+# --- what is behind
+
+
+def validate_endpoints(endpoints: Endpoints) -> Causes:
+    causes: Causes = []
+    for position, subset in enumerate(endpoints.subsets or ()):
+        causes += _validate_subset(subset, f"subsets[{position}]")
+    return causes
+
+
+def validate_endpoints_update(new: Endpoints, old: Endpoints) -> Causes:
+    return [] if new.subsets == old.subsets else validate_endpoints(new)
+
+
+def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
+    """VAL-24: addresses that can be reached, and ports that have names where there are several."""
+    causes: Causes = []
+    if not subset.addresses and not subset.not_ready_addresses:
+        causes.append(required(at, "must specify `addresses` or `notReadyAddresses`"))
+    for position, address in enumerate(subset.addresses or ()):
+        causes += _validate_endpoint_address(address, f"{at}.addresses[{position}]")
+    for position, address in enumerate(subset.not_ready_addresses or ()):
+        causes += _validate_endpoint_address(address, f"{at}.notReadyAddresses[{position}]")
+    ports = subset.ports or ()
+    for position, port in enumerate(ports):
+        here = f"{at}.ports[{position}]"
+        if len(ports) > 1 and not port.name:
+            causes.append(required(f"{here}.name"))
+        elif port.name:
+            causes += [invalid(f"{here}.name", port.name, word) for word in dns_label(port.name)]
+        causes += validate_port_number(port.port, f"{here}.port")
+        if not port.protocol:
+            causes.append(required(f"{here}.protocol"))
+        elif port.protocol not in PROTOCOLS:
+            causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
+    return causes
+
+
+def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
+    causes = validate_address(address.ip, f"{at}.ip")
+    if address.hostname:
+        causes += [invalid(f"{at}.hostname", address.hostname, word) for word in dns_label(address.hostname)]
+    if address.node_name is not None:
+        causes += [invalid(f"{at}.nodeName", address.node_name, word) for word in dns_subdomain(address.node_name)]
+    return causes + (_validate_non_special(address.ip, f"{at}.ip") if not causes else [])
+
+
+def _validate_non_special(text: str, at: str) -> Causes:
+    """An address that packets can be sent to from elsewhere."""
+    address: IPv4Address | IPv6Address | None = parse_ip(text)
+    if address is None:
+        return []
+    if address.is_unspecified:
+        return [invalid(at, text, "may not be unspecified (0.0.0.0 or ::)")]
+    if address.is_loopback:
+        return [invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+    if address.is_link_local:
+        return [invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
+    if text in ("224.0.0.1",) or (isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000):
+        return [invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    return []
+
+
+def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
+    """VAL-24: one kind of address, at most a thousand endpoints, ports with names that differ."""
+    causes: Causes = []
+    kind = endpoint_slice.address_type
+    if not kind:
+        causes.append(required("addressType"))
+    elif kind not in ("FQDN", "IPv4", "IPv6"):
+        causes.append(not_supported("addressType", kind, ("FQDN", "IPv4", "IPv6")))
+    endpoints, ports = endpoint_slice.endpoints or (), endpoint_slice.ports or ()
+    if len(endpoints) > ENDPOINTS_MAX:
+        return [*causes, too_many("endpoints", len(endpoints), ENDPOINTS_MAX)]
+    for position, endpoint in enumerate(endpoints):
+        here = f"endpoints[{position}]"
+        if not endpoint.addresses:
+            causes.append(required(f"{here}.addresses", "must contain at least 1 address"))
+        elif len(endpoint.addresses) > 100:
+            causes.append(too_many(f"{here}.addresses", len(endpoint.addresses), 100))
+        for number, address in enumerate(endpoint.addresses):
+            where = f"{here}.addresses[{number}]"
+            if kind == "FQDN":
+                causes += [invalid(where, address, word) for word in dns_subdomain(address)]
+            elif kind in ("IPv4", "IPv6"):
+                if parse_ip(address) is None or _family(address) != kind:
+                    causes.append(invalid(where, address, f"must be a valid {kind} address"))
+                else:
+                    causes += _validate_non_special(address, where)
+        if endpoint.node_name is not None:
+            causes += [invalid(f"{here}.nodeName", endpoint.node_name, word) for word in dns_subdomain(endpoint.node_name)]
+        if endpoint.hostname is not None:
+            causes += [invalid(f"{here}.hostname", endpoint.hostname, word) for word in dns_label(endpoint.hostname)]
+    if len(ports) > PORTS_MAX:
+        return [*causes, too_many("ports", len(ports), PORTS_MAX)]
+    names: set[str | None] = set()
+    for position, slice_port in enumerate(ports):
+        here = f"ports[{position}]"
+        if slice_port.name:
+            causes += [invalid(f"{here}.name", slice_port.name, word) for word in dns_label(slice_port.name)]
+        if slice_port.name in names:
+            causes.append(duplicate(f"{here}.name", slice_port.name))
+        names.add(slice_port.name)
+        if slice_port.protocol is None:
+            causes.append(required(f"{here}.protocol"))
+        elif slice_port.protocol not in PROTOCOLS:
+            causes.append(not_supported(f"{here}.protocol", slice_port.protocol, PROTOCOLS))
+    return causes
+
+
+def validate_endpoint_slice_update(new: EndpointSlice, old: EndpointSlice) -> Causes:
+    return validate_endpoint_slice(new) + unchanged("addressType", new.address_type, old.address_type)
+
+

@@ -1,0 +1,325 @@
+"""Workloads that keep pods running: selectors, templates, how they are replaced. Rules VAL-7, VAL-19, VAL-20 (spec/validation.md).
+
+Source: Kubernetes API reference, "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"; documentation,
+"Deployments" (rolling update).
+"""
+
+import re
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api.apps_v1 import (
+    DaemonSet,
+    DaemonSetSpec,
+    Deployment,
+    DeploymentSpec,
+    ReplicaSet,
+    ReplicaSetSpec,
+    StatefulSet,
+    StatefulSetSpec,
+)
+from refk8s.core.api.core_v1 import PodTemplateSpec, ReplicationController, ReplicationControllerSpec
+from refk8s.core.api.meta_v1 import LabelSelector
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required, unchanged
+from refk8s.core.apiserver.validation.pod import validate_template
+from refk8s.core.apiserver.validation.selectors import is_empty, matches, validate_selector
+
+_is_percent = re.compile(r"[0-9]+%", re.ASCII).fullmatch
+_PERCENT_WORDS = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+)
+LABELS_DIFFER = "`selector` does not match template `labels`"
+
+
+# --- selector and template
+
+
+def validate_template_of(template: PodTemplateSpec, selector: LabelSelector | None, at: str, kind: str) -> Causes:
+    """VAL-7: the template's pods are the selector's, restart always, and have no deadline."""
+    causes: Causes = []
+    if selector is None or not (is_empty(selector) or matches(selector, template.metadata.labels)):
+        causes.append(invalid(f"{at}.metadata.labels", template.metadata.labels, LABELS_DIFFER))
+    return causes + validate_template(template, at) + _validate_lasting(template, at, kind)
+
+
+def _validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
+    causes: Causes = []
+    policy = template.spec.restart_policy
+    if policy in ("OnFailure", "Never"):
+        causes.append(not_supported(f"{at}.spec.restartPolicy", policy, ("Always",)))
+    if template.spec.active_deadline_seconds is not None:
+        causes.append(forbidden(f"{at}.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported"))
+    return causes
+
+
+def validate_own_selector(selector: LabelSelector | None, at: str, kind: str) -> Causes:
+    """VAL-7: a selector is given, and it selects by something."""
+    if selector is None:
+        return [required(at)]
+    causes = validate_selector(selector, at)
+    if is_empty(selector):
+        causes.append(invalid(at, selector, f"empty selector is invalid for {kind}"))
+    return causes
+
+
+# --- numbers and percents
+
+
+def validate_int_or_percent(value: int | str, at: str) -> Causes:
+    """VAL-19: a number that is not negative, or a percentage."""
+    if isinstance(value, int):
+        return not_negative(at, value)
+    return [] if _is_percent(value) else [invalid(at, value, _PERCENT_WORDS)]
+
+
+def _at_most_all(value: int | str, at: str) -> Causes:
+    if isinstance(value, str) and _is_percent(value) and ((len(value) > 4 and int(value[:20].rstrip("%")) > 100) or len(value) > 20):
+        return [invalid(at, value, "must not be greater than 100%")]
+    return []
+
+
+def _is_zero(value: int | str | None) -> bool:
+    if value is None or isinstance(value, int):
+        return not value
+    return bool(_is_percent(value)) and not value[:-1].strip("0")
+
+
+# --- Deployment
+
+
+def validate_deployment(deployment: Deployment) -> Causes:
+    return _validate_deployment_spec(deployment.spec, "spec")
+
+
+def validate_deployment_update(new: Deployment, old: Deployment) -> Causes:
+    """VAL-20: the selector stays."""
+    if new.spec is old.spec:
+        return []
+    return _validate_deployment_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+
+
+def _validate_deployment_spec(spec: DeploymentSpec, at: str) -> Causes:
+    causes = not_negative(f"{at}.replicas", spec.replicas)
+    causes += validate_own_selector(spec.selector, f"{at}.selector", "deployment")
+    causes += validate_template_of(spec.template, spec.selector, f"{at}.template", "ReplicaSet")
+    strategy = spec.strategy
+    if strategy.type == "Recreate":
+        if strategy.rolling_update is not None:
+            causes.append(forbidden(f"{at}.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+    elif strategy.type == "RollingUpdate":
+        rolling = strategy.rolling_update
+        if rolling is None:
+            causes.append(required(f"{at}.strategy.rollingUpdate", "this should be defaulted and never be nil"))
+        else:
+            causes += _validate_rolling(rolling.max_unavailable, rolling.max_surge, f"{at}.strategy.rollingUpdate")
+    else:
+        causes.append(not_supported(f"{at}.strategy.type", strategy.type, ("Recreate", "RollingUpdate")))
+    causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
+    causes += not_negative(f"{at}.revisionHistoryLimit", spec.revision_history_limit)
+    deadline = spec.progress_deadline_seconds
+    if deadline is not None:
+        causes += not_negative(f"{at}.progressDeadlineSeconds", deadline)
+        if deadline <= (spec.min_ready_seconds or 0):
+            causes.append(invalid(f"{at}.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
+    return causes
+
+
+def _validate_rolling(unavailable: int | str | None, surge: int | str | None, at: str) -> Causes:
+    """VAL-19: a rolling update can move: not both bounds are zero."""
+    causes: Causes = []
+    if unavailable is not None:
+        causes += validate_int_or_percent(unavailable, f"{at}.maxUnavailable")
+    if surge is not None:
+        causes += validate_int_or_percent(surge, f"{at}.maxSurge")
+    if _is_zero(unavailable) and _is_zero(surge):
+        causes.append(invalid(f"{at}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
+    if unavailable is not None:
+        causes += _at_most_all(unavailable, f"{at}.maxUnavailable")
+    return causes
+
+
+# --- ReplicaSet, ReplicationController
+
+
+def validate_replica_set(replica_set: ReplicaSet) -> Causes:
+    return _validate_replica_set_spec(replica_set.spec, "spec")
+
+
+def validate_replica_set_update(new: ReplicaSet, old: ReplicaSet) -> Causes:
+    if new.spec is old.spec:
+        return []
+    return _validate_replica_set_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+
+
+def _validate_replica_set_spec(spec: ReplicaSetSpec, at: str) -> Causes:
+    causes = not_negative(f"{at}.replicas", spec.replicas)
+    causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
+    causes += validate_own_selector(spec.selector, f"{at}.selector", "deployment")
+    return causes + validate_template_of(spec.template, spec.selector, f"{at}.template", "ReplicaSet")
+
+
+def validate_replica_counts(new: Any, old: Any) -> Causes:
+    """VAL-21: the counts of a status are not negative, and no part is larger than the whole. ReplicaSet and ReplicationController."""
+    causes: Causes = []
+    status = new.status
+    parts = (
+        (status.replicas, "replicas"), (status.fully_labeled_replicas, "fullyLabeledReplicas"), (status.ready_replicas, "readyReplicas"),
+        (status.available_replicas, "availableReplicas"), (status.observed_generation, "observedGeneration"),
+    )  # fmt: skip
+    for count, name in parts:
+        causes += not_negative(f"status.{name}", count)
+    for count, name in parts[1:4]:
+        if (count or 0) > status.replicas:
+            causes.append(invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
+    if (status.available_replicas or 0) > (status.ready_replicas or 0):
+        causes.append(invalid("status.availableReplicas", status.available_replicas, "cannot be greater than readyReplicas"))
+    return causes
+
+
+def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
+    """VAL-21 for deployments; a collision count does not go down."""
+    status = new.status
+    causes = not_negative("status.observedGeneration", status.observed_generation)
+    replicas = status.replicas or 0
+    parts = (
+        (status.replicas, "replicas"), (status.updated_replicas, "updatedReplicas"), (status.ready_replicas, "readyReplicas"),
+        (status.available_replicas, "availableReplicas"), (status.unavailable_replicas, "unavailableReplicas"),
+    )  # fmt: skip
+    for count, name in parts:
+        causes += not_negative(f"status.{name}", count)
+    causes += not_negative("status.collisionCount", status.collision_count)
+    for count, name in parts[1:4]:
+        if (count or 0) > replicas:
+            causes.append(invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
+    if (status.available_replicas or 0) > (status.ready_replicas or 0):
+        causes.append(invalid("status.availableReplicas", status.available_replicas, "cannot be greater than readyReplicas"))
+    if (status.collision_count or 0) < (old.status.collision_count or 0):
+        causes.append(invalid("status.collisionCount", status.collision_count, "cannot be decremented"))
+    return causes
+
+
+def validate_replication_controller(controller: ReplicationController) -> Causes:
+    return _validate_controller_spec(controller.spec, "spec")
+
+
+def validate_replication_controller_update(new: ReplicationController, old: ReplicationController) -> Causes:
+    return [] if new.spec is old.spec else _validate_controller_spec(new.spec, "spec")
+
+
+def _validate_controller_spec(spec: ReplicationControllerSpec, at: str) -> Causes:
+    causes = not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
+    if not spec.selector:
+        causes.append(required(f"{at}.selector"))
+    causes += not_negative(f"{at}.replicas", spec.replicas)
+    if spec.template is None:
+        causes.append(required(f"{at}.template"))
+        return causes
+    return causes + validate_template_of(spec.template, LabelSelector(match_labels=spec.selector), f"{at}.template", "ReplicationController")
+
+
+# --- StatefulSet
+
+
+def validate_stateful_set(stateful_set: StatefulSet) -> Causes:
+    return _validate_stateful_set_spec(stateful_set.spec, "spec")
+
+
+def validate_stateful_set_update(new: StatefulSet, old: StatefulSet) -> Causes:
+    """VAL-20: only what does not make its pods and claims others than they are can change."""
+    if new.spec is old.spec:
+        return []
+    causes = _validate_stateful_set_spec(new.spec, "spec")
+    free = (
+        "replicas", "template", "update_strategy", "min_ready_seconds", "ordinals", "revision_history_limit",
+        "persistent_volume_claim_retention_policy",
+    )  # fmt: skip
+    if replace(new.spec, **{name: getattr(old.spec, name) for name in free}) != old.spec:
+        words = (
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', "
+            "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+        )
+        causes.append(forbidden("spec", words))
+    return causes
+
+
+def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
+    causes: Causes = []
+    if not spec.pod_management_policy:
+        causes.append(required(f"{at}.podManagementPolicy"))
+    elif spec.pod_management_policy not in ("OrderedReady", "Parallel"):
+        causes.append(invalid(f"{at}.podManagementPolicy", spec.pod_management_policy, "must be 'OrderedReady' or 'Parallel'"))
+    strategy = spec.update_strategy
+    if not strategy.type:
+        causes.append(required(f"{at}.updateStrategy"))
+    elif strategy.type == "OnDelete":
+        if strategy.rolling_update is not None:
+            words = "only allowed for updateStrategy 'RollingUpdate'"
+            causes.append(invalid(f"{at}.updateStrategy.rollingUpdate", strategy.rolling_update, words))
+    elif strategy.type == "RollingUpdate":
+        rolling = strategy.rolling_update
+        if rolling is not None:
+            causes += not_negative(f"{at}.updateStrategy.rollingUpdate.partition", rolling.partition)
+            if rolling.max_unavailable is not None:
+                where = f"{at}.updateStrategy.rollingUpdate.maxUnavailable"
+                causes += validate_int_or_percent(rolling.max_unavailable, where)
+                if _is_zero(rolling.max_unavailable):
+                    causes.append(invalid(where, rolling.max_unavailable, "cannot be 0"))
+                causes += _at_most_all(rolling.max_unavailable, where)
+    else:
+        causes.append(invalid(f"{at}.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
+    retention = spec.persistent_volume_claim_retention_policy
+    if retention is not None:
+        for policy, name in ((retention.when_deleted, "whenDeleted"), (retention.when_scaled, "whenScaled")):
+            if policy not in ("Retain", "Delete"):
+                where = f"{at}.persistentVolumeClaimRetentionPolicy.{name}"
+                causes.append(not_supported(where, policy, ("Delete", "Retain")))
+    causes += not_negative(f"{at}.replicas", spec.replicas)
+    causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
+    if spec.ordinals is not None:
+        causes += not_negative(f"{at}.ordinals.start", spec.ordinals.start)
+    causes += validate_own_selector(spec.selector, f"{at}.selector", "statefulset")
+    return causes + validate_template_of(spec.template, spec.selector, f"{at}.template", "StatefulSet")
+
+
+# --- DaemonSet
+
+
+def validate_daemon_set(daemon_set: DaemonSet) -> Causes:
+    return _validate_daemon_set_spec(daemon_set.spec, "spec")
+
+
+def validate_daemon_set_update(new: DaemonSet, old: DaemonSet) -> Causes:
+    if new.spec is old.spec:
+        return []
+    return _validate_daemon_set_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+
+
+def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
+    causes = validate_selector(spec.selector, f"{at}.selector")
+    labels = spec.template.metadata.labels
+    if spec.selector is None or not matches(spec.selector, labels):
+        causes.append(invalid(f"{at}.template.metadata.labels", labels, LABELS_DIFFER))
+    if spec.selector is not None and is_empty(spec.selector):
+        causes.append(invalid(f"{at}.selector", spec.selector, "empty selector is invalid for daemonset"))
+    causes += validate_template(spec.template, f"{at}.template")
+    causes += _validate_lasting(spec.template, f"{at}.template", "DaemonSet")
+    causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
+    strategy = spec.update_strategy
+    here = f"{at}.updateStrategy"
+    if strategy.type == "RollingUpdate":
+        rolling = strategy.rolling_update
+        if rolling is None:
+            causes.append(required(f"{here}.rollingUpdate"))
+        else:
+            unavailable, surge = rolling.max_unavailable or 0, rolling.max_surge or 0
+            causes += validate_int_or_percent(unavailable, f"{here}.rollingUpdate.maxUnavailable")
+            causes += validate_int_or_percent(surge, f"{here}.rollingUpdate.maxSurge")
+            causes += _at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable") + _at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
+            if not _is_zero(unavailable) and not _is_zero(surge):
+                causes.append(invalid(f"{here}.rollingUpdate.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
+            elif _is_zero(unavailable) and _is_zero(surge):
+                causes.append(required(f"{here}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+    elif strategy.type != "OnDelete":
+        causes.append(not_supported(f"{here}.type", strategy.type, ("RollingUpdate", "OnDelete")))
+    return causes + not_negative(f"{at}.revisionHistoryLimit", spec.revision_history_limit)
