@@ -1,0 +1,76 @@
+"""Which pods a ReplicaSet gives up first. Rule RS-5 (spec/workloads/replica_set.md).
+
+The order is a key to sort by, smallest first: each line of `deletion_key` decides only where all lines before it are equal.
+Source: Kubernetes documentation, "ReplicaSet", "Scaling a ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.controllers.pods import is_active, ready_condition
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+COST_MAX = 2**31 - 1
+
+_PHASES = {"Pending": 0, None: 0, "": 0, "Unknown": 1, "Running": 2}
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,9}")
+
+
+def rank_for_deletion(pods: Iterable[Any], relatives: Iterable[Any], now: Instant) -> list[Any]:
+    """The pods, those to be deleted first in front. `relatives` are the active pods of all ReplicaSets of the same owner. O(n log n)."""
+    neighbours: dict[str, int] = {}
+    for pod in relatives:
+        if is_active(pod):
+            node = pod.spec.node_name or ""
+            neighbours[node] = neighbours.get(node, 0) + 1
+    return sorted(pods, key=deletion_key(neighbours, now))
+
+
+def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any], tuple[Any, ...]]:
+    """The sorting key. `neighbours` counts the relatives on each node.
+
+    Ages compare by the power of two that they reach, so that scaling down does not always hit the same generation of pods; within one
+    power, and for pods of one age, restarts decide, and at last the uid, which is chance to everybody.
+    """
+
+    def key(pod: Any) -> tuple[Any, ...]:
+        node = pod.spec.node_name or ""
+        ready = ready_condition(pod)
+        return (
+            node != "",
+            _PHASES.get(pod.status.phase, 2),
+            ready is not None,
+            _cost(pod),
+            -neighbours.get(node, 0),
+            _age(ready.last_transition_time, now) if ready is not None else 0,
+            *_restarts(pod),
+            _age(pod.metadata.creation_timestamp, now),
+            pod.metadata.uid or "",
+        )
+
+    return key
+
+
+def _cost(pod: Any) -> int:
+    """The annotated cost; 0 where there is none, or one that is no 32-bit whole number in plain form."""
+    text = (pod.metadata.annotations or {}).get(DELETION_COST, "0")
+    cost = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
+    return cost if -COST_MAX - 1 <= cost <= COST_MAX else 0
+
+
+def _age(since: str | None, now: Instant) -> int:
+    """The binary logarithm of an age in nanoseconds; -1 for an instant to come, -2 for none: the younger goes first."""
+    if since is None:
+        return -2
+    age = (now - parse_timestamp(since)) * 1_000
+    return age.bit_length() - 1 if age > 0 else -1
+
+
+def _restarts(pod: Any) -> tuple[int, int]:
+    """The most restarts of a container, and of a sidecar (an init container that is restarted always), negative: more go first."""
+    most = max((status.restart_count for status in pod.status.container_statuses or ()), default=0)
+    sidecars = [c.name for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
+    most_of_sidecars = max((s.restart_count for s in pod.status.init_container_statuses or () if s.name in sidecars), default=0)
+    return -most, -most_of_sidecars

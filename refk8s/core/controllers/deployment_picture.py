@@ -1,0 +1,67 @@
+"""What a turn of a Deployment sees and decides, as values. Rule DEP-3 (spec/workloads/deployment.md)."""
+
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
+from refk8s.core.controllers import revision as revisions
+from refk8s.core.controllers.rollout import Bounds, Member, Sizes, compute_bounds
+
+
+@frozen(eq=False)
+class Picture:
+    """A Deployment and its ReplicaSets as the view shows them."""
+
+    deployment: Deployment
+    bounds: Bounds
+    new: ReplicaSet | None  # carries the Deployment's template
+    old: list[ReplicaSet]  # the others, the oldest first
+    revision: int  # what the new one's revision is to be at least
+
+    @property
+    def all(self) -> list[ReplicaSet]:
+        return self.old if self.new is None else [*self.old, self.new]
+
+    @property
+    def active(self) -> list[ReplicaSet]:
+        return [rs for rs in self.all if rs.spec.replicas]
+
+    @property
+    def latest(self) -> ReplicaSet | None:
+        """The new one, or else the youngest of the old."""
+        return self.new if self.new is not None else self.old[-1] if self.old else None
+
+    @property
+    def is_dying(self) -> bool:
+        return self.deployment.metadata.deletion_timestamp is not None
+
+
+@frozen
+class Decision:
+    """One step: new sizes by ReplicaSet name, and why; or the size of a new ReplicaSet."""
+
+    sizes: Sizes = field(factory=dict)
+    because: str = ""
+    create: int | None = None
+    is_rollout: bool = True  # whether progress is judged
+    clean: bool = False  # whether old ReplicaSets beyond the history may go
+
+
+def look(deployment: Deployment, owned: Sequence[ReplicaSet]) -> Picture:
+    """Tell the new ReplicaSet from the old ones (DEP-3)."""
+    new = revisions.find_new(deployment, owned)
+    old = revisions.by_age(rs for rs in owned if rs is not new)
+    return Picture(deployment, compute_bounds(deployment.spec), new, old, revisions.next_revision(old))
+
+
+def member(rs: ReplicaSet) -> Member:
+    """The ReplicaSet as the arithmetic sees it."""
+    metadata = rs.metadata
+    return Member(
+        name=metadata.name or "",
+        replicas=rs.spec.replicas or 0,
+        available=rs.status.available_replicas or 0,
+        created_at=metadata.creation_timestamp or "",
+        max_replicas_before=revisions.whole_number(metadata.annotations, revisions.MAX_REPLICAS),
+    )

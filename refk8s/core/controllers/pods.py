@@ -1,0 +1,42 @@
+"""What a pod's status means to the controllers that count pods: active, ready, available. Rules RS-1, RS-8 (spec/workloads/replica_set.md).
+
+Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
+"""
+
+from typing import Any
+
+from refk8s.core.context import SECOND, Instant, parse_timestamp
+
+FAILED, SUCCEEDED = "Failed", "Succeeded"
+
+
+def is_finished(pod: Any) -> bool:
+    """All its containers have ended and none will be started again."""
+    return pod.status.phase in (FAILED, SUCCEEDED)
+
+
+def is_active(pod: Any) -> bool:
+    """It runs or will run: neither finished nor being deleted (RS-1)."""
+    return pod.metadata.deletion_timestamp is None and pod.status.phase not in (FAILED, SUCCEEDED)
+
+
+def is_terminating(pod: Any) -> bool:
+    """It is being deleted and has not finished yet."""
+    return pod.metadata.deletion_timestamp is not None and pod.status.phase not in (FAILED, SUCCEEDED)
+
+
+def ready_condition(pod: Any) -> Any | None:
+    """The condition Ready where it is True, else None."""
+    for condition in pod.status.conditions or ():
+        if condition.type == "Ready":
+            return condition if condition.status == "True" else None
+    return None
+
+
+def available_at(condition: Any, min_ready_seconds: int) -> Instant | None:
+    """When a pod with this Ready condition becomes available (RS-8); 0: it is already, None: nobody said since when it is ready."""
+    if not min_ready_seconds:
+        return 0
+    if condition.last_transition_time is None:
+        return None
+    return parse_timestamp(condition.last_transition_time) + min_ready_seconds * SECOND

@@ -1,0 +1,234 @@
+"""ReplicaSet: as many pods as asked. Rules RS-1 to RS-12 (spec/workloads/replica_set.md).
+
+ReplicationController is the same decision in another coat (`replication_controller.py`). What the loop promises keeps this page short: a
+key is not decided again before the view shows every pod that was created or deleted for it (LOOP-4), and a creation whose answer was lost
+is sent again under the same name (LOOP-6); so counting what the view shows is enough to never create above what is asked (RS-2).
+
+Source: Kubernetes documentation, "ReplicaSet"; design proposal "Controller reference"; KEP-3973 (terminating pods).
+Left out: nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import frozen
+from msgspec.structs import replace
+
+from refk8s.core.api.apps_v1 import ReplicaSetCondition, ReplicaSetStatus
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
+from refk8s.core.context import Instant, timestamp
+from refk8s.core.controllers.deletion_order import rank_for_deletion
+from refk8s.core.controllers.owners import (
+    Labels,
+    Selects,
+    claim,
+    claim_waves,
+    controller_reference,
+    deletion,
+    dependent_keys,
+    is_controlled_by,
+    list_orphans,
+    orphan_index,
+    selects,
+)
+from refk8s.core.controllers.pods import available_at, is_active, is_terminating, ready_condition
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
+from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
+
+BURST_MAX = 500
+"""So many pods are created or deleted by one plan; the next plan goes on (RS-4)."""
+
+REPLICA_FAILURE = "ReplicaFailure"
+
+_NO_LABELS: Labels = {}
+
+
+@frozen(eq=False)
+class Coat:
+    """What tells ReplicaSet and ReplicationController apart."""
+
+    resource: Resource
+    selector_of: Callable[[Any], LabelSelector]
+    status: type[Any]
+    condition: type[Any]
+    counts_terminating: bool
+
+
+REPLICA_SET = Coat(REPLICA_SETS, lambda obj: obj.spec.selector, ReplicaSetStatus, ReplicaSetCondition, counts_terminating=True)
+
+
+class ReplicaSetReconciler(Reconciler):
+    """Decides one ReplicaSet at a time."""
+
+    name = "replicaset-controller"
+    coat = REPLICA_SET
+
+    def __init__(self) -> None:
+        own, coat = self.coat.resource, self.coat
+        self.interests = (Interest(own, own_key), Interest(PODS, dependent_keys(own.kind, own, coat.selector_of)))
+        self.indexes = (namespace_index(own), owner_index(own), owner_index(PODS), orphan_index(PODS))
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Create or delete pods until spec.replicas of ours are active (RS-1). O(own pods + orphans with one of the selector's labels)."""
+        # Observe
+        owner = view.get(self.coat.resource, key)
+        if owner is None:
+            return NOTHING  # What it owned is the garbage collector's.
+        selector = self.coat.selector_of(owner)
+        selected = selects(selector)
+        pods = view.indexed(PODS, "owner", owner.metadata.uid)
+        orphans = list_orphans(view, PODS, owner.metadata.namespace, selector)
+        claimed = claim(owner, filter(is_active, pods), filter(is_active, orphans), selected)
+        if not claimed.is_settled:
+            return Plan(claim_waves(owner, self.coat.resource, PODS, claimed))
+        active = claimed.owned
+
+        # Decide
+        wanted = 1 if owner.spec.replicas is None else owner.spec.replicas
+        is_dying = owner.metadata.deletion_timestamp is not None
+        missing = 0 if is_dying else wanted - len(active)  # RS-3: a dying owner creates nothing and deletes nothing
+        doomed = rank_for_deletion(active, relatives(view, self.coat, owner), now)[: min(-missing, BURST_MAX)] if missing < 0 else []
+        failure = pod_failure(local.failure, self.coat) if missing else None
+
+        # Act
+        waves = slow_start(creations(owner, missing, wanted)) if missing > 0 else (deletions(owner, doomed, -missing),)
+
+        # Report
+        terminating = [pod for pod in pods if is_terminating(pod) and is_ours(pod, owner, selected)]
+        status, wake_at = compute_status(self.coat, owner, active, terminating, missing, failure, now)
+        notes = () if failure is None else (failure_note(owner, missing, failure),)
+        return Plan(waves, report(self.coat, owner, status, wanted), wake_at, notes)
+
+
+def is_ours(pod: Any, owner: Any, selected: Selects) -> bool:
+    """Whether the pod is controlled and selected by this owner."""
+    return is_controlled_by(pod, owner.metadata.uid) and selected(pod.metadata.labels or _NO_LABELS)
+
+
+# --- acts --------------------------------------------------------------------------------------------------------------
+
+
+def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
+    """So many requests for a pod of the template (RS-4, RS-6). They share one object, the loop gives each its name. O(1) objects."""
+    template = owner.spec.template
+    if template is None:
+        return ()
+    metadata = owner.metadata
+    pod = Pod(
+        metadata=ObjectMeta(
+            generate_name=f"{metadata.name}-",
+            labels=template.metadata.labels,
+            annotations=template.metadata.annotations,
+            finalizers=template.metadata.finalizers,
+            owner_references=(controller_reference(owner),),
+        ),
+        spec=template.spec,
+    )
+    because = f"{missing} of {wanted} pods are missing"
+    note = Note(owner, "SuccessfulCreate", "Created pod: {name}")
+    quiet = Request("create", PODS, metadata.namespace, body=pod, because=because)
+    told = Request("create", PODS, metadata.namespace, body=pod, because=because, note=note)
+    count = min(missing, BURST_MAX)
+    # An object may say only so much at once (EVENT-2), so what nobody would hear is not said.
+    return (told,) * min(count, NOTES_MAX) + (quiet,) * max(count - NOTES_MAX, 0)
+
+
+def deletions(owner: Any, doomed: Sequence[Any], surplus: int) -> tuple[Request, ...]:
+    """Delete these pods, at once (RS-4)."""
+    because = f"{surplus} too many pods"
+    note = Note(owner, "SuccessfulDelete", "Deleted pod: {name}")
+    return tuple([deletion(PODS, pod, because, note) for pod in doomed])
+
+
+def relatives(view: View, coat: Coat, owner: Any) -> Iterable[Any]:
+    """The pods of all that have the same owner as this one (the ReplicaSets of one Deployment); none for what nobody owns."""
+    reference = controller_of(owner)
+    if reference is not None:
+        for sibling in view.indexed(coat.resource, "owner", reference.uid):
+            yield from view.indexed(PODS, "owner", sibling.metadata.uid)
+
+
+# --- reports -----------------------------------------------------------------------------------------------------------
+
+
+def pod_failure(response: Response | None, coat: Coat) -> str | None:
+    """What a refused creation or deletion of a pod was told; None where it was something else that failed.
+
+    A status write of our own that came too late is no failure to tell of, nor is a refusal by a namespace that is being deleted (RS-11).
+    """
+    if response is None:
+        return None
+    details = getattr(response.body, "details", None)
+    if details is not None:
+        if details.kind in (coat.resource.plural, coat.resource.kind):
+            return None
+        if any(cause.reason == "NamespaceTerminating" for cause in details.causes or ()):
+            return None
+    return getattr(response.body, "message", None) or f"the API server answered {response.code}"
+
+
+def failure_note(owner: Any, missing: int, failure: str) -> Note:
+    """Tell people why there are too few or too many pods."""
+    if missing > 0:
+        return Note(owner, "FailedCreate", f"Error creating: {failure}", "Warning")
+    return Note(owner, "FailedDelete", f"Error deleting: {failure}", "Warning")
+
+
+def compute_status(
+    coat: Coat, owner: Any, active: Sequence[Any], terminating: Sequence[Any], missing: int, failure: str | None, now: Instant
+) -> tuple[Any, Instant | None]:
+    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: no ready pod is waiting)."""
+    min_ready_seconds = owner.spec.min_ready_seconds or 0
+    template = owner.spec.template
+    labels = ((template.metadata.labels if template is not None else None) or _NO_LABELS).items()
+    fully_labeled = ready = available = 0
+    wake_at: Instant | None = None
+    for pod in active:
+        fully_labeled += labels <= (pod.metadata.labels or _NO_LABELS).items()
+        condition = ready_condition(pod)
+        if condition is not None:
+            ready += 1
+            at = available_at(condition, min_ready_seconds)
+            if at is not None and at <= now:
+                available += 1
+            elif at is not None and (wake_at is None or at < wake_at):
+                wake_at = at
+    counts = {
+        "replicas": len(active),
+        "fully_labeled_replicas": fully_labeled or None,
+        "ready_replicas": ready or None,
+        "available_replicas": available or None,
+        "observed_generation": owner.metadata.generation,
+        "conditions": compute_conditions(coat, owner, missing, failure, now) or None,
+    }
+    if coat.counts_terminating:
+        counts["terminating_replicas"] = len(terminating)
+    return coat.status(**counts), wake_at
+
+
+def compute_conditions(coat: Coat, owner: Any, missing: int, failure: str | None, now: Instant) -> tuple[Any, ...]:
+    """ReplicaFailure stands from the first refusal until the count is right (RS-11); other conditions are not ours."""
+    conditions: tuple[Any, ...] = owner.status.conditions or ()
+    others = tuple([condition for condition in conditions if condition.type != REPLICA_FAILURE])
+    if not missing:
+        return others
+    if failure is None or len(others) < len(conditions):
+        return conditions
+    reason = "FailedCreate" if missing > 0 else "FailedDelete"
+    at = timestamp(now)
+    return (*others, coat.condition(type=REPLICA_FAILURE, status="True", reason=reason, message=failure, last_transition_time=at))
+
+
+def report(coat: Coat, owner: Any, status: Any, wanted: int) -> tuple[Request, ...]:
+    """Write the status where it is not what it was (RS-12)."""
+    if status == owner.status:
+        return ()
+    because = f"{status.replicas} of {wanted} pods exist, {status.ready_replicas or 0} ready, {status.available_replicas or 0} available"
+    metadata = owner.metadata
+    body = replace(owner, status=status)
+    return (Request("update", coat.resource, metadata.namespace, metadata.name, "status", body=body, because=because),)

@@ -1,0 +1,140 @@
+"""Revisions of a Deployment: which ReplicaSet carries which template, and how they are numbered. Rules DEP-2 to DEP-5.
+
+(spec/workloads/deployment.md)
+
+    template of the Deployment  --hash-->  name and label of the ReplicaSet that carries it
+    revision 1, 2, 3 ...        annotation of each ReplicaSet; the one in use has the highest; a rollback moves it up again
+
+Source: Kubernetes documentation, "Deployments" ("Pod-template-hash label", "Rolling Back a Deployment", "Revision History Limit").
+Left out: the annotation deprecated.deployment.rollback.to of extensions/v1beta1, which no served version can set off.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
+from refk8s.core.api.core_v1 import PodTemplateSpec
+from refk8s.core.context import SUFFIX_ALPHABET
+
+TEMPLATE_HASH = "pod-template-hash"
+REVISION = "deployment.kubernetes.io/revision"
+REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
+DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
+MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+ROLLBACK_TO = "deprecated.deployment.rollback.to"
+
+NOT_COPIED = (LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS, ROLLBACK_TO)
+
+HISTORY_LENGTH_MAX = 2_000  # characters of the history annotation
+NAME_LENGTH_MAX = 253
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str:
+    """A short name for a template: equal templates have equal ones; the collision count makes another of the same (DEP-2).
+
+    Eight to ten letters and digits of the alphabet of generated names, a function of the template alone: no process, order of labels or
+    time shows in it.
+    """
+    salt = b"" if collision_count is None else b"%d" % collision_count
+    number = int.from_bytes(blake2b(_encoder.encode(template) + salt, digest_size=4).digest(), "big")
+    return "".join([SUFFIX_ALPHABET[ord(digit) % len(SUFFIX_ALPHABET)] for digit in str(number)])
+
+
+def replica_set_name(deployment: str, hash: str) -> str:
+    """The Deployment's name (cut where the whole would be too long for a name) and the hash."""
+    return f"{deployment[: NAME_LENGTH_MAX - len(hash) - 1]}-{hash}"
+
+
+def with_hash(labels: Mapping[str, str] | None, hash: str) -> dict[str, str]:
+    """The labels and the hash label."""
+    return {**(labels or {}), TEMPLATE_HASH: hash}
+
+
+def without_hash(template: PodTemplateSpec) -> PodTemplateSpec:
+    """The template as the Deployment has it."""
+    labels = template.metadata.labels
+    if not labels or TEMPLATE_HASH not in labels:
+        return template
+    rest = {name: value for name, value in labels.items() if name != TEMPLATE_HASH}
+    return replace(template, metadata=replace(template.metadata, labels=rest or None))
+
+
+def by_age(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
+    """The oldest first; names decide among those of one second."""
+    return sorted(replica_sets, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name or ""))
+
+
+def find_new(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
+    """The ReplicaSet that carries the Deployment's template, the oldest where there are several (DEP-3)."""
+    wanted = without_hash(deployment.spec.template)
+    return next((rs for rs in by_age(replica_sets) if without_hash(rs.spec.template) == wanted), None)
+
+
+def whole_number(annotations: Mapping[str, str] | None, name: str) -> int | None:
+    """The annotation as a number; None where it is absent or none."""
+    text = (annotations or {}).get(name, "")
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def revision_of(replica_set: ReplicaSet) -> int:
+    """Its revision; 0 where it has none that is a number."""
+    return whole_number(replica_set.metadata.annotations, REVISION) or 0
+
+
+def by_revision(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
+    """The lowest revision first; age, then name decide among equals."""
+    return sorted(by_age(replica_sets), key=revision_of)
+
+
+def next_revision(old: Iterable[ReplicaSet]) -> int:
+    """One more than the highest of the old ones (DEP-4)."""
+    return max((revision_of(rs) for rs in old), default=0) + 1
+
+
+def compute_annotations(deployment: Deployment, existing: Mapping[str, str] | None, revision: int) -> dict[str, str]:
+    """The annotations of the new ReplicaSet: the Deployment's copied (DEP-5), the revision raised if it is lower (DEP-4).
+
+    A revision that is left behind goes into the history. An annotation that the Deployment has lost stays, as upstream's does. A foreign
+    revision that is no number is left as it is.
+    """
+    annotations = dict(existing or {})
+    for name, value in (deployment.metadata.annotations or {}).items():
+        if name not in NOT_COPIED:
+            annotations[name] = value
+    before = annotations.get(REVISION)
+    number = whole_number(annotations, REVISION) if before else 0
+    if number is not None and number < revision:
+        annotations[REVISION] = str(revision)
+        if before is not None:
+            history = compute_history(annotations.get(REVISION_HISTORY, ""), before)
+            if history is not None:
+                annotations[REVISION_HISTORY] = history
+    return annotations
+
+
+def compute_history(history: str, revision: str) -> str | None:
+    """The history with this revision at its end, cut in front to what fits; None where even the revision alone does not fit."""
+    if not history:
+        return revision
+    entries = [*history.split(","), revision]
+    while len(entries) > 1 and sum(map(len, entries)) + len(entries) - 1 > HISTORY_LENGTH_MAX:
+        entries.pop(0)
+    joined = ",".join(entries)
+    return joined if len(joined) <= HISTORY_LENGTH_MAX else None
+
+
+def new_labels(deployment: Deployment, hash: str) -> tuple[dict[str, str], Any]:
+    """The labels of a new ReplicaSet and of its pods, and its selector: those of the Deployment and the hash."""
+    selector = deployment.spec.selector
+    return (
+        with_hash(deployment.spec.template.metadata.labels, hash),
+        replace(selector, match_labels=with_hash(selector.match_labels, hash)),
+    )
