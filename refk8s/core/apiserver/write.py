@@ -215,10 +215,13 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
     return replace(obj, metadata=metadata)
 
 
-def carry(strategy: Strategy, old: Any, new: Any) -> Any:
-    """A changed object: the server's metadata as it was, the generation raised if the desired state changes (API-1, API-5)."""
+def carry(strategy: Strategy, old: Any, new: Any, is_status: bool = False) -> Any:
+    """A changed object: the server's metadata as it was, the generation raised if the desired state changes (API-1, API-5).
+
+    A status write never raises it, though a Deployment's controller writes the revision annotation with the status.
+    """
     metadata = lifecycle.carry_over(old.metadata, new.metadata)
-    if strategy.generation and _desires_else(strategy, old, new):
+    if strategy.generation and not is_status and _desires_else(strategy, old, new):
         metadata = replace(metadata, generation=(old.metadata.generation or 0) + 1)
     return replace(new, metadata=metadata)
 
