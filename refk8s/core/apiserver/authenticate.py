@@ -55,7 +55,13 @@ def _user_of(claims: Mapping[str, Any]) -> User:
 
 
 def make_token(
-    namespace: str, name: str, uid: str, audiences: tuple[str, ...], expiration_seconds: int, bound: Mapping[str, Any] | None, config: Config,
+    namespace: str,
+    name: str,
+    uid: str,
+    audiences: tuple[str, ...],
+    expiration_seconds: int,
+    bound: Mapping[str, Any] | None,
+    config: Config,
     context: Context,
 ) -> str:
     """A token for a service account, good for so long (API-16). `bound`: the object it is tied to, as {kind: {name, uid}}."""

@@ -26,7 +26,7 @@ from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import BACKGROUND, FOREGROUND, NO_COLLECTION, ORPHAN_DEPENDENTS, Strategy, strategy_of
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
-from refk8s.core.store import Compare, Delete, Put, Record, Txn
+from refk8s.core.store import Compare, Delete, Put, Txn
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
@@ -96,7 +96,7 @@ def delete_options(request: Request) -> DeleteOptions:
         )
     if options is not NO_DELETE_OPTIONS:
         _check_options(options)
-    return options  # type: ignore[no-any-return]
+    return options
 
 
 def _check_options(options: DeleteOptions) -> None:

@@ -1,12 +1,12 @@
 """One request, from asked to answered: the page to read first. Rules API-1 ... API-20, LIST-, WATCHAPI-, DEL- (spec/api.md).
 
     request -> authorize -> by verb:
-        get, list        read.py                                                                  -> Response
-        watch            watch.py                                                                 -> Stream
-        create           identify -> default -> admit -> begin -> validate -> conclude            -> Commit
-        update, patch    guard -> propose -> carry -> default -> admit -> validate -> conclude    -> Commit, or Response where nothing changes
-        delete           preconditions -> mark or remove                                          -> Commit
-        connect          (exec, attach, port-forward, log, proxy)                                 -> Connect
+        get, list        read.py                                                                 -> Response
+        watch            watch.py                                                                -> Stream
+        create           identify -> begin -> default -> admit -> validate -> conclude           -> Commit
+        update, patch    guard -> propose -> default -> carry -> admit -> validate -> conclude   -> Commit, or Response: no change
+        delete           preconditions -> mark or remove                                         -> Commit
+        connect          (exec, attach, port-forward, log, proxy)                                -> Connect
 
 Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was read, and how to answer then. Where it
 is not, the same request is handled again on the newer state (API-9). What the client did wrong comes back as a Status and never as an
@@ -23,9 +23,9 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import read, subresources, watch, write
-from refk8s.core.apiserver.kinds import admit, validate_create, validate_status_update, validate_update
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.kinds import admit, validate_create, validate_status_update, validate_update
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.context import Context
@@ -118,7 +118,7 @@ def _change(
     new = write.propose(request, strategy, old, body)
     if request.subresource != "status":
         new = default(resource, new)
-    new = write.carry(strategy, old, new)
+    new = write.carry(strategy, old, new, is_status=request.subresource == "status")
     admission = admit(request, resource, new, old, store, context)
     new = admission.object
     validate = validate_status_update if request.subresource == "status" else validate_update

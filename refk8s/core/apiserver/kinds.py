@@ -26,7 +26,8 @@ except ImportError:
                 raise ApiError(status.not_found(resources.NAMESPACES, request.namespace))
             if namespace.value.metadata.deletion_timestamp is not None:
                 words = f"unable to create new content in namespace {request.namespace} because it is being terminated"
-                cause = StatusCause(reason="NamespaceTerminating", message=f"namespace {request.namespace} is being terminated", field="metadata.namespace")
+                said = f"namespace {request.namespace} is being terminated"
+                cause = StatusCause(reason="NamespaceTerminating", message=said, field="metadata.namespace")
                 raise ApiError(status.forbidden(resource, new.metadata.name, words, (cause,)))
         return Admission(new)
 
@@ -42,3 +43,5 @@ except ImportError:
         return tuple(validate_metadata_update(new.metadata, old.metadata))
 
     validate_status_update = validate_update
+
+__all__ = ["Admission", "admit", "validate_create", "validate_status_update", "validate_update"]

@@ -1,4 +1,6 @@
-"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it is going. Rules API-1 ... API-8, DEL-1 ... DEL-4.
+"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it is going.
+
+Rules API-1, API-2, API-4, API-5, DEL-1, DEL-2, DEL-4 (spec/api.md).
 
     created          uid, creationTimestamp, generation 1                     (fixed by the server, whatever the client sent: API-1)
     changed          resourceVersion new; generation + 1 if the desired state changed (API-4, API-5)

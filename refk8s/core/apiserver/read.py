@@ -181,7 +181,8 @@ def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, UnicodeError):
         raise ApiError(status.bad_request("continue key is not valid")) from None
     if version != "meta.k8s.io/v1":
-        raise ApiError(status.bad_request(f"continue key is not valid: server does not recognize this encoded version {status.show(version)}"))
+        words = f"continue key is not valid: server does not recognize this encoded version {status.show(version)}"
+        raise ApiError(status.bad_request(words))
     if type(revision) is not int or not -1 <= revision <= REVISION_MAX or revision == 0:
         raise ApiError(status.bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"))
     if not isinstance(start, str) or not start:

@@ -253,7 +253,10 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
         raise ApiError(status.bad_request(words))
     found = find(Request("get", resource, request.namespace, reference.name or ""), store).value.metadata
     if reference.uid and reference.uid != found.uid:
-        words = f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        words = (
+            f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. "
+            "The object might have been deleted and then recreated"
+        )
         raise ApiError(status.conflict(resource, found.name, words))
     return {resource.singular: {"name": found.name, "uid": found.uid}}
 

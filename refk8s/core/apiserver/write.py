@@ -62,7 +62,8 @@ def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str
             return str(name)
     said = status.already_exists(resource, name)
     details = replace(said.details or StatusDetails(), retry_after_seconds=1)
-    raise ApiError(replace(said, message=f"{said.message}, the server was not able to generate a unique name for the object", details=details))
+    words = f"{said.message}, the server was not able to generate a unique name for the object"
+    raise ApiError(replace(said, message=words, details=details))
 
 
 def identify(request: Request, metadata: Any) -> None:
@@ -158,6 +159,7 @@ def patched(resource: Resource, record: type, current: Any, change: Patch, valid
         kind, version = tree.get("kind"), tree.get("apiVersion")
         raise ApiError(_unpatchable(tree, f"converting ({version}.{kind}) to ({current.api_version}.{current.kind}): unknown conversion"))
     tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
+    made: Any
     try:
         made, unknown = decode_tolerant(record, tree)
     except DecodeError as error:
@@ -254,7 +256,12 @@ def refuse_existing(resource: Resource, record: Record[Any]) -> None:
 
 
 def conclude_create(
-    request: Request, key: str, obj: Any, compares: tuple[Compare, ...], writes: tuple[Put[Any] | Delete, ...], warnings: tuple[str, ...] = ()
+    request: Request,
+    key: str,
+    obj: Any,
+    compares: tuple[Compare, ...] = (),
+    writes: tuple[Put[Any] | Delete, ...] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
     """Store a new object; where somebody else took the name meanwhile the request is handled again (API-9)."""
     if request.options.dry_run:

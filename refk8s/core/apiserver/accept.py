@@ -1,0 +1,78 @@
+"""In which form the client wants its answer. Rule API-21 (spec/api.md).
+
+The first of the client's alternatives, by its own preference, that there is: JSON or YAML, the object itself, a Table of it, or only its
+metadata. Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Receiving resources as Tables); RFC 9110.
+Left out: Protobuf and CBOR answers; a client that takes nothing else gets 406.
+"""
+
+from functools import lru_cache
+
+from attrs import frozen
+
+from refk8s.core.api import status
+from refk8s.core.api.status import ApiError
+
+JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+WHOLE, TABLE, PARTIAL, PARTIAL_LIST = "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+
+_MEDIA = {"application/json": JSON, "application/yaml": YAML, "*/*": JSON, "application/*": JSON}
+_MESSAGE = f"only the following media types are accepted: {JSON}, {YAML}"
+
+
+@frozen
+class Form:
+    """What an answer is written as: a media type, and what is shown of the object."""
+
+    media_type: str = JSON
+    shown: str = WHOLE
+
+
+PLAIN_JSON = Form()
+
+
+@lru_cache(maxsize=512)
+def accept(header: str) -> Form:
+    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had."""
+    if not header.strip():
+        return PLAIN_JSON
+    for alternative in _alternatives(header):
+        form = _form_of(alternative)
+        if form is not None:
+            return form
+    raise ApiError(status.not_acceptable(_MESSAGE))
+
+
+def _alternatives(header: str) -> list[dict[str, str]]:
+    """The alternatives, the most wanted first; each as its parameters, the media type under "". Those of quality 0 are left out."""
+    found: list[tuple[float, dict[str, str]]] = []
+    for part in header.split(","):
+        media_type, *rest = (piece.strip() for piece in part.split(";"))
+        parameters = {"": media_type.lower()}
+        for piece in rest:
+            key, _, value = piece.partition("=")
+            parameters[key.strip().lower()] = value.strip().strip('"')
+        quality = _quality(parameters.get("q", "1"))
+        if quality > 0:
+            found.append((quality, parameters))
+    found.sort(key=lambda one: -one[0])
+    return [parameters for _, parameters in found]
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        return 1.0
+    return quality if 0 <= quality <= 1 else 1.0
+
+
+def _form_of(parameters: dict[str, str]) -> Form | None:
+    media_type = _MEDIA.get(parameters[""])
+    if media_type is None:
+        return None
+    shown = parameters.get("as", WHOLE)
+    if shown == WHOLE:
+        return Form(media_type)
+    if shown not in (TABLE, PARTIAL, PARTIAL_LIST) or parameters.get("g") != "meta.k8s.io" or parameters.get("v") != "v1":
+        return None
+    return Form(media_type, shown)

@@ -1,0 +1,136 @@
+"""A request's body to an object. Rules API-3, API-22, API-23 (spec/api.md).
+
+Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Field validation); API conventions.
+Left out: CBOR. YAML is read by a function that the caller brings, since the core has none.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.codec import DecodeError, MalformedJson, decode_request, encode, parse
+from refk8s.core.api.meta_v1 import DeleteOptions
+from refk8s.core.api.request import Patch
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
+from refk8s.core.apiserver.patch import accepted_media_types
+from refk8s.core.apiserver.route import Target
+
+BODY_BYTES_MAX = 3 * 1024 * 1024
+SHOWN_BYTES_MAX = 30
+
+ReadYaml = Callable[[bytes], Any]
+"""YAML to a JSON tree; ValueError for what is none."""
+
+
+def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadYaml | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The object in a body, and warnings about its fields. ApiError: 413, 415 for a media type that is not read, 400 for the rest."""
+    if len(body) > BODY_BYTES_MAX:
+        raise ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
+    media_type = content_type.partition(";")[0].strip().lower()
+    match target.verb:
+        case "create" | "update":
+            return _object(target, media_type, body, read_yaml)
+        case "patch":
+            return _patch(target, media_type, body), ()
+        case "delete" | "deletecollection":
+            return (_delete_options(media_type, body, read_yaml) if body else None), ()
+    return None, ()
+
+
+def _patch(target: Target, media_type: str, body: bytes) -> Patch:
+    accepted = accepted_media_types(target.resource.type)
+    if media_type not in accepted:
+        listed = ", ".join(accepted)
+        words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+        raise ApiError(status.unsupported_media_type(words))
+    return Patch(media_type, body)
+
+
+def _as_json(media_type: str, body: bytes, record: type, read_yaml: ReadYaml | None) -> bytes:
+    """The body as JSON text, whatever it came as (API-22)."""
+    if media_type in ("", JSON):
+        return body
+    if media_type == YAML and read_yaml is not None:
+        try:
+            return encode(read_yaml(body))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ApiError(status.bad_request(f"error converting YAML to JSON: {error}")) from None
+    listed = f"{JSON}, {YAML}, {PROTOBUF}"
+    words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    raise ApiError(status.unsupported_media_type(words))
+
+
+def body_type(target: Target) -> tuple[type, str, str]:
+    """(record class, apiVersion, kind) of the body that a create or update of this target has."""
+    resource = target.resource
+    part = resource.subresource(target.subresource) if target.subresource else None
+    if part is None or part.kind == resource.kind:
+        return resource.type, resource.api_version, resource.kind
+    version = f"{part.group}/{part.version}" if part.group else part.version or resource.api_version
+    record = resources.type_of_kind(version, part.kind)
+    assert record is not None, f"no record for {version} {part.kind}"
+    return record, version, part.kind
+
+
+def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None) -> tuple[Any, tuple[str, ...]]:
+    record, version, kind = body_type(target)
+    text = _as_json(media_type, body, record, read_yaml)
+    validation = target.options.field_validation or "Warn"
+    try:
+        decoded = decode_request(record, text, field_validation=validation != "Ignore")
+    except DecodeError as error:
+        _refuse_other_kind(text, version, kind)
+        raise ApiError(status.bad_request(_undecodable(error, text, version, kind))) from None
+    obj = decoded.object
+    if obj.kind != kind or obj.api_version != version:
+        _refuse_other_kind(text, version, kind)
+        obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
+    if decoded.warnings and validation == "Strict":
+        words = f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {decoded.strict_error}'
+        raise ApiError(status.bad_request(words))
+    return obj, decoded.warnings if validation == "Warn" else ()
+
+
+def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> str:
+    if not error.malformed:
+        return error.full(kind, version.rpartition("/")[2])
+    shown = text[:SHOWN_BYTES_MAX].decode("utf-8", "replace") + (" ..." if len(text) > SHOWN_BYTES_MAX else "")
+    unrecognized = f"the object provided is unrecognized (must be of type {kind})"
+    return f"{unrecognized}: couldn't get version/kind; json parse error: {error} ({shown or '<empty>'})"
+
+
+def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
+    """ApiError 400 where the body says that it is of another kind or version than the path takes (API-3)."""
+    try:
+        tree = parse(text)
+    except MalformedJson:
+        return
+    if not isinstance(tree, dict):
+        return
+    said_kind, said_version = tree.get("kind") or kind, tree.get("apiVersion") or version
+    if not isinstance(said_kind, str) or not isinstance(said_version, str) or (said_kind, said_version) == (kind, version):
+        return
+    short = said_version.rpartition("/")[2]
+    if resources.type_of_kind(said_version, said_kind) is None:
+        why = f'no kind "{said_kind}" is registered for version "{said_version}" in scheme'
+    elif said_kind == kind:
+        words = f"the API version in the data ({said_version}) does not match the expected API version ({version})"
+        raise ApiError(status.bad_request(words))
+    else:
+        why = f"converting ({short}.{said_kind}) to ({version.rpartition('/')[2]}.{kind}): unknown conversion"
+    raise ApiError(status.bad_request(f'{said_kind} in version "{short}" cannot be handled as a {kind}: {why}'))
+
+
+def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) -> DeleteOptions:
+    text = _as_json(media_type, body, DeleteOptions, read_yaml)
+    try:
+        decoded = decode_request(DeleteOptions, text, field_validation=False)
+    except DecodeError as error:
+        raise ApiError(status.bad_request(_undecodable(error, text, "v1", "DeleteOptions"))) from None
+    options: DeleteOptions = decoded.object
+    if (options.kind or "DeleteOptions") != "DeleteOptions":
+        raise ApiError(status.bad_request(f"decoded object cannot be converted to DeleteOptions: it is a {status.show(options.kind)}"))
+    return options

@@ -1,0 +1,205 @@
+"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21, API-24, WATCHAPI-8 (spec/api.md).
+
+The text of an object lies in its store record (`Record.wire`). A get hands it out; a list joins the texts of its items, without the kind
+and apiVersion that the list says for all of them; a watch puts it into a line. Nothing is encoded twice, whoever asks.
+
+Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from refk8s.core.api import status
+from refk8s.core.api.codec import encode
+from refk8s.core.api.meta_v1 import ListMeta, PartialObjectMetadata, PartialObjectMetadataList, Status
+from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.accept import PARTIAL, PARTIAL_LIST, TABLE, WHOLE, YAML, Form
+from refk8s.core.apiserver.table import to_table
+from refk8s.core.context import Instant
+from refk8s.core.store import Record
+
+WriteYaml = Callable[[Any], bytes]
+"""A JSON tree to YAML text."""
+
+
+@frozen
+class Reply:
+    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and warnings for Warning headers."""
+
+    code: int
+    content: bytes
+    media_type: str = "application/json"
+    warnings: tuple[str, ...] = ()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case, as servers want them."""
+        found = [(b"content-type", self.media_type.encode()), (b"cache-control", b"no-cache, private")]
+        found += [(b"warning", b"299 - " + _quoted(text)) for text in self.warnings]
+        if self.code in (429, 504):
+            found.append((b"retry-after", b"1"))
+        return found
+
+
+def _quoted(text: str) -> bytes:
+    printable = "".join([c if c.isprintable() and c.isascii() else "?" for c in text])
+    return b'"' + printable.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'
+
+
+def wire_of(record: Record[Any]) -> bytes:
+    """The JSON of a record's object; made when it is first asked for and kept (API-24)."""
+    wire = record.wire
+    if wire is None:
+        wire = record.wire = encode(record.value)
+    return wire
+
+
+def respond(
+    response: Response, form: Form, resource: Resource, now: Instant, *, include_object: str = "", pretty: bool = False,
+    write_yaml: WriteYaml | None = None,
+) -> Reply:  # fmt: skip
+    """The reply that says this response in this form. Never raises: where the form does not fit, the reply says so (406)."""
+    body = response.body
+    if form.shown == WHOLE or isinstance(body, Status):
+        records = response.records
+        if not records and not isinstance(body, str):
+            content = encode(body)
+        elif isinstance(body, str):
+            return Reply(response.code, body.encode(), "text/plain; charset=utf-8")
+        elif records[0].value is body:
+            content = wire_of(records[0])
+        else:
+            content = _list(body, records)
+    else:
+        try:
+            content = encode(_shown(body, form, resource, now, include_object))
+        except ApiError as error:
+            return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
+    return _finish(response, content, form, pretty, write_yaml)
+
+
+def _finish(response: Response, content: bytes, form: Form, pretty: bool, write_yaml: WriteYaml | None) -> Reply:
+    if form.media_type == YAML and write_yaml is not None:
+        return Reply(response.code, write_yaml(msgspec.json.decode(content)), YAML, response.warnings)
+    if pretty:
+        content = msgspec.json.format(content, indent=2) + b"\n"
+    return Reply(response.code, content, warnings=response.warnings)
+
+
+# --- lists
+
+
+@cache
+def _head_of(kind: str, api_version: str) -> bytes:
+    """How the text of every object of this kind begins."""
+    return b'{"kind":' + encode(kind) + b',"apiVersion":' + encode(api_version) + b","
+
+
+def _list(body: Any, records: Sequence[Record[Any]]) -> bytes:
+    """The text of a list from the texts of its items. O(bytes)."""
+    return b"".join(
+        (
+            _head_of(body.kind, body.api_version),
+            b'"metadata":',
+            encode(body.metadata),
+            b',"items":[',
+            items_of(records),
+            b"]}",
+        )
+    )
+
+
+def items_of(records: Sequence[Record[Any]]) -> bytes:
+    """The items of a list, joined; each without its kind and apiVersion, which are the list's. It depends on the records alone."""
+    first = records[0].value
+    head = _head_of(first.kind, first.api_version)
+    cut = len(head)
+    return b"{" + b",{".join([wire[cut:] if wire.startswith(head) else wire[1:] for wire in map(wire_of, records)])
+
+
+# --- other forms
+
+
+def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_object: str) -> Any:
+    items = getattr(body, "items", None) if body.kind.endswith("List") else None
+    if form.shown == TABLE:
+        if items is not None:
+            return to_table(resource, items, now, include_object=include_object, list_metadata=body.metadata)
+        return to_table(resource, (body,), now, include_object=include_object)
+    if form.shown == PARTIAL:
+        if items is not None:
+            words = f"you requested PartialObjectMetadata, but the requested object is a list (*{_go_type(body, resource)})"
+            raise ApiError(status.not_acceptable(words))
+        return partial(body)
+    if items is None:
+        words = f"you requested PartialObjectMetadataList, but the requested object is not a list (*{_go_type(body, resource)})"
+        raise ApiError(status.not_acceptable(words))
+    return PartialObjectMetadataList(metadata=body.metadata, items=tuple([partial(item) for item in items]))
+
+
+def _go_type(body: Any, resource: Resource) -> str:
+    return f"{resource.group.partition('.')[0] or 'core'}.{body.kind}"
+
+
+def partial(obj: Any) -> PartialObjectMetadata:
+    """Only the metadata of an object."""
+    return PartialObjectMetadata(metadata=obj.metadata)
+
+
+# --- watches
+
+
+def write_events(
+    events: Sequence[WatchEvent], form: Form, resource: Resource, now: Instant, *, include_object: str = "", columns: bool = False
+) -> bytes:
+    """The events as lines. `columns`: these are the first ones, and a table's first event carries the columns (TABLE-5)."""
+    if form.shown == WHOLE:
+        return b"".join([_line(event, resource) for event in events])
+    lines: list[bytes] = []
+    for event in events:
+        shown = _shown_event(event, form, resource, now, include_object, columns and not lines)
+        lines.append(encode({"type": event.type, "object": shown}) + b"\n")
+    return b"".join(lines)
+
+
+def _line(event: WatchEvent, resource: Resource) -> bytes:
+    if event.record is not None:
+        text = wire_of(event.record)
+    else:
+        text = encode(event.object if event.object is not None else _bookmark(event, resource))
+    return b'{"type":"' + event.type.encode() + b'","object":' + text + b"}\n"
+
+
+def _bookmark(event: WatchEvent, resource: Resource) -> dict[str, Any]:
+    metadata = {"resourceVersion": str(event.revision), "creationTimestamp": None}
+    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+
+
+def _shown_event(event: WatchEvent, form: Form, resource: Resource, now: Instant, include_object: str, columns: bool) -> Any:
+    if event.type == "BOOKMARK":
+        tree = event.object or _bookmark(event, resource)
+        kind = "Table" if form.shown == TABLE else "PartialObjectMetadata"
+        rows: dict[str, Any] = {"columnDefinitions": None, "rows": []} if form.shown == TABLE else {}
+        return {**tree, "kind": kind, "apiVersion": "meta.k8s.io/v1", **rows}
+    if form.shown == TABLE:
+        return to_table(resource, (event.object,), now, include_object=include_object, columns=columns)
+    return partial(event.object)
+
+
+def write_error(said: Status) -> bytes:
+    """The line that ends a watch that cannot go on (WATCHAPI-3)."""
+    return b'{"type":"ERROR","object":' + encode(said) + b"}\n"
+
+
+def check_watch_form(form: Form) -> None:
+    """ApiError 406 for a form that no single object has."""
+    if form.shown == PARTIAL_LIST:
+        raise ApiError(status.not_acceptable("you requested PartialObjectMetadataList, but a watch sends single objects"))
+
+
+__all__ = ["ListMeta", "Reply", "check_watch_form", "items_of", "partial", "respond", "wire_of", "write_error", "write_events"]

@@ -1,0 +1,265 @@
+"""A method, a path and a query to what they ask for. Rules API-10, API-11, API-12 (spec/api.md).
+
+    /api/v1                         [/watch] [/namespaces/NAMESPACE] /PLURAL [/NAME [/SUBRESOURCE [/PATH]]]
+    /apis/GROUP/VERSION             the same
+    everything else                 discovery, schemas, health: no resource
+
+| method | on a collection | on an object | on a part of an object |
+|---|---|---|---|
+| GET | list, watch | get | get, connect |
+| POST | create | - | create, connect |
+| PUT, PATCH | - | update, patch | update, patch |
+| DELETE | deletecollection | delete | - |
+
+Source: Kubernetes documentation, "Kubernetes API Concepts"; API reference, "Common Parameters".
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from attrs import field, frozen
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.request import Options
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.read import invalid_options
+
+FIELD_VALIDATIONS = ("", "Ignore", "Warn", "Strict")
+FIELD_MANAGER_LENGTH_MAX = 128
+CONNECTABLE = ("attach", "exec", "log", "portforward", "proxy")
+
+_ON_COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+_ON_OBJECT = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_ON_PART = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+@frozen
+class Target:
+    """What is asked of which resource. `path` and `parameters` are for what goes on to a container; `include_object` is for tables."""
+
+    verb: str
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    options: Options = field(factory=Options)
+    include_object: str = ""
+    pretty: bool = False
+    path: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Plain:
+    """A path that is no resource's: discovery, schemas, health, or nothing at all."""
+
+    path: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@lru_cache(maxsize=8192)
+def route(method: str, path: str, query: str) -> Target | Plain:
+    """The target of a request line; path and query as they came, percent-encoded. ApiError 4xx for what there is not. O(length)."""
+    segments = unquote(path, errors="replace").split("/")[1:]
+    while segments and not segments[-1]:
+        segments.pop()
+    parameters = tuple(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    match segments:
+        case ["api", "v1", first, *rest]:
+            group, version, rest = "", "v1", [first, *rest]
+        case ["api", _, _, *_]:
+            raise ApiError(status.path_not_found())
+        case ["apis", group, version, first, *rest] if group in resources.GROUPS:
+            rest = [first, *rest]
+        case _:
+            return Plain("/" + "/".join(segments), parameters)
+    watched = rest[0] == "watch"
+    if watched:
+        rest = rest[1:]
+    resource, namespace, name, subresource, more = _place(group, version, rest)
+    values = _first_values(parameters)
+    verb = _verb(method, resource, name, subresource, values, watched)
+    if resource.namespaced and not namespace and verb not in ("list", "watch"):
+        raise ApiError(status.method_not_allowed(resource))
+    if verb == "connect":
+        return Target(verb, resource, namespace, name, subresource, path=more, parameters=parameters)
+    return Target(
+        verb,
+        resource,
+        namespace,
+        name,
+        subresource,
+        _options(verb, values, parameters),
+        values.get("includeObject", ""),
+        _is_true(values, "pretty"),
+    )
+
+
+def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, str, str, str]:
+    """(resource, namespace, name, subresource, path after it); ApiError 404 where there is no such place."""
+    namespace = ""
+    if len(rest) >= 3 and rest[0] == "namespaces" and not (group == "" and _is_part_of_namespace(rest[2:])):
+        namespace, rest = rest[1], rest[2:]
+        if not namespace:
+            raise ApiError(status.path_not_found())
+    if not rest or "" in rest[:3]:
+        raise ApiError(status.path_not_found())
+    resource = resources.by_path(group, version, rest[0])
+    if resource is None:
+        raise ApiError(status.path_not_found())
+    name, subresource = (*rest[1:3], "", "")[:2]
+    more = "/".join(rest[3:])
+    if resource.namespaced != bool(namespace) and (name or not resource.namespaced or "list" not in resource.verbs):
+        raise ApiError(status.path_not_found())  # only lists and watches look into all namespaces at once
+    if subresource and resource.subresource(subresource) is None:
+        raise ApiError(status.path_not_found())
+    if more and subresource != "proxy":
+        raise ApiError(status.path_not_found())
+    return resource, namespace, name, subresource, more
+
+
+def _is_part_of_namespace(rest: list[str]) -> bool:
+    return len(rest) == 1 and resources.NAMESPACES.subresource(rest[0]) is not None
+
+
+def _verb(method: str, resource: Resource, name: str, subresource: str, values: Mapping[str, str], watched: bool) -> str:
+    """The verb; ApiError 405 for a method that the place does not serve (API-11)."""
+    if watched:
+        verb = "watch" if method == "GET" else ""
+    elif subresource:
+        part = resource.subresource(subresource)
+        verb = _ON_PART.get(method, "")
+        if part is None or verb not in part.verbs:
+            verb = ""
+        elif subresource in CONNECTABLE:
+            return "connect"
+        else:
+            return verb
+    elif name:
+        verb = _ON_OBJECT.get(method, "")
+    else:
+        verb = _ON_COLLECTION.get(method, "")
+        if verb == "list" and _is_true(values, "watch"):
+            verb = "watch"
+    if verb not in resource.verbs:
+        raise ApiError(status.method_not_allowed(resource))
+    return verb
+
+
+# --- the query
+
+
+def _first_values(parameters: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for key, value in parameters:
+        values.setdefault(key, value)
+    return values
+
+
+def _is_true(values: Mapping[str, str], key: str) -> bool:
+    """Kubernetes' notion: given, and neither "false" nor "0"."""
+    return key in values and values[key].lower() not in ("false", "0")
+
+
+def _flag(values: Mapping[str, str], key: str) -> bool | None:
+    return _is_true(values, key) if key in values else None
+
+
+def _number(values: Mapping[str, str], key: str) -> int | None:
+    """A 64-bit number, None where it is not given; ApiError 400 for what is none."""
+    text = values.get(key, "")
+    if not text:
+        return None
+    digits = text[1:] if text[0] in "+-" else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: invalid syntax"))
+    if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: value out of range"))
+    return int(text)
+
+
+def _options(verb: str, values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+    if not values:
+        return _NO_OPTIONS
+    return _READERS[verb](values, parameters)
+
+
+_NO_OPTIONS = Options()
+
+
+def _get_options(values: Mapping[str, str], parameters: Any) -> Options:
+    return Options(resource_version=values.get("resourceVersion", ""))
+
+
+def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
+    return Options(
+        label_selector=values.get("labelSelector", ""),
+        field_selector=values.get("fieldSelector", ""),
+        limit=_number(values, "limit") or 0,
+        continue_=values.get("continue", ""),
+        resource_version=values.get("resourceVersion", ""),
+        resource_version_match=values.get("resourceVersionMatch", ""),
+        timeout_seconds=_number(values, "timeoutSeconds"),
+        allow_watch_bookmarks=_is_true(values, "allowWatchBookmarks"),
+        send_initial_events=_flag(values, "sendInitialEvents"),
+    )
+
+
+def _delete_options(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+    return Options(
+        dry_run=_dry_run("DeleteOptions", parameters),
+        grace_period_seconds=_number(values, "gracePeriodSeconds"),
+        propagation_policy=values.get("propagationPolicy", ""),
+        orphan_dependents=_flag(values, "orphanDependents"),
+        label_selector=values.get("labelSelector", ""),
+        field_selector=values.get("fieldSelector", ""),
+        limit=_number(values, "limit") or 0,
+        continue_=values.get("continue", ""),
+        resource_version=values.get("resourceVersion", ""),
+        resource_version_match=values.get("resourceVersionMatch", ""),
+    )
+
+
+def _write_options(kind: str) -> Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]:
+    def read(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+        validation, manager, force = values.get("fieldValidation", ""), values.get("fieldManager", ""), _is_true(values, "force")
+        causes = []
+        if validation not in FIELD_VALIDATIONS:
+            supported = 'supported values: "", "Ignore", "Strict", "Warn"'
+            causes.append(Cause(status.NOT_SUPPORTED, "fieldValidation", supported, validation))
+        if len(manager) > FIELD_MANAGER_LENGTH_MAX:
+            causes.append(Cause(status.TOO_LONG, "fieldManager", f"may not be more than {FIELD_MANAGER_LENGTH_MAX} bytes"))
+        if not manager.isprintable():
+            causes.append(Cause(status.INVALID, "fieldManager", "should only contain printable characters", manager))
+        if force and kind == "PatchOptions":
+            causes.append(Cause(status.FORBIDDEN, "force", "may not be specified for non-apply patch"))
+        if causes:
+            raise ApiError(invalid_options(kind, causes))
+        return Options(dry_run=_dry_run(kind, parameters), field_manager=manager, field_validation=validation, force=force)
+
+    return read
+
+
+def _dry_run(kind: str, parameters: tuple[tuple[str, str], ...]) -> bool:
+    """Whether nothing is to be stored; ApiError 422 for any stage but All (API-12)."""
+    stages = [value for key, value in parameters if key == "dryRun"]
+    if not stages or stages == [""]:
+        return False
+    if any(stage != "All" for stage in stages):
+        raise ApiError(invalid_options(kind, [Cause(status.NOT_SUPPORTED, "dryRun", 'supported values: "All"', stages)]))
+    return True
+
+
+_READERS: dict[str, Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]] = {
+    "get": _get_options,
+    "list": _list_options,
+    "watch": _list_options,
+    "create": _write_options("CreateOptions"),
+    "update": _write_options("UpdateOptions"),
+    "patch": _write_options("PatchOptions"),
+    "delete": _delete_options,
+    "deletecollection": _delete_options,
+}

@@ -1,0 +1,149 @@
+"""What comes over the wire to a request, and what needs no resource to its reply. Rules API-10, API-15, API-25 (spec/api.md).
+
+For the HTTP front, which brings bytes and takes bytes:
+
+    users, yaml = ...                                            # who may come in; how YAML is read and written
+    received = receive(wire, user_of(wire, users, config, now))  # Received, or a Reply that ends the matter
+    outcome = handle(received.request, store, context, config)   # as for a component in this process
+    reply = respond(response, received.form, received.request.resource, now)
+
+Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API health endpoints".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from refk8s.core.api import status
+from refk8s.core.api.codec import encode
+from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.accept import Form, accept
+from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.apiserver.decode import ReadYaml, decode_body
+from refk8s.core.apiserver.discovery import discover
+from refk8s.core.apiserver.respond import Reply, check_watch_form
+from refk8s.core.apiserver.route import Plain, Target, route
+from refk8s.core.context import Instant
+
+OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
+"""What anybody may ask for, and what is below them: load balancers and installers have no token (API-15)."""
+
+
+@frozen
+class WireRequest:
+    """A request as it came. `path` and `query` are percent-encoded; header names are in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(factory=dict)
+    body: bytes = b""
+
+
+@frozen
+class Received:
+    """A request, and what its answer needs besides: the form, and what to warn of."""
+
+    request: Request
+    form: Form
+    target: Target
+    warnings: tuple[str, ...] = ()
+
+
+@frozen
+class Connection:
+    """The body of a connect request: how and with what the container is to be reached."""
+
+    method: str
+    path: str
+    parameters: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    body: bytes
+
+    def get(self, key: str, default: str = "") -> str:
+        """The first value of a parameter."""
+        return next((value for name, value in self.parameters if name == key), default)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """Every value of a parameter, in order: `command`."""
+        return tuple(value for name, value in self.parameters if name == key)
+
+
+def user_of(wire: WireRequest, users: Mapping[str, User], config: Config, now: Instant) -> User | None:
+    """Who asks; None for nobody we know (API-15)."""
+    return authenticate(wire.headers.get("authorization", ""), users, config, now)
+
+
+def receive(wire: WireRequest, user: User | None, read_yaml: ReadYaml | None = None, server_address: str = "") -> Received | Reply:
+    """The request in these bytes, or the reply where there is none to handle. Never raises for what a client can do wrong (API-14)."""
+    try:
+        target = None
+        if user is None and not wire.path.startswith(OPEN_PATHS):
+            raise ApiError(status.unauthorized())
+        target = route(wire.method, wire.path, wire.query)
+        if type(target) is Plain:
+            return plain(wire, target, server_address)
+        assert type(target) is Target
+        return _received(wire, target, user or _NOBODY, read_yaml)
+    except ApiError as error:
+        return failure(error)
+
+
+_NOBODY = User("system:anonymous", groups=("system:unauthenticated",))
+
+
+def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None) -> Received:
+    verb = target.verb
+    if verb == "connect":
+        connection = Connection(wire.method, target.path, target.parameters, wire.headers, wire.body)
+        request = Request(verb, target.resource, target.namespace, target.name, target.subresource, connection, user=user)
+        return Received(request, Form(), target)
+    form = accept(wire.headers.get("accept", ""))
+    body: Any = None
+    warnings: tuple[str, ...] = ()
+    if verb == "watch":
+        check_watch_form(form)
+    elif verb != "get" and verb != "list":
+        body, warnings = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
+    request = Request(verb, target.resource, target.namespace, target.name, target.subresource, body, target.options, user)
+    return Received(request, form, target, warnings)
+
+
+def failure(error: ApiError) -> Reply:
+    """A refusal as bytes. Always JSON: whoever could not say what it takes can read it."""
+    return Reply(error.status.code or 500, encode(error.status))
+
+
+def warned(response: Response, warnings: tuple[str, ...]) -> Response:
+    """The response with the warnings of its decoding before its own."""
+    return evolve(response, warnings=warnings + response.warnings) if warnings else response
+
+
+# --- paths that are no resource's
+
+
+def plain(wire: WireRequest, target: Plain, server_address: str = "") -> Reply:
+    """Discovery, schemas and health (API-25); 404 for the rest, as text, which is how upstream answers where no API is."""
+    path = target.path
+    if path.startswith(("/healthz", "/livez", "/readyz")):
+        return _health(wire.method, path, target)
+    if wire.method != "GET":
+        known = path == "/" or path.startswith(("/api", "/apis", "/openapi", "/version"))
+        raise ApiError(status.method_not_allowed() if known else status.path_not_found())
+    found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
+    if found is not None:
+        return Reply(200, encode(found.tree), found.media_type)
+    if path == "/":
+        return Reply(200, encode({"paths": sorted([*OPEN_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3"])}))
+    return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+
+def _health(method: str, path: str, target: Plain) -> Reply:
+    kind = path.split("/")[1]
+    if method not in ("GET", "HEAD"):
+        raise ApiError(status.method_not_allowed())
+    if any(key == "verbose" for key, _ in target.parameters):
+        return Reply(200, f"[+]ping ok\n[+]store ok\n{kind} check passed\n".encode(), "text/plain; charset=utf-8")
+    return Reply(200, b"ok", "text/plain; charset=utf-8")
