@@ -15,6 +15,7 @@ from refk8s.components.clock import CHANCE, Clock
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.strategy import index_values
@@ -99,9 +100,10 @@ class Dispatcher:
 class ApiServer:
     """Serves requests of components in this process and of the HTTP front."""
 
-    def __init__(self, engine: Engine[Any], clock: Clock) -> None:
+    def __init__(self, engine: Engine[Any], clock: Clock, config: Config = DEFAULT_CONFIG) -> None:
         self.engine = engine
         self.clock = clock
+        self.config = config
         self.listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._batch: list[tuple[Request, Commit, Answer]] = []
@@ -116,6 +118,10 @@ class ApiServer:
         ]
         self.stopping = False
 
+    def context(self) -> Context:
+        """What one decision may know."""
+        return Context(self.clock.now(), CHANCE)
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
@@ -124,7 +130,7 @@ class ApiServer:
             self._background.append((request, answer))
             self._arm_background()
             return
-        outcome = handle(request, self.engine, Context(self.clock.now(), CHANCE))
+        outcome = handle(request, self.engine, self.context(), self.config)
         if type(outcome) is Commit:
             self.enqueue(request, outcome, answer)
         elif type(outcome) is Response:
@@ -182,7 +188,7 @@ class ApiServer:
         self, request: Request, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
     ) -> Callable[[], None]:
         """Open a watch for a component; returns what closes it."""
-        outcome = handle(request, self.engine, Context(self.clock.now(), CHANCE))
+        outcome = handle(request, self.engine, self.context(), self.config)
         if isinstance(outcome, Stream):
             return self.open(outcome, deliver, ended)
         code = outcome.code if isinstance(outcome, Response) else 400

@@ -3,7 +3,7 @@
 import os
 import time
 
-from refk8s.core.context import Context, Instant
+from refk8s.core.context import Instant
 
 
 class SystemChance:
@@ -38,7 +38,3 @@ class Clock:
 
 CHANCE = SystemChance()
 
-
-def context(clock: Clock) -> Context:
-    """What one decision may know."""
-    return Context(clock.now(), CHANCE)

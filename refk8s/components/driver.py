@@ -75,6 +75,8 @@ class Driver:
         self.runtime = runtime
         self.rules = rules
         self.state: Any = None
+        self.on_run: Callable[[Operation], None] | None = None
+        self.on_program: Callable[[RuleSet], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Event] = []
         self._scheduled = False
@@ -153,9 +155,13 @@ class Driver:
                         self._timer = self._loop.call_later(delay, self._post, life, Woken())
                 case Run(id, operation):
                     assert self.runtime is not None, f"{self.machine.name} has no runtime"
+                    if self.on_run is not None:
+                        self.on_run(operation)
                     self.runtime.run(operation, _Done(self, life, id))
                 case Program(id, rules):
                     assert self.rules is not None, f"{self.machine.name} has no rules"
+                    if self.on_program is not None:
+                        self.on_program(rules)
                     self.rules.program(rules, _Took(self, life, id))
 
 

@@ -1,11 +1,10 @@
 """`refk8s run`: opens the store, serves the API, and starts every component in one process.
 
-Order of starting: what can fail (engine, port, directory, store) comes first and leaves nothing behind when it does. Order of stopping:
+Order of starting: what can fail (engine, port, directory, store) comes first, and leaves nothing behind when it does. Order of stopping:
 the components, then their containers and rules unless they are to be kept, then the server, then the store.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -13,15 +12,14 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
-
-from refk8s.components.clock import CHANCE, Clock
 
 log = logging.getLogger("refk8s")
 
 LOCAL = "127.0.0.1"
+SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
+NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
 
 
 class CannotRun(Exception):
@@ -50,9 +48,13 @@ class RunOptions:
     def kubeconfig_path(self) -> Path:
         return Path(self.kubeconfig).expanduser().absolute() if self.kubeconfig else self.data / "kubeconfig"
 
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:{self.data / 'store.db'}"
+
 
 def run_cluster(options: RunOptions) -> int:
-    """Run until a signal; returns the exit status."""
+    """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="refk8s: %(message)s")
     import uvloop
 
@@ -61,7 +63,7 @@ def run_cluster(options: RunOptions) -> int:
 
 
 def listen(port: int) -> socket.socket:
-    """The API server's socket, or CannotRun where the port is taken."""
+    """The API server's socket, on every address of this machine; CannotRun where the port is taken."""
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -76,36 +78,34 @@ def listen(port: int) -> socket.socket:
     return server
 
 
-def prepare_directory(path: Path) -> bool:
-    """Make the data directory; True where it was not there before."""
-    made = not path.exists()
+def make_directory(path: Path, flag: str) -> list[Path]:
+    """Make the directory where it is not there; returns what was made, innermost first. CannotRun where it cannot be written."""
+    made = [p for p in (path, *path.parents) if not p.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise CannotRun(f"cannot make the data directory {path}: {error.strerror}; choose another with --data-dir") from None
+        raise CannotRun(f"cannot make the directory {path}: {error.strerror}; choose another with {flag}") from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise CannotRun(f"the data directory {path} is not writable; choose another with --data-dir")
+        raise CannotRun(f"the directory {path} is not writable; choose another with {flag}")
     return made
 
 
 async def _run(options: RunOptions) -> int:
-    from refk8s.components.assemble import Cluster
+    from refk8s.components.cluster import RunningCluster
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
-        cluster = Cluster(options, Clock(), CHANCE)
-        await cluster.start(stack)
+    cluster = RunningCluster(options)
+    try:
+        await cluster.start()
         print(cluster.ready_line, flush=True)
         for manifest in options.manifests:
-            await cluster.apply(Path(manifest))
+            print(await cluster.apply(Path(manifest)), flush=True)
         await stop.wait()
-        log.info("stopping")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # A second signal while stopping ends the process at once.
+            loop.remove_signal_handler(number)
+        await cluster.stop()
     return 0
-
-
-def warn(message: str, *values: Any) -> None:
-    """One line for the person at the terminal."""
-    log.warning(message, *values)

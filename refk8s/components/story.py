@@ -37,7 +37,7 @@ def speaker(user: str) -> str:
     if user.startswith("system:node:"):
         return f"kubelet of {user.removeprefix('system:node:')}"
     if user.startswith("system:serviceaccount:kube-system:"):
-        return f"{user.removeprefix('system:serviceaccount:kube-system:')} controller"
+        return f"{user.removeprefix('system:serviceaccount:kube-system:').removesuffix('-controller')} controller"
     return _SPEAKERS.get(user, user)
 
 

@@ -39,9 +39,19 @@ def kubelet_name(node: str) -> str:
     return f"kubelet/{node}"
 
 
+def control_plane() -> dict[str, AnyMachine]:
+    """The components besides the API server that a cluster has once, by name."""
+    return {CONTROLLER_MANAGER: controller_manager(), SCHEDULER: scheduler()}
+
+
+def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
+    """The components that each node has."""
+    return (kubelet(name, config),)
+
+
 def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:
     """The components of a cluster with these nodes, by name."""
-    found: dict[str, AnyMachine] = {CONTROLLER_MANAGER: controller_manager(), SCHEDULER: scheduler()}
+    found = control_plane()
     for name, config in nodes:
-        found[kubelet_name(name)] = kubelet(name, config)
+        found |= {machine.name: machine for machine in node_machines(name, config)}
     return found

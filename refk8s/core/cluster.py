@@ -44,7 +44,7 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Operation, Result, RuleSet
+from refk8s.core.ports import Later, Operation, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, Compacted, History, commit, compact
 
 
@@ -215,6 +215,7 @@ class Pending:
     life: int
     id: int
     operation: Operation
+    due: Instant = 0  # the runtime takes until then
 
 
 @frozen(eq=False)
@@ -265,8 +266,9 @@ def enabled(cluster: Cluster) -> Iterator[Action]:
             found = True
             yield Notify(id)
     for id in sorted(cluster.operations):
-        found = True
-        yield Operate(id)
+        if cluster.operations[id].due <= cluster.now:
+            found = True
+            yield Operate(id)
     for name in sorted(cluster.components):
         at = cluster.components[name].wake_at
         if at is not None and at <= cluster.now:
@@ -280,6 +282,7 @@ def upcoming(cluster: Cluster) -> Instant | None:
     """The next instant at which something becomes possible by time alone."""
     instants = [component.wake_at for component in cluster.components.values() if component.wake_at is not None]
     instants += [at for world in cluster.worlds.values() if (at := world.next_change()) is not None]
+    instants += [pending.due for pending in cluster.operations.values() if pending.due]
     return max(min(instants), cluster.now) if instants else None
 
 
@@ -386,7 +389,10 @@ def _notify(cluster: Cluster, id: int, limit: int) -> Cluster:
 def _operate(cluster: Cluster, id: int) -> Cluster:
     pending = _get(cluster.operations, id)
     world, result = cluster.worlds[pending.machine].carry_out(pending.operation, cluster.now, cluster.context().chance)
-    cluster = evolve(cluster, operations=cluster.operations.delete(id), worlds=cluster.worlds.set(pending.machine, world))
+    cluster = evolve(cluster, worlds=cluster.worlds.set(pending.machine, world))
+    if isinstance(result, Later):
+        return evolve(cluster, operations=cluster.operations.set(id, evolve(pending, due=result.at)))
+    cluster = evolve(cluster, operations=cluster.operations.delete(id))
     return _tell(cluster, pending.machine, pending.life, Ran(pending.id, result))
 
 

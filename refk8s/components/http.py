@@ -1,0 +1,245 @@
+"""The HTTP front of the API server: bytes in, bytes out, over TLS. Everything that is decided is decided in core/apiserver.
+
+An ASGI application under uvicorn, whose care with slow and malformed clients we keep. What is asked again and again (the same method, path,
+query and token) is parsed once; the rest of the way is the same for every request.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+
+from refk8s.components.apiserver import ApiServer
+from refk8s.components.credentials import Credentials
+from refk8s.core.api import status
+from refk8s.core.api.request import Response, User, WatchEvent
+from refk8s.core.apiserver.decode import BODY_BYTES_MAX
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.outcome import Commit, Connect, Stream
+from refk8s.core.apiserver.respond import Reply, respond, write_error, write_events
+from refk8s.core.apiserver.wire import Received, WireRequest, receive, user_of, warned
+
+log = logging.getLogger("refk8s")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+WATCH_BACKLOG_MAX = 10_000  # events that a slow client may be behind before its watch is ended
+USERS_MAX = 4096
+
+
+def read_yaml(data: bytes) -> Any:
+    """YAML to a JSON tree; ValueError for what is none."""
+    import yaml
+
+    try:
+        return yaml.load(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def write_yaml(tree: Any) -> bytes:
+    """A JSON tree as YAML text."""
+    import yaml
+
+    text: bytes = yaml.dump(tree, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=True, encoding="utf-8")
+    return text
+
+
+class Front:
+    """Serves one API server. `users` are the tokens that the cluster was given."""
+
+    def __init__(self, api: ApiServer, users: dict[str, User]) -> None:
+        self.api = api
+        self.users = users
+        self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[None]] | None = None  # streams to containers, where an adapter has them
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    # --- the server --------------------------------------------------------------------------------------------------
+
+    async def serve(self, listener: socket.socket, credentials: Credentials) -> None:
+        """Start to accept connections; returns when that is so."""
+        config = uvicorn.Config(
+            self,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=120,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=str(credentials.certificate),
+            ssl_keyfile=str(credentials.key),
+        )
+        config.load()
+        assert config.ssl is not None
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.run_on(listener))
+        await self._server.accepting.wait()
+
+    async def close(self) -> None:
+        """Stop accepting, let running requests end, close."""
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive_part: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        method = scope["method"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        body = b""
+        if method not in ("GET", "HEAD"):
+            body = await _read_body(receive_part)
+        try:
+            received = self._receive(method, scope, headers, body)
+            if type(received) is not Received:
+                await _send(send, received, method)  # type: ignore[arg-type]
+                return
+            await self._answer(received, scope, receive_part, send)
+        except Exception:
+            # Our own mistake: it must not take the connection along, and must not show the client our inside.
+            log.exception("a request met a bug of ours: %s %s", method, scope["path"])
+            await _send(send, Reply(500, _INTERNAL), method)
+
+    def _receive(self, method: str, scope: Scope, headers: dict[str, str], body: bytes) -> Received | Reply:
+        path = scope["raw_path"].decode("latin-1")
+        wire = WireRequest(method, path, scope["query_string"].decode("latin-1"), headers, body)
+        user = user_of(wire, self.users, self.api.config, self.api.clock.now())
+        return receive(wire, user, read_yaml, headers.get("host", ""))
+
+    async def _answer(self, received: Received, scope: Scope, receive_part: Receive, send: Send) -> None:
+        api, request = self.api, received.request
+        outcome = handle(request, api.engine, api.context(), api.config)
+        if type(outcome) is Commit:
+            answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+            api.enqueue(request, outcome, lambda response: None if answered.done() else answered.set_result(response))
+            response = await answered
+            assert response is not None
+        elif type(outcome) is Response:
+            response = outcome
+        elif type(outcome) is Stream:
+            await self._watch(outcome, received, receive_part, send)
+            return
+        else:
+            assert type(outcome) is Connect
+            if self.connect is not None:
+                await self.connect(outcome, scope, receive_part, send)
+                return
+            response = Response(501, status.failure(501, "NotImplemented", "streams to containers are not served yet"))
+        target = received.target
+        reply = respond(
+            warned(response, received.warnings),
+            received.form,
+            request.resource,
+            api.clock.now(),
+            include_object=target.include_object,
+            pretty=target.pretty,
+            write_yaml=write_yaml,
+        )
+        await _send(send, reply, scope["method"])
+
+    async def _watch(self, stream: Stream, received: Received, receive_part: Receive, send: Send) -> None:
+        """Lines as things happen, until the client leaves, the time is over, or the server stops."""
+        api, form, resource = self.api, received.form, received.request.resource
+        waiting: list[WatchEvent] = []
+        news = asyncio.Event()
+        ended: list[int] = []
+
+        def deliver(events: tuple[WatchEvent, ...]) -> None:
+            waiting.extend(events)
+            news.set()
+
+        def end(code: int) -> None:
+            ended.append(code)
+            news.set()
+
+        close = api.open(stream, deliver, end)
+        gone = asyncio.ensure_future(_until_gone(receive_part, news))
+        columns = True
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            while not gone.done():
+                if not waiting and not ended:
+                    await news.wait()
+                news.clear()
+                if len(waiting) > WATCH_BACKLOG_MAX:
+                    break  # too slow: the client lists again, as it must be able to
+                if waiting:
+                    events, waiting[:] = tuple(waiting), ()
+                    lines = write_events(events, form, resource, api.clock.now(), include_object=received.target.include_object, columns=columns)
+                    columns = False
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+                elif ended:
+                    if ended[0] == 410:
+                        said = write_error(status.expired("the revision that this watch stood at is compacted"))
+                        await send({"type": "http.response.body", "body": said, "more_body": True})
+                    break
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            close()
+            gone.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own handling of signals: the order of stopping is ours (run.py)."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def run_on(self, listener: socket.socket) -> None:
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[listener])
+        self.accepting.set()
+        await self.main_loop()
+        await self.shutdown(sockets=[listener])
+
+
+_STREAM_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
+_INTERNAL = (
+    b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: the server has logged it",'
+    b'"reason":"InternalError","code":500}'
+)
+
+
+async def _read_body(receive_part: Receive) -> bytes:
+    """The whole body; of one that is too large, one byte too many and no more."""
+    message = await receive_part()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts, length = [body], len(body)
+    while message.get("more_body"):
+        message = await receive_part()
+        part = message.get("body", b"")
+        if length <= BODY_BYTES_MAX:
+            parts.append(part)
+        length += len(part)
+    return b"".join(parts)
+
+
+async def _until_gone(receive_part: Receive, news: asyncio.Event) -> None:
+    while (await receive_part())["type"] != "http.disconnect":
+        pass
+    news.set()
+
+
+async def _send(send: Send, reply: Reply, method: str) -> None:
+    headers = reply.headers()
+    headers.append((b"content-length", str(len(reply.content)).encode()))
+    await send({"type": "http.response.start", "status": reply.code, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.content})
