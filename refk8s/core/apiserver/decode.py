@@ -58,6 +58,10 @@ def _as_json(media_type: str, body: bytes, record: type, read_yaml: ReadYaml | N
             return encode(read_yaml(body))
         except (ValueError, TypeError, RecursionError) as error:
             raise ApiError(status.bad_request(f"error converting YAML to JSON: {error}")) from None
+    if media_type == PROTOBUF:
+        from refk8s.core.apiserver import protobuf  # few clusters ever need it
+
+        return encode(protobuf.decode(body))
     listed = f"{JSON}, {YAML}, {PROTOBUF}"
     words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
     raise ApiError(status.unsupported_media_type(words))

@@ -115,11 +115,11 @@ def _list(body: Any, records: Sequence[Record[Any]]) -> bytes:
 
 
 def items_of(records: Sequence[Record[Any]]) -> bytes:
-    """The items of a list, joined; each without its kind and apiVersion, which are the list's. It depends on the records alone."""
+    """The items of a list, joined; each without its kind and apiVersion, which are the list's (LIST-11)."""
     first = records[0].value
     head = _head_of(first.kind, first.api_version)
-    cut = len(head)
-    return b"{" + b",{".join([wire[cut:] if wire.startswith(head) else wire[1:] for wire in map(wire_of, records)])
+    cut = len(head) if wire_of(records[0]).startswith(head) else 1  # all are of one kind, so all begin alike
+    return b"{" + b",{".join([(record.wire or wire_of(record))[cut:] for record in records])
 
 
 # --- other forms

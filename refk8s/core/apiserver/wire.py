@@ -5,7 +5,7 @@ For the HTTP front, which brings bytes and takes bytes:
     users, yaml = ...                                            # who may come in; how YAML is read and written
     received = receive(wire, user_of(wire, users, config, now))  # Received, or a Reply that ends the matter
     outcome = handle(received.request, store, context, config)   # as for a component in this process
-    reply = respond(response, received.form, received.request.resource, now)
+    reply = reply_to(received, response, now)
 
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API health endpoints".
 """
@@ -23,7 +23,7 @@ from refk8s.core.apiserver.accept import Form, accept
 from refk8s.core.apiserver.authenticate import Config, authenticate
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover
-from refk8s.core.apiserver.respond import Reply, check_watch_form
+from refk8s.core.apiserver.respond import Reply, WriteYaml, check_watch_form, respond, write_error
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.context import Instant
 
@@ -109,6 +109,24 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
         body, warnings = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
     request = Request(verb, target.resource, target.namespace, target.name, target.subresource, body, target.options, user)
     return Received(request, form, target, warnings)
+
+
+def reply_to(received: Received, response: Response, now: Instant, write_yaml: WriteYaml | None = None) -> Reply:
+    """The reply to what was received. A watch that cannot start where it was to is a stream of one ERROR event (WATCHAPI-3)."""
+    target = received.target
+    if target.verb == "watch" and response.code == 410:
+        return Reply(200, write_error(response.body))
+    if received.warnings:
+        response = evolve(response, warnings=received.warnings + response.warnings)
+    return respond(
+        response,
+        received.form,
+        target.resource,
+        now,
+        include_object=target.include_object,
+        pretty=target.pretty,
+        write_yaml=write_yaml,
+    )
 
 
 def failure(error: ApiError) -> Reply:
