@@ -36,16 +36,11 @@ def is_deeper(value: Any, levels: int) -> bool:
     """Whether containers are nested in more than so many levels. O(size); without recursion, since the value may be hostile."""
     level = [value]
     for _ in range(levels + 1):
-        below: list[Any] = []
-        for one in level:
-            if type(one) is dict:
-                below.extend(one.values())
-            elif type(one) is list:
-                below.extend(one)
-        if not below:
+        level = [one for one in level if type(one) is dict or type(one) is list]
+        if not level:
             return False
-        level = below
-    return any(type(one) is dict or type(one) is list for one in level)
+        level = [inner for one in level for inner in (one.values() if type(one) is dict else one)]
+    return True
 
 
 def equal(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from refk8s.core.api.status import ApiError, bad_request
 from refk8s.core.apiserver.patch.document import Tree, name_of
-from refk8s.core.apiserver.patch.shape import Field, element_of, field_of
+from refk8s.core.apiserver.patch.shape import Field, Shape, field_of
 
 DIRECTIVE = "$patch"
 RETAIN_KEYS = "$retainKeys"
@@ -22,15 +22,18 @@ SET_ORDER = "$setElementOrder/"
 Items: TypeAlias = Sequence[Any]
 
 
-def merge_strategically(record: Any, target: Tree, patch: Tree) -> Tree:
-    """`target`, whose shape is `record`, under `patch` (PATCH-8). Both stay as they are. Raises ApiError 400 for a malformed directive."""
-    return _merge_map(record, target, patch)
+def merge_strategically(record: type[Any] | None, target: Tree, patch: Tree) -> Tree:
+    """`target`, an object of class `record`, under `patch` (PATCH-8). Both stay as they are.
+
+    Raises ApiError 400 for a malformed directive.
+    """
+    return _merge_map(Shape(record), target, patch)
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
 
 
-def _merge_map(shape: Any, original: Tree, patch: Tree) -> Tree:
+def _merge_map(shape: Shape, original: Tree, patch: Tree) -> Tree:
     match patch.get(DIRECTIVE, "merge"):  # PATCH-10
         case "delete":
             return {}
@@ -115,11 +118,10 @@ def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
     for place, element in reversed(list(enumerate(merged))):  # reversed: of several with one key, the first
         if field.merge_key in element:
             places[_scalar(element[field.merge_key])] = place
-    shape = element_of(field.shape)
     for change in changes:
         identity = _identity(change, field.merge_key)
         if identity in places:
-            merged[places[identity]] = _merge_map(shape, merged[places[identity]], change)
+            merged[places[identity]] = _merge_map(field.shape, merged[places[identity]], change)
         else:
             places[identity] = len(merged)
             merged.append(_without_directives(change))
