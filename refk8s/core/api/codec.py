@@ -109,7 +109,8 @@ def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:
 
 def to_tree(value: Any) -> Any:
     """The JSON tree (dicts, lists, scalars) of a record: what patches work on. The tree is the caller's to change."""
-    return msgspec.to_builtins(value, str_keys=True)
+    # By way of the text: twice as fast as walking the record, and a tuple becomes the list that it is in JSON.
+    return msgspec.json.decode(_encoder.encode(value))
 
 
 def from_tree(type_: type[T], tree: Any) -> T:

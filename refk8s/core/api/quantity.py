@@ -53,9 +53,10 @@ class Amount:
         """The canonical text (QTY-2): the largest unit that leaves a whole number. O(digits)."""
         if self.nano == 0:
             return "0"
-        # A binary style is kept from 1024 on and for whole numbers only; else decimals say it without rounding.
-        if self.format == BINARY_SI and abs(self.nano) >= 1024 * NANO and self.nano % NANO == 0:
-            number, steps = self.nano // NANO, 0
+        # A binary style is kept where a binary suffix fits; else decimals say it without rounding. A number without any suffix would
+        # be read back in the decimal style, and must therefore be written in it (2000 as 2k).
+        if self.format == BINARY_SI and self.nano % (1024 * NANO) == 0:
+            number, steps = self.nano // (1024 * NANO), 1
             while number % 1024 == 0 and steps < 6:
                 number, steps = number // 1024, steps + 1
             return f"{number}{_BINARY_SUFFIX_OF[steps]}"

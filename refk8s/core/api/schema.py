@@ -7,8 +7,8 @@ so that importing those stays cheap. Source: Kubernetes documentation, "Update A
 
 from __future__ import annotations
 
-import sys
 from functools import cache
+from importlib import import_module
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -41,7 +41,7 @@ class Facts:
 @cache
 def fields_of(type_: Any) -> dict[str, Facts]:
     """The facts of every field of a record class, by wire name."""
-    given = sys.modules[type_.__module__].FACTS.get(type_.__name__, {}) if hasattr(sys.modules[type_.__module__], "FACTS") else {}
+    given = _facts_of(type_)
     found = {}
     for part in msgspec.structs.fields(type_):
         known: dict[str, Any] = given.get(part.encode_name, {})
@@ -68,12 +68,17 @@ def field_facts(type_: Any, wire_name: str) -> Facts | None:
     return fields_of(type_).get(wire_name)
 
 
+def _facts_of(type_: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
+    """What the generated module says of a record class: by wire name, and under "" of the class itself."""
+    every: dict[str, dict[str, dict[str, Any]]] = getattr(import_module(type_.__module__), "FACTS", {})
+    return every.get(type_.__name__, {})
+
+
 def _own_facts(element: type[msgspec.Struct] | None) -> str:
     """The map type that a record class has wherever it is used: a reference is atomic."""
     if element is None:
         return ""
-    facts: dict[str, dict[str, dict[str, Any]]] = getattr(sys.modules[element.__module__], "FACTS", {})
-    return str(facts.get(element.__name__, {}).get("", {}).get("map-type", ""))
+    return str(_facts_of(element).get("", {}).get("map-type", ""))
 
 
 def _element(annotation: Any) -> tuple[type[msgspec.Struct] | None, type | None]:

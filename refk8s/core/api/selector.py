@@ -408,7 +408,7 @@ def parse_fields(text: str) -> FieldSelector:
     Backslash, comma and equals sign in a value are written with a backslash before them.
     """
     requirements: list[FieldRequirement] = []
-    for term in sorted(_terms(text)):
+    for term in _terms(text):
         if not term:
             continue
         found = _split(term)
@@ -416,7 +416,7 @@ def parse_fields(text: str) -> FieldSelector:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{term}'")
         key, operator, value = found
         requirements.append(FieldRequirement(key, operator, _unescaped(value)))
-    return FieldSelector(tuple(requirements))
+    return FieldSelector(tuple(sorted(requirements, key=str)))
 
 
 def _terms(text: str) -> list[str]:

@@ -1,0 +1,341 @@
+"""Hypothesis strategies for Kubernetes objects, made from the same records as everything else.
+
+`objects(type)` draws any canonical value of a record class, small but reaching every field in time; `json_trees(type)` the same as a JSON
+tree; `messy_trees(type)` a tree as clients send them, with what is wrong in it. The rest are the parts that most tests need: names, labels,
+selectors, quantities, and pods, nodes and services as a user would write them.
+
+Speed: a record with a hundred optional fields gets a handful of them a draw, so that an example costs about a millisecond.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+from hypothesis import strategies as st
+
+from refk8s.core.api import base, codec, resources
+from refk8s.core.api import meta_v1 as meta
+from refk8s.core.api.core_v1 import (
+    Container,
+    ContainerPort,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodSpec,
+    ResourceRequirements,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    Taint,
+    Toleration,
+)
+from refk8s.core.api.quantity import BINARY_SI, DECIMAL_EXPONENT, DECIMAL_SI, LARGEST, NANO, Amount
+
+DEPTH_MAX = 5
+FIELDS_MAX = 4
+
+# Names and texts
+
+letters = "abcxyz019"
+names = st.builds("{}{}".format, st.sampled_from("abcx"), st.text(letters, max_size=6))
+"""Names that every kind of object may have (DNS labels)."""
+
+namespaces = st.sampled_from(["default", "kube-system", "team-a", "team-b"])
+uids = st.uuids(version=4).map(str)
+any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
+"""Any text that JSON can carry."""
+
+label_names = st.sampled_from(["app", "tier", "env", "track", "app.kubernetes.io/name", "Release", "x", "a.b_c-D"])
+label_values = st.sampled_from(["", "web", "db", "prod", "1", "7", "A.b_c-d", "canary"])
+labels = st.dictionaries(label_names, label_values, max_size=4)
+"""Label maps from a small alphabet, so that selectors meet them."""
+
+moments = st.datetimes(min_value=datetime(1, 1, 2))
+times = moments.map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20))
+micro_times = moments.map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27))
+"""Times as text, from the year 1 to 9999; the very first day is left out, since its midnight stands for "no time"."""
+
+# Numbers
+
+amounts = st.builds(
+    lambda number, power, style: Amount(min(number * (10**power if style != BINARY_SI else 1024 ** (power % 5) * NANO), LARGEST), style),
+    st.one_of(st.integers(-2000, 2000), st.integers(0, 10**9)),
+    st.integers(0, 15),
+    st.sampled_from([DECIMAL_SI, BINARY_SI, DECIMAL_EXPONENT]),
+)
+"""Quantities as numbers, of every style and size."""
+
+quantities = amounts.map(str)
+"""Quantities as canonical text."""
+
+cpu_quantities = st.sampled_from(["0", "1m", "100m", "250m", "500m", "1", "1500m", "2", "4"])
+memory_quantities = st.sampled_from(["0", "1Mi", "64Mi", "128Mi", "1Gi", "1536Mi", "2Gi", "1e9", "128974848"])
+
+percentages = st.integers(0, 200).map(lambda number: f"{number}%")
+counts_or_percentages = st.one_of(st.integers(0, 50), percentages)
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), any_text),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(any_text, inner, max_size=3)),
+    max_leaves=4,
+)
+"""Any JSON tree."""
+
+
+# Any value of any record
+
+
+_SCALARS: dict[Any, st.SearchStrategy[Any]] = {
+    str: any_text,
+    bool: st.booleans(),
+    base.Text: st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6),
+    base.Flag: st.just(True),
+    base.Int32: st.integers(-(2**31), 2**31 - 1),
+    base.Int64: st.integers(-(2**63), 2**63 - 1),
+    base.Count32: st.one_of(st.integers(1, 2**31 - 1), st.integers(-(2**31), -1)),
+    base.Count64: st.one_of(st.integers(1, 2**63 - 1), st.integers(-(2**63), -1)),
+    base.Float: st.one_of(
+        st.integers(-(2**53) + 1, 2**53 - 1),
+        st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not (number.is_integer() and abs(number) < 2**53)),
+    ),
+    base.IntOrString: st.one_of(st.integers(-(2**31), 2**31 - 1), any_text),
+    base.Quantity: quantities,
+    base.Time: times,
+    base.MicroTime: micro_times,
+    base.Base64: st.binary(max_size=6).map(lambda raw: base64.b64encode(raw).decode()),
+    base.Bytes: st.binary(min_size=1, max_size=6).map(lambda raw: base64.b64encode(raw).decode()),
+    Any: json_values.filter(lambda tree: tree is not None),
+}
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if annotation in _SCALARS or get_origin(annotation) not in (Union, UnionType):
+        return annotation, annotation is Any
+    rest = [part for part in get_args(annotation) if part is not type(None)]
+    return (rest[0] if len(rest) == 1 else Union[tuple(rest)]), len(rest) < len(get_args(annotation))  # noqa: UP007
+
+
+@cache
+def _plan(type_: Any) -> tuple[tuple[tuple[str, Any], ...], tuple[tuple[str, Any], ...]]:
+    """The fields of a record class: those that always have a value, and those that need not; kind and apiVersion in neither."""
+    always, maybe = [], []
+    for part in msgspec.structs.fields(type_):
+        if part.encode_name in ("kind", "apiVersion") and issubclass(type_, meta.Object | meta.ListObject | meta.Status):
+            continue
+        annotation, optional = _without_none(part.type)
+        (maybe if optional else always).append((part.name, annotation))
+    return tuple(always), tuple(maybe)
+
+
+def _draw(draw: st.DrawFn, annotation: Any, depth: int) -> Any:
+    if annotation in _SCALARS:
+        return draw(_SCALARS[annotation])
+    origin = get_origin(annotation)
+    at_least = 0
+    if origin is Annotated:
+        at_least = int(base.SOME in get_args(annotation)[1:])
+        annotation = get_args(annotation)[0]
+        origin = get_origin(annotation)
+    if origin is tuple:
+        size = draw(st.integers(at_least, 2)) if depth < DEPTH_MAX else at_least
+        return tuple(_draw(draw, get_args(annotation)[0], depth + 1) for _ in range(size))
+    if origin is dict:
+        keys = draw(st.lists(any_text, min_size=at_least, max_size=2 if depth < DEPTH_MAX else at_least, unique=True))
+        return {key: _draw(draw, get_args(annotation)[1], depth + 1) for key in keys}
+    return _draw_record(draw, annotation, depth + 1)
+
+
+def _draw_record(draw: st.DrawFn, type_: Any, depth: int) -> Any:
+    always, maybe = _plan(type_)
+    chosen: tuple[tuple[str, Any], ...] = always if depth < DEPTH_MAX else ()
+    if maybe and depth < DEPTH_MAX:
+        indices = draw(st.lists(st.integers(0, len(maybe) - 1), unique=True, max_size=FIELDS_MAX))
+        chosen += tuple(maybe[index] for index in indices)
+    return type_(**{name: _draw(draw, annotation, depth) for name, annotation in chosen})
+
+
+@cache
+def objects(type_: Any) -> st.SearchStrategy[Any]:
+    """Any canonical value of a record class: what `codec.normalize` leaves as it is (OBJ-4)."""
+    return st.composite(lambda draw: _draw_record(draw, type_, 0))()
+
+
+def json_trees(type_: Any) -> st.SearchStrategy[Any]:
+    """Any canonical value of a record class as a JSON tree of its own."""
+    return objects(type_).map(codec.to_tree)
+
+
+@st.composite
+def messy_trees(draw: st.DrawFn, type_: Any) -> tuple[Any, tuple[str, ...]]:
+    """A JSON tree as a careless client sends it, and the places of the fields in it that the type does not have, in order.
+
+    Nulls stand where nothing is meant, quantities may be numbers, required fields may be missing.
+    """
+    tree = draw(json_trees(type_))
+    unknown: list[str] = []
+
+    def visit(value: Any, annotation: Any, place: str) -> Any:
+        annotation, _ = _without_none(annotation)
+        if value is None:
+            return None                                                 # written as null by rule
+        if get_origin(annotation) is Annotated and annotation not in _SCALARS:
+            annotation = get_args(annotation)[0]
+        if get_origin(annotation) is tuple:
+            return [visit(item, get_args(annotation)[0], f"{place}[{index}]") for index, item in enumerate(value)]
+        if get_origin(annotation) is dict:
+            return {key: visit(item, get_args(annotation)[1], f"{place}.{key}") for key, item in value.items()}
+        if not (isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)):
+            return value
+        made: dict[str, Any] = {}
+        parts = {part.encode_name: part for part in msgspec.structs.fields(annotation)}
+        for wire, item in value.items():
+            made[wire] = visit(item, parts[wire].type, f"{place}.{wire}" if place else wire)
+        for wire, part in parts.items():
+            if wire not in made and _without_none(part.type)[1] and len(made) < 6 and draw(st.integers(0, 9)) == 0:
+                made[wire] = None
+        if draw(st.integers(0, 3)) == 0:
+            key = draw(st.sampled_from(["foo", "Spec", "nope", "x-y"]).filter(lambda name: name not in parts))
+            made[key] = draw(json_values)
+            unknown.append(f"{place}.{key}" if place else key)
+        return made
+
+    return visit(tree, type_, ""), tuple(unknown)
+
+
+KINDS: tuple[type, ...] = tuple(
+    dict.fromkeys(
+        [resource.type for resource in resources.ALL]
+        + [resource.list_type for resource in resources.ALL if "list" in resource.verbs]
+        + [resources.load("autoscaling_v1", "Scale"), resources.load("policy_v1", "Eviction")]
+        + [resources.load("authentication_v1", "TokenRequest")]
+        + [meta.Status, meta.Table, meta.PartialObjectMetadata, meta.PartialObjectMetadataList, meta.DeleteOptions, meta.WatchEvent]
+        + [meta.APIGroup, meta.APIGroupList, meta.APIResourceList, meta.APIVersions]
+    )
+)
+"""Every record class that stands alone on the wire."""
+
+
+# Selectors
+
+
+def _expressions(draw: st.DrawFn) -> meta.LabelSelectorRequirement:
+    operator = draw(st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist"]))
+    values = tuple(draw(st.lists(label_values, min_size=1, max_size=3))) if operator in ("In", "NotIn") else None
+    return meta.LabelSelectorRequirement(key=draw(label_names), operator=operator, values=values)
+
+
+label_expressions = st.composite(_expressions)()
+
+label_selectors = st.builds(
+    lambda equal, expressions: meta.LabelSelector(match_labels=equal or None, match_expressions=tuple(expressions) or None),
+    st.dictionaries(label_names, label_values, max_size=2),
+    st.lists(label_expressions, max_size=2),
+)
+"""Valid LabelSelector objects."""
+
+selector_texts = st.lists(
+    st.one_of(
+        st.builds("{}{}{}".format, label_names, st.sampled_from(["=", "==", "!=", " = "]), label_values),
+        st.builds(
+            lambda key, operator, values: f"{key} {operator} ({','.join(values)})",
+            label_names, st.sampled_from(["in", "notin"]), st.lists(label_values, min_size=1, max_size=3),
+        ),
+        st.builds(lambda key, operator, number: f"{key} {operator} {number}", label_names, st.sampled_from([">", "<"]), st.integers(0, 9)),
+        label_names,
+        label_names.map(lambda key: f"!{key}"),
+    ),
+    max_size=3,
+).map(",".join)
+"""Valid labelSelector parameters."""
+
+
+# Objects as users write them
+
+ports = st.integers(1, 65535)
+protocols = st.sampled_from(["TCP", "UDP"])
+
+owner_references = st.builds(
+    lambda name, uid: meta.OwnerReference(api_version="apps/v1", kind="ReplicaSet", name=name, uid=uid, controller=True),
+    names, uids,
+)
+
+
+@st.composite
+def metadata(draw: st.DrawFn, *, namespaced: bool = True) -> meta.ObjectMeta:
+    """A name, perhaps labels, a uid and a namespace."""
+    return meta.ObjectMeta(
+        name=draw(names), namespace=draw(namespaces) if namespaced else None, uid=draw(uids), labels=draw(labels) or None,
+    )
+
+
+@st.composite
+def containers(draw: st.DrawFn, name: str) -> Container:
+    requests = {}
+    if draw(st.booleans()):
+        requests["cpu"] = draw(cpu_quantities)
+    if draw(st.booleans()):
+        requests["memory"] = draw(memory_quantities)
+    open_ports = draw(st.lists(ports, max_size=2, unique=True))
+    return Container(
+        name=name, image=draw(st.sampled_from(["nginx:1.27", "busybox", "registry.example/app@sha256:1"])),
+        resources=ResourceRequirements(requests=requests or None),
+        ports=tuple(ContainerPort(container_port=port, protocol="TCP") for port in open_ports) or None,
+    )
+
+
+@st.composite
+def tolerations(draw: st.DrawFn) -> Toleration:
+    operator = draw(st.sampled_from(["Exists", "Equal"]))
+    return Toleration(
+        key=draw(label_names), operator=operator, value=(draw(label_values) or None) if operator == "Equal" else None,
+        effect=draw(st.sampled_from(["NoSchedule", "PreferNoSchedule", "NoExecute", None])),
+    )
+
+
+@st.composite
+def pods(draw: st.DrawFn, *, node_names: tuple[str, ...] = ()) -> Pod:
+    """A pod as a user or a controller writes it; bound to one of the nodes or to none."""
+    node_name = draw(st.sampled_from((None, *node_names)))
+    count = draw(st.integers(1, 3))
+    return Pod(
+        metadata=draw(metadata()),
+        spec=PodSpec(
+            containers=tuple(draw(containers(f"c{index}")) for index in range(count)), node_name=node_name,
+            node_selector=draw(st.dictionaries(label_names, label_values, max_size=1)) or None,
+            tolerations=tuple(draw(st.lists(tolerations(), max_size=2))) or None,
+            restart_policy=draw(st.sampled_from(["Always", "OnFailure", "Never"])),
+        ),
+    )
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> Node:
+    """A node with capacity, labels and perhaps a taint."""
+    capacity = {"cpu": draw(cpu_quantities), "memory": draw(memory_quantities), "pods": str(draw(st.integers(0, 9)))}
+    effect = draw(st.sampled_from(["NoSchedule", "NoExecute", None]))
+    return Node(
+        metadata=draw(metadata(namespaced=False)),
+        spec=NodeSpec(
+            taints=(Taint(key=draw(label_names), effect=effect),) if effect else None, unschedulable=draw(st.sampled_from([True, None])),
+        ),
+        status=NodeStatus(capacity=capacity, allocatable=capacity),
+    )
+
+
+@st.composite
+def services(draw: st.DrawFn) -> Service:
+    """A service with a selector and a port or two."""
+    numbers = draw(st.lists(ports, min_size=1, max_size=2, unique=True))
+    return Service(
+        metadata=draw(metadata()),
+        spec=ServiceSpec(
+            selector=draw(labels) or None, type=draw(st.sampled_from(["ClusterIP", "NodePort"])),
+            ports=tuple(ServicePort(name=f"p{number}", port=number, protocol=draw(protocols), target_port=number) for number in numbers),
+        ),
+    )
