@@ -61,6 +61,7 @@ def default_autoscaler_v1(autoscaler: autoscaling_v1.HorizontalPodAutoscaler) ->
     changed: dict[str, Any] = {}
     if spec.min_replicas is None:
         changed["min_replicas"] = 1
-    if spec.target_cpu_utilization_percentage is None and "autoscaling.alpha.kubernetes.io/metrics" not in (autoscaler.metadata.annotations or {}):
+    others = "autoscaling.alpha.kubernetes.io/metrics" in (autoscaler.metadata.annotations or {})
+    if spec.target_cpu_utilization_percentage is None and not others:
         changed["target_cpu_utilization_percentage"] = TARGET_PERCENT
     return replace(autoscaler, spec=replace(spec, **changed)) if changed else autoscaler

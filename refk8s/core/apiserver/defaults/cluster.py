@@ -19,7 +19,9 @@ def default_namespace(namespace: Namespace) -> Namespace:
         metadata = replace(metadata, labels={**(metadata.labels or {}), NAME_LABEL: metadata.name})
     if not status.phase:
         status = replace(status, phase="Active")
-    return namespace if metadata is namespace.metadata and status is namespace.status else replace(namespace, metadata=metadata, status=status)
+    if metadata is namespace.metadata and status is namespace.status:
+        return namespace
+    return replace(namespace, metadata=metadata, status=status)
 
 
 def default_node(node: Node) -> Node:

@@ -62,7 +62,9 @@ _KINDS = {
     "apps_v1.Deployment": Kind(
         "workloads.validate_deployment", "workloads.validate_deployment_update", "workloads.validate_deployment_status"
     ),
-    "apps_v1.ReplicaSet": Kind("workloads.validate_replica_set", "workloads.validate_replica_set_update", "workloads.validate_replica_counts"),
+    "apps_v1.ReplicaSet": Kind(
+        "workloads.validate_replica_set", "workloads.validate_replica_set_update", "workloads.validate_replica_counts"
+    ),
     "apps_v1.StatefulSet": Kind("workloads.validate_stateful_set", "workloads.validate_stateful_set_update"),
     "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
     "discovery_v1.EndpointSlice": Kind("service.validate_endpoint_slice", "service.validate_endpoint_slice_update", whole=True),

@@ -39,7 +39,8 @@ def validate_config_map(config_map: ConfigMap) -> Causes:
         causes += [invalid(f"binaryData[{key}]", key, word) for word in config_key(key)]
         size += len(encoded) * 3 // 4
     if size * 4 > BYTES_MAX:  # a character is at most four bytes
-        size = sum([len(text.encode("utf-8", "surrogatepass")) for text in data.values()]) + sum([_length(text) for text in binary.values()])
+        size = sum([len(text.encode("utf-8", "surrogatepass")) for text in data.values()])
+        size += sum([_length(text) for text in binary.values()])
         if size > BYTES_MAX:
             causes.append(too_long("", BYTES_MAX))
     return causes

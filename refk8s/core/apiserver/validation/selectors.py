@@ -4,7 +4,8 @@ Source: Kubernetes documentation, "Labels and Selectors", "Assigning Pods to Nod
 """
 
 from refk8s.core.api.core_v1 import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
-from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
+from refk8s.core.api.meta_v1 import LabelSelector
+from refk8s.core.api.selector import SelectorError, from_label_selector
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, required
 from refk8s.core.apiserver.validation.metadata import validate_labels
 from refk8s.core.apiserver.validation.names import dns_subdomain, label_value, qualified_name
@@ -18,25 +19,11 @@ def is_empty(selector: LabelSelector | None) -> bool:
 
 
 def matches(selector: LabelSelector, labels: dict[str, str] | None) -> bool:
-    """Whether the labels fulfil every requirement. False for a requirement that is not valid."""
-    labels = labels or {}
-    for key, value in (selector.match_labels or {}).items():
-        if labels.get(key) != value:
-            return False
-    return all([_holds(requirement, labels) for requirement in selector.match_expressions or ()])
-
-
-def _holds(requirement: LabelSelectorRequirement, labels: dict[str, str]) -> bool:
-    match requirement.operator:
-        case "In":
-            return labels.get(requirement.key) in (requirement.values or ())
-        case "NotIn":
-            return labels.get(requirement.key) not in (requirement.values or ())
-        case "Exists":
-            return requirement.key in labels
-        case "DoesNotExist":
-            return requirement.key not in labels
-    return False
+    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong with it is said elsewhere."""
+    try:
+        return from_label_selector(selector).matches(labels or {})
+    except SelectorError:
+        return True
 
 
 def validate_selector(selector: LabelSelector | None, at: str) -> Causes:

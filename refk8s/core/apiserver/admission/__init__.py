@@ -1,0 +1,69 @@
+"""Admission: what the cluster adds to an object, and what it refuses although the object is right. Rules ADM-1 ..., ALLOC-1 ...
+
+    admit       create and update, after defaulting and before validation
+    removed     what else goes when an object goes: the addresses and ports that it held
+
+Every stage takes an object and hands back the same or a changed one, or refuses it with an ApiError. What must be written together with
+the object (the address of a service) comes as writes and compares for the same transaction, so that two API servers on one store can
+never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone: validation speaks of it next.
+
+Source: Kubernetes documentation, "Admission Control in Kubernetes".
+Left out, for now: LimitRanger, ResourceQuota, DefaultStorageClass, DefaultIngressClass, StorageObjectInUseProtection, RuntimeClass,
+NodeRestriction, webhooks and admission policies. Each will be a stage of the table below.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from refk8s.core.api import resources
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import Resource
+from refk8s.core.apiserver.admission import allocate, create, namespace, node, pod, priority
+from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context
+from refk8s.core.store import Compare, Delete, Put
+
+__all__ = ["Admission", "AdmissionConfig", "admit", "removed"]
+
+DEFAULT_CONFIG = AdmissionConfig()
+
+Stage = Callable[[Request, Any, Any, Reader, Context], Any]
+"""(request, the object as it is to be, as it was or None, store, context) -> the object."""
+
+# What happens to an object of a resource, in this order.
+_STAGES: dict[Resource, tuple[Stage, ...]] = {
+    resources.PODS: (pod.admit_service_account, pod.admit_tolerations, priority.admit_pod, pod.admit_status),
+    resources.NODES: (node.admit_node,),
+    resources.NAMESPACES: (create.admit_namespace,),
+    resources.DAEMON_SETS: (create.admit_daemon_set,),
+    resources.JOBS: (create.admit_job,),
+    resources.PRIORITY_CLASSES: (priority.admit_class,),
+}
+
+
+def admit(
+    request: Request, resource: Resource, new: Any, old: Any, store: Reader, context: Context, config: AdmissionConfig = DEFAULT_CONFIG
+) -> Admission:
+    """The object as it will be kept, and what is written with it. ApiError 403, 404 or 422 where it is refused.
+
+    `old` is None on create. `new` is defaulted and has its name and uid.
+    """
+    compares: tuple[Compare, ...] = ()
+    if old is None and resource.namespaced:
+        compares = namespace.must_live(request, resource, new, store)  # ADM-2
+    if request.subresource not in ("", "ephemeralcontainers", "resize"):
+        return Admission(new, compares)
+    for stage in _STAGES.get(resource, ()):
+        new = stage(request, new, old, store, context)
+    if resource == resources.SERVICES:
+        admission = allocate.allocate(new, old, store, context, config)
+        return Admission(admission.object, compares + admission.compares, admission.writes)
+    return Admission(new, compares)
+
+
+def removed(resource: Resource, obj: Any, store: Reader) -> tuple[tuple[Compare, ...], tuple[Put[Any] | Delete, ...]]:
+    """What is to be compared and written in the transaction that removes this object (ALLOC-6)."""
+    if resource == resources.SERVICES:
+        return allocate.release(obj, store)
+    return (), ()

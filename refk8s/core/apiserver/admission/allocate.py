@@ -1,0 +1,411 @@
+"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-8 (spec/admission.md).
+
+A cluster IP is held by an IPAddress object of its name, a node port by a record under a key of its number. Both are written with the
+service, on the condition that they were not there (ALLOC-1): whoever commits first has it, the other is handled again and takes another.
+
+    type            cluster IP                  node ports      health check port
+    ClusterIP       one, or None if asked       -               -
+    NodePort        one                         one a port      -
+    LoadBalancer    one                         one a port *    with externalTrafficPolicy Local
+    ExternalName    -                           -               -
+                                                * unless allocateLoadBalancerNodePorts is false
+
+Source: Kubernetes documentation, "Service", "Service ClusterIP allocation" (avoiding collisions), "Virtual IPs and Service Proxies".
+Left out: IPv6 and dual-stack services; ServiceCIDRs beyond the first.
+"""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
+from refk8s.core.api.status import INVALID, ApiError, Cause
+from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.validation.names import parse_ip
+from refk8s.core.context import Context, timestamp
+from refk8s.core.store import ABSENT, Compare, Delete, Put
+
+NONE = "None"
+NODE_PORT_PREFIX = "/internal/nodeports/"
+PROBES_MAX = 16
+"""So many random tries find a free number where at least half are free, all but once in 65,536 times; then the free ones are counted."""
+
+Write = Put[Any] | Delete
+
+
+class _Ledger:
+    """What one decision takes and gives back: the compares and writes of its transaction."""
+
+    def __init__(self, service: Service, store: Reader, context: Context, config: AdmissionConfig) -> None:
+        self.service, self.store, self.context, self.config = service, store, context, config
+        self.compares: list[Compare] = []
+        self.writes: list[Write] = []
+
+    def is_free(self, key: str) -> bool:
+        return self.store.get(key) is None and not any(write.key == key for write in self.writes)
+
+    def take(self, key: str, name: str, labels: dict[str, str] | None) -> None:
+        """ALLOC-1: on condition that nobody has it."""
+        metadata = self.service.metadata
+        owner = ParentReference(group="", resource="services", namespace=metadata.namespace, name=metadata.name or "")
+        held = IPAddress(
+            metadata=ObjectMeta(name=name, uid=self.context.uid(), creation_timestamp=timestamp(self.context.now), labels=labels),
+            spec=IPAddressSpec(parent_ref=owner),
+        )
+        self.compares.append(Compare(key, ABSENT))
+        self.writes.append(Put(key, held))
+
+    def give(self, key: str) -> None:
+        """ALLOC-6: only what is really held for this service."""
+        record = self.store.get(key)
+        metadata = self.service.metadata
+        if record is not None:
+            owner = record.value.spec.parent_ref
+            if (owner.resource, owner.namespace, owner.name) == ("services", metadata.namespace, metadata.name):
+                self.compares.append(Compare(key, record.mod_revision))
+                self.writes.append(Delete(key))
+
+
+def allocate(new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig) -> Admission:
+    """The service with its families, addresses and ports, and the transaction that makes them its own.
+
+    ApiError 422 where what it asks for is taken or is no address of this cluster. O(ports), while at least half of the numbers are free.
+    """
+    if old is not None:
+        new = _without_type_dependents(_with_kept_values(new, old), old)
+    new = _in_step(new, old)
+    if old is not None and new.spec == old.spec:
+        return Admission(new)
+    ledger = _Ledger(new, store, context, config)
+    spec = _allocate_cluster_ip(_with_families(new), old, ledger)
+    spec = _allocate_node_ports(spec, old, ledger)
+    spec = _allocate_health_check_port(spec, old, ledger)
+    return Admission(replace(new, spec=spec), tuple(ledger.compares), tuple(ledger.writes))
+
+
+def release(service: Service, store: Reader) -> tuple[tuple[Compare, ...], tuple[Write, ...]]:
+    """ALLOC-6: what goes with a service that goes."""
+    compares: list[Compare] = []
+    writes: list[Write] = []
+    for key in held_keys(service.spec):
+        record = store.get(key)
+        if record is not None:
+            owner = record.value.spec.parent_ref
+            if (owner.resource, owner.namespace, owner.name) == ("services", service.metadata.namespace, service.metadata.name):
+                compares.append(Compare(key, record.mod_revision))
+                writes.append(Delete(key))
+    return tuple(compares), tuple(writes)
+
+
+def held_keys(spec: ServiceSpec) -> tuple[str, ...]:
+    """The keys of everything that a service of this spec holds, each once."""
+    keys: dict[str, None] = {}
+    for address in spec.cluster_ips or ():
+        if address != NONE:
+            keys[ip_key(address)] = None
+    for port in spec.ports or ():
+        if port.node_port:
+            keys[port_key(port.node_port)] = None
+    if spec.health_check_node_port:
+        keys[port_key(spec.health_check_node_port)] = None
+    return tuple(keys)
+
+
+def ip_key(address: str) -> str:
+    return resources.IP_ADDRESSES.prefix + address
+
+
+def port_key(port: int) -> str:
+    """One key a number, whatever the protocol: services do not share a node port (ALLOC-4)."""
+    return f"{NODE_PORT_PREFIX}{port}"
+
+
+# --- what a type needs
+
+
+def needs_cluster_ip(spec: ServiceSpec) -> bool:
+    return spec.type in ("ClusterIP", "NodePort", "LoadBalancer")
+
+
+def needs_node_ports(spec: ServiceSpec) -> bool:
+    return spec.type == "NodePort" or (spec.type == "LoadBalancer" and spec.allocate_load_balancer_node_ports is not False)
+
+
+def may_have_node_ports(spec: ServiceSpec) -> bool:
+    return spec.type in ("NodePort", "LoadBalancer")
+
+
+def needs_health_check_port(spec: ServiceSpec) -> bool:
+    return spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
+
+
+# --- before: what an update leaves out on purpose, and what by oversight
+
+
+def _with_kept_values(new: Service, old: Service) -> Service:
+    """ALLOC-7: who sends the same service again, without the values that were given to it, keeps them."""
+    before, after = old.spec, new.spec
+    changed: dict[str, Any] = {}
+    if needs_cluster_ip(before) and needs_cluster_ip(after):
+        address = after.cluster_ip or before.cluster_ip
+        if address != after.cluster_ip:
+            changed["cluster_ip"] = address
+        if not after.cluster_ips and address == before.cluster_ip:
+            changed["cluster_ips"] = before.cluster_ips
+    if may_have_node_ports(before) and may_have_node_ports(after) and after.ports:
+        used = {port.node_port for port in before.ports or ()} & {port.node_port for port in after.ports}
+        by_name = {port.name: port.node_port for port in before.ports or ()}
+        ports = tuple([
+            replace(port, node_port=by_name[port.name])
+            if not port.node_port and by_name.get(port.name) and by_name[port.name] not in used else port
+            for port in after.ports
+        ])  # fmt: skip
+        if ports != after.ports:
+            changed["ports"] = ports
+    if needs_health_check_port(before) and needs_health_check_port(after) and not after.health_check_node_port:
+        changed["health_check_node_port"] = before.health_check_node_port
+    return replace(new, spec=replace(after, **changed)) if changed else new
+
+
+def _without_type_dependents(new: Service, old: Service) -> Service:
+    """ALLOC-8: what belonged to the old type and is sent back unchanged goes with it."""
+    before, after = old.spec, new.spec
+    if before.type == after.type and before.external_traffic_policy == after.external_traffic_policy:
+        return new
+    changed: dict[str, Any] = {}
+    if needs_cluster_ip(before) and not needs_cluster_ip(after):
+        if after.cluster_ip in (None, before.cluster_ip) and after.cluster_ips in (None, before.cluster_ips):
+            changed.update(cluster_ip=None, cluster_ips=None)
+        if after.ip_families == before.ip_families:
+            changed["ip_families"] = None
+        if after.ip_family_policy == before.ip_family_policy:
+            changed["ip_family_policy"] = None
+        if after.internal_traffic_policy == before.internal_traffic_policy:
+            changed["internal_traffic_policy"] = None
+    if may_have_node_ports(before) and not may_have_node_ports(after) and after.ports:
+        known = {port.node_port for port in before.ports or ()}
+        if all(port.node_port in known or not port.node_port for port in after.ports):
+            changed["ports"] = tuple([replace(port, node_port=None) if port.node_port else port for port in after.ports])
+    same_check = after.health_check_node_port == before.health_check_node_port
+    if same_check and needs_health_check_port(before) and not needs_health_check_port(after):
+        changed["health_check_node_port"] = None
+    if before.type == "LoadBalancer" and after.type != "LoadBalancer":
+        for name in ("allocate_load_balancer_node_ports", "load_balancer_class"):
+            if getattr(after, name) == getattr(before, name):
+                changed[name] = None
+    same_policy = after.external_traffic_policy == before.external_traffic_policy
+    if same_policy and may_have_node_ports(before) and not may_have_node_ports(after) and not after.external_ips:
+        changed["external_traffic_policy"] = None
+    return replace(new, spec=replace(after, **changed)) if changed else new
+
+
+def _in_step(new: Service, old: Service | None) -> Service:
+    """ALLOC-3: clusterIP is the first of clusterIPs; who says only one of the two means both."""
+    spec = new.spec
+    before = old.spec if old is not None else ServiceSpec()
+    address, addresses = spec.cluster_ip, spec.cluster_ips
+    if address and not addresses:
+        addresses = (address,)
+    elif addresses and address != addresses[0]:
+        if not address and before.cluster_ip and addresses == before.cluster_ips:
+            addresses = None  # the first was taken away
+        elif address and addresses == before.cluster_ips:
+            addresses = (address,)  # the first was changed
+    return new if addresses == spec.cluster_ips else replace(new, spec=replace(spec, cluster_ips=addresses))
+
+
+def _with_families(service: Service) -> ServiceSpec:
+    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of both. ApiError 422 for what is not there."""
+    spec = service.spec
+    if not needs_cluster_ip(spec):
+        return spec
+    headless = bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE
+    if headless and not spec.selector:
+        policy = spec.ip_family_policy or ("RequireDualStack" if len(spec.ip_families or ()) != 1 else "SingleStack")
+        families = spec.ip_families or ("IPv4",)
+        if policy != "SingleStack" and len(families) == 1:
+            families = (*families, "IPv6" if families[0] == "IPv4" else "IPv4")
+        return replace(spec, ip_family_policy=policy, ip_families=families)
+    causes = []
+    for position, family in enumerate(spec.ip_families or ()):
+        if family == "IPv6":
+            causes.append(Cause(INVALID, f"spec.ipFamilies[{position}]", "not configured on this cluster", family))
+    if not spec.ip_families:
+        for position, address in enumerate(spec.cluster_ips or ()):
+            if parse_ip(address) is not None and not isinstance(parse_ip(address), IPv4Address):
+                causes.append(Cause(INVALID, f"spec.clusterIPs[{position}]", "IPv6 is not configured on this cluster", address))
+    if spec.ip_family_policy == "RequireDualStack":
+        words = "this cluster is not configured for dual-stack services"
+        causes.append(Cause(INVALID, "spec.ipFamilyPolicy", words, spec.ip_family_policy))
+    if causes:
+        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
+    if spec.ip_families and spec.ip_family_policy:
+        return spec
+    return replace(spec, ip_families=spec.ip_families or ("IPv4",), ip_family_policy=spec.ip_family_policy or "SingleStack")
+
+
+# --- cluster IPs
+
+
+def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+    """ALLOC-2, ALLOC-5: a free address of the range, or the one that it asks for if that is free."""
+    held = (old.spec.cluster_ips or ()) if old is not None else ()
+    wanted = spec.cluster_ips or ()
+    if not needs_cluster_ip(spec):
+        for address in held:
+            if address != NONE and address not in wanted:
+                ledger.give(ip_key(address))
+        return spec
+    if old is not None and needs_cluster_ip(old.spec) and held:
+        return spec  # it keeps what it has; validation refuses another
+    if wanted:
+        for address in wanted:
+            if address != NONE:
+                _take_cluster_ip(address, wanted, ledger)
+        return spec
+    if spec.cluster_ip:
+        return spec  # out of step with clusterIPs: validation says so
+    network = ledger.config.service_cidr
+    first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
+    band = _band(network.num_addresses)
+    number = _choose(first, last, band, lambda n: ip_key(str(IPv4Address(n))), resources.IP_ADDRESSES.prefix, ledger)
+    if number is None:
+        raise ApiError(status.internal_error("failed to allocate a serviceIP: range is full"))
+    text = str(IPv4Address(number))
+    ledger.take(ip_key(text), text, _IP_LABELS)
+    return replace(spec, cluster_ip=text, cluster_ips=(text,))
+
+
+_IP_LABELS = {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
+
+
+def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> None:
+    address = parse_ip(text)
+    if not isinstance(address, IPv4Address):
+        return  # no address: validation says so
+    network = ledger.config.service_cidr
+    why = ""
+    if address not in network or address in (network.network_address, network.broadcast_address):
+        why = f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
+    elif not ledger.is_free(ip_key(str(address))):
+        why = "provided IP is already allocated"
+    if why:
+        cause = Cause(INVALID, "spec.clusterIPs", f"failed to allocate IP {text}: {why}", list(wanted))
+        raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+    ledger.take(ip_key(str(address)), str(address), _IP_LABELS)
+
+
+def _band(size: int) -> int:
+    """ALLOC-5: so many of the first addresses are given out last, so that those who choose by hand find them free."""
+    return min(max(16, size // 16), 256, max(size - 2, 0))
+
+
+# --- node ports
+
+
+def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+    """ALLOC-4: each port has a node port; ports of one number and other protocols within a service may share one."""
+    held = {port.node_port for port in old.spec.ports or () if port.node_port} if old is not None else set()
+    ports = spec.ports or ()
+    if may_have_node_ports(spec):
+        mine = set(held)
+        for position, port in enumerate(ports):
+            if port.node_port and port.node_port not in mine:
+                _take_node_port(port, position, ledger)
+                mine.add(port.node_port)
+        if needs_node_ports(spec):
+            ports = _fill_node_ports(ports, ledger)
+    kept = {port.node_port for port in ports}
+    for number in sorted(held - kept):
+        ledger.give(port_key(number))
+    return spec if ports is spec.ports else replace(spec, ports=ports or None)
+
+
+def _fill_node_ports(ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[ServicePort, ...]:
+    filled: list[ServicePort] = []
+    for port in ports:
+        if not port.node_port:
+            shared = next((other.node_port for other in (*ports, *filled) if _can_share(other, port, (*ports, *filled))), None)
+            if shared is None:
+                shared = _choose_node_port(ledger)
+                ledger.take(port_key(shared), str(shared), None)
+            port = replace(port, node_port=shared)
+        filled.append(port)
+    return tuple(filled)
+
+
+def _can_share(other: ServicePort, port: ServicePort, ports: tuple[ServicePort, ...]) -> bool:
+    """Whether this port can have the other's node port: same number, another protocol, and nobody of its protocol there."""
+    if not other.node_port or other.port != port.port or other.protocol == port.protocol:
+        return False
+    return not any(one.node_port == other.node_port and one.protocol == port.protocol for one in ports)
+
+
+def _take_node_port(port: ServicePort, position: int, ledger: _Ledger) -> None:
+    number, config = port.node_port or 0, ledger.config
+    why = ""
+    if not config.node_port_first <= number <= config.node_port_last:
+        why = f"provided port is not in the valid range. The range of valid ports is {config.node_port_first}-{config.node_port_last}"
+    elif not ledger.is_free(port_key(number)):
+        why = "provided port is already allocated"
+    if why:
+        cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
+        raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+    ledger.take(port_key(number), str(number), None)
+
+
+def _choose_node_port(ledger: _Ledger) -> int:
+    first, last = ledger.config.node_port_first, ledger.config.node_port_last
+    size = last - first + 1
+    number = _choose(first, last, min(max(16, size // 32), 128, size), port_key, NODE_PORT_PREFIX, ledger)
+    if number is None:
+        raise ApiError(status.internal_error("failed to allocate a nodePort: range is full"))
+    return number
+
+
+def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+    """ALLOC-4: the port at which a load balancer asks whether this node has endpoints."""
+    held = old.spec.health_check_node_port if old is not None else None
+    wanted = spec.health_check_node_port
+    if needs_health_check_port(spec):
+        if not wanted:
+            wanted = _choose_node_port(ledger)
+            ledger.take(port_key(wanted), str(wanted), None)
+        elif wanted != held and ledger.is_free(port_key(wanted)):
+            ledger.take(port_key(wanted), str(wanted), None)
+        elif wanted != held:
+            cause = Cause(INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted)
+            raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+        spec = replace(spec, health_check_node_port=wanted)
+    if held and held != wanted:
+        ledger.give(port_key(held))
+    return spec
+
+
+# --- chance
+
+
+def _choose(first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: _Ledger) -> int | None:
+    """ALLOC-5: a free number, at random above the band, else within it; None where all are taken. O(taken) where few are free."""
+    bounds = ((first + band, last), (first, min(first + band - 1, last)))
+    for low, high in bounds:
+        if low > high:
+            continue
+        for _ in range(PROBES_MAX):
+            number = low + ledger.context.below(high - low + 1)
+            if ledger.is_free(key(number)):
+                return number
+        taken = {record.key for record in ledger.store.list(prefix).records} | {write.key for write in ledger.writes}
+        if len(taken) > high - low and all(key(number) in taken for number in range(low, high + 1)):
+            continue
+        start = low + ledger.context.below(high - low + 1)
+        for number in (*range(start, high + 1), *range(low, start)):
+            if key(number) not in taken:
+                return number
+    return None

@@ -1,0 +1,27 @@
+"""What admission decides, and what the cluster's administrator decided for it."""
+
+from ipaddress import IPv4Network
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import instance_of
+
+from refk8s.core.store import Compare, Delete, Put
+
+
+@frozen
+class Admission:
+    """The object to keep, what must still hold when it is kept, and what is written in the same transaction."""
+
+    object: Any
+    compares: tuple[Compare, ...] = ()
+    writes: tuple[Put[Any] | Delete, ...] = ()
+
+
+@frozen
+class AdmissionConfig:
+    """The addresses and ports of services: first to last, both included."""
+
+    service_cidr: IPv4Network = field(default=IPv4Network("10.96.0.0/12"), validator=instance_of(IPv4Network))
+    node_port_first: int = 30000
+    node_port_last: int = 32767

@@ -1,0 +1,156 @@
+"""What a pod is given on its way in: an identity, patience with its node, a first status. Rules ADM-3 ... ADM-6 (spec/admission.md).
+
+Source: Kubernetes documentation, "Managing Service Accounts" (bound service account token volume), "Configure Service Accounts for Pods",
+"Taints and Tolerations", "Pod Quality of Service Classes".
+Left out: mirror pods of a node agent without an API server; secrets that a service account forbids to mount.
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.core_v1 import (
+    ConfigMapProjection,
+    Container,
+    DownwardAPIProjection,
+    DownwardAPIVolumeFile,
+    KeyToPath,
+    ObjectFieldSelector,
+    Pod,
+    PodStatus,
+    ProjectedVolumeSource,
+    ResourceRequirements,
+    ServiceAccount,
+    ServiceAccountTokenProjection,
+    Toleration,
+    Volume,
+    VolumeMount,
+    VolumeProjection,
+)
+from refk8s.core.api.quantity import QuantityError, parse
+from refk8s.core.api.request import Request
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context
+
+NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+TOLERATION_SECONDS = 300
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_VOLUME = "kube-api-access-"
+TOKEN_SECONDS = 3607  # an hour and seven seconds: so that a token can be told from one that asked for an hour
+ROOT_CA = "kube-root-ca.crt"
+MIRROR = "kubernetes.io/config.mirror"
+
+_TOKEN_SOURCE = ProjectedVolumeSource(
+    default_mode=0o644,
+    sources=(
+        VolumeProjection(service_account_token=ServiceAccountTokenProjection(expiration_seconds=TOKEN_SECONDS, path="token")),
+        VolumeProjection(config_map=ConfigMapProjection(name=ROOT_CA, items=(KeyToPath(key="ca.crt", path="ca.crt"),))),
+        VolumeProjection(downward_api=DownwardAPIProjection(items=(
+            DownwardAPIVolumeFile(path="namespace", field_ref=ObjectFieldSelector(api_version="v1", field_path="metadata.namespace")),
+        ))),
+    ),
+)  # fmt: skip
+_PATIENCE = {
+    key: Toleration(key=key, operator="Exists", effect="NoExecute", toleration_seconds=TOLERATION_SECONDS)
+    for key in (NOT_READY, UNREACHABLE)
+}
+_DEFAULT_ACCOUNT = ServiceAccount()
+
+
+def admit_service_account(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-3: a pod acts as a service account, `default` if it names none, and finds that account's token in a volume (ADM-4).
+
+    An account that is not there is refused with 403, except `default`: upstream waits up to a second and a half for the controller that
+    makes it in every new namespace; a pure function cannot wait, and takes it as about to be.
+    """
+    if old is not None or (new.metadata.annotations and MIRROR in new.metadata.annotations):
+        return new
+    spec = new.spec
+    name = spec.service_account_name or "default"
+    namespace = new.metadata.namespace or request.namespace
+    record = store.get(resources.SERVICE_ACCOUNTS.key(namespace, name))
+    if record is None and name != "default":
+        why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+        raise ApiError(status.forbidden(resources.PODS, new.metadata.name or "", why))
+    account: ServiceAccount = _DEFAULT_ACCOUNT if record is None else record.value
+    changed: dict[str, Any] = {"service_account_name": name, "service_account": name}
+    if not spec.image_pull_secrets and account.image_pull_secrets:
+        changed["image_pull_secrets"] = account.image_pull_secrets
+    automount = spec.automount_service_account_token
+    if automount is None:
+        automount = account.automount_service_account_token
+    if automount is not False:
+        changed.update(_mount_token(new, context))
+    return replace(new, spec=replace(spec, **changed))
+
+
+def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
+    """ADM-4: every container that has nothing at the token's place gets the volume there; the volume is added if one does."""
+    spec = pod.spec
+    present = next((volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), "")
+    name = present or TOKEN_VOLUME + context.suffix()
+    mount = VolumeMount(name=name, read_only=True, mount_path=TOKEN_PATH)
+    containers = tuple([_mounted(container, mount) for container in spec.containers])
+    init_containers = spec.init_containers and tuple([_mounted(container, mount) for container in spec.init_containers])
+    changed: dict[str, Any] = {"containers": containers, "init_containers": init_containers}
+    needed = containers != spec.containers or init_containers != spec.init_containers
+    if needed and not present:
+        changed["volumes"] = (*(spec.volumes or ()), Volume(name=name, projected=_TOKEN_SOURCE))
+    return changed
+
+
+def _mounted(container: Container, mount: VolumeMount) -> Container:
+    mounts = container.volume_mounts or ()
+    for other in mounts:
+        if other.mount_path == TOKEN_PATH:
+            return container
+    return replace(container, volume_mounts=(*mounts, mount))
+
+
+def admit_tolerations(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-5: a pod outlives five minutes on a node that is not ready or unreachable, unless it says how long."""
+    tolerations = new.spec.tolerations or ()
+    added = tuple([_PATIENCE[key] for key in (NOT_READY, UNREACHABLE) if not any(_tolerates(one, key) for one in tolerations)])
+    return replace(new, spec=replace(new.spec, tolerations=tolerations + added)) if added else new
+
+
+def _tolerates(toleration: Toleration, key: str) -> bool:
+    return (toleration.key == key or not toleration.key) and (toleration.effect == "NoExecute" or not toleration.effect)
+
+
+def admit_status(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-6: a new pod is Pending, and of the class that its requests make it."""
+    if old is not None:
+        return new
+    return replace(new, status=PodStatus(phase="Pending", qos_class=compute_qos_class(new)))
+
+
+def compute_qos_class(pod: Pod) -> str:
+    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at what they request, else Burstable."""
+    spec = pod.spec
+    if spec.resources is not None and (spec.resources.limits or spec.resources.requests):
+        return _class_of((spec.resources,))
+    containers = spec.containers + (spec.init_containers or ())
+    return _class_of(tuple([container.resources for container in containers]))
+
+
+def _class_of(requirements: tuple[ResourceRequirements, ...]) -> str:
+    asked, guaranteed = False, True
+    for resources_of in requirements:
+        limits, requests = resources_of.limits, resources_of.requests
+        for name in ("cpu", "memory"):
+            limit, request = _some(limits, name), _some(requests, name)
+            asked = asked or limit != 0 or request != 0
+            guaranteed = guaranteed and limit != 0 and limit == request
+    return "BestEffort" if not asked else "Guaranteed" if guaranteed else "Burstable"
+
+
+def _some(amounts: dict[str, str] | None, name: str) -> int:
+    if not amounts or name not in amounts:
+        return 0
+    try:
+        return parse(amounts[name]).nano
+    except QuantityError:
+        return 0  # validation will refuse it

@@ -1,0 +1,69 @@
+"""Priorities: the number behind a pod's priority class. Rules ADM-7, ADM-8 (spec/admission.md).
+
+Source: Kubernetes documentation, "Pod Priority and Preemption".
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.request import Request
+from refk8s.core.api.scheduling_v1 import PriorityClass
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context
+
+PREEMPTS = "PreemptLowerPriority"
+
+
+def admit_pod(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-7: value and preemption policy of the class named, else of the default class, else 0. ApiError 403 where the pod differs."""
+    spec = new.spec
+    if old is not None:
+        if (spec.priority is None and old.spec.priority is not None) or (spec.preemption_policy is None and old.spec.preemption_policy):
+            kept = old.spec.priority if spec.priority is None else spec.priority
+            return replace(new, spec=replace(spec, priority=kept, preemption_policy=spec.preemption_policy or old.spec.preemption_policy))
+        return new
+    name = spec.priority_class_name
+    if name:
+        record = store.get(resources.PRIORITY_CLASSES.key("", name))
+        if record is None:
+            raise _forbidden(new, f"no PriorityClass with name {name} was found")
+        found: PriorityClass | None = record.value
+    else:
+        found = default_class(store)
+    value, policy = (0, PREEMPTS) if found is None else (found.value or 0, found.preemption_policy or PREEMPTS)
+    computed = "must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name"
+    if spec.priority is not None and spec.priority != value:
+        raise _forbidden(new, f"the integer value of priority ({spec.priority}) {computed.format(value)}")
+    if spec.preemption_policy is not None and spec.preemption_policy != policy:
+        raise _forbidden(new, f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed.format(policy)}")
+    if found is not None and not name:
+        name = found.metadata.name
+    return replace(new, spec=replace(spec, priority=value, preemption_policy=policy, priority_class_name=name))
+
+
+def _forbidden(pod: Pod, why: str) -> ApiError:
+    return ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
+
+
+def default_class(store: Reader) -> PriorityClass | None:
+    """The class of pods that name none; of several (upstream can have them after a race) the one of least value. O(classes)."""
+    found: PriorityClass | None = None
+    for record in store.list(resources.PRIORITY_CLASSES.prefix).records:
+        candidate: PriorityClass = record.value
+        if candidate.global_default and (found is None or (candidate.value or 0) < (found.value or 0)):
+            found = candidate
+    return found
+
+
+def admit_class(request: Request, new: PriorityClass, old: Any, store: Reader, context: Context) -> PriorityClass:
+    """ADM-8: one class at most is the default. ApiError 403 for a second."""
+    if new.global_default:
+        other = default_class(store)
+        if other is not None and other.metadata.name != new.metadata.name:
+            why = f"PriorityClass {other.metadata.name} is already marked as default. Only one default can exist"
+            raise ApiError(status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why))
+    return new
