@@ -1,4 +1,4 @@
-"""A simulated container runtime as a value: sandboxes, containers and images of one node. Rules POD-30 ... POD-34 (spec/pod.md).
+"""A simulated container runtime as a value: sandboxes, containers and images of one node.
 
 `carry_out` does one operation, `advance` lets time pass, `next_change` says when something will happen by itself. Nothing is changed in
 place, so a simulator can fork and a test can look back. Containers do what their command says, if it is one of these; else they run on:

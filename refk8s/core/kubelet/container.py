@@ -1,39 +1,119 @@
-"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50 ... KUBELET-55 (spec/kubelet.md)."""
+"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51, KUBELET-55 (spec/kubelet.md).
+
+Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a Pod or Container", "Assign CPU Resources",
+"Adding entries to Pod /etc/hosts with HostAliases".
+Left out: seccomp, AppArmor and SELinux profiles; fsGroup and supplemental groups; sharing the process namespace; devices.
+"""
 
 from hashlib import blake2b
 
+from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.kubelet.environment import compute_environment, expand
+from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Facts, Sync, is_sidecar
-from refk8s.core.ports import ContainerConfig, SandboxConfig, SandboxStatus
+from refk8s.core.ports import ContainerConfig, Mount, PortMapping, Resources, SandboxConfig, SandboxStatus
 
-
-class BadConfig(Exception):
-    """The container cannot be made as asked; `reason` is the word that users see."""
-
-    def __init__(self, message: str, reason: str = "CreateContainerConfigError") -> None:
-        super().__init__(message)
-        self.reason = reason
+HOSTNAME_LENGTH_MAX = 63
 
 
 def spec_hash(container: Container) -> str:
-    """Changes when a running container must be made anew: only its image can be changed."""
+    """Changes when a running container must be made anew: of a container only the image can be changed (KUBELET-15)."""
     return blake2b(f"{container.name}\0{container.image}".encode(), digest_size=8).hexdigest()
 
 
+# --- the sandbox ---------------------------------------------------------------------------------------------------------
+
+
 def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfig:
+    """Network, host name and name resolution of the pod (KUBELET-50)."""
     metadata, spec = pod.metadata, pod.spec
+    servers, searches, options = compute_dns(facts, pod)
+    context = spec.security_context
     return SandboxConfig(
         pod_uid=metadata.uid or "",
         namespace=metadata.namespace or "",
         name=metadata.name or "",
         attempt=attempt,
-        hostname=spec.hostname or metadata.name or "",
+        hostname=compute_hostname(facts, pod),
         host_network=bool(spec.host_network),
+        host_pid=bool(spec.host_pid),
+        host_ipc=bool(spec.host_ipc),
+        port_mappings=compute_port_mappings(pod),
+        dns_servers=servers,
+        dns_searches=searches,
+        dns_options=options,
+        host_aliases=tuple([(name, alias.ip) for alias in spec.host_aliases or () for name in alias.hostnames or ()]),
+        sysctls=tuple([(sysctl.name, sysctl.value) for sysctl in (context.sysctls if context is not None else None) or ()]),
     )
 
 
+def compute_hostname(facts: Facts, pod: Pod) -> str:
+    """The pod's host name: hostnameOverride, hostname or its name, at most 63 characters; the node's for the host's network."""
+    spec = pod.spec
+    if spec.host_network and not spec.hostname_override:
+        return facts.node.hostname
+    name = spec.hostname_override or spec.hostname or pod.metadata.name or ""
+    if spec.set_hostname_as_fqdn and spec.subdomain:
+        name = f"{name}.{spec.subdomain}.{pod.metadata.namespace}.svc.{facts.config.cluster_domain}"
+    return name[:HOSTNAME_LENGTH_MAX].rstrip("-.")
+
+
+def compute_port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
+    """The host ports of the pod's containers; a pod on the host's network needs none."""
+    if pod.spec.host_network:
+        return ()
+    return tuple([
+        PortMapping(port.container_port, port.host_port, port.protocol or "TCP", port.host_ip or "")
+        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+        for port in container.ports or ()
+        if port.host_port
+    ])  # fmt: skip
+
+
+def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """(servers, search domains, options). All empty: as the node resolves names (KUBELET-51).
+
+    | policy | servers | search domains |
+    |---|---|---|
+    | ClusterFirst (not on the host's network), ClusterFirstWithHostNet | the cluster's | NS.svc.DOMAIN, svc.DOMAIN, DOMAIN |
+    | Default, or the cluster has no name server | the node's | the node's |
+    | None | dnsConfig only | dnsConfig only |
+    """
+    policy, config = pod.spec.dns_policy or "ClusterFirst", facts.config
+    servers: list[str] = []
+    searches: list[str] = []
+    options: dict[str, str | None] = {}
+    clustered = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
+    if clustered and config.cluster_dns:
+        domain = config.cluster_domain
+        servers = list(config.cluster_dns)
+        searches = [f"{pod.metadata.namespace}.svc.{domain}", f"svc.{domain}", domain]
+        options["ndots"] = "5"
+    custom = pod.spec.dns_config
+    if custom is not None:
+        servers += [server for server in custom.nameservers or () if server not in servers]
+        searches += [search for search in custom.searches or () if search not in searches]
+        for option in custom.options or ():
+            options[option.name or ""] = option.value
+    lines = tuple([name if value is None else f"{name}:{value}" for name, value in options.items()])
+    return tuple(servers), tuple(searches), lines
+
+
+# --- a container ---------------------------------------------------------------------------------------------------------
+
+
 def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus) -> ContainerConfig:
-    metadata = pod.metadata
+    """Everything that the runtime needs to make the container. BadConfig where it cannot be made, NotYet where something is not read yet."""
+    facts, metadata, spec = sync.facts, pod.metadata, pod.spec
+    services = facts.services(metadata.namespace or "", spec.enable_service_links is not False)
+    host_ip = facts.config.node_ip or facts.node.internal_ip
+    ips = (host_ip,) if spec.host_network else sandbox.ips
+    env = compute_environment(pod, container, sync.library, services, facts.node, host_ip, ips)
+    known = dict(env)
+    security = container.security_context
+    capabilities = security.capabilities if security is not None else None
+    limits, requests = container.resources.limits or {}, container.resources.requests or {}
     return ContainerConfig(
         pod_uid=metadata.uid or "",
         namespace=metadata.namespace or "",
@@ -41,8 +121,51 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         name=container.name,
         image=container.image or "",
         attempt=attempt,
-        init=container in (pod.spec.init_containers or ()) and not is_sidecar(container),
-        command=container.command or (),
-        args=container.args or (),
+        init=container in (spec.init_containers or ()) and not is_sidecar(container),
+        command=tuple([expand(word, known) for word in container.command or ()]),
+        args=tuple([expand(word, known) for word in container.args or ()]),
+        env=env,
+        working_dir=container.working_dir or "",
+        mounts=compute_mounts(pod, container, known),
+        resources=Resources(
+            cpu_limit_milli=quantity.milli_value(limits["cpu"]) if "cpu" in limits else 0,
+            memory_limit_bytes=quantity.value(limits["memory"]) if "memory" in limits else 0,
+            cpu_request_milli=quantity.milli_value(requests["cpu"]) if "cpu" in requests else 0,
+        ),
+        user=compute_user(pod, container),
+        privileged=bool(security is not None and security.privileged),
+        read_only_root=bool(security is not None and security.read_only_root_filesystem),
+        capabilities_add=(capabilities.add if capabilities is not None else None) or (),
+        capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
+        tty=bool(container.tty),
+        stdin=bool(container.stdin),
+        termination_grace_seconds=30 if spec.termination_grace_period_seconds is None else spec.termination_grace_period_seconds,
         spec_hash=spec_hash(container),
     )
+
+
+def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tuple[Mount, ...]:
+    """Where the pod's volumes are seen. A subPath makes the source "volume/path" (KUBELET-55)."""
+    volumes = {volume.name for volume in pod.spec.volumes or ()}
+    mounts: list[Mount] = []
+    for mount in container.volume_mounts or ():
+        if mount.name not in volumes:
+            raise BadConfig(f'volume "{mount.name}" of container "{container.name}" is not there')
+        inner = expand(mount.sub_path_expr, known) if mount.sub_path_expr else mount.sub_path or ""
+        if inner.startswith("/") or ".." in inner.split("/"):
+            raise BadConfig(f'the subPath "{inner}" of volume "{mount.name}" leads out of it')
+        mounts.append(Mount(f"{mount.name}/{inner}" if inner else mount.name, mount.mount_path, bool(mount.read_only)))
+    return tuple(mounts)
+
+
+def compute_user(pod: Pod, container: Container) -> str:
+    """ "uid" or "uid:gid" to run as, empty for the image's own; the container's word goes before the pod's."""
+    own, general = container.security_context, pod.spec.security_context
+    user = own.run_as_user if own is not None and own.run_as_user is not None else general.run_as_user if general is not None else None
+    group = own.run_as_group if own is not None and own.run_as_group is not None else general.run_as_group if general is not None else None
+    strict = own.run_as_non_root if own is not None and own.run_as_non_root is not None else general is not None and general.run_as_non_root
+    if strict and user == 0:
+        raise BadConfig(f"container's runAsUser breaks non-root policy (container: {container.name})")
+    if user is None:
+        return ""
+    return str(user) if group is None else f"{user}:{group}"

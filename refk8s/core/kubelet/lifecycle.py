@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.kubelet import probes
-from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, START, STOP
+from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, SANDBOX, START, STOP
 from refk8s.core.kubelet.sync import Sync, is_sidecar
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
@@ -167,6 +167,9 @@ def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
         if is_stray(sync, container.name)
     ]
     for container in strays:
+        memory = sync.memory.container(container.name)
+        if not memory.doomed:
+            sync.set_container(container.name, replace(memory, doomed=SANDBOX))
         stop(sync, container, grace_seconds(sync, ""))
     if sandbox is None or sandbox.ready:
         return not strays

@@ -13,11 +13,17 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
-from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerStatus, NodeDescribed, SandboxStatus
+from refk8s.core.kubelet.objects import Held
+from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerStatus, NodeDescribed, Probe, SandboxStatus
 
 # What is being done with a container or sandbox; "" is nothing.
 PULL, CREATE, START, POST_START, PRE_STOP, STOP = "pull", "create", "start", "postStart", "preStop", "stop"
 RUN, REMOVE = "run", "remove"
+
+# Why the kubelet itself ends a running container, to start it anew.
+CHANGED, LIVENESS, STARTUP, SANDBOX, HOOK = "changed", "liveness", "startup", "sandbox", "postStart"
+BLAMELESS = (CHANGED, SANDBOX)
+"""Ends that are not the container's fault: the restart does not wait."""
 
 NEVER: Instant = 1 << 62
 
@@ -39,8 +45,7 @@ class ProbeMemory(Struct, frozen=True, gc=False):
     last: bool | None = None
     streak: int = 0  # answers in a row like `last`
     due: Instant = 0
-    asking: bool = False
-    output: str = ""
+    asking: Probe | None = None  # the question that is under way
 
 
 class ContainerMemory(Struct, frozen=True):
@@ -92,6 +97,7 @@ class PodMemory(Struct, frozen=True):
     seen_at: Instant = 0
     started_at: Instant = 0  # status.startTime
     admitted: bool = False
+    uses: Mapping[str, int] = {}  # what it holds of the node's resources
     rejected: tuple[str, str] | None = None  # (reason, message)
     sandbox: SandboxStatus | None = None  # the newest
     dead_sandboxes: tuple[SandboxStatus, ...] = ()
@@ -102,6 +108,7 @@ class PodMemory(Struct, frozen=True):
     volumes: Mapping[str, str] = {}  # volume -> fingerprint of what was written
     volumes_doing: int = 0
     volumes_retry_at: Instant = 0
+    complained_at: Instant = 0  # about a volume
     listing: bool = False
     dirty: bool = False  # the runtime changed by itself: list again
     ending: str = ""  # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"
@@ -139,7 +146,8 @@ class NodeMemory(Struct, frozen=True):
     registered: bool = False
     renewed_at: Instant = 0
     status_at: Instant = 0
-    used: Mapping[str, int] = {}  # resources of admitted pods, in base units
+    used: Mapping[str, int] = {}  # by the admitted pods that have not ended: milli-CPUs, and whole units of everything else
+    objects: Map[str, Held] = Map()  # config maps, secrets, tokens
 
 
 def live_sandbox(memory: PodMemory) -> SandboxStatus | None:

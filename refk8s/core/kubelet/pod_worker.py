@@ -5,24 +5,28 @@ name are two pods. The empty key is the node's own business: listing the runtime
 Source: Kubernetes documentation, "Components" (kubelet); the enhancement "Kubelet Evented PLEG for Better Performance".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from immutables import Map
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Pod
-from refk8s.core.api.resources import PODS, SERVICES
+from refk8s.core.api.core_v1 import Pod, Service
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import NODES, PODS, SERVICES
 from refk8s.core.context import Instant, parse_timestamp
 from refk8s.core.kubelet import probes
+from refk8s.core.kubelet.admission import host_ports, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
+from refk8s.core.kubelet.memory import Note as MemoryNote
+from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, key_of_question, prune, taken_in
 from refk8s.core.kubelet.results import listed, took
 from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.view import View
+from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
 
 NODE_KEY = ""
@@ -75,6 +79,7 @@ class PodWorker(Reconciler):
             Interest(PODS, changed_pods, field_selector=f"spec.nodeName={node_name}"),
             Interest(SERVICES, lambda view, old, new: ()),
         )
+        self.indexes = (namespace_index(SERVICES),)
 
     def start_memory(self, now: Instant) -> NodeMemory:
         return NodeMemory()
@@ -99,7 +104,9 @@ class PodWorker(Reconciler):
             memory = replace(memory, pod=pod)
 
         # Decide
-        sync = Sync(Facts(self.config, node.described, {}), pod, memory, now)
+        node, memory = self._admit(view, node, pod, memory)
+        library = Library(node.objects, now)
+        sync = Sync(self._facts(view, node), pod, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
             sync.operations.append(ListPods((uid,)))
             sync.remember(dirty=False, listing=True)
@@ -110,12 +117,52 @@ class PodWorker(Reconciler):
         notes = tuple([Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]) if memory.pod is not None else ()
         if memory.notes:
             memory = replace(memory, notes=())
-        forgotten = pod is None and memory.removed
-        node = replace(node, pods=node.pods.delete(uid) if forgotten and uid in node.pods else node.pods.set(uid, memory))
+        if memory.ended and memory.uses:
+            node, memory = replace(node, used=_less(node.used, memory.uses)), replace(memory, uses={})
+        if pod is None and memory.removed:
+            node = replace(node, pods=node.pods.delete(uid) if uid in node.pods else node.pods)
+        else:
+            node = replace(node, pods=node.pods.set(uid, memory))
+        asks, node = _ask(node, library.needed, key, now) if library.needed else ((), node)
 
         # Report
+        if library.wake_at is not None:
+            sync.wake(library.wake_at)
         report = ((STATUS, key),) if pod is not None else ()
-        return Plan(runs=tuple(sync.operations), notes=notes, memory=node, wake_at=sync.wake_at, enqueue=report)
+        return Plan(runs=tuple(sync.operations), asks=asks, notes=notes, memory=node, wake_at=sync.wake_at, enqueue=report)
+
+    def _facts(self, view: View, node: NodeMemory) -> Facts:
+        def services(namespace: str, linked: bool) -> list[Service]:
+            master = view.get(SERVICES, "default/kubernetes")
+            found = view.indexed(SERVICES, "namespace", namespace) if linked else []
+            return found if master is None or (linked and namespace == "default") else [master, *found]
+
+        assert node.described is not None
+        return Facts(self.config, node.described, services)
+
+    def _admit(self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory) -> tuple[NodeMemory, PodMemory]:
+        """Judge a pod that is new here, once (KUBELET-81)."""
+        if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
+            return node, memory
+        if pod.metadata.deletion_timestamp is not None or pod.status.phase in ("Succeeded", "Failed"):
+            return node, replace(memory, admitted=True)
+        wants = requests_of(pod)
+        if pod.status.start_time is None and memory.sandbox is None:
+            others = [other for uid, other in sorted(node.pods.items()) if other.admitted and not other.ended] if host_ports(pod) else []
+            problem = why_rejected(pod, wants, node.used, node.described, view.get(NODES, pod.spec.node_name or ""), others)
+            if problem is not None:
+                note = MemoryNote(problem[0], problem[1], "Warning")
+                return node, replace(memory, rejected=problem, notes=(*memory.notes, note))
+        return replace(node, used=_more(node.used, wants)), replace(memory, admitted=True, uses=wants)
+
+    def answered(
+        self, memory: NodeMemory, key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[NodeMemory, Iterable[Key]]:
+        """Take in an object that pods wait for."""
+        name = key_of_question(request)
+        held = memory.objects.get(name, NOT_HELD)
+        objects = memory.objects.set(name, taken_in(held, response, now, self.config.objects_refreshed_every))
+        return replace(memory, objects=objects), held.waiting or (key,)
 
     def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:
         metadata = pod.metadata
@@ -130,6 +177,7 @@ class PodWorker(Reconciler):
         """List the whole runtime at the start, every so often, and when it says that something changed somewhere (KUBELET-41)."""
         runs: list[Operation] = []
         if not node.listing and now >= node.relist_at:
+            node = replace(node, objects=prune(node.objects, now))
             runs.append(ListPods())
             node = replace(node, listing=True, pods=_all_listing(node.pods))
         due: set[Key] = set()
@@ -202,6 +250,29 @@ class PodWorker(Reconciler):
                 pods = pods.set(uid, replace(pod, dirty=True))
                 keys.append(pod_key(pod))
         return replace(memory, pods=pods), keys
+
+
+def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
+    """The questions for what is not known yet; the pod is told when they are answered."""
+    asks: list[Request] = []
+    objects = node.objects
+    for name in needed:
+        held = objects.get(name, NOT_HELD)
+        if not held.asked_at:
+            asks.append(compute_question(name))
+            held = replace(held, asked_at=now)
+        if pod not in held.waiting:
+            held = replace(held, waiting=(*held.waiting, pod))
+        objects = objects.set(name, held)
+    return tuple(asks), replace(node, objects=objects)
+
+
+def _more(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]:
+    return {**used, **{name: used.get(name, 0) + count for name, count in amounts.items()}}
+
+
+def _less(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]:
+    return {**used, **{name: used.get(name, 0) - count for name, count in amounts.items()}}
 
 
 def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:

@@ -1,49 +1,222 @@
-"""Probes: asking containers whether they have started, live, and are ready. Rules PROBE-1 ... PROBE-7 (spec/kubelet.md)."""
+"""Probes: asking containers whether they have started, live, and are ready. Rules PROBE-1 ... PROBE-8 (spec/kubelet.md).
 
-from refk8s.core.api.core_v1 import Container, LifecycleHandler, Pod
-from refk8s.core.context import Instant
-from refk8s.core.kubelet.memory import ContainerMemory, PodMemory
-from refk8s.core.kubelet.sync import Sync
-from refk8s.core.ports import ContainerStatus, Probe, Result, RunHook
+| probe | asks while | no verdict yet means | a failure means |
+|---|---|---|---|
+| startup | it has not succeeded | not started: the other two wait | the container is ended and restarted |
+| liveness | the pod is not ending | alive | the container is ended and restarted |
+| readiness | the container runs | not ready | not ready |
+
+A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; what is known belongs to one attempt of the container.
+Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks).
+Left out: the random delay of the first probe, with which upstream spreads the load after a restart of the agent.
+"""
+
+from attrs import evolve
+from msgspec.structs import replace
+
+from refk8s.core.api import core_v1
+from refk8s.core.api.core_v1 import Container, HTTPGetAction, LifecycleHandler, Pod
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
+from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
+
+STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
 
 
-def plan_probes(sync: Sync) -> None: ...
+def probes_of(container: Container) -> tuple[tuple[str, core_v1.Probe], ...]:
+    """(kind, probe) of each probe that the container has."""
+    startup, liveness, readiness = container.startup_probe, container.liveness_probe, container.readiness_probe
+    if startup is None and liveness is None and readiness is None:
+        return ()
+    found = ((STARTUP, startup), (LIVENESS, liveness), (READINESS, readiness))
+    return tuple([(kind, probe) for kind, probe in found if probe is not None])
+
+
+def plan_probes(sync: Sync) -> None:
+    """Ask what is due, and look again when the next is (PROBE-1, PROBE-2). O(containers)."""
+    pod = sync.pod
+    if pod is None:
+        return
+    for container in pod.spec.containers:
+        plan_container_probes(sync, container)
+    for container in pod.spec.init_containers or ():
+        if is_sidecar(container):
+            plan_container_probes(sync, container)
+
+
+def plan_container_probes(sync: Sync, container: Container) -> None:
+    found = probes_of(container)
+    if not found:
+        return
+    memory = sync.memory.container(container.name)
+    current = memory.current
+    if current is None or not memory.running:
+        return
+    started = is_started(container, memory)
+    held = dict(memory.probes)
+    for kind, probe in found:
+        state = held.get(kind)
+        if state is None or state.container_id != current.id:  # PROBE-3: a new attempt knows nothing of the last
+            begin = current.started_at + (probe.initial_delay_seconds or 0) * SECOND
+            state = held[kind] = ProbeMemory(current.id, None, due=begin)
+        if not is_asked(kind, state, started, memory, sync.memory.ending != "") or state.asking is not None:
+            continue
+        if sync.now < state.due:
+            sync.wake(state.due)
+            continue
+        operation = compute_probe(container, probe, current)
+        if operation is None:
+            continue
+        sync.operations.append(operation)
+        period = (probe.period_seconds or 10) * SECOND
+        due = state.due + period if state.due + period > sync.now else sync.now + period
+        held[kind] = replace(state, asking=operation, due=due)
+    if held != memory.probes:
+        sync.set_container(container.name, replace(memory, probes=held))
+
+
+def is_asked(kind: str, state: ProbeMemory, started: bool, memory: ContainerMemory, ending: bool) -> bool:
+    """Whether this probe asks at all now, by the table above (PROBE-4)."""
+    if kind == READINESS:
+        return started
+    if ending or memory.doomed or state.result is False:
+        return False
+    return state.result is None if kind == STARTUP else started
+
+
+def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) -> PodMemory:
+    """The memory after an answer. One that could not be put changes nothing (PROBE-6)."""
+    for name, container in memory.containers.items():
+        if container.current is None or container.current.id != operation.container_id:
+            continue
+        for kind, state in container.probes.items():
+            if state.asking is operation:
+                following, note = _judge(memory.pod, name, kind, state, result)
+                memory = memory.with_container(name, replace(container, probes={**container.probes, kind: following}))
+                return replace(memory, notes=(*memory.notes, note)) if note is not None else memory
+    return memory
+
+
+def _judge(pod: Pod | None, name: str, kind: str, state: ProbeMemory, result: Result) -> tuple[ProbeMemory, Note | None]:
+    """PROBE-5: thresholds. The answers of a row are counted; enough of them are a verdict."""
+    state = replace(state, asking=None)
+    container = _spec(pod, name)
+    probe = dict(probes_of(container)).get(kind) if container is not None else None
+    if probe is None or not isinstance(result, Probed) or result.unknown:
+        return state, None
+    streak = state.streak + 1 if state.last == result.success else 1
+    state = replace(state, last=result.success, streak=streak)
+    enough = (probe.success_threshold or 1) if result.success else (probe.failure_threshold or 3)
+    if streak >= enough:
+        state = replace(state, result=result.success)
+    if result.success:
+        return state, None
+    path = f"spec.containers{{{name}}}"
+    return state, Note("Unhealthy", f"{kind.capitalize()} probe failed: {result.output}", "Warning", path)
+
+
+def _spec(pod: Pod | None, name: str) -> Container | None:
+    if pod is None:
+        return None
+    return next((c for c in (*pod.spec.containers, *(pod.spec.init_containers or ())) if c.name == name), None)
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------------
+
+
+def _verdict(memory: ContainerMemory, kind: str) -> bool | None:
+    state = memory.probes.get(kind)
+    if state is None or memory.current is None or state.container_id != memory.current.id:
+        return None
+    return state.result
 
 
 def is_failing(memory: ContainerMemory, kind: str) -> bool:
-    probe = memory.probes.get(kind)
-    return probe is not None and probe.result is False and memory.current is not None and probe.container_id == memory.current.id
+    """The startup or liveness probe of the running attempt has failed for good."""
+    return _verdict(memory, kind) is False
 
 
 def is_started(container: Container, memory: ContainerMemory) -> bool:
     """It runs, its postStart hook is over, and its startup probe (if any) has succeeded."""
     if not memory.running or memory.hook or memory.doing == "postStart":
         return False
-    if container.startup_probe is None:
-        return True
-    probe = memory.probes.get("startup")
-    return probe is not None and memory.current is not None and probe.container_id == memory.current.id and probe.result is True
+    return container.startup_probe is None or _verdict(memory, STARTUP) is True
+
+
+def is_ready(container: Container, memory: ContainerMemory) -> bool:
+    """It has started, and its readiness probe (if any) says so (PROBE-7)."""
+    return is_started(container, memory) and (container.readiness_probe is None or _verdict(memory, READINESS) is True)
 
 
 def grace_seconds(pod: Pod, container: Container, why: str) -> int:
+    """The grace period of a container that its probe condemned: the probe's own, else the pod's (PROBE-8)."""
     seconds = pod.spec.termination_grace_period_seconds
-    probe = {"liveness": container.liveness_probe, "startup": container.startup_probe}.get(why)
+    probe = {LIVENESS: container.liveness_probe, STARTUP: container.startup_probe}.get(why)
     if probe is not None and probe.termination_grace_period_seconds is not None:
         seconds = probe.termination_grace_period_seconds
     return max(30 if seconds is None else seconds, 1)
 
 
+# --- what is asked -------------------------------------------------------------------------------------------------------
+
+
+def compute_probe(container: Container, probe: core_v1.Probe, current: ContainerStatus) -> Probe | None:
+    """The question to put; None where it names a port that there is not."""
+    base = Probe(current.pod_uid, current.id, "exec", timeout_seconds=probe.timeout_seconds or 1)
+    if probe.exec is not None:
+        return evolve(base, command=probe.exec.command or ())
+    if probe.http_get is not None:
+        return _http(container, probe.http_get, base)
+    if probe.tcp_socket is not None:
+        port = port_number(container, probe.tcp_socket.port)
+        return evolve(base, action="tcp", host=probe.tcp_socket.host or "", port=port) if port else None
+    if probe.grpc is not None:
+        return evolve(base, action="grpc", port=probe.grpc.port, path=probe.grpc.service or "")
+    return None
+
+
+def _http(container: Container, action: HTTPGetAction, base: Probe) -> Probe | None:
+    port = port_number(container, action.port)
+    if not port:
+        return None
+    return evolve(
+        base,
+        action="http",
+        host=action.host or "",
+        port=port,
+        path=action.path or "/",
+        scheme=action.scheme or "HTTP",
+        headers=tuple([(header.name, header.value) for header in action.http_headers or ()]),
+    )
+
+
+def port_number(container: Container, port: int | str) -> int:
+    """The number of a port that may be given by name; 0 where the container has none of that name."""
+    if isinstance(port, int):
+        return port
+    for candidate in container.ports or ():
+        if candidate.name == port:
+            return candidate.container_port
+    return int(port) if port.isdigit() else 0
+
+
 def compute_hook(container: Container, handler: LifecycleHandler, current: ContainerStatus, timeout_seconds: int) -> RunHook:
-    return RunHook(current.pod_uid, current.id, "exec", timeout_seconds)
-
-
-def is_ready(container: Container, memory: ContainerMemory) -> bool:
-    """Its readiness probe (if any) has succeeded."""
-    if container.readiness_probe is None:
-        return memory.running
-    probe = memory.probes.get("readiness")
-    return probe is not None and memory.current is not None and probe.container_id == memory.current.id and probe.result is True
-
-
-def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) -> PodMemory:
-    return memory
+    """The lifecycle hook to run. A port that there is not becomes 0, which the runtime cannot reach: the hook fails."""
+    base = RunHook(current.pod_uid, current.id, "exec", timeout_seconds)
+    if handler.exec is not None:
+        return evolve(base, command=handler.exec.command or ())
+    if handler.http_get is not None:
+        action = handler.http_get
+        return evolve(
+            base,
+            action="http",
+            host=action.host or "",
+            port=port_number(container, action.port),
+            path=action.path or "/",
+            scheme=action.scheme or "HTTP",
+            headers=tuple([(header.name, header.value) for header in action.http_headers or ()]),
+        )
+    if handler.sleep is not None:
+        return evolve(base, action="sleep", seconds=handler.sleep.seconds)
+    return base

@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import pull_failed
 from refk8s.core.kubelet.memory import (
+    HOOK,
     NEVER,
     NO_CONTAINER,
     POST_START,
     PRE_STOP,
     PULL,
+    SANDBOX,
     ContainerMemory,
     Note,
     PodMemory,
@@ -77,7 +79,7 @@ def _stopped_sandbox(memory: PodMemory, operation: StopPodSandbox, result: Resul
         memory = replace(memory, sandbox=None, dead_sandboxes=(*memory.dead_sandboxes, evolve(sandbox, ready=False)))
     for name, container in memory.containers.items():  # What still ran in it was killed.
         if container.running and container.current is not None and container.current.sandbox_id == operation.sandbox_id:
-            memory = memory.with_container(name, _ended(container, _lost(container.current, now)))
+            memory = memory.with_container(name, replace(_ended(container, _lost(container.current, now)), doomed=SANDBOX))
     return memory
 
 
@@ -218,7 +220,7 @@ def _hooked(memory: PodMemory, operation: RunHook, result: Result, now: Instant,
     if worked:
         return memory.with_container(name, replace(container, doing=""))
     # KUBELET-17: what could not be set up is ended and started anew.
-    memory = memory.with_container(name, replace(container, doing="", doomed="postStart", hooked=True, reason="PostStartHookError"))
+    memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True, reason="PostStartHookError"))
     return replace(memory, notes=(*memory.notes, Note("FailedPostStartHook", "PostStartHook failed", "Warning", path)))
 
 

@@ -48,7 +48,10 @@ DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadlin
 def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) -> PodStatus:
     """The status to be seen in the API, from what runs and from the status there is. O(containers)."""
     old = pod.status
-    over = memory.ended or memory.rejected is not None
+    if memory.rejected is not None:
+        reason, message = memory.rejected
+        return replace(old, phase=FAILED, reason=reason, message=message, observed_generation=pod.metadata.generation)
+    over = memory.ended
     inits = pod.spec.init_containers or ()
     initialized = is_initialized(pod, memory)
     init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, True, over) for c in inits]
@@ -56,8 +59,6 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     counts = _count(pod, memory, init_statuses, statuses)
     phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
-    if memory.rejected is not None and phase not in (SUCCEEDED, FAILED):
-        phase = FAILED
     if memory.ending == "deadline" and over:
         phase = FAILED
     if memory.ending == "terminal" and over and old.phase in (SUCCEEDED, FAILED):
@@ -66,11 +67,8 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         phase = RUNNING if old.phase == RUNNING or counts.running else old.phase or PENDING  # POD-11
     if RANK[old.phase or ""] > RANK[phase] or RANK[old.phase or ""] == 2:
         phase = old.phase or phase  # POD-10
-    if phase == FAILED and old.phase != FAILED:
-        if memory.rejected is not None:
-            reason, message = memory.rejected
-        elif memory.ending == "deadline":
-            reason, message = "DeadlineExceeded", DEADLINE_MESSAGE
+    if phase == FAILED and old.phase != FAILED and memory.ending == "deadline":
+        reason, message = "DeadlineExceeded", DEADLINE_MESSAGE
     sandbox = memory.sandbox
     node_ip = facts.config.node_ip or facts.node.internal_ip
     if pod.spec.host_network:
@@ -91,8 +89,6 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         init_container_statuses=tuple(init_statuses) or None,
         container_statuses=tuple(statuses) or None,
     )
-    if memory.rejected is not None:
-        return replace(status, container_statuses=old.container_statuses, init_container_statuses=old.init_container_statuses)
     return replace(status, conditions=compute_conditions(pod, status, sandbox is not None and sandbox.ready and not over, initialized, now))
 
 

@@ -56,7 +56,7 @@ class StatusWriter(Reconciler):
         wait = self._hold_back(pod, memory)
         if wait > now:  # KUBELET-31
             return Plan(wake_at=wait)
-        status = compute_pod_status(Facts(self.config, node.described, {}), pod, memory, now)
+        status = compute_pod_status(Facts(self.config, node.described), pod, memory, now)
 
         # Act
         if status != pod.status:

@@ -3,7 +3,7 @@
 A draft never outlives the decision. `Facts` is what a decision may know besides the pod and the memory of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -13,31 +13,31 @@ from refk8s.core.api.core_v1 import Container, Pod, Service
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory
+from refk8s.core.kubelet.objects import Library
 from refk8s.core.ports import NodeDescribed, Operation
 
 
 @frozen
 class Facts:
-    """The node's side of a decision. `objects` are the config maps, secrets and tokens fetched so far (None: there is none)."""
+    """The node's side of a decision. `services(namespace, linked)` are those that a pod's environment names."""
 
     config: KubeletConfig
     node: NodeDescribed
-    objects: Mapping[str, Any]
-    services: Sequence[Service] = ()
+    services: Callable[[str, bool], Sequence[Service]] = lambda namespace, linked: ()
 
 
 class Sync:
-    """The draft: memory so far, operations to run, notes to tell, the next instant to look again, objects that are needed."""
+    """The draft: memory so far, operations to run, the next instant to look again. `library` has the objects that pods need."""
 
-    __slots__ = ("facts", "memory", "needed", "now", "operations", "pod", "wake_at")
+    __slots__ = ("facts", "library", "memory", "now", "operations", "pod", "wake_at")
 
-    def __init__(self, facts: Facts, pod: Pod | None, memory: PodMemory, now: Instant) -> None:
+    def __init__(self, facts: Facts, pod: Pod | None, memory: PodMemory, library: Library, now: Instant) -> None:
+        self.library = library
         self.facts = facts
         self.pod = pod
         self.memory = memory
         self.now = now
         self.operations: list[Operation] = []
-        self.needed: list[str] = []
         self.wake_at: Instant | None = None
 
     def wake(self, at: Instant) -> None:
@@ -59,16 +59,7 @@ class Sync:
         self.memory = replace(self.memory, notes=(*self.memory.notes, Note(reason, message, type, path)))
 
 
-def regular_init(pod: Pod) -> list[Container]:
-    """The init containers that run to their end, in order."""
-    return [container for container in pod.spec.init_containers or () if container.restart_policy != "Always"]
-
-
 def is_sidecar(container: Container) -> bool:
     """An init container that keeps running: restartPolicy Always."""
     return container.restart_policy == "Always"
 
-
-def all_containers(pod: Pod) -> list[Container]:
-    """Init containers, then the others, in order."""
-    return [*(pod.spec.init_containers or ()), *pod.spec.containers]

@@ -15,13 +15,29 @@ Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar C
 Left out: ephemeral containers; in-place resize of resources.
 """
 
+import re
+
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import lifecycle, probes
 from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
-from refk8s.core.kubelet.container import BadConfig, compute_container_config, compute_sandbox_config, spec_hash
-from refk8s.core.kubelet.memory import CREATE, POST_START, PULL, RUN, START, ContainerMemory, live_sandbox
+from refk8s.core.kubelet.container import compute_container_config, compute_sandbox_config, spec_hash
+from refk8s.core.kubelet.memory import (
+    BLAMELESS,
+    CHANGED,
+    CREATE,
+    LIVENESS,
+    POST_START,
+    PULL,
+    RUN,
+    START,
+    STARTUP,
+    ContainerMemory,
+    live_sandbox,
+)
+from refk8s.core.kubelet.objects import NotYet
+from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Sync, is_sidecar
 from refk8s.core.kubelet.volumes import plan_volumes
 from refk8s.core.ports import CREATED, RUNNING, CreateContainer, PullImage, RemoveContainer, RunPodSandbox, StartContainer
@@ -169,9 +185,6 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
 
 # --- one container -------------------------------------------------------------------------------------------------------
 
-CHANGED, LIVENESS, STARTUP = "changed", "liveness", "startup"
-
-
 def check_running(sync: Sync, pod: Pod, container: Container) -> None:
     """End a running container that is not what was asked for, or that its probes call dead (KUBELET-15, PROBE-5)."""
     memory = sync.memory.container(container.name)
@@ -210,7 +223,7 @@ def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
             sync.operations.append(StartContainer(sync.memory.uid, memory.current.id))
             sync.set_container(name, replace(memory, doing=START))
         return
-    if memory.exited and not memory.image_id:
+    if memory.exited and not memory.image_id and memory.doomed not in BLAMELESS:
         assert memory.current is not None
         at = restart_at(memory.crash_backoff, memory.current.finished_at)
         if sync.now < at:  # KUBELET-20
@@ -248,6 +261,13 @@ def is_held_up(sync: Sync) -> bool:
 def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
     """Have the image on the node, backing off after failures (KUBELET-21)."""
     image = container.image or ""
+    if not _REFERENCE.fullmatch(image):
+        if memory.reason != "InvalidImageName":
+            words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
+            sync.note("InspectFailed", words, "Warning", container)
+            sync.note("Failed", "Error: InvalidImageName", "Warning", container)
+            sync.set_container(container.name, replace(memory, reason="InvalidImageName", message=words))
+        return
     at = pull_at(memory.pull_backoff)
     if sync.now < at:
         shown = memory.pull_backoff.tried_at + ERROR_SHOWN if memory.pull_backoff is not None else 0
@@ -264,6 +284,12 @@ def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
     sync.set_container(container.name, replace(memory, doing=PULL))
 
 
+_DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_TAG = r"[\w][\w.-]{0,127}"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_REFERENCE = re.compile(rf"(?:{_DOMAIN}/)?{_PATH}(?:/{_PATH})*(?::{_TAG})?(?:@{_DIGEST})?", re.ASCII)
+
 ERROR_SHOWN = 2_000_000
 """So long the error of a pull is shown before the words that it is waited for (microseconds)."""
 PULL_ERRORS = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
@@ -276,6 +302,8 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
     attempt = next_attempt(pod, container.name, memory)
     try:
         config = compute_container_config(sync, pod, container, attempt, sandbox)
+    except NotYet:
+        return  # KUBELET-70: the answer wakes the pod.
     except BadConfig as problem:  # KUBELET-22
         if memory.message != str(problem):
             sync.note("Failed", f"Error: {problem}", "Warning", container)
@@ -286,7 +314,7 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
         return
     sync.operations.append(CreateContainer(sandbox.id, config))
     backoff = memory.crash_backoff
-    if memory.current is not None and memory.exited:
+    if memory.current is not None and memory.exited and memory.doomed not in BLAMELESS:
         backoff = restarted(backoff, memory.current.finished_at, sync.now)
     sync.set_container(container.name, replace(memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)))
 

@@ -1,8 +1,161 @@
-"""Volumes."""
+"""The volumes of a pod: what is written where before its containers are made, and written again when it changed. Rules KUBELET-56 ... KUBELET-58.
 
-from refk8s.core.api.core_v1 import Pod
+| volume | what the runtime is asked for |
+|---|---|
+| emptyDir | an empty directory, once in the pod's life |
+| hostPath | a path of the node |
+| configMap, secret, downwardAPI, projected | files, again whenever their content changes |
+| any other | nothing: the pod waits, and says why |
+
+Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a Projected Volume for Storage".
+Left out: persistent volume claims and all kinds that need drivers; modes of single files.
+"""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection
+from refk8s.core.kubelet.environment import field_value, resource_value
+from refk8s.core.kubelet.memory import live_sandbox
+from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, secret_key, token_key
+from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Sync
+from refk8s.core.ports import WriteVolume
+
+DEFAULT_MODE = 0o644
+PRESENT = "present"
 
 
 def plan_volumes(sync: Sync, pod: Pod) -> bool:
-    return not pod.spec.volumes
+    """Write what is missing or changed; whether every volume is there, so that containers may be made (KUBELET-56)."""
+    volumes = pod.spec.volumes
+    if not volumes:
+        return True
+    if sync.memory.volumes_doing:
+        return False
+    if sync.now < sync.memory.volumes_retry_at:
+        sync.wake(sync.memory.volumes_retry_at)
+        return all(volume.name in sync.memory.volumes for volume in volumes)
+    made_before = any(c.current is not None or c.last is not None for c in sync.memory.containers.values())
+    held = dict(sync.memory.volumes)
+    complete = True
+    doing = 0
+    for volume in volumes:
+        lasting = volume.empty_dir is not None or volume.host_path is not None
+        if lasting and (volume.name in held or made_before):  # KUBELET-57: what an earlier agent made is not made again.
+            held.setdefault(volume.name, PRESENT)
+            continue
+        try:
+            operation, fingerprint = compute_volume(sync, pod, volume)
+        except NotYet:
+            complete = complete and volume.name in held
+            continue
+        except BadConfig as problem:
+            complete = complete and volume.name in held
+            _complain(sync, volume, str(problem))
+            continue
+        if held.get(volume.name) != fingerprint:
+            complete = complete and volume.name in held
+            held[volume.name] = fingerprint
+            sync.operations.append(operation)
+            doing += 1
+    if held != sync.memory.volumes or doing:
+        sync.remember(volumes=held, volumes_doing=doing)
+    return complete
+
+
+def _complain(sync: Sync, volume: Volume, message: str) -> None:
+    """Say it once in a while; look again when the retry is due."""
+    if sync.now >= sync.memory.complained_at + sync.facts.config.retry_after:
+        sync.remember(complained_at=sync.now)
+        sync.note("FailedMount", f'MountVolume.SetUp failed for volume "{volume.name}" : {message}', "Warning")
+
+
+def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
+    """The operation that makes the volume, and a fingerprint of what it holds."""
+    uid, name = sync.memory.uid, volume.name
+    if (empty := volume.empty_dir) is not None:
+        return WriteVolume(uid, name, mode=0o777, medium=empty.medium or ""), PRESENT
+    if (host := volume.host_path) is not None:
+        return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
+    files, mode = compute_files(sync, pod, volume)
+    digest = blake2b(digest_size=16)
+    for path in sorted(files):
+        digest.update(b"%d %d " % (len(path), len(files[path])) + path.encode() + files[path])
+    return WriteVolume(uid, name, files, DEFAULT_MODE if mode is None else mode), digest.hexdigest()
+
+
+def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[dict[str, bytes], int | None]:
+    """(path -> content, mode) of a volume made of files."""
+    if (config_map := volume.config_map) is not None:
+        return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional), config_map.default_mode
+    if (secret := volume.secret) is not None:
+        return _secret(sync, pod, secret.secret_name or "", secret.items, secret.optional), secret.default_mode
+    if (downward := volume.downward_api) is not None:
+        return _downward(sync, pod, downward.items), downward.default_mode
+    if (projected := volume.projected) is not None:
+        files: dict[str, bytes] = {}
+        for source in projected.sources or ():
+            files.update(_projected(sync, pod, source))
+        return files, projected.default_mode
+    raise BadConfig("this kind of volume is not supported")
+
+
+def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> dict[str, bytes]:
+    if (config_map := source.config_map) is not None:
+        return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional)
+    if (secret := source.secret) is not None:
+        return _secret(sync, pod, secret.name or "", secret.items, secret.optional)
+    if (downward := source.downward_api) is not None:
+        return _downward(sync, pod, downward.items)
+    if (token := source.service_account_token) is not None:
+        held = sync.library.get(token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS))
+        if held is None:
+            raise BadConfig(f'serviceaccount "{pod.spec.service_account_name or "default"}" not found')
+        return {token.path: (held.status.token or "").encode()}
+    raise BadConfig("this kind of projected source is not supported")
+
+
+def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+    found: Any = sync.library.get(config_map_key(pod.metadata.namespace or "", name))
+    if found is None:
+        if optional:
+            return {}
+        raise BadConfig(f'configmap "{name}" not found')
+    data = {key: text.encode() for key, text in (found.data or {}).items()}
+    data |= {key: b64decode(text) for key, text in (found.binary_data or {}).items()}
+    return _chosen(data, items, optional)
+
+
+def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+    found: Any = sync.library.get(secret_key(pod.metadata.namespace or "", name))
+    if found is None:
+        if optional:
+            return {}
+        raise BadConfig(f'secret "{name}" not found')
+    return _chosen({key: b64decode(text) for key, text in (found.data or {}).items()}, items, optional)
+
+
+def _chosen(data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+    """The keys that were asked for under their paths; all under their own names where none was."""
+    if not items:
+        return dict(data)
+    missing = [item.key for item in items if item.key not in data]
+    if missing and not optional:
+        raise BadConfig(f"references non-existent config key: {missing[0]}")
+    return {item.path: data[item.key] for item in items if item.key in data}
+
+
+def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    sandbox = live_sandbox(sync.memory)
+    host_ip = sync.facts.config.node_ip or sync.facts.node.internal_ip
+    for item in items or ():
+        if item.field_ref is not None:
+            files[item.path] = field_value(pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ()).encode()
+        elif item.resource_field_ref is not None:
+            named = next((c for c in pod.spec.containers if c.name == item.resource_field_ref.container_name), pod.spec.containers[0])
+            files[item.path] = resource_value(pod, named, item.resource_field_ref, sync.facts.node).encode()
+    return files

@@ -1,0 +1,138 @@
+"""What pods need from the API besides themselves: config maps, secrets, tokens of service accounts. Rules KUBELET-70 ... KUBELET-72.
+
+They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is asked for again after
+1, 2, 4, 8 and then every 10 seconds. Where the API is away, what was read last is good enough.
+Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts" (token
+volume projection: a token is renewed when 80 % of its time have passed).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from immutables import Map
+from msgspec import Struct
+from msgspec.structs import replace
+
+from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
+
+MISSING_SECONDS_MAX = 10
+ASK_SECONDS_MAX = 15
+TOKEN_SECONDS = 3607
+FORGOTTEN_AFTER: Instant = 10 * MINUTE
+
+
+class Held(Struct, frozen=True):
+    """One object as it was last read (None: it is not there). `good_until`: then it is asked for again. `waiting`: the pods to tell."""
+
+    value: Any = None
+    read: bool = False
+    good_until: Instant = 0
+    asked_at: Instant = 0  # 0: no question is under way
+    misses: int = 0
+    waiting: tuple[str, ...] = ()
+
+
+NOT_HELD = Held()
+
+
+class NotYet(Exception):
+    """What is needed has been asked for and is not there yet."""
+
+
+def config_map_key(namespace: str, name: str) -> str:
+    return f"configmaps/{namespace}/{name}"
+
+
+def secret_key(namespace: str, name: str) -> str:
+    return f"secrets/{namespace}/{name}"
+
+
+def token_key(pod: Pod, audience: str, seconds: int) -> str:
+    metadata = pod.metadata
+    account = pod.spec.service_account_name or "default"
+    return f"tokens/{metadata.namespace}/{account}/{metadata.name}/{metadata.uid}/{seconds}/{audience}"
+
+
+def compute_question(key: str) -> Request:
+    """The request that reads this object."""
+    kind, namespace, name, *rest = key.split("/", 6)
+    if kind == "tokens":
+        pod_name, uid, seconds, audience = rest
+        spec = TokenRequestSpec(
+            audiences=(audience,) if audience else None,
+            expiration_seconds=int(seconds),
+            bound_object_ref=BoundObjectReference(api_version="v1", kind="Pod", name=pod_name, uid=uid),
+        )
+        because = f"pod {pod_name} mounts a token of its service account"
+        return Request("create", SERVICE_ACCOUNTS, namespace, name, "token", TokenRequest(spec=spec), because=because)
+    resource = CONFIG_MAPS if kind == "configmaps" else SECRETS
+    return Request("get", resource, namespace, name, because="a pod of this node needs it")
+
+
+def key_of_question(request: Request) -> str:
+    """The key that a request was made for."""
+    if request.subresource == "token":
+        spec = request.body.spec
+        audience = spec.audiences[0] if spec.audiences else ""
+        bound = spec.bound_object_ref
+        return f"tokens/{request.namespace}/{request.name}/{bound.name}/{bound.uid}/{spec.expiration_seconds}/{audience}"
+    return f"{request.resource.plural}/{request.namespace}/{request.name}"
+
+
+def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Instant) -> Held:
+    """The object after an answer (KUBELET-71)."""
+    held = replace(held, asked_at=0, waiting=())
+    if response is not None and response.ok:
+        until = now + kept_for
+        if isinstance(response.body, TokenRequest) and response.body.status.expiration_timestamp:
+            until = now + (parse_timestamp(response.body.status.expiration_timestamp) - now) * 4 // 5
+        return replace(held, value=response.body, read=True, good_until=until, misses=0)
+    misses = min(held.misses + 1, 10)
+    until = now + min(1 << (misses - 1), MISSING_SECONDS_MAX) * SECOND
+    if response is not None and response.code == 404:
+        return replace(held, value=None, read=True, good_until=until, misses=misses)
+    return replace(held, good_until=until, misses=misses)
+
+
+def prune(objects: Map[str, Held], now: Instant) -> Map[str, Held]:
+    """Forget what nobody has read for long, so that the memory stays bounded."""
+    old = [key for key, held in objects.items() if held.good_until + FORGOTTEN_AFTER < now and not held.asked_at]
+    for key in old:
+        objects = objects.delete(key)
+    return objects
+
+
+class Library:
+    """The objects held, as one decision sees them; it notes what the decision waits for, and when something is to be read again."""
+
+    __slots__ = ("held", "needed", "now", "wake_at")
+
+    def __init__(self, held: Mapping[str, Held], now: Instant) -> None:
+        self.held = held
+        self.now = now
+        self.needed: list[str] = []
+        self.wake_at: Instant | None = None
+
+    def get(self, key: str) -> Any:
+        """The object, or None where there is none. NotYet while it is being asked for."""
+        held = self.held.get(key, NOT_HELD)
+        if self.now < held.good_until:
+            self._wake(held.good_until)
+        else:
+            patience = held.asked_at + ASK_SECONDS_MAX * SECOND
+            if held.asked_at == 0 or self.now < patience:
+                self.needed.append(key)
+                if held.asked_at:
+                    self._wake(patience)
+                raise NotYet(key)
+        if not held.read:
+            raise NotYet(key)
+        return held.value
+
+    def _wake(self, at: Instant) -> None:
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
