@@ -11,6 +11,7 @@ Source: Kubernetes documentation, "Garbage Collection", "Finalizers", "Pod Lifec
 Left out: upstream marks a pod in one write and removes it in the next even when nothing holds it; here it goes in one.
 """
 
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,7 +27,7 @@ from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import BACKGROUND, FOREGROUND, NO_COLLECTION, ORPHAN_DEPENDENTS, Strategy, strategy_of
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
-from refk8s.core.store import Compare, Delete, Put, Txn
+from refk8s.core.store import Committed, Compare, Delete, Put, Txn
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
@@ -51,7 +52,14 @@ def delete(request: Request, store: Reader, context: Context) -> Response | Comm
     answer = _removed(strategy, record.value, context)
     if _is_dry(request, options):
         return answer
-    return Commit(Txn((Compare(record.key, record.mod_revision),), (Delete(record.key),)), lambda committed: answer)
+    return Commit(Txn((Compare(record.key, record.mod_revision),), (Delete(record.key),)), partial(_respond_removed, answer))
+
+
+def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
+    """A pod is answered as of its deletion, as if it had been marked first."""
+    if answer.body.kind != "Pod":
+        return answer
+    return Response(answer.code, lifecycle.stamp(answer.body, committed.revision))
 
 
 def delete_collection(request: Request, store: Reader, context: Context) -> Response | Commit:
