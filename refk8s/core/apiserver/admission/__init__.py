@@ -33,7 +33,7 @@ Stage = Callable[[Request, Any, Any, Reader, Context], Any]
 
 # What happens to an object of a resource, in this order.
 _STAGES: dict[Resource, tuple[Stage, ...]] = {
-    resources.PODS: (pod.admit_service_account, pod.admit_tolerations, priority.admit_pod, pod.admit_status),
+    resources.PODS: (pod.admit_new, pod.admit_changed),
     resources.NODES: (node.admit_node,),
     resources.NAMESPACES: (create.admit_namespace,),
     resources.DAEMON_SETS: (create.admit_daemon_set,),

@@ -11,11 +11,12 @@ service, on the condition that they were not there (ALLOC-1): whoever commits fi
                                                 * unless allocateLoadBalancerNodePorts is false
 
 Source: Kubernetes documentation, "Service", "Service ClusterIP allocation" (avoiding collisions), "Virtual IPs and Service Proxies".
-Left out: IPv6 and dual-stack services; ServiceCIDRs beyond the first.
+Left out: IPv6; ServiceCIDRs beyond the first.
 """
 
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from itertools import chain
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,12 +27,22 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
 from refk8s.core.api.status import INVALID, ApiError, Cause
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.admission.service import (
+    NONE,
+    in_step,
+    may_have_node_ports,
+    needs_cluster_ip,
+    needs_health_check_port,
+    needs_node_ports,
+    with_families,
+    with_kept_values,
+    without_type_dependents,
+)
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.names import parse_ip
 from refk8s.core.context import Context, timestamp
 from refk8s.core.store import ABSENT, Compare, Delete, Put
 
-NONE = "None"
 NODE_PORT_PREFIX = "/internal/nodeports/"
 PROBES_MAX = 16
 """So many random tries find a free number where at least half are free, all but once in 65,536 times; then the free ones are counted."""
@@ -78,12 +89,12 @@ def allocate(new: Service, old: Service | None, store: Reader, context: Context,
     ApiError 422 where what it asks for is taken or is no address of this cluster. O(ports), while at least half of the numbers are free.
     """
     if old is not None:
-        new = _without_type_dependents(_with_kept_values(new, old), old)
-    new = _in_step(new, old)
+        new = without_type_dependents(with_kept_values(new, old), old)
+    new = in_step(new, old)
     if old is not None and new.spec == old.spec:
         return Admission(new)
     ledger = _Ledger(new, store, context, config)
-    spec = _allocate_cluster_ip(_with_families(new), old, ledger)
+    spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
     spec = _allocate_health_check_port(spec, old, ledger)
     return Admission(replace(new, spec=spec), tuple(ledger.compares), tuple(ledger.writes))
@@ -124,130 +135,6 @@ def ip_key(address: str) -> str:
 def port_key(port: int) -> str:
     """One key a number, whatever the protocol: services do not share a node port (ALLOC-4)."""
     return f"{NODE_PORT_PREFIX}{port}"
-
-
-# --- what a type needs
-
-
-def needs_cluster_ip(spec: ServiceSpec) -> bool:
-    return spec.type in ("ClusterIP", "NodePort", "LoadBalancer")
-
-
-def needs_node_ports(spec: ServiceSpec) -> bool:
-    return spec.type == "NodePort" or (spec.type == "LoadBalancer" and spec.allocate_load_balancer_node_ports is not False)
-
-
-def may_have_node_ports(spec: ServiceSpec) -> bool:
-    return spec.type in ("NodePort", "LoadBalancer")
-
-
-def needs_health_check_port(spec: ServiceSpec) -> bool:
-    return spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
-
-
-# --- before: what an update leaves out on purpose, and what by oversight
-
-
-def _with_kept_values(new: Service, old: Service) -> Service:
-    """ALLOC-7: who sends the same service again, without the values that were given to it, keeps them."""
-    before, after = old.spec, new.spec
-    changed: dict[str, Any] = {}
-    if needs_cluster_ip(before) and needs_cluster_ip(after):
-        address = after.cluster_ip or before.cluster_ip
-        if address != after.cluster_ip:
-            changed["cluster_ip"] = address
-        if not after.cluster_ips and address == before.cluster_ip:
-            changed["cluster_ips"] = before.cluster_ips
-    if may_have_node_ports(before) and may_have_node_ports(after) and after.ports:
-        used = {port.node_port for port in before.ports or ()} & {port.node_port for port in after.ports}
-        by_name = {port.name: port.node_port for port in before.ports or ()}
-        ports = tuple([
-            replace(port, node_port=by_name[port.name])
-            if not port.node_port and by_name.get(port.name) and by_name[port.name] not in used else port
-            for port in after.ports
-        ])  # fmt: skip
-        if ports != after.ports:
-            changed["ports"] = ports
-    if needs_health_check_port(before) and needs_health_check_port(after) and not after.health_check_node_port:
-        changed["health_check_node_port"] = before.health_check_node_port
-    return replace(new, spec=replace(after, **changed)) if changed else new
-
-
-def _without_type_dependents(new: Service, old: Service) -> Service:
-    """ALLOC-8: what belonged to the old type and is sent back unchanged goes with it."""
-    before, after = old.spec, new.spec
-    if before.type == after.type and before.external_traffic_policy == after.external_traffic_policy:
-        return new
-    changed: dict[str, Any] = {}
-    if needs_cluster_ip(before) and not needs_cluster_ip(after):
-        if after.cluster_ip in (None, before.cluster_ip) and after.cluster_ips in (None, before.cluster_ips):
-            changed.update(cluster_ip=None, cluster_ips=None)
-        if after.ip_families == before.ip_families:
-            changed["ip_families"] = None
-        if after.ip_family_policy == before.ip_family_policy:
-            changed["ip_family_policy"] = None
-        if after.internal_traffic_policy == before.internal_traffic_policy:
-            changed["internal_traffic_policy"] = None
-    if may_have_node_ports(before) and not may_have_node_ports(after) and after.ports:
-        known = {port.node_port for port in before.ports or ()}
-        if all(port.node_port in known or not port.node_port for port in after.ports):
-            changed["ports"] = tuple([replace(port, node_port=None) if port.node_port else port for port in after.ports])
-    same_check = after.health_check_node_port == before.health_check_node_port
-    if same_check and needs_health_check_port(before) and not needs_health_check_port(after):
-        changed["health_check_node_port"] = None
-    if before.type == "LoadBalancer" and after.type != "LoadBalancer":
-        for name in ("allocate_load_balancer_node_ports", "load_balancer_class"):
-            if getattr(after, name) == getattr(before, name):
-                changed[name] = None
-    same_policy = after.external_traffic_policy == before.external_traffic_policy
-    if same_policy and may_have_node_ports(before) and not may_have_node_ports(after) and not after.external_ips:
-        changed["external_traffic_policy"] = None
-    return replace(new, spec=replace(after, **changed)) if changed else new
-
-
-def _in_step(new: Service, old: Service | None) -> Service:
-    """ALLOC-3: clusterIP is the first of clusterIPs; who says only one of the two means both."""
-    spec = new.spec
-    before = old.spec if old is not None else ServiceSpec()
-    address, addresses = spec.cluster_ip, spec.cluster_ips
-    if address and not addresses:
-        addresses = (address,)
-    elif addresses and address != addresses[0]:
-        if not address and before.cluster_ip and addresses == before.cluster_ips:
-            addresses = None  # the first was taken away
-        elif address and addresses == before.cluster_ips:
-            addresses = (address,)  # the first was changed
-    return new if addresses == spec.cluster_ips else replace(new, spec=replace(spec, cluster_ips=addresses))
-
-
-def _with_families(service: Service) -> ServiceSpec:
-    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of both. ApiError 422 for what is not there."""
-    spec = service.spec
-    if not needs_cluster_ip(spec):
-        return spec
-    headless = bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE
-    if headless and not spec.selector:
-        policy = spec.ip_family_policy or ("RequireDualStack" if len(spec.ip_families or ()) != 1 else "SingleStack")
-        families = spec.ip_families or ("IPv4",)
-        if policy != "SingleStack" and len(families) == 1:
-            families = (*families, "IPv6" if families[0] == "IPv4" else "IPv4")
-        return replace(spec, ip_family_policy=policy, ip_families=families)
-    causes = []
-    for position, family in enumerate(spec.ip_families or ()):
-        if family == "IPv6":
-            causes.append(Cause(INVALID, f"spec.ipFamilies[{position}]", "not configured on this cluster", family))
-    if not spec.ip_families:
-        for position, address in enumerate(spec.cluster_ips or ()):
-            if parse_ip(address) is not None and not isinstance(parse_ip(address), IPv4Address):
-                causes.append(Cause(INVALID, f"spec.clusterIPs[{position}]", "IPv6 is not configured on this cluster", address))
-    if spec.ip_family_policy == "RequireDualStack":
-        words = "this cluster is not configured for dual-stack services"
-        causes.append(Cause(INVALID, "spec.ipFamilyPolicy", words, spec.ip_family_policy))
-    if causes:
-        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
-    if spec.ip_families and spec.ip_family_policy:
-        return spec
-    return replace(spec, ip_families=spec.ip_families or ("IPv4",), ip_family_policy=spec.ip_family_policy or "SingleStack")
 
 
 # --- cluster IPs
@@ -405,7 +292,7 @@ def _choose(first: int, last: int, band: int, key: Callable[[int], str], prefix:
         if len(taken) > high - low and all(key(number) in taken for number in range(low, high + 1)):
             continue
         start = low + ledger.context.below(high - low + 1)
-        for number in (*range(start, high + 1), *range(low, start)):
+        for number in chain(range(start, high + 1), range(low, start)):
             if key(number) not in taken:
                 return number
     return None

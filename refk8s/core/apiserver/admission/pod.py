@@ -31,6 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.quantity import QuantityError, parse
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.admission import priority
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 
@@ -56,24 +57,45 @@ _PATIENCE = {
     key: Toleration(key=key, operator="Exists", effect="NoExecute", toleration_seconds=TOLERATION_SECONDS)
     for key in (NOT_READY, UNREACHABLE)
 }
+_BOTH = tuple(_PATIENCE.values())
 _DEFAULT_ACCOUNT = ServiceAccount()
 
 
-def admit_service_account(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """Everything that a new pod is given, written down at once: copying a pod's spec for each would cost more than deciding it."""
+    if old is not None:
+        return new
+    changed = identity(request, new, store, context)
+    changed.update(patience(new))
+    changed.update(priority.of_new(new, store))
+    pod = replace(new, spec=replace(new.spec, **changed))
+    return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod)))  # ADM-6
+
+
+def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """An older client drops the fields that it does not know; what admission once gave is kept (ADM-5, ADM-7)."""
+    if old is None or new.spec is old.spec:
+        return new
+    changed = patience(new)
+    changed.update(priority.of_changed(new, old))
+    return replace(new, spec=replace(new.spec, **changed)) if changed else new
+
+
+def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
     """ADM-3: a pod acts as a service account, `default` if it names none, and finds that account's token in a volume (ADM-4).
 
     An account that is not there is refused with 403, except `default`: upstream waits up to a second and a half for the controller that
     makes it in every new namespace; a pure function cannot wait, and takes it as about to be.
     """
-    if old is not None or (new.metadata.annotations and MIRROR in new.metadata.annotations):
-        return new
-    spec = new.spec
+    if pod.metadata.annotations and MIRROR in pod.metadata.annotations:
+        return {}
+    spec = pod.spec
     name = spec.service_account_name or "default"
-    namespace = new.metadata.namespace or request.namespace
+    namespace = pod.metadata.namespace or request.namespace
     record = store.get(resources.SERVICE_ACCOUNTS.key(namespace, name))
     if record is None and name != "default":
         why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-        raise ApiError(status.forbidden(resources.PODS, new.metadata.name or "", why))
+        raise ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
     account: ServiceAccount = _DEFAULT_ACCOUNT if record is None else record.value
     changed: dict[str, Any] = {"service_account_name": name, "service_account": name}
     if not spec.image_pull_secrets and account.image_pull_secrets:
@@ -82,8 +104,8 @@ def admit_service_account(request: Request, new: Pod, old: Any, store: Reader, c
     if automount is None:
         automount = account.automount_service_account_token
     if automount is not False:
-        changed.update(_mount_token(new, context))
-    return replace(new, spec=replace(spec, **changed))
+        changed.update(_mount_token(pod, context))
+    return changed
 
 
 def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
@@ -92,39 +114,37 @@ def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
     present = next((volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), "")
     name = present or TOKEN_VOLUME + context.suffix()
     mount = VolumeMount(name=name, read_only=True, mount_path=TOKEN_PATH)
-    containers = tuple([_mounted(container, mount) for container in spec.containers])
-    init_containers = spec.init_containers and tuple([_mounted(container, mount) for container in spec.init_containers])
-    changed: dict[str, Any] = {"containers": containers, "init_containers": init_containers}
-    needed = containers != spec.containers or init_containers != spec.init_containers
-    if needed and not present:
+    everyone = (*spec.containers, *(spec.init_containers or ()))
+    if not everyone or all(_is_mounted(container) for container in everyone):
+        return {}
+    changed: dict[str, Any] = {"containers": tuple([_mounted(container, mount) for container in spec.containers])}
+    if spec.init_containers:
+        changed["init_containers"] = tuple([_mounted(container, mount) for container in spec.init_containers])
+    if not present:
         changed["volumes"] = (*(spec.volumes or ()), Volume(name=name, projected=_TOKEN_SOURCE))
     return changed
 
 
+def _is_mounted(container: Container) -> bool:
+    mounts = container.volume_mounts
+    return mounts is not None and any(mount.mount_path == TOKEN_PATH for mount in mounts)
+
+
 def _mounted(container: Container, mount: VolumeMount) -> Container:
-    mounts = container.volume_mounts or ()
-    for other in mounts:
-        if other.mount_path == TOKEN_PATH:
-            return container
-    return replace(container, volume_mounts=(*mounts, mount))
+    return container if _is_mounted(container) else replace(container, volume_mounts=(*(container.volume_mounts or ()), mount))
 
 
-def admit_tolerations(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+def patience(pod: Pod) -> dict[str, Any]:
     """ADM-5: a pod outlives five minutes on a node that is not ready or unreachable, unless it says how long."""
-    tolerations = new.spec.tolerations or ()
+    tolerations = pod.spec.tolerations
+    if not tolerations:
+        return {"tolerations": _BOTH}
     added = tuple([_PATIENCE[key] for key in (NOT_READY, UNREACHABLE) if not any(_tolerates(one, key) for one in tolerations)])
-    return replace(new, spec=replace(new.spec, tolerations=tolerations + added)) if added else new
+    return {"tolerations": tolerations + added} if added else {}
 
 
 def _tolerates(toleration: Toleration, key: str) -> bool:
     return (toleration.key == key or not toleration.key) and (toleration.effect == "NoExecute" or not toleration.effect)
-
-
-def admit_status(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """ADM-6: a new pod is Pending, and of the class that its requests make it."""
-    if old is not None:
-        return new
-    return replace(new, status=PodStatus(phase="Pending", qos_class=compute_qos_class(new)))
 
 
 def compute_qos_class(pod: Pod) -> str:
@@ -137,6 +157,8 @@ def compute_qos_class(pod: Pod) -> str:
 
 
 def _class_of(requirements: tuple[ResourceRequirements, ...]) -> str:
+    if not any(one.limits or one.requests for one in requirements):
+        return "BestEffort"
     asked, guaranteed = False, True
     for resources_of in requirements:
         limits, requests = resources_of.limits, resources_of.requests

@@ -5,8 +5,6 @@ Source: Kubernetes documentation, "Pod Priority and Preemption".
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request
@@ -18,31 +16,38 @@ from refk8s.core.context import Context
 PREEMPTS = "PreemptLowerPriority"
 
 
-def admit_pod(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
     """ADM-7: value and preemption policy of the class named, else of the default class, else 0. ApiError 403 where the pod differs."""
-    spec = new.spec
-    if old is not None:
-        if (spec.priority is None and old.spec.priority is not None) or (spec.preemption_policy is None and old.spec.preemption_policy):
-            kept = old.spec.priority if spec.priority is None else spec.priority
-            return replace(new, spec=replace(spec, priority=kept, preemption_policy=spec.preemption_policy or old.spec.preemption_policy))
-        return new
+    spec = pod.spec
     name = spec.priority_class_name
     if name:
         record = store.get(resources.PRIORITY_CLASSES.key("", name))
         if record is None:
-            raise _forbidden(new, f"no PriorityClass with name {name} was found")
+            raise _forbidden(pod, f"no PriorityClass with name {name} was found")
         found: PriorityClass | None = record.value
     else:
         found = default_class(store)
     value, policy = (0, PREEMPTS) if found is None else (found.value or 0, found.preemption_policy or PREEMPTS)
-    computed = "must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name"
+    computed = "must not be provided in pod spec; priority admission controller computed"
     if spec.priority is not None and spec.priority != value:
-        raise _forbidden(new, f"the integer value of priority ({spec.priority}) {computed.format(value)}")
+        raise _forbidden(pod, f"the integer value of priority ({spec.priority}) {computed} {value} from the given PriorityClass name")
     if spec.preemption_policy is not None and spec.preemption_policy != policy:
-        raise _forbidden(new, f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed.format(policy)}")
+        words = f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed} {policy} from the given PriorityClass name"
+        raise _forbidden(pod, words)
+    changed: dict[str, Any] = {"priority": value, "preemption_policy": policy}
     if found is not None and not name:
-        name = found.metadata.name
-    return replace(new, spec=replace(spec, priority=value, preemption_policy=policy, priority_class_name=name))
+        changed["priority_class_name"] = found.metadata.name
+    return changed
+
+
+def of_changed(new: Pod, old: Pod) -> dict[str, Any]:
+    """ADM-7: what was computed once is kept where the client leaves it out."""
+    changed: dict[str, Any] = {}
+    if new.spec.priority is None and old.spec.priority is not None:
+        changed["priority"] = old.spec.priority
+    if new.spec.preemption_policy is None and old.spec.preemption_policy is not None:
+        changed["preemption_policy"] = old.spec.preemption_policy
+    return changed
 
 
 def _forbidden(pod: Pod, why: str) -> ApiError:

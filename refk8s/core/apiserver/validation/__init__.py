@@ -50,7 +50,7 @@ _KINDS = {
         "workloads.validate_replication_controller", "workloads.validate_replication_controller_update", "workloads.validate_replica_counts"
     ),
     "core_v1.Service": Kind("service.validate_service", "service.validate_service_update", "service.validate_service_status", whole=True),
-    "core_v1.Endpoints": Kind("service.validate_endpoints", "service.validate_endpoints_update"),
+    "core_v1.Endpoints": Kind("endpoints.validate_endpoints", "endpoints.validate_endpoints_update"),
     "core_v1.Namespace": Kind("cluster.validate_namespace", "cluster.validate_namespace_update", "cluster.validate_namespace_status"),
     "core_v1.Node": Kind("cluster.validate_node", "cluster.validate_node_update", "cluster.validate_node_status"),
     "core_v1.ConfigMap": Kind("config.validate_config_map", "config.validate_config_map_update", whole=True),
@@ -67,7 +67,7 @@ _KINDS = {
     ),
     "apps_v1.StatefulSet": Kind("workloads.validate_stateful_set", "workloads.validate_stateful_set_update"),
     "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
-    "discovery_v1.EndpointSlice": Kind("service.validate_endpoint_slice", "service.validate_endpoint_slice_update", whole=True),
+    "discovery_v1.EndpointSlice": Kind("endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True),
     "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
     "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update"),
     "networking_v1.IPAddress": Kind("cluster.validate_ip_address", "cluster.validate_ip_address_update"),

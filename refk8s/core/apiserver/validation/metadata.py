@@ -45,7 +45,8 @@ def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at:
     causes: Causes = []
     name = meta.name
     if meta.generate_name:
-        causes += [invalid(f"{at}.generateName", meta.generate_name, word) for word in name_is_right(mask_trailing_dash(meta.generate_name))]
+        words = name_is_right(mask_trailing_dash(meta.generate_name))
+        causes += [invalid(f"{at}.generateName", meta.generate_name, word) for word in words]
     if not name:
         causes.append(required(f"{at}.name", "name or generateName is required"))
     else:

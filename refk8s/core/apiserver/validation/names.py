@@ -29,6 +29,7 @@ _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
 # The patterns as they run: same languages as above, in forms that cannot backtrack for long on hostile input.
 _is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
+_is_subdomain = re.compile(r"(?!-)[-a-z0-9]++(?<!-)(?:\.(?!-)[-a-z0-9]++(?<!-))*+", re.ASCII).fullmatch
 _is_label_1035 = re.compile(r"[a-z][-a-z0-9]*(?<!-)", re.ASCII).fullmatch
 _is_qualified = re.compile(r"(?![-_.])[-A-Za-z0-9_.]+(?<![-_.])", re.ASCII).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
@@ -68,6 +69,7 @@ def _longer_than(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
 
+@lru_cache(maxsize=1024)
 def dns_label(text: str) -> Messages:
     """RFC 1123 label: namespaces, containers, volumes."""
     messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
@@ -84,10 +86,11 @@ def dns_1035_label(text: str) -> Messages:
     return tuple(messages)
 
 
+@lru_cache(maxsize=1024)
 def dns_subdomain(text: str) -> Messages:
     """RFC 1123 subdomain, labels between dots: most objects."""
     messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
-    if not all([_is_label(label) for label in text.split(".")]):
+    if not _is_subdomain(text):
         messages.append(_SUBDOMAIN_MESSAGE)
     return tuple(messages)
 

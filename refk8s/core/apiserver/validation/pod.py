@@ -9,18 +9,18 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod, PodDNSConfig, PodSpec, PodTemplate, PodTemplateSpec
 from refk8s.core.apiserver.validation.container import (
     RESTART_POLICIES,
-    validate_address,
     validate_containers,
     validate_ephemeral_containers,
-    validate_ids,
     validate_image_is_trimmed,
     validate_init_containers,
 )
 from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_finalizers, validate_labels
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
+from refk8s.core.apiserver.validation.ports import validate_address
 from refk8s.core.apiserver.validation.resources import validate_requirements, validate_resource_list
 from refk8s.core.apiserver.validation.scheduling import validate_affinity, validate_gates, validate_spread, validate_tolerations
+from refk8s.core.apiserver.validation.security import validate_pod_security
 from refk8s.core.apiserver.validation.volume import validate_volumes
 
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -106,7 +106,7 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool) -> Causes:
     if spec.node_selector:
         causes += validate_labels(spec.node_selector, f"{at}.nodeSelector")
     if spec.security_context is not None:
-        causes += _validate_security(spec, at)
+        causes += validate_pod_security(spec, at)
     if spec.affinity is not None:
         causes += validate_affinity(spec.affinity, f"{at}.affinity")
     if spec.dns_config is not None or spec.dns_policy == "None":
@@ -128,7 +128,8 @@ def _validate_rest(spec: PodSpec, at: str) -> Causes:
             if held:
                 causes.append(forbidden(f"{at}.{name}", "when `pod.Spec.HostUsers` is false"))
     if spec.service_account_name:
-        causes += [invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in dns_subdomain(spec.service_account_name)]
+        words = dns_subdomain(spec.service_account_name)
+        causes += [invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in words]
     if spec.node_name:
         causes += [invalid(f"{at}.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)]
     deadline = spec.active_deadline_seconds
@@ -175,34 +176,6 @@ def _validate_host_network(spec: PodSpec, at: str, in_pod: bool) -> Causes:
             if (in_pod or on_host) and on_host != port.container_port:
                 where = f"{at}[{position}].ports[{number}].hostPort"
                 causes.append(invalid(where, on_host, "must match `containerPort` when `hostNetwork` is true"))
-    return causes
-
-
-def _validate_security(spec: PodSpec, at: str) -> Causes:
-    context = spec.security_context
-    if context is None:
-        return []
-    causes: Causes = []
-    here = f"{at}.securityContext"
-    if context.fs_group is not None and not 0 <= context.fs_group <= 2**31 - 1:
-        causes.append(invalid(f"{here}.fsGroup", context.fs_group, "must be between 0 and 2147483647, inclusive"))
-    causes += validate_ids(context.run_as_user, context.run_as_group, here)
-    for position, group in enumerate(context.supplemental_groups or ()):
-        if not 0 <= group <= 2**31 - 1:
-            causes.append(invalid(f"{here}.supplementalGroups[{position}]", group, "must be between 0 and 2147483647, inclusive"))
-    if spec.share_process_namespace and spec.host_pid:
-        causes.append(invalid(f"{at}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled"))
-    seen: set[str] = set()
-    for position, sysctl in enumerate(context.sysctls or ()):
-        where = f"{here}.sysctls[{position}].name"
-        if not sysctl.name:
-            causes.append(required(where))
-        elif sysctl.name in seen:
-            causes.append(duplicate(where, sysctl.name))
-        seen.add(sysctl.name)
-    policy = context.fs_group_change_policy
-    if policy is not None and policy not in ("Always", "OnRootMismatch"):
-        causes.append(not_supported(f"{here}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))
     return causes
 
 
@@ -319,8 +292,8 @@ def _validate_stricter(after: PodSpec, before: PodSpec) -> Causes:
             node_affinity = new_affinity.node_affinity if new_affinity is not None else None
             required_after = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity is not None else None
             if required_after is None or len(required_after.node_selector_terms) != len(required_before.node_selector_terms):
-                where = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
-                return [*causes, invalid(f"{where}.nodeSelectorTerms", required_after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")]
+                where = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+                return [*causes, invalid(where, required_after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")]
     return causes
 
 

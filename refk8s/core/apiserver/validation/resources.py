@@ -4,6 +4,8 @@ Source: Kubernetes documentation, "Resource Management for Pods and Containers",
 Left out: claims of the resource.k8s.io group beyond their names.
 """
 
+from functools import lru_cache
+
 from refk8s.core.api.core_v1 import ResourceRequirements
 from refk8s.core.api.quantity import ZERO, Amount, QuantityError, parse
 from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, duplicate, forbidden, invalid, required
@@ -40,13 +42,14 @@ def validate_requirements(resources: ResourceRequirements, at: str) -> Causes:
     causes: Causes = []
     limits, requests = resources.limits or {}, resources.requests or {}
     for name in limits:
-        causes += _validate_container_resource(name, limits[name], f"{at}.limits[{name}]")
+        if not _is_common(name, limits[name]):
+            causes += _validate_container_resource(name, limits[name], f"{at}.limits[{name}]")
     for name in requests:
-        here = f"{at}.requests[{name}]"
-        causes += _validate_container_resource(name, requests[name], here)
+        if not _is_common(name, requests[name]):
+            causes += _validate_container_resource(name, requests[name], f"{at}.requests[{name}]")
         limit = limits.get(name)
         if limit is None:
-            if not is_overcommittable(name):
+            if name not in CONTAINER_RESOURCES and not is_overcommittable(name):
                 causes.append(required(f"{at}.limits", "Limit must be set for non overcommitable resources"))
         elif limit != requests[name]:
             asked, given = amount(requests[name]) or ZERO, amount(limit) or ZERO
@@ -54,16 +57,24 @@ def validate_requirements(resources: ResourceRequirements, at: str) -> Causes:
                 causes.append(invalid(f"{at}.requests", requests[name], f"must be equal to {name} limit of {limit}"))
             elif asked.nano > given.nano:
                 causes.append(invalid(f"{at}.requests", requests[name], f"must be less than or equal to {name} limit of {limit}"))
-    if any(name.startswith("hugepages-") for name in (*limits, *requests)):
-        if not any(name in ("cpu", "memory") for name in (*limits, *requests)):
-            causes.append(forbidden(at, "HugePages require cpu or memory"))
-    names = [claim.name for claim in resources.claims or ()]
-    for position, name in enumerate(names):
-        if not name:
-            causes.append(required(f"{at}.claims[{position}]"))
-        elif name in names[:position]:
-            causes.append(duplicate(f"{at}.claims[{position}]", name))
+    usual = "cpu" in limits or "memory" in limits or "cpu" in requests or "memory" in requests
+    if not usual and any(name.startswith("hugepages-") for name in (*limits, *requests)):
+        causes.append(forbidden(at, "HugePages require cpu or memory"))
+    if resources.claims:
+        names = [claim.name for claim in resources.claims]
+        for position, name in enumerate(names):
+            if not name:
+                causes.append(required(f"{at}.claims[{position}]"))
+            elif name in names[:position]:
+                causes.append(duplicate(f"{at}.claims[{position}]", name))
     return causes
+
+
+@lru_cache(maxsize=4096)
+def _is_common(name: str, text: str) -> bool:
+    """An amount of a resource that every node has: nearly all are, and the same ones again and again."""
+    number = amount(text) if name in CONTAINER_RESOURCES else None
+    return number is not None and number.nano >= 0
 
 
 def _validate_container_resource(name: str, text: str, at: str) -> Causes:

@@ -121,7 +121,7 @@ def _validate_pod_affinity(affinity: PodAffinity | PodAntiAffinity, at: str) -> 
 def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
     causes = validate_selector(term.label_selector, f"{at}.labelSelector")
     causes += validate_selector(term.namespace_selector, f"{at}.namespaceSelector")
-    for position, name in enumerate(term.namespaces or ()):
+    for name in term.namespaces or ():
         causes += [invalid(f"{at}.namespace", name, word) for word in dns_label(name)]
     both = [key for key in term.match_label_keys or () if key in (term.mismatch_label_keys or ())]
     for key in both:

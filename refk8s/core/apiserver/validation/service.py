@@ -1,15 +1,13 @@
-"""Services, and the endpoints behind them. Rules VAL-22, VAL-23, VAL-24 (spec/validation.md).
+"""Services. Rules VAL-22, VAL-23 (spec/validation.md).
 
-Source: Kubernetes API reference, "Service", "Endpoints", "EndpointSlice"; documentation, "Service", "Virtual IPs and Service Proxies",
+Source: Kubernetes API reference, "Service"; documentation, "Service", "Virtual IPs and Service Proxies",
 "IPv4/IPv6 dual-stack".
 Left out: what a cloud's load balancer alone reads (classes are checked as names only).
 """
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 
-from refk8s.core.api.core_v1 import EndpointAddress, Endpoints, EndpointSubset, Service, ServicePort, ServiceSpec
-from refk8s.core.api.discovery_v1 import EndpointSlice
-from refk8s.core.apiserver.validation.container import PROTOCOLS, validate_address, validate_port, validate_port_number
+from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -17,15 +15,13 @@ from refk8s.core.apiserver.validation.field import (
     invalid,
     not_supported,
     required,
-    too_many,
-    unchanged,
 )
 from refk8s.core.apiserver.validation.metadata import validate_labels
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, is_cidr, parse_ip, qualified_name
+from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_non_special, validate_port, validate_port_number
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 AFFINITY_SECONDS_MAX = 86_400
-ENDPOINTS_MAX, PORTS_MAX = 1000, 20_000
 KUBELET_PORT = 10250
 NONE = "None"
 
@@ -66,7 +62,7 @@ def validate_service(service: Service) -> Causes:
     causes += validate_families(spec)
     for position, address in enumerate(spec.external_ips or ()):
         where = f"spec.externalIPs[{position}]"
-        causes += validate_address(address, where) or _validate_non_special(address, where)
+        causes += validate_address(address, where) or validate_non_special(address, where)
     if not spec.type:
         causes.append(required("spec.type"))
     elif spec.type not in TYPES:
@@ -172,7 +168,8 @@ def validate_families(spec: ServiceSpec) -> Causes:
         causes.append(invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"))
     for position, (kind, family) in enumerate(zip(kinds, families, strict=False)):
         if kind != family:
-            causes.append(invalid(f"spec.clusterIPs[{position}]", addresses[position], f"expected an {family} value as indicated by `ipFamilies[{position}]`"))
+            why = f"expected an {family} value as indicated by `ipFamilies[{position}]`"
+            causes.append(invalid(f"spec.clusterIPs[{position}]", addresses[position], why))
     return causes
 
 
@@ -246,7 +243,7 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
 
 
 def validate_service_update(new: Service, old: Service) -> Causes:
-    """VAL-24: while a service has cluster IPs it keeps the first; a second may come and go."""
+    """VAL-23: while a service has cluster IPs it keeps the first; a second may come and go."""
     causes: Causes = []
     before, after = old.spec.cluster_ips or (), new.spec.cluster_ips or ()
     if old.spec.type != "ExternalName" and new.spec.type != "ExternalName":
@@ -273,119 +270,3 @@ def validate_service_status(new: Service, old: Service) -> Causes:
         if ingress.hostname:
             causes += [invalid(f"{here}.hostname", ingress.hostname, word) for word in dns_subdomain(ingress.hostname)]
     return causes
-
-
-# --- what is behind
-
-
-def validate_endpoints(endpoints: Endpoints) -> Causes:
-    causes: Causes = []
-    for position, subset in enumerate(endpoints.subsets or ()):
-        causes += _validate_subset(subset, f"subsets[{position}]")
-    return causes
-
-
-def validate_endpoints_update(new: Endpoints, old: Endpoints) -> Causes:
-    return [] if new.subsets == old.subsets else validate_endpoints(new)
-
-
-def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
-    """VAL-24: addresses that can be reached, and ports that have names where there are several."""
-    causes: Causes = []
-    if not subset.addresses and not subset.not_ready_addresses:
-        causes.append(required(at, "must specify `addresses` or `notReadyAddresses`"))
-    for position, address in enumerate(subset.addresses or ()):
-        causes += _validate_endpoint_address(address, f"{at}.addresses[{position}]")
-    for position, address in enumerate(subset.not_ready_addresses or ()):
-        causes += _validate_endpoint_address(address, f"{at}.notReadyAddresses[{position}]")
-    ports = subset.ports or ()
-    for position, port in enumerate(ports):
-        here = f"{at}.ports[{position}]"
-        if len(ports) > 1 and not port.name:
-            causes.append(required(f"{here}.name"))
-        elif port.name:
-            causes += [invalid(f"{here}.name", port.name, word) for word in dns_label(port.name)]
-        causes += validate_port_number(port.port, f"{here}.port")
-        if not port.protocol:
-            causes.append(required(f"{here}.protocol"))
-        elif port.protocol not in PROTOCOLS:
-            causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
-    return causes
-
-
-def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
-    causes = validate_address(address.ip, f"{at}.ip")
-    if address.hostname:
-        causes += [invalid(f"{at}.hostname", address.hostname, word) for word in dns_label(address.hostname)]
-    if address.node_name is not None:
-        causes += [invalid(f"{at}.nodeName", address.node_name, word) for word in dns_subdomain(address.node_name)]
-    return causes + (_validate_non_special(address.ip, f"{at}.ip") if not causes else [])
-
-
-def _validate_non_special(text: str, at: str) -> Causes:
-    """An address that packets can be sent to from elsewhere."""
-    address: IPv4Address | IPv6Address | None = parse_ip(text)
-    if address is None:
-        return []
-    if address.is_unspecified:
-        return [invalid(at, text, "may not be unspecified (0.0.0.0 or ::)")]
-    if address.is_loopback:
-        return [invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
-    if address.is_link_local:
-        return [invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if text in ("224.0.0.1",) or (isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000):
-        return [invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
-    return []
-
-
-def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
-    """VAL-24: one kind of address, at most a thousand endpoints, ports with names that differ."""
-    causes: Causes = []
-    kind = endpoint_slice.address_type
-    if not kind:
-        causes.append(required("addressType"))
-    elif kind not in ("FQDN", "IPv4", "IPv6"):
-        causes.append(not_supported("addressType", kind, ("FQDN", "IPv4", "IPv6")))
-    endpoints, ports = endpoint_slice.endpoints or (), endpoint_slice.ports or ()
-    if len(endpoints) > ENDPOINTS_MAX:
-        return [*causes, too_many("endpoints", len(endpoints), ENDPOINTS_MAX)]
-    for position, endpoint in enumerate(endpoints):
-        here = f"endpoints[{position}]"
-        if not endpoint.addresses:
-            causes.append(required(f"{here}.addresses", "must contain at least 1 address"))
-        elif len(endpoint.addresses) > 100:
-            causes.append(too_many(f"{here}.addresses", len(endpoint.addresses), 100))
-        for number, address in enumerate(endpoint.addresses):
-            where = f"{here}.addresses[{number}]"
-            if kind == "FQDN":
-                causes += [invalid(where, address, word) for word in dns_subdomain(address)]
-            elif kind in ("IPv4", "IPv6"):
-                if parse_ip(address) is None or _family(address) != kind:
-                    causes.append(invalid(where, address, f"must be a valid {kind} address"))
-                else:
-                    causes += _validate_non_special(address, where)
-        if endpoint.node_name is not None:
-            causes += [invalid(f"{here}.nodeName", endpoint.node_name, word) for word in dns_subdomain(endpoint.node_name)]
-        if endpoint.hostname is not None:
-            causes += [invalid(f"{here}.hostname", endpoint.hostname, word) for word in dns_label(endpoint.hostname)]
-    if len(ports) > PORTS_MAX:
-        return [*causes, too_many("ports", len(ports), PORTS_MAX)]
-    names: set[str | None] = set()
-    for position, slice_port in enumerate(ports):
-        here = f"ports[{position}]"
-        if slice_port.name:
-            causes += [invalid(f"{here}.name", slice_port.name, word) for word in dns_label(slice_port.name)]
-        if slice_port.name in names:
-            causes.append(duplicate(f"{here}.name", slice_port.name))
-        names.add(slice_port.name)
-        if slice_port.protocol is None:
-            causes.append(required(f"{here}.protocol"))
-        elif slice_port.protocol not in PROTOCOLS:
-            causes.append(not_supported(f"{here}.protocol", slice_port.protocol, PROTOCOLS))
-    return causes
-
-
-def validate_endpoint_slice_update(new: EndpointSlice, old: EndpointSlice) -> Causes:
-    return validate_endpoint_slice(new) + unchanged("addressType", new.address_type, old.address_type)
-
-

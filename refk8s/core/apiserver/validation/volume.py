@@ -4,9 +4,19 @@ Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Ephemeral Vol
 Left out: the fields of storage systems that have no driver here; such a volume is accepted as it is given.
 """
 
-from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection
-from refk8s.core.apiserver.validation.container import validate_descending_path, validate_field_selector, validate_resource_selector
+from msgspec.structs import astuple
+
+from refk8s.core.api.core_v1 import (
+    DownwardAPIVolumeFile,
+    KeyToPath,
+    ProjectedVolumeSource,
+    ServiceAccountTokenProjection,
+    Volume,
+    VolumeProjection,
+)
+from refk8s.core.apiserver.validation.env import validate_field_selector, validate_resource_selector
 from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.mounts import is_inside, validate_descending_path
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.resources import amount
 
@@ -25,6 +35,8 @@ HOST_PATH_TYPES = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
 )  # fmt: skip
 FILE_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
+_OTHERS = len(SOURCES) - 1
+_KINDS_OF_PROJECTION = len(VolumeProjection.__struct_fields__)
 MODE_MAX = 0o777
 TOKEN_SECONDS_MIN, TOKEN_SECONDS_MAX = 600, 2**32
 _MODE_WORDS = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -50,6 +62,8 @@ def validate_volumes(volumes: tuple[Volume, ...], at: str) -> Causes:
 
 
 def _validate_source(volume: Volume, at: str) -> Causes:
+    if volume.projected is not None and astuple(volume).count(None) == _OTHERS:  # the commonest: every pod has a token
+        return _validate_projected(volume.projected, f"{at}.projected")
     given = [(attribute, name) for attribute, name in SOURCES if getattr(volume, attribute) is not None]
     if not given:
         return [required(at, "must specify a volume type")]
@@ -72,7 +86,8 @@ def _validate_one(volume: Volume, attribute: str, at: str) -> Causes:
             return causes + _validate_mode(volume.secret.default_mode, f"{at}.defaultMode") + _validate_items(volume.secret.items, at)
         case "config_map" if volume.config_map is not None:
             causes = [] if volume.config_map.name else [required(f"{at}.name")]
-            return causes + _validate_mode(volume.config_map.default_mode, f"{at}.defaultMode") + _validate_items(volume.config_map.items, at)
+            causes += _validate_mode(volume.config_map.default_mode, f"{at}.defaultMode")
+            return causes + _validate_items(volume.config_map.items, at)
         case "downward_api" if volume.downward_api is not None:
             return _validate_mode(volume.downward_api.default_mode, f"{at}.defaultMode") + _validate_files(volume.downward_api.items, at)
         case "projected" if volume.projected is not None:
@@ -111,6 +126,8 @@ def _validate_mode(mode: int | None, at: str) -> Causes:
 def _validate_items(items: tuple[KeyToPath, ...] | None, at: str) -> Causes:
     causes: Causes = []
     for position, item in enumerate(items or ()):
+        if item.key and item.path and item.mode is None and is_inside(item.path):
+            continue
         here = f"{at}.items[{position}]"
         if not item.key:
             causes.append(required(f"{here}.key"))
@@ -123,11 +140,10 @@ def _validate_items(items: tuple[KeyToPath, ...] | None, at: str) -> Causes:
 
 
 def _validate_relative(path: str, at: str) -> Causes:
-    """A file's place inside the volume: relative, and not beginning with the dots that the kubelet's own directories do."""
-    causes = validate_descending_path(path, at)
-    if path.startswith("..") and not any(cause.detail == "must not contain '..'" for cause in causes):
-        causes.append(invalid(at, path, "must not start with '..'"))
-    return causes
+    """A file's place inside the volume."""
+    if is_inside(path):
+        return []
+    return validate_descending_path(path, at) or [invalid(at, path, "must not start with '..'")]
 
 
 def _validate_files(items: tuple[DownwardAPIVolumeFile, ...] | None, at: str) -> Causes:
@@ -152,11 +168,10 @@ def _validate_projected(projected: ProjectedVolumeSource, at: str) -> Causes:
     causes = _validate_mode(projected.default_mode, f"{at}.defaultMode")
     paths: set[str] = set()
     for position, source in enumerate(projected.sources or ()):
-        here = f"{at}.sources[{position}]"
-        causes += _validate_projection(source, here)
+        causes += _validate_projection(source, f"{at}.sources[{position}]")
         for path in _paths(source):
             if path in paths:
-                causes.append(invalid(f"{here}", path, "conflicting duplicate paths"))
+                causes.append(invalid(f"{at}.sources[{position}]", path, "conflicting duplicate paths"))
             paths.add(path)
     return causes
 
@@ -172,33 +187,34 @@ def _paths(source: VolumeProjection) -> list[str]:
 
 
 def _validate_projection(source: VolumeProjection, at: str) -> Causes:
-    causes: Causes = []
-    kinds = [
-        name for name in ("config_map", "downward_api", "secret", "service_account_token", "cluster_trust_bundle", "pod_certificate")
-        if getattr(source, name) is not None
-    ]  # fmt: skip
-    if not kinds:
-        return []  # an empty source projects nothing, and upstream takes it
-    for _ in kinds[1:]:
-        causes.append(forbidden(at, "may not specify more than 1 volume type"))
+    """One thing at most; an empty source projects nothing, and upstream takes it."""
     if source.config_map is not None:
-        causes += [] if source.config_map.name else [required(f"{at}.configMap.name")]
+        causes = [] if source.config_map.name else [required(f"{at}.configMap.name")]
         causes += _validate_items(source.config_map.items, f"{at}.configMap")
-    if source.secret is not None:
-        causes += [] if source.secret.name else [required(f"{at}.secret.name")]
+    elif source.downward_api is not None:
+        causes = _validate_files(source.downward_api.items, f"{at}.downwardAPI")
+    elif source.secret is not None:
+        causes = [] if source.secret.name else [required(f"{at}.secret.name")]
         causes += _validate_items(source.secret.items, f"{at}.secret")
-    if source.downward_api is not None:
-        causes += _validate_files(source.downward_api.items, f"{at}.downwardAPI")
-    token = source.service_account_token
-    if token is not None:
-        seconds = token.expiration_seconds
-        if seconds is not None and seconds < TOKEN_SECONDS_MIN:
-            causes.append(invalid(f"{at}.serviceAccountToken.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
-        if seconds is not None and seconds > TOKEN_SECONDS_MAX:
-            words = "may not specify a duration larger than 2^32 seconds"
-            causes.append(invalid(f"{at}.serviceAccountToken.expirationSeconds", seconds, words))
-        if not token.path:
-            causes.append(required(f"{at}.serviceAccountToken.path"))
-        else:
-            causes += _validate_relative(token.path, f"{at}.serviceAccountToken.path")
+    elif source.service_account_token is not None:
+        causes = _validate_token(source.service_account_token, f"{at}.serviceAccountToken")
+    else:
+        return []
+    more = _KINDS_OF_PROJECTION - 1 - astuple(source).count(None)
+    if more:
+        causes += [forbidden(at, "may not specify more than 1 volume type")] * more
     return causes
+
+
+def _validate_token(token: ServiceAccountTokenProjection, at: str) -> Causes:
+    """VAL-15: a token lives between ten minutes and 2^32 seconds."""
+    seconds = token.expiration_seconds
+    causes: Causes = []
+    if seconds is not None and seconds < TOKEN_SECONDS_MIN:
+        causes.append(invalid(f"{at}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
+    if seconds is not None and seconds > TOKEN_SECONDS_MAX:
+        causes.append(invalid(f"{at}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
+    if not token.path:
+        causes.append(required(f"{at}.path"))
+        return causes
+    return causes + _validate_relative(token.path, f"{at}.path")

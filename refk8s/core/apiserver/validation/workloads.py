@@ -27,7 +27,8 @@ from refk8s.core.apiserver.validation.selectors import is_empty, matches, valida
 
 _is_percent = re.compile(r"[0-9]+%", re.ASCII).fullmatch
 _PERCENT_WORDS = (
-    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is "
+    "'[0-9]+%')"
 )
 LABELS_DIFFER = "`selector` does not match template `labels`"
 
@@ -215,7 +216,8 @@ def _validate_controller_spec(spec: ReplicationControllerSpec, at: str) -> Cause
     if spec.template is None:
         causes.append(required(f"{at}.template"))
         return causes
-    return causes + validate_template_of(spec.template, LabelSelector(match_labels=spec.selector), f"{at}.template", "ReplicationController")
+    selector = LabelSelector(match_labels=spec.selector)
+    return causes + validate_template_of(spec.template, selector, f"{at}.template", "ReplicationController")
 
 
 # --- StatefulSet
@@ -236,8 +238,8 @@ def validate_stateful_set_update(new: StatefulSet, old: StatefulSet) -> Causes:
     )  # fmt: skip
     if replace(new.spec, **{name: getattr(old.spec, name) for name in free}) != old.spec:
         words = (
-            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', "
-            "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
+            "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
         )
         causes.append(forbidden("spec", words))
     return causes
@@ -315,7 +317,8 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             unavailable, surge = rolling.max_unavailable or 0, rolling.max_surge or 0
             causes += validate_int_or_percent(unavailable, f"{here}.rollingUpdate.maxUnavailable")
             causes += validate_int_or_percent(surge, f"{here}.rollingUpdate.maxSurge")
-            causes += _at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable") + _at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
+            causes += _at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable")
+            causes += _at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
             if not _is_zero(unavailable) and not _is_zero(surge):
                 causes.append(invalid(f"{here}.rollingUpdate.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
             elif _is_zero(unavailable) and _is_zero(surge):

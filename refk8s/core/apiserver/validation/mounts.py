@@ -1,0 +1,115 @@
+"""What a container sees of the pod's volumes. Rule VAL-11 (spec/validation.md).
+
+Source: Kubernetes documentation, "Volumes" (subPath, mount propagation, recursive read-only mounts), "Raw Block Volume Support".
+"""
+
+from functools import lru_cache
+
+from refk8s.core.api.core_v1 import Container, EphemeralContainer, Volume, VolumeDevice, VolumeMount
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_found, not_supported, required
+
+PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
+
+Volumes = dict[str, Volume]
+AnyContainer = Container | EphemeralContainer
+
+
+def validate_mounts(container: AnyContainer, mounts: tuple[VolumeMount, ...], volumes: Volumes, at: str) -> Causes:
+    """VAL-11: of volumes that the pod has, each at a place of its own."""
+    causes: Causes = []
+    paths: set[str] = set()
+    devices = {device.name: device.device_path for device in container.volume_devices or ()}
+    for position, mount in enumerate(mounts):
+        here = f"{at}[{position}]"
+        if not mount.name:
+            causes.append(required(f"{here}.name"))
+        volume = volumes.get(mount.name)
+        if volume is None:
+            causes.append(not_found(f"{here}.name", mount.name))
+        if not mount.mount_path:
+            causes.append(required(f"{here}.mountPath"))
+        if mount.mount_path in paths:
+            causes.append(invalid(f"{here}.mountPath", mount.mount_path, "must be unique"))
+        paths.add(mount.mount_path)
+        if mount.name in devices:
+            causes.append(invalid(f"{here}.name", mount.name, "must not already exist in volumeDevices"))
+        if mount.mount_path in devices.values():
+            causes.append(invalid(f"{here}.mountPath", mount.mount_path, "must not already exist as a path in volumeDevices"))
+        if mount.sub_path:
+            causes += validate_descending_path(mount.sub_path, f"{at}.subPath")
+        if mount.sub_path_expr:
+            if mount.sub_path:
+                causes.append(invalid(f"{here}.subPathExpr", mount.sub_path_expr, "subPathExpr and subPath are mutually exclusive"))
+            causes += validate_descending_path(mount.sub_path_expr, f"{at}.subPathExpr")
+        propagation = mount.mount_propagation
+        if propagation is not None:
+            if propagation not in PROPAGATIONS:
+                causes.append(not_supported(f"{at}.mountPropagation", propagation, PROPAGATIONS))
+            elif propagation == "Bidirectional" and not (container.security_context and container.security_context.privileged):
+                words = "Bidirectional mount propagation is available only to privileged containers"
+                causes.append(forbidden(f"{at}.mountPropagation", words))
+        if mount.recursive_read_only is not None:
+            causes += _validate_recursive(mount, f"{at}.recursiveReadOnly")
+    return causes
+
+
+def _validate_recursive(mount: VolumeMount, at: str) -> Causes:
+    value = mount.recursive_read_only
+    if value == "Disabled":
+        return []
+    if value not in ("Enabled", "IfPossible"):
+        return [not_supported(at, value, ("Disabled", "Enabled", "IfPossible"))]
+    causes: Causes = []
+    if not mount.read_only:
+        causes.append(forbidden(at, "may only be specified when readOnly is true"))
+    if mount.mount_propagation not in (None, "None"):
+        causes.append(forbidden(at, "may only be specified when mountPropagation is None or not specified"))
+    return causes
+
+
+def validate_devices(container: AnyContainer, devices: tuple[VolumeDevice, ...], volumes: Volumes, at: str) -> Causes:
+    causes: Causes = []
+    names: set[str] = set()
+    paths: set[str] = set()
+    mounts = {mount.name: mount.mount_path for mount in container.volume_mounts or ()}
+    for position, device in enumerate(devices):
+        here = f"{at}[{position}]"
+        if not device.name:
+            causes.append(required(f"{here}.name"))
+        if device.name in names:
+            causes.append(invalid(f"{here}.name", device.name, "must be unique"))
+        volume = volumes.get(device.name)
+        if volume is None:
+            causes.append(not_found(f"{here}.name", device.name))
+        elif volume.persistent_volume_claim is None and volume.ephemeral is None:
+            words = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+            causes.append(invalid(f"{here}.name", device.name, words))
+        if not device.device_path:
+            causes.append(required(f"{here}.devicePath"))
+        if device.device_path in paths:
+            causes.append(invalid(f"{here}.devicePath", device.device_path, "must be unique"))
+        if ".." in device.device_path.split("/"):
+            causes.append(invalid(f"{here}.devicePath", device.device_path, "can not contain backsteps ('..')"))
+        paths.add(device.device_path)
+        if device.name in mounts:
+            causes.append(invalid(f"{here}.name", device.name, "must not already exist in volumeMounts"))
+        if device.device_path in mounts.values():
+            causes.append(invalid(f"{here}.devicePath", device.device_path, "must not already exist as a path in volumeMounts"))
+        names.add(device.name)
+    return causes
+
+
+def validate_descending_path(path: str, at: str) -> Causes:
+    """A path that stays below where it begins."""
+    causes: Causes = []
+    if path.startswith("/"):
+        causes.append(invalid(at, path, "must be a relative path"))
+    if ".." in path.split("/"):
+        causes.append(invalid(at, path, "must not contain '..'"))
+    return causes
+
+
+@lru_cache(maxsize=1024)
+def is_inside(path: str) -> bool:
+    """Whether a file's path lies within its volume, and does not begin with the dots that the kubelet's own directories begin with."""
+    return not path.startswith(("/", "..")) and ".." not in path.split("/")

@@ -1,0 +1,83 @@
+"""Ports and addresses, of containers and services. Rule VAL-10 (spec/validation.md).
+
+Source: Kubernetes API reference, "Container" (ports); documentation, "Service" (port definitions).
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from refk8s.core.api.core_v1 import Container, ContainerPort
+from refk8s.core.apiserver.validation.field import PORT_RANGE, Causes, duplicate, invalid, not_supported, required
+from refk8s.core.apiserver.validation.names import parse_ip, port_name
+
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+
+
+def validate_port_number(number: int, at: str) -> Causes:
+    return [] if 1 <= number <= 65535 else [invalid(at, number, PORT_RANGE)]
+
+
+def validate_port(port: int | str, at: str) -> Causes:
+    """A number, or the name of a port."""
+    if isinstance(port, int):
+        return validate_port_number(port, at)
+    return [invalid(at, port, word) for word in port_name(port)]
+
+
+def validate_ports(ports: tuple[ContainerPort, ...], at: str) -> Causes:
+    """VAL-10: numbers from 1 to 65535, known protocols, names that differ."""
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, port in enumerate(ports):
+        here = f"{at}[{position}]"
+        if port.name:
+            words = port_name(port.name)
+            if words:
+                causes += [invalid(f"{here}.name", port.name, word) for word in words]
+            elif port.name in seen:
+                causes.append(duplicate(f"{here}.name", port.name))
+            seen.add(port.name)
+        if not port.container_port:
+            causes.append(required(f"{here}.containerPort"))
+        else:
+            causes += validate_port_number(port.container_port, f"{here}.containerPort")
+        if port.host_port:
+            causes += validate_port_number(port.host_port, f"{here}.hostPort")
+        if not port.protocol:
+            causes.append(required(f"{here}.protocol"))
+        elif port.protocol not in PROTOCOLS:
+            causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
+    return causes
+
+
+def validate_host_ports(containers: tuple[Container, ...], at: str) -> Causes:
+    """VAL-10: no two of these containers want the same port of the host."""
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, container in enumerate(containers):
+        for number, port in enumerate(container.ports or ()):
+            if port.host_port:
+                key = f"{port.protocol}/{port.host_ip or ''}/{port.host_port}"
+                if key in seen:
+                    causes.append(duplicate(f"{at}[{position}].ports[{number}].hostPort", key))
+                seen.add(key)
+    return causes
+
+
+def validate_address(address: str, at: str) -> Causes:
+    return [] if parse_ip(address) is not None else [invalid(at, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+
+
+def validate_non_special(text: str, at: str) -> Causes:
+    """An address that packets can be sent to from elsewhere."""
+    address: IPv4Address | IPv6Address | None = parse_ip(text)
+    if address is None:
+        return []
+    if address.is_unspecified:
+        return [invalid(at, text, "may not be unspecified (0.0.0.0 or ::)")]
+    if address.is_loopback:
+        return [invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+    if address.is_link_local:
+        return [invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
+    if text in ("224.0.0.1",) or (isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000):
+        return [invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    return []
