@@ -14,6 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from refk8s.core.api.request import User
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.context import SECOND, Context, Instant
 
 AUTHENTICATED = "system:authenticated"
@@ -22,11 +23,13 @@ _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 @frozen
 class Config:
-    """What this API server has of its own: the key that signs tokens, its name in them, and for whom they are by default."""
+    """What this API server has of its own: the key that signs tokens, its name in them, for whom they are by default; and what
+    addresses and ports it gives to services."""
 
     token_key: bytes = field(default=b"refk8s", repr=False)
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
+    admission: AdmissionConfig = field(factory=AdmissionConfig)
 
 
 DEFAULT_CONFIG = Config()

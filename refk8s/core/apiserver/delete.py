@@ -21,6 +21,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, StatusDetails
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle
+from refk8s.core.apiserver.admission import removed
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find, invalid_options, list_response, meta_of, read
 from refk8s.core.apiserver.selection import select
@@ -52,7 +53,9 @@ def delete(request: Request, store: Reader, context: Context) -> Response | Comm
     answer = _removed(strategy, record.value, context)
     if _is_dry(request, options):
         return answer
-    return Commit(Txn((Compare(record.key, record.mod_revision),), (Delete(record.key),)), partial(_respond_removed, answer))
+    compares, writes = removed(request.resource, record.value, store)
+    condition = Compare(record.key, record.mod_revision)
+    return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), partial(_respond_removed, answer))
 
 
 def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
@@ -81,6 +84,10 @@ def delete_collection(request: Request, store: Reader, context: Context) -> Resp
             continue
         compares.append(Compare(record.key, record.mod_revision))
         writes.append(Delete(record.key) if left is None else Put(record.key, left))
+        if left is None:
+            more_compares, more_writes = removed(request.resource, record.value, store)
+            compares.extend(more_compares)
+            writes.extend(more_writes)
     answer = list_response(request.resource, page.records, meta_of(page, selection, request.options))
     if not writes or _is_dry(request, options):
         return answer

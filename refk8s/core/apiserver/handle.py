@@ -23,11 +23,12 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import read, subresources, watch, write
+from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.defaults import default
-from refk8s.core.apiserver.kinds import admit, validate_create, validate_status_update, validate_update
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
+from refk8s.core.apiserver.validation import validate_create, validate_status_update, validate_update
 from refk8s.core.context import Context
 from refk8s.core.store import Record
 
@@ -69,14 +70,16 @@ def _create(request: Request, store: Reader, context: Context, config: Config) -
     strategy = strategy_of(resource)
     obj = write.identify_new(request)
     name = write.name_new(request, obj, store, context)
-    return _create_as(request, strategy, obj, name, store, context)
+    return _create_as(request, strategy, obj, name, store, context, config)
 
 
-def _create_as(request: Request, strategy: Strategy, obj: Any, name: str, store: Reader, context: Context) -> Written:
+def _create_as(
+    request: Request, strategy: Strategy, obj: Any, name: str, store: Reader, context: Context, config: Config
+) -> Written:
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = default(resource, obj)
-    admission = admit(request, resource, obj, None, store, context)
+    admission = admit(request, resource, obj, None, store, context, config.admission)
     obj = admission.object
     write.check(resource, name, validate_create(resource, obj))
     key = resource.key(request.namespace, name)
@@ -94,9 +97,9 @@ def _update(request: Request, store: Reader, context: Context, config: Config) -
     write.guard(request, strategy, record, body.metadata)
     if record is None:
         if strategy.create_on_update and not request.subresource:  # API-7
-            return _create_as(request, strategy, write.identify_new(request), request.name, store, context)
+            return _create_as(request, strategy, write.identify_new(request), request.name, store, context, config)
         raise ApiError(status.not_found(request.resource, request.name))
-    return _change(request, strategy, record, body, (), store, context)
+    return _change(request, strategy, record, body, (), store, context, config)
 
 
 def _patch(request: Request, store: Reader, context: Context, config: Config) -> Written:
@@ -107,11 +110,18 @@ def _patch(request: Request, store: Reader, context: Context, config: Config) ->
     body, warnings = write.patched(resource, resource.type, record.value, _patch_of(request), request.options.field_validation)
     write.identify(request, body.metadata)
     write.guard(request, strategy, record, body.metadata)
-    return _change(request, strategy, record, body, warnings, store, context)
+    return _change(request, strategy, record, body, warnings, store, context, config)
 
 
 def _change(
-    request: Request, strategy: Strategy, record: Record[Any], body: Any, warnings: tuple[str, ...], store: Reader, context: Context
+    request: Request,
+    strategy: Strategy,
+    record: Record[Any],
+    body: Any,
+    warnings: tuple[str, ...],
+    store: Reader,
+    context: Context,
+    config: Config,
 ) -> Written:
     """What update and patch have in common, once it is known what the client wants."""
     resource, old = request.resource, record.value
@@ -119,12 +129,13 @@ def _change(
     if request.subresource != "status":
         new = default(resource, new)
     new = write.carry(strategy, old, new, is_status=request.subresource == "status")
-    admission = admit(request, resource, new, old, store, context)
+    admission = admit(request, resource, new, old, store, context, config.admission)
     new = admission.object
     validate = validate_status_update if request.subresource == "status" else validate_update
     write.check(resource, request.name, validate(resource, new, old))
-    removes = deleting.is_emptied(old, new)  # DEL-4
-    return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings, removes)
+    if deleting.is_emptied(old, new):  # DEL-4
+        return write.conclude_removal(request, record, new, *removed(resource, new, store), warnings)
+    return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)
 
 
 def _delete(request: Request, store: Reader, context: Context, config: Config) -> Written:
@@ -162,7 +173,7 @@ def _get_scale(request: Request, store: Reader, context: Context, config: Config
 
 def _update_scale(request: Request, store: Reader, context: Context, config: Config) -> Written:
     write.identify(request, request.body.metadata)
-    return _rescale(request, read.find(request, store), request.body, (), store, context)
+    return _rescale(request, read.find(request, store), request.body, (), store, context, config)
 
 
 def _patch_scale(request: Request, store: Reader, context: Context, config: Config) -> Written:
@@ -170,18 +181,18 @@ def _patch_scale(request: Request, store: Reader, context: Context, config: Conf
     current = subresources.scale_of(record.value)
     scale, warnings = write.patched(request.resource, type(current), current, _patch_of(request), request.options.field_validation)
     write.identify(request, scale.metadata)
-    return _rescale(request, record, scale, warnings, store, context)
+    return _rescale(request, record, scale, warnings, store, context, config)
 
 
 def _rescale(
-    request: Request, record: Record[Any], scale: Any, warnings: tuple[str, ...], store: Reader, context: Context
+    request: Request, record: Record[Any], scale: Any, warnings: tuple[str, ...], store: Reader, context: Context, config: Config
 ) -> Written:
     """API-19: a change of scale is a change of spec.replicas and of nothing else."""
     strategy = strategy_of(request.resource)
     body = subresources.scaled(record.value, scale)
     write.guard(request, strategy, record, body.metadata)
     asked = Request("update", request.resource, request.namespace, request.name, options=request.options, user=request.user)
-    return subresources.answer_scale(_change(asked, strategy, record, body, warnings, store, context))
+    return subresources.answer_scale(_change(asked, strategy, record, body, warnings, store, context, config))
 
 
 def _patch_of(request: Request) -> Patch:

@@ -276,18 +276,30 @@ def conclude_update(
     compares: tuple[Compare, ...] = (),
     writes: tuple[Put[Any] | Delete, ...] = (),
     warnings: tuple[str, ...] = (),
-    removes: bool = False,
 ) -> Response | Commit:
-    """Store a changed object; nothing where nothing changed (API-4); remove it where only this held it back (`removes`, DEL-4)."""
-    if obj == record.value and not removes:
+    """Store a changed object; nothing where nothing changed (API-4)."""
+    if obj == record.value:
         return Response(200, record.value, (record,), warnings)
     if request.options.dry_run:
         return Response(200, obj, warnings=warnings)
     condition = Compare(record.key, record.mod_revision)
-    if removes:
-        answer = Response(200, obj, warnings=warnings)
-        return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), lambda committed: answer)
     return Commit(Txn((condition, *compares), (Put(record.key, obj), *writes)), respond_with(record.key, 200, warnings))
+
+
+def conclude_removal(
+    request: Request,
+    record: Record[Any],
+    obj: Any,
+    compares: tuple[Compare, ...],
+    writes: tuple[Put[Any] | Delete, ...],
+    warnings: tuple[str, ...] = (),
+) -> Response | Commit:
+    """Remove an object that was only waiting for this change (DEL-4); the answer is the object as the change makes it."""
+    answer = Response(200, obj, warnings=warnings)
+    if request.options.dry_run:
+        return answer
+    condition = Compare(record.key, record.mod_revision)
+    return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), lambda committed: answer)
 
 
 def respond_with(key: str, code: int, warnings: tuple[str, ...] = ()) -> Callable[[Committed[Any]], Response]:
