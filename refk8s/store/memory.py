@@ -13,6 +13,7 @@ import builtins
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from itertools import islice
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -111,31 +112,23 @@ class MemoryEngine(Generic[V]):
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
             check_revision(at, self._compacted, self._revision)
+        whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all of every shelf
         records: builtins.list[Record[V]] = []
         total = 0
-        whole = prefix.count("/") <= 3 and prefix.endswith("/")
         for shelf in self._below(prefix):
-            undone = {} if at is None else _undone(shelf.changes_after(at), prefix, after)
-            keys = shelf.keys
-            start = 0 if whole else keys.bisect_left(prefix)
+            room = None if limit is None else max(0, limit - len(records))
+            start = 0 if whole else shelf.keys.bisect_left(prefix)
             if after is not None:
-                start = max(start, keys.bisect_right(after))
-            end = len(keys) if whole else max(start, keys.bisect_left(_end_of(prefix)))
-            total += end - start
-            wanted = end if limit is None else min(end, start + limit - len(records))
-            if not undone:
+                start = max(start, shelf.keys.bisect_right(after))
+            end = len(shelf.keys) if whole else max(start, shelf.keys.bisect_left(_end_of(prefix)))
+            undone = {} if at is None else _undone(shelf.changes_after(at), prefix, after)
+            if undone:
+                total += end - start + sum((record is not None) - (key in shelf.records) for key, record in undone.items())
+                records.extend(islice(_with(undone, shelf, start, end), room))
+            else:
+                total += end - start
                 present = shelf.records
-                records.extend([present[key] for key in keys[start:max(start, wanted)]])
-                continue
-            for key, record in undone.items():
-                total += (record is not None) - (key in shelf.records)
-            revived = sorted(key for key, record in undone.items() if record is not None and key not in shelf.records)
-            for key in merge(keys.islice(start, end), revived):
-                if limit is not None and len(records) >= limit:
-                    break
-                record = undone[key] if key in undone else shelf.records[key]
-                if record is not None:
-                    records.append(record)
+                records.extend([present[key] for key in shelf.keys[start : end if room is None else min(end, start + room)]])
         remaining = total - len(records)
         return Page(tuple(records), self._revision if at is None else at, remaining > 0, remaining)
 
@@ -271,6 +264,15 @@ def _undone(later: Iterable[Change[V]], prefix: str, after: str | None) -> dict[
         if key not in undone and key.startswith(prefix) and (after is None or key > after):
             undone[key] = change.previous
     return undone
+
+
+def _with(undone: dict[str, Record[V] | None], shelf: _Shelf[V], start: int, end: int) -> Iterator[Record[V]]:
+    """The shelf's records from position `start` to `end`, as they were before what is `undone`, in the order of keys."""
+    revived = sorted(key for key, record in undone.items() if record is not None and key not in shelf.records)
+    for key in merge(shelf.keys.islice(start, end), revived):
+        record = undone[key] if key in undone else shelf.records[key]
+        if record is not None:
+            yield record
 
 
 def _end_of(prefix: str) -> str:

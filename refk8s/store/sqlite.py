@@ -60,6 +60,9 @@ CREATE TABLE journal (
 );
 """
 
+_OUR_MISTAKES: Final = (sqlite3.ProgrammingError, sqlite3.IntegrityError)
+"""Errors of SQLite that no disk causes."""
+
 _PLACE_BITS: Final = 16
 WRITES_MAX: Final = 1 << _PLACE_BITS
 """The most changes that one transaction can hold here."""
@@ -201,7 +204,7 @@ class SqliteEngine(Generic[V]):
             if connection.in_transaction:  # not so when SQLite has already rolled back by itself
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OUR_MISTAKES):
                 raise StoreUnavailable(f"store {self.path}: {error}; nothing was changed; free the disk or repair it") from error
             raise
 

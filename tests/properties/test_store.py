@@ -265,19 +265,19 @@ def test_store_12_nothing_below_a_prefix_has_changed_after_its_revision(steps: l
         holds(must.store_12_the_prefix_revision_tells_a_cache(history.prefix_revision(prefix), history.compacted, changes))
 
 
-@given(runs, st.lists(attempts, max_size=4), st.lists(attempts, max_size=4), st.data())
-def test_store_13_forks_of_a_history_know_nothing_of_each_other(
-    steps: list[Step], ours: list[Attempt], theirs: list[Attempt], data: st.DataObject
-) -> None:
-    base = data.draw(st.sampled_from(steps)).before
-    alone = run(ours, base)[-1].after if ours else base
-    before = (base.list("/"), base.changes("/", 0))
-    history, other = base, base
-    for position in range(max(len(ours), len(theirs))):  # the same again, with another fork in step
-        other = run(theirs[position : position + 1], other)[-1].after if position < len(theirs) else other
-        history = run(ours[position : position + 1], history)[-1].after if position < len(ours) else history
-    assert history == alone
-    assert (base.list("/"), base.changes("/", 0)) == before
+@given(st.lists(st.tuples(attempts, st.integers(0, 3)), max_size=20))
+def test_store_13_a_history_stays_as_it_was_whatever_is_committed_to_it_and_to_its_forks(tree: list[tuple[Attempt, int]]) -> None:
+    def reading(history: History[Value]) -> Any:
+        return history.revision, history.list("/"), history.changes("/", 0), history.prefix_revision("/core/pods/")
+
+    grown = [(EMPTY, reading(EMPTY))]
+    for attempt, back in tree:  # from the newest, or from one a little older, which is a fork
+        (step,) = run([attempt], grown[max(0, len(grown) - 1 - back)][0])
+        made = step.outcome.changes if isinstance(step.outcome, Committed) else ()
+        assert step.after.changes("/", 0) == step.before.changes("/", 0) + made, "its past is its own"
+        grown.append((step.after, reading(step.after)))
+    for history, as_it_was in grown:
+        assert reading(history) == as_it_was
 
 
 # Every law has a premise; these show that the runs above meet it, so that no law holds for want of a case.
@@ -403,6 +403,8 @@ class Lockstep(RuleBasedStateMachine):
         self.memory.compact(revision)
         self.sqlite.compact(revision)
         reached["compacted to the present"] += back == 0
+        needed = len(self.history.list("/", at=self.history.compacted).records) + len(self.history.changes("/", self.history.compacted))
+        assert self.sqlite._connection.execute("SELECT count(*) FROM journal").fetchone() == (needed,), "what is forgotten takes no room"
 
     @rule()
     def compact_on_a_full_disk(self) -> None:
@@ -484,6 +486,17 @@ def test_store_16_a_batch_decided_on_a_state_that_is_no_more_is_not_published() 
     engine.commit_batch([Txn((), (Put(KEYS[0], (2, 0)),))])
     with pytest.raises(ValueError, match="staged at revision 1"):
         engine.publish(late)
+
+
+def test_store_15_a_key_that_cannot_be_written_takes_its_whole_batch_with_it_and_no_later_one(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "store.db", encode, decode)
+    with pytest.raises(UnicodeEncodeError):
+        engine.commit_batch([Txn((), (Put(KEYS[0], (1, 0)),)), Txn((), (Put("/core/pods/default/\ud800", (2, 0)),))])
+    assert (engine.revision, engine.list("/").records) == (1, ())
+    engine.commit_batch([Txn((), (Put(KEYS[1], (3, 0)),))])
+    engine.close()
+    engine = SqliteEngine(tmp_path / "store.db", encode, decode)
+    assert [(record.key, record.mod_revision) for record in engine.list("/").records] == [(KEYS[1], 2)]
 
 
 def test_store_14_every_commit_is_synchronised_to_the_disk_before_it_is_answered(tmp_path: Path) -> None:
