@@ -122,6 +122,10 @@ class Scheduler(Reconciler):
         # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
         self._rankings = Rankings()
 
+    def forget(self) -> None:
+        """Work everything out anew from now on (SCHED-17)."""
+        self._rankings = Rankings()
+
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
 

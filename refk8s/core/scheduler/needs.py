@@ -23,7 +23,8 @@ ANY_ADDRESS = "0.0.0.0"
 DEFAULT_SCHEDULER = "default-scheduler"
 
 Amounts = dict[str, int]  # resource -> milli-CPUs, bytes or pieces; never changed once made
-Part = tuple[ResourceRequirements | None, tuple[ContainerPort, ...] | None, str | None, str | None]  # one container
+Requests = dict[str, str] | None
+Part = tuple[Requests, tuple[ContainerPort, ...] | None, str | None, str | None]  # of one container
 
 
 @frozen(order=True)
@@ -64,8 +65,8 @@ _Parts = tuple[
     dict[str, str] | None,
     Affinity | None,
     tuple[Toleration, ...] | None,
-    dict[str, str] | None,
-    ResourceRequirements | None,
+    Requests,
+    Requests,
     tuple[Part, ...],
     tuple[Part, ...],
 ]
@@ -81,12 +82,16 @@ def needs_of(pod: Pod) -> Needs:
                 spec.affinity,
                 spec.tolerations,
                 spec.overhead,
-                spec.resources,
-                [(c.resources, c.ports, c.image, c.restart_policy) for c in spec.containers],
-                [(c.resources, c.ports, c.image, c.restart_policy) for c in spec.init_containers or ()],
+                _requests(spec.resources),
+                [(_requests(c.resources), c.ports, c.image, c.restart_policy) for c in spec.containers],
+                [(_requests(c.resources), c.ports, c.image, c.restart_policy) for c in spec.init_containers or ()],
             )
         )
     )
+
+
+def _requests(resources: ResourceRequirements | None) -> Requests:
+    return resources.requests if resources is not None else None
 
 
 @lru_cache(maxsize=8192)
@@ -95,7 +100,7 @@ def _parse(key: bytes) -> Needs:
     node_affinity = affinity.node_affinity if affinity else None
     required = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
     preferred = node_affinity.preferred_during_scheduling_ignored_during_execution if node_affinity else None
-    whole = _amounts(pod_level.requests if pod_level else None)
+    whole = _amounts(pod_level)
     extra = _amounts(overhead)
     requests = _total(containers, init_containers, whole, extra, {})
     scored = _total(containers, init_containers, whole, extra, {CPU: SCORED_CPU_DEFAULT, MEMORY: SCORED_MEMORY_DEFAULT})
@@ -140,11 +145,11 @@ def _total(
     """
     running: Amounts = {}
     for part in containers:
-        running = _plus(running, default | _amounts(part[0].requests if part[0] else None))
+        running = _plus(running, default | _amounts(part[0]))
     sidecars: Amounts = {}
     peak: Amounts = {}
     for part in init_containers:
-        own = default | _amounts(part[0].requests if part[0] else None)
+        own = default | _amounts(part[0])
         moment = _plus(sidecars, own)
         if _is_sidecar(part):
             sidecars = moment

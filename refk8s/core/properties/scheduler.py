@@ -1,0 +1,145 @@
+"""What must hold of a scheduler, said of pods and nodes as the API shows them. Rules SCHED-1, 2, 25 and 28 (spec/scheduler.md).
+
+Nothing here looks at how ours works: the filters are said again, as plainly as can be, over API objects. So these predicates judge any
+scheduler, and a recorded history of any cluster. Each gives a sentence for everything that is wrong.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from refk8s.core.api.core_v1 import Container, Node, Pod, Taint, Toleration
+from refk8s.core.api.quantity import milli_value, value
+
+Amounts = dict[str, int]
+
+
+def takes_room(pod: Pod) -> bool:
+    """It has a node and has not ended."""
+    return bool(pod.spec.node_name) and (pod.status is None or pod.status.phase not in ("Succeeded", "Failed"))
+
+
+def requests(pod: Pod) -> Amounts:
+    """SCHED-2: the most that runs together at any moment of the pod's life, with the overhead: milli-CPUs, else whole units."""
+    init_containers = pod.spec.init_containers or ()
+    sidecars = [c for c in init_containers if c.restart_policy == "Always"]
+    moments: list[Sequence[Container]] = [[*pod.spec.containers, *sidecars]]
+    for at, container in enumerate(init_containers):
+        moments.append([*(c for c in init_containers[:at] if c.restart_policy == "Always"), container])
+    total: Amounts = {}
+    for moment in moments:
+        here: Amounts = {}
+        for container in moment:
+            for name, quantity in ((container.resources.requests if container.resources else None) or {}).items():
+                here[name] = here.get(name, 0) + _amount(name, quantity)
+        total = {name: max(total.get(name, 0), here.get(name, 0)) for name in {**total, **here}}
+    for name, quantity in ((pod.spec.resources.requests if pod.spec.resources else None) or {}).items():
+        total[name] = _amount(name, quantity)
+    for name, quantity in (pod.spec.overhead or {}).items():
+        total[name] = total.get(name, 0) + _amount(name, quantity)
+    return total
+
+
+def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
+    """SCHED-1: the sum of the requests of the pods of a node is within what it has to give, and so is their number."""
+    wrong = []
+    by_node: dict[str, list[Pod]] = {}
+    for pod in pods:
+        if takes_room(pod):
+            by_node.setdefault(pod.spec.node_name or "", []).append(pod)
+    for node in nodes:
+        there = by_node.get(node.metadata.name or "", [])
+        given = (node.status.allocatable if node.status else None) or {}
+        taken: Amounts = {"pods": len(there)}
+        for pod in there:
+            for name, much in requests(pod).items():
+                taken[name] = taken.get(name, 0) + much
+        for name, much in sorted(taken.items()):
+            if much > _amount(name, given.get(name, "0")):
+                wrong.append(f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, and its pods request {much}")
+    return wrong
+
+
+def no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> list[str]:
+    """SCHED-25: a pod that has a node keeps it. Both are pods by uid."""
+    return [
+        f"SCHED-25: pod {pod.metadata.name} went from node {pod.spec.node_name} to {after[uid].spec.node_name}"
+        for uid, pod in sorted(before.items())
+        if pod.spec.node_name and uid in after and after[uid].spec.node_name != pod.spec.node_name
+    ]
+
+
+def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
+    """SCHED-28: everything that keeps the pod off the node, with these other pods there (SCHED-5 to SCHED-9)."""
+    others = list(others)
+    wrong = []
+    tolerations = pod.spec.tolerations or ()
+    taints = list((node.spec.taints if node.spec else None) or ())
+    if node.spec is not None and node.spec.unschedulable:
+        taints.append(Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"))
+    for taint in taints:
+        if taint.effect in ("NoSchedule", "NoExecute") and not any(_tolerates(toleration, taint) for toleration in tolerations):
+            wrong.append(f"SCHED-5/6: it does not tolerate {taint.key}={taint.value or ''}:{taint.effect}")
+    labels = node.metadata.labels or {}
+    for key, text in sorted((pod.spec.node_selector or {}).items()):
+        if labels.get(key) != text:
+            wrong.append(f"SCHED-7: the node is not labelled {key}={text}")
+    affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
+    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
+    if required is not None and not any(_term_holds(term, node) for term in required.node_selector_terms):
+        wrong.append("SCHED-7: no term of the required node affinity matches")
+    mine, theirs = _ports(pod), [port for other in others for port in _ports(other)]
+    for number, protocol, address in mine:
+        for number_2, protocol_2, address_2 in theirs:
+            anywhere = "0.0.0.0" in (address, address_2)
+            if (number, protocol) == (number_2, protocol_2) and (anywhere or address == address_2):
+                wrong.append(f"SCHED-8: host port {number}/{protocol} is taken")
+    given = (node.status.allocatable if node.status else None) or {}
+    if len(others) + 1 > _amount("pods", given.get("pods", "0")):
+        wrong.append("SCHED-9: too many pods")
+    for name, much in sorted(requests(pod).items()):
+        taken = sum(requests(other).get(name, 0) for other in others)
+        if much and taken + much > _amount(name, given.get(name, "0")):
+            wrong.append(f"SCHED-9: it requests {much} {name}, and of {given.get(name, 0)} are {taken} taken")
+    return wrong
+
+
+def _amount(name: str, quantity: str) -> int:
+    return milli_value(quantity) if name == "cpu" else value(quantity)
+
+
+def _ports(pod: Pod) -> list[tuple[int, str, str]]:
+    sidecars = [c for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
+    return [
+        (port.host_port, port.protocol or "TCP", port.host_ip or "0.0.0.0")
+        for container in [*pod.spec.containers, *sidecars]
+        for port in container.ports or ()
+        if port.host_port
+    ]
+
+
+def _tolerates(toleration: Toleration, taint: Taint) -> bool:
+    same_value = toleration.operator == "Exists" or (toleration.value or "") == (taint.value or "")
+    return toleration.effect in (None, "", taint.effect) and toleration.key in (None, "", taint.key) and same_value
+
+
+def _term_holds(term: Any, node: Node) -> bool:
+    labels = node.metadata.labels or {}
+    found = [(each, labels.get(each.key)) for each in term.match_expressions or ()]
+    found += [(each, node.metadata.name if each.key == "metadata.name" else None) for each in term.match_fields or ()]
+    return bool(found) and all(_holds(each.operator, each.values or (), text) for each, text in found)
+
+
+def _holds(operator: str, values: Sequence[str], text: str | None) -> bool:
+    if operator in ("Gt", "Lt"):
+        try:
+            number, bound = int(text or ""), int(values[0])
+        except ValueError:
+            return False
+        return number > bound if operator == "Gt" else number < bound
+    truths = {
+        "In": text is not None and text in values,
+        "NotIn": text is None or text not in values,
+        "Exists": text is not None,
+        "DoesNotExist": text is None,
+    }
+    return truths[operator]
