@@ -3,7 +3,7 @@
     held by          marked how                                               goes when
     a finalizer      deletionTimestamp now, grace 0                           the last finalizer is removed
     a grace period   deletionTimestamp in so many seconds (pods)              the kubelet deletes it again, with grace 0
-    its content      deletionTimestamp now, phase Terminating (namespaces)    spec.finalizers are empty and it is deleted again
+    its content      deletionTimestamp now, phase Terminating (namespaces)    spec.finalizers are emptied
     its dependents   finalizer foregroundDeletion or orphan                   the garbage collector removes that finalizer
     nothing          -                                                        at once
 

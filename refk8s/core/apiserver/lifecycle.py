@@ -105,7 +105,7 @@ def mark_deleted(metadata: ObjectMeta, now: Instant, grace_period_seconds: int, 
 
 def is_due(old: ObjectMeta, finalizers: tuple[str, ...] | None) -> bool:
     """Whether an object that is going has nothing left that holds it: no finalizer, no grace (DEL-4)."""
-    return not finalizers and old.deletion_timestamp is not None and old.deletion_grace_period_seconds == 0
+    return not finalizers and old.deletion_timestamp is not None and not old.deletion_grace_period_seconds
 
 
 def controller_count(metadata: Any) -> int:
