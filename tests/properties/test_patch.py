@@ -10,6 +10,7 @@ import pytest
 from hypothesis import event, example, given, target
 from hypothesis import strategies as st
 
+from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, Pod, PodTemplate, Service
 from refk8s.core.api.request import Patch
@@ -17,6 +18,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, apply
 from refk8s.core.apiserver.patch.document import DEPTH_MAX, equal
 from refk8s.core.apiserver.patch.json_patch import COPY_BYTES_MAX, OPERATIONS_MAX
+from refk8s.core.apiserver.patch.shape import Field, Shape, field_of
 
 keys = st.sampled_from(["a", "b", "c", "", "a/b", "~", "metadata", "0"])
 floats = st.floats(allow_nan=False, allow_infinity=False, width=16)
@@ -249,7 +251,7 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
 
 @given(objects, st.lists(operations, max_size=5))
 @example({"a": 1}, [{"op": "test", "path": "/a", "value": True}])
-@example({"a": {}}, [{"op": "copy", "from": "/a", "path": "/b"}, {"op": "add", "path": "/b/c", "value": 1}])
+@example({"a": {}}, [{"op": "add", "path": "/a/b"}, {"op": "copy", "from": "/a", "path": "/b"}, {"op": "remove", "path": "/b/b"}])
 def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(tree: dict[str, Any], patch: list[dict[str, Any]]) -> None:
     expected: Any = tree
     try:
@@ -458,6 +460,24 @@ def test_patch_9_service_ports_merge_by_port_and_primitive_lists_by_value() -> N
     result = strategic(tree, patch, Service)
     assert result["spec"]["ports"] == [{"port": 80, "name": "a"}, {"port": 443, "name": "b"}, {"port": 8080}]
     assert result["metadata"]["finalizers"] == ["a", "b", "c"]
+
+
+def test_patch_9_an_element_that_a_patch_names_twice_is_there_once() -> None:
+    twice = [{"name": "c", "image": "i:1"}, {"name": "c", "stdin": True}]
+    result = strategic({"spec": {"containers": []}}, {"spec": {"containers": twice}})
+    assert result["spec"]["containers"] == [{"name": "c", "image": "i:1", "stdin": True}]
+
+
+def test_patch_9_fields_are_found_through_lists_and_maps() -> None:
+    pod = field_of(Shape(Deployment), "spec").shape
+    template = field_of(field_of(pod, "template").shape, "spec").shape
+    containers_ = field_of(template, "containers")
+    assert (containers_.merge, containers_.merge_key) == (True, "name")
+    assert field_of(containers_.shape, "ports").merge_key == "containerPort"
+    properties = field_of(Shape(JSONSchemaProps), "properties").shape
+    assert field_of(properties, "anything").shape == Shape(JSONSchemaProps)
+    assert field_of(field_of(properties, "anything").shape, "properties").shape == properties
+    assert field_of(field_of(Shape(Pod), "nothing").shape, "at all") == Field()
 
 
 def test_patch_9_true_and_one_are_two_values() -> None:
