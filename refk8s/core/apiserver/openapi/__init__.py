@@ -1,0 +1,88 @@
+"""OpenAPI: the API described for machines, made from the records and the table of resources. Rules DISC-7 ... DISC-12 (spec/discovery.md).
+
+kubectl reads here how lists merge before it builds a patch (apply, diff), whether the server checks fields (--validate), and what fields
+a kind has (explain). Documents are made when they are first asked for, one for each group version, and kept as bytes.
+Source: Kubernetes documentation, "The Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification 3.0.0
+and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for version 3).
+"""
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import msgspec
+
+from refk8s.core.api.resources import ALL, Resource
+from refk8s.core.apiserver.discovery import VERSION, groups, versions
+from refk8s.core.apiserver.openapi.paths import paths_of
+from refk8s.core.apiserver.openapi.schemas import VERSION_2, VERSION_3, Flavour, schemas_of
+
+__all__ = ["PROTOBUF_V2", "openapi"]
+
+Tree: TypeAlias = dict[str, Any]
+Resources: TypeAlias = tuple[Resource, ...]
+
+PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""What old clients ask for at /openapi/v2; who asks for nothing else is answered 406."""
+
+INFO = {"title": "Kubernetes", "version": VERSION["gitVersion"]}
+SECURITY = {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer token"}
+
+
+def openapi(path: str, resources: Resources = ALL) -> bytes | None:
+    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3, /openapi/v3/api/v1, /openapi/v3/apis/G/V."""
+    match path.strip("/").split("/"):
+        case ["openapi", "v2"]:
+            return document_v2(resources)
+        case ["openapi", "v3"]:
+            return index_v3(resources)
+        case ["openapi", "v3", "api", version] if version in versions(resources, ""):
+            return document_v3(resources, "", version)
+        case ["openapi", "v3", "apis", group, version] if group and version in versions(resources, group):
+            return document_v3(resources, group, version)
+    return None
+
+
+@lru_cache(maxsize=4)
+def index_v3(resources: Resources) -> bytes:
+    """Where the documents are, each with a hash of its bytes, by which a client knows that its copy is current (DISC-8)."""
+    found = {}
+    for group in ("", *groups(resources)):
+        for version in versions(resources, group):
+            name = f"apis/{group}/{version}" if group else f"api/{version}"
+            digest = blake2b(document_v3(resources, group, version), digest_size=32).hexdigest().upper()
+            found[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+    return msgspec.json.encode({"paths": found})
+
+
+@lru_cache(maxsize=256)
+def document_v3(resources: Resources, group: str, version: str) -> bytes:
+    """The paths and schemas of one group version (DISC-9)."""
+    chosen = tuple(resource for resource in resources if resource.group == group and resource.version == version)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.0.0",
+            "info": INFO,
+            "paths": paths_of(chosen, VERSION_3),
+            "components": {"schemas": _schemas(chosen, VERSION_3), "securitySchemes": {"BearerToken": SECURITY}},
+        }
+    )
+
+
+@lru_cache(maxsize=4)
+def document_v2(resources: Resources) -> bytes:
+    """Everything in one document (DISC-9)."""
+    return msgspec.json.encode(
+        {
+            "swagger": "2.0",
+            "info": INFO,
+            "paths": paths_of(resources, VERSION_2),
+            "definitions": _schemas(resources, VERSION_2),
+            "securityDefinitions": {"BearerToken": SECURITY},
+            "security": [{"BearerToken": []}],
+        }
+    )
+
+
+def _schemas(resources: Resources, flavour: Flavour) -> Tree:
+    return schemas_of(tuple(resource for resource in resources if not resource.is_custom), flavour)

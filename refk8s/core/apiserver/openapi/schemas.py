@@ -1,0 +1,176 @@
+"""The schemas of records, as OpenAPI describes them. Rules DISC-10, DISC-11 (spec/discovery.md).
+
+A schema has what clients act on: types, required fields, how lists and maps merge, and which kind it is.
+"""
+
+import types
+from functools import cache
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+
+import msgspec
+from attrs import frozen
+
+from refk8s.core.api import base
+from refk8s.core.api.meta_v1 import DeleteOptions, Object, Status
+from refk8s.core.api.resources import Resource, Subresource, type_of_kind
+from refk8s.core.api.schema import fields_of
+
+Tree: TypeAlias = dict[str, Any]
+Record: TypeAlias = Any
+"""A record class."""
+
+
+@frozen
+class Flavour:
+    """A version of OpenAPI: where schemas stand in a document. Version 3 puts a reference that has siblings into allOf."""
+
+    number: int
+    prefix: str
+
+
+VERSION_2 = Flavour(2, "#/definitions/")
+VERSION_3 = Flavour(3, "#/components/schemas/")
+
+_PACKAGES = {
+    "meta_v1": "io.k8s.apimachinery.pkg.apis.meta.v1",
+    "apiextensions_v1": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
+    "apiregistration_v1": "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1",
+}
+QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+TIME = _PACKAGES["meta_v1"] + ".Time"
+MICRO_TIME = _PACKAGES["meta_v1"] + ".MicroTime"
+
+# Values that are no records but have a name.
+_NAMED: dict[Any, str] = {base.Quantity: QUANTITY, base.IntOrString: INT_OR_STRING, base.Time: TIME, base.MicroTime: MICRO_TIME}
+_PLAIN: dict[Any, Tree] = {
+    str: {"type": "string"},
+    base.Text: {"type": "string"},
+    bool: {"type": "boolean"},
+    base.Flag: {"type": "boolean"},
+    base.Int32: {"type": "integer", "format": "int32"},
+    base.Count32: {"type": "integer", "format": "int32"},
+    base.Int64: {"type": "integer", "format": "int64"},
+    base.Count64: {"type": "integer", "format": "int64"},
+    base.Float: {"type": "number", "format": "double"},
+    base.Base64: {"type": "string", "format": "byte"},
+    base.Bytes: {"type": "string", "format": "byte"},
+    base.Json: {"type": "object"},
+}
+
+
+def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
+    """The schemas of these resources, of the bodies of their subresources, and of all that they refer to, by name."""
+    found: Tree = {}
+    waiting: list[Record] = [DeleteOptions, Status] if resources else []
+    for resource in resources:
+        waiting.append(resource.type)
+        if "list" in resource.verbs:
+            waiting.append(resource.list_type)
+        waiting += [body for part in resource.subresources if (body := body_type(resource, part)) is not None]
+    while waiting:
+        record = waiting.pop()
+        name = name_of(record)
+        if name not in found:
+            found[name] = schema_of(record, flavour)
+            waiting += [facts.element for facts in fields_of(record).values() if facts.element is not None]
+    found |= {name: scalar_schema(name, flavour) for name in sorted(_NAMED.values())}
+    return dict(sorted(found.items()))
+
+
+def body_type(resource: Resource, part: Subresource) -> Record | None:
+    """The record class of a subresource's body; None where it is no object (the options of a stream)."""
+    if part.version:
+        return type_of_kind(f"{part.group}/{part.version}", part.kind)
+    return resource.type if part.kind == resource.kind else type_of_kind(resource.api_version, part.kind)
+
+
+@cache
+def name_of(record: Record) -> str:
+    """The name under which clients know a record: `io.k8s.api.core.v1.Pod`."""
+    module = record.__module__.rpartition(".")[2]
+    package = _PACKAGES.get(module) or "io.k8s.api." + module.replace("_v", ".v")
+    return f"{package}.{record.__name__}"
+
+
+def reference(name: str, flavour: Flavour) -> Tree:
+    return {"$ref": flavour.prefix + name}
+
+
+def scalar_schema(name: str, flavour: Flavour) -> Tree:
+    """The schema of a value that is no record but has a name."""
+    if name == INT_OR_STRING:
+        if flavour.number == 2:
+            return {"type": "string", "format": "int-or-string"}
+        return {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}
+    if name == QUANTITY:
+        return {"type": "string"} if flavour.number == 2 else {"oneOf": [{"type": "string"}, {"type": "number"}]}
+    return {"type": "string", "format": "date-time"}
+
+
+def schema_of(record: Record, flavour: Flavour) -> Tree:
+    """The schema of a record class: its fields by their wire names (DISC-10)."""
+    properties: Tree = {}
+    required = []
+    known = fields_of(record)
+    for part in msgspec.structs.fields(record):
+        facts = known[part.encode_name]
+        properties[part.encode_name] = _with_facts(_schema(part.type, flavour), facts, flavour)
+        if facts.required:
+            required.append(part.encode_name)
+    schema: Tree = {"type": "object", "properties": dict(sorted(properties.items()))}
+    if required:
+        schema["required"] = sorted(required)
+    if (kinds := _kinds(record)) is not None:
+        schema["x-kubernetes-group-version-kind"] = kinds
+    return schema
+
+
+def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
+    """The schema of a field with how it merges (DISC-11)."""
+    told = {
+        "x-kubernetes-patch-strategy": ",".join(facts.patch_strategy),
+        "x-kubernetes-patch-merge-key": facts.patch_merge_key,
+        "x-kubernetes-list-type": facts.list_type,
+        "x-kubernetes-list-map-keys": list(facts.list_map_keys),
+        "x-kubernetes-map-type": facts.map_type,
+    }
+    extensions = {key: value for key, value in told.items() if value}
+    if not extensions:
+        return schema
+    if "$ref" in schema and flavour.number == 3:
+        schema = {"allOf": [schema]}
+    return schema | extensions
+
+
+def _schema(annotation: Any, flavour: Flavour) -> Tree:
+    if annotation in _NAMED:
+        return reference(_NAMED[annotation], flavour)
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _schema(get_args(annotation)[0], flavour)
+    if origin in (Union, types.UnionType):
+        rest = tuple(one for one in get_args(annotation) if one is not type(None))
+        return _schema(rest[0] if len(rest) == 1 else Union[rest], flavour)  # noqa: UP007
+    if origin is tuple:
+        return {"type": "array", "items": _schema(get_args(annotation)[0], flavour)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(get_args(annotation)[1], flavour)}
+    return reference(name_of(annotation), flavour)
+
+
+@cache
+def _kinds(record: Record) -> list[Tree] | None:
+    """The kinds a record stands for; None for a part of others. DeleteOptions and Status stand in every group; clients ask for v1."""
+    if record is DeleteOptions:
+        return [{"group": "", "kind": "DeleteOptions", "version": "v1"}]
+    made = record()
+    if not isinstance(made, Object | Status) and not hasattr(made, "items"):
+        return None
+    kind, api_version = getattr(made, "kind", ""), getattr(made, "api_version", "")
+    if not kind or not api_version:
+        return None
+    group, _, version = api_version.rpartition("/")
+    return [{"group": group, "kind": kind, "version": version}]
