@@ -153,6 +153,12 @@ def plain(wire: WireRequest, target: Plain, server_address: str = "") -> Reply:
     found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
     if found is not None:
         return Reply(200, encode(found.tree), found.media_type)
+    if path.startswith("/openapi/"):
+        from refk8s.core.apiserver.openapi import openapi  # reads every record: not before somebody asks
+
+        document = openapi(path, wire.headers.get("accept", ""))
+        if document is not None:
+            return Reply(200, document)
     if path == "/":
         return Reply(200, encode({"paths": sorted([*OPEN_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3"])}))
     return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")

@@ -13,24 +13,28 @@ from typing import Any, TypeAlias
 import msgspec
 
 from refk8s.core.api.resources import ALL, Resource
+from refk8s.core.api.status import ApiError, not_acceptable
 from refk8s.core.apiserver.discovery import VERSION, groups, versions
 from refk8s.core.apiserver.openapi.paths import paths_of
 from refk8s.core.apiserver.openapi.schemas import VERSION_2, VERSION_3, Flavour, schemas_of
 
-__all__ = ["PROTOBUF_V2", "openapi"]
+__all__ = ["openapi"]
 
 Tree: TypeAlias = dict[str, Any]
 Resources: TypeAlias = tuple[Resource, ...]
 
-PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-"""What old clients ask for at /openapi/v2; who asks for nothing else is answered 406."""
-
+JSON_RANGES = ("application/json", "application/*", "*/*")
 INFO = {"title": "Kubernetes", "version": VERSION["gitVersion"]}
 SECURITY = {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer token"}
 
 
-def openapi(path: str, resources: Resources = ALL) -> bytes | None:
-    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3, /openapi/v3/api/v1, /openapi/v3/apis/G/V."""
+def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | None:
+    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3, /openapi/v3/api/v1, /openapi/v3/apis/G/V.
+
+    `accept` is the Accept header. Raises ApiError 406 for a client that takes no JSON (DISC-7): it would take the text for protobuf.
+    """
+    if accept and not any(part.partition(";")[0].strip() in JSON_RANGES for part in accept.split(",")):
+        raise ApiError(not_acceptable("only the following media types are accepted: application/json"))
     match path.strip("/").split("/"):
         case ["openapi", "v2"]:
             return document_v2(resources)
