@@ -70,6 +70,26 @@ _KINDS = {
     "discovery_v1.EndpointSlice": Kind("endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True),
     "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
     "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update"),
+    "core_v1.PersistentVolume": Kind("storage.validate_persistent_volume", "storage.validate_persistent_volume_update", whole=True),
+    "core_v1.PersistentVolumeClaim": Kind(
+        "storage.validate_persistent_volume_claim", "storage.validate_persistent_volume_claim_update"
+    ),
+    "storage_v1.StorageClass": Kind("storage.validate_storage_class", "storage.validate_storage_class_update"),
+    "storage_v1.CSIDriver": Kind("storage.validate_csi_driver"),
+    "batch_v1.Job": Kind("batch.validate_job", "batch.validate_job_update", "batch.validate_job_status"),
+    "batch_v1.CronJob": Kind("batch.validate_cron_job", "batch.validate_cron_job_update"),
+    "networking_v1.Ingress": Kind("network.validate_ingress", whole=True),
+    "networking_v1.IngressClass": Kind("network.validate_ingress_class", "network.validate_ingress_class_update"),
+    "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
+    "policy_v1.PodDisruptionBudget": Kind(
+        "policy.validate_disruption_budget", "policy.validate_disruption_budget_update", "policy.validate_disruption_budget_status"
+    ),
+    "autoscaling_v1.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
+    "autoscaling_v2.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
+    "rbac_v1.Role": Kind("policy.validate_role", whole=True),
+    "rbac_v1.ClusterRole": Kind("policy.validate_role", whole=True),
+    "rbac_v1.RoleBinding": Kind("policy.validate_binding", "policy.validate_binding_update", whole=True),
+    "rbac_v1.ClusterRoleBinding": Kind("policy.validate_binding", "policy.validate_binding_update", whole=True),
     "networking_v1.IPAddress": Kind("cluster.validate_ip_address", "cluster.validate_ip_address_update"),
     "networking_v1.ServiceCIDR": Kind("cluster.validate_service_cidr", "cluster.validate_service_cidr_update"),
 }

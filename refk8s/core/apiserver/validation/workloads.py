@@ -74,7 +74,7 @@ def validate_int_or_percent(value: int | str, at: str) -> Causes:
     return [] if _is_percent(value) else [invalid(at, value, _PERCENT_WORDS)]
 
 
-def _at_most_all(value: int | str, at: str) -> Causes:
+def at_most_all(value: int | str, at: str) -> Causes:
     if isinstance(value, str) and _is_percent(value) and ((len(value) > 4 and int(value[:20].rstrip("%")) > 100) or len(value) > 20):
         return [invalid(at, value, "must not be greater than 100%")]
     return []
@@ -136,7 +136,7 @@ def _validate_rolling(unavailable: int | str | None, surge: int | str | None, at
     if _is_zero(unavailable) and _is_zero(surge):
         causes.append(invalid(f"{at}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
     if unavailable is not None:
-        causes += _at_most_all(unavailable, f"{at}.maxUnavailable")
+        causes += at_most_all(unavailable, f"{at}.maxUnavailable")
     return causes
 
 
@@ -267,7 +267,7 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
                 causes += validate_int_or_percent(rolling.max_unavailable, where)
                 if _is_zero(rolling.max_unavailable):
                     causes.append(invalid(where, rolling.max_unavailable, "cannot be 0"))
-                causes += _at_most_all(rolling.max_unavailable, where)
+                causes += at_most_all(rolling.max_unavailable, where)
     else:
         causes.append(invalid(f"{at}.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
     retention = spec.persistent_volume_claim_retention_policy
@@ -317,8 +317,8 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             unavailable, surge = rolling.max_unavailable or 0, rolling.max_surge or 0
             causes += validate_int_or_percent(unavailable, f"{here}.rollingUpdate.maxUnavailable")
             causes += validate_int_or_percent(surge, f"{here}.rollingUpdate.maxSurge")
-            causes += _at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable")
-            causes += _at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
+            causes += at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable")
+            causes += at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
             if not _is_zero(unavailable) and not _is_zero(surge):
                 causes.append(invalid(f"{here}.rollingUpdate.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
             elif _is_zero(unavailable) and _is_zero(surge):

@@ -1,0 +1,209 @@
+"""Jobs and cron jobs. Rule VAL-28 (spec/validation.md).
+
+Source: Kubernetes documentation, "Jobs" (pod selector, pod failure policy, success policy), "CronJob" (schedule syntax).
+Left out: the details of pod failure and success policies beyond their bounds.
+"""
+
+from msgspec.structs import replace
+
+from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
+from refk8s.core.apiserver.validation.field import Causes, invalid, not_negative, not_supported, required, unchanged
+from refk8s.core.apiserver.validation.pod import validate_template
+from refk8s.core.apiserver.validation.selectors import matches, validate_selector
+from refk8s.core.apiserver.validation.workloads import LABELS_DIFFER
+
+PARALLELISM_MAX = 100_000
+CRON_JOB_NAME_MAX = 52
+CONCURRENCY = ("Allow", "Forbid", "Replace")
+_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+
+
+def validate_job(job: Job) -> Causes:
+    return _validate_generated(job) + _validate_job_spec(job.spec, "spec")
+
+
+def _validate_generated(job: Job) -> Causes:
+    """VAL-28: a job that does not choose its pods by itself is known by labels with its name and uid."""
+    if job.spec.manual_selector or job.spec.selector is None:
+        return []
+    causes: Causes = []
+    labels = job.spec.template.metadata.labels or {}
+    for key, value in (("controller-uid", job.metadata.uid or ""), ("job-name", job.metadata.name or "")):
+        for name in (key, f"batch.kubernetes.io/{key}"):
+            where = f"spec.template.metadata.labels[{name}]"
+            if name not in labels:
+                causes.append(required(where, f"must be '{value}'"))
+            elif labels[name] != value:
+                causes.append(invalid(where, labels[name], f"must be '{value}'"))
+    return causes
+
+
+def _validate_job_spec(spec: JobSpec, at: str) -> Causes:
+    causes = _validate_template_spec(spec, at)
+    if spec.selector is None:
+        causes.append(required(f"{at}.selector"))
+    else:
+        causes += validate_selector(spec.selector, f"{at}.selector")
+    if spec.selector is None or not matches(spec.selector, spec.template.metadata.labels):
+        causes.append(invalid(f"{at}.template.metadata.labels", spec.template.metadata.labels, LABELS_DIFFER))
+    return causes
+
+
+def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
+    causes: Causes = []
+    for count, name in (
+        (spec.parallelism, "parallelism"), (spec.completions, "completions"), (spec.active_deadline_seconds, "activeDeadlineSeconds"),
+        (spec.backoff_limit, "backoffLimit"), (spec.ttl_seconds_after_finished, "ttlSecondsAfterFinished"),
+        (spec.backoff_limit_per_index, "backoffLimitPerIndex"), (spec.max_failed_indexes, "maxFailedIndexes"),
+    ):  # fmt: skip
+        causes += not_negative(f"{at}.{name}", count)
+    if spec.completion_mode is not None:
+        if spec.completion_mode not in ("NonIndexed", "Indexed"):
+            causes.append(not_supported(f"{at}.completionMode", spec.completion_mode, ("NonIndexed", "Indexed")))
+        elif spec.completion_mode == "Indexed":
+            if spec.completions is None:
+                causes.append(required(f"{at}.completions", "when completion mode is Indexed"))
+            if (spec.parallelism or 0) > PARALLELISM_MAX:
+                words = f"must be less than or equal to {PARALLELISM_MAX} when completion mode is Indexed"
+                causes.append(invalid(f"{at}.parallelism", spec.parallelism, words))
+    if spec.backoff_limit_per_index is not None and spec.completion_mode != "Indexed":
+        causes.append(invalid(f"{at}.backoffLimitPerIndex", spec.backoff_limit_per_index, "requires indexed completion mode"))
+    policy = spec.pod_replacement_policy
+    if policy is not None and policy not in ("Failed", "TerminatingOrFailed"):
+        causes.append(not_supported(f"{at}.podReplacementPolicy", policy, ("Failed", "TerminatingOrFailed")))
+    elif spec.pod_failure_policy is not None and policy == "TerminatingOrFailed":
+        causes.append(not_supported(f"{at}.podReplacementPolicy", policy, ("Failed",)))
+    causes += validate_template(spec.template, f"{at}.template")
+    restart = spec.template.spec.restart_policy
+    where = f"{at}.template.spec.restartPolicy"
+    if restart in (None, "", "Always"):
+        causes.append(required(where, 'valid values: "OnFailure", "Never"'))
+    elif restart not in ("OnFailure", "Never"):
+        causes.append(not_supported(where, restart, ("OnFailure", "Never")))
+    elif spec.pod_failure_policy is not None and restart != "Never":
+        causes.append(invalid(where, restart, "only 'Never' is supported when podFailurePolicy is specified"))
+    return causes
+
+
+def validate_job_update(new: Job, old: Job) -> Causes:
+    """VAL-28: which pods a job has and how many must succeed stays, but for a job that has not begun or that is elastic."""
+    before, after = old.spec, new.spec
+    if after is before:
+        return []
+    causes = _validate_job_spec(after, "spec")
+    elastic = after.completion_mode == "Indexed" and after.completions is not None and before.completions is not None
+    if after.completions != before.completions and not (elastic and after.completions == after.parallelism):
+        causes.append(invalid("spec.completions", after.completions, "field is immutable"))
+    causes += unchanged("spec.selector", after.selector, before.selector)
+    template = after.template
+    if before.suspend and old.status.start_time is None:  # what decides where pods run may change before any is made
+        kept = before.template.spec
+        template = replace(
+            template,
+            metadata=before.template.metadata,
+            spec=replace(
+                template.spec, node_selector=kept.node_selector, tolerations=kept.tolerations, affinity=kept.affinity,
+                scheduling_gates=kept.scheduling_gates,
+            ),
+        )  # fmt: skip
+    if template != before.template:
+        causes.append(invalid("spec.template", None, "field is immutable"))
+    causes += unchanged("spec.completionMode", after.completion_mode, before.completion_mode)
+    causes += unchanged("spec.podFailurePolicy", after.pod_failure_policy, before.pod_failure_policy)
+    causes += unchanged("spec.backoffLimitPerIndex", after.backoff_limit_per_index, before.backoff_limit_per_index)
+    causes += unchanged("spec.managedBy", after.managed_by, before.managed_by)
+    return causes + unchanged("spec.successPolicy", after.success_policy, before.success_policy)
+
+
+def validate_job_status(new: Job, old: Job) -> Causes:
+    causes: Causes = []
+    status = new.status
+    for count, name in ((status.active, "active"), (status.succeeded, "succeeded"), (status.failed, "failed"), (status.ready, "ready")):
+        causes += not_negative(f"status.{name}", count)
+    return causes
+
+
+def validate_cron_job(cron_job: CronJob) -> Causes:
+    causes: Causes = []
+    name = cron_job.metadata.name or ""
+    if len(name) > CRON_JOB_NAME_MAX:  # a job's name is eleven letters longer
+        causes.append(invalid("metadata.name", name, f"must be no more than {CRON_JOB_NAME_MAX} characters"))
+    return causes + _validate_cron_spec(cron_job)
+
+
+def validate_cron_job_update(new: CronJob, old: CronJob) -> Causes:
+    return [] if new.spec is old.spec else _validate_cron_spec(new)
+
+
+def _validate_cron_spec(cron_job: CronJob) -> Causes:
+    spec = cron_job.spec
+    causes: Causes = []
+    if not spec.schedule:
+        causes.append(required("spec.schedule"))
+    elif "TZ" in spec.schedule:
+        causes.append(invalid("spec.schedule", spec.schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
+    elif not is_schedule(spec.schedule):
+        causes.append(invalid("spec.schedule", spec.schedule, "expected exactly 5 fields, or a macro such as @hourly"))
+    causes += not_negative("spec.startingDeadlineSeconds", spec.starting_deadline_seconds)
+    if not spec.concurrency_policy:
+        causes.append(required("spec.concurrencyPolicy"))
+    elif spec.concurrency_policy not in CONCURRENCY:
+        causes.append(not_supported("spec.concurrencyPolicy", spec.concurrency_policy, CONCURRENCY))
+    if spec.time_zone is not None and (not spec.time_zone or spec.time_zone.lower() == "local"):
+        causes.append(invalid("spec.timeZone", spec.time_zone, "timeZone must be an explicit time zone as defined in the tz database"))
+    causes += not_negative("spec.successfulJobsHistoryLimit", spec.successful_jobs_history_limit)
+    causes += not_negative("spec.failedJobsHistoryLimit", spec.failed_jobs_history_limit)
+    job = spec.job_template.spec
+    causes += _validate_template_spec(job, "spec.jobTemplate.spec")
+    if job.selector is not None:
+        causes.append(invalid("spec.jobTemplate.spec.selector", job.selector, "`selector` will be auto-generated"))
+    if job.manual_selector:
+        causes.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
+    return causes
+
+
+def is_schedule(text: str) -> bool:
+    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` so long."""
+    if text.startswith("@"):
+        return text in _MACROS or (text.startswith("@every ") and _is_duration(text[7:]))
+    fields = text.split()
+    return len(fields) == 5 and all(_is_field(one, position) for position, one in enumerate(fields))
+
+
+def _is_field(text: str, position: int) -> bool:
+    names = _MONTHS if position == 3 else _DAYS if position == 4 else ()
+    low, high = _BOUNDS[position]
+    for part in text.split(","):
+        span, slash, step = part.partition("/")
+        if slash and not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) > 0):
+            return False
+        if span in ("*", "?"):
+            continue
+        first, dash, last = span.partition("-")
+        start = _number(first, names, low)
+        end = _number(last, names, low) if dash else start
+        if start is None or end is None or not low <= start <= end <= high:
+            return False
+    return True
+
+
+def _number(text: str, names: tuple[str, ...], low: int) -> int | None:
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    return names.index(text.lower()) + low if text.lower() in names else None
+
+
+def _is_duration(text: str) -> bool:
+    rest, found = text, False
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), "")
+        if not digits or not unit:
+            return False
+        rest, found = rest[digits + len(unit) :], True
+    return found
+
+

@@ -1,0 +1,163 @@
+"""Disruption budgets, autoscalers, and who may do what. Rules VAL-31, VAL-32, VAL-33 (spec/validation.md).
+
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Horizontal Pod Autoscaling", "Using RBAC
+Authorization".
+Left out: the metrics of an autoscaler beyond their kind.
+"""
+
+from refk8s.core.api import autoscaling_v1, autoscaling_v2
+from refk8s.core.api.policy_v1 import PodDisruptionBudget
+from refk8s.core.api.rbac_v1 import ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding
+from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, invalid, not_supported, required
+from refk8s.core.apiserver.validation.names import dns_subdomain, path_segment
+from refk8s.core.apiserver.validation.selectors import validate_selector
+from refk8s.core.apiserver.validation.workloads import at_most_all, validate_int_or_percent
+
+EVICTION_POLICIES = ("AlwaysAllow", "IfHealthyBudget")
+METRIC_TYPES = ("ContainerResource", "External", "Object", "Pods", "Resource")
+RBAC_GROUP = "rbac.authorization.k8s.io"
+
+
+def validate_disruption_budget(budget: PodDisruptionBudget) -> Causes:
+    """VAL-31: so many stay or so many go, not both."""
+    spec = budget.spec
+    causes: Causes = []
+    if spec.min_available is not None and spec.max_unavailable is not None:
+        causes.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    for value, name in ((spec.min_available, "minAvailable"), (spec.max_unavailable, "maxUnavailable")):
+        if value is not None:
+            causes += validate_int_or_percent(value, f"spec.{name}") + at_most_all(value, f"spec.{name}")
+    causes += validate_selector(spec.selector, "spec.selector")
+    policy = spec.unhealthy_pod_eviction_policy
+    if policy is not None and policy not in EVICTION_POLICIES:
+        causes.append(not_supported("spec.unhealthyPodEvictionPolicy", policy, EVICTION_POLICIES))
+    return causes
+
+
+def validate_disruption_budget_update(new: PodDisruptionBudget, old: PodDisruptionBudget) -> Causes:
+    return [] if new.spec == old.spec else validate_disruption_budget(new)
+
+
+def validate_disruption_budget_status(new: PodDisruptionBudget, old: PodDisruptionBudget) -> Causes:
+    status = new.status
+    counts = (
+        (status.disruptions_allowed, "disruptionsAllowed"), (status.current_healthy, "currentHealthy"),
+        (status.desired_healthy, "desiredHealthy"), (status.expected_pods, "expectedPods"),
+    )  # fmt: skip
+    return [invalid(f"status.{name}", count, NOT_NEGATIVE) for count, name in counts if count < 0]
+
+
+# --- autoscalers
+
+
+def validate_autoscaler(autoscaler: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler) -> Causes:
+    """VAL-32: bounds in order, and something to scale."""
+    spec = autoscaler.spec
+    causes: Causes = []
+    least, most = spec.min_replicas, spec.max_replicas
+    if least is not None and least < 1:
+        causes.append(invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
+    if most < 1:
+        causes.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
+    if least is not None and most < least:
+        causes.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
+    for part, name in ((spec.scale_target_ref.kind, "kind"), (spec.scale_target_ref.name, "name")):
+        if not part:
+            causes.append(required(f"spec.scaleTargetRef.{name}"))
+        else:
+            causes += [invalid(f"spec.scaleTargetRef.{name}", part, word) for word in path_segment(part)]
+    if isinstance(spec, autoscaling_v1.HorizontalPodAutoscalerSpec):
+        percent = spec.target_cpu_utilization_percentage
+        if percent is not None and percent < 1:
+            causes.append(invalid("spec.targetCPUUtilizationPercentage", percent, "must be greater than 0"))
+        return causes
+    for position, metric in enumerate(spec.metrics or ()):
+        if metric.type not in METRIC_TYPES:
+            causes.append(not_supported(f"spec.metrics[{position}].type", metric.type, METRIC_TYPES))
+    return causes
+
+
+def validate_autoscaler_update(
+    new: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler,
+    old: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler,
+) -> Causes:
+    return [] if new.spec == old.spec else validate_autoscaler(new)
+
+
+# --- roles
+
+
+def validate_role(role: Role | ClusterRole) -> Causes:
+    """VAL-33: every rule says what may be done, and to what."""
+    causes: Causes = []
+    for position, rule in enumerate(role.rules or ()):
+        causes += _validate_rule(rule, isinstance(role, Role), f"rules[{position}]")
+    if isinstance(role, ClusterRole) and role.aggregation_rule is not None:
+        selectors = role.aggregation_rule.cluster_role_selectors
+        if not selectors:
+            words = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+            causes.append(required("aggregationRule.clusterRoleSelectors", words))
+        for position, selector in enumerate(selectors or ()):
+            causes += validate_selector(selector, f"aggregationRule.clusterRoleSelectors[{position}]")
+    return causes
+
+
+def _validate_rule(rule: PolicyRule, namespaced: bool, at: str) -> Causes:
+    causes: Causes = []
+    if not rule.verbs:
+        causes.append(required(f"{at}.verbs", "verbs must contain at least one value"))
+    if rule.non_resource_urls:
+        if namespaced:
+            words = "namespaced rules cannot apply to non-resource URLs"
+            causes.append(invalid(f"{at}.nonResourceURLs", rule.non_resource_urls, words))
+        if rule.api_groups or rule.resources or rule.resource_names:
+            words = "rules cannot apply to both regular resources and non-resource URLs"
+            causes.append(invalid(f"{at}.nonResourceURLs", rule.non_resource_urls, words))
+        return causes
+    if not rule.api_groups:
+        causes.append(required(f"{at}.apiGroups", "resource rules must supply at least one api group"))
+    if not rule.resources:
+        causes.append(required(f"{at}.resources", "resource rules must supply at least one resource"))
+    return causes
+
+
+def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
+    """VAL-33: a role that can be named here, and subjects that are somebody."""
+    role = binding.role_ref
+    causes: Causes = []
+    if role.api_group != RBAC_GROUP:
+        causes.append(not_supported("roleRef.apiGroup", role.api_group, (RBAC_GROUP,)))
+    kinds = ("Role", "ClusterRole") if isinstance(binding, RoleBinding) else ("ClusterRole",)
+    if role.kind not in kinds:
+        causes.append(not_supported("roleRef.kind", role.kind, kinds))
+    if not role.name:
+        causes.append(required("roleRef.name"))
+    else:
+        causes += [invalid("roleRef.name", role.name, word) for word in path_segment(role.name)]
+    for position, subject in enumerate(binding.subjects or ()):
+        here = f"subjects[{position}]"
+        if not subject.name:
+            causes.append(required(f"{here}.name"))
+        if subject.kind == "ServiceAccount":
+            if subject.name:
+                causes += [invalid(f"{here}.name", subject.name, word) for word in dns_subdomain(subject.name)]
+            if subject.api_group:
+                causes.append(not_supported(f"{here}.apiGroup", subject.api_group, ("",)))
+            if isinstance(binding, ClusterRoleBinding) and not subject.namespace:
+                causes.append(required(f"{here}.namespace"))
+        elif subject.kind in ("User", "Group"):
+            if subject.api_group != RBAC_GROUP:
+                causes.append(not_supported(f"{here}.apiGroup", subject.api_group, (RBAC_GROUP,)))
+        else:
+            causes.append(not_supported(f"{here}.kind", subject.kind, ("ServiceAccount", "User", "Group")))
+    return causes
+
+
+def validate_binding_update(new: RoleBinding | ClusterRoleBinding, old: RoleBinding | ClusterRoleBinding) -> Causes:
+    """VAL-33: a binding is to one role for good."""
+    causes = validate_binding(new)
+    if new.role_ref != old.role_ref:
+        causes.append(invalid("roleRef", new.role_ref, "cannot change roleRef"))
+    return causes
+
+
