@@ -102,15 +102,9 @@ class RunningCluster:
 
     async def _bootstrap(self, port: int) -> None:
         """The objects that every cluster has: namespaces first, since the rest lies in them."""
-        try:
-            from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+        from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 
-            objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)
-        except ImportError:
-            from refk8s.core.api.core_v1 import Namespace
-            from refk8s.core.api.meta_v1 import ObjectMeta
-
-            objects = [Namespace(metadata=ObjectMeta(name=n)) for n in ("default", "kube-system", "kube-public", "kube-node-lease")]
+        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))
@@ -130,7 +124,7 @@ class RunningCluster:
         teller = Storyteller(clock.now) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
-        self.drivers += [Driver(machine, api, clock) for machine in assembly.control_plane().values()]
+        self.drivers += [Driver(machine, api, clock) for machine in assembly.control_plane(credentials.authority.read_text()).values()]
         for node in nodes:
             for machine in assembly.node_machines(node.name, node.config):
                 if machine.name == assembly.kubelet_name(node.name):

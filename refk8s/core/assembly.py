@@ -5,8 +5,12 @@ from collections.abc import Iterable
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
+from refk8s.core.controllers.node_lifecycle import NodeLifecycle
+from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
+from refk8s.core.controllers.service_account import RootCertificatePublisher, ServiceAccountController
+from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.loop import Loop
@@ -18,20 +22,25 @@ CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 
 
-def controllers() -> tuple[Reconciler, ...]:
-    """Every controller of the controller manager."""
+def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
+    """Every controller of the controller manager. `certificate`: of the authority, as PEM text."""
     return (
         DeploymentReconciler(),
         ReplicaSetReconciler(),
         ReplicationControllerReconciler(),
         NamespaceController(),
         GarbageCollector(),
+        NodeLifecycle(),
+        TaintEviction(),
+        PodGarbageCollector(),
+        ServiceAccountController(),
+        RootCertificatePublisher(certificate),
     )
 
 
-def controller_manager() -> Loop:
+def controller_manager(certificate: str = "") -> Loop:
     """The controllers share one loop, one view and one crash, as upstream's do."""
-    return Loop(CONTROLLER_MANAGER, controllers(), component="controllermanager")
+    return Loop(CONTROLLER_MANAGER, controllers(certificate), component="controllermanager")
 
 
 def kubelet_name(node: str) -> str:
@@ -39,9 +48,9 @@ def kubelet_name(node: str) -> str:
     return f"kubelet/{node}"
 
 
-def control_plane() -> dict[str, AnyMachine]:
+def control_plane(certificate: str = "") -> dict[str, AnyMachine]:
     """The components besides the API server that a cluster has once, by name."""
-    return {CONTROLLER_MANAGER: controller_manager(), SCHEDULER: scheduler()}
+    return {CONTROLLER_MANAGER: controller_manager(certificate), SCHEDULER: scheduler()}
 
 
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:

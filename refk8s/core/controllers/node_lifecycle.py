@@ -1,0 +1,264 @@
+"""Node lifecycle: a node that is silent becomes Unknown, its conditions become taints, and pods leave it. Rules NODE-1 ... NODE-7
+(spec/workloads/node.md).
+
+| condition | taint key | effects |
+|---|---|---|
+| Ready False | node.kubernetes.io/not-ready | NoSchedule, NoExecute |
+| Ready Unknown | node.kubernetes.io/unreachable | NoSchedule, NoExecute |
+| MemoryPressure, DiskPressure, PIDPressure True | node.kubernetes.io/memory-pressure and so on | NoSchedule |
+| NetworkUnavailable True | node.kubernetes.io/network-unavailable | NoSchedule |
+| spec.unschedulable | node.kubernetes.io/unschedulable | NoSchedule |
+
+Silence is measured on this controller's own clock, from the last *change* of a heartbeat that it saw: clocks of nodes may be wrong, and
+after a start everybody gets the full grace again.
+Source: Kubernetes documentation, "Nodes" (heartbeats, node controller), "Taints and Tolerations" (taint nodes by condition).
+Left out: cloud providers; exclusion of nodes being removed from load balancers.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import LEASES, NODES, PODS
+from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import Fold, Index, View
+
+GRACE: Instant = 50 * SECOND
+STARTUP_GRACE: Instant = 60 * SECOND
+EVICTION_PAUSE: Instant = 10 * SECOND  # one node in so long (0.1 a second), where most of a zone is well
+EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # where it is not
+UNHEALTHY_SHARE = 0.55  # of a zone, from which on it counts as partly disrupted
+LARGE_ZONE_NODES = 50  # a smaller zone that is partly disrupted evicts nobody
+LEASE_NAMESPACE = "kube-node-lease"
+ZONE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+
+NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
+
+TAINTS: dict[tuple[str, str], str] = {
+    ("Ready", "False"): NOT_READY,
+    ("Ready", "Unknown"): UNREACHABLE,
+    ("MemoryPressure", "True"): "node.kubernetes.io/memory-pressure",
+    ("DiskPressure", "True"): "node.kubernetes.io/disk-pressure",
+    ("PIDPressure", "True"): "node.kubernetes.io/pid-pressure",
+    ("NetworkUnavailable", "True"): "node.kubernetes.io/network-unavailable",
+}
+OURS = {*TAINTS.values(), UNSCHEDULABLE}
+WATCHED_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+@frozen
+class Health:
+    """The last sign of life of a node, and when it was seen here."""
+
+    uid: str
+    sign: tuple[str | None, str | None]  # (the Lease's renewTime, the heartbeat of Ready)
+    seen: Instant
+    grace: Instant
+
+
+@frozen(eq=False)
+class Memory:
+    nodes: Map[Key, Health] = field(factory=Map)
+    evict_next: Map[str, Instant] = field(factory=Map)  # by zone
+
+
+@frozen(eq=False)
+class Zones:
+    """How many nodes of each zone there are, and how many of them are ready."""
+
+    counts: Map[str, tuple[int, int]] = field(factory=Map)
+
+
+def zone_of(node: Node) -> str:
+    labels = node.metadata.labels or {}
+    return "/".join(labels.get(label, "") for label in ZONE_LABELS)
+
+
+def get_condition(node: Node, type: str) -> NodeCondition | None:
+    status = node.status
+    return next((c for c in status.conditions or () if c.type == type), None) if status is not None else None
+
+
+def is_ready(node: Node) -> bool:
+    condition = get_condition(node, "Ready")
+    return condition is not None and condition.status == "True"
+
+
+def fold_zones(zones: Zones, resource: Any, old: Node | None, new: Node | None) -> Zones:
+    """The counts after one change. O(1)."""
+    counts = zones.counts
+    for node, sign in ((old, -1), (new, 1)):
+        if node is not None:
+            nodes, ready = counts.get(zone_of(node), (0, 0))
+            counts = counts.set(zone_of(node), (nodes + sign, ready + sign * is_ready(node)))
+    return Zones(counts)
+
+
+def pods_by_node() -> Index:
+    """Pods by the name of their node, under the name "node"."""
+    return Index("node", PODS, lambda pod: (pod.spec.node_name,) if pod.spec.node_name else ())
+
+
+def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
+    lease = new if new is not None else old
+    assert lease is not None
+    return (lease.metadata.name,) if lease.metadata.namespace == LEASE_NAMESPACE else ()
+
+
+class NodeLifecycle(Reconciler):
+    """Looks at one node."""
+
+    name = "node-controller"
+    interests = (Interest(NODES, own_key), Interest(LEASES, _node_of_lease), Interest(PODS, lambda view, old, new: ()))
+    indexes = (pods_by_node(),)
+    folds = (Fold("zones", (NODES,), Zones(), fold_zones),)
+
+    def start_memory(self, now: Instant) -> Memory:
+        return Memory()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Judge the node's silence (NODE-1), make its conditions taints (NODE-3), and evict at a measured pace (NODE-4)."""
+        # Observe
+        memory: Memory = local.memory
+        node: Node | None = view.get(NODES, key)
+        if node is None:
+            return Plan(memory=evolve(memory, nodes=memory.nodes.delete(key))) if key in memory.nodes else NOTHING
+        lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{key}")
+        health = observe(memory.nodes.get(key), node, lease, now)
+        memory = evolve(memory, nodes=memory.nodes.set(key, health))
+
+        # Decide
+        silent_from = health.seen + health.grace
+        if now >= silent_from and (lost := lose(node, now)) is not None:
+            return self._lose(view, node, lost, memory, silent_from)
+        ready = get_condition(node, "Ready")
+        spec = node.spec or NodeSpec()
+        taints = (*no_schedule_taints(node), *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)))
+        wake_at = silent_from if now < silent_from else None
+        wants_out = ready is not None and ready.status != "True"
+        pause = eviction_pause(view.fold("zones").counts, zone_of(node))
+        if wants_out and pause is not None:
+            if not has_no_execute(spec, _key_of(ready)):
+                next_at = memory.evict_next.get(zone_of(node), 0)
+                if now >= next_at:
+                    memory = evolve(memory, evict_next=memory.evict_next.set(zone_of(node), now + pause))
+                    taints = (*without_no_execute(taints), Taint(key=_key_of(ready), effect=NO_EXECUTE, time_added=timestamp(now)))
+                else:
+                    wake_at = next_at if wake_at is None else min(wake_at, next_at)
+        elif ready is not None:
+            taints = without_no_execute(taints)  # well again (NODE-5), or nobody is well (NODE-6)
+
+        # Act
+        if _same(taints, spec.taints or ()):
+            return Plan(memory=memory, wake_at=wake_at)
+        body = replace(node, spec=replace(spec, taints=tuple(taints) or None))
+        words = ", ".join(f"{taint.key}:{taint.effect}" for taint in taints) or "none"
+        request = Request("update", NODES, "", key, body=body, because=f"its conditions ask for the taints: {words}")
+
+        # Report
+        return Plan(((request,),), memory=memory, wake_at=wake_at)
+
+    def _lose(self, view: View, node: Node, lost: Node, memory: Memory, silent_from: Instant) -> Plan:
+        """The node has been silent for too long: its conditions become Unknown, and its pods not ready (NODE-2)."""
+        name = node.metadata.name or ""
+        status = Request("update", NODES, "", name, "status", body=lost, because="its kubelet has gone silent")
+        pods = tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", name) if _is_ready_pod(pod))
+        note = Note(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
+        return Plan(((status,), pods), notes=(note,), memory=memory)
+
+
+def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
+    """The health after this look: a changed sign of life starts the grace anew (NODE-1)."""
+    ready = get_condition(node, "Ready")
+    sign = (lease.spec.renew_time if lease is not None and lease.spec is not None else None, ready.last_heartbeat_time if ready else None)
+    uid = node.metadata.uid or ""
+    if health is None or health.uid != uid:
+        return Health(uid, sign, now, GRACE if any(sign) else STARTUP_GRACE)
+    if sign == health.sign:
+        return health
+    return Health(uid, sign, now, GRACE)
+
+
+def lose(node: Node, now: Instant) -> Node | None:
+    """The node with Unknown conditions (NODE-2); None where they are so already."""
+    status = node.status or NodeStatus()
+    known = {condition.type: condition for condition in status.conditions or ()}
+    if all(type in known and known[type].status == "Unknown" for type in WATCHED_CONDITIONS):
+        return None
+    changed = []
+    for condition in status.conditions or ():
+        if condition.type in WATCHED_CONDITIONS and condition.status != "Unknown":
+            words = "Kubelet stopped posting node status."
+            condition = replace(condition, status="Unknown", reason="NodeStatusUnknown", message=words, last_transition_time=timestamp(now))
+        changed.append(condition)
+    for type in WATCHED_CONDITIONS:
+        if type not in known:
+            words = "Kubelet never posted node status."
+            created = node.metadata.creation_timestamp
+            changed.append(
+                NodeCondition(
+                    type=type, status="Unknown", reason="NodeStatusNeverUpdated", message=words, last_heartbeat_time=created,
+                    last_transition_time=timestamp(now),
+                )
+            )  # fmt: skip
+    return replace(node, status=replace(status, conditions=tuple(changed)))
+
+
+def no_schedule_taints(node: Node) -> list[Taint]:
+    """What the conditions say, as taints that keep new pods away (NODE-3)."""
+    keys = [TAINTS[c.type, c.status] for c in (node.status.conditions or () if node.status else ()) if (c.type, c.status) in TAINTS]
+    if node.spec is not None and node.spec.unschedulable:
+        keys.append(UNSCHEDULABLE)
+    present = {taint.key: taint for taint in (node.spec.taints or () if node.spec else ()) if taint.effect == NO_SCHEDULE}
+    return [present.get(key) or Taint(key=key, effect=NO_SCHEDULE) for key in keys]
+
+
+def eviction_pause(counts: Map[str, tuple[int, int]], zone: str) -> Instant | None:
+    """How long after one node of the zone the next may be emptied; None: none at all (NODE-4, NODE-6)."""
+    if all(ready == 0 for nodes, ready in counts.values() if nodes):
+        return None
+    nodes, ready = counts.get(zone, (0, 0))
+    unhealthy = nodes - ready
+    if ready and unhealthy > 2 and unhealthy / nodes >= UNHEALTHY_SHARE:
+        return EVICTION_PAUSE_SLOW if nodes > LARGE_ZONE_NODES else None
+    return EVICTION_PAUSE
+
+
+def _key_of(ready: NodeCondition | None) -> str:
+    return UNREACHABLE if ready is not None and ready.status == "Unknown" else NOT_READY
+
+
+def has_no_execute(spec: NodeSpec, key: str) -> bool:
+    return any(taint.key == key and taint.effect == NO_EXECUTE for taint in spec.taints or ())
+
+
+def without_no_execute(taints: Iterable[Taint]) -> tuple[Taint, ...]:
+    return tuple(taint for taint in taints if not (taint.effect == NO_EXECUTE and taint.key in (NOT_READY, UNREACHABLE)))
+
+
+def _same(some: Iterable[Taint], others: Iterable[Taint]) -> bool:
+    def ordered(taints: Iterable[Taint]) -> list[tuple[str, str]]:
+        return sorted((taint.key, taint.effect) for taint in taints)
+
+    return ordered(some) == ordered(others)
+
+
+def _is_ready_pod(pod: Pod) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in (pod.status.conditions or () if pod.status else ()))
+
+
+def _not_ready(pod: Pod) -> Request:
+    """A write of the pod's condition by somebody who is not its kubelet, which has gone: endpoints must not wait for it."""
+    condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "Node is not ready"}
+    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}})
+    metadata = pod.metadata
+    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because="its node has gone silent")

@@ -1,0 +1,133 @@
+"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1 ... PODGC-3 (spec/workloads/node.md).
+
+Only here, and only when the Node object is gone, is a pod deleted by force: nobody is left who could say that its containers have ended.
+Source: Kubernetes documentation, "Pod Lifecycle" (garbage collection of pods); pod-safety design proposal.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, field, frozen
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Node, Pod
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
+from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.controllers.node_lifecycle import pods_by_node
+from refk8s.core.controllers.pods import is_finished
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import Fold, View, key_of
+
+QUARANTINE: Instant = 40 * SECOND
+FINISHED_MAX = 12_500
+TOO_MANY = "too many finished"  # the key of the second task
+
+
+@frozen(eq=False)
+class Memory:
+    missing: Map[str, Instant] = field(factory=Map)  # node name -> since when it is not in the view
+    gone: Map[str, bool] = field(factory=Map)  # node name -> looked up, and not there
+
+
+def fold_finished(finished: Map[Key, str], resource: Any, old: Pod | None, new: Pod | None) -> Map[Key, str]:
+    """Finished pods and when they were created. O(1)."""
+    was, now = old is not None and is_finished(old), new is not None and is_finished(new)
+    if was and not now:
+        return finished.delete(key_of(old))
+    if now and not was:
+        assert new is not None
+        return finished.set(key_of(new), new.metadata.creation_timestamp or "")
+    return finished
+
+
+def _of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+    keys = []
+    if len(view.fold("finished")) > FINISHED_MAX:
+        keys.append(TOO_MANY)
+    if new is not None and new.spec is not None and new.spec.node_name and view.get(NODES, new.spec.node_name) is None:
+        keys.append(key_of(new))
+    return keys
+
+
+def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
+    """The pods of a node that has just gone."""
+    return view.indexed_keys(PODS, "node", old.metadata.name or "") if new is None and old is not None else []
+
+
+class PodGarbageCollector(Reconciler):
+    """Looks at one pod, or at the number of finished ones."""
+
+    name = "pod-garbage-collector"
+    interests = (Interest(PODS, _of_pod), Interest(NODES, _of_node))
+    indexes = (pods_by_node(),)
+    folds = (Fold("finished", (PODS,), Map(), fold_finished),)
+
+    def start_memory(self, now: Instant) -> Memory:
+        return Memory()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Remove a pod whose node has been gone for a while and is really gone (PODGC-1, PODGC-2)."""
+        if key == TOO_MANY:
+            return _remove_oldest(view)
+        # Observe
+        memory: Memory = local.memory
+        pod: Pod | None = view.get(PODS, key)
+        node_name = pod.spec.node_name if pod is not None and pod.spec is not None else None
+        if pod is None or not node_name or view.get(NODES, node_name) is not None:
+            return NOTHING
+
+        # Decide
+        since = memory.missing.get(node_name, now)
+        memory = evolve(memory, missing=memory.missing.set(node_name, since))
+        if now < since + QUARANTINE:
+            return Plan(memory=memory, wake_at=since + QUARANTINE)
+        if not memory.gone.get(node_name):
+            question = Request("get", NODES, "", node_name, because="is the node really gone?")
+            return Plan(asks=(question,), memory=memory, wake_at=now + QUARANTINE)
+
+        # Act
+        because = f"its node {node_name} is gone"
+        waves = ((_failed(pod, now, because),), (_forced(pod, because),)) if not is_finished(pod) else ((_forced(pod, because),),)
+        return Plan(waves, memory=memory)
+
+    def answered(
+        self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Memory, Iterable[Key]]:
+        """Whether the node is there after all: then the view is late, and the wait begins anew."""
+        if response is None:
+            return memory, ()
+        if response.code == 404:
+            return evolve(memory, gone=memory.gone.set(request.name, True)), (key,)
+        missing = memory.missing.delete(request.name) if request.name in memory.missing else memory.missing
+        return evolve(memory, missing=missing), ()
+
+
+def _remove_oldest(view: View) -> Plan:
+    """PODGC-3: as many finished pods as exceed the bound, the oldest first."""
+    finished: Map[Key, str] = view.fold("finished")
+    surplus = len(finished) - FINISHED_MAX
+    if surplus <= 0:
+        return NOTHING
+    oldest = sorted(finished.items(), key=lambda entry: (entry[1], entry[0]))[:surplus]
+    pods = [pod for key, _ in oldest if (pod := view.get(PODS, key)) is not None]
+    return Plan((tuple(_forced(pod, f"more than {FINISHED_MAX} pods have finished") for pod in pods),))
+
+
+def _failed(pod: Pod, now: Instant, because: str) -> Request:
+    metadata = pod.metadata
+    condition = {
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
+        "lastTransitionTime": timestamp(now),
+    }  # fmt: skip
+    tree = {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}}
+    body = Patch("application/strategic-merge-patch+json", tree)
+    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+
+
+def _forced(pod: Pod, because: str) -> Request:
+    metadata = pod.metadata
+    options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=metadata.uid))
+    return Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because)

@@ -1,0 +1,118 @@
+"""Eviction by taint: a NoExecute taint ends the pods that do not tolerate it for long. Rules NODE-8, NODE-9 (spec/workloads/node.md).
+
+Source: Kubernetes documentation, "Taints and Tolerations" (taint-based evictions).
+"""
+
+from typing import Any
+
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Node, Pod, Taint, Toleration
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
+from refk8s.core.controllers.node_lifecycle import NO_EXECUTE, pods_by_node
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import View, key_of
+
+
+def _taints(node: Node | None) -> tuple[Taint, ...]:
+    if node is None or node.spec is None:
+        return ()
+    return tuple(taint for taint in node.spec.taints or () if taint.effect == NO_EXECUTE)
+
+
+def _pods_of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
+    if _taints(old) == _taints(new):
+        return []
+    node = new if new is not None else old
+    assert node is not None
+    return view.indexed_keys(PODS, "node", node.metadata.name or "")
+
+
+def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
+    """A pod whose place or tolerations changed, on a node that wants pods out."""
+    pod = new if new is not None else old
+    assert pod is not None
+    if pod.spec is None or not pod.spec.node_name or not _taints(view.get(NODES, pod.spec.node_name)):
+        return ()
+    return (key_of(pod),)
+
+
+class TaintEviction(Reconciler):
+    """Looks at one pod."""
+
+    name = "taint-eviction-controller"
+    interests = (Interest(PODS, _bound_pod), Interest(NODES, _pods_of_node))
+    indexes = (pods_by_node(),)
+
+    def start_memory(self, now: Instant) -> Map[str, Instant]:
+        """By the pod's uid: since when it is on its way out, for taints that do not say when they were added."""
+        return Map()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Delete the pod when the shortest of its tolerations for the node's taints is over (NODE-8)."""
+        # Observe
+        since: Map[str, Instant] = local.memory
+        pod: Pod | None = view.get(PODS, key)
+        if pod is None or pod.metadata.deletion_timestamp is not None or pod.spec is None or not pod.spec.node_name:
+            return NOTHING
+        uid = pod.metadata.uid or ""
+        taints = _taints(view.get(NODES, pod.spec.node_name))
+
+        # Decide
+        ends = [end_of(taint, pod.spec.tolerations or (), since.get(uid, now)) for taint in taints]
+        due = [end for end in ends if end is not None]
+        if not due:
+            return Plan(memory=since.delete(uid)) if uid in since else NOTHING  # NODE-9: called off
+        at = min(due)
+        if at > now:
+            return Plan(memory=since if uid in since else since.set(uid, now), wake_at=at)
+
+        # Act
+        return Plan(
+            _eviction(pod, now),
+            notes=(Note(pod, "TaintManagerEviction", f"Marking for deletion Pod {key}"),),
+            memory=since.delete(uid) if uid in since else since,
+        )
+
+
+def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) -> Instant | None:
+    """When a pod with these tolerations must go for this taint; None: never. The tolerations that match count together: the shortest."""
+    seconds: list[int] = []
+    tolerated = False
+    for toleration in tolerations:
+        if tolerates(toleration, taint):
+            tolerated = True
+            if toleration.toleration_seconds is not None:
+                seconds.append(max(0, toleration.toleration_seconds))
+    start = parse_timestamp(taint.time_added) if taint.time_added else since
+    if not tolerated:
+        return start
+    return start + min(seconds) * SECOND if seconds else None
+
+
+def tolerates(toleration: Toleration, taint: Taint) -> bool:
+    """Whether a toleration matches a taint. Source: Kubernetes documentation, "Taints and Tolerations"."""
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    if toleration.operator == "Exists":
+        return True
+    return bool(toleration.key) and (toleration.value or "") == (taint.value or "")
+
+
+def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
+    metadata = pod.metadata
+    condition: dict[str, Any] = {
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": timestamp(now),
+    }  # fmt: skip
+    body = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}})
+    because = f"it does not tolerate a taint of {pod.spec.node_name if pod.spec else 'its node'}"
+    told = Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
+    return (told,), (Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because),)
