@@ -134,7 +134,7 @@ def _change(
     validate = validate_status_update if request.subresource == "status" else validate_update
     write.check(resource, request.name, validate(resource, new, old))
     if deleting.is_emptied(old, new):  # DEL-4
-        return write.conclude_removal(request, record, new, *removed(resource, new, store), warnings)
+        return write.conclude_removal(request, record, new, *removed(resource, old, store), warnings)
     return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)
 
 
