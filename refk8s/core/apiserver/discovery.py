@@ -3,11 +3,13 @@
 A client that knows nothing but the address learns here which groups, versions and resources there are, of what kind, with which verbs
 and short names. Current clients ask for everything at once (aggregated discovery), older ones group by group.
 Source: Kubernetes documentation, "The Kubernetes API" (Discovery API) and "Kubernetes API Concepts"; KEP-3352 "Aggregated Discovery".
-Left out: storageVersionHash; the beta form of aggregated discovery, for which clients fall back to the other.
+Left out: the beta form of aggregated discovery, for which clients fall back to the other.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -139,7 +141,14 @@ def _resource_entry(resource: Resource) -> Tree:
         "kind": resource.kind,
         "verbs": sorted(resource.verbs),
     }
-    return entry | _names(resource)
+    stored = {"storageVersionHash": storage_version_hash(resource)} if "watch" in resource.verbs else {}
+    return entry | _names(resource) | stored
+
+
+def storage_version_hash(resource: Resource) -> str:
+    """A short name of the version in which objects are kept: it changes when they have to be written anew (DISC-6)."""
+    group, _, version = (resource.storage_api_version or resource.api_version).rpartition("/")
+    return b64encode(sha256(f"{group}/{version}/{resource.kind}".encode()).digest()[:8]).decode()
 
 
 def _names(resource: Resource) -> Tree:
