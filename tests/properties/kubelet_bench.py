@@ -1,11 +1,12 @@
 """A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and the least of an API server that it needs.
 
-The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods gracefully; what a real one answers to odd requests is
-tested elsewhere. Operations, answers and watch events are delivered one at a time, in an order that a test may choose.
+The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods gracefully; what a real one answers to odd
+requests is tested elsewhere. Operations, answers and watch events are delivered one at a time, in an order that a test may choose.
 """
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, 
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.machine import Answered, Call, Effect, Event, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
-from refk8s.core.ports import Later, Operation, Result
+from refk8s.core.ports import Later, Operation, Result, SandboxStarted
 
 START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
 
@@ -47,6 +48,7 @@ class Bench:
         self.now = START
         self.revision = 1
         self.objects: dict[str, dict[str, Any]] = {}
+        self.log: list[tuple[str, WatchEvent]] = []
         self.state: Any = None
         self.life = 0
         self.inbox: list[Event] = []
@@ -59,6 +61,7 @@ class Bench:
         self.operations: list[tuple[Instant, Operation, Result]] = []
         self.history: dict[str, list[Pod]] = {}  # uid -> every version of a pod
         self.deleted: dict[str, Pod] = {}
+        self.posthumous: set[str] = set()  # sandboxes started by operations of an agent that had crashed by then
         self.refuse: Callable[[Request], Response | None] = lambda request: None
         self.api_away = False
         self.check: Callable[[], None] = lambda: None
@@ -116,7 +119,7 @@ class Bench:
 
     def settle(self) -> "Bench":
         """Everything that can happen without time passing, in order."""
-        for _ in range(100_000):
+        for _ in range(20_000):
             choices = self.choices()
             if not choices:
                 return self
@@ -163,6 +166,8 @@ class Bench:
         self.operations.append((self.now, run.operation, result))
         if life == self.life:
             self.inbox.append(Ran(run.id, result))
+        elif isinstance(result, SandboxStarted):
+            self.posthumous.add(result.status.id)
 
     # --- the API ---------------------------------------------------------------------------------------------------------
 
@@ -183,10 +188,11 @@ class Bench:
         obj = table.get(key)
         if request.verb == "list":
             items = [table[k] for k in sorted(table) if _matches(table[k], request.options.field_selector)]
-            return Response(200, msgspec.defstruct("L", [("metadata", Any), ("items", Any)])(ListMeta(resource_version=str(self.revision)), items))
+            return Response(200, SimpleNamespace(metadata=ListMeta(resource_version=str(self.revision)), items=items))
         if request.verb == "create" and request.subresource == "token":
-            spec = replace(request.body, status=replace(request.body.status, token=f"token-{self.revision}", expiration_timestamp=timestamp(self.now + 3600 * SECOND)))
-            return Response(201, spec)
+            expires = timestamp(self.now + (request.body.spec.expiration_seconds or 3600) * SECOND)
+            status = replace(request.body.status, token=f"token-{self.revision}", expiration_timestamp=expires)
+            return Response(201, replace(request.body, status=status))
         if request.verb == "create":
             if obj is not None:
                 return Response(409, Status(code=409, reason="AlreadyExists"))
@@ -264,15 +270,14 @@ class Bench:
         selector = dict([watch.request.options.field_selector.split("=")]) if watch.request.options.field_selector else {}
         prefix = watch.request.resource.prefix
         self.watches.append((self.life, watch.id, prefix, selector))
-        missed = [
-            WatchEvent("MODIFIED", obj, int(obj.metadata.resource_version))
-            for obj in self.table(watch.request.resource).values()
-            if int(obj.metadata.resource_version) > int(watch.request.options.resource_version) and _matches(obj, watch.request.options.field_selector)
-        ]
+        since = int(watch.request.options.resource_version)
+        wanted = watch.request.options.field_selector
+        missed = tuple(e for p, e in self.log if p == prefix and e.revision > since and _matches(e.object, wanted))
         if missed:
-            self.inbox.append(Watched(watch.id, tuple(sorted(missed, key=lambda event: event.revision))))
+            self.inbox.append(Watched(watch.id, missed))
 
     def _tell(self, resource: Resource, event: WatchEvent) -> None:
+        self.log.append((resource.prefix, event))
         for life, id, prefix, selector in self.watches:
             if prefix == resource.prefix and life == self.life and all(_matches(event.object, f"{k}={v}") for k, v in selector.items()):
                 self.inbox.append(Watched(id, (event,)))

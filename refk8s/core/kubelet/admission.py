@@ -30,7 +30,7 @@ def amount(resource: str, text: str) -> int:
 
 
 def requests_of(pod: Pod) -> dict[str, int]:
-    """What the pod uses at most at once: its containers and sidecars together, or an init container with the sidecars before it (KUBELET-80)."""
+    """What the pod uses at most at once: its containers and sidecars, or an init container with the sidecars before it (KUBELET-80)."""
     total: dict[str, int] = {"pods": 1}
     for container in pod.spec.containers:
         _add(total, container.resources.requests)

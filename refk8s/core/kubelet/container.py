@@ -1,6 +1,6 @@
 """From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51, KUBELET-55 (spec/kubelet.md).
 
-Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a Pod or Container", "Assign CPU Resources",
+Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a Pod or Container",
 "Adding entries to Pod /etc/hosts with HostAliases".
 Left out: seccomp, AppArmor and SELinux profiles; fsGroup and supplemental groups; sharing the process namespace; devices.
 """
@@ -104,7 +104,7 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus) -> ContainerConfig:
-    """Everything that the runtime needs to make the container. BadConfig where it cannot be made, NotYet where something is not read yet."""
+    """All that the runtime needs to make the container. BadConfig where it cannot be made, NotYet where something is not read yet."""
     facts, metadata, spec = sync.facts, pod.metadata, pod.spec
     services = facts.services(metadata.namespace or "", spec.enable_service_links is not False)
     host_ip = facts.config.node_ip or facts.node.internal_ip

@@ -27,6 +27,11 @@ BLAMELESS = (CHANGED, SANDBOX)
 
 NEVER: Instant = 1 << 62
 
+# What is told of an attempt whose end nobody saw.
+LOST_EXIT_CODE = 137
+LOST_REASON = "ContainerStatusUnknown"
+LOST_MESSAGE = "The container could not be located when the pod was terminated"
+
 
 class Note(Struct, frozen=True, gc=False):
     """Something to tell people about a pod (an Event), kept until the next decision."""

@@ -1,7 +1,7 @@
 """What pods need from the API besides themselves: config maps, secrets, tokens of service accounts. Rules KUBELET-70 ... KUBELET-72.
 
-They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is asked for again after
-1, 2, 4, 8 and then every 10 seconds. Where the API is away, what was read last is good enough.
+They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is asked for again
+after 1, 2, 4, 8 and then every 10 seconds. Where the API is away, what was read last is good enough.
 Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts" (token
 volume projection: a token is renewed when 80 % of its time have passed).
 """

@@ -230,9 +230,8 @@ class PodWorker(Reconciler):
             if not known.listing:
                 continue  # Operations were under way: it is listed again, alone, when they are over.
             following = listed(known, sandboxes, containers, now)
-            if following != replace(known, listing=False):
-                keys.append(pod_key(following))
             pods = pods.set(uid, following)
+            keys.append(pod_key(following))  # Even where nothing is new: what was due while the listing was under way has waited.
         memory = replace(memory, pods=pods, list_failures=0)
         if whole:
             memory = replace(memory, listing=False, listed=True, relist_at=now + self.config.relist_every)

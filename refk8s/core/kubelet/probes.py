@@ -6,7 +6,7 @@
 | liveness | the pod is not ending | alive | the container is ended and restarted |
 | readiness | the container runs | not ready | not ready |
 
-A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; what is known belongs to one attempt of the container.
+A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; it belongs to one attempt of the container.
 Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks).
 Left out: the random delay of the first probe, with which upstream spreads the load after a restart of the agent.
 """

@@ -14,6 +14,9 @@ from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import pull_failed
 from refk8s.core.kubelet.memory import (
     HOOK,
+    LOST_EXIT_CODE,
+    LOST_MESSAGE,
+    LOST_REASON,
     NEVER,
     NO_CONTAINER,
     POST_START,
@@ -49,7 +52,6 @@ from refk8s.core.ports import (
     WriteVolume,
 )
 
-LOST_EXIT_CODE = 137
 START_FAILED_EXIT_CODE = 128
 
 
@@ -245,8 +247,8 @@ def _lost(status: ContainerStatus, now: Instant) -> ContainerStatus:
         status,
         state=EXITED,
         exit_code=LOST_EXIT_CODE,
-        reason="ContainerStatusUnknown",
-        message="The container could not be located when the pod was terminated",
+        reason=LOST_REASON,
+        message=LOST_MESSAGE,
         finished_at=now,
     )
 

@@ -36,7 +36,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.conditions import compute_conditions
-from refk8s.core.kubelet.memory import ContainerMemory, PodMemory
+from refk8s.core.kubelet.memory import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, ContainerMemory, PodMemory
 from refk8s.core.kubelet.sync import Facts, is_sidecar
 from refk8s.core.kubelet.sync_pod import restarts
 
@@ -57,16 +57,15 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, True, over) for c in inits]
     statuses = [_container(facts, pod, c, memory, old.container_statuses, initialized or not inits, over) for c in pod.spec.containers]
     counts = _count(pod, memory, init_statuses, statuses)
-    phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
+    phase: str = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
     if memory.ending == "deadline" and over:
         phase = FAILED
-    if memory.ending == "terminal" and over and old.phase in (SUCCEEDED, FAILED):
-        phase = old.phase
-    if RANK[phase] == 2 and not over:
-        phase = RUNNING if old.phase == RUNNING or counts.running else old.phase or PENDING  # POD-11
-    if RANK[old.phase or ""] > RANK[phase] or RANK[old.phase or ""] == 2:
-        phase = old.phase or phase  # POD-10
+    before = old.phase or PENDING
+    if RANK[phase] == 2 and not over:  # POD-11
+        phase = RUNNING if counts.running else before
+    if RANK[before] > RANK[phase] or RANK[before] == 2:  # POD-10
+        phase = before
     if phase == FAILED and old.phase != FAILED and memory.ending == "deadline":
         reason, message = "DeadlineExceeded", DEADLINE_MESSAGE
     sandbox = memory.sandbox
@@ -194,8 +193,12 @@ def _container(
     started = probes.is_started(container, held)
     ready = started and probes.is_ready(container, held) if container.restart_policy == "Always" or not _is_init(pod, container) else False
     last_state = ContainerState(terminated=_terminated(runtime, held.last)) if held.last is not None else ContainerState()
-    if held.last is None and before is not None:
-        last_state = before.last_state
+    if before is not None:
+        same = current is None or before.container_id in (None, f"{runtime}://{current.id}")
+        if same and current is not None and current.state == ports.CREATED and before.state.terminated is not None:
+            last_state = before.state  # It could not start, and an earlier agent has told so.
+        elif held.last is None:
+            last_state = before.last_state if same else _previous(before)
     if current is None:
         if before is not None and before.container_id:
             return _forgotten(container, before, held, over)
@@ -256,16 +259,22 @@ def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTe
 
 def _forgotten(container: Container, before: ContainerStatus, held: ContainerMemory, over: bool) -> ContainerStatus:
     """The status of a container that the API knows and the runtime does not: it ended, unseen (POD-14)."""
-    ended = before.state.terminated
-    if ended is None and before.state.running is not None:
-        ended = ContainerStateTerminated(
-            container_id=before.container_id,
-            exit_code=137,
-            reason="ContainerStatusUnknown",
-            message="The container could not be located when the pod was terminated",
-            started_at=before.state.running.started_at,
-        )
-    if over and ended is not None:
-        return replace(before, state=ContainerState(terminated=ended), ready=False, started=False)
-    last_state = ContainerState(terminated=ended) if ended is not None else before.last_state
-    return replace(before, state=ContainerState(waiting=_waiting(held, True)), last_state=last_state, ready=False, started=False)
+    ended = _previous(before)
+    state = ended if over and ended.terminated is not None else ContainerState(waiting=_waiting(held, True))
+    return replace(before, state=state, last_state=before.last_state if over else ended, ready=False, started=False)
+
+
+def _previous(before: ContainerStatus) -> ContainerState:
+    """How the attempt that the API last told of has ended, as far as it can be known."""
+    if before.state.terminated is not None:
+        return before.state
+    if before.state.running is None:
+        return before.last_state
+    ended = ContainerStateTerminated(
+        container_id=before.container_id,
+        exit_code=LOST_EXIT_CODE,
+        reason=LOST_REASON,
+        message=LOST_MESSAGE,
+        started_at=before.state.running.started_at,
+    )
+    return ContainerState(terminated=ended)

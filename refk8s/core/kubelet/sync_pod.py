@@ -177,7 +177,7 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
             sync.operations.append(RunPodSandbox(compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)))
             sync.remember(sandbox_doing=RUN)
         return False
-    if memory.dead_sandboxes:
+    if memory.dead_sandboxes and sync.now >= memory.sandbox_retry_at:
         lifecycle.remove_sandbox(sync, memory.dead_sandboxes[0].id)
         return False
     return mounted
@@ -354,6 +354,10 @@ HOOK_SECONDS_MAX = 3600
 def remove_stale(sync: Sync, name: str) -> None:
     """Remove the attempts before the last: people may still ask for the logs of the last (KUBELET-18)."""
     memory = sync.memory.containers[name]
-    if memory.stale and not memory.removing and sync.now >= memory.retry_at:
+    if not memory.stale or memory.removing:
+        return
+    if sync.now < memory.retry_at:
+        sync.wake(memory.retry_at)
+    else:
         sync.operations.append(RemoveContainer(sync.memory.uid, memory.stale[0]))
         sync.set_container(name, replace(memory, removing=True))

@@ -1,4 +1,4 @@
-"""The volumes of a pod: what is written where before its containers are made, and written again when it changed. Rules KUBELET-56 ... KUBELET-58.
+"""The volumes of a pod: what is written before its containers are made, and again when it changed. Rules KUBELET-56 ... KUBELET-58.
 
 | volume | what the runtime is asked for |
 |---|---|
