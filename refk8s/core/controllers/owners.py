@@ -183,7 +183,7 @@ def dependent_keys(kind: str, owners: Resource, selector_of: Callable[[Any], Lab
         found: list[Key] = []
         if after is not None and after.kind == kind:
             found.append(f"{new.metadata.namespace}/{after.name}")  # type: ignore[union-attr]
-        if before is not None and before.kind == kind and (after is None or after.uid != before.uid):
+        if before is not None and before.kind == kind and (after is None or after.name != before.name):
             found.append(f"{old.metadata.namespace}/{before.name}")  # type: ignore[union-attr]
         if new is not None and after is None and (old is None or before is not None or old.metadata.labels != new.metadata.labels):
             labels = new.metadata.labels or _NO_LABELS

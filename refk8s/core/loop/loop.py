@@ -361,6 +361,8 @@ class _Turn:
                 wave, busy = busy.last, evolve(busy, last=(), outstanding=len(busy.last))
             for request in wave:
                 self._send(Flight(item, request))
+        if busy.outstanding == 0 and busy.failure is None:
+            busy = evolve(busy, due=True)  # LOOP-9
         self.busy[item] = busy
         if busy.outstanding == 0:
             self.waiting = self.waiting.set(item, None)
