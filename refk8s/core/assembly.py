@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 from refk8s.core.controllers.deployment import DeploymentReconciler
+from refk8s.core.controllers.endpoint_slice import EndpointSliceController
+from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
@@ -28,6 +30,8 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         DeploymentReconciler(),
         ReplicaSetReconciler(),
         ReplicationControllerReconciler(),
+        EndpointsController(),
+        EndpointSliceController(),
         NamespaceController(),
         GarbageCollector(),
         NodeLifecycle(),

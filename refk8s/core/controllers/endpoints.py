@@ -1,0 +1,144 @@
+"""Endpoints: the addresses behind each service in one object, as clients of old want them. Rules EP-1, EP-5 ... EP-7
+(spec/workloads/endpoints.md).
+
+Source: API reference, "Endpoints"; Kubernetes documentation, "Service" (over-capacity endpoints).
+"""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, ObjectReference, Pod, Service
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import ENDPOINTS, PODS, SERVICES
+from refk8s.core.context import Instant
+from refk8s.core.controllers.endpoints_of import (
+    HEADLESS,
+    INDEXES,
+    address_of,
+    has_selector,
+    hostname_of,
+    is_headless,
+    selected_pods,
+    services_of_pod,
+    target_port,
+)
+from refk8s.core.controllers.pods import ready_condition
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import View, key_of
+
+MANAGED_BY = "endpoints.kubernetes.io/managed-by"
+CONTROLLER = "endpoint-controller"
+ADDRESSES_MAX = 1_000
+OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
+
+Ports = tuple[EndpointPort, ...]
+
+
+def _of_endpoints(view: View, old: Endpoints | None, new: Endpoints | None) -> tuple[Key, ...]:
+    """Endpoints that were deleted, that have a service, or that are ours. Others stand for themselves: nobody's deletion takes them along."""
+    if new is None:
+        assert old is not None
+        return (key_of(old),)
+    ours = (new.metadata.labels or {}).get(MANAGED_BY) == CONTROLLER
+    return (key_of(new),) if ours or view.get(SERVICES, key_of(new)) is not None else ()
+
+
+class EndpointsController(Reconciler):
+    """Looks at one service."""
+
+    name = "endpoint-controller"
+    interests = (Interest(SERVICES, own_key), Interest(PODS, services_of_pod), Interest(ENDPOINTS, _of_endpoints))
+    indexes = INDEXES
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Make the Endpoints of the service's name tell of its pods (EP-5); they go with the service (EP-7)."""
+        # Observe
+        service: Service | None = view.get(SERVICES, key)
+        existing: Endpoints | None = view.get(ENDPOINTS, key)
+        if service is None:
+            return _removal(existing) if existing is not None else NOTHING
+        if not has_selector(service):
+            return NOTHING  # EP-1
+
+        # Decide
+        subsets, over = compute_subsets(view, service)
+        labels = dict(service.metadata.labels or {}) | {MANAGED_BY: CONTROLLER}
+        labels.pop(HEADLESS, None)
+        if is_headless(service):
+            labels[HEADLESS] = ""
+        annotations = {k: v for k, v in (existing.metadata.annotations or {}).items() if k != OVER_CAPACITY} if existing else {}
+        if over:
+            annotations[OVER_CAPACITY] = "truncated"
+
+        # Act
+        namespace, name = service.metadata.namespace or "", service.metadata.name or ""
+        because = f"{sum(len(subset.addresses or ()) for subset in subsets)} pods behind service {name} are ready"
+        if existing is None:
+            metadata = ObjectMeta(name=name, namespace=namespace, labels=labels, annotations=annotations or None)
+            body = Endpoints(metadata=metadata, subsets=subsets or None)
+            return Plan(((Request("create", ENDPOINTS, namespace, name, body=body, because=because),),))
+        same = (existing.subsets or ()) == subsets and (existing.metadata.labels or {}) == labels
+        if same and (existing.metadata.annotations or {}) == annotations:
+            return NOTHING
+        metadata = replace(existing.metadata, labels=labels, annotations=annotations or None)
+        body = replace(existing, metadata=metadata, subsets=subsets or None)
+        return Plan(((Request("update", ENDPOINTS, namespace, name, body=body, because=because),),))
+
+
+def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset, ...], bool]:
+    """The subsets (pods that answer at the same ports together, EP-6), and whether some addresses had to be left out."""
+    assert service.spec is not None
+    publish = bool(service.spec.publish_not_ready_addresses)
+    by_ports: dict[Ports, tuple[list[EndpointAddress], list[EndpointAddress]]] = {}
+    count, over = 0, False
+    for pod in selected_pods(view, service):
+        ip = address_of(pod)
+        if ip is None or (pod.metadata.deletion_timestamp is not None and not publish):
+            continue
+        ports = compute_ports(service, pod)
+        if ports is None:
+            continue
+        if count >= ADDRESSES_MAX:
+            over = True
+            continue
+        count += 1
+        ready, unready = by_ports.setdefault(ports, ([], []))
+        (ready if publish or ready_condition(pod) is not None else unready).append(compute_address(service, pod, ip))
+    subsets = [
+        EndpointSubset(addresses=_sorted(ready), not_ready_addresses=_sorted(unready), ports=ports or None)
+        for ports, (ready, unready) in by_ports.items()
+    ]
+    return tuple(sorted(subsets, key=lambda subset: [(p.name or "", p.port, p.protocol or "") for p in subset.ports or ()])), over
+
+
+def compute_ports(service: Service, pod: Pod) -> Ports | None:
+    """Where the service's ports lead in this pod; None where it has none of them."""
+    assert service.spec is not None
+    wanted = service.spec.ports or ()
+    found = []
+    for port in wanted:
+        number = target_port(pod, port)
+        if number is not None:
+            found.append(EndpointPort(name=port.name or None, port=number, protocol=port.protocol or "TCP", app_protocol=port.app_protocol))
+    return tuple(sorted(found, key=lambda port: (port.name or "", port.port))) if found or not wanted else None
+
+
+def compute_address(service: Service, pod: Pod, ip: str) -> EndpointAddress:
+    assert pod.spec is not None
+    reference = ObjectReference(kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid)
+    return EndpointAddress(ip=ip, hostname=hostname_of(pod, service), node_name=pod.spec.node_name or None, target_ref=reference)
+
+
+def _sorted(addresses: Iterable[EndpointAddress]) -> tuple[EndpointAddress, ...] | None:
+    found = sorted(addresses, key=lambda a: (a.ip, (a.target_ref.uid or "") if a.target_ref is not None else ""))
+    return tuple(found) or None
+
+
+def _removal(existing: Endpoints) -> Plan:
+    metadata = existing.metadata
+    options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
+    because = "its service is gone"
+    return Plan(((Request("delete", ENDPOINTS, metadata.namespace or "", metadata.name or "", body=options, because=because),),))

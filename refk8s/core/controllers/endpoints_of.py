@@ -1,0 +1,121 @@
+"""Which pods stand behind a service, and by which ports: what Endpoints and EndpointSlices have in common. Rules EP-1 ... EP-4
+(spec/workloads/endpoints.md).
+
+Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS for Services and Pods" (hostnames).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from refk8s.core.api.core_v1 import Pod, Service, ServicePort
+from refk8s.core.api.resources import PODS, SERVICES
+from refk8s.core.controllers.pods import is_finished, ready_condition
+from refk8s.core.loop.plan import Key
+from refk8s.core.loop.view import Index, View, key_of
+
+HEADLESS = "service.kubernetes.io/headless"
+
+
+def has_selector(service: Service) -> bool:
+    """Whether the cluster, and not somebody by hand, says what stands behind the service (EP-1)."""
+    spec = service.spec
+    return spec is not None and bool(spec.selector) and spec.type != "ExternalName"
+
+
+def is_headless(service: Service) -> bool:
+    return service.spec is not None and service.spec.cluster_ip == "None"
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bool:
+    have = labels or {}
+    return all(have.get(key) == value for key, value in selector.items())
+
+
+# --- finding each other without looking at everybody
+
+
+def _pairs(pod: Pod) -> list[str]:
+    return [f"{pod.metadata.namespace}/{key}={value}" for key, value in sorted((pod.metadata.labels or {}).items())]
+
+
+def _selector_pair(service: Service) -> tuple[str, ...]:
+    """One pair that every selected pod has: an entry to look under."""
+    if not has_selector(service):
+        return ()
+    assert service.spec is not None and service.spec.selector
+    key, value = min(service.spec.selector.items())
+    return (f"{service.metadata.namespace}/{key}={value}",)
+
+
+INDEXES = (Index("label", PODS, _pairs), Index("selector", SERVICES, _selector_pair))
+
+
+def selected_pods(view: View, service: Service) -> list[Pod]:
+    """The pods that the selector chooses, in the order of their keys. O(pods that share one of its labels)."""
+    [pair] = _selector_pair(service)
+    assert service.spec is not None and service.spec.selector
+    return [pod for pod in view.indexed(PODS, "label", pair) if matches(service.spec.selector, pod.metadata.labels)]
+
+
+def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+    """The services whose selectors choose the pod, before or after. O(labels and services found)."""
+    if old is not None and new is not None and not _differs(old, new):
+        return []
+    found: dict[Key, None] = {}
+    for pod in (old, new):
+        for pair in _pairs(pod) if pod is not None else ():
+            for service in view.indexed(SERVICES, "selector", pair):
+                if pod is not None and matches(service.spec.selector, pod.metadata.labels):
+                    found[key_of(service)] = None
+    return list(found)
+
+
+def _differs(old: Pod, new: Pod) -> bool:
+    """Whether anything changed that an endpoint tells of."""
+    a, b = old.metadata, new.metadata
+    if a.uid != b.uid or a.labels != b.labels or a.deletion_timestamp != b.deletion_timestamp:
+        return True
+    x, y = old.status, new.status
+    if x is None or y is None or x.pod_ips != y.pod_ips or x.pod_ip != y.pod_ip or is_finished(old) != is_finished(new):
+        return True
+    return old.spec != new.spec or (ready_condition(old) is None) != (ready_condition(new) is None)
+
+
+# --- ports
+
+
+def container_ports(pod: Pod) -> Iterator[Any]:
+    """The ports of the containers, and of the init containers that run beside them."""
+    assert pod.spec is not None
+    for container in pod.spec.containers:
+        yield from container.ports or ()
+    for container in pod.spec.init_containers or ():
+        if container.restart_policy == "Always":
+            yield from container.ports or ()
+
+
+def target_port(pod: Pod, port: ServicePort) -> int | None:
+    """The number of the pod's port that a service port leads to; None where the pod has no port of that name (EP-3)."""
+    target = port.target_port
+    if isinstance(target, int) and target:
+        return target
+    if isinstance(target, str) and target:
+        protocol = port.protocol or "TCP"
+        for found in container_ports(pod):
+            if found.name == target and (found.protocol or "TCP") == protocol:
+                return int(found.container_port)
+        return None
+    return port.port
+
+
+def address_of(pod: Pod) -> str | None:
+    """The pod's IPv4 address once it has one and until its containers have ended (EP-2)."""
+    if pod.status is None or is_finished(pod):
+        return None
+    return pod.status.pod_ip or None
+
+
+def hostname_of(pod: Pod, service: Service) -> str | None:
+    """The name under which DNS knows the pod within a service that is its subdomain (EP-4)."""
+    spec = pod.spec
+    return spec.hostname if spec is not None and spec.hostname and spec.subdomain == service.metadata.name else None
