@@ -29,7 +29,7 @@ def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadY
     """The object in a body, and warnings about its fields. ApiError: 413, 415 for a media type that is not read, 400 for the rest."""
     if len(body) > BODY_BYTES_MAX:
         raise ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = content_type.partition(";")[0].strip().lower() or ("?" if content_type else "")
     match target.verb:
         case "create" | "update":
             return _object(target, media_type, body, read_yaml)

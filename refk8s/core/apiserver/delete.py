@@ -194,7 +194,7 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
 
 
 def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -> int | None:
-    """How long a pod may take to end (DEL-6a); None for everything else, and for a pod that is going and of which nothing is asked.
+    """How long a pod may take to end (DEL-11); None for everything else, and for a pod that is going and of which nothing is asked.
 
     Given by the client, else by the pod; none at all for a pod that is on no node or has ended.
     """

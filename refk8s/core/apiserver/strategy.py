@@ -82,7 +82,7 @@ class Strategy:
     `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
     `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
     `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
-    `status_keeps_labels`: /status leaves the labels too.
+    `status_keeps_labels`: /status leaves the labels too. `created_with_status`: who creates it says its status too, as a kubelet its node's.
     """
 
     resource: Resource
@@ -93,6 +93,7 @@ class Strategy:
     answers_deleted: bool = False
     fields: Mapping[str, Field] = field(default=_METADATA, repr=False)
     status_keeps_labels: bool = False
+    created_with_status: bool = False
 
     @property
     def knows_own_fields(self) -> bool:
@@ -149,7 +150,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         },
     },
     resources.SECRETS: {"fields": {"type": _path("type")}},
-    resources.NODES: {"fields": {"spec.unschedulable": _flag("spec.unschedulable")}},
+    resources.NODES: {"created_with_status": True, "fields": {"spec.unschedulable": _flag("spec.unschedulable")}},
     resources.NAMESPACES: {"answers_deleted": True, "fields": {"status.phase": _path("status.phase")}},
     resources.SERVICES: {
         "create_on_update": True,

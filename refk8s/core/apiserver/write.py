@@ -212,7 +212,7 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
     """A new object: the server's metadata, generation 1 where there is one, a status that nobody has written yet (API-1, API-5, API-8)."""
     namespace = namespace if strategy.resource.namespaced else ""
     metadata = lifecycle.begin(obj.metadata, namespace, name, 1 if strategy.generation else None, context)
-    if strategy.resource.has_status:
+    if strategy.resource.has_status and not strategy.created_with_status:
         return replace(obj, metadata=metadata, status=strategy.new_status())
     return replace(obj, metadata=metadata)
 
