@@ -114,6 +114,10 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+# What stands for "absent" besides null.
+_ZEROS: dict[Any, Any] = {base.Text: "", base.Flag: False, base.Count32: 0, base.Count64: 0, base.Bytes: ""}
+
+
 def _without_none(annotation: Any) -> tuple[Any, bool]:
     if annotation in _SCALARS or get_origin(annotation) not in (Union, UnionType):
         return annotation, annotation is Any
@@ -175,7 +179,7 @@ def json_trees(type_: Any) -> st.SearchStrategy[Any]:
 def messy_trees(draw: st.DrawFn, type_: Any) -> tuple[Any, tuple[str, ...]]:
     """A JSON tree as a careless client sends it, and the places of the fields in it that the type does not have, in order.
 
-    Nulls stand where nothing is meant, quantities may be numbers, required fields may be missing.
+    Nulls and zeros stand where nothing is meant.
     """
     tree = draw(json_trees(type_))
     unknown: list[str] = []
@@ -197,8 +201,9 @@ def messy_trees(draw: st.DrawFn, type_: Any) -> tuple[Any, tuple[str, ...]]:
         for wire, item in value.items():
             made[wire] = visit(item, parts[wire].type, f"{place}.{wire}" if place else wire)
         for wire, part in parts.items():
-            if wire not in made and _without_none(part.type)[1] and len(made) < 6 and draw(st.integers(0, 9)) == 0:
-                made[wire] = None
+            inner, optional = _without_none(part.type)
+            if wire not in made and optional and len(made) < 6 and draw(st.integers(0, 9)) == 0:
+                made[wire] = draw(st.sampled_from([None, _ZEROS.get(inner)]))
         if draw(st.integers(0, 3)) == 0:
             key = draw(st.sampled_from(["foo", "Spec", "nope", "x-y"]).filter(lambda name: name not in parts))
             made[key] = draw(json_values)

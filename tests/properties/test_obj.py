@@ -18,7 +18,7 @@ import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from refk8s.core.api import codec, convert, intstr, json_text, resources, schema
+from refk8s.core.api import base, codec, convert, intstr, json_text, resources, schema
 from refk8s.core.api.apps_v1 import Deployment, DeploymentSpec
 from refk8s.core.api.batch_v1 import JobSchedulingConfiguration
 from refk8s.core.api.coordination_v1 import Lease
@@ -152,8 +152,38 @@ NOTHING_GIVEN = (
 )
 
 
+almost_times = st.builds(
+    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z".format, st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32), st.integers(0, 25),
+    st.integers(0, 61), st.integers(0, 61), st.sampled_from(["", ".5", ".000000", ".123456", ".1234567"]),
+)
+almost_quantities = st.builds("{}{}{}".format, st.sampled_from(["", "-", "+", "0"]), st.integers(0, 10**6), st.sampled_from(
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3", "000", "000k", "24Ki"]
+))  # fmt: skip
+almost_base64 = st.text("ABQgwz059+/=\n-", max_size=8)
+
+
+@settings(max_examples=400)
+@given(st.one_of(
+    st.tuples(st.just(base.Time), almost_times), st.tuples(st.just(base.MicroTime), almost_times),
+    st.tuples(st.just(base.Quantity), almost_quantities), st.tuples(st.just(base.Base64), almost_base64),
+))  # fmt: skip
+@example((base.Time, "2026-02-29T00:00:00Z"))
+@example((base.Time, "2026-04-31T00:00:00Z"))
+@example((base.Time, "0001-01-01T00:00:00Z"))
+@example((base.Base64, "YR=="))
+@example((base.Quantity, "1024Ki"))
+def test_obj_4_what_the_fast_way_takes_for_canonical_is(case):
+    kind, text = case
+    try:
+        msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return
+    assert convert._converter(kind)[0](text, None, []) == text
+
+
 def test_obj_4_a_zero_that_is_no_pointer_upstream_is_absent():
     assert codec.decode_request(Pod, NOTHING_GIVEN).object == Pod()
+    assert codec.decode_request(Pod, b'{"spec":{"hostNetwork":false}}').object == Pod()
     given_zeros = codec.decode_request(Pod, b'{"spec":{"priority":0,"automountServiceAccountToken":false,"runtimeClassName":""}}').object
     assert given_zeros.spec == PodSpec(priority=0, automount_service_account_token=False, runtime_class_name="")
     deployment = codec.decode_request(Deployment, b'{"spec":{"replicas":0,"paused":false,"minReadySeconds":0}}').object

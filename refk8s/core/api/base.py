@@ -46,7 +46,7 @@ Count64 = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Flag = Annotated[bool, Meta(extra={ZERO_IS_ABSENT: True})]
 
 _DAY = r"(?:(?:0[13-9]|1[0-2])-(?:0[1-9]|[12]\d|30)|(?:0[13578]|1[02])-31|02-(?:0[1-9]|1\d|2[0-8]))"
-_SECOND = r"\A(?!0001-01-01)\d{4}-" + _DAY + r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+_SECOND = r"\A(?!0000|0001-01-01)\d{4}-" + _DAY + r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 Time = Annotated[str, Meta(pattern=_SECOND + r"Z\Z")]
 """An instant in UTC, whole seconds: `2026-01-31T23:59:59Z`."""
 
