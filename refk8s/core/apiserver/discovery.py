@@ -123,7 +123,6 @@ def resource_list(resources: Resources, group: str, version: str) -> Tree:
         entries.extend(_subresource_entry(resource, part) for part in resource.subresources)
     if not entries:
         raise ApiError(path_not_found())
-    entries.sort(key=lambda entry: entry["name"])
     group_version = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": entries}
 

@@ -338,12 +338,14 @@ def _string(number: int, text: str) -> bytes:
 def _encode_message(message: str, tree: Tree) -> bytes:
     """The fields of an object in the order of their numbers, those of embedded messages in theirs.
 
-    Apart from the envelope, what kind an object is goes without saying: items of a list and templates have no field for it.
+    Apart from the envelope, what kind an object is goes without saying: items of a list and templates have no field for it. A field
+    too new for the table is refused, unless it is an empty object, which says nothing.
     """
     left = dict(tree)
     data = _encode_fields(message, left)
-    if not left.keys() <= {"apiVersion", "kind"}:
-        raise NoProtobuf(f"{message} has no field {min(left.keys() - {'apiVersion', 'kind'})!r} in protobuf")
+    lost = [key for key, value in left.items() if key not in ("apiVersion", "kind") and value != {}]
+    if lost:
+        raise NoProtobuf(f"{message} has no field {lost[0]!r} in protobuf")
     return data
 
 
