@@ -103,7 +103,7 @@ def operation_sentence(node: str, operation: Operation) -> str | None:
 
 def rules_sentence(node: str, rules: RuleSet) -> str:
     """What a node's proxy has made the rules."""
-    open_rules = [rule for rule in rules.rules if rule.targets]
+    open_rules = [rule for of_service in rules.services.values() for rule in of_service if rule.targets]
     targets = sum(len(rule.targets) for rule in open_rules)
     return f"proxy of {node} balances {len(open_rules)} service addresses over {targets} endpoints"
 

@@ -18,6 +18,7 @@ from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
+from refk8s.core.network.proxy import proxy
 from refk8s.core.scheduler.cycle import scheduler
 
 CONTROLLER_MANAGER = "kube-controller-manager"
@@ -59,7 +60,7 @@ def control_plane(certificate: str = "") -> dict[str, AnyMachine]:
 
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
     """The components that each node has."""
-    return (kubelet(name, config),)
+    return (kubelet(name, config), proxy(name))
 
 
 def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:

@@ -379,13 +379,15 @@ class Rule:
     targets: tuple[Target, ...] = ()
     affinity_seconds: int = 0
     masquerade: bool = False
-    service: str = ""  # namespace/name:port, for people
 
 
 @frozen
 class RuleSet:
-    """All service rules of a node, sorted; each (address, protocol, port) once."""
+    """All service rules of a node, by the service they are of ("namespace/name"); no (address, protocol, port) stands twice."""
 
-    rules: tuple[Rule, ...] = ()
-    pod_cidr: str = ""  # this node's pods: who reaches itself through a service needs a masquerade
-    cluster_cidr: str = ""
+    services: Mapping[str, tuple[Rule, ...]] = field(factory=dict)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """Every rule, sorted."""
+        return sorted(rule for rules in self.services.values() for rule in rules)

@@ -1,0 +1,172 @@
+"""The proxy: services and their slices become rules for packets. Rules NET-1 ... NET-9 (spec/network.md).
+
+One reconciler computes the rules of one service when the service or a slice of it changes; the other hands the whole set to the adapter,
+which finds the difference and makes it in one transaction. Both share one memory: the rules by service. So the work of a change is that of
+one service, however many there are.
+
+| reached by | rule | targets |
+|---|---|---|
+| cluster IP | (address, protocol, port) | all, or those of this node with internalTrafficPolicy Local |
+| external IP, load balancer address | (address, protocol, port) | all, or those of this node with externalTrafficPolicy Local |
+| node port | (any address of the node, protocol, node port) | the same |
+
+Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating endpoints"; KEP-2086 "Service internal traffic
+policy".
+Left out: load balancer source ranges, health check node ports, topology hints, IPv6.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
+from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
+from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.loop import Loop
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import Index, View
+from refk8s.core.ports import Rule, RuleSet, Target
+
+SERVICE_NAME = "kubernetes.io/service-name"
+USER = "system:kube-proxy"
+MEMORY = "rules"
+ALL = "all"
+REFRESH: Instant = 300 * SECOND  # the adapter is handed the set again so often: somebody else may have changed the host
+
+Compiled = Map[Key, tuple[Rule, ...]]
+
+
+def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
+    name = (slice.metadata.labels or {}).get(SERVICE_NAME)
+    return (f"{slice.metadata.namespace}/{name}",) if name else ()
+
+
+def _services_of_slice(view: View, old: Any | None, new: Any | None) -> list[Key]:
+    return list(dict.fromkeys(key for slice in (old, new) if slice is not None for key in _service_of(slice)))
+
+
+class ServiceRules(Reconciler):
+    """Computes the rules of one service."""
+
+    name = "service-rules"
+    user = USER
+    memory_name = MEMORY
+    interests = (Interest(SERVICES, own_key), Interest(ENDPOINT_SLICES, _services_of_slice))
+    indexes = (Index("service", ENDPOINT_SLICES, _service_of),)
+
+    def __init__(self, node_name: str) -> None:
+        self.node_name = node_name
+
+    def start_memory(self, now: Instant) -> Compiled:
+        return Map()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        # Observe
+        compiled: Compiled = local.memory
+        service: Service | None = view.get(SERVICES, key)
+        slices: list[EndpointSlice] = view.indexed(ENDPOINT_SLICES, "service", key)
+
+        # Decide
+        rules = compute_rules(service, slices, self.node_name) if service is not None else ()
+        if rules == compiled.get(key, ()):
+            return NOTHING
+
+        # Report
+        changed = compiled.set(key, rules) if rules else compiled.delete(key)
+        return Plan(memory=changed, enqueue=((ProgramRules.name, ALL),))
+
+
+class ProgramRules(Reconciler):
+    """Hands the set to the adapter; while that is at work, changes gather for the next time."""
+
+    name = "program-rules"
+    user = USER
+    memory_name = MEMORY
+    initial_keys = (ALL,)
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        return Plan(rules=RuleSet(local.memory), wake_at=now + REFRESH)
+
+
+def proxy(node_name: str) -> Loop:
+    """The machine of one node's proxy; its name is "proxy/NODE"."""
+    return Loop(f"proxy/{node_name}", (ServiceRules(node_name), ProgramRules()), component="kube-proxy", host=node_name)
+
+
+def compute_rules(service: Service, slices: Iterable[EndpointSlice], node_name: str) -> tuple[Rule, ...]:
+    """The rules of one service on one node: a function of what is there now, not of how it came (NET-1). O(ports x endpoints)."""
+    spec = service.spec
+    if spec is None or spec.type == "ExternalName" or not spec.cluster_ip or spec.cluster_ip == "None":
+        return ()
+    rules: list[Rule] = []
+    slices = tuple(slices)
+    affinity = affinity_seconds(spec)
+    local_only = spec.external_traffic_policy == "Local"
+    for port in spec.ports or ():
+        endpoints = [(endpoint, number) for endpoint, number in endpoints_of(port, slices)]
+        everywhere = choose(endpoints)
+        here = choose([entry for entry in endpoints if entry[0].node_name == node_name])
+        protocol = port.protocol or "TCP"
+        inside = here if spec.internal_traffic_policy == "Local" else everywhere  # NET-6
+        outside = here if local_only else everywhere
+        rules.append(Rule(spec.cluster_ip, protocol, port.port, inside, affinity))
+        for address in external_addresses(service):
+            rules.append(Rule(address, protocol, port.port, outside, affinity, masquerade=not local_only))
+        if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
+            rules.append(Rule("", protocol, port.node_port, outside, affinity, masquerade=not local_only))
+    return tuple(sorted(rules))
+
+
+def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tuple[Endpoint, int]]:
+    """The endpoints behind a service port with the number of their port: slices tell of ports by the service port's name (NET-2)."""
+    found = []
+    for slice in slices:
+        if slice.address_type != "IPv4":
+            continue
+        for slice_port in slice.ports or ():
+            if (slice_port.name or "") == (port.name or "") and (slice_port.protocol or "TCP") == (port.protocol or "TCP") and slice_port.port:
+                found += [(endpoint, slice_port.port) for endpoint in slice.endpoints or () if endpoint.addresses]
+    return found
+
+
+def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
+    """The ready ones; where there are none, those that are going but still serve (NET-3). Each once, sorted."""
+    endpoints = tuple(endpoints)
+    chosen = [entry for entry in endpoints if is_ready(entry[0])] or [entry for entry in endpoints if is_serving_terminating(entry[0])]
+    return tuple(sorted({Target(endpoint.addresses[0], number) for endpoint, number in chosen}))
+
+
+def is_ready(endpoint: Endpoint) -> bool:
+    """A slice that does not say counts as ready."""
+    ready = endpoint.conditions.ready if endpoint.conditions is not None else None
+    return ready is None or ready
+
+
+def is_serving_terminating(endpoint: Endpoint) -> bool:
+    conditions = endpoint.conditions
+    if conditions is None or not conditions.terminating:
+        return False
+    return bool(conditions.ready if conditions.serving is None else conditions.serving)
+
+
+def affinity_seconds(spec: ServiceSpec) -> int:
+    """How long a client stays with its endpoint; 0 without affinity (NET-5)."""
+    if spec.session_affinity != "ClientIP":
+        return 0
+    config = spec.session_affinity_config
+    seconds = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+    return seconds or 10_800
+
+
+def external_addresses(service: Service) -> list[str]:
+    """External IPs, and the addresses that a load balancer was given."""
+    assert service.spec is not None
+    addresses = list(service.spec.external_ips or ())
+    balancer = service.status.load_balancer if service.status is not None else None
+    for ingress in (balancer.ingress or ()) if balancer is not None else ():
+        if ingress.ip and ingress.ip_mode != "Proxy":
+            addresses.append(ingress.ip)
+    return list(dict.fromkeys(addresses))
