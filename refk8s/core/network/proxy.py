@@ -18,6 +18,7 @@ Left out: load balancer source ranges, health check node ports, topology hints, 
 from collections.abc import Iterable
 from typing import Any
 
+from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
@@ -37,6 +38,15 @@ ALL = "all"
 REFRESH: Instant = 300 * SECOND  # the adapter is handed the set again so often: somebody else may have changed the host
 
 Compiled = Map[Key, tuple[Rule, ...]]
+
+
+@frozen(eq=False)
+class Memory:
+    """The rules by service, and which of them were handed to the adapter last, when."""
+
+    compiled: Compiled = field(factory=Map)
+    handed: Compiled | None = None
+    handed_at: Instant = 0
 
 
 def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
@@ -60,23 +70,23 @@ class ServiceRules(Reconciler):
     def __init__(self, node_name: str) -> None:
         self.node_name = node_name
 
-    def start_memory(self, now: Instant) -> Compiled:
-        return Map()
+    def start_memory(self, now: Instant) -> Memory:
+        return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
-        compiled: Compiled = local.memory
+        memory: Memory = local.memory
         service: Service | None = view.get(SERVICES, key)
         slices: list[EndpointSlice] = view.indexed(ENDPOINT_SLICES, "service", key)
 
         # Decide
         rules = compute_rules(service, slices, self.node_name) if service is not None else ()
-        if rules == compiled.get(key, ()):
+        if rules == memory.compiled.get(key, ()):
             return NOTHING
 
         # Report
-        changed = compiled.set(key, rules) if rules else compiled.delete(key)
-        return Plan(memory=changed, enqueue=((ProgramRules.name, ALL),))
+        compiled = memory.compiled.set(key, rules) if rules else memory.compiled.delete(key)
+        return Plan(memory=evolve(memory, compiled=compiled), enqueue=((ProgramRules.name, ALL),))
 
 
 class ProgramRules(Reconciler):
@@ -88,7 +98,11 @@ class ProgramRules(Reconciler):
     initial_keys = (ALL,)
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        return Plan(rules=RuleSet(local.memory), wake_at=now + REFRESH)
+        memory: Memory = local.memory
+        if memory.handed is memory.compiled and not local.failures and now < memory.handed_at + REFRESH:
+            return Plan(wake_at=memory.handed_at + REFRESH)
+        handed = evolve(memory, handed=memory.compiled, handed_at=now)
+        return Plan(rules=RuleSet(memory.compiled), memory=handed, wake_at=now + REFRESH)
 
 
 def proxy(node_name: str) -> Loop:
