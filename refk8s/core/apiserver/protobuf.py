@@ -94,7 +94,7 @@ def _decode_enveloped(data: memoryview, depth: int) -> Tree:
     if data[:4] != MAGIC:
         raise Malformed("it does not begin with k8s and a zero byte")
     api_version = kind = content_type = ""
-    raw = memoryview(b"")
+    raw: memoryview | None = None
     for number, wire, value in read_fields(data[4:]):
         if number > 4:
             continue
@@ -111,7 +111,10 @@ def _decode_enveloped(data: memoryview, depth: int) -> Tree:
             content_type = _text(wire, body)
     if content_type not in ("", MEDIA_TYPE):
         raise Malformed(f"content of the type or encoding {content_type[:100]!r}")
-    tree = _decode_message(message_of(api_version, kind), raw, depth + 1)
+    message = message_of(api_version, kind)
+    if raw is None:
+        raise Malformed("there is no object in it")  # an empty object is there, with no bytes; a body cut short is not an empty one
+    tree = _decode_message(message, raw, depth + 1)
     return {"apiVersion": api_version, "kind": kind, **tree}
 
 
