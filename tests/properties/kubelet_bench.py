@@ -16,10 +16,11 @@ from refk8s.adapters.fake.world import World, make_world
 from refk8s.core.api.core_v1 import Container, Node, Pod, PodSpec, PodStatus
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, Status
 from refk8s.core.api.request import Patch, Request, Response, WatchEvent
-from refk8s.core.api.resources import NODES, PODS, Resource
+from refk8s.core.api.resources import EVENTS, NODES, PODS, Resource
 from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.kubelet.memory import NodeMemory
 from refk8s.core.machine import Answered, Call, Effect, Event, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
 from refk8s.core.ports import Later, Operation, Result, SandboxStarted
 
@@ -63,6 +64,7 @@ class Bench:
         self.deleted: dict[str, Pod] = {}
         self.posthumous: set[str] = set()  # sandboxes started by operations of an agent that had crashed by then
         self.refuse: Callable[[Request], Response | None] = lambda request: None
+        self.script: Callable[[Operation], Result | Later | None] = lambda operation: None  # a test's own answers
         self.api_away = False
         self.check: Callable[[], None] = lambda: None
 
@@ -159,7 +161,9 @@ class Bench:
 
     def _operate(self, index: int) -> None:
         life, run, _ = self.runs.pop(index)
-        self.world, result = self.world.carry_out(run.operation, self.now, self.chance)
+        result: Result | Later | None = self.script(run.operation)
+        if result is None:
+            self.world, result = self.world.carry_out(run.operation, self.now, self.chance)
         if isinstance(result, Later):
             self.runs.append((life, run, result.at))
             return
@@ -232,10 +236,32 @@ class Bench:
         self._tell(resource, WatchEvent("MODIFIED" if known else "ADDED", obj, self.revision))
         return obj
 
-    def pod(self, name: str = "p") -> Pod | None:
-        found = self.table(PODS).get(f"default/{name}")
-        assert found is None or isinstance(found, Pod)
+    def pod(self, name: str = "p") -> Pod:
+        found = self.table(PODS)[f"default/{name}"]
+        assert isinstance(found, Pod)
         return found
+
+    def memory(self) -> NodeMemory:
+        """What the kubelet remembers, for laws about it."""
+        found = self.state.memories["kubelet"]
+        assert isinstance(found, NodeMemory)
+        return found
+
+    def has_pod(self, name: str = "p") -> bool:
+        return f"default/{name}" in self.table(PODS)
+
+    def did(self, *types: type) -> list[tuple[float, Any]]:
+        """(seconds since the start, operation) of the operations of these types that were carried out."""
+        return [((at - START) / SECOND, operation) for at, operation, _ in self.operations if isinstance(operation, types)]
+
+    def reasons(self) -> list[str]:
+        """The reasons of the Events that were recorded, each new one once."""
+        return [r.body.reason for r in self.requests if r.resource == EVENTS and r.verb == "create"]
+
+    def sent(self, resource: Resource, subresource: str = "") -> list[Request]:
+        """The requests that change this resource, in order."""
+        reads = ("get", "list", "watch")
+        return [r for r in self.requests if r.resource == resource and r.subresource == subresource and r.verb not in reads]
 
     def node(self) -> Node:
         found = self.table(NODES)["node"]
@@ -249,9 +275,9 @@ class Bench:
 
     def delete(self, name: str = "p", grace: int | None = None) -> Pod | None:
         """Delete a pod as the API does: gracefully, unless the period is 0; a later period can only be shorter."""
-        pod = self.pod(name)
-        if pod is None:
+        if not self.has_pod(name):
             return None
+        pod = self.pod(name)
         seconds = pod.spec.termination_grace_period_seconds if grace is None else grace
         if pod.metadata.deletion_timestamp is not None:
             seconds = min(seconds or 0, pod.metadata.deletion_grace_period_seconds or 0)

@@ -97,7 +97,7 @@ class Chaos:
     def happen(self, number: int) -> None:
         kind, rest = number % 32, number // 32
         bench, name = self.bench, NAMES[rest % 3]
-        if kind in (0, 15, 16) and bench.pod(name) is None:
+        if kind in (0, 15, 16) and not bench.has_pod(name):
             bench.add(PODS_TO_TRY[(rest // 3) % len(PODS_TO_TRY)](name))
         elif kind == 1:
             bench.delete(name, (None, 30, 5, 1)[(rest // 3) % 4])
@@ -120,7 +120,8 @@ class Chaos:
         elif kind == 8:
             fault = ("sandbox_error", "create_error", "start_error", "stop_error", "down")[rest % 5]
             bench.world = fake.set_faults(bench.world, **{fault: "" if (rest // 5) % 2 else "broken by force"})
-        elif kind == 9 and (pod := bench.pod(name)) is not None:
+        elif kind == 9 and bench.has_pod(name):
+            pod = bench.pod(name)
             changed = replace(pod.spec.containers[0], image=IMAGES[(rest // 3) % 3])
             spec = replace(pod.spec, containers=(changed, *pod.spec.containers[1:]))
             bench.put(PODS, replace(pod, spec=spec, metadata=replace(pod.metadata, generation=(pod.metadata.generation or 1) + 1)))
@@ -143,14 +144,21 @@ class Chaos:
     # --- what must hold ----------------------------------------------------------------------------------------------------
 
     def runtime(self) -> PodsListed:
-        pods = [self.bench.world.pods[uid] for uid in sorted(self.bench.world.pods)]
+        return self.runtime_of(self.bench)
+
+    @staticmethod
+    def runtime_of(bench: Bench) -> PodsListed:
+        """Everything that the simulated runtime holds."""
+        pods = [bench.world.pods[uid] for uid in sorted(bench.world.pods)]
         sandboxes = tuple(sandbox for pod in pods for sandbox in pod.sandboxes)
-        return PodsListed(sandboxes, tuple(self.bench.world.containers[id].status for pod in pods for id in pod.containers))
+        return PodsListed(sandboxes, tuple(bench.world.containers[id].status for pod in pods for id in pod.containers))
 
     def look(self) -> None:
         """The invariants, on what is new since the last look."""
         bench = self.bench
         wrong = must.at_most_one_of_each(self.runtime())
+        for memory in bench.memory().pods.values():
+            assert not (memory.listing and memory.busy), f"KUBELET-44: {memory.name} is listed while it is changed"
         for versions in bench.history.values():
             for before, after in pairwise(versions):
                 wrong += must.phase_never_goes_back(before, after) + must.restart_counts_grow(before, after)
@@ -191,7 +199,7 @@ class Chaos:
         return [] if 1 <= operation.grace_period_seconds <= longest else [f"POD-3: {operation} with a grace period of at most {longest} s"]
 
     def settled(self) -> None:
-        """What must be true in the end (KUBELET-30, KUBELET-33, KUBELET-42)."""
+        """What must be true in the end (KUBELET-30, KUBELET-42)."""
         bench = self.bench
         known = [pod.metadata.uid or "" for pod in bench.table(PODS).values()]
         wrong = must.nothing_is_left(self.runtime(), known)

@@ -27,8 +27,8 @@ class KubeletConfig:
     relist_every: Instant = MINUTE
     """The runtime is listed whole so often, should it have kept silent about a change."""
     retry_after: Instant = 10 * SECOND
-    """An operation that failed is tried again after this."""
-    first_status_within: Instant = 500 * MILLISECOND
-    """A pod that is being started or ended may keep its status to itself so long: most are then told in one write (KUBELET-31)."""
+    """An operation that failed is tried again after this (KUBELET-23)."""
+    status_held_back: Instant = 500 * MILLISECOND
+    """A pod of which something is being made or ended may keep its status to itself so long: then one write tells most (KUBELET-31)."""
     objects_refreshed_every: Instant = field(default=MINUTE)
     """Config maps and secrets that a pod mounts are read again so often."""

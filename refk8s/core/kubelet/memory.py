@@ -16,7 +16,7 @@ from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
 from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerStatus, NodeDescribed, Probe, SandboxStatus
 
-# What is being done with a container or sandbox; "" is nothing.
+# What is being done with a container or sandbox, one thing at a time (KUBELET-3); "" is nothing.
 PULL, CREATE, START, POST_START, PRE_STOP, STOP = "pull", "create", "start", "postStart", "preStop", "stop"
 RUN, REMOVE = "run", "remove"
 
@@ -114,6 +114,7 @@ class PodMemory(Struct, frozen=True):
     volumes_doing: int = 0
     volumes_retry_at: Instant = 0
     complained_at: Instant = 0  # about a volume
+    busy_since: Instant = 0  # operations have been under way since; 0: none are
     listing: bool = False
     dirty: bool = False  # the runtime changed by itself: list again
     ending: str = ""  # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"

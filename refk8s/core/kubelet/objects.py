@@ -2,8 +2,8 @@
 
 They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is asked for again
 after 1, 2, 4, 8 and then every 10 seconds. Where the API is away, what was read last is good enough.
-Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts" (token
-volume projection: a token is renewed when 80 % of its time have passed).
+Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts"
+(token volume projection: a token is renewed when 80 % of its time have passed).
 """
 
 from collections.abc import Mapping

@@ -117,6 +117,9 @@ class PodWorker(Reconciler):
         notes = tuple([Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]) if memory.pod is not None else ()
         if memory.notes:
             memory = replace(memory, notes=())
+        busy_since = (memory.busy_since or now) if memory.busy else 0
+        if busy_since != memory.busy_since:
+            memory = replace(memory, busy_since=busy_since)
         if memory.ended and memory.uses:
             node, memory = replace(node, used=_less(node.used, memory.uses)), replace(memory, uses={})
         if pod is None and memory.removed:

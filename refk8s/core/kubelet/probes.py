@@ -11,7 +11,6 @@ Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Pro
 Left out: the random delay of the first probe, with which upstream spreads the load after a restart of the agent.
 """
 
-from attrs import evolve
 from msgspec.structs import replace
 
 from refk8s.core.api import core_v1
@@ -20,6 +19,7 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
 from refk8s.core.kubelet.sync import Sync, is_sidecar
 from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
+from refk8s.core.value import evolve
 
 STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
 

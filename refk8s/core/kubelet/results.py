@@ -7,7 +7,6 @@ Listing: what the runtime says is true; what it does not mention is gone.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import evolve
 from msgspec.structs import replace
 
 from refk8s.core.context import Instant
@@ -51,6 +50,7 @@ from refk8s.core.ports import (
     StopPodSandbox,
     WriteVolume,
 )
+from refk8s.core.value import evolve
 
 START_FAILED_EXIT_CODE = 128
 
@@ -222,7 +222,7 @@ def _hooked(memory: PodMemory, operation: RunHook, result: Result, now: Instant,
     if worked:
         return memory.with_container(name, replace(container, doing=""))
     # KUBELET-17: what could not be set up is ended and started anew.
-    memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True, reason="PostStartHookError"))
+    memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True))
     return replace(memory, notes=(*memory.notes, Note("FailedPostStartHook", "PostStartHook failed", "Warning", path)))
 
 

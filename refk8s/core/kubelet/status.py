@@ -1,4 +1,4 @@
-"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ... POD-19 (spec/pod.md).
+"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ... POD-18 (spec/pod.md).
 
 The phase is a table over what the containers do (`PHASES`), read from the top:
 
@@ -49,15 +49,15 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     """The status to be seen in the API, from what runs and from the status there is. O(containers)."""
     old = pod.status
     if memory.rejected is not None:
-        reason, message = memory.rejected
-        return replace(old, phase=FAILED, reason=reason, message=message, observed_generation=pod.metadata.generation)
+        why, words = memory.rejected
+        return replace(old, phase=FAILED, reason=why, message=words, observed_generation=pod.metadata.generation)
     over = memory.ended
     inits = pod.spec.init_containers or ()
     initialized = is_initialized(pod, memory)
     init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, True, over) for c in inits]
     statuses = [_container(facts, pod, c, memory, old.container_statuses, initialized or not inits, over) for c in pod.spec.containers]
     counts = _count(pod, memory, init_statuses, statuses)
-    phase: str = compute_phase(counts, pod.spec.restart_policy or "Always", over)
+    phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
     if memory.ending == "deadline" and over:
         phase = FAILED

@@ -1,4 +1,4 @@
-"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules KUBELET-30 ... KUBELET-33 (spec/kubelet.md).
+"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules KUBELET-30 ... KUBELET-32 (spec/kubelet.md).
 
 | the pod | request |
 |---|---|
@@ -64,6 +64,7 @@ class StatusWriter(Reconciler):
             because = f"the pod is {status.phase}" if status.phase != pod.status.phase else "its containers changed"
             request = Request("update", PODS, pod.metadata.namespace or "", pod.metadata.name or "", "status", body, because=because)
             return Plan(waves=((request,),), enqueue=())
+        # KUBELET-32: nothing is left, and that the containers ended has been told.
         if pod.metadata.deletion_timestamp is not None and memory.removed and pod.metadata.deletion_grace_period_seconds != 0:
             options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=pod.metadata.uid))
             because = "nothing of the pod is left on the node"
@@ -74,12 +75,13 @@ class StatusWriter(Reconciler):
         return NOTHING
 
     def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
-        """Until when the status is kept back: a pod that is starting, or ending, soon has more to tell (KUBELET-31)."""
+        """Until when the status is kept back: a pod of which something is just being made or ended soon has more to tell (KUBELET-31)."""
+        wait = self.config.status_held_back
         if pod.status.start_time is None and is_starting(memory):
-            return memory.seen_at + self.config.first_status_within
+            return memory.seen_at + wait
         if memory.ending == "deleted" and not memory.removed:
-            return memory.ending_at + self.config.first_status_within
-        return 0
+            return memory.ending_at + wait
+        return memory.busy_since + wait if memory.busy_since else 0
 
 
 def is_starting(memory: PodMemory) -> bool:
