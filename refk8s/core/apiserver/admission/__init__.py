@@ -5,7 +5,7 @@
 
 Every stage takes an object and hands back the same or a changed one, or refuses it with an ApiError. What must be written together with
 the object (the address of a service) comes as writes and compares for the same transaction, so that two API servers on one store can
-never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone: validation speaks of it next.
+never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of it next.
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes".
 Left out, for now: LimitRanger, ResourceQuota, DefaultStorageClass, DefaultIngressClass, StorageObjectInUseProtection, RuntimeClass,

@@ -67,7 +67,10 @@ def default_template(template: PodTemplateSpec) -> PodTemplateSpec:
 
 
 def default_pod_spec(spec: PodSpec) -> PodSpec:
-    """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and volumes."""
+    """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and volumes.
+
+    `serviceAccount` is the old name of `serviceAccountName`: whoever gives one gives both.
+    """
     changed: dict[str, Any] = {}
     if not spec.dns_policy:
         changed["dns_policy"] = "ClusterFirst"
@@ -79,6 +82,8 @@ def default_pod_spec(spec: PodSpec) -> PodSpec:
         changed["termination_grace_period_seconds"] = GRACE_PERIOD_SECONDS
     if not spec.scheduler_name:
         changed["scheduler_name"] = "default-scheduler"
+    if spec.service_account != spec.service_account_name:
+        changed["service_account"] = changed["service_account_name"] = spec.service_account_name or spec.service_account
     containers = _each(spec.containers, _default_container)
     if containers is not spec.containers:
         changed["containers"] = containers

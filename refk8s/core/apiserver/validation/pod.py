@@ -48,7 +48,7 @@ def validate_pod(pod: Pod) -> Causes:
 
 
 def validate_new_pod(pod: Pod) -> Causes:
-    """VAL-16: nobody is born with a debugging container."""
+    """VAL-17: nobody is born with a debugging container."""
     causes = validate_pod(pod)
     if pod.spec.ephemeral_containers:
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))

@@ -75,8 +75,11 @@ def validate_int_or_percent(value: int | str, at: str) -> Causes:
 
 
 def at_most_all(value: int | str, at: str) -> Causes:
-    if isinstance(value, str) and _is_percent(value) and ((len(value) > 4 and int(value[:20].rstrip("%")) > 100) or len(value) > 20):
-        return [invalid(at, value, "must not be greater than 100%")]
+    """VAL-19: of all that there are, at most all. Percentages of many digits are not made numbers."""
+    if isinstance(value, str) and _is_percent(value):
+        digits = value[:-1].lstrip("0")
+        if len(digits) > 3 or int(digits or "0") > 100:
+            return [invalid(at, value, "must not be greater than 100%")]
     return []
 
 

@@ -1,0 +1,407 @@
+"""Defaulting: DEF-1 to DEF-21 (spec/defaults.md)."""
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from strategies import containers, objects, pods, services
+
+from refk8s.core.api import codec, quantity, resources
+from refk8s.core.api.core_v1 import Container, Pod, PodSpec
+from refk8s.core.apiserver.defaults import _FILES as FILES
+from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.defaults.pod import pull_policy
+
+KINDS = [resource for resource in resources.ALL if f"{resource.module}.{resource.kind}" in FILES]
+NAMES = [f"{resource.kind}.{resource.api_version}" for resource in KINDS]
+POD_SPEC = {
+    "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
+    "terminationGracePeriodSeconds": 30,
+}  # fmt: skip
+
+
+def defaulted(kind: str, api_version: str, **fields: Any) -> Any:
+    """The object with these fields, defaulted, as a JSON tree."""
+    resource = resources.by_kind(api_version, kind)
+    obj, unknown = codec.decode_tolerant(resource.type, {"kind": kind, "apiVersion": api_version, **fields})
+    assert not unknown, unknown
+    return codec.to_tree(default(resource, obj))
+
+
+def container_of(**fields: Any) -> Any:
+    return defaulted("Pod", "v1", spec={"containers": [{"name": "c", "image": "i:1", **fields}]})["spec"]["containers"][0]
+
+
+# --- all kinds
+
+
+@pytest.mark.parametrize("resource", KINDS, ids=NAMES)
+def test_def_1_defaulting_twice_is_defaulting_once(resource):
+    @given(objects(resource.type))
+    def law(obj):
+        once = default(resource, obj)
+        assert default(resource, once) == once
+
+    law()
+
+
+@pytest.mark.parametrize("resource", KINDS, ids=NAMES)
+def test_def_1_what_is_defaulted_is_canonical(resource):
+    """Defaulting keeps objects in the one form that typed code meets (OBJ-4)."""
+
+    @given(objects(resource.type))
+    def law(obj):
+        once = default(resource, obj)
+        tree = codec.to_tree(once)
+        assert codec.to_tree(codec.decode_tolerant(resource.type, tree)[0]) == tree
+
+    law()
+
+
+@pytest.mark.parametrize("resource", [r for r in resources.ALL if r not in KINDS], ids=lambda r: f"{r.kind}.{r.api_version}")
+def test_def_2_a_kind_without_defaults_is_handed_back(resource):
+    obj = resource.type()
+    assert default(resource, obj) is obj
+
+
+def missing(before: Any, after: Any, place: str = "") -> list[str]:
+    """Where `after` does not have what `before` has."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [where for key in before for where in missing(before[key], after.get(key), f"{place}.{key}")]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [where for n, (one, other) in enumerate(zip(before, after, strict=True)) for where in missing(one, other, f"{place}[{n}]")]
+    if before == after or before in (None, "", 0):
+        return []
+    if isinstance(before, str) and quantity.is_quantity(before) and isinstance(after, str) and quantity.is_quantity(after):
+        up = quantity.parse(after).nano - quantity.parse(before).nano
+        return [] if abs(up) < 10**6 else [place]  # DEF-9
+    return [place]
+
+
+ALLOWED = {
+    "Secret": (".stringData", ".data"), "Service": (".spec.sessionAffinityConfig",), "Namespace": (".metadata.labels",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("resource", KINDS, ids=NAMES)
+def test_def_2_what_is_given_stays(resource):
+    @given(objects(resource.type))
+    def law(obj):
+        wrong = missing(codec.to_tree(obj), codec.to_tree(default(resource, obj)))
+        assert not [place for place in wrong if not place.startswith(ALLOWED.get(resource.kind, ("-",)))], wrong
+
+    law()
+
+
+@given(pods())
+def test_def_2_an_object_that_lacks_nothing_is_handed_back_itself(pod):
+    once = default(resources.PODS, pod)
+    assert default(resources.PODS, once) is once
+
+
+# --- pods
+
+
+@given(containers("c"))
+def test_def_3_a_bare_pod_spec_gets_five_defaults_in_a_pod_and_in_a_template(container):
+    bare = [{"name": "c", "image": container.image}]
+    pod = defaulted("Pod", "v1", spec={"containers": bare})["spec"]
+    template = defaulted("Deployment", "apps/v1", spec={"template": {"spec": {"containers": bare}}})["spec"]["template"]["spec"]
+    assert {name: value for name, value in template.items() if name != "containers"} == POD_SPEC
+    assert {name: value for name, value in pod.items() if name != "containers"} == POD_SPEC | {"enableServiceLinks": True}  # DEF-6
+
+
+@pytest.mark.parametrize("given_as", ["serviceAccount", "serviceAccountName"])
+def test_def_3_an_account_is_named_twice(given_as):
+    spec = defaulted("Pod", "v1", spec={"containers": [], given_as: "robot"})["spec"]
+    assert spec["serviceAccount"] == spec["serviceAccountName"] == "robot"
+
+
+def test_def_4_a_container_says_how_it_ends_and_its_ports_are_tcp():
+    made = container_of(ports=[{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}])
+    assert (made["terminationMessagePath"], made["terminationMessagePolicy"]) == ("/dev/termination-log", "File")
+    assert [port["protocol"] for port in made["ports"]] == ["TCP", "UDP"]
+
+
+tags = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,6}", fullmatch=True)
+image_names = st.builds(
+    "{}{}".format, st.sampled_from(["", "reg.example.com/", "reg.example.com:5000/a/", "localhost:80/"]), st.sampled_from(["app", "a/b"])
+)
+digests = st.just("sha256:" + "a" * 64)
+
+
+@given(image_names, st.none() | tags, st.none() | digests)
+def test_def_5_the_tag_decides_when_to_pull(name, tag, digest):
+    image = name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    always = tag == "latest" or (tag is None and digest is None)
+    assert pull_policy(image) == ("Always" if always else "IfNotPresent")
+
+
+@given(st.sampled_from(["Always", "IfNotPresent", "Never"]), image_names)
+def test_def_5_a_policy_that_is_given_stays(policy, image):
+    assert container_of(image=image, imagePullPolicy=policy)["imagePullPolicy"] == policy
+
+
+amounts = st.dictionaries(st.sampled_from(["cpu", "memory", "example.com/gpu"]), st.sampled_from(["1", "2", "100m", "64Mi"]), max_size=3)
+
+
+@given(amounts, amounts)
+def test_def_6_what_is_limited_and_not_requested_is_requested(limits, requests):
+    made = container_of(resources={"limits": limits, "requests": requests})["resources"]
+    assert made.get("requests", {}) == limits | requests
+    template = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits, "requests": requests}}]}}
+    kept = defaulted("ReplicaSet", "apps/v1", spec={"template": template})["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert kept.get("requests", {}) == requests
+
+
+@given(st.integers(1, 65535), st.none() | st.integers(1, 65535))
+def test_def_6_on_the_hosts_network_a_port_is_the_hosts(port, host_port):
+    given_ports = [{"containerPort": port} | ({"hostPort": host_port} if host_port else {})]
+    spec = defaulted("Pod", "v1", spec={"hostNetwork": True, "containers": [{"name": "c", "ports": given_ports}]})["spec"]
+    assert spec["containers"][0]["ports"][0]["hostPort"] == (host_port or port)
+
+
+def test_def_7_a_probe_and_a_hook_need_only_be_named():
+    made = container_of(
+        readinessProbe={"httpGet": {"port": 80}}, startupProbe={"exec": {"command": ["x"]}, "failureThreshold": 30},
+        livenessProbe={"grpc": {"port": 9}, "timeoutSeconds": 0}, lifecycle={"preStop": {"httpGet": {"port": 81}}},
+        env=[{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+    )  # fmt: skip
+    times = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+    assert made["readinessProbe"] == times | {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}}
+    assert made["startupProbe"] == times | {"exec": {"command": ["x"]}, "failureThreshold": 30}
+    assert made["livenessProbe"] == times | {"grpc": {"port": 9, "service": ""}}
+    assert made["lifecycle"]["preStop"]["httpGet"] == {"port": 81, "path": "/", "scheme": "HTTP"}
+    assert made["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] == "v1"
+
+
+VOLUMES = [
+    ({}, {"emptyDir": {}}),
+    ({"secret": {"secretName": "s"}}, {"secret": {"secretName": "s", "defaultMode": 420}}),
+    ({"configMap": {"name": "m", "defaultMode": 256}}, {"configMap": {"name": "m", "defaultMode": 256}}),
+    ({"configMap": {"name": "m"}}, {"configMap": {"name": "m", "defaultMode": 420}}),
+    ({"hostPath": {"path": "/x"}}, {"hostPath": {"path": "/x", "type": ""}}),
+    ({"downwardAPI": {}}, {"downwardAPI": {"defaultMode": 420}}),
+    (
+        {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+        {"projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}]}},
+    ),
+    ({"image": {"reference": "a/b:1"}}, {"image": {"reference": "a/b:1", "pullPolicy": "IfNotPresent"}}),
+    ({"nfs": {"server": "s", "path": "/p"}}, {"nfs": {"server": "s", "path": "/p"}}),
+    (
+        {"ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+        {"ephemeral": {"volumeClaimTemplate": {"metadata": {}, "spec": {"volumeMode": "Filesystem", "resources": {}}}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), VOLUMES, ids=[str(sorted(meant)) for _, meant in VOLUMES])
+def test_def_8_a_volume_without_a_source_is_an_empty_dir_and_the_others_get_their_modes(written, meant):
+    made = defaulted("Pod", "v1", spec={"containers": [], "volumes": [{"name": "v", **written}]})["spec"]["volumes"][0]
+    assert made == {"name": "v"} | meant
+
+
+@given(st.integers(1, 10**10), st.sampled_from(["n", "u", "m", ""]))
+def test_def_9_nothing_is_finer_than_a_thousandth(number, unit):
+    written = quantity.canonical(f"{number}{unit}")
+    kept = container_of(resources={"requests": {"cpu": written}})["resources"]["requests"]["cpu"]
+    nano = quantity.parse(kept).nano
+    assert nano % 10**6 == 0 and 0 <= nano - quantity.parse(written).nano < 10**6
+    assert kept == quantity.canonical(kept)
+
+
+# --- workloads
+
+TEMPLATE = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+def spec_of(kind: str, api_version: str = "apps/v1", **fields: Any) -> Any:
+    made = defaulted(kind, api_version, spec={"selector": {"matchLabels": {"app": "x"}}, "template": TEMPLATE, **fields})["spec"]
+    del made["template"], made["selector"]
+    return made
+
+
+def test_def_10_a_deployment_rolls_by_quarters():
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    whole = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": rolling}
+    assert spec_of("Deployment") == whole
+    assert spec_of("Deployment", replicas=0)["replicas"] == 0
+    partly = spec_of("Deployment", strategy={"rollingUpdate": {"maxSurge": 0}})["strategy"]
+    assert partly == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}}
+    assert spec_of("Deployment", strategy={"type": "Recreate"})["strategy"] == {"type": "Recreate"}
+
+
+def test_def_10_the_other_workloads_have_their_own_ways():
+    assert spec_of("ReplicaSet") == {"replicas": 1}
+    assert spec_of("StatefulSet") == {
+        "replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+    }  # fmt: skip
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    assert spec_of("DaemonSet") == {"revisionHistoryLimit": 10, "updateStrategy": rolling}
+    assert spec_of("DaemonSet", updateStrategy={"type": "OnDelete"})["updateStrategy"] == {"type": "OnDelete"}
+
+
+@given(st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2), st.booleans(), st.booleans())
+def test_def_11_a_replication_controller_takes_its_templates_labels_where_it_has_none(labels, own_selector, own_labels):
+    selector, own = ({"s": "1"} if own_selector else {}), ({"l": "1"} if own_labels else {})
+    template = {"metadata": {"labels": labels}, "spec": TEMPLATE["spec"]}
+    made = defaulted("ReplicationController", "v1", metadata={"labels": own}, spec={"selector": selector, "template": template})
+    assert made["spec"].get("selector", {}) == (selector or labels)
+    assert made["metadata"].get("labels", {}) == (own or labels)
+    assert made["spec"]["replicas"] == 1
+
+
+# --- services
+
+
+@given(services())
+def test_def_12_a_port_leads_to_itself_over_tcp(service):
+    ports = tuple([replace(port, target_port=None, protocol=None) for port in service.spec.ports])
+    bare = replace(service, spec=replace(service.spec, ports=ports))
+    made = default(resources.SERVICES, bare)
+    assert [(port.target_port, port.protocol) for port in made.spec.ports] == [(port.port, "TCP") for port in bare.spec.ports]
+    assert made.spec.internal_traffic_policy == "Cluster" and made.spec.session_affinity == "None"
+    assert made.spec.external_traffic_policy == ("Cluster" if made.spec.type == "NodePort" else None)
+
+
+def test_def_12_affinity_lasts_three_hours_and_its_configuration_goes_with_it():
+    affine = defaulted("Service", "v1", spec={"sessionAffinity": "ClientIP"})["spec"]
+    assert affine["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    config = {"clientIP": {"timeoutSeconds": 5}}
+    kept = defaulted("Service", "v1", spec={"sessionAffinity": "ClientIP", "sessionAffinityConfig": config})["spec"]
+    assert kept["sessionAffinityConfig"] == config
+    plain = defaulted("Service", "v1", spec={"sessionAffinity": "None", "sessionAffinityConfig": config})["spec"]
+    assert "sessionAffinityConfig" not in plain
+
+
+def test_def_12_only_what_can_be_reached_from_outside_has_a_policy_for_it():
+    assert "externalTrafficPolicy" not in defaulted("Service", "v1", spec={})["spec"]
+    assert "internalTrafficPolicy" not in defaulted("Service", "v1", spec={"type": "ExternalName"})["spec"]
+    balanced = defaulted("Service", "v1", spec={"type": "LoadBalancer"})["spec"]
+    assert (balanced["externalTrafficPolicy"], balanced["allocateLoadBalancerNodePorts"]) == ("Cluster", True)
+    assert defaulted("Service", "v1", spec={"externalIPs": ["192.0.2.1"]})["spec"]["externalTrafficPolicy"] == "Cluster"
+
+
+def test_def_13_endpoints_are_of_tcp():
+    ports = [{"port": 80}, {"port": 53, "protocol": "UDP"}]
+    made = defaulted("Endpoints", "v1", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": ports}])
+    assert [port["protocol"] for port in made["subsets"][0]["ports"]] == ["TCP", "UDP"]
+    sliced = defaulted("EndpointSlice", "discovery.k8s.io/v1", addressType="IPv4", endpoints=[], ports=[{"port": 80}])
+    assert sliced["ports"] == [{"name": "", "port": 80, "protocol": "TCP"}]
+
+
+# --- the cluster
+
+
+@given(st.dictionaries(st.sampled_from(["a", "kubernetes.io/metadata.name"]), st.sampled_from(["x", "y"]), max_size=2))
+def test_def_14_a_namespace_is_labelled_with_its_name(labels):
+    made = defaulted("Namespace", "v1", metadata={"name": "n", "labels": labels})
+    assert made["metadata"]["labels"] == labels | {"kubernetes.io/metadata.name": "n"}
+    assert made["status"]["phase"] == "Active"
+
+
+@given(amounts, st.none() | amounts)
+def test_def_15_all_that_a_node_has_can_be_given_away(capacity, allocatable):
+    status = {"capacity": capacity} | ({} if allocatable is None else {"allocatable": allocatable})
+    made = defaulted("Node", "v1", status=status)["status"]
+    assert made.get("allocatable", {}) == (allocatable or capacity)
+
+
+@given(amounts, amounts, amounts, amounts)
+def test_def_15_a_container_limit_defaults_downwards(least, most, limit, request):
+    item = {"type": "Container", "min": least, "max": most, "default": limit, "defaultRequest": request}
+    made = defaulted("LimitRange", "v1", spec={"limits": [item]})["spec"]["limits"][0]
+    assert made.get("default", {}) == most | limit
+    assert made.get("defaultRequest", {}) == least | most | limit | request
+
+
+def test_def_15_a_priority_class_pushes_others_out():
+    made = defaulted("PriorityClass", "scheduling.k8s.io/v1", value=7)
+    assert made["preemptionPolicy"] == "PreemptLowerPriority"
+
+
+words = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=5), max_size=3)
+
+
+@given(words, words)
+def test_def_16_string_data_is_written_over_data_and_not_kept(data, strings):
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    made = defaulted("Secret", "v1", data=encoded, stringData=strings)
+    assert "stringData" not in made and made["type"] == "Opaque"
+    assert {key: base64.b64decode(text).decode() for key, text in made.get("data", {}).items()} == data | strings
+
+
+def test_def_17_storage_is_pending_and_a_file_system():
+    volume = defaulted("PersistentVolume", "v1", spec={"hostPath": {"path": "/x"}})
+    assert volume["spec"] == {"hostPath": {"path": "/x", "type": ""}, "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"}
+    assert volume["status"] == {"phase": "Pending"}
+    claim = defaulted("PersistentVolumeClaim", "v1", spec={"volumeMode": "Block"})
+    assert (claim["spec"]["volumeMode"], claim["status"]["phase"]) == ("Block", "Pending")
+    storage_class = defaulted("StorageClass", "storage.k8s.io/v1", provisioner="x")
+    assert (storage_class["reclaimPolicy"], storage_class["volumeBindingMode"]) == ("Delete", "Immediate")
+    driver = defaulted("CSIDriver", "storage.k8s.io/v1", spec={"attachRequired": False})["spec"]
+    assert driver["attachRequired"] is False and driver["volumeLifecycleModes"] == ["Persistent"]
+
+
+@given(st.none() | st.integers(0, 9), st.none() | st.integers(0, 9))
+def test_def_18_a_job_wants_one_success_if_it_says_nothing(completions, parallelism):
+    numbers = {"completions": completions, "parallelism": parallelism}
+    made = defaulted("Job", "batch/v1", spec={"template": TEMPLATE, **{name: n for name, n in numbers.items() if n is not None}})
+    assert made["spec"].get("completions") == (1 if completions is None and parallelism is None else completions)
+    assert made["spec"]["parallelism"] == (1 if parallelism is None else parallelism)
+    assert made["metadata"]["labels"] == {"app": "x"}
+
+
+def test_def_18_retries_and_histories():
+    indexed = defaulted("Job", "batch/v1", spec={"template": TEMPLATE, "backoffLimitPerIndex": 1})["spec"]
+    assert indexed["backoffLimit"] == 2**31 - 1
+    plain = defaulted("Job", "batch/v1", spec={"template": TEMPLATE})["spec"]
+    assert (plain["backoffLimit"], plain["completionMode"], plain["suspend"], plain["podReplacementPolicy"]) == (
+        6, "NonIndexed", False, "TerminatingOrFailed"
+    )  # fmt: skip
+    cron = defaulted("CronJob", "batch/v1", spec={"schedule": "* * * * *", "jobTemplate": {"spec": {"template": TEMPLATE}}})["spec"]
+    assert (cron["concurrencyPolicy"], cron["successfulJobsHistoryLimit"], cron["failedJobsHistoryLimit"]) == ("Allow", 3, 1)
+    assert cron["jobTemplate"]["spec"]["template"]["spec"]["dnsPolicy"] == "ClusterFirst"
+    assert "completions" not in cron["jobTemplate"]["spec"]
+
+
+POLICIES = [({}, ["Ingress"]), ({"egress": [{}]}, ["Ingress", "Egress"]), ({"ingress": [{}]}, ["Ingress"])]
+
+
+@pytest.mark.parametrize(("rules", "types"), POLICIES)
+def test_def_19_a_network_policy_is_about_ingress_and_about_egress_if_it_says_so(rules, types):
+    made = defaulted("NetworkPolicy", "networking.k8s.io/v1", spec={"podSelector": {}, **rules})
+    assert made["spec"]["policyTypes"] == types
+    ingress_class = defaulted("IngressClass", "networking.k8s.io/v1", spec={"parameters": {"kind": "K", "name": "n"}})
+    assert ingress_class["spec"]["parameters"]["scope"] == "Cluster"
+
+
+def test_def_20_subjects_belong_to_their_groups():
+    subjects = [{"kind": "User", "name": "u"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]
+    made = defaulted("RoleBinding", "rbac.authorization.k8s.io/v1", roleRef={"kind": "Role", "name": "r"}, subjects=subjects)
+    group = "rbac.authorization.k8s.io"
+    assert [subject.get("apiGroup") for subject in made["subjects"]] == [group, group, None]
+    assert made["roleRef"]["apiGroup"] == group
+
+
+def test_def_21_an_autoscaler_aims_at_four_fifths_of_the_cpu():
+    written = {"maxReplicas": 3, "behavior": {"scaleUp": {"selectPolicy": "Min"}}}
+    made = defaulted("HorizontalPodAutoscaler", "autoscaling/v2", spec=written)["spec"]
+    assert made["minReplicas"] == 1
+    target = {"type": "Utilization", "averageUtilization": 80}
+    assert made["metrics"] == [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    assert made["behavior"]["scaleUp"]["selectPolicy"] == "Min" and len(made["behavior"]["scaleUp"]["policies"]) == 2
+    assert made["behavior"]["scaleDown"]["policies"] == [{"type": "Percent", "value": 100, "periodSeconds": 15}]
+    first = defaulted("HorizontalPodAutoscaler", "autoscaling/v1", spec={"maxReplicas": 3})["spec"]
+    assert (first["minReplicas"], first["targetCPUUtilizationPercentage"]) == (1, 80)
+
+
+def test_def_6_a_pod_of_a_defaulted_template_costs_no_copy_of_its_containers():
+    template = default(resources.PODS, Pod(spec=PodSpec(containers=(Container(name="c", image="i:1"),)))).spec
+    pod = default(resources.PODS, Pod(spec=replace(template, enable_service_links=None)))
+    assert pod.spec.containers is template.containers
