@@ -22,7 +22,7 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.kubelet.memory import NodeMemory
 from refk8s.core.machine import Answered, Call, Effect, Event, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
-from refk8s.core.ports import Later, Operation, Result, SandboxStarted
+from refk8s.core.ports import EXITED, ContainerCreated, ContainerStatus, Done, Later, Operation, Result, SandboxStarted
 
 START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
 
@@ -62,6 +62,9 @@ class Bench:
         self.operations: list[tuple[Instant, Operation, Result]] = []
         self.history: dict[str, list[Pod]] = {}  # uid -> every version of a pod
         self.deleted: dict[str, Pod] = {}
+        self.every_container: list[ContainerStatus] = []  # as it was created
+        self.asked: list[tuple[float, Operation]] = []  # (seconds since the start, operation), as the kubelet asked
+        self.ends: dict[str, float] = {}
         self.posthumous: set[str] = set()  # sandboxes started by operations of an agent that had crashed by then
         self.refuse: Callable[[Request], Response | None] = lambda request: None
         self.script: Callable[[Operation], Result | Later | None] = lambda operation: None  # a test's own answers
@@ -98,6 +101,7 @@ class Bench:
                 self.wake_at = effect.at
             elif isinstance(effect, Run):
                 self.runs.append((self.life, effect, 0))
+                self.asked.append(((self.now - START) / SECOND, effect.operation))
             else:
                 raise AssertionError(effect)
 
@@ -168,6 +172,10 @@ class Bench:
             self.runs.append((life, run, result.at))
             return
         self.operations.append((self.now, run.operation, result))
+        if isinstance(result, ContainerCreated):
+            self.every_container.append(result.status)
+        if isinstance(result, Done) and result.status is not None and result.status.state == EXITED:
+            self.ends[result.status.name] = (result.status.finished_at - START) / SECOND
         if life == self.life:
             self.inbox.append(Ran(run.id, result))
         elif isinstance(result, SandboxStarted):
@@ -253,6 +261,10 @@ class Bench:
     def did(self, *types: type) -> list[tuple[float, Any]]:
         """(seconds since the start, operation) of the operations of these types that were carried out."""
         return [((at - START) / SECOND, operation) for at, operation, _ in self.operations if isinstance(operation, types)]
+
+    def ended_at(self, name: str) -> float:
+        """When the container of this name was last seen to have been stopped, in seconds since the start."""
+        return self.ends[name]
 
     def reasons(self) -> list[str]:
         """The reasons of the Events that were recorded, each new one once."""

@@ -15,7 +15,7 @@ Source: Kubernetes documentation, "Pod Lifecycle" (termination), "Sidecar Contai
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod
-from refk8s.core.context import SECOND, parse_timestamp
+from refk8s.core.context import SECOND
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, SANDBOX, START, STOP
 from refk8s.core.kubelet.sync import Sync, is_sidecar
@@ -82,8 +82,8 @@ def end(sync: Sync, why: str) -> None:
         return
     if memory.sandbox_doing or memory.volumes_doing:
         return
-    if sync.now < memory.sandbox_retry_at:
-        sync.wake(memory.sandbox_retry_at)
+    if sync.now < memory.end_retry_at:
+        sync.wake(memory.end_retry_at)
         return
     if not memory.ended:
         if memory.sandbox is not None:
@@ -173,11 +173,11 @@ def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
         stop(sync, container, grace_seconds(sync, ""))
     if sandbox is None or sandbox.ready:
         return not strays
-    if not strays and sync.now >= sync.memory.sandbox_retry_at:
+    if not strays and sync.now >= sync.memory.end_retry_at:
         sync.operations.append(StopPodSandbox(sync.memory.uid, sandbox.id))
         sync.remember(sandbox_doing=STOP)
     elif not strays:
-        sync.wake(sync.memory.sandbox_retry_at)
+        sync.wake(sync.memory.end_retry_at)
     return False
 
 
@@ -203,7 +203,3 @@ def remove_all(sync: Sync) -> None:
         remove_sandbox(sync, "")  # There never was a sandbox, but there are volumes.
     else:
         sync.remember(removed=True)
-
-
-def unix(text: str | None) -> int:
-    return parse_timestamp(text) if text else 0

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Pod, Service
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS, SERVICES
-from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.context import Instant
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.admission import host_ports, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, key_of_question, prune, taken_in
-from refk8s.core.kubelet.results import listed, took
+from refk8s.core.kubelet.results import listed, recalled, took
 from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
@@ -104,7 +104,7 @@ class PodWorker(Reconciler):
             memory = replace(memory, pod=pod)
 
         # Decide
-        node, memory = self._admit(view, node, pod, memory)
+        node, memory = self._admit(view, node, pod, memory, now)
         library = Library(node.objects, now)
         sync = Sync(self._facts(view, node), pod, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
@@ -143,10 +143,13 @@ class PodWorker(Reconciler):
         assert node.described is not None
         return Facts(self.config, node.described, services)
 
-    def _admit(self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory) -> tuple[NodeMemory, PodMemory]:
+    def _admit(
+        self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory, now: Instant
+    ) -> tuple[NodeMemory, PodMemory]:
         """Judge a pod that is new here, once (KUBELET-81)."""
         if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
             return node, memory
+        memory = recalled(memory, pod, now)
         if pod.metadata.deletion_timestamp is not None or pod.status.phase in ("Succeeded", "Failed"):
             return node, replace(memory, admitted=True)
         wants = requests_of(pod)
@@ -169,9 +172,8 @@ class PodWorker(Reconciler):
 
     def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:
         metadata = pod.metadata
-        started = parse_timestamp(pod.status.start_time) if pod.status.start_time else now
         return PodMemory(
-            uid=metadata.uid or "", namespace=metadata.namespace or "", name=metadata.name or "", pod=pod, seen_at=now, started_at=started
+            uid=metadata.uid or "", namespace=metadata.namespace or "", name=metadata.name or "", pod=pod, seen_at=now, started_at=now
         )
 
     # --- listing ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.context import Instant
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.context import Instant, parse_timestamp
 from refk8s.core.kubelet.backoff import pull_failed
 from refk8s.core.kubelet.memory import (
     HOOK,
@@ -74,7 +75,7 @@ def _ran_sandbox(memory: PodMemory, operation: RunPodSandbox, result: Result, no
 def _stopped_sandbox(memory: PodMemory, operation: StopPodSandbox, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
     if isinstance(result, Failed):
         note = Note("FailedKillPod", f"error killing pod: {result.message}", "Warning")
-        return replace(memory, sandbox_doing="", sandbox_retry_at=now + retry_after, notes=(*memory.notes, note))
+        return replace(memory, sandbox_doing="", end_retry_at=now + retry_after, notes=(*memory.notes, note))
     sandbox = memory.sandbox
     memory = replace(memory, sandbox_doing="")
     if sandbox is not None and sandbox.id == operation.sandbox_id:
@@ -87,7 +88,7 @@ def _stopped_sandbox(memory: PodMemory, operation: StopPodSandbox, result: Resul
 
 def _removed_sandbox(memory: PodMemory, operation: RemovePodSandbox, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
     if isinstance(result, Failed):
-        return replace(memory, sandbox_doing="", sandbox_retry_at=now + retry_after)
+        return replace(memory, sandbox_doing="", end_retry_at=now + retry_after)
     left = tuple([sandbox for sandbox in memory.dead_sandboxes if sandbox.id != operation.sandbox_id])
     volumes = memory.volumes if left or memory.sandbox is not None else {}
     return replace(memory, sandbox_doing="", dead_sandboxes=left, volumes=volumes)
@@ -287,6 +288,40 @@ def listed(memory: PodMemory, sandboxes: Iterable[SandboxStatus], containers: It
     for name in sorted({*told, *memory.containers}):
         memory = memory.with_container(name, _seen(memory.containers.get(name, NO_CONTAINER), told.get(name, []), now))
     return memory
+
+
+def recalled(memory: PodMemory, pod: Pod, now: Instant) -> PodMemory:
+    """The memory with what only the API knows: when the pod started (POD-18), and containers that were made once and are gone (POD-14)."""
+    if pod.status.start_time:
+        memory = replace(memory, started_at=instant(pod.status.start_time))
+    for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
+        held = memory.container(status.name)
+        if not status.container_id or held.current is not None:
+            continue
+        running = status.state.running
+        ended = status.state.terminated or (status.last_state.terminated if running is None else None)
+        current = ContainerStatus(
+            id=status.container_id.partition("://")[2],
+            sandbox_id="",
+            pod_uid=memory.uid,
+            name=status.name,
+            attempt=status.restart_count,
+            state=EXITED,
+            image=status.image,
+            image_id=status.image_id,
+            exit_code=ended.exit_code if ended is not None else LOST_EXIT_CODE,
+            reason=(ended.reason if ended is not None else LOST_REASON) or "",
+            message=(ended.message if ended is not None else LOST_MESSAGE) or "",
+            started_at=instant(ended.started_at if ended is not None else running.started_at if running is not None else None),
+            finished_at=instant(ended.finished_at if ended is not None else None) or now,
+        )
+        memory = memory.with_container(status.name, replace(held, current=current))
+    return memory
+
+
+def instant(text: str | None) -> Instant:
+    """The instant of a wire time; 0 for none."""
+    return parse_timestamp(text) if text else 0
 
 
 def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant) -> ContainerMemory:

@@ -200,8 +200,6 @@ def _container(
         elif held.last is None:
             last_state = before.last_state if same else _previous(before)
     if current is None:
-        if before is not None and before.container_id:
-            return _forgotten(container, before, held, over)
         state = ContainerState(waiting=_waiting(held, may_start))
         return ContainerStatus(
             name=container.name,
@@ -255,13 +253,6 @@ def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTe
         started_at=timestamp(status.started_at) if status.started_at else None,
         finished_at=timestamp(status.finished_at) if status.finished_at else None,
     )
-
-
-def _forgotten(container: Container, before: ContainerStatus, held: ContainerMemory, over: bool) -> ContainerStatus:
-    """The status of a container that the API knows and the runtime does not: it ended, unseen (POD-14)."""
-    ended = _previous(before)
-    state = ended if over and ended.terminated is not None else ContainerState(waiting=_waiting(held, True))
-    return replace(before, state=state, last_state=before.last_state if over else ended, ready=False, started=False)
 
 
 def _previous(before: ContainerStatus) -> ContainerState:

@@ -69,19 +69,15 @@ def plan_containers(sync: Sync, pod: Pod) -> str:
     """Start what is missing and end what is wrong, in order; FINISHED when nothing runs and nothing will (POD-1)."""
     if not lifecycle.take_down_dead_sandbox(sync, pod):
         return RUNNING_STAGE
+    alive = any(sync.memory.container(container.name).running for container in pod.spec.containers)
+    wanted = [container for container in pod.spec.containers if is_wanted(pod, container, sync.memory.container(container.name))]
+    if not alive and not wanted and not sync.memory.busy:
+        return FINISHED  # KUBELET-10, POD-1: for nothing, no sandbox and no init container.
     starts, regular, failed = init_starts(sync, pod)
     if failed:
         return FINISHED
-    alive = False
     if regular:
-        for container in pod.spec.containers:
-            memory = sync.memory.container(container.name)
-            if memory.running:
-                alive = True
-            elif not memory.exited or restarts(pod, container, memory):
-                starts.append(container)
-        if not alive and not starts_regular(pod, starts) and not sync.memory.busy:
-            return FINISHED
+        starts += wanted
     for container in pod.spec.init_containers or ():
         if is_sidecar(container):
             check_running(sync, pod, container)
@@ -95,8 +91,9 @@ def plan_containers(sync: Sync, pod: Pod) -> str:
     return RUNNING_STAGE
 
 
-def starts_regular(pod: Pod, starts: list[Container]) -> bool:
-    return any(not is_sidecar(container) for container in starts) or not pod.spec.containers
+def is_wanted(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
+    """The container does not run, and should."""
+    return not memory.running and (not memory.exited or restarts(pod, container, memory))
 
 
 def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
@@ -177,7 +174,7 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
             sync.operations.append(RunPodSandbox(compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)))
             sync.remember(sandbox_doing=RUN)
         return False
-    if memory.dead_sandboxes and sync.now >= memory.sandbox_retry_at:
+    if memory.dead_sandboxes and sync.now >= memory.end_retry_at:
         lifecycle.remove_sandbox(sync, memory.dead_sandboxes[0].id)
         return False
     return mounted
