@@ -1,0 +1,61 @@
+"""What this machine cannot set, and words about it that are said once. Rule RT-9.
+
+An engine in a machine of fewer capabilities fails in words that do not say so; who asks for everything gets what there is.
+"""
+
+import logging
+from pathlib import Path
+
+from refk8s.adapters.docker.where import engine_process
+
+log = logging.getLogger("refk8s")
+
+CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT",
+    "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND",
+    "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""The capabilities by their number (capabilities(7))."""
+
+
+class Abilities:
+    """What may be set on this machine. `missing` are capabilities that not even the engine has."""
+
+    def __init__(self, missing: frozenset[str]) -> None:
+        self.missing = missing
+        self._said: set[str] = set()
+
+    def say_once(self, words: str) -> None:
+        """One line in the log, the first time."""
+        if words not in self._said:
+            self._said.add(words)
+            log.warning("%s", words)
+
+    def grantable(self, names: tuple[str, ...]) -> list[str]:
+        """Of these capabilities those that can be given (RT-9)."""
+        wanted = [name.upper().removeprefix("CAP_") for name in names]
+        if "ALL" in wanted and self.missing:
+            wanted = list(CAPABILITIES)
+        lacking = sorted(self.missing.intersection(wanted))
+        if lacking:
+            self.say_once(f"this machine lacks the capabilities {', '.join(lacking)}: containers that ask for them run without")
+        return [name for name in wanted if name not in self.missing]
+
+
+def look(process: int | None = None) -> Abilities:
+    """What the engine of this machine may do; where that is not to be known, everything."""
+    process = engine_process() if process is None else process
+    try:
+        status = Path(f"/proc/{process}/status").read_text() if process else ""
+        last = int(Path("/proc/sys/kernel/cap_last_cap").read_text()) if process else -1
+    except (OSError, ValueError):
+        return Abilities(frozenset())
+    return Abilities(missing_capabilities(status, last))
+
+
+def missing_capabilities(status: str, last: int) -> frozenset[str]:
+    """The capabilities (up to the number `last`, all that this kernel knows) that a process's status in /proc says it can never have."""
+    bounds = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), -1)
+    return frozenset(name for number, name in enumerate(CAPABILITIES) if number <= last and not bounds >> number & 1)

@@ -1,0 +1,190 @@
+"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9."""
+
+from typing import Any
+
+from refk8s.adapters.docker import labels
+from refk8s.adapters.docker.abilities import Abilities
+from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.sandbox import RESOLV_CONF, remove_container
+from refk8s.adapters.docker.volume import LeadsOut, Volumes
+from refk8s.core.ports import (
+    CREATED,
+    RUNNING,
+    ContainerConfig,
+    ContainerCreated,
+    ContainerStatus,
+    CreateContainer,
+    Done,
+    Failed,
+    RemoveContainer,
+    Resources,
+    Result,
+    StartContainer,
+)
+
+CPU_PERIOD = 100_000
+CPU_QUOTA_MIN = 1_000
+CPU_SHARES_MIN = 2
+LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
+"""A container's log is turned over at this size, as the kubelet's defaults have it."""
+
+
+class Containers:
+    """The containers of one cluster on one engine."""
+
+    def __init__(self, engine: Engine, cluster: str, volumes: Volumes, abilities: Abilities) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._volumes = volumes
+        self._abilities = abilities
+
+    def create(self, operation: CreateContainer) -> Result:
+        """Make the container. The same one again is taken as it is, unless it has been started already (RT-3)."""
+        config = operation.config
+        sandbox = self._engine.found("inspect_container", operation.sandbox_id)
+        if sandbox is None or sandbox["State"]["Status"] != "running":
+            return Failed("CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run")
+        name = labels.container_name(config)
+        try:
+            id = self._engine.call("create_container_from_config", self._body(operation, sandbox), name=name)["Id"]
+        except LeadsOut as error:
+            return Failed("CreateContainerConfigError", str(error))
+        except Refused as error:
+            if not error.is_conflict:
+                return Failed("CreateContainerError", error.words)
+            found = self._engine.found("inspect_container", name)
+            if found is None:
+                return Failed("CreateContainerError", error.words)
+            status = labels.container_status(found)
+            if status.state == CREATED and status.sandbox_id == operation.sandbox_id:
+                return ContainerCreated(status)
+            return Failed("CreateContainerError", f"container {config.name} has had its attempt {config.attempt}")
+        made = self.status(id)
+        return ContainerCreated(made) if made is not None else Failed("CreateContainerError", "it was removed at once")
+
+    def status(self, id: str) -> ContainerStatus | None:
+        """What the engine says of it, or None where it has none."""
+        found = self._engine.found("inspect_container", id)
+        return labels.container_status(found) if found is not None else None
+
+    def start(self, operation: StartContainer) -> Result:
+        """Start it. One that runs or has ended is not started again (RT-3)."""
+        status = self.status(operation.container_id)
+        if status is None:
+            return Failed("RunContainerError", "no such container")
+        if status.state == CREATED:
+            try:
+                self._engine.call("start", operation.container_id)
+            except Refused as error:
+                return Failed("RunContainerError", error.words)
+            status = self.status(operation.container_id)
+        return Done(status)
+
+    def terminate(self, id: str) -> ContainerStatus | None:
+        """Ask it to end, by the signal that its image wants; what it is now, None where it is gone. Does not wait."""
+        found = self._engine.found("inspect_container", id)
+        if found is None:
+            return None
+        if found["State"]["Status"] == "paused":
+            self._engine.found("unpause", id)
+        if labels.STATES.get(found["State"]["Status"]) == RUNNING:
+            self._signal(id, found["Config"].get("StopSignal") or "SIGTERM")
+        return self.status(id)
+
+    def kill(self, id: str) -> ContainerStatus | None:
+        """End it at once."""
+        self._signal(id, "SIGKILL")
+        return self.status(id)
+
+    def _signal(self, id: str, name: str) -> None:
+        try:
+            self._engine.found("kill", id, signal=name)
+        except Refused as error:
+            if not error.is_conflict and "is not running" not in error.words:
+                raise
+
+    def remove(self, operation: RemoveContainer) -> Result:
+        """Remove it with its log."""
+        status = self.status(operation.container_id)
+        if status is not None and status.state == RUNNING:
+            return Failed("", "the container runs")
+        if status is not None:
+            remove_container(self._engine, operation.container_id)
+        return Done()
+
+    # --- what the engine is told to make ------------------------------------------------------------------------------
+
+    def _body(self, operation: CreateContainer, sandbox: dict[str, Any]) -> dict[str, Any]:
+        config = operation.config
+        joined = f"container:{operation.sandbox_id}"
+        host: dict[str, Any] = {
+            "NetworkMode": joined,
+            "IpcMode": "host" if sandbox["HostConfig"]["IpcMode"] == "host" else joined,
+            "PidMode": "host" if sandbox["Config"]["Labels"].get(labels.HOST_PID) == "1" else "",
+            "Mounts": self._mounts(config),
+            "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
+            "ReadonlyRootfs": config.read_only_root,
+            "RestartPolicy": {"Name": "no"},
+            **compute_limits(config.resources),
+            **self._rights(config),
+        }
+        body: dict[str, Any] = {
+            "Image": config.image,
+            "Env": [f"{name}={value}" for name, value in config.env],
+            "Labels": labels.container_labels(self._cluster, operation.sandbox_id, config),
+            "Tty": config.tty,
+            "OpenStdin": config.stdin,
+            "StopTimeout": config.termination_grace_seconds,
+            "HostConfig": host,
+        }
+        if config.command:
+            body["Entrypoint"] = list(config.command)
+        if config.args:
+            body["Cmd"] = list(config.args)
+        if config.working_dir:
+            body["WorkingDir"] = config.working_dir
+        if config.user:
+            body["User"] = config.user
+        return body
+
+    def _mounts(self, config: ContainerConfig) -> list[dict[str, Any]]:
+        mounts = [
+            {
+                "Type": "bind",
+                "Source": str(self._volumes.source(config.pod_uid, mount.source)),
+                "Target": mount.path,
+                "ReadOnly": mount.read_only,
+            }
+            for mount in config.mounts
+        ]
+        resolv_conf = self._volumes.file(config.pod_uid, RESOLV_CONF)
+        if resolv_conf is not None and all(mount["Target"] != "/etc/resolv.conf" for mount in mounts):
+            mounts.append({"Type": "bind", "Source": str(resolv_conf), "Target": "/etc/resolv.conf", "ReadOnly": False})
+        return mounts
+
+    def _rights(self, config: ContainerConfig) -> dict[str, Any]:
+        """Capabilities and what goes with them, as far as this machine can give them (RT-9)."""
+        if config.privileged and not self._abilities.missing:
+            return {"Privileged": True}
+        if config.privileged:
+            return {
+                "CapAdd": self._abilities.grantable(("ALL",)),
+                "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
+                "MaskedPaths": [],
+                "ReadonlyPaths": [],
+                "DeviceCgroupRules": ["a *:* rwm"],
+            }
+        return {
+            "CapAdd": self._abilities.grantable(config.capabilities_add),
+            "CapDrop": [name.upper().removeprefix("CAP_") for name in config.capabilities_drop],
+        }
+
+
+def compute_limits(resources: Resources) -> dict[str, int]:
+    """Limits and shares as the kernel wants them: a thousand milli-CPUs are 1024 shares, or one whole period of time in each period."""
+    limits = {"CpuShares": max(CPU_SHARES_MIN, resources.cpu_request_milli * 1024 // 1000)}
+    if resources.cpu_limit_milli:
+        limits |= {"CpuPeriod": CPU_PERIOD, "CpuQuota": max(CPU_QUOTA_MIN, resources.cpu_limit_milli * CPU_PERIOD // 1000)}
+    if resources.memory_limit_bytes:
+        limits |= {"Memory": resources.memory_limit_bytes, "MemorySwap": resources.memory_limit_bytes}
+    return limits

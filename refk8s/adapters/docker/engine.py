@@ -1,0 +1,82 @@
+"""The connection to the engine: the only file that knows the client library. It takes a seventh of a second to import, so import this late.
+
+Errors: what the engine refuses is `Refused` with its HTTP status and words; `Unreachable` where no engine answers.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import requests
+import urllib3
+from docker.errors import APIError, DockerException
+from docker.utils import kwargs_from_env
+
+ANSWER_SECONDS_MAX = 120
+CONNECTIONS_MAX = 32
+
+
+class Refused(Exception):
+    """The engine said no."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+        self.words = words
+
+    @property
+    def is_missing(self) -> bool:
+        return self.code == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        return self.code == 409
+
+
+class Unreachable(Exception):
+    """No engine answers."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The library's many exceptions as our two."""
+    try:
+        yield
+    except APIError as error:
+        words = error.explanation
+        words = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words or error)
+        raise Refused(error.status_code or 0, words.strip()) from None
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unreachable(str(error) or type(error).__name__) from None
+
+
+class Engine:
+    """Calls to one engine, from any thread. `call("start", id)` is the library's low-level method of that name."""
+
+    def __init__(self) -> None:
+        self._arguments = kwargs_from_env()
+        with translated():
+            self._api = self._client(ANSWER_SECONDS_MAX)
+
+    def _client(self, timeout_seconds: int | None) -> Any:
+        return docker.APIClient(version="auto", timeout=timeout_seconds, max_pool_size=CONNECTIONS_MAX, **self._arguments)
+
+    def call(self, method: str, *arguments: Any, **more: Any) -> Any:
+        """One call, answered. Raises Refused or Unreachable."""
+        with translated():
+            return getattr(self._api, method)(*arguments, **more)
+
+    def found(self, method: str, *arguments: Any, **more: Any) -> Any:
+        """The same, with None where the engine does not have it."""
+        try:
+            return self.call(method, *arguments, **more)
+        except Refused as error:
+            if error.is_missing:
+                return None
+            raise
+
+    def stream(self, open: Callable[[Any], Any]) -> Any:
+        """What the library makes of a connection of its own, on which nothing may come for as long as it takes."""
+        with translated():
+            return open(self._client(None))

@@ -1,0 +1,65 @@
+"""What of ours there is on the engine. Rule RT-2.
+
+One question lists everything; what a listing does not tell (exit codes, exact times) is asked for container by container and remembered
+while the engine reports no change of it.
+"""
+
+from typing import Any
+
+from refk8s.adapters.docker import labels
+from refk8s.adapters.docker.engine import Engine
+from refk8s.adapters.docker.sandbox import Sandboxes
+from refk8s.core.context import SECOND
+from refk8s.core.ports import ContainerStatus, ListPods, PodsListed, SandboxStatus
+
+
+class Listing:
+    """Lists the pods of one cluster."""
+
+    def __init__(self, engine: Engine, cluster: str, sandboxes: Sandboxes) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._sandboxes = sandboxes
+        self._known: dict[str, ContainerStatus] = {}
+
+    def forget(self, id: str = "") -> None:
+        """This container (empty: any) may have changed."""
+        if id:
+            self._known.pop(id, None)
+        else:
+            self._known.clear()
+
+    def list(self, operation: ListPods) -> PodsListed:
+        """Everything of ours, or of these pods (RT-2)."""
+        uids = set(operation.pod_uids)
+        wanted = [f"{labels.CLUSTER}={self._cluster}"]
+        if len(uids) == 1:
+            wanted.append(f"{labels.POD_UID}={operation.pod_uids[0]}")
+        found: list[dict[str, Any]] = self._engine.call("containers", all=True, filters={"label": wanted})
+        sandboxes: list[SandboxStatus] = []
+        containers: list[ContainerStatus] = []
+        for entry in sorted(found, key=lambda entry: entry["Id"]):
+            its = entry["Labels"] or {}
+            if uids and its.get(labels.POD_UID) not in uids:
+                continue
+            if its.get(labels.TYPE) == labels.IS_SANDBOX:
+                ips = self._sandboxes.ips(entry["NetworkSettings"]["Networks"], entry["HostConfig"]["NetworkMode"])
+                sandboxes.append(labels.sandbox_status(entry["Id"], its, entry["State"], ips, entry["Created"] * SECOND))
+            elif (status := self._status(entry)) is not None:
+                containers.append(status)
+        if not uids:
+            there = {entry["Id"] for entry in found}
+            self._known = {id: status for id, status in self._known.items() if id in there}
+        return PodsListed(tuple(sandboxes), tuple(containers))
+
+    def _status(self, entry: dict[str, Any]) -> ContainerStatus | None:
+        id = entry["Id"]
+        known = self._known.get(id)
+        if known is not None and known.state == labels.STATES.get(entry["State"]):
+            return known
+        found = self._engine.found("inspect_container", id)
+        if found is None:
+            return None
+        status = labels.container_status(found)
+        self._known[id] = status
+        return status

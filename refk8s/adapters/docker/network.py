@@ -1,0 +1,173 @@
+"""The pods' network: one bridge network of the engine for this cluster, and an address in it for every pod. Rules RT-5, RT-8.
+
+The engine would give the address that became free last to the next pod, and for a moment the service rules of the node may still send the
+old pod's requests there. So addresses are chosen here: the next after the last.
+"""
+
+import ipaddress
+import logging
+import threading
+
+from refk8s.adapters.docker import netlink
+from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.labels import CLUSTER
+
+log = logging.getLogger("refk8s")
+
+CLUSTER_CIDR = "10.244.0.0/16"
+NODE_PREFIX_LENGTH = 24
+
+
+class NoAddress(Exception):
+    """Every address of the node is in use."""
+
+
+class Addresses:
+    """The addresses of one node's network: which are in use, and which is next (RT-5)."""
+
+    def __init__(self, cidr: str) -> None:
+        self._network = ipaddress.ip_network(cidr)
+        self._first = 2  # .0 is the network, .1 the bridge
+        self._count = self._network.num_addresses - 3  # nor the broadcast address
+        self._last = self._first - 1
+        self._used: dict[str, str] = {}
+
+    def take(self, owner: str) -> str:
+        """The next free address after the last that was given; NoAddress where there is none."""
+        for step in range(1, self._count + 1):
+            number = self._first + (self._last - self._first + step) % self._count
+            address = str(self._network[number])
+            if address not in self._used:
+                self._last = number
+                self._used[address] = owner
+                return address
+        raise NoAddress(f"all {self._count} addresses of {self._network} are in use")
+
+    def hold(self, address: str, owner: str) -> None:
+        """It is in use already."""
+        self._used[address] = owner
+        if ipaddress.ip_address(address) in self._network:
+            self._last = max(self._last, int(ipaddress.ip_address(address)) - int(self._network.network_address))
+
+    def give_up(self, owner: str) -> None:
+        """Whatever this owner had belongs to somebody unknown."""
+        self._used.update({address: "?" for address, by in self._used.items() if by == owner})
+
+    def free(self, owner: str) -> None:
+        """Whatever this owner had may be used again, once its turn comes."""
+        for address in [address for address, by in self._used.items() if by == owner]:
+            del self._used[address]
+
+
+def routed_networks(path: str = "/proc/self/net/route") -> list[ipaddress.IPv4Network]:
+    """The networks that this machine has routes to, the default route aside; none where that is not to be known."""
+    found = []
+    try:
+        with open(path) as routes:
+            next(routes, "")
+            for line in routes:
+                fields = line.split()
+                address, mask = (int(fields[i], 16).to_bytes(4, "little") for i in (1, 7))
+                if any(mask):
+                    found.append(ipaddress.IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False))
+    except (OSError, ValueError, IndexError):
+        return []
+    return found
+
+
+class Network:
+    """The cluster's network on this engine, made when it is first needed."""
+
+    def __init__(self, engine: Engine, cluster: str) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._addresses: Addresses | None = None
+        self._hairpin_said = False
+        self.cidr = ""
+        self.name = f"refk8s-{cluster[:8]}"
+        self.bridge = f"refk8s{cluster[:8]}"
+
+    def ensure(self) -> None:
+        """Have the network; adopt what an earlier process made (RT-2, RT-3)."""
+        with self._lock:
+            if self._addresses is not None:
+                return
+            found = self._engine.found("inspect_network", self.name)
+            if found is None:
+                self.cidr = self._make()
+                self._addresses = Addresses(self.cidr)
+                return
+            self.cidr = found["IPAM"]["Config"][0]["Subnet"]
+            self._addresses = Addresses(self.cidr)
+            for _, member in sorted((found.get("Containers") or {}).items()):
+                self._addresses.hold(member["IPv4Address"].partition("/")[0], member["Name"])
+
+    def _make(self) -> str:
+        """Make the network in the first range for a node that the engine finds free; the range."""
+        said = "every range of " + CLUSTER_CIDR + " is in use on this machine"
+        taken = routed_networks()
+        for subnet in ipaddress.ip_network(CLUSTER_CIDR).subnets(new_prefix=NODE_PREFIX_LENGTH):
+            if any(subnet.overlaps(other) for other in taken):
+                continue
+            pool = {"Subnet": str(subnet), "Gateway": str(subnet[1])}
+            try:
+                self._engine.call(
+                    "create_network",
+                    self.name,
+                    driver="bridge",
+                    options={"com.docker.network.bridge.name": self.bridge},
+                    ipam={"Driver": "default", "Config": [pool]},
+                    check_duplicate=True,
+                    labels={CLUSTER: self._cluster},
+                )
+                return str(subnet)
+            except Refused as error:
+                said = error.words
+                if error.is_conflict:
+                    found = self._engine.call("inspect_network", self.name)
+                    return str(found["IPAM"]["Config"][0]["Subnet"])
+                if "overlap" not in said.lower():
+                    raise
+        raise Refused(0, said)
+
+    def take(self, owner: str) -> str:
+        """An address for the sandbox of this name."""
+        self.ensure()
+        with self._lock:
+            assert self._addresses is not None
+            return self._addresses.take(owner)
+
+    def keep_off(self, owner: str) -> None:
+        """The address of this sandbox is somebody else's on our network: it is not given again."""
+        with self._lock:
+            if self._addresses is not None:
+                self._addresses.give_up(owner)
+
+    def free(self, owner: str) -> None:
+        """The sandbox of this name is gone."""
+        with self._lock:
+            if self._addresses is not None:
+                self._addresses.free(owner)
+
+    def forget(self) -> None:
+        """Somebody removed the network: make it anew when it is needed."""
+        with self._lock:
+            self._addresses = None
+
+    def let_pods_reach_themselves(self) -> None:
+        """Hairpin mode for every port of the bridge; said once where it may not be set."""
+        try:
+            netlink.set_hairpin(self.bridge)
+        except OSError as error:
+            if not self._hairpin_said:
+                self._hairpin_said = True
+                words = error.strerror or error
+                log.warning("pods cannot reach themselves through their own service: the bridge's ports stay as they are (%s)", words)
+
+    def remove(self) -> None:
+        """Take the network away (RT-8)."""
+        try:
+            self._engine.found("remove_network", self.name)
+        except Refused as error:
+            log.warning("the network %s is left behind: %s", self.name, error.words)

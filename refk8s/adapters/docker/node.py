@@ -1,0 +1,84 @@
+"""What this machine is and has, for the Node object."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from refk8s.adapters.docker.engine import Engine
+from refk8s.adapters.docker.image import Images
+from refk8s.core.ports import NodeDescribed
+
+PODS_MAX = 110
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+FAR_AWAY = ("203.0.113.1", 9)
+"""An address for documentation: nothing is sent there, the kernel only says from which address it would be."""
+
+
+def describe(engine: Engine, images: Images, node_name: str, node_ip: str, data: Path) -> NodeDescribed:
+    """The machine as it is now."""
+    info = engine.call("info")
+    disk = os.statvfs(_existing(Path(info.get("DockerRootDir") or "/"), data))
+    total = disk.f_blocks * disk.f_frsize
+    machine = info.get("Architecture") or os.uname().machine
+    return NodeDescribed(
+        hostname=node_name,
+        internal_ip=node_ip,
+        cpu_milli=int(info.get("NCPU") or os.cpu_count() or 1) * 1000,
+        memory_bytes=int(info.get("MemTotal") or 0),
+        ephemeral_storage_bytes=total,
+        pods=PODS_MAX,
+        architecture=ARCHITECTURES.get(machine, machine),
+        operating_system=info.get("OSType") or "linux",
+        os_image=info.get("OperatingSystem") or "unknown",
+        kernel_version=info.get("KernelVersion") or os.uname().release,
+        container_runtime_version=f"docker://{info.get('ServerVersion') or 'unknown'}",
+        machine_id=_text("/etc/machine-id"),
+        system_uuid=_text("/sys/class/dmi/id/product_uuid") or _text("/etc/machine-id"),
+        boot_id=_text("/proc/sys/kernel/random/boot_id"),
+        images=images.list(),
+        memory_available_bytes=_memory_available(),
+        disk_available_fraction=disk.f_bavail * disk.f_frsize / total if total else -1.0,
+        pids_available=_pids_available(),
+    )
+
+
+def node_address() -> str:
+    """The address of this machine on the way out: that of the default route's device; else any other than loopback, else loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(FAR_AWAY)
+            return str(probe.getsockname()[0])
+        except OSError:
+            pass
+    try:
+        found = [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+    except OSError:
+        found = []
+    return next((address for address in found if not ipaddress.ip_address(address).is_loopback), "127.0.0.1")
+
+
+def _existing(*paths: Path) -> Path:
+    return next((path for path in paths if path.exists()), Path("/"))
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _memory_available() -> int:
+    for line in _text("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return -1
+
+
+def _pids_available() -> int:
+    """Process numbers that are free, as far as the whole machine is concerned."""
+    most, load = _text("/proc/sys/kernel/pid_max"), _text("/proc/loadavg").split()
+    if not most or len(load) < 4:
+        return -1
+    return max(0, int(most) - int(load[3].partition("/")[2]))

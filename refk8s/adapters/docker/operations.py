@@ -1,0 +1,145 @@
+"""Carries out one operation against the engine, whole or not at all. Called from worker threads; knows nothing of the event loop.
+
+Every operation may be repeated: what runs is left to run, what is gone is gone (RT-3).
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from refk8s.adapters.docker import abilities, labels
+from refk8s.adapters.docker.container import Containers
+from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
+from refk8s.adapters.docker.image import Images
+from refk8s.adapters.docker.listing import Listing
+from refk8s.adapters.docker.network import Network, NoAddress
+from refk8s.adapters.docker.node import describe, node_address
+from refk8s.adapters.docker.sandbox import Sandboxes, remove_container
+from refk8s.adapters.docker.volume import LeadsOut, Volumes
+from refk8s.core.ports import (
+    RUNNING,
+    ContainerStatus,
+    CreateContainer,
+    DescribeNode,
+    Failed,
+    ListPods,
+    Operation,
+    PullImage,
+    RemoveContainer,
+    RemovePodSandbox,
+    Result,
+    RunPodSandbox,
+    StartContainer,
+    StopPodSandbox,
+    WriteVolume,
+)
+
+
+class Operations:
+    """All that one node does with its engine."""
+
+    def __init__(self, cluster: str, data: Path, node_name: str) -> None:
+        self.engine = Engine()
+        self.cluster = cluster
+        self.node_ip = node_address()
+        self.abilities = abilities.look()
+        self.volumes = Volumes(data / "pods", self.abilities)
+        self.network = Network(self.engine, cluster)
+        self.images = Images(self.engine, os.uname().machine)
+        self.containers = Containers(self.engine, cluster, self.volumes, self.abilities)
+        self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes, self.node_ip)
+        self.listing = Listing(self.engine, cluster, self.sandboxes)
+        self._data = data
+        self._node_name = node_name
+        self._handlers: dict[type, Callable[[Any], Result]] = {
+            ListPods: self.listing.list,
+            RunPodSandbox: self.sandboxes.run,
+            StopPodSandbox: self.sandboxes.stop,
+            RemovePodSandbox: self.sandboxes.remove,
+            PullImage: self.images.pull,
+            CreateContainer: self.containers.create,
+            StartContainer: self.containers.start,
+            RemoveContainer: self.containers.remove,
+            WriteVolume: self.volumes.write,
+            DescribeNode: self._describe,
+        }
+
+    def carry_out(self, operation: Operation) -> Result:
+        """The result of an operation; what goes wrong is a result too."""
+        try:
+            return self._handlers[type(operation)](operation)
+        except Refused as error:
+            return Failed(REASONS.get(type(operation), ""), error.words)
+        except Unreachable as error:
+            return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
+        except (LeadsOut, NoAddress) as error:
+            return Failed(REASONS.get(type(operation), ""), str(error))
+        except OSError as error:
+            return Failed(REASONS.get(type(operation), ""), f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+
+    def _describe(self, operation: DescribeNode) -> Result:
+        return describe(self.engine, self.images, self._node_name, self.node_ip, self._data)
+
+    def terminate(self, id: str) -> ContainerStatus | Failed | None:
+        """Ask a container to end (StopContainer begins with this)."""
+        return self._status(self.containers.terminate, id)
+
+    def kill(self, id: str) -> ContainerStatus | Failed | None:
+        """End a container at once."""
+        return self._status(self.containers.kill, id)
+
+    def status(self, id: str) -> ContainerStatus | Failed | None:
+        """What the engine says of a container; None where it is gone."""
+        return self._status(self.containers.status, id)
+
+    def _status(self, ask: Callable[[str], ContainerStatus | None], id: str) -> ContainerStatus | Failed | None:
+        try:
+            return ask(id)
+        except Refused as error:
+            return Failed("", error.words)
+        except Unreachable as error:
+            return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
+
+    # --- taking everything down ----------------------------------------------------------------------------------------
+
+    def remove_everything(self, grace_seconds: float, threads: int = 8) -> None:
+        """End and remove every container of ours, sandboxes last, then the network and the volumes (RT-8)."""
+        found = self.engine.call("containers", all=True, filters={"label": f"{labels.CLUSTER}={self.cluster}"})
+        inside = [c for c in found if c["Labels"].get(labels.TYPE) != labels.IS_SANDBOX]
+        running = [c["Id"] for c in inside if labels.STATES.get(c["State"]) == RUNNING]
+        _in_threads(self.terminate, running, threads)
+        self._wait_for(running, grace_seconds)
+        for group in (inside, [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX]):
+            _in_threads(lambda id: remove_container(self.engine, id), [c["Id"] for c in group], threads)
+        self.network.remove()
+        self.volumes.remove_all()
+
+    def _wait_for(self, ids: list[str], seconds: float) -> None:
+        """Until none of these runs, or the time is over."""
+        wait = threading.Event()
+        wanted = {"label": f"{labels.CLUSTER}={self.cluster}", "status": "running"}
+        for _ in range(int(seconds / WAIT_SECONDS)):
+            running = {c["Id"] for c in self.engine.call("containers", filters=wanted)}
+            if not running.intersection(ids):
+                return
+            wait.wait(WAIT_SECONDS)
+
+
+WAIT_SECONDS = 0.2
+
+REASONS: dict[type, str] = {
+    RunPodSandbox: "FailedCreatePodSandBox",
+    PullImage: "ErrImagePull",
+    CreateContainer: "CreateContainerError",
+    StartContainer: "RunContainerError",
+    WriteVolume: "FailedMount",
+}
+
+
+def _in_threads(work: Callable[[str], Any], ids: list[str], threads: int) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, ids))

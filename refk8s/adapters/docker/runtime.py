@@ -1,0 +1,273 @@
+"""The container runtime of a node with a Docker engine, as a driver sees it. Lives in the event loop's thread; the work is done elsewhere.
+
+| operation | where |
+|---|---|
+| what changes or lists a pod | in the pod's lane, in a worker thread (RT-4) |
+| pulls | in threads of their own: one may take minutes |
+| stops | SIGTERM in the lane; the waiting is nobody's (RT-11) |
+| probes and hooks | in the event loop |
+
+The engine's client library is imported in the first worker thread, so that a cluster is ready to serve before that is done.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from refk8s.adapters.docker.lanes import Lanes
+from refk8s.adapters.docker.stopping import Stopping
+from refk8s.core.ports import (
+    CreateContainer,
+    DescribeNode,
+    Failed,
+    ListPods,
+    Operation,
+    PodsListed,
+    Probe,
+    Probed,
+    PullImage,
+    RemovePodSandbox,
+    Result,
+    RunHook,
+    RunPodSandbox,
+    SandboxStarted,
+    StartContainer,
+    StopContainer,
+    StopPodSandbox,
+)
+
+log = logging.getLogger("refk8s")
+
+THREADS = 8
+PULL_THREADS = 4
+REMOVAL_SECONDS_MAX = 5.0
+"""So long containers may take to end by themselves when the whole cluster is taken down."""
+NODE_LANE, DESCRIBE_LANE = "", "describe"
+
+Then = Callable[[Result], None]
+
+
+class DockerRuntime:
+    """One node. Made and used inside a running event loop."""
+
+    def __init__(self, cluster: str, data: Path, node_name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._make = partial(_make_operations, cluster, data, node_name)
+        self._made: Any = None
+        self._making = threading.Lock()
+        self._lanes = Lanes(THREADS, "refk8s-docker")
+        self._pulls = Lanes(PULL_THREADS, "refk8s-pull")
+        self._stopping = Stopping(
+            self._lanes,
+            lambda id: self._operations().terminate(id),
+            lambda id: self._operations().kill(id),
+            lambda id: self._operations().status(id),
+        )
+        self._changed: Callable[[tuple[str, ...]], None] = lambda uids: None
+        self._addresses: dict[str, str] = {}  # pod uid -> address
+        self._own_starts: set[str] = set()
+        self._own_ends: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cluster = cluster
+        self._events: Any = None
+        self._streams: Any = None
+        self._closed = False
+
+    # --- the engine, from worker threads -------------------------------------------------------------------------------
+
+    def _operations(self) -> Any:
+        """The connection, made by the first who needs it; raises while no engine answers."""
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _carry_out(self, operation: Operation) -> Result:
+        from refk8s.adapters.docker.engine import Refused, Unreachable
+
+        try:
+            operations = self._operations()
+        except (Unreachable, Refused) as error:
+            return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
+        result: Result = operations.carry_out(operation)
+        return result
+
+    @property
+    def streams(self) -> Any:
+        """Streams of the engine: logs and commands."""
+        if self._streams is None:
+            from refk8s.adapters.docker.stream import Streams
+
+            self._streams = Streams()
+        return self._streams
+
+    # --- what the driver asks ------------------------------------------------------------------------------------------
+
+    def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
+        """Call this with pod uids when containers end or start without our doing."""
+        self._changed = changed
+        if self._events is None:
+            from refk8s.adapters.docker.events import EventStream
+
+            def heard(action: str, id: str, labels: dict[str, str]) -> None:
+                self._loop.call_soon_threadsafe(self._heard, action, id, labels)
+
+            def reconnected() -> None:
+                self._loop.call_soon_threadsafe(self._reconnected)
+
+            self._events = EventStream(lambda: self._operations().engine, self._cluster, heard, reconnected)
+            self._events.start()
+
+    def run(self, operation: Operation, done: Then) -> None:
+        """Carry out one operation; `done` gets its result in the event loop's thread."""
+        if self._closed:
+            return
+        match operation:
+            case StopContainer(uid, id, grace):
+                self._stopping.stop(uid, id, grace, done)
+            case Probe() | RunHook():
+                self._start_task(self._probe(operation, done))
+            case PullImage():
+                self._pulls.put_aside(lambda: self._carry_out(operation), lambda result: done(self._taken(result)))
+            case _:
+                if isinstance(operation, StartContainer):
+                    self._own_starts.add(operation.container_id)
+                elif isinstance(operation, (StopPodSandbox, RemovePodSandbox)):
+                    self._own_ends.add(operation.sandbox_id)
+                lane = lane_of(operation)
+                self._lanes.put(lane, lambda: self._carry_out(operation), lambda result: self._finish(operation, result, done))
+
+    def _taken(self, result: Any) -> Result:
+        return Failed("", f"a bug of ours: {result}") if isinstance(result, BaseException) else result
+
+    def _finish(self, operation: Operation, result: Any, done: Then) -> None:
+        result = self._taken(result)
+        match result:
+            case SandboxStarted(status):
+                self._remember(status.pod_uid, status.ips)
+            case PodsListed(sandboxes, _):
+                for sandbox in sandboxes:
+                    if sandbox.ready:
+                        self._remember(sandbox.pod_uid, sandbox.ips)
+            case Failed():
+                if isinstance(operation, StartContainer):
+                    self._own_starts.discard(operation.container_id)
+        if isinstance(operation, RemovePodSandbox):
+            self._own_ends.discard(operation.sandbox_id)
+        done(result)
+
+    def _remember(self, pod_uid: str, ips: tuple[str, ...]) -> None:
+        if ips:
+            self._addresses[pod_uid] = ips[0]
+
+    # --- probes and hooks ----------------------------------------------------------------------------------------------
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, operation: Probe | RunHook, done: Then) -> None:
+        try:
+            result = await self._asked(operation)
+        except Exception as error:  # A probe must be answered, even where we have a bug.
+            log.exception("a probe met a bug of ours")
+            result = Probed(False, str(error) or type(error).__name__, unknown=isinstance(operation, Probe))
+        if not self._closed:
+            done(result)
+
+    async def _asked(self, operation: Probe | RunHook) -> Probed:
+        from refk8s.adapters.docker import probe
+        from refk8s.adapters.docker.stream import probe_command
+
+        if operation.action == "exec":
+            return await probe_command(self.streams, operation.container_id, operation.command, operation.timeout_seconds)
+        if isinstance(operation, RunHook) and operation.action == "sleep":
+            await asyncio.sleep(min(operation.seconds, operation.timeout_seconds))
+            return Probed(operation.seconds <= operation.timeout_seconds)
+        if operation.action in ("http", "tcp"):
+            address = operation.host or self._addresses.get(operation.pod_uid, "")
+            if not address:
+                return Probed(False, "the pod has no address", unknown=True)
+            return await probe.ask(operation, address)
+        return Probed(False, f"probes of the kind {operation.action} are not carried out on this node")
+
+    # --- what the engine says by itself ----------------------------------------------------------------------------------
+
+    def _heard(self, action: str, id: str, its: dict[str, str]) -> None:
+        if self._closed:
+            return
+        if self._made is not None:
+            self._made.listing.forget(id)
+        if action == "die" and id in self._stopping:
+            self._stopping.ended(id)
+            return
+        if action == "die" and (id in self._own_ends or its.get("refk8s.sandbox") in self._own_ends):
+            return
+        if action == "start":
+            if id in self._own_starts:
+                self._own_starts.discard(id)
+                return
+            if its.get("refk8s.type") == "sandbox":
+                return
+        self._changed((its.get("refk8s.pod-uid", ""),))
+
+    def _reconnected(self) -> None:
+        if self._closed:
+            return
+        self._made.listing.forget()
+        self._stopping.look_at_all()
+        self._changed(())
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Nothing more is carried out or heard; what runs, runs on."""
+        self._closed = True
+        if self._events is not None:
+            self._events.close()
+        self._stopping.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._lanes.close()
+        self._pulls.close()
+
+    async def remove_everything(self) -> str:
+        """Take down every container, network and volume of this cluster (RT-8); why not, or empty."""
+        return await asyncio.to_thread(self._remove_everything)
+
+    def _remove_everything(self) -> str:
+        from refk8s.adapters.docker.engine import Refused, Unreachable
+
+        try:
+            self._operations().remove_everything(REMOVAL_SECONDS_MAX)
+        except (Refused, Unreachable) as error:
+            return str(error)
+        return ""
+
+
+def lane_of(operation: Operation) -> str:
+    """The pod that an operation is about; the node's own lane for what is about none or many (RT-4)."""
+    match operation:
+        case RunPodSandbox(config):
+            return config.pod_uid
+        case ListPods(uids):
+            return uids[0] if len(uids) == 1 else NODE_LANE
+        case DescribeNode():
+            return DESCRIBE_LANE
+        case CreateContainer(_, container):
+            return container.pod_uid
+    uid: str = operation.pod_uid
+    return uid
+
+
+def _make_operations(cluster: str, data: Path, node_name: str) -> Any:
+    from refk8s.adapters.docker.operations import Operations
+
+    return Operations(cluster, data, node_name)
+
+

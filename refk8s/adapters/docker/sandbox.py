@@ -1,0 +1,183 @@
+"""A pod's sandbox: the pause container that owns its network. Rules RT-1, RT-3, RT-5, RT-8."""
+
+from pathlib import Path
+from typing import Any
+
+from refk8s.adapters.docker import labels
+from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.image import Images
+from refk8s.adapters.docker.network import Network
+from refk8s.adapters.docker.pause import PAUSE_IMAGE, PAUSE_PATH
+from refk8s.adapters.docker.volume import Volumes
+from refk8s.core.ports import RUNNING, Done, Failed, RemovePodSandbox, Result, RunPodSandbox, SandboxConfig, SandboxStarted, StopPodSandbox
+
+TRIES_MAX = 5
+RESOLV_CONF = "resolv.conf"
+
+
+class Sandboxes:
+    """The sandboxes of one cluster on one engine."""
+
+    def __init__(self, engine: Engine, cluster: str, network: Network, images: Images, volumes: Volumes, node_ip: str) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._network = network
+        self._images = images
+        self._volumes = volumes
+        self._node_ip = node_ip
+
+    # --- start ---------------------------------------------------------------------------------------------------------
+
+    def run(self, operation: RunPodSandbox) -> Result:
+        """Start the sandbox. One of this attempt that runs is taken as it is; one that has died stays dead (RT-3)."""
+        config = operation.config
+        name = labels.sandbox_name(config)
+        self._images.ensure_pause()
+        for _ in range(TRIES_MAX):
+            address = "" if config.host_network else self._network.take(name)
+            try:
+                id = self._engine.call("create_container_from_config", self._body(config, address), name=name)["Id"]
+            except Refused as error:
+                if not error.is_conflict:
+                    self._network.free(name)
+                if error.is_conflict:
+                    return self._known(name, config)
+                if error.is_missing and "image" in error.words.lower():
+                    self._images.forget_pause()
+                    self._images.ensure_pause()
+                    continue
+                raise
+            try:
+                self._engine.call("start", id)
+            except Refused as error:
+                self._engine.found("remove_container", id, force=True)
+                if "address already in use" in error.words.lower() and address:
+                    self._network.keep_off(name)  # Somebody else on our network has it.
+                    continue
+                self._network.free(name)
+                if "network" in error.words.lower() and "not found" in error.words.lower():
+                    self._network.forget()
+                    continue
+                raise
+            if address:
+                self._network.let_pods_reach_themselves()
+            return self._started(id)
+        return Failed("FailedCreatePodSandBox", f"no sandbox for {config.namespace}/{config.name} in {TRIES_MAX} tries")
+
+    def _known(self, name: str, config: SandboxConfig) -> Result:
+        found = self._engine.found("inspect_container", name)
+        if found is None:
+            return Failed("", f"sandbox {config.attempt} is just being removed")
+        if (found["Config"]["Labels"] or {}).get(labels.CLUSTER) != self._cluster:
+            return Failed("", f"there is a container {name} of another cluster")
+        if found["State"]["Status"] == "created":
+            self._engine.call("start", found["Id"])
+        elif found["State"]["Status"] != "running":
+            return Failed("", f"sandbox {config.attempt} has died")
+        return self._started(found["Id"])
+
+    def _started(self, id: str) -> SandboxStarted:
+        found = self._engine.call("inspect_container", id)
+        ips = self.ips(found["NetworkSettings"]["Networks"], found["HostConfig"]["NetworkMode"])
+        created = labels.whole_seconds(labels.instant(found["Created"]))
+        return SandboxStarted(labels.sandbox_status(id, found["Config"]["Labels"], found["State"]["Status"], ips, created))
+
+    def ips(self, networks: dict[str, Any] | None, mode: str) -> tuple[str, ...]:
+        """The pod's addresses: the node's own for the host's network."""
+        if mode == "host":
+            return (self._node_ip,)
+        return tuple([network["IPAddress"] for _, network in sorted((networks or {}).items()) if network.get("IPAddress")])
+
+    def _body(self, config: SandboxConfig, address: str) -> dict[str, Any]:
+        """What the engine is told to make."""
+        ports: dict[str, list[dict[str, str]]] = {}
+        for mapping in config.port_mappings:
+            key = f"{mapping.container_port}/{mapping.protocol.lower()}"
+            ports.setdefault(key, []).append({"HostIp": mapping.host_ip, "HostPort": str(mapping.host_port)})
+        host: dict[str, Any] = {
+            "NetworkMode": "host" if config.host_network else self._network.name,
+            "IpcMode": "host" if config.host_ipc else "shareable",
+            "PidMode": "host" if config.host_pid else "",
+            "PortBindings": ports,
+            "ExtraHosts": [f"{name}:{ip}" for name, ip in config.host_aliases],
+            "Sysctls": dict(config.sysctls),
+            "LogConfig": {"Type": "none"},
+            "SecurityOpt": ["no-new-privileges"],
+            "CapDrop": ["ALL"],
+            "ReadonlyRootfs": True,
+            "RestartPolicy": {"Name": "no"},
+            "CpuShares": 2,
+        }
+        path = self._resolv_conf(config)
+        if path is not None:
+            host["Mounts"] = [{"Type": "bind", "Source": str(path), "Target": "/etc/resolv.conf", "ReadOnly": True}]
+        body: dict[str, Any] = {
+            "Image": PAUSE_IMAGE,
+            "Entrypoint": [PAUSE_PATH],
+            "Hostname": config.hostname,
+            "Labels": labels.sandbox_labels(self._cluster, config),
+            "ExposedPorts": {key: {} for key in ports},
+            "HostConfig": host,
+        }
+        if address:
+            body["NetworkingConfig"] = {"EndpointsConfig": {self._network.name: {"IPAMConfig": {"IPv4Address": address}}}}
+        return body
+
+    def _resolv_conf(self, config: SandboxConfig) -> Path | None:
+        """The pod's own resolv.conf where it is asked for; without, the engine gives the node's names."""
+        lines = [f"nameserver {server}" for server in config.dns_servers]
+        if config.dns_searches:
+            lines.append("search " + " ".join(config.dns_searches))
+        if config.dns_options:
+            lines.append("options " + " ".join(config.dns_options))
+        if not lines:
+            return None
+        return self._volumes.write_file(config.pod_uid, RESOLV_CONF, "\n".join(lines).encode() + b"\n")
+
+    # --- stop and remove -----------------------------------------------------------------------------------------------
+
+    def _of_pod(self, pod_uid: str) -> list[dict[str, Any]]:
+        wanted = [f"{labels.CLUSTER}={self._cluster}", f"{labels.POD_UID}={pod_uid}"]
+        found: list[dict[str, Any]] = self._engine.call("containers", all=True, filters={"label": wanted})
+        return found
+
+    def stop(self, operation: StopPodSandbox) -> Result:
+        """Kill what still runs in the sandbox, then it."""
+        found = self._of_pod(operation.pod_uid)
+        inside = [c for c in found if c["Labels"].get(labels.SANDBOX) == operation.sandbox_id]
+        for container in (*inside, *[c for c in found if c["Id"] == operation.sandbox_id]):
+            if labels.STATES.get(container["State"]) == RUNNING:
+                self._kill(container["Id"])
+            if container["Id"] == operation.sandbox_id:
+                self._network.free(container["Names"][0].lstrip("/"))
+        return Done()
+
+    def _kill(self, id: str) -> None:
+        try:
+            self._engine.found("kill", id)
+        except Refused as error:
+            if not error.is_conflict:  # It does not run: that is what was asked for.
+                raise
+
+    def remove(self, operation: RemovePodSandbox) -> Result:
+        """Remove the sandbox with its containers and, with the last one of the pod, its volumes (RT-8)."""
+        found = self._of_pod(operation.pod_uid)
+        inside = [c for c in found if c["Labels"].get(labels.SANDBOX) == operation.sandbox_id]
+        own = [c for c in found if c["Id"] == operation.sandbox_id]
+        for container in (*inside, *own):
+            remove_container(self._engine, container["Id"])
+        for container in own:
+            self._network.free(container["Names"][0].lstrip("/"))
+        left = [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX and c["Id"] != operation.sandbox_id]
+        if not left:
+            self._volumes.remove(operation.pod_uid)
+        return Done()
+
+
+def remove_container(engine: Engine, id: str) -> None:
+    """Remove it, running or not; one that is gone, or just going, is what was asked for (RT-3)."""
+    try:
+        engine.found("remove_container", id, force=True, v=True)
+    except Refused as error:
+        if not (error.is_conflict and "already in progress" in error.words):
+            raise

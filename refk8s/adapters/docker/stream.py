@@ -1,0 +1,242 @@
+"""Streams of the engine inside the event loop: logs, commands in containers, attached containers. No thread waits for any of them.
+
+The client library's streams block a thread each, and may lose what comes together with the headers; so this speaks HTTP itself. An answer
+is read by httptools; a connection that the engine hands over ("101 Switching Protocols") is then bytes both ways.
+Source: Docker Engine API, "Attach to a container" (hijacking, stream format).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import struct
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httptools
+from attrs import frozen
+
+from refk8s.adapters.docker.where import engine_host
+from refk8s.core.ports import Probed
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+CHUNK_BYTES = 1 << 16
+FRAME_BYTES_MAX = 1 << 24
+OUTPUT_BYTES_MAX = 10 * 1024
+API = "/v1.40"  # Every engine since 19.03 understands it.
+
+
+class StreamRefused(Exception):
+    """The engine said no to a stream."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+        self.words = words
+
+
+class _Answer:
+    """What httptools finds in an answer."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.code = 0
+        self.body: list[bytes] = []
+        self.has_headers = False
+        self.complete = False
+
+    def on_headers_complete(self) -> None:
+        self.code = self.parser.get_status_code()
+        self.has_headers = True
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    def take(self) -> bytes:
+        data, self.body = b"".join(self.body), []
+        return data
+
+
+class Streams:
+    """Opens streams of one engine."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._host = engine_host(self._environment)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        kind, _, place = self._host.partition("://")
+        if kind == "unix":
+            return await asyncio.open_unix_connection(place)
+        host, _, port = place.rstrip("/").rpartition(":")
+        return await asyncio.open_connection(host.strip("[]"), int(port), ssl=self._tls())
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self._environment.get("DOCKER_TLS_VERIFY") and not self._host.startswith("https"):
+            return None
+        folder = self._environment.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+        context = ssl.create_default_context(cafile=os.path.join(folder, "ca.pem"))
+        with contextlib.suppress(FileNotFoundError):
+            context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
+        return context
+
+    @staticmethod
+    def _head(method: str, path: str, body: bytes, upgrade: bool) -> bytes:
+        lines = [f"{method} {API}{path} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+        lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One question with a JSON answer. StreamRefused with the engine's words."""
+        parts = [part async for part in self.read(method, path, body)]
+        data = b"".join(parts)
+        return json.loads(data) if data else None
+
+    async def read(self, method: str, path: str, body: Any = None) -> AsyncIterator[bytes]:
+        """The body of an answer as it comes, however long it takes."""
+        reader, writer = await self._connect()
+        try:
+            writer.write(self._head(method, path, b"" if body is None else json.dumps(body).encode(), False))
+            answer = _Answer()
+            refusal = b""
+            while not answer.complete:
+                data = await reader.read(CHUNK_BYTES)
+                if not data:
+                    break
+                answer.parser.feed_data(data)
+                if answer.has_headers and answer.code >= 400:
+                    refusal += answer.take()
+                elif answer.body:
+                    yield answer.take()
+            if answer.code >= 400 or not answer.has_headers:
+                raise StreamRefused(answer.code, words_of(refusal))
+        finally:
+            writer.close()
+
+    async def open(self, path: str, body: Any = None) -> "Conversation":
+        """A connection that the engine hands over. StreamRefused with the engine's words."""
+        reader, writer = await self._connect()
+        try:
+            writer.write(self._head("POST", path, b"" if body is None else json.dumps(body).encode(), True))
+            head = await reader.readuntil(b"\r\n\r\n")
+            code = int(head.split(b" ", 2)[1])
+            if code not in (101, 200):
+                raise StreamRefused(code, words_of(await reader.read(CHUNK_BYTES)))
+            return Conversation(reader, writer)
+        except BaseException:
+            writer.close()
+            raise
+
+
+def words_of(data: bytes) -> str:
+    """The engine's message in the body of a refusal."""
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data.decode("utf-8", "replace").strip() or "the engine ended the connection"
+
+
+class Conversation:
+    """Bytes both ways with what runs in a container. Without a terminal, what it says comes in frames that tell stdout from stderr."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def hear(self, terminal: bool) -> AsyncIterator[tuple[int, bytes]]:
+        """(STDOUT or STDERR, bytes) until it ends; a terminal has one stream only."""
+        while True:
+            if terminal:
+                data = await self._reader.read(CHUNK_BYTES)
+                if not data:
+                    return
+                yield STDOUT, data
+                continue
+            try:
+                header = await self._reader.readexactly(8)
+                kind, length = struct.unpack(">BxxxI", header)
+                yield (STDERR if kind == STDERR else STDOUT), await self._reader.readexactly(min(length, FRAME_BYTES_MAX))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+
+    async def say(self, data: bytes) -> None:
+        """To its stdin."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def end_input(self) -> None:
+        """Nothing more will be said."""
+        if self._writer.can_write_eof():
+            with contextlib.suppress(OSError):
+                self._writer.write_eof()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+# --- frames of a log -------------------------------------------------------------------------------------------------------
+
+
+class Frames:
+    """Takes the frames of a stream apart that comes in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def take(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The (stream, bytes) of every frame that is complete now."""
+        self._rest += data
+        found = []
+        while len(self._rest) >= 8:
+            kind, length = struct.unpack_from(">BxxxI", self._rest)
+            if len(self._rest) < 8 + length:
+                break
+            found.append((kind, self._rest[8 : 8 + length]))
+            self._rest = self._rest[8 + length :]
+        return found
+
+
+# --- commands --------------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Ended:
+    """How a command in a container ended."""
+
+    exit_code: int
+    output: str
+
+
+async def run_command(streams: Streams, container_id: str, command: tuple[str, ...]) -> Ended:
+    """Run a command in a running container to its end. The caller limits the time; the engine cannot end a command (divergence)."""
+    body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
+    id = (await streams.ask("POST", f"/containers/{container_id}/exec", body))["Id"]
+    conversation = await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": False})
+    output = b""
+    try:
+        async for _, data in conversation.hear(False):
+            if len(output) < OUTPUT_BYTES_MAX:
+                output += data[: OUTPUT_BYTES_MAX - len(output)]
+    finally:
+        conversation.close()
+    found = await streams.ask("GET", f"/exec/{id}/json")
+    return Ended(int(found.get("ExitCode") or 0), output.decode("utf-8", "replace"))
+
+
+async def probe_command(streams: Streams, container_id: str, command: tuple[str, ...], timeout_seconds: int) -> Probed:
+    """An exec probe or hook (RT-10): exit code 0 is success; one that cannot be put, as when the container has just ended, is unknown."""
+    try:
+        ended = await asyncio.wait_for(run_command(streams, container_id, command), max(1, timeout_seconds))
+    except TimeoutError:
+        return Probed(False, f"command timed out: {list(command)!r} timed out after {timeout_seconds}s")
+    except StreamRefused as error:
+        if error.code in (404, 409):
+            return Probed(False, error.words, unknown=True)
+        return Probed(False, error.words)
+    except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+        return Probed(False, str(error) or type(error).__name__, unknown=True)
+    return Probed(ended.exit_code == 0, ended.output)

@@ -1,0 +1,75 @@
+"""The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its services."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from refk8s.adapters.docker.where import engine_host, why_not
+from refk8s.components.clock import Clock
+from refk8s.components.driver import Rules
+from refk8s.components.nodes import NoEngine, RunningNode
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.ports import RuleSet
+
+log = logging.getLogger("refk8s")
+
+CLUSTER_ID = "cluster-id"
+
+
+class DockerNodes:
+    """Makes this machine a node. Raises NoEngine where no engine answers; touches nothing before `nodes` is called."""
+
+    def __init__(self, clock: Clock, data_dir: Path, node_name: str) -> None:
+        problem = why_not(os.environ)
+        if problem:
+            raise NoEngine(problem)
+        self._data = data_dir
+        self._node_name = node_name
+        self._runtime: Any = None
+        self._rules: Any = None
+        self.words = f"the Docker engine at {engine_host(os.environ)}"
+
+    def nodes(self) -> list[RunningNode]:
+        """The node. The cluster's id must have been written into the data directory: by it, what runs already is known for ours."""
+        from refk8s.adapters.docker.node import node_address
+        from refk8s.adapters.docker.runtime import DockerRuntime
+
+        cluster = (self._data / CLUSTER_ID).read_text().strip()
+        self._runtime = DockerRuntime(cluster, self._data, self._node_name)
+        self._rules = service_rules(node_address())
+        return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules)]
+
+    async def close(self, keep: bool) -> None:
+        """Let go of everything. Unless it is to be kept, take away the containers, networks and rules of this cluster (RT-8)."""
+        if self._runtime is None:
+            return
+        self._runtime.close()
+        if keep:
+            return
+        problem = await self._runtime.remove_everything()
+        if problem:
+            log.warning("containers of this cluster are left behind: %s", problem)
+        if self._rules is not None:
+            self._rules.remove()
+
+
+class NoKernelRules:
+    """Takes every rule set and does nothing: services are reached by pod address only."""
+
+    def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
+        done("")
+
+    def remove(self) -> None:
+        return None
+
+
+def service_rules(node_ip: str) -> Rules:
+    """How services are reached on this machine: by rules of its kernel."""
+    try:
+        from refk8s.adapters.docker.rules import KernelRules  # type: ignore[import-not-found]
+    except ImportError:
+        return NoKernelRules()
+    rules: Rules = KernelRules(node_ip)
+    return rules
