@@ -18,6 +18,7 @@ from refk8s.components.story import Storyteller
 from refk8s.core import assembly
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import ADMIN, Request, Response, User
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import Context
@@ -195,5 +196,6 @@ def _decode(key: str, data: bytes) -> Any:
     """What lies under this key, from its stored form."""
     if not _BY_PREFIX:
         _BY_PREFIX.update({r.prefix: r for r in resources.ALL if not r.storage_api_version})
+        _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES  # A node port that is taken is kept in the same shape.
     prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
     return codec.decode(_BY_PREFIX[prefix].type, data)

@@ -6,6 +6,7 @@ the components, then their containers and rules unless they are to be kept, then
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -55,7 +56,10 @@ class RunOptions:
 
 def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
+    # States are values: most garbage is young and free of cycles, so looking at everything old again and again finds nothing.
+    gc.set_threshold(50_000, 20, 100)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="refk8s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says at the end of a watch is no news
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

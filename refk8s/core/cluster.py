@@ -16,7 +16,6 @@ any other.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.request import Request, Response, WatchEvent
@@ -46,6 +45,7 @@ from refk8s.core.machine import (
 )
 from refk8s.core.ports import Later, Operation, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, Compacted, History, commit, compact
+from refk8s.core.value import Value, evolve, field
 
 
 class World(Protocol):
@@ -64,100 +64,86 @@ class World(Protocol):
 # --- actions -----------------------------------------------------------------------------------------------------------
 
 
-@frozen(order=True)
-class Arrive:
+class Arrive(Value, frozen=True, order=True):
     """A request reaches the API server and takes effect (or is refused); its answer sets out."""
 
     flying: int
 
 
-@frozen(order=True)
-class Answer:
+class Answer(Value, frozen=True, order=True):
     """An answer reaches the component that asked."""
 
     flying: int
 
 
-@frozen(order=True)
-class Notify:
+class Notify(Value, frozen=True, order=True):
     """A watch delivers its next changes, up to `limit` of them (or a bookmark where there are none that match)."""
 
     watch: int
     limit: int = 1_000_000
 
 
-@frozen(order=True)
-class Operate:
+class Operate(Value, frozen=True, order=True):
     """A node's runtime carries out an operation and answers."""
 
     operation: int
 
 
-@frozen(order=True)
-class Wake:
+class Wake(Value, frozen=True, order=True):
     """A component's timer goes off."""
 
     machine: str
 
 
-@frozen(order=True)
-class Elapse:
+class Elapse(Value, frozen=True, order=True):
     """Time passes up to this instant."""
 
     to: Instant
 
 
-@frozen(order=True)
-class Crash:
+class Crash(Value, frozen=True, order=True):
     """A component loses its state and starts again; what it had sent is still on its way, what comes back is for nobody."""
 
     machine: str
 
 
-@frozen(order=True)
-class CutWatch:
+class CutWatch(Value, frozen=True, order=True):
     """A watch stream breaks off."""
 
     watch: int
 
 
-@frozen(order=True)
-class LoseRequest:
+class LoseRequest(Value, frozen=True, order=True):
     """A request never arrives; whoever sent it hears nothing (unknown)."""
 
     flying: int
 
 
-@frozen(order=True)
-class LoseAnswer:
+class LoseAnswer(Value, frozen=True, order=True):
     """An answer never arrives: the request took effect, and whoever sent it does not know."""
 
     flying: int
 
 
-@frozen(order=True)
-class GiveUp:
+class GiveUp(Value, frozen=True, order=True):
     """Whoever sent a request stops waiting for it (unknown), while it is still on its way and may take effect later."""
 
     flying: int
 
 
-@frozen(order=True)
-class Compact:
+class Compact(Value, frozen=True, order=True):
     """The store forgets the changes up to this revision."""
 
     revision: int
 
 
-@frozen
-class Submit:
+class Submit(Value, frozen=True):
     """Somebody outside (a user, a test) sends a request; it takes effect at once."""
 
     request: Request
 
 
-@frozen
-class Disturb:
+class Disturb(Value, frozen=True):
     """A node's world changes by force: a container dies, an image is not to be had. `change` maps the world to the next."""
 
     machine: str
@@ -173,8 +159,7 @@ Action: TypeAlias = (
 # --- state -------------------------------------------------------------------------------------------------------------
 
 
-@frozen(eq=False)
-class Flying:
+class Flying(Value, frozen=True, eq=False):
     """A request (answer None) or an answer on its way; for a life of a machine, under the id that it chose."""
 
     machine: str
@@ -186,8 +171,7 @@ class Flying:
     given_up: bool = False
 
 
-@frozen(eq=False)
-class Cursor:
+class Cursor(Value, frozen=True, eq=False):
     """An open watch."""
 
     machine: str
@@ -198,8 +182,7 @@ class Cursor:
     initial: tuple[WatchEvent, ...] = ()
 
 
-@frozen(eq=False)
-class Component:
+class Component(Value, frozen=True, eq=False):
     """A machine as it is now."""
 
     state: Any
@@ -207,8 +190,7 @@ class Component:
     wake_at: Instant | None = None
 
 
-@frozen(eq=False)
-class Pending:
+class Pending(Value, frozen=True, eq=False):
     """An operation that a runtime has been asked for."""
 
     machine: str
@@ -218,20 +200,19 @@ class Pending:
     due: Instant = 0  # the runtime takes until then
 
 
-@frozen(eq=False)
-class Cluster:
+class Cluster(Value, frozen=True, eq=False):
     """The state of everything. A value: keep one to go back to it."""
 
     machines: Mapping[str, AnyMachine]  # what they are; never changes
     seed: bytes
     now: Instant
     history: History[Any] = EMPTY
-    components: Map[str, Component] = field(factory=Map)
-    flying: Map[int, Flying] = field(factory=Map)
-    watches: Map[int, Cursor] = field(factory=Map)
-    operations: Map[int, Pending] = field(factory=Map)
-    worlds: Map[str, Any] = field(factory=Map)
-    rules: Map[str, RuleSet] = field(factory=Map)
+    components: Map[str, Component] = field(default_factory=Map)
+    flying: Map[int, Flying] = field(default_factory=Map)
+    watches: Map[int, Cursor] = field(default_factory=Map)
+    operations: Map[int, Pending] = field(default_factory=Map)
+    worlds: Map[str, Any] = field(default_factory=Map)
+    rules: Map[str, RuleSet] = field(default_factory=Map)
     counter: int = 0
     last_commit: "Committed[Any] | None" = None  # of the last step, for whoever checks or tells
 

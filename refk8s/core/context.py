@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
-from attrs import frozen
+from refk8s.core.value import Value
 
 Instant = int
 """A point in time: whole microseconds since the Unix epoch."""
@@ -74,8 +74,7 @@ class SeededChance:
         return blake2b(self._seed + self._count.to_bytes(8, "big"), digest_size=count).digest()
 
 
-@frozen
-class Context:
+class Context(Value, frozen=True):
     """What a decision may know besides its inputs: the instant, and chance."""
 
     now: Instant

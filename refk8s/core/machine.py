@@ -7,11 +7,10 @@ value, so a crash is "forget it and call `start` again", and a fork costs nothin
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from attrs import frozen
-
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import Instant
 from refk8s.core.ports import Operation, Result, RuleSet
+from refk8s.core.value import Value
 
 
 class Impossible(Exception):
@@ -21,8 +20,7 @@ class Impossible(Exception):
 # --- effects: what a machine asks for --------------------------------------------------------------------------------
 
 
-@frozen
-class Call:
+class Call(Value, frozen=True):
     """Send this request; the answer comes as `Answered` with the same id. Background calls (Kubernetes Events) may wait for others."""
 
     id: int
@@ -30,38 +28,33 @@ class Call:
     background: bool = False
 
 
-@frozen
-class Watch:
+class Watch(Value, frozen=True):
     """Open this watch (verb "watch", from options.resource_version); it yields `Watched` until `WatchEnded`."""
 
     id: int
     request: Request
 
 
-@frozen
-class Unwatch:
+class Unwatch(Value, frozen=True):
     """Close that watch; nothing more comes of it."""
 
     id: int
 
 
-@frozen
-class WakeAt:
+class WakeAt(Value, frozen=True):
     """Send `Woken` at this instant or later; a newer WakeAt replaces an older one, None cancels."""
 
     at: Instant | None
 
 
-@frozen
-class Run:
+class Run(Value, frozen=True):
     """Carry out this operation of the container runtime; the result comes as `Ran`."""
 
     id: int
     operation: Operation
 
 
-@frozen
-class Program:
+class Program(Value, frozen=True):
     """Make these the node's service rules, in one transaction; `Programmed` says whether it took."""
 
     id: int
@@ -74,53 +67,46 @@ Effect: TypeAlias = Call | Watch | Unwatch | WakeAt | Run | Program
 # --- events: what a machine hears ------------------------------------------------------------------------------------
 
 
-@frozen
-class Answered:
+class Answered(Value, frozen=True):
     """The answer of a call. None: no answer came; the request is neither done nor failed, and may still take effect."""
 
     id: int
     response: Response | None
 
 
-@frozen
-class Watched:
+class Watched(Value, frozen=True):
     """Changes seen by a watch, in order, none left out."""
 
     id: int
     events: tuple[WatchEvent, ...]
 
 
-@frozen
-class WatchEnded:
+class WatchEnded(Value, frozen=True):
     """The watch is over. `code` 410: what follows is compacted, list again; any other: the stream was cut, watch on."""
 
     id: int
     code: int = 0
 
 
-@frozen
-class Woken:
+class Woken(Value, frozen=True):
     """The instant asked for by WakeAt has come."""
 
 
-@frozen
-class Ran:
+class Ran(Value, frozen=True):
     """The result of an operation."""
 
     id: int
     result: Result
 
 
-@frozen
-class Programmed:
+class Programmed(Value, frozen=True):
     """The rules took (error is empty) or did not (nothing changed)."""
 
     id: int
     error: str = ""
 
 
-@frozen
-class RuntimeChanged:
+class RuntimeChanged(Value, frozen=True):
     """The container runtime says by itself that containers changed; empty: it does not know which pods."""
 
     pod_uids: tuple[str, ...] = ()

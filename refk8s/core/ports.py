@@ -9,15 +9,13 @@ Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from attrs import field, frozen
-
 from refk8s.core.context import Instant
+from refk8s.core.value import Value, field
 
 # --- what runs -------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class PortMapping:
+class PortMapping(Value, frozen=True):
     """A host port that leads to a port of the pod."""
 
     container_port: int
@@ -26,8 +24,7 @@ class PortMapping:
     host_ip: str = ""
 
 
-@frozen
-class SandboxConfig:
+class SandboxConfig(Value, frozen=True):
     """A pod's sandbox: the pause container that owns its network."""
 
     pod_uid: str
@@ -46,8 +43,7 @@ class SandboxConfig:
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
-@frozen
-class Mount:
+class Mount(Value, frozen=True):
     """A file or directory of the node's agent shown in a container. `source` names a volume of the pod that the adapter keeps."""
 
     source: str
@@ -55,8 +51,7 @@ class Mount:
     read_only: bool = False
 
 
-@frozen
-class Resources:
+class Resources(Value, frozen=True):
     """Limits of a container: milli-CPUs (0: none), bytes of memory (0: none), and the share of CPU that was requested."""
 
     cpu_limit_milli: int = 0
@@ -64,8 +59,7 @@ class Resources:
     cpu_request_milli: int = 0
 
 
-@frozen
-class ContainerConfig:
+class ContainerConfig(Value, frozen=True):
     """A container to make in a sandbox. `attempt` counts its restarts in this pod."""
 
     pod_uid: str
@@ -92,8 +86,7 @@ class ContainerConfig:
     spec_hash: str = ""  # changes when the container must be made anew
 
 
-@frozen
-class SandboxStatus:
+class SandboxStatus(Value, frozen=True):
     """A sandbox as the runtime sees it."""
 
     id: str
@@ -109,8 +102,7 @@ class SandboxStatus:
 CREATED, RUNNING, EXITED = "created", "running", "exited"
 
 
-@frozen
-class ContainerStatus:
+class ContainerStatus(Value, frozen=True):
     """A container as the runtime sees it. `state` is created, running or exited."""
 
     id: str
@@ -134,38 +126,33 @@ class ContainerStatus:
 # --- operations ------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class ListPods:
+class ListPods(Value, frozen=True):
     """Everything of ours on this node: answered by `PodsListed`. With `pod_uids`, only those pods."""
 
     pod_uids: tuple[str, ...] = ()
 
 
-@frozen
-class RunPodSandbox:
+class RunPodSandbox(Value, frozen=True):
     """Start the sandbox; answered by `SandboxStarted`."""
 
     config: SandboxConfig
 
 
-@frozen
-class StopPodSandbox:
+class StopPodSandbox(Value, frozen=True):
     """Stop the sandbox and kill what still runs in it; answered by `Done`."""
 
     pod_uid: str
     sandbox_id: str
 
 
-@frozen
-class RemovePodSandbox:
+class RemovePodSandbox(Value, frozen=True):
     """Remove the sandbox with its containers and volumes; answered by `Done`."""
 
     pod_uid: str
     sandbox_id: str
 
 
-@frozen
-class PullImage:
+class PullImage(Value, frozen=True):
     """Have the image on the node. `policy` is Always, IfNotPresent or Never; answered by `ImagePulled`."""
 
     pod_uid: str
@@ -173,24 +160,21 @@ class PullImage:
     policy: str
 
 
-@frozen
-class CreateContainer:
+class CreateContainer(Value, frozen=True):
     """Make the container in its sandbox, not started; answered by `ContainerCreated`."""
 
     sandbox_id: str
     config: ContainerConfig
 
 
-@frozen
-class StartContainer:
+class StartContainer(Value, frozen=True):
     """Start a created container; answered by `Done` with the runtime's status of it."""
 
     pod_uid: str
     container_id: str
 
 
-@frozen
-class StopContainer:
+class StopContainer(Value, frozen=True):
     """SIGTERM, then SIGKILL after so many seconds; answered by `Done` once it has ended."""
 
     pod_uid: str
@@ -198,16 +182,14 @@ class StopContainer:
     grace_period_seconds: int
 
 
-@frozen
-class RemoveContainer:
+class RemoveContainer(Value, frozen=True):
     """Remove an ended container and its log; answered by `Done`."""
 
     pod_uid: str
     container_id: str
 
 
-@frozen
-class Probe:
+class Probe(Value, frozen=True):
     """Ask a container once; answered by `Probed`.
 
     `action` is http, tcp or exec. For http `host` may be empty (the pod's address), `scheme` HTTP or HTTPS; for exec `command` runs
@@ -226,8 +208,7 @@ class Probe:
     command: tuple[str, ...] = ()
 
 
-@frozen
-class RunHook:
+class RunHook(Value, frozen=True):
     """A lifecycle hook (postStart, preStop): like a probe, but run to its end or the timeout; answered by `Probed`."""
 
     pod_uid: str
@@ -243,8 +224,7 @@ class RunHook:
     seconds: int = 0
 
 
-@frozen
-class WriteVolume:
+class WriteVolume(Value, frozen=True):
     """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an empty directory.
 
     `host_path` names a path of the node instead; `medium` "Memory" asks for a tmpfs. Answered by `Done`.
@@ -252,15 +232,14 @@ class WriteVolume:
 
     pod_uid: str
     volume: str
-    files: Mapping[str, bytes] = field(factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
     mode: int = 0o644
     host_path: str = ""
     host_path_type: str = ""
     medium: str = ""
 
 
-@frozen
-class DescribeNode:
+class DescribeNode(Value, frozen=True):
     """What the machine is and has; answered by `NodeDescribed`."""
 
 
@@ -273,46 +252,39 @@ Operation: TypeAlias = (
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Failed:
+class Failed(Value, frozen=True):
     """The operation did not take effect, or not wholly. `reason` is a word that users see: ErrImagePull, RunContainerError ..."""
 
     reason: str
     message: str
 
 
-@frozen
-class Done:
+class Done(Value, frozen=True):
     """It took effect. `status` is the container as it is now, where the operation was about one."""
 
     status: ContainerStatus | None = None
 
 
-@frozen
-class PodsListed:
+class PodsListed(Value, frozen=True):
     sandboxes: tuple[SandboxStatus, ...]
     containers: tuple[ContainerStatus, ...]
 
 
-@frozen
-class SandboxStarted:
+class SandboxStarted(Value, frozen=True):
     status: SandboxStatus
 
 
-@frozen
-class ImagePulled:
+class ImagePulled(Value, frozen=True):
     image_id: str
     pulled: bool  # False: it was on the node already
     size_bytes: int = 0
 
 
-@frozen
-class ContainerCreated:
+class ContainerCreated(Value, frozen=True):
     status: ContainerStatus
 
 
-@frozen
-class Probed:
+class Probed(Value, frozen=True):
     """`success` False with the words of the failure; `unknown` where the question itself could not be put."""
 
     success: bool
@@ -320,8 +292,7 @@ class Probed:
     unknown: bool = False
 
 
-@frozen
-class NodeDescribed:
+class NodeDescribed(Value, frozen=True):
     """Facts for the Node object: addresses, capacity in quantities' base units, versions, images."""
 
     hostname: str
@@ -347,8 +318,7 @@ class NodeDescribed:
 Result: TypeAlias = Failed | Done | PodsListed | SandboxStarted | ImagePulled | ContainerCreated | Probed | NodeDescribed
 
 
-@frozen
-class Later:
+class Later(Value, frozen=True):
     """No result yet: the runtime is at it until this instant. Who carries operations out asks again then; no machine ever hears of it."""
 
     at: Instant
@@ -357,16 +327,14 @@ class Later:
 # --- service rules ---------------------------------------------------------------------------------------------------
 
 
-@frozen(order=True)
-class Target:
+class Target(Value, frozen=True, order=True):
     """Where a packet may go: an endpoint's address and port."""
 
     address: str
     port: int
 
 
-@frozen(order=True)
-class Rule:
+class Rule(Value, frozen=True, order=True):
     """Packets to (address, protocol, port) go to one of the targets, each as likely; with no targets they are refused.
 
     `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps a client at its target for so long
@@ -381,11 +349,10 @@ class Rule:
     masquerade: bool = False
 
 
-@frozen
-class RuleSet:
+class RuleSet(Value, frozen=True):
     """All service rules of a node, by the service they are of ("namespace/name"); no (address, protocol, port) stands twice."""
 
-    services: Mapping[str, tuple[Rule, ...]] = field(factory=dict)
+    services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
     @property
     def rules(self) -> list[Rule]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ from refk8s.core.apiserver.respond import Reply, write_events
 from refk8s.core.apiserver.wire import WireRequest, receive, reply_to
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.store import EMPTY, Committed, Conflict, History, commit
+from refk8s.core.value import evolve
 
 START = 1_700_000_000 * SECOND
 NAMESPACES = ("default", "other")

@@ -8,7 +8,6 @@ from functools import cache
 
 import pytest
 from api_world import KINDS, START, Step, World, an_object, histories, populated, run, steps
-from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -29,6 +28,7 @@ from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, SUFFIX_ALPHABET, Context, SeededChance
 from refk8s.core.properties import api as must
 from refk8s.core.store import Committed, commit
+from refk8s.core.value import evolve
 
 PATHS = "/api/v1/namespaces/default/configmaps"
 
@@ -108,6 +108,8 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
 
 
 @given(st.text("abc-", min_size=1, max_size=80).map(lambda text: "a" + text))
+@example("a" * 58)
+@example("a" * 59)
 def test_api_2_a_generated_name_begins_as_asked_and_is_short_enough(base):
     world = World()
     for _ in range(3):
@@ -236,8 +238,27 @@ def test_api_5_the_annotations_of_a_deployment_are_desired_but_not_when_written_
         assert said.body.metadata.generation == generation
 
 
+ON_A_AND_B = [
+    Step(verb, kind, "default", name, subresource, number=3, version="present")
+    for kind in (resources.PODS, resources.LEASES)
+    for name in ("a", "b")
+    for verb, subresource in (("create", ""), ("update", ""), ("update", "status"), ("patch", ""), ("delete", ""), ("create", "binding"))
+    if kind == resources.PODS or not subresource
+]
+
+
+@pytest.mark.parametrize("one", ON_A_AND_B, ids=lambda step: f"{step.verb} {step.resource.kind} {step.name} {step.subresource}")
+def test_api_9_of_two_decisions_on_one_state_only_one_about_an_object_holds(one):
+    for other in ON_A_AND_B:
+        two_decisions_on_one_state(one, other)
+
+
 @given(steps(), steps())
-def test_api_9_of_two_decisions_on_one_state_only_one_about_an_object_holds(one, other):
+def test_api_9_so_it_is_for_any_two_steps(one, other):
+    two_decisions_on_one_state(one, other)
+
+
+def two_decisions_on_one_state(one: Step, other: Step) -> None:
     world = populated()
     before = world.history
     first, second = (handle(step.request(world), before, world.context()) for step in (one, other))
@@ -426,6 +447,7 @@ def test_api_8_a_step_that_writes_the_status_exists():
     step = Step("update", resources.DEPLOYMENTS, "default", "a", "status", number=2, version="present")
     taken = world.do(step.request(world))
     assert taken.response.code == 200 and taken.changes and taken.response.body.status.observed_generation == 3
+    assert not list(must.api_8_a_path_changes_only_its_part("status", taken.changes[0])) and taken.request.body.spec.replicas == 2
     assert world.do(Request("list", resources.DEPLOYMENTS, "default", options=Options())).response.code == 200
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from api_world import KINDS, World, an_object, finalizer_tuples, histories, populated, run
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from refk8s.core.apiserver.delete import propagation
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.properties import api as must
+from refk8s.core.value import evolve
 
 HELD = ("example.com/hold",)
 

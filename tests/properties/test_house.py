@@ -27,7 +27,7 @@ LAYERS = {
     "refk8s.testing": 3,
 }
 CORE_LAYERS = {
-    "api": 0, "context": 0, "ports": 0,
+    "value": 0, "api": 0, "context": 0, "ports": 0,
     "store": 1, "machine": 1,
     "loop": 2,
     "apiserver": 3, "controllers": 3, "scheduler": 3, "kubelet": 3, "network": 3, "faults": 3,

@@ -3,7 +3,6 @@
 from functools import cmp_to_key
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -46,6 +45,7 @@ from refk8s.core.controllers.replica_set import BURST_MAX, ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
 from refk8s.core.loop.plan import Local
 from refk8s.core.properties import workloads as laws
+from refk8s.core.value import evolve
 
 RS = ReplicaSetReconciler()
 RC = ReplicationControllerReconciler()

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import runs
-from attrs import evolve
 from hypothesis import strategies as st
 
 from refk8s.core.api.apps_v1 import Deployment, DeploymentSpec, DeploymentStrategy, ReplicaSet, ReplicaSetSpec, RollingUpdateDeployment
@@ -22,6 +21,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Local, Plan
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.view import View, Viewer, controller_of, key_of
+from refk8s.core.value import evolve
 
 NOW = 1_790_000_000 * SECOND
 LABELS = {"app": "web"}

@@ -21,7 +21,6 @@ Images with `missing` as a word of their name (example.invalid/missing:1) cannot
 import re
 from typing import Any
 
-from attrs import evolve
 from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
@@ -59,6 +58,7 @@ from refk8s.core.ports import (
     StopPodSandbox,
     WriteVolume,
 )
+from refk8s.core.value import evolve
 
 NEVER: Instant = 1 << 62
 KILLED, TERMINATED = 137, 143

@@ -7,13 +7,11 @@ Source: Kubernetes documentation, "Kubernetes API Concepts".
 
 from typing import Any
 
-from attrs import field, frozen
-
 from refk8s.core.api.resources import Resource
+from refk8s.core.value import Value
 
 
-@frozen
-class User:
+class User(Value, frozen=True):
     """Who asks. Source: Kubernetes documentation, "Authenticating"."""
 
     name: str
@@ -24,8 +22,7 @@ class User:
 ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))
 
 
-@frozen
-class Options:
+class Options(Value, frozen=True):
     """The query parameters of ListOptions, CreateOptions, UpdateOptions, PatchOptions and DeleteOptions."""
 
     label_selector: str = ""
@@ -49,16 +46,14 @@ class Options:
 NO_OPTIONS = Options()
 
 
-@frozen
-class Patch:
+class Patch(Value, frozen=True):
     """A patch body: its media type (without parameters) and its document, still as bytes or already as a JSON tree."""
 
     media_type: str
     document: Any
 
 
-@frozen
-class Request:
+class Request(Value, frozen=True):
     """One call of the API.
 
     `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect. `body` is an API object (create, update),
@@ -75,12 +70,11 @@ class Request:
     body: Any = None
     options: Options = NO_OPTIONS
     user: User = ADMIN
-    because: str = field(default="", eq=False)
-    note: Any = field(default=None, eq=False, repr=False)
+    because: str = ""
+    note: Any = None
 
 
-@frozen
-class Response:
+class Response(Value, frozen=True):
     """The answer: an HTTP status code and an API object (on failure a Status).
 
     `records` are the store's records behind the body, for whoever writes it as bytes: their encoded form is kept there. `warnings` are
@@ -89,7 +83,7 @@ class Response:
 
     code: int
     body: Any
-    records: tuple[Any, ...] = field(default=(), eq=False, repr=False)
+    records: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -97,8 +91,7 @@ class Response:
         return self.code < 300
 
 
-@frozen
-class WatchEvent:
+class WatchEvent(Value, frozen=True):
     """ADDED, MODIFIED, DELETED or BOOKMARK, with the object and the store revision of the change.
 
     The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK has no object. `record` is the store's
@@ -108,4 +101,4 @@ class WatchEvent:
     type: str
     object: Any
     revision: int
-    record: Any = field(default=None, eq=False, repr=False)
+    record: Any = None

@@ -7,10 +7,9 @@ Left out: Protobuf and CBOR answers; a client that takes nothing else gets 406.
 
 from functools import lru_cache
 
-from attrs import frozen
-
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
+from refk8s.core.value import Value
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 WHOLE, TABLE, PARTIAL, PARTIAL_LIST = "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
@@ -19,8 +18,7 @@ _MEDIA = {"application/json": JSON, "application/yaml": YAML, "*/*": JSON, "appl
 _MESSAGE = f"only the following media types are accepted: {JSON}, {YAML}"
 
 
-@frozen
-class Form:
+class Form(Value, frozen=True):
     """What an answer is written as: a media type, and what is shown of the object."""
 
     media_type: str = JSON

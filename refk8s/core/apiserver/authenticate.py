@@ -11,25 +11,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
-
 from refk8s.core.api.request import User
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.context import SECOND, Context, Instant
+from refk8s.core.value import Value, field
 
 AUTHENTICATED = "system:authenticated"
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
-@frozen
-class Config:
+class Config(Value, frozen=True):
     """What this API server has of its own: the key that signs tokens, its name in them, for whom they are by default; and what
     addresses and ports it gives to services."""
 
-    token_key: bytes = field(default=b"refk8s", repr=False)
+    token_key: bytes = b"refk8s"
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
-    admission: AdmissionConfig = field(factory=AdmissionConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 DEFAULT_CONFIG = Config()

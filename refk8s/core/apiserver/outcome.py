@@ -7,12 +7,11 @@ got there first), the same request is handled again on the newer state, as upstr
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from attrs import frozen
-
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector
 from refk8s.core.store import Change, Committed, Page, Record, Revision, Txn
+from refk8s.core.value import Value
 
 
 class Reader(Protocol):
@@ -33,16 +32,14 @@ class Reader(Protocol):
     def prefix_revision(self, prefix: str) -> Revision: ...
 
 
-@frozen
-class Commit:
+class Commit(Value, frozen=True):
     """Commit this; then `respond` makes the answer from what was committed (it knows the revision)."""
 
     txn: Txn[Any]
     respond: Callable[[Committed[Any]], Response]
 
 
-@frozen
-class Stream:
+class Stream(Value, frozen=True):
     """A watch: everything of this resource, namespace and these selectors after `revision`, as WatchEvents (core/apiserver/watch.py).
 
     `initial` are the records to announce first (an empty resourceVersion, "0", or sendInitialEvents); after them a bookmark with the
@@ -64,8 +61,7 @@ class Stream:
     floor: int = 0  # the watcher has seen everything up to here: not less than `revision`, more only for a revision of the future
 
 
-@frozen
-class Connect:
+class Connect(Value, frozen=True):
     """A stream to a container (exec, attach, port-forward, log, proxy), which the driver and adapter carry out."""
 
     request: Request

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -23,13 +22,13 @@ from refk8s.core.apiserver.accept import PARTIAL, PARTIAL_LIST, TABLE, WHOLE, YA
 from refk8s.core.apiserver.table import to_table
 from refk8s.core.context import Instant
 from refk8s.core.store import Record
+from refk8s.core.value import Value
 
 WriteYaml = Callable[[Any], bytes]
 """A JSON tree to YAML text."""
 
 
-@frozen
-class Reply:
+class Reply(Value, frozen=True):
     """What goes over the wire, but for its framing: a status code, the media type, the bytes, and warnings for Warning headers."""
 
     code: int

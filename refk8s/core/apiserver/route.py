@@ -19,13 +19,12 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from attrs import field, frozen
-
 from refk8s.core.api import resources, status
 from refk8s.core.api.request import Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.read import invalid_options
+from refk8s.core.value import Value, field
 
 FIELD_VALIDATIONS = ("", "Ignore", "Warn", "Strict")
 FIELD_MANAGER_LENGTH_MAX = 128
@@ -36,8 +35,7 @@ _ON_OBJECT = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 _ON_PART = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-@frozen
-class Target:
+class Target(Value, frozen=True):
     """What is asked of which resource. `path` and `parameters` are for what goes on to a container; `include_object` is for tables."""
 
     verb: str
@@ -45,15 +43,14 @@ class Target:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
-    options: Options = field(factory=Options)
+    options: Options = field(default_factory=Options)
     include_object: str = ""
     pretty: bool = False
     path: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-@frozen
-class Plain:
+class Plain(Value, frozen=True):
     """A path that is no resource's: discovery, schemas, health, or nothing at all."""
 
     path: str

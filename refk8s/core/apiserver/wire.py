@@ -13,8 +13,6 @@ Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API hea
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
-
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Request, Response, User
@@ -26,24 +24,23 @@ from refk8s.core.apiserver.discovery import discover
 from refk8s.core.apiserver.respond import Reply, WriteYaml, check_watch_form, respond, write_error
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.context import Instant
+from refk8s.core.value import Value, evolve, field
 
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask for, and what is below them: load balancers and installers have no token (API-15)."""
 
 
-@frozen
-class WireRequest:
+class WireRequest(Value, frozen=True):
     """A request as it came. `path` and `query` are percent-encoded; header names are in lower case."""
 
     method: str
     path: str
     query: str = ""
-    headers: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
 
-@frozen
-class Received:
+class Received(Value, frozen=True):
     """A request, and what its answer needs besides: the form, and what to warn of."""
 
     request: Request
@@ -52,8 +49,7 @@ class Received:
     warnings: tuple[str, ...] = ()
 
 
-@frozen
-class Connection:
+class Connection(Value, frozen=True):
     """The body of a connect request: how and with what the container is to be reached."""
 
     method: str

@@ -190,7 +190,11 @@ def decide_recreate(picture: Picture, view: View) -> Decision:
 
 
 def _has_pods(view: View, rs: ReplicaSet) -> bool:
-    return rs.status.replicas > 0 or any(not is_finished(pod) for pod in view.indexed(PODS, "owner", rs.metadata.uid or ""))
+    """Whether it may still have pods that run. Before its controller has seen the newest size it may be making some."""
+    status = rs.status
+    if (status.observed_generation or 0) < (rs.metadata.generation or 0) or status.replicas > 0 or status.terminating_replicas:
+        return True
+    return any(not is_finished(pod) for pod in view.indexed(PODS, "owner", rs.metadata.uid or ""))
 
 
 # --- act ---------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ Left out: owners of custom kinds, which count as present until there are custom 
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.meta_v1 import DeleteOptions, OwnerReference, Preconditions
@@ -29,6 +28,7 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
+from refk8s.core.value import Value, evolve, field
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 MERGE_PATCH = "application/merge-patch+json"
@@ -43,12 +43,11 @@ COLLECTED: tuple[Resource, ...] = tuple(
 """Every resource whose objects may own or be owned, each in the version that it is kept in."""
 
 
-@frozen(eq=False)
-class Graph:
+class Graph(Value, frozen=True, eq=False):
     """Where the object of a uid is, and the uids of those that name it as an owner."""
 
-    objects: Map[str, tuple[Resource, Key]] = field(factory=Map)
-    dependents: Map[str, Map[str, None]] = field(factory=Map)
+    objects: Map[str, tuple[Resource, Key]] = field(default_factory=Map)
+    dependents: Map[str, Map[str, None]] = field(default_factory=Map)
 
 
 def _uids(obj: Any) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ Source: Kubernetes documentation, "Namespaces"; KEP-5080 "Ordered namespace dele
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
 from immutables import Map
 from msgspec.structs import replace
 
@@ -21,6 +20,7 @@ from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
+from refk8s.core.value import Value, evolve, field
 
 FINALIZER = "kubernetes"
 AGAIN: Instant = 1 * SECOND
@@ -31,8 +31,7 @@ CONTENT: tuple[Resource, ...] = tuple(
 """Every resource whose objects lie in namespaces, each in the version that it is kept in."""
 
 
-@frozen
-class Rest:
+class Rest(Value, frozen=True):
     """What is left of one resource."""
 
     count: int
@@ -40,12 +39,11 @@ class Rest:
     finalizers: tuple[tuple[str, int], ...]  # (name, objects that have it)
 
 
-@frozen(eq=False)
-class Survey:
+class Survey(Value, frozen=True, eq=False):
     """One round of questions about one namespace: what has been answered so far."""
 
     uid: str
-    found: Map[str, Rest] = field(factory=Map)  # by resource prefix
+    found: Map[str, Rest] = field(default_factory=Map)  # by resource prefix
     failed: bool = False
 
     @property

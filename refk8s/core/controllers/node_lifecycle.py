@@ -18,7 +18,6 @@ Left out: cloud providers; exclusion of nodes being removed from load balancers.
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
 from immutables import Map
 from msgspec.structs import replace
 
@@ -29,6 +28,7 @@ from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Fold, Index, View
+from refk8s.core.value import Value, evolve, field
 
 GRACE: Instant = 50 * SECOND
 STARTUP_GRACE: Instant = 60 * SECOND
@@ -55,8 +55,7 @@ OURS = {*TAINTS.values(), UNSCHEDULABLE}
 WATCHED_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
-@frozen
-class Health:
+class Health(Value, frozen=True):
     """The last sign of life of a node, and when it was seen here."""
 
     uid: str
@@ -65,17 +64,15 @@ class Health:
     grace: Instant
 
 
-@frozen(eq=False)
-class Memory:
-    nodes: Map[Key, Health] = field(factory=Map)
-    evict_next: Map[str, Instant] = field(factory=Map)  # by zone
+class Memory(Value, frozen=True, eq=False):
+    nodes: Map[Key, Health] = field(default_factory=Map)
+    evict_next: Map[str, Instant] = field(default_factory=Map)  # by zone
 
 
-@frozen(eq=False)
-class Zones:
+class Zones(Value, frozen=True, eq=False):
     """How many nodes of each zone there are, and how many of them are ready."""
 
-    counts: Map[str, tuple[int, int]] = field(factory=Map)
+    counts: Map[str, tuple[int, int]] = field(default_factory=Map)
 
 
 def zone_of(node: Node) -> str:

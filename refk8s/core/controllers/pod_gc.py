@@ -7,7 +7,6 @@ Source: Kubernetes documentation, "Pod Lifecycle" (garbage collection of pods); 
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node, Pod
@@ -20,16 +19,16 @@ from refk8s.core.controllers.pods import is_finished
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
+from refk8s.core.value import Value, evolve, field
 
 QUARANTINE: Instant = 40 * SECOND
 FINISHED_MAX = 12_500
 TOO_MANY = "too many finished"  # the key of the second task
 
 
-@frozen(eq=False)
-class Memory:
-    missing: Map[str, Instant] = field(factory=Map)  # node name -> since when it is not in the view
-    gone: Map[str, bool] = field(factory=Map)  # node name -> looked up, and not there
+class Memory(Value, frozen=True, eq=False):
+    missing: Map[str, Instant] = field(default_factory=Map)  # node name -> since when it is not in the view
+    gone: Map[str, bool] = field(default_factory=Map)  # node name -> looked up, and not there
 
 
 def fold_finished(finished: Map[Key, str], resource: Any, old: Pod | None, new: Pod | None) -> Map[Key, str]:

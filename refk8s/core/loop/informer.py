@@ -12,11 +12,10 @@
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes".
 """
 
-from attrs import evolve, frozen
-
 from refk8s.core.api.request import Options, Request, User
 from refk8s.core.api.resources import Resource
 from refk8s.core.context import MILLISECOND, SECOND, Instant
+from refk8s.core.value import Value, evolve
 
 RESTING, LISTING, WATCHING = "resting", "listing", "watching"
 
@@ -24,8 +23,7 @@ BACKOFF_FIRST: Instant = 10 * MILLISECOND
 BACKOFF_MAX: Instant = 30 * SECOND
 
 
-@frozen
-class Informer:
+class Informer(Value, frozen=True):
     """Where the list-and-watch of one resource stands. `id` is that of the call or watch it waits for."""
 
     resource: Resource

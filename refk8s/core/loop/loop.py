@@ -20,7 +20,6 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.request import Request, Response, User, WatchEvent
@@ -50,6 +49,7 @@ from refk8s.core.machine import (
     Woken,
 )
 from refk8s.core.ports import Operation, RuleSet
+from refk8s.core.value import Value, evolve, field
 
 BACKOFF_FIRST: Instant = 5 * MILLISECOND
 BACKOFF_MAX: Instant = 1_000 * SECOND
@@ -60,21 +60,19 @@ GENERATED_BASE_LENGTH_MAX = 58
 Item = tuple[str, Key]  # (reconciler, key)
 
 
-@frozen(eq=False)
-class Busy:
+class Busy(Value, frozen=True, eq=False):
     """A key between its decision and the moment when the view shows what came of it."""
 
     waves: tuple[tuple[Request, ...], ...] = ()
     last: tuple[Request, ...] = ()
     outstanding: int = 0
     failure: Response | None = None
-    reached: Map[str, int] = field(factory=Map)  # resource prefix -> revision to wait for
+    reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to wait for
     gone: tuple[tuple[str, Key, str], ...] = ()  # (resource prefix, key, uid) to be gone or terminating
     due: bool = False  # decide again once released
 
 
-@frozen(eq=False)
-class Flight:
+class Flight(Value, frozen=True, eq=False):
     """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one;
     `ask`: the reconciler itself wants the answer.
     """
@@ -88,26 +86,25 @@ class Flight:
     due: Instant = 0  # when to send again, if waiting
 
 
-@frozen(eq=False)
-class LoopState:
+class LoopState(Value, frozen=True, eq=False):
     """Everything a loop knows; all of it is lost in a crash."""
 
     view: View
     informers: Map[str, Informer]
     memories: Map[str, Any]
     seed: bytes
-    due: Map[Item, int] = field(factory=Map)  # item -> order of arrival
-    busy: Map[Item, Busy] = field(factory=Map)
-    waiting: Map[Item, None] = field(factory=Map)  # busy with everything answered
-    failures: Map[Item, tuple[int, Response | None]] = field(factory=Map)
-    timers: Map[Item, Instant] = field(factory=Map)
+    due: Map[Item, int] = field(default_factory=Map)  # item -> order of arrival
+    busy: Map[Item, Busy] = field(default_factory=Map)
+    waiting: Map[Item, None] = field(default_factory=Map)  # busy with everything answered
+    failures: Map[Item, tuple[int, Response | None]] = field(default_factory=Map)
+    timers: Map[Item, Instant] = field(default_factory=Map)
     timer_next: Instant | None = None  # at or before the earliest timer
-    flights: Map[int, Flight] = field(factory=Map)
-    resends: Map[int, Flight] = field(factory=Map)
-    runs: Map[int, tuple[Item, Operation]] = field(factory=Map)
-    programs: Map[int, Item] = field(factory=Map)
-    sources: Map[int, str] = field(factory=Map)  # id of a list call or watch -> resource prefix
-    recorder: Recorder = field(factory=Recorder)
+    flights: Map[int, Flight] = field(default_factory=Map)
+    resends: Map[int, Flight] = field(default_factory=Map)
+    runs: Map[int, tuple[Item, Operation]] = field(default_factory=Map)
+    programs: Map[int, Item] = field(default_factory=Map)
+    sources: Map[int, str] = field(default_factory=Map)  # id of a list call or watch -> resource prefix
+    recorder: Recorder = field(default_factory=Recorder)
     counter: int = 0
     asked: Instant | None = None  # the instant of the last WakeAt
 

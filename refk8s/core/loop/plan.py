@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from attrs import frozen
-
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import Instant
 from refk8s.core.ports import Operation, RuleSet
+from refk8s.core.value import Value
 
 Key = str
 """What is reconciled: "namespace/name", "name" for what has no namespace, or a word of the reconciler's own."""
@@ -20,8 +19,7 @@ class _Unchanged:
 UNCHANGED: Any = _Unchanged()
 
 
-@frozen
-class Note:
+class Note(Value, frozen=True):
     """A Kubernetes Event to record about an object: what a person sees in `kubectl describe`. Best effort."""
 
     regarding: Any  # the object, with kind, apiVersion and metadata
@@ -31,8 +29,7 @@ class Note:
     field_path: str = ""  # "spec.containers{name}"
 
 
-@frozen
-class Plan:
+class Plan(Value, frozen=True):
     """One decision about one key.
 
     The waves are sent one after another, the requests of a wave together; a wave that meets an error ends the plan and the key backs off
@@ -57,8 +54,7 @@ class Plan:
 NOTHING = Plan()
 
 
-@frozen
-class Local:
+class Local(Value, frozen=True):
     """What this instance alone knows; all of it is forgotten in a crash.
 
     `memory` is the reconciler's own (see Plan.memory). `failures` counts the plans for this key that failed in a row, and `failure` is the

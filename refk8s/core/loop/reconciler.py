@@ -6,14 +6,13 @@ Everything that watches, queues, retries and waits is the loop's (`loop.py`); a 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
-
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key, Local, Plan
 from refk8s.core.loop.view import Fold, Index, View, controller_of, key_of
 from refk8s.core.ports import Operation, Result
+from refk8s.core.value import Value
 
 KeysOf = Callable[[View, Any | None, Any | None], Iterable[Key]]
 
@@ -39,8 +38,7 @@ def controller_key(kind: str) -> KeysOf:
     return keys
 
 
-@frozen(eq=False)
-class Interest:
+class Interest(Value, frozen=True, eq=False):
     """A resource that a reconciler watches, and which keys a change concerns. All reconcilers of a loop share one watch per resource."""
 
     resource: Resource

@@ -4,7 +4,6 @@ Best effort: an Event is written in the background, and one that is lost is not 
 Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
 """
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
@@ -13,24 +12,23 @@ from refk8s.core.api.request import Patch, Request, User
 from refk8s.core.api.resources import EVENTS
 from refk8s.core.context import MINUTE, Instant, timestamp
 from refk8s.core.loop.plan import Note
+from refk8s.core.value import Value, evolve, field
 
 BURST_MAX = 25  # events about one object at once
 REFILL: Instant = 5 * MINUTE  # one more for every so long
 REMEMBERED_MAX = 4096
 
 
-@frozen
-class _Bucket:
+class _Bucket(Value, frozen=True):
     tokens: int
     since: Instant
 
 
-@frozen(eq=False)
-class Recorder:
+class Recorder(Value, frozen=True, eq=False):
     """What has been recorded lately: (about whom and what) -> (event name, count), and how much each object may still say."""
 
-    seen: Map[tuple[str, ...], tuple[str, int]] = field(factory=Map)
-    buckets: Map[str, _Bucket] = field(factory=Map)
+    seen: Map[tuple[str, ...], tuple[str, int]] = field(default_factory=Map)
+    buckets: Map[str, _Bucket] = field(default_factory=Map)
 
 
 def record(

@@ -7,11 +7,11 @@ reached. Iteration is always in key order, because the order of a persistent map
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.loop.plan import Key
+from refk8s.core.value import Value, evolve, field
 
 
 def key_of(obj: Any) -> Key:
@@ -34,8 +34,7 @@ def controller_of(obj: Any) -> Any | None:
     return None
 
 
-@frozen(eq=False)
-class Index:
+class Index(Value, frozen=True, eq=False):
     """A way to find objects of one resource: `values` names the entries that an object stands under."""
 
     name: str
@@ -43,8 +42,7 @@ class Index:
     values: Callable[[Any], Iterable[str]]
 
 
-@frozen(eq=False)
-class Fold:
+class Fold(Value, frozen=True, eq=False):
     """A summary of one or more resources, kept up to date change by change: `apply(summary, resource, old, new) -> summary`. O(changed)."""
 
     name: str
@@ -71,12 +69,11 @@ def owner_index(resource: Resource) -> Index:
     return Index("owner", resource, _by_owner)
 
 
-@frozen(eq=False)
-class Table:
+class Table(Value, frozen=True, eq=False):
     """The objects of one resource as of a revision. `synced`: listed at least once."""
 
-    objects: Map[Key, Any] = field(factory=Map)
-    indexes: Map[str, Map[str, Map[Key, None]]] = field(factory=Map)
+    objects: Map[Key, Any] = field(default_factory=Map)
+    indexes: Map[str, Map[str, Map[Key, None]]] = field(default_factory=Map)
     revision: int = 0
     synced: bool = False
 
@@ -88,12 +85,11 @@ Keys: TypeAlias = list[Key]
 Objects: TypeAlias = list[Any]
 
 
-@frozen(eq=False)
-class View:
+class View(Value, frozen=True, eq=False):
     """All tables and folds of a component."""
 
-    tables: Map[str, Table] = field(factory=Map)  # by resource prefix
-    folds: Map[str, Any] = field(factory=Map)
+    tables: Map[str, Table] = field(default_factory=Map)  # by resource prefix
+    folds: Map[str, Any] = field(default_factory=Map)
 
     def table(self, resource: Resource) -> Table:
         return self.tables.get(resource.prefix, _EMPTY)

@@ -18,7 +18,6 @@ Left out: load balancer source ranges, health check node ports, topology hints, 
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve, field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
@@ -30,6 +29,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View
 from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.value import Value, evolve, field
 
 SERVICE_NAME = "kubernetes.io/service-name"
 USER = "system:kube-proxy"
@@ -40,11 +40,10 @@ REFRESH: Instant = 300 * SECOND  # the adapter is handed the set again so often:
 Compiled = Map[Key, tuple[Rule, ...]]
 
 
-@frozen(eq=False)
-class Memory:
+class Memory(Value, frozen=True, eq=False):
     """The rules by service, and which of them were handed to the adapter last, when."""
 
-    compiled: Compiled = field(factory=Map)
+    compiled: Compiled = field(default_factory=Map)
     handed: Compiled | None = None
     handed_at: Instant = 0
 

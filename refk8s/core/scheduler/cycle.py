@@ -14,7 +14,7 @@ Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework"
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition
@@ -32,6 +32,7 @@ from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
 from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
+from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
 TRUTH = "truth"
@@ -214,11 +215,16 @@ class Scheduler(Reconciler):
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
         """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it any longer."""
+        notes: tuple[Note, ...] = ()
+        again: list[tuple[str, Key]] = []
         if pod is not None and pod.metadata.uid == decision.pod.uid and pod.spec.node_name == decision.node:
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
-            return Plan(memory=memory.settle(key), notes=(Note(pod, "Scheduled", words),))
-        again = ((self.name, key),) if self._is_ours(pod) else ()
-        return Plan(memory=memory.settle(key), enqueue=((self.name, SCHEDULE), *again))
+            notes = (Note(pod, "Scheduled", words),)
+        elif self._is_ours(pod):
+            again.append((self.name, key))  # Another pod of that name, which waits for its own decision.
+        if node_taken(pod) != decision.node:
+            again.append((self.name, SCHEDULE))  # Its room is free, also where it has come and ended before it was settled.
+        return Plan(memory=memory.settle(key), notes=notes, enqueue=tuple(again))
 
     # --- the key "schedule" ---------------------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod p
 
 from collections.abc import Callable, Iterable
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from immutables import Map
 
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.snapshot import PodInfo
+from refk8s.core.value import evolve
 
 BACKOFF_FIRST: Instant = SECOND
 BACKOFF_MAX: Instant = 10 * SECOND
