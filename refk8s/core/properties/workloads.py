@@ -151,6 +151,8 @@ def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator
 
 def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
     """A step of a rollout gives up available pods only as far as replicas - maxUnavailable stay (a ReplicaSet gives up others first)."""
+    if deployment.spec.strategy.type == "Recreate":
+        return
     sizes, _ = sizes_after(view, deployment, plan)
     before = sum(min(size, available) for size, _, available in sizes)
     after = sum(min(size, available) for _, size, available in sizes)
