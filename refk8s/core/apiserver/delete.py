@@ -185,6 +185,8 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
     if pending and (seconds is None or seconds >= metadata.deletion_grace_period_seconds):
         return obj  # going already, and not later than this asks (DEL-2)
     finalizers = collection_finalizers(strategy, metadata.finalizers or (), options)
+    if metadata.deletion_timestamp is not None and not pending:
+        seconds = 0  # its time is over: only finalizers hold it yet
     if not finalizers and not seconds:
         return None
     if metadata.deletion_timestamp is not None and not pending:

@@ -56,11 +56,19 @@ def api_5_the_generation_counts_what_is_desired(change: Change[Any]) -> Iterator
         yield f"{change.key} was marked as going and kept generation {old}"
     if new == old and _desired(before) != _desired(after):
         yield f"{change.key}: spec changed and generation {old} stayed"
+    if new - old > marked and _wished(before) == _wished(after) is not None:
+        yield f"{change.key}: generation {old} became {new} and nothing else was desired"
 
 
 def _desired(obj: Any) -> Any:
     spec: Any = getattr(obj, "spec", None)
     return replace(spec, node_name=None) if obj.kind == "Pod" else spec  # a binding is no wish of the user's (API-17)
+
+
+def _wished(obj: Any) -> Any:
+    """All that may raise the generation, where that is known: of a Deployment the annotations too."""
+    spec = getattr(obj, "spec", None)
+    return (spec, obj.metadata.annotations or None) if obj.kind == "Deployment" else spec
 
 
 def api_8_a_path_changes_only_its_part(subresource: str, change: Change[Any]) -> Iterator[str]:
