@@ -113,7 +113,10 @@ class RunningCluster:
     async def _ensure(self, obj: Any) -> None:
         resource = resources.by_kind(obj.api_version, obj.kind)
         assert resource is not None, f"{obj.kind} is not served"
-        request = Request("create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj, user=BOOTSTRAP_USER)
+        where = (resource, obj.metadata.namespace or "", obj.metadata.name)
+        if (await self.call(Request("get", *where, user=BOOTSTRAP_USER))).ok:
+            return  # Made by an earlier run: a create would meet its own addresses before its name.
+        request = Request("create", *where, body=obj, user=BOOTSTRAP_USER)
         response = await self.call(request)
         if not response.ok and response.code != 409:
             raise CannotRun(f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}")
