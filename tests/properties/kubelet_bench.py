@@ -304,6 +304,12 @@ class Bench:
         metadata = replace(pod.metadata, deletion_timestamp=at, deletion_grace_period_seconds=seconds)
         return self.put(PODS, replace(pod, metadata=metadata))  # type: ignore[no-any-return]
 
+    def remove_node(self) -> None:
+        """Somebody deletes the Node object."""
+        self.revision += 1
+        node = self.table(NODES).pop("node")
+        self._tell(NODES, WatchEvent("DELETED", node, self.revision))
+
     def _open(self, watch: Watch) -> None:
         selector = dict([watch.request.options.field_selector.split("=")]) if watch.request.options.field_selector else {}
         prefix = watch.request.resource.prefix

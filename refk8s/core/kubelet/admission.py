@@ -76,17 +76,16 @@ def capacity_of(facts: NodeDescribed, node: Node | None) -> dict[str, int]:
     }
 
 
-def why_rejected(pod: Pod, requests: Amounts, used: Amounts, facts: NodeDescribed, node: Node | None, others: Iterable[PodMemory]) -> tuple[
-    str, str
-] | None:
-    """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81)."""
-    capacity = capacity_of(facts, node)
+def why_rejected(
+    pod: Pod, requests: Amounts, used: Amounts, capacity: Amounts, labels: Mapping[str, str], others: Iterable[PodMemory]
+) -> tuple[str, str] | None:
+    """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81). `labels` are the node's."""
     for resource in sorted(requests, key=lambda name: (name != "pods", name)):
         wanted, taken, there = requests[resource], used.get(resource, 0), capacity.get(resource, 0)
         if wanted and wanted + taken > there:
             words = f"Node didn't have enough resource: {resource}, requested: {wanted}, used: {taken}, capacity: {there}"
             return f"OutOf{resource}", f"Pod was rejected: {words}"
-    if not matches_node(pod, node, facts):
+    if not matches_node(pod, labels):
         return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
     ports = host_ports(pod)
     if ports and any(other.pod is not None and _conflict(ports, host_ports(other.pod)) for other in others):
@@ -111,16 +110,13 @@ def _conflict(left: list[tuple[str, str, int]], right: list[tuple[str, str, int]
 # --- node selector and affinity --------------------------------------------------------------------------------------------
 
 
-def matches_node(pod: Pod, node: Node | None, facts: NodeDescribed) -> bool:
+def matches_node(pod: Pod, labels: Mapping[str, str]) -> bool:
     """Whether the node's labels satisfy the pod's selector and required node affinity (KUBELET-82)."""
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity is not None else None
     required = affinity.required_during_scheduling_ignored_during_execution if affinity is not None else None
-    if not pod.spec.node_selector and required is None:
-        return True
-    labels = (node.metadata.labels if node is not None else None) or {}
-    name = node.metadata.name or "" if node is not None else facts.hostname
     if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
         return False
+    name = pod.spec.node_name or ""
     return required is None or any(_term(term, labels, name) for term in required.node_selector_terms or ())
 
 

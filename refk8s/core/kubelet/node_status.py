@@ -40,12 +40,17 @@ KUBELET_PORT = 10250
 
 def compute_node(name: str, config: KubeletConfig, facts: NodeDescribed, now: Instant) -> Node:
     """The Node to register."""
-    labels = {**dict(config.node_labels), **own_labels(name, facts)}
+    labels = compute_labels(name, config, facts)
     return Node(
         metadata=ObjectMeta(name=name, labels=labels, annotations={"volumes.kubernetes.io/controller-managed-attach-detach": "true"}),
         spec=NodeSpec(taints=config.register_with_taints or None),
         status=compute_node_status(config, facts, "", NodeStatus(), now),
     )
+
+
+def compute_labels(name: str, config: KubeletConfig, facts: NodeDescribed) -> dict[str, str]:
+    """All labels that a node is registered with."""
+    return {**dict(config.node_labels), **own_labels(name, facts)}
 
 
 def own_labels(name: str, facts: NodeDescribed) -> dict[str, str]:

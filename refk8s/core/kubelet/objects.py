@@ -123,11 +123,10 @@ class Library:
         if self.now < held.good_until:
             self._wake(held.good_until)
         else:
-            patience = held.asked_at + ASK_SECONDS_MAX * SECOND
-            if held.asked_at == 0 or self.now < patience:
+            patience = (held.asked_at or self.now) + ASK_SECONDS_MAX * SECOND
+            if self.now < patience:
                 self.needed.append(key)
-                if held.asked_at:
-                    self._wake(patience)
+                self._wake(patience)
                 raise NotYet(key)
         if not held.read:
             raise NotYet(key)

@@ -16,10 +16,11 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS, SERVICES
 from refk8s.core.context import Instant
 from refk8s.core.kubelet import probes
-from refk8s.core.kubelet.admission import host_ports, requests_of, why_rejected
+from refk8s.core.kubelet.admission import capacity_of, host_ports, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
+from refk8s.core.kubelet.node_status import compute_labels
 from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, key_of_question, prune, taken_in
 from refk8s.core.kubelet.results import listed, recalled, took
 from refk8s.core.kubelet.sync import Facts, Sync
@@ -74,6 +75,7 @@ class PodWorker(Reconciler):
 
     def __init__(self, node_name: str, config: KubeletConfig) -> None:
         self.user = f"system:node:{node_name}"
+        self.node_name = node_name
         self.config = config
         self.interests = (
             Interest(PODS, changed_pods, field_selector=f"spec.nodeName={node_name}"),
@@ -155,7 +157,9 @@ class PodWorker(Reconciler):
         wants = requests_of(pod)
         if pod.status.start_time is None and memory.sandbox is None:
             others = [other for uid, other in sorted(node.pods.items()) if other.admitted and not other.ended] if host_ports(pod) else []
-            problem = why_rejected(pod, wants, node.used, node.described, view.get(NODES, pod.spec.node_name or ""), others)
+            own = view.get(NODES, self.node_name)
+            labels = own.metadata.labels or {} if own is not None else compute_labels(self.node_name, self.config, node.described)
+            problem = why_rejected(pod, wants, node.used, capacity_of(node.described, own), labels, others)
             if problem is not None:
                 note = MemoryNote(problem[0], problem[1], "Warning")
                 return node, replace(memory, rejected=problem, notes=(*memory.notes, note))

@@ -85,5 +85,7 @@ class StatusWriter(Reconciler):
 
 
 def is_starting(memory: PodMemory) -> bool:
-    """Something is under way for the pod."""
+    """Something is under way for the pod, or about to be."""
+    if memory.ended or memory.rejected is not None:
+        return False
     return memory.busy or any(container.doing for container in memory.containers.values()) or memory.sandbox is None
