@@ -120,12 +120,16 @@ def held_keys(spec: ServiceSpec) -> tuple[str, ...]:
     for address in spec.cluster_ips or ():
         if address != NONE:
             keys[ip_key(address)] = None
-    for port in spec.ports or ():
-        if port.node_port:
-            keys[port_key(port.node_port)] = None
+    for number in sorted(_node_ports(spec)):
+        keys[port_key(number)] = None
     if spec.health_check_node_port:
         keys[port_key(spec.health_check_node_port)] = None
     return tuple(keys)
+
+
+def _node_ports(spec: ServiceSpec) -> set[int]:
+    """The node ports that a service of this spec holds; what a service by name says of node ports means nothing."""
+    return {port.node_port for port in spec.ports or () if port.node_port} if may_have_node_ports(spec) else set()
 
 
 def ip_key(address: str) -> str:
@@ -146,7 +150,7 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     wanted = spec.cluster_ips or ()
     if not needs_cluster_ip(spec):
         for address in held:
-            if address != NONE and address not in wanted:
+            if address != NONE:
                 ledger.give(ip_key(address))
         return spec
     if old is not None and needs_cluster_ip(old.spec) and held:
@@ -198,7 +202,7 @@ def _band(size: int) -> int:
 
 def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
     """ALLOC-4: each port has a node port; ports of one number and other protocols within a service may share one."""
-    held = {port.node_port for port in old.spec.ports or () if port.node_port} if old is not None else set()
+    held = set() if old is None else _node_ports(old.spec)
     ports = spec.ports or ()
     if may_have_node_ports(spec):
         mine = set(held)
@@ -208,10 +212,11 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
                 mine.add(port.node_port)
         if needs_node_ports(spec):
             ports = _fill_node_ports(ports, ledger)
-    kept = {port.node_port for port in ports}
-    for number in sorted(held - kept):
+    if ports is not spec.ports and ports:
+        spec = replace(spec, ports=ports)
+    for number in sorted(held - _node_ports(spec)):
         ledger.give(port_key(number))
-    return spec if ports is spec.ports else replace(spec, ports=ports or None)
+    return spec
 
 
 def _fill_node_ports(ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[ServicePort, ...]:

@@ -1,0 +1,283 @@
+"""Allocation of addresses and ports of services: ALLOC-1 to ALLOC-8, ADM-1 (spec/admission.md)."""
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from refk8s.core.api import resources
+from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.outcome import Commit
+from refk8s.core.context import SECOND, Context, SeededChance
+from refk8s.core.properties.services import alloc_1_one_holder
+from refk8s.core.store import EMPTY, Conflict, commit
+
+TIGHT = AdmissionConfig(IPv4Network("10.0.0.0/28"), 30000, 30005)
+TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+MERGE = "application/merge-patch+json"
+
+
+class Servers:
+    """Several API servers on one store: each looks at the state when it is asked, and commits some time later."""
+
+    def __init__(self, config: AdmissionConfig = TIGHT, seed: bytes = b"seed") -> None:
+        self.config = Config(admission=config)
+        self.context = Context(1_700_000_000 * SECOND, SeededChance(seed))
+        self.history = EMPTY
+        self.waiting: list[tuple[Request, Commit]] = []
+        self.conflicts = 0
+        assert self.ask(Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="n")))).ok
+
+    def look(self, request: Request) -> Response | None:
+        """One server handles the request; what it wants to commit waits."""
+        outcome = handle(request, self.history, self.context, self.config)
+        if isinstance(outcome, Commit):
+            self.waiting.append((request, outcome))
+            return None
+        assert isinstance(outcome, Response)
+        return outcome
+
+    def land(self, which: int) -> Response:
+        """One of what waits is committed, or handled again because the store has moved on (API-9)."""
+        request, wanted = self.waiting.pop(which % len(self.waiting))
+        self.history, done = commit(self.history, wanted.txn, stamp)
+        if not isinstance(done, Conflict):
+            return wanted.respond(done)
+        self.conflicts += 1
+        return self.look(request) or self.land(len(self.waiting) - 1)
+
+    def ask(self, request: Request) -> Response:
+        return self.look(request) or self.land(len(self.waiting) - 1)
+
+    def create(self, name: str, **spec: Any) -> Response:
+        spec.setdefault("ports", (ServicePort(port=80),))
+        return self.ask(Request("create", resources.SERVICES, "n", body=service(name, **spec)))
+
+    def patch(self, name: str, spec: Any) -> Response:
+        return self.ask(Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": spec})))
+
+    def delete(self, name: str) -> Response:
+        return self.ask(Request("delete", resources.SERVICES, "n", name))
+
+    def all(self, prefix: str) -> list[Any]:
+        return [record.value for record in self.history.list(prefix).records]
+
+    def wrong(self) -> list[str]:
+        addresses = {held.metadata.name: held for held in self.all(resources.IP_ADDRESSES.prefix)}
+        ports = {int(held.metadata.name): held for held in self.all(NODE_PORT_PREFIX)}
+        return list(alloc_1_one_holder(self.all(resources.SERVICES.prefix), addresses, ports))
+
+    def held(self) -> tuple[int, int]:
+        return len(self.all(resources.IP_ADDRESSES.prefix)), len(self.all(NODE_PORT_PREFIX))
+
+
+def service(name: str, **spec: Any) -> Service:
+    return Service(metadata=ObjectMeta(name=name), spec=ServiceSpec(**spec))
+
+
+names = st.sampled_from(["a", "b", "c", "d"])
+node_ports = st.sampled_from([None, None, 30000, 30001, 40000])
+ports_of = st.lists(st.tuples(st.sampled_from([80, 81]), st.sampled_from(["TCP", "UDP"]), node_ports), min_size=1, max_size=3, unique_by=lambda p: p[:2])
+addresses = st.sampled_from([None, None, None, "None", "10.0.0.1", "10.0.0.2", "10.0.0.15", "192.0.2.1"])
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Request:
+    """What somebody asks about one of few services."""
+    name = draw(names)
+    kind = draw(st.sampled_from(["create", "create", "patch", "replace", "delete"]))
+    if kind == "delete":
+        return Request("delete", resources.SERVICES, "n", name)
+    of_type = draw(st.sampled_from(TYPES))
+    if kind == "patch":
+        change: dict[str, Any] = {"type": of_type}
+        if of_type == "ExternalName":
+            change["externalName"] = "a.b"
+        if draw(st.booleans()):
+            change["externalTrafficPolicy"] = draw(st.sampled_from(["Local", "Cluster", None]))
+        return Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": change}))
+    ports = tuple([
+        ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol, node_port=node_port if of_type != "ClusterIP" else None)
+        for port, protocol, node_port in draw(ports_of)
+    ])  # fmt: skip
+    address = draw(addresses) if of_type != "ExternalName" else None
+    policy = draw(st.sampled_from([None, "Local"])) if of_type in ("NodePort", "LoadBalancer") else None
+    body = service(
+        name, type=of_type, ports=ports, cluster_ip=address, external_name="a.b" if of_type == "ExternalName" else None,
+        external_traffic_policy=policy,
+    )  # fmt: skip
+    if kind == "create":
+        return Request("create", resources.SERVICES, "n", body=body)
+    return Request("update", resources.SERVICES, "n", name, body=body)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.one_of(wishes(), st.integers(0, 7)), max_size=30))
+def test_alloc_1_no_two_services_hold_one_thing_however_the_commits_interleave(steps):
+    """A number lets one of the waiting commits land; with it every order of looking and landing can come."""
+    servers = Servers()
+    for step in steps:
+        if isinstance(step, Request):
+            response = servers.look(step)
+        elif servers.waiting:
+            response = servers.land(step)
+        else:
+            continue
+        assert response is None or response.code in (200, 201, 404, 409, 422, 500), response
+        assert response is None or response.code != 500 or "range is full" in response.body.message
+        assert servers.wrong() == []
+    while servers.waiting:
+        servers.land(0)
+        assert servers.wrong() == []
+
+
+def test_adm_1_two_servers_that_choose_one_address_do_not_both_get_it():
+    """Sometimes: the race that the rule is about is really met, and the loser gets another address."""
+    servers = Servers()
+    for name in ("a", "b"):
+        servers.look(Request("create", resources.SERVICES, "n", body=service(name, cluster_ip="10.0.0.9", ports=(ServicePort(port=80),))))
+    assert len(servers.waiting) == 2
+    assert servers.land(0).code == 201
+    assert servers.land(0).code == 422 and servers.conflicts == 1
+    assert servers.wrong() == []
+
+
+@given(st.integers(2, 12))
+def test_alloc_1_everybody_who_wants_an_address_gets_one_while_there_are_any(count):
+    servers = Servers()
+    for number in range(count):  # all choose on the same empty store
+        servers.look(Request("create", resources.SERVICES, "n", body=service(f"s{number}", ports=(ServicePort(port=80),))))
+    while servers.waiting:
+        assert servers.land(0).code == 201
+    assert servers.held() == (count, 0) and servers.wrong() == []
+
+
+def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
+    servers = Servers()
+    plain = servers.create("a").body.spec
+    assert (plain.ip_families, plain.ip_family_policy) == (("IPv4",), "SingleStack")
+    both = servers.create("b", cluster_ip="None", ports=None).body.spec
+    assert (both.ip_families, both.ip_family_policy, both.cluster_ips) == (("IPv4", "IPv6"), "RequireDualStack", ("None",))
+    assert servers.create("c", ip_family_policy="PreferDualStack").body.spec.ip_families == ("IPv4",)
+    for asked in ({"ip_families": ("IPv6",)}, {"ip_family_policy": "RequireDualStack"}, {"cluster_ip": "fd00::1"}):
+        assert servers.create("d", **asked).code == 422
+    assert servers.wrong() == []
+
+
+@given(addresses)
+def test_alloc_3_cluster_ip_is_the_first_of_cluster_ips(address):
+    servers = Servers()
+    response = servers.create("a", cluster_ip=address)
+    in_range = address in (None, "None", "10.0.0.1", "10.0.0.2")
+    assert response.ok == in_range
+    if in_range:
+        spec = response.body.spec
+        assert spec.cluster_ips == (spec.cluster_ip,) and (address is None or spec.cluster_ip == address)
+    assert servers.held() == (int(in_range and address != "None"), 0)
+
+
+@given(ports_of, st.sampled_from(["NodePort", "LoadBalancer"]))
+def test_alloc_4_every_port_has_a_node_port_and_only_protocols_share_one(drawn, of_type):
+    ports = tuple([ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol) for port, protocol, _ in drawn])
+    servers = Servers()
+    made = servers.create("a", type=of_type, ports=ports).body.spec.ports
+    assert all(30000 <= port.node_port <= 30005 for port in made)
+    pairs = [(port.node_port, port.protocol) for port in made]
+    assert len(set(pairs)) == len(pairs)
+    assert len({port.node_port for port in made}) == len({port.port for port in made})
+    assert servers.wrong() == []
+
+
+def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it_back():
+    servers = Servers()
+    spec = servers.create("a", type="LoadBalancer", external_traffic_policy="Local").body.spec
+    assert 30000 <= spec.health_check_node_port <= 30005 and servers.held() == (1, 2)
+    assert servers.patch("a", {"externalTrafficPolicy": "Cluster"}).body.spec.health_check_node_port is None
+    assert servers.held() == (1, 1) and servers.wrong() == []
+
+
+def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
+    servers = Servers()
+    assert servers.create("a", type="LoadBalancer", allocate_load_balancer_node_ports=False).body.spec.ports[0].node_port is None
+    assert servers.held() == (1, 0)
+
+
+@given(st.binary(min_size=1, max_size=4))
+def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
+    network = IPv4Network("10.0.0.0/27")  # 30 addresses, of which 16 are kept for those who choose
+    servers = Servers(AdmissionConfig(network), seed)
+    given_out = [IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)]
+    assert all(address > network[16] for address in given_out[:14]) and all(address <= network[16] for address in given_out[14:])
+    assert sorted(given_out) == list(network.hosts())
+    full = servers.create("late")
+    assert full.code == 500 and "range is full" in full.body.message
+    servers.delete("s7")
+    assert servers.create("late").body.spec.cluster_ip == str(given_out[7])
+
+
+@given(st.lists(st.tuples(names, st.sampled_from(TYPES)), max_size=8))
+def test_alloc_6_when_all_services_are_gone_nothing_is_held(made):
+    servers = Servers()
+    for name, of_type in made:
+        servers.create(name, type=of_type, external_name="a.b" if of_type == "ExternalName" else None)
+    for name in "abcd":
+        servers.delete(name)
+    assert servers.held() == (0, 0)
+
+
+def test_alloc_6_what_another_holds_is_not_given_back():
+    servers = Servers()
+    taken = servers.create("a").body.spec.cluster_ip
+    key = resources.IP_ADDRESSES.key("", taken)
+    record = servers.history.get(key)
+    stranger = replace(record.value, spec=replace(record.value.spec, parent_ref=replace(record.value.spec.parent_ref, name="other")))
+    asked = Request("update", resources.IP_ADDRESSES, "", taken, body=stranger)
+    assert servers.ask(asked).code == 422  # VAL-26: an address does not change hands
+    servers.delete("a")
+    assert servers.history.get(key) is None
+
+
+@pytest.mark.parametrize("of_type", TYPES)
+def test_alloc_7_the_same_body_again_changes_nothing(of_type):
+    servers = Servers()
+    ports = (ServicePort(name="a", port=80), ServicePort(name="b", port=81))
+    body = service("a", type=of_type, ports=ports, external_name="a.b" if of_type == "ExternalName" else None)
+    first = servers.ask(Request("create", resources.SERVICES, "n", body=body)).body
+    again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body))
+    assert again.code == 200 and again.body == first
+
+
+@given(st.permutations(["a", "b", "c"]))
+def test_alloc_7_a_port_keeps_its_node_port_by_its_name(order):
+    servers = Servers()
+    made = {name: ServicePort(name=name, port=80 + number) for number, name in enumerate("abc")}
+    first = servers.create("a", type="NodePort", ports=tuple(made.values())).body.spec.ports
+    body = service("a", type="NodePort", ports=tuple([made[name] for name in order]))
+    again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body)).body.spec.ports
+    assert {port.name: port.node_port for port in again} == {port.name: port.node_port for port in first}
+
+
+NEEDS = {"ClusterIP": (1, 0), "NodePort": (1, 1), "LoadBalancer": (1, 1), "ExternalName": (0, 0)}
+
+
+@given(st.lists(st.sampled_from(TYPES), min_size=1, max_size=6))
+def test_alloc_8_a_change_of_type_alone_is_enough_and_holds_just_what_the_type_needs(types):
+    servers = Servers()
+    servers.create("a")
+    for of_type in types:
+        response = servers.patch("a", {"type": of_type, "externalName": "a.b" if of_type == "ExternalName" else None})
+        assert response.code == 200, response
+        spec = response.body.spec
+        assert servers.held() == NEEDS[of_type] and servers.wrong() == []
+        assert bool(spec.cluster_ip) == bool(NEEDS[of_type][0]) and bool(spec.ports[0].node_port) == bool(NEEDS[of_type][1])
+        assert bool(spec.external_traffic_policy) == (of_type in ("NodePort", "LoadBalancer"))
