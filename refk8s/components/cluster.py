@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from refk8s.components.http import Front
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.run import LOCAL, NAMES, SERVICE_ADDRESS, CannotRun, RunOptions, listen, make_directory
 from refk8s.components.story import Storyteller
-from refk8s.core import assembly
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import ADMIN, Request, Response, User
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
@@ -72,7 +72,7 @@ class RunningCluster:
         self.front = Front(self.api, {credentials.admin_token: ADMIN})
         await self.front.serve(socket, credentials)
         write_kubeconfig(options.kubeconfig_path, self.url, credentials)
-        self._start_components(credentials)
+        await self._start_components(credentials)
 
     def _choose_nodes(self) -> Nodes:
         options = self.options
@@ -121,8 +121,10 @@ class RunningCluster:
         if not response.ok and response.code != 409:
             raise CannotRun(f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}")
 
-    def _start_components(self, credentials: Credentials) -> None:
+    async def _start_components(self, credentials: Credentials) -> None:
         assert self.api is not None and self.nodes is not None
+        # The API is served already: what the components need is loaded beside it.
+        assembly = await asyncio.to_thread(import_module, "refk8s.core.assembly")
         api, clock = self.api, self.clock
         nodes = self.nodes.nodes()
         teller = Storyteller(clock.now) if self.options.story else None

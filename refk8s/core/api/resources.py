@@ -57,25 +57,27 @@ class Resource:
     storage_api_version: str = field(default="", eq=False)
     """The group version in which objects are kept, where it is not this one: events.k8s.io/v1 is kept as v1 (OBJ-6)."""
 
+    api_version: str = field(init=False, eq=False)
+    """`v1` for the core group, else `group/version`: what objects carry in apiVersion."""
+    prefix: str = field(init=False, eq=False)
+    """What every store key of this resource begins with; ends with a slash. Versions of one resource share it (OBJ-6)."""
+
+    # Asked for at every turn, so computed once.
+    @api_version.default
+    def _api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @prefix.default
+    def _prefix(self) -> str:
+        group = self.storage_api_version.rpartition("/")[0] if self.storage_api_version else self.group
+        return f"/{group or 'core'}/{self.plural}/"
+
     def __repr__(self) -> str:
         return f"<{self.plural}.{self.api_version}>"
 
     @property
-    def api_version(self) -> str:
-        """`v1` for the core group, else `group/version`: what objects carry in apiVersion."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
     def list_kind(self) -> str:
         return self.kind + "List"
-
-    @property
-    def prefix(self) -> str:
-        """What every store key of this resource begins with; ends with a slash. Versions of one resource share it (OBJ-6)."""
-        group = self.group
-        if self.storage_api_version:
-            group = self.storage_api_version.rpartition("/")[0]
-        return f"/{group or 'core'}/{self.plural}/"
 
     def key(self, namespace: str, name: str) -> str:
         """The store key of one object. The namespace is ignored for a resource that lies in none."""
