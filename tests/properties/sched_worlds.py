@@ -214,7 +214,9 @@ def operate(cluster: Cluster, which: int, specs: Sequence[PodSpec], spare: Seque
     kind, which = which % OPERATIONS, which // OPERATIONS
     pods, there = stored(cluster, PODS), stored(cluster, NODES)
     if kind <= 2:
-        name = f"p{cluster.history.revision}"
+        name = f"p{which % 7}"  # Few names, so that a pod may come back under the name of another.
+        if any(pod.metadata.name == name for pod in pods):
+            name = f"p{cluster.history.revision}"
         return with_pod(cluster, Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=specs[which % len(specs)]))
     if kind == 3 and len(there) < len(spare):
         return with_node(cluster, spare[len(there)])

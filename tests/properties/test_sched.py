@@ -114,7 +114,7 @@ def run(cluster: Cluster, drawn, world, allowed=()) -> Cluster:
         if kind >= 13 and allowed:
             if "crash" in allowed and kind == 15:
                 cluster = crash(cluster)
-            elif "refuse" in allowed and kind == 14:
+            elif "refuse" in allowed and kind >= 14:
                 cluster = refuse(cluster, which)
             else:
                 odd = faults(cluster, [fault for fault in allowed if fault not in ("crash", "refuse")])

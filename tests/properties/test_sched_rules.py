@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sched_worlds import a_node, a_pod, nodes, placed, pod_specs
+from sched_worlds import a_node, a_pod, nodes, placed, pod_specs, ports
 
 from refk8s.core.api.core_v1 import (
     Affinity,
@@ -88,6 +88,17 @@ def test_sched_9_a_refusal_that_no_eviction_can_cure_holds_on_the_empty_node_too
     verdict = judge(pod, facts_of(node), recompute([node], others).load("n0"))
     if isinstance(verdict, Refusal) and not verdict.resolvable:
         assert isinstance(judge(pod, facts_of(node), EMPTY.load("n0")), Refusal)
+
+
+@given(st.lists(ports, max_size=2), st.lists(ports, max_size=3))
+def test_sched_8_a_host_port_is_taken_by_its_address_or_by_all_addresses(mine, theirs):
+    def with_ports(name, taken):
+        pod = a_pod(name)
+        return replace(pod, spec=replace(pod.spec, containers=(replace(pod.spec.containers[0], ports=tuple(taken) or None),)))
+
+    node, other = a_node("n"), placed(with_ports("other", theirs), "n", "u")
+    verdict = judge(info_of(with_ports("p", mine)), facts_of(node), recompute([node], [other]).load("n"))
+    assert isinstance(verdict, Refusal) == bool(why_not(with_ports("p", mine), node, [other]))
 
 
 def test_sched_9_every_resource_that_is_short_is_named():
@@ -216,16 +227,33 @@ def test_sched_16_sched_17_what_is_remembered_gives_the_plain_answer(there, pods
             assert rankings.of(pod).has_offer(snapshot) == (expected is not None)
 
 
+@given(st.lists(st.tuples(st.sampled_from(["place", "place", "remove"]), st.integers(0, 99)), min_size=10, max_size=30))
+def test_sched_17_sched_27_what_is_remembered_of_siblings_is_right(events):
+    zone = "topology.kubernetes.io/zone"
+    there = [a_node(f"n{at}", cpu="64", memory="640Gi", pods="100", labels={zone: f"z{at // 2}"} if at < 5 else {}) for at in range(6)]
+    snapshot, rankings, running = recompute(there, []), Rankings(), []
+    asking = [info_of(placed(a_pod("p"), "", "p", owner)) for owner in ("rs-a", "rs-b")]
+    for at, (event, which) in enumerate(events):
+        if event == "place":
+            running.append(placed(a_pod(f"p{at}"), f"n{which % 6}", f"u{at}", owner=("rs-a", "rs-b")[which % 2]))
+            snapshot = fold(snapshot, PODS, None, running[-1])
+        elif event == "remove" and running:
+            snapshot = fold(snapshot, PODS, running.pop(which % len(running)), None)
+        for pod in asking:
+            assert rankings.of(pod).choose(snapshot)[0] == choose(pod, snapshot)[0]
+
+
 def test_sched_17_a_ranking_that_has_lost_the_thread_looks_at_every_node():
     there = [a_node("a", pods="9000"), a_node("b", pods="9000")]
     snapshot = recompute(there, [])
     pod = info_of(a_pod("p"))
     ranking = Ranking(pod, {})
     assert ranking.choose(snapshot)[0] == "a"
-    for at in range(CHAIN_LENGTH_MAX + 10):
-        name = "b" if at else "a"
-        snapshot = snapshot.with_load(name, snapshot.load(name).plus(info_of(placed(a_pod(f"o{at}"), name, f"u{at}"))))
-    assert ranking.choose(snapshot)[0] == choose(pod, snapshot)[0] == "a"
+    snapshot = fold(snapshot, PODS, None, placed(a_pod("o"), "a", "u"))
+    other = placed(a_pod("q"), "b", "v")
+    for _ in range(CHAIN_LENGTH_MAX):
+        snapshot = fold(fold(snapshot, PODS, None, other), PODS, other, None)
+    assert ranking.choose(snapshot)[0] == choose(pod, snapshot)[0] == "b"
 
 
 @given(some_nodes, st.integers(1, 30))
