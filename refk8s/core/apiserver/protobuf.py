@@ -1,7 +1,8 @@
 """Protobuf bodies: Kubernetes' second wire form, as JSON trees. Rules PROTO-1 ... PROTO-8 (spec/protobuf.md).
 
 `kubectl create` and upstream's components send objects so. A body is decoded into the JSON tree of the same object and then goes the way
-of every other; zeros that JSON would leave out are in the tree, and the codec drops them as it does for JSON. `encode` is the way back.
+of every other; zeros that JSON would leave out are in the tree, and the codec drops them as it does for JSON (PROTO-6). `encode` is the
+way back.
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding).
 Left out: field numbers newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, such a kind refused.
 """
@@ -82,7 +83,7 @@ def encode(tree: Tree) -> bytes:
 
 
 def message_of(api_version: str, kind: str) -> str:
-    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group stand in every group."""
+    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group stand in every group (PROTO-7)."""
     group, _, version = api_version.rpartition("/")
     name = f"meta.v1.{kind}" if kind in _META_KINDS else f"{group.split('.')[0] or 'core'}.{version}.{kind}"
     if name not in _messages():

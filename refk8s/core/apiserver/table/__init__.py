@@ -79,6 +79,7 @@ def definitions(layout: Layout) -> list[TableColumnDefinition]:
 
 
 def _kind_of(resource: Resource, objects: Sequence[Object | Tree]) -> tuple[str, str]:
+    """Group and kind of what is shown: of a subresource the kind of its body (TABLE-12)."""
     for one in objects:
         if isinstance(one, Object) and one.kind != resource.kind:
             return one.api_version.rpartition("/")[0], one.kind
