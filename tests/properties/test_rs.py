@@ -533,7 +533,9 @@ def test_rs_12_zero_counts_are_absent_and_replicas_is_written():
 def test_event_3_what_was_done_is_told_with_the_name_of_the_object():
     cluster = started(fresh(1))
     [one] = stored(cluster, PODS)
-    assert [(e.reason, e.message) for e in stored(cluster, EVENTS)] == [("SuccessfulCreate", f"Created pod: {one.metadata.name}")]
+    [event] = stored(cluster, EVENTS)
+    assert (event.reason, event.message) == ("SuccessfulCreate", f"Created pod: {one.metadata.name}")
+    assert (event.source.component, event.involved_object.kind, event.involved_object.name) == ("replicaset-controller", "ReplicaSet", "web")
     cluster = settle(patch(cluster, REPLICA_SETS, "web", {"spec": {"replicas": 0}}))
     assert ("SuccessfulDelete", f"Deleted pod: {one.metadata.name}") in [(e.reason, e.message) for e in stored(cluster, EVENTS)]
 

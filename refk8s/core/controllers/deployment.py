@@ -37,7 +37,7 @@ from refk8s.core.loop.view import View, controller_of, namespace_index, owner_in
 class DeploymentReconciler(Reconciler):
     """Decides one Deployment at a time."""
 
-    name = "deployment-controller"
+    name = component = "deployment-controller"
 
     def __init__(self) -> None:
         self.interests = (

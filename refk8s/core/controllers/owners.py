@@ -81,18 +81,15 @@ def list_orphans(view: View, resource: Resource, namespace: str, selector: Label
     return view.indexed(resource, "orphan", namespace) if selector.match_expressions else []
 
 
-def is_controlled_by(obj: Any, uid: str | None) -> bool:
-    """OWN-1: only the reference with controller=true and the owner's own uid counts; a name may have belonged to another."""
-    reference = controller_of(obj)
-    return reference is not None and reference.uid == uid
-
-
 # --- claiming ----------------------------------------------------------------------------------------------------------
 
 
 @frozen(eq=False)
 class Claim:
-    """What an owner owns (OWN-1), and what is to be adopted (OWN-2) and released (OWN-3)."""
+    """What an owner owns (OWN-1), and what is to be adopted (OWN-2) and released (OWN-3).
+
+    Only a reference with controller=true and the owner's own uid counts: its name may have belonged to another.
+    """
 
     owned: list[Any]
     adopt: list[Any]
@@ -108,12 +105,19 @@ def claim(owner: Any, controlled: Iterable[Any], orphans: Iterable[Any], selecte
     is_dying = owner.metadata.deletion_timestamp is not None
     uid = owner.metadata.uid
     result = Claim([], [], [])
+    own, release = result.owned.append, result.release.append
+    labels, is_selected = None, False
     for obj in controlled:
-        if is_controlled_by(obj, uid):
-            if selected(obj.metadata.labels or _NO_LABELS):
-                result.owned.append(obj)
-            elif not is_dying:
-                result.release.append(obj)
+        metadata = obj.metadata
+        for reference in metadata.owner_references or ():
+            if reference.uid == uid and reference.controller:
+                if metadata.labels is not labels or labels is None:  # Pods of one template often share one map.
+                    labels = metadata.labels
+                    is_selected = selected(labels or _NO_LABELS)
+                if is_selected:
+                    own(obj)
+                elif not is_dying:
+                    release(obj)
     if not is_dying:
         for obj in orphans:
             metadata = obj.metadata

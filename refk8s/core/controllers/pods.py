@@ -3,6 +3,7 @@
 Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.context import SECOND, Instant, parse_timestamp
@@ -20,9 +21,14 @@ def is_active(pod: Any) -> bool:
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in (FAILED, SUCCEEDED)
 
 
-def is_terminating(pod: Any) -> bool:
-    """It is being deleted and has not finished yet."""
-    return pod.metadata.deletion_timestamp is not None and pod.status.phase not in (FAILED, SUCCEEDED)
+def split(pods: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Those that are active, and those that are being deleted and have not finished yet. O(n)."""
+    active: list[Any] = []
+    terminating: list[Any] = []
+    for pod in pods:
+        if pod.status.phase not in (FAILED, SUCCEEDED):
+            (active if pod.metadata.deletion_timestamp is None else terminating).append(pod)
+    return active, terminating
 
 
 def ready_condition(pod: Any) -> Any | None:

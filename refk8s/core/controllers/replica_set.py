@@ -23,18 +23,16 @@ from refk8s.core.context import Instant, timestamp
 from refk8s.core.controllers.deletion_order import rank_for_deletion
 from refk8s.core.controllers.owners import (
     Labels,
-    Selects,
     claim,
     claim_waves,
     controller_reference,
     deletion,
     dependent_keys,
-    is_controlled_by,
     list_orphans,
     orphan_index,
     selects,
 )
-from refk8s.core.controllers.pods import available_at, is_active, is_terminating, ready_condition
+from refk8s.core.controllers.pods import available_at, is_active, ready_condition, split
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
@@ -65,7 +63,7 @@ REPLICA_SET = Coat(REPLICA_SETS, lambda obj: obj.spec.selector, ReplicaSetStatus
 class ReplicaSetReconciler(Reconciler):
     """Decides one ReplicaSet at a time."""
 
-    name = "replicaset-controller"
+    name = component = "replicaset-controller"
     coat = REPLICA_SET
 
     def __init__(self) -> None:
@@ -81,9 +79,9 @@ class ReplicaSetReconciler(Reconciler):
             return NOTHING  # What it owned is the garbage collector's.
         selector = self.coat.selector_of(owner)
         selected = selects(selector)
-        pods = view.indexed(PODS, "owner", owner.metadata.uid)
+        running, terminating = split(view.indexed(PODS, "owner", owner.metadata.uid))
         orphans = list_orphans(view, PODS, owner.metadata.namespace, selector)
-        claimed = claim(owner, filter(is_active, pods), filter(is_active, orphans), selected)
+        claimed = claim(owner, running, filter(is_active, orphans), selected)
         if not claimed.is_settled:
             return Plan(claim_waves(owner, self.coat.resource, PODS, claimed))
         active = claimed.owned
@@ -96,18 +94,13 @@ class ReplicaSetReconciler(Reconciler):
         failure = pod_failure(local.failure, self.coat) if missing else None
 
         # Act
-        waves = slow_start(creations(owner, missing, wanted)) if missing > 0 else (deletions(owner, doomed, -missing),)
+        waves = slow_start(creations(owner, missing, wanted)) if missing > 0 else deletions(owner, doomed, -missing)
 
         # Report
-        terminating = [pod for pod in pods if is_terminating(pod) and is_ours(pod, owner, selected)]
-        status, wake_at = compute_status(self.coat, owner, active, terminating, missing, failure, now)
+        ending = claim(owner, terminating, (), selected).owned
+        status, wake_at = compute_status(self.coat, owner, active, ending, missing, failure, now)
         notes = () if failure is None else (failure_note(owner, missing, failure),)
         return Plan(waves, report(self.coat, owner, status, wanted), wake_at, notes)
-
-
-def is_ours(pod: Any, owner: Any, selected: Selects) -> bool:
-    """Whether the pod is controlled and selected by this owner."""
-    return is_controlled_by(pod, owner.metadata.uid) and selected(pod.metadata.labels or _NO_LABELS)
 
 
 # --- acts --------------------------------------------------------------------------------------------------------------
@@ -138,11 +131,13 @@ def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
     return (told,) * min(count, NOTES_MAX) + (quiet,) * max(count - NOTES_MAX, 0)
 
 
-def deletions(owner: Any, doomed: Sequence[Any], surplus: int) -> tuple[Request, ...]:
-    """Delete these pods, at once (RS-4)."""
+def deletions(owner: Any, doomed: Sequence[Any], surplus: int) -> tuple[tuple[Request, ...], ...]:
+    """Delete these pods, in one wave (RS-4)."""
+    if not doomed:
+        return ()
     because = f"{surplus} too many pods"
     note = Note(owner, "SuccessfulDelete", "Deleted pod: {name}")
-    return tuple([deletion(PODS, pod, because, note) for pod in doomed])
+    return (tuple([deletion(PODS, pod, because, note) for pod in doomed]),)
 
 
 def relatives(view: View, coat: Coat, owner: Any) -> Iterable[Any]:
@@ -188,8 +183,12 @@ def compute_status(
     labels = ((template.metadata.labels if template is not None else None) or _NO_LABELS).items()
     fully_labeled = ready = available = 0
     wake_at: Instant | None = None
+    before, is_full = None, False
     for pod in active:
-        fully_labeled += labels <= (pod.metadata.labels or _NO_LABELS).items()
+        its = pod.metadata.labels
+        if its is not before or its is None:  # Pods of one template often share one map.
+            before, is_full = its, labels <= (its or _NO_LABELS).items()
+        fully_labeled += is_full
         condition = ready_condition(pod)
         if condition is not None:
             ready += 1

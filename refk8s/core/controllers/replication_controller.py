@@ -22,5 +22,5 @@ REPLICATION_CONTROLLER = Coat(
 class ReplicationControllerReconciler(ReplicaSetReconciler):
     """Decides one ReplicationController at a time."""
 
-    name = "replication-controller"
+    name = component = "replication-controller"
     coat = REPLICATION_CONTROLLER

@@ -515,8 +515,9 @@ class _Turn:
 
     def _note(self, note: Note, reconciler: str) -> None:
         user = self.loop.users[reconciler]
+        component = self.loop.reconcilers[reconciler].component or self.loop.component
         self.recorder, request = record(
-            self.recorder, note, self.loop.component, self.loop.host, user, self._unique() + self._unique(), self.now
+            self.recorder, note, component, self.loop.host, user, self._unique() + self._unique(), self.now
         )
         if request is not None:
             self.effects.append(Call(self._next_id(), request, background=True))

@@ -56,6 +56,7 @@ class Reconciler:
 
     name: str = ""
     user: str = ""  # empty: "system:serviceaccount:kube-system:" and the name
+    component: str = ""  # the source of its Events, as `kubectl describe` shows it; empty: the loop's
     interests: tuple[Interest, ...] = ()
     indexes: tuple[Index, ...] = ()
     folds: tuple[Fold, ...] = ()
