@@ -14,6 +14,7 @@ from refk8s.components.credentials import Credentials, load_credentials, write_k
 from refk8s.components.driver import Driver
 from refk8s.components.http import Front
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
+from refk8s.components.pod_streams import PodStreams
 from refk8s.components.run import LOCAL, NAMES, SERVICE_ADDRESS, CannotRun, RunOptions, listen, make_directory
 from refk8s.components.story import Storyteller
 from refk8s.core.api import codec, resources
@@ -127,6 +128,8 @@ class RunningCluster:
         assembly = await asyncio.to_thread(import_module, "refk8s.core.assembly")
         api, clock = self.api, self.clock
         nodes = self.nodes.nodes()
+        assert self.front is not None
+        self.front.connect = PodStreams(api, self.nodes.containers())
         teller = Storyteller(clock.now) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from refk8s.adapters.docker.where import engine_host, why_not
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Rules
 from refk8s.components.nodes import NoEngine, RunningNode
+from refk8s.components.pod_streams import StreamFailed
+from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.ports import RuleSet
 
@@ -41,6 +43,10 @@ class DockerNodes:
         self._rules = service_rules(node_address())
         return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules)]
 
+    def containers(self) -> "DockerContainers":
+        """Streams of this node's containers."""
+        return DockerContainers(self._runtime.streams)
+
     async def close(self, keep: bool) -> None:
         """Let go of everything. Unless it is to be kept, take away the containers, networks and rules of this cluster (RT-8)."""
         if self._runtime is None:
@@ -53,6 +59,26 @@ class DockerNodes:
             log.warning("containers of this cluster are left behind: %s", problem)
         if self._rules is not None:
             self._rules.remove()
+
+
+class DockerContainers:
+    """Streams of the containers of one engine."""
+
+    def __init__(self, streams: Any) -> None:
+        self._streams = streams
+
+    async def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """The log, as the engine keeps it (RT-13)."""
+        from refk8s.adapters.docker.logs import read_log
+        from refk8s.adapters.docker.stream import StreamRefused
+
+        try:
+            async for data in read_log(self._streams, container_id, options):
+                yield data
+        except StreamRefused as error:
+            raise StreamFailed(error.words) from None
+        except OSError as error:
+            raise StreamFailed(f"the engine does not answer: {error}") from None
 
 
 class NoKernelRules:

@@ -57,7 +57,7 @@ class Front:
     def __init__(self, api: ApiServer, users: dict[str, User]) -> None:
         self.api = api
         self.users = users
-        self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[None]] | None = None  # streams to containers, where an adapter has them
+        self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None = None  # streams to containers
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -135,10 +135,13 @@ class Front:
             return
         else:
             assert type(outcome) is Connect
-            if self.connect is not None:
-                await self.connect(outcome, scope, receive_part, send)
-                return
-            response = Response(501, status.failure(501, "NotImplemented", "streams to containers are not served yet"))
+            if self.connect is None:
+                response = Response(503, status.unavailable("the nodes have not started yet"))
+            else:
+                ended = await self.connect(outcome, scope, receive_part, send)
+                if ended is None:
+                    return  # It was a stream, and is over.
+                response = ended
         target = received.target
         reply = respond(
             warned(response, received.warnings),

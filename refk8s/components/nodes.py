@@ -9,6 +9,7 @@ from attrs import frozen
 
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.driver import Rules, Runtime
+from refk8s.components.pod_streams import Containers, SimulatedContainers
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.ports import RuleSet
 
@@ -36,6 +37,8 @@ class Nodes(Protocol):
 
     def nodes(self) -> list[RunningNode]: ...
 
+    def containers(self) -> Containers: ...
+
     async def close(self, keep: bool) -> None: ...
 
 
@@ -57,6 +60,9 @@ class FakeNodes:
             )
             for number in range(1, self._count + 1)
         ]
+
+    def containers(self) -> Containers:
+        return SimulatedContainers()
 
     async def close(self, keep: bool) -> None:
         return None

@@ -1,0 +1,104 @@
+"""What goes between a client and a pod's containers beside the API: logs. Rules RT-12, RT-13.
+
+What is decided (which container, which part) is decided in core/apiserver/pod_log.py; the bytes come from the adapter of the pod's node.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from refk8s.components.apiserver import ApiServer
+from refk8s.core.api import status
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver import read
+from refk8s.core.apiserver.outcome import Connect
+from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+TEXT = [(b"content-type", b"text/plain"), (b"cache-control", b"no-cache, private")]
+
+
+class StreamFailed(Exception):
+    """Why a stream cannot be had, in words for a user."""
+
+
+class Containers(Protocol):
+    """Streams of the containers of a node."""
+
+    def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """The bytes of a log; StreamFailed before the first where it cannot be read."""
+
+
+class PodStreams:
+    """Carries out what `Connect` asks for. An answer that is no stream is returned as a Response."""
+
+    def __init__(self, api: ApiServer, containers: Containers) -> None:
+        self._api = api
+        self._containers = containers
+
+    async def __call__(self, outcome: Connect, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        request = outcome.request
+        try:
+            if request.subresource == "log" and request.resource.plural == "pods":
+                return await self._log(request, scope, receive, send)
+        except ApiError as error:
+            return Response(error.status.code or 500, error.status)
+        words = f"{request.subresource} is not served yet"
+        return Response(501, status.failure(501, "NotImplemented", words))
+
+    def _pod(self, request: Request) -> Pod:
+        pod: Pod = read.find(request, self._api.engine).value
+        return pod
+
+    async def _log(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        parameters = dict(reversed(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)))
+        pod = self._pod(request)
+        options = compute_log_options(parameters, request.name, self._api.clock.now())
+        container = choose_container(pod, options.container)
+        if not pod.spec.node_name:
+            await _answer_nothing(send)
+            return None
+        lines = self._containers.log(choose_log(pod, container, options.previous), options)
+        try:
+            first = await anext(lines, b"")
+        except StreamFailed as error:
+            raise ApiError(status.internal_error(str(error))) from None
+        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+        gone = asyncio.ensure_future(_until_gone(receive))
+        sending = asyncio.ensure_future(_send_all(first, lines, send))
+        await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
+        for task in (gone, sending):
+            task.cancel()
+        await asyncio.gather(gone, sending, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b""})
+        return None
+
+
+async def _send_all(first: bytes, lines: AsyncIterator[bytes], send: Send) -> None:
+    await send({"type": "http.response.body", "body": first, "more_body": True})
+    async for data in lines:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer_nothing(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class SimulatedContainers:
+    """Streams of containers that are not there."""
+
+    async def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """One line that says so."""
+        yield b"simulated containers write nothing\n"
