@@ -12,10 +12,9 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeAlias
 
-from attrs import frozen
-
 from refk8s.core.api.resources import ALL, Resource, Subresource
 from refk8s.core.api.status import ApiError, path_not_found
+from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
 Resources: TypeAlias = tuple[Resource, ...]
@@ -41,8 +40,7 @@ VERSION: Tree = {
 """The version of Kubernetes whose API this is: clients choose what to ask for by it."""
 
 
-@frozen
-class Answer:
+class Answer(Value, frozen=True):
     """A discovery document (a JSON tree that nobody may change) and the media type to send it under."""
 
     tree: Tree

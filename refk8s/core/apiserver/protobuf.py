@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api.status import ApiError, bad_request
 from refk8s.core.apiserver.protobuf_wire import (
@@ -32,6 +31,7 @@ from refk8s.core.apiserver.protobuf_wire import (
     varint_field,
 )
 from refk8s.core.context import SECOND, micro_timestamp, parse_timestamp, timestamp
+from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -49,8 +49,7 @@ class NoProtobuf(ValueError):
     """A kind or field that has no number on the protobuf wire."""
 
 
-@frozen
-class Field:
+class Field(Value, frozen=True):
     """A field of a message. `shape` is "" (one value), "*" (repeated), "%" (map with string keys) or "^" (its fields are the object's)."""
 
     number: int

@@ -8,20 +8,19 @@ from functools import cache
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api import base
 from refk8s.core.api.meta_v1 import DeleteOptions, Object, Status
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
 from refk8s.core.api.schema import fields_of
+from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
 Record: TypeAlias = Any
 """A record class."""
 
 
-@frozen
-class Flavour:
+class Flavour(Value, frozen=True):
     """A version of OpenAPI: where schemas stand in a document. Version 3 puts a reference that has siblings into allOf."""
 
     number: int

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
-from attrs import Factory, define
 
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.status import ApiError, bad_request, failure, too_large
@@ -60,13 +59,15 @@ def _operations(document: Any) -> list[Mapping[str, Any]]:
     return document
 
 
-@define
 class _Work:
     """A document under change. A container is copied before its first change and then changed in place: O(changed) for a whole patch."""
 
-    root: Any
-    copied_bytes: int = 0
-    _own: dict[int, Any] = Factory(dict)  # id -> container made here; holding it keeps its id from being used again
+    __slots__ = ("_own", "copied_bytes", "root")
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self.copied_bytes = 0
+        self._own: dict[int, Any] = {}  # id -> container made here; holding it keeps its id from being used again
 
     def own(self, container: Any) -> Any:
         """The container itself when it is a copy of ours, else a new copy."""

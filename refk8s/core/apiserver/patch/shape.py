@@ -3,13 +3,11 @@
 from functools import cache
 from typing import Any
 
-from attrs import frozen
-
 from refk8s.core.api.schema import field_facts
+from refk8s.core.value import Value
 
 
-@frozen
-class Shape:
+class Shape(Value, frozen=True):
     """What a value is: an object of this record class, or a map of them. None: nothing is declared about what lies in it."""
 
     record: type[Any] | None = None
@@ -19,8 +17,7 @@ class Shape:
 UNDECLARED = Shape()
 
 
-@frozen
-class Field:
+class Field(Value, frozen=True):
     """A field as a patch sees it. `merge`: lists are merged and not replaced, by this key of their elements, or by value without one."""
 
     shape: Shape = UNDECLARED

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from attrs import frozen
-
 from refk8s.core.api.core_v1 import Container
 from refk8s.core.api.meta_v1 import LabelSelector, TableRowCondition
 from refk8s.core.apiserver.table.duration import age
 from refk8s.core.context import Instant
+from refk8s.core.value import Value
 
 NONE, UNSET, UNKNOWN = "<none>", "<unset>", "<unknown>"
 SHOWN_MAX = 3
@@ -17,8 +16,7 @@ SHOWN_MAX = 3
 Cells: TypeAlias = Sequence[Any]
 
 
-@frozen
-class Column:
+class Column(Value, frozen=True):
     """A column. `type` and `format` are OpenAPI's; priority 0 is always shown, 1 in wide output only."""
 
     name: str
@@ -28,8 +26,7 @@ class Column:
     format: str = ""
 
 
-@frozen
-class Layout:
+class Layout(Value, frozen=True):
     """The columns of a kind, and the cells of one of its objects, one for each column. `conditions`: those of the row, if any."""
 
     columns: tuple[Column, ...]

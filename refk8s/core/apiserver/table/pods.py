@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
 from refk8s.core.api.meta_v1 import TableRowCondition
 from refk8s.core.apiserver.table.duration import age
 from refk8s.core.apiserver.table.layout import NONE, Cells
 from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from refk8s.core.api.core_v1 import ContainerStateTerminated, ContainerStatus, Pod
 
 
-@frozen
-class Summary:
+class Summary(Value, frozen=True):
     """What a pod's row says of its containers. `last_restart` is the time of the latest one, or empty."""
 
     ready: int
