@@ -12,7 +12,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX, allocate
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.handle import handle
@@ -87,7 +87,8 @@ def service(name: str, **spec: Any) -> Service:
 
 names = st.sampled_from(["a", "b", "c", "d"])
 node_ports = st.sampled_from([None, None, 30000, 30001, 40000])
-ports_of = st.lists(st.tuples(st.sampled_from([80, 81]), st.sampled_from(["TCP", "UDP"]), node_ports), min_size=1, max_size=3, unique_by=lambda p: p[:2])
+one_port = st.tuples(st.sampled_from([80, 81]), st.sampled_from(["TCP", "UDP"]), node_ports)
+ports_of = st.lists(one_port, min_size=1, max_size=3, unique_by=lambda port: port[:2])
 addresses = st.sampled_from([None, None, None, "None", "10.0.0.1", "10.0.0.2", "10.0.0.15", "192.0.2.1"])
 
 
@@ -162,6 +163,14 @@ def test_alloc_1_everybody_who_wants_an_address_gets_one_while_there_are_any(cou
     assert servers.held() == (count, 0) and servers.wrong() == []
 
 
+def test_alloc_1_the_same_service_again_exists_already_and_another_is_refused():
+    servers = Servers()
+    asked = {"type": "NodePort", "cluster_ip": "10.0.0.9", "ports": (ServicePort(port=80, node_port=30001),)}
+    assert [servers.create("a", **asked).code for _ in range(2)] == [201, 409]
+    assert servers.create("b", **asked).code == 422
+    assert servers.wrong() == []
+
+
 def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
     servers = Servers()
     plain = servers.create("a").body.spec
@@ -196,6 +205,15 @@ def test_alloc_4_every_port_has_a_node_port_and_only_protocols_share_one(drawn, 
     assert len(set(pairs)) == len(pairs)
     assert len({port.node_port for port in made}) == len({port.port for port in made})
     assert servers.wrong() == []
+
+
+def test_alloc_4_ports_of_one_number_and_one_protocol_never_share():
+    """Two ports of the same number and protocol are wrong, and are refused for that; allocation gives each its own all the same."""
+    servers = Servers()
+    twins = (ServicePort(name="a", port=80, protocol="TCP"), ServicePort(name="b", port=80, protocol="TCP"))
+    new = service("a", type="NodePort", ports=twins)
+    made = allocate(new, None, servers.history, servers.context, TIGHT).object.spec.ports
+    assert len({port.node_port for port in made}) == 2
 
 
 def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it_back():

@@ -61,6 +61,18 @@ class _Ledger:
     def is_free(self, key: str) -> bool:
         return self.store.get(key) is None and not any(write.key == key for write in self.writes)
 
+    def ask(self, key: str, name: str, labels: dict[str, str] | None) -> bool:
+        """Take what is asked for by name; False where another has it. What a service of this name holds already it holds still: who creates
+        the same service again learns that the service exists, not that its own address is taken."""
+        if self.is_free(key):
+            self.take(key, name, labels)
+            return True
+        record = self.store.get(key)
+        if record is None or not _holds(self.service, record.value):
+            return False
+        self.compares.append(Compare(key, record.mod_revision))
+        return True
+
     def take(self, key: str, name: str, labels: dict[str, str] | None) -> None:
         """ALLOC-1: on condition that nobody has it."""
         metadata = self.service.metadata
@@ -75,12 +87,15 @@ class _Ledger:
     def give(self, key: str) -> None:
         """ALLOC-6: only what is really held for this service."""
         record = self.store.get(key)
-        metadata = self.service.metadata
-        if record is not None:
-            owner = record.value.spec.parent_ref
-            if (owner.resource, owner.namespace, owner.name) == ("services", metadata.namespace, metadata.name):
-                self.compares.append(Compare(key, record.mod_revision))
-                self.writes.append(Delete(key))
+        if record is not None and _holds(self.service, record.value):
+            self.compares.append(Compare(key, record.mod_revision))
+            self.writes.append(Delete(key))
+
+
+def _holds(service: Service, held: IPAddress) -> bool:
+    """Whether this is held for the service."""
+    owner, metadata = held.spec.parent_ref, service.metadata
+    return (owner.resource, owner.namespace, owner.name) == ("services", metadata.namespace, metadata.name)
 
 
 def allocate(new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig) -> Admission:
@@ -106,11 +121,9 @@ def release(service: Service, store: Reader) -> tuple[tuple[Compare, ...], tuple
     writes: list[Write] = []
     for key in held_keys(service.spec):
         record = store.get(key)
-        if record is not None:
-            owner = record.value.spec.parent_ref
-            if (owner.resource, owner.namespace, owner.name) == ("services", service.metadata.namespace, service.metadata.name):
-                compares.append(Compare(key, record.mod_revision))
-                writes.append(Delete(key))
+        if record is not None and _holds(service, record.value):
+            compares.append(Compare(key, record.mod_revision))
+            writes.append(Delete(key))
     return tuple(compares), tuple(writes)
 
 
@@ -184,12 +197,11 @@ def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> Non
     why = ""
     if address not in network or address in (network.network_address, network.broadcast_address):
         why = f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
-    elif not ledger.is_free(ip_key(str(address))):
+    elif not ledger.ask(ip_key(str(address)), str(address), _IP_LABELS):
         why = "provided IP is already allocated"
     if why:
         cause = Cause(INVALID, "spec.clusterIPs", f"failed to allocate IP {text}: {why}", list(wanted))
         raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
-    ledger.take(ip_key(str(address)), str(address), _IP_LABELS)
 
 
 def _band(size: int) -> int:
@@ -244,12 +256,11 @@ def _take_node_port(port: ServicePort, position: int, ledger: _Ledger) -> None:
     why = ""
     if not config.node_port_first <= number <= config.node_port_last:
         why = f"provided port is not in the valid range. The range of valid ports is {config.node_port_first}-{config.node_port_last}"
-    elif not ledger.is_free(port_key(number)):
+    elif not ledger.ask(port_key(number), str(number), None):
         why = "provided port is already allocated"
     if why:
         cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
         raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
-    ledger.take(port_key(number), str(number), None)
 
 
 def _choose_node_port(ledger: _Ledger) -> int:
@@ -269,9 +280,7 @@ def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: 
         if not wanted:
             wanted = _choose_node_port(ledger)
             ledger.take(port_key(wanted), str(wanted), None)
-        elif wanted != held and ledger.is_free(port_key(wanted)):
-            ledger.take(port_key(wanted), str(wanted), None)
-        elif wanted != held:
+        elif wanted != held and not ledger.ask(port_key(wanted), str(wanted), None):
             cause = Cause(INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted)
             raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
         spec = replace(spec, health_check_node_port=wanted)
