@@ -1,4 +1,4 @@
-"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 ... GC-9 (spec/workloads/garbage_collector.md).
+"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 to GC-9 (spec/workloads/garbage_collector.md).
 
 The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it does not show is looked up before anything
 is deleted for its absence (GC-2); a uid never comes back, so one that was found absent stays so, and may be remembered.
