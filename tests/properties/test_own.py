@@ -35,6 +35,7 @@ from refk8s.core.controllers.owners import dependent_keys, selects
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.loop.view import controller_of
 from refk8s.core.properties import workloads as laws
+from refk8s.core.value import evolve
 
 RS = ReplicaSetReconciler()
 OURS = replica_set("web")
@@ -205,7 +206,6 @@ def test_own_6_a_pod_made_anew_under_the_same_name_survives_a_deletion_meant_for
 
 def new_cluster_like(cluster):
     """The cluster without its components, so that nobody interferes."""
-    from attrs import evolve
     from immutables import Map
 
     return evolve(cluster, components=Map(), watches=Map(), flying=Map())

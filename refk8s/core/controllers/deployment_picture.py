@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
-
 from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.controllers import revision as revisions
 from refk8s.core.controllers.rollout import Bounds, Member, Sizes, compute_bounds
+from refk8s.core.value import Value, field
 
 
-@frozen(eq=False)
-class Picture:
+class Picture(Value, frozen=True, eq=False):
     """A Deployment and its ReplicaSets as the view shows them."""
 
     deployment: Deployment
@@ -37,11 +35,10 @@ class Picture:
         return self.deployment.metadata.deletion_timestamp is not None
 
 
-@frozen
-class Decision:
+class Decision(Value, frozen=True):
     """One step: new sizes by ReplicaSet name, and why; or the size of a new ReplicaSet."""
 
-    sizes: Sizes = field(factory=dict)
+    sizes: Sizes = field(default_factory=dict)
     because: str = ""
     create: int | None = None
     is_rollout: bool = True  # whether progress is judged

@@ -14,8 +14,6 @@ Left out: nothing.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
-
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, OwnerReference, Preconditions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import Resource
@@ -23,6 +21,7 @@ from refk8s.core.api.selector import SelectorError, from_label_selector
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.reconciler import KeysOf
 from refk8s.core.loop.view import Index, View, controller_of, key_of
+from refk8s.core.value import Value
 
 Labels = Mapping[str, str]
 Selects = Callable[[Labels], bool]
@@ -84,8 +83,7 @@ def list_orphans(view: View, resource: Resource, namespace: str, selector: Label
 # --- claiming ----------------------------------------------------------------------------------------------------------
 
 
-@frozen(eq=False)
-class Claim:
+class Claim(Value, frozen=True, eq=False):
     """What an owner owns (OWN-1), and what is to be adopted (OWN-2) and released (OWN-3).
 
     Only a reference with controller=true and the owner's own uid counts: its name may have belonged to another.

@@ -11,7 +11,6 @@ Left out: nothing.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attrs import frozen
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import ReplicaSetCondition, ReplicaSetStatus
@@ -37,6 +36,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
+from refk8s.core.value import Value
 
 BURST_MAX = 500
 """So many pods are created or deleted by one plan; the next plan goes on (RS-4)."""
@@ -46,8 +46,7 @@ REPLICA_FAILURE = "ReplicaFailure"
 _NO_LABELS: Labels = {}
 
 
-@frozen(eq=False)
-class Coat:
+class Coat(Value, frozen=True, eq=False):
     """What tells ReplicaSet and ReplicationController apart."""
 
     resource: Resource

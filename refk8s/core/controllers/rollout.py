@@ -13,10 +13,9 @@ Source: Kubernetes documentation, "Deployments" ("Rolling Update Deployment", "P
 
 from collections.abc import Iterable, Sequence
 
-from attrs import frozen
-
 from refk8s.core.api.apps_v1 import DeploymentSpec
 from refk8s.core.api.intstr import scaled
+from refk8s.core.value import Value
 
 RECREATE, ROLLING_UPDATE = "Recreate", "RollingUpdate"
 DEFAULT_SHARE = "25%"
@@ -25,8 +24,7 @@ Sizes = dict[str, int]
 """New sizes by ReplicaSet name."""
 
 
-@frozen
-class Member:
+class Member(Value, frozen=True):
     """One ReplicaSet as the arithmetic sees it."""
 
     name: str
@@ -41,8 +39,7 @@ class Member:
         return min(self.replicas, self.available)
 
 
-@frozen
-class Bounds:
+class Bounds(Value, frozen=True):
     """How many pods in all and how many available ones a Deployment asks for."""
 
     replicas: int
