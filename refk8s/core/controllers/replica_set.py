@@ -96,7 +96,7 @@ class ReplicaSetReconciler(Reconciler):
         waves = slow_start(creations(owner, missing, wanted)) if missing > 0 else deletions(owner, doomed, -missing)
 
         # Report
-        ending = claim(owner, terminating, (), selected).owned
+        ending = claim(owner, terminating, (), selected).owned  # RS-10
         status, wake_at = compute_status(self.coat, owner, active, ending, missing, failure, now)
         notes = () if failure is None else (failure_note(owner, missing, failure),)
         return Plan(waves, report(self.coat, owner, status, wanted), wake_at, notes)
@@ -187,7 +187,7 @@ def compute_status(
         its = pod.metadata.labels
         if its is not before or its is None:  # Pods of one template often share one map.
             before, is_full = its, labels <= (its or _NO_LABELS).items()
-        fully_labeled += is_full
+        fully_labeled += is_full  # RS-9
         condition = ready_condition(pod)
         if condition is not None:
             ready += 1
