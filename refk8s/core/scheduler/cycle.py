@@ -1,4 +1,4 @@
-"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to SCHED-26 (spec/scheduler.md).
+"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to SCHED-29 (spec/scheduler.md).
 
 A pod's own key brings it into the queue, sends what has been decided about it, and settles its account when the view shows the outcome.
 The key `schedule` decides: it takes the waiting pods in order, each against a snapshot that counts all those decided before.
@@ -14,7 +14,6 @@ Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework"
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import field, frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition
@@ -32,7 +31,7 @@ from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
 from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
-from refk8s.core.value import evolve
+from refk8s.core.value import Value, evolve, field
 
 SCHEDULE: Key = "schedule"
 TRUTH = "truth"
@@ -43,8 +42,7 @@ GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
 
 
-@frozen(eq=False)
-class Decision:
+class Decision(Value, frozen=True, eq=False):
     """A pod's node. From here until the outcome is seen the pod is assumed to be there (SCHED-22)."""
 
     waiting: Waiting
@@ -57,16 +55,15 @@ class Decision:
         return self.waiting.pod
 
 
-@frozen(eq=False)
-class Memory:
+class Memory(Value, frozen=True, eq=False):
     """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back all that matters."""
 
     queue: Queue = EMPTY_QUEUE
-    decisions: Map[Key, Decision] = field(factory=Map)
-    assumed: Map[str, Map[str, PodInfo]] = field(factory=Map)  # node -> uid -> pod
+    decisions: Map[Key, Decision] = field(default_factory=Map)
+    assumed: Map[str, Map[str, PodInfo]] = field(default_factory=Map)  # node -> uid -> pod
     working: Snapshot = EMPTY
     truth: Change | None = None  # how much of the truth is in `working`
-    touched: Map[str, None] = field(factory=Map)  # nodes whose assumed pods have changed since
+    touched: Map[str, None] = field(default_factory=Map)  # nodes whose assumed pods have changed since
 
     def assume(self, decided: Iterable[Decision], queue: Queue, working: Snapshot) -> "Memory":
         """The memory with these decisions; their pods are in `working` already."""

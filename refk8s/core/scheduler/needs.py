@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api.core_v1 import Affinity, ContainerPort, NodeSelectorTerm, Pod, ResourceRequirements, Toleration
 from refk8s.core.api.quantity import milli_value, value
+from refk8s.core.value import Value
 
 CPU, MEMORY, EPHEMERAL_STORAGE, PODS_COUNT = "cpu", "memory", "ephemeral-storage", "pods"
 SCORED_CPU_DEFAULT = 100  # milli-CPUs that scoring takes for a container that states no request
@@ -27,8 +27,7 @@ Requests = dict[str, str] | None
 Part = tuple[Requests, tuple[ContainerPort, ...] | None, str | None, str | None]  # of one container
 
 
-@frozen(order=True)
-class HostPort:
+class HostPort(Value, frozen=True, order=True):
     """A port of the node that a container takes."""
 
     port: int
@@ -36,8 +35,7 @@ class HostPort:
     address: str = ANY_ADDRESS
 
 
-@frozen(eq=False)
-class Needs:
+class Needs(Value, frozen=True, eq=False):
     """What a pod asks of a node. Two pods with equal `key` share the very same object, as long as it is remembered."""
 
     key: bytes

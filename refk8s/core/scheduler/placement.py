@@ -4,27 +4,25 @@
 changed since it was last asked: O(changed nodes) instead of O(nodes). It may be forgotten or shared at any time; nothing depends on
 its being there, only the time that a decision takes.
 
-    all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then first by name
+    all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then first by name (SCHED-29: no chance)
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
-
-from attrs import frozen
 
 from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE, node_affinity
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.scores import Raw, local_points, raw_of, relative_points
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
+from refk8s.core.value import Value
 
 KINDS_MAX = 512  # kinds of pods remembered at once
 
 Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
 
-@frozen
-class Offer:
+class Offer(Value, frozen=True):
     """A node that may run the pod: what the relative scores start from, its local points, and how many pods it has."""
 
     raw: Raw
@@ -37,8 +35,7 @@ def judge(pod: PodInfo, facts: NodeFacts, load: Load) -> Offer | Refusal:
     return _offer(pod, facts, load, _look(pod.needs, facts, load))
 
 
-@frozen(eq=False)
-class _Look:
+class _Look(Value, frozen=True, eq=False):
     """What pods of one need are told by a node: the refusal, or the local points; and whether its pods count for spreading."""
 
     facts: NodeFacts

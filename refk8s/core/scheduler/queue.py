@@ -11,21 +11,19 @@ Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod p
 
 from collections.abc import Callable, Iterable
 
-from attrs import field, frozen
 from immutables import Map
 
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.snapshot import PodInfo
-from refk8s.core.value import evolve
+from refk8s.core.value import Value, evolve, field
 
 BACKOFF_FIRST: Instant = SECOND
 BACKOFF_MAX: Instant = 10 * SECOND
 PARKED_MAX: Instant = 5 * MINUTE
 
 
-@frozen(eq=False)
-class Waiting:
+class Waiting(Value, frozen=True, eq=False):
     """A pod that waits for a node. `number` counts arrivals; `parked_at` None: active."""
 
     key: Key
@@ -52,13 +50,12 @@ class Waiting:
         return evolve(self, attempts=self.attempts + 1, not_before=now + delay)
 
 
-@frozen(eq=False)
-class Queue:
+class Queue(Value, frozen=True, eq=False):
     """All pods that wait. A value."""
 
-    pods: Map[Key, Waiting] = field(factory=Map)
-    active: Map[Key, None] = field(factory=Map)
-    parked: Map[bytes, Map[Key, None]] = field(factory=Map)  # by kind
+    pods: Map[Key, Waiting] = field(default_factory=Map)
+    active: Map[Key, None] = field(default_factory=Map)
+    parked: Map[bytes, Map[Key, None]] = field(default_factory=Map)  # by kind
     arrivals: int = 0
     alarm: Instant | None = None  # at or before the first instant at which a parked pod has been parked for too long
 

@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and what 
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from refk8s.core.value import Value
 
 NO_NODES = "no nodes available to schedule pods"
 UNHELPFUL = "Preemption is not helpful for scheduling"
@@ -13,8 +13,7 @@ NO_VICTIMS = "No preemption victims found for incoming pod"
 POLITE = "not eligible due to preemptionPolicy=Never."
 
 
-@frozen(cache_hash=True)
-class Refusal:
+class Refusal(Value, frozen=True, cache_hash=True):
     """Why a pod cannot run on a node: the plugin that objects, what it says, and whether it could help that other pods went away."""
 
     plugin: str

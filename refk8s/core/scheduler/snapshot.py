@@ -17,14 +17,14 @@ from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, PODS_COUNT, Amounts, HostPort, Needs, amount, needs_of
+from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 SPREAD_OWNERS = ("ReplicaSet", "ReplicationController", "StatefulSet")
 CHAIN_LENGTH_MAX = 4096  # links; who has fallen further behind looks at every node
 
 
-@frozen
-class NodeFacts:
+class NodeFacts(Value, frozen=True):
     """What a Node object says that matters. Equal facts decide equally, so a heartbeat changes nothing."""
 
     name: str
@@ -47,8 +47,7 @@ class NodeFacts:
         return HOSTNAME_LABEL in self.labels
 
 
-@frozen(eq=False)
-class PodInfo:
+class PodInfo(Value, frozen=True, eq=False):
     """A pod that takes room on a node."""
 
     uid: str
@@ -61,8 +60,7 @@ class PodInfo:
     needs: Needs
 
 
-@frozen(eq=False)
-class Load:
+class Load(Value, frozen=True, eq=False):
     """What the pods of a node take, in sum and one by one. Pods that have ended are not in it."""
 
     pods: Map[str, PodInfo]  # by uid
@@ -137,8 +135,7 @@ class Change:
     length: int
 
 
-@frozen(eq=False)
-class Snapshot:
+class Snapshot(Value, frozen=True, eq=False):
     """Nodes and loads at a moment. A load may stand under a name that no node has: its pods were there first."""
 
     nodes: Map[str, NodeFacts]
