@@ -335,10 +335,12 @@ class Target(Value, frozen=True, order=True):
 
 
 class Rule(Value, frozen=True, order=True):
-    """Packets to (address, protocol, port) go to one of the targets, each as likely; with no targets they are refused.
+    """Packets to (address, protocol, port) go to one of the targets, each as likely; with none they are refused, or dropped if `drop`.
 
     `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps a client at its target for so long
-    after its last packet. `masquerade` makes the node's address the source, so that the answer comes back through the node.
+    after its last connection. `masquerade` makes the node's address the source, so that the answer comes back through the node. `local`
+    says that `targets` are only those of this node, whose clients keep their addresses: who comes from within, from a pod of the node or
+    the node itself, goes to one of `inside` instead.
     """
 
     address: str
@@ -347,10 +349,13 @@ class Rule(Value, frozen=True, order=True):
     targets: tuple[Target, ...] = ()
     affinity_seconds: int = 0
     masquerade: bool = False
+    local: bool = False
+    inside: tuple[Target, ...] = ()
+    drop: bool = False
 
 
 class RuleSet(Value, frozen=True):
-    """All service rules of a node, by the service they are of ("namespace/name"); no (address, protocol, port) stands twice."""
+    """All service rules of a node, by service ("namespace/name"). In one service no (address, protocol, port) stands twice."""
 
     services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 

@@ -10,11 +10,12 @@ one service, however many there are.
 | external IP, load balancer address | (address, protocol, port) | all, or those of this node with externalTrafficPolicy Local |
 | node port | (any address of the node, protocol, node port) | the same |
 
-Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating endpoints"; KEP-2086 "Service internal traffic
-policy".
+Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating endpoints"; KEP-2086 "Service internal
+traffic policy"; KEP-1860 "Load balancer IP mode".
 Left out: load balancer source ranges, health check node ports, topology hints, IPv6.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +28,7 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
-from refk8s.core.loop.view import Index, View
+from refk8s.core.loop.view import Index, View, key_of
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.value import Value, evolve, field
 
@@ -35,6 +36,9 @@ SERVICE_NAME = "kubernetes.io/service-name"
 USER = "system:kube-proxy"
 MEMORY = "rules"
 ALL = "all"
+PROXY_NAME = "service.kubernetes.io/service-proxy-name"
+AFFINITY_SECONDS = 10_800
+IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
 REFRESH: Instant = 300 * SECOND  # the adapter is handed the set again so often: somebody else may have changed the host
 
 Compiled = Map[Key, tuple[Rule, ...]]
@@ -96,52 +100,107 @@ class ProgramRules(Reconciler):
     memory_name = MEMORY
     initial_keys = (ALL,)
 
+    def __init__(self, node_name: str) -> None:
+        self.node_name = node_name
+
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        # Observe
         memory: Memory = local.memory
-        if memory.handed is memory.compiled and not local.failures and now < memory.handed_at + REFRESH:
+
+        # Decide
+        compiled = memory.compiled
+        if memory.handed is None:
+            # What an earlier life has programmed is still in force, so the first set must be whole (NET-8).
+            compiled = compute_all(view, self.node_name)
+        if memory.handed is compiled and not local.failures and now < memory.handed_at + REFRESH:
             return Plan(wake_at=memory.handed_at + REFRESH)
-        handed = evolve(memory, handed=memory.compiled, handed_at=now)
-        return Plan(rules=RuleSet(memory.compiled), memory=handed, wake_at=now + REFRESH)
+
+        # Report
+        handed = Memory(compiled=compiled, handed=compiled, handed_at=now)
+        return Plan(rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH)
 
 
 def proxy(node_name: str) -> Loop:
     """The machine of one node's proxy; its name is "proxy/NODE"."""
-    return Loop(f"proxy/{node_name}", (ServiceRules(node_name), ProgramRules()), component="kube-proxy", host=node_name)
+    return Loop(f"proxy/{node_name}", (ServiceRules(node_name), ProgramRules(node_name)), component="kube-proxy", host=node_name)
+
+
+def compute_all(view: View, node_name: str) -> Compiled:
+    """The rules of every service there is."""
+    compiled = Map[Key, tuple[Rule, ...]]().mutate()
+    for service in view.list(SERVICES):
+        key = key_of(service)
+        rules = compute_rules(service, view.indexed(ENDPOINT_SLICES, "service", key), node_name)
+        if rules:
+            compiled[key] = rules
+    return compiled.finish()
 
 
 def compute_rules(service: Service, slices: Iterable[EndpointSlice], node_name: str) -> tuple[Rule, ...]:
     """The rules of one service on one node: a function of what is there now, not of how it came (NET-1). O(ports x endpoints)."""
     spec = service.spec
-    if spec is None or spec.type == "ExternalName" or not spec.cluster_ip or spec.cluster_ip == "None":
+    cluster_ip = cluster_address(service)
+    if spec is None or not cluster_ip:
         return ()
-    rules: list[Rule] = []
     slices = tuple(slices)
     affinity = affinity_seconds(spec)
-    local_only = spec.external_traffic_policy == "Local"
+    rules: dict[tuple[str, str, int], Rule] = {}
     for port in spec.ports or ():
-        endpoints = [(endpoint, number) for endpoint, number in endpoints_of(port, slices)]
+        endpoints = endpoints_of(port, slices)
         everywhere = choose(endpoints)
         here = choose([entry for entry in endpoints if entry[0].node_name == node_name])
         protocol = port.protocol or "TCP"
-        inside = here if spec.internal_traffic_policy == "Local" else everywhere  # NET-6
-        outside = here if local_only else everywhere
-        rules.append(Rule(spec.cluster_ip, protocol, port.port, inside, affinity))
-        for address in external_addresses(service):
-            rules.append(Rule(address, protocol, port.port, outside, affinity, masquerade=not local_only))
+        found = [_inside_rule(spec, cluster_ip, protocol, port.port, everywhere, here)]
+        found += [_outside_rule(spec, address, protocol, port.port, everywhere, here) for address in external_addresses(service)]
         if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
-            rules.append(Rule("", protocol, port.node_port, outside, affinity, masquerade=not local_only))
-    return tuple(sorted(rules))
+            found.append(_outside_rule(spec, "", protocol, port.node_port, everywhere, here))
+        for rule in found:
+            rules.setdefault((rule.address, protocol, rule.port), evolve(rule, affinity_seconds=affinity) if affinity else rule)
+    return tuple(rules[front] for front in sorted(rules))
+
+
+def _inside_rule(
+    spec: ServiceSpec, address: str, protocol: str, port: int, everywhere: tuple[Target, ...], here: tuple[Target, ...]
+) -> Rule:
+    """Of the cluster IP. With internalTrafficPolicy Local, what the node has not is dropped where others have it (NET-6)."""
+    if spec.internal_traffic_policy != "Local":
+        return Rule(address, protocol, port, everywhere)
+    return Rule(address, protocol, port, here, drop=bool(everywhere) and not here)
+
+
+def _outside_rule(
+    spec: ServiceSpec, address: str, protocol: str, port: int, everywhere: tuple[Target, ...], here: tuple[Target, ...]
+) -> Rule:
+    """Of an address or port for those outside. With externalTrafficPolicy Local they keep their addresses and stay on this node; whoever
+    is within goes anywhere, as if the way led out and in again (NET-7)."""
+    if spec.external_traffic_policy != "Local":
+        return Rule(address, protocol, port, everywhere, masquerade=True)
+    return Rule(address, protocol, port, here, local=True, inside=everywhere, drop=bool(everywhere) and not here)
+
+
+def cluster_address(service: Service) -> str:
+    """The service's own IPv4 address; empty where it has none, or where another proxy is to see to it (NET-4)."""
+    spec = service.spec
+    if spec is None or spec.type == "ExternalName" or PROXY_NAME in (service.metadata.labels or {}):
+        return ""
+    return next((address for address in (spec.cluster_ips or (spec.cluster_ip or "",)) if is_ipv4(address)), "")
+
+
+def is_ipv4(text: str) -> bool:
+    """Not "None", not of the other family."""
+    return bool(IPV4.fullmatch(text))
 
 
 def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tuple[Endpoint, int]]:
     """The endpoints behind a service port with the number of their port: slices tell of ports by the service port's name (NET-2)."""
-    found = []
+    found: list[tuple[Endpoint, int]] = []
     for slice in slices:
         if slice.address_type != "IPv4":
             continue
-        for slice_port in slice.ports or ():
-            if (slice_port.name or "") == (port.name or "") and (slice_port.protocol or "TCP") == (port.protocol or "TCP") and slice_port.port:
-                found += [(endpoint, slice_port.port) for endpoint in slice.endpoints or () if endpoint.addresses]
+        for of_slice in slice.ports or ():
+            named = (of_slice.name or "") == (port.name or "") and (of_slice.protocol or "TCP") == (port.protocol or "TCP")
+            if named and of_slice.port:
+                found += [(endpoint, of_slice.port) for endpoint in slice.endpoints or () if endpoint.addresses]
     return found
 
 
@@ -159,10 +218,11 @@ def is_ready(endpoint: Endpoint) -> bool:
 
 
 def is_serving_terminating(endpoint: Endpoint) -> bool:
+    """It is going, and answers until it is gone."""
     conditions = endpoint.conditions
     if conditions is None or not conditions.terminating:
         return False
-    return bool(conditions.ready if conditions.serving is None else conditions.serving)
+    return bool(is_ready(endpoint) if conditions.serving is None else conditions.serving)
 
 
 def affinity_seconds(spec: ServiceSpec) -> int:
@@ -171,15 +231,15 @@ def affinity_seconds(spec: ServiceSpec) -> int:
         return 0
     config = spec.session_affinity_config
     seconds = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
-    return seconds or 10_800
+    return seconds or AFFINITY_SECONDS
 
 
 def external_addresses(service: Service) -> list[str]:
-    """External IPs, and the addresses that a load balancer was given."""
+    """External IPs, and the addresses that a load balancer was given and does not answer at itself (NET-4)."""
     assert service.spec is not None
     addresses = list(service.spec.external_ips or ())
-    balancer = service.status.load_balancer if service.status is not None else None
+    balancer = service.status.load_balancer if service.status is not None and service.spec.type == "LoadBalancer" else None
     for ingress in (balancer.ingress or ()) if balancer is not None else ():
         if ingress.ip and ingress.ip_mode != "Proxy":
             addresses.append(ingress.ip)
-    return list(dict.fromkeys(addresses))
+    return [address for address in addresses if is_ipv4(address)]

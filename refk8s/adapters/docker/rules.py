@@ -1,0 +1,240 @@
+"""Service rules in the kernel of this machine, by `nft`. Rules NET-11, NET-16 ... NET-19 (spec/network.md).
+
+A change is one transaction of one process. When a change does not fit (somebody flushed the tables) the whole set is loaded; that is also
+done for the first set of a process, for what an earlier one left is then replaced without a moment of no rules, and whenever the same set
+comes again: the proxy hands it over from time to time because the host may have been changed by others.
+
+Beside the table of our own, which bears the cluster's name, there are: an accept for service traffic where Docker's chains would drop it;
+`route_localnet` at the pods' bridge, without which node ports do not answer at 127.0.0.1.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from refk8s.core.network.fronts import Front
+from refk8s.core.network.nft_script import change_script, load_script, remove_script
+from refk8s.core.network.nftables import Table, change_table, stale_flows
+from refk8s.core.ports import Rule, RuleSet, Target
+
+log = logging.getLogger("refk8s")
+
+NFT_SECONDS_MAX = 30
+FORGET_MAX = 200  # flows that are forgotten one by one after one change; each costs a process
+
+
+class Unusable(Exception):
+    """Why the kernel takes no rules here, in a few words."""
+
+
+class KernelRules:
+    """The service rules of one node. Everything that takes time happens in one thread, in order."""
+
+    def __init__(self, node_ip: str, pod_cidr: str, cluster_id: str) -> None:
+        self.node_ip = node_ip
+        self.name = f"refk8s_{cluster_id[:8]}"
+        self._pods = IPv4Network(pod_cidr)
+        self._empty = Table(self._pods)
+        self._table = self._empty
+        self._loaded = False
+        self._said: set[str] = set()
+        self._worker = ThreadPoolExecutor(1, "refk8s-rules")
+        self._host = Host(self._pods, f"refk8s {cluster_id[:8]}", self._say_once)
+
+    def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
+        """Make these the rules; `done` hears "" or what went wrong, in the event loop's thread. What went wrong has changed nothing."""
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            try:
+                self.program_now(rules)
+                error = ""
+            except Unusable as unusable:
+                error = str(unusable)
+                self._say_once(f"the service rules could not be made: {error}")
+            except Exception as bug:  # answered all the same: the proxy waits for it
+                error = f"{type(bug).__name__}: {bug}"
+                log.exception("the service rules met a bug of ours")
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done, error)
+
+        self._worker.submit(work)
+
+    def program_now(self, rules: RuleSet) -> None:
+        """Make these the rules, and return when they are. Unusable where the kernel refuses them."""
+        table, change = change_table(self._table, rules)
+        if not (self._loaded and change and self._try(change_script(self.name, table, change))):
+            table = self._load(rules)
+            self._host.prepare()
+        before, self._table, self._loaded = self._table, table, True
+        self._forget(before, table)
+
+    def remove(self) -> None:
+        """Take away what was made here, also by an earlier process of this cluster (NET-19). Nothing is programmed after this."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+        try:
+            _nft(remove_script(self.name))
+        except Unusable as error:
+            log.warning("the service rules are left behind, in the table %s: %s", self.name, error)
+        self._host.restore()
+
+    def _load(self, rules: RuleSet) -> Table:
+        """The table anew: of the chains that were there only those remain that this set needs."""
+        table, whole = change_table(self._empty, rules)
+        if not self._try(load_script(self.name, table, whole)):
+            _nft(load_script(self.name, table, whole, replace=True))
+        return table
+
+    def _try(self, script: str) -> bool:
+        try:
+            _nft(script)
+        except Unusable as error:
+            log.info("the rules are loaded anew: %s", error)
+            return False
+        return True
+
+    def _forget(self, before: Table, after: Table) -> None:
+        """Have connection tracking forget UDP flows to endpoints that left (NET-16)."""
+        flows = stale_flows(before, after)
+        if not flows:
+            return
+        conntrack = shutil.which("conntrack")
+        if conntrack is None:
+            self._say_once("there is no conntrack program here: UDP clients may stay with endpoints that have left")
+            return
+        for front, target in flows[:FORGET_MAX]:
+            subprocess.run([conntrack, *forget_arguments(front, target)], capture_output=True, timeout=NFT_SECONDS_MAX, check=False)
+
+    def _say_once(self, words: str) -> None:
+        if words not in self._said:
+            self._said.add(words)
+            log.warning("%s", words)
+
+
+def forget_arguments(front: Front, target: Target | None) -> list[str]:
+    """What conntrack is to delete: the flows by this front, all or those to one target."""
+    address, protocol, port = front
+    arguments = ["-D", "-p", protocol.lower(), "--orig-port-dst", str(port)]
+    if address:
+        arguments += ["--orig-dst", address]
+    if target is not None:
+        arguments += ["--reply-src", target.address]
+    return arguments
+
+
+def _nft(script: str, *flags: str) -> None:
+    """One transaction; Unusable with the tool's first words when it does not take effect."""
+    try:
+        ran = subprocess.run(
+            ["nft", *flags, "-f", "-"], input=script, capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False
+        )
+    except FileNotFoundError:
+        raise Unusable("there is no nft program here") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unusable(f"nft does not run: {error}") from None
+    if ran.returncode:
+        raise Unusable((ran.stderr.strip().splitlines() or [f"nft ended with {ran.returncode}"])[0])
+
+
+def why_no_kernel_rules() -> str:
+    """Why this kernel (or this user) cannot have service rules, in a few words; empty where it can. Nothing is changed (NET-17)."""
+    target = (Target("192.0.2.1", 1),)
+    rules = [
+        Rule("192.0.2.2", "TCP", 1, target),
+        Rule("192.0.2.2", "UDP", 1, target, 60),
+        Rule("192.0.2.2", "SCTP", 1),
+        Rule("", "TCP", 1, target, 60, local=True, inside=target),
+        Rule("", "UDP", 1, target, masquerade=True),
+    ]
+    table, change = change_table(Table(IPv4Network("192.0.2.0/24")), RuleSet({"probe": tuple(rules)}))
+    try:
+        _nft(load_script("refk8s_probe", table, change), "-c")
+    except Unusable as error:
+        return str(error)
+    return ""
+
+
+class Host:
+    """What must be set on the machine beside the table, and be as it was afterwards (NET-18)."""
+
+    def __init__(self, pods: IPv4Network, comment: str, say: Callable[[str], None]) -> None:
+        self._pods = pods
+        self._comment = comment
+        self._say = say
+
+    def prepare(self) -> None:
+        """Set it, where it is not set yet; say once what cannot be."""
+        for bridge in bridges_to(self._pods):
+            setting = _route_localnet(bridge)
+            try:
+                if setting.read_text().strip() != "1":
+                    setting.write_text("1")
+            except OSError as error:
+                self._say(f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})")
+        chain = self._forward_chain()
+        if chain and not _iptables("-C", chain, *self._accept()):
+            _iptables("-I", chain, *self._accept())
+
+    def restore(self) -> None:
+        """Take it away again."""
+        for chain in ("DOCKER-USER", "FORWARD"):
+            while _iptables("-D", chain, *self._accept()):
+                pass
+        for bridge in bridges_to(self._pods):
+            try:
+                _route_localnet(bridge).write_text("0")
+            except OSError:
+                continue  # it is gone, or was never set
+
+    def _accept(self) -> list[str]:
+        """Only what service rules have translated: pods do not become open to everybody."""
+        match = ["-d", str(self._pods), "-m", "conntrack", "--ctstate", "DNAT"]
+        return [*match, "-m", "comment", "--comment", self._comment, "-j", "ACCEPT"]
+
+    def _forward_chain(self) -> str:
+        """Where an accept is needed: Docker's chain for such rules, or the forward chain that drops what it does not know; else nowhere."""
+        if _iptables("-S", "DOCKER-USER"):
+            return "DOCKER-USER"
+        return "FORWARD" if "-P FORWARD DROP" in _iptables("-S", "FORWARD") else ""
+
+
+def _iptables(*arguments: str) -> str:
+    """What iptables says; empty where it fails or is not there."""
+    try:
+        ran = subprocess.run(["iptables", "-w", *arguments], capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (ran.stdout or "done") if ran.returncode == 0 else ""
+
+
+def _route_localnet(bridge: str) -> Path:
+    return Path("/proc/sys/net/ipv4/conf") / bridge / "route_localnet"
+
+
+def bridges_to(pods: IPv4Network, table: str = "/proc/thread-self/net/route") -> Iterator[str]:
+    """The interfaces that lead to pods of this node."""
+    try:
+        lines = Path(table).read_text().splitlines()[1:]
+    except OSError:
+        return
+    seen = set()
+    for line in lines:
+        interface, destination, _gateway, *rest = line.split()
+        network = ipaddress.IPv4Network((int(destination, 16).to_bytes(4, "little"), bin(int(rest[4], 16)).count("1")), strict=False)
+        if network.prefixlen and network.subnet_of(pods) and interface not in seen:
+            seen.add(interface)
+            yield interface
+
+
+def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules:
+    """The rules of this node in the kernel where that is possible, else by a proxy in this process (NET-17)."""
+    error = why_no_kernel_rules()
+    if error:
+        raise Unusable(error)
+    return KernelRules(node_ip, pod_cidr, cluster_id)

@@ -1,0 +1,62 @@
+"""Which service owns which front: an address, protocol and port that clients send to. Rule NET-9 (spec/network.md).
+
+A front may be claimed twice: two services may name the same external address. The claim of the service first in the alphabet holds,
+whatever came first, so that every node and every restart agrees; the other's takes its place when it goes.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from immutables import Map
+
+from refk8s.core.ports import Rule, RuleSet
+from refk8s.core.value import Value, field
+
+Front: TypeAlias = tuple[str, str, int]
+"""(address or "" for a node port, protocol, port)."""
+
+
+def front_of(rule: Rule) -> Front:
+    return rule.address, rule.protocol, rule.port
+
+
+class Fronts(Value, frozen=True, eq=False):
+    """The rule in force of every front, and who claims it. `services` is what this was made of."""
+
+    services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    rules: Map[Front, Rule] = field(default_factory=Map)
+    claims: Map[Front, tuple[str, ...]] = field(default_factory=Map)
+
+
+NO_FRONTS = Fronts()
+
+
+def change_fronts(fronts: Fronts, rule_set: RuleSet) -> tuple[Fronts, list[Front]]:
+    """The fronts of this set, and those whose rule is another now. O(services) comparisons by identity, and the work of what changed."""
+    before, after = fronts.services, rule_set.services
+    changed = [key for key, rules in after.items() if before.get(key) is not rules and before.get(key) != rules]
+    changed += [key for key in before if key not in after]
+    touched: dict[Front, None] = {}
+    claims = fronts.claims.mutate()
+    for key in sorted(changed):
+        for front in {front_of(rule): None for rule in before.get(key, ())}:
+            touched[front] = None
+            claims[front] = tuple(claimant for claimant in claims[front] if claimant != key)
+        for front in {front_of(rule): None for rule in after.get(key, ())}:
+            touched[front] = None
+            others = claims.get(front)
+            claims[front] = tuple(sorted((key, *others))) if others else (key,)
+    rules = fronts.rules.mutate()
+    differing = []
+    for front in touched:
+        if claimants := claims[front]:
+            rule = next(rule for rule in after[claimants[0]] if front_of(rule) == front)
+            if rules.get(front) != rule:
+                rules[front] = rule
+                differing.append(front)
+        else:
+            del claims[front]
+            if front in rules:
+                del rules[front]
+                differing.append(front)
+    return Fronts(after, rules.finish(), claims.finish()), differing

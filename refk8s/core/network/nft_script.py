@@ -1,0 +1,140 @@
+"""The words of a transaction for `nft -f`: a table loaded whole, or changed. Rules NET-10, NET-11, NET-13 (spec/network.md).
+
+A whole load replaces what a table of this name held, whoever made it, except for the memory of affinity: a restarted proxy does not send
+clients elsewhere. If the table is of another shape (an older release's), `replace=True` takes it away in the same transaction.
+Source: nft(8).
+"""
+
+from collections.abc import Iterable, Iterator
+
+from refk8s.core.network.nftables import CLUSTER, INSIDE, INSIDE_FIRST, LOCAL, MARK_FIRST, MARK_MASK, OUTSIDE, Change, Picker, Table
+
+MASQUERADE = "0x4000"  # the mark of packets whose source is to be hidden; upstream's proxy has the same
+STICKY_MAX = 1 << 20  # clients that are remembered
+
+_FRONT = "ip daddr . meta l4proto . th dport"
+_NODE_FRONT = "meta l4proto . th dport"
+_FRONT_TYPE = "ipv4_addr . inet_proto . inet_service"
+_NODE_FRONT_TYPE = "inet_proto . inet_service"
+
+# Types by name alone: nft 1.0.6 misreads what it wrote as "typeof", and then lets only TCP pass.
+MAPS = {
+    f"{prefix}{name}": f"type {front}{words}"
+    for prefix, front in (("", _FRONT_TYPE), ("node_", _NODE_FRONT_TYPE))
+    for name, words in (
+        ("ports" if prefix else "services", " : verdict"),
+        ("endpoints", " . mark : ipv4_addr . inet_service"),
+        ("ids", " . mark : mark"),
+        ("by_id", " . mark : ipv4_addr . inet_service"),
+    )
+}
+STICKY = {
+    f"{prefix}sticky": f"type ipv4_addr . {front} : mark; flags dynamic,timeout; size {STICKY_MAX}"
+    for prefix, front in (("", _FRONT_TYPE), ("node_", _NODE_FRONT_TYPE))
+}
+SETS = {"hairpin": "type ipv4_addr . ipv4_addr"}
+
+HOOKS = {
+    "guard": "type filter hook prerouting priority raw",
+    "prerouting": "type nat hook prerouting priority dstnat",
+    "output": "type nat hook output priority -100",
+    "tidy-prerouting": "type filter hook prerouting priority -99",
+    "tidy-output": "type filter hook output priority -99",
+    "postrouting": "type nat hook postrouting priority srcnat",
+}
+_TIDY = f"ct state new ct mark & {MARK_MASK:#x} == {MARK_FIRST:#x} ct mark set 0"
+CHAINS = {
+    # A node port is open at 127.0.0.1 too; nobody else's packets may come to that address by the wire.
+    "guard": ['iifname != "lo" ip daddr 127.0.0.0/8 drop'],
+    "refuse": ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"],
+    "dispatch": [f"{_FRONT} vmap @services", f"fib daddr type local {_NODE_FRONT} vmap @node_ports"],
+    "prerouting": ["goto dispatch"],
+    "output": ["goto dispatch"],
+    "tidy-prerouting": [_TIDY],
+    "tidy-output": [_TIDY],
+    "postrouting": [
+        f"meta mark & {MASQUERADE} == {MASQUERADE} meta mark set meta mark & 0xffffbfff masquerade",
+        "ct status dnat ip saddr . ip daddr @hairpin masquerade",
+    ],
+}
+
+
+def picker_lines(picker: Picker, pods: str) -> list[str]:
+    """The rules of a chain that picks (NET-13, NET-14)."""
+    hide = f"meta mark set meta mark | {MASQUERADE}"
+    lines = {
+        CLUSTER: [f"ip saddr != {pods} {hide}"],
+        OUTSIDE: [hide],
+        LOCAL: [f"ip saddr {pods} goto {picker.within.name}", f"fib saddr type local goto {picker.within.name}"] if picker.inside else [],
+        INSIDE: [f"ip saddr != {pods} {hide}"],
+    }[picker.kind]
+    front, prefix = (_NODE_FRONT, "node_") if picker.node else (_FRONT, "")
+    first = MARK_FIRST + (INSIDE_FIRST if picker.kind == INSIDE else 0)
+    if not picker.count:
+        return [*lines, "drop"]
+    choose = f"ct mark set numgen random mod {picker.count} offset {first}"
+    if not picker.affinity_seconds:
+        # A packet that sees the old chain and the new endpoints may find nothing at its index; there is always a first one. Without this it
+        # would pass unchanged, and connection tracking would send its repetitions the same way.
+        send = f"dnat to {front} . ct mark map @{prefix}endpoints"
+        return [*lines, choose, send, f"ct mark set {first}", send, "drop"]
+    client = f"ip saddr . {front}"
+    remember = f"update @{prefix}sticky {{ {client} timeout {picker.affinity_seconds}s : ct mark }}"
+    send = f"dnat to {front} . ct mark map @{prefix}by_id"
+    return [
+        *lines,
+        f"ct mark set {client} map @{prefix}sticky",
+        f"ct mark != 0 {remember} {send}",
+        # Here is who is new, or whose target has left. An update would only prolong the old entry.
+        f"delete @{prefix}sticky {{ {client} : ct mark }}",
+        choose,
+        f"ct mark set {front} . ct mark map @{prefix}ids",
+        f"{remember} {send}",
+        "drop",
+    ]
+
+
+def _block(name: str, lines: Iterable[str]) -> str:
+    return "".join([f"table ip {name} {{\n", *(f"  {line}\n" for line in lines), "}\n"])
+
+
+def _chains(chains: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
+    for chain, lines in chains:
+        yield f"chain {chain} {{ {'; '.join(lines)}; }}"
+
+
+def _declare() -> Iterator[str]:
+    for kind, described in (("map", MAPS | STICKY), ("set", SETS)):
+        for name, words in described.items():
+            yield f"{kind} {name} {{ {words}; }}"
+    for name in CHAINS:
+        yield f"chain {name} {{ {HOOKS[name]}; }}" if name in HOOKS else f"chain {name} {{ }}"
+
+
+def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """One command for each map: a command for each element would cost ten times as much to read."""
+    of_map: dict[str, list[str]] = {}
+    for map, key, value in elements:
+        of_map.setdefault(map, []).append(f"{key} : {value}" if value else key)
+    for map, entries in of_map.items():
+        yield f"{verb} element ip {table} {map} {{ {', '.join(entries)} }}\n"
+
+
+def change_script(name: str, table: Table, change: Change) -> str:
+    """The transaction that makes this change of a table that is as it was before."""
+    chains = [(picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers]
+    made = _block(name, _chains(chains)) if chains else ""
+    return "".join([made, *_elements("delete", name, change.removed), *_elements("add", name, change.added)])
+
+
+def load_script(name: str, table: Table, change: Change, replace: bool = False) -> str:
+    """The transaction that loads a table whole; `change` is what makes it of an empty one."""
+    away = [f"add table ip {name}\n", f"delete table ip {name}\n"] if replace else []
+    flushed = [f"flush table ip {name}\n"]
+    flushed += [f"flush {kind} ip {name} {of}\n" for kind, described in (("map", MAPS), ("set", SETS)) for of in described]
+    return "".join([*away, _block(name, _declare()), *flushed, _block(name, _chains(CHAINS.items())), change_script(name, table, change)])
+
+
+def remove_script(name: str) -> str:
+    """The transaction after which there is no such table, whether there was one or not."""
+    return f"add table ip {name}\ndelete table ip {name}\n"

@@ -1,0 +1,177 @@
+"""A small world for packets: a node, its pods, and a client outside, each a network namespace of this test. No way out of it.
+
+    client 192.0.2.9 ---- 192.0.2.11 node 10.244.77.1 (bridge, hairpin) ---- pods 10.244.77.2, .3 ...
+
+Every namespace has one thread of this process; sockets stay in the namespace in which they were made, so one server answers for all pods.
+"""
+
+import ctypes
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+NODE, CLIENT, PODS = "192.0.2.11", "192.0.2.9", "10.244.77.0/24"
+CLONE_NEWNET = 0x40000000
+
+
+def needs_kernel_rules() -> None:
+    """Skip where this cannot be tried; on CI that is a failure."""
+    lacking = [tool for tool in ("nft", "ip") if shutil.which(tool) is None]
+    if os.geteuid() != 0 or lacking:
+        words = f"needs root and {', '.join(lacking) or 'nothing else'}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(words)
+
+
+class Namespace:
+    """A network namespace with a thread that lives in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        self._thread = ThreadPoolExecutor(1, name, initializer=self._enter)
+        self.ip("link set lo up")
+
+    def _enter(self) -> None:
+        with open(f"/var/run/netns/{self.name}") as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def ip(self, *lines: str) -> None:
+        subprocess.run(["ip", "-n", self.name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Do it in this namespace."""
+        return self._thread.submit(work).result(60)
+
+    def run(self, *command: str) -> str:
+        """A program's words."""
+        return self.do(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        subprocess.run(["ip", "netns", "delete", self.name], check=False)
+
+
+class World:
+    """Three pods that answer with their address and that of who asks, at TCP and UDP port 8080."""
+
+    def __init__(self, pods: int = 3) -> None:
+        prefix = f"refk8s-{os.getpid() % 100_000}"
+        self._spaces: list[Namespace] = []
+        self._selector = selectors.DefaultSelector()
+        self._stop = os.pipe()
+        self._server = threading.Thread(target=self._serve, daemon=True)
+        try:
+            self.node = self._space(f"{prefix}-node")
+            self.client = self._space(f"{prefix}-client")
+            self.pods = {f"10.244.77.{2 + i}": self._space(f"{prefix}-pod{i}") for i in range(pods)}
+            self._wire()
+            for address, pod in self.pods.items():
+                pod.do(lambda address=address: self._listen(address))
+            self._selector.register(self._stop[0], selectors.EVENT_READ, None)
+            self._server.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _space(self, name: str) -> Namespace:
+        space = Namespace(name)
+        self._spaces.append(space)
+        return space
+
+    def _wire(self) -> None:
+        self.node.ip(
+            "link add br0 type bridge",
+            "addr add 10.244.77.1/24 dev br0",
+            "link set br0 up",
+            f"link add eth0 type veth peer name eth0 netns {self.client.name}",
+            f"addr add {NODE}/24 dev eth0",
+            "link set eth0 up",
+            "route add default dev eth0",
+        )
+        self.client.ip(f"addr add {CLIENT}/24 dev eth0", "link set eth0 up", f"route add default via {NODE}")
+        for i, (address, pod) in enumerate(self.pods.items()):
+            self.node.ip(
+                f"link add pod{i} type veth peer name eth0 netns {pod.name}",
+                f"link set pod{i} master br0",
+                f"link set pod{i} type bridge_slave hairpin on",
+                f"link set pod{i} up",
+            )
+            pod.ip(f"addr add {address}/24 dev eth0", "link set eth0 up", "route add default via 10.244.77.1")
+        self.node.do(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+
+    def _listen(self, address: str) -> None:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            server = socket.socket(socket.AF_INET, kind)
+            server.bind(("0.0.0.0", 8080))
+            if kind == socket.SOCK_STREAM:
+                server.listen(64)
+            self._selector.register(server, selectors.EVENT_READ, address)
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    return
+                if key.fileobj.type == socket.SOCK_STREAM:
+                    connection, peer = key.fileobj.accept()
+                    with connection:
+                        connection.sendall(f"{key.data} {peer[0]}".encode())
+                else:
+                    _, peer = key.fileobj.recvfrom(100)
+                    key.fileobj.sendto(f"{key.data} {peer[0]}".encode(), peer)
+
+    def close(self) -> None:
+        if self._server.is_alive():
+            os.write(self._stop[1], b"x")
+            self._server.join(5)
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                key.fileobj.close()
+        self._selector.close()
+        for end in self._stop:
+            os.close(end)
+        for space in self._spaces:
+            space.close()
+
+
+def ask(address: str, port: int, seconds: float = 3.0) -> tuple[str, str]:
+    """(who answered, whom it saw) by TCP, or ("refused", ""), ("nothing", "")."""
+    try:
+        with socket.create_connection((address, port), seconds) as connection:
+            connection.settimeout(seconds)
+            answer = connection.recv(100).decode()
+    except ConnectionRefusedError:
+        return "refused", ""
+    except OSError as error:
+        return "nothing", str(error)
+    pod, _, seen = answer.partition(" ")
+    return pod, seen
+
+
+def ask_udp(address: str, port: int, seconds: float = 2.0, source_port: int = 0) -> tuple[str, str]:
+    """The same by UDP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(seconds)
+        if source_port:
+            asker.bind(("", source_port))
+        asker.connect((address, port))
+        try:
+            asker.send(b"?")
+            pod, _, seen = asker.recv(100).decode().partition(" ")
+        except ConnectionRefusedError:
+            return "refused", ""
+        except OSError as error:
+            return "nothing", str(error)
+    return pod, seen
