@@ -23,7 +23,7 @@ from refk8s.core.loop.view import View
 from refk8s.core.value import Value, evolve, field
 
 FINALIZER = "kubernetes"
-AGAIN: Instant = 1 * SECOND
+AGAIN: Instant = 15 * SECOND  # should no event tell that something has gone
 
 CONTENT: tuple[Resource, ...] = tuple(
     resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and not resource.storage_api_version
@@ -51,11 +51,19 @@ class Survey(Value, frozen=True, eq=False):
         return len(self.found) == len(CONTENT)
 
 
+def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
+    """The namespace of what has just gone, if it is waiting for that."""
+    if new is not None or old is None:
+        return ()
+    namespace = view.get(NAMESPACES, old.metadata.namespace or "")
+    return (old.metadata.namespace,) if namespace is not None and namespace.metadata.deletion_timestamp is not None else ()
+
+
 class NamespaceController(Reconciler):
     """Empties terminating namespaces and lets them go."""
 
     name = "namespace-controller"
-    interests = (Interest(NAMESPACES, own_key),)
+    interests = (Interest(NAMESPACES, own_key), *(Interest(resource, _of_content) for resource in CONTENT))
 
     def start_memory(self, now: Instant) -> Map[Key, Survey]:
         return Map()

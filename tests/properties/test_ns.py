@@ -1,0 +1,124 @@
+"""Namespaces that end (spec/workloads/namespace.md), and what every namespace is given (service_account.md)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import choices, run, settle
+from workload_helpers import NOW, ask, new_cluster, sent, view_of
+
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, NamespaceSpec, Pod, Secret, ServiceAccount
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.cluster import Cluster, start_all
+from refk8s.core.controllers.namespace import CONTENT, NamespaceController, Rest, Survey
+from refk8s.core.controllers.service_account import (
+    CERTIFICATE_KEY,
+    ROOT_CERTIFICATE,
+    RootCertificatePublisher,
+    ServiceAccountController,
+)
+from refk8s.core.loop.plan import Local
+
+FAULTS = ["lose", "give up", "cut", "compact", "crash"]
+
+
+def content(cluster: Cluster, namespace: str = "doomed") -> list[str]:
+    return [r.key for resource in CONTENT for r in cluster.history.list(f"{resource.prefix}{namespace}/").records]
+
+
+def laws(before: Cluster, after: Cluster) -> list[str]:
+    """NS-2: a namespace never goes before its content. NS-1: nothing goes from a namespace that stays."""
+    wrong = []
+    was, is_ = before.history.get("/core/namespaces/doomed"), after.history.get("/core/namespaces/doomed")
+    if was is not None and is_ is None and content(after):
+        wrong.append(f"NS-2: the namespace is gone and left {content(after)}")
+    if is_ is not None and is_.value.metadata.deletion_timestamp is None and len(content(after)) < len(content(before)):
+        wrong.append("NS-1: something was deleted from an active namespace")
+    return wrong
+
+
+def doomed(held: bool, count: int) -> Cluster:
+    cluster = new_cluster(NamespaceController())
+    cluster = ask(cluster, Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="doomed"))))
+    for n in range(count):
+        finalizers = ("example.com/hold",) if held and n == 0 else None
+        body = ConfigMap(metadata=ObjectMeta(name=f"c{n}", finalizers=finalizers))
+        cluster = ask(cluster, Request("create", CONFIG_MAPS, "doomed", f"c{n}", body=body))
+    return cluster
+
+
+@given(choices, choices, st.booleans(), st.integers(0, 3))
+def test_ns_4_a_namespace_goes_when_its_content_can_and_never_before(first, second, held, count):
+    cluster = run(start_all(doomed(held, count)), first, laws, FAULTS)
+    cluster = ask(cluster, Request("delete", NAMESPACES, name="doomed"))
+    cluster = settle(run(cluster, second, laws, FAULTS), laws)
+    record = cluster.history.get("/core/namespaces/doomed")
+    if held and count:
+        conditions = {c.type: (c.status, c.message) for c in record.value.status.conditions}
+        assert conditions["NamespaceContentRemaining"] == ("True", "Some resources are remaining: configmaps. has 1 resource instances")  # NS-5
+        assert conditions["NamespaceFinalizersRemaining"][0] == "True"
+        release = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
+        cluster = settle(ask(cluster, Request("patch", CONFIG_MAPS, "doomed", "c0", body=release)), laws)
+        record = cluster.history.get("/core/namespaces/doomed")
+    assert record is None and not content(cluster)
+
+
+def survey(**counts: int) -> Survey:
+    from immutables import Map
+
+    found = {resource.prefix: Rest(counts.get(resource.plural, 0), counts.get(resource.plural, 0), ()) for resource in CONTENT}
+    return Survey("uid-doomed", Map(found))
+
+
+def terminating() -> Namespace:
+    metadata = ObjectMeta(name="doomed", uid="uid-doomed", deletion_timestamp="2026-01-01T00:00:00Z", resource_version="5")
+    return Namespace(metadata=metadata, spec=NamespaceSpec(finalizers=("kubernetes",)))
+
+
+def decide(memory, namespace=None):
+    controller = NamespaceController()
+    return controller.reconcile(view_of(controller, namespace or terminating()), "doomed", NOW, Local(memory))
+
+
+def test_ns_2_the_view_is_not_asked_and_an_unanswered_list_is_no_answer():
+    controller = NamespaceController()
+    plan = decide(controller.start_memory(0))
+    assert len(plan.asks) == len(CONTENT) and not sent(plan, "update", subresource="finalize")
+    memory, _ = controller.answered(plan.memory, "doomed", plan.asks[0], None, 0)
+    again = decide(memory)
+    assert len(again.asks) == len(CONTENT)
+    memory, _ = controller.answered(plan.memory, "doomed", plan.asks[0], Response(500, None), 0)
+    assert len(decide(memory).asks) == len(CONTENT)
+
+
+def test_ns_3_pods_go_first():
+    from immutables import Map
+
+    plan = decide(Map({"doomed": survey(pods=1, secrets=2)}))
+    assert [request.resource for request in sent(plan, "deletecollection")] == [PODS]
+    plan = decide(Map({"doomed": survey(secrets=2)}))
+    assert [request.resource for request in sent(plan, "deletecollection")] == [SECRETS]
+    assert Pod and Secret
+
+
+def test_ns_1_an_active_namespace_is_left_alone():
+    active = Namespace(metadata=ObjectMeta(name="doomed", uid="uid-doomed"), spec=NamespaceSpec(finalizers=("kubernetes",)))
+    from immutables import Map
+
+    plan = decide(Map(), active)
+    assert not plan.asks and not plan.waves
+
+
+@given(choices)
+def test_sa_1_sa_2_every_namespace_has_its_account_and_certificate_whatever_is_deleted(drawn):
+    cluster = start_all(new_cluster(ServiceAccountController(), RootCertificatePublisher("CERTIFICATE")))
+    nothing = lambda before, after: []  # noqa: E731
+    cluster = run(cluster, drawn, nothing, FAULTS)
+    cluster = settle(cluster, nothing)
+    cluster = ask(cluster, Request("delete", SERVICE_ACCOUNTS, "default", "default"))
+    change = Patch("application/merge-patch+json", {"data": {CERTIFICATE_KEY: "forged"}})
+    cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", ROOT_CERTIFICATE, body=change))
+    cluster = settle(run(cluster, drawn, nothing, FAULTS), nothing)
+    assert cluster.history.get("/core/serviceaccounts/default/default") is not None
+    assert cluster.history.get(f"/core/configmaps/default/{ROOT_CERTIFICATE}").value.data == {CERTIFICATE_KEY: "CERTIFICATE"}
+    assert ServiceAccount
