@@ -321,6 +321,37 @@ def test_del_2_later_deletes_of_a_pod_only_hurry_it(graces):
         assert said.body.metadata == there and there.deletion_grace_period_seconds == least
 
 
+def test_del_2_while_a_pod_has_time_left_a_delete_changes_nothing_about_its_dependents():
+    world = World()
+    a_pod(world)
+    delete(world, resources.PODS, "p")
+    before = world.get(resources.PODS, "p")
+    for grace in (None, 30, 100):
+        assert delete(world, resources.PODS, "p", propagation_policy="Orphan", grace_period_seconds=grace).response.body == before
+    assert world.get(resources.PODS, "p") == before
+
+
+def test_del_4_a_pod_that_loses_its_last_finalizer_keeps_the_time_it_has():
+    world = World()
+    a_pod(world, finalizers=HELD)
+    delete(world, resources.PODS, "p")
+    none = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
+    world.do(Request("patch", resources.PODS, "default", "p", body=none))
+    assert world.get(resources.PODS, "p").metadata.deletion_grace_period_seconds == 30
+    delete(world, resources.PODS, "p", grace_period_seconds=0)
+    assert world.get(resources.PODS, "p") is None
+
+
+def test_del_4_a_finalizer_that_a_delete_takes_away_may_be_the_last():
+    """Found by test_api_4: a pod that only its dependents held stayed for ever when a second delete let go of them."""
+    world = World()
+    a_pod(world)
+    delete(world, resources.PODS, "p", propagation_policy="Foreground", grace_period_seconds=0)
+    assert world.get(resources.PODS, "p").metadata.finalizers == ("foregroundDeletion",)
+    delete(world, resources.PODS, "p", propagation_policy="Background", grace_period_seconds=5)
+    assert world.get(resources.PODS, "p") is None
+
+
 def test_del_11_an_eviction_gives_the_pod_its_time():
     from refk8s.core.api.policy_v1 import Eviction
 

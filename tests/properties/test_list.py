@@ -100,6 +100,7 @@ def test_list_2_list_9_a_get_is_never_older_than_asked(sequence, ahead):
         (resources.SECRETS, "type!=Opaque", []),
         (resources.PODS, "spec.nodeName=", ["a"]),
         (resources.PODS, "spec.nodeName=node-1", []),
+        (resources.PODS, "spec.nodeName!=node-1", ["a"]),
         (resources.PODS, "spec.restartPolicy=Always,spec.schedulerName=default-scheduler,spec.hostNetwork=false", ["a"]),
         (resources.PODS, "status.phase=Pending", ["a"]),
     ],
@@ -146,6 +147,8 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequen
         assert bool(token) == (len(items) < len(whole.items))
         if not token:
             break
+        late = an_object(resources.CONFIG_MAPS, ObjectMeta(generate_name="cc-", labels={"app": "x"}))
+        world.do(Request("create", resources.CONFIG_MAPS, "other", body=late))
         if meanwhile:
             world.do(meanwhile.pop().request(world))
     assert tuple(items) == whole.items
@@ -244,15 +247,16 @@ def test_list_10_resource_version_match_means_something_or_is_refused(options, c
     assert list_of(populated(), **options).code == code
 
 
-@given(histories(size=15), st.integers(0, 30), st.sampled_from(["", "Exact", "NotOlderThan"]), st.sampled_from([0, 5]))
-def test_list_12_which_state_a_list_is_of(sequence, back, match, limit):
+@given(histories(size=15), st.integers(0, 30), st.sampled_from(["", "Exact", "NotOlderThan"]), st.sampled_from([0, 5]), selectors)
+def test_list_12_which_state_a_list_is_of(sequence, back, match, limit, labels):
     world = run(sequence)
     revision = max(world.history.revision - back, 1)
-    said = list_of(world, resource_version=str(revision), resource_version_match=match, limit=limit)
+    said = list_of(world, resource_version=str(revision), resource_version_match=match, limit=limit, label_selector=labels)
     exact = match == "Exact" or (not match and limit)
     at = revision if exact else world.history.revision
     assert said.code == 200 and said.body.metadata.resource_version == str(at)
-    expected = [record.value for record in world.history.list(f"{resources.CONFIG_MAPS.prefix}default/", at=at).records]
+    then = [record.value for record in world.history.list(f"{resources.CONFIG_MAPS.prefix}default/", at=at).records]
+    expected = [obj for obj in then if matches_labels(labels, obj.metadata.labels or {})]
     assert list(said.body.items) == (expected[:limit] if limit else expected)
 
 

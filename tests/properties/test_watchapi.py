@@ -10,7 +10,7 @@ import pytest
 from api_world import KINDS, World, an_object, histories, populated, run, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_list import fields, selectors
+from test_list import fields, matches_labels, selectors
 
 from refk8s.core.api import resources
 from refk8s.core.api.codec import encode
@@ -75,6 +75,38 @@ def test_watchapi_1_watchapi_5_watchapi_6_a_list_and_what_is_told_after_it_are_a
     assert replayed(first.items, events) == replayed(listed(world, kind, namespace, labels, field).items, ())
     assert all(one.revision <= other.revision for one, other in pairwise(events)) and all(event.revision > int(start) for event in events)
     assert len({(event.revision, event.object.metadata.namespace, event.object.metadata.name) for event in events}) == len(events)
+
+
+WAYS = [None, {}, {"app": "x"}, {"app": "y"}]
+
+
+@pytest.mark.parametrize("before", WAYS)
+@pytest.mark.parametrize("after", WAYS)
+@pytest.mark.parametrize("selector", ["app=x", "app!=x", ""])
+def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, after, selector):
+    """From labels to labels; None: there is no object. All there is, so the table of watch.py holds as a whole."""
+    if before is None and after is None:
+        return
+    world = World()
+
+    def write(labels, number):
+        body = an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", labels=labels), number)
+        there = world.get(resources.CONFIG_MAPS, "a") is not None
+        verb = "delete" if labels is None else "update" if there else "create"
+        assert world.do(Request(verb, resources.CONFIG_MAPS, "default", "a", body=None if labels is None else body)).response.ok
+
+    if before is not None:
+        write(before, 1)
+    stream = stream_of(world, resource_version=str(world.history.revision), label_selector=selector)
+    write(after, 2)
+    was, is_ = (labels is not None and matches_labels(selector, labels) for labels in (before, after))
+    expected = {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED", (False, False): None}[was, is_]
+    (event,) = told(world, stream) or (None,)
+    assert (event.type if event is not None else None) == expected
+    if event is not None:
+        assert event.object.data == {"number": "1" if expected == "DELETED" else "2"}
+        assert (event.object.metadata.labels or {}) == (before if expected == "DELETED" else after)
+        assert event.object.metadata.resource_version == str(world.history.revision)
 
 
 @given(histories(size=25), st.integers(0, 40), kinds, selectors)
