@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from strategies import label_selectors, labels, objects, pods, services
 from val_examples import CHANGES, NEW, STATUSES
 
-from refk8s.core.api import codec, resources, status
-from refk8s.core.api.core_v1 import Container, Pod, PodSpec
+from refk8s.core.api import codec, quantity, resources, status
+from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.apiserver.admission.create import admit_job
 from refk8s.core.apiserver.defaults import default
@@ -247,6 +247,16 @@ def test_val_12_a_request_is_at_most_its_limit(request, limit):
     _, pod = tree_of("Pod", {"spec": {"containers": [{"name": "c", "image": "i", "resources": resources_of}]}})
     wrong = validate_create(resources.PODS, pod)
     assert bool(wrong) == (request is not None and limit is not None and int(request[:-1]) > int(limit[:-1]))
+
+
+@given(st.text(max_size=4).filter(lambda text: not quantity.is_quantity(text)))
+def test_val_1_what_is_no_quantity_has_a_cause_where_a_decoder_did_not_refuse_it(text):
+    """Components of this process hand over objects that no decoder has seen."""
+    resources_of = ResourceRequirements(requests={"cpu": text}, limits={"memory": text})
+    pod = Pod(
+        metadata=ObjectMeta(name="x", namespace="n"), spec=PodSpec(containers=(Container(name="c", image="i", resources=resources_of),))
+    )
+    assert {cause.field.partition(".resources")[2] for cause in validate_create(resources.PODS, admitted(pod))} >= {".limits[memory]"}
 
 
 @given(pods(), pods())

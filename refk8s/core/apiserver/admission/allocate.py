@@ -245,8 +245,8 @@ def _fill_node_ports(ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[S
 
 
 def _can_share(other: ServicePort, port: ServicePort, ports: tuple[ServicePort, ...]) -> bool:
-    """Whether this port can have the other's node port: same number, another protocol, and nobody of its protocol there."""
-    if not other.node_port or other.port != port.port or other.protocol == port.protocol:
+    """Whether this port can have the other's node port: same number, and nobody of its protocol there."""
+    if not other.node_port or other.port != port.port:
         return False
     return not any(one.node_port == other.node_port and one.protocol == port.protocol for one in ports)
 
