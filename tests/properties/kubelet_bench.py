@@ -125,7 +125,7 @@ class Bench:
 
     def settle(self) -> "Bench":
         """Everything that can happen without time passing, in order."""
-        for _ in range(20_000):
+        for _ in range(5_000):
             choices = self.choices()
             if not choices:
                 return self

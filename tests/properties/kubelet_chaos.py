@@ -28,6 +28,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import PODS
 from refk8s.core.context import SECOND
+from refk8s.core.machine import Ran, RuntimeChanged
 from refk8s.core.ports import RUNNING, CreateContainer, PodsListed, StartContainer, StopContainer
 from refk8s.core.properties import kubelet as must
 
@@ -130,6 +131,12 @@ class Chaos:
             bench.elapse_to(bench.now + (rest % 20) * SECOND // 2 if at is None or kind == 13 else at)
         elif kind == 14:
             bench.settle()
+        elif kind == 17:  # Results of different operations may come in any order.
+            places = [i for i, event in enumerate(bench.inbox) if isinstance(event, Ran)]
+            for i, event in zip(places, [bench.inbox[i] for i in reversed(places)], strict=True):
+                bench.inbox[i] = event
+        elif kind == 18 and rest % 2 == 0:  # The runtime knows that something changed, and not what.
+            bench.inbox.append(RuntimeChanged())
         elif (choices := bench.choices()) :
             bench.do(choices[rest % len(choices)])
 

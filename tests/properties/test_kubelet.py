@@ -19,12 +19,14 @@ from refk8s.core.api.core_v1 import (
     Lifecycle,
     LifecycleHandler,
     Pod,
+    Probe,
     SecurityContext,
     Volume,
 )
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS
 from refk8s.core.context import SECOND
+from refk8s.core.machine import RuntimeChanged
 from refk8s.core.ports import (
     RUNNING,
     CreateContainer,
@@ -216,6 +218,17 @@ def test_kubelet_12_init_containers_one_after_another_then_the_others(inits: lis
     assert started[-1] == "c"
     assert bench.pod().status.phase == "Running"
     assert state(bench) == "running"
+
+
+@given(st.integers(0, 20))
+def test_kubelet_12_what_follows_a_sidecar_waits_for_its_startup_probe(seconds: int) -> None:
+    slow = replace(scripted("s", ready_seconds=str(seconds)), restart_policy="Always")
+    slow = replace(slow, startup_probe=Probe(exec=EXEC, period_seconds=1, failure_threshold=100))
+    bench = ready(make_pod(init_containers=(slow, shell("i", "true"))))
+    bench.run_for(60)
+    names = {status.id: status.name for status in bench.every_container}
+    starts = {names[op.container_id]: at for at, op in bench.asked if isinstance(op, StartContainer)}
+    assert starts == {"s": 0, "i": seconds, "c": seconds}
 
 
 def test_kubelet_12_an_init_container_that_fails_for_good_fails_the_pod() -> None:
@@ -536,10 +549,13 @@ def test_kubelet_40_nothing_is_decided_before_the_runtime_was_listed() -> None:
     bench.add(make_pod())
     minute = START + 60 * SECOND
     bench.script = lambda operation: Later(minute) if isinstance(operation, ListPods) and bench.now < minute else None
-    bench.start().run_for(59)
+    bench.start().run_for(30)
+    bench.add(make_pod("q"))
+    bench.run_for(29)
     assert not bench.did(RunPodSandbox)
     bench.run_for(2)
     assert state(bench) == "running"
+    assert bench.pod("q").status.phase == "Running"
 
 
 @settings(max_examples=20, deadline=None)
@@ -595,3 +611,20 @@ def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[in
     bench.settle()
 
 
+
+
+@given(st.integers(0, 7))
+def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
+    """The runtime is listed, and the result arrives when a pod that came since has been made, or half made."""
+    bench = Bench().start().settle()
+    bench.inbox.append(RuntimeChanged())
+    bench.step()
+    bench.do(("run", next(i for i, (_, run, _) in enumerate(bench.runs) if isinstance(run.operation, ListPods))))
+    late = bench.inbox.pop()
+    bench.add(make_pod())
+    for _ in range(steps):
+        bench.do(bench.choices()[0])
+    bench.inbox.append(late)
+    bench.run_for(100)
+    assert len(bench.did(RunPodSandbox)) == len(bench.did(StartContainer)) == 1
+    assert restarts(bench) == 0
