@@ -1,14 +1,15 @@
 """The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its services."""
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker.where import engine_host, why_not
 from refk8s.components.clock import Clock
-from refk8s.components.driver import Rules
 from refk8s.components.nodes import NoEngine, RunningNode
 from refk8s.components.pod_streams import StreamFailed
 from refk8s.core.apiserver.pod_log import LogOptions
@@ -35,12 +36,11 @@ class DockerNodes:
 
     def nodes(self) -> list[RunningNode]:
         """The node. The cluster's id must have been written into the data directory: by it, what runs already is known for ours."""
-        from refk8s.adapters.docker.node import node_address
         from refk8s.adapters.docker.runtime import DockerRuntime
 
         cluster = (self._data / CLUSTER_ID).read_text().strip()
         self._runtime = DockerRuntime(cluster, self._data, self._node_name)
-        self._rules = service_rules(node_address())
+        self._rules = ServiceRules(self._runtime, cluster)
         return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules)]
 
     def containers(self) -> "DockerContainers":
@@ -54,11 +54,10 @@ class DockerNodes:
         self._runtime.close()
         if keep:
             return
+        await asyncio.to_thread(self._rules.remove)
         problem = await self._runtime.remove_everything()
         if problem:
             log.warning("containers of this cluster are left behind: %s", problem)
-        if self._rules is not None:
-            self._rules.remove()
 
 
 class DockerContainers:
@@ -81,21 +80,50 @@ class DockerContainers:
             raise StreamFailed(f"the engine does not answer: {error}") from None
 
 
-class NoKernelRules:
-    """Takes every rule set and does nothing: services are reached by pod address only."""
+class ServiceRules:
+    """The rules of services on this machine: chosen when the first set comes, because only then the range of the pods is known."""
+
+    def __init__(self, runtime: Any, cluster: str) -> None:
+        self._runtime = runtime
+        self._cluster = cluster
+        self._choosing = threading.Lock()
+        self._chosen: Any = None
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        done("")
+        """Make these the rules; `done` hears of it in the event loop's thread."""
+        if self._chosen is not None:
+            self._chosen.program(rules, done)
+            return
+
+        def chosen(problem: Any) -> None:
+            if problem or self._chosen is None:
+                done(str(problem))
+            else:
+                self._chosen.program(rules, done)
+
+        self._runtime.aside(self._choose, chosen)
+
+    def _choose(self) -> str:
+        """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty. Called in a worker thread."""
+        from refk8s.adapters.docker.node import node_address
+        from refk8s.adapters.docker.rules import KernelRules, why_no_kernel_rules
+
+        with self._choosing:
+            if self._chosen is not None:
+                return ""
+            pod_cidr, problem = self._runtime.pod_cidr()
+            if problem:
+                return str(problem)
+            lacking = why_no_kernel_rules()
+            if lacking:
+                log.warning("this machine has no kernel rules for services (%s)", lacking)
+            self._chosen = KernelRules(node_address(), pod_cidr, self._cluster)
+            return ""
 
     def remove(self) -> None:
-        return None
-
-
-def service_rules(node_ip: str) -> Rules:
-    """How services are reached on this machine: by rules of its kernel."""
-    try:
-        from refk8s.adapters.docker.rules import KernelRules  # type: ignore[import-not-found]
-    except ImportError:
-        return NoKernelRules()
-    rules: Rules = KernelRules(node_ip)
-    return rules
+        """Take away what is there of this cluster. Takes its time."""
+        problem = self._choose()
+        if self._chosen is None:
+            log.warning("service rules of this cluster may be left behind: %s", problem)
+        else:
+            self._chosen.remove()

@@ -21,11 +21,13 @@ class Listing:
         self._cluster = cluster
         self._sandboxes = sandboxes
         self._known: dict[str, ContainerStatus] = {}
+        self._doubtful: set[str] = set()
 
     def forget(self, id: str = "") -> None:
-        """This container (empty: any) may have changed."""
+        """This container or sandbox (empty: any) may have changed."""
         if id:
             self._known.pop(id, None)
+            self._doubtful.add(id)
         else:
             self._known.clear()
 
@@ -44,13 +46,23 @@ class Listing:
                 continue
             if its.get(labels.TYPE) == labels.IS_SANDBOX:
                 ips = self._sandboxes.ips(entry["NetworkSettings"]["Networks"], entry["HostConfig"]["NetworkMode"])
-                sandboxes.append(labels.sandbox_status(entry["Id"], its, entry["State"], ips, entry["Created"] * SECOND))
+                sandboxes.append(labels.sandbox_status(entry["Id"], its, self._state(entry), ips, entry["Created"] * SECOND))
             elif (status := self._status(entry)) is not None:
                 containers.append(status)
         if not uids:
             there = {entry["Id"] for entry in found}
             self._known = {id: status for id, status in self._known.items() if id in there}
+            self._doubtful &= there
         return PodsListed(tuple(sandboxes), tuple(containers))
+
+    def _state(self, entry: dict[str, Any]) -> str:
+        """The engine tells that a sandbox has died while its listing still shows it running, until its network is taken down: so ask it."""
+        id = entry["Id"]
+        if id not in self._doubtful:
+            return str(entry["State"])
+        found = self._engine.found("inspect_container", id)
+        self._doubtful.discard(id)
+        return "removing" if found is None else str(found["State"]["Status"])
 
     def _status(self, entry: dict[str, Any]) -> ContainerStatus | None:
         id = entry["Id"]

@@ -105,6 +105,21 @@ class DockerRuntime:
             self._streams = Streams()
         return self._streams
 
+    def aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Do something in a worker thread, and then something in the event loop's."""
+        self._lanes.put_aside(work, then)
+
+    def pod_cidr(self) -> tuple[str, str]:
+        """(the range of this node's pods, why it is not known). Makes the network; from worker threads."""
+        from refk8s.adapters.docker.engine import Refused, Unreachable
+
+        try:
+            network = self._operations().network
+            network.ensure()
+        except (Unreachable, Refused) as error:
+            return "", str(error)
+        return network.cidr, ""
+
     # --- what the driver asks ------------------------------------------------------------------------------------------
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
