@@ -4,7 +4,7 @@
         get, list        read.py                                                                 -> Response
         watch            watch.py                                                                -> Stream
         create           identify -> begin -> default -> admit -> validate -> conclude           -> Commit
-        update, patch    guard -> propose -> default -> carry -> admit -> validate -> conclude   -> Commit, or Response: no change
+        update, patch    guard -> propose -> default -> admit -> carry -> validate -> conclude   -> Commit, or Response: no change
         delete           preconditions -> mark or remove                                         -> Commit
         connect          (exec, attach, port-forward, log, proxy)                                -> Connect
 
@@ -128,9 +128,8 @@ def _change(
     new = write.propose(request, strategy, old, body)
     if request.subresource != "status":
         new = default(resource, new)
-    new = write.carry(strategy, old, new, is_status=request.subresource == "status")
     admission = admit(request, resource, new, old, store, context, config.admission)
-    new = admission.object
+    new = write.carry(strategy, old, admission.object, is_status=request.subresource == "status")
     validate = validate_status_update if request.subresource == "status" else validate_update
     write.check(resource, request.name, validate(resource, new, old))
     if deleting.is_emptied(old, new):  # DEL-4

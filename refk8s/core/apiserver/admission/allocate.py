@@ -108,7 +108,7 @@ def allocate(new: Service, old: Service | None, store: Reader, context: Context,
     new = in_step(new, old)
     if old is not None and new.spec == old.spec:
         return Admission(new)
-    ledger = _Ledger(new, store, context, config)
+    ledger = _Ledger(new if old is None else old, store, context, config)  # whose name and namespace are surely there
     spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
     spec = _allocate_health_check_port(spec, old, ledger)

@@ -7,10 +7,10 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from refk8s.core.store import Compare, Delete, Put
+from refk8s.core.value import Value
 
 
-@frozen
-class Admission:
+class Admission(Value, frozen=True):
     """The object to keep, what must still hold when it is kept, and what is written in the same transaction."""
 
     object: Any
