@@ -3,7 +3,7 @@
 Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
 """
 
-from attrs import field, frozen
+from attrs import frozen
 
 from refk8s.core.api.core_v1 import Taint
 from refk8s.core.context import MILLISECOND, MINUTE, SECOND, Instant
@@ -30,5 +30,5 @@ class KubeletConfig:
     """An operation that failed is tried again after this (KUBELET-23)."""
     status_held_back: Instant = 500 * MILLISECOND
     """A pod of which something is being made or ended may keep its status to itself so long: then one write tells most (KUBELET-31)."""
-    objects_refreshed_every: Instant = field(default=MINUTE)
-    """Config maps and secrets that a pod mounts are read again so often."""
+    objects_kept: Instant = MINUTE
+    """Config maps and secrets are believed so long (those that a volume shows are read again with every listing)."""

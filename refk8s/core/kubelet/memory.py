@@ -115,6 +115,7 @@ class PodMemory(Struct, frozen=True):
     volumes_doing: int = 0
     volumes_retry_at: Instant = 0
     complained_at: Instant = 0  # about a volume
+    mounted: tuple[str, ...] = ()  # the objects that its volumes show
     busy_since: Instant = 0  # operations have been under way since; 0: none are
     listing: bool = False
     dirty: bool = False  # the runtime changed by itself: list again

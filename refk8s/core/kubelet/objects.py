@@ -106,22 +106,35 @@ def prune(objects: Map[str, Held], now: Instant) -> Map[str, Held]:
     return objects
 
 
-class Library:
-    """The objects held, as one decision sees them; it notes what the decision waits for, and when something is to be read again."""
+def is_token(key: str) -> bool:
+    return key.startswith("tokens/")
 
-    __slots__ = ("held", "needed", "now", "wake_at")
+
+def has_changed(before: Held, after: Held) -> bool:
+    """Whether an answer brought anything new."""
+    if before.value is None or after.value is None:
+        return before.value is not after.value
+    return bool(before.value.metadata.resource_version != after.value.metadata.resource_version) or before.value.kind == "TokenRequest"
+
+
+class Library:
+    """The objects held, as one decision sees them. It notes what the decision waits for, what its volumes show, and when to look again."""
+
+    __slots__ = ("held", "mounted", "needed", "now", "wake_at")
 
     def __init__(self, held: Mapping[str, Held], now: Instant) -> None:
         self.held = held
         self.now = now
         self.needed: list[str] = []
+        self.mounted: list[str] = []
         self.wake_at: Instant | None = None
 
     def get(self, key: str) -> Any:
-        """The object, or None where there is none. NotYet while it is being asked for."""
+        """The object, fresh, or None where there is none. NotYet while it is being asked for."""
         held = self.held.get(key, NOT_HELD)
         if self.now < held.good_until:
-            self._wake(held.good_until)
+            if held.value is None or is_token(key):
+                self._wake(held.good_until)
         else:
             patience = (held.asked_at or self.now) + ASK_SECONDS_MAX * SECOND
             if self.now < patience:
@@ -131,6 +144,12 @@ class Library:
         if not held.read:
             raise NotYet(key)
         return held.value
+
+    def show(self, key: str) -> Any:
+        """The object for a volume, as it was last read: the node reads it again every so often and wakes the pod where it changed."""
+        self.mounted.append(key)
+        held = self.held.get(key, NOT_HELD)
+        return held.value if held.value is not None and not is_token(key) else self.get(key)
 
     def _wake(self, at: Instant) -> None:
         if self.wake_at is None or at < self.wake_at:

@@ -21,7 +21,7 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
-from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, key_of_question, prune, taken_in
+from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, has_changed, is_token, key_of_question, prune, taken_in
 from refk8s.core.kubelet.results import listed, recalled, took
 from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.kubelet.sync_pod import sync_pod
@@ -119,6 +119,8 @@ class PodWorker(Reconciler):
         notes = tuple([Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]) if memory.pod is not None else ()
         if memory.notes:
             memory = replace(memory, notes=())
+        if library.mounted and (shown := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
+            memory = replace(memory, mounted=shown)
         busy_since = (memory.busy_since or now) if memory.busy else 0
         if busy_since != memory.busy_since:
             memory = replace(memory, busy_since=busy_since)
@@ -171,8 +173,12 @@ class PodWorker(Reconciler):
         """Take in an object that pods wait for."""
         name = key_of_question(request)
         held = memory.objects.get(name, NOT_HELD)
-        objects = memory.objects.set(name, taken_in(held, response, now, self.config.objects_refreshed_every))
-        return replace(memory, objects=objects), held.waiting or (key,)
+        following = taken_in(held, response, now, self.config.objects_kept)
+        memory = replace(memory, objects=memory.objects.set(name, following))
+        keys = list(held.waiting)
+        if has_changed(held, following):
+            keys += [pod_key(pod) for _, pod in sorted(memory.pods.items()) if name in pod.mounted]
+        return memory, keys
 
     def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:
         metadata = pod.metadata
@@ -180,13 +186,21 @@ class PodWorker(Reconciler):
             uid=metadata.uid or "", namespace=metadata.namespace or "", name=metadata.name or "", pod=pod, seen_at=now, started_at=now
         )
 
+    def _refresh(self, node: NodeMemory, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
+        """KUBELET-58: the questions that read again what volumes show. O(pods of the node)."""
+        shown = {key for pod in node.pods.values() for key in pod.mounted if not is_token(key)}
+        stale = [key for key in sorted(shown) if node.objects.get(key, NOT_HELD).value is not None and not node.objects[key].asked_at]
+        return _ask(node, stale, "", now)
+
     # --- listing ---------------------------------------------------------------------------------------------------------
 
     def _list(self, view: View, node: NodeMemory, now: Instant) -> Plan:
         """List the whole runtime at the start, every so often, and when it says that something changed somewhere (KUBELET-41)."""
         runs: list[Operation] = []
+        asks: tuple[Request, ...] = ()
         if not node.listing and now >= node.relist_at:
             node = replace(node, objects=prune(node.objects, now))
+            asks, node = self._refresh(node, now)
             runs.append(ListPods())
             node = replace(node, listing=True, pods=_all_listing(node.pods))
         due: set[Key] = set()
@@ -194,7 +208,7 @@ class PodWorker(Reconciler):
             node = replace(node, begun=True)
             due = {pod_key(memory) for memory in node.pods.values()} | {pod_key(pod) for pod in view.list(PODS)}
         wake = node.relist_at if not node.listing else None
-        return Plan(runs=tuple(runs), memory=node, wake_at=wake, enqueue=tuple([(WORKER, key) for key in sorted(due)]))
+        return Plan(runs=tuple(runs), asks=asks, memory=node, wake_at=wake, enqueue=tuple([(WORKER, key) for key in sorted(due)]))
 
     def ran(self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
         """Take in a result."""
@@ -269,7 +283,7 @@ def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant) -> tup
         if not held.asked_at:
             asks.append(compute_question(name))
             held = replace(held, asked_at=now)
-        if pod not in held.waiting:
+        if pod and pod not in held.waiting:
             held = replace(held, waiting=(*held.waiting, pod))
         objects = objects.set(name, held)
     return tuple(asks), replace(node, objects=objects)

@@ -296,7 +296,7 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
     """Make the next attempt of the container in the sandbox."""
     sandbox = live_sandbox(sync.memory)
     assert sandbox is not None
-    attempt = next_attempt(pod, container.name, memory)
+    attempt = next_attempt(memory)
     try:
         config = compute_container_config(sync, pod, container, attempt, sandbox)
     except NotYet:
@@ -316,21 +316,9 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
     sync.set_container(container.name, replace(memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)))
 
 
-def next_attempt(pod: Pod, name: str, memory: ContainerMemory) -> int:
-    """The number of the next attempt: one more than any that the runtime or the API knows of (KUBELET-16)."""
-    if memory.current is not None:
-        known = memory.current.attempt + 1
-    elif memory.last is not None:
-        known = memory.last.attempt + 1
-    else:
-        known = 0
-    status = pod.status
-    for container in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
-        if container.name == name and container.container_id:
-            return max(known, container.restart_count + 1)
-        if container.name == name:
-            return max(known, container.restart_count)
-    return known
+def next_attempt(memory: ContainerMemory) -> int:
+    """The number of the next attempt: one more than any that the runtime or, before, the API knew of (KUBELET-16)."""
+    return memory.current.attempt + 1 if memory.current is not None else 0
 
 
 def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> None:

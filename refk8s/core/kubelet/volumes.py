@@ -111,7 +111,7 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> dict[str, byte
     if (downward := source.downward_api) is not None:
         return _downward(sync, pod, downward.items)
     if (token := source.service_account_token) is not None:
-        held = sync.library.get(token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS))
+        held = sync.library.show(token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS))
         if held is None:
             raise BadConfig(f'serviceaccount "{pod.spec.service_account_name or "default"}" not found')
         return {token.path: (held.status.token or "").encode()}
@@ -119,7 +119,7 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> dict[str, byte
 
 
 def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
-    found: Any = sync.library.get(config_map_key(pod.metadata.namespace or "", name))
+    found: Any = sync.library.show(config_map_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
             return {}
@@ -130,7 +130,7 @@ def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | 
 
 
 def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
-    found: Any = sync.library.get(secret_key(pod.metadata.namespace or "", name))
+    found: Any = sync.library.show(secret_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
             return {}
