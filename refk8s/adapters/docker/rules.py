@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from refk8s.adapters.docker.userspace import UserspaceRules
 from refk8s.core.network.fronts import Front
 from refk8s.core.network.nft_script import change_script, load_script, remove_script
 from refk8s.core.network.nftables import Table, change_table, stale_flows
@@ -232,9 +233,17 @@ def bridges_to(pods: IPv4Network, table: str = "/proc/thread-self/net/route") ->
             yield interface
 
 
-def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules:
-    """The rules of this node in the kernel where that is possible, else by a proxy in this process (NET-17)."""
-    error = why_no_kernel_rules()
-    if error:
-        raise Unusable(error)
-    return KernelRules(node_ip, pod_cidr, cluster_id)
+def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
+    """The rules of this node in the kernel where that is possible, else by this process, and one line about what is missed then (NET-17).
+
+    Takes some milliseconds; may be called in any thread.
+    """
+    problem = why_no_kernel_rules()
+    if not problem:
+        return KernelRules(node_ip, pod_cidr, cluster_id)
+    log.warning(
+        "services are served by this process and only while it runs, pods do not see their clients' addresses, and there is no SCTP: "
+        "the kernel takes no rules here (%s)",
+        problem,
+    )
+    return UserspaceRules(node_ip, pod_cidr, cluster_id)

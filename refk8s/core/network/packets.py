@@ -1,0 +1,162 @@
+"""What becomes of a packet that meets the programmed rules: the kernel's part, played in plain Python. Rules NET-2, NET-11 ... NET-15.
+
+`Programmed` is what the kernel holds: elements by map, and chains that pick. `apply` and `load` are as strict as the kernel: to delete what
+is not there, to add what is there already, or to go to a chain that does not exist fails the transaction. So what must be true of rules can
+be checked for any services and slices without a kernel; `tests/integration/test_rules_kernel.py` holds the kernel against the same.
+"""
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import TypeAlias
+
+from immutables import Map
+
+from refk8s.core.machine import Impossible
+from refk8s.core.network.nftables import (
+    CLUSTER,
+    DROP,
+    INSIDE,
+    INSIDE_FIRST,
+    LOCAL,
+    MARK_FIRST,
+    OUTSIDE,
+    REFUSE,
+    Change,
+    Element,
+    Picker,
+    key_of,
+)
+from refk8s.core.ports import Target
+from refk8s.core.value import Value, field
+
+Sticky: TypeAlias = Map[str, int]
+"""What packets have written: (client and front) to the id of a target. The kernel forgets entries after the timeout."""
+
+NOBODY_STUCK: Sticky = Map()
+
+SENT, REFUSED, DROPPED, PASSES = "sent", "refused", "dropped", "passes"
+
+
+class Packet(Value, frozen=True):
+    """The first packet of a connection, as it comes to the node. `to_node`: to one of the node's own addresses; `from_node` likewise."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    from_node: bool = False
+    to_node: bool = False
+
+
+class Fate(Value, frozen=True):
+    """What becomes of it: SENT to the target, with the node's address as the source if `masquerade`; REFUSED; DROPPED; or PASSES by."""
+
+    kind: str
+    target: Target | None = None
+    masquerade: bool = False
+
+
+class Programmed(Value, frozen=True):
+    """What the kernel holds."""
+
+    pods: IPv4Network
+    pickers: Map[str, Picker] = field(default_factory=Map)
+    maps: Map[str, Map[str, str]] = field(default_factory=Map)
+
+    def look_up(self, map: str, key: str) -> str | None:
+        return self.maps.get(map, _EMPTY).get(key)
+
+
+_EMPTY: Map[str, str] = Map()
+
+
+def load(programmed: Programmed, change: Change) -> Programmed:
+    """The whole load: whatever was there, only this is there now (NET-11)."""
+    return apply(Programmed(programmed.pods), change)
+
+
+def apply(programmed: Programmed, change: Change) -> Programmed:
+    """The transaction; Impossible where the kernel would refuse it."""
+    pickers = programmed.pickers.update({picker.name: picker for picker in change.pickers})
+    for picker in change.pickers:
+        if picker.kind == LOCAL and picker.inside and picker.within.name not in pickers:
+            raise Impossible(f"the chain {picker.name} goes to {picker.within.name}, which does not exist")
+    maps = programmed.maps
+    for element in change.removed:
+        maps = _without(maps, element)
+    for element in change.added:
+        maps = _with(maps, element, pickers)
+    return Programmed(programmed.pods, pickers, maps)
+
+
+def _without(maps: Map[str, Map[str, str]], element: Element) -> Map[str, Map[str, str]]:
+    map, key, value = element
+    entries = maps.get(map, _EMPTY)
+    if entries.get(key) != value:
+        raise Impossible(f"{map} has {entries.get(key)!r} and not {value!r} at {key}")
+    entries = entries.delete(key)
+    return maps.set(map, entries) if entries else maps.delete(map)
+
+
+def _with(maps: Map[str, Map[str, str]], element: Element, pickers: Map[str, Picker]) -> Map[str, Map[str, str]]:
+    map, key, value = element
+    entries = maps.get(map, _EMPTY)
+    if key in entries:
+        raise Impossible(f"{map} has {entries[key]!r} at {key} already")
+    if value.startswith("goto ") and value != REFUSE and value.removeprefix("goto ") not in pickers:
+        raise Impossible(f"{value!r}: there is no such chain")
+    return maps.set(map, entries.set(key, value))
+
+
+def route(programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NOBODY_STUCK) -> tuple[Fate, Sticky]:
+    """What becomes of a packet when the kernel draws this number."""
+    front, prefix = key_of((packet.destination, packet.protocol, packet.port)), ""
+    verdict = programmed.look_up("services", front)
+    if verdict is None and packet.to_node:
+        front, prefix = key_of(("", packet.protocol, packet.port)), "node_"
+        verdict = programmed.look_up("node_ports", front)
+    if verdict is None:
+        return Fate(PASSES), sticky
+    if verdict == REFUSE:
+        return Fate(REFUSED), sticky
+    if verdict == DROP:
+        return Fate(DROPPED), sticky
+    picker = programmed.pickers[verdict.removeprefix("goto ")]
+    from_pod = IPv4Address(packet.source) in programmed.pods
+    if picker.kind == LOCAL and picker.inside and (from_pod or packet.from_node):
+        picker = programmed.pickers[picker.within.name]
+    if not picker.count:
+        return Fate(DROPPED), sticky
+    target, sticky = _pick(programmed, picker, prefix, front, f"{packet.source} . {front}", number, sticky)
+    if target is None:
+        return Fate(DROPPED), sticky
+    masquerade = picker.kind == OUTSIDE or (picker.kind in (CLUSTER, INSIDE) and not from_pod)
+    hairpin = programmed.look_up("hairpin", f"{packet.source} . {target.address}") is not None
+    return Fate(SENT, target, masquerade or hairpin), sticky
+
+
+def _pick(
+    programmed: Programmed, picker: Picker, prefix: str, front: str, client: str, number: int, sticky: Sticky
+) -> tuple[Target | None, Sticky]:
+    """What the chain that picks does, line by line (`nft_script.picker_lines`)."""
+    first = MARK_FIRST + (INSIDE_FIRST if picker.kind == INSIDE else 0)
+    mark = first + number % picker.count
+    if not picker.affinity_seconds:
+        found = programmed.look_up(f"{prefix}endpoints", f"{front} . {mark}")
+        return _target(found or programmed.look_up(f"{prefix}endpoints", f"{front} . {first}")), sticky
+    held = sticky.get(client)
+    if held is not None:
+        found = programmed.look_up(prefix + "by_id", f"{front} . {held}")
+        if found is not None:
+            return _target(found), sticky
+        sticky = sticky.delete(client)
+    id = programmed.look_up(prefix + "ids", f"{front} . {mark}")
+    if id is None:
+        return None, sticky
+    return _target(programmed.look_up(prefix + "by_id", f"{front} . {id}")), sticky.set(client, int(id))
+
+
+def _target(text: str | None) -> Target | None:
+    if text is None:
+        return None
+    address, _, port = text.partition(" . ")
+    return Target(address, int(port))

@@ -1,0 +1,190 @@
+"""What must be true of a node's service rules, for any services and slices.
+
+    inv   NET-2    a packet goes to an endpoint of exactly its service port: a ready one, or where none is ready one that is going (NET-3),
+                   on this node where the policy says so (NET-6, NET-7); refused where there is none, dropped where others have one (NET-12)
+    inv   NET-4    only services that are ours have rules, and by all their addresses
+    inv   NET-10   each number leads to another of them, and none is left out
+    inv   NET-11   what was changed step by step equals what was made at once
+    inv   NET-13   the source is hidden exactly where the answer would not come back, or is asked to be kept
+    inv   NET-15   who is sent to itself does not see its own address
+
+Each predicate yields a sentence for every way in which the rules break it. They ask what becomes of packets (`core/network/packets.py`),
+and compute what should from the objects alone, without the proxy's own functions.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from refk8s.core.api.core_v1 import Service, ServicePort
+from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
+from refk8s.core.network.packets import DROPPED, PASSES, REFUSED, SENT, Fate, Packet, Programmed, route
+from refk8s.core.ports import Target
+from refk8s.core.value import Value
+
+CLIENTS = {"a pod of the node": ("10.244.0.200", False), "the node": ("192.0.2.11", True), "somebody outside": ("203.0.113.7", False)}
+NODE_ADDRESSES = ("192.0.2.11", "127.0.0.1")
+
+
+class Way(Value, frozen=True):
+    """A way to a service port: by its cluster IP ("inside") or from "outside"."""
+
+    service: str
+    port: ServicePort
+    kind: str
+    address: str  # "": a node port
+    number: int
+
+
+def key_of(service: Service) -> str:
+    return f"{service.metadata.namespace}/{service.metadata.name}"
+
+
+def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
+    """Every front, and whose it is: of several that claim it, the first in the alphabet's (NET-9)."""
+    found: dict[tuple[str, str, int], Way] = {}
+    for service in sorted(services, key=key_of):
+        spec = service.spec
+        labels = service.metadata.labels or {}
+        if spec is None or "service.kubernetes.io/service-proxy-name" in labels or spec.type == "ExternalName":
+            continue
+        if spec.cluster_ip in (None, "", "None") or ":" in spec.cluster_ip:
+            continue
+        outside = list(spec.external_ips or ())
+        if spec.type == "LoadBalancer" and service.status is not None and service.status.load_balancer is not None:
+            outside += [entry.ip for entry in service.status.load_balancer.ingress or () if entry.ip and entry.ip_mode in (None, "VIP")]
+        for port in spec.ports or ():
+            ways = [("inside", spec.cluster_ip or "", port.port)] + [("outside", address, port.port) for address in outside]
+            if spec.type in ("NodePort", "LoadBalancer") and port.node_port:
+                ways.append(("outside", "", port.node_port))
+            for kind, address, number in ways:
+                if ":" not in address:
+                    found.setdefault((address, port.protocol or "TCP", number), Way(key_of(service), port, kind, address, number))
+    return found
+
+
+def endpoints(service: str, port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, Target]]:
+    """Who stands behind a service port, in whatever state."""
+    for slice in slices:
+        mine = f"{slice.metadata.namespace}/{(slice.metadata.labels or {}).get('kubernetes.io/service-name')}" == service
+        for of_slice in slice.ports or () if mine and slice.address_type == "IPv4" else ():
+            if (of_slice.name or "", of_slice.protocol or "TCP") == (port.name or "", port.protocol or "TCP") and of_slice.port:
+                for endpoint in slice.endpoints or ():
+                    yield endpoint, Target(endpoint.addresses[0], of_slice.port)
+
+
+def usable(entries: Iterable[tuple[Endpoint, Target]]) -> set[Target]:
+    """NET-3."""
+    ready, going = set(), set()
+    for endpoint, target in entries:
+        state = endpoint.conditions
+        is_ready = state is None or state.ready is not False
+        serves = is_ready if state is None or state.serving is None else state.serving
+        if is_ready:
+            ready.add(target)
+        if serves and state is not None and state.terminating:
+            going.add(target)
+    return ready or going
+
+
+def expected(way: Way, service: Service, slices: Sequence[EndpointSlice], node: str, within: bool) -> tuple[set[Target], str]:
+    """Who may answer this client, and what becomes of it when nobody may (NET-3, NET-6, NET-7, NET-12)."""
+    spec = service.spec
+    assert spec is not None
+    entries = list(endpoints(way.service, way.port, slices))
+    all_of_them = usable(entries)
+    policy = spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
+    if policy != "Local" or (way.kind == "outside" and within):
+        return all_of_them, REFUSED
+    return usable(entry for entry in entries if entry[0].node_name == node), DROPPED if all_of_them else REFUSED
+
+
+def packets(way: Way) -> Iterator[tuple[str, Packet]]:
+    for who, (source, from_node) in CLIENTS.items():
+        for destination in (way.address,) if way.address else NODE_ADDRESSES:
+            yield who, Packet(source, destination, way.port.protocol or "TCP", way.number, from_node, to_node=not way.address)
+
+
+def net_2_and_10(
+    services: Iterable[Service], slices: Sequence[EndpointSlice], node: str, programmed: Programmed
+) -> Iterator[str]:
+    """NET-2, NET-3, NET-6, NET-7, NET-10, NET-12."""
+    by_key = {key_of(service): service for service in services}
+    for front, way in ways_in(by_key.values()).items():
+        for who, packet in packets(way):
+            wanted, otherwise = expected(way, by_key[way.service], slices, node, who != "somebody outside")
+            fates = [route(programmed, packet, number)[0] for number in range(max(1, 2 * len(wanted)))]
+            if not wanted:
+                if fates[0].kind != otherwise:
+                    yield f"{who} at {front} of {way.service} is {fates[0].kind}, should be {otherwise}"
+                continue
+            reached = [fate.target for fate in fates]
+            if any(fate.kind != SENT for fate in fates) or {target for target in reached if target} != wanted:
+                yield f"{who} at {front} of {way.service} comes to {reached}, should to {sorted(wanted)}"
+            for target in sorted(wanted):
+                if reached.count(target) != 2:
+                    yield f"{who} at {front} of {way.service} comes to {target} {reached.count(target)} times in {len(fates)}"
+
+
+def net_4_nobody_elses(services: Iterable[Service], programmed: Programmed, others: Iterable[Packet]) -> Iterator[str]:
+    """NET-4: what is no way in is left alone."""
+    known = ways_in(services)
+    for packet in others:
+        is_node_port = packet.to_node and ("", packet.protocol, packet.port) in known
+        if (packet.destination, packet.protocol, packet.port) not in known and not is_node_port:
+            fate, _ = route(programmed, packet, 0)
+            if fate.kind != PASSES:
+                yield f"{packet} is {fate.kind}, and is no service's"
+
+
+def net_13_source(services: Iterable[Service], programmed: Programmed) -> Iterator[str]:
+    """NET-13, NET-15."""
+    by_key = {key_of(service): service for service in services}
+    for front, way in ways_in(by_key.values()).items():
+        spec = by_key[way.service].spec
+        assert spec is not None
+        keeps = way.kind == "outside" and spec.external_traffic_policy == "Local"
+        for who, packet in packets(way):
+            fate, _ = route(programmed, packet, 0)
+            hidden = {
+                "a pod of the node": way.kind == "outside" and not keeps,
+                "the node": True,
+                "somebody outside": not keeps,
+            }[who]
+            if fate.kind == SENT and fate.masquerade != hidden:
+                yield f"{who} at {front}: its address is {'hidden' if fate.masquerade else 'seen'}"
+            yield from _itself(programmed, packet, fate)
+
+
+def _itself(programmed: Programmed, packet: Packet, fate: Fate) -> Iterator[str]:
+    """The target asks the same itself, and is sent to itself."""
+    if fate.target is None or packet.from_node:
+        return
+    asker = Packet(fate.target.address, packet.destination, packet.protocol, packet.port, False, packet.to_node)
+    again, _ = route(programmed, asker, 0)
+    if again.target is not None and again.target.address == asker.source and not again.masquerade and _is_pod(programmed, asker.source):
+        yield f"{asker.source} asks {packet.destination}:{packet.port}, is sent to itself and sees its own address"
+
+
+def _is_pod(programmed: Programmed, address: str) -> bool:
+    first = programmed.pods.network_address
+    return int(first) <= _number(address) <= int(programmed.pods.broadcast_address)
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
+
+
+def net_11_same(one: Programmed, other: Programmed) -> Iterator[str]:
+    """NET-11: the same elements; and every chain that an element leads to is the same in both."""
+    for map in sorted({*one.maps, *other.maps}):
+        mine, theirs = dict(one.maps.get(map, ())), dict(other.maps.get(map, ()))
+        if mine != theirs:
+            yield f"{map}: {_difference(mine, theirs)}"
+        for key in sorted(mine):
+            name = mine[key].removeprefix("goto ")
+            if one.pickers.get(name) != other.pickers.get(name):
+                yield f"the chain {name} is {one.pickers.get(name)} and {other.pickers.get(name)}"
+
+
+def _difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    keys = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))
+    return ", ".join(f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}" for key in keys)

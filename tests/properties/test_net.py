@@ -1,0 +1,436 @@
+"""The proxy: what becomes of packets under the rules of any services and slices. Rules NET-1 ... NET-20 (spec/network.md)."""
+
+import re
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from immutables import Map
+from msgspec.structs import replace
+from net_loop import ProxyInLoop
+
+from refk8s.adapters.docker.rules import forget_arguments
+from refk8s.core.api.core_v1 import (
+    ClientIPConfig,
+    LoadBalancerIngress,
+    LoadBalancerStatus,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    ServiceStatus,
+    SessionAffinityConfig,
+)
+from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.context import SECOND
+from refk8s.core.network import proxy as proxy_module
+from refk8s.core.network.balance import HELD_MAX, NOBODY_HELD, order_of_trying, pick, targets_for
+from refk8s.core.network.fronts import NO_FRONTS, change_fronts
+from refk8s.core.network.nft_script import CHAINS, MAPS, SETS, STICKY, change_script, load_script, remove_script
+from refk8s.core.network.nftables import Picker, Table, change_table, compute_ids, stale_flows
+from refk8s.core.network.packets import DROPPED, NOBODY_STUCK, PASSES, REFUSED, SENT, Packet, Programmed, apply, load, route
+from refk8s.core.network.proxy import compute_rules
+from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.properties import network as laws
+
+NODE, OTHER_NODE = "n1", "n2"
+PODS = IPv4Network("10.244.0.0/24")
+EMPTY = Table(PODS)
+
+# --- services and slices -------------------------------------------------------------------------------------------------
+
+maybe = st.none() | st.booleans()
+conditions = st.none() | st.builds(EndpointConditions, ready=maybe, serving=maybe, terminating=maybe)
+pod_addresses = st.sampled_from([f"10.244.0.{i}" for i in (2, 3, 4)] + [f"10.244.1.{i}" for i in (2, 3)] + ["192.0.2.11"])
+endpoints = st.builds(
+    lambda address, node, state: Endpoint(addresses=(address,), node_name=node, conditions=state),
+    pod_addresses,
+    st.sampled_from([NODE, OTHER_NODE, None]),
+    conditions,
+)
+protocols = st.sampled_from(["TCP", "UDP", "SCTP"])
+port_names = st.sampled_from(["", "http", "dns"])
+
+
+@st.composite
+def slices(draw, services):
+    """Slices of these services and of none, some of the other family."""
+    found = []
+    for i in range(draw(st.integers(0, 6))):
+        name = draw(st.sampled_from([*services, "gone"]))
+        ports = draw(
+            st.lists(
+                st.builds(EndpointPort, name=port_names, port=st.sampled_from([8080, 9090, None]), protocol=protocols),
+                min_size=1,
+                max_size=2,
+                unique_by=lambda port: (port.name, port.protocol),
+            )
+        )
+        labels = {"kubernetes.io/service-name": name} if draw(st.integers(0, 9)) else None
+        found.append(
+            EndpointSlice(
+                metadata=ObjectMeta(name=f"slice-{i}", namespace="ns", labels=labels),
+                address_type=draw(st.sampled_from(["IPv4"] * 6 + ["IPv6"])),
+                endpoints=tuple(draw(st.lists(endpoints, max_size=5))),
+                ports=tuple(ports),
+            )
+        )
+    return found
+
+
+@st.composite
+def service(draw, name, number, used_node_ports):
+    kind = draw(st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer", "NodePort", "ExternalName"]))
+    ports = []
+    for port_name, protocol in draw(st.lists(st.tuples(port_names, protocols), min_size=1, max_size=3, unique=True)):
+        node_port = draw(st.sampled_from([30080, 30081, 30082, 30083, None])) if kind in ("NodePort", "LoadBalancer") else None
+        if (node_port, protocol) in used_node_ports:
+            node_port = None
+        used_node_ports.add((node_port, protocol))
+        ports.append(
+            ServicePort(name=port_name or None, port=draw(st.sampled_from([53, 80, 30080])), protocol=protocol, node_port=node_port)
+        )
+    ports = list({(port.port, port.protocol): port for port in ports}.values())
+    affinity = draw(st.sampled_from(["None", "ClientIP"]))
+    spec = ServiceSpec(
+        type=kind,
+        cluster_ip=draw(st.sampled_from([f"10.96.0.{number}"] * 6 + ["None", None, "fd00::1"])),
+        external_ips=tuple(draw(st.lists(st.sampled_from(["198.51.100.1", "198.51.100.2", "fd00::2"]), max_size=2, unique=True))) or None,
+        ports=tuple(ports),
+        session_affinity=affinity,
+        session_affinity_config=SessionAffinityConfig(client_ip=ClientIPConfig(timeout_seconds=draw(st.sampled_from([None, 60]))))
+        if affinity == "ClientIP" and draw(st.booleans())
+        else None,
+        internal_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
+        external_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
+    )
+    status = ServiceStatus(
+        load_balancer=LoadBalancerStatus(
+            ingress=tuple(
+                draw(
+                    st.lists(
+                        st.builds(
+                            LoadBalancerIngress,
+                            ip=st.sampled_from(["198.51.100.1", "198.51.100.9", None]),
+                            ip_mode=st.sampled_from([None, "VIP", "Proxy"]),
+                        ),
+                        max_size=2,
+                    )
+                )
+            )
+        )
+    )
+    labels = {"service.kubernetes.io/service-proxy-name": "mesh"} if draw(st.integers(0, 9)) == 0 else None
+    return Service(metadata=ObjectMeta(name=name, namespace="ns", labels=labels), spec=spec, status=status)
+
+
+@st.composite
+def worlds(draw):
+    """Services with their slices."""
+    names = draw(st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True))
+    used: set = set()
+    return [draw(service(name, 1 + ord(name) - ord("a"), used)) for name in names], draw(slices(names))
+
+
+def rules_of(services, slices) -> RuleSet:
+    by_service = {}
+    for one in services:
+        key = laws.key_of(one)
+        mine = [slice for slice in slices if (slice.metadata.labels or {}).get("kubernetes.io/service-name") == one.metadata.name]
+        if rules := compute_rules(one, mine, NODE):
+            by_service[key] = rules
+    return RuleSet(by_service)
+
+
+def programmed(rule_set: RuleSet) -> Programmed:
+    return load(Programmed(PODS), change_table(EMPTY, rule_set)[1])
+
+
+# --- the laws, for any services and slices -------------------------------------------------------------------------------
+
+
+@given(worlds())
+def test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused(world):
+    """With NET-3, NET-6, NET-7, NET-9, NET-10 and NET-12."""
+    assert list(laws.net_2_and_10(*world, NODE, programmed(rules_of(*world)))) == []
+
+
+@given(
+    worlds(),
+    st.sampled_from(["10.96.0.1", "10.96.0.2", "198.51.100.1", "192.0.2.11", "10.244.0.2"]),
+    protocols,
+    st.sampled_from([53, 80, 8080, 30080, 30081]),
+    st.booleans(),
+)
+def test_net_4_what_is_no_way_in_is_left_alone(world, address, protocol, port, to_node):
+    packet = Packet("203.0.113.7", address, protocol, port, to_node=to_node)
+    assert list(laws.net_4_nobody_elses(world[0], programmed(rules_of(*world)), [packet])) == []
+
+
+@given(worlds())
+def test_net_13_the_source_is_hidden_only_where_it_must_be(world):
+    """With NET-15."""
+    assert list(laws.net_13_source(world[0], programmed(rules_of(*world)))) == []
+
+
+@given(st.lists(worlds(), min_size=1, max_size=4))
+def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
+    """Incremental = from scratch, for any sequence of worlds; and a whole load over whatever was there gives the same again."""
+    table, state = EMPTY, Programmed(PODS)
+    for world in history:
+        table, change = change_table(table, rules_of(*world))
+        state = apply(state, change)
+    fresh = programmed(rules_of(*history[-1]))
+    assert list(laws.net_11_same(state, fresh)) == []
+    assert list(laws.net_11_same(load(state, change_table(EMPTY, rules_of(*history[-1]))[1]), fresh)) == []
+    assert not change_table(table, rules_of(*history[-1]))[1]
+
+
+@given(worlds())
+def test_net_11_after_all_services_are_gone_no_element_is_left(world):
+    table, change = change_table(EMPTY, rules_of(*world))
+    _, back = change_table(table, RuleSet({}))
+    assert apply(load(Programmed(PODS), change), back).maps == Map()
+
+
+@given(worlds(), st.randoms())
+def test_net_1_rules_do_not_depend_on_the_order_of_slices_endpoints_or_services(world, chance):
+    services, slices = world
+    shuffled = [replace(slice, endpoints=tuple(chance.sample(slice.endpoints, len(slice.endpoints)))) for slice in slices]
+    chance.shuffle(shuffled)
+    assert rules_of(services, slices).services == rules_of(services, shuffled).services
+    backwards = change_table(EMPTY, RuleSet(dict(reversed(rules_of(services, shuffled).services.items()))))[1]
+    assert list(laws.net_11_same(load(Programmed(PODS), backwards), programmed(rules_of(services, slices)))) == []
+
+
+# --- the reconcilers in the loop -----------------------------------------------------------------------------------------
+
+
+@given(worlds(), worlds())
+def test_net_8_the_first_set_handed_over_is_whole_and_later_ones_are_up_to_date(first, second):
+    loop = ProxyInLoop(NODE)
+    loop.start(*first)
+    assert [dict(rule_set.services) for rule_set in loop.handed] == [rules_of(*first).services]
+    loop.change_to(*second)
+    assert dict(loop.handed[-1].services) == rules_of(*second).services
+    loop.settle()
+    assert loop.idle
+
+
+@given(worlds())
+def test_net_8_a_set_that_failed_is_handed_over_again_and_a_good_one_after_a_while(world):
+    loop = ProxyInLoop(NODE, errors=["no such file", "busy", ""])
+    loop.start(*world)
+    loop.settle(20 * SECOND)
+    assert len(loop.handed) == 3 and loop.handed[-1].services == loop.handed[0].services
+    loop.settle(proxy_module.REFRESH + SECOND)
+    assert len(loop.handed) == 4
+
+
+# --- affinity ------------------------------------------------------------------------------------------------------------
+
+targets = st.lists(
+    st.builds(Target, st.sampled_from([f"10.244.0.{i}" for i in range(2, 9)]), st.sampled_from([80, 8080])), max_size=6, unique=True
+).map(lambda found: tuple(sorted(found)))
+sticky_rules = st.builds(
+    lambda outside, inside, local, node: Rule(
+        "" if node else "10.96.0.1",
+        "TCP",
+        30080,
+        outside,
+        60,
+        local=local,
+        inside=inside or outside if local else (),
+        drop=local and not outside,
+    ),
+    targets,
+    targets,
+    st.booleans(),
+    st.booleans(),
+)
+CLIENTS = ["10.244.0.200", "203.0.113.7", "203.0.113.8"]
+
+
+@given(
+    st.lists(
+        st.tuples(sticky_rules, st.lists(st.tuples(st.sampled_from(CLIENTS), st.integers(0, 1000)), max_size=8)), min_size=1, max_size=5
+    )
+)
+def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history):
+    """In the kernel's maps and in the user-space choice alike; who leaves takes its entries along, and only who may answer is asked."""
+    table, state, stuck, held = EMPTY, Programmed(PODS), NOBODY_STUCK, NOBODY_HELD
+    had: dict = {}
+    for rule, askers in history:
+        table, change = change_table(table, RuleSet({"ns/a": (rule,)}))
+        state = apply(state, change)
+        for client, number in askers:
+            within = client.startswith("10.244.")
+            packet = Packet(client, rule.address or "192.0.2.11", "TCP", 30080, to_node=not rule.address)
+            fate, stuck = route(state, packet, number, stuck)
+            chosen, held = pick(rule, client, within, number, held, 0)
+            allowed = targets_for(rule, within)
+            way = (client, rule.address)
+            for who, answer in (("kernel", fate.target), ("process", chosen)):
+                assert (answer is None) == (not allowed)
+                if answer is not None:
+                    assert answer in allowed
+                    before = had.get((who, way, rule.local))  # a change of policy may send clients elsewhere
+                    assert answer == before or before not in allowed, f"{client} left {before} for {answer} ({who})"
+                    had[who, way, rule.local] = answer
+                    had.pop((who, way, not rule.local), None)
+
+
+def test_net_5_affinity_ends_with_its_time():
+    rule = Rule("10.96.0.1", "TCP", 80, (Target("10.244.0.2", 80), Target("10.244.0.3", 80)), 60)
+    first, held = pick(rule, "203.0.113.7", False, 0, NOBODY_HELD, 0)
+    still, held = pick(rule, "203.0.113.7", False, 1, held, 59 * SECOND)
+    later, held = pick(rule, "203.0.113.7", False, 1, held, 118 * SECOND)  # each connection begins the time anew
+    after, held = pick(rule, "203.0.113.7", False, 1, held, 178 * SECOND)
+    assert first == still == later != after
+
+
+def test_net_5_the_memory_of_clients_is_bounded():
+    rule = Rule("10.96.0.1", "TCP", 80, (Target("10.244.0.2", 80),), 60)
+    held = NOBODY_HELD
+    for i in range(HELD_MAX + 10):
+        _, held = pick(rule, f"client {i}", False, 0, held, i)
+    assert len(held.entries) <= HELD_MAX
+
+
+@given(sticky_rules)
+def test_net_14_ids_tell_the_targets_of_a_rule_apart_and_are_never_nothing(rule):
+    ids = list(compute_ids(rule).values())
+    assert len(set(ids)) == len(ids) == len(rule.targets) + len(rule.inside) and all(0 < id < 1 << 32 for id in ids)
+
+
+@given(sticky_rules, st.booleans(), st.integers(0, 100))
+def test_net_20_every_endpoint_is_tried_once_beginning_with_the_one_picked(rule, within, number):
+    target, _ = pick(rule, "203.0.113.7", within, number, NOBODY_HELD, 0)
+    if target is None:
+        assert not targets_for(rule, within)
+        return
+    order = list(order_of_trying(rule, within, target))
+    assert order[0] == target and sorted(order) == sorted(targets_for(rule, within))
+
+
+# --- contested fronts ----------------------------------------------------------------------------------------------------
+
+FRONT = ("198.51.100.1", "TCP", 80)
+claims = st.dictionaries(
+    st.sampled_from(["ns/a", "ns/b", "ns/c"]), st.sampled_from([1, 2]).map(lambda port: (Rule(*FRONT, (Target("10.244.0.2", port),)),))
+)
+
+
+@given(st.lists(claims, min_size=1, max_size=6))
+def test_net_9_a_front_claimed_twice_is_the_first_ones_in_the_alphabet_whatever_came_before(history):
+    fronts = NO_FRONTS
+    for services in history:
+        before = fronts
+        fronts, differing = change_fronts(fronts, RuleSet(services))
+        assert fronts.rules.get(FRONT) == (services[min(services)][0] if services else None)
+        assert (FRONT in differing) == (before.rules.get(FRONT) != fronts.rules.get(FRONT))
+
+
+# --- what connection tracking must forget --------------------------------------------------------------------------------
+
+
+@given(st.lists(worlds(), min_size=2, max_size=2))
+def test_net_16_udp_flows_to_endpoints_that_left_are_forgotten_and_no_others(history):
+    before, _ = change_table(EMPTY, rules_of(*history[0]))
+    after, _ = change_table(before, rules_of(*history[1]))
+    flows = stale_flows(before, after)
+    assert all(front[1] == "UDP" for front, _ in flows)
+    fronts = sorted({front for front in [*before.fronts.rules, *after.fronts.rules] if front[1] == "UDP"})
+    for front in fronts:
+        old, new = before.fronts.rules.get(front), after.fronts.rules.get(front)
+        had, has = ({*rule.targets, *rule.inside} if rule else set() for rule in (old, new))
+        assert {target for of, target in flows if of == front and target} == had - has
+        assert ((front, None) in flows) == (bool(has) and not had)
+
+
+def test_net_16_only_the_flows_of_that_front_and_target_are_named():
+    assert forget_arguments(("10.96.0.1", "UDP", 53), Target("10.244.0.2", 5353)) == [
+        "-D", "-p", "udp", "--orig-port-dst", "53", "--orig-dst", "10.96.0.1", "--reply-src", "10.244.0.2",
+    ]  # fmt: skip
+    assert forget_arguments(("", "UDP", 30053), None) == ["-D", "-p", "udp", "--orig-port-dst", "30053"]
+
+
+# --- the words -----------------------------------------------------------------------------------------------------------
+
+
+@given(worlds())
+def test_net_11_the_script_names_only_maps_and_chains_that_it_has_declared(world):
+    table, change = change_table(EMPTY, rules_of(*world))
+    script = load_script("refk8s_x", table, change)
+    known = {*MAPS, *STICKY, *SETS}
+    chains = {*CHAINS, *(picker.name for picker in change.pickers)}
+    assert set(re.findall(r"@(\w+)", script)) <= known
+    assert set(re.findall(r"goto ([\w-]+)", script)) <= chains
+    assert set(re.findall(r"(?:add|delete) element ip refk8s_x (\w+)", script)) <= known
+
+
+def test_net_10_a_change_of_one_service_among_many_names_only_that_one():
+    four = tuple(Target(f"10.244.9.{j}", 80) for j in range(1, 5))
+    rules = {f"ns/s{i}": (Rule(f"10.96.{i // 250}.{i % 250}", "TCP", 80, four),) for i in range(1000)}
+    table, _ = change_table(EMPTY, RuleSet(rules))
+    changed = {**rules, "ns/s7": (Rule("10.96.0.7", "TCP", 80, (Target("10.244.9.1", 80), Target("10.244.9.9", 80))),)}
+    after, change = change_table(table, RuleSet(changed))
+    assert [picker.name for picker in change.pickers] == ["cluster-2"]
+    assert len(change.removed) + len(change.added) == 6
+    assert "10.96.0.8" not in change_script("refk8s_x", after, change)
+
+
+def test_net_19_removal_names_the_table_and_nothing_else():
+    assert remove_script("refk8s_x").split("\n") == ["add table ip refk8s_x", "delete table ip refk8s_x", ""]
+
+
+# --- sometimes: the interesting cases are reached -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SENT, REFUSED, DROPPED, PASSES])
+def test_net_12_every_fate_is_met(kind):
+    one = Target("10.244.0.2", 80)
+    rules = (
+        Rule("10.96.0.1", "TCP", 80, (one,)),
+        Rule("10.96.0.2", "TCP", 80),
+        Rule("", "TCP", 30080, (), local=True, inside=(one,), drop=True),
+    )
+    state = programmed(RuleSet({"ns/a": rules}))
+    met = {
+        SENT: Packet("10.244.0.2", "10.96.0.1", "TCP", 80),
+        REFUSED: Packet("10.244.0.2", "10.96.0.2", "TCP", 80),
+        DROPPED: Packet("203.0.113.7", "192.0.2.11", "TCP", 30080, to_node=True),
+        PASSES: Packet("10.244.0.2", "10.96.0.3", "TCP", 80),
+    }[kind]
+    fate, _ = route(state, met, 0)
+    assert fate.kind == kind and fate.masquerade == (kind == SENT)
+
+
+def test_net_3_an_endpoint_that_is_going_answers_only_while_none_is_ready():
+    def state(**of):
+        return EndpointSlice(
+            metadata=ObjectMeta(name="s", namespace="ns", labels={"kubernetes.io/service-name": "a"}),
+            address_type="IPv4",
+            ports=(EndpointPort(name="", port=80, protocol="TCP"),),
+            endpoints=tuple(Endpoint(addresses=(f"10.244.0.{i}",), conditions=EndpointConditions(**of_one)) for i, of_one in of.items()),
+        )
+
+    a = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=ServiceSpec(cluster_ip="10.96.0.1", ports=(ServicePort(port=80),)))
+    ready, going = {"ready": True, "serving": True, "terminating": False}, {"ready": False, "serving": True, "terminating": True}
+    silent = {"ready": False, "serving": False, "terminating": True}
+    assert [t.address for t in compute_rules(a, [state(**{"2": ready, "3": going})], NODE)[0].targets] == ["10.244.0.2"]
+    assert [t.address for t in compute_rules(a, [state(**{"2": silent, "3": going})], NODE)[0].targets] == ["10.244.0.3"]
+    assert compute_rules(a, [state(**{"2": silent})], NODE)[0].targets == ()
+
+
+def test_net_13_the_names_of_chains_tell_them_apart():
+    pickers = [
+        Picker(kind, count, inside, seconds, node)
+        for kind in ("cluster", "outside", "local", "inside")
+        for count in (0, 1, 11)
+        for inside in ((0, 1, 11) if kind == "local" else (0,))
+        for seconds in (0, 1, 60)
+        for node in (False, True)
+    ]
+    assert len({picker.name for picker in pickers}) == len(pickers)
