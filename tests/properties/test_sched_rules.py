@@ -26,11 +26,11 @@ from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.properties.scheduler import requests, why_not
 from refk8s.core.scheduler.needs import needs_of
-from refk8s.core.scheduler.placement import Offer, Ranking, Rankings, choose, judge
+from refk8s.core.scheduler.placement import Chooser, Ranking, choose, judge
 from refk8s.core.scheduler.queue import BACKOFF_MAX, PARKED_MAX, Queue
 from refk8s.core.scheduler.reasons import Refusal, explain
 from refk8s.core.scheduler.scores import balanced_allocation, least_allocated, topology_spread
-from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, EMPTY, facts_of, fold, info_of, recompute
+from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, facts_of, fold, info_of, recompute
 
 some_nodes = st.tuples(nodes("n0"), nodes("n1"), nodes("n2"), nodes("n3"))
 some_pods = st.lists(st.tuples(pod_specs(), st.sampled_from(["", "", "owner-a", "owner-b"])), min_size=1, max_size=6)
@@ -69,8 +69,7 @@ def test_sched_2_init_containers_run_one_by_one_beside_the_sidecars_before_them(
 def test_sched_5_to_sched_9_a_node_is_refused_exactly_when_something_keeps_the_pod_off(node, there, spec):
     others = [pod_of(other, f"u{at}", "n0") for at, (other, _) in enumerate(there)]
     pod = pod_of(spec, "new")
-    load = recompute([node], others).load("n0")
-    verdict = judge(info_of(pod), facts_of(node), load)
+    verdict = judge(info_of(pod), "n0", recompute([node], others), {})
     reasons = why_not(pod, node, others)
     assert isinstance(verdict, Refusal) == bool(reasons)
     if isinstance(verdict, Refusal):  # what it says is among what is wrong
@@ -85,9 +84,9 @@ def test_sched_5_to_sched_9_a_node_is_refused_exactly_when_something_keeps_the_p
 def test_sched_9_a_refusal_that_no_eviction_can_cure_holds_on_the_empty_node_too(node, there, spec):
     others = [pod_of(other, f"u{at}", "n0") for at, (other, _) in enumerate(there)]
     pod = info_of(pod_of(spec, "new"))
-    verdict = judge(pod, facts_of(node), recompute([node], others).load("n0"))
+    verdict = judge(pod, "n0", recompute([node], others), {})
     if isinstance(verdict, Refusal) and not verdict.resolvable:
-        assert isinstance(judge(pod, facts_of(node), EMPTY.load("n0")), Refusal)
+        assert judge(pod, "n0", recompute([node], []), {}) is not None
 
 
 @given(st.lists(ports, max_size=2), st.lists(ports, max_size=3))
@@ -97,18 +96,20 @@ def test_sched_8_a_host_port_is_taken_by_its_address_or_by_all_addresses(mine, t
         return replace(pod, spec=replace(pod.spec, containers=(replace(pod.spec.containers[0], ports=tuple(taken) or None),)))
 
     node, other = a_node("n"), placed(with_ports("other", theirs), "n", "u")
-    verdict = judge(info_of(with_ports("p", mine)), facts_of(node), recompute([node], [other]).load("n"))
+    verdict = judge(info_of(with_ports("p", mine)), "n", recompute([node], [other]), {})
     assert isinstance(verdict, Refusal) == bool(why_not(with_ports("p", mine), node, [other]))
 
 
 def test_sched_9_every_resource_that_is_short_is_named():
     node = a_node("n", cpu="1", memory="1Gi", pods="1")
-    load = recompute([node], [placed(a_pod("other", {"cpu": "600m"}), "n", "u")]).load("n")
-    verdict = judge(info_of(a_pod("p", {"cpu": "500m", "memory": "2Gi", "example.com/gpu": "1"})), facts_of(node), load)
+    others = [placed(a_pod("other", {"cpu": "600m"}), "n", "u")]
+    pod = info_of(a_pod("p", {"cpu": "500m", "memory": "2Gi", "example.com/gpu": "1"}))
+    verdict = judge(pod, "n", recompute([node], others), {})
     assert verdict.messages == ("Too many pods", "Insufficient cpu", "Insufficient memory", "Insufficient example.com/gpu")
     assert not verdict.resolvable
-    nothing = judge(info_of(a_pod("p")), facts_of(replace(node, status=replace(node.status, allocatable={"pods": "2"}))), load)
-    assert isinstance(nothing, Offer), "who asks for nothing does not mind that others have taken too much"
+    bare = replace(node, status=replace(node.status, allocatable={"pods": "2"}))
+    unasking = judge(info_of(a_pod("p")), "n", recompute([bare], others), {})
+    assert unasking is None, "who asks for nothing does not mind that others have taken too much"
 
 
 # --- scores
@@ -197,7 +198,7 @@ changes = st.lists(
 def test_sched_16_sched_17_what_is_remembered_gives_the_plain_answer(there, pods, events):
     """Rankings of all kinds live through the same changes; each is asked now and then, and answers as if it had asked every node."""
     kinds = [info_of(pod_of(spec, f"k{at}", "", owner)) for at, (spec, owner) in enumerate(pods)]
-    snapshot, rankings, running = recompute(there, []), Rankings(), []
+    snapshot, chooser, running = recompute(there, []), Chooser(), []
     for at, (event, which) in enumerate(events):
         pod, node = kinds[which % len(kinds)], there[which % len(there)]
         name = node.metadata.name
@@ -218,20 +219,20 @@ def test_sched_16_sched_17_what_is_remembered_gives_the_plain_answer(there, pods
         elif event == "return":
             snapshot = fold(snapshot, NODES, None, node)
         else:
-            name, refusals = rankings.of(pod).choose(snapshot)
+            name, refusals = chooser.choose(pod, snapshot)
             expected, expected_refusals = choose(pod, snapshot)
             assert name == expected
             if expected is None:
                 assert {refusal: count for refusal, count in refusals.items() if count} == expected_refusals
                 assert sum(expected_refusals.values()) == len(snapshot.nodes), "SCHED-10: every node says one thing"
-            assert rankings.of(pod).has_offer(snapshot) == (expected is not None)
+            assert chooser.has_offer(pod, snapshot) == (expected is not None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["place", "place", "remove"]), st.integers(0, 99)), min_size=10, max_size=30))
 def test_sched_17_sched_27_what_is_remembered_of_siblings_is_right(events):
     zone = "topology.kubernetes.io/zone"
     there = [a_node(f"n{at}", cpu="64", memory="640Gi", pods="100", labels={zone: f"z{at // 2}"} if at < 5 else {}) for at in range(6)]
-    snapshot, rankings, running = recompute(there, []), Rankings(), []
+    snapshot, chooser, running = recompute(there, []), Chooser(), []
     asking = [info_of(placed(a_pod("p"), "", "p", owner)) for owner in ("rs-a", "rs-b")]
     for at, (event, which) in enumerate(events):
         if event == "place":
@@ -240,7 +241,7 @@ def test_sched_17_sched_27_what_is_remembered_of_siblings_is_right(events):
         elif event == "remove" and running:
             snapshot = fold(snapshot, PODS, running.pop(which % len(running)), None)
         for pod in asking:
-            assert rankings.of(pod).choose(snapshot)[0] == choose(pod, snapshot)[0]
+            assert chooser.choose(pod, snapshot)[0] == choose(pod, snapshot)[0]
 
 
 def test_sched_17_a_ranking_that_has_lost_the_thread_looks_at_every_node():

@@ -9,6 +9,7 @@ from typing import Any
 
 from refk8s.core.api.core_v1 import Container, Node, Pod, Taint, Toleration
 from refk8s.core.api.quantity import milli_value, value
+from refk8s.core.api.selector import from_label_selector
 
 Amounts = dict[str, int]
 
@@ -143,3 +144,88 @@ def _holds(operator: str, values: Sequence[str], text: str | None) -> bool:
         "DoesNotExist": text is None,
     }
     return truths[operator]
+
+
+# --- what ties pods together -----------------------------------------------------------------------------------------
+
+
+def why_not_among(
+    pod: Pod, node: Node, nodes: Sequence[Node], pods: Iterable[Pod], namespaces: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """What the other pods have against the pod on that node (SCHED-30 to SCHED-32). `pods` are those that take room, without it."""
+    where = {each.metadata.name: each.metadata.labels or {} for each in nodes}
+    there = [(other, where[other.spec.node_name]) for other in pods if other.spec.node_name in where]
+    here, wrong = node.metadata.labels or {}, []
+    near, far = _terms(pod, near=True), _terms(pod, near=False)
+    if near:
+        group = [labels for other, labels in there if all(_means(term, pod, other, namespaces) for term in near)]
+        anywhere = any(term.topology_key in labels for labels in group for term in near)
+        alone = not anywhere and all(_means(term, pod, pod, namespaces) for term in near)
+        for term in near:
+            key = term.topology_key
+            if key not in here or (not alone and not any(labels.get(key) == here[key] for labels in group)):
+                wrong.append(f"SCHED-30: nobody of {term.label_selector} is near by {key}")
+    for term in far:
+        key = term.topology_key
+        if key in here and any(_means(term, pod, other, namespaces) and labels.get(key) == here[key] for other, labels in there):
+            wrong.append(f"SCHED-31: somebody of {term.label_selector} is near by {key}")
+    for other, labels in there:
+        for term in _terms(other, near=False):
+            key = term.topology_key
+            if key in here and labels.get(key) == here[key] and _means(term, other, pod, namespaces):
+                wrong.append(f"SCHED-31: {other.metadata.name} keeps it off by {key}")
+    constraints = [each for each in pod.spec.topology_spread_constraints or () if each.when_unsatisfiable == "DoNotSchedule"]
+    keys = {each.topology_key for each in constraints}
+    for each in constraints:
+        if each.topology_key not in here:
+            wrong.append(f"SCHED-32: the node has no label {each.topology_key}")
+            continue
+        domains: dict[str, int] = {}
+        for candidate in nodes:
+            if keys - set(candidate.metadata.labels or {}) or not _counts_for(each, pod, candidate):
+                continue
+            domain = (candidate.metadata.labels or {})[each.topology_key]
+            domains[domain] = domains.get(domain, 0) + sum(
+                other.spec.node_name == candidate.metadata.name and _alike(each, pod, other) for other, _ in there
+            )
+        least = min(domains.values(), default=0) if len(domains) >= (each.min_domains or 1) else 0
+        if domains.get(here[each.topology_key], 0) + _alike(each, pod, pod) - least > each.max_skew:
+            wrong.append(f"SCHED-32: too many in {each.topology_key}={here[each.topology_key]}")
+    return wrong
+
+
+def _terms(pod: Pod, near: bool) -> Sequence[Any]:
+    affinity = pod.spec.affinity
+    part = (affinity.pod_affinity if near else affinity.pod_anti_affinity) if affinity else None
+    return (part.required_during_scheduling_ignored_during_execution if part else None) or ()
+
+
+def _means(term: Any, of: Pod, other: Pod, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+    namespace = other.metadata.namespace or ""
+    named = term.namespaces or (() if term.namespace_selector is not None else (of.metadata.namespace,))
+    chosen = term.namespace_selector is not None and from_label_selector(term.namespace_selector).matches(namespaces.get(namespace))
+    labels, own = other.metadata.labels or {}, of.metadata.labels or {}
+    return (
+        (namespace in named or chosen)
+        and from_label_selector(term.label_selector).matches(labels)
+        and all(labels.get(key) == own[key] for key in term.match_label_keys or () if key in own)
+        and all(labels.get(key) != own[key] for key in term.mismatch_label_keys or () if key in own)
+    )
+
+
+def _alike(constraint: Any, pod: Pod, other: Pod) -> bool:
+    labels, own = other.metadata.labels or {}, pod.metadata.labels or {}
+    return (
+        other.metadata.namespace == pod.metadata.namespace
+        and (other is pod or other.metadata.deletion_timestamp is None)
+        and from_label_selector(constraint.label_selector).matches(labels)
+        and all(labels.get(key) == own[key] for key in constraint.match_label_keys or () if key in own)
+    )
+
+
+def _counts_for(constraint: Any, pod: Pod, node: Node) -> bool:
+    """The node counts for the constraint, as its policies say."""
+    refusals = why_not(pod, node, [])
+    if constraint.node_affinity_policy != "Ignore" and any(reason.startswith("SCHED-7") for reason in refusals):
+        return False
+    return constraint.node_taints_policy != "Honor" or not any(reason.startswith("SCHED-5") for reason in refusals)

@@ -19,14 +19,14 @@ from immutables import Map
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.api.resources import NAMESPACES, NODES, PODS
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.placement import Rankings, judge
+from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
@@ -116,13 +116,13 @@ class Scheduler(Reconciler):
 
     def __init__(self, name: str = DEFAULT_SCHEDULER) -> None:
         self.name = name
-        self.interests = (Interest(PODS, self._keys_of_pod), Interest(NODES, _keys_of_node))
+        self.interests = (Interest(PODS, self._keys_of_pod), Interest(NODES, _keys_of_node), Interest(NAMESPACES, _keys_of_namespace))
         # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
-        self._rankings = Rankings()
+        self._chooser = Chooser()
 
     def forget(self) -> None:
         """Work everything out anew from now on (SCHED-17)."""
-        self._rankings = Rankings()
+        self._chooser = Chooser()
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -137,8 +137,8 @@ class Scheduler(Reconciler):
     def _keys_of_pod(self, view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         keys = [key_of(new or old)] if self._is_ours(old) or self._is_ours(new) else []
         before, after = node_taken(old), node_taken(new)
-        if before and (before != after or (old is not None and new is not None and not is_same_load(old, new))):
-            keys.append(SCHEDULE)  # It may have made room.
+        if before != after or (before and old is not None and new is not None and not is_same_load(old, new)):
+            keys.append(SCHEDULE)  # It may have made room, or be one that others want to be near.
         return keys
 
     def _is_ours(self, pod: Pod | None) -> bool:
@@ -185,7 +185,7 @@ class Scheduler(Reconciler):
                 return evolve(plan, waves=_write_condition(pod, GATED, GATED_MESSAGE, now))
             return plan
         info = info_of(pod)
-        if known is not None and known.pod.uid == info.uid and known.kind == info.needs.key:
+        if known is not None and known.pod.uid == info.uid and known.pod.needs.key == info.needs.key and known.pod.labels == info.labels:
             if known.parked_at is None:
                 return NOTHING
             waves = _write_condition(pod, UNSCHEDULABLE, known.message, now)
@@ -197,8 +197,8 @@ class Scheduler(Reconciler):
         truth: Snapshot = view.fold(TRUTH)
         if truth.last_change is not decision.truth:
             memory = catch_up(memory, truth)
-            facts, load = memory.working.nodes.get(decision.node), memory.working.load(decision.node).minus(decision.pod)
-            if facts is None or isinstance(judge(info_of(pod), facts, load), Refusal):
+            others = memory.working.with_load(decision.node, memory.working.load(decision.node).minus(decision.pod))
+            if decision.node not in others.nodes or judge(info_of(pod), decision.node, others, _namespaces(view)) is not None:
                 memory = memory.settle(key)
                 return Plan(memory=memory.with_queue(memory.queue.activate((decision.waiting,))), enqueue=((self.name, SCHEDULE),))
         namespace, name = split_key(key)
@@ -234,7 +234,8 @@ class Scheduler(Reconciler):
         truth: Snapshot = view.fold(TRUTH)
         memory = catch_up(memory, truth)
         working = before = memory.working
-        ready, next_ready = queue.ready(now, lambda pod: self._rankings.of(pod).has_offer(before))
+        namespaces = _namespaces(view)
+        ready, next_ready = queue.ready(now, lambda pod: self._chooser.has_offer(pod, before, namespaces))
 
         # Decide
         gone: list[Key] = []
@@ -246,7 +247,7 @@ class Scheduler(Reconciler):
             if pod is None or not self._may_be_scheduled(pod) or pod.metadata.uid != waiting.pod.uid:
                 gone.append(waiting.key)
                 continue
-            node, refusals = self._rankings.of(waiting.pod).choose(working)
+            node, refusals = self._chooser.choose(waiting.pod, working, namespaces)
             if node is not None:
                 decided.append(Decision(waiting, node, truth.last_change))
                 working = working.with_load(node, working.load(node).plus(waiting.pod))
@@ -265,6 +266,16 @@ class Scheduler(Reconciler):
         # Report
         wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
         return Plan(memory=memory.assume(decided, queue, working), enqueue=tuple(enqueue), notes=tuple(notes), wake_at=wake_at)
+
+
+def _namespaces(view: View) -> Mapping[str, Any]:
+    """The Namespace objects by name, for terms that select namespaces by label."""
+    return view.table(NAMESPACES).objects
+
+
+def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    """Only the labels of a namespace matter."""
+    return (SCHEDULE,) if old is not None and new is not None and old.metadata.labels != new.metadata.labels else ()
 
 
 def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:

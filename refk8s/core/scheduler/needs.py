@@ -12,7 +12,17 @@ from functools import lru_cache
 
 import msgspec
 
-from refk8s.core.api.core_v1 import Affinity, ContainerPort, NodeSelectorTerm, Pod, ResourceRequirements, Toleration
+from refk8s.core.api.core_v1 import (
+    Affinity,
+    ContainerPort,
+    NodeSelectorTerm,
+    Pod,
+    PodAffinity,
+    PodAntiAffinity,
+    ResourceRequirements,
+    Toleration,
+    TopologySpreadConstraint,
+)
 from refk8s.core.api.quantity import milli_value, value
 from refk8s.core.value import Value
 
@@ -51,6 +61,19 @@ class Needs(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     images: tuple[str, ...]
+    pod_affinity: PodAffinity | None
+    pod_anti_affinity: PodAntiAffinity | None
+    constraints: tuple[TopologySpreadConstraint, ...]
+
+    @staticmethod
+    def of(key: bytes) -> "Needs":
+        """The needs with this key."""
+        return _parse(key)
+
+    @property
+    def has_bonds(self) -> bool:
+        """Other pods matter for where it may run, or it for where others may (see `bonds.py`)."""
+        return bool(self.pod_affinity or self.pod_anti_affinity or self.constraints)
 
     @property
     def is_best_effort(self) -> bool:
@@ -63,6 +86,7 @@ _Parts = tuple[
     dict[str, str] | None,
     Affinity | None,
     tuple[Toleration, ...] | None,
+    tuple[TopologySpreadConstraint, ...] | None,
     Requests,
     Requests,
     tuple[Part, ...],
@@ -79,6 +103,7 @@ def needs_of(pod: Pod) -> Needs:
                 spec.node_selector,
                 spec.affinity,
                 spec.tolerations,
+                spec.topology_spread_constraints,
                 spec.overhead,
                 _requests(spec.resources),
                 [(_requests(c.resources), c.ports, c.image, c.restart_policy) for c in spec.containers],
@@ -94,7 +119,8 @@ def _requests(resources: ResourceRequirements | None) -> Requests:
 
 @lru_cache(maxsize=8192)
 def _parse(key: bytes) -> Needs:
-    selector, affinity, tolerations, overhead, pod_level, containers, init_containers = msgspec.msgpack.decode(key, type=_Parts)
+    parts = msgspec.msgpack.decode(key, type=_Parts)
+    selector, affinity, tolerations, constraints, overhead, pod_level, containers, init_containers = parts
     node_affinity = affinity.node_affinity if affinity else None
     required = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
     preferred = node_affinity.preferred_during_scheduling_ignored_during_execution if node_affinity else None
@@ -117,6 +143,9 @@ def _parse(key: bytes) -> Needs:
         scored_memory=scored.get(MEMORY, 0),
         ports=tuple(sorted(_host_ports([*containers, *sidecars]))),
         images=tuple(image for _, _, image, _ in [*init_containers, *containers] if image),
+        pod_affinity=affinity.pod_affinity if affinity else None,
+        pod_anti_affinity=affinity.pod_anti_affinity if affinity else None,
+        constraints=constraints or (),
     )
 
 

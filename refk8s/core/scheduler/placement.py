@@ -7,17 +7,21 @@ its being there, only the time that a decision takes.
     all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then first by name (SCHED-29: no chance)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+from typing import Any
 
-from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE, node_affinity
+from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE, node_affinity, pod_affinity, topology_spread
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
-from refk8s.core.scheduler.scores import Raw, local_points, raw_of, relative_points
+from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, Source, changed_nodes, relate
+from refk8s.core.scheduler.scores import Raw, local_points, raw_of, related_points, relative_points
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 from refk8s.core.value import Value
 
 KINDS_MAX = 512  # kinds of pods remembered at once
+
+NO_NAMESPACES: Mapping[str, Any] = {}
 
 Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
@@ -30,9 +34,18 @@ class Offer(Value, frozen=True):
     pods: int
 
 
-def judge(pod: PodInfo, facts: NodeFacts, load: Load) -> Offer | Refusal:
-    """One node, asked afresh."""
-    return _offer(pod, facts, load, _look(pod.needs, facts, load))
+def judge(pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any]) -> Refusal | None:
+    """One node, asked afresh: what keeps the pod off it. O(1), or O(pods) where other pods matter."""
+    facts = snapshot.nodes[name]
+    refusal = _look(pod.needs, facts, snapshot.load(name)).refusal
+    if refusal is None and (relations := relate(pod, snapshot, namespaces, PLAIN)) is not None:
+        refusal = _object(relations, facts)
+    return refusal
+
+
+def _object(relations: Relations, facts: NodeFacts) -> Refusal | None:
+    refusal = topology_spread.check(relations, facts)
+    return refusal if refusal is not None else pod_affinity.check(relations, facts)
 
 
 class _Look(Value, frozen=True, eq=False):
@@ -67,19 +80,34 @@ def _look(needs: Needs, facts: NodeFacts, load: Load, before: _Look | None = Non
 def _offer(pod: PodInfo, facts: NodeFacts, load: Load, look: _Look) -> Offer | Refusal:
     if look.refusal is not None:
         return look.refusal
-    siblings = load.siblings.get(pod.owner, 0) if pod.owner else None
+    siblings = load.siblings.get(pod.owner, 0) if pod.owner and not pod.needs.constraints else None
     return Offer(Raw(look.taints, look.preference, siblings, facts.zone, facts.has_hostname), look.local, len(load.pods))
 
 
-def choose(pod: PodInfo, snapshot: Snapshot) -> tuple[str | None, dict[Refusal, int]]:
-    """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes)."""
+def choose(
+    pod: PodInfo,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any] = NO_NAMESPACES,
+    source: Source = PLAIN,
+    looks: dict[str, _Look] | None = None,
+) -> tuple[str | None, dict[Refusal, int]]:
+    """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes), and what `source` takes to answer.
+
+    `looks` may hold what pods of the same needs were told before; it is brought up to date.
+    """
+    looks = {} if looks is None else looks
+    relations = relate(pod, snapshot, namespaces, source)
     offers: dict[str, Offer] = {}
     refusals: dict[Refusal, int] = {}
     zones: dict[str, int] = {}
     for name in sorted(snapshot.nodes):
         facts, load = snapshot.nodes[name], snapshot.load(name)
-        look = _look(pod.needs, facts, load)
+        look = looks.get(name)
+        if look is None or look.facts is not facts or look.load is not load:
+            look = looks[name] = _look(pod.needs, facts, load, look)
         verdict = _offer(pod, facts, load, look)
+        if isinstance(verdict, Offer) and relations is not None:
+            verdict = _object(relations, facts) or verdict
         if isinstance(verdict, Refusal):
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
@@ -92,7 +120,10 @@ def choose(pod: PodInfo, snapshot: Snapshot) -> tuple[str | None, dict[Refusal, 
     for offer in offers.values():
         sizes[offer.raw] = sizes.get(offer.raw, 0) + 1
     relative = relative_points(sizes, zones)
-    _, _, best = min((-offer.local - relative[offer.raw], offer.pods, name) for name, offer in offers.items())
+    related = related_points(relations, {name: snapshot.nodes[name] for name in offers}) if relations is not None else {}
+    _, _, best = min(
+        (-offer.local - relative[offer.raw] - related.get(name, 0), offer.pods, name) for name, offer in offers.items()
+    )
     return best, refusals
 
 
@@ -152,12 +183,7 @@ class Ranking:
 
     def _catch_up(self, snapshot: Snapshot) -> None:
         """Look again at the nodes that are not what they were."""
-        if snapshot.last_change is self._seen and self._seen is not None:
-            return
-        changed: Iterable[str] | None = snapshot.changed_since(self._seen)
-        if changed is None:
-            changed = [*snapshot.nodes, *(name for name in self._rows if name not in snapshot.nodes)]
-        for name in changed:
+        for name in changed_nodes(snapshot, self._seen, self._rows):
             self._update(name, snapshot.nodes.get(name), snapshot.load(name))
         self._seen = snapshot.last_change
 
@@ -213,25 +239,46 @@ class Ranking:
         return group.heap[0][:3]
 
 
-class Rankings:
-    """A ranking for each kind of pod, the least recently used forgotten."""
+class Chooser:
+    """The choice with a memory: rankings for pods that other pods do not matter to, else `choose` with what is remembered.
+
+    The least recently used kinds are forgotten.
+    """
 
     def __init__(self) -> None:
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._looks: dict[bytes, dict[str, _Look]] = {}
+        self._relations = Remembered()
 
-    def of(self, pod: PodInfo) -> Ranking:
+    def choose(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> tuple[
+        str | None, Mapping[Refusal, int]
+    ]:
+        """The same as the plain `choose`."""
+        if relate(pod, snapshot, namespaces, self._relations) is None:
+            return self._ranking(pod).choose(snapshot)
+        return choose(pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs))
+
+    def has_offer(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> bool:
+        """Some node would take a pod of this kind."""
+        return self._ranking(pod).has_offer(snapshot) and (
+            relate(pod, snapshot, namespaces, self._relations) is None or self.choose(pod, snapshot, namespaces)[0] is not None
+        )
+
+    def _ranking(self, pod: PodInfo) -> Ranking:
         kind = (pod.needs.key, pod.owner)
         ranking = self._rankings.pop(kind, None)
         if ranking is None:
             if len(self._rankings) >= KINDS_MAX:
                 del self._rankings[next(iter(self._rankings))]
-            looks = self._looks.pop(pod.needs.key, None)
-            if looks is None:
-                looks = {}
-                if len(self._looks) >= KINDS_MAX:
-                    del self._looks[next(iter(self._looks))]
-            self._looks[pod.needs.key] = looks
-            ranking = Ranking(pod, looks)
+            ranking = Ranking(pod, self._looks_of(pod.needs))
         self._rankings[kind] = ranking
         return ranking
+
+    def _looks_of(self, needs: Needs) -> dict[str, _Look]:
+        looks = self._looks.pop(needs.key, None)
+        if looks is None:
+            looks = {}
+            if len(self._looks) >= KINDS_MAX:
+                del self._looks[next(iter(self._looks))]
+        self._looks[needs.key] = looks
+        return looks

@@ -11,6 +11,7 @@ Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod p
 
 from collections.abc import Callable, Iterable
 
+import msgspec
 from immutables import Map
 
 from refk8s.core.context import MINUTE, SECOND, Instant
@@ -21,6 +22,9 @@ from refk8s.core.value import Value, evolve, field
 BACKOFF_FIRST: Instant = SECOND
 BACKOFF_MAX: Instant = 10 * SECOND
 PARKED_MAX: Instant = 5 * MINUTE
+
+
+_KINDS = msgspec.msgpack.Encoder()
 
 
 class Waiting(Value, frozen=True, eq=False):
@@ -42,7 +46,7 @@ class Waiting(Value, frozen=True, eq=False):
     @property
     def kind(self) -> bytes:
         """Pods of one kind are welcome on the same nodes."""
-        return self.pod.needs.key
+        return _KINDS.encode((self.pod.needs.key, self.pod.namespace, sorted(self.pod.labels.items())))
 
     def after_attempt(self, now: Instant) -> "Waiting":
         """SCHED-20: not again before 1 s has passed, doubling with every attempt, at most 10 s."""

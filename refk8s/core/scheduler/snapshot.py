@@ -16,6 +16,7 @@ from immutables import Map
 from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
+from refk8s.core.scheduler.bonds import Bonds, bonds_of
 from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, PODS_COUNT, Amounts, HostPort, Needs, amount, needs_of
 from refk8s.core.value import Value
 
@@ -58,6 +59,7 @@ class PodInfo(Value, frozen=True, eq=False):
     is_terminating: bool
     priority: int
     needs: Needs
+    bonds: Bonds | None
 
 
 class Load(Value, frozen=True, eq=False):
@@ -72,6 +74,7 @@ class Load(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     siblings: Map[str, int]  # pods that stay, by owner
+    bound: Map[str, PodInfo]  # those with bonds, by uid
 
     def plus(self, pod: PodInfo) -> "Load":
         return self._with(pod, self.pods.set(pod.uid, pod), 1)
@@ -81,7 +84,7 @@ class Load(Value, frozen=True, eq=False):
 
     def _with(self, pod: PodInfo, pods: Map[str, PodInfo], sign: int) -> "Load":
         needs = pod.needs
-        extended, ports, siblings = self.extended, self.ports, self.siblings
+        extended, ports, siblings, bound = self.extended, self.ports, self.siblings, self.bound
         if needs.extended:
             extended = {name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0) for name in self.extended | needs.extended}
             extended = {name: extended[name] for name in sorted(extended) if extended[name]}
@@ -96,6 +99,8 @@ class Load(Value, frozen=True, eq=False):
         if pod.owner and not pod.is_terminating:
             count = siblings.get(pod.owner, 0) + sign
             siblings = siblings.set(pod.owner, count) if count else siblings.delete(pod.owner)
+        if pod.bonds is not None:
+            bound = bound.set(pod.uid, pod) if sign > 0 else bound.delete(pod.uid)
         return Load(
             pods,
             self.cpu + sign * needs.cpu,
@@ -106,6 +111,7 @@ class Load(Value, frozen=True, eq=False):
             self.scored_memory + sign * needs.scored_memory,
             ports,
             siblings,
+            bound,
         )
 
 
@@ -123,7 +129,10 @@ def is_alike(one: Load, other: Load) -> bool:
     )
 
 
-IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, (), Map())
+IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, (), Map(), Map())
+
+
+_NO_NAMES: Map[str, None] = Map()
 
 
 @frozen(eq=False)
@@ -141,6 +150,7 @@ class Snapshot(Value, frozen=True, eq=False):
     nodes: Map[str, NodeFacts]
     loads: Map[str, Load]
     last_change: Change | None = None
+    bound: Map[str, None] = _NO_NAMES  # nodes with pods that have bonds
 
     def load(self, node: str) -> Load:
         return self.loads.get(node, IDLE)
@@ -150,12 +160,17 @@ class Snapshot(Value, frozen=True, eq=False):
         if self.nodes.get(name) == facts:
             return self
         nodes = self.nodes.set(name, facts) if facts is not None else self.nodes.delete(name)
-        return Snapshot(nodes, self.loads, _link(name, self.last_change))
+        return Snapshot(nodes, self.loads, _link(name, self.last_change), self.bound)
 
     def with_load(self, name: str, load: Load) -> "Snapshot":
         """The snapshot with this load on that node."""
         loads = self.loads.set(name, load) if load.pods else self.loads.delete(name) if name in self.loads else self.loads
-        return Snapshot(self.nodes, loads, _link(name, self.last_change))
+        bound = self.bound
+        if len(load.bound):
+            bound = bound.set(name, None)
+        elif len(bound) and name in bound:
+            bound = bound.delete(name)
+        return Snapshot(self.nodes, loads, _link(name, self.last_change), bound)
 
     def changed_since(self, seen: Change | None) -> list[str] | None:
         """The names of the nodes that have changed since that link was the last one, newest first; None: nobody knows any more."""
@@ -199,7 +214,7 @@ def facts_of(node: Node) -> NodeFacts:
 
 
 def info_of(pod: Pod) -> PodInfo:
-    metadata, owner = pod.metadata, controller_of(pod)
+    metadata, owner, needs = pod.metadata, controller_of(pod), needs_of(pod)
     return PodInfo(
         metadata.uid or "",
         metadata.namespace or "",
@@ -208,7 +223,8 @@ def info_of(pod: Pod) -> PodInfo:
         owner.uid if owner is not None and owner.kind in SPREAD_OWNERS else "",
         metadata.deletion_timestamp is not None,
         pod.spec.priority or 0 if pod.spec else 0,
-        needs_of(pod),
+        needs,
+        bonds_of(needs, metadata.namespace or "", metadata.labels or {}),
     )
 
 

@@ -1,4 +1,4 @@
-"""The scores: which of the nodes that may run a pod is the best, one file each. Rules SCHED-12 to SCHED-15, SCHED-27 (spec/scheduler.md).
+"""The scores: which of the nodes that may run a pod is the best, one file each. Rules SCHED-12 to 15, 27, 33 and 34.
 
 Each plugin gives every such node 0 to 100 points, and they are added up by weight. Two kinds: *local* scores depend on the node and its
 load alone; *relative* ones start from raw numbers of the node and are scaled by what the other nodes in question have.
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from refk8s.core.scheduler.needs import Needs
-from refk8s.core.scheduler.scores import balanced_allocation, least_allocated, node_affinity, taints, topology_spread
+from refk8s.core.scheduler.relations import Relations
+from refk8s.core.scheduler.scores import balanced_allocation, least_allocated, node_affinity, pod_affinity, taints, topology_spread
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 POINTS_MAX = 100
-TAINTS_WEIGHT, NODE_AFFINITY_WEIGHT, SPREAD_WEIGHT = 3, 2, 2
+TAINTS_WEIGHT, NODE_AFFINITY_WEIGHT, SPREAD_WEIGHT, POD_AFFINITY_WEIGHT = 3, 2, 2, 2
 
 
 class Raw(NamedTuple):
@@ -52,3 +53,9 @@ def relative_points(sizes: Mapping[Raw, int], zones: Mapping[str, int]) -> dict[
         apart = spread[raw.siblings, raw.zone, raw.has_hostname]
         points[raw] = TAINTS_WEIGHT * (POINTS_MAX - against) + NODE_AFFINITY_WEIGHT * wanted + SPREAD_WEIGHT * apart
     return points
+
+
+def related_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
+    """The weighted sum of the scores that come from other pods, for the nodes that may run the pod."""
+    apart, together = topology_spread.stated_points(relations, nodes), pod_affinity.points(relations, nodes)
+    return {name: SPREAD_WEIGHT * apart[name] + POD_AFFINITY_WEIGHT * together[name] for name in nodes}

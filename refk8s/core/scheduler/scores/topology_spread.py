@@ -1,36 +1,63 @@
-"""Pods of one owner should be on different nodes and in different zones. Rule SCHED-27 (spec/scheduler.md).
+"""Pods that belong together should be on different nodes and in different zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
 
-These are the constraints that every pod of a ReplicaSet, ReplicationController or StatefulSet has by default: spread over nodes with a
-skew of 3, over zones with a skew of 5, both only as a preference.
-Source: Kubernetes documentation, "Pod Topology Spread Constraints" (built-in default constraints).
+Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default: spread over nodes with a skew of 3, over
+zones with a skew of 5, both only as a preference. A pod that states constraints has those instead.
+Source: Kubernetes documentation, "Pod Topology Spread Constraints" (and built-in default constraints).
 Left out: pods that only a Service has in common are not spread by default (divergence).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from math import floor, log
+from typing import TypeVar
+
+from refk8s.core.scheduler.relations import Relations
+from refk8s.core.scheduler.snapshot import NodeFacts
 
 HOSTNAME_SKEW, ZONE_SKEW = 3, 5
 
+P = TypeVar("P")
 Place = tuple[int | None, str, bool]  # siblings on the node (None: not spread), zone, whether the node has a host name
 
 
-def points(places: Iterable[Place], nodes: int, zones: Mapping[str, int]) -> dict[Place, int]:
+def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> dict[Place, int]:
     """SCHED-27: 0 to 100 for each kind of place, the more the fewer siblings are near; 0 for all where the pod is not spread.
 
     `nodes` is the number of nodes in question. A sibling weighs the more the more domains there are, so that zones and nodes compare.
     """
-    per_node = log(nodes + 2)
-    per_zone = log(len({zone for _, zone, _ in places}) + 2)
+    per_node, per_zone = _weight(nodes), _weight(len({zone for _, zone, _ in places}))
     crowds: dict[Place, int] = {}
     for place in places:
         siblings, zone, has_hostname = place
         if siblings is None:
-            crowds[place] = -1
-            continue
+            return dict.fromkeys(places, 0)
         crowd = siblings * per_node + HOSTNAME_SKEW - 1 if has_hostname else 0.0
         crowd += zones.get(zone, 0) * per_zone + ZONE_SKEW - 1 if zone else 0.0
-        crowds[place] = floor(crowd + 0.5)
+        crowds[place] = _round(crowd)
+    return _normalize(crowds)
+
+
+def stated_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
+    """SCHED-33: the same for the soft constraints that a pod states; a node without the labels gets none."""
+    if not relations.soft:
+        return dict.fromkeys(nodes, 0)
+    complete = {name: facts for name, facts in nodes.items() if all(each.topology_key in facts.labels for each, _ in relations.soft)}
+    crowds = dict.fromkeys(complete, 0.0)
+    for constraint, counts in relations.soft:
+        domains = {name: facts.labels[constraint.topology_key] for name, facts in complete.items()}
+        weight = _weight(len(set(domains.values())))
+        for name, domain in domains.items():
+            crowds[name] += counts.get(domain, 0) * weight + constraint.max_skew - 1
+    return dict.fromkeys(nodes, 0) | (_normalize({name: _round(crowd) for name, crowd in crowds.items()}) if crowds else {})
+
+
+def _weight(domains: int) -> float:
+    return log(domains + 2)
+
+
+def _round(crowd: float) -> int:
+    return floor(crowd + 0.5)
+
+
+def _normalize(crowds: Mapping[P, int]) -> dict[P, int]:
     most, least = max(crowds.values()), min(crowds.values())
-    if most <= 0:
-        return {place: 100 if crowd == 0 else 0 for place, crowd in crowds.items()}
-    return {place: 100 * (most + least - crowd) // most for place, crowd in crowds.items()}
+    return {place: 100 * (most + least - crowd) // most if most else 100 for place, crowd in crowds.items()}

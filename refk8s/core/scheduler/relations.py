@@ -1,0 +1,262 @@
+"""What the pods that are there mean for one that comes: counts by domain. Rules SCHED-30 to SCHED-34 (spec/scheduler.md).
+
+A domain is the set of nodes with one value of a topology key. Three questions are asked of the snapshot: how many pods that a term means
+are in each domain (a tally); from which domains do the pods there keep newcomers off, and to which do they draw them (neighbours).
+`Plain` answers by looking at every pod; `Remembered` gives the same answers and looks again only at the nodes that have changed.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from refk8s.core.api.selector import Selector
+from refk8s.core.scheduler.bonds import Constraint, Term
+from refk8s.core.scheduler.filters import node_affinity, node_unschedulable, taints
+from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot
+from refk8s.core.value import Value
+
+Counts = Mapping[str, int]  # by value of the topology key; every domain is there, with 0 where there is none
+QUESTIONS_MAX = 512  # tallies remembered at once
+
+
+class Tally(Value, frozen=True, cache_hash=True):
+    """A question: how many pods that match all of `selectors` (labels, namespaces) are in each domain of the topology key?
+
+    Only nodes with all of `keys` count, and those alone that `needs` would not be refused by, as far as the policies say so.
+    """
+
+    topology_key: str
+    keys: tuple[str, ...]
+    selectors: tuple[tuple[Selector, tuple[str, ...]], ...]
+    only_staying: bool = False  # pods that are being deleted do not count
+    needs: bytes = b""  # for the policies
+    honors_affinity: bool = False
+    honors_taints: bool = False
+
+    def domain(self, facts: NodeFacts | None) -> str | None:
+        """The domain of the node; None where the node does not count."""
+        if facts is None or any(key not in facts.labels for key in self.keys):
+            return None
+        if self.honors_affinity or self.honors_taints:
+            needs = Needs.of(self.needs)
+            if self.honors_affinity and node_affinity.check(needs, facts) is not None:
+                return None
+            if self.honors_taints and (taints.check(needs, facts) is not None or node_unschedulable.check(needs, facts) is not None):
+                return None
+        return facts.labels[self.topology_key]
+
+    def count(self, load: Load) -> int:
+        return sum(
+            not (self.only_staying and pod.is_terminating)
+            and all(pod.namespace in namespaces and selector.matches(pod.labels) for selector, namespaces in self.selectors)
+            for pod in load.pods.values()
+        )
+
+
+class Neighbours:
+    """The domains from which pods keep others off, and to which they draw them: by term, then by domain."""
+
+    def __init__(self) -> None:
+        self.guards: dict[Term, dict[str, int]] = {}
+        self.pulls: dict[tuple[int, Term], dict[str, int]] = {}
+
+    def add(self, facts: NodeFacts | None, load: Load, sign: int) -> None:
+        """Count (or no longer count) the pods of a node."""
+        if facts is None:
+            return
+        for pod in load.bound.values():
+            assert pod.bonds is not None
+            for term in pod.bonds.anti_affinity:
+                _count(self.guards, term, facts.labels.get(term.topology_key), sign)
+            for pull in pod.bonds.pulls:
+                _count(self.pulls, pull, facts.labels.get(pull[1].topology_key), sign)
+
+
+def _count(counts: dict[Any, dict[str, int]], what: Any, domain: str | None, sign: int) -> None:
+    if domain is None:
+        return
+    domains = counts.setdefault(what, {})
+    domains[domain] = domains.get(domain, 0) + sign
+    if not domains[domain]:
+        del domains[domain]
+        if not domains:
+            del counts[what]
+
+
+class Source(Protocol):
+    """Who answers."""
+
+    def tally(self, question: Tally, snapshot: Snapshot) -> Counts: ...
+
+    def neighbours(self, snapshot: Snapshot) -> Neighbours: ...
+
+
+class Plain:
+    """Answers by looking at everything. O(pods)."""
+
+    def tally(self, question: Tally, snapshot: Snapshot) -> Counts:
+        counts: dict[str, int] = {}
+        for name, facts in snapshot.nodes.items():
+            domain = question.domain(facts)
+            if domain is not None:
+                counts[domain] = counts.get(domain, 0) + question.count(snapshot.load(name))
+        return counts
+
+    def neighbours(self, snapshot: Snapshot) -> Neighbours:
+        found = Neighbours()
+        for name in snapshot.bound:
+            found.add(snapshot.nodes.get(name), snapshot.load(name), 1)
+        return found
+
+
+PLAIN = Plain()
+
+
+class Relations(Value, frozen=True, eq=False):
+    """What the others mean for one pod. A list of (topology key, pods in each domain) for each kind of term."""
+
+    near: tuple[tuple[str, Counts], ...]  # affinity: must not be 0
+    is_first: bool  # nobody that the pod wants near is anywhere, and it is such a pod itself
+    far: tuple[tuple[str, Counts], ...]  # anti-affinity: must be 0
+    guarded: tuple[tuple[str, Counts], ...]  # others' anti-affinity: must be 0
+    hard: tuple[tuple[Constraint, int, int, Counts], ...]  # with whether the pod itself counts, and the least in any domain
+    soft: tuple[tuple[Constraint, Counts], ...]
+    drawn: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
+    has_constraints: bool  # the pod states constraints of its own, so that none apply by default
+
+
+def relate(pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], source: Source) -> Relations | None:
+    """The relations of the pod to all others; None where nothing ties it to any."""
+    bonds = pod.bonds
+    if bonds is None and not len(snapshot.bound):
+        return None
+    neighbours = source.neighbours(snapshot)
+    guarded = [(term.topology_key, counts) for term, counts in neighbours.guards.items() if _means(term, pod, namespaces)]
+    drawn: dict[tuple[str, str], int] = {}
+    for (weight, term), counts in neighbours.pulls.items():
+        if _means(term, pod, namespaces):
+            _draw(drawn, term.topology_key, counts, weight)
+    if bonds is None:
+        if not guarded and not drawn:
+            return None
+        return Relations((), False, (), tuple(guarded), (), (), drawn, False)
+    all_of = tuple((term.selector, term.resolve(namespaces)) for term in bonds.affinity)
+    near = tuple((term.topology_key, _tally(term.topology_key, all_of, source, snapshot)) for term in bonds.affinity)
+    for weight, term in bonds.preferred:
+        one = ((term.selector, term.resolve(namespaces)),)
+        _draw(drawn, term.topology_key, _tally(term.topology_key, one, source, snapshot), weight)
+    return Relations(
+        near=near,
+        is_first=not any(any(counts.values()) for _, counts in near) and all(_means(term, pod, namespaces) for term in bonds.affinity),
+        far=tuple(
+            (term.topology_key, _tally(term.topology_key, ((term.selector, term.resolve(namespaces)),), source, snapshot))
+            for term in bonds.anti_affinity
+        ),
+        guarded=tuple(guarded),
+        hard=tuple(_spread(each, counts, pod) for each, counts in _constraints(bonds.hard, pod, source, snapshot)),
+        soft=tuple(_constraints(bonds.soft, pod, source, snapshot)),
+        drawn=drawn,
+        has_constraints=bool(bonds.hard or bonds.soft),
+    )
+
+
+def _means(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
+    return term.matches(pod.namespace, pod.labels, namespaces)
+
+
+def _draw(drawn: dict[tuple[str, str], int], topology_key: str, counts: Counts, weight: int) -> None:
+    for domain, count in counts.items():
+        if count:
+            drawn[topology_key, domain] = drawn.get((topology_key, domain), 0) + weight * count
+
+
+def _tally(topology_key: str, selectors: Any, source: Source, snapshot: Snapshot) -> Counts:
+    return source.tally(Tally(topology_key, (topology_key,), selectors), snapshot)
+
+
+def _constraints(among: tuple[Constraint, ...], pod: PodInfo, source: Source, snapshot: Snapshot) -> Iterable[tuple[Constraint, Counts]]:
+    """Each constraint with the pods in each domain. Nodes without the keys of all of them do not count."""
+    keys = tuple(sorted({each.topology_key for each in among}))
+    for each in among:
+        selectors = ((each.selector, (pod.namespace,)),)
+        question = Tally(each.topology_key, keys, selectors, True, pod.needs.key, each.honors_affinity, each.honors_taints)
+        yield each, source.tally(question, snapshot)
+
+
+def _spread(constraint: Constraint, counts: Counts, pod: PodInfo) -> tuple[Constraint, int, int, Counts]:
+    least = min(counts.values(), default=0) if len(counts) >= constraint.min_domains else 0
+    return constraint, int(constraint.selector.matches(pod.labels)), least, counts
+
+
+class _Remembered:
+    """One tally, kept up to date."""
+
+    __slots__ = ("counts", "nodes", "question", "rows", "seen")
+
+    def __init__(self, question: Tally) -> None:
+        self.question = question
+        self.rows: dict[str, tuple[NodeFacts, Load, str | None, int]] = {}
+        self.counts: dict[str, int] = {}
+        self.nodes: dict[str, int] = {}  # by domain
+        self.seen: Change | None = None
+
+    def catch_up(self, snapshot: Snapshot) -> Counts:
+        for name in changed_nodes(snapshot, self.seen, self.rows):
+            self._update(name, snapshot.nodes.get(name), snapshot.load(name))
+        self.seen = snapshot.last_change
+        return self.counts
+
+    def _update(self, name: str, facts: NodeFacts | None, load: Load) -> None:
+        row = self.rows.pop(name, None)
+        if row is not None and row[2] is not None:
+            self.counts[row[2]] -= row[3]
+            self.nodes[row[2]] -= 1
+            if not self.nodes[row[2]]:
+                del self.nodes[row[2]], self.counts[row[2]]
+        if facts is None:
+            return
+        domain = row[2] if row is not None and row[0] is facts else self.question.domain(facts)
+        count = self.question.count(load) if domain is not None else 0
+        self.rows[name] = (facts, load, domain, count)
+        if domain is not None:
+            self.counts[domain] = self.counts.get(domain, 0) + count
+            self.nodes[domain] = self.nodes.get(domain, 0) + 1
+
+
+class Remembered:
+    """Answers like `Plain`, and remembers. O(pods of the changed nodes)."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[Tally, _Remembered] = {}
+        self._neighbours = Neighbours()
+        self._rows: dict[str, tuple[NodeFacts | None, Load]] = {}
+        self._seen: Change | None = None
+
+    def tally(self, question: Tally, snapshot: Snapshot) -> Counts:
+        kept = self._tallies.pop(question, None)
+        if kept is None:
+            kept = _Remembered(question)
+            if len(self._tallies) >= QUESTIONS_MAX:
+                del self._tallies[next(iter(self._tallies))]
+        self._tallies[question] = kept
+        return kept.catch_up(snapshot)
+
+    def neighbours(self, snapshot: Snapshot) -> Neighbours:
+        for name in changed_nodes(snapshot, self._seen, self._rows):
+            facts, load = snapshot.nodes.get(name), snapshot.load(name)
+            before = self._rows.pop(name, None)
+            if before is not None:
+                self._neighbours.add(before[0], before[1], -1)
+            if len(load.bound):
+                self._neighbours.add(facts, load, 1)
+                self._rows[name] = (facts, load)
+        self._seen = snapshot.last_change
+        return self._neighbours
+
+
+def changed_nodes(snapshot: Snapshot, seen: Change | None, known: Iterable[str]) -> Iterable[str]:
+    """The nodes to look at again for whoever has last seen that change and knows these nodes."""
+    if snapshot.last_change is seen and seen is not None:
+        return ()
+    changed = snapshot.changed_since(seen)
+    return changed if changed is not None else [*snapshot.nodes, *(name for name in known if name not in snapshot.nodes)]
