@@ -114,6 +114,7 @@ class PodMemory(Struct, frozen=True):
     volumes: Mapping[str, str] = {}  # volume -> fingerprint of what was written
     volumes_doing: int = 0
     volumes_retry_at: Instant = 0
+    volumes_due: Instant = 0  # when they are to be looked at again; 0: now
     complained_at: Instant = 0  # about a volume
     mounted: tuple[str, ...] = ()  # the objects that its volumes show
     busy_since: Instant = 0  # operations have been under way since; 0: none are

@@ -103,7 +103,9 @@ class PodWorker(Reconciler):
                 return NOTHING
             memory = self._first_seen(pod, now)
         if pod is not None and memory.pod is not pod:
-            memory = replace(memory, pod=pod)
+            before = memory.pod.metadata if memory.pod is not None else None
+            same = before is not None and before.labels == pod.metadata.labels and before.annotations == pod.metadata.annotations
+            memory = replace(memory, pod=pod, volumes_due=memory.volumes_due if same else 0)
 
         # Decide
         node, memory = self._admit(view, node, pod, memory, now)
@@ -177,7 +179,10 @@ class PodWorker(Reconciler):
         memory = replace(memory, objects=memory.objects.set(name, following))
         keys = list(held.waiting)
         if has_changed(held, following):
-            keys += [pod_key(pod) for _, pod in sorted(memory.pods.items()) if name in pod.mounted]
+            for uid, pod in sorted(memory.pods.items()):
+                if name in pod.mounted:
+                    memory = replace(memory, pods=memory.pods.set(uid, replace(pod, volumes_due=0)))
+                    keys.append(pod_key(pod))
         return memory, keys
 
     def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:

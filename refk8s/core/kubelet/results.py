@@ -100,7 +100,7 @@ def _wrote_volume(memory: PodMemory, operation: WriteVolume, result: Result, now
         return memory
     note = Note("FailedMount", f'MountVolume.SetUp failed for volume "{operation.volume}" : {result.message}', "Warning")
     volumes = {name: fingerprint for name, fingerprint in memory.volumes.items() if name != operation.volume}
-    return replace(memory, volumes=volumes, volumes_retry_at=now + retry_after, notes=(*memory.notes, note))
+    return replace(memory, volumes=volumes, volumes_due=0, volumes_retry_at=now + retry_after, notes=(*memory.notes, note))
 
 
 # --- containers --------------------------------------------------------------------------------------------------------

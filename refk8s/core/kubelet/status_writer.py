@@ -77,15 +77,19 @@ class StatusWriter(Reconciler):
     def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
         """Until when the status is kept back: a pod of which something is just being made or ended soon has more to tell (KUBELET-31)."""
         wait = self.config.status_held_back
-        if pod.status.start_time is None and is_starting(memory):
+        if pod.status.start_time is None and is_starting(pod, memory):
             return memory.seen_at + wait
         if memory.ending == "deleted" and not memory.removed:
             return memory.ending_at + wait
         return memory.busy_since + wait if memory.busy_since else 0
 
 
-def is_starting(memory: PodMemory) -> bool:
-    """Something is under way for the pod, or about to be."""
+def is_starting(pod: Pod, memory: PodMemory) -> bool:
+    """A container of it is still to be made, and nothing is wrong so far."""
     if memory.ended or memory.rejected is not None:
         return False
-    return memory.busy or any(container.doing for container in memory.containers.values()) or memory.sandbox is None
+    for container in pod.spec.containers:
+        held = memory.container(container.name)
+        if held.doing or (not held.running and not held.reason):
+            return True
+    return memory.sandbox is None

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod, Service
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory
+from refk8s.core.kubelet.memory import NEVER, ContainerMemory, Note, PodMemory
 from refk8s.core.kubelet.objects import Library
 from refk8s.core.ports import NodeDescribed, Operation
 
@@ -42,7 +42,7 @@ class Sync:
 
     def wake(self, at: Instant) -> None:
         """Look again at this instant, if not earlier."""
-        if self.wake_at is None or at < self.wake_at:
+        if at < NEVER and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
 
     def remember(self, **changes: Any) -> None:

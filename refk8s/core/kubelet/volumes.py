@@ -18,7 +18,7 @@ from typing import Any
 
 from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection
 from refk8s.core.kubelet.environment import field_value, resource_value
-from refk8s.core.kubelet.memory import live_sandbox
+from refk8s.core.kubelet.memory import NEVER, live_sandbox
 from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, secret_key, token_key
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Sync
@@ -35,12 +35,15 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
         return True
     if sync.memory.volumes_doing:
         return False
+    if sync.now < sync.memory.volumes_due:
+        sync.wake(sync.memory.volumes_due)
+        return True
     if sync.now < sync.memory.volumes_retry_at:
         sync.wake(sync.memory.volumes_retry_at)
         return all(volume.name in sync.memory.volumes for volume in volumes)
     made_before = any(c.current is not None or c.last is not None for c in sync.memory.containers.values())
     held = dict(sync.memory.volumes)
-    complete = True
+    complete = settled = True
     doing = 0
     for volume in volumes:
         lasting = volume.empty_dir is not None or volume.host_path is not None
@@ -50,9 +53,11 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
         try:
             operation, fingerprint = compute_volume(sync, pod, volume)
         except NotYet:
+            settled = False
             complete = complete and volume.name in held
             continue
         except BadConfig as problem:
+            settled = False
             complete = complete and volume.name in held
             _complain(sync, volume, str(problem))
             continue
@@ -61,8 +66,11 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
             held[volume.name] = fingerprint
             sync.operations.append(operation)
             doing += 1
-    if held != sync.memory.volumes or doing:
-        sync.remember(volumes=held, volumes_doing=doing)
+    # Until something changes there is nothing to look at again, except a token that runs out.
+    due = 0 if doing or not settled else sync.library.wake_at or NEVER
+    sync.remember(volumes=held, volumes_doing=doing, volumes_due=due)
+    if due:
+        sync.wake(due)  # At NEVER, not at all.
     return complete
 
 
