@@ -398,6 +398,19 @@ def test_dep_7_dep_8_dep_11_dep_18_every_step_keeps_within_its_bounds(world):
 
 
 @given(worlds())
+def test_dep_7_what_grows_waits_for_what_shrinks(world):
+    """After each wave, and with only the growing half of a wave done, no more is asked for than may be, or than was before."""
+    owner, owned = world
+    plan = plan_for(DEP, owner, *owned)
+    sizes = {rs.metadata.name: rs.spec.replicas for rs in laws.controlled(owned, owner.metadata.uid)}
+    most = max(sum(sizes.values()), rollout.compute_bounds(owner.spec).most)
+    for wave in plan.waves:
+        asked = {r.name: r.body.spec.replicas for r in wave if r.resource is REPLICA_SETS and r.verb == "update"}
+        assert sum(max(size, asked.get(name, 0)) for name, size in sizes.items()) <= most
+        sizes |= asked
+
+
+@given(worlds())
 def test_dep_16_a_report_is_not_written_twice(world):
     """What the next turn reports on the same ReplicaSets, if anything, is something else."""
     owner, owned = world

@@ -43,7 +43,15 @@ OTHER = replica_set("other")
 NAMESAKE = change(OURS, uid="uid-of-an-earlier-web")  # had our name before us
 
 references = st.sampled_from(
-    [None, (reference_to(OURS),), (reference_to(OTHER),), (reference_to(NAMESAKE),), (reference_to(OURS, controller=False),)]
+    [
+        None,
+        (reference_to(OURS),),
+        (reference_to(OTHER),),
+        (reference_to(NAMESAKE),),
+        (reference_to(OURS, controller=False),),
+        (reference_to(OURS, controller=False), reference_to(NAMESAKE)),
+        (reference_to(OTHER, controller=False), reference_to(OURS)),
+    ]
 )
 labels = st.sampled_from([{"app": "web"}, {"app": "web", "more": "m"}, {"app": "away"}, None])
 
