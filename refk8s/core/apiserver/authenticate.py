@@ -33,8 +33,13 @@ class Config(Value, frozen=True):
 DEFAULT_CONFIG = Config()
 
 
-def authenticate(authorization: str, users: Mapping[str, User], config: Config, now: Instant) -> User | None:
-    """The user of an Authorization header; None for a header that names nobody (API-15). `users`: token -> user."""
+def authenticate(
+    authorization: str, users: Mapping[str, User], config: Config, now: Instant, audiences: tuple[str, ...] = ()
+) -> User | None:
+    """The user of an Authorization header; None for a header that names nobody (API-15).
+
+    `users`: token -> user. `audiences`: for whom a signed token must be, if not for this API server.
+    """
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if not token or scheme.lower() != "bearer":
@@ -43,7 +48,7 @@ def authenticate(authorization: str, users: Mapping[str, User], config: Config, 
     if (user := users.get(token)) is not None:
         return user
     claims = read_token(token, config, now)
-    if claims is None or not set(claims.get("aud", ())) & set(config.audiences):
+    if claims is None or not set(claims.get("aud", ())) & set(audiences or config.audiences):
         return None
     return _user_of(claims)
 

@@ -22,7 +22,7 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
-from refk8s.core.apiserver import read, subresources, watch, write
+from refk8s.core.apiserver import read, reviews, subresources, versions, watch, write
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.defaults import default
@@ -39,10 +39,16 @@ def handle(request: Request, store: Reader, context: Context, config: Config = D
     """What becomes of a request on this state of the store. Never raises for what a client can do wrong (API-14)."""
     try:
         authorize(request)
-        act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
-        return act(request, store, context, config)
+        if request.resource.storage_api_version:  # API-28
+            return versions.as_asked(_decide(versions.as_stored(request, store), store, context, config), request.resource)
+        return _decide(request, store, context, config)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
+
+
+def _decide(request: Request, store: Reader, context: Context, config: Config) -> Outcome:
+    act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
+    return act(request, store, context, config)
 
 
 def authorize(request: Request) -> None:
@@ -67,6 +73,8 @@ def _watch(request: Request, store: Reader, context: Context, config: Config) ->
 def _create(request: Request, store: Reader, context: Context, config: Config) -> Written:
     """POST: a new object, with a status that nobody has written yet."""
     resource = request.resource
+    if (kept_by_nobody := _KEPT_BY_NOBODY.get(resource)) is not None:
+        return kept_by_nobody(request, store, context, config)
     strategy = strategy_of(resource)
     obj = write.identify_new(request)
     name = write.name_new(request, obj, store, context)
@@ -162,6 +170,10 @@ def _evict(request: Request, store: Reader, context: Context, config: Config) ->
     return subresources.evict(request, store, context)
 
 
+def _review(request: Request, store: Reader, context: Context, config: Config) -> Response:
+    return reviews.review(request, context, config)
+
+
 def _request_token(request: Request, store: Reader, context: Context, config: Config) -> Written:
     return subresources.request_token(request, store, context, config)
 
@@ -223,6 +235,11 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("connect", "log"): _connect,
     ("connect", "portforward"): _connect,
     ("connect", "proxy"): _connect,
+}
+# What is created and not kept: the answer is all there is to it (API-17, API-27).
+_KEPT_BY_NOBODY: dict[Resource, Callable[[Request, Reader, Context, Config], Written]] = {
+    resources.BINDINGS: _bind,
+    **dict.fromkeys(reviews.REVIEWS, _review),
 }
 _PARTS: dict[str, Act] = {"get": _get, "update": _update, "patch": _patch}
 

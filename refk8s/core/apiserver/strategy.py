@@ -65,13 +65,6 @@ _INVOLVED = {
         ("resourceVersion", "resource_version"), ("fieldPath", "field_path"),
     )
 }  # fmt: skip
-_REGARDING = {
-    f"regarding.{wire}": _path(f"regarding.{attribute}")
-    for wire, attribute in (
-        ("kind", "kind"), ("namespace", "namespace"), ("name", "name"), ("uid", "uid"), ("apiVersion", "api_version"),
-        ("resourceVersion", "resource_version"), ("fieldPath", "field_path"),
-    )
-}  # fmt: skip
 
 
 @frozen
@@ -82,7 +75,7 @@ class Strategy:
     `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
     `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
     `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
-    `status_keeps_labels`: /status leaves the labels too. `created_with_status`: who creates it says its status too, as a kubelet its node's.
+    `status_keeps_labels`: /status leaves the labels too. `created_with_status`: its creator says its status too, as a kubelet its node's.
     """
 
     resource: Resource
@@ -136,16 +129,6 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
             "reason": _path("reason"),
             "reportingComponent": _path("reporting_component"),
             "source": _event_source,
-            "type": _path("type"),
-        },
-    },
-    resources.EVENTS_V1: {
-        "create_on_update": True,
-        "propagation": NO_COLLECTION,
-        "fields": {
-            **_REGARDING,
-            "reason": _path("reason"),
-            "reportingController": _path("reporting_controller"),
             "type": _path("type"),
         },
     },

@@ -23,6 +23,7 @@ from refk8s.core.apiserver.outcome import Reader, Stream
 from refk8s.core.apiserver.read import check_reached, check_watch_options, parse_revision
 from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import indexed_fields
+from refk8s.core.apiserver.versions import from_stored
 from refk8s.core.store import Change, Record
 
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
@@ -81,7 +82,7 @@ def index_of(stream: Stream) -> tuple[str, str] | None:
 
 def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
     """What is there when the watch starts, and the bookmark that says so where it was asked for (WATCHAPI-4)."""
-    found = tuple([WatchEvent(ADDED, record.value, record.mod_revision, record) for record in stream.initial])
+    found = _in_version(stream, [WatchEvent(ADDED, record.value, record.mod_revision, record) for record in stream.initial])
     if stream.initial_events_end:
         return (*found, WatchEvent(BOOKMARK, bookmark(stream, stream.revision, initial_events_end=True), stream.revision))
     return found
@@ -90,7 +91,7 @@ def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
 def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, ...]:
     """What the watcher hears of these changes, in their order (WATCHAPI-5, WATCHAPI-6)."""
     prefix, matches, floor = stream.prefix, stream.matches, stream.floor
-    found = []
+    found: list[WatchEvent] = []
     for change in changes:
         if change.revision <= floor or not change.key.startswith(prefix):
             continue
@@ -103,7 +104,14 @@ def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, 
         elif was_in:
             assert previous is not None
             found.append(WatchEvent(DELETED, stamp(previous.value, change.revision), change.revision))  # WATCHAPI-7
-    return tuple(found)
+    return _in_version(stream, found)
+
+
+def _in_version(stream: Stream, found: list[WatchEvent]) -> tuple[WatchEvent, ...]:
+    """The events with their objects in the version that the watcher asked for (API-28)."""
+    if not stream.resource.storage_api_version:
+        return tuple(found)
+    return tuple([WatchEvent(event.type, from_stored(stream.resource, event.object), event.revision) for event in found])
 
 
 def bookmark(stream: Stream, revision: int, *, initial_events_end: bool = False) -> dict[str, Any]:

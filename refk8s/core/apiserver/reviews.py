@@ -1,0 +1,79 @@
+"""Reviews: questions that are asked by creating something that nobody keeps. Rule API-27 (spec/api.md).
+
+Who am I, may I, may they, whose token is this. Source: Kubernetes documentation, "Authorization" (checking API access), "Authenticating".
+Left out: while everybody may do everything (API-13) the answer to "may" is always yes.
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.authentication_v1 import SelfSubjectReviewStatus, TokenReviewStatus, UserInfo
+from refk8s.core.api.authorization_v1 import NonResourceRule, ResourceRule, SubjectAccessReviewStatus, SubjectRulesReviewStatus
+from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.context import Context
+
+REVIEWS = (
+    resources.SELF_SUBJECT_REVIEWS,
+    resources.TOKEN_REVIEWS,
+    resources.SELF_SUBJECT_ACCESS_REVIEWS,
+    resources.SELF_SUBJECT_RULES_REVIEWS,
+    resources.SUBJECT_ACCESS_REVIEWS,
+    resources.LOCAL_SUBJECT_ACCESS_REVIEWS,
+)
+
+_EVERYTHING = SubjectRulesReviewStatus(
+    resource_rules=(ResourceRule(verbs=("*",), api_groups=("*",), resources=("*",)),),
+    non_resource_rules=(NonResourceRule(verbs=("*",), non_resource_urls=("*",)),),
+)
+
+
+def review(request: Request, context: Context, config: Config) -> Response:
+    """The answer, as the status of what was posted. ApiError 422 for a question that asks nothing."""
+    asked = request.body
+    match request.resource.kind:
+        case "SelfSubjectReview":
+            said: Any = SelfSubjectReviewStatus(user_info=_info(request.user))
+        case "TokenReview":
+            said = _token(request, context, config)
+        case "SelfSubjectRulesReview":
+            said = _EVERYTHING
+        case _:
+            _check_question(request)
+            said = SubjectAccessReviewStatus(allowed=True)
+    return Response(201, replace(asked, status=said))
+
+
+def _info(user: User) -> UserInfo:
+    return UserInfo(username=user.name, uid=user.uid or None, groups=user.groups or None)
+
+
+def _token(request: Request, context: Context, config: Config) -> TokenReviewStatus:
+    spec = request.body.spec
+    if not spec.token:
+        raise ApiError(status.bad_request("token is required for TokenReview in authentication"))
+    audiences = tuple(spec.audiences or config.audiences)
+    user = authenticate(f"Bearer {spec.token}", {}, config, context.now, audiences)
+    if user is None:
+        return TokenReviewStatus(error="token is not known, not for these audiences, or expired")
+    return TokenReviewStatus(authenticated=True, user=_info(user), audiences=audiences)
+
+
+def _check_question(request: Request) -> None:
+    spec, kind = request.body.spec, request.resource.kind
+    causes = []
+    if (spec.resource_attributes is None) == (spec.non_resource_attributes is None):
+        words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(Cause(status.INVALID, "spec.resourceAttributes", words, spec.resource_attributes))
+    if kind != "SelfSubjectAccessReview" and not spec.user and not spec.groups:
+        causes.append(Cause(status.INVALID, "spec.user", "at least one of user or group must be specified", spec.user or ""))
+    if kind == "LocalSubjectAccessReview" and spec.resource_attributes is not None:
+        namespace = spec.resource_attributes.namespace or ""
+        if namespace != request.namespace:
+            words = "must match metadata.namespace"
+            causes.append(Cause(status.INVALID, "spec.resourceAttributes.namespace", words, namespace))
+    if causes:
+        raise ApiError(status.invalid(request.resource, "", causes))

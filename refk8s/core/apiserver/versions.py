@@ -1,0 +1,224 @@
+"""One object, several versions: how the version that is asked for becomes the one that is kept, and back. Rule API-28 (spec/api.md).
+
+    asked for                    kept as
+    events.k8s.io/v1 Event       v1 Event
+    autoscaling/v1 HPA           autoscaling/v2 HPA
+
+A request in another version is turned into the same request in the version that is kept (`as_stored`), handled, and its outcome turned
+back (`as_asked`). What only the kept version can say stays as it is when the other is written.
+Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (rule 2: objects must round trip), "Events"; API reference, "Event".
+Left out: the annotations in which autoscaling/v1 shows what only autoscaling/v2 can say (spec/divergences.md).
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import autoscaling_v1, autoscaling_v2, core_v1, events_v1, resources
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import Resource, by_kind
+from refk8s.core.api.selector import FieldRequirement, FieldSelector, SelectorError, parse_fields
+from refk8s.core.apiserver import read, write
+from refk8s.core.apiserver.outcome import Commit, Outcome, Reader, Stream
+from refk8s.core.store import Committed
+from refk8s.core.value import evolve
+
+
+def stored_resource(resource: Resource) -> Resource:
+    """The resource in the version that is kept; itself where that is it."""
+    if not resource.storage_api_version:
+        return resource
+    stored = by_kind(resource.storage_api_version, resource.kind)
+    assert stored is not None, f"{resource} is kept as nothing that there is"
+    return stored
+
+
+def as_stored(request: Request, store: Reader) -> Request:
+    """The same request about the version that is kept. A patch is of the version that was asked for, so it is carried out here."""
+    asked, stored = request.resource, stored_resource(request.resource)
+    options = request.options
+    if options.field_selector and asked == resources.EVENTS_V1:
+        options = evolve(options, field_selector=_event_fields(options.field_selector))
+    inner = evolve(request, resource=stored, options=options)
+    if request.subresource not in ("", "status") or request.verb not in ("create", "update", "patch"):
+        return inner
+    if request.verb == "patch":
+        current = read.find(inner, store).value
+        shown = from_stored(asked, current)
+        body, _ = write.patched(asked, asked.type, shown, request.body, request.options.field_validation)
+        return evolve(inner, verb="update", body=to_stored(asked, body, current))
+    record = store.get(stored.key(request.namespace, request.name)) if request.name else None
+    return evolve(inner, body=to_stored(asked, request.body, None if record is None else record.value))
+
+
+def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
+    """The outcome in the terms of the version that was asked for."""
+    if isinstance(outcome, Response):
+        return _answer(outcome, asked)
+    if isinstance(outcome, Commit):
+        inner = outcome.respond
+
+        def respond(committed: Committed[Any]) -> Response:
+            return _answer(inner(committed), asked)
+
+        return Commit(outcome.txn, respond)
+    if isinstance(outcome, Stream):
+        return evolve(outcome, resource=asked)
+    return outcome
+
+
+def _answer(response: Response, asked: Resource) -> Response:
+    body = response.body
+    stored = stored_resource(asked)
+    if body.kind == stored.kind and body.api_version == stored.api_version:
+        shown: Any = from_stored(asked, body)
+    elif body.kind == stored.list_kind and body.api_version == stored.api_version:
+        items = tuple([from_stored(asked, item) for item in body.items])
+        shown = asked.list_type(metadata=body.metadata, items=items)  # type: ignore[call-arg]
+    else:
+        return response
+    return Response(response.code, shown, warnings=response.warnings)
+
+
+def from_stored(asked: Resource, obj: Any) -> Any:
+    """The kept object in the version that is asked for."""
+    return _event_from_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v1(obj)
+
+
+def to_stored(asked: Resource, obj: Any, current: Any) -> Any:
+    """An object of the version asked for as the one that is kept; `current`: what is kept of it now, or None."""
+    return _event_to_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v2(obj, current)
+
+
+# --- events
+
+
+def _event_fields(text: str) -> str:
+    """The field selector in the terms of v1."""
+    try:
+        parsed = parse_fields(text)
+    except SelectorError:
+        return text  # refused when it is read (LIST-3)
+    renamed = [_renamed(one) for one in parsed.requirements]
+    return str(FieldSelector(tuple(renamed)))
+
+
+def _renamed(requirement: FieldRequirement) -> FieldRequirement:
+    """regarding.name is involvedObject.name, reportingController is reportingComponent."""
+    key = requirement.key
+    if key.startswith("regarding."):
+        key = "involvedObject." + key.removeprefix("regarding.")
+    elif key == "reportingController":
+        key = "reportingComponent"
+    return FieldRequirement(key, requirement.operator, requirement.value)
+
+
+def _event_from_core(event: core_v1.Event) -> events_v1.Event:
+    series = event.series
+    return events_v1.Event(
+        metadata=event.metadata,
+        action=event.action,
+        deprecated_count=event.count,
+        deprecated_first_timestamp=event.first_timestamp,
+        deprecated_last_timestamp=event.last_timestamp,
+        deprecated_source=event.source,
+        event_time=event.event_time,
+        note=event.message,
+        reason=event.reason,
+        regarding=event.involved_object,
+        related=event.related,
+        reporting_controller=event.reporting_component or None,
+        reporting_instance=event.reporting_instance or None,
+        series=None if series is None else events_v1.EventSeries(count=series.count or 0, last_observed_time=series.last_observed_time),
+        type=event.type,
+    )
+
+
+def _event_to_core(event: events_v1.Event) -> core_v1.Event:
+    series = event.series
+    return core_v1.Event(
+        metadata=event.metadata,
+        action=event.action,
+        count=event.deprecated_count,
+        event_time=event.event_time,
+        first_timestamp=event.deprecated_first_timestamp,
+        involved_object=event.regarding,
+        last_timestamp=event.deprecated_last_timestamp,
+        message=event.note,
+        reason=event.reason,
+        related=event.related,
+        reporting_component=event.reporting_controller or "",
+        reporting_instance=event.reporting_instance or "",
+        series=None if series is None else core_v1.EventSeries(count=series.count or None, last_observed_time=series.last_observed_time),
+        source=event.deprecated_source,
+        type=event.type,
+    )
+
+
+# --- horizontal pod autoscalers
+
+
+def _is_cpu(metric: autoscaling_v2.MetricSpec) -> bool:
+    """The one metric that v1 knows: the share of the requested CPU."""
+    source = metric.resource
+    return source is not None and source.name == "cpu" and source.target.average_utilization is not None
+
+
+def _autoscaler_v1(scaler: autoscaling_v2.HorizontalPodAutoscaler) -> autoscaling_v1.HorizontalPodAutoscaler:
+    spec, said = scaler.spec, scaler.status
+    targets = [m.resource.target.average_utilization for m in spec.metrics or () if m.resource is not None and _is_cpu(m)]
+    seen = [m.resource.current.average_utilization for m in said.current_metrics or () if m.resource and m.resource.name == "cpu"]
+    return autoscaling_v1.HorizontalPodAutoscaler(
+        metadata=scaler.metadata,
+        spec=autoscaling_v1.HorizontalPodAutoscalerSpec(
+            max_replicas=spec.max_replicas,
+            min_replicas=spec.min_replicas,
+            scale_target_ref=_reference(autoscaling_v1.CrossVersionObjectReference, spec.scale_target_ref),
+            target_cpu_utilization_percentage=targets[0] if targets else None,
+        ),
+        status=autoscaling_v1.HorizontalPodAutoscalerStatus(
+            current_cpu_utilization_percentage=seen[0] if seen else None,
+            current_replicas=said.current_replicas or 0,
+            desired_replicas=said.desired_replicas,
+            last_scale_time=said.last_scale_time,
+            observed_generation=said.observed_generation,
+        ),
+    )
+
+
+def _autoscaler_v2(scaler: autoscaling_v1.HorizontalPodAutoscaler, current: Any) -> autoscaling_v2.HorizontalPodAutoscaler:
+    spec, said = scaler.spec, scaler.status
+    kept = current or autoscaling_v2.HorizontalPodAutoscaler()
+    metrics = [metric for metric in kept.spec.metrics or () if not _is_cpu(metric)]
+    if spec.target_cpu_utilization_percentage is not None:
+        target = autoscaling_v2.MetricTarget(type="Utilization", average_utilization=spec.target_cpu_utilization_percentage)
+        source = autoscaling_v2.ResourceMetricSource(name="cpu", target=target)
+        metrics.append(autoscaling_v2.MetricSpec(type="Resource", resource=source))
+    seen = kept.status.current_metrics
+    if said.current_cpu_utilization_percentage is not None:
+        value = autoscaling_v2.MetricValueStatus(average_utilization=said.current_cpu_utilization_percentage)
+        others = [metric for metric in seen or () if metric.resource is None or metric.resource.name != "cpu"]
+        cpu = autoscaling_v2.MetricStatus(type="Resource", resource=autoscaling_v2.ResourceMetricStatus(name="cpu", current=value))
+        seen = (*others, cpu)
+    return autoscaling_v2.HorizontalPodAutoscaler(
+        metadata=scaler.metadata,
+        spec=replace(
+            kept.spec,
+            max_replicas=spec.max_replicas,
+            min_replicas=spec.min_replicas,
+            metrics=tuple(metrics) or None,
+            scale_target_ref=_reference(autoscaling_v2.CrossVersionObjectReference, spec.scale_target_ref),
+        ),
+        status=replace(
+            kept.status,
+            current_metrics=seen,
+            current_replicas=said.current_replicas or None,
+            desired_replicas=said.desired_replicas,
+            last_scale_time=said.last_scale_time,
+            observed_generation=said.observed_generation,
+        ),
+    )
+
+
+def _reference(record: Any, reference: Any) -> Any:
+    return record(api_version=reference.api_version, kind=reference.kind, name=reference.name)
