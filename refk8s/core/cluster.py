@@ -259,6 +259,26 @@ def enabled(cluster: Cluster) -> Iterator[Action]:
         yield Elapse(next_instant)
 
 
+def is_enabled(cluster: Cluster, action: Action) -> bool:
+    """Whether an action that was enabled in an earlier state still is."""
+    match action:
+        case Arrive(id):
+            return id in cluster.flying and cluster.flying[id].answer is None
+        case Answer(id):
+            return id in cluster.flying and cluster.flying[id].answer is not None
+        case Notify(id):
+            return id in cluster.watches and _lag(cluster, cluster.watches[id])
+        case Operate(id):
+            return id in cluster.operations and cluster.operations[id].due <= cluster.now
+        case Wake(name):
+            at = cluster.components[name].wake_at
+            return at is not None and at <= cluster.now
+        case Elapse(to):
+            return not any(not isinstance(other, Elapse) for other in enabled(cluster)) and to == upcoming(cluster)
+        case _:
+            return False
+
+
 def upcoming(cluster: Cluster) -> Instant | None:
     """The next instant at which something becomes possible by time alone."""
     instants = [component.wake_at for component in cluster.components.values() if component.wake_at is not None]

@@ -4,7 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from refk8s.core.cluster import Action, Answer, Arrive, Cluster, Compact, Crash, CutWatch, Elapse, GiveUp, LoseAnswer, LoseRequest, enabled, step
+from refk8s.core.cluster import (
+    Action,
+    Answer,
+    Arrive,
+    Cluster,
+    Compact,
+    Crash,
+    CutWatch,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    enabled,
+    is_enabled,
+    step,
+)
 
 Check = Callable[[Cluster, Cluster], Iterable[str]]
 
@@ -43,13 +58,20 @@ def run(cluster: Cluster, drawn: Sequence[tuple[int, int]], check: Check, allowe
 
 
 def settle(cluster: Cluster, check: Check, steps_max: int = 5_000, seconds_max: int = 120) -> Cluster:
-    """Go on without faults, in the order of `enabled`, until nothing but time is left for so many virtual seconds."""
+    """Go on without faults, fairly, until nothing but time is left for so many virtual seconds.
+
+    Fair: everything that is enabled happens before anything that it leads to.
+    """
     end = cluster.now + seconds_max * 1_000_000
-    for _ in range(steps_max):
-        action = next(enabled(cluster), None)
-        if action is None or (isinstance(action, Elapse) and action.to > end):
+    steps = 0
+    while steps < steps_max:
+        actions = list(enabled(cluster))
+        if not actions or (isinstance(actions[0], Elapse) and actions[0].to > end):
             return cluster
-        cluster = checked(cluster, action, check)
+        for action in actions:
+            if is_enabled(cluster, action):
+                cluster = checked(cluster, action, check)
+                steps += 1
     raise AssertionError(f"not quiet after {steps_max} steps")
 
 

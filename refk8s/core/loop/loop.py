@@ -58,6 +58,7 @@ RESEND_MAX: Instant = 10 * SECOND
 GENERATED_BASE_LENGTH_MAX = 58
 
 Item = tuple[str, Key]  # (reconciler, key)
+Seen = tuple[str, Key, str, str]  # an object as the view showed it: (resource prefix, key, uid, resourceVersion)
 
 
 class Busy(Value, frozen=True, eq=False):
@@ -68,7 +69,7 @@ class Busy(Value, frozen=True, eq=False):
     outstanding: int = 0
     failure: Response | None = None
     reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to wait for
-    gone: tuple[tuple[str, Key, str], ...] = ()  # (resource prefix, key, uid) to be gone or terminating
+    gone: tuple[Seen, ...] = ()  # objects whose deletion was answered: to be seen changed or gone
     due: bool = False  # decide again once released
 
 
@@ -84,6 +85,7 @@ class Flight(Value, frozen=True, eq=False):
     lookup: bool = False
     ask: bool = False
     due: Instant = 0  # when to send again, if waiting
+    seen: tuple[Seen, ...] = ()  # what a deletion is about, as it was when it was sent
 
 
 class LoopState(Value, frozen=True, eq=False):
@@ -315,7 +317,7 @@ class _Turn:
         elif response.ok or (flight.request.verb == "delete" and response.code == 404):
             if flight.request.note is not None and response.ok:
                 self._note_done(flight)
-            self._answer_for(flight.item, None, self._reached(flight.request, response), self._gone(flight.request, response))
+            self._answer_for(flight.item, None, self._reached(flight.request, response), flight.seen)
         elif flight.doubtful and response.code in (404, 409):  # LOOP-7
             self._send(Flight(flight.item, evolve(flight.request, verb="get", subresource="", body=None), lookup=True))
         else:
@@ -328,19 +330,19 @@ class _Turn:
             return ()
         return ((request.resource.prefix, int(version)),)
 
-    def _gone(self, request: Request, response: Response) -> tuple[tuple[str, Key, str], ...]:
+    def _seen(self, request: Request) -> tuple[Seen, ...]:
         if request.verb != "delete" or request.resource.prefix not in self.informers:
             return ()
         key = f"{request.namespace}/{request.name}" if request.namespace else request.name
         known = self.view.get(request.resource, key)
-        return ((request.resource.prefix, key, known.metadata.uid),) if known is not None else ()
+        return ((request.resource.prefix, key, known.metadata.uid, known.metadata.resource_version),) if known is not None else ()
 
     def _answer_for(
         self,
         item: Item,
         failure: Response | None,
         reached: Iterable[tuple[str, int]] = (),
-        gone: tuple[tuple[str, Key, str], ...] = (),
+        gone: tuple[Seen, ...] = (),
     ) -> None:
         """One of the key's requests (or its rules) is answered: note what to wait for, go on with the next wave, or end the plan."""
         busy = self.busy[item]
@@ -375,6 +377,8 @@ class _Turn:
 
     def _send(self, flight: Flight) -> None:
         id = self._next_id()
+        if flight.request.verb == "delete" and not flight.seen:
+            flight = evolve(flight, seen=self._seen(flight.request))
         self.flights[id] = flight
         self.effects.append(Call(id, flight.request))
 
@@ -447,9 +451,9 @@ class _Turn:
                 if busy.due:
                     self.make_due(item)
 
-    def _is_gone(self, prefix: str, key: Key, uid: str) -> bool:
+    def _is_gone(self, prefix: str, key: Key, uid: str, version: str) -> bool:
         obj = self.view.tables[prefix].objects.get(key)
-        return obj is None or obj.metadata.uid != uid or obj.metadata.deletion_timestamp is not None
+        return obj is None or (obj.metadata.uid, obj.metadata.resource_version) != (uid, version)
 
     def _reconcile(self) -> None:
         if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1
