@@ -17,11 +17,13 @@ from refk8s.components.apiserver import ApiServer
 from refk8s.components.credentials import Credentials
 from refk8s.core.api import status
 from refk8s.core.api.request import Response, User, WatchEvent
+from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.list_text import ListText, keep, recall
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
-from refk8s.core.apiserver.respond import Reply, respond, write_error, write_events
-from refk8s.core.apiserver.wire import Received, WireRequest, receive, user_of, warned
+from refk8s.core.apiserver.respond import Reply, write_error, write_events
+from refk8s.core.apiserver.wire import Received, WireRequest, receive, reply_to, user_of
 
 log = logging.getLogger("refk8s")
 
@@ -31,6 +33,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 WATCH_BACKLOG_MAX = 10_000  # events that a slow client may be behind before its watch is ended
 USERS_MAX = 4096
+LISTS_MAX = 16
 
 
 def read_yaml(data: bytes) -> Any:
@@ -58,6 +61,7 @@ class Front:
         self.api = api
         self.users = users
         self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None = None  # streams to containers
+        self._lists: dict[tuple[bytes, bytes], ListText] = {}
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -122,6 +126,11 @@ class Front:
 
     async def _answer(self, received: Received, scope: Scope, receive_part: Receive, send: Send) -> None:
         api, request = self.api, received.request
+        place = (scope["raw_path"], scope["query_string"])
+        kept = self._lists.get(place) if request.verb == "list" and received.form == PLAIN_JSON else None
+        if kept is not None and (again := recall(kept, api.engine)) is not None:
+            await _send(send, again, scope["method"])
+            return
         outcome = handle(request, api.engine, api.context(), api.config)
         if type(outcome) is Commit:
             answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
@@ -142,16 +151,11 @@ class Front:
                 if ended is None:
                     return  # It was a stream, and is over.
                 response = ended
-        target = received.target
-        reply = respond(
-            warned(response, received.warnings),
-            received.form,
-            request.resource,
-            api.clock.now(),
-            include_object=target.include_object,
-            pretty=target.pretty,
-            write_yaml=write_yaml,
-        )
+        reply = reply_to(received, response, api.clock.now(), write_yaml)
+        if request.verb == "list" and (text := keep(received, response, reply, api.engine)) is not None:
+            self._lists[place] = text
+            if len(self._lists) > LISTS_MAX:
+                del self._lists[next(iter(self._lists))]  # the one that was first kept
         await _send(send, reply, scope["method"])
 
     async def _watch(self, stream: Stream, received: Received, receive_part: Receive, send: Send) -> None:
