@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.credentials import Credentials
 from refk8s.core.api import status
+from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Response, User, WatchEvent
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX
@@ -71,7 +73,7 @@ class Front:
         """Start to accept connections; returns when that is so."""
         config = uvicorn.Config(
             self,
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -187,7 +189,8 @@ class Front:
                     break  # too slow: the client lists again, as it must be able to
                 if waiting:
                     events, waiting[:] = tuple(waiting), ()
-                    lines = write_events(events, form, resource, api.clock.now(), include_object=received.target.include_object, columns=columns)
+                    include = received.target.include_object
+                    lines = write_events(events, form, resource, api.clock.now(), include_object=include, columns=columns)
                     columns = False
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
                 elif ended:
@@ -199,6 +202,16 @@ class Front:
         finally:
             close()
             gone.cancel()
+
+
+class _Protocol(HttpToolsProtocol):
+    """What is no HTTP (an unknown method, a broken header) is answered in the API's own form too."""
+
+    def send_400_response(self, msg: str) -> None:
+        content = encode(status.bad_request("the request is no HTTP/1.1 that this server understands"))
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + content)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
