@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
+from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
@@ -33,6 +34,7 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         ReplicationControllerReconciler(),
         EndpointsController(),
         EndpointSliceController(),
+        EndpointSliceMirroringController(),
         NamespaceController(),
         GarbageCollector(),
         NodeLifecycle(),

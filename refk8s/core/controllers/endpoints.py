@@ -2,6 +2,7 @@
 (spec/workloads/endpoints.md).
 
 Source: API reference, "Endpoints"; Kubernetes documentation, "Service" (over-capacity endpoints).
+Left out: the annotation endpoints.kubernetes.io/last-change-trigger-time; IPv6.
 """
 
 from collections.abc import Iterable
@@ -38,12 +39,11 @@ Ports = tuple[EndpointPort, ...]
 
 
 def _of_endpoints(view: View, old: Endpoints | None, new: Endpoints | None) -> tuple[Key, ...]:
-    """Endpoints that were deleted, that have a service, or that are ours. Others stand for themselves: nobody's deletion takes them along."""
-    if new is None:
-        assert old is not None
-        return (key_of(old),)
-    ours = (new.metadata.labels or {}).get(MANAGED_BY) == CONTROLLER
-    return (key_of(new),) if ours or view.get(SERVICES, key_of(new)) is not None else ()
+    """Endpoints that have a service, or that are ours. Others stand for themselves: nobody's deletion takes them along (EP-7)."""
+    either = new if new is not None else old
+    assert either is not None
+    ours = new is not None and (new.metadata.labels or {}).get(MANAGED_BY) == CONTROLLER
+    return (key_of(either),) if ours or view.get(SERVICES, key_of(either)) is not None else ()
 
 
 class EndpointsController(Reconciler):
@@ -89,41 +89,63 @@ class EndpointsController(Reconciler):
 
 
 def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset, ...], bool]:
-    """The subsets (pods that answer at the same ports together, EP-6), and whether some addresses had to be left out."""
+    """The subsets, and whether some addresses had to be left out (EP-6). O(pods x ports)."""
     assert service.spec is not None
     publish = bool(service.spec.publish_not_ready_addresses)
-    by_ports: dict[Ports, tuple[list[EndpointAddress], list[EndpointAddress]]] = {}
-    count, over = 0, False
+    found: list[tuple[EndpointAddress, bool]] = []
+    behind: dict[EndpointPort | None, list[int]] = {}  # which of those found answer at a port; None: a service without ports
     for pod in selected_pods(view, service):
         ip = address_of(pod)
         if ip is None or (pod.metadata.deletion_timestamp is not None and not publish):
             continue
-        ports = compute_ports(service, pod)
-        if ports is None:
-            continue
-        if count >= ADDRESSES_MAX:
-            over = True
-            continue
-        count += 1
-        ready, unready = by_ports.setdefault(ports, ([], []))
-        (ready if publish or ready_condition(pod) is not None else unready).append(compute_address(service, pod, ip))
+        for port in compute_ports(service, pod):
+            behind.setdefault(port, []).append(len(found))
+        found.append((compute_address(service, pod, ip), publish or ready_condition(pod) is not None))
+    together: dict[tuple[int, ...], list[EndpointPort]] = {}
+    for port, pods in behind.items():
+        together.setdefault(tuple(pods), []).extend([port] if port is not None else [])
     subsets = [
-        EndpointSubset(addresses=_sorted(ready), not_ready_addresses=_sorted(unready), ports=ports or None)
-        for ports, (ready, unready) in by_ports.items()
+        EndpointSubset(
+            addresses=_sorted(found[index][0] for index in pods if found[index][1]),
+            not_ready_addresses=_sorted(found[index][0] for index in pods if not found[index][1]),
+            ports=tuple(sorted(ports, key=_order)) or None,
+        )
+        for pods, ports in together.items()
     ]
-    return tuple(sorted(subsets, key=lambda subset: [(p.name or "", p.port, p.protocol or "") for p in subset.ports or ()])), over
+    return _truncated(sorted(subsets, key=lambda subset: [_order(port) for port in subset.ports or ()]))
 
 
-def compute_ports(service: Service, pod: Pod) -> Ports | None:
-    """Where the service's ports lead in this pod; None where it has none of them."""
+def _order(port: EndpointPort) -> tuple[str, int, str]:
+    return port.name or "", port.port, port.protocol or ""
+
+
+def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...], bool]:
+    """At most so many addresses, the ready ones first (EP-6); and whether any had to go."""
+    total = sum(len(subset.addresses or ()) + len(subset.not_ready_addresses or ()) for subset in subsets)
+    if total <= ADDRESSES_MAX:
+        return tuple(subsets), False
+    room = ADDRESSES_MAX
+    kept: list[EndpointSubset] = []
+    for subset in subsets:
+        addresses = (subset.addresses or ())[:room]
+        room -= len(addresses)
+        kept.append(replace(subset, addresses=addresses or None))
+    for index, subset in enumerate(kept):
+        addresses = (subset.not_ready_addresses or ())[:room]
+        room -= len(addresses)
+        kept[index] = replace(subset, not_ready_addresses=addresses or None)
+    return tuple(subset for subset in kept if subset.addresses or subset.not_ready_addresses), True
+
+
+def compute_ports(service: Service, pod: Pod) -> list[EndpointPort | None]:
+    """Where the service's ports lead in this pod, without those that it does not have (EP-3); without ports, to the pod itself."""
     assert service.spec is not None
-    wanted = service.spec.ports or ()
-    found = []
-    for port in wanted:
+    found: list[EndpointPort | None] = []
+    for port in service.spec.ports or ():
         number = target_port(pod, port)
         if number is not None:
             found.append(EndpointPort(name=port.name or None, port=number, protocol=port.protocol or "TCP", app_protocol=port.app_protocol))
-    return tuple(sorted(found, key=lambda port: (port.name or "", port.port))) if found or not wanted else None
+    return found if service.spec.ports else [None]
 
 
 def compute_address(service: Service, pod: Pod, ip: str) -> EndpointAddress:

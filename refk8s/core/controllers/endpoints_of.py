@@ -2,6 +2,7 @@
 (spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS for Services and Pods" (hostnames).
+Left out: IPv6.
 """
 
 from collections.abc import Iterator, Mapping
@@ -112,7 +113,13 @@ def address_of(pod: Pod) -> str | None:
     """The pod's IPv4 address once it has one and until its containers have ended (EP-2)."""
     if pod.status is None or is_finished(pod):
         return None
-    return pod.status.pod_ip or None
+    addresses = [entry.ip for entry in pod.status.pod_ips or ()] or [pod.status.pod_ip or ""]
+    return next((address for address in addresses if is_ipv4(address)), None)
+
+
+def is_ipv4(address: str) -> bool:
+    """Whether an address that the API server has accepted is of the family that services have here."""
+    return bool(address) and ":" not in address
 
 
 def hostname_of(pod: Pod, service: Service) -> str | None:

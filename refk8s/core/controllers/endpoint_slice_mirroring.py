@@ -1,0 +1,109 @@
+"""Endpoints that somebody wrote by hand, told again as slices for the proxies. Rule SLICE-5 (spec/workloads/endpoints.md).
+
+Source: Kubernetes documentation, "EndpointSlices" (mirroring); KEP-752 "EndpointSlice".
+Left out: IPv6.
+"""
+
+from refk8s.core.api.core_v1 import Endpoints, Service
+from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort
+from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
+from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
+from refk8s.core.context import Instant
+from refk8s.core.controllers.endpoints_of import is_ipv4
+from refk8s.core.controllers.slices import (
+    BY_SERVICE,
+    ENDPOINTS_MAX,
+    MANAGED_BY,
+    SERVICE_NAME,
+    Wanted,
+    lay_out,
+    services_of_slice,
+    slices_of,
+    writes,
+)
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import View
+
+CONTROLLER = "endpointslicemirroring-controller.k8s.io"
+SKIP = "endpointslice.kubernetes.io/skip-mirror"
+LEADER = "control-plane.alpha.kubernetes.io/leader"
+NOT_COPIED = ("kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time")
+ADDRESSES_MAX = 1_000  # of one subset
+
+
+class EndpointSliceMirroringController(Reconciler):
+    """Looks at the Endpoints and the service of one name."""
+
+    name = "endpointslicemirroring-controller"
+    interests = (Interest(SERVICES, own_key), Interest(ENDPOINTS, own_key), Interest(ENDPOINT_SLICES, services_of_slice))
+    indexes = (BY_SERVICE,)
+
+    def __init__(self, endpoints_max: int = ENDPOINTS_MAX) -> None:
+        self.endpoints_max = endpoints_max  # in one slice
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Make the mirror slices tell what the Endpoints say, where a service without selector stands before them."""
+        # Observe
+        endpoints: Endpoints | None = view.get(ENDPOINTS, key)
+        slices = slices_of(view, key, CONTROLLER)
+        if endpoints is None:
+            if not slices:
+                return NOTHING
+            endpoints = Endpoints(metadata=ObjectMeta(namespace=slices[0].metadata.namespace))
+
+        # Decide
+        wanted = compute_endpoints(endpoints) if is_mirrored(endpoints, view.get(SERVICES, key)) else {}
+        layout = lay_out(slices, wanted, False, self.endpoints_max)
+
+        # Act
+        requests = writes(layout, compute_metadata(endpoints), endpoints.metadata.name or "")
+        return Plan((requests,)) if requests else NOTHING
+
+
+def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
+    """SLICE-5: nobody said that it should not be, no election is held in it, and nobody else keeps slices of the service."""
+    labels, annotations = endpoints.metadata.labels or {}, endpoints.metadata.annotations or {}
+    if labels.get(SKIP) == "true" or LEADER in annotations or service is None or service.spec is None:
+        return False
+    return not service.spec.selector
+
+
+def compute_endpoints(endpoints: Endpoints) -> Wanted:
+    """What the Endpoints say, in the words of slices."""
+    found: Wanted = {}
+    for subset in endpoints.subsets or ():
+        ports = tuple(
+            EndpointPort(name=port.name or "", port=port.port, protocol=port.protocol or "TCP", app_protocol=port.app_protocol)
+            for port in subset.ports or ()
+        )
+        ready, unready = subset.addresses or (), subset.not_ready_addresses or ()
+        for number, address in enumerate((*ready, *unready)):
+            if number < ADDRESSES_MAX and is_ipv4(address.ip):
+                found.setdefault(ports, []).append(
+                    Endpoint(
+                        addresses=(address.ip,),
+                        conditions=EndpointConditions(ready=number < len(ready)),
+                        hostname=address.hostname or None,
+                        node_name=address.node_name,
+                        target_ref=address.target_ref,
+                    )
+                )
+    return found
+
+
+def compute_metadata(endpoints: Endpoints) -> ObjectMeta:
+    """The Endpoints' labels and annotations, of whose service they are and who keeps the slice; the Endpoints own it (SLICE-7)."""
+    metadata = endpoints.metadata
+    labels = {**(metadata.labels or {}), SERVICE_NAME: metadata.name or "", MANAGED_BY: CONTROLLER}
+    annotations = {key: value for key, value in (metadata.annotations or {}).items() if key not in NOT_COPIED}
+    owner = OwnerReference(
+        api_version="v1", kind="Endpoints", name=metadata.name or "", uid=metadata.uid or "", controller=True, block_owner_deletion=True
+    )
+    return ObjectMeta(
+        generate_name=f"{metadata.name}-",
+        namespace=metadata.namespace,
+        labels=labels,
+        annotations=annotations or None,
+        owner_references=(owner,),
+    )
