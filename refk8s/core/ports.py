@@ -192,8 +192,8 @@ class RemoveContainer(Value, frozen=True):
 class Probe(Value, frozen=True):
     """Ask a container once; answered by `Probed`.
 
-    `action` is http, tcp or exec. For http `host` may be empty (the pod's address), `scheme` HTTP or HTTPS; for exec `command` runs
-    in the container.
+    `action` is http, tcp, grpc or exec. For http `host` may be empty (the pod's address), `scheme` HTTP or HTTPS; for grpc `path` is the
+    service asked about; for exec `command` runs in the container.
     """
 
     pod_uid: str

@@ -53,6 +53,8 @@ class _Reply:
 async def ask(operation: Probe | RunHook, address: str) -> Probed:
     """Put the question of an http or tcp probe (or hook) to the pod at this address; the time-out is the operation's (RT-10)."""
     host = operation.host or address
+    if operation.action == "grpc":
+        return Probed(False, "gRPC probes are not supported by this runtime", unknown=True)
     if operation.action == "tcp":
         return await _in_time(_tcp(host, operation.port), operation, f"dial tcp {_place(host, operation.port)}: i/o timeout")
     url = f"{operation.scheme.lower()}://{_place(host, operation.port)}/{operation.path.removeprefix('/')}"

@@ -6,9 +6,9 @@ Source: Kubernetes documentation, "Pod Lifecycle" (container restarts) and "Imag
 Left out: jitter, which upstream adds to neither of the two.
 """
 
-from msgspec import Struct
 
 from refk8s.core.context import MINUTE, SECOND, Instant
+from refk8s.core.value import Value
 
 BACKOFF_FIRST: Instant = 10 * SECOND
 BACKOFF_MAX: Instant = 300 * SECOND
@@ -18,7 +18,7 @@ FORGIVEN_AFTER: Instant = 2 * BACKOFF_MAX
 assert FORGIVEN_AFTER == 10 * MINUTE
 
 
-class Backoff(Struct, frozen=True, gc=False):
+class Backoff(Value, frozen=True):
     """The wait that applies now, and the instant of the last try."""
 
     delay: Instant

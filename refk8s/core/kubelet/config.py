@@ -3,14 +3,13 @@
 Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
 """
 
-from attrs import frozen
 
 from refk8s.core.api.core_v1 import Taint
 from refk8s.core.context import MILLISECOND, MINUTE, SECOND, Instant
+from refk8s.core.value import Value
 
 
-@frozen
-class KubeletConfig:
+class KubeletConfig(Value, frozen=True):
     """One node's settings; times in microseconds."""
 
     version: str = "v1.37.0"

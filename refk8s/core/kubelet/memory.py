@@ -1,13 +1,11 @@
 """What the kubelet of a node remembers: its picture of the runtime, what is under way, and when to try again (spec/kubelet.md).
 
 All of it may be lost at any moment: the runtime and the API hold what matters, and the first listing brings it back (KUBELET-40).
-These are msgspec structs and not attrs classes because a pod's start changes them a dozen times: 0.3 against 4 microseconds a change.
 """
 
 from collections.abc import Mapping
 
 from immutables import Map
-from msgspec import Struct
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Pod
@@ -15,6 +13,7 @@ from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
 from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerStatus, NodeDescribed, Probe, SandboxStatus
+from refk8s.core.value import Value
 
 # What is being done with a container or sandbox, one thing at a time (KUBELET-3); "" is nothing.
 PULL, CREATE, START, POST_START, PRE_STOP, STOP = "pull", "create", "start", "postStart", "preStop", "stop"
@@ -33,7 +32,7 @@ LOST_REASON = "ContainerStatusUnknown"
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
 
 
-class Note(Struct, frozen=True, gc=False):
+class Note(Value, frozen=True):
     """Something to tell people about a pod (an Event), kept until the next decision."""
 
     reason: str
@@ -42,7 +41,7 @@ class Note(Struct, frozen=True, gc=False):
     container: str = ""  # "spec.containers{name}"
 
 
-class ProbeMemory(Struct, frozen=True, gc=False):
+class ProbeMemory(Value, frozen=True):
     """One probe of one container: what it has found and when it asks next. It belongs to one attempt of the container."""
 
     container_id: str
@@ -53,7 +52,7 @@ class ProbeMemory(Struct, frozen=True, gc=False):
     asking: Probe | None = None  # the question that is under way
 
 
-class ContainerMemory(Struct, frozen=True):
+class ContainerMemory(Value, frozen=True):
     """One container of a pod by name: its attempts in the runtime, and the work on the next.
 
     `current` is the newest attempt, `last` the one before it; `stale` are older ones, to be removed.
@@ -92,7 +91,7 @@ class ContainerMemory(Struct, frozen=True):
 NO_CONTAINER = ContainerMemory()
 
 
-class PodMemory(Struct, frozen=True):
+class PodMemory(Value, frozen=True):
     """One pod of this node, by uid."""
 
     uid: str
@@ -138,7 +137,7 @@ class PodMemory(Struct, frozen=True):
         return replace(self, containers={**self.containers, name: container})
 
 
-class NodeMemory(Struct, frozen=True):
+class NodeMemory(Value, frozen=True):
     """What the reconcilers of one kubelet share."""
 
     pods: Map[str, PodMemory] = Map()

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from immutables import Map
-from msgspec import Struct
 from msgspec.structs import replace
 
 from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec
@@ -18,6 +17,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
+from refk8s.core.value import Value
 
 MISSING_SECONDS_MAX = 10
 ASK_SECONDS_MAX = 15
@@ -25,7 +25,7 @@ TOKEN_SECONDS = 3607
 FORGOTTEN_AFTER: Instant = 10 * MINUTE
 
 
-class Held(Struct, frozen=True):
+class Held(Value, frozen=True):
     """One object as it was last read (None: it is not there). `good_until`: then it is asked for again. `waiting`: the pods to tell."""
 
     value: Any = None

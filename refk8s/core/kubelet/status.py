@@ -17,7 +17,6 @@ Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states, cond
 Left out: resource health, allocated resources and volume mounts in container statuses.
 """
 
-from attrs import frozen
 from msgspec.structs import replace
 
 from refk8s.core import ports
@@ -39,6 +38,7 @@ from refk8s.core.kubelet.conditions import compute_conditions
 from refk8s.core.kubelet.memory import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, ContainerMemory, PodMemory
 from refk8s.core.kubelet.sync import Facts, is_sidecar
 from refk8s.core.kubelet.sync_pod import restarts
+from refk8s.core.value import Value
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 RANK = {"": 0, PENDING: 0, "Unknown": 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
@@ -94,8 +94,7 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
 # --- phase ---------------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Counts:
+class Counts(Value, frozen=True):
     """What the containers of a pod do."""
 
     init_failed: bool = False  # for good

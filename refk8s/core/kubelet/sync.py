@@ -6,7 +6,6 @@ A draft never outlives the decision. `Facts` is what a decision may know besides
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import frozen
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod, Service
@@ -15,10 +14,10 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NEVER, ContainerMemory, Note, PodMemory
 from refk8s.core.kubelet.objects import Library
 from refk8s.core.ports import NodeDescribed, Operation
+from refk8s.core.value import Value
 
 
-@frozen
-class Facts:
+class Facts(Value, frozen=True):
     """The node's side of a decision. `services(namespace, linked)` are those that a pod's environment names."""
 
     config: KubeletConfig
