@@ -185,7 +185,7 @@ def test_disc_7_a_path_is_a_document_or_none(path: str) -> None:
 
 
 def test_disc_7_who_takes_no_json_is_not_given_any() -> None:
-    for accept in ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "text/html"):
+    for accept in ("application/com.github.proto-openapi.spec.v3@v1.0+protobuf", "text/html"):
         with pytest.raises(ApiError) as raised:
             openapi("/openapi/v2", accept)
         assert raised.value.status.code == 406
@@ -345,3 +345,31 @@ def test_disc_11_containers_merge_by_name() -> None:
     field = schemas("", "v1")["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
     assert (field["x-kubernetes-patch-strategy"], field["x-kubernetes-patch-merge-key"]) == ("merge", "name")
     assert PODS.kind in {one["kind"] for one in schemas("", "v1")["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"]}
+
+
+def test_disc_13_version_2_in_protobuf_names_the_query_parameters_of_every_patch():
+    """Read with the reader of request bodies, and held against the JSON document."""
+    from refk8s.core.apiserver.openapi import openapi, protobuf_v2
+    from refk8s.core.apiserver.protobuf_wire import read_fields
+
+    def fields(data, number):
+        return [value for found, _, value in read_fields(memoryview(bytes(data))) if found == number]
+
+    def one(data, *numbers):
+        for number in numbers:
+            [data] = fields(data, number)
+        return bytes(data)
+
+    document = openapi("/openapi/v2", protobuf_v2.MEDIA_TYPE)
+    told = {}
+    for path in fields(one(document, 8), 2):
+        for patch in fields(one(path, 2), 8):
+            extensions = {one(e, 1).decode(): json.loads(one(e, 2, 2)) for e in fields(patch, 13)}
+            names = [one(p, 1, 2, 3, 4).decode() for p in fields(patch, 8)]
+            told[one(path, 1).decode()] = (extensions["x-kubernetes-group-version-kind"], names)
+    plain = {}
+    for path, item in json.loads(openapi("/openapi/v2"))["paths"].items():
+        if "patch" in item:
+            queries = [p["name"] for p in item["patch"].get("parameters", ()) if p["in"] == "query"]
+            plain[path] = (item["patch"]["x-kubernetes-group-version-kind"], queries)
+    assert told == plain and any("fieldValidation" in names for _, names in told.values())

@@ -150,11 +150,12 @@ def plain(wire: WireRequest, target: Plain, server_address: str = "") -> Reply:
     if found is not None:
         return Reply(200, encode(found.tree), found.media_type)
     if path.startswith("/openapi/"):
-        from refk8s.core.apiserver.openapi import openapi  # reads every record: not before somebody asks
+        from refk8s.core.apiserver.openapi import openapi, protobuf_v2  # reads every record: not before somebody asks
 
         document = openapi(path, wire.headers.get("accept", ""))
         if document is not None:
-            return Reply(200, document)
+            is_text = document.startswith(b"{")
+            return Reply(200, document, "application/json" if is_text else protobuf_v2.ANSWERED_AS)
     if path == "/":
         return Reply(200, encode({"paths": sorted([*OPEN_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3"])}))
     return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")

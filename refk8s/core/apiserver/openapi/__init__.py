@@ -15,6 +15,7 @@ import msgspec
 from refk8s.core.api.resources import ALL, Resource
 from refk8s.core.api.status import ApiError, not_acceptable
 from refk8s.core.apiserver.discovery import VERSION, groups, versions
+from refk8s.core.apiserver.openapi import protobuf_v2
 from refk8s.core.apiserver.openapi.paths import paths_of
 from refk8s.core.apiserver.openapi.schemas import VERSION_2, VERSION_3, Flavour, schemas_of
 
@@ -33,7 +34,10 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
 
     `accept` is the Accept header. Raises ApiError 406 for a client that takes no JSON (DISC-7): it would take the text for protobuf.
     """
-    if accept and not any(part.partition(";")[0].strip() in JSON_RANGES for part in accept.split(",")):
+    wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
+    if protobuf_v2.MEDIA_TYPE in wanted and path.strip("/") == "openapi/v2":
+        return document_v2_protobuf(resources)
+    if accept and not any(part in JSON_RANGES for part in wanted):
         raise ApiError(not_acceptable("only the following media types are accepted: application/json"))
     match path.strip("/").split("/"):
         case ["openapi", "v2"]:
@@ -86,6 +90,12 @@ def document_v2(resources: Resources) -> bytes:
             "security": [{"BearerToken": []}],
         }
     )
+
+
+@lru_cache(maxsize=4)
+def document_v2_protobuf(resources: Resources) -> bytes:
+    """The paths of version 2 for clients that take nothing but protobuf (DISC-13)."""
+    return protobuf_v2.encode_paths(INFO["title"], INFO["version"], paths_of(resources, VERSION_2))
 
 
 def _schemas(resources: Resources, flavour: Flavour) -> Tree:
