@@ -10,6 +10,7 @@ from refk8s.adapters.fake import world as fake
 from refk8s.core.api.core_v1 import Lifecycle, LifecycleHandler, PodCondition, PodReadinessGate, Probe, SleepAction
 from refk8s.core.api.resources import PODS
 from refk8s.core.context import SECOND, timestamp
+from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.status import Counts, compute_phase
 from refk8s.core.ports import (
     CreateContainer,
@@ -206,6 +207,19 @@ def test_pod_7_a_shorter_grace_period_counts_at_once_and_a_longer_one_never(firs
                 until = min(until, nominal)
     bench.run_for(100)
     assert bench.ended_at("c") == until
+    assert not bench.has_pod()
+
+
+@given(st.integers(0, 2000), st.integers(1, 5))
+def test_pod_8_a_deleted_pod_may_wait_a_moment(milliseconds, grace):
+    bench = Bench(config=KubeletConfig(stop_delay=milliseconds * 1000)).start().settle()
+    bench.add(make_pod())
+    bench.settle()
+    bench.delete(grace=grace)
+    bench.run_for(30)
+    (at, _, period), *rest = stops(bench)
+    assert not rest
+    assert (at, period) == (milliseconds / 1000 if grace > 1 else 0, grace)
     assert not bench.has_pod()
 
 

@@ -27,6 +27,8 @@ class KubeletConfig(Value, frozen=True):
     """The runtime is listed whole so often, should it have kept silent about a change."""
     retry_after: Instant = 10 * SECOND
     """An operation that failed is tried again after this (KUBELET-23)."""
+    stop_delay: Instant = 0
+    """The containers of a deleted pod are asked to stop so much later, so that services can forget the pod first (POD-8)."""
     status_held_back: Instant = 500 * MILLISECOND
     """A pod of which something is being made or ended may keep its status to itself so long: then one write tells most (KUBELET-31)."""
     objects_kept: Instant = MINUTE

@@ -1,4 +1,4 @@
-"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-7 (spec/pod.md).
+"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-8 (spec/pod.md).
 
 | why it ends | grace period | afterwards |
 |---|---|---|
@@ -78,7 +78,12 @@ def end(sync: Sync, why: str) -> None:
     if memory.listing:
         return
     pod = sync.pod or memory.pod
-    if not end_containers(sync, pod, grace_seconds(sync, why)):
+    seconds = grace_seconds(sync, why)
+    begin = memory.ending_at + sync.facts.config.stop_delay
+    if why == "deleted" and sync.now < begin and seconds > GRACE_SECONDS_MIN:  # POD-8
+        sync.wake(begin)
+        return
+    if not end_containers(sync, pod, seconds):
         return
     if memory.sandbox_doing or memory.volumes_doing:
         return
