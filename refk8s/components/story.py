@@ -14,6 +14,7 @@ from refk8s.core.ports import (
     CreateContainer,
     Operation,
     PullImage,
+    RemoveContainer,
     RemovePodSandbox,
     RuleSet,
     RunPodSandbox,
@@ -30,15 +31,23 @@ _SPEAKERS = {
     "system:kube-proxy": "proxy",
     "system:apiserver": "API server",
 }
+_ACCOUNTS = {
+    "generic-garbage-collector": "garbage collector",
+    "pod-garbage-collector": "pod garbage collector",
+    "root-ca-certificate-publisher": "root certificate publisher",
+}
 
 
 def speaker(user: str) -> str:
     """A user name as a reader would say it."""
+    if user in _SPEAKERS:
+        return _SPEAKERS[user]
     if user.startswith("system:node:"):
         return f"kubelet of {user.removeprefix('system:node:')}"
     if user.startswith("system:serviceaccount:kube-system:"):
-        return f"{user.removeprefix('system:serviceaccount:kube-system:').removesuffix('-controller')} controller"
-    return _SPEAKERS.get(user, user)
+        account = user.removeprefix("system:serviceaccount:kube-system:").removesuffix("-controller")
+        return _ACCOUNTS.get(account, f"{account} controller")
+    return user
 
 
 def sentence(request: Request, committed: "Committed[Any]") -> str | None:
@@ -81,31 +90,82 @@ def _state(obj: Any) -> str:
     return f" as {phase}" if phase else ""
 
 
-def operation_sentence(node: str, operation: Operation) -> str | None:
+class Names:
+    """What pods and containers are called, as far as the story has told: operations know them by uid and id alone.
+
+    A container's id is learned when it is started, since a pod's containers are started in the order in which they were made. What was
+    there before the story began has no name here.
+    """
+
+    def __init__(self) -> None:
+        self._pods: dict[str, str] = {}
+        self._made: dict[str, list[str]] = {}
+        self._containers: dict[str, str] = {}
+
+    def meet(self, operation: Operation) -> None:
+        """Learn what this operation tells."""
+        match operation:
+            case RunPodSandbox(config):
+                self._pods[config.pod_uid] = f"{config.namespace}/{config.name}"
+            case CreateContainer(_, config):
+                self._pods[config.pod_uid] = f"{config.namespace}/{config.pod_name}"
+                self._made.setdefault(config.pod_uid, []).append(config.name)
+            case StartContainer(uid, container_id) if container_id not in self._containers and self._made.get(uid):
+                self._containers[container_id] = self._made[uid].pop(0)
+            case RemoveContainer(_, container_id):
+                self._containers.pop(container_id, None)
+
+    def pod(self, uid: str) -> str:
+        return self._pods.get(uid, uid)
+
+    def container(self, uid: str, container_id: str) -> str:
+        """The container and whose it is."""
+        return f"{self._containers.get(container_id, container_id[:12])} of pod {self.pod(uid)}"
+
+    def forget(self, uid: str) -> None:
+        """A pod that has gone needs no name any more."""
+        self._pods.pop(uid, None)
+        self._made.pop(uid, None)
+
+
+def operation_sentence(node: str, operation: Operation, names: Names) -> str | None:
     """What a node's runtime is asked to do, or None where it is not worth a line."""
     match operation:
         case RunPodSandbox(config):
-            words = f"starts the pause container that owns the network of pod {config.namespace}/{config.name}"
-        case PullImage(_, image, policy):
-            words = f"has image {image} at hand (policy {policy})"
+            words = f"starts the pause container that holds the network of pod {config.namespace}/{config.name}"
+        case PullImage(uid, image, policy):
+            words = f"makes sure of image {image} for pod {names.pod(uid)} (pull policy {policy})"
         case CreateContainer(_, config):
-            words = f"makes container {config.name} in the network of pod {config.namespace}/{config.pod_name}"
-        case StartContainer(_, container_id):
-            words = f"starts container {container_id[:12]}"
-        case StopContainer(_, container_id, grace):
-            words = f"stops container {container_id[:12]}: SIGTERM, and SIGKILL after {grace} s"
-        case RemovePodSandbox():
-            words = "removes a pod's pause container and network"
+            again = f", for the {_ordinal(config.attempt + 1)} time" if config.attempt else ""
+            words = f"makes container {config.name} in the network of pod {config.namespace}/{config.pod_name}{again}"
+        case StartContainer(uid, container_id):
+            words = f"starts container {names.container(uid, container_id)}"
+        case StopContainer(uid, container_id, grace):
+            words = f"stops container {names.container(uid, container_id)}: SIGTERM now, SIGKILL if it still runs after {grace} s"
+        case RemovePodSandbox(uid):
+            words = f"removes the pause container and the network of pod {names.pod(uid)}"
         case _:
             return None
     return f"kubelet of {node} {words}"
 
 
+def _ordinal(number: int) -> str:
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _count(number: int, noun: str) -> str:
+    """The number with the noun, whose plural is regular."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def rules_sentence(node: str, rules: RuleSet) -> str:
-    """What a node's proxy has made the rules."""
-    open_rules = [rule for of_service in rules.services.values() for rule in of_service if rule.targets]
-    targets = sum(len(rule.targets) for rule in open_rules)
-    return f"proxy of {node} balances {len(open_rules)} service addresses over {targets} endpoints"
+    """What a node's proxy has made the rules; a service with several ports has several addresses."""
+    open_rules = [rule for of_service in rules.services.values() for rule in of_service if rule.targets or rule.inside]
+    targets = {target for rule in open_rules for target in (*rule.targets, *rule.inside)}
+    if not open_rules:
+        return f"proxy of {node} knows no service with endpoints"
+    return f"proxy of {node} sends what comes to {_count(len(open_rules), 'service address')} on to {_count(len(targets), 'endpoint')}"
 
 
 class Storyteller:
@@ -116,13 +176,17 @@ class Storyteller:
         self._say = say
         self._start = now()
         self._last = ""
+        self._names = Names()
         say(f"The story begins at {timestamp(self._start)}.")
 
     def committed(self, request: Request, committed: "Committed[Any]") -> None:
         self.tell(sentence(request, committed))
 
     def operated(self, node: str, operation: Operation) -> None:
-        self.tell(operation_sentence(node, operation))
+        self._names.meet(operation)
+        self.tell(operation_sentence(node, operation, self._names))
+        if isinstance(operation, RemovePodSandbox):
+            self._names.forget(operation.pod_uid)
 
     def programmed(self, node: str, rules: RuleSet) -> None:
         self.tell(rules_sentence(node, rules))

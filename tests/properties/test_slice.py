@@ -69,7 +69,8 @@ def test_slice_5_slice_7_endpoints_by_hand_are_mirrored_and_only_they(drawn):
         mine = service is not None and not service.spec.selector and endpoints is not None
         labels = (endpoints.metadata.labels or {}) if mine else {}
         annotations = (endpoints.metadata.annotations or {}) if mine else {}
-        skipped = labels.get("endpointslice.kubernetes.io/skip-mirror") == "true" or "control-plane.alpha.kubernetes.io/leader" in annotations
+        is_election = "control-plane.alpha.kubernetes.io/leader" in annotations
+        skipped = labels.get("endpointslice.kubernetes.io/skip-mirror") == "true" or is_election
         if mine and not skipped:
             for subset in endpoints.subsets or ():
                 ports = frozenset((port.name or "", port.port) for port in subset.ports or ())
@@ -174,6 +175,15 @@ def test_slice_7_slices_of_others_are_left_alone_and_ours_go_with_their_service(
     assert [slice.metadata.name for slice in stored(cluster, ENDPOINT_SLICES)] == ["mine"]
 
 
+@pytest.mark.parametrize(("variant", "mirrored"), [(1, True), (7, False), (8, True), (9, False), (10, True)])
+def test_slice_5_a_label_or_an_election_keeps_endpoints_from_being_mirrored(variant, mirrored):
+    cluster = make_service(world(), "s1", "by hand", "web", (80,), False, None)
+    cluster = settle(write_by_hand(cluster, "s1", variant))
+    assert bool(slices_of(cluster, "s1", OF_ENDPOINTS)) == mirrored
+    assert not slices_of(settle(write_by_hand(cluster, "s1", 7)), "s1", OF_ENDPOINTS)
+    assert not slices_of(settle(delete(cluster, ENDPOINTS, "s1")), "s1", OF_ENDPOINTS)
+
+
 def test_slice_5_taking_the_selector_away_leaves_the_slices_of_pods_and_giving_it_back_takes_the_mirror():
     cluster = settle(crowded(2))
     slices = slices_of(cluster, "s0", OF_PODS)
@@ -225,6 +235,10 @@ def test_slice_1_slice_2_slice_4_a_layout_holds_what_is_wanted_and_moves_nothing
     assert not result.created or not any(s.address_type == "IPv4" for s in result.deleted)
     assert all(endpoints for _, endpoints in final) or (placeholder and not wish and len(final) == 1)
     assert final or not placeholder
+    for ports in PORTS:
+        same_ports = [(s.endpoints, endpoints) for s, at, endpoints in result.kept if at == ports == tuple(s.ports or ()) and s.endpoints]
+        only_grown = [old for old, endpoints in same_ports if endpoints != old and endpoints[: len(old)] == old]
+        assert len(only_grown) <= 1, "SLICE-4: slices were written only to take in new endpoints, where one or a new slice would have done"
     stay = {(s.metadata.name, e.addresses[0]) for s, ports, endpoints in result.kept for e in endpoints if tuple(s.ports or ()) == ports}
     for slice in slices:
         if slice.address_type == "IPv4" and len(slice.endpoints or ()) <= MAX:

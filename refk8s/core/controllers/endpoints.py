@@ -75,7 +75,7 @@ class EndpointsController(Reconciler):
 
         # Act
         namespace, name = service.metadata.namespace or "", service.metadata.name or ""
-        because = f"{sum(len(subset.addresses or ()) for subset in subsets)} pods behind service {name} are ready"
+        because = f"ready pods behind service {name}: {sum(len(subset.addresses or ()) for subset in subsets)}"
         if existing is None:
             metadata = ObjectMeta(name=name, namespace=namespace, labels=labels, annotations=annotations or None)
             body = Endpoints(metadata=metadata, subsets=subsets or None)
