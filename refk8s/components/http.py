@@ -260,6 +260,11 @@ async def _until_gone(receive_part: Receive, news: asyncio.Event) -> None:
 
 async def _send(send: Send, reply: Reply, method: str) -> None:
     headers = reply.headers()
-    headers.append((b"content-length", str(len(reply.content)).encode()))
+    headers.append((b"content-length", str(reply.length).encode()))
     await send({"type": "http.response.start", "status": reply.code, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.content})
+    if method == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        return
+    await send({"type": "http.response.body", "body": reply.content, "more_body": bool(reply.more)})
+    for number, piece in enumerate(reply.more, 1):
+        await send({"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)})

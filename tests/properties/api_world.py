@@ -102,7 +102,7 @@ class World:
             return Reply(200, write_events(events, received.form, stream.resource, self.now, columns=True))
         if isinstance(taken.response, Connect):
             return taken.response
-        return reply_to(received, taken.response, self.now)
+        return reply_to(received, taken.response, self.now).whole()
 
 
 # --- objects

@@ -1,4 +1,4 @@
-"""One request, from asked to answered: the page to read first. Rules API-1 ... API-20, LIST-, WATCHAPI-, DEL- (spec/api.md).
+"""One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL- (spec/api.md), LIST-, WATCHAPI-.
 
     request -> authorize -> by verb:
         get, list        read.py                                                                 -> Response

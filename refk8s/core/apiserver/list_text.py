@@ -23,7 +23,7 @@ class ListText:
     prefix: str
     revision: Revision
     before: bytes
-    after: bytes
+    after: tuple[bytes, ...]
 
 
 def keep(received: Received, response: Response, reply: Reply, store: Reader) -> ListText | None:
@@ -38,11 +38,11 @@ def keep(received: Received, response: Response, reply: Reply, store: Reader) ->
     before, found, after = reply.content.partition(mark)
     if not found:
         return None
-    return ListText(selection.prefix, store.prefix_revision(selection.prefix), before, after)
+    return ListText(selection.prefix, store.prefix_revision(selection.prefix), before, (after, *reply.more))
 
 
 def recall(text: ListText, store: Reader) -> Reply | None:
-    """The same list at the present revision, if nothing that it can hold has changed since; else None. O(bytes), no look at an object."""
+    """The same list at the present revision, if nothing that it can hold has changed since; else None. O(1): no byte is copied."""
     if store.prefix_revision(text.prefix) != text.revision:
         return None
-    return Reply(200, b'%s"resourceVersion":"%d"%s' % (text.before, store.revision, text.after))
+    return Reply(200, b'%s"resourceVersion":"%d"' % (text.before, store.revision), more=text.after)

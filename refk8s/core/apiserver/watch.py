@@ -28,6 +28,8 @@ from refk8s.core.store import Change, Record
 
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+TIMEOUT_SECONDS_MAX = 30 * 86_400
+"""No watch is promised for longer: timers do not count to the end of time."""
 
 
 def watch(request: Request, store: Reader) -> Stream | Response:
@@ -60,7 +62,7 @@ def watch(request: Request, store: Reader) -> Stream | Response:
         initial=initial,
         initial_events_end=bool(options.send_initial_events) and options.allow_watch_bookmarks,
         bookmarks=options.allow_watch_bookmarks,
-        timeout_seconds=options.timeout_seconds,
+        timeout_seconds=min(options.timeout_seconds, TIMEOUT_SECONDS_MAX) if options.timeout_seconds else None,
         matches=selection.matches,
         prefix=selection.prefix,
         floor=start,
