@@ -11,13 +11,11 @@ counts on its node (SCHED-22). So no answer, however late, finds the room given 
 Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework", "Pod Scheduling Readiness".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from immutables import Map
-
-from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
 from refk8s.core.context import Instant, timestamp
@@ -25,13 +23,13 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
+from refk8s.core.scheduler.batch import Batch
+from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.placement import Chooser, judge
-from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
-from refk8s.core.scheduler.queue import Queue, Waiting
-from refk8s.core.scheduler.reasons import NO_VICTIMS, POLITE, UNHELPFUL, Refusal, explain, histogram
-from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
-from refk8s.core.value import Value, evolve, field
+from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW, Nomination, with_nominated
+from refk8s.core.scheduler.snapshot import EMPTY, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
+from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
 TRUTH = "truth"
@@ -40,71 +38,8 @@ BATCH_MAX = 1_000  # pods decided in one go, before others get their turn
 GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
-
-
-class Decision(Value, frozen=True, eq=False):
-    """A pod's node. From here until the outcome is seen the pod is assumed to be there (SCHED-22)."""
-
-    waiting: Waiting
-    node: str
-    truth: Change | None  # what was known when it was decided
-    sent: bool = False
-
-    @property
-    def pod(self) -> PodInfo:
-        return self.waiting.pod
-
-
-class Memory(Value, frozen=True, eq=False):
-    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back all that matters."""
-
-    queue: Queue = EMPTY_QUEUE
-    decisions: Map[Key, Decision] = field(default_factory=Map)
-    assumed: Map[str, Map[str, PodInfo]] = field(default_factory=Map)  # node -> uid -> pod
-    working: Snapshot = EMPTY
-    truth: Change | None = None  # how much of the truth is in `working`
-    touched: Map[str, None] = field(default_factory=Map)  # nodes whose assumed pods have changed since
-
-    def assume(self, decided: Iterable[Decision], queue: Queue, working: Snapshot) -> "Memory":
-        """The memory with these decisions; their pods are in `working` already."""
-        decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
-        for decision in decided:
-            decisions[decision.waiting.key] = decision
-            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(decision.pod.uid, decision.pod)
-        return Memory(queue, decisions.finish(), assumed.finish(), working, self.truth, self.touched)
-
-    def with_queue(self, queue: Queue) -> "Memory":
-        return Memory(queue, self.decisions, self.assumed, self.working, self.truth, self.touched)
-
-    def settle(self, key: Key) -> "Memory":
-        """The pod is no longer assumed: the truth shows what became of it."""
-        decision = self.decisions[key]
-        rest = self.assumed[decision.node].delete(decision.pod.uid)
-        assumed = self.assumed.set(decision.node, rest) if len(rest) else self.assumed.delete(decision.node)
-        touched = self.touched.set(decision.node, None)
-        return Memory(self.queue, self.decisions.delete(key), assumed, self.working, self.truth, touched)
-
-
-_NOBODY: Map[str, PodInfo] = Map()
-
-
-def catch_up(memory: Memory, truth: Snapshot) -> Memory:
-    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4, SCHED-22). O(changed)."""
-    changed = truth.changed_since(memory.truth)
-    if changed is None:
-        changed = [*truth.nodes, *truth.loads, *memory.working.nodes, *memory.working.loads]
-    if not changed and not len(memory.touched):
-        return memory
-    working = memory.working
-    for name in sorted({*changed, *memory.touched}):
-        working = working.with_node(name, truth.nodes.get(name))
-        load = truth.load(name)
-        for uid, pod in memory.assumed.get(name, _NOBODY).items():
-            if uid not in load.pods:
-                load = load.plus(pod)
-        if load is not working.load(name):
-            working = working.with_load(name, load)
-    return Memory(memory.queue, memory.decisions, memory.assumed, working, truth.last_change)
+DISRUPTED = "DisruptionTarget"
+PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
 class Scheduler(Reconciler):
@@ -166,7 +101,7 @@ class Scheduler(Reconciler):
 
         # Decide, Act, Report: by how far the pod has come
         if decision is None:
-            return self._admit(memory, key, pod, now)
+            return self._admit(view, memory, key, pod, now)
         if not self._may_be_scheduled(pod) or pod is None or pod.metadata.uid != decision.pod.uid:
             return self._conclude(memory, key, pod, decision)
         if not decision.sent:
@@ -177,20 +112,34 @@ class Scheduler(Reconciler):
             return Plan(memory=memory.with_queue(memory.queue.activate((waiting,))), enqueue=((self.name, SCHEDULE),))
         return NOTHING  # The view does not show it yet.
 
-    def _admit(self, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
+    def _admit(self, view: View, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
+        """Take the pod into the queue, or write what has been found out about it."""
         known = memory.queue.pods.get(key)
         if pod is None or not self._may_be_scheduled(pod):
-            plan = NOTHING if known is None else Plan(memory=memory.with_queue(memory.queue.without((key,))))
+            plan = NOTHING
+            if known is not None or key in memory.nominations:
+                plan = Plan(memory=memory.with_queue(memory.queue.without((key,))).nominate(key, None))
             if pod is not None and self._is_ours(pod) and pod.spec.scheduling_gates and pod.metadata.deletion_timestamp is None:
-                return evolve(plan, waves=_write_condition(pod, GATED, GATED_MESSAGE, now))
+                return evolve(plan, waves=(_write_status(pod, GATED, GATED_MESSAGE, "", now),))
             return plan
         info = info_of(pod)
-        if known is not None and known.pod.uid == info.uid and known.pod.needs.key == info.needs.key and known.pod.labels == info.labels:
-            if known.parked_at is None:
-                return NOTHING
-            waves = _write_condition(pod, UNSCHEDULABLE, known.message, now)
-            return Plan(waves) if waves else NOTHING
-        return Plan(memory=memory.with_queue(memory.queue.admit(key, info)), enqueue=((self.name, SCHEDULE),))
+        if known is None or known.pod.uid != info.uid or known.pod.needs.key != info.needs.key or known.pod.labels != info.labels:
+            memory = memory.with_queue(memory.queue.admit(key, info))
+            if pod.status is not None and pod.status.nominated_node_name and known is None:  # An earlier life has nominated it.
+                memory = memory.nominate(key, Nomination(info, pod.status.nominated_node_name))
+            return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
+        if known.parked_at is None:
+            return NOTHING
+        nomination = memory.nominations.get(key)
+        evictions = [_evict(victim, now) for victim in _still_there(view, nomination)]
+        told = tuple(request for requests, _ in evictions for request in requests)
+        status = _write_status(pod, UNSCHEDULABLE, known.message, nomination.node if nomination is not None else "", now)
+        waves = tuple(wave for wave in (told, tuple(delete for _, delete in evictions), status) if wave)
+        return Plan(waves) if waves else NOTHING
+
+    def _is_welcome(self, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]) -> bool:
+        """SCHED-19, SCHED-37: some node would take it."""
+        return self._chooser.has_offer(pod, with_nominated(memory.working, memory.nominations, pod), namespaces)
 
     def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
         """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and the node would not do any more."""
@@ -208,7 +157,7 @@ class Scheduler(Reconciler):
         )
         request = Request("create", PODS, namespace, name, "binding", body=binding, because=f"{decision.node} is the best node for it")
         sent = memory.decisions.set(key, Decision(decision.waiting, decision.node, decision.truth, sent=True))
-        return Plan(((request,),), memory=Memory(memory.queue, sent, memory.assumed, memory.working, memory.truth, memory.touched))
+        return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
         """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it any longer."""
@@ -233,39 +182,45 @@ class Scheduler(Reconciler):
             return Plan(memory=memory.with_queue(queue)) if queue is not memory.queue else NOTHING
         truth: Snapshot = view.fold(TRUTH)
         memory = catch_up(memory, truth)
-        working = before = memory.working
+        working = memory.working
         namespaces = _namespaces(view)
-        ready, next_ready = queue.ready(now, lambda pod: self._chooser.has_offer(pod, before, namespaces))
+        ready, next_ready = queue.ready(now, lambda pod: self._is_welcome(pod, memory, namespaces))
 
         # Decide
-        gone: list[Key] = []
-        decided: list[Decision] = []
-        refused: list[Waiting] = []
-        notes: list[Note] = []
+        batch = Batch(self._chooser, working, memory.nominations, namespaces, lambda pod: _started(view, pod))
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
-            if pod is None or not self._may_be_scheduled(pod) or pod.metadata.uid != waiting.pod.uid:
-                gone.append(waiting.key)
-                continue
-            node, refusals = self._chooser.choose(waiting.pod, working, namespaces)
-            if node is not None:
-                decided.append(Decision(waiting, node, truth.last_change))
-                working = working.with_load(node, working.load(node).plus(waiting.pod))
-            elif waiting.parked_at is None:
-                nodes = len(working.nodes)
-                message = explain(refusals, nodes, _why_no_preemption(pod, refusals, nodes))
-                refused.append(evolve(waiting, message=message))
-                if message != waiting.message:
-                    notes.append(Note(pod, "FailedScheduling", message, "Warning"))
-            # else: it was parked, and others of its kind have taken the room: for it nothing has changed.
+            batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
 
         # Act
-        queue = queue.without([*gone, *(decision.waiting.key for decision in decided)]).park(refused, now)
-        enqueue = [(self.name, decision.waiting.key) for decision in decided] + [(self.name, waiting.key) for waiting in refused]
+        decided = [Decision(waiting, node, truth.last_change) for waiting, node in batch.placed]
+        queue = queue.without([*batch.gone, *(waiting.key for waiting, _ in batch.placed)]).park(batch.refused, now)
+        queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
+        memory = memory.assume(decided, queue, batch.working, batch.nominations)
+        keys = [waiting.key for waiting, _ in batch.placed] + [waiting.key for waiting in batch.refused] + batch.displaced
+        again = (SCHEDULE,) if batch.displaced else ()
 
         # Report
+        notes = tuple(Note(pod, "FailedScheduling", message, "Warning") for pod, message in batch.failures)
+        notes += tuple(
+            Note(victim, "Preempted", f"Preempted by pod {by.uid} on node {node}")
+            for info, by, node in batch.victims
+            if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
+        )
         wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
-        return Plan(memory=memory.assume(decided, queue, working), enqueue=tuple(enqueue), notes=tuple(notes), wake_at=wake_at)
+        return Plan(memory=memory, enqueue=tuple((self.name, key) for key in (*keys, *again)), notes=notes, wake_at=wake_at)
+
+
+def _still_there(view: View, nomination: Nomination | None) -> list[Pod]:
+    """The victims that nobody has deleted yet."""
+    found = [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims] if nomination is not None else []
+    uids = {info.uid for info in nomination.victims} if nomination is not None else set()
+    return [pod for pod in found if pod is not None and pod.metadata.uid in uids and pod.metadata.deletion_timestamp is None]
+
+
+def _started(view: View, pod: PodInfo) -> str:
+    found = view.get(PODS, f"{pod.namespace}/{pod.name}")
+    return (found.status.start_time if found is not None and found.status else None) or RUNNING_SINCE_NOW
 
 
 def _namespaces(view: View) -> Mapping[str, Any]:
@@ -283,29 +238,47 @@ def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
     return () if old is not None and new is not None and facts_of(old) == facts_of(new) else (SCHEDULE,)
 
 
-def _why_no_preemption(pod: Pod, refusals: Mapping[Refusal, int], nodes: int) -> str:
-    if pod.spec.preemption_policy == "Never":
-        return POLITE
-    counts = {NO_VICTIMS: 0, UNHELPFUL: 0}
-    for refusal, count in refusals.items():
-        counts[NO_VICTIMS if refusal.resolvable else UNHELPFUL] += count
-    return histogram(counts, nodes)
+def _write_status(pod: Pod, reason: str, message: str, nominated: str, now: Instant) -> tuple[Request, ...]:
+    """SCHED-11: the condition PodScheduled=False with this reason and message, and the nominated node, unless the pod has them already."""
+    metadata, status = pod.metadata, pod.status or PodStatus()
+    found: PodCondition | None = next((c for c in status.conditions or () if c.type == "PodScheduled"), None)
+    tree: dict[str, Any] = {}
+    if found is None or (found.status, found.reason, found.message) != ("False", reason, message):
+        condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        if metadata.generation:
+            condition["observedGeneration"] = metadata.generation
+        if found is None or found.status != "False":
+            condition["lastTransitionTime"] = timestamp(now)
+        tree["conditions"] = [condition]
+    if (status.nominated_node_name or "") != nominated:
+        tree["nominatedNodeName"] = nominated or None
+    because = "its scheduling gates are closed" if reason == GATED else "no node would take it"
+    return (_patch_status(pod, tree, because),) if tree else ()
 
 
-def _write_condition(pod: Pod, reason: str, message: str, now: Instant) -> tuple[tuple[Request, ...], ...]:
-    """SCHED-11: the condition PodScheduled=False with this reason and message, unless the pod has it already."""
+def _patch_status(pod: Pod, tree: dict[str, Any], because: str) -> Request:
+    """The uid makes sure that it meets that very pod."""
     metadata = pod.metadata
-    found: PodCondition | None = next((c for c in (pod.status.conditions if pod.status else None) or () if c.type == "PodScheduled"), None)
-    if found is not None and (found.status, found.reason, found.message) == ("False", reason, message):
-        return ()
-    condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
-    if metadata.generation:
-        condition["observedGeneration"] = metadata.generation
-    if found is None or found.status != "False":
-        condition["lastTransitionTime"] = timestamp(now)
-    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}})
-    because = "no node would take it" if reason == UNSCHEDULABLE else "its scheduling gates are closed"
-    return ((Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because),),)
+    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": tree})
+    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because)
+
+
+def _evict(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], Request]:
+    """What tells a victim why, and what deletes it."""
+    metadata = pod.metadata
+    told: tuple[Request, ...] = ()
+    if not any(each.type == DISRUPTED for each in (pod.status.conditions if pod.status else None) or ()):
+        condition = {
+            "type": DISRUPTED,
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": PREEMPTED,
+            "lastTransitionTime": timestamp(now),
+        }
+        told = (_patch_status(pod, {"conditions": [condition]}, "it has to go for a more important pod"),)
+    options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
+    because = "a more important pod needs its room"
+    return told, Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because)
 
 
 def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:

@@ -181,6 +181,11 @@ class Ranking:
         self._catch_up(snapshot)
         return bool(self._groups)
 
+    def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
+        """What each node says that refuses. O(nodes)."""
+        self._catch_up(snapshot)
+        return {name: row.verdict for name, row in self._rows.items() if isinstance(row.verdict, Refusal)}
+
     def _catch_up(self, snapshot: Snapshot) -> None:
         """Look again at the nodes that are not what they were."""
         for name in changed_nodes(snapshot, self._seen, self._rows):
@@ -257,6 +262,15 @@ class Chooser:
         if relate(pod, snapshot, namespaces, self._relations) is None:
             return self._ranking(pod).choose(snapshot)
         return choose(pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs))
+
+    def refusing(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> dict[str, Refusal]:
+        """What each node says that refuses the pod, in the order of their names. O(nodes log nodes)."""
+        relations = relate(pod, snapshot, namespaces, self._relations)
+        refusing = self._ranking(pod).refusing(snapshot)
+        if relations is not None:
+            others = {name: _object(relations, facts) for name, facts in snapshot.nodes.items() if name not in refusing}
+            refusing |= {name: refusal for name, refusal in others.items() if refusal is not None}
+        return {name: refusing[name] for name in sorted(refusing)}
 
     def has_offer(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> bool:
         """Some node would take a pod of this kind."""

@@ -11,6 +11,7 @@ NO_NODES = "no nodes available to schedule pods"
 UNHELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"
 POLITE = "not eligible due to preemptionPolicy=Never."
+LEAVING = "not eligible due to a terminating pod on the nominated node."
 
 
 class Refusal(Value, frozen=True, cache_hash=True):
@@ -28,7 +29,7 @@ def histogram(counts: Mapping[str, int], nodes: int) -> str:
 
 
 def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str:
-    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nothing was evicted for it.
+    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nobody is evicted for it, empty: somebody is.
 
     A node is counted under each of the messages of the one filter that refused it.
     """
@@ -38,4 +39,5 @@ def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str
     for refusal, count in refusals.items():
         for message in refusal.messages:
             counts[message] = counts.get(message, 0) + count
-    return f"{histogram(counts, nodes)} no new claims to deallocate, preemption: {preemption}"
+    words = histogram(counts, nodes)
+    return f"{words} no new claims to deallocate, preemption: {preemption}" if preemption else words

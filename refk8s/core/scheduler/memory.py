@@ -1,0 +1,89 @@
+"""What the scheduler remembers: who waits, who is decided, who is assumed where. Rules SCHED-4, SCHED-22, SCHED-37 (spec/scheduler.md).
+
+A crash forgets all of it, and a list of pods and nodes brings back all that matters.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from immutables import Map
+
+from refk8s.core.loop.plan import Key
+from refk8s.core.scheduler.preempt import Nomination
+from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
+from refk8s.core.scheduler.queue import Queue, Waiting
+from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot
+from refk8s.core.value import Value, evolve, field
+
+
+class Decision(Value, frozen=True, eq=False):
+    """A pod's node. From here until the outcome is seen the pod is assumed to be there (SCHED-22)."""
+
+    waiting: Waiting
+    node: str
+    truth: Change | None  # what was known when it was decided
+    sent: bool = False
+
+    @property
+    def pod(self) -> PodInfo:
+        return self.waiting.pod
+
+
+class Memory(Value, frozen=True, eq=False):
+    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back all that matters."""
+
+    queue: Queue = EMPTY_QUEUE
+    decisions: Map[Key, Decision] = field(default_factory=Map)
+    assumed: Map[str, Map[str, PodInfo]] = field(default_factory=Map)  # node -> uid -> pod
+    working: Snapshot = EMPTY
+    truth: Change | None = None  # how much of the truth is in `working`
+    touched: Map[str, None] = field(default_factory=Map)  # nodes whose assumed pods have changed since
+    nominations: Map[Key, Nomination] = field(default_factory=Map)  # pods that wait for their victims to leave
+
+    def assume(self, decided: Iterable[Decision], queue: Queue, working: Snapshot, nominated: Mapping[Key, Nomination]) -> "Memory":
+        """The memory after a batch of decisions; the decided pods are in `working` already."""
+        decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
+        for decision in decided:
+            decisions[decision.waiting.key] = decision
+            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(decision.pod.uid, decision.pod)
+        nominations = Map(nominated) if nominated or len(self.nominations) else self.nominations
+        return Memory(queue, decisions.finish(), assumed.finish(), working, self.truth, self.touched, nominations)
+
+    def with_queue(self, queue: Queue) -> "Memory":
+        return evolve(self, queue=queue)
+
+    def nominate(self, key: Key, nomination: Nomination | None) -> "Memory":
+        """The pod waits for victims (None: it does not any more)."""
+        if nomination is not None:
+            return evolve(self, nominations=self.nominations.set(key, nomination))
+        return evolve(self, nominations=self.nominations.delete(key)) if key in self.nominations else self
+
+    def settle(self, key: Key) -> "Memory":
+        """The pod is no longer assumed: the truth shows what became of it."""
+        decision = self.decisions[key]
+        rest = self.assumed[decision.node].delete(decision.pod.uid)
+        assumed = self.assumed.set(decision.node, rest) if len(rest) else self.assumed.delete(decision.node)
+        touched = self.touched.set(decision.node, None)
+        return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=touched)
+
+
+_NOBODY: Map[str, PodInfo] = Map()
+_NOT_TOUCHED: Map[str, None] = Map()
+
+
+def catch_up(memory: Memory, truth: Snapshot) -> Memory:
+    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4, SCHED-22). O(changed)."""
+    changed = truth.changed_since(memory.truth)
+    if changed is None:
+        changed = [*truth.nodes, *truth.loads, *memory.working.nodes, *memory.working.loads]
+    if not changed and not len(memory.touched):
+        return memory
+    working = memory.working
+    for name in sorted({*changed, *memory.touched}):
+        working = working.with_node(name, truth.nodes.get(name))
+        load = truth.load(name)
+        for uid, pod in memory.assumed.get(name, _NOBODY).items():
+            if uid not in load.pods:
+                load = load.plus(pod)
+        if load is not working.load(name):
+            working = working.with_load(name, load)
+    return evolve(memory, working=working, truth=truth.last_change, touched=_NOT_TOUCHED)
