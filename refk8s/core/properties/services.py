@@ -32,6 +32,7 @@ def alloc_1_one_holder(
                     yield f"{name} has {thing}, which nobody holds for it"
             elif f"{held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}" != name:
                 yield f"{name} has {thing}, which is held for {held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}"
-    for thing in [*addresses, *(node_ports or {})]:
+    held_things: list[str | int] = [*addresses, *(node_ports or {})]
+    for thing in held_things:
         if thing not in holders:
             yield f"{thing} is held, and no service has it"
