@@ -169,7 +169,7 @@ class Scheduler(Reconciler):
         elif self._is_ours(pod):
             again.append((self.name, key))  # Another pod of that name, which waits for its own decision.
         if node_taken(pod) != decision.node:
-            again.append((self.name, SCHEDULE))  # Its room is free, also where it has come and ended before it was settled.
+            again.append((self.name, SCHEDULE))  # SCHED-26: its room is free, also where it came and ended before it was settled.
         return Plan(memory=memory.settle(key), notes=notes, enqueue=tuple(again))
 
     # --- the key "schedule" ---------------------------------------------------------------------------------------------
