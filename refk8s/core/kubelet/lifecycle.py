@@ -156,7 +156,7 @@ def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> N
         least = GRACE_AFTER_HOOK_SECONDS_MIN if memory.hooked else GRACE_SECONDS_MIN
         sync.operations.append(StopContainer(sync.memory.uid, current.id, max(left, least)))
         sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
-    elif until < memory.grace_until:
+    elif until < memory.grace_until:  # POD-7
         sync.operations.append(StopContainer(sync.memory.uid, current.id, seconds))
         sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
 
