@@ -1,4 +1,5 @@
-"""The whole cluster as one transition system: a state, the actions enabled in it, and what each does. Rules CLUSTER-1 ... (spec/cluster.md).
+"""The whole cluster as one transition system: a state, the actions enabled in it, and what each does. Rules CLUSTER-1 ... CLUSTER-6
+(spec/cluster.md).
 
     history      the store
     machines     every component's state, its life (how often it started) and whether it is up
@@ -77,7 +78,7 @@ class Answer(Value, frozen=True, order=True):
 
 
 class Notify(Value, frozen=True, order=True):
-    """A watch delivers its next changes, up to `limit` of them (or a bookmark where there are none that match)."""
+    """A watch delivers its next changes (CLUSTER-2), up to `limit` of them (or a bookmark where there are none that match)."""
 
     watch: int
     limit: int = 1_000_000
@@ -102,7 +103,7 @@ class Elapse(Value, frozen=True, order=True):
 
 
 class Crash(Value, frozen=True, order=True):
-    """A component loses its state and starts again; what it had sent is still on its way, what comes back is for nobody."""
+    """A component loses its state and starts again; what it had sent is still on its way, what comes back is for nobody (CLUSTER-3)."""
 
     machine: str
 
@@ -114,7 +115,7 @@ class CutWatch(Value, frozen=True, order=True):
 
 
 class LoseRequest(Value, frozen=True, order=True):
-    """A request never arrives; whoever sent it hears nothing (unknown)."""
+    """A request never arrives; whoever sent it hears nothing (unknown, CLUSTER-5)."""
 
     flying: int
 
@@ -201,7 +202,7 @@ class Pending(Value, frozen=True, eq=False):
 
 
 class Cluster(Value, frozen=True, eq=False):
-    """The state of everything. A value: keep one to go back to it."""
+    """The state of everything. A value: keep one to go back to it (CLUSTER-6)."""
 
     machines: Mapping[str, AnyMachine]  # what they are; never changes
     seed: bytes
@@ -237,7 +238,7 @@ def start_all(cluster: Cluster) -> Cluster:
 
 
 def enabled(cluster: Cluster) -> Iterator[Action]:
-    """Everything that can happen next without a fault, in a fixed order. Time passes only where nothing else can happen."""
+    """Everything that can happen next without a fault, in a fixed order. Time passes only where nothing else can (CLUSTER-4)."""
     found = False
     for id in sorted(cluster.flying):
         found = True
@@ -427,7 +428,7 @@ def _unknown(cluster: Cluster, flying: Flying) -> Cluster:
 
 
 def _tell(cluster: Cluster, name: str, life: int, event: Event) -> Cluster:
-    """Let a machine take a step; an event for an earlier life goes nowhere."""
+    """Let a machine take a step; an event for an earlier life goes nowhere (CLUSTER-3)."""
     if not _is_alive(cluster, name, life):
         return cluster
     component = cluster.components[name]

@@ -214,6 +214,7 @@ wishes = st.dictionaries(st.integers(1, 20), st.tuples(st.sampled_from(PORTS), s
 
 @given(layouts, wishes, st.booleans())
 @example([(PORTS[1], [(n, True) for n in range(1, 6)], "IPv4")], dict.fromkeys(range(1, 6), (PORTS[1], True)), True)  # an overfull slice
+@example([(PORTS[1], [(n, True)], "IPv4") for n in (1, 2)], dict.fromkeys(range(1, 6), (PORTS[1], True)), True)  # none has room for all
 def test_slice_1_slice_2_slice_4_a_layout_holds_what_is_wanted_and_moves_nothing(layout, wish, placeholder):
     slices = [
         EndpointSlice(

@@ -1,0 +1,286 @@
+"""The cluster as a transition system (spec/cluster.md): with machines that only listen and speak, and whole in another process."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refk8s.adapters.fake.world import make_world
+from refk8s.core import assembly
+from refk8s.core.api import codec
+from refk8s.core.api.apps_v1 import Deployment
+from refk8s.core.api.core_v1 import ConfigMap, Namespace
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Options, Request
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS, by_kind
+from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.cluster import (
+    Answer,
+    Arrive,
+    Cluster,
+    Compact,
+    Crash,
+    CutWatch,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Submit,
+    begin,
+    enabled,
+    start_all,
+    step,
+)
+from refk8s.core.context import SECOND
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.machine import Answered, Call, Event, Impossible, WakeAt, Watch, Watched, WatchEnded, Woken
+
+START = 1_790_000_000 * SECOND
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Speaker:
+    """Watches config maps from the beginning, makes one at each of its first wakings, and remembers all that it hears in this life."""
+
+    name = "speaker"
+
+    def start(self, now: int, seed: bytes) -> tuple[Any, tuple[Any, ...]]:
+        watch = Request("watch", CONFIG_MAPS, options=Options(resource_version="1", allow_watch_bookmarks=True))
+        return (seed.hex()[:8], 0, ()), (Watch(0, watch), WakeAt(now))
+
+    def step(self, state: Any, events: Sequence[Event], now: int) -> tuple[Any, tuple[Any, ...]]:
+        me, count, heard = state
+        effects: tuple[Any, ...] = ()
+        for event in events:
+            heard = (*heard, event)
+            if isinstance(event, Woken) and count < 4:
+                count += 1
+                body = ConfigMap(metadata=ObjectMeta(name=f"c{count}-{me}"))
+                create = Request("create", CONFIG_MAPS, "default", body.metadata.name, body=body)
+                effects += (Call(count, create), WakeAt(now + count * SECOND))
+        return (me, count, heard), effects
+
+
+def quiet() -> Cluster:
+    cluster = begin({"speaker": Speaker()}, {}, b"seed", START)
+    return start_all(step(cluster, Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))))))
+
+
+def heard(cluster: Cluster) -> tuple[Event, ...]:
+    return cluster.components["speaker"].state[2]
+
+
+def names(cluster: Cluster) -> list[str]:
+    return [record.key for record in cluster.history.list(CONFIG_MAPS.prefix).records]
+
+
+def outcome(action: Any, cluster: Cluster, limit: int) -> Any:
+    return Notify(action.watch, limit) if isinstance(action, Notify) else action
+
+
+drawn = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 99)), max_size=50)
+
+
+def wander(cluster: Cluster, choices: Any, see: Any = lambda before, action, after: None) -> tuple[Cluster, list[Any]]:
+    """A run of normal actions (changes one or two at a time) and faults."""
+    taken = []
+    for kind, which in choices:
+        normal = list(enabled(cluster))
+        actions = [outcome(action, cluster, which % 2 + 1) for action in normal]
+        flying = [id for id in sorted(cluster.flying) if not cluster.flying[id].watch]
+        if kind == 13:
+            actions = [Crash("speaker")]
+        elif kind == 14 and flying:
+            id = flying[which % len(flying)]
+            is_request, waits = cluster.flying[id].answer is None, not cluster.flying[id].given_up
+            actions = [GiveUp(id) if is_request and waits and which % 3 else LoseRequest(id) if is_request else LoseAnswer(id)]
+        elif kind == 15 and cluster.watches:
+            actions = [CutWatch(sorted(cluster.watches)[0])]
+        if not actions:
+            break
+        action = actions[which % len(actions)]
+        after = step(cluster, action)
+        see(cluster, action, after)
+        taken.append(action)
+        cluster = after
+    return cluster, taken
+
+
+@given(drawn)
+def test_cluster_2_a_watch_tells_every_change_once_and_in_order_however_many_at_a_time(choices):
+    cluster, _ = wander(quiet(), [(kind % 13, which) for kind, which in choices])
+    for _ in range(200):
+        cut = [Notify(action.watch, 1) if isinstance(action, Notify) else action for action in enabled(cluster)]
+        if not cut:
+            break
+        cluster = step(cluster, cut[0])
+    told = [event for one in heard(cluster) if isinstance(one, Watched) for event in one.events if event.type != "BOOKMARK"]
+    made = cluster.history.changes(CONFIG_MAPS.prefix, 1)
+    assert [(event.object.metadata.name, event.revision) for event in told] == [(c.record.value.metadata.name, c.revision) for c in made]
+    assert len(told) == 4
+
+
+@given(drawn)
+def test_cluster_3_nothing_that_was_asked_in_an_earlier_life_is_heard_in_a_later_one(choices):
+    def see(before: Cluster, action: Any, after: Cluster) -> None:
+        if isinstance(action, Crash):
+            assert heard(after) == () and len(after.flying) >= len(before.flying)
+        if isinstance(action, (Answer, LoseAnswer, LoseRequest, GiveUp)):
+            flying = before.flying[action.flying]
+            if flying.life != after.components["speaker"].life:
+                assert heard(after) == heard(before)
+        calls = after.components["speaker"].state[1]
+        assert all(event.id <= calls for event in heard(after) if isinstance(event, Answered))
+
+    cluster, _ = wander(quiet(), choices, see)
+    me = cluster.components["speaker"].state[0]
+    for event in heard(cluster):
+        if isinstance(event, Answered) and event.response is not None:
+            assert event.response.body.metadata.name.endswith(me)
+
+
+def test_cluster_3_what_was_sent_before_a_crash_still_takes_effect():
+    cluster = quiet()
+    while not any(not flying.watch for flying in cluster.flying.values()):
+        cluster = step(cluster, list(enabled(cluster))[-1])
+    [id] = [id for id in sorted(cluster.flying) if not cluster.flying[id].watch]
+    cluster = step(step(cluster, Crash("speaker")), Arrive(id))
+    assert len(names(cluster)) == 1 and cluster.components["speaker"].life == 2
+    assert heard(step(cluster, Answer(id))) == ()
+
+
+@given(drawn)
+def test_cluster_4_time_passes_only_when_nothing_else_can_and_never_back(choices):
+    def see(before: Cluster, action: Any, after: Cluster) -> None:
+        actions = list(enabled(before))
+        assert len(actions) == 1 or not any(isinstance(one, Elapse) for one in actions)
+        assert after.now == (action.to if isinstance(action, Elapse) else before.now)
+        assert after.now >= before.now
+
+    cluster, _ = wander(quiet(), choices, see)
+    with pytest.raises(Impossible):
+        step(cluster, Elapse(cluster.now - 1))
+
+
+@given(drawn)
+def test_cluster_5_a_request_takes_effect_at_most_once_and_silence_says_nothing(choices):
+    sent, effects, unknown = set(), [], 0
+
+    def see(before: Cluster, action: Any, after: Cluster) -> None:
+        nonlocal unknown
+        sent.update(f.request.name for f in after.flying.values() if not f.watch)
+        changed = after.history.revision - before.history.revision
+        assert changed == 0 or isinstance(action, Arrive), f"{action} wrote"
+        if changed:
+            effects.append(before.flying[action.flying].request.name)
+        if isinstance(action, (LoseRequest, LoseAnswer, GiveUp)):
+            new = heard(after)[len(heard(before)) :]
+            assert all(event == Answered(event.id, None) for event in new) and len(new) <= 1
+            unknown += len(new)
+
+    cluster, _ = wander(quiet(), choices, see)
+    assert len(effects) == len(set(effects)) and set(effects) <= sent
+    assert sorted(key.rpartition("/")[2] for key in names(cluster)) == sorted(effects)
+    answers = [event.id for event in heard(cluster) if isinstance(event, Answered)]
+    assert len(answers) == len(set(answers)), "an answer was heard twice, or after it had been given up"
+
+
+def test_cluster_5_sometimes_what_was_given_up_takes_effect_later():
+    cluster = quiet()
+    while not any(not flying.watch for flying in cluster.flying.values()):
+        cluster = step(cluster, list(enabled(cluster))[-1])
+    [id] = [id for id in sorted(cluster.flying) if not cluster.flying[id].watch]
+    cluster = step(cluster, GiveUp(id))
+    assert heard(cluster)[-1] == Answered(1, None) and names(cluster) == []
+    cluster = step(step(cluster, Arrive(id)), Answer(id))
+    assert len(names(cluster)) == 1 and heard(cluster)[-1] == Answered(1, None)
+
+
+@given(drawn)
+def test_cluster_1_cluster_6_the_same_actions_give_the_same_states_and_leave_the_old_ones_alone(choices):
+    states: list[tuple[Cluster, Any]] = []
+    first = quiet()
+    _, taken = wander(first, choices, lambda before, action, after: states.append((before, picture(before))))
+    again = quiet()
+    for (before, then), action in zip(states, taken, strict=True):
+        assert picture(before) == then == picture(again)
+        again = step(again, action)
+
+
+def told(change: Any) -> tuple[int, str, bytes]:
+    return change.revision, change.key, codec.encode(change.record.value) if change.record is not None else b""
+
+
+def picture(cluster: Cluster) -> Any:
+    """All that can be told of a state, as plain values."""
+    changes = cluster.history.changes("/", 0) if not cluster.history.compacted else ()
+    return (
+        cluster.now, cluster.counter, [told(change) for change in changes],
+        [(n, c.life, c.wake_at, repr(c.state)) for n, c in sorted(cluster.components.items())],
+        [(id, f.machine, f.life, f.id, f.request, f.given_up, repr(f.answer)) for id, f in sorted(cluster.flying.items())],
+        [(id, c.machine, c.life, c.id, c.revision) for id, c in sorted(cluster.watches.items())],
+    )  # fmt: skip
+
+
+def test_cluster_2_a_watch_that_is_cut_or_compacted_away_says_so():
+    cluster = quiet()
+    while not cluster.watches:
+        cluster = step(cluster, next(iter(enabled(cluster))))
+    [id] = cluster.watches
+    assert heard(step(cluster, CutWatch(id)))[-1] == WatchEnded(0, 0)
+    for n in range(2):
+        cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")))))
+    cluster = step(cluster, Compact(cluster.history.revision))
+    assert heard(step(cluster, Notify(id)))[-1] == WatchEnded(0, 410)
+
+
+# --- a whole cluster, in this process and in others ------------------------------------------------------------------------
+
+
+def whole_run(steps: int = 2_500) -> str:
+    """The digest of what the store has seen after so many steps of a whole cluster, in an order drawn from a fixed hash, with faults."""
+    machines = assembly.machines([(name, KubeletConfig()) for name in ("node-1", "node-2")])
+    worlds = {assembly.kubelet_name(name): make_world(name, i) for i, name in enumerate(("node-1", "node-2"))}
+    cluster = begin(machines, worlds, b"replay", START)
+    for obj in bootstrap_objects(cluster.context(), "127.0.0.1", 6443):
+        resource = by_kind(obj.api_version, obj.kind)
+        cluster = step(cluster, Submit(Request("create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj)))
+    tree = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 3, "selector": {"matchLabels": {"app": "web", "tier": "x"}},
+            "template": {"metadata": {"labels": {"app": "web", "tier": "x"}}, "spec": {"containers": [{"name": "c", "image": "app:1"}]}},
+        },
+    }  # fmt: skip
+    cluster = start_all(step(cluster, Submit(Request("create", DEPLOYMENTS, "default", "web", body=codec.from_tree(Deployment, tree)))))
+    for number in range(steps):
+        draw = int.from_bytes(hashlib.sha256(number.to_bytes(4, "big")).digest()[:4], "big")
+        actions: list[Any] = list(enabled(cluster))
+        if draw % 701 == 0:
+            actions = [Crash(name) for name in sorted(cluster.components)]
+        elif draw % 101 == 0 and cluster.watches:
+            actions = [CutWatch(id) for id in sorted(cluster.watches)]
+        cluster = step(cluster, actions[draw // 4096 % min(len(actions), 8)])
+    digest = hashlib.sha256()
+    for change in cluster.history.changes("/", 0):
+        digest.update(repr(told(change)).encode())
+    pods = len(cluster.history.list(PODS.prefix).records)
+    return f"{cluster.history.revision} revisions, {pods} pods, {digest.hexdigest()}"
+
+
+def test_cluster_1_a_run_of_the_whole_cluster_replays_byte_for_byte_under_another_hash_seed():
+    here = whole_run()
+    assert " 3 pods" in here, f"the run should get as far as pods: {here}"
+    code = "import test_cluster; print(test_cluster.whole_run())"
+    for seed in ("1", "20260101"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/properties")])}
+        there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert there.stdout.strip() == here
