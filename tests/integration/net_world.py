@@ -5,6 +5,7 @@
 Every namespace has one thread of this process; sockets stay in the namespace in which they were made, so one server answers for all pods.
 """
 
+import contextlib
 import ctypes
 import os
 import selectors
@@ -39,8 +40,12 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         subprocess.run(["ip", "netns", "add", name], check=True)
-        self._thread = ThreadPoolExecutor(1, name, initializer=self._enter)
+        self._thread = self.thread()
         self.ip("link set lo up")
+
+    def thread(self) -> ThreadPoolExecutor:
+        """One more thread in this namespace."""
+        return ThreadPoolExecutor(1, self.name, initializer=self._enter)
 
     def _enter(self) -> None:
         with open(f"/var/run/netns/{self.name}") as file:
@@ -64,7 +69,7 @@ class Namespace:
 
 
 class World:
-    """Three pods that answer with their address and that of who asks, at TCP and UDP port 8080."""
+    """Three pods that answer with their address and that of who asks, at TCP and UDP port 8080; at 9090 they send back what they get."""
 
     def __init__(self, pods: int = 3) -> None:
         prefix = f"refk8s-{os.getpid() % 100_000}"
@@ -112,25 +117,44 @@ class World:
         self.node.do(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
 
     def _listen(self, address: str) -> None:
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        for kind, port in ((socket.SOCK_STREAM, 8080), (socket.SOCK_DGRAM, 8080), (socket.SOCK_STREAM, 9090)):
             server = socket.socket(socket.AF_INET, kind)
-            server.bind(("0.0.0.0", 8080))
+            server.bind(("0.0.0.0", port))
             if kind == socket.SOCK_STREAM:
                 server.listen(64)
-            self._selector.register(server, selectors.EVENT_READ, address)
+            work = {(socket.SOCK_DGRAM, 8080): self._answer_udp, (socket.SOCK_STREAM, 8080): self._answer}.get((kind, port), self._accept)
+            self._selector.register(server, selectors.EVENT_READ, (work, address))
 
     def _serve(self) -> None:
         while True:
             for key, _ in self._selector.select():
                 if key.data is None:
                     return
-                if key.fileobj.type == socket.SOCK_STREAM:
-                    connection, peer = key.fileobj.accept()
-                    with connection:
-                        connection.sendall(f"{key.data} {peer[0]}".encode())
-                else:
-                    _, peer = key.fileobj.recvfrom(100)
-                    key.fileobj.sendto(f"{key.data} {peer[0]}".encode(), peer)
+                work, address = key.data
+                with contextlib.suppress(OSError):
+                    work(key.fileobj, address)
+
+    def _answer(self, server: socket.socket, address: str) -> None:
+        connection, peer = server.accept()
+        with connection:
+            connection.sendall(f"{address} {peer[0]}".encode())
+
+    def _answer_udp(self, server: socket.socket, address: str) -> None:
+        _, peer = server.recvfrom(100)
+        server.sendto(f"{address} {peer[0]}".encode(), peer)
+
+    def _accept(self, server: socket.socket, address: str) -> None:
+        connection, _ = server.accept()
+        self._selector.register(connection, selectors.EVENT_READ, (self._echo, address))
+
+    def _echo(self, connection: socket.socket, address: str) -> None:
+        data = connection.recv(1 << 16)
+        if data:
+            connection.sendall(data)
+        else:
+            connection.sendall(b"." + address.encode())
+            self._selector.unregister(connection)
+            connection.close()
 
     def close(self) -> None:
         if self._server.is_alive():

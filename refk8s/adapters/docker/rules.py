@@ -20,8 +20,8 @@ from pathlib import Path
 
 from refk8s.adapters.docker.userspace import UserspaceRules
 from refk8s.core.network.fronts import Front
-from refk8s.core.network.nft_script import change_script, load_script, remove_script
-from refk8s.core.network.nftables import Table, change_table, stale_flows
+from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
+from refk8s.core.network.nftables import Change, Table, change_table, stale_flows
 from refk8s.core.ports import Rule, RuleSet, Target
 
 log = logging.getLogger("refk8s")
@@ -70,7 +70,7 @@ class KernelRules:
     def program_now(self, rules: RuleSet) -> None:
         """Make these the rules, and return when they are. Unusable where the kernel refuses them."""
         table, change = change_table(self._table, rules)
-        if not (self._loaded and change and self._try(change_script(self.name, table, change))):
+        if not (self._loaded and change and self._change(table, change)):
             table = self._load(rules)
             self._host.prepare()
         before, self._table, self._loaded = self._table, table, True
@@ -88,9 +88,16 @@ class KernelRules:
     def _load(self, rules: RuleSet) -> Table:
         """The table anew: of the chains that were there only those remain that this set needs."""
         table, whole = change_table(self._empty, rules)
-        if not self._try(load_script(self.name, table, whole)):
+        if not (
+            self._try(prepare_script(self.name, table, whole, whole=True)) and self._try(load_script(self.name, table, whole))
+        ):
             _nft(load_script(self.name, table, whole, replace=True))
         return table
+
+    def _change(self, table: Table, change: Change) -> bool:
+        if change.pickers and not self._try(prepare_script(self.name, table, change)):
+            return False
+        return self._try(change_script(self.name, change))
 
     def _try(self, script: str) -> bool:
         try:

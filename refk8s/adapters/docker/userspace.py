@@ -7,15 +7,18 @@ this machine's, and service while this process does not run.
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
 import random
+import socket
+import struct
 import subprocess
 import time
 from asyncio import DatagramTransport, Protocol, Server, Transport
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from refk8s.core.network.balance import NOBODY_HELD, Held, order_of_trying, pick, targets_for
 from refk8s.core.network.fronts import NO_FRONTS, Front, change_fronts
@@ -26,6 +29,12 @@ log = logging.getLogger("refk8s")
 CONNECT_SECONDS_MAX = 3.0
 UDP_IDLE_SECONDS = 60.0
 UDP_CLIENTS_MAX = 4096  # of one front
+UDP_TURN_MAX = 64  # datagrams that are read before others have their turn
+IP_PKTINFO = 8  # <linux/in.h>; Python names it only from 3.14 on
+_PKTINFO = struct.Struct("=i4s4s")  # interface, address of ours, address in the header
+
+UdpClient: TypeAlias = tuple[str, int, bytes]
+"""Its address and port, and the address of ours that it asked."""
 DEVICE = "lo"
 
 
@@ -81,7 +90,8 @@ class UserspaceRules:
 
     async def _listen_where_needed(self) -> None:
         wanted = [front for front in sorted(self._fronts.rules) if self._serves(front)]
-        addresses = sorted({front[0] for front in wanted if front[0] and self._is_cluster_ip(front)})
+        # Also those without endpoints: at an address of its own this machine refuses at once what nobody listens for.
+        addresses = sorted({front[0] for front in self._fronts.rules if front[0] and self._is_cluster_ip(front)})
         await asyncio.to_thread(self._addresses.have, addresses)
         for front in wanted:
             if front not in self._listeners:
@@ -206,23 +216,34 @@ class Side(Protocol):
 # --- UDP -----------------------------------------------------------------------------------------------------------------
 
 
-class UdpListener(asyncio.DatagramProtocol):
-    """One front by UDP: every client has a socket of its own to its target, until it is silent or the target leaves."""
+class UdpListener:
+    """One front by UDP: every client has a socket of its own to its target, until it is silent or the target leaves.
+
+    A node port listens at every address, so the answer must say by itself which of them the client asked (ip(7), IP_PKTINFO).
+    """
 
     def __init__(self, rules: UserspaceRules, front: Front) -> None:
         self._rules = rules
         self._front = front
-        self._transport: DatagramTransport | None = None
-        self._clients: dict[tuple[str, int], UdpFlow] = {}
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._clients: dict[UdpClient, UdpFlow] = {}
 
     async def open(self, address: str, port: int) -> None:
-        self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, (address, port))
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        try:
+            self._socket.bind((address, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self._loop.add_reader(self._socket, self._read)
 
     def close(self) -> None:
         for flow in list(self._clients.values()):
             flow.close()
-        if self._transport is not None:
-            self._transport.close()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
 
     def rule_changed(self, rule: Rule) -> None:
         """Flows to targets that left are over (NET-16)."""
@@ -231,27 +252,41 @@ class UdpListener(asyncio.DatagramProtocol):
             if flow.target not in stay:
                 flow.close()
 
-    def datagram_received(self, data: bytes, client: Any) -> None:
+    def _read(self) -> None:
+        for _ in range(UDP_TURN_MAX):
+            try:
+                data, ancillary, _, (address, port) = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(_PKTINFO.size))
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an earlier answer of ours found nobody
+            here = next((_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO), b"")
+            self._datagram_received(data, (address, port, here))
+
+    def _datagram_received(self, data: bytes, client: "UdpClient") -> None:
         flow = self._clients.get(client)
         if flow is None:
-            targets = self._rules.choose(self._front, client[0], "")
+            targets = self._rules.choose(self._front, client[0], socket.inet_ntoa(client[2]) if client[2] else "")
             if not targets or len(self._clients) >= UDP_CLIENTS_MAX:
                 return
             flow = self._clients[client] = UdpFlow(self, client, targets[0])
         flow.send(data)
 
-    def answer(self, data: bytes, client: tuple[str, int]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(data, client)
+    def answer(self, data: bytes, client: "UdpClient") -> None:
+        """What does not go out at once is lost, as datagrams may be."""
+        address, port, here = client
+        origin = (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, here or bytes(4), bytes(4)))
+        with contextlib.suppress(OSError):
+            self._socket.sendmsg([data], [origin], 0, (address, port))
 
-    def over(self, client: tuple[str, int]) -> None:
+    def over(self, client: "UdpClient") -> None:
         self._clients.pop(client, None)
 
 
 class UdpFlow(asyncio.DatagramProtocol):
     """One client's way to its target."""
 
-    def __init__(self, listener: UdpListener, client: tuple[str, int], target: Target) -> None:
+    def __init__(self, listener: UdpListener, client: UdpClient, target: Target) -> None:
         self.target = target
         self._listener = listener
         self._client = client

@@ -1,7 +1,8 @@
 """The words of a transaction for `nft -f`: a table loaded whole, or changed. Rules NET-10, NET-11, NET-13 (spec/network.md).
 
-A whole load replaces what a table of this name held, whoever made it, except for the memory of affinity: a restarted proxy does not send
-clients elsewhere. If the table is of another shape (an older release's), `replace=True` takes it away in the same transaction.
+Each transaction that needs new chains goes in two steps, first the chains and then what leads to them (`prepare_script` says why). A whole
+load replaces what a table of this name held, whoever made it, except for the memory of affinity: a restarted proxy does not send clients
+elsewhere. If the table is of another shape (an older release's), `replace=True` takes it away in the same transaction.
 Source: nft(8).
 """
 
@@ -74,13 +75,14 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         return [*lines, "drop"]
     choose = f"ct mark set numgen random mod {picker.count} offset {first}"
     if not picker.affinity_seconds:
-        # A packet that sees the old chain and the new endpoints may find nothing at its index; there is always a first one. Without this it
-        # would pass unchanged, and connection tracking would send its repetitions the same way.
+        # A packet that goes through the old chain and looks up the new endpoints may find nothing at its index; there is always a first one.
+        # If it passed unchanged, connection tracking would send its repetitions the same way.
         send = f"dnat to {front} . ct mark map @{prefix}endpoints"
         return [*lines, choose, send, f"ct mark set {first}", send, "drop"]
     client = f"ip saddr . {front}"
     remember = f"update @{prefix}sticky {{ {client} timeout {picker.affinity_seconds}s : ct mark }}"
     send = f"dnat to {front} . ct mark map @{prefix}by_id"
+    to_chosen = f"ct mark set {front} . ct mark map @{prefix}ids {remember} {send}"
     return [
         *lines,
         f"ct mark set {client} map @{prefix}sticky",
@@ -88,8 +90,9 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         # Here is who is new, or whose target has left. An update would only prolong the old entry.
         f"delete @{prefix}sticky {{ {client} : ct mark }}",
         choose,
-        f"ct mark set {front} . ct mark map @{prefix}ids",
-        f"{remember} {send}",
+        to_chosen,
+        f"ct mark set {first}",
+        to_chosen,
         "drop",
     ]
 
@@ -120,11 +123,20 @@ def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -
         yield f"{verb} element ip {table} {map} {{ {', '.join(entries)} }}\n"
 
 
-def change_script(name: str, table: Table, change: Change) -> str:
-    """The transaction that makes this change of a table that is as it was before."""
-    chains = [(picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers]
-    made = _block(name, _chains(chains)) if chains else ""
-    return "".join([made, *_elements("delete", name, change.removed), *_elements("add", name, change.added)])
+def prepare_script(name: str, table: Table, change: Change, whole: bool = False) -> str:
+    """A transaction to go before: the chains that the change needs (or a `whole` load), and nothing that leads to them yet.
+
+    A packet that is under way when a transaction takes effect goes through the chains as they were, but looks things up as they are. Sent to
+    a chain that was not there before, it would find it empty and pass by unchanged. Rules that a chain has already are only repeated after its
+    end.
+    """
+    chains = _block(name, _chains((picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers))
+    return _block(name, _declare()) + chains if whole else chains
+
+
+def change_script(name: str, change: Change) -> str:
+    """The transaction that makes this change of a table that is as it was before, and has the chains needed."""
+    return "".join([*_elements("delete", name, change.removed), *_elements("add", name, change.added)])
 
 
 def load_script(name: str, table: Table, change: Change, replace: bool = False) -> str:
@@ -132,7 +144,8 @@ def load_script(name: str, table: Table, change: Change, replace: bool = False) 
     away = [f"add table ip {name}\n", f"delete table ip {name}\n"] if replace else []
     flushed = [f"flush table ip {name}\n"]
     flushed += [f"flush {kind} ip {name} {of}\n" for kind, described in (("map", MAPS), ("set", SETS)) for of in described]
-    return "".join([*away, _block(name, _declare()), *flushed, _block(name, _chains(CHAINS.items())), change_script(name, table, change)])
+    chains = [_block(name, _chains(CHAINS.items())), prepare_script(name, table, change)]
+    return "".join([*away, _block(name, _declare()), *flushed, *chains, change_script(name, change)])
 
 
 def remove_script(name: str) -> str:
