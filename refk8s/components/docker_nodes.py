@@ -116,8 +116,12 @@ class ServiceRules:
                 return str(problem)
             lacking = why_no_kernel_rules()
             if lacking:
-                log.warning("this machine has no kernel rules for services (%s)", lacking)
-            self._chosen = KernelRules(node_address(), pod_cidr, self._cluster)
+                from refk8s.adapters.docker.userspace import UserspaceRules
+
+                log.warning("services are served by this process, for the kernel takes no rules here: %s", lacking)
+                self._chosen = UserspaceRules(node_address(), pod_cidr, self._cluster)
+            else:
+                self._chosen = KernelRules(node_address(), pod_cidr, self._cluster)
             return ""
 
     def remove(self) -> None:

@@ -31,7 +31,11 @@ class Abilities:
         """One line in the log, the first time."""
         if words not in self._said:
             self._said.add(words)
-            log.warning("%s", words)
+            self.say(words)
+
+    def say(self, words: str) -> None:
+        """One line in the log."""
+        log.warning("%s", words)
 
     def grantable(self, names: tuple[str, ...]) -> list[str]:
         """Of these capabilities those that can be given (RT-9)."""

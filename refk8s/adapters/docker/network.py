@@ -1,12 +1,13 @@
 """The pods' network: one bridge network of the engine for this cluster, and an address in it for every pod. Rules RT-5, RT-8.
 
 The engine would give the address that became free last to the next pod, and for a moment the service rules of the node may still send the
-old pod's requests there. So addresses are chosen here: the next after the last.
+old pod's requests there. So addresses are chosen here: the one that has been free for longest.
 """
 
 import ipaddress
 import logging
 import threading
+from collections.abc import Mapping
 
 from refk8s.adapters.docker import netlink
 from refk8s.adapters.docker.engine import Engine, Refused
@@ -23,40 +24,33 @@ class NoAddress(Exception):
 
 
 class Addresses:
-    """The addresses of one node's network: which are in use, and which is next (RT-5)."""
+    """The addresses of one node's network: those in use by owner, and the free ones in the order of their turn (RT-5)."""
 
-    def __init__(self, cidr: str) -> None:
-        self._network = ipaddress.ip_network(cidr)
-        self._first = 2  # .0 is the network, .1 the bridge
-        self._count = self._network.num_addresses - 3  # nor the broadcast address
-        self._last = self._first - 1
-        self._used: dict[str, str] = {}
+    def __init__(self, cidr: str, held: Mapping[str, str] | None = None) -> None:
+        """`held` are those in use already, with their owners. First come those after the highest of them, for others may just be free."""
+        self._used = dict(held or {})
+        hosts = [str(host) for host in ipaddress.ip_network(cidr).hosts()][1:]  # the first is the bridge's
+        begin = 1 + max([hosts.index(address) for address in self._used if address in hosts], default=-1)
+        self._free = dict.fromkeys(address for address in hosts[begin:] + hosts[:begin] if address not in self._used)
 
     def take(self, owner: str) -> str:
-        """The next free address after the last that was given; NoAddress where there is none."""
-        for step in range(1, self._count + 1):
-            number = self._first + (self._last - self._first + step) % self._count
-            address = str(self._network[number])
-            if address not in self._used:
-                self._last = number
-                self._used[address] = owner
-                return address
-        raise NoAddress(f"all {self._count} addresses of {self._network} are in use")
-
-    def hold(self, address: str, owner: str) -> None:
-        """It is in use already."""
+        """The address that has been free for longest; NoAddress where there is none."""
+        address = next(iter(self._free), None)
+        if address is None:
+            raise NoAddress(f"all {len(self._used)} addresses of this node are in use")
+        del self._free[address]
         self._used[address] = owner
-        if ipaddress.ip_address(address) in self._network:
-            self._last = max(self._last, int(ipaddress.ip_address(address)) - int(self._network.network_address))
+        return address
 
     def give_up(self, owner: str) -> None:
-        """Whatever this owner had belongs to somebody unknown."""
+        """Whatever this owner had belongs to somebody unknown: it does not come back."""
         self._used.update({address: "?" for address, by in self._used.items() if by == owner})
 
     def free(self, owner: str) -> None:
-        """Whatever this owner had may be used again, once its turn comes."""
+        """Whatever this owner had may be used again, after all others that are free."""
         for address in [address for address, by in self._used.items() if by == owner]:
             del self._used[address]
+            self._free[address] = None
 
 
 def routed_networks(path: str = "/proc/self/net/route") -> list[ipaddress.IPv4Network]:
@@ -99,9 +93,8 @@ class Network:
                 self._addresses = Addresses(self.cidr)
                 return
             self.cidr = found["IPAM"]["Config"][0]["Subnet"]
-            self._addresses = Addresses(self.cidr)
-            for _, member in sorted((found.get("Containers") or {}).items()):
-                self._addresses.hold(member["IPv4Address"].partition("/")[0], member["Name"])
+            members = sorted((found.get("Containers") or {}).values(), key=lambda member: member["IPv4Address"])
+            self._addresses = Addresses(self.cidr, {member["IPv4Address"].partition("/")[0]: member["Name"] for member in members})
 
     def _make(self) -> str:
         """Make the network in the first range for a node that the engine finds free; the range."""

@@ -40,8 +40,8 @@ from refk8s.core.ports import (
 class Operations:
     """All that one node does with its engine."""
 
-    def __init__(self, cluster: str, data: Path, node_name: str) -> None:
-        self.engine = Engine()
+    def __init__(self, cluster: str, data: Path, node_name: str, engine: Engine | None = None) -> None:
+        self.engine = Engine() if engine is None else engine
         self.cluster = cluster
         self.node_ip = node_address()
         self.abilities = abilities.look()

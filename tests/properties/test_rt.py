@@ -1,0 +1,304 @@
+"""The runtime's adapter: labels, adoption, repetition, addresses, removal. Rules RT-1, RT-2, RT-3, RT-5, RT-8, RT-9, RT-12, RT-13."""
+
+import copy
+import tempfile
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rt_engine import PretendEngine
+
+from refk8s.adapters.docker import labels
+from refk8s.adapters.docker.abilities import CAPABILITIES, Abilities, missing_capabilities
+from refk8s.adapters.docker.image import split_reference
+from refk8s.adapters.docker.network import Addresses, NoAddress
+from refk8s.adapters.docker.operations import Operations
+from refk8s.adapters.docker.pause import pause_program
+from refk8s.core.ports import (
+    EXITED,
+    RUNNING,
+    ContainerConfig,
+    ContainerCreated,
+    CreateContainer,
+    Done,
+    Failed,
+    ListPods,
+    Operation,
+    PodsListed,
+    RemoveContainer,
+    RemovePodSandbox,
+    RunPodSandbox,
+    SandboxConfig,
+    SandboxStarted,
+    StartContainer,
+    StopPodSandbox,
+    WriteVolume,
+)
+
+NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
+UIDS = st.uuids(version=4).map(str)
+IMAGE = "busybox:1"
+CLUSTER, OTHER = "11111111-aaaa", "22222222-bbbb"
+
+
+def operations(engine: PretendEngine, cluster: str = CLUSTER, data: Path | None = None) -> Operations:
+    """An agent as it starts: it remembers nothing."""
+    made = Operations(cluster, data or Path(tempfile.gettempdir()) / "refk8s-test-nowhere", "node", engine)  # type: ignore[arg-type]
+    made.network.let_pods_reach_themselves = lambda: None  # type: ignore[method-assign]  # the pretended bridge has no ports
+    return made
+
+
+def make_engine() -> PretendEngine:
+    engine = PretendEngine()
+    engine.images[IMAGE] = {"Id": "sha256:1", "Size": 1}
+    return engine
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.builds(
+        ContainerConfig,
+        pod_uid=UIDS, namespace=NAMES, pod_name=NAMES, name=NAMES, image=st.text(min_size=1, max_size=20), attempt=st.integers(0, 10**6),
+        init=st.booleans(), spec_hash=st.text("0123456789abcdef", max_size=16),
+    ),
+    UIDS,
+)  # fmt: skip
+def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(config: ContainerConfig, sandbox: str) -> None:
+    inspected = {
+        "Id": "c1", "Image": "sha256:1", "Created": "2026-01-01T00:00:00.5Z",
+        "State": {"Status": "exited", "ExitCode": 3, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "2026-01-01T00:00:02.000001Z"},
+        "Config": {"Labels": labels.container_labels(CLUSTER, sandbox, config)},
+    }  # fmt: skip
+    status = labels.container_status(inspected)
+    told = (status.pod_uid, status.name, status.attempt, status.init, status.spec_hash, status.image, status.sandbox_id)
+    assert told == (config.pod_uid, config.name, config.attempt, config.init, config.spec_hash, config.image, sandbox)
+    assert (status.state, status.exit_code) == (EXITED, 3)
+    assert status.finished_at - status.started_at == 1_000_001 and status.started_at - status.created_at == 500_000
+
+
+SANDBOXES = st.builds(SandboxConfig, pod_uid=UIDS, namespace=NAMES, name=NAMES, attempt=st.integers(0, 99))
+
+
+@given(SANDBOXES, st.sampled_from(sorted(labels.STATES)))
+def test_rt_1_a_sandbox_is_read_back_and_has_an_address_only_while_it_runs(config: SandboxConfig, state: str) -> None:
+    status = labels.sandbox_status("s1", labels.sandbox_labels(CLUSTER, config), state, ("10.244.0.9",), 5)
+    told = (status.pod_uid, status.namespace, status.name, status.attempt)
+    assert told == (config.pod_uid, config.namespace, config.name, config.attempt)
+    assert bool(status.ips) == status.ready == (labels.STATES[state] == RUNNING)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES, UIDS, st.integers(0, 9)), unique=True, min_size=2, max_size=6))
+def test_rt_1_no_two_containers_have_one_name(found: list[tuple[str, str, str, str, int]]) -> None:
+    configs = [ContainerConfig(uid, namespace, pod, name, IMAGE, attempt) for name, pod, namespace, uid, attempt in found]
+    sandboxes = {labels.sandbox_name(SandboxConfig(c.pod_uid, c.namespace, c.pod_name, c.attempt)) for c in configs}
+    names = {labels.container_name(c) for c in configs}
+    assert len(names) == len({(c.name, c.pod_uid, c.attempt, c.namespace, c.pod_name) for c in configs})
+    assert not names & sandboxes
+
+
+# --- lives of an agent -------------------------------------------------------------------------------------------------------
+
+UID = "00000000-0000-4000-8000-00000000000"
+ACTIONS = st.sampled_from(
+    ["up", "up", "sandbox", "create", "start", "start", "stop", "remove", "remove container", "end", "end unheard", "crash", "list"]
+)
+
+
+def act(agent: Operations, engine: PretendEngine, action: str, pod: int, attempt: int) -> tuple[Operation | None, Any]:
+    """One thing that a kubelet asks for; the operation and its result."""
+    uid = f"{UID}{pod}"
+    sandbox_config = SandboxConfig(uid, "default", f"pod-{pod}", attempt)
+    name = labels.sandbox_name(sandbox_config)
+    sandbox = next((c["Id"] for c in engine.containers.values() if c["Name"] == name), "gone")
+    config = ContainerConfig(uid, "default", f"pod-{pod}", "main", IMAGE, attempt)
+    container = next((c["Id"] for c in engine.containers.values() if c["Name"] == labels.container_name(config)), "gone")
+    asked: Operation | None = None
+    if action == "up":
+        for step in ("sandbox", "create"):
+            act(agent, engine, step, pod, attempt)
+        action = "start"
+        container = next((c["Id"] for c in engine.containers.values() if c["Name"] == labels.container_name(config)), "gone")
+    match action:
+        case "sandbox":
+            asked = RunPodSandbox(sandbox_config)
+        case "create":
+            asked = CreateContainer(sandbox, config)
+        case "start":
+            asked = StartContainer(uid, container)
+        case "stop":
+            asked = StopPodSandbox(uid, sandbox)
+        case "remove":
+            asked = RemovePodSandbox(uid, sandbox)
+        case "remove container":
+            asked = RemoveContainer(uid, container)
+        case "end" | "end unheard":
+            if container != "gone":
+                engine.end(container, 1)
+                if action == "end":
+                    agent.listing.forget(container)  # as the engine's events make it
+            return None, None
+    return asked, agent.carry_out(asked) if asked is not None else None
+
+
+LIVES = st.lists(st.tuples(ACTIONS, st.integers(1, 2), st.integers(0, 1)), max_size=25)
+
+
+@given(LIVES)
+@settings(max_examples=150)
+def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else(life: list[tuple[str, int, int]]) -> None:
+    engine = make_engine()
+    stranger = operations(engine, OTHER)
+    stranger.carry_out(RunPodSandbox(SandboxConfig("f" * 8, "default", "foreign")))
+    agent = operations(engine)
+    for action, pod, attempt in life:
+        if action == "crash":
+            agent = operations(engine)
+        act(agent, engine, action, pod, attempt)
+        told = agent.carry_out(ListPods())
+        afresh = operations(engine).carry_out(ListPods())
+        assert told == afresh, "what an agent has seen makes no difference to what it tells"
+        assert isinstance(told, PodsListed)
+        ours = {id for id, c in engine.containers.items() if c["Config"]["Labels"][labels.CLUSTER] == CLUSTER}
+        assert {status.id for status in (*told.sandboxes, *told.containers)} == ours
+        for status in told.containers:
+            assert status.state == labels.STATES[engine.one(status.id)["State"]["Status"]]
+        for uid in sorted({status.pod_uid for status in told.sandboxes}):
+            some = agent.carry_out(ListPods((uid,)))
+            assert isinstance(some, PodsListed)
+            assert some.sandboxes == tuple([s for s in told.sandboxes if s.pod_uid == uid])
+            assert some.containers == tuple([c for c in told.containers if c.pod_uid == uid])
+
+
+@given(LIVES)
+@settings(max_examples=150)
+def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(life: list[tuple[str, int, int]]) -> None:
+    engine = make_engine()
+    agent = operations(engine)
+    for action, pod, attempt in life:
+        asked, first = act(agent, engine, action, pod, attempt)
+        if asked is None:
+            continue
+        before = copy.deepcopy(engine.snapshot())
+        agent = operations(engine)
+        again = agent.carry_out(asked)
+        assert engine.snapshot() == before, f"{asked} twice is not {asked} once"
+        assert type(again) is type(first), f"{asked}: first {first}, then {again}"
+        if isinstance(first, (SandboxStarted, ContainerCreated)):
+            assert again == first
+    assert len(engine.starts) == len(set(engine.starts)), "a container was started twice"
+
+
+@given(LIVES)
+@settings(max_examples=100)
+def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        engine = make_engine()
+        stranger = operations(engine, OTHER)
+        stranger.carry_out(RunPodSandbox(SandboxConfig("f" * 8, "default", "foreign")))
+        foreign = dict(engine.snapshot())
+        agent = operations(engine, data=data)
+        for action, pod, attempt in life:
+            agent.carry_out(WriteVolume(f"{UID}{pod}", "data", {"key": b"value"}))
+            asked, result = act(agent, engine, action, pod, attempt)
+            if isinstance(asked, RemovePodSandbox):
+                assert result == Done()
+                left = [c for c in engine.containers.values() if c["Config"]["Labels"].get(labels.POD_UID) == asked.pod_uid]
+                assert all(c["Config"]["Labels"].get(labels.SANDBOX) != asked.sandbox_id and c["Id"] != asked.sandbox_id for c in left)
+                alone = not any(c["Config"]["Labels"][labels.TYPE] == labels.IS_SANDBOX for c in left)
+                assert (data / "pods" / asked.pod_uid).exists() is not alone, "the volumes go with the last sandbox, and not before"
+        operations(engine, data=data).remove_everything(1)
+        assert engine.snapshot() == foreign
+        assert list(engine.networks) == [f"refk8s-{OTHER[:8]}"]
+        assert list(data.iterdir()) == []
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 14), max_size=120), st.sampled_from(["10.244.0.0/28", "10.244.7.16/28", "192.168.5.8/29"]))
+def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(steps: list[int], cidr: str) -> None:
+    addresses = Addresses(cidr)
+    count = (16 if cidr.endswith("28") else 8) - 3
+    owners: dict[str, str] = {}
+    rested: list[str] = []  # free again, by the moment they became free
+    for step in steps:
+        owner = f"pod-{step}"
+        if owner in owners:
+            addresses.free(owner)
+            rested.append(owners.pop(owner))
+            continue
+        try:
+            given_now = addresses.take(owner)
+        except NoAddress:
+            assert len(owners) == count
+            continue
+        assert given_now not in owners.values(), "two have one address"
+        if given_now in rested:
+            assert count == len(owners) + len(rested), "one that was never given was there"
+            assert rested.pop(0) == given_now, "another had been free for longer"
+        owners[owner] = given_now
+    assert all(ip_address(address) in ip_network(cidr) for address in owners.values())
+
+
+@given(st.sets(st.integers(2, 14), max_size=12))
+def test_rt_5_addresses_found_in_use_are_not_given(held: set[int]) -> None:
+    addresses = Addresses("10.244.0.0/28", {f"10.244.0.{number}": f"old-{number}" for number in sorted(held)})
+    given_now = {addresses.take(f"new-{n}") for n in range(13 - len(held))}
+    assert given_now == {f"10.244.0.{n}" for n in range(2, 15) if n not in held}
+
+
+# --- what the machine cannot give --------------------------------------------------------------------------------------------
+
+
+@given(st.sets(st.sampled_from(CAPABILITIES)), st.integers(36, 40))
+def test_rt_9_what_an_engine_lacks_is_read_from_its_process(missing: set[str], last: int) -> None:
+    bounds = sum(1 << number for number, name in enumerate(CAPABILITIES) if number <= last and name not in missing)
+    status = f"Name:\tdockerd\nCapEff:\t{bounds:016x}\nCapBnd:\t{bounds:016x}\nSeccomp:\t0\n"
+    assert missing_capabilities(status, last) == frozenset(missing) & frozenset(CAPABILITIES[: last + 1])
+
+
+WANTED = st.lists(st.sampled_from(["ALL", "CAP_CHOWN", *CAPABILITIES]), max_size=5)
+
+
+@given(st.sets(st.sampled_from(CAPABILITIES)), WANTED, st.integers(1, 3))
+def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(missing: set[str], wanted: list[str], times: int) -> None:
+    abilities = Abilities(frozenset(missing))
+    said: list[str] = []
+    abilities.say = said.append  # type: ignore[method-assign]
+    for _ in range(times):
+        given_now = abilities.grantable(tuple(wanted))
+        assert not missing & set(given_now)
+        if "ALL" in wanted:
+            assert (not missing) == ("ALL" in given_now)
+        else:
+            assert given_now == [name.removeprefix("CAP_") for name in wanted if name.removeprefix("CAP_") not in missing]
+    lacking = missing & {name.removeprefix("CAP_") for name in wanted} if "ALL" not in wanted else missing
+    assert len(said) == bool(lacking)
+
+
+# --- images ----------------------------------------------------------------------------------------------------------------
+
+
+def test_rt_3_names_of_images_are_taken_apart() -> None:
+    assert split_reference("nginx") == ("nginx", "latest")
+    assert split_reference("nginx:1.27") == ("nginx", "1.27")
+    assert split_reference("localhost:5000/a/b") == ("localhost:5000/a/b", "latest")
+    assert split_reference("localhost:5000/a/b:2") == ("localhost:5000/a/b", "2")
+    assert split_reference("a/b:2@sha256:00ff") == ("a/b", "sha256:00ff")
+
+
+def test_rt_3_the_pause_program_is_small_and_the_same_every_time() -> None:
+    for machine in ("x86_64", "aarch64"):
+        program = pause_program(machine)
+        assert program == pause_program(machine) and len(program) < 200 and program[:4] == b"\x7fELF"
+
+
+def test_rt_3_a_container_without_its_sandbox_is_refused() -> None:
+    agent = operations(make_engine())
+    refused = agent.carry_out(CreateContainer("nobody", ContainerConfig("u", "default", "p", "main", IMAGE)))
+    assert isinstance(refused, Failed) and "does not run" in refused.message
