@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,11 @@ def test_no_citation_dangles():
     cited = citations(SOURCES) | citations(sorted((ROOT / "tests").rglob("*.py")))
     dangling = sorted(rule for rule in cited - known if rule.rpartition("-")[0] in prefixes)
     assert not dangling, f"no page in spec/ has {dangling}"
+
+
+def test_the_index_of_rules_is_current():
+    found = subprocess.run([sys.executable, str(ROOT / "tools/rule_index.py"), "--check"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 GENERATED = re.compile(r"/core/api/[a-z]+_v\d\.py$|fields\.py$")
