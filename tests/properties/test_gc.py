@@ -18,7 +18,11 @@ POLICIES = ["Background", "Foreground", "Orphan"]
 
 
 def stored(cluster: Cluster) -> dict[str, ConfigMap]:
-    return {r.value.metadata.name: r.value for r in cluster.history.list(CONFIG_MAPS.prefix).records if r.value.metadata.name != "kube-root-ca.crt"}
+    return {
+        r.value.metadata.name: r.value
+        for r in cluster.history.list(CONFIG_MAPS.prefix).records
+        if r.value.metadata.name != "kube-root-ca.crt"
+    }
 
 
 @st.composite
@@ -26,7 +30,8 @@ def graphs(draw):
     """(owners of each object among the earlier ones, blocking or not), and deletions (which, how)."""
     count = draw(st.integers(1, 6))
     owners = [
-        draw(st.lists(st.tuples(st.integers(0, i - 1), st.booleans()), max_size=2, unique_by=lambda o: o[0])) if i else [] for i in range(count)
+        draw(st.lists(st.tuples(st.integers(0, i - 1), st.booleans()), max_size=2, unique_by=lambda o: o[0])) if i else []
+        for i in range(count)
     ]
     deletions = draw(st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(POLICIES)), min_size=1, max_size=3))
     return owners, deletions
@@ -37,7 +42,9 @@ def build(owners) -> Cluster:
     for number, mine in enumerate(owners):
         known = stored(cluster)
         references = tuple(
-            OwnerReference(api_version="v1", kind="ConfigMap", name=f"o{i}", uid=known[f"o{i}"].metadata.uid, block_owner_deletion=blocks or None)
+            OwnerReference(
+                api_version="v1", kind="ConfigMap", name=f"o{i}", uid=known[f"o{i}"].metadata.uid, block_owner_deletion=blocks or None
+            )
             for i, blocks in mine
         )
         body = ConfigMap(metadata=ObjectMeta(name=f"o{number}", owner_references=references or None))
@@ -69,7 +76,9 @@ def laws(before: Cluster, after: Cluster) -> list[str]:
                 wrong.append(f"GC-1: {name} is deleted although its owner {solid[0].name} is there")
         if name not in new and FOREGROUND in (obj.metadata.finalizers or ()):
             uid = obj.metadata.uid
-            blocking = [c for c, o in old.items() if any(r.uid == uid and r.block_owner_deletion for r in o.metadata.owner_references or ())]
+            blocking = [
+                c for c, o in old.items() if any(r.uid == uid and r.block_owner_deletion for r in o.metadata.owner_references or ())
+            ]
             if blocking:
                 wrong.append(f"GC-5: {name} is gone before {blocking[0]}")
         if name not in new and ORPHAN in (obj.metadata.finalizers or ()):
@@ -115,7 +124,9 @@ def test_gc_7_orphaned_dependents_survive(graph):
 def owned(uid: str, kind: str = "ConfigMap", finalizers=None, **more) -> ConfigMap:
     reference = OwnerReference(api_version="v1", kind=kind, name="owner", uid=uid, **more)
     return ConfigMap(
-        metadata=ObjectMeta(name="child", namespace="default", uid="uid-child", resource_version="7", owner_references=(reference,), finalizers=finalizers)
+        metadata=ObjectMeta(
+            name="child", namespace="default", uid="uid-child", resource_version="7", owner_references=(reference,), finalizers=finalizers
+        )
     )
 
 
@@ -146,11 +157,16 @@ def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts
 def test_gc_6_gc_8_the_policy_follows_the_waiting_owner_and_the_own_finalizers():
     collector = GarbageCollector()
     owner = ConfigMap(
-        metadata=ObjectMeta(name="owner", namespace="default", uid="uid-owner", deletion_timestamp="2026-01-01T00:00:00Z", finalizers=(FOREGROUND,))
+        metadata=ObjectMeta(
+            name="owner", namespace="default", uid="uid-owner", deletion_timestamp="2026-01-01T00:00:00Z", finalizers=(FOREGROUND,)
+        )
     )
     grandchild = ConfigMap(
         metadata=ObjectMeta(
-            name="g", namespace="default", uid="uid-g", owner_references=(OwnerReference(api_version="v1", kind="ConfigMap", name="child", uid="uid-child"),)
+            name="g",
+            namespace="default",
+            uid="uid-g",
+            owner_references=(OwnerReference(api_version="v1", kind="ConfigMap", name="child", uid="uid-child"),),
         )
     )
     [deletion] = sent(decide(collector, owned("uid-owner"), owner, grandchild), "delete")
@@ -178,5 +194,3 @@ def test_gc_3_a_reference_to_a_gone_owner_is_taken_off_while_another_is_there():
     memory = collector.start_memory(0).set("uid-gone", False)
     [patch] = sent(decide(collector, child, solid, memory=memory), "patch")
     assert [r["name"] for r in patch.body.document["metadata"]["ownerReferences"]] == ["solid"]
-
-
