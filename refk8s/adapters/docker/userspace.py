@@ -168,37 +168,59 @@ class Side(Protocol):
     def __init__(self, connect: Callable[["Side"], Any] | None = None) -> None:
         self._connect = connect
         self._task: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []  # came before there was another side; uvloop reads on although it was asked not to
+        self._ended = False
+        self._lost = False
         self.transport: Transport | None = None
         self.other: Side | None = None
-        self._ended = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        transport.pause_reading()
         if self._connect is not None:
-            transport.pause_reading()  # until there is somebody to pass it on to
             self._task = asyncio.get_running_loop().create_task(self._connect(self))
 
     def join(self, other: "Side") -> None:
-        """Pass on from now on."""
-        assert self.transport is not None and other.transport is not None
+        """Pass on from now on, both ways."""
         self.other, other.other = other, self
-        if self.transport.is_closing():
-            other.transport.close()
-        else:
-            self.transport.resume_reading()
+        for side in (self, other):
+            side._catch_up()
+        if self._ended and other._ended:
+            for side in (self, other):
+                assert side.transport is not None
+                side.transport.close()
+
+    def _catch_up(self) -> None:
+        assert self.transport is not None and self.other is not None and self.other.transport is not None
+        for data in self._early:
+            self.other.transport.write(data)
+        self._early.clear()
+        if self._lost:
+            self.other.transport.close()
+            return
+        if self._ended:
+            self._pass_end_on()
+        self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
+        if self.other is None or self.other.transport is None:
+            self._early.append(data)
+        else:
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
+        """Stay half open while the other still speaks."""
         self._ended = True
-        other = self.other
-        if other is None or other.transport is None:
-            return False
-        if other.transport.can_write_eof() and not other.transport.is_closing():
-            other.transport.write_eof()
-        return not other._ended  # stay half open while the other still speaks
+        if self.other is None:
+            return True
+        self._pass_end_on()
+        return not self.other._ended
+
+    def _pass_end_on(self) -> None:
+        assert self.other is not None
+        transport = self.other.transport
+        if transport is not None and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -209,6 +231,7 @@ class Side(Protocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
         if self.other is not None and self.other.transport is not None:
             self.other.transport.close()
 
