@@ -100,7 +100,7 @@ class Names:
     def __init__(self) -> None:
         self._pods: dict[str, str] = {}
         self._made: dict[str, list[str]] = {}
-        self._containers: dict[str, str] = {}
+        self._containers: dict[str, dict[str, str]] = {}  # of each pod, by id
 
     def meet(self, operation: Operation) -> None:
         """Learn what this operation tells."""
@@ -110,22 +110,22 @@ class Names:
             case CreateContainer(_, config):
                 self._pods[config.pod_uid] = f"{config.namespace}/{config.pod_name}"
                 self._made.setdefault(config.pod_uid, []).append(config.name)
-            case StartContainer(uid, container_id) if container_id not in self._containers and self._made.get(uid):
-                self._containers[container_id] = self._made[uid].pop(0)
-            case RemoveContainer(_, container_id):
-                self._containers.pop(container_id, None)
+            case StartContainer(uid, container_id) if container_id not in self._containers.get(uid, {}) and self._made.get(uid):
+                self._containers.setdefault(uid, {})[container_id] = self._made[uid].pop(0)
+            case RemoveContainer(uid, container_id):
+                self._containers.get(uid, {}).pop(container_id, None)
 
     def pod(self, uid: str) -> str:
         return self._pods.get(uid, uid)
 
     def container(self, uid: str, container_id: str) -> str:
         """The container and whose it is."""
-        return f"{self._containers.get(container_id, container_id[:12])} of pod {self.pod(uid)}"
+        return f"{self._containers.get(uid, {}).get(container_id, container_id[:12])} of pod {self.pod(uid)}"
 
     def forget(self, uid: str) -> None:
         """A pod that has gone needs no name any more."""
-        self._pods.pop(uid, None)
-        self._made.pop(uid, None)
+        for known in (self._pods, self._made, self._containers):
+            known.pop(uid, None)
 
 
 def operation_sentence(node: str, operation: Operation, names: Names) -> str | None:
