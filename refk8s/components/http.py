@@ -16,16 +16,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.credentials import Credentials
+from refk8s.components.websocket import refusing, websocket_protocol
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Response, User, WatchEvent
+from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.list_text import ListText, keep, recall
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import Reply, write_error, write_events
-from refk8s.core.apiserver.wire import Received, WireRequest, receive, reply_to, user_of
+from refk8s.core.apiserver.wire import Received, WireRequest, failure, receive, reply_to, user_of
 
 log = logging.getLogger("refk8s")
 
@@ -75,10 +77,12 @@ class Front:
             self,
             http=_Protocol,
             ws="none",
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             log_level="error",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             timeout_keep_alive=120,
@@ -87,6 +91,7 @@ class Front:
             ssl_keyfile=str(credentials.key),
         )
         config.load()
+        config.ws_protocol_class = websocket_protocol  # type: ignore[assignment]
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server = _Server(config)
@@ -102,15 +107,20 @@ class Front:
     # --- one request -------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive_part: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            method, send = "GET", refusing(send)
+        elif scope["type"] == "http":
+            method = scope["method"]
+        else:
             return
-        method = scope["method"]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = b""
         if method not in ("GET", "HEAD"):
             body = await _read_body(receive_part)
         try:
             received = self._receive(method, scope, headers, body)
+            if type(received) is Received and scope["type"] == "websocket" and received.request.verb != "connect":
+                received = failure(ApiError(status.bad_request("only exec and attach are served over a WebSocket")))
             if type(received) is not Received:
                 await _send(send, received, method)  # type: ignore[arg-type]
                 return
@@ -131,7 +141,7 @@ class Front:
         place = (scope["raw_path"], scope["query_string"])
         kept = self._lists.get(place) if request.verb == "list" and received.form == PLAIN_JSON else None
         if kept is not None and (again := recall(kept, api.engine)) is not None:
-            await _send(send, again, scope["method"])
+            await _send(send, again, method_of(scope))
             return
         outcome = handle(request, api.engine, api.context(), api.config)
         if type(outcome) is Commit:
@@ -158,7 +168,7 @@ class Front:
             self._lists[place] = text
             if len(self._lists) > LISTS_MAX:
                 del self._lists[next(iter(self._lists))]  # the one that was first kept
-        await _send(send, reply, scope["method"])
+        await _send(send, reply, method_of(scope))
 
     async def _watch(self, stream: Stream, received: Received, receive_part: Receive, send: Send) -> None:
         """Lines as things happen, until the client leaves, the time is over, or the server stops."""
@@ -234,6 +244,11 @@ _INTERNAL = (
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: the server has logged it",'
     b'"reason":"InternalError","code":500}'
 )
+
+
+def method_of(scope: Scope) -> str:
+    """The method of a request; who asks for a WebSocket has said GET."""
+    return str(scope.get("method", "GET"))
 
 
 async def _read_body(receive_part: Receive) -> bytes:
