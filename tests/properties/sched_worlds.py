@@ -241,4 +241,4 @@ worlds = st.tuples(
 """(templates of pods, nodes that join one after another)"""
 
 steps = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2**16)), min_size=30, max_size=100)
-"""What happens: kinds 0 to 5 the next thing that can, 6 to 12 an operation, 13 to 15 a fault."""
+"""What happens: kinds 0 to 4 the next thing that can, 5 time passes, 6 to 12 an operation, 13 to 15 a fault."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import faults, settle
@@ -121,6 +123,8 @@ def run(cluster: Cluster, drawn, world, allowed=()) -> Cluster:
                 cluster = step(cluster, odd[which % len(odd)]) if odd else cluster
         elif kind >= 6:
             cluster = operate(cluster, which, specs, spare)
+        elif kind == 5:
+            cluster = step(cluster, Elapse(cluster.now + which % 4 * SECOND // 2))
         else:
             normal = list(enabled(cluster))
             cluster = step(cluster, normal[which % len(normal)]) if normal else cluster
@@ -360,3 +364,59 @@ def test_sched_26_a_pod_that_has_ended_before_its_binding_is_answered_frees_its_
         cluster = step(cluster, action)
     cluster = quiet(cluster)
     assert pod_named(cluster, "two").spec.node_name == "n"
+
+
+# --- sometimes -------------------------------------------------------------------------------------------------------
+
+SPECS = [
+    a_pod("", {"cpu": "1", "memory": "1Gi"}).spec,
+    a_pod("", {"cpu": "300m"}, tolerations=(Toleration(key="node.kubernetes.io/unschedulable", operator="Exists"),)).spec,
+    a_pod("", {"cpu": "3"}).spec,
+]
+SPARE = [a_node("n0"), a_node("n1", pods="3"), a_node("n2", cpu="4")]
+
+
+def seen_in(before: Cluster, after: Cluster) -> set[str]:
+    """Which interesting things this step has shown."""
+    memory, view = memory_of(after), view_of(after)
+    found = set()
+    if any(len(pods) > 1 for _, pods in memory.assumed.items()):
+        found.add("two pods are assumed on one node at once")
+    if len(memory.queue.parked) and len(memory.decisions):
+        found.add("one pod is parked while another is on its way")
+    if any(decision.waiting.attempts for _, decision in memory.decisions.items()):
+        found.add("a pod that was refused once is on its way")
+    if before.components[NAME].life != after.components[NAME].life and len(memory_of(before).assumed):
+        found.add("a crash forgets an assumed pod")
+    sends = [f.tries for _, f in after.components[NAME].state.flights.items() if f.request.subresource == "binding"]
+    if any(tries > 0 for tries in sends):
+        found.add("a binding is sent again")
+    for key, decision in memory.decisions.items():
+        pod = view.get(PODS, key)
+        if pod is None or pod.metadata.deletion_timestamp is not None:
+            found.add("a pod goes while its binding is on its way")
+        elif pod.spec.node_name and pod.status.phase == "Succeeded" and decision.sent:
+            found.add("a pod has ended before its binding is answered")
+    return found
+
+
+def test_sched_sometimes_the_runs_reach_what_the_rules_are_about():
+    wanted = {
+        "two pods are assumed on one node at once",
+        "one pod is parked while another is on its way",
+        "a pod that was refused once is on its way",
+        "a crash forgets an assumed pod",
+        "a binding is sent again",
+        "a pod goes while its binding is on its way",
+        "a pod has ended before its binding is answered",
+    }
+    for seed in range(200):
+        chance, cluster = Random(seed), new_cluster()
+        for _ in range(120):
+            before = cluster
+            drawn = [(chance.randrange(16), chance.randrange(2**16))]
+            cluster = run(cluster, drawn, (SPECS, SPARE), ["crash", "lose", "refuse"] if seed % 2 else ["lose", "give up"])
+            wanted -= seen_in(before, cluster)
+        if not wanted:
+            return
+    raise AssertionError(f"never seen: {sorted(wanted)}")

@@ -326,3 +326,12 @@ def test_sched_30_one_and_the_same_pod_must_be_what_all_terms_mean():
     pod = info_of(a_pod("p", affinity=must_be([is_near(app="web"), is_near(tier="1")])))
     assert choose(pod, recompute([a_node("a")], [running("one", app="web"), running("two", tier="1")]))[0] is None
     assert choose(pod, recompute([a_node("a")], [running("one", app="web", tier="1")]))[0] == "a"
+
+
+def test_sched_19_sched_31_a_pod_that_was_kept_off_is_welcome_when_the_other_leaves_another_node_of_the_zone():
+    nodes = [a_node("a", labels={ZONE: "1"}), a_node("b", labels={ZONE: "1"}, unschedulable=True)]
+    guard = placed(a_pod("guard", affinity=must_be(far_terms=[near("web")])), "b", "u")
+    newcomer, chooser = info_of(labelled(a_pod("p"), "web")), Chooser()
+    guarded = recompute(nodes, [guard])
+    assert not chooser.has_offer(newcomer, guarded)
+    assert chooser.has_offer(newcomer, fold(guarded, PODS, guard, None))

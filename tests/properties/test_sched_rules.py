@@ -13,6 +13,7 @@ from refk8s.core.api.core_v1 import (
     Affinity,
     Container,
     NodeAffinity,
+    NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
     Pod,
@@ -110,6 +111,36 @@ def test_sched_9_every_resource_that_is_short_is_named():
     bare = replace(node, status=replace(node.status, allocatable={"pods": "2"}))
     unasking = judge(info_of(a_pod("p")), "n", recompute([bare], others), {})
     assert unasking is None, "who asks for nothing does not mind that others have taken too much"
+
+
+def test_sched_7_a_pod_that_names_its_node_is_asked_about_no_other():
+    """As a DaemonSet's pods do: the other nodes speak with one voice."""
+
+    def named(operator, *values):
+        requirement = NodeSelectorRequirement(key="metadata.name", operator=operator, values=values)
+        return NodeSelectorTerm(match_fields=(requirement,))
+
+    def bound_to(*terms):
+        selector = NodeSelector(node_selector_terms=terms)
+        affinity = NodeAffinity(required_during_scheduling_ignored_during_execution=selector)
+        return info_of(a_pod("p", {"cpu": "1"}, affinity=Affinity(node_affinity=affinity)))
+
+    there = [a_node("a"), a_node("b", cpu="500m"), a_node("c", taints=(Taint(key="k", effect="NoSchedule"),))]
+    snapshot = recompute(there, [])
+    assert bound_to(named("In", "b"), named("In", "a")).needs.node_names == ("a", "b")
+    assert bound_to(named("In", "b"), named("NotIn", "a")).needs.node_names is None
+    for terms, expected, words in (
+        ((named("In", "a"),), "a", {}),
+        ((named("In", "b"),), None, {"Insufficient cpu": 1, "node(s) didn't satisfy plugin(s) [NodeAffinity]": 2}),
+        ((named("In", "gone"),), None, {"node(s) didn't satisfy plugin(s) [NodeAffinity]": 3}),
+        ((named("In", "b"), named("In", "c"), named("In", "a")), "a", {}),
+        ((named("In", "c"),), None, {"node(s) had untolerated taint(s)": 1, "node(s) didn't satisfy plugin(s) [NodeAffinity]": 2}),
+    ):
+        for choice in (choose, Chooser().choose):
+            name, refusals = choice(bound_to(*terms), snapshot)
+            assert name == expected
+            if expected is None:
+                assert {refusal.messages[0]: count for refusal, count in refusals.items()} == words
 
 
 # --- scores

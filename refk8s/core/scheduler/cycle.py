@@ -184,7 +184,7 @@ class Scheduler(Reconciler):
         memory = catch_up(memory, truth)
         working = memory.working
         namespaces = _namespaces(view)
-        ready, next_ready = queue.ready(now, lambda pod: self._is_welcome(pod, memory, namespaces))
+        ready, next_ready = queue.ready(now, lambda pod: self._is_welcome(pod, memory, namespaces), memory.nominations)
 
         # Decide
         batch = Batch(self._chooser, working, memory.nominations, namespaces, lambda pod: _started(view, pod))

@@ -61,6 +61,7 @@ class Needs(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     images: tuple[str, ...]
+    node_names: tuple[str, ...] | None  # the only nodes that the required terms name; None: they do not name any
     pod_affinity: PodAffinity | None
     pod_anti_affinity: PodAntiAffinity | None
     constraints: tuple[TopologySpreadConstraint, ...]
@@ -143,10 +144,22 @@ def _parse(key: bytes) -> Needs:
         scored_memory=scored.get(MEMORY, 0),
         ports=tuple(sorted(_host_ports([*containers, *sidecars]))),
         images=tuple(image for _, _, image, _ in [*init_containers, *containers] if image),
+        node_names=_named(required.node_selector_terms) if required else None,
         pod_affinity=affinity.pod_affinity if affinity else None,
         pod_anti_affinity=affinity.pod_anti_affinity if affinity else None,
         constraints=constraints or (),
     )
+
+
+def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
+    """The nodes that the terms name, where each names some: a DaemonSet's pod names its one node."""
+    names: set[str] = set()
+    for term in terms:
+        fields = [each for each in term.match_fields or () if each.key == "metadata.name" and each.operator == "In"]
+        if not fields:
+            return None
+        names.update(set(fields[0].values or ()).intersection(*(each.values or () for each in fields[1:])))
+    return tuple(sorted(names)) if terms else None
 
 
 def amount(resource: str, quantity: str) -> int:

@@ -19,7 +19,8 @@ from refk8s.core.scheduler.scores import Raw, local_points, raw_of, related_poin
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 from refk8s.core.value import Value
 
-KINDS_MAX = 512  # kinds of pods remembered at once
+ROWS_MAX, KINDS_MIN = 200_000, 16  # what is remembered at most: verdicts on nodes, and for how many kinds at least
+HOPELESS_MAX = 50_000  # kinds that nobody takes, remembered at once
 
 NO_NAMESPACES: Mapping[str, Any] = {}
 
@@ -100,7 +101,10 @@ def choose(
     offers: dict[str, Offer] = {}
     refusals: dict[Refusal, int] = {}
     zones: dict[str, int] = {}
-    for name in sorted(snapshot.nodes):
+    names = candidates(pod, snapshot)
+    if len(names) < len(snapshot.nodes):
+        refusals[node_affinity.ELSEWHERE] = len(snapshot.nodes) - len(names)
+    for name in names:
         facts, load = snapshot.nodes[name], snapshot.load(name)
         look = looks.get(name)
         if look is None or look.facts is not facts or look.load is not load:
@@ -125,6 +129,12 @@ def choose(
         (-offer.local - relative[offer.raw] - related.get(name, 0), offer.pods, name) for name, offer in offers.items()
     )
     return best, refusals
+
+
+def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
+    """The nodes to ask, in the order of their names: all, or those alone that the pod names."""
+    names = pod.needs.node_names
+    return sorted(snapshot.nodes) if names is None else [name for name in names if name in snapshot.nodes]
 
 
 class _Group:
@@ -175,11 +185,6 @@ class Ranking:
             if best is None or rank < best:
                 best = rank
         return (best[2] if best else None), self._refusals
-
-    def has_offer(self, snapshot: Snapshot) -> bool:
-        """Some node would take a pod of this kind."""
-        self._catch_up(snapshot)
-        return bool(self._groups)
 
     def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
         """What each node says that refuses. O(nodes)."""
@@ -254,45 +259,63 @@ class Chooser:
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._looks: dict[bytes, dict[str, _Look]] = {}
         self._relations = Remembered()
+        self._hopeless: dict[bytes, Change] = {}  # as of that change no node would take pods of these needs
 
     def choose(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> tuple[
         str | None, Mapping[Refusal, int]
     ]:
         """The same as the plain `choose`."""
+        if pod.needs.node_names is not None:  # There is next to nothing to remember.
+            return choose(pod, snapshot, namespaces, self._relations)
         if relate(pod, snapshot, namespaces, self._relations) is None:
-            return self._ranking(pod).choose(snapshot)
-        return choose(pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs))
+            return self._ranking(pod, snapshot).choose(snapshot)
+        return choose(pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs, snapshot))
 
     def refusing(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> dict[str, Refusal]:
         """What each node says that refuses the pod, in the order of their names. O(nodes log nodes)."""
         relations = relate(pod, snapshot, namespaces, self._relations)
-        refusing = self._ranking(pod).refusing(snapshot)
+        refusing = self._ranking(pod, snapshot).refusing(snapshot)
         if relations is not None:
             others = {name: _object(relations, facts) for name, facts in snapshot.nodes.items() if name not in refusing}
             refusing |= {name: refusal for name, refusal in others.items() if refusal is not None}
         return {name: refusing[name] for name in sorted(refusing)}
 
     def has_offer(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> bool:
-        """Some node would take a pod of this kind."""
-        return self._ranking(pod).has_offer(snapshot) and (
-            relate(pod, snapshot, namespaces, self._relations) is None or self.choose(pod, snapshot, namespaces)[0] is not None
-        )
+        """Some node would take a pod of this kind. O(changed nodes) where it was not so before and other pods do not matter."""
+        key = pod.needs.key
+        if relate(pod, snapshot, namespaces, self._relations) is not None:
+            return self.choose(pod, snapshot, namespaces)[0] is not None
+        seen = self._hopeless.pop(key, None)
+        changed = snapshot.changed_since(seen) if seen is not None else None
+        names = changed if changed is not None else candidates(pod, snapshot)
+        for name in names:
+            facts = snapshot.nodes.get(name)
+            if facts is not None and _look(pod.needs, facts, snapshot.load(name)).refusal is None:
+                return True
+        if snapshot.last_change is not None:
+            if len(self._hopeless) >= HOPELESS_MAX:
+                del self._hopeless[next(iter(self._hopeless))]
+            self._hopeless[key] = snapshot.last_change
+        return False
 
-    def _ranking(self, pod: PodInfo) -> Ranking:
+    def _ranking(self, pod: PodInfo, snapshot: Snapshot) -> Ranking:
         kind = (pod.needs.key, pod.owner)
         ranking = self._rankings.pop(kind, None)
         if ranking is None:
-            if len(self._rankings) >= KINDS_MAX:
-                del self._rankings[next(iter(self._rankings))]
-            ranking = Ranking(pod, self._looks_of(pod.needs))
+            ranking = Ranking(pod, self._looks_of(pod.needs, snapshot))
+            _make_room(self._rankings, snapshot)
         self._rankings[kind] = ranking
         return ranking
 
-    def _looks_of(self, needs: Needs) -> dict[str, _Look]:
+    def _looks_of(self, needs: Needs, snapshot: Snapshot) -> dict[str, _Look]:
         looks = self._looks.pop(needs.key, None)
         if looks is None:
             looks = {}
-            if len(self._looks) >= KINDS_MAX:
-                del self._looks[next(iter(self._looks))]
+            _make_room(self._looks, snapshot)
         self._looks[needs.key] = looks
         return looks
+
+
+def _make_room(kinds: dict[Any, Any], snapshot: Snapshot) -> None:
+    while len(kinds) >= max(KINDS_MIN, ROWS_MAX // max(1, len(snapshot.nodes))):
+        del kinds[next(iter(kinds))]

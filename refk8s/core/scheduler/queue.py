@@ -9,7 +9,7 @@ Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod p
 (queue sort); the kube-scheduler reference for the back-off (1 s to 10 s) and the flush of five minutes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 from immutables import Map
@@ -46,7 +46,7 @@ class Waiting(Value, frozen=True, eq=False):
     @property
     def kind(self) -> bytes:
         """Pods of one kind are welcome on the same nodes."""
-        return _KINDS.encode((self.pod.needs.key, self.pod.namespace, sorted(self.pod.labels.items())))
+        return _KINDS.encode((self.pod.needs.key, self.pod.namespace, sorted(self.pod.labels.items()), self.pod.priority))
 
     def after_attempt(self, now: Instant) -> "Waiting":
         """SCHED-20: not again before 1 s has passed, doubling with every attempt, at most 10 s."""
@@ -111,16 +111,21 @@ class Queue(Value, frozen=True, eq=False):
         queue = self.activate(waiting for waiting, until in zip(parked, since, strict=True) if until <= now)
         return evolve(queue, alarm=min((until for until in since if until > now), default=None))
 
-    def ready(self, now: Instant, is_welcome: Callable[[PodInfo], bool]) -> tuple[list[Waiting], Instant | None]:
+    def ready(
+        self, now: Instant, is_welcome: Callable[[PodInfo], bool], special: Collection[Key] = ()
+    ) -> tuple[list[Waiting], Instant | None]:
         """The pods to try now, in order (SCHED-18), and the instant at which the next one's back-off is over.
 
-        Parked pods are among them when their kind is welcome somewhere (SCHED-19). O(active + kinds + welcome).
+        Parked pods are among them when their kind is welcome somewhere (SCHED-19); those that are `special` (the nominated) are asked for
+        one by one. O(active + kinds + welcome).
         """
         keys = list(self.active)
         for kind in sorted(self.parked):
             among = self.parked[kind]
-            if is_welcome(self.pods[next(iter(among))].pod):
-                keys += among
+            one = next((key for key in among if key not in special), None)
+            if one is not None and is_welcome(self.pods[one].pod):
+                keys += [key for key in among if key not in special]
+        keys += [key for key in special if key in self.pods and key not in self.active and is_welcome(self.pods[key].pod)]
         found = [self.pods[key] for key in keys]
         later = [waiting.not_before for waiting in found if waiting.not_before > now]
         ready = sorted((waiting for waiting in found if waiting.not_before <= now), key=lambda waiting: waiting.rank)

@@ -14,5 +14,10 @@ from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
-BY_NODE: tuple[Callable[[Needs, NodeFacts], Refusal | None], ...] = (node_unschedulable.check, taints.check, node_affinity.check)
+BY_NODE: tuple[Callable[[Needs, NodeFacts], Refusal | None], ...] = (
+    node_affinity.check_name,
+    node_unschedulable.check,
+    taints.check,
+    node_affinity.check,
+)
 BY_LOAD: tuple[Callable[[Needs, NodeFacts, Load], Refusal | None], ...] = (node_ports.check, node_resources.check)

@@ -11,9 +11,15 @@ from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts
 
 REFUSAL = Refusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
+ELSEWHERE = Refusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), resolvable=False)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INTEGER_LENGTH_MAX = 24
+
+
+def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
+    """SCHED-7, for pods whose every term names nodes: the others need not even be asked (`placement.py` does not)."""
+    return ELSEWHERE if needs.node_names is not None and facts.name not in needs.node_names else None
 
 
 def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
