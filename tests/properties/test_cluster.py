@@ -16,10 +16,10 @@ from refk8s.adapters.fake.world import make_world
 from refk8s.core import assembly
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import ConfigMap, Namespace
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, Service
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
-from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS, by_kind
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, SERVICES, by_kind
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.cluster import (
     Answer,
@@ -44,11 +44,12 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.machine import Answered, Call, Event, Impossible, WakeAt, Watch, Watched, WatchEnded, Woken
 
 START = 1_790_000_000 * SECOND
+MADE = 6  # config maps, by one life of the speaker
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Speaker:
-    """Watches config maps from the beginning, makes one at each of its first wakings, and remembers all that it hears in this life."""
+    """Watches config maps from the beginning, makes two at each of its first wakings, and remembers all that it hears in this life."""
 
     name = "speaker"
 
@@ -61,11 +62,11 @@ class Speaker:
         effects: tuple[Any, ...] = ()
         for event in events:
             heard = (*heard, event)
-            if isinstance(event, Woken) and count < 4:
-                count += 1
-                body = ConfigMap(metadata=ObjectMeta(name=f"c{count}-{me}"))
-                create = Request("create", CONFIG_MAPS, "default", body.metadata.name, body=body)
-                effects += (Call(count, create), WakeAt(now + count * SECOND))
+            if isinstance(event, Woken) and count < MADE:
+                for count in (count + 1, count + 2):  # noqa: B020
+                    body = ConfigMap(metadata=ObjectMeta(name=f"c{count}-{me}"))
+                    effects += (Call(count, Request("create", CONFIG_MAPS, "default", body.metadata.name, body=body)),)
+                effects += (WakeAt(now + count * SECOND),)
         return (me, count, heard), effects
 
 
@@ -125,7 +126,7 @@ def test_cluster_2_a_watch_tells_every_change_once_and_in_order_however_many_at_
     told = [event for one in heard(cluster) if isinstance(one, Watched) for event in one.events if event.type != "BOOKMARK"]
     made = cluster.history.changes(CONFIG_MAPS.prefix, 1)
     assert [(event.object.metadata.name, event.revision) for event in told] == [(c.record.value.metadata.name, c.revision) for c in made]
-    assert len(told) == 4
+    assert len(told) == MADE
 
 
 @given(drawn)
@@ -151,7 +152,7 @@ def test_cluster_3_what_was_sent_before_a_crash_still_takes_effect():
     cluster = quiet()
     while not any(not flying.watch for flying in cluster.flying.values()):
         cluster = step(cluster, list(enabled(cluster))[-1])
-    [id] = [id for id in sorted(cluster.flying) if not cluster.flying[id].watch]
+    id = min(id for id in sorted(cluster.flying) if not cluster.flying[id].watch)
     cluster = step(step(cluster, Crash("speaker")), Arrive(id))
     assert len(names(cluster)) == 1 and cluster.components["speaker"].life == 2
     assert heard(step(cluster, Answer(id))) == ()
@@ -197,7 +198,7 @@ def test_cluster_5_sometimes_what_was_given_up_takes_effect_later():
     cluster = quiet()
     while not any(not flying.watch for flying in cluster.flying.values()):
         cluster = step(cluster, list(enabled(cluster))[-1])
-    [id] = [id for id in sorted(cluster.flying) if not cluster.flying[id].watch]
+    id = min(id for id in sorted(cluster.flying) if not cluster.flying[id].watch)
     cluster = step(cluster, GiveUp(id))
     assert heard(cluster)[-1] == Answered(1, None) and names(cluster) == []
     cluster = step(step(cluster, Arrive(id)), Answer(id))
@@ -245,7 +246,7 @@ def test_cluster_2_a_watch_that_is_cut_or_compacted_away_says_so():
 # --- a whole cluster, in this process and in others ------------------------------------------------------------------------
 
 
-def whole_run(steps: int = 2_500) -> str:
+def whole_run(steps: int = 3_000) -> str:
     """The digest of what the store has seen after so many steps of a whole cluster, in an order drawn from a fixed hash, with faults."""
     machines = assembly.machines([(name, KubeletConfig()) for name in ("node-1", "node-2")])
     worlds = {assembly.kubelet_name(name): make_world(name, i) for i, name in enumerate(("node-1", "node-2"))}
@@ -256,10 +257,15 @@ def whole_run(steps: int = 2_500) -> str:
     tree = {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
         "spec": {
-            "replicas": 3, "selector": {"matchLabels": {"app": "web", "tier": "x"}},
+            "replicas": 5, "selector": {"matchLabels": {"app": "web", "tier": "x"}},
             "template": {"metadata": {"labels": {"app": "web", "tier": "x"}}, "spec": {"containers": [{"name": "c", "image": "app:1"}]}},
         },
     }  # fmt: skip
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+    }  # fmt: skip
+    cluster = step(cluster, Submit(Request("create", SERVICES, "default", "web", body=codec.from_tree(Service, service))))
     cluster = start_all(step(cluster, Submit(Request("create", DEPLOYMENTS, "default", "web", body=codec.from_tree(Deployment, tree)))))
     for number in range(steps):
         draw = int.from_bytes(hashlib.sha256(number.to_bytes(4, "big")).digest()[:4], "big")
@@ -272,13 +278,14 @@ def whole_run(steps: int = 2_500) -> str:
     digest = hashlib.sha256()
     for change in cluster.history.changes("/", 0):
         digest.update(repr(told(change)).encode())
-    pods = len(cluster.history.list(PODS.prefix).records)
-    return f"{cluster.history.revision} revisions, {pods} pods, {digest.hexdigest()}"
+    slices = [record.value for record in cluster.history.list(ENDPOINT_SLICES.prefix).records]
+    endpoints = sum(len(slice.endpoints or ()) for slice in slices)
+    return f"{cluster.history.revision} revisions, {endpoints} endpoints, {digest.hexdigest()}"
 
 
 def test_cluster_1_a_run_of_the_whole_cluster_replays_byte_for_byte_under_another_hash_seed():
     here = whole_run()
-    assert " 3 pods" in here, f"the run should get as far as pods: {here}"
+    assert " 5 endpoints" in here, f"the run should get as far as the endpoints of five pods: {here}"
     code = "import test_cluster; print(test_cluster.whole_run())"
     for seed in ("1", "20260101"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/properties")])}
