@@ -78,7 +78,9 @@ def test_node_2_a_silent_node_is_unknown_and_its_pods_are_not_ready():
     memory = look(NOW, node(), WELL, mine, other).memory
     plan = look(NOW + GRACE, node(), WELL, mine, other, memory=memory)
     [status] = sent(plan, "update", NODES, "status")
-    assert {c.type: c.status for c in status.body.status.conditions} == dict.fromkeys(("Ready", "MemoryPressure", "DiskPressure", "PIDPressure"), "Unknown")
+    assert {c.type: c.status for c in status.body.status.conditions} == dict.fromkeys(
+        ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure"), "Unknown"
+    )
     assert [request.name for request in sent(plan, "patch", PODS, "status")] == ["mine"]
     never = look(NOW, Node(metadata=ObjectMeta(name="n", uid="uid-n")), WELL).memory
     assert not sent(look(NOW + GRACE, Node(metadata=ObjectMeta(name="n", uid="uid-n")), WELL, memory=never), "update", NODES, "status")

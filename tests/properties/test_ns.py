@@ -55,7 +55,10 @@ def test_ns_4_a_namespace_goes_when_its_content_can_and_never_before(first, seco
     record = cluster.history.get("/core/namespaces/doomed")
     if held and count:
         conditions = {c.type: (c.status, c.message) for c in record.value.status.conditions}
-        assert conditions["NamespaceContentRemaining"] == ("True", "Some resources are remaining: configmaps. has 1 resource instances")  # NS-5
+        assert conditions["NamespaceContentRemaining"] == (
+            "True",
+            "Some resources are remaining: configmaps. has 1 resource instances",
+        )  # NS-5
         assert conditions["NamespaceFinalizersRemaining"][0] == "True"
         release = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
         cluster = settle(ask(cluster, Request("patch", CONFIG_MAPS, "doomed", "c0", body=release)), laws)

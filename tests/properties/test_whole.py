@@ -97,7 +97,9 @@ def laws(before: Cluster, after: Cluster) -> Iterable[str]:
                 yield f"pod {change.key} went from {old.status.phase} to {new.status.phase}"
         if change.key.startswith(PODS.prefix):
             for name in NODE_NAMES:
-                used = sum(requested(p) for p in objects(after, PODS) if p.spec.node_name == name and p.status.phase not in ("Succeeded", "Failed"))
+                used = sum(
+                    requested(p) for p in objects(after, PODS) if p.spec.node_name == name and p.status.phase not in ("Succeeded", "Failed")
+                )
                 if used > 2_000:
                     yield f"{name} has {used}m of 2000m CPU"
         if change.key.startswith(REPLICA_SETS.prefix) and change.record is not None and change.previous is not None:
@@ -113,7 +115,10 @@ def rolling_bounds(cluster: Cluster, change) -> Iterable[str]:
     spec = wanted.value.spec
     total = sum(r.spec.replicas or 0 for r in objects(cluster, REPLICA_SETS) if r.metadata.deletion_timestamp is None)
     bound = max(spec.replicas + spec.strategy.rolling_update.max_surge, 0)
-    largest = max(spec.replicas, *(int((r.metadata.annotations or {}).get("deployment.kubernetes.io/max-replicas", 0)) for r in objects(cluster, REPLICA_SETS)))
+    largest = max(
+        spec.replicas,
+        *(int((r.metadata.annotations or {}).get("deployment.kubernetes.io/max-replicas", 0)) for r in objects(cluster, REPLICA_SETS)),
+    )
     if total > max(bound, largest):
         yield f"replica sets ask for {total} pods, {bound} is the most"
 
@@ -170,7 +175,7 @@ def test_whatever_fails_on_the_way_what_was_wanted_comes_true_and_then_there_is_
     for what, which in drawn:
         if what == "go on":
             for n in range(which):
-                actions = [a for a in enabled(cluster)]
+                actions = list(enabled(cluster))
                 if not actions:
                     break
                 cluster = checked(cluster, actions[(which * 7 + n * 13) % len(actions)], laws)
@@ -184,7 +189,9 @@ def test_whatever_fails_on_the_way_what_was_wanted_comes_true_and_then_there_is_
         elif what == "update":
             image = f"app:{which}"
             tree = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}
-            cluster = ask(cluster, Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree)))
+            cluster = ask(
+                cluster, Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree))
+            )
         elif what == "delete pod":
             pods = [p for p in objects(cluster, PODS) if p.metadata.namespace == "default"]
             if pods:
