@@ -80,7 +80,18 @@ class Running:
 
 
 def wrk(url: str, token: str, connections: int, *more: str) -> float:
-    command = ["wrk", "-t1", f"-c{connections}", "-d4s", *more, "-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json", url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        "-d4s",
+        *more,
+        "-H",
+        f"Authorization: Bearer {token}",
+        "-H",
+        "Content-Type: application/json",
+        url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True).stdout
     return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]
 
@@ -135,7 +146,9 @@ def thousand() -> None:
         time.sleep(0.02)
     cluster.stop()
     ratio = seen["ready"] / REAL_THOUSAND_SECONDS
-    print(f"1,000 on 100 nodes      {seen['ready'] * 1000:6.0f} ms      {ratio:.2f} of a real control plane's; created after {seen['created']:.2f} s")
+    print(
+        f"1,000 on 100 nodes      {seen['ready'] * 1000:6.0f} ms      {ratio:.2f} of a real control plane's; created after {seen['created']:.2f} s"
+    )
 
 
 if __name__ == "__main__":
