@@ -163,7 +163,7 @@ class GarbageCollector(Reconciler):
         has_dependents = key in graph.dependents
         policy = "Foreground" if waiting and has_dependents else None  # GC-6
         because = "its owner waits for it to go" if waiting else "its owner is gone"
-        return Plan(((_deletion(resource, obj, policy, because),),))
+        return Plan(((_deletion(resource, obj, policy, because),),))  # GC-4
 
     def answered(
         self, memory: Map[str, bool], key: Key, request: Request, response: Response | None, now: Instant
