@@ -4,13 +4,14 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker.where import engine_host, why_not
 from refk8s.components.clock import Clock
 from refk8s.components.nodes import NoEngine, RunningNode
+from refk8s.components.pod_sessions import Session
 from refk8s.components.pod_streams import StreamFailed
 from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.kubelet.config import KubeletConfig
@@ -74,6 +75,29 @@ class DockerContainers:
         try:
             async for data in read_log(self._streams, container_id, options):
                 yield data
+        except StreamRefused as error:
+            raise StreamFailed(error.words) from None
+        except OSError as error:
+            raise StreamFailed(f"the engine does not answer: {error}") from None
+
+    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+        """A command in a container (RT-14)."""
+        from refk8s.adapters.docker.session import execute
+
+        return await self._begun(execute(self._streams, container_id, command, stdin, tty))
+
+    async def attach(self, container_id: str, stdin: bool) -> Session:
+        """The container's own program (RT-14)."""
+        from refk8s.adapters.docker.session import attach
+
+        return await self._begun(attach(self._streams, container_id, stdin))
+
+    @staticmethod
+    async def _begun(beginning: Coroutine[Any, Any, Session]) -> Session:
+        from refk8s.adapters.docker.stream import StreamRefused
+
+        try:
+            return await beginning
         except StreamRefused as error:
             raise StreamFailed(error.words) from None
         except OSError as error:

@@ -1,21 +1,23 @@
-"""What goes between a client and a pod's containers beside the API: logs. Rules RT-12, RT-13.
+"""What goes between a client and a pod's containers beside the API: logs, exec, attach. Rules RT-12 ... RT-14.
 
-What is decided (which container, which part) is decided in core/apiserver/pod_log.py; the bytes come from the adapter of the pod's node.
+What is decided (which container, which part) is decided in core/apiserver/pod_log.py and pod_exec.py; the bytes come from the adapter of
+the pod's node.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.pod_sessions import Session, carry
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
 from refk8s.core.apiserver.outcome import Connect
-from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options
+from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
+from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options, running_container
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -34,6 +36,12 @@ class Containers(Protocol):
     def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
         """The bytes of a log; StreamFailed before the first where it cannot be read."""
 
+    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+        """Run a command; StreamFailed where it cannot be run."""
+
+    async def attach(self, container_id: str, stdin: bool) -> Session:
+        """Join the container's own program; StreamFailed where it does not run."""
+
 
 class PodStreams:
     """Carries out what `Connect` asks for. An answer that is no stream is returned as a Response."""
@@ -45,30 +53,48 @@ class PodStreams:
     async def __call__(self, outcome: Connect, scope: Scope, receive: Receive, send: Send) -> Response | None:
         request = outcome.request
         try:
-            if request.subresource == "log" and request.resource.plural == "pods":
-                return await self._log(request, scope, receive, send)
+            if request.resource.plural == "pods":
+                if request.subresource == "log":
+                    return await self._log(request, receive, send)
+                if request.subresource in ("exec", "attach"):
+                    return await self._session(request, scope, receive, send)
         except ApiError as error:
             return Response(error.status.code or 500, error.status)
-        words = f"{request.subresource} is not served yet"
+        except StreamFailed as error:
+            return Response(500, status.internal_error(str(error)))
+        words = f"{request.subresource} of {request.resource.plural} is not served"
         return Response(501, status.failure(501, "NotImplemented", words))
 
     def _pod(self, request: Request) -> Pod:
         pod: Pod = read.find(request, self._api.engine).value
         return pod
 
-    async def _log(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        parameters = dict(reversed(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)))
+    async def _session(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        options = compute_exec_options(request.body.parameters, request.subresource)
+        id = running_container(self._pod(request), options.container)
+        if scope["type"] != "websocket":
+            raise ApiError(status.bad_request("Upgrade request required"))
+        protocol = choose_protocol(scope["subprotocols"])
+        if not protocol:
+            raise ApiError(status.bad_request("the client offers no version of the stream that is spoken here"))
+        if request.subresource == "exec":
+            session = await self._containers.execute(id, options.command, options.stdin, options.tty)
+        else:
+            session = await self._containers.attach(id, options.stdin)
+        await receive()  # The request to connect.
+        await send({"type": "websocket.accept", "subprotocol": protocol})
+        await carry(session, options, receive, send)
+        return None
+
+    async def _log(self, request: Request, receive: Receive, send: Send) -> Response | None:
         pod = self._pod(request)
-        options = compute_log_options(parameters, request.name, self._api.clock.now())
+        options = compute_log_options(dict(reversed(request.body.parameters)), request.name, self._api.clock.now())
         container = choose_container(pod, options.container)
         if not pod.spec.node_name:
             await _answer_nothing(send)
             return None
         lines = self._containers.log(choose_log(pod, container, options.previous), options)
-        try:
-            first = await anext(lines, b"")
-        except StreamFailed as error:
-            raise ApiError(status.internal_error(str(error))) from None
+        first = await anext(lines, b"")
         await send({"type": "http.response.start", "status": 200, "headers": TEXT})
         gone = asyncio.ensure_future(_until_gone(receive))
         sending = asyncio.ensure_future(_send_all(first, lines, send))
@@ -102,3 +128,11 @@ class SimulatedContainers:
     async def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
         """One line that says so."""
         yield b"simulated containers write nothing\n"
+
+    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+        """There is nothing to run it in."""
+        raise StreamFailed("simulated containers run no commands")
+
+    async def attach(self, container_id: str, stdin: bool) -> Session:
+        """There is no program."""
+        raise StreamFailed("simulated containers run no programs")

@@ -27,7 +27,7 @@ NEEDED = {
     "busybox": "busybox-static",
     "sysctl": "procps",
 }
-COMMANDS = ("cat", "df", "echo", "hostname", "httpd", "id", "kill", "ls", "nc", "sh", "sleep", "stat", "test", "touch", "wget")
+COMMANDS = ("cat", "df", "echo", "hostname", "httpd", "id", "kill", "ls", "nc", "sh", "sleep", "stat", "stty", "test", "touch", "wget")
 
 
 def missing_tools() -> list[str]:

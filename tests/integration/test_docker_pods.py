@@ -1,11 +1,17 @@
 """Pods as real containers: what of a pod's specification becomes of its containers, seen by kubectl and by the engine itself."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_host import IMAGE, NODE_IP, Cluster, Host, container, make_pod, until
+from docker_host import IMAGE, NODE_IP, Cluster, Host, container, kubectl_path, make_pod, until
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +210,48 @@ def test_logs_by_container_from_a_line_on_and_as_they_come(cluster: Cluster) -> 
     raw = cluster.kubectl("get", "--raw", "/api/v1/namespaces/default/pods/talks/log", fails=True)
     assert "a container name must be specified for pod talks, choose one of: [a b]" in raw
     cluster.kubectl("delete", "pod", "talks", "--now")
+
+
+def test_commands_in_containers_have_input_output_and_an_exit_code(cluster: Cluster) -> None:
+    cluster.apply(make_pod("shell", container("main")))
+    wait_ready(cluster, "shell")
+    assert cluster.kubectl("exec", "shell", "--", "echo", "hello world") == "hello world"
+    assert cluster.kubectl("exec", "-i", "shell", "--", "cat", stdin="from here") == "from here"
+    words = cluster.kubectl("exec", "shell", "--", "sh", "-c", "echo wrong >&2; exit 7", fails=True)
+    assert words == "wrong\ncommand terminated with exit code 7"
+    assert "not found" in cluster.kubectl("exec", "nobody", "--", "ls", fails=True)
+    assert "exit code 126" in cluster.kubectl("exec", "shell", "--", "no-such-program", fails=True)
+    cluster.kubectl("delete", "pod", "shell", "--now")
+
+
+def test_a_terminal_has_the_clients_size(cluster: Cluster) -> None:
+    """kubectl needs a real terminal for this: one is made, of 44 rows and 55 columns."""
+    cluster.apply(make_pod("screen", container("main")))
+    wait_ready(cluster, "screen")
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 55, 0, 0))
+    script = "i=0; while [ $i -lt 50 ]; do stty size; [ \"$(stty size)\" = '44 55' ] && exit 5; sleep 0.1; i=$((i+1)); done"
+    command = [*cluster.host.inside, kubectl_path(), "exec", "-it", "screen", "--", "sh", "-c", script]
+    done = subprocess.run(command, env=cluster.environment, stdin=follower, stdout=follower, stderr=follower, timeout=20)
+    assert done.returncode == 5, os.read(leader, 4096)
+    os.close(leader)
+    os.close(follower)
+    cluster.kubectl("delete", "pod", "screen", "--now")
+
+
+def test_a_client_joins_a_running_program(cluster: Cluster) -> None:
+    main = container("main", "read line; echo heard $line; trap 'exit 0' TERM; sleep 1000 & wait", stdin=True)
+    cluster.apply(make_pod("joined", main))
+    wait_ready(cluster, "joined")
+    command = [*cluster.host.inside, kubectl_path(), "attach", "-i", "joined"]
+    client = subprocess.Popen(command, env=cluster.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert client.stdin is not None and client.stdout is not None
+    client.stdin.write(b"a word\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == b"heard a word\n"
+    client.kill()
+    client.communicate()
+    cluster.kubectl("delete", "pod", "joined", "--now")
 
 
 def test_hooks_run_after_the_start_and_before_the_end(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Order, ends, probes and logs. Rules RT-4, RT-10, RT-11, RT-12, RT-13."""
 
 import asyncio
+import json
 import selectors
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -14,6 +15,7 @@ from refk8s.adapters.docker.lanes import Lanes
 from refk8s.adapters.docker.runtime import lane_of
 from refk8s.adapters.docker.stopping import Stopping
 from refk8s.adapters.docker.stream import Frames
+from refk8s.components.pod_sessions import carry
 from refk8s.core.api.core_v1 import (
     Container,
     ContainerState,
@@ -27,6 +29,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
 from refk8s.core.apiserver.pod_log import choose_container, choose_log, compute_log_options
 from refk8s.core.context import SECOND
 from refk8s.core.ports import (
@@ -263,6 +266,119 @@ def test_rt_10_a_connection_is_what_a_tcp_probe_wants() -> None:
     assert found.success
     nobody = asyncio.run(probe.ask(Probe("uid", "c", "tcp", 5, "", 1), "127.0.0.1"))
     assert not nobody.success and nobody.output == "dial tcp 127.0.0.1:1: connect: connection refused"
+
+
+# --- commands ----------------------------------------------------------------------------------------------------------------
+
+
+class Talk:
+    """A session whose program says these things, and ends so; it remembers what it heard."""
+
+    def __init__(self, says: list[tuple[int, bytes]], code: int, waits_for_input: bool) -> None:
+        self.says, self.code = says, code
+        self.heard: list[bytes] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.closed = False
+        self._input_ended = asyncio.Event()
+        if not waits_for_input:
+            self._input_ended.set()
+
+    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+        for kind, data in self.says:
+            yield kind, data
+        await self._input_ended.wait()
+
+    async def say(self, data: bytes) -> None:
+        self.heard.append(data)
+
+    def end_input(self) -> None:
+        self._input_ended.set()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        self.sizes.append((columns, rows))
+
+    async def exit_code(self) -> int:
+        return self.code
+
+    def close(self) -> None:
+        self.closed = True
+
+
+SAID = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=9)), max_size=6)
+MESSAGES = st.lists(
+    st.one_of(
+        st.binary(max_size=9).map(lambda data: b"\x00" + data), st.binary(max_size=5), st.just(b'\x04{"Width":80,"Height":24}'),
+        st.sampled_from([b"\x04{}", b'\x04{"Width":"x","Height":1}', b'\x04{"Width":-1,"Height":99999999}', b"\xff\x01", b""]),
+    ), max_size=6,
+)  # fmt: skip
+
+
+@given(SAID, MESSAGES, st.integers(0, 255), st.booleans(), st.booleans())
+def test_rt_14_what_a_command_says_comes_in_order_and_its_end_once_and_last(
+    says: list[tuple[int, bytes]], messages: list[bytes], code: int, stderr: bool, leaves: bool
+) -> None:
+    sent: list[dict[str, Any]] = []
+    options = compute_exec_options([("command", "x"), ("stdin", "1"), ("stdout", "1"), ("stderr", str(int(stderr)))], "exec")
+
+    async def main() -> Talk:
+        talk = Talk(says, code, waits_for_input=True)
+        waiting = [*messages, *([] if leaves else [b"\xff\x00"])]
+
+        async def receive() -> dict[str, Any]:
+            if waiting:
+                return {"type": "websocket.receive", "bytes": waiting.pop(0)}
+            if leaves:
+                return {"type": "websocket.disconnect", "code": 1000}
+            return await asyncio.get_running_loop().create_future()
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await asyncio.wait_for(carry(talk, options, receive, send), 20)
+        return talk
+
+    talk = asyncio.run(main())
+    assert talk.closed
+    ended_early = b"\xff\x00" in messages
+    told = [message["bytes"] for message in sent if message["type"] == "websocket.send"]
+    ends = [message for message in told if message[:1] == b"\x03"]
+    streams = [(message[0], message[1:]) for message in told if message[:1] != b"\x03"]
+    wanted = [(kind, data) for kind, data in says if kind == 1 or stderr]
+    if leaves and not ended_early:
+        assert not ends and streams == wanted[: len(streams)]
+        return
+    if leaves and not ends:
+        return  # It left before it could be told.
+    assert streams == wanted
+    assert len(ends) == 1 and told[-1] == ends[0]
+    end = json.loads(ends[0][1:])
+    assert end["status"] == ("Success" if code == 0 else "Failure")
+    if code:
+        assert end["reason"] == "NonZeroExitCode" and end["details"]["causes"] == [{"reason": "ExitCode", "message": str(code)}]
+    if not ended_early:
+        assert b"".join(talk.heard) == b"".join(message[1:] for message in messages if message[:1] == b"\0")
+        assert len(talk.sizes) == sum(message == b'\x04{"Width":80,"Height":24}' for message in messages)
+
+
+EXEC_NAMES = st.sampled_from(["command", "container", "stdin", "stdout", "stderr", "tty"])
+
+
+@given(st.lists(st.tuples(EXEC_NAMES, st.sampled_from(["", "1", "0", "true", "false", "ls"]))))
+def test_rt_14_there_must_be_something_to_run_and_something_to_see(parameters: list[tuple[str, str]]) -> None:
+    try:
+        options = compute_exec_options(parameters, "exec")
+    except ApiError as error:
+        assert error.status.code == 400
+    else:
+        assert options.command and (options.stdin or options.stdout or options.stderr)
+        assert not (options.tty and options.stderr)
+        assert options.command == tuple([value for name, value in parameters if name == "command"])
+
+
+@given(st.lists(st.sampled_from(["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io", "x"])))
+def test_rt_14_the_best_version_that_both_speak_is_chosen(offered: list[str]) -> None:
+    best = [version for version in ("v5.channel.k8s.io", "v4.channel.k8s.io") if version in offered]
+    assert choose_protocol(offered) == (best[0] if best else "")
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+"""Commands and attached containers as sessions: bytes both ways, a terminal's size, an end. Rule RT-14."""
+
+from collections.abc import AsyncIterator
+
+from refk8s.adapters.docker.stream import Conversation, StreamRefused, Streams
+
+
+class Session:
+    """One command in a container, or the container's own program."""
+
+    def __init__(self, streams: Streams, conversation: Conversation, tty: bool, path: str) -> None:
+        self._streams = streams
+        self._conversation = conversation
+        self._tty = tty
+        self._path = path
+
+    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(1 for stdout or 2 for stderr, bytes) until it ends."""
+        async for kind, data in self._conversation.hear(self._tty):
+            yield kind, data
+
+    async def say(self, data: bytes) -> None:
+        """To its stdin."""
+        await self._conversation.say(data)
+
+    def end_input(self) -> None:
+        """Its stdin is at its end."""
+        self._conversation.end_input()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Its terminal has this size now. One that has no terminal, or has ended, has no size."""
+        try:
+            await self._streams.ask("POST", f"{self._path}/resize?h={rows}&w={columns}")
+        except StreamRefused:
+            return
+
+    async def exit_code(self) -> int:
+        """How it ended; 0 where the program still runs, from which we only let go."""
+        found = await self._streams.ask("GET", f"{self._path}/json")
+        state = found.get("State", found)
+        return int(state.get("ExitCode") or 0)
+
+    def close(self) -> None:
+        self._conversation.close()
+
+
+async def execute(streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    """Run a command in a running container. StreamRefused with the engine's words."""
+    body = {"AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True, "Tty": tty, "Cmd": list(command)}
+    id = (await streams.ask("POST", f"/containers/{container_id}/exec", body))["Id"]
+    return Session(streams, await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": tty}), tty, f"/exec/{id}")
+
+
+async def attach(streams: Streams, container_id: str, stdin: bool) -> Session:
+    """Join a running container's program. StreamRefused with the engine's words."""
+    inspected = await streams.ask("GET", f"/containers/{container_id}/json")
+    conversation = await streams.open(f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}")
+    return Session(streams, conversation, bool(inspected["Config"]["Tty"]), f"/containers/{container_id}")
