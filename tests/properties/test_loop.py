@@ -33,7 +33,13 @@ class Keeper(Reconciler):
         body = ConfigMap(metadata=ObjectMeta(generate_name="kept-", namespace="default"))
         missing = tuple(Request("create", CONFIG_MAPS, "default", body=body) for _ in range(WANTED - len(kept)))
         surplus = tuple(
-            Request("delete", CONFIG_MAPS, "default", extra.metadata.name, body=DeleteOptions(preconditions=Preconditions(uid=extra.metadata.uid)))
+            Request(
+                "delete",
+                CONFIG_MAPS,
+                "default",
+                extra.metadata.name,
+                body=DeleteOptions(preconditions=Preconditions(uid=extra.metadata.uid)),
+            )
             for extra in kept[WANTED:]
         )
         return Plan((missing + surplus,)) if missing or surplus else NOTHING

@@ -96,7 +96,10 @@ def already_exists(resource: Resource, name: str) -> Status:
     return failure(409, "AlreadyExists", f'{qualified(resource)} "{name}" already exists', _details(resource, name))
 
 
-def conflict(resource: Resource, name: str, why: str = "the object has been modified; please apply your changes to the latest version and try again") -> Status:
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(resource: Resource, name: str, why: str = _MODIFIED) -> Status:
     message = f'Operation cannot be fulfilled on {qualified(resource)} "{name}": {why}'
     return failure(409, "Conflict", message, _details(resource, name))
 

@@ -5,7 +5,7 @@ is deleted for its absence (GC-2); a uid never comes back, so one that was found
 
 | the object | is |
 |---|---|
-| terminating, with the finalizer foregroundDeletion | waiting for its dependents: they are deleted, the blocking ones first; then the finalizer goes |
+| terminating, with the finalizer foregroundDeletion | waiting: its dependents are deleted; without blocking ones the finalizer goes |
 | terminating, with the finalizer orphan | letting go of its dependents: they lose the reference; then the finalizer goes |
 | terminating otherwise | left alone |
 | has owners, one of them solid | kept; references to absent and waiting owners are taken off |
@@ -196,7 +196,8 @@ def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Reques
     if kind.namespaced and not resource.namespaced:
         return None  # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
     namespace = obj.metadata.namespace or "" if kind.namespaced else ""
-    return Request("get", kind, namespace, reference.name, options=Options(field_manager=reference.uid), because="is the owner really gone?")
+    options = Options(field_manager=reference.uid)
+    return Request("get", kind, namespace, reference.name, options=options, because="is the owner really gone?")
 
 
 def _without_present(looked_up: Map[str, bool], references: Iterable[OwnerReference]) -> Map[str, bool]:
@@ -246,7 +247,8 @@ def _deletion(resource: Resource, obj: Any, policy: str | None, because: str) ->
     """GC-1: only this very object, as it was when its owners were looked at."""
     metadata = obj.metadata
     preconditions = Preconditions(uid=metadata.uid, resource_version=metadata.resource_version)
-    return _named("delete", resource, obj, DeleteOptions(preconditions=preconditions, propagation_policy=policy or _own_policy(obj)), because)
+    options = DeleteOptions(preconditions=preconditions, propagation_policy=policy or _own_policy(obj))
+    return _named("delete", resource, obj, options, because)
 
 
 def _own_policy(obj: Any) -> str:

@@ -23,6 +23,7 @@ from refk8s.core.loop.view import View
 from refk8s.core.value import Value, evolve, field
 
 FINALIZER = "kubernetes"
+_HELD = "Some content in the namespace has finalizers remaining"
 AGAIN: Instant = 15 * SECOND  # should no event tell that something has gone
 
 CONTENT: tuple[Resource, ...] = tuple(
@@ -150,7 +151,7 @@ def _report(namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], 
         ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {resources}")
         if remaining
         else ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
-        ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", f"Some content in the namespace has finalizers remaining: {finalizers}")
+        ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", f"{_HELD}: {finalizers}")
         if held
         else ("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
     )

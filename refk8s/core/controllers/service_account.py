@@ -1,4 +1,5 @@
-"""What every namespace is given: a service account `default`, and the cluster's certificate. Rules SA-1, SA-2 (spec/workloads/service_account.md).
+"""What every namespace is given: a service account `default`, and the cluster's certificate. Rules SA-1, SA-2
+(spec/workloads/service_account.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts"; KEP-1205 (root CA publisher).
 """

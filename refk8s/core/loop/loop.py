@@ -307,7 +307,7 @@ class _Turn:
             memory = self._memory(reconciler)
             self._remember(reconciler, *reconciler.answered(memory, flight.item[1], flight.request, response, self.now))
             return
-        if response is None:  # LOOP-6: unknown, so the same again
+        if response is None or response.code == 503:  # LOOP-6: unknown, so the same again
             delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
             again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
             self.resends = self.resends.set(self._next_id(), again)
@@ -318,7 +318,7 @@ class _Turn:
             if flight.request.note is not None and response.ok:
                 self._note_done(flight)
             self._answer_for(flight.item, None, self._reached(flight.request, response), flight.seen)
-        elif flight.doubtful and response.code in (404, 409):  # LOOP-7
+        elif flight.doubtful:  # LOOP-7
             self._send(Flight(flight.item, evolve(flight.request, verb="get", subresource="", body=None), lookup=True))
         else:
             self._answer_for(flight.item, response)

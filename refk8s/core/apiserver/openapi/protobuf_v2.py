@@ -1,7 +1,7 @@
 """The OpenAPI 2.0 document in protobuf: the paths, without the definitions. Rule DISC-13 (spec/discovery.md).
 
-kubectl asks for it, and takes nothing else, when it applies a List: it looks for the operation PATCH of a kind and its parameter fieldValidation,
-to know whether the server checks fields. Messages and field numbers are those of the published openapi.v2 definitions (gnostic).
+kubectl asks for it, and takes nothing else, when it applies a List: it looks for the operation PATCH of a kind and its parameter
+fieldValidation, to know whether the server checks fields. Messages and field numbers are those of the published openapi.v2 definitions.
 
     Document        1 swagger, 2 info, 8 paths            Info        1 title, 2 version
     Paths           2 path (name 1, value 2)              PathItem    2 get, 3 put, 4 post, 5 delete, 8 patch, 9 parameters
