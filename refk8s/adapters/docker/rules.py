@@ -11,17 +11,17 @@ Beside the table of our own, which bears the cluster's name, there are: an accep
 import asyncio
 import ipaddress
 import logging
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from refk8s.adapters.docker.userspace import UserspaceRules
+from refk8s.core.network.flows import FORGETFUL, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
 from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
-from refk8s.core.network.nftables import Change, Table, change_table, stale_flows
+from refk8s.core.network.nftables import Change, Table, change_table
 from refk8s.core.ports import Rule, RuleSet, Target
 
 log = logging.getLogger("refk8s")
@@ -70,11 +70,15 @@ class KernelRules:
     def program_now(self, rules: RuleSet) -> None:
         """Make these the rules, and return when they are. Unusable where the kernel refuses them."""
         table, change = change_table(self._table, rules)
-        if not (self._loaded and change and self._change(table, change)):
-            table = self._load(rules)
-            self._host.prepare()
-        before, self._table, self._loaded = self._table, table, True
-        self._forget(before, table)
+        if self._loaded and change and self._change(table, change):
+            self._table = table
+            self._forget(change.fronts)
+            return
+        before = self._table.fronts.rules
+        self._table = self._load(rules)
+        self._loaded = True
+        self._host.prepare()
+        self._forget([*before, *self._table.fronts.rules])
 
     def remove(self) -> None:
         """Take away what was made here, also by an earlier process of this cluster (NET-19). Nothing is programmed after this."""
@@ -107,17 +111,17 @@ class KernelRules:
             return False
         return True
 
-    def _forget(self, before: Table, after: Table) -> None:
-        """Have connection tracking forget UDP flows to endpoints that left (NET-16)."""
-        flows = stale_flows(before, after)
-        if not flows:
+    def _forget(self, changed: Iterable[Front]) -> None:
+        """Have connection tracking forget what it remembers of these fronts and is not so any more (NET-16)."""
+        fronts = {front for front in changed if front[1] == FORGETFUL}
+        if not fronts:
             return
-        conntrack = shutil.which("conntrack")
-        if conntrack is None:
+        listed = _run("conntrack", "-L", "-p", "udp")
+        if listed is None:
             self._say_once("there is no conntrack program here: UDP clients may stay with endpoints that have left")
             return
-        for front, target in flows[:FORGET_MAX]:
-            subprocess.run([conntrack, *forget_arguments(front, target)], capture_output=True, timeout=NFT_SECONDS_MAX, check=False)
+        for flow in stale_flows(self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1"))[:FORGET_MAX]:
+            _run("conntrack", *forget_arguments(flow))
 
     def _say_once(self, words: str) -> None:
         if words not in self._said:
@@ -125,15 +129,18 @@ class KernelRules:
             log.warning("%s", words)
 
 
-def forget_arguments(front: Front, target: Target | None) -> list[str]:
-    """What conntrack is to delete: the flows by this front, all or those to one target."""
-    address, protocol, port = front
-    arguments = ["-D", "-p", protocol.lower(), "--orig-port-dst", str(port)]
-    if address:
-        arguments += ["--orig-dst", address]
-    if target is not None:
-        arguments += ["--reply-src", target.address]
-    return arguments
+def forget_arguments(flow: Flow) -> list[str]:
+    """What conntrack is to delete: the flows of all clients that go this way."""
+    return ["-D", "-p", "udp", "--orig-dst", flow.destination, "--orig-port-dst", str(flow.port), "--reply-src", flow.replier]
+
+
+def _run(*command: str) -> str | None:
+    """What a program says; None where it is not there or fails."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ran.stdout if ran.returncode == 0 else None
 
 
 def _nft(script: str, *flags: str) -> None:
@@ -186,13 +193,13 @@ class Host:
             except OSError as error:
                 self._say(f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})")
         chain = self._forward_chain()
-        if chain and not _iptables("-C", chain, *self._accept()):
+        if chain and _iptables("-C", chain, *self._accept()) is None:
             _iptables("-I", chain, *self._accept())
 
     def restore(self) -> None:
         """Take it away again."""
         for chain in ("DOCKER-USER", "FORWARD"):
-            while _iptables("-D", chain, *self._accept()):
+            while _iptables("-D", chain, *self._accept()) is not None:
                 pass
         for bridge in bridges_to(self._pods):
             try:
@@ -207,18 +214,13 @@ class Host:
 
     def _forward_chain(self) -> str:
         """Where an accept is needed: Docker's chain for such rules, or the forward chain that drops what it does not know; else nowhere."""
-        if _iptables("-S", "DOCKER-USER"):
+        if _iptables("-S", "DOCKER-USER") is not None:
             return "DOCKER-USER"
-        return "FORWARD" if "-P FORWARD DROP" in _iptables("-S", "FORWARD") else ""
+        return "FORWARD" if "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "") else ""
 
 
-def _iptables(*arguments: str) -> str:
-    """What iptables says; empty where it fails or is not there."""
-    try:
-        ran = subprocess.run(["iptables", "-w", *arguments], capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return (ran.stdout or "done") if ran.returncode == 0 else ""
+def _iptables(*arguments: str) -> str | None:
+    return _run("iptables", "-w", *arguments)
 
 
 def _route_localnet(bridge: str) -> Path:

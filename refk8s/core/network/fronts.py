@@ -34,15 +34,18 @@ NO_FRONTS = Fronts()
 def change_fronts(fronts: Fronts, rule_set: RuleSet) -> tuple[Fronts, list[Front]]:
     """The fronts of this set, and those whose rule is another now. O(services) comparisons by identity, and the work of what changed."""
     before, after = fronts.services, rule_set.services
-    changed = [key for key, rules in after.items() if before.get(key) is not rules and before.get(key) != rules]
-    changed += [key for key in before if key not in after]
+    changed = [key for key, rules in after.items() if (old := before.get(key)) is not rules and old != rules]
+    if len(before) + len(changed) > len(after):  # else nothing can have gone
+        changed += [key for key in before if key not in after]
     touched: dict[Front, None] = {}
     claims = fronts.claims.mutate()
     for key in sorted(changed):
-        for front in {front_of(rule): None for rule in before.get(key, ())}:
+        for rule in before.get(key, ()):
+            front = front_of(rule)
             touched[front] = None
             claims[front] = tuple(claimant for claimant in claims[front] if claimant != key)
-        for front in {front_of(rule): None for rule in after.get(key, ())}:
+        for rule in after.get(key, ()):
+            front = front_of(rule)
             touched[front] = None
             others = claims.get(front)
             claims[front] = tuple(sorted((key, *others))) if others else (key,)

@@ -75,7 +75,7 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         return [*lines, "drop"]
     choose = f"ct mark set numgen random mod {picker.count} offset {first}"
     if not picker.affinity_seconds:
-        # A packet that goes through the old chain and looks up the new endpoints may find nothing at its index; there is always a first one.
+        # A packet that goes through the old chain and looks up the new endpoints may find nothing at its index; there is always a first.
         # If it passed unchanged, connection tracking would send its repetitions the same way.
         send = f"dnat to {front} . ct mark map @{prefix}endpoints"
         return [*lines, choose, send, f"ct mark set {first}", send, "drop"]
@@ -126,9 +126,9 @@ def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -
 def prepare_script(name: str, table: Table, change: Change, whole: bool = False) -> str:
     """A transaction to go before: the chains that the change needs (or a `whole` load), and nothing that leads to them yet.
 
-    A packet that is under way when a transaction takes effect goes through the chains as they were, but looks things up as they are. Sent to
-    a chain that was not there before, it would find it empty and pass by unchanged. Rules that a chain has already are only repeated after its
-    end.
+    A packet that is under way when a transaction takes effect goes through the chains as they were, but looks things up as they are. Sent
+    to a chain that was not there before, it would find it empty and pass by unchanged. Rules that a chain has already are only repeated
+    after its end.
     """
     chains = _block(name, _chains((picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers))
     return _block(name, _declare()) + chains if whole else chains

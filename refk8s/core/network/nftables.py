@@ -20,7 +20,6 @@ Source: the nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernete
 """
 
 import zlib
-from collections.abc import Iterable
 from ipaddress import IPv4Network
 from typing import TypeAlias
 
@@ -65,6 +64,9 @@ class Picker(Value, frozen=True):
         """Where a LOCAL chain sends those who come from within."""
         return Picker(INSIDE, self.inside, 0, self.affinity_seconds, self.node)
 
+
+COMMON = tuple(Picker(kind, n, node=node) for kind, node in ((CLUSTER, False), (OUTSIDE, True)) for n in range(1, 9))
+"""Chains that every table has: most changes need no other, and then are one transaction and not two."""
 
 REFUSE = "goto refuse"
 DROP = "drop"
@@ -138,6 +140,7 @@ class Change(Value, frozen=True):
     pickers: tuple[Picker, ...] = ()
     removed: tuple[Element, ...] = ()
     added: tuple[Element, ...] = ()
+    fronts: tuple[Front, ...] = ()  # whose rule is another now
 
     def __bool__(self) -> bool:
         return bool(self.pickers or self.removed or self.added)
@@ -146,41 +149,53 @@ class Change(Value, frozen=True):
 def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
     """The table that this set makes of the other, and the transaction that does it (NET-11). O(services) to compare, then O(changed)."""
     fronts, differing = change_fronts(table.fronts, rule_set)
-    old = [rule for front in differing if (rule := table.fronts.rules.get(front)) is not None]
-    new = [rule for front in differing if (rule := fronts.rules.get(front)) is not None]
-    was = {element[:2]: element for rule in old for element in compute_elements(rule)}
-    becomes = {element[:2]: element for rule in new for element in compute_elements(rule)}
-    removed = [element for key, element in was.items() if becomes.get(key) != element]
-    added = [element for key, element in becomes.items() if was.get(key) != element]
-
-    reached, gone, came = _count(table, old, new)
-    removed += [("hairpin", f"{address} . {address}", "") for address in gone]
-    added += [("hairpin", f"{address} . {address}", "") for address in came]
-
     pickers = table.pickers.mutate()
-    made: list[Picker] = []
-    for rule in new:
-        picker = picker_of(rule)
-        if picker is not None and picker.name not in pickers:
+    made = [] if table.pickers else list(COMMON)
+    pickers.update({picker.name: picker for picker in made})
+    removed: list[Element] = []
+    added: list[Element] = []
+    reached: dict[str, int] = {}
+    for front in differing:
+        old, new = table.fronts.rules.get(front), fronts.rules.get(front)
+        before = compute_elements(old) if old is not None else []
+        after = compute_elements(new) if new is not None else []
+        if before and after:
+            stay = {*before} & {*after}
+            before = [element for element in before if element not in stay]
+            after = [element for element in after if element not in stay]
+        removed += before
+        added += after
+        if new is not None and (picker := picker_of(new)) is not None:
             for needed in (picker.within, picker) if picker.kind == LOCAL else (picker,):
                 if needed.name not in pickers:
                     pickers[needed.name] = needed
                     made.append(needed)
-    return Table(table.pods, fronts, reached, pickers.finish()), Change(tuple(made), tuple(removed), tuple(added))
+        _count(reached, old, -1)
+        _count(reached, new, 1)
+    counts, gone, came = _settle(table, reached)
+    removed += [("hairpin", f"{address} . {address}", "") for address in gone]
+    added += [("hairpin", f"{address} . {address}", "") for address in came]
+    return Table(table.pods, fronts, counts, pickers.finish()), Change(
+        tuple(made), tuple(removed), tuple(added), tuple(differing)
+    )
 
 
-def _count(table: Table, old: Iterable[Rule], new: Iterable[Rule]) -> tuple[Map[str, int], list[str], list[str]]:
+def _count(reached: dict[str, int], rule: Rule | None, step: int) -> None:
+    """Note that the front of this rule leads to its pods, or does not any more."""
+    if rule is not None:
+        targets = (*rule.targets, *rule.inside) if rule.inside else rule.targets
+        for address in {target.address: None for target in targets}:
+            reached[address] = reached.get(address, 0) + step
+
+
+def _settle(table: Table, difference: dict[str, int]) -> tuple[Map[str, int], list[str], list[str]]:
     """How many fronts lead to each pod of this node; which pods are not reached any more, and which newly (NET-15)."""
-    difference: dict[str, int] = {}
-    for rules, step in ((old, -1), (new, 1)):
-        for rule in rules:
-            for address in {target.address: None for target in (*rule.targets, *rule.inside)}:
-                difference[address] = difference.get(address, 0) + step
     first, last = int(table.pods.network_address), int(table.pods.broadcast_address)
+    begins = ".".join(str(table.pods.network_address).split(".")[: table.pods.prefixlen // 8])  # what all of them have in common
     reached = table.reached.mutate()
     gone, came = [], []
     for address, step in difference.items():
-        if step and first <= _number(address) <= last:
+        if step and address.startswith(begins) and first <= _number(address) <= last:
             count = reached.get(address, 0)
             if count + step:
                 reached[address] = count + step
@@ -195,23 +210,3 @@ def _count(table: Table, old: Iterable[Rule], new: Iterable[Rule]) -> tuple[Map[
 def _number(address: str) -> int:
     a, b, c, d = address.split(".")
     return int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)
-
-
-def stale_flows(before: Table, after: Table, protocol: str = "UDP") -> list[tuple[Front, Target | None]]:
-    """Connections without an end of their own that must be forgotten (NET-16): (front, target that left), or (front, None): all of it.
-
-    UDP has no closing, so connection tracking would keep a talkative client at a dead pod. A front that led nowhere before may be
-    remembered as leading to itself.
-    """
-    found: list[tuple[Front, Target | None]] = []
-    fronts = [front for front in {**dict(before.fronts.rules), **dict(after.fronts.rules)} if front[1] == protocol]
-    for front in sorted(fronts):
-        old, new = before.fronts.rules.get(front), after.fronts.rules.get(front)
-        if old == new:
-            continue
-        had = {*old.targets, *old.inside} if old is not None else set()
-        has = {*new.targets, *new.inside} if new is not None else set()
-        if has and not had:
-            found.append((front, None))
-        found += [(front, target) for target in sorted(had - has)]
-    return found
