@@ -67,7 +67,7 @@ def views_hold(before: Cluster, after: Cluster) -> list[str]:
 
 
 @given(choices)
-def test_loop_4_and_loop_3_late_watches_and_answers_never_make_one_too_many(drawn):
+def test_loop_3_loop_4_late_watches_and_answers_never_make_one_too_many(drawn):
     cluster = settle(run(new_cluster(), drawn, never_too_many), never_too_many)
     assert len(stored(cluster)) == WANTED
 
