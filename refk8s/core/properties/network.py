@@ -186,5 +186,5 @@ def net_11_same(one: Programmed, other: Programmed) -> Iterator[str]:
 
 
 def _difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    keys = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))
+    keys = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
     return ", ".join(f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}" for key in keys)
