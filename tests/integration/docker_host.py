@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 IMAGE = "refk8s-test:1"
 NODE_IP = "192.0.2.11"
+NEIGHBOUR_IP = "192.0.2.20"
 NEEDED = {
     "dockerd": "docker.io",
     "ip": "iproute2",
@@ -57,24 +58,31 @@ def until(question: Callable[[], Any], seconds: float, words: str, every: float 
 
 
 class Host:
-    """A namespace with an address, no way out, and an engine."""
+    """A namespace with an address and an engine, and a neighbour at the other end of its only wire; no way out of either.
 
-    def __init__(self, number: int = 1, *engine_flags: str) -> None:
+    `forwards`: it forwards packets before the engine starts. Else the engine switches that on and drops what it does not know.
+    """
+
+    def __init__(self, number: int = 1, *engine_flags: str, forwards: bool = True) -> None:
         self.namespace = f"refk8s-test-{os.getpid()}-{number}"
         self.work = Path(tempfile.mkdtemp(prefix="refk8s-engine-"))
         self.address = f"unix://{self.work}/sock"
         self.inside = ["nsenter", f"--net=/var/run/netns/{self.namespace}"]
+        self.neighbour = f"{self.namespace}-next"
         self.flags = engine_flags
+        self.forwards = forwards
         self.engine: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
-        for setting in (
-            "link set lo up", "link add node0 type veth peer name wire0", "link set wire0 up", "link set node0 up",
-            f"addr add {NODE_IP}/24 dev node0", "route add default dev node0",
+        for namespace in (self.namespace, self.neighbour):
+            subprocess.run(["ip", "netns", "add", namespace], check=True)
+        for namespace, setting in (
+            (self.namespace, "link set lo up"), (self.namespace, f"link add node0 type veth peer name wire0 netns {self.neighbour}"),
+            (self.namespace, f"addr add {NODE_IP}/24 dev node0"), (self.neighbour, f"addr add {NEIGHBOUR_IP}/24 dev wire0"),
+            (self.neighbour, "link set wire0 up"), (self.namespace, "link set node0 up"), (self.namespace, "route add default dev node0"),
         ):  # fmt: skip
-            subprocess.run(["ip", "-n", self.namespace, *setting.split()], check=True)
-        subprocess.run([*self.inside, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+            subprocess.run(["ip", "-n", namespace, *setting.split()], check=True)
+        subprocess.run([*self.inside, "sysctl", "-qw", f"net.ipv4.ip_forward={int(self.forwards)}"], check=True)
         self.start_engine()
         self.docker("import", "-", IMAGE, stdin=self._image())
 
@@ -110,8 +118,10 @@ class Host:
         """The ids of containers, by the flags of `docker ps`."""
         return self.docker("ps", "-q", "--no-trunc", *arguments).split()
 
-    def curl(self, url: str, seconds: int = 3) -> str:
-        return subprocess.run([*self.inside, "curl", "-s", "-m", str(seconds), url], capture_output=True, text=True).stdout.strip()
+    def curl(self, url: str, seconds: int = 3, neighbour: bool = False) -> str:
+        """What is answered there, to this host or to its neighbour."""
+        inside = ["nsenter", f"--net=/var/run/netns/{self.neighbour}"] if neighbour else self.inside
+        return subprocess.run([*inside, "curl", "-s", "-m", str(seconds), url], capture_output=True, text=True).stdout.strip()
 
     def sh(self, *command: str) -> str:
         """A command inside the namespace, with what it says; whether it fails or not."""
@@ -124,14 +134,18 @@ class Host:
             if left:
                 subprocess.run(["docker", "-H", self.address, "rm", "-f", *left], capture_output=True)
             self.stop_engine()
-        subprocess.run(["ip", "netns", "delete", self.namespace])
+        for namespace in (self.namespace, self.neighbour):
+            subprocess.run(["ip", "netns", "delete", namespace])
         shutil.rmtree(self.work, ignore_errors=True)
 
 
 class Cluster:
     """`refk8s run --adapter docker` on a host."""
 
-    def __init__(self, host: Host, data: Path, *arguments: str) -> None:
+    def __init__(self, host: Host, data: Path, *arguments: str, user: str = "") -> None:
+        """`user`: "uid:gid" to run as, else root."""
+        uid, _, gid = user.partition(":")
+        self.rights = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if user else []
         self.host = host
         self.data = data
         self.arguments = arguments
@@ -152,7 +166,7 @@ class Cluster:
         flags = ["--adapter", "docker", "--port", str(self.port), "--data-dir", str(self.data), "--kubeconfig", str(self.kubeconfig)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.host.inside, sys.executable, "-m", "refk8s.cli.main", "run", *flags, *self.arguments, *more],
+                [*self.host.inside, *self.rights, sys.executable, "-m", "refk8s.cli.main", "run", *flags, *self.arguments, *more],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         until(lambda: "is ready at" in self.words()[said:] or self.process.poll() is not None, 30, "refk8s is not ready", every=0.01)

@@ -37,15 +37,17 @@ class Abilities:
         """One line in the log."""
         log.warning("%s", words)
 
-    def grantable(self, names: tuple[str, ...]) -> list[str]:
-        """Of these capabilities those that can be given (RT-9)."""
+    def grantable(self, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Of these capabilities (those to add, those to drop): what can be given of them (RT-9).
+
+        Of ALL the missing ones are dropped: engines do not know the names of all that their kernel has.
+        """
         wanted = [name.upper().removeprefix("CAP_") for name in names]
-        if "ALL" in wanted and self.missing:
-            wanted = list(CAPABILITIES)
-        lacking = sorted(self.missing.intersection(wanted))
+        every = "ALL" in wanted
+        lacking = sorted(self.missing if every else self.missing.intersection(wanted))
         if lacking:
             self.say_once(f"this machine lacks the capabilities {', '.join(lacking)}: containers that ask for them run without")
-        return [name for name in wanted if name not in self.missing]
+        return (["ALL"], lacking) if every else ([name for name in wanted if name not in lacking], [])
 
 
 def look(process: int | None = None) -> Abilities:

@@ -167,17 +167,17 @@ class Containers:
         if config.privileged and not self._abilities.missing:
             return {"Privileged": True}
         if config.privileged:
+            add, drop = self._abilities.grantable(("ALL",))
             return {
-                "CapAdd": self._abilities.grantable(("ALL",)),
+                "CapAdd": add,
+                "CapDrop": drop,
                 "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
                 "MaskedPaths": [],
                 "ReadonlyPaths": [],
                 "DeviceCgroupRules": ["a *:* rwm"],
             }
-        return {
-            "CapAdd": self._abilities.grantable(config.capabilities_add),
-            "CapDrop": [name.upper().removeprefix("CAP_") for name in config.capabilities_drop],
-        }
+        add, drop = self._abilities.grantable(config.capabilities_add)
+        return {"CapAdd": add, "CapDrop": [*[name.upper().removeprefix("CAP_") for name in config.capabilities_drop], *drop]}
 
 
 def compute_limits(resources: Resources) -> dict[str, int]:

@@ -1,27 +1,69 @@
 """In which order operations are carried out: those of one pod one after another, those of different pods at the same time. Rule RT-4.
 
-A lane belongs to the event loop's thread; the work is done in a few threads, and the result comes back into the loop's thread.
+A lane belongs to the event loop's thread; the work is done in a few threads, and the result comes back into the loop's thread. The threads
+are daemons: an engine that never answers does not keep this process from ending.
 """
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 log = logging.getLogger("refk8s")
 
 Work = Callable[[], Any]
 Then = Callable[[Any], None]
+Job = Callable[[], None]
+
+
+class Workers:
+    """At most so many threads, each made when the others are busy."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads_max = threads
+        self._name = name
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._threads = 0
+        self._waiting = 0  # jobs that nobody does yet
+        self._busy = 0
+
+    def submit(self, job: Job) -> None:
+        """Do this as soon as a thread is free."""
+        with self._changed:
+            self._waiting += 1
+            if self._busy + self._waiting > self._threads and self._threads < self._threads_max:
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            with self._changed:
+                self._waiting, self._busy = self._waiting - 1, self._busy + 1
+            try:
+                job()
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Until nothing is to be done or under way; False where that takes longer. Called in another thread."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
 
 class Lanes:
-    """Lanes of work by name, over a pool of threads. Make and use it in the event loop's thread."""
+    """Lanes of work by name, over a few threads. Make and use it in the event loop's thread."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._workers = Workers(threads, name)
         self._lanes: dict[str, deque[tuple[Work, Then]]] = {}
         self._closed = False
 
@@ -36,14 +78,15 @@ class Lanes:
 
     def put_aside(self, work: Work, then: Then) -> None:
         """Do the work in no order with anything else."""
-        if not self._closed:
-            self._pool.submit(self._do, None, work, then)
+        self._begin(None, work, then)
 
-    def _begin(self, lane: str, work: Work, then: Then) -> None:
+    def _begin(self, lane: str | None, work: Work, then: Then) -> None:
         if not self._closed:
-            self._pool.submit(self._do, lane, work, then)
+            self._workers.submit(lambda: self._do(lane, work, then))
 
     def _do(self, lane: str | None, work: Work, then: Then) -> None:
+        if self._closed:
+            return
         result, error = None, None
         try:
             result = work()
@@ -53,14 +96,14 @@ class Lanes:
             self._loop.call_soon_threadsafe(self._done, lane, then, result, error)
 
     def _done(self, lane: str | None, then: Then, result: Any, error: BaseException | None) -> None:
+        if self._closed:
+            return
         if lane is not None:
             waiting = self._lanes[lane]
             if waiting:
                 self._begin(lane, *waiting.popleft())
             else:
                 del self._lanes[lane]
-        if self._closed:
-            return
         if error is not None:
             log.error("an operation met a bug of ours", exc_info=error)
             result = error
@@ -70,4 +113,7 @@ class Lanes:
         """Begin nothing more; what is under way ends in its thread, and nobody hears of it."""
         self._closed = True
         self._lanes.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def wait(self, seconds: float) -> bool:
+        """Until what was under way when it was closed has ended; False where that takes longer. Called in another thread."""
+        return self._workers.wait(seconds)

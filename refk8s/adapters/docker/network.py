@@ -152,10 +152,10 @@ class Network:
         """Hairpin mode for every port of the bridge; said once where it may not be set."""
         try:
             netlink.set_hairpin(self.bridge)
-        except OSError as error:
+        except (OSError, AttributeError) as error:  # AttributeError: a system without netlink
             if not self._hairpin_said:
                 self._hairpin_said = True
-                words = error.strerror or error
+                words = getattr(error, "strerror", None) or error
                 log.warning("pods cannot reach themselves through their own service: the bridge's ports stay as they are (%s)", words)
 
     def remove(self) -> None:

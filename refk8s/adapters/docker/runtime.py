@@ -46,6 +46,8 @@ THREADS = 8
 PULL_THREADS = 4
 REMOVAL_SECONDS_MAX = 5.0
 """So long containers may take to end by themselves when the whole cluster is taken down."""
+UNDER_WAY_SECONDS_MAX = 20.0
+"""So long an operation under way may take to end before everything is taken down."""
 NODE_LANE, DESCRIBE_LANE = "", "describe"
 
 Then = Callable[[Result], None]
@@ -258,6 +260,7 @@ class DockerRuntime:
     def _remove_everything(self) -> str:
         from refk8s.adapters.docker.engine import Refused, Unreachable
 
+        self._lanes.wait(UNDER_WAY_SECONDS_MAX)  # What is being made just now must be there to be removed.
         try:
             self._operations().remove_everything(REMOVAL_SECONDS_MAX)
         except (Refused, Unreachable) as error:
