@@ -73,7 +73,7 @@ def test_sched_5_to_sched_9_a_node_is_refused_exactly_when_something_keeps_the_p
     verdict = judge(info_of(pod), "n0", recompute([node], others), {})
     reasons = why_not(pod, node, others)
     assert isinstance(verdict, Refusal) == bool(reasons)
-    if isinstance(verdict, Refusal):  # what it says is among what is wrong
+    if isinstance(verdict, Refusal):  # what it says is among what is wrong (a cordon is a taint to it: SCHED-5, SCHED-6)
         rule = {
             "NodeUnschedulable": "SCHED-5", "TaintToleration": "SCHED-5/6", "NodeAffinity": "SCHED-7", "NodePorts": "SCHED-8",
             "NodeResourcesFit": "SCHED-9",
