@@ -1,6 +1,6 @@
 """The API server's engine room: handles requests, commits in groups, answers when durable, tells the watchers. Rules API-9, STORE-12.
 
-Everything runs in the event loop's thread. Writes that arrive in one turn of the loop become one batch with one synchronisation of the
+Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become one batch with one synchronisation of the
 disk; nobody (no answer, no reader, no watcher) sees any of it before that. A request whose transaction met a conflict is handled again.
 """
 
@@ -143,7 +143,7 @@ class ApiServer:
         self._batch.append((request, outcome, answer))
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._loop.call_soon, self._flush)  # a turn later: who is answered at once asks again at once
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
