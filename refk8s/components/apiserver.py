@@ -1,7 +1,7 @@
 """The API server's engine room: handles requests, commits in groups, answers when durable, tells the watchers. Rules API-9, STORE-12.
 
-Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become one batch with one synchronisation of the
-disk; nobody (no answer, no reader, no watcher) sees any of it before that. A request whose transaction met a conflict is handled again.
+Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become one batch with one synchronisation of
+the disk; nobody (no answer, no reader, no watcher) sees any of it before that. A request whose transaction met a conflict is handled again.
 """
 
 import asyncio
