@@ -4,7 +4,7 @@ from typing import Any
 
 from refk8s.core.apiserver.selection import select
 from refk8s.core.cluster import Cluster
-from refk8s.core.loop.loop import LoopState
+from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.view import key_of
 
 

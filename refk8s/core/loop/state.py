@@ -1,0 +1,71 @@
+"""What a loop knows: due keys, keys at rest, requests on their way. Values, all of them lost in a crash (LOOP-8, spec/loop.md)."""
+
+from typing import Any
+
+from immutables import Map
+
+from refk8s.core.api.request import Request, Response
+from refk8s.core.context import Instant
+from refk8s.core.loop.informer import Informer
+from refk8s.core.loop.plan import Key
+from refk8s.core.loop.recorder import Recorder
+from refk8s.core.loop.view import View
+from refk8s.core.ports import Operation
+from refk8s.core.value import Value, field
+
+Item = tuple[str, Key]  # (reconciler, key)
+Seen = tuple[str, Key, str, str]  # an object as the view showed it: (resource prefix, key, uid, resourceVersion)
+
+
+class Busy(Value, frozen=True, eq=False):
+    """A key between its decision and the moment when the view shows what came of it."""
+
+    waves: tuple[tuple[Request, ...], ...] = ()
+    last: tuple[Request, ...] = ()
+    outstanding: int = 0
+    failure: Response | None = None
+    reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to wait for
+    gone: tuple[Seen, ...] = ()  # objects whose deletion was answered: to be seen changed or gone
+    due: bool = False  # decide again once released
+
+
+class Flight(Value, frozen=True, eq=False):
+    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one;
+    `ask`: the reconciler itself wants the answer.
+    """
+
+    item: Item
+    request: Request
+    tries: int = 0
+    doubtful: bool = False
+    lookup: bool = False
+    ask: bool = False
+    due: Instant = 0  # when to send again, if waiting
+    seen: tuple[Seen, ...] = ()  # what a deletion is about, as it was when it was sent
+
+
+class LoopState(Value, frozen=True, eq=False):
+    """Everything a loop knows; all of it is lost in a crash."""
+
+    view: View
+    informers: Map[str, Informer]
+    memories: Map[str, Any]
+    seed: bytes
+    due: Map[Item, int] = field(default_factory=Map)  # item -> order of arrival
+    busy: Map[Item, Busy] = field(default_factory=Map)
+    waiting: Map[Item, None] = field(default_factory=Map)  # busy with everything answered
+    failures: Map[Item, tuple[int, Response | None]] = field(default_factory=Map)
+    timers: Map[Item, Instant] = field(default_factory=Map)
+    timer_next: Instant | None = None  # at or before the earliest timer
+    flights: Map[int, Flight] = field(default_factory=Map)
+    resends: Map[int, Flight] = field(default_factory=Map)
+    runs: Map[int, tuple[Item, Operation]] = field(default_factory=Map)
+    programs: Map[int, Item] = field(default_factory=Map)
+    sources: Map[int, str] = field(default_factory=Map)  # id of a list call or watch -> resource prefix
+    recorder: Recorder = field(default_factory=Recorder)
+    counter: int = 0
+    asked: Instant | None = None  # the instant of the last WakeAt
+
+    @property
+    def synced(self) -> bool:
+        return all(table.synced for table in self.view.tables.values())
