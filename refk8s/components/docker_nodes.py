@@ -92,6 +92,16 @@ class DockerContainers:
 
         return await self._begun(attach(self._streams, container_id, stdin))
 
+    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection into the pod's network (RT-15)."""
+        from refk8s.adapters.docker.forward import connect
+        from refk8s.adapters.docker.stream import StreamRefused
+
+        try:
+            return await connect(self._streams, container_id, address, port)
+        except StreamRefused as error:
+            raise StreamFailed(error.words) from None
+
     @staticmethod
     async def _begun(beginning: Coroutine[Any, Any, Session]) -> Session:
         from refk8s.adapters.docker.stream import StreamRefused

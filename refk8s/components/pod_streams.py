@@ -1,7 +1,7 @@
-"""What goes between a client and a pod's containers beside the API: logs, exec, attach. Rules RT-12 ... RT-14.
+"""What goes between a client and a pod's containers beside the API: logs, exec, attach, port-forward. Rules RT-12 ... RT-15.
 
-What is decided (which container, which part) is decided in core/apiserver/pod_log.py and pod_exec.py; the bytes come from the adapter of
-the pod's node.
+What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py and pod_forward.py; the bytes come from
+the adapter of the pod's node.
 """
 
 import asyncio
@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.pod_forward import Forwarding
 from refk8s.components.pod_sessions import Session, carry
+from refk8s.components.websocket import offered_protocols
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
@@ -17,6 +19,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
+from refk8s.core.apiserver.pod_forward import PROTOCOL
 from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options, running_container
 
 Scope = dict[str, Any]
@@ -42,6 +45,9 @@ class Containers(Protocol):
     async def attach(self, container_id: str, stdin: bool) -> Session:
         """Join the container's own program; StreamFailed where it does not run."""
 
+    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port inside the network of this container's pod; OSError or StreamFailed where nobody takes it."""
+
 
 class PodStreams:
     """Carries out what `Connect` asks for. An answer that is no stream is returned as a Response."""
@@ -58,6 +64,8 @@ class PodStreams:
                     return await self._log(request, receive, send)
                 if request.subresource in ("exec", "attach"):
                     return await self._session(request, scope, receive, send)
+                if request.subresource == "portforward":
+                    return await self._forward(request, scope, receive, send)
         except ApiError as error:
             return Response(error.status.code or 500, error.status)
         except StreamFailed as error:
@@ -74,7 +82,7 @@ class PodStreams:
         id = running_container(self._pod(request), options.container)
         if scope["type"] != "websocket":
             raise ApiError(status.bad_request("Upgrade request required"))
-        protocol = choose_protocol(scope["subprotocols"])
+        protocol = choose_protocol(offered_protocols(scope))
         if not protocol:
             raise ApiError(status.bad_request("the client offers no version of the stream that is spoken here"))
         if request.subresource == "exec":
@@ -84,6 +92,21 @@ class PodStreams:
         await receive()  # The request to connect.
         await send({"type": "websocket.accept", "subprotocol": protocol})
         await carry(session, options, receive, send)
+        return None
+
+    async def _forward(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        pod = self._pod(request)
+        found = pod.status.container_statuses or ()
+        running = [one.name for one in found if one.state is not None and one.state.running is not None]
+        if not running:
+            raise ApiError(status.bad_request(f"unable to forward port because pod is not running. Current status={pod.status.phase}"))
+        id = running_container(pod, running[0])
+        if scope["type"] != "websocket" or PROTOCOL not in offered_protocols(scope):
+            raise ApiError(status.bad_request(f"Upgrade request required: to a WebSocket of {PROTOCOL}"))
+        await receive()  # The request to connect.
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        address = pod.status.pod_ip or ""
+        await Forwarding(request.name, lambda port: self._containers.connect(id, address, port), send).carry(receive)
         return None
 
     async def _log(self, request: Request, receive: Receive, send: Send) -> Response | None:
@@ -136,3 +159,7 @@ class SimulatedContainers:
     async def attach(self, container_id: str, stdin: bool) -> Session:
         """There is no program."""
         raise StreamFailed("simulated containers run no programs")
+
+    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """There is no network."""
+        raise StreamFailed("simulated pods have no ports")
