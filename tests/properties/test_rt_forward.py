@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from refk8s.components.pod_forward import Forwarding
@@ -37,12 +37,20 @@ def test_rt_15_frames_are_read_as_they_were_written_however_they_come_in_pieces(
 
 
 @given(st.integers(0, 3 * DATA_BYTES_MAX), st.booleans())
+@example(DATA_BYTES_MAX, True)
+@example(2 * DATA_BYTES_MAX + 1, True)
 @settings(max_examples=20)
 def test_rt_15_many_bytes_go_in_several_frames_and_only_the_last_ends(length: int, ended: bool) -> None:
     body = bytes(range(256)) * (length // 256 + 1)
     found = [event for event in Spdy().take(Spdy.send(7, body[:length], ended)) if isinstance(event, Data)]
     assert b"".join(event.data for event in found) == body[:length]
     assert [event.ended for event in found] == [False] * (len(found) - 1) + [ended]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rt_15_a_ping_is_given_back(number: int) -> None:
+    ping = b"\x80\x03\x00\x06\x00\x00\x00\x04" + number.to_bytes(4, "big")
+    assert Spdy().take(ping) == [Pinged(ping)]
 
 
 @given(st.binary(max_size=200))
@@ -123,14 +131,14 @@ class Client:
     async def until_ended(self, *streams: int) -> None:
         while not self.ended.issuperset(streams):
             self._more.clear()
-            await asyncio.wait_for(self._more.wait(), 20)
+            await asyncio.wait_for(self._more.wait(), 3)
 
 
 BODIES = st.lists(st.lists(st.binary(min_size=1, max_size=2000), max_size=4), min_size=1, max_size=4)
 
 
 @given(BODIES, st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))  # a failure waits; so it is not made smaller
 def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[list[bytes]], mixed: bool) -> None:
     """A server that gives back what it gets, after it has all of it; several connections at once, their frames mixed."""
 
