@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from refk8s.adapters.docker import probe
 from refk8s.adapters.docker.lanes import Lanes
@@ -259,6 +260,36 @@ def test_rt_10_redirections_within_the_host_are_followed_and_others_are_success(
     assert found.success and len(heard) == 1
     found, heard = serve_once([there], ask)
     assert not found.success and "redirects" in found.output and len(heard) == probe.REDIRECTIONS_MAX + 1
+
+
+def grpc_answer(state: int, extra: list[bytes], more: bool) -> bytes:
+    """What a gRPC server says: settings, headers (which nobody reads), other frames, the message with the state, and the trailers."""
+
+    def frame(kind: int, flags: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3, "big") + bytes([kind, flags]) + (0 if kind in (4, 6) else 1).to_bytes(4, "big") + body
+
+    message = bytes([8, state]) if state else b""
+    data = b"\0" + len(message).to_bytes(4, "big") + message
+    halves = [data[:3], data[3:]] if more else [data]
+    frames = [frame(4, 0, b""), frame(1, 4, b"\x88"), *[frame(6, 0, ping) for ping in extra], *[frame(0, 0, half) for half in halves]]
+    return b"".join([*frames, frame(1, 5, b"")])
+
+
+@given(st.integers(0, 5), st.lists(st.binary(min_size=8, max_size=8), max_size=2), st.booleans())
+@settings(max_examples=30)
+def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(state: int, pings: list[bytes], more: bool) -> None:
+    question = Probe("uid", "c", "grpc", 5, "", 0, "name")
+    found, heard = serve_once([grpc_answer(state, pings, more)], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
+    assert found.success is (state == 1) and not found.unknown
+    assert heard == ["PRI * HTTP/2.0"]
+
+
+@given(st.one_of(st.binary(max_size=60), st.just(grpc_answer(1, [], False)[:-25]), st.just(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
+@settings(max_examples=30)
+def test_rt_10_what_is_no_grpc_is_a_failure_with_words(noise: bytes) -> None:
+    question = Probe("uid", "c", "grpc", 5, "", 0, "")
+    found, _ = serve_once([noise], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
+    assert not found.success and found.output and not found.unknown
 
 
 def test_rt_10_a_connection_is_what_a_tcp_probe_wants() -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httptools
 
+from refk8s.adapters.docker.grpc_probe import ask_grpc
 from refk8s.core.ports import Probe, Probed, RunHook
 
 REDIRECTIONS_MAX = 10
@@ -51,10 +52,11 @@ class _Reply:
 
 
 async def ask(operation: Probe | RunHook, address: str) -> Probed:
-    """Put the question of an http or tcp probe (or hook) to the pod at this address; the time-out is the operation's (RT-10)."""
+    """Put the question of an http, tcp or grpc probe (or hook) to the pod at this address; the time-out is the operation's (RT-10)."""
     host = operation.host or address
     if operation.action == "grpc":
-        return Probed(False, "gRPC probes are not supported by this runtime", unknown=True)
+        late = "error: health rpc did not complete within the time-out"
+        return await _in_time(_grpc(host, operation.port, operation.path), operation, late)
     if operation.action == "tcp":
         return await _in_time(_tcp(host, operation.port), operation, f"dial tcp {_place(host, operation.port)}: i/o timeout")
     url = f"{operation.scheme.lower()}://{_place(host, operation.port)}/{operation.path.removeprefix('/')}"
@@ -71,6 +73,13 @@ async def _in_time(question: Coroutine[Any, Any, Probed], operation: Probe | Run
 
 def _place(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _grpc(host: str, port: int, service: str) -> Probed:
+    try:
+        return await ask_grpc(host, port, service)
+    except OSError as error:
+        return Probed(False, f'error: failed to connect service "{_place(host, port)}": {_plain(error)}')
 
 
 async def _tcp(host: str, port: int) -> Probed:

@@ -206,7 +206,7 @@ class DockerRuntime:
         if isinstance(operation, RunHook) and operation.action == "sleep":
             await asyncio.sleep(min(operation.seconds, operation.timeout_seconds))
             return Probed(operation.seconds <= operation.timeout_seconds)
-        if operation.action in ("http", "tcp"):
+        if operation.action in ("http", "tcp", "grpc"):
             address = operation.host or self._addresses.get(operation.pod_uid, "")
             if not address:
                 return Probed(False, "the pod has no address", unknown=True)
