@@ -83,6 +83,8 @@ class ContainerConfig(Value, frozen=True):
     tty: bool = False
     stdin: bool = False
     termination_grace_seconds: int = 30
+    termination_message_path: str = ""  # a file in the container whose content is told when it has ended
+    termination_message_from_log: bool = False  # where that is empty and it failed: the end of its log
     spec_hash: str = ""  # changes when the container must be made anew
 
 

@@ -196,6 +196,17 @@ def test_a_pod_that_ends_well_has_succeeded_and_keeps_its_log(cluster: Cluster) 
     cluster.kubectl("delete", "pod", "once", "--now")
 
 
+def test_a_container_says_why_it_ended(cluster: Cluster) -> None:
+    told = container("told", "echo no disk > /dev/termination-log; exit 1")
+    fell = container("fell", "echo the end of the log; exit 2", terminationMessagePolicy="FallbackToLogsOnError")
+    cluster.apply(make_pod("why", told, fell, restartPolicy="Never"))
+    until(lambda: phase(cluster, "why") == "Failed", 15, "it has not failed")
+    ended = {one["name"]: one["state"]["terminated"] for one in cluster.pod("why")["status"]["containerStatuses"]}
+    assert ended["told"]["message"] == "no disk\n" and ended["told"]["exitCode"] == 1
+    assert ended["fell"]["message"] == "the end of the log\n" and ended["fell"]["exitCode"] == 2
+    cluster.kubectl("delete", "pod", "why", "--now")
+
+
 def test_logs_by_container_from_a_line_on_and_as_they_come(cluster: Cluster) -> None:
     script = "for i in 1 2 3; do echo line $i; done; echo wrong >&2; trap 'exit 0' TERM; sleep 1000 & wait"
     cluster.apply(make_pod("talks", container("a", script), container("b", "echo other; trap 'exit 0' TERM; sleep 1000 & wait")))

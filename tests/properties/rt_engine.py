@@ -101,6 +101,9 @@ class PretendEngine:
             raise Refused(409, "You cannot remove a running container")
         del self.containers[container["Id"]]
 
+    def _logs(self, id: str, tail: int) -> bytes:
+        return b"\n".join(self.one(id).get("Log", b"").split(b"\n")[-tail:])
+
     def _inspect_container(self, id: str) -> dict[str, Any]:
         return self.one(id)
 

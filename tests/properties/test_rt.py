@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rt_engine import PretendEngine
 
@@ -215,6 +215,39 @@ def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: li
         assert engine.snapshot() == foreign
         assert list(engine.networks) == [f"refk8s-{OTHER[:8]}"]
         assert list(data.iterdir()) == []
+
+
+# --- the words of an end -----------------------------------------------------------------------------------------------------
+
+
+LINES = st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=100)
+
+
+@given(st.one_of(st.just(b""), st.binary(max_size=6000)), LINES, st.booleans(), st.integers(0, 2))
+@example(b"x" * 4097, [], False, 1)
+@example(b"", [b"%060d" % number for number in range(100)], True, 1)
+@settings(max_examples=60)
+def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: bytes, log: list[bytes], from_log: bool, code: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = make_engine()
+        agent = operations(engine, data=Path(folder))
+        agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
+        [sandbox] = engine.containers
+        config = ContainerConfig(
+            UID, "default", "pod", "main", IMAGE, termination_message_path="/dev/end", termination_message_from_log=from_log
+        )
+        made = agent.carry_out(CreateContainer(sandbox, config))
+        assert isinstance(made, ContainerCreated)
+        agent.carry_out(StartContainer(UID, made.status.id))
+        [mount] = engine.one(made.status.id)["HostConfig"]["Mounts"]
+        assert mount["Target"] == "/dev/end" and Path(mount["Source"]).read_bytes() == b""
+        Path(mount["Source"]).write_bytes(written)
+        engine.one(made.status.id)["Log"] = b"\n".join(log)
+        engine.end(made.status.id, code)
+        told = operations(engine, data=Path(folder)).carry_out(ListPods())
+        assert isinstance(told, PodsListed)
+        expected = written[:4096] or (b"\n".join(log[-80:])[-2048:] if from_log and code else b"")
+        assert told.containers[0].message == expected.decode("utf-8", "replace")
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------------

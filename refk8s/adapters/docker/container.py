@@ -5,6 +5,7 @@ from typing import Any
 from refk8s.adapters.docker import labels
 from refk8s.adapters.docker.abilities import Abilities
 from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.sandbox import RESOLV_CONF, remove_container
 from refk8s.adapters.docker.volume import LeadsOut, Volumes
 from refk8s.core.ports import (
@@ -32,10 +33,11 @@ LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
 class Containers:
     """The containers of one cluster on one engine."""
 
-    def __init__(self, engine: Engine, cluster: str, volumes: Volumes, abilities: Abilities) -> None:
+    def __init__(self, engine: Engine, cluster: str, volumes: Volumes, messages: Messages, abilities: Abilities) -> None:
         self._engine = engine
         self._cluster = cluster
         self._volumes = volumes
+        self._messages = messages
         self._abilities = abilities
 
     def create(self, operation: CreateContainer) -> Result:
@@ -65,7 +67,7 @@ class Containers:
     def status(self, id: str) -> ContainerStatus | None:
         """What the engine says of it, or None where it has none."""
         found = self._engine.found("inspect_container", id)
-        return labels.container_status(found) if found is not None else None
+        return self._messages.status(found) if found is not None else None
 
     def start(self, operation: StartContainer) -> Result:
         """Start it. One that runs or has ended is not started again (RT-3)."""
@@ -157,6 +159,9 @@ class Containers:
             }
             for mount in config.mounts
         ]
+        if config.termination_message_path:
+            source = str(self._messages.prepare(config))
+            mounts.append({"Type": "bind", "Source": source, "Target": config.termination_message_path, "ReadOnly": False})
         resolv_conf = self._volumes.file(config.pod_uid, RESOLV_CONF)
         if resolv_conf is not None and all(mount["Target"] != "/etc/resolv.conf" for mount in mounts):
             mounts.append({"Type": "bind", "Source": str(resolv_conf), "Target": "/etc/resolv.conf", "ReadOnly": False})

@@ -23,6 +23,7 @@ SPEC_HASH = PREFIX + "spec-hash"
 INIT = PREFIX + "init"
 IMAGE = PREFIX + "image"
 HOST_PID = PREFIX + "host-pid"
+MESSAGE_FROM_LOG = PREFIX + "message-from-log"
 
 IS_SANDBOX, IS_CONTAINER = "sandbox", "container"
 
@@ -67,6 +68,7 @@ def container_labels(cluster: str, sandbox_id: str, config: ContainerConfig) -> 
         SPEC_HASH: config.spec_hash,
         INIT: str(int(config.init)),
         IMAGE: config.image,
+        MESSAGE_FROM_LOG: str(int(config.termination_message_from_log)),
     }
 
 

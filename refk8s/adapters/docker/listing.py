@@ -8,6 +8,7 @@ from typing import Any
 
 from refk8s.adapters.docker import labels
 from refk8s.adapters.docker.engine import Engine
+from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.sandbox import Sandboxes
 from refk8s.core.context import SECOND
 from refk8s.core.ports import ContainerStatus, ListPods, PodsListed, SandboxStatus
@@ -16,10 +17,11 @@ from refk8s.core.ports import ContainerStatus, ListPods, PodsListed, SandboxStat
 class Listing:
     """Lists the pods of one cluster."""
 
-    def __init__(self, engine: Engine, cluster: str, sandboxes: Sandboxes) -> None:
+    def __init__(self, engine: Engine, cluster: str, sandboxes: Sandboxes, messages: Messages) -> None:
         self._engine = engine
         self._cluster = cluster
         self._sandboxes = sandboxes
+        self._messages = messages
         self._known: dict[str, ContainerStatus] = {}
         self._doubtful: set[str] = set()
 
@@ -72,6 +74,6 @@ class Listing:
         found = self._engine.found("inspect_container", id)
         if found is None:
             return None
-        status = labels.container_status(found)
+        status = self._messages.status(found)
         self._known[id] = status
         return status

@@ -14,6 +14,7 @@ from refk8s.adapters.docker.container import Containers
 from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
 from refk8s.adapters.docker.image import Images
 from refk8s.adapters.docker.listing import Listing
+from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.network import Network, NoAddress
 from refk8s.adapters.docker.node import describe, node_address
 from refk8s.adapters.docker.sandbox import Sandboxes, remove_container
@@ -48,9 +49,10 @@ class Operations:
         self.volumes = Volumes(data / "pods", self.abilities)
         self.network = Network(self.engine, cluster)
         self.images = Images(self.engine, os.uname().machine)
-        self.containers = Containers(self.engine, cluster, self.volumes, self.abilities)
+        self.messages = Messages(self.engine, self.volumes)
+        self.containers = Containers(self.engine, cluster, self.volumes, self.messages, self.abilities)
         self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes, self.node_ip)
-        self.listing = Listing(self.engine, cluster, self.sandboxes)
+        self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data
         self._node_name = node_name
         self._handlers: dict[type, Callable[[Any], Result]] = {

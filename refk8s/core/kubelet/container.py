@@ -140,6 +140,8 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         tty=bool(container.tty),
         stdin=bool(container.stdin),
         termination_grace_seconds=30 if spec.termination_grace_period_seconds is None else spec.termination_grace_period_seconds,
+        termination_message_path=container.termination_message_path or "",
+        termination_message_from_log=container.termination_message_policy == "FallbackToLogsOnError",
         spec_hash=spec_hash(container),
     )
 

@@ -1,0 +1,68 @@
+"""What a container has to say about its end: a file on this machine, seen in the container at the path that the pod names. Rule RT-16.
+
+| the file | the policy is FallbackToLogsOnError, and it failed | the message |
+|---|---|---|
+| not empty | any | its first 4096 bytes |
+| empty | yes | the last 80 lines of the log, at most their last 2048 bytes |
+| empty | no | none |
+
+Source: Kubernetes documentation, "Determine the Reason for Pod Failure".
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from refk8s.adapters.docker import labels
+from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.volume import Volumes
+from refk8s.core.ports import EXITED, ContainerConfig, ContainerStatus
+from refk8s.core.value import evolve
+
+FILE_BYTES_MAX = 4096
+LOG_LINES_MAX = 80
+LOG_BYTES_MAX = 2048
+
+
+class Messages:
+    """The files of one cluster's containers."""
+
+    def __init__(self, engine: Engine, volumes: Volumes) -> None:
+        self._engine = engine
+        self._volumes = volumes
+
+    @staticmethod
+    def _name(container: str, attempt: int | str) -> str:
+        return f"{container}.{attempt}.message"
+
+    def prepare(self, config: ContainerConfig) -> Path:
+        """An empty file that anybody in the container may write."""
+        place = self._volumes.write_file(config.pod_uid, self._name(config.name, config.attempt), b"")
+        place.chmod(0o666)
+        return place
+
+    def status(self, inspected: Mapping[str, Any]) -> ContainerStatus:
+        """The container's status, with its message where it has ended (RT-16)."""
+        status = labels.container_status(inspected)
+        if status.state != EXITED or status.message:
+            return status
+        return evolve(status, message=self._file(status) or self._log(status, inspected["Config"]))
+
+    def _file(self, status: ContainerStatus) -> str:
+        place = self._volumes.file(status.pod_uid, self._name(status.name, status.attempt)) if status.pod_uid else None
+        if place is None:
+            return ""
+        try:
+            with open(place, "rb") as file:
+                return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _log(self, status: ContainerStatus, config: Mapping[str, Any]) -> str:
+        if not status.exit_code or (config["Labels"] or {}).get(labels.MESSAGE_FROM_LOG) != "1":
+            return ""
+        try:
+            said: bytes = self._engine.found("logs", status.id, tail=LOG_LINES_MAX) or b""
+        except Refused:
+            return ""
+        return said[-LOG_BYTES_MAX:].decode("utf-8", "replace")
