@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from refk8s.core.apiserver.pod_forward import Forward, Pairs, compute_refusal
+from refk8s.core.apiserver.pod_forward import PROTOCOL, Forward, Pairs, compute_refusal
 from refk8s.core.apiserver.spdy import Data, NotSpdy, Opened, Pinged, Reset, Spdy
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -16,6 +16,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Connector = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 CHUNK_BYTES = 1 << 15
+
+__all__ = ["PROTOCOL", "Forwarding"]
 
 
 class Forwarding:

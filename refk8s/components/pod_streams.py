@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from refk8s.components.apiserver import ApiServer
-from refk8s.components.pod_forward import Forwarding
 from refk8s.components.pod_sessions import Session, carry
 from refk8s.components.websocket import offered_protocols
 from refk8s.core.api import status
@@ -19,7 +18,6 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
-from refk8s.core.apiserver.pod_forward import PROTOCOL
 from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options, running_container
 
 Scope = dict[str, Any]
@@ -95,6 +93,8 @@ class PodStreams:
         return None
 
     async def _forward(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        from refk8s.components.pod_forward import PROTOCOL, Forwarding  # Few runs need it.
+
         pod = self._pod(request)
         found = pod.status.container_statuses or ()
         running = [one.name for one in found if one.state is not None and one.state.running is not None]
