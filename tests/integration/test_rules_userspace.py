@@ -182,6 +182,12 @@ def test_net_19_a_later_process_takes_away_what_an_earlier_one_left(world, proxy
     world.node.run("ip", "addr", "del", "10.97.7.7/32", "dev", "lo")
 
 
+def test_net_19_a_process_that_served_nothing_takes_that_away_too(world):
+    world.node.run("ip", "addr", "add", "10.96.7.9/32", "dev", "lo", "label", "lo:rfk-c0ffee00")
+    world.node.do(lambda: UserspaceRules(NODE, PODS, CLUSTER).remove())
+    assert "10.96." not in world.node.run("ip", "addr")
+
+
 CHOOSE = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s", stream=sys.stdout)

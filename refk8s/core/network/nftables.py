@@ -111,13 +111,15 @@ def compute_elements(rule: Rule) -> list[Element]:
 def compute_ids(rule: Rule) -> dict[tuple[int, Target], int]:
     """The id of each target at its index: of the target alone, unless two of one rule would have the same. Never zero.
 
-    A target has another id for those from within: who came from elsewhere must not be held to a target that is not for them.
+    Where those from within have other targets than those outside, the ids differ too, and from those that there would be for all the same:
+    nobody is held by an old entry to a target that is not for them.
     """
     found: dict[tuple[int, Target], int] = {}
     taken: set[int] = set()
     for first, targets in ((0, rule.targets), (INSIDE_FIRST, rule.inside if rule.local else ())):
         for i, target in enumerate(targets):
-            number = zlib.crc32(f"{first} {target.address} {target.port}".encode()) % IDS
+            for_whom = (first or 1) if rule.local else 0
+            number = zlib.crc32(f"{for_whom} {target.address} {target.port}".encode()) % IDS
             while number in taken:
                 number = (number + 1) % IDS
             taken.add(number)
