@@ -140,7 +140,7 @@ class ServiceRules:
     def _choose(self) -> str:
         """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty. Called in a worker thread."""
         from refk8s.adapters.docker.node import node_address
-        from refk8s.adapters.docker.rules import KernelRules, why_no_kernel_rules
+        from refk8s.adapters.docker.rules import choose_rules
 
         with self._choosing:
             if self._chosen is not None:
@@ -148,14 +148,7 @@ class ServiceRules:
             pod_cidr, problem = self._runtime.pod_cidr()
             if problem:
                 return str(problem)
-            lacking = why_no_kernel_rules()
-            if lacking:
-                from refk8s.adapters.docker.userspace import UserspaceRules
-
-                log.warning("services are served by this process, for the kernel takes no rules here: %s", lacking)
-                self._chosen = UserspaceRules(node_address(), pod_cidr, self._cluster)
-            else:
-                self._chosen = KernelRules(node_address(), pod_cidr, self._cluster)
+            self._chosen = choose_rules(node_address(), pod_cidr, self._cluster)
             return ""
 
     def remove(self) -> None:

@@ -267,6 +267,24 @@ def test_net_18_service_traffic_passes_where_docker_drops_what_it_does_not_know(
         world.node.run("nft", "flush", "ruleset")
 
 
+def test_net_18_the_node_reaches_cluster_ips_without_a_default_route(world, pods):
+    before = world.node.run("ip", "route")
+    rules = world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER))
+    world.node.ip("route del default")
+    try:
+        bare = world.node.run("ip", "route")
+        program(world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80)))
+        program(world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80)))
+        assert set(times(world.node, 60, "10.96.0.15", 80)) == {(pod.address, GATEWAY) for pod in pods}
+        assert world.node.do(lambda: ask("10.96.0.16", 80)) == ("refused", "")
+        assert world.node.run("ip", "route") != bare
+        world.node.do(rules.remove)
+        assert world.node.run("ip", "route") == bare
+    finally:
+        world.node.ip("route add default dev eth0")
+    assert world.node.run("ip", "route") == before
+
+
 def saved(world):
     return [line.partition(" [")[0] for line in world.node.run("iptables-save").splitlines() if not line.startswith("#")]
 

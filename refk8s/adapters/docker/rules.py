@@ -5,18 +5,20 @@ done for the first set of a process, for what an earlier one left is then replac
 comes again: the proxy hands it over from time to time because the host may have been changed by others.
 
 Beside the table of our own, which bears the cluster's name, there are: an accept for service traffic where Docker's chains would drop it;
-`route_localnet` at the pods' bridge, without which node ports do not answer at 127.0.0.1.
+`route_localnet` at the pods' bridge, without which node ports do not answer at 127.0.0.1; a route for cluster IPs on a machine that has no
+default route.
 """
 
 import asyncio
 import ipaddress
 import logging
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from refk8s.adapters.docker.tools import call, said
 from refk8s.adapters.docker.userspace import UserspaceRules
 from refk8s.core.network.flows import FORGETFUL, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
@@ -26,8 +28,11 @@ from refk8s.core.ports import Rule, RuleSet, Target
 
 log = logging.getLogger("refk8s")
 
-NFT_SECONDS_MAX = 30
 FORGET_MAX = 200  # flows that are forgotten one by one after one change; each costs a process
+
+
+SERVICES = IPv4Network("10.96.0.0/12")  # cluster IPs
+ROUTE_PROTOCOL = "96"  # says of a route that it is ours
 
 
 class Unusable(Exception):
@@ -116,12 +121,12 @@ class KernelRules:
         fronts = {front for front in changed if front[1] == FORGETFUL}
         if not fronts:
             return
-        listed = _run("conntrack", "-L", "-p", "udp")
+        listed = said("conntrack", "-L", "-p", "udp")
         if listed is None:
             self._say_once("there is no conntrack program here: UDP clients may stay with endpoints that have left")
             return
         for flow in stale_flows(self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1"))[:FORGET_MAX]:
-            _run("conntrack", *forget_arguments(flow))
+            said("conntrack", *forget_arguments(flow))
 
     def _say_once(self, words: str) -> None:
         if words not in self._said:
@@ -134,21 +139,10 @@ def forget_arguments(flow: Flow) -> list[str]:
     return ["-D", "-p", "udp", "--orig-dst", flow.destination, "--orig-port-dst", str(flow.port), "--reply-src", flow.replier]
 
 
-def _run(*command: str) -> str | None:
-    """What a program says; None where it is not there or fails."""
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return ran.stdout if ran.returncode == 0 else None
-
-
 def _nft(script: str, *flags: str) -> None:
     """One transaction; Unusable with the tool's first words when it does not take effect."""
     try:
-        ran = subprocess.run(
-            ["nft", *flags, "-f", "-"], input=script, capture_output=True, text=True, timeout=NFT_SECONDS_MAX, check=False
-        )
+        ran = call(["nft", *flags, "-f", "-"], script)
     except FileNotFoundError:
         raise Unusable("there is no nft program here") from None
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -192,6 +186,9 @@ class Host:
                     setting.write_text("1")
             except OSError as error:
                 self._say(f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})")
+            if not any(SERVICES.subnet_of(network) for _, network in routes()):
+                # The node's own packets to a cluster IP are translated only if they have somewhere to go before. Most have a default route.
+                said("ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
         chain = self._forward_chain()
         if chain and _iptables("-C", chain, *self._accept()) is None:
             _iptables("-I", chain, *self._accept())
@@ -202,6 +199,7 @@ class Host:
             while _iptables("-D", chain, *self._accept()) is not None:
                 pass
         for bridge in bridges_to(self._pods):
+            said("ip", "route", "del", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
             try:
                 _route_localnet(bridge).write_text("0")
             except OSError:
@@ -220,26 +218,30 @@ class Host:
 
 
 def _iptables(*arguments: str) -> str | None:
-    return _run("iptables", "-w", *arguments)
+    return said("iptables", "-w", *arguments)
 
 
 def _route_localnet(bridge: str) -> Path:
     return Path("/proc/sys/net/ipv4/conf") / bridge / "route_localnet"
 
 
-def bridges_to(pods: IPv4Network, table: str = "/proc/thread-self/net/route") -> Iterator[str]:
+def bridges_to(pods: IPv4Network) -> list[str]:
     """The interfaces that lead to pods of this node."""
+    return list(dict.fromkeys(interface for interface, network in routes() if network.prefixlen and network.subnet_of(pods)))
+
+
+def routes(table: str = "/proc/thread-self/net/route") -> list[tuple[str, IPv4Network]]:
+    """(interface, network) of every route of the network that this thread is in; none where that is not to be known."""
     try:
         lines = Path(table).read_text().splitlines()[1:]
     except OSError:
-        return
-    seen = set()
+        return []
+    found = []
     for line in lines:
         interface, destination, _gateway, *rest = line.split()
-        network = ipaddress.IPv4Network((int(destination, 16).to_bytes(4, "little"), bin(int(rest[4], 16)).count("1")), strict=False)
-        if network.prefixlen and network.subnet_of(pods) and interface not in seen:
-            seen.add(interface)
-            yield interface
+        address, mask = (int(word, 16).to_bytes(4, "little") for word in (destination, rest[4]))
+        found.append((interface, IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False)))
+    return found
 
 
 def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:

@@ -1,0 +1,270 @@
+"""Passing on what comes to a port: TCP connections and UDP flows, each to a target that is chosen when it begins. Rules NET-16, NET-20.
+
+Whoever listens asks `choose(front, client, here)` for targets, in the order in which they are to be tried; `here` is the address of this
+machine that the client came to. None means that the client is refused.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from asyncio import DatagramTransport, Protocol, Server, Transport
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from refk8s.core.network.balance import targets_for
+from refk8s.core.network.fronts import Front
+from refk8s.core.ports import Rule, Target
+
+Choose: TypeAlias = Callable[[Front, str, str], tuple[Target, ...]]
+
+CONNECT_SECONDS_MAX = 3.0
+UDP_IDLE_SECONDS = 60.0
+UDP_CLIENTS_MAX = 4096  # of one front
+UDP_TURN_MAX = 64  # datagrams that are read before others have their turn
+IP_PKTINFO = 8  # <linux/in.h>; Python names it only from 3.14 on
+_PKTINFO = struct.Struct("=i4s4s")  # interface, address of ours, address in the header
+
+UdpClient: TypeAlias = tuple[str, int, bytes]
+"""Its address and port, and the address of ours that it asked."""
+
+
+# --- TCP -----------------------------------------------------------------------------------------------------------------
+
+
+class TcpListener:
+    """One front by TCP. Closing it leaves what is established alone: an endpoint that goes ends its connections itself."""
+
+    def __init__(self, choose: Choose, front: Front) -> None:
+        self._choose = choose
+        self._front = front
+        self._server: Server | None = None
+
+    async def open(self, address: str, port: int) -> None:
+        self._server = await asyncio.get_running_loop().create_server(self._accept, address, port)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def _accept(self) -> "Side":
+        return Side(self._connect)
+
+    async def _connect(self, client: "Side") -> None:
+        assert client.transport is not None
+        peer, here = client.transport.get_extra_info("peername"), client.transport.get_extra_info("sockname")
+        loop = asyncio.get_running_loop()
+        for target in self._choose(self._front, peer[0], here[0]) if peer else ():
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                    _, other = await loop.create_connection(Side, target.address, target.port)
+            except (OSError, TimeoutError):
+                continue
+            client.join(other)
+            return
+        client.transport.abort()
+
+
+class Side(Protocol):
+    """One of the two connections of a client; what comes in here goes out at the other. The slower one sets the pace."""
+
+    def __init__(self, connect: Callable[["Side"], Any] | None = None) -> None:
+        self._connect = connect
+        self._task: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []  # came before there was another side; uvloop reads on although it was asked not to
+        self._ended = False
+        self._lost = False
+        self.transport: Transport | None = None
+        self.other: Side | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.pause_reading()
+        if self._connect is not None:
+            self._task = asyncio.get_running_loop().create_task(self._connect(self))
+
+    def join(self, other: "Side") -> None:
+        """Pass on from now on, both ways."""
+        self.other, other.other = other, self
+        for side in (self, other):
+            side._catch_up()
+        if self._ended and other._ended:
+            for side in (self, other):
+                assert side.transport is not None
+                side.transport.close()
+
+    def _catch_up(self) -> None:
+        assert self.transport is not None and self.other is not None and self.other.transport is not None
+        for data in self._early:
+            self.other.transport.write(data)
+        self._early.clear()
+        if self._lost:
+            self.other.transport.close()
+            return
+        if self._ended:
+            self._pass_end_on()
+        self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None or self.other.transport is None:
+            self._early.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Stay half open while the other still speaks."""
+        self._ended = True
+        if self.other is None:
+            return True
+        self._pass_end_on()
+        return not self.other._ended
+
+    def _pass_end_on(self) -> None:
+        assert self.other is not None
+        transport = self.other.transport
+        if transport is not None and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+# --- UDP -----------------------------------------------------------------------------------------------------------------
+
+
+class UdpListener:
+    """One front by UDP: every client has a socket of its own to its target, until it is silent or the target leaves.
+
+    A node port listens at every address, so the answer must say by itself which of them the client asked (ip(7), IP_PKTINFO).
+    """
+
+    def __init__(self, choose: Choose, front: Front) -> None:
+        self._choose = choose
+        self._front = front
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._clients: dict[UdpClient, UdpFlow] = {}
+
+    async def open(self, address: str, port: int) -> None:
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        try:
+            self._socket.bind((address, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self._loop.add_reader(self._socket, self._read)
+
+    def close(self) -> None:
+        for flow in list(self._clients.values()):
+            flow.close()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def rule_changed(self, rule: Rule) -> None:
+        """Flows to targets that left are over (NET-16)."""
+        stay = {*targets_for(rule, True), *targets_for(rule, False)}
+        for flow in list(self._clients.values()):
+            if flow.target not in stay:
+                flow.close()
+
+    def _read(self) -> None:
+        for _ in range(UDP_TURN_MAX):
+            try:
+                data, ancillary, _, (address, port) = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(_PKTINFO.size))
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an earlier answer of ours found nobody
+            here = next((_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO), b"")
+            self._datagram_received(data, (address, port, here))
+
+    def _datagram_received(self, data: bytes, client: UdpClient) -> None:
+        flow = self._clients.get(client)
+        if flow is None:
+            targets = self._choose(self._front, client[0], socket.inet_ntoa(client[2]) if client[2] else "")
+            if not targets or len(self._clients) >= UDP_CLIENTS_MAX:
+                return
+            flow = self._clients[client] = UdpFlow(self, client, targets[0])
+        flow.send(data)
+
+    def answer(self, data: bytes, client: UdpClient) -> None:
+        """What does not go out at once is lost, as datagrams may be."""
+        address, port, here = client
+        origin = (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, here or bytes(4), bytes(4)))
+        with contextlib.suppress(OSError):
+            self._socket.sendmsg([data], [origin], 0, (address, port))
+
+    def over(self, client: UdpClient) -> None:
+        self._clients.pop(client, None)
+
+
+class UdpFlow(asyncio.DatagramProtocol):
+    """One client's way to its target."""
+
+    def __init__(self, listener: UdpListener, client: UdpClient, target: Target) -> None:
+        self.target = target
+        self._listener = listener
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._transport: DatagramTransport | None = None
+        self._waiting: list[bytes] = []
+        self._closed = False
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(UDP_IDLE_SECONDS, self._look)
+        self._task = self._loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            transport, _ = await self._loop.create_datagram_endpoint(
+                lambda: self, remote_addr=(self.target.address, self.target.port)
+            )
+        except OSError:
+            self.close()
+            return
+        if self._closed:
+            transport.close()
+            return
+        self._transport = transport
+        for data in self._waiting:
+            transport.sendto(data)
+        self._waiting.clear()
+
+    def send(self, data: bytes) -> None:
+        self._last = self._loop.time()
+        if self._transport is not None:
+            self._transport.sendto(data)
+        elif len(self._waiting) < 16:
+            self._waiting.append(data)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self._last = self._loop.time()
+        self._listener.answer(data, self._client)
+
+    def error_received(self, error: Exception) -> None:
+        self.close()  # nobody is there: the next datagram picks anew
+
+    def _look(self) -> None:
+        rest = self._last + UDP_IDLE_SECONDS - self._loop.time()
+        if rest <= 0:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(rest, self._look)
+
+    def close(self) -> None:
+        """Forget the client."""
+        self._closed = True
+        self._timer.cancel()
+        self._listener.over(self._client)
+        if self._transport is not None:
+            self._transport.close()
