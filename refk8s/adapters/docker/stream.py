@@ -24,7 +24,6 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 CHUNK_BYTES = 1 << 16
 FRAME_BYTES_MAX = 1 << 24
 OUTPUT_BYTES_MAX = 10 * 1024
-API = "/v1.40"  # Every engine since 19.03 understands it.
 
 
 class StreamRefused(Exception):
@@ -43,8 +42,13 @@ class _Answer:
         self.parser = httptools.HttpResponseParser(self)
         self.code = 0
         self.body: list[bytes] = []
+        self.version = ""
         self.has_headers = False
         self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"api-version":
+            self.version = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.code = self.parser.get_status_code()
@@ -67,6 +71,7 @@ class Streams:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
         self._host = engine_host(self._environment)
+        self._prefix: str | None = None  # "/v1.41": what the engine speaks
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         kind, _, place = self._host.partition("://")
@@ -84,9 +89,23 @@ class Streams:
             context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
         return context
 
+    async def _version(self) -> str:
+        """What every path begins with: an engine refuses versions that are too old for it, so it is asked once for its own."""
+        if self._prefix is None:
+            reader, writer = await self._connect()
+            try:
+                writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+                answer = _Answer()
+                while not answer.complete and (data := await reader.read(CHUNK_BYTES)):
+                    answer.parser.feed_data(data)
+            finally:
+                writer.close()
+            self._prefix = f"/v{answer.version}" if answer.version else ""
+        return self._prefix
+
     @staticmethod
     def _head(method: str, path: str, body: bytes, upgrade: bool) -> bytes:
-        lines = [f"{method} {API}{path} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
         lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
@@ -98,6 +117,7 @@ class Streams:
 
     async def read(self, method: str, path: str, body: Any = None) -> AsyncIterator[bytes]:
         """The body of an answer as it comes, however long it takes."""
+        path = await self._version() + path
         reader, writer = await self._connect()
         try:
             writer.write(self._head(method, path, b"" if body is None else json.dumps(body).encode(), False))
@@ -119,6 +139,7 @@ class Streams:
 
     async def open(self, path: str, body: Any = None) -> "Conversation":
         """A connection that the engine hands over. StreamRefused with the engine's words."""
+        path = await self._version() + path
         reader, writer = await self._connect()
         try:
             writer.write(self._head("POST", path, b"" if body is None else json.dumps(body).encode(), True))
