@@ -4,22 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from refk8s.core.cluster import (
-    Action,
-    Answer,
-    Arrive,
-    Cluster,
-    Compact,
-    Crash,
-    CutWatch,
-    Elapse,
-    GiveUp,
-    LoseAnswer,
-    LoseRequest,
-    enabled,
-    is_enabled,
-    step,
-)
+from refk8s.core.actions import Action, Answer, Arrive, Compact, Crash, CutWatch, Elapse, GiveUp, LoseAnswer, LoseRequest
+from refk8s.core.cluster import Cluster, enabled, is_enabled, step
 
 Check = Callable[[Cluster, Cluster], Iterable[str]]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from refk8s.core.actions import Submit
 from refk8s.core.api.core_v1 import (
     Affinity,
     Container,
@@ -30,7 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
-from refk8s.core.cluster import Cluster, Submit, begin, start_all, step
+from refk8s.core.cluster import Cluster, begin, start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.machine import AnyMachine
 from refk8s.core.scheduler.cycle import scheduler

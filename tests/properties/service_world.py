@@ -29,7 +29,6 @@ from refk8s.core.context import timestamp
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
-from refk8s.core.value import evolve
 
 MAX = 3  # endpoints in a slice, so that a few pods need several
 FAULTS = ["lose", "give up", "cut", "compact", "crash"]
@@ -42,7 +41,7 @@ OF_PODS, OF_ENDPOINTS = "endpointslice-controller.k8s.io", "endpointslicemirrori
 
 def attempt(cluster: Cluster, request: Request) -> Cluster:
     """Somebody outside asks for something that may be refused."""
-    return submit(evolve(cluster, counter=cluster.counter + 1), request)[0]
+    return submit(cluster, request)[0]
 
 
 def merge(cluster: Cluster, resource: Any, name: str, document: Any, subresource: str = "") -> Cluster:

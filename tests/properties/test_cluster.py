@@ -14,6 +14,31 @@ from hypothesis import strategies as st
 
 from refk8s.adapters.fake.world import make_world
 from refk8s.core import assembly
+from refk8s.core.actions import (
+    Answer,
+    Arrive,
+    CatchUp,
+    Compact,
+    Crash,
+    CutWatch,
+    Delay,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Partition,
+    Refuse,
+    RestartServer,
+    Skew,
+    Stale,
+    Start,
+    Stop,
+    Submit,
+    Switch,
+    Wake,
+)
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Service
@@ -21,27 +46,12 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, SERVICES, by_kind
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-from refk8s.core.cluster import (
-    Answer,
-    Arrive,
-    Cluster,
-    Compact,
-    Crash,
-    CutWatch,
-    Elapse,
-    GiveUp,
-    LoseAnswer,
-    LoseRequest,
-    Notify,
-    Submit,
-    begin,
-    enabled,
-    start_all,
-    step,
-)
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.cluster import Cluster, Flying, begin, enabled, is_enabled, start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.machine import Answered, Call, Event, Impossible, WakeAt, Watch, Watched, WatchEnded, Woken
+from refk8s.core.value import evolve
 
 START = 1_790_000_000 * SECOND
 MADE = 6  # config maps, by one life of the speaker
@@ -55,10 +65,15 @@ class Speaker:
 
     def start(self, now: int, seed: bytes) -> tuple[Any, tuple[Any, ...]]:
         watch = Request("watch", CONFIG_MAPS, options=Options(resource_version="1", allow_watch_bookmarks=True))
-        return (seed.hex()[:8], 0, ()), (Watch(0, watch), WakeAt(now))
+        return (seed.hex()[:8], 0, (), now), (Watch(0, watch), WakeAt(now))
+
+    @staticmethod
+    def clock(state: Any) -> int:
+        """What time it was when it last heard anything, by its own clock."""
+        return state[3]
 
     def step(self, state: Any, events: Sequence[Event], now: int) -> tuple[Any, tuple[Any, ...]]:
-        me, count, heard = state
+        me, count, heard, _ = state
         effects: tuple[Any, ...] = ()
         for event in events:
             heard = (*heard, event)
@@ -67,7 +82,7 @@ class Speaker:
                     body = ConfigMap(metadata=ObjectMeta(name=f"c{count}-{me}"))
                     effects += (Call(count, Request("create", CONFIG_MAPS, "default", body.metadata.name, body=body)),)
                 effects += (WakeAt(now + count * SECOND),)
-        return (me, count, heard), effects
+        return (me, count, heard, now), effects
 
 
 def quiet() -> Cluster:
@@ -134,10 +149,8 @@ def test_cluster_3_nothing_that_was_asked_in_an_earlier_life_is_heard_in_a_later
     def see(before: Cluster, action: Any, after: Cluster) -> None:
         if isinstance(action, Crash):
             assert heard(after) == () and len(after.flying) >= len(before.flying)
-        if isinstance(action, (Answer, LoseAnswer, LoseRequest, GiveUp)):
-            flying = before.flying[action.flying]
-            if flying.life != after.components["speaker"].life:
-                assert heard(after) == heard(before)
+        if isinstance(action, (Answer, LoseAnswer, LoseRequest, GiveUp)) and action.flying[1] != after.components["speaker"].life:
+            assert heard(after) == heard(before)
         calls = after.components["speaker"].state[1]
         assert all(event.id <= calls for event in heard(after) if isinstance(event, Answered))
 
@@ -224,10 +237,10 @@ def picture(cluster: Cluster) -> Any:
     """All that can be told of a state, as plain values."""
     changes = cluster.history.changes("/", 0) if not cluster.history.compacted else ()
     return (
-        cluster.now, cluster.counter, [told(change) for change in changes],
+        cluster.now, [told(change) for change in changes],
         [(n, c.life, c.wake_at, repr(c.state)) for n, c in sorted(cluster.components.items())],
-        [(id, f.machine, f.life, f.id, f.request, f.given_up, repr(f.answer)) for id, f in sorted(cluster.flying.items())],
-        [(id, c.machine, c.life, c.id, c.revision) for id, c in sorted(cluster.watches.items())],
+        [(id, f.request, f.given_up, repr(f.answer)) for id, f in sorted(cluster.flying.items(), key=lambda item: item[0])],
+        [(id, c.revision) for id, c in sorted(cluster.watches.items(), key=lambda item: item[0])],
     )  # fmt: skip
 
 
@@ -241,6 +254,144 @@ def test_cluster_2_a_watch_that_is_cut_or_compacted_away_says_so():
         cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")))))
     cluster = step(cluster, Compact(cluster.history.revision))
     assert heard(step(cluster, Notify(id)))[-1] == WatchEnded(0, 410)
+
+
+# --- the wider faults -----------------------------------------------------------------------------------------------------
+
+
+def speaking() -> tuple[Cluster, Any]:
+    """A cluster whose watch is open, and the channel of a create that has been sent."""
+    cluster = quiet()
+    while not cluster.watches or not any(not flying.watch for flying in cluster.flying.values()):
+        cluster = step(
+            cluster, next(action for action in enabled(cluster) if not isinstance(action, (Arrive, Answer)) or is_watch(cluster, action))
+        )
+    return cluster, min(channel for channel in cluster.flying if not cluster.flying[channel].watch)
+
+
+def is_watch(cluster: Cluster, action: Any) -> bool:
+    return cluster.flying[action.flying].watch
+
+
+def test_cluster_7_what_arrives_twice_is_decided_twice_and_answered_once():
+    cluster, channel = speaking()
+    cluster = step(cluster, Duplicate(channel))
+    assert len(names(cluster)) == 1 and channel in cluster.flying
+    cluster = step(cluster, Arrive(channel))
+    assert len(names(cluster)) == 1 and cluster.flying[channel].answer.code == 409
+    assert [e.response.code for e in heard(step(cluster, Answer(channel))) if isinstance(e, Answered)] == [409]
+
+
+@given(st.sampled_from([500, 503]))
+def test_cluster_7_a_refusal_does_nothing_and_says_so(code):
+    cluster, channel = speaking()
+    before = cluster.history
+    cluster = step(cluster, Refuse(channel, code))
+    assert cluster.history is before and not is_enabled(cluster, Refuse(channel, code))
+    assert heard(step(cluster, Answer(channel)))[-1].response.code == code
+
+
+@given(st.integers(1, 10**7), st.booleans())
+def test_cluster_8_what_is_held_back_comes_at_its_instant_and_not_before(wait, all_of_it):
+    cluster, channel = speaking()
+    until = cluster.now + wait
+    held = step(cluster, Partition("speaker", until) if all_of_it else Delay(channel, until))
+    while held.now < until:
+        assert not is_enabled(held, Arrive(channel)) and Arrive(channel) not in list(enabled(held))
+        if all_of_it:
+            assert not any(isinstance(action, (Arrive, Answer, Notify)) for action in enabled(held))
+        held = step(held, next(enabled(held)))
+    assert is_enabled(held, Arrive(channel)) and held.now == until
+    assert len(names(step(held, Arrive(channel)))) == len(names(held)) + 1
+
+
+@given(drawn)
+def test_cluster_9_a_server_that_restarts_breaks_every_connection_and_keeps_what_is_stored(choices):
+    cluster, _ = wander(quiet(), choices)
+    after = step(cluster, RestartServer())
+    assert after.history is cluster.history and not any(channel in after.watches for channel in cluster.watches)
+    life = cluster.components["speaker"].life
+    told = heard(after)[len(heard(cluster)) :]
+    waiting = [channel for channel, f in cluster.flying.items() if channel[1] == life and not f.given_up and not f.watch]
+    assert sorted(e.id for e in told if isinstance(e, Answered)) == sorted(channel[2] for channel in waiting)
+    assert all(e.response is None for e in told if isinstance(e, Answered))
+
+
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_end(before, since):
+    cluster, _ = speaking()
+
+    def write(cluster: Cluster, n: int) -> Cluster:
+        return step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")))))
+
+    for n in range(before):
+        cluster = write(cluster, n)
+    cluster = step(cluster, Stale(0, cluster.now + SECOND))
+    stood = cluster.history.revision
+    for n in range(before, before + since):
+        cluster = write(cluster, n)
+    [channel] = cluster.watches
+    told = 0
+    while is_enabled(cluster, Notify(channel)):
+        cluster = step(cluster, Notify(channel, 1))
+    told = [e.revision for one in heard(cluster) if isinstance(one, Watched) for e in one.events]
+    assert len(told) == before and all(revision <= stood for revision in told)
+    fresh = handle(Request("list", CONFIG_MAPS), cluster.history, cluster.context())
+    assert len(fresh.body.items) == before + since
+    cluster = step(cluster, CatchUp(0))
+    while is_enabled(cluster, Notify(channel)):
+        cluster = step(cluster, Notify(channel, 1))
+    assert sum(len(one.events) for one in heard(cluster) if isinstance(one, Watched)) == before + since
+
+
+def test_cluster_10_who_asks_for_any_state_may_get_an_old_one_and_who_asks_for_the_newest_never():
+    for version, seen in (("", 1), ("0", 0)):
+        cluster, _ = speaking()
+        cluster = step(cluster, Stale(1, cluster.now + SECOND))
+        cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="x")))))
+        cluster = step(cluster, Switch("speaker", 1))
+        channel = ("speaker", 1, 99)
+        asked = Flying(Request("list", CONFIG_MAPS, options=Options(resource_version=version)))
+        cluster = step(evolve(cluster, flying=cluster.flying.set(channel, asked)), Arrive(channel))
+        assert len(cluster.flying[channel].answer.body.items) == seen
+
+
+@given(st.integers(-(10**9), 10**9))
+def test_cluster_11_a_wrong_clock_moves_what_a_component_thinks_and_not_when_its_timers_go_off(by):
+    right = quiet()
+    wrong = step(right, Skew("speaker", by))
+    while (actions := list(enabled(right))) and len(names(right)) < MADE:
+        assert actions == list(enabled(wrong)) and right.now == wrong.now
+        right, wrong = step(right, actions[0]), step(wrong, actions[0])
+    assert names(right) == names(wrong) and len(names(right)) == MADE
+    told = [Speaker.clock(one.components["speaker"].state) for one in (right, wrong)]
+    assert told[1] - told[0] == by
+
+
+@given(drawn)
+def test_cluster_12_two_things_that_have_nothing_to_do_with_each_other_may_change_places(choices):
+    cluster, _ = wander(quiet(), choices)
+    actions = [action for action in enabled(cluster) if isinstance(action, (Notify, Wake))]
+    arrivals = [action for action in enabled(cluster) if isinstance(action, Arrive) and not cluster.flying[action.flying].watch]
+    for arrival in arrivals:
+        for other in actions:
+            if isinstance(other, Notify):  # what a watch tells then depends on what has arrived
+                continue
+            one, two = step(step(cluster, arrival), other), step(step(cluster, other), arrival)
+            assert picture(one) == picture(two)
+
+
+def test_cluster_3_a_stopped_component_hears_nothing_and_starts_at_its_instant():
+    cluster, channel = speaking()
+    until = cluster.now + 5 * SECOND
+    cluster = step(step(cluster, Stop("speaker", until)), Arrive(channel))
+    assert not cluster.watches and cluster.components["speaker"].state is None
+    while not isinstance(action := next(enabled(cluster)), Elapse):
+        assert isinstance(action, (Arrive, Answer))
+        cluster = step(cluster, action)
+    assert action == Elapse(until)
+    cluster = step(step(cluster, Elapse(until)), Start("speaker"))
+    assert cluster.components["speaker"].life == 2 and heard(cluster) == ()
 
 
 # --- a whole cluster, in this process and in others ------------------------------------------------------------------------

@@ -33,7 +33,7 @@ CORE_LAYERS = {
     "store": 1, "machine": 1,
     "loop": 2,
     "apiserver": 3, "controllers": 3, "scheduler": 3, "kubelet": 3, "network": 3, "faults": 3,
-    "assembly": 4, "cluster": 4,
+    "actions": 3, "assembly": 4, "cluster": 4,
     "properties": 5,
 }  # fmt: skip
 SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faults"}

@@ -3,11 +3,12 @@
 from hypothesis import given
 from runs import choices, faults, run, settle
 
+from refk8s.core.actions import Answer, LoseAnswer, Notify, Submit
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
-from refk8s.core.cluster import Answer, Cluster, LoseAnswer, Notify, Submit, begin, enabled, start_all, step
+from refk8s.core.cluster import Cluster, begin, enabled, start_all, step
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import BACKOFF_FIRST, BACKOFF_MAX, Loop
 from refk8s.core.loop.plan import NOTHING, Local, Plan

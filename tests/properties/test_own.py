@@ -26,10 +26,11 @@ from workload_helpers import (
     view_of,
 )
 
+from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
 from refk8s.core.api.resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from refk8s.core.api.selector import from_label_selector
-from refk8s.core.cluster import Answer, Arrive, enabled, start_all, step
+from refk8s.core.cluster import enabled, start_all, step
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.owners import dependent_keys, selects
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
@@ -171,7 +172,7 @@ def orphaned_behind_the_back():
 
 
 def test_own_5_an_owner_with_an_old_view_of_itself_adopts_nothing():
-    from refk8s.core.cluster import Notify
+    from refk8s.core.actions import Notify
 
     cluster, news, name = orphaned_behind_the_back()
     cluster = step(cluster, Notify(news))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from runs import settle
 
+from refk8s.core.actions import Submit
 from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NAMESPACES
-from refk8s.core.cluster import Submit, begin, start_all, step
+from refk8s.core.cluster import begin, start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.loop.loop import Loop
 

@@ -33,12 +33,13 @@ from workload_helpers import (
     with_status,
 )
 
+from refk8s.core.actions import Arrive, Compact, Elapse
 from refk8s.core.api.core_v1 import ContainerStatus, PodCondition, ReplicationController, ReplicationControllerSpec
 from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import EVENTS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
 from refk8s.core.api.status import failure
-from refk8s.core.cluster import Arrive, Compact, Elapse, enabled, start_all, step
+from refk8s.core.cluster import enabled, start_all, step
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.controllers.deletion_order import DELETION_COST
 from refk8s.core.controllers.replica_set import BURST_MAX, ReplicaSetReconciler

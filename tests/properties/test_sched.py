@@ -23,11 +23,12 @@ from sched_worlds import (
     worlds,
 )
 
+from refk8s.core.actions import Answer, Arrive, Crash, Elapse, LoseRequest
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import PodSchedulingGate, Taint, Toleration
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import EVENTS, NODES, PODS
-from refk8s.core.cluster import Answer, Arrive, Cluster, Crash, Elapse, LoseRequest, enabled, step
+from refk8s.core.cluster import Cluster, enabled, step
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.properties.scheduler import no_node_over_capacity, no_pod_moves, why_not
@@ -91,6 +92,11 @@ def all_is_well(before: Cluster, after: Cluster) -> list[str]:
     return wrong
 
 
+def flights(cluster: Cluster) -> list:
+    """What is on its way, in a fixed order."""
+    return [(channel, cluster.flying[channel]) for channel in sorted(cluster.flying)]
+
+
 def crash(cluster: Cluster) -> Cluster:
     """The scheduler dies, and with its connections what it had sent and what had not arrived yet."""
     for id in sorted(cluster.flying):
@@ -101,7 +107,7 @@ def crash(cluster: Cluster) -> Cluster:
 
 def refuse(cluster: Cluster, which: int) -> Cluster:
     """The API server refuses a request of the scheduler, for reasons of its own."""
-    waiting = [id for id, f in sorted(cluster.flying.items()) if f.answer is None and f.request.verb in ("create", "patch")]
+    waiting = [id for id, f in flights(cluster) if f.answer is None and f.request.verb in ("create", "patch")]
     if not waiting:
         return cluster
     id = waiting[which % len(waiting)]
@@ -298,7 +304,7 @@ def test_sched_24_a_gated_pod_is_not_scheduled_until_its_last_gate_is_gone():
 def test_sched_22_a_binding_whose_answer_is_lost_keeps_its_room():
     cluster = with_node(new_cluster(), a_node("n", pods="1"))
     cluster = with_pod(cluster, a_pod("one"))
-    while not (bindings := [id for id, f in sorted(cluster.flying.items()) if f.request.subresource == "binding"]):
+    while not (bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]):
         cluster = step(cluster, next(enabled(cluster)))
     cluster = step(cluster, LoseRequest(bindings[0]))  # never arrives, and nobody knows
     cluster = with_pod(cluster, a_pod("two"))
@@ -335,7 +341,7 @@ def test_sched_28_a_decision_that_the_view_has_overtaken_is_taken_anew():
     cluster = with_pod(with_node(new_cluster(), a_node("n", cpu="1")), a_pod("p", {"cpu": "2"}))
     while not any(f.request.verb == "patch" and f.request.resource == PODS for _, f in cluster.flying.items()):
         cluster = step(cluster, next(enabled(cluster)))
-    patches = [id for id, f in sorted(cluster.flying.items()) if f.request.verb == "patch" and f.request.resource == PODS]
+    patches = [id for id, f in flights(cluster) if f.request.verb == "patch" and f.request.resource == PODS]
 
     def go_on(cluster, until):
         while cluster.now < until:
@@ -355,7 +361,7 @@ def test_sched_28_a_decision_that_the_view_has_overtaken_is_taken_anew():
 def test_sched_26_a_pod_that_has_ended_before_its_binding_is_answered_frees_its_room():
     """Found by the properties: the room was free and nobody looked for five minutes."""
     cluster = with_pod(with_node(new_cluster(), a_node("n", pods="1")), a_pod("one"))
-    while not (bindings := [id for id, f in sorted(cluster.flying.items()) if f.request.subresource == "binding"]):
+    while not (bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]):
         cluster = step(cluster, next(enabled(cluster)))
     cluster = step(cluster, Arrive(bindings[0]))
     cluster = with_pod(cluster, a_pod("two"))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sched_worlds import a_node, a_pod, new_cluster, placed, with_node
 from test_sched import condition_of, pod_named, quiet
 
+from refk8s.core.actions import Submit
 from refk8s.core.api.core_v1 import (
     Affinity,
     Namespace,
@@ -22,7 +23,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
-from refk8s.core.cluster import Submit, step
+from refk8s.core.cluster import step
 from refk8s.core.properties.scheduler import why_not, why_not_among
 from refk8s.core.scheduler.placement import Chooser, choose, judge
 from refk8s.core.scheduler.relations import PLAIN, Remembered

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 from sched_worlds import START, a_node, a_pod, deleted, new_cluster, patched, placed, stored, with_node, with_pod
 from test_sched import all_is_well, condition_of, crash, events, faults, memory_of, pod_named, quiet
 
+from refk8s.core.actions import Arrive, Elapse, Submit
 from refk8s.core.api.core_v1 import Affinity, PodAffinityTerm, PodAntiAffinity
 from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS, PRIORITY_CLASSES
 from refk8s.core.api.scheduling_v1 import PriorityClass
-from refk8s.core.cluster import Arrive, Elapse, Submit, enabled, step
+from refk8s.core.cluster import enabled, step
 from refk8s.core.context import SECOND
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.preempt import preempt

@@ -21,7 +21,6 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Local, Plan
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.view import View, Viewer, controller_of, key_of
-from refk8s.core.value import evolve
 
 NOW = 1_790_000_000 * SECOND
 LABELS = {"app": "web"}
@@ -132,7 +131,7 @@ def new_cluster(*reconcilers: Reconciler) -> Cluster:
 
 def ask(cluster: Cluster, request: Request) -> Cluster:
     """Somebody outside sends a request that must be accepted."""
-    cluster, response = submit(evolve(cluster, counter=cluster.counter + 1), request)
+    cluster, response = submit(cluster, request)
     assert response.ok, response.body
     return cluster
 

@@ -19,6 +19,7 @@ Images with `missing` as a word of their name (example.invalid/missing:1) cannot
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from immutables import Map
@@ -113,6 +114,7 @@ class World(Struct, frozen=True):
     next_end: Instant = NEVER  # at or before the earliest of these
     pull_time: Instant = 0
     pulls: Map[str, Instant] = Map()  # under way -> when done
+    start_time: Instant = 0  # so long any container takes to start
     started: int = 0  # containers ever started, for tests
     faults: Faults = Faults()
 
@@ -145,6 +147,10 @@ class World(Struct, frozen=True):
     def next_change(self) -> Instant | None:
         """When something happens by itself, at the earliest."""
         return self.next_end if self.next_end != NEVER else None
+
+    def disturb(self, what: str, which: str, now: Instant) -> Changed:
+        """One of the faults of `DISTURBANCES`, by name; `which`: an image, or the place of a container among those that run."""
+        return DISTURBANCES[what](self, which, now)
 
     def running(self) -> list[ContainerStatus]:
         """What runs, by id."""
@@ -213,6 +219,30 @@ def crash_node(world: World, now: Instant) -> Changed:
     for uid in sorted(world.pods):
         world, _ = crash_sandbox(world, uid, now)
     return world, tuple(sorted(world.pods))
+
+
+def _crash_one(world: World, which: str, now: Instant) -> Changed:
+    running = world.running()
+    return crash_container(world, running[int(which or 0) % len(running)].id, KILLED, now) if running else (world, ())
+
+
+def _crash_pause(world: World, which: str, now: Instant) -> Changed:
+    uids = sorted(world.pods)
+    return crash_sandbox(world, uids[int(which or 0) % len(uids)], now) if uids else (world, ())
+
+
+DISTURBANCES: dict[str, Callable[[World, str, Instant], Changed]] = {
+    "container dies": _crash_one,
+    "pause container dies": _crash_pause,
+    "machine restarts": lambda world, which, now: crash_node(world, now),
+    "image is gone": lambda world, which, now: (break_image(world, which), ()),
+    "image is back": lambda world, which, now: (break_image(world, which, ""), ()),
+    "runtime is down": lambda world, which, now: (set_faults(world, down="the runtime does not answer"), ()),
+    "runtime is back": lambda world, which, now: (set_faults(world, down=""), ()),
+    "pulls are slow": lambda world, which, now: (replace(world, pull_time=int(which or 5) * SECOND), ()),
+    "starts are slow": lambda world, which, now: (replace(world, start_time=int(which or 5) * SECOND), ()),
+}
+"""What a simulator does to a node by force, by the words that its story uses."""
 
 
 # --- operations ----------------------------------------------------------------------------------------------------------
@@ -351,7 +381,7 @@ def _start(world: World, operation: StartContainer, now: Instant, chance: Chance
     error = world.faults.start_error or _scripted(fake, "FAKE_START_ERROR")
     if error:
         return world, Failed("RunContainerError", error)
-    slow = _seconds(fake, "FAKE_START_SECONDS")
+    slow = _seconds(fake, "FAKE_START_SECONDS") or world.start_time
     if slow and not fake.starts_at:
         fake = replace(fake, starts_at=now + slow)
         return replace(world, containers=world.containers.set(fake.status.id, fake)), Later(fake.starts_at)

@@ -1,0 +1,65 @@
+"""A patch of the core, as small as it can be told: in this function, these words instead of those.
+
+The function keeps its identity, only its code is exchanged, so whoever has imported it has the change too; afterwards the code is put back.
+What is to be replaced must stand there exactly once, or the patch is out of date and says so.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import CodeType, FunctionType
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen
+class Change:
+    """In `function`, `old` becomes `new`. Both are lines of its source, without the indentation that they have in common."""
+
+    function: Callable[..., Any]
+    old: str
+    new: str
+
+    @property
+    def where(self) -> str:
+        """ "refk8s/core/loop/loop.py, _Turn._release"."""
+        return f"{self.function.__module__.replace('.', '/')}.py, {self.function.__qualname__}"
+
+    def source(self) -> str:
+        """The function's source with the change in it. Raises ValueError where the old words are not there exactly once."""
+        source = textwrap.dedent(inspect.getsource(self.function))
+        found = [indent for indent in range(0, 33, 4) if source.count(textwrap.indent(self.old, " " * indent)) == 1]
+        if not found:
+            raise ValueError(f"the patch of {self.where} is out of date: its words do not stand there once")
+        indent = " " * max(found)
+        return source.replace(textwrap.indent(self.old, indent), textwrap.indent(self.new, indent))
+
+    def code(self) -> CodeType:
+        """The changed function's code."""
+        function = _plain(self.function)
+        namespace: dict[str, Any] = dict(function.__globals__)
+        exec(compile(self.source(), f"<museum: {self.where}>", "exec"), namespace)
+        made = namespace[function.__name__]
+        if made.__code__.co_freevars != function.__code__.co_freevars:
+            raise ValueError(f"{self.where} is a closure")
+        code: CodeType = made.__code__
+        return code.replace(co_qualname=function.__code__.co_qualname)
+
+
+def _plain(function: Callable[..., Any]) -> FunctionType:
+    plain = inspect.unwrap(function)
+    assert isinstance(plain, FunctionType), f"{function} is no function"
+    return plain
+
+
+@contextmanager
+def applied(changes: Sequence[Change]) -> Iterator[None]:
+    """The core with these changes; without them again afterwards, whatever happened."""
+    with ExitStack() as stack:
+        for change in changes:
+            function = _plain(change.function)
+            stack.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = change.code()
+        yield
