@@ -191,6 +191,7 @@ def test_gc_3_a_reference_to_a_gone_owner_is_taken_off_while_another_is_there():
     solid = ConfigMap(metadata=ObjectMeta(name="solid", namespace="default", uid="uid-solid"))
     both = tuple(OwnerReference(api_version="v1", kind="ConfigMap", name=n, uid=f"uid-{n}") for n in ("solid", "gone"))
     child = ConfigMap(metadata=ObjectMeta(name="child", namespace="default", uid="uid-child", resource_version="7", owner_references=both))
-    memory = collector.start_memory(0).set("uid-gone", False)
+    [question] = decide(collector, child, solid).asks
+    memory, _ = collector.answered(collector.start_memory(0), "uid-child", question, Response(404, None), 0)
     [patch] = sent(decide(collector, child, solid, memory=memory), "patch")
     assert [r["name"] for r in patch.body.document["metadata"]["ownerReferences"]] == ["solid"]

@@ -1,7 +1,8 @@
 """Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 to GC-9 (spec/workloads/garbage_collector.md).
 
 The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it does not show is looked up before anything
-is deleted for its absence (GC-2); a uid never comes back, so one that was found absent stays so, and may be remembered.
+is deleted for its absence (GC-2). A uid never comes back, so one that was found absent stays so, and may be remembered; but only for the
+place where it was looked for, since another reference may name the same uid rightly.
 
 | the object | is |
 |---|---|
@@ -115,7 +116,7 @@ class GarbageCollector(Reconciler):
     folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
 
     def start_memory(self, now: Instant) -> Map[str, bool]:
-        """Owners' uids that were looked up: False absent for ever, True there although the picture does not show it."""
+        """Owners that were looked up (`_wanted`): False absent for ever, True there although the picture does not show it."""
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -143,12 +144,14 @@ class GarbageCollector(Reconciler):
         absent: list[OwnerReference] = []
         questions: list[Request] = []
         for reference in metadata.owner_references:
-            owner = _get(view, graph, reference.uid)
+            owner = _owner(view, graph, obj, reference)
             if owner is not None:
                 (waiting if _is_waiting(owner) else solid).append(reference)
-            elif looked_up.get(reference.uid) is False:
+            elif (question := _question(resource, obj, reference)) is None:
+                solid.append(reference)
+            elif looked_up.get(_wanted(question)) is False:
                 absent.append(reference)
-            elif looked_up.get(reference.uid) or (question := _question(resource, obj, reference)) is None:
+            elif looked_up.get(_wanted(question)):
                 solid.append(reference)
             else:
                 questions.append(question)
@@ -158,7 +161,7 @@ class GarbageCollector(Reconciler):
         # Act
         if solid:
             if not absent and not waiting:
-                return Plan(memory=_without_present(looked_up, metadata.owner_references))
+                return Plan(memory=_without_present(looked_up, resource, obj))
             return Plan(((_without_references(resource, obj, (*absent, *waiting), "an owner of it has gone"),),))  # GC-3
         has_dependents = key in graph.dependents
         policy = "Foreground" if waiting and has_dependents else None  # GC-6
@@ -169,19 +172,28 @@ class GarbageCollector(Reconciler):
         self, memory: Map[str, bool], key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Map[str, bool], Iterable[Key]]:
         """An owner was looked up. Only a clear answer counts; anything else is asked again (GC-2)."""
-        uid = request.options.field_manager  # carried along by `_question`
+        uid, wanted = request.options.field_manager, _wanted(request)
         if len(memory) >= REMEMBERED_MAX:  # Forgetting costs one more question each.
             memory = Map()
         if response is not None and response.code == 404:
-            return memory.set(uid, False), (key,)
+            return memory.set(wanted, False), (key,)
         if response is not None and response.ok:
-            return memory.set(uid, response.body.metadata.uid == uid), (key,)
+            return memory.set(wanted, response.body.metadata.uid == uid), (key,)
         return memory, ()
 
 
 def _get(view: View, graph: Graph, uid: str) -> Any | None:
     place = graph.objects.get(uid)
     return view.get(*place) if place is not None else None
+
+
+def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any | None:
+    """The owner as the picture shows it; None where it shows none of this uid in the place that the reference names (GC-2)."""
+    place, owner = graph.objects.get(reference.uid), _get(view, graph, reference.uid)
+    kind = by_kind(reference.api_version, reference.kind)
+    if place is None or owner is None or kind is None or kind.prefix != place[0].prefix or owner.metadata.name != reference.name:
+        return None
+    return owner if not owner.metadata.namespace or owner.metadata.namespace == obj.metadata.namespace else None
 
 
 def _is_waiting(owner: Any) -> bool:
@@ -196,15 +208,21 @@ def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Reques
     if kind.namespaced and not resource.namespaced:
         return None  # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
     namespace = obj.metadata.namespace or "" if kind.namespaced else ""
-    options = Options(field_manager=reference.uid)
+    options = Options(field_manager=reference.uid)  # carried along, for `answered`
     return Request("get", kind, namespace, reference.name, options=options, because="is the owner really gone?")
 
 
-def _without_present(looked_up: Map[str, bool], references: Iterable[OwnerReference]) -> Map[str, bool]:
+def _wanted(question: Request) -> str:
+    """Who is asked for, and where: a uid that is not where one reference says may well be where another says."""
+    return f"{question.options.field_manager} {question.resource.prefix}{question.namespace}/{question.name}"
+
+
+def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
     """Forget that owners were found although not shown: the picture will show them, and later perhaps their end."""
-    for reference in references:
-        if looked_up.get(reference.uid):
-            looked_up = looked_up.delete(reference.uid)
+    for reference in obj.metadata.owner_references or ():
+        question = _question(resource, obj, reference)
+        if question is not None and looked_up.get(_wanted(question)):
+            looked_up = looked_up.delete(_wanted(question))
     return looked_up
 
 

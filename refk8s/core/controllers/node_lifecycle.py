@@ -111,11 +111,20 @@ def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, .
     return (lease.metadata.name,) if lease.metadata.namespace == LEASE_NAMESPACE else ()
 
 
+def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
+    """The node of a pod that is said to be ready, if nobody has heard of that node for long."""
+    name = new.spec.node_name if new is not None and new.spec is not None else None
+    if new is None or not name or not _is_ready_pod(new):
+        return ()
+    node = view.get(NODES, name)
+    return (name,) if node is not None and _is_unknown(node) else ()
+
+
 class NodeLifecycle(Reconciler):
     """Looks at one node."""
 
     name = "node-controller"
-    interests = (Interest(NODES, own_key), Interest(LEASES, _node_of_lease), Interest(PODS, lambda view, old, new: ()))
+    interests = (Interest(NODES, own_key), Interest(LEASES, _node_of_lease), Interest(PODS, _silent_node_of_pod))
     indexes = (pods_by_node(),)
     folds = (Fold("zones", (NODES,), Zones(), fold_zones),)
 
@@ -155,20 +164,25 @@ class NodeLifecycle(Reconciler):
             taints = without_no_execute(taints)  # well again (NODE-5), or nobody is well (NODE-6)
 
         # Act
+        pods = unready_pods(view, key) if _is_unknown(node) else ()
+        waves = (pods,) if pods else ()
         if _same(taints, spec.taints or ()):
-            return Plan(memory=memory, wake_at=wake_at)
+            return Plan(waves, memory=memory, wake_at=wake_at)
         body = replace(node, spec=replace(spec, taints=tuple(taints) or None))
         words = ", ".join(f"{taint.key}:{taint.effect}" for taint in taints) or "none"
         request = Request("update", NODES, "", key, body=body, because=f"its conditions ask for the taints: {words}")
 
         # Report
-        return Plan(((request,),), memory=memory, wake_at=wake_at)
+        return Plan(((request,), *waves), memory=memory, wake_at=wake_at)
 
     def _lose(self, view: View, node: Node, lost: Node, memory: Memory, silent_from: Instant) -> Plan:
-        """The node has been silent for too long: its conditions become Unknown, and its pods not ready (NODE-2)."""
+        """The node has been silent for too long: its conditions become Unknown, and its pods not ready (NODE-2).
+
+        The conditions are on record before the pods are: whoever looks next, after a crash too, goes on with what is left.
+        """
         name = node.metadata.name or ""
         status = Request("update", NODES, "", name, "status", body=lost, because="its kubelet has gone silent")
-        pods = tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", name) if _is_ready_pod(pod))
+        pods = unready_pods(view, name)
         note = Note(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         return Plan(((status,), pods), notes=(note,), memory=memory)
 
@@ -247,6 +261,16 @@ def _same(some: Iterable[Taint], others: Iterable[Taint]) -> bool:
         return sorted((taint.key, taint.effect) for taint in taints)
 
     return ordered(some) == ordered(others)
+
+
+def _is_unknown(node: Node) -> bool:
+    ready = get_condition(node, "Ready")
+    return ready is not None and ready.status == "Unknown"
+
+
+def unready_pods(view: View, node_name: str) -> tuple[Request, ...]:
+    """What makes the pods of a silent node not ready (NODE-2); nothing where they are so."""
+    return tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if _is_ready_pod(pod))
 
 
 def _is_ready_pod(pod: Pod) -> bool:

@@ -86,7 +86,8 @@ def list_orphans(view: View, resource: Resource, namespace: str, selector: Label
 class Claim(Value, frozen=True, eq=False):
     """What an owner owns (OWN-1), and what is to be adopted (OWN-2) and released (OWN-3).
 
-    Only a reference with controller=true and the owner's own uid counts: its name may have belonged to another.
+    Only a reference with controller=true and the owner's own uid counts: its name may have belonged to another. And only in its own
+    namespace, under its own kind and name: a uid can be copied together with an object.
     """
 
     owned: list[Any]
@@ -101,14 +102,14 @@ class Claim(Value, frozen=True, eq=False):
 def claim(owner: Any, controlled: Iterable[Any], orphans: Iterable[Any], selected: Selects) -> Claim:
     """Sort dependents by the table above. An owner that is being deleted neither adopts nor releases (OWN-4)."""
     is_dying = owner.metadata.deletion_timestamp is not None
-    uid = owner.metadata.uid
+    uid, name, namespace = owner.metadata.uid, owner.metadata.name, owner.metadata.namespace
     result = Claim([], [], [])
     own, release = result.owned.append, result.release.append
     labels, is_selected = None, False
     for obj in controlled:
         metadata = obj.metadata
         for reference in metadata.owner_references or ():
-            if reference.uid == uid and reference.controller:
+            if reference.uid == uid and reference.controller and (reference.name, metadata.namespace) == (name, namespace):
                 if metadata.labels is not labels or labels is None:  # Pods of one template often share one map.
                     labels = metadata.labels
                     is_selected = selected(labels or _NO_LABELS)

@@ -1,0 +1,33 @@
+"""A silent node's pods (NODE-2): whatever crashes and is lost on the way, none of them stays ready."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import choices, run, settle
+from workload_helpers import create, make_ready, new_cluster, nothing_wrong, pod, stored
+
+from refk8s.core.api.core_v1 import Node, NodeCondition, NodeStatus
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.cluster import start_all
+from refk8s.core.context import SECOND
+from refk8s.core.controllers.node_lifecycle import GRACE, STARTUP_GRACE, NodeLifecycle
+from refk8s.core.controllers.pods import ready_condition
+
+WAIT = (GRACE + STARTUP_GRACE) // SECOND
+
+
+@given(st.integers(1, 3), choices, st.booleans())
+def test_node_2_no_pod_of_a_silent_node_stays_ready_whatever_crashes_on_the_way(count, drawn, says_so_later):
+    conditions = tuple(NodeCondition(type=type, status="True", last_heartbeat_time="2026-01-01T00:00:00Z") for type in ("Ready",))
+    names = [f"p{number}" for number in range(count)]
+    cluster = create(new_cluster(NodeLifecycle()), Node(metadata=ObjectMeta(name="n"), status=NodeStatus(conditions=conditions)))
+    for name in names:
+        cluster = make_ready(create(cluster, pod(name, node_name="n")), name)
+    cluster = settle(start_all(cluster), nothing_wrong, seconds_max=GRACE // SECOND - 1)
+    cluster = run(cluster, [(0, 0), *drawn], nothing_wrong, ["crash", "lose", "cut"])
+    cluster = settle(cluster, nothing_wrong, seconds_max=WAIT)
+    if says_so_later:  # A status that was on its way when the node went silent arrives only now.
+        cluster = settle(make_ready(cluster, names[0]), nothing_wrong, seconds_max=5)
+    [node] = stored(cluster, NODES)
+    assert [c.status for c in node.status.conditions if c.type == "Ready"] == ["Unknown"]
+    assert [p.metadata.name for p in stored(cluster, PODS) if ready_condition(p)] == []
