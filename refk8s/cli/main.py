@@ -60,5 +60,29 @@ def run(**options: Any) -> None:
         fail(str(reason))
 
 
+@main.command()
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="What everything in the run follows from.")
+@click.option("--steps", type=click.IntRange(0, 10_000_000), default=3_000, show_default=True, metavar="N",
+              help="Actions before faults stop and the cluster must come to rest.")
+@click.option("--nodes", type=click.IntRange(1, 1_000), default=2, show_default=True, metavar="N", help="Simulated nodes.")
+@click.option("--faults", default="all", show_default=True, metavar="WORDS",
+              help="all, none, or names with rate and budget: crash=0.01:5,lose-answer,compact.")
+@click.option("--runs", type=click.IntRange(1, 1_000_000), default=1, show_default=True, metavar="N", help="Runs of successive seeds.")
+@click.option("--replay", "replayed", default=None, metavar="RUN", help="Take the actions of this file instead.")
+@click.option("--save", default=None, metavar="RUN", help="Where to write a run that broke a rule.  [default: refk8s-seed-S.run]")
+@click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
+def sim(**options: Any) -> None:
+    """Simulate a cluster under faults, in virtual time.
+
+    What the FILEs hold is created first (without any: two deployments and a service). Exit status 1 where a rule broke.
+    """
+    from refk8s.cli.sim import BadUse, simulate_and_tell
+
+    try:
+        sys.exit(simulate_and_tell(**options))
+    except BadUse as reason:
+        fail(str(reason))
+
+
 if __name__ == "__main__":
     main()

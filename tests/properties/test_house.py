@@ -24,6 +24,7 @@ LAYERS = {
     "refk8s.core": 0,
     "refk8s.store": 1,
     "refk8s.adapters": 1,
+    "refk8s.checking": 2,
     "refk8s.components": 2,
     "refk8s.cli": 3,
     "refk8s.testing": 3,

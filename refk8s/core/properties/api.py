@@ -9,12 +9,13 @@ simulated run, a running store and a foreign cluster's recording alike.
     inv   API-26                               a whole history
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
 
 from refk8s.core.context import parse_timestamp
+from refk8s.core.properties.law import Law
 from refk8s.core.store import Change
 
 
@@ -142,3 +143,12 @@ OF_ONE_CHANGE = (
     del_12_who_is_going_takes_on_no_new_finalizers,
 )
 """What holds of each change by itself."""
+
+
+def _of_change(check: Callable[[Change[Any]], Iterable[str]]) -> Law:
+    """A law from a predicate that bears its rule in its name."""
+    prefix, number, _ = check.__name__.split("_", 2)
+    return Law(f"{prefix.upper()}-{number}", lambda change, before, after: check(change))
+
+
+LAWS = tuple([_of_change(check) for check in OF_ONE_CHANGE])

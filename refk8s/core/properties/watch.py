@@ -36,7 +36,7 @@ def views_never_go_back(before: Cluster, after: Cluster) -> list[str]:
     wrong = []
     for name in sorted(before.components):
         old, new = before.components[name], after.components[name]
-        if old.life != new.life or old.state is new.state or not isinstance(old.state, LoopState):
+        if old.life != new.life or old.state is new.state or not isinstance(old.state, LoopState) or not isinstance(new.state, LoopState):
             continue
         for prefix in sorted(old.state.view.tables):
             was, is_ = old.state.view.tables[prefix].revision, new.state.view.tables[prefix].revision

@@ -1,0 +1,87 @@
+"""A run as a file: the setup that it follows from, and its actions, a line of JSON each. Rule SIM-1 (spec/simulation.md)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from refk8s.checking.simulate import Setup
+from refk8s.core import actions as alphabet
+from refk8s.core.actions import Action, Submit
+from refk8s.core.api import codec
+from refk8s.core.api.meta_v1 import DeleteOptions
+from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.resources import by_kind
+
+FORMAT = "refk8s-run-1"
+
+
+class BadFile(Exception):
+    """Why a file is no run, in one line."""
+
+
+def write(path: Path, setup: Setup, actions: list[Action], words: str = "") -> None:
+    """Write a run. `words` say what is wrong with it, for whoever opens the file."""
+    head = {"format": FORMAT, "seed": setup.seed, "nodes": setup.nodes, "because": words}
+    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n")
+
+
+def read(path: Path) -> tuple[Setup, list[Action]]:
+    """A run as it was written. BadFile says what is wrong, and in which line."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path} cannot be read: {error}") from None
+    number = 1
+    try:
+        head = json.loads(lines[0])
+        if head.get("format") != FORMAT:
+            raise ValueError(f"it should begin with format {FORMAT}")
+        setup = Setup(seed=int(head["seed"]), steps=len(lines) - 1, nodes=int(head["nodes"]), faults={}, user=False)
+        found = []
+        for line in lines[1:]:
+            number += 1
+            found.append(from_tree(json.loads(line)))
+    except Exception as error:
+        raise BadFile(f"{path}, line {number}: {error}") from None
+    return setup, found
+
+
+def to_tree(action: Action) -> list[Any]:
+    """An action as its name and what it is about."""
+    if isinstance(action, Submit):
+        return ["Submit", _request(action.request)]
+    return [type(action).__name__, *[getattr(action, name) for name in action.__struct_fields__]]
+
+
+def from_tree(tree: list[Any]) -> Action:
+    """The action of a tree made by `to_tree`. Raises (KeyError, TypeError, ValueError) where it is none."""
+    name, *rest = tree
+    if name == "Submit":
+        return Submit(_submitted(rest[0]))
+    kind = getattr(alphabet, name)
+    return kind(*[(str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each for each in rest])  # type: ignore[no-any-return]
+
+
+def _request(request: Request) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        "verb": request.verb, "apiVersion": request.resource.api_version, "kind": request.resource.kind, "namespace": request.namespace,
+        "name": request.name, "subresource": request.subresource, "user": request.user.name, "groups": list(request.user.groups),
+    }  # fmt: skip
+    if isinstance(request.body, Patch):
+        tree["patch"] = [request.body.media_type, request.body.document]
+    elif request.body is not None:
+        tree["body"] = codec.to_tree(request.body)
+    return tree
+
+
+def _submitted(tree: dict[str, Any]) -> Request:
+    resource = by_kind(tree["apiVersion"], tree["kind"])
+    if resource is None:
+        raise ValueError(f"{tree['apiVersion']} {tree['kind']} is not served here")
+    body: Any = None
+    if "patch" in tree:
+        body = Patch(*tree["patch"])
+    elif "body" in tree:
+        body = codec.from_tree(DeleteOptions if tree["verb"] == "delete" else resource.type, tree["body"])
+    who = User(tree["user"], groups=tuple(tree["groups"]))
+    return Request(tree["verb"], resource, tree["namespace"], tree["name"], tree["subresource"], body=body, user=who)

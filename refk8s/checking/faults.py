@@ -1,0 +1,289 @@
+"""What can go wrong in a simulated run, how often, and how often at most. Rule SIM-2 (spec/simulation.md).
+
+A fault has a name, a rate (the chance that it strikes at a step) and a budget (how often it may). Each is a function from a state and
+chance to the actions that it consists of: none where it finds nothing to strike.
+"""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import TypeAlias
+
+from refk8s.core.actions import (
+    Action,
+    Channel,
+    Compact,
+    Crash,
+    CutWatch,
+    Delay,
+    Disturb,
+    Duplicate,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Partition,
+    Refuse,
+    RestartServer,
+    Skew,
+    Stale,
+    Stop,
+    Submit,
+    Switch,
+)
+from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, REPLICA_SETS, SERVICES
+from refk8s.core.cluster import Cluster
+from refk8s.core.context import MILLISECOND, SECOND, Instant
+from refk8s.core.value import Value
+
+Actions: TypeAlias = tuple[Action, ...]
+FaultMaker: TypeAlias = Callable[[Cluster, Random], Actions]
+
+LONGEST_SECONDS = 150
+SERVERS = 2
+STRANGER = User("stranger")
+MEDDLED = (PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, NODES)
+
+
+class Rate(Value, frozen=True):
+    """How often a fault strikes: with this chance at a step, and at most so many times in a run."""
+
+    chance: float
+    budget: int
+
+
+def _some_time(cluster: Cluster, chance: Random) -> Instant:
+    """An instant between a millisecond and some minutes from now, short waits as likely as long ones."""
+    return cluster.now + int(MILLISECOND * (LONGEST_SECONDS * 1_000) ** chance.random())
+
+
+def _requests(cluster: Cluster, answered: bool, watches: bool = True) -> list[Channel]:
+    flights = [(channel, cluster.flying[channel]) for channel in sorted(cluster.flying)]
+    return [channel for channel, flying in flights if (flying.answer is not None) == answered and (watches or not flying.watch)]
+
+
+def _up(cluster: Cluster) -> list[str]:
+    return [name for name in sorted(cluster.components) if cluster.components[name].back_at is None]
+
+
+def _one(chance: Random, channels: list[Channel], make: Callable[[Channel], Action]) -> Actions:
+    return (make(chance.choice(channels)),) if channels else ()
+
+
+def crash(cluster: Cluster, chance: Random) -> Actions:
+    """A component starts again at once."""
+    return (Crash(chance.choice(up)),) if (up := _up(cluster)) else ()
+
+
+def stop(cluster: Cluster, chance: Random) -> Actions:
+    """A component is gone for some time."""
+    return (Stop(chance.choice(up), _some_time(cluster, chance)),) if (up := _up(cluster)) else ()
+
+
+def lose_request(cluster: Cluster, chance: Random) -> Actions:
+    return _one(chance, _requests(cluster, False), LoseRequest)
+
+
+def lose_answer(cluster: Cluster, chance: Random) -> Actions:
+    return _one(chance, _requests(cluster, True), LoseAnswer)
+
+
+def give_up(cluster: Cluster, chance: Random) -> Actions:
+    """Somebody stops waiting for a request that is held back and takes effect later."""
+    waiting = [channel for channel in _requests(cluster, False, watches=False) if not cluster.flying[channel].given_up]
+    if not waiting:
+        return ()
+    channel = chance.choice(waiting)
+    return Delay(channel, _some_time(cluster, chance)), GiveUp(channel)
+
+
+def duplicate(cluster: Cluster, chance: Random) -> Actions:
+    return _one(chance, _requests(cluster, False, watches=False), Duplicate)
+
+
+def refuse(cluster: Cluster, chance: Random) -> Actions:
+    """The store does not answer, for all that waits just now."""
+    return tuple([Refuse(channel, chance.choice((500, 503))) for channel in _requests(cluster, False)])
+
+
+def delay(cluster: Cluster, chance: Random) -> Actions:
+    """A request, an answer or a runtime's operation takes its time."""
+    channels = sorted(cluster.flying) + sorted(cluster.operations)
+    return _one(chance, channels, lambda channel: Delay(channel, _some_time(cluster, chance)))
+
+
+def lag(cluster: Cluster, chance: Random) -> Actions:
+    """A watch falls behind."""
+    return _one(chance, sorted(cluster.watches), lambda channel: Delay(channel, _some_time(cluster, chance)))
+
+
+def cut_watch(cluster: Cluster, chance: Random) -> Actions:
+    return _one(chance, sorted(cluster.watches), CutWatch)
+
+
+def compact(cluster: Cluster, chance: Random) -> Actions:
+    """The store forgets, and who lags behind must list again."""
+    return (Compact(cluster.history.revision),) if cluster.history.revision > cluster.history.compacted else ()
+
+
+def skip(cluster: Cluster, chance: Random) -> Actions:
+    """Somebody never hears of what is happening now: the stream is cut, and then that past is gone."""
+    behind = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].revision < cluster.history.revision]
+    return (*_one(chance, behind, CutWatch), *compact(cluster, chance)) if behind else ()
+
+
+def restart_server(cluster: Cluster, chance: Random) -> Actions:
+    return (RestartServer(),)
+
+
+def partition(cluster: Cluster, chance: Random) -> Actions:
+    """All that runs on a node is cut off from the API server; or a component of the control plane is."""
+    name = chance.choice(sorted(cluster.components))
+    until = _some_time(cluster, chance)
+    return tuple([Partition(each, until) for each in _of_one_node(cluster, name)])
+
+
+def stale(cluster: Cluster, chance: Random) -> Actions:
+    """One API server's cache stands still."""
+    free = [server for server in range(SERVERS) if server not in cluster.caches]
+    return (Stale(chance.choice(free), _some_time(cluster, chance)),) if free else ()
+
+
+def switch(cluster: Cluster, chance: Random) -> Actions:
+    """A component goes on with another API server."""
+    up = _up(cluster)
+    if not up:
+        return ()
+    name = chance.choice(up)
+    return (Switch(name, (cluster.components[name].server + 1) % SERVERS),)
+
+
+def skew(cluster: Cluster, chance: Random) -> Actions:
+    """A component's clock is set wrong, by up to five minutes either way."""
+    return (Skew(chance.choice(sorted(cluster.components)), chance.randrange(-300, 301) * SECOND),)
+
+
+def conflict(cluster: Cluster, chance: Random) -> Actions:
+    """Somebody else writes an object that components write too: whoever has read it before meets a conflict."""
+    records = [(resource, record) for resource in MEDDLED for record in cluster.history.list(resource.prefix).records]
+    if not records:
+        return ()
+    resource, record = chance.choice(records)
+    metadata = record.value.metadata
+    tree = {"metadata": {"annotations": {"example.com/touched": str(cluster.history.revision)}}}
+    patch = Patch("application/merge-patch+json", tree)
+    return (Submit(Request("patch", resource, metadata.namespace or "", metadata.name, body=patch, user=STRANGER)),)
+
+
+def container(cluster: Cluster, chance: Random) -> Actions:
+    return (Disturb(chance.choice(sorted(cluster.worlds)), "container dies", str(chance.randrange(100))),) if cluster.worlds else ()
+
+
+def pause(cluster: Cluster, chance: Random) -> Actions:
+    return (Disturb(chance.choice(sorted(cluster.worlds)), "pause container dies", str(chance.randrange(100))),) if cluster.worlds else ()
+
+
+def node(cluster: Cluster, chance: Random) -> Actions:
+    """A machine fails with all that runs on it, and comes back after some time."""
+    if not cluster.worlds:
+        return ()
+    name = chance.choice(sorted(cluster.worlds))
+    until = _some_time(cluster, chance)
+    stops = [Stop(each, until) for each in _of_one_node(cluster, name) if cluster.components[each].back_at is None]
+    return (*stops, Disturb(name, "machine restarts"))
+
+
+def image(cluster: Cluster, chance: Random) -> Actions:
+    """An image cannot be pulled any more, on one node."""
+    if not cluster.worlds:
+        return ()
+    name = chance.choice(sorted(cluster.worlds))
+    described = [record.value.spec for record in cluster.history.list(PODS.prefix).records]
+    described += [record.value.spec.template.spec for record in cluster.history.list(DEPLOYMENTS.prefix).records]
+    images = sorted({container.image for spec in described for container in spec.containers})
+    return (Disturb(name, "image is gone", chance.choice(images)),) if images else ()
+
+
+def slow(cluster: Cluster, chance: Random) -> Actions:
+    """On one node images come slowly, or containers start slowly."""
+    what = chance.choice(("pulls are slow", "starts are slow"))
+    return (Disturb(chance.choice(sorted(cluster.worlds)), what, str(chance.randrange(1, 30))),) if cluster.worlds else ()
+
+
+def runtime(cluster: Cluster, chance: Random) -> Actions:
+    """A node's container runtime does not answer; the next time it does again."""
+    if not cluster.worlds:
+        return ()
+    name = chance.choice(sorted(cluster.worlds))
+    return (Disturb(name, "runtime is back" if cluster.worlds[name].faults.down else "runtime is down"),)
+
+
+def mend(cluster: Cluster) -> Actions:
+    """What makes a cluster sound again once faults have stopped. What is held back comes by itself."""
+    found: list[Action] = []
+    for name in sorted(cluster.worlds):
+        world = cluster.worlds[name]
+        found += [Disturb(name, "image is back", image) for image in sorted(world.faults.images)]
+        if world.faults.down:
+            found.append(Disturb(name, "runtime is back"))
+        found += [Disturb(name, what, "0") for what in ("pulls are slow", "starts are slow")]
+    return tuple(found)
+
+
+def _of_one_node(cluster: Cluster, name: str) -> list[str]:
+    """The components on the same node as this one; of the control plane, it alone."""
+    _, slash, node = name.partition("/")
+    return [other for other in sorted(cluster.components) if slash and other.endswith(f"/{node}")] or [name]
+
+
+FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
+    "crash": (crash, Rate(0.003, 10)),
+    "stop": (stop, Rate(0.001, 5)),
+    "restart-server": (restart_server, Rate(0.0005, 3)),
+    "lose-request": (lose_request, Rate(0.003, 20)),
+    "lose-answer": (lose_answer, Rate(0.003, 20)),
+    "give-up": (give_up, Rate(0.002, 10)),
+    "duplicate": (duplicate, Rate(0.003, 20)),
+    "refuse": (refuse, Rate(0.002, 10)),
+    "delay": (delay, Rate(0.005, 40)),
+    "lag": (lag, Rate(0.004, 30)),
+    "cut-watch": (cut_watch, Rate(0.003, 20)),
+    "compact": (compact, Rate(0.001, 10)),
+    "skip": (skip, Rate(0.002, 10)),
+    "partition": (partition, Rate(0.001, 5)),
+    "stale": (stale, Rate(0.001, 10)),
+    "switch": (switch, Rate(0.001, 10)),
+    "skew": (skew, Rate(0.0005, 5)),
+    "conflict": (conflict, Rate(0.003, 20)),
+    "container": (container, Rate(0.002, 10)),
+    "pause": (pause, Rate(0.001, 5)),
+    "node": (node, Rate(0.0005, 3)),
+    "image": (image, Rate(0.001, 5)),
+    "slow": (slow, Rate(0.001, 5)),
+    "runtime": (runtime, Rate(0.0005, 4)),
+}
+"""Every fault by name, with the rate and the budget that it has where the user says nothing."""
+
+
+class BadFaults(ValueError):
+    """What is wrong with the words that say which faults to make."""
+
+
+def parse_faults(text: str) -> dict[str, Rate]:
+    """`all`, `none`, or names with a rate and a budget of their own: `crash=0.01:5,lose-answer,compact=0.1`. BadFaults."""
+    if text == "all":
+        return {name: rate for name, (_, rate) in FAULTS.items()}
+    found: dict[str, Rate] = {}
+    for word in [] if text == "none" else text.split(","):
+        name, _, numbers = word.strip().partition("=")
+        if name not in FAULTS:
+            raise BadFaults(f"no fault is called {name!r}; there are {', '.join(FAULTS)}, and all or none")
+        usual = FAULTS[name][1]
+        chance, _, budget = numbers.partition(":")
+        try:
+            rate = Rate(float(chance) if chance else usual.chance, int(budget) if budget else usual.budget)
+        except ValueError:
+            raise BadFaults(f"{word.strip()!r} should read {name}=RATE:BUDGET, such as {name}={usual.chance}:{usual.budget}") from None
+        if not 0 <= rate.chance <= 1 or rate.budget < 0:
+            raise BadFaults(f"the rate of {name} is a chance between 0 and 1, its budget a number from 0")
+        found[name] = rate
+    return found

@@ -1,0 +1,99 @@
+"""What a simulated cluster begins with: nodes, components, the first objects, and what the user brings."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from refk8s.adapters.fake.world import make_world
+from refk8s.core import assembly
+from refk8s.core.actions import Submit
+from refk8s.core.api import codec
+from refk8s.core.api.request import ADMIN, Request, User
+from refk8s.core.api.resources import by_kind
+from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.cluster import Cluster, begin, start_all, step
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.kubelet.config import KubeletConfig
+
+START: Instant = 1_790_000_000 * SECOND
+SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
+
+
+class BadManifest(Exception):
+    """Why a manifest cannot be used, in one line."""
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """What the nodes of a simulated cluster are called."""
+    return tuple(f"node-{n}" for n in range(1, count + 1))
+
+
+def new_cluster(nodes: int, seed: bytes, cpu_milli: int = 4_000) -> Cluster:
+    """A cluster whose components have just started: nothing has been sent yet but what they say first."""
+    names = node_names(nodes)
+    machines = assembly.machines([(name, KubeletConfig()) for name in names])
+    worlds = {assembly.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli) for index, name in enumerate(names)}
+    cluster = begin(machines, worlds, seed, START)
+    for obj in bootstrap_objects(cluster.context(), SERVER_ADDRESS, SERVER_PORT):
+        cluster = step(cluster, Submit(creation(obj, User("system:apiserver"))))
+    return start_all(cluster)
+
+
+def creation(obj: Any, user: User = ADMIN) -> Request:
+    """The request that creates this object."""
+    resource = by_kind(obj.api_version, obj.kind)
+    if resource is None:
+        raise BadManifest(f"{obj.api_version} {obj.kind} is not served here")
+    namespace = (obj.metadata.namespace or "default") if resource.namespaced else ""
+    return Request("create", resource, namespace, obj.metadata.name or "", body=obj, user=user)
+
+
+def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
+    """Requests that create what these YAML documents hold. BadManifest names what is wrong."""
+    found = []
+    for tree in trees:
+        if tree is None:
+            continue
+        if not isinstance(tree, dict) or not isinstance(tree.get("apiVersion"), str) or not isinstance(tree.get("kind"), str):
+            raise BadManifest("a document without apiVersion and kind")
+        if tree["kind"] == "List":
+            found += read_manifests(tree.get("items") or ())
+            continue
+        resource = by_kind(tree["apiVersion"], tree["kind"])
+        if resource is None:
+            raise BadManifest(f"{tree['apiVersion']} {tree['kind']} is not served here")
+        try:
+            found.append(creation(codec.from_tree(resource.type, tree)))
+        except Exception as error:
+            raise BadManifest(f"{tree['kind']} {(tree.get('metadata') or {}).get('name', '')}: {error}") from error
+    return tuple(found)
+
+
+def deployment(name: str, replicas: int, image: str = "app:1", cpu: str = "100m", surge: int = 1, unavailable: int = 0) -> dict[str, Any]:
+    """A Deployment, as a manifest has it, whose pods take two seconds to stop."""
+    container = {
+        "name": "main", "image": image, "resources": {"requests": {"cpu": cpu}}, "env": [{"name": "FAKE_STOP_SECONDS", "value": "1"}],
+    }  # fmt: skip
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"terminationGracePeriodSeconds": 5, "containers": [container]},
+            },
+        },
+    }  # fmt: skip
+
+
+def service(name: str, app: str) -> dict[str, Any]:
+    """A Service, as a manifest has it, in front of what bears this label."""
+    return {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
+    }  # fmt: skip
+
+
+def default_manifests() -> Sequence[dict[str, Any]]:
+    """What a simulated user begins with who has brought nothing."""
+    return deployment("web", 3), service("web", "web"), deployment("db", 1, surge=0, unavailable=1)

@@ -1,0 +1,194 @@
+"""Runs of a cluster in virtual time, with faults, from one seed. Rules SIM-1 ... SIM-4 (spec/simulation.md).
+
+A run has two parts. In the first, so many steps are taken: whatever can happen happens in an order drawn from the seed, a user acts, and
+faults strike. In the second nothing fails any more: what is held back comes, what was stopped starts, what is broken is mended, and the
+cluster must come to rest within a bound of virtual time, with everything as it was wanted (SIM-3), and then be silent (SIM-4). At every
+step the laws of refk8s/core/properties are asked.
+
+Left out: real time, sockets, disks (tests/integration has those).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from itertools import islice
+from random import Random
+
+from attrs import define, field, frozen
+
+from refk8s.checking import user
+from refk8s.checking.faults import FAULTS, Rate, mend
+from refk8s.checking.scenario import new_cluster
+from refk8s.core.actions import Action, Elapse, Submit
+from refk8s.core.api import codec
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES, NODES
+from refk8s.core.cluster import Cluster, enabled, is_enabled, step
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.properties.law import Broken
+from refk8s.core.properties.laws import judge, judge_rest
+
+NOISE = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix, NODES.prefix)
+"""What may be written for ever: heartbeats, and records of what has happened."""
+
+SETTLE_SECONDS = 1_500
+QUIET_SECONDS = 60
+STEPS_TO_SETTLE = 60_000
+USER_CHANCE = 0.004
+NEAR_STEPS = 200
+"""Two faults that lie no farther apart count as a pair: they can have met."""
+
+
+@frozen
+class Setup:
+    """Everything that a run follows from."""
+
+    seed: int = 0
+    steps: int = 3_000
+    nodes: int = 2
+    faults: dict[str, Rate] = field(factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()})
+    requests: tuple[Request, ...] = ()
+    user: bool = True  # whether somebody acts besides
+
+
+@define
+class Run:
+    """A run as far as it has come: its actions are all that happened, and with the setup all that is needed to have it again (SIM-1)."""
+
+    setup: Setup
+    cluster: Cluster
+    actions: list[Action] = field(factory=list)
+    broken: list[Broken] = field(factory=list)
+    tested: Counter[str] = field(factory=Counter)
+    taken: Counter[str] = field(factory=Counter)
+    faults: Counter[str] = field(factory=Counter)
+    pairs: Counter[tuple[str, str]] = field(factory=Counter)
+    recent: list[tuple[int, str]] = field(factory=list)
+    digest: "sha256" = field(factory=sha256)  # type: ignore[valid-type]
+    settled_after: Instant = 0
+
+    @property
+    def virtual_seconds(self) -> float:
+        return (self.cluster.now - START_OF_TIME) / SECOND
+
+    @property
+    def last_line(self) -> str:
+        return f"seed {self.setup.seed} steps {self.setup.steps} virtual {self.virtual_seconds:.3f} digest {self.digest.hexdigest()}"
+
+    def take(self, action: Action) -> None:
+        """One step, judged. A step that breaks a law ends the run (`broken`)."""
+        before = self.cluster
+        after = step(before, action)
+        self.cluster = after
+        self.actions.append(action)
+        self.taken[type(action).__name__] += 1
+        self.broken += judge(before, action, after, self.tested)
+        if after.last_commit is not None:
+            for change in after.last_commit.changes:
+                value = codec.encode(change.record.value) if change.record is not None else b""
+                self.digest.update(b"%d %s %s\n" % (change.revision, change.key.encode(), value))
+
+    def strike(self, name: str, actions: Iterable[Action]) -> bool:
+        """Carry out a fault. False where it found nothing to strike."""
+        struck = False
+        for action in actions:
+            if is_enabled(self.cluster, action):
+                self.take(action)
+                struck = True
+        if struck:
+            self.faults[name] += 1
+            now = len(self.actions)
+            self.recent = [(at, other) for at, other in self.recent if now - at <= NEAR_STEPS]
+            for _, other in self.recent:
+                self.pairs[min(name, other), max(name, other)] += 1
+            self.recent.append((now, name))
+        return struck
+
+
+START_OF_TIME: Instant = new_cluster(0, b"").now
+
+
+def begin_run(setup: Setup) -> Run:
+    """The first state: components have started, and the user's objects are created."""
+    run = Run(setup, new_cluster(setup.nodes, setup.seed.to_bytes(8, "big", signed=True)))
+    for request in setup.requests:
+        run.take(Submit(request))
+    return run
+
+
+def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None) -> Run:
+    """A whole run. `progress` hears how many steps have been taken. Ends at the first step that breaks a law."""
+    run = begin_run(setup)
+    chance = Random(setup.seed)
+    budgets = {name: rate.budget for name, rate in setup.faults.items()}
+    while len(run.actions) < setup.steps and not run.broken:
+        draw = chance.random()
+        for name, rate in setup.faults.items():
+            if draw < rate.chance:
+                if budgets[name] > 0 and run.strike(name, FAULTS[name][0](run.cluster, chance)):
+                    budgets[name] -= 1
+                break
+            draw -= rate.chance
+        else:
+            if setup.user and draw < USER_CHANCE and (wish := user.act(run.cluster, chance)) is not None:
+                run.take(wish)
+            elif ready := list(islice(enabled(run.cluster), 24)):
+                run.take(chance.choice(ready))
+            else:
+                break  # nothing will ever happen again
+        if len(run.actions) % 256 == 0:
+            progress(len(run.actions))
+    if not run.broken:
+        settle(run)
+    return run
+
+
+def settle(run: Run, seconds: int = SETTLE_SECONDS) -> None:
+    """The second part: no faults, and fair (all that is enabled happens before what it leads to), until rest, which is judged."""
+    for action in (*mend(run.cluster), *user.resume(run.cluster)):
+        run.take(action)
+    begin = last = run.cluster.now
+    steps = 0
+    while not run.broken:
+        actions = list(enabled(run.cluster))
+        if not actions:
+            break
+        if isinstance(actions[0], Elapse) and actions[0].to >= last + QUIET_SECONDS * SECOND and not judge_rest(run.cluster):
+            break
+        if run.cluster.now > begin + seconds * SECOND or steps > STEPS_TO_SETTLE:
+            break
+        for action in actions:
+            if not is_enabled(run.cluster, action):
+                continue
+            run.take(action)
+            steps += 1
+            if run.broken:
+                return
+            if is_news(run.cluster):
+                last = run.cluster.now
+    run.settled_after = last - begin
+    run.broken += judge_rest(run.cluster, run.tested)  # SIM-3
+    if run.cluster.now > last + QUIET_SECONDS * SECOND or not run.broken:
+        run.tested["SIM-4"] += 1
+    if last + QUIET_SECONDS * SECOND > run.cluster.now and list(enabled(run.cluster)) and run.cluster.now > begin + seconds * SECOND:
+        written = ", ".join(change.key for change in run.cluster.history.changes("/", run.cluster.history.revision - 3))
+        run.broken.append(Broken("SIM-4", f"no silence {seconds} s after the last fault: {written} was written last"))
+
+
+def is_news(cluster: Cluster) -> bool:
+    """Whether the last step wrote something that does not go on for ever."""
+    commit = cluster.last_commit
+    return commit is not None and any(not change.key.startswith(NOISE) for change in commit.changes)
+
+
+def replay(setup: Setup, actions: Sequence[Action], is_whole: bool = True) -> Run:
+    """The run of these actions (those that find what they are about; the others are left out), judged, and settled where `is_whole`."""
+    run = Run(setup, new_cluster(setup.nodes, setup.seed.to_bytes(8, "big", signed=True)))
+    for action in actions:
+        if isinstance(action, Submit) or is_enabled(run.cluster, action):
+            run.take(action)
+            if run.broken:
+                return run
+    if is_whole:
+        settle(run)
+    return run

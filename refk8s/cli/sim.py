@@ -1,0 +1,124 @@
+"""`refk8s sim`: runs of a whole cluster in virtual time, with faults (refk8s/checking/simulate.py)."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from refk8s.checking import actions_file
+from refk8s.checking.faults import BadFaults, parse_faults
+from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.simulate import Run, Setup, replay, simulate
+from refk8s.core.properties import laws
+
+HELD, BROKE = 0, 1
+
+
+class BadUse(Exception):
+    """What is wrong with what the user asked for, in one line."""
+
+
+def simulate_and_tell(
+    seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, files: tuple[str, ...]
+) -> int:
+    """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
+    if replayed is not None:
+        return _replay(Path(replayed))
+    setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
+    before, seen = time.perf_counter(), []
+    with _progress(sum(setup.steps for setup in setups)) as tick:
+        for number, setup in enumerate(setups):
+            run = simulate(setup, lambda taken, number=number: tick(number * steps + taken))  # type: ignore[misc]
+            seen.append(run)
+            if run.broken:
+                break
+    took = time.perf_counter() - before
+    _report(seen, took)
+    run = seen[-1]
+    if run.broken:
+        _tell_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"))
+    click.echo(run.last_line)
+    return BROKE if run.broken else HELD
+
+
+def _setup(seed: int, steps: int, nodes: int, faults: str, files: tuple[str, ...]) -> Setup:
+    try:
+        rates = parse_faults(faults)
+        trees: list[Any] = []
+        for name in files:
+            trees += _documents(name)
+        requests = read_manifests(trees or default_manifests())
+    except (BadFaults, BadManifest) as error:
+        raise BadUse(str(error)) from None
+    return Setup(seed=seed, steps=steps, nodes=nodes, faults=rates, requests=requests)
+
+
+def _documents(name: str) -> list[Any]:
+    import yaml
+
+    try:
+        return list(yaml.load_all(Path(name).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadUse(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _replay(path: Path) -> int:
+    try:
+        setup, actions = actions_file.read(path)
+    except actions_file.BadFile as error:
+        raise BadUse(str(error)) from None
+    run = replay(setup, actions)
+    for broken in run.broken:
+        click.echo(f"broken: {broken}")
+    click.echo(run.last_line)
+    return BROKE if run.broken else HELD
+
+
+def _tell_failure(run: Run, path: Path) -> None:
+    words = str(run.broken[0])
+    actions_file.write(path, run.setup, run.actions, words)
+    for broken in run.broken:
+        click.echo(f"broken: {broken}")
+    click.echo(f"replay it:  refk8s sim --replay {path}")
+
+
+def _report(runs: list[Run], seconds: float) -> None:
+    """Which rules, actions and pairs of faults were exercised, and how fast."""
+    steps = sum(len(run.actions) for run in runs)
+    minutes = sum(run.virtual_seconds for run in runs) / 60
+    click.echo(f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {steps} actions, {minutes:.1f} virtual minutes in {seconds:.1f} s "
+               f"({minutes / seconds * 60:.0f} a minute)")  # fmt: skip
+    tested, taken, faults, pairs = (sum((getattr(run, name) for run in runs), Counter()) for name in ("tested", "taken", "faults", "pairs"))
+    click.echo("rules tested:   " + _counts(tested))
+    click.echo("actions taken:  " + _counts(taken))
+    click.echo("faults made:    " + (_counts(faults) or "none"))
+    wanted = runs[0].setup.faults
+    idle = [name for name in sorted(wanted) if name not in faults]
+    untested = sorted({law.rule for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST)} - set(tested))
+    for what, names in (("never made:     ", idle), ("never tested:   ", untested)):
+        if names:
+            click.echo(what + ", ".join(names))
+    click.echo(f"pairs of faults within 200 actions: {len(pairs)} of {len(wanted) * (len(wanted) + 1) // 2}")
+
+
+def _counts(counter: "Counter[str]") -> str:
+    return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda taken: None
+        return
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("actions"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda taken: bar.update(task, completed=taken)

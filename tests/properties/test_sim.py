@@ -1,0 +1,104 @@
+"""The simulator (spec/simulation.md): the same run twice, faults within budgets, and a cluster that comes to rest after all of them."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refk8s.checking import actions_file
+from refk8s.checking.faults import FAULTS, BadFaults, Rate, parse_faults
+from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.simulate import Setup, replay, simulate
+from refk8s.cli.main import main
+from refk8s.core.actions import Crash
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUESTS = read_manifests(default_manifests())
+
+
+def a_run(seed, steps=400, **more):
+    return simulate(Setup(seed=seed, steps=steps, requests=REQUESTS, **more))
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=12, deadline=None)
+def test_sim_3_sim_4_whatever_failed_what_was_wanted_comes_true_and_then_there_is_silence(seed):
+    run = a_run(seed, 1_200)
+    assert not run.broken, f"{run.broken[0]} (refk8s sim --seed {seed} --steps 1200)"
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=4, deadline=None)
+def test_sim_1_the_actions_of_a_run_give_the_run_again_from_a_file_too(tmp_path_factory, seed):
+    run = a_run(seed)
+    path = tmp_path_factory.mktemp("runs") / "a.run"
+    actions_file.write(path, run.setup, run.actions)
+    setup, actions = actions_file.read(path)
+    assert actions == run.actions
+    assert replay(setup, actions, is_whole=False).digest.hexdigest() == run.digest.hexdigest()
+
+
+def test_sim_1_the_same_words_give_the_same_last_line_in_any_process():
+    lines = set()
+    for seed in ("1", "77"):
+        command = [sys.executable, "-m", "refk8s.cli.main", "sim", "--seed", "5", "--steps", "800"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        lines.add(done.stdout.splitlines()[-1])
+    [line] = lines
+    assert line == a_run(5, 800).last_line
+    assert line.startswith("seed 5 steps 800 virtual ") and len(line.rsplit(" ", 1)[1]) == 64
+
+
+rates = st.builds(Rate, st.floats(0, 0.02), st.integers(0, 4))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FAULTS)), rates, max_size=4), st.integers(0, 99))
+@settings(max_examples=8, deadline=None)
+def test_sim_2_no_fault_strikes_beyond_its_budget_or_unasked(faults, seed):
+    run = a_run(seed, faults=faults)
+    assert all(run.faults[name] <= faults[name].budget for name in run.faults) and set(run.faults) <= set(faults)
+
+
+def test_sim_2_every_fault_finds_something_to_strike():
+    struck = Counter()
+    for seed in range(6):
+        struck += a_run(seed, 900, faults={name: Rate(0.01, 5) for name in FAULTS}).faults
+    assert set(FAULTS) == set(struck), f"never made: {sorted(set(FAULTS) - set(struck))}"
+
+
+def test_sim_1_what_a_run_did_not_find_is_left_out_when_it_is_replayed():
+    run = a_run(3, 200)
+    shorter = [action for action in run.actions if not isinstance(action, Crash)][::2]
+    assert len(replay(run.setup, shorter, is_whole=False).actions) <= len(shorter)
+
+
+@pytest.mark.parametrize("words", ["no-such", "crash=often", "crash=2", "crash=0.1:-1", ""])
+def test_sim_2_faults_that_nobody_knows_are_named(words):
+    with pytest.raises(BadFaults):
+        parse_faults(words)
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [([{"kind": "Pod"}], "apiVersion"), ([[1]], "apiVersion"), ([{"apiVersion": "v9", "kind": "Pod"}], "not served"),
+     ([{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 5}}], "Pod")],
+)  # fmt: skip
+def test_manifests_that_make_no_sense_are_named(documents, words):
+    with pytest.raises(BadManifest, match=words):
+        read_manifests(documents)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--faults", "x"], ["--replay", "/does/not/exist"], ["/does/not/exist.yaml"], ["--steps", "-1"], ["--nodes", "0"]]
+)
+def test_bad_use_is_one_line_and_status_2(arguments):
+    done = CliRunner().invoke(main, ["sim", *arguments])
+    assert done.exit_code == 2
+    assert len(done.output.strip().splitlines()) == 1
