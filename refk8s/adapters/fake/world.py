@@ -184,7 +184,8 @@ def make_world(name: str, index: int = 0, cpu_milli: int = 4_000, memory_bytes: 
 
 def break_image(world: World, image: str, message: str = "not found") -> World:
     """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it was there."""
-    images = world.faults.images.set(image, message) if message else world.faults.images.delete(image)
+    broken = world.faults.images
+    images = broken.set(image, message) if message else broken.delete(image) if image in broken else broken
     world = replace(world, faults=replace(world.faults, images=images))
     return replace(world, images=world.images.delete(image)) if image in world.images else world
 

@@ -25,11 +25,12 @@ class Change:
     @property
     def where(self) -> str:
         """ "refk8s/core/loop/loop.py, _Turn._release"."""
-        return f"{self.function.__module__.replace('.', '/')}.py, {self.function.__qualname__}"
+        function = _plain(self.function)
+        return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
 
     def source(self) -> str:
         """The function's source with the change in it. Raises ValueError where the old words are not there exactly once."""
-        source = textwrap.dedent(inspect.getsource(self.function))
+        source = textwrap.dedent(inspect.getsource(_plain(self.function)))
         found = [indent for indent in range(0, 33, 4) if source.count(textwrap.indent(self.old, " " * indent)) == 1]
         if not found:
             raise ValueError(f"the patch of {self.where} is out of date: its words do not stand there once")
@@ -41,15 +42,16 @@ class Change:
         function = _plain(self.function)
         namespace: dict[str, Any] = dict(function.__globals__)
         exec(compile(self.source(), f"<museum: {self.where}>", "exec"), namespace)
-        made = namespace[function.__name__]
+        made = _plain(namespace[function.__name__])
         if made.__code__.co_freevars != function.__code__.co_freevars:
             raise ValueError(f"{self.where} is a closure")
         code: CodeType = made.__code__
         return code.replace(co_qualname=function.__code__.co_qualname)
 
 
-def _plain(function: Callable[..., Any]) -> FunctionType:
-    plain = inspect.unwrap(function)
+def _plain(function: Any) -> FunctionType:
+    """The function itself, where it is a property's or wrapped in others."""
+    plain = inspect.unwrap(function.fget if isinstance(function, property) else function)
     assert isinstance(plain, FunctionType), f"{function} is no function"
     return plain
 
