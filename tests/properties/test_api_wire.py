@@ -43,6 +43,7 @@ SERVED = {"GET": ("get", "list"), "POST": ("create",), "PUT": ("update",), "PATC
 
 @pytest.mark.parametrize("resource", resources.ALL, ids=repr)
 def test_api_10_api_11_every_path_of_the_table_is_served_and_no_other(resource):
+    """API-10, API-11."""
     base = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
     there = f"{base}/namespaces/default/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
     for method in METHODS:

@@ -220,6 +220,7 @@ def test_cluster_5_sometimes_what_was_given_up_takes_effect_later():
 
 @given(drawn)
 def test_cluster_1_cluster_6_the_same_actions_give_the_same_states_and_leave_the_old_ones_alone(choices):
+    """CLUSTER-1, CLUSTER-6."""
     states: list[tuple[Cluster, Any]] = []
     first = quiet()
     _, taken = wander(first, choices, lambda before, action, after: states.append((before, picture(before))))

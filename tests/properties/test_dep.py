@@ -423,6 +423,7 @@ def test_dep_16_a_report_is_not_written_twice(world):
 
 @given(worlds())
 def test_dep_12_dep_13_the_status_is_the_sum_of_what_there_is(world):
+    """DEP-12, DEP-13."""
     owner, owned = world
     plan = plan_for(DEP, owner, *owned)
     assume(not sent(plan, "create") and not sent(plan, "patch"))

@@ -55,6 +55,7 @@ def told(endpoints):
 
 @given(deeds)
 def test_ep_2_ep_3_ep_4_ep_5_ep_6_endpoints_equal_the_ready_selected_pods_whatever_happened(drawn):
+    """EP-2, EP-3, EP-4, EP-5, EP-6."""
     cluster = settle(live(crowded(3), drawn))
     for service in kept(cluster):
         endpoints = get(cluster, ENDPOINTS, service.metadata.name)

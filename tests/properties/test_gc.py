@@ -155,6 +155,7 @@ def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts
 
 
 def test_gc_6_gc_8_the_policy_follows_the_waiting_owner_and_the_own_finalizers():
+    """GC-6, GC-8."""
     collector = GarbageCollector()
     owner = ConfigMap(
         metadata=ObjectMeta(

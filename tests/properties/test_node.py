@@ -58,7 +58,7 @@ def taints_of(plan) -> list[tuple[str, str]]:
 
 @given(st.lists(st.integers(1, 120), min_size=1, max_size=8), st.integers(-4000, 4000))
 def test_node_1_node_7_a_node_is_lost_exactly_a_grace_after_the_last_change_that_was_seen(pauses, skew):
-    """Whatever time the node itself writes; and after a (re)start nobody is lost before a whole grace."""
+    """NODE-1, NODE-7: Whatever time the node itself writes; and after a (re)start nobody is lost before a whole grace."""
     now, memory, changed_at, seen_any = NOW, Memory(), NOW, 0
     renewals = [0]
     for pause in pauses:
@@ -164,6 +164,7 @@ def test_node_8_a_pod_goes_after_the_shortest_toleration_that_matches(found):
 
 
 def test_node_8_node_9_a_pod_is_told_and_deleted_in_time_and_spared_when_the_taint_goes():
+    """NODE-8, NODE-9."""
     controller = TaintEviction()
     tainted = node(taints=[Taint(key="k", effect="NoExecute", time_added=timestamp(NOW))])
     subject = pod("p", node_name="n", tolerations=(Toleration(key="k", operator="Exists", toleration_seconds=60),))
@@ -177,6 +178,7 @@ def test_node_8_node_9_a_pod_is_told_and_deleted_in_time_and_spared_when_the_tai
 
 
 def test_podgc_1_podgc_2_a_pod_is_forced_out_only_when_its_node_was_gone_for_long_and_is_really_gone():
+    """PODGC-1, PODGC-2."""
     controller = PodGarbageCollector()
     subject = pod("p", node_name="gone")
     view = view_of(controller, subject)

@@ -114,6 +114,7 @@ def test_ns_1_an_active_namespace_is_left_alone():
 
 @given(choices)
 def test_sa_1_sa_2_every_namespace_has_its_account_and_certificate_whatever_is_deleted(drawn):
+    """SA-1, SA-2."""
     cluster = start_all(new_cluster(ServiceAccountController(), RootCertificatePublisher("CERTIFICATE")))
     nothing = lambda before, after: []  # noqa: E731
     cluster = run(cluster, drawn, nothing, FAULTS)

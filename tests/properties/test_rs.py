@@ -101,6 +101,7 @@ def active(pods):
 
 @given(st.integers(0, 12), own_pods(), st.booleans())
 def test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much(replicas, pods, dying):
+    """RS-1, RS-2, RS-3."""
     owner = replica_set("web", replicas, deletion_timestamp=ago(3) if dying else None)
     plan = plan_for(RS, owner, *pods)
     view = view_of(RS, owner, *pods)
@@ -379,6 +380,7 @@ def test_rs_6_a_thousand_requests_share_one_pod():
 
 @given(own_pods(), st.sampled_from([0, 1, 30]))
 def test_rs_7_rs_8_rs_9_rs_10_the_status_counts_what_is_there(pods, min_ready):
+    """RS-7, RS-8, RS-9, RS-10."""
     labelled = replace(template(), metadata=ObjectMeta(labels={**LABELS, "more": "m"}))
     owner = replica_set("web", len(active(pods)), min_ready_seconds=min_ready or None, template=labelled)
     plan = plan_for(RS, owner, *pods)

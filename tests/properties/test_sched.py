@@ -155,6 +155,7 @@ def waiting_but_welcome(cluster: Cluster) -> list[str]:
 
 @given(worlds, steps)
 def test_sched_1_sched_25_sched_28_late_watches_and_answers_never_overfill_a_node(world, drawn):
+    """SCHED-1, SCHED-25, SCHED-28."""
     cluster = run(new_cluster(), drawn, world)
     cluster = settle(cluster, all_is_well)
     assert not waiting_but_welcome(cluster)
