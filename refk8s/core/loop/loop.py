@@ -119,6 +119,7 @@ class _Turn:
         self.recorder = state.recorder
         self.counter = state.counter
         self.asked = state.asked
+        self.names = state.names
         self.timer_next = state.timer_next
         self.due = state.due
         self.busy = state.busy.mutate()
@@ -157,6 +158,7 @@ class _Turn:
             self.recorder,
             self.counter,
             self.asked,
+            self.names,
         )
         return state, tuple(self.effects)
 
@@ -455,7 +457,7 @@ class _Turn:
         if request.verb == "create" and not request.subresource:
             metadata = request.body.metadata
             if metadata.generate_name and not metadata.name:
-                name = metadata.generate_name[:GENERATED_BASE_LENGTH_MAX] + self._unique()
+                name = metadata.generate_name[:GENERATED_BASE_LENGTH_MAX] + self._new_name()
                 body = msgspec.structs.replace(request.body, metadata=msgspec.structs.replace(metadata, name=name))
                 return evolve(request, body=body, user=user, name=name)
             return evolve(request, user=user, name=metadata.name or "")
@@ -488,6 +490,11 @@ class _Turn:
     def _next_id(self) -> int:
         self.counter += 1
         return self.counter
+
+    def _new_name(self) -> str:
+        """What generateName appends. Names have a count of their own, so that they do not tell what else has happened (CLUSTER-12)."""
+        self.names += 1
+        return format_suffix(blake2b(self.before.seed + b"name" + self.names.to_bytes(8, "big"), digest_size=SUFFIX_LENGTH).digest())
 
     def _unique(self) -> str:
         return format_suffix(blake2b(self.before.seed + self._next_id().to_bytes(8, "big"), digest_size=SUFFIX_LENGTH).digest())

@@ -65,6 +65,7 @@ class LoopState(Value, frozen=True, eq=False):
     recorder: Recorder = field(default_factory=Recorder)
     counter: int = 0
     asked: Instant | None = None  # the instant of the last WakeAt
+    names: int = 0  # how many have been made up
 
     @property
     def synced(self) -> bool:
