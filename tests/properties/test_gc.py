@@ -7,13 +7,14 @@ from workload_helpers import ask, new_cluster, sent
 
 from refk8s.core.api.core_v1 import ConfigMap, Node
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.cluster import Cluster, start_all
 from refk8s.core.controllers.garbage_collector import FOREGROUND, ORPHAN, GarbageCollector
 from refk8s.core.loop.plan import Local
 
 FAULTS = ["lose", "give up", "cut", "compact", "crash"]
+HOLD = "example.com/hold"
 POLICIES = ["Background", "Foreground", "Orphan"]
 
 
@@ -27,17 +28,17 @@ def stored(cluster: Cluster) -> dict[str, ConfigMap]:
 
 @st.composite
 def graphs(draw):
-    """(owners of each object among the earlier ones, blocking or not), and deletions (which, how)."""
+    """(owners of each object among the earlier ones, blocking or not), deletions (which, how), and who is held by somebody's finalizer."""
     count = draw(st.integers(1, 6))
     owners = [
         draw(st.lists(st.tuples(st.integers(0, i - 1), st.booleans()), max_size=2, unique_by=lambda o: o[0])) if i else []
         for i in range(count)
     ]
     deletions = draw(st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(POLICIES)), min_size=1, max_size=3))
-    return owners, deletions
+    return owners, deletions, draw(st.sets(st.integers(0, count - 1), max_size=2))
 
 
-def build(owners) -> Cluster:
+def build(owners, held=()) -> Cluster:
     cluster = new_cluster(GarbageCollector())
     for number, mine in enumerate(owners):
         known = stored(cluster)
@@ -47,7 +48,8 @@ def build(owners) -> Cluster:
             )
             for i, blocks in mine
         )
-        body = ConfigMap(metadata=ObjectMeta(name=f"o{number}", owner_references=references or None))
+        finalizers = (HOLD,) if number in held else None
+        body = ConfigMap(metadata=ObjectMeta(name=f"o{number}", owner_references=references or None, finalizers=finalizers))
         cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", f"o{number}", body=body))
     return cluster
 
@@ -60,18 +62,30 @@ def marked(obj) -> bool:
     return obj is not None and obj.metadata.deletion_timestamp is not None
 
 
-def laws(before: Cluster, after: Cluster) -> list[str]:
-    """GC-1, GC-5, GC-7, as they show in the store, step by step."""
+def make_laws():
+    """GC-1, GC-5, GC-7, as they show in the store, step by step.
+
+    An owner that somebody's finalizer holds may have waited for its dependents and wait no longer when one of their deletions arrives.
+    """
+    waited: set[str] = set()
+
+    def check(before: Cluster, after: Cluster) -> list[str]:
+        waited.update(obj.metadata.uid for obj in stored(before).values() if FOREGROUND in (obj.metadata.finalizers or ()))
+        return laws(before, after, waited)
+
+    return check
+
+
+def laws(before: Cluster, after: Cluster, waited: set[str]) -> list[str]:
     wrong, old, new = [], stored(before), stored(after)
     if old == new:
         return wrong
     present = uids(old)
-    by_uid = {obj.metadata.uid: obj for obj in old.values()}
     for name, obj in old.items():
         owners = obj.metadata.owner_references or ()
         newly = name not in new or (marked(new[name]) and not marked(obj))
         if newly and not marked(obj) and owners:
-            solid = [o for o in owners if o.uid in present and FOREGROUND not in (by_uid[o.uid].metadata.finalizers or ())]
+            solid = [o for o in owners if o.uid in present and o.uid not in waited]
             if solid:
                 wrong.append(f"GC-1: {name} is deleted although its owner {solid[0].name} is there")
         if name not in new and FOREGROUND in (obj.metadata.finalizers or ()):
@@ -88,19 +102,46 @@ def laws(before: Cluster, after: Cluster) -> list[str]:
     return wrong
 
 
+def release(cluster: Cluster) -> Cluster:
+    """Somebody takes his finalizer off whatever bears it."""
+    for name, obj in stored(cluster).items():
+        if HOLD in (obj.metadata.finalizers or ()):
+            rest = [finalizer for finalizer in obj.metadata.finalizers if finalizer != HOLD]
+            body = Patch("application/merge-patch+json", {"metadata": {"finalizers": rest or None}})
+            cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", name, body=body))
+    return cluster
+
+
+@given(graphs())
+def test_gc_5_a_foreground_owner_outlives_blocking_dependents_however_long_they_take(graph):
+    """Every dependent takes for ever, until it is released."""
+    owners, _, _ = graph
+    laws = make_laws()
+    cluster = settle(start_all(build(owners, range(1, len(owners)))), laws)
+    cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Foreground")))
+    cluster = settle(cluster, laws)
+    waiting = stored(cluster)
+    present = uids(waiting)
+    for name, obj in waiting.items():
+        for reference in obj.metadata.owner_references or ():
+            assert reference.uid in present or not reference.block_owner_deletion, f"{reference.name} did not wait for {name}"
+    left = stored(settle(release(cluster), laws))
+    assert "o0" not in left
+    assert all(r.uid in uids(left) for obj in left.values() for r in obj.metadata.owner_references or ())
+
+
 @given(graphs(), choices)
 def test_gc_4_exactly_the_ownerless_go_however_watches_and_answers_come(graph, drawn):
-    owners, deletions = graph
-    cluster = start_all(build(owners))
+    owners, deletions, held = graph
+    laws = make_laws()
+    cluster = start_all(build(owners, held))
     for which, policy in deletions:
         if f"o{which}" in stored(cluster):
             # The user deletes something of his own: whatever owns it has nothing to say.
             body = DeleteOptions(propagation_policy=policy)
-            before = cluster
             cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", f"o{which}", body=body))
-            del before
         cluster = run(cluster, drawn, laws, FAULTS)
-    cluster = settle(cluster, laws)
+    cluster = settle(release(settle(cluster, laws)), laws)
     left = stored(cluster)
     present = uids(left)
     for name, obj in left.items():
@@ -111,7 +152,8 @@ def test_gc_4_exactly_the_ownerless_go_however_watches_and_answers_come(graph, d
 
 @given(graphs())
 def test_gc_7_orphaned_dependents_survive(graph):
-    owners, _ = graph
+    owners, _, _ = graph
+    laws = make_laws()
     cluster = settle(start_all(build(owners)), laws)
     children = [n for n, mine in enumerate(owners) if any(i == 0 for i, _ in mine)]
     cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Orphan")))

@@ -162,6 +162,33 @@ def test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused(world):
     assert list(laws.net_2_and_10(*world, NODE, programmed(rules_of(*world)))) == []
 
 
+small_endpoints = st.lists(
+    st.tuples(st.sampled_from([NODE, OTHER_NODE]), st.sampled_from([READY, GOING, EndpointConditions(ready=False)])), max_size=4
+)
+policies = st.sampled_from(["Cluster", "Local"])
+
+
+@given(small_endpoints, policies, policies)
+def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
+    """With NET-6 and NET-7: whether an endpoint that is going is needed is asked among those that may be chosen, not among all."""
+    spec = ServiceSpec(
+        type="NodePort",
+        cluster_ip="10.96.0.1",
+        ports=(ServicePort(port=80, protocol="TCP", node_port=30080),),
+        internal_traffic_policy=internal,
+        external_traffic_policy=external,
+    )
+    one = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=spec)
+    told = tuple(
+        Endpoint(addresses=(f"10.244.{int(node == OTHER_NODE)}.{number}",), node_name=node, conditions=state)
+        for number, (node, state) in enumerate(drawn, 2)
+    )
+    metadata = ObjectMeta(name="a-1", namespace="ns", labels={"kubernetes.io/service-name": "a"})
+    ports = (EndpointPort(name="", port=8080, protocol="TCP"),)
+    mine = [EndpointSlice(metadata=metadata, address_type="IPv4", endpoints=told, ports=ports)]
+    assert list(laws.net_2_and_10([one], mine, NODE, programmed(rules_of([one], mine)))) == []
+
+
 @given(
     worlds(),
     st.sampled_from(["10.96.0.1", "10.96.0.2", "198.51.100.1", "192.0.2.11", "10.244.0.2"]),

@@ -10,7 +10,7 @@ from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
-from refk8s.core.loop.plan import NOTHING
+from refk8s.core.loop.plan import NOTHING, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Fold, Viewer, owner_index
 from refk8s.core.machine import Answered, Call, WakeAt, Watch, Watched, WatchEnded
@@ -63,6 +63,45 @@ def test_watch_3_after_410_the_list_decides_what_is_gone():
     state, effects = loop.step(state, [Answered(call.id, listed(20, "b", "c"))], NOW)
     assert names_of(state) == ["b", "c"]
     assert [effect.request.options.resource_version for effect in effects if isinstance(effect, Watch)] == ["20"]
+
+
+class Noting(Looker):
+    """Remembers which keys it was asked to decide."""
+
+    def start_memory(self, now):
+        return ()
+
+    def reconcile(self, view, key, now, local):
+        return Plan(memory=(*local.memory, key))
+
+
+some = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3))
+
+
+@given(some, some)
+def test_watch_3_after_a_relist_the_view_is_the_list_and_what_differs_is_due(before, after):
+    """Objects by name, with the revision of their last change; LOOP-2 for what is due."""
+    loop = Loop("looker", [Noting()])
+
+    def told(revision, objects):
+        items = tuple(config_map(name, at) for name, at in objects.items())
+        return Response(200, ConfigMapList(metadata=ListMeta(resource_version=str(revision)), items=items))
+
+    def call_in(effects):
+        [call] = [effect for effect in effects if isinstance(effect, Call)]
+        return call.id
+
+    state, effects = loop.start(NOW, b"x")
+    state, effects = loop.step(state, [Answered(call_in(effects), told(10, before))], NOW)
+    assert state.memories["looker"] == tuple(f"default/{name}" for name in before)
+    [watch] = [effect for effect in effects if isinstance(effect, Watch)]
+    state, effects = loop.step(state, [WatchEnded(watch.id, 410)], NOW)
+    state, effects = loop.step(state, [Answered(call_in(effects), told(20, after))], NOW)
+    assert {obj.metadata.name: int(obj.metadata.resource_version) for obj in state.view.list(CONFIG_MAPS)} == after
+    assert state.view.table(CONFIG_MAPS).revision == 20
+    differ = {f"default/{name}" for name in {*before, *after} if before.get(name) != after.get(name)}
+    decided = state.memories["looker"][len(before) :]
+    assert set(decided) == differ and len(decided) == len(differ)
 
 
 def test_watch_2_a_cut_watch_goes_on_from_where_it_was():
