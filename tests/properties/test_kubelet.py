@@ -1,6 +1,5 @@
 """The kubelet of a node: KUBELET-1 to KUBELET-44 (spec/kubelet.md). What containers are made from is in test_kubelet_making.py."""
 
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kubelet_bench import START, Bench, make_pod
@@ -218,6 +217,27 @@ def test_kubelet_12_init_containers_one_after_another_then_the_others(inits: lis
     assert started[-1] == "c"
     assert bench.pod().status.phase == "Running"
     assert state(bench) == "running"
+
+
+@settings(max_examples=20, deadline=None)
+@given(init_lists, st.integers(1, 2))
+def test_kubelet_12_every_sandbox_begins_with_the_init_containers(inits: list[tuple[bool, int]], deaths: int) -> None:
+    """Each is (is it a sidecar, how long it runs). What ended well in a sandbox that died does not count in the next."""
+    bench = Bench().start().settle()
+    specs = [
+        container(f"i{n}", restart_policy="Always") if sidecar else shell(f"i{n}", f"sleep {seconds}")
+        for n, (sidecar, seconds) in enumerate(inits)
+    ]
+    bench.add(make_pod(containers=(container("c"),), init_containers=tuple(specs)))
+    uid = bench.pod().metadata.uid or ""
+    for death in range(deaths + 1):
+        if death:
+            bench.disturb(lambda world, now: fake.crash_sandbox(world, uid, now))
+        bench.run_for(60)
+    made: dict[str, list[str]] = {}
+    for _, operation in bench.did(CreateContainer):
+        made.setdefault(operation.sandbox_id, []).append(operation.config.name)
+    assert list(made.values()) == [[*(spec.name for spec in specs), "c"]] * (deaths + 1)
 
 
 @given(st.integers(0, 20))
@@ -609,8 +629,6 @@ def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[in
         elif choices := bench.choices():
             bench.do(choices[number % len(choices)])
     bench.settle()
-
-
 
 
 @given(st.integers(0, 7))

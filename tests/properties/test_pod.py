@@ -140,6 +140,19 @@ def test_pod_4_containers_end_together_then_sidecars_in_reverse_then_the_network
     assert not bench.has_pod()
 
 
+@given(st.integers(1, 3), st.integers(0, 5))
+def test_pod_4_sidecars_outlive_an_init_container_too(sidecars, seconds):
+    """The pod is deleted while it is being initialized; the init container takes so long to end."""
+    inits = tuple(replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always") for n in range(sidecars))
+    bench = ready(init_containers=(*inits, scripted("i", stop_seconds=str(seconds))))
+    bench.run_for(10)
+    bench.delete()
+    bench.run_for(60)
+    asked = [(at - 10, name) for at, name, _ in stops(bench)]
+    assert asked == [(0, "i"), *((seconds + n, f"s{sidecars - 1 - n}") for n in range(sidecars))]
+    assert not bench.has_pod()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.booleans(), st.integers(0, 30))
 def test_pod_5_a_pod_is_active_no_longer_than_its_deadline(seconds, restart, takes):

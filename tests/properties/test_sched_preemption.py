@@ -162,6 +162,17 @@ def test_sched_37_nobody_less_important_takes_the_room_of_a_nominated_pod():
     assert not len(memory_of(cluster).nominations)
 
 
+@given(st.sampled_from(["low", "mid", "high"]), st.sampled_from(["100m", "500m", "1"]))
+def test_sched_37_only_the_less_and_equally_important_are_held_back(kind, cpu):
+    """One CPU is free, and promised to a pod of middle importance whose victim has yet to leave."""
+    cluster = with_node(with_classes(new_cluster()), a_node("n", cpu="2"))
+    cluster = quiet(with_pod(cluster, a_pod("victim", {"cpu": "1"}, priority_class_name="low", termination_grace_period_seconds=30)))
+    cluster = quiet(with_pod(cluster, classed("waiting", "mid", "2")), seconds=5)
+    assert pod_named(cluster, "waiting").status.nominated_node_name == "n"
+    cluster = quiet(with_pod(cluster, classed("comer", kind, cpu)), seconds=5)
+    assert bool(pod_named(cluster, "comer").spec.node_name) == (kind == "high")
+
+
 def test_sched_37_a_scheduler_that_starts_anew_keeps_the_room_of_a_nominated_pod():
     cluster = quiet(crash(leaving_slowly(with_classes(new_cluster()))), seconds=5)
     cluster = quiet(with_pod(cluster, classed("thief", "mid", "1")), seconds=30)
