@@ -4,10 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workload_helpers import NOW, pod
 
-from refk8s.core.api.request import User
-from refk8s.core.context import MINUTE
+from refk8s.core.api.core_v1 import Event, EventSource, Node, ObjectReference
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Patch, User
+from refk8s.core.api.resources import EVENTS
+from refk8s.core.context import MINUTE, timestamp
 from refk8s.core.loop.plan import Note
-from refk8s.core.loop.recorder import BURST_MAX, REFILL, Recorder, record
+from refk8s.core.loop.recorder import BURST_MAX, REFILL, REMEMBERED_MAX, Recorder, record
 
 SOMEBODY = User("somebody")
 
@@ -40,5 +43,64 @@ def test_event_2_an_object_says_at_most_a_burst_and_one_more_every_five_minutes(
     for i, start in enumerate(times):
         for j in range(i, len(times)):
             assert j - i + 1 <= BURST_MAX + (times[j] - start) // REFILL + 1
+    tokens, since, expected = BURST_MAX, NOW, []
+    now = NOW
+    for pause in pauses:  # A bucket that gains one for every whole interval since it was last full or last gained.
+        gained = (now - since) // REFILL
+        tokens, since = (BURST_MAX, now) if tokens + gained >= BURST_MAX else (tokens + gained, since + gained * REFILL)
+        if tokens:
+            tokens -= 1
+            expected.append(now)
+        now += pause * MINUTE
+    assert times == expected
     others = [Note(pod(f"p{n}"), "Reason", "m") for n in range(60)]
     assert all(request is not None for _, request in tell(others, [0] * 60)), "one object's silence is not another's"
+
+
+@given(st.booleans(), st.sampled_from(["", "spec.containers{c}"]), st.sampled_from(["", "node-1"]), st.integers(0, 3))
+def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, repeats):
+    """All of the Event, and all of the patches that count it."""
+    about = Node(metadata=ObjectMeta(name="p")) if is_node else pod("p", resource_version="7")
+    note = Note(about, "Reason", "it happened", "Warning", path)
+    recorder, request = record(Recorder(), note, "kubelet", host, SOMEBODY, "abc", NOW)
+    namespace, uid = ("default", None) if is_node else ("default", "uid-p")
+    involved = ObjectReference(
+        api_version="v1",
+        kind="Node" if is_node else "Pod",
+        namespace=None if is_node else "default",
+        name="p",
+        uid=uid,
+        resource_version=None if is_node else "7",
+        field_path=path or None,
+    )
+    at = timestamp(NOW)
+    assert request.body == Event(
+        metadata=ObjectMeta(name="p.abc", namespace=namespace),
+        involved_object=involved,
+        reason="Reason",
+        message="it happened",
+        type="Warning",
+        source=EventSource(component="kubelet", host=host or None),
+        first_timestamp=at,
+        last_timestamp=at,
+        count=1,
+        reporting_component="kubelet",
+        reporting_instance=host,
+    )
+    assert (request.verb, request.resource, request.namespace, request.user) == ("create", EVENTS, namespace, SOMEBODY)
+    assert request.because
+    for number in range(repeats):
+        later = NOW + (number + 1) * MINUTE
+        recorder, again = record(recorder, note, "kubelet", host, SOMEBODY, "other", later)
+        assert (again.verb, again.resource, again.namespace, again.name) == ("patch", EVENTS, namespace, "p.abc")
+        assert again.body == Patch("application/merge-patch+json", {"count": number + 2, "lastTimestamp": timestamp(later)})
+        assert again.user == SOMEBODY and again.because
+
+
+def test_event_1_what_is_remembered_is_bounded_and_forgetting_begins_a_new_event():
+    recorder = Recorder()
+    for number in range(REMEMBERED_MAX + 1):
+        assert len(recorder.seen) <= REMEMBERED_MAX
+        recorder, request = record(recorder, Note(pod(f"p{number}"), "Reason", "m"), "kubelet", "", SOMEBODY, f"u{number}", NOW)
+        assert request.verb == "create"
+    assert len(recorder.seen) == 1

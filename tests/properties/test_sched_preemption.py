@@ -171,6 +171,7 @@ def test_sched_37_only_the_less_and_equally_important_are_held_back(kind, cpu):
     assert pod_named(cluster, "waiting").status.nominated_node_name == "n"
     cluster = quiet(with_pod(cluster, classed("comer", kind, cpu)), seconds=5)
     assert bool(pod_named(cluster, "comer").spec.node_name) == (kind == "high")
+    assert ("comer" in [name for name, _, _ in events(cluster, "FailedScheduling")]) == (kind != "high")
 
 
 def test_sched_37_a_scheduler_that_starts_anew_keeps_the_room_of_a_nominated_pod():

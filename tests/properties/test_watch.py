@@ -7,12 +7,12 @@ from workload_helpers import NOW
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Response, WatchEvent
-from refk8s.core.api.resources import CONFIG_MAPS
+from refk8s.core.api.resources import CONFIG_MAPS, NODES, PODS
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
-from refk8s.core.loop.view import Fold, Viewer, owner_index
+from refk8s.core.loop.view import Fold, Viewer, controller_of, key_of, namespace_index, owner_index, split_key
 from refk8s.core.machine import Answered, Call, WakeAt, Watch, Watched, WatchEnded
 
 
@@ -151,13 +151,46 @@ def test_watch_7_indexes_and_folds_equal_their_recomputation(drawn):
     def count(total, resource, old, new):
         return total + (new is not None) - (old is not None)
 
-    viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS)], [Fold("count", (CONFIG_MAPS,), 0, count)])
+    viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS), namespace_index(CONFIG_MAPS)], [Fold("count", (CONFIG_MAPS,), 0, count)])
     view = viewer.empty()
     for revision, (name, owners) in enumerate(drawn, 2):
         new = None if owners is None else config_map(name, revision, tuple(owners))
         view, _ = viewer.apply(view, CONFIG_MAPS, [(f"default/{name}", new)], revision)
         everything = view.list(CONFIG_MAPS)
-        assert view.fold("count") == len(everything)
+        assert view.fold("count") == len(everything) == view.count(CONFIG_MAPS)
+        assert view.indexed(CONFIG_MAPS, "namespace", "default") == everything
+        assert view.indexed(CONFIG_MAPS, "namespace", "other") == [] == view.indexed(CONFIG_MAPS, "unheard of", "default")
+        assert [view.get(CONFIG_MAPS, key) for key in view.keys(CONFIG_MAPS)] == everything == view.list(CONFIG_MAPS)
+        assert view.list(PODS) == [] == view.keys(PODS)
         for owner in "xyz":
             scanned = [o for o in everything if any(r.uid == owner for r in o.metadata.owner_references or ())]
             assert view.indexed(CONFIG_MAPS, "owner", owner) == scanned
+
+
+@given(st.sampled_from(["", "default"]), st.sampled_from(["a", "web-0"]))
+def test_watch_7_a_key_is_namespace_and_name(namespace, name):
+    obj = ConfigMap(metadata=ObjectMeta(name=name, namespace=namespace or None))
+    assert key_of(obj) == (f"{namespace}/{name}" if namespace else name)
+    assert split_key(key_of(obj)) == (namespace, name)
+    assert NODES.namespaced or namespace_index(NODES).values(obj) == (namespace,)
+
+
+@given(st.lists(st.booleans() | st.none(), max_size=3))
+def test_watch_7_the_controller_is_the_one_owner_that_says_so(says):
+    references = tuple(OwnerReference(api_version="v1", kind="X", name=str(n), uid=str(n), controller=c) for n, c in enumerate(says))
+    found = controller_of(ConfigMap(metadata=ObjectMeta(name="a", owner_references=references or None)))
+    assert found == next((reference for reference in references if reference.controller is True), None)
+
+
+@given(st.lists(changes, min_size=1, max_size=3))
+def test_watch_7_what_comes_at_once_is_what_comes_one_by_one(bursts):
+    """A burst that names the gone and the unknown among others takes effect as a whole."""
+    viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS)], [])
+    view = one_by_one = viewer.empty()
+    for revision, burst in enumerate(bursts, 2):
+        told = [(f"default/{name}", None if owners is None else config_map(name, revision, tuple(owners))) for name, owners in burst]
+        view, _ = viewer.apply(view, CONFIG_MAPS, told, revision)
+        for change in told:
+            one_by_one, _ = viewer.apply(one_by_one, CONFIG_MAPS, [change], revision)
+        assert view.list(CONFIG_MAPS) == one_by_one.list(CONFIG_MAPS)
+        assert [view.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"] == [one_by_one.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"]

@@ -24,13 +24,12 @@ BACKOFF_MAX: Instant = 30 * SECOND
 
 
 class Informer(Value, frozen=True):
-    """Where the list-and-watch of one resource stands. `id` is that of the call or watch it waits for."""
+    """Where the list-and-watch of one resource stands."""
 
     resource: Resource
     field_selector: str = ""
     label_selector: str = ""
     phase: str = RESTING
-    id: int = 0
     revision: int = 0  # 0: list first
     failures: int = 0
     due: Instant = 0  # while resting
@@ -50,11 +49,11 @@ class Informer(Value, frozen=True):
         )
         return Request("watch", self.resource, options=options, user=user)
 
-    def listing(self, id: int) -> "Informer":
-        return evolve(self, phase=LISTING, id=id)
+    def listing(self) -> "Informer":
+        return evolve(self, phase=LISTING)
 
-    def watching(self, id: int, revision: int) -> "Informer":
-        return evolve(self, phase=WATCHING, id=id, revision=revision)
+    def watching(self, revision: int) -> "Informer":
+        return evolve(self, phase=WATCHING, revision=revision)
 
     def heard(self, revision: int) -> "Informer":
         """Changes came: the stream works, so the back-off starts anew."""
@@ -63,8 +62,8 @@ class Informer(Value, frozen=True):
     def failed(self, now: Instant) -> "Informer":
         """Rest before the next try: 10 ms, doubling, at most 30 s (WATCH-6)."""
         delay = min(BACKOFF_FIRST << min(self.failures, 20), BACKOFF_MAX)
-        return evolve(self, phase=RESTING, id=0, failures=self.failures + 1, due=now + delay)
+        return evolve(self, phase=RESTING, failures=self.failures + 1, due=now + delay)
 
     def gone(self, now: Instant) -> "Informer":
         """410: list again, at once (WATCH-3)."""
-        return evolve(self, phase=RESTING, id=0, revision=0, due=now)
+        return evolve(self, phase=RESTING, revision=0, due=now)

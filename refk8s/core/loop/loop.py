@@ -219,14 +219,15 @@ class _Turn:
         changes: list[tuple[Key, Any | None]] = [(key, None) for key in self.view.keys(informer.resource) if key not in listed]
         known = self.view.table(informer.resource).objects
         changes += [(key, obj) for key, obj in listed.items() if key not in known or known[key].metadata != obj.metadata]
-        self.informers = self.informers.set(prefix, informer.watching(self._watch(informer, revision), revision))
+        self.informers = self.informers.set(prefix, self._watch(informer, revision))
         self._see(informer, changes, revision)
 
-    def _watch(self, informer: Informer, revision: int) -> int:
+    def _watch(self, informer: Informer, revision: int) -> Informer:
         id = self._next_id()
+        informer = informer.watching(revision)
         self.sources[id] = informer.resource.prefix
-        self.effects.append(Watch(id, evolve(informer, revision=revision).watch_request(User(self.loop.name))))
-        return id
+        self.effects.append(Watch(id, informer.watch_request(User(self.loop.name))))
+        return informer
 
     def _see(self, informer: Informer, changes: Iterable[tuple[Key, Any | None]], revision: int) -> None:
         resource = informer.resource
@@ -375,12 +376,12 @@ class _Turn:
             if informer.phase != informers.RESTING or informer.due > self.now:
                 continue
             if informer.revision:
-                informer = informer.watching(self._watch(informer, informer.revision), informer.revision)
+                informer = self._watch(informer, informer.revision)
             else:
                 id = self._next_id()
                 self.sources[id] = prefix
                 self.effects.append(Call(id, informer.list_request(User(self.loop.name))))
-                informer = informer.listing(id)
+                informer = informer.listing()
             self.informers = self.informers.set(prefix, informer)
 
     # --- deciding ------------------------------------------------------------------------------------------------------
@@ -466,9 +467,7 @@ class _Turn:
     def _note(self, note: Note, reconciler: str) -> None:
         user = self.loop.users[reconciler]
         component = self.loop.reconcilers[reconciler].component or self.loop.component
-        self.recorder, request = record(
-            self.recorder, note, component, self.loop.host, user, self._unique() + self._unique(), self.now
-        )
+        self.recorder, request = record(self.recorder, note, component, self.loop.host, user, self._unique() + self._unique(), self.now)
         if request is not None:
             self.effects.append(Call(self._next_id(), request, background=True))
 

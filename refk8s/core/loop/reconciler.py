@@ -10,7 +10,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key, Local, Plan
-from refk8s.core.loop.view import Fold, Index, View, controller_of, key_of
+from refk8s.core.loop.view import Fold, Index, View, key_of
 from refk8s.core.ports import Operation, Result
 from refk8s.core.value import Value
 
@@ -20,22 +20,6 @@ KeysOf = Callable[[View, Any | None, Any | None], Iterable[Key]]
 def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
     """The changed object's own key."""
     return (key_of(new if new is not None else old),)
-
-
-def controller_key(kind: str) -> KeysOf:
-    """The keys of the controllers (of this kind) of the changed object, before and after."""
-
-    def keys(view: View, old: Any | None, new: Any | None) -> list[Key]:
-        found: list[Key] = []
-        for obj in (old, new):
-            reference = controller_of(obj) if obj is not None else None
-            if obj is not None and reference is not None and reference.kind == kind:
-                key = f"{obj.metadata.namespace}/{reference.name}" if obj.metadata.namespace else str(reference.name)
-                if key not in found:
-                    found.append(key)
-        return found
-
-    return keys
 
 
 class Interest(Value, frozen=True, eq=False):
