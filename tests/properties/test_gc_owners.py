@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 from runs import choices, run, settle
 from workload_helpers import ask, new_cluster, nothing_wrong
 
+from refk8s.core.actions import Delay
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Secret
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, SECRETS
-from refk8s.core.cluster import Cluster, start_all
+from refk8s.core.cluster import Cluster, start_all, step
+from refk8s.core.context import SECOND
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 
 RIGHT, ELSEWHERE, MISNAMED, OF_ANOTHER_KIND = "right", "elsewhere", "misnamed", "of another kind"
@@ -25,10 +27,13 @@ def with_dependent(cluster: Cluster, uid: str, how: str, number: int) -> Cluster
 
 @given(st.lists(st.sampled_from([RIGHT, ELSEWHERE, MISNAMED, OF_ANOTHER_KIND]), max_size=4), st.booleans(), choices)
 def test_gc_2_an_owner_is_its_uid_in_the_place_that_the_reference_names(hows, early, drawn):
+    """The collector may hear of the dependents before it hears of their owner."""
     cluster = new_cluster(GarbageCollector())
     cluster = ask(cluster, Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="other"))))
     if early:
         cluster = settle(start_all(cluster), nothing_wrong)
+        [watch] = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].stream.resource == CONFIG_MAPS]
+        cluster = step(cluster, Delay(watch, cluster.now + SECOND))
     cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="owner"))))
     uid = cluster.history.get("/core/configmaps/default/owner").value.metadata.uid
     for number, how in enumerate(hows):

@@ -1,0 +1,251 @@
+"""Properties that real bugs asked for (spec/museum.md): where those that stood here did not find one, the one that does was added."""
+
+from functools import cache
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from runs import checked, choices, run
+from runs import settle as settle_all
+from service_world import MAX, delete, make_node, make_pod, make_service, merge, report
+from test_dep import all_become_ready, edit, is_settled, judged, roll
+from workload_helpers import ask, change, deployment, get, new_cluster, nothing_wrong, settle, stored, template
+
+from refk8s.checking.scenario import default_manifests, read_manifests
+from refk8s.checking.scenario import new_cluster as new_whole_cluster
+from refk8s.checking.simulate import NOISE
+from refk8s.core.actions import CatchUp, Crash, Delay, Refuse, Stale, Submit, Switch
+from refk8s.core.api.core_v1 import ConfigMap, Namespace
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PODS, REPLICA_SETS
+from refk8s.core.cluster import Cluster, enabled, is_enabled, start_all, step
+from refk8s.core.context import SECOND
+from refk8s.core.controllers.endpoint_slice import EndpointSliceController
+from refk8s.core.controllers.endpoints import EndpointsController
+from refk8s.core.controllers.garbage_collector import FOREGROUND, GarbageCollector
+from refk8s.core.controllers.namespace import NamespaceController
+
+LATE = ["give up", "cut", "compact"]
+"""Faults that make news late and lose none of what was sent."""
+
+
+# --- a restart alone changes nothing ----------------------------------------------------------------------------------------
+
+
+@cache
+def at_rest() -> Cluster:
+    """A whole cluster in which everything is as it was wanted and nothing moves."""
+    cluster = new_whole_cluster(2, b"lessons")
+    for request in read_manifests(default_manifests()):
+        cluster = step(cluster, Submit(request))
+    return settle_all(cluster, nothing_wrong, steps_max=20_000, seconds_max=60)
+
+
+def running(cluster: Cluster) -> list[str]:
+    return sorted(container.id for name in sorted(cluster.worlds) for container in cluster.worlds[name].running())
+
+
+def same_rules_and_containers(before: Cluster, after: Cluster) -> list[str]:
+    """Nothing was written but heartbeats, the same containers run, and packets go where they went."""
+    wrong = []
+    if after.last_commit is not None:
+        wrong += [f"{change.key} was written" for change in after.last_commit.changes if not change.key.startswith(NOISE)]
+    if before.worlds is not after.worlds and running(before) != running(after):
+        wrong.append(f"LOOP-8: {running(before)} ran, and {running(after)} do")
+    for name in sorted(after.rules) if before.rules is not after.rules else ():
+        if dict(before.rules[name].services) != dict(after.rules[name].services):
+            wrong.append(f"NET-8: {name} sends packets elsewhere")
+    return wrong
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=3), choices)
+def test_loop_1_loop_8_a_restart_alone_changes_nothing(crashes, drawn):
+    """LOOP-1, LOOP-8, KUBELET-40, NET-8: whoever starts again looks first, and finds everything as it should be."""
+    cluster = at_rest()
+    for which in crashes:
+        cluster = step(cluster, Crash(sorted(cluster.components)[which % len(cluster.components)]))
+    settle_all(run(cluster, drawn, same_rules_and_containers), same_rules_and_containers, steps_max=20_000, seconds_max=60)
+
+
+# --- stale servers ------------------------------------------------------------------------------------------------------------
+
+
+def lists_are_of_the_newest_state(before: Cluster, after: Cluster) -> list[str]:
+    """WATCH-4: what a component begins with is what the store has when it asks, whatever a cache still shows."""
+    wrong = []
+    for channel in sorted(after.flying) if before.flying is not after.flying else ():
+        old, new = before.flying.get(channel), after.flying[channel]
+        if new.request.verb == "list" and new.answer is not None and new.answer.ok and (old is None or old.answer is None):
+            revision = int(new.answer.body.metadata.resource_version)
+            if revision != before.history.revision:
+                wrong.append(f"WATCH-4: {channel[0]} is told of revision {revision}, and the store is at {before.history.revision}")
+    return wrong
+
+
+@given(choices, choices)
+def test_watch_4_who_starts_again_at_a_stale_server_knows_no_less_than_before(first, second):
+    cluster = settle(start_all(new_cluster()))
+    cluster = step(cluster, Stale(1, cluster.now + 60 * SECOND))
+    web = deployment("web", 2, uid=None)
+    cluster = ask(cluster, Request("create", DEPLOYMENTS, "default", body=web))
+    cluster = run(cluster, first, lists_are_of_the_newest_state, LATE)
+    cluster = step(step(cluster, Crash("controllers")), Switch("controllers", 1))
+    cluster = run(cluster, second, lists_are_of_the_newest_state, ["crash", *LATE])
+    settle(step(cluster, CatchUp(1)) if 1 in cluster.caches else cluster, lists_are_of_the_newest_state)
+
+
+# --- endpoints ------------------------------------------------------------------------------------------------------------------
+
+
+def behind_a_service(count: int) -> Cluster:
+    cluster = make_node(new_cluster(EndpointSliceController(MAX)), "n0", "")
+    cluster = make_service(cluster, "web", "plain", "web", (80,), False, None)
+    for number in range(count):
+        cluster = make_pod(cluster, number, "web", None, False, False, "n0", "", ready=True)
+    return start_all(cluster)
+
+
+def no_pod_stands_twice(before: Cluster, after: Cluster) -> list[str]:
+    """SLICE-1, at every moment of one life of the controller."""
+    told = [endpoint.target_ref.uid for slice in stored(after, ENDPOINT_SLICES) for endpoint in slice.endpoints or ()]
+    return [f"SLICE-1: pod {uid} stands {told.count(uid)} times" for uid in sorted({*told}) if told.count(uid) > 1]
+
+
+@given(st.integers(1, 2), choices, st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=4))
+def test_slice_1_no_pod_stands_twice_in_one_life_however_late_the_news(count, drawn, reports):
+    cluster = run(behind_a_service(count), drawn[::2], no_pod_stands_twice, LATE)
+    for number, (which, ready) in enumerate(reports):
+        cluster = report(cluster, which % count, ready)
+        cluster = run(cluster, drawn[number::4], no_pod_stands_twice, LATE)
+    settle(cluster, no_pod_stands_twice)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=6), choices)
+def test_ep_5_a_pod_that_comes_and_goes_is_told_of_as_it_is_in_the_end_however_late_the_news(reports, drawn):
+    """Its readiness changes again before the controller has seen what it wrote about the last time."""
+    cluster = make_service(make_node(new_cluster(EndpointsController()), "n0", ""), "web", "plain", "web", (80,), False, None)
+    cluster = settle(start_all(make_pod(cluster, 0, "web", None, False, False, "n0", "", ready=True)))
+    for number, (ready, count) in enumerate(reports):
+        cluster = report(cluster, 0, ready)
+        [watch] = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].stream.resource == ENDPOINTS] or [None]
+        if watch is not None and number % 2 == 0:
+            cluster = step(cluster, Delay(watch, cluster.now + SECOND))
+        cluster = run(rounds(cluster, count, nothing_wrong), drawn[number::6], nothing_wrong, LATE)
+    [told] = [endpoints for endpoints in stored(settle(cluster), ENDPOINTS) if endpoints.metadata.name == "web"]
+    assert [bool(subset.addresses) for subset in told.subsets or ()] == [reports[-1][0]]
+
+
+@given(st.lists(st.sampled_from(["delete", "empty", "relabel", "go on"]), max_size=4), choices)
+def test_slice_1_what_somebody_else_does_to_a_slice_is_put_right(deeds, drawn):
+    cluster = settle(behind_a_service(2))
+    for number, deed in enumerate(deeds):
+        slices = stored(cluster, ENDPOINT_SLICES)
+        if deed != "go on" and slices:
+            name = slices[0].metadata.name
+            document = {"endpoints": []} if deed == "empty" else {"metadata": {"labels": {"kubernetes.io/service-name": "other"}}}
+            cluster = delete(cluster, ENDPOINT_SLICES, name) if deed == "delete" else merge(cluster, ENDPOINT_SLICES, name, document)
+        cluster = run(cluster, drawn[number::4], nothing_wrong, [*LATE, "crash"])
+    mine = [s for s in stored(settle(cluster), ENDPOINT_SLICES) if s.metadata.labels.get("kubernetes.io/service-name") == "web"]
+    told = sorted(endpoint.target_ref.name for slice in mine for endpoint in slice.endpoints or ())
+    assert told == ["p0", "p1"]
+
+
+# --- namespaces -----------------------------------------------------------------------------------------------------------------
+
+
+def nothing_without_its_namespace(before: Cluster, after: Cluster) -> list[str]:
+    """NS-2, ADM-2: whatever lies in a namespace, the namespace is there."""
+    there = {namespace.metadata.name for namespace in stored(after, NAMESPACES)}
+    lost = [obj for resource in (CONFIG_MAPS, PODS) for obj in stored(after, resource) if obj.metadata.namespace not in there]
+    return [f"NS-2: {obj.kind} {obj.metadata.name} is left of namespace {obj.metadata.namespace}" for obj in lost]
+
+
+deeds = st.lists(st.one_of(st.just("create"), st.just("refuse"), st.integers(1, 4)), max_size=8)
+"""What happens to a namespace that goes: somebody creates something, the store does not answer, or so many rounds pass."""
+
+
+@given(st.integers(0, 2), deeds)
+def test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_meanwhile(count, drawn):
+    cluster = ask(new_cluster(NamespaceController()), Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="stage"))))
+    for number in range(count):
+        cluster = made_in_stage(cluster, number)
+    cluster = ask(settle(start_all(cluster)), Request("delete", NAMESPACES, name="stage"))
+    for number, deed in enumerate(drawn):
+        if deed == "create":
+            cluster = made_in_stage(cluster, 10 + number)
+        elif deed == "refuse":
+            for channel in [channel for channel in sorted(cluster.flying) if cluster.flying[channel].answer is None]:
+                cluster = step(cluster, Refuse(channel))
+        else:
+            cluster = rounds(cluster, deed, nothing_without_its_namespace)
+    cluster = settle(cluster, nothing_without_its_namespace)
+    assert get(cluster, NAMESPACES, "stage") is None, "NS-4: it stays for ever"
+
+
+def rounds(cluster: Cluster, count: int, check) -> Cluster:
+    """All that can happen happens, and so many times over."""
+    for _ in range(count):
+        for action in list(enabled(cluster)):
+            if is_enabled(cluster, action):
+                cluster = checked(cluster, action, check)
+    return cluster
+
+
+def made_in_stage(cluster: Cluster, number: int) -> Cluster:
+    """A user tries to make something there."""
+    body = ConfigMap(metadata=ObjectMeta(name=f"c{number}"))
+    after = step(cluster, Submit(Request("create", CONFIG_MAPS, "stage", f"c{number}", body=body)))
+    assert not (wrong := nothing_without_its_namespace(cluster, after)), wrong[0]
+    return after
+
+
+# --- garbage collection -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from(["foreground", "background", "let go", "go on"]), min_size=1, max_size=5), st.booleans(), choices)
+def test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for(deeds, with_child, drawn):
+    """The owner is held by somebody else's finalizer, so that it is still there when it is deleted in the foreground once more."""
+    cluster = new_cluster(GarbageCollector())
+    body = ConfigMap(metadata=ObjectMeta(name="owner", finalizers=("example.com/hold",)))
+    cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body))
+    if with_child:
+        owner = get(cluster, CONFIG_MAPS, "owner")
+        reference = OwnerReference(api_version="v1", kind="ConfigMap", name="owner", uid=owner.metadata.uid, block_owner_deletion=True)
+        body = ConfigMap(metadata=ObjectMeta(name="child", owner_references=(reference,)))
+        cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body))
+    cluster = settle(start_all(cluster))
+    for number, deed in enumerate(deeds):
+        if deed in ("foreground", "background"):
+            options = DeleteOptions(propagation_policy=deed.capitalize())
+            cluster = step(cluster, Submit(Request("delete", CONFIG_MAPS, "default", "owner", body=options)))
+        elif deed == "let go":
+            cluster = settle(cluster)
+        cluster = run(cluster, drawn[number::5], nothing_wrong, ["lose", *LATE, "crash"])
+    cluster = settle(cluster)
+    owner = get(cluster, CONFIG_MAPS, "owner")
+    assert FOREGROUND not in (owner.metadata.finalizers or ()), "GC-5: it waits for dependents, and there are none"
+
+
+# --- rollouts -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(0, 1), (1, 0), (0, "50%"), (1, 1)]), choices)
+def test_dep_19_dep_9_a_rollout_ends_that_was_scaled_on_its_way(first, then, strategy, drawn):
+    cluster = judged(deployment("web", first, *strategy, uid=None, template=template("1", "n1")))
+    cluster = roll("2")(all_become_ready(cluster))
+    cluster = edit(replicas=then)(run(cluster, drawn, nothing_wrong, LATE))
+    is_settled(all_become_ready(settle(cluster)))
+
+
+@given(st.integers(1, 3), st.integers(1, 3), choices)
+def test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pods(replicas, stray, drawn):
+    """Somebody made a second ReplicaSet with the same template, which the Deployment adopts."""
+    cluster = all_become_ready(judged(deployment("web", replicas, uid=None, template=template("1", "n1"))))
+    [own] = stored(cluster, REPLICA_SETS)
+    labels = {**own.metadata.labels, "pod-template-hash": "stray"}
+    made = change(own, name="web-stray", uid=None, resource_version=None, owner_references=None, labels=labels, replicas=stray)
+    pods = replace(made.spec.template, metadata=replace(made.spec.template.metadata, labels=labels))
+    made = replace(made, spec=replace(made.spec, selector=replace(made.spec.selector, match_labels=labels), template=pods))
+    cluster = ask(cluster, Request("create", REPLICA_SETS, "default", body=replace(made, status=None)))
+    is_settled(all_become_ready(settle(run(cluster, drawn, nothing_wrong, LATE))))
