@@ -84,5 +84,26 @@ def sim(**options: Any) -> None:
         fail(str(reason))
 
 
+@main.command()
+@click.option("--faults", default="", metavar="WORDS", help="Budgets of faults: crash=1,lose=2.  [default: none]")
+@click.option("--depth", type=click.IntRange(1), default=None, metavar="N", help="Look no farther than so many steps from the start.")
+@click.option("--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after so many states.")
+@click.option("--seconds", type=click.FloatRange(0), default=None, metavar="N", help="Stop after so long.")
+@click.option("--save", default=None, metavar="FILE", help="Where a history that broke a rule goes.  [default: refk8s-explore-MODEL.run]")
+@click.option("--replay", "replayed", default=None, metavar="FILE", help="Take the actions of this file, on the reference.")
+@click.argument("model", required=False)
+def explore(**options: Any) -> None:
+    """Explore every interleaving of a small cluster; without a MODEL, list them.
+
+    Exit status 0: everything was seen and every rule held; 1: a rule broke; 3: undetermined, a bound stopped the search.
+    """
+    from refk8s.cli.explore import BadUse, explore_and_tell
+
+    try:
+        sys.exit(explore_and_tell(**options))
+    except BadUse as reason:
+        fail(str(reason))
+
+
 if __name__ == "__main__":
     main()

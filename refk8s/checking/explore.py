@@ -1,0 +1,138 @@
+"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-9 (spec/explorer.md).
+
+A breadth-first search over the states of refk8s/checking/explore_moves.py, judged at every step. Its outcome is one of three:
+
+    HELD           every state within the model's bounds has been seen, and every rule held
+    BROKE          a rule broke; the history is a shortest one
+    UNDETERMINED   the search stopped before the end
+"""
+
+import gc
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from refk8s.checking.explore_judge import Judge
+from refk8s.checking.explore_moves import Move, Moves, State
+from refk8s.checking.models import Model
+from refk8s.core.properties.law import Broken
+
+HELD, BROKE, UNDETERMINED = "held", "broke", "UNDETERMINED"
+
+
+@frozen
+class Bounds:
+    """How far to look: faults by name with their budgets, steps from the start, states, seconds. None: as far as there is anything."""
+
+    faults: dict[str, int] = field(factory=dict)
+    depth: int | None = None
+    states: int | None = None
+    seconds: float | None = None
+
+
+@define
+class Result:
+    """What a search has found."""
+
+    model: Model
+    bounds: Bounds
+    verdict: str = UNDETERMINED
+    why: str = ""  # what stopped it
+    states: int = 0
+    expanded: int = 0
+    transitions: int = 0
+    depth: int = 0
+    seconds: float = 0.0
+    resting: int = 0  # states in which nothing moves any more
+    at_horizon: int = 0  # states beyond which only time was left, more than the model's
+    taken: Counter[str] = field(factory=Counter)
+    tested: Counter[str] = field(factory=Counter)
+    broken: list[Broken] = field(factory=list)
+    history: list[tuple[State, Move]] = field(factory=list)  # each move with the state that it was made in
+    moves: Moves | None = None
+
+
+def explore(model: Model, bounds: Bounds, progress: Callable[[Result], None] = lambda result: None) -> Result:
+    """Search until everything has been seen, a rule breaks, or a bound is met. `progress` hears of it about ten times a second."""
+    gc.collect()
+    gc.disable()  # what a search makes are values, which it keeps: the collector would look through them again and again, and find nothing
+    try:
+        return _explore(model, bounds, progress)
+    finally:
+        gc.enable()
+
+
+def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -> Result:
+    began = time.perf_counter()
+    moves = Moves(model, bounds.faults)
+    judge = Judge(moves)
+    result = Result(model, bounds, moves=moves, tested=judge.tested)
+    first = moves.first()
+    order: list[State] = [first]  # in the order of their discovery, which is that of their depth
+    seen: dict[State, int] = {first: 0}
+    parents = array("l", [-1])
+    level_ends, told = 1, began
+    taken: Counter[str] = Counter()
+    at = 0
+
+    def finish(verdict: str, why: str = "") -> Result:
+        result.verdict, result.why = verdict, why
+        result.states, result.expanded, result.seconds = len(order), at, time.perf_counter() - began
+        result.taken = taken
+        return result
+
+    while at < len(order):
+        if at == level_ends:
+            if bounds.depth is not None and result.depth >= bounds.depth:
+                return finish(UNDETERMINED, f"depth {bounds.depth}")
+            result.depth += 1
+            level_ends = len(order)
+        if not at & 255:
+            now = time.perf_counter()
+            if bounds.seconds is not None and now - began >= bounds.seconds:
+                return finish(UNDETERMINED, f"{bounds.seconds:g} seconds")
+            if now - told >= 0.1:
+                told = now
+                result.states, result.seconds = len(order), now - began
+                progress(result)
+        state = order[at]
+        for move, after in moves.of(state):
+            result.transitions += 1
+            taken[move[0]] += 1
+            if broken := judge.of_move(state, move, after):
+                result.broken = broken
+                result.history = [*_path(moves, order, parents, at), (state, move), (after, ())]
+                at += 1
+                return finish(BROKE)
+            if after not in seen:
+                seen[after] = len(order)
+                order.append(after)
+                parents.append(at)
+        if moves.is_quiet(state):
+            upcoming = moves.upcoming(state)
+            if upcoming is None or upcoming > moves.horizon:
+                result.resting += 1
+                result.at_horizon += upcoming is not None
+                if broken := judge.at_rest(state):
+                    result.broken = broken
+                    result.history = [*_path(moves, order, parents, at), (state, ())]
+                    at += 1
+                    return finish(BROKE)
+        at += 1
+        if bounds.states is not None and len(order) >= bounds.states and at < len(order):
+            return finish(UNDETERMINED, f"{bounds.states} states")
+    return finish(HELD)
+
+
+def _path(moves: Moves, order: list[State], parents: "array[int]", at: int) -> list[tuple[State, Move]]:
+    """The moves that led to a state, each with the state that it was made in."""
+    found: list[tuple[State, Move]] = []
+    while parents[at] >= 0:
+        before = order[parents[at]]
+        move = next(move for move, after in moves.of(before) if after == order[at])
+        found.append((before, move))
+        at = parents[at]
+    return found[::-1]

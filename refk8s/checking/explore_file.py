@@ -1,0 +1,74 @@
+"""A history of a model as a file, and the same again from the file. Rule EXPLORE-6 (spec/explorer.md).
+
+The first line names the model, every other is one action, in the words of refk8s/checking/actions_file.py.
+"""
+
+import json
+from pathlib import Path
+
+from refk8s.checking.actions_file import from_tree, to_tree
+from refk8s.checking.explore_replay import begin_model, take
+from refk8s.checking.models import MODELS, Model
+from refk8s.core.actions import Action
+from refk8s.core.cluster import Cluster, enabled
+from refk8s.core.machine import Impossible
+from refk8s.core.properties.law import Broken
+from refk8s.core.properties.laws import OF_REST, judge
+
+FORMAT = "refk8s-explored-1"
+
+
+class BadFile(Exception):
+    """Why a file is no explored history, in one line."""
+
+
+def write(path: Path, model: str, actions: list[Action], because: str) -> None:
+    """Write a history of a model. `because`: what is wrong with it."""
+    head = {"format": FORMAT, "model": model, "because": because}
+    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n")
+
+
+def read(path: Path) -> tuple[str, list[Action]]:
+    """The name of the model, and the actions. BadFile says what is wrong, and in which line."""
+    number = 1
+    try:
+        lines = path.read_text().splitlines()
+        head = json.loads(lines[0])
+        if head.get("format") != FORMAT or head.get("model") not in MODELS:
+            raise ValueError(f"it should begin with format {FORMAT} and a model that there is")
+        found = []
+        for line in lines[1:]:
+            number += 1
+            found.append(from_tree(json.loads(line)))
+    except Exception as error:
+        raise BadFile(f"{path}, line {number}: {error}") from None
+    return head["model"], found
+
+
+def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
+    """The real cluster after these actions, and every rule that broke on the way or is broken by its coming to rest there."""
+    cluster = begin_model(model)
+    broken: list[Broken] = []
+    for action in actions:
+        after = take(cluster, action)
+        broken += judge(cluster, action, after)
+        for change in after.last_commit.changes if after.last_commit is not None else ():
+            for law in model.laws:
+                if change.key.startswith(law.prefix):
+                    broken += [Broken(law.rule, words) for words in law.check(change, cluster, after) or ()]
+        cluster = after
+    if not broken:
+        broken = at_rest(model, cluster)
+    return cluster, broken
+
+
+def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
+    """What is wrong with a cluster that has come to rest, once what is told for the record only has arrived as well."""
+    for _ in range(1_000):
+        action = next(iter(enabled(cluster)), None)
+        if action is None or type(action).__name__ == "Elapse":
+            break
+        cluster = take(cluster, action)
+    else:
+        raise Impossible("this history does not come to rest")
+    return [Broken(law.rule, words) for law in (*OF_REST, *model.laws_of_rest) for words in law.check(cluster) or ()]

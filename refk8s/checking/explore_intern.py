@@ -1,0 +1,82 @@
+"""Values as small numbers: equal values get one number, so a state of a whole cluster is a short tuple of integers. Rule EXPLORE-3.
+
+Numbers are given by exact comparison of contents, level by level (hash-consing): nothing rests on a hash being unlikely to collide. What
+no machine can tell apart gets one number although it differs: the encoded form of a record, the indexes of a table (they follow from its
+objects), what has been told in Events. Spec: spec/explorer.md.
+"""
+
+from typing import Any
+
+import attrs
+from immutables import Map
+from msgspec import Struct
+
+from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.loop.state import LoopState
+from refk8s.core.loop.view import Table
+from refk8s.core.store import Record
+
+IGNORED: dict[type, tuple[str, ...]] = {
+    Record: ("create_revision", "version", "wire"),
+    Response: ("records", "warnings"),
+    WatchEvent: ("record",),
+    Table: ("indexes",),
+    LoopState: ("recorder",),
+}
+"""Fields that do not count: caches, what follows from other fields, and what only Events tell."""
+
+_PLAIN = (str, int, bool, float, bytes, type(None))
+
+
+class Interner:
+    """Gives numbers to values. Keeps every value that it has numbered alive."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._known: dict[int, tuple[Any, int]] = {}  # by identity, so that what is shared is looked through once
+        self._fields: dict[type, tuple[str, ...] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, value: Any) -> int:
+        """The number of a value: the same for equal ones. O(size of what was not seen before)."""
+        cls = value.__class__
+        if cls in _PLAIN:
+            return self._give((cls, value))
+        if cls is tuple or cls is list:
+            return self._give((tuple, *[self.number(each) for each in value]))
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        number = self._give(self._look_into(cls, value))
+        self._known[id(value)] = (value, number)
+        return number
+
+    def _give(self, key: Any) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._numbers)
+        return number
+
+    def _look_into(self, cls: type, value: Any) -> Any:
+        if cls is Map or cls is dict:
+            return (dict, *sorted([(self.number(key), self.number(each)) for key, each in value.items()]))
+        if cls is set or cls is frozenset:
+            return (frozenset, *sorted([self.number(each) for each in value]))
+        fields = self._fields_of(cls)
+        if fields is None:
+            return (cls, id(value))  # a function, say: equal only to itself, and kept alive by `_known`
+        return (cls, *[self.number(getattr(value, name)) for name in fields])
+
+    def _fields_of(self, cls: type) -> tuple[str, ...] | None:
+        if cls not in self._fields:
+            names: tuple[str, ...] | None = None
+            if issubclass(cls, Struct):
+                names = cls.__struct_fields__
+            elif attrs.has(cls):
+                names = tuple([each.name for each in attrs.fields(cls)])
+            if names is not None:
+                names = tuple([name for name in names if name not in IGNORED.get(cls, ())])
+            self._fields[cls] = names
+        return self._fields[cls]

@@ -1,0 +1,507 @@
+"""A cluster in interned parts, and what every action does to them. Rules EXPLORE-2, EXPLORE-3 (spec/explorer.md).
+
+The reference is `step` of refk8s/core/cluster.py. Here the same is done on numbers: a machine's state, each request, answer, stream and
+operation has one, a machine with all that flies, watches and runs for it is a *bundle* with one, and a state is (now, store, budgets,
+bundle, bundle ...). Machines and API server are the real ones and pure, so what they did once to the same numbers is looked up.
+
+    tell       bundle, event             -> bundle      Loop.step, then ids in a canonical order
+    decide     store, request            -> store, answer   handle and commit
+    notify     bundle, watch, its shelf  -> bundle      watch.events, then tell
+
+Left out: skewed clocks, partitions and delays (any order of deliveries is a delay), stops (a crash is one of length zero).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from immutables import Map
+
+from refk8s.checking.explore_intern import Interner
+from refk8s.checking.explore_store import Book, Reader, Row
+from refk8s.core.api import status
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.resources import EVENTS, EVENTS_V1
+from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.context import Instant, SeededChance
+from refk8s.core.loop.recorder import Recorder
+from refk8s.core.loop.state import LoopState
+from refk8s.core.machine import (
+    Answered,
+    AnyMachine,
+    Call,
+    Effects,
+    Event,
+    Impossible,
+    Program,
+    Programmed,
+    Ran,
+    Run,
+    RuntimeChanged,
+    Unwatch,
+    WakeAt,
+    Watch,
+    Watched,
+    WatchEnded,
+    Woken,
+)
+from refk8s.core.ports import Later
+from refk8s.core.store import Committed, Compacted
+from refk8s.core.value import Value, evolve
+
+READS = ("get", "list", "watch")
+SILENT = (EVENTS.prefix, EVENTS_V1.prefix)
+"""Nobody in a model watches these: what is written there is never delivered (EXPLORE-5)."""
+
+Flight = tuple[int, bool, int, int]  # id, whether it is a watch, request, answer (-1: not arrived)
+Open = tuple[int, int, int, int]  # id, stream, revision, initial events (-1: none)
+Job = tuple[int, int, Instant]  # id (0: asked in an earlier life), operation, due
+
+
+class Bundle(Value, frozen=True, eq=False):
+    """A machine with all that is under way for it, in numbers. `orphans`: writes on their way whose answer is for nobody."""
+
+    machine: int
+    state: int  # -1: down
+    life: int
+    wake_at: Instant | None = None
+    flying: tuple[Flight, ...] = ()
+    orphans: tuple[int, ...] = ()
+    watches: tuple[Open, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    world: int = -1
+    rules: int = -1
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (
+            self.machine, self.state, self.life, self.wake_at, self.flying, self.orphans, self.watches, self.jobs, self.world, self.rules,
+        )  # fmt: skip
+
+
+class Turn(Value, frozen=True, eq=False):
+    """What one step of a machine came to: its next state, new names for ids (None: gone), and what it asked for under the new ids."""
+
+    state: int
+    ids: dict[int, int]
+    calls: tuple[Flight, ...]
+    jobs: tuple[Job, ...]
+    wakes: bool
+    wake_at: Instant | None
+    rules: int
+
+
+class Parts:
+    """The parts of one exploration, and the steps on them."""
+
+    def __init__(self, machines: dict[str, AnyMachine], worlds: dict[str, Any], seed: bytes) -> None:
+        self.seed = seed
+        self.names = sorted(machines)
+        self.machines = [machines[name] for name in self.names]
+        self.first_worlds = worlds
+        self.interner = Interner()
+        self.values: dict[int, Any] = {}
+        self.book = Book(self.interner, seed)
+        self.rows: list[Row] = []
+        self._row_numbers: dict[Row, int] = {}
+        self.bundles: list[Bundle] = []
+        self._bundle_numbers: dict[Any, int] = {}
+        self._turns: dict[Any, Turn] = {}
+        self._decided: dict[Any, Any] = {}
+        self._chunks: dict[Any, Any] = {}
+        self._floors: list[tuple[tuple[int, int], ...]] = []
+        self.floor_numbers: list[int] = []
+        self.misses = 0
+        self.judge: Callable[[int, int, Committed[Any]], Any] = lambda before, after, committed: None
+
+    # --- numbers ------------------------------------------------------------------------------------------------------
+
+    def keep(self, value: Any) -> int:
+        """The number of a value, which stands for it from now on."""
+        number = self.interner.number(value)
+        self.values.setdefault(number, value)
+        return number
+
+    def keep_row(self, row: Row) -> int:
+        while row and row[-1] == 0:
+            row = row[:-1]
+        number = self._row_numbers.get(row)
+        if number is None:
+            number = self._row_numbers[row] = len(self.rows)
+            self.rows.append(row)
+        return number
+
+    def keep_bundle(self, bundle: Bundle) -> int:
+        key = bundle.key
+        number = self._bundle_numbers.get(key)
+        if number is None:
+            number = self._bundle_numbers[key] = len(self.bundles)
+            self.bundles.append(bundle)
+            floors = self._floors_of(bundle)
+            self._floors.append(floors)
+            self.floor_numbers.append(self.interner.number(floors))
+        return number
+
+    def floors(self, number: int) -> tuple[tuple[int, int], ...]:
+        return self._floors[number]
+
+    def _floors_of(self, bundle: Bundle) -> tuple[tuple[int, int], ...]:
+        """For each resource the revision after which this machine may still ask for changes."""
+        found: dict[int, int] = {}
+
+        def note(prefix: str, revision: int) -> None:
+            place = self.book.place(prefix)
+            found[place] = min(revision, found.get(place, revision))
+
+        state = self.values.get(bundle.state)
+        if isinstance(state, LoopState):
+            for prefix, informer in state.informers.items():
+                if informer.revision:
+                    note(prefix, informer.revision)
+        for _, stream, revision, _ in bundle.watches:
+            note(self.values[stream].resource.prefix, revision)
+        for _, is_watch, request, answer in bundle.flying:
+            asked = self.values[request]
+            if is_watch:
+                note(asked.resource.prefix, int(asked.options.resource_version or 0))
+            elif asked.verb == "list" and answer >= 0 and self.values[answer].ok:
+                note(asked.resource.prefix, int(self.values[answer].body.metadata.resource_version))
+        return tuple(sorted(found.items()))
+
+    # --- machines -----------------------------------------------------------------------------------------------------
+
+    def start(self, machine: int, life: int, now: Instant, left: Bundle | None = None) -> int:
+        """A new life: nothing is remembered; what had been sent is on its way, for nobody (CLUSTER-3)."""
+        name = self.names[machine]
+        chance = SeededChance(self.seed + name.encode() + life.to_bytes(4, "big") + (0).to_bytes(8, "big"))
+        seed = chance.draw(16) + name.encode() + life.to_bytes(4, "big")
+        state, effects = self.machines[machine].start(now, seed)
+        if left is None:
+            world = self.first_worlds.get(name)
+            bundle = Bundle(machine, -1, life, world=-1 if world is None else self.keep(world))
+        else:
+            sent = [request for _, is_watch, request, answer in left.flying if answer < 0 and self._is_write(request)]
+            jobs = tuple(sorted([(0, operation, due) for _, operation, due in left.jobs]))
+            bundle = evolve(left, state=-1, life=life, wake_at=None, flying=(), watches=(), jobs=jobs,
+                            orphans=tuple(sorted((*left.orphans, *sent))))  # fmt: skip
+        return self.keep_bundle(self._apply(bundle, self._turn(machine, state, effects, now)))
+
+    def tell(self, bundle: Bundle, event: Event, key: tuple[Any, ...], now: Instant) -> Bundle:
+        """The bundle after its machine has heard this. `key`: the event in numbers."""
+        memo = (bundle.state, key, now)
+        turn = self._turns.get(memo)
+        if turn is None:
+            self.misses += 1
+            machine = self.machines[bundle.machine]
+            state, effects = machine.step(self.values[bundle.state], (event,), now)
+            turn = self._turns[memo] = self._turn(bundle.machine, state, effects, now)
+        return self._apply(bundle, turn)
+
+    def _turn(self, machine: int, state: Any, effects: Effects, now: Instant) -> Turn:
+        calls: list[tuple[int, bool, Request]] = []
+        jobs: list[tuple[int, Any]] = []
+        wakes, wake_at, rules = False, None, -1
+        pending = list(effects)
+        while pending:
+            effect = pending.pop(0)
+            match effect:
+                case Call(id, request):
+                    if request.resource.prefix not in SILENT:
+                        calls.append((id, False, request))
+                case Watch(id, request):
+                    calls.append((id, True, request))
+                case Unwatch():
+                    pass  # it is not among the ids that the machine waits for, and so is dropped
+                case WakeAt(at):
+                    wakes, wake_at = True, at
+                case Run(id, operation):
+                    jobs.append((id, operation))
+                case Program(id, programmed):
+                    rules = self.keep(programmed)
+                    state, more = self.machines[machine].step(state, (Programmed(id),), now)
+                    pending[:0] = more
+        state, ids = canonical(state)
+        return Turn(
+            self.keep(state),
+            ids,
+            tuple([(ids[id], is_watch, self.keep(request), -1) for id, is_watch, request in calls if id in ids]),
+            tuple([(ids[id], self.keep(operation), 0) for id, operation in jobs if id in ids]),
+            wakes,
+            wake_at,
+            rules,
+        )
+
+    def _apply(self, bundle: Bundle, turn: Turn) -> Bundle:
+        ids = turn.ids
+        flying = [(ids[f[0]], f[1], f[2], f[3]) for f in bundle.flying if f[0] in ids]
+        orphans = bundle.orphans
+        if len(flying) < len(bundle.flying):
+            lost = [f[2] for f in bundle.flying if f[0] not in ids and f[3] < 0 and self._is_write(f[2])]
+            orphans = tuple(sorted((*orphans, *lost))) if lost else orphans
+        return Bundle(
+            bundle.machine,
+            turn.state,
+            bundle.life,
+            turn.wake_at if turn.wakes else bundle.wake_at,
+            tuple(sorted([*flying, *turn.calls])),
+            orphans,
+            tuple(sorted([(ids[w[0]], w[1], w[2], w[3]) for w in bundle.watches if w[0] in ids])),
+            tuple(sorted([*[(ids.get(j[0], 0), j[1], j[2]) for j in bundle.jobs], *turn.jobs])),
+            bundle.world,
+            turn.rules if turn.rules >= 0 else bundle.rules,
+        )
+
+    def _is_write(self, request: int) -> bool:
+        return self.values[request].verb not in READS
+
+    # --- what a bundle can do (each: bundle number -> bundle number) ------------------------------------------------------
+
+    def answer(self, number: int, flight: Flight, now: Instant) -> int:
+        """The answer reaches who asked."""
+        bundle = self._without(number, flight)
+        event = Answered(flight[0], self.values[flight[3]])
+        return self.keep_bundle(self.tell(bundle, event, ("A", flight[0], flight[3]), now))
+
+    def unanswered(self, number: int, flight: Flight, now: Instant) -> int:
+        """Neither request nor answer arrives, and whoever asked learns only that (CLUSTER-5)."""
+        bundle = self._without(number, flight)
+        return self.keep_bundle(self._silence(bundle, flight, now))
+
+    def give_up(self, number: int, flight: Flight, now: Instant) -> int:
+        """Whoever asked stops waiting; the request is on its way for nobody."""
+        bundle = self._without(number, flight)
+        bundle = evolve(bundle, orphans=tuple(sorted((*bundle.orphans, flight[2]))))
+        return self.keep_bundle(self._silence(bundle, flight, now))
+
+    def _silence(self, bundle: Bundle, flight: Flight, now: Instant) -> Bundle:
+        if flight[1]:
+            return self.tell(bundle, WatchEnded(flight[0]), ("E", flight[0], 0), now)
+        return self.tell(bundle, Answered(flight[0], None), ("A", flight[0], -1), now)
+
+    def _without(self, number: int, flight: Flight) -> Bundle:
+        bundle = self.bundles[number]
+        return evolve(bundle, flying=tuple([other for other in bundle.flying if other != flight]))
+
+    def arrived(self, number: int, flight: Flight, answer: int) -> int:
+        """The request has been decided; its answer is on the way."""
+        bundle = self._without(number, flight)
+        flying = tuple(sorted((*bundle.flying, (flight[0], flight[1], flight[2], answer))))
+        return self.keep_bundle(evolve(bundle, flying=flying))
+
+    def without_orphan(self, number: int, request: int) -> int:
+        """A request of an earlier life has arrived, or never will."""
+        bundle = self.bundles[number]
+        orphans = list(bundle.orphans)
+        orphans.remove(request)
+        return self.keep_bundle(evolve(bundle, orphans=tuple(orphans)))
+
+    def open_watch(self, number: int, flight: Flight, row: Row, now: Instant) -> int:
+        bundle = self._without(number, flight)
+        _, outcome, _ = self.book.decide(row, self.values[flight[2]], now)
+        if not isinstance(outcome, Stream):
+            code = outcome.code if isinstance(outcome, Response) else 0
+            return self.keep_bundle(self.tell(bundle, WatchEnded(flight[0], code), ("E", flight[0], code), now))
+        initial = watching.initial_events(outcome)
+        stream = self._stream(outcome)
+        opened = (flight[0], stream, outcome.revision, self.keep(initial) if initial else -1)
+        return self.keep_bundle(evolve(bundle, watches=tuple(sorted((*bundle.watches, opened)))))
+
+    def _stream(self, stream: Stream) -> int:
+        """A watch without what has a number of its own: where it stands, and what is there when it begins."""
+        bare = evolve(stream, revision=0, floor=0, initial=(), initial_events_end=False)
+        return self.keep(bare)
+
+    def lag(self, opened: Open, shelf: int) -> int:
+        """By how many changes a watch is behind (at least 1 where it has initial events to tell); -1: what it missed is compacted."""
+        key = ("lag", opened[1], opened[2], opened[3], shelf)
+        found = self._chunks.get(key)
+        if found is None:
+            history = self.book.shelves[shelf].history
+            if opened[2] < history.compacted:
+                found = -1
+            else:
+                stream: Stream = self.values[opened[1]]
+                changes = history.changes(stream.prefix, opened[2]) if opened[2] <= history.revision else ()
+                found = max(len(changes), int(opened[3] >= 0))
+            self._chunks[key] = found
+        return int(found)
+
+    def notify(self, number: int, opened: Open, shelf: int, limit: int, now: Instant) -> int:
+        """A watch delivers so many of its changes, or its end."""
+        key = ("events", opened[1], opened[2], opened[3], shelf, limit)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            chunk = self._chunks[key] = self._chunk(opened, shelf, limit)
+        events, events_number, revision = chunk
+        bundle = self.bundles[number]
+        rest = tuple([other for other in bundle.watches if other != opened])
+        if events is None:
+            bundle = evolve(bundle, watches=rest)
+            return self.keep_bundle(self.tell(bundle, WatchEnded(opened[0], 410), ("E", opened[0], 410), now))
+        bundle = evolve(bundle, watches=tuple(sorted((*rest, (opened[0], opened[1], revision, -1)))))
+        if not events:
+            return self.keep_bundle(bundle)
+        return self.keep_bundle(self.tell(bundle, Watched(opened[0], events), ("W", opened[0], events_number), now))
+
+    def _chunk(self, opened: Open, shelf: int, limit: int) -> Any:
+        history = self.book.shelves[shelf].history
+        stream: Stream = evolve(self.values[opened[1]], floor=opened[2])
+        try:
+            changes = history.changes(stream.prefix, opened[2], limit)
+        except Compacted:
+            return None, -1, 0
+        initial: tuple[WatchEvent, ...] = self.values[opened[3]] if opened[3] >= 0 else ()
+        events = (*initial, *watching.events(stream, changes))
+        revision = changes[-1].revision if changes else max(history.revision, opened[2])
+        if not events and stream.bookmarks:
+            events = (WatchEvent("BOOKMARK", None, revision),)
+        return events, self.keep(events), revision
+
+    def cut_watch(self, number: int, opened: Open, now: Instant) -> int:
+        bundle = self.bundles[number]
+        bundle = evolve(bundle, watches=tuple([other for other in bundle.watches if other != opened]))
+        return self.keep_bundle(self.tell(bundle, WatchEnded(opened[0]), ("E", opened[0], 0), now))
+
+    def disconnect(self, number: int, now: Instant) -> int:
+        """Every connection breaks (CLUSTER-9)."""
+        bundle = self.bundles[number]
+        ended = [(opened[0], True) for opened in bundle.watches] + [(flight[0], flight[1]) for flight in bundle.flying]
+        bundle = evolve(bundle, flying=(), orphans=(), watches=())
+        while ended:
+            (id, is_watch), *ended = ended
+            key = ("E", id, 0) if is_watch else ("A", id, -1)
+            state = bundle.state
+            bundle = self.tell(bundle, WatchEnded(id) if is_watch else Answered(id, None), key, now)
+            ids = self._turns[state, key, now].ids  # the ids of the others have changed
+            ended = [(ids[other], watch) for other, watch in ended if other in ids]
+        return self.keep_bundle(bundle)
+
+    def wake(self, number: int, now: Instant) -> int:
+        bundle = evolve(self.bundles[number], wake_at=None)
+        return self.keep_bundle(self.tell(bundle, Woken(), ("K",), now))
+
+    def crash(self, number: int, now: Instant) -> int:
+        bundle = self.bundles[number]
+        return self.start(bundle.machine, bundle.life + 1, now, bundle)
+
+    def operate(self, number: int, job: Job, now: Instant) -> int:
+        """The runtime carries out an operation and answers."""
+        bundle = self.bundles[number]
+        rest = list(bundle.jobs)
+        rest.remove(job)
+        operation = self.values[job[1]]
+        world: Any = self.values[bundle.world]
+        chance = SeededChance(chance_of_operation(self.seed, operation, world.started))
+        world, result = world.carry_out(operation, now, chance)
+        if isinstance(result, Later):
+            jobs = tuple(sorted((*rest, (job[0], job[1], result.at))))
+            return self.keep_bundle(evolve(bundle, world=self.keep(world), jobs=jobs))
+        bundle = evolve(bundle, world=self.keep(world), jobs=tuple(rest))
+        if job[0]:
+            bundle = self.tell(bundle, Ran(job[0], result), ("R", job[0], self.keep(result)), now)
+        return self.keep_bundle(bundle)
+
+    def advance(self, number: int, to: Instant) -> int:
+        """Time passes for what runs on a node."""
+        bundle = self.bundles[number]
+        if bundle.world < 0:
+            return number
+        world, changed = self.values[bundle.world].advance(to)
+        return self._changed(bundle, world, changed, to)
+
+    def disturb(self, number: int, what: str, which: str, now: Instant) -> int:
+        bundle = self.bundles[number]
+        world, changed = self.values[bundle.world].disturb(what, which, now)
+        return self._changed(bundle, world, changed, now)
+
+    def _changed(self, bundle: Bundle, world: Any, changed: tuple[str, ...], now: Instant) -> int:
+        bundle = evolve(bundle, world=self.keep(world))
+        if changed:
+            bundle = self.tell(bundle, RuntimeChanged(changed), ("C", self.keep(changed)), now)
+        return self.keep_bundle(bundle)
+
+    # --- the API server ---------------------------------------------------------------------------------------------------
+
+    def decide(self, row: int, request: int, now: Instant) -> tuple[int, int, Any]:
+        """The store after a request, the number of its answer, and what the laws have to say of what was committed."""
+        key = (row, request, now)
+        found = self._decided.get(key)
+        if found is None:
+            self.misses += 1
+            after, response, committed = self.book.decide(self.rows[row], self.values[request], now)
+            if not isinstance(response, Response):
+                raise Impossible("a stream where an answer was to come")
+            number = self.keep_row(after)
+            found = self._decided[key] = (number, self.keep(response), self.judge(row, number, committed) if committed else None)
+        return found  # type: ignore[no-any-return]
+
+    def refusal(self, code: int = 500) -> int:
+        return self.keep(Response(code, status.internal_error("the store does not answer")))
+
+    def reader(self, row: int) -> Reader:
+        return self.book.reader(self.rows[row], 0)
+
+
+def chance_of_operation(seed: bytes, operation: Any, started: int) -> bytes:
+    """What the ids follow from that a runtime gives."""
+    return seed + repr(operation).encode() + started.to_bytes(4, "big")
+
+
+def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
+    """What a loop waits for, by id, with what each is about: words that do not depend on the order in which it asked."""
+    if not isinstance(state, LoopState):
+        return {}
+    found: dict[int, tuple[Any, ...]] = {}
+    for id, flight in state.flights.items():
+        found[id] = (0, *_about(flight.request), flight.item, flight.tries)
+    for id, prefix in state.sources.items():
+        found[id] = (1, prefix)
+    for id, (item, operation) in state.runs.items():
+        found[id] = (2, item, type(operation).__name__, repr(operation))
+    for id, flight in state.resends.items():
+        found[id] = (3, *_about(flight.request), flight.item, flight.due)
+    for id in state.programs:
+        found[id] = (4,)
+    for _, id in state.due.items():
+        found[id] = (5,)
+    return found
+
+
+def _about(request: Request) -> tuple[Any, ...]:
+    return (request.verb, request.resource.prefix, request.namespace, request.name, request.subresource)
+
+
+def canonical(state: Any) -> tuple[Any, dict[int, int]]:
+    """A loop's state with its ids counted anew in the order of what they are about, and the new ids by the old (EXPLORE-3).
+
+    Ids are only ever compared for being the same; but those of due keys and of equal requests keep their order.
+    """
+    if not isinstance(state, LoopState):
+        return state, {}
+    about = live_ids(state)
+    order = sorted(about, key=lambda id: (about[id], id))
+    ids = {old: new for new, old in enumerate(order, 1)}
+    return (
+        evolve(
+            state,
+            flights=_renamed(state.flights, ids),
+            sources=_renamed(state.sources, ids),
+            runs=_renamed(state.runs, ids),
+            resends=_renamed(state.resends, ids),
+            programs=_renamed(state.programs, ids),
+            due=Map({item: ids[id] for item, id in state.due.items()}),
+            counter=len(ids),
+            recorder=_NO_RECORDER,
+        ),
+        ids,
+    )
+
+
+_NO_RECORDER = Recorder()
+
+
+def _renamed(entries: "Map[int, Any]", ids: dict[int, int]) -> "Map[int, Any]":
+    return Map({ids[id]: value for id, value in entries.items()})
+
+
+__all__ = ["Bundle", "Flight", "Job", "Open", "Parts", "canonical", "live_ids"]

@@ -1,0 +1,273 @@
+"""An explored history on the reference: the actions of refk8s/core/actions.py that it consists of. Rules EXPLORE-2, EXPLORE-6.
+
+The explorer counts ids anew in every state (EXPLORE-3); here each is found again in the real cluster by what it is about. `differences`
+compares a state of the explorer with a real one in all that can be observed.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from immutables import Map
+
+from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
+from refk8s.checking.explore_parts import READS, SILENT, canonical, chance_of_operation, live_ids
+from refk8s.checking.explore_store import chance_of_name
+from refk8s.checking.models import Model
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    Channel,
+    Compact,
+    Crash,
+    CutWatch,
+    Disturb,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Operate,
+    Refuse,
+    RestartServer,
+    Submit,
+    Wake,
+)
+from refk8s.core.api import codec
+from refk8s.core.api.core_v1 import Namespace
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import NAMESPACES
+from refk8s.core.cluster import Cluster, enabled, start_all, step
+from refk8s.core.context import Chance, Context, SeededChance
+from refk8s.core.loop.state import LoopState
+from refk8s.core.machine import Impossible
+from refk8s.core.value import evolve, field
+
+_OF_CHANNEL: dict[str, Any] = {
+    "arrive": Arrive, "open": Arrive, "answer": Answer, "cut": CutWatch, "operate": Operate, "lose request": LoseRequest,
+    "lose answer": LoseAnswer, "give up": GiveUp, "duplicate": Duplicate, "refuse": Refuse,
+}  # fmt: skip
+
+
+class ModelCluster(Cluster, frozen=True, eq=False):
+    """A cluster whose chance is the explorer's (EXPLORE-4): a uid follows from the name, a container's id from the operation."""
+
+    graves: Map[str, int] = field(default_factory=Map)
+    name: bytes = b""  # what the uid follows from that the next write gives
+
+    def context(self) -> Context:
+        return Context(self.now, SeededChance(self.name)) if self.name else super().context()
+
+    def chance(self, channel: Channel) -> Chance:
+        pending = self.operations.get(channel)
+        if pending is None:
+            return super().chance(channel)
+        return SeededChance(chance_of_operation(self.seed, pending.operation, self.worlds[channel[0]].started))
+
+
+def take(cluster: Cluster, action: Action) -> Cluster:
+    """`step`, with the explorer's chance."""
+    assert isinstance(cluster, ModelCluster)
+    match action:
+        case Submit(request):
+            cluster = evolve(cluster, name=_name(cluster, request))
+        case Arrive(channel) | Duplicate(channel) if channel in cluster.flying:
+            cluster = evolve(cluster, name=_name(cluster, cluster.flying[channel].request))
+    cluster = step(cluster, action)
+    assert isinstance(cluster, ModelCluster)
+    graves = cluster.graves
+    for change in cluster.last_commit.changes if cluster.last_commit is not None else ():
+        if change.record is None:
+            graves = graves.set(change.key, graves.get(change.key, 0) + 1)
+    return evolve(cluster, graves=graves, name=b"")
+
+
+def _name(cluster: ModelCluster, request: Request) -> bytes:
+    name = request.name or getattr(getattr(request.body, "metadata", None), "name", None) or ""
+    if request.verb != "create" or not name:
+        return b""
+    key = request.resource.key(request.namespace, name)
+    return chance_of_name(cluster.seed, key, cluster.graves.get(key, 0))
+
+
+def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
+    """The model's cluster when its machines have just started."""
+    cluster: Cluster = ModelCluster(machines=dict(model.machines()), worlds=Map(model.worlds()), seed=seed, now=model.start)
+    for request in model.setup:
+        cluster = take(cluster, Submit(request))
+    return start_all(cluster)
+
+
+def prologue(cluster: Cluster) -> Iterator[Action]:
+    """What happens until the machines have come to rest for the first time, and all that has been told of it."""
+    while True:
+        action = next(enabled(cluster), None)
+        if action is None or isinstance(action, Elapse):
+            return
+        cluster = take(cluster, action)
+        yield action
+
+
+def history_actions(moves: Moves, history: list[tuple[State, Move]]) -> list[Action]:
+    """A whole history as actions, the prologue among them. Raises Impossible where the reference cannot follow."""
+    cluster = begin_model(moves.model, moves.parts.seed)
+    found: list[Action] = []
+    for action in prologue(cluster):
+        found.append(action)
+        cluster = take(cluster, action)
+    for state, move in history:
+        for action in to_actions(moves, state, move, cluster):
+            found.append(action)
+            cluster = take(cluster, action)
+    return found
+
+
+def to_actions(moves: Moves, state: State, move: Move, cluster: Cluster) -> Iterator[Action]:
+    """The actions that this move is, in the real cluster's words."""
+    if not move:
+        return
+    if move[0] == "compact":
+        elsewhere = Namespace(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
+        yield Submit(Request("create", NAMESPACES, "", elsewhere.metadata.name, body=elsewhere))
+        yield Compact(cluster.history.revision + 1)
+    else:
+        yield to_action(moves, state, move, cluster)
+
+
+def to_action(moves: Moves, state: State, move: Move, cluster: Cluster) -> Action:
+    """The action that this move is, in the real cluster's words."""
+    kind = move[0]
+    if kind == "elapse":
+        return Elapse(move[1])
+    if kind in ("user", "environment"):
+        return Submit(moves.parts.values[move[1]])
+    if kind == "restart server":
+        return RestartServer()
+    name = moves.parts.names[move[1]]
+    if kind == "wake":
+        return Wake(name)
+    if kind == "crash":
+        return Crash(name)
+    if kind == "disturb":
+        return Disturb(name, move[2], move[3])
+    if kind in ("orphan", "lose orphan"):
+        channel = _orphan(moves, name, move[2], cluster)
+        return Arrive(channel) if kind == "orphan" else LoseRequest(channel)
+    if kind == "operate" and move[2][0] == 0:
+        return Operate(_job(moves, name, move[2], cluster))
+    channel = _channel(name, move[2][0], cluster)
+    if kind == "notify":
+        return Notify(channel, move[3])
+    action: Action = _OF_CHANNEL[kind](channel)
+    return action
+
+
+def _channel(name: str, id: int, cluster: Cluster) -> Channel:
+    component = cluster.components[name]
+    _, ids = canonical(component.state)
+    real = next((old for old, new in ids.items() if new == id), None)
+    if real is None:
+        raise Impossible(f"{name} waits for nothing that would be called {id} here")
+    return name, component.life, real
+
+
+def _orphan(moves: Moves, name: str, request: int, cluster: Cluster) -> Channel:
+    wanted = _about(moves.parts.values[request])
+    for channel in sorted(cluster.flying):
+        flying = cluster.flying[channel]
+        is_orphan = channel[0] == name and (channel[1] != cluster.components[name].life or flying.given_up)
+        if is_orphan and flying.answer is None and _about(flying.request) == wanted:
+            return channel
+    raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
+
+
+def _job(moves: Moves, name: str, job: Any, cluster: Cluster) -> Channel:
+    wanted = _words(moves.parts.values[job[1]])
+    for channel in sorted(cluster.operations):
+        is_old = channel[0] == name and channel[1] != cluster.components[name].life
+        if is_old and _words(cluster.operations[channel].operation) == wanted:
+            return channel
+    raise Impossible(f"no such operation of an earlier life of {name}")
+
+
+def _about(request: Any) -> tuple[str, ...]:
+    return (request.verb, request.resource.prefix, request.namespace, request.name, request.subresource)
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------------------
+
+
+_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{64}")
+_REVISION = re.compile(r'"resourceVersion":"\d*"|resource_version=\'\d*\'|resourceVersion \d+')
+
+
+def _words(value: Any) -> str:
+    """A value as text without uids, container ids and revisions, which are other ones in the explorer."""
+    text = codec.encode(value).decode() if hasattr(value, "metadata") and hasattr(value, "kind") else repr(value)
+    return _REVISION.sub("", _UID.sub("uid", text))
+
+
+def differences(moves: Moves, state: State, cluster: Cluster) -> list[str]:
+    """What can be observed in one and not in the other: nothing, if the explorer is right (EXPLORE-2)."""
+    found: list[str] = []
+
+    def same(what: str, ours: Any, real: Any) -> None:
+        if ours != real:
+            found.append(f"{what}: the explorer has {ours}, the cluster {real}")
+
+    parts = moves.parts
+    same("now", state[NOW], cluster.now)
+    reader = parts.reader(state[ROW])
+    for prefix in parts.book.prefixes:
+        if prefix not in SILENT:
+            ours = {record.key: _words(record.value) for record in reader.list(prefix).records}
+            real = {record.key: _words(record.value) for record in cluster.history.list(prefix).records if "/elsewhere-" not in record.key}
+            same(prefix, ours, real)
+    for machine, name in enumerate(parts.names):
+        bundle, component = parts.bundles[state[FIRST + machine]], cluster.components[name]
+        same(f"{name}: life and timer", (bundle.life, bundle.wake_at), (component.life, component.wake_at))
+        mine = {c: f for c, f in cluster.flying.items() if c[0] == name and f.request.resource.prefix not in SILENT}
+        current = [f for c, f in mine.items() if c[1] == component.life and not f.given_up and c[2] in live_ids(component.state)]
+        same(f"{name}: on the way", sorted([(f[1], _about(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
+             sorted([(f.watch, _about(f.request), _code(f.answer)) for f in current]))  # fmt: skip
+        lost = [f for c, f in mine.items() if (c[1] != component.life or f.given_up) and f.answer is None and f.request.verb not in READS]
+        orphans = sorted([_about(parts.values[number]) for number in bundle.orphans])
+        same(f"{name}: on the way for nobody", orphans, sorted([_about(f.request) for f in lost]))
+        lags = []
+        for opened in bundle.watches:
+            place = parts.book.place(parts.values[opened[1]].resource.prefix)
+            lags.append((parts.book.prefixes[place], parts.lag(opened, parts.book.shelf(parts.rows[state[ROW]], place))))
+        real_lags = []
+        for channel, cursor in cluster.watches.items():
+            if channel[:2] == (name, component.life):
+                behind = -1
+                if cursor.revision >= cluster.history.compacted:
+                    behind = len(cluster.history.changes(cursor.stream.prefix, cursor.revision))
+                real_lags.append((cursor.stream.resource.prefix, behind))
+        same(f"{name}: watches", sorted(lags), sorted(real_lags))
+        same(f"{name}: what it knows", _knowledge(parts.values.get(bundle.state)), _knowledge(component.state))
+        if bundle.world >= 0:
+            same(f"{name}: what runs", _words(sorted(parts.values[bundle.world].running(), key=_words)), _words(
+                sorted(cluster.worlds[name].running(), key=_words)))  # fmt: skip
+    return found
+
+
+def _code(answer: Any) -> int:
+    return 0 if answer is None else answer.code
+
+
+def _knowledge(state: Any) -> Any:
+    """What a loop has in its tables, and what it waits for."""
+    if not isinstance(state, LoopState):
+        return None
+    state, _ = canonical(state)
+    tables = {p: (t.synced, {key: _words(obj) for key, obj in sorted(t.objects.items())}) for p, t in sorted(state.view.tables.items())}
+    busy = {item: (b.outstanding, b.due, len(b.waves), len(b.last)) for item, b in sorted(state.busy.items())}
+    waits = sorted([(about[0], str(about[1:-1])) for about in live_ids(state).values()])
+    return tables, busy, waits, sorted(state.timers.items()), sorted(state.due), state.names
+
+
+__all__ = ["begin_model", "differences", "history_actions", "prologue", "take", "to_actions"]

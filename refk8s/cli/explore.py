@@ -1,0 +1,124 @@
+"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py)."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from refk8s.checking import explore_file
+from refk8s.checking.explore import BROKE, HELD, Bounds, Result, explore
+from refk8s.checking.explore_moves import FAULTS
+from refk8s.checking.explore_replay import history_actions
+from refk8s.checking.explore_tell import tell
+from refk8s.checking.models import MODELS
+from refk8s.core.properties import laws
+
+STATUS = {HELD: 0, BROKE: 1}
+STATUS_UNDETERMINED = 3
+
+
+class BadUse(Exception):
+    """What is wrong with what the user asked for, in one line."""
+
+
+def parse_budgets(text: str) -> dict[str, int]:
+    """`crash=1,lose=2` as budgets by name; a name alone is one. BadUse where a fault has no such name."""
+    found: dict[str, int] = {}
+    for word in [] if text in ("", "none") else text.split(","):
+        name, _, number = word.strip().partition("=")
+        if name not in FAULTS or not (number or "1").isdigit():
+            raise BadUse(f"{word.strip()!r} is no fault with a number; there are {', '.join(FAULTS)}, such as crash=1,lose=2")
+        found[name] = int(number or 1)
+    return found
+
+
+def explore_and_tell(
+    model: str | None, faults: str, depth: int | None, states: int | None, seconds: float | None, save: str | None, replayed: str | None
+) -> int:
+    """Explore and print what was seen; the exit status."""
+    if replayed is not None:
+        return _replay(Path(replayed))
+    if model is None:
+        for name in sorted(MODELS):
+            click.echo(f"{name:14s}{MODELS[name]().summary}")
+        return 0
+    if model not in MODELS:
+        raise BadUse(f"no model is called {model!r}; there are {', '.join(sorted(MODELS))}")
+    bounds = Bounds(parse_budgets(faults), depth, states, seconds)
+    with _progress() as tick:
+        result = explore(MODELS[model](), bounds, tick)
+    _report(result)
+    if result.verdict == BROKE:
+        _tell_failure(result, Path(save or f"refk8s-explore-{model}.run"))
+    return STATUS.get(result.verdict, STATUS_UNDETERMINED)
+
+
+def _report(result: Result) -> None:
+    rate = result.expanded / max(result.seconds, 1e-9)
+    click.echo(f"model {result.model.name}: {result.model.summary}")
+    budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
+    click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
+    click.echo("moves taken:    " + _counts(result.taken))
+    click.echo("rules tested:   " + _counts(result.tested))
+    every = {law.rule for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST, *result.model.laws, *result.model.laws_of_rest)}
+    if untested := sorted(every - set(result.tested)):
+        click.echo("never tested:   " + ", ".join(untested))
+    size = f"{result.states} states, {result.transitions} transitions, depth {result.depth}, {result.resting} at rest"
+    if result.verdict == HELD:
+        click.echo(f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states a second)")
+    elif result.verdict == BROKE:
+        click.echo(f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states a second)")
+    else:
+        share = result.expanded / result.states
+        click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}, transition coverage {share:.1%} of the states seen were "
+                   f"gone on from ({result.transitions} transitions); stopped by {result.why} ({rate:,.0f} states a second)")  # fmt: skip
+
+
+def _tell_failure(result: Result, path: Path) -> None:
+    assert result.moves is not None
+    for line in tell(result.moves, result.history):
+        click.echo(line)
+    for broken in result.broken:
+        click.echo(f"broken: {broken}")
+    actions = history_actions(result.moves, result.history)
+    explore_file.write(path, result.model.name, actions, str(result.broken[0]))
+    _, again = explore_file.replay(result.model, actions)
+    rules = sorted({broken.rule for broken in again})
+    said = f"{', '.join(rules)} broke" if rules else "no rule broke, which is an error of the explorer"
+    click.echo(f"on the reference, action by action: {said}")
+    click.echo(f"replay it:  refk8s explore --replay {path}")
+
+
+def _replay(path: Path) -> int:
+    try:
+        model, actions = explore_file.read(path)
+    except explore_file.BadFile as error:
+        raise BadUse(str(error)) from None
+    cluster, found = explore_file.replay(MODELS[model](), actions)
+    for broken in found:
+        click.echo(f"broken: {broken}")
+    said = "a rule broke" if found else "every rule held"
+    click.echo(f"model {model} actions {len(actions)} revision {cluster.history.revision}: {said}")
+    return 1 if found else 0
+
+
+def _counts(counter: "Counter[str]") -> str:
+    return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Result], None]]:
+    """A line on standard error that moves, where that is a terminal. How much there is nobody knows before the end."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda result: None
+        return
+    with Progress(TextColumn("exploring  {task.description}"), TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda result: bar.update(
+            task, description=f"{result.states:,} states  depth {result.depth}  {result.states / max(result.seconds, 1e-9):,.0f} a second"
+        )
