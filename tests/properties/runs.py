@@ -75,9 +75,18 @@ def settle(cluster: Cluster, check: Check, steps_max: int = 5_000, seconds_max: 
 
 def checked(cluster: Cluster, action: Action, check: Check) -> Cluster:
     after = step(cluster, action)
-    wrong = list(check(cluster, after))
+    wrong = [*check(cluster, after), *unexplained(after)]
     assert not wrong, f"{wrong[0]} (after {action})"
     return after
+
+
+def unexplained(cluster: Cluster) -> list[str]:
+    """Every write of a component says why, for people who are told the story (`refk8s run --story`)."""
+    return [
+        f"{channel} gives no reason for {flying.request.verb} {flying.request.resource.plural}"
+        for channel, flying in cluster.flying.items()
+        if flying.request.verb not in ("list", "watch") and not flying.request.because
+    ]
 
 
 __all__ = ["Answer", "Arrive", "checked", "choices", "faults", "run", "settle"]

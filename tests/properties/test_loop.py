@@ -32,7 +32,7 @@ class Keeper(Reconciler):
     def reconcile(self, view: View, key: str, now: int, local: Local) -> Plan:
         kept = view.indexed(CONFIG_MAPS, "namespace", "default")
         body = ConfigMap(metadata=ObjectMeta(generate_name="kept-", namespace="default"))
-        missing = tuple(Request("create", CONFIG_MAPS, "default", body=body) for _ in range(WANTED - len(kept)))
+        missing = tuple(Request("create", CONFIG_MAPS, "default", body=body, because="too few") for _ in range(WANTED - len(kept)))
         surplus = tuple(
             Request(
                 "delete",
@@ -40,6 +40,7 @@ class Keeper(Reconciler):
                 "default",
                 extra.metadata.name,
                 body=DeleteOptions(preconditions=Preconditions(uid=extra.metadata.uid)),
+                because="too many",
             )
             for extra in kept[WANTED:]
         )
