@@ -1,0 +1,337 @@
+"""What a Deployment says and counts, beside a plain reading of its rules: DEP-2, DEP-4, DEP-6, DEP-9 to DEP-15, DEP-20.
+
+(spec/workloads/deployment.md)
+"""
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from workload_helpers import NOW, ago, change, deployment, plan_for, pod, replica_set, sent, template, view_of
+
+from refk8s.core.api.apps_v1 import DeploymentCondition, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSetCondition
+from refk8s.core.api.meta_v1 import StatusCause, StatusDetails
+from refk8s.core.api.request import Response
+from refk8s.core.api.resources import DEPLOYMENTS, REPLICA_SETS
+from refk8s.core.api.status import failure
+from refk8s.core.context import SECOND, timestamp
+from refk8s.core.controllers import deployment_status as statuses
+from refk8s.core.controllers import revision as revisions
+from refk8s.core.controllers import rollout
+from refk8s.core.controllers.deployment import DeploymentReconciler, creation_failure, decide
+from refk8s.core.controllers.deployment_picture import look, member
+from refk8s.core.controllers.rollout import Bounds, Member
+from refk8s.core.loop.plan import Local, Note
+
+DEP = DeploymentReconciler()
+few = st.integers(0, 3)
+maybe = st.none() | few
+
+
+def progressing(status, reason, seconds=50, message="m"):
+    return DeploymentCondition(
+        type="Progressing",
+        status=status,
+        reason=reason,
+        message=message,
+        last_update_time=ago(seconds),
+        last_transition_time=ago(seconds + 20),
+    )
+
+
+def said(before, type, status, reason, message):
+    """What a condition is after somebody has said this now: the same again leaves it, the same status keeps its transition."""
+    if before is not None and (before.status, before.reason) == (status, reason):
+        return before
+    since = before.last_transition_time if before is not None and before.status == status else timestamp(NOW)
+    return DeploymentCondition(
+        type=type, status=status, reason=reason, message=message, last_update_time=timestamp(NOW), last_transition_time=since
+    )
+
+
+def of_type(conditions, type):
+    found = [condition for condition in conditions or () if condition.type == type]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------------------
+
+currents = st.none() | st.builds(
+    progressing,
+    st.sampled_from(["True", "False", "Unknown"]),
+    st.sampled_from(
+        [
+            "NewReplicaSetCreated",
+            "ReplicaSetUpdated",
+            "NewReplicaSetAvailable",
+            "ProgressDeadlineExceeded",
+            "DeploymentPaused",
+            "DeploymentResumed",
+        ]
+    ),
+    st.sampled_from([9, 10, 11, 50]),
+)
+others = (DeploymentCondition(type="Other", status="True"),)
+
+
+@given(st.lists(st.tuples(few, maybe, maybe, maybe), max_size=3), st.integers(0, 4), st.none() | st.sampled_from(["True", "False"]))
+def test_dep_12_dep_13_counts_are_sums_and_available_says_whether_they_are_enough(drawn, fewest, before):
+    """Each ReplicaSet is (asked for, its replicas, ready, available)."""
+    sets = [replica_set(f"rs{n}", asked) for n, (asked, *_) in enumerate(drawn)]
+    sets = [
+        replace(rs, status=replace(rs.status, replicas=there or 0, ready_replicas=ready, available_replicas=available))
+        for rs, (_, there, ready, available) in zip(sets, drawn, strict=True)
+    ]
+    standing = () if before is None else (replace(progressing(before, "x"), type="Available"),)
+    new = sets[-1] if sets else None
+    status = statuses.compute_counts(deployment(), Bounds(fewest, 0, 0), new, sets, (*others, *standing), NOW)
+    ready, available = (sum(one[column] or 0 for one in drawn) for column in (2, 3))
+    assert (status.replicas or 0, status.ready_replicas or 0) == (sum(one[1] or 0 for one in drawn), ready)
+    assert (status.available_replicas or 0, status.updated_replicas or 0) == (available, (drawn[-1][1] or 0) if drawn else 0)
+    assert (status.unavailable_replicas or 0) == max(sum(one[0] for one in drawn) - available, 0)
+    words = (
+        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        if available >= fewest
+        else ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    )
+    assert of_type(status.conditions, "Available") == said(standing[0] if standing else None, "Available", *words)
+    assert others[0] in status.conditions
+
+
+@given(currents, st.booleans(), st.sampled_from([600, None, 2**31 - 1]))
+def test_dep_11_what_pausing_and_resuming_say(current, paused, deadline):
+    standing = (*others, *(() if current is None else (current,)))
+    owner = change(deployment(), conditions=standing, paused=paused, progress_deadline_seconds=deadline)
+    found = of_type(statuses.compute_pause(owner, NOW), "Progressing")
+    reason = current.reason if current is not None else ""
+    watched = deadline == 600 and reason != "ProgressDeadlineExceeded"
+    if watched and paused and reason != "DeploymentPaused":
+        assert found == said(current, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused")
+    elif watched and not paused and reason == "DeploymentPaused":
+        assert found == said(current, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed")
+    else:
+        assert found == current
+
+
+@given(currents, st.booleans(), st.booleans(), st.sampled_from([600, None]))
+def test_dep_14_how_a_rollout_begins(current, created, there, deadline):
+    standing = () if current is None else (current,)
+    owner = change(deployment(), progress_deadline_seconds=deadline)
+    new = replica_set("web-1") if there else None
+    found = of_type(statuses.compute_beginning(owner, standing, new, NOW, created), "Progressing")
+    if deadline and there and created:
+        assert found == said(current, "Progressing", "True", "NewReplicaSetCreated", 'Created new replica set "web-1"')
+    elif deadline and there and current is None:
+        assert found == said(None, "Progressing", "True", "FoundNewReplicaSet", 'Found new replica set "web-1"')
+    else:
+        assert found == current
+
+
+counts = st.builds(
+    DeploymentStatus,
+    replicas=maybe,
+    updated_replicas=maybe,
+    ready_replicas=maybe,
+    available_replicas=maybe,
+    observed_generation=st.integers(0, 2),
+)
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(currents, counts, counts, st.integers(1, 2), st.sampled_from([10, 10, None]), st.booleans())
+def test_dep_14_dep_15_what_a_status_says_of_progress(current, before, after, wanted, deadline, there):
+    """Generation 1; the deadline is 10 seconds; the current condition was last written 9, 10, 11 or 50 seconds ago."""
+    owner = change(deployment(replicas=wanted), progress_deadline_seconds=deadline)
+    owner = replace(owner, status=before)
+    standing = (*others, *(() if current is None else (current,)))
+    new = replica_set("web-1") if there else None
+    result = statuses.compute_progress(owner, replace(after, conditions=standing), new, [], NOW)
+    found = of_type(result.conditions, "Progressing")
+    about = 'ReplicaSet "web-1"' if there else 'Deployment "web"'
+
+    def n(status, name):
+        return getattr(status, f"{name}_replicas" if name else "replicas") or 0
+
+    complete = n(after, "") == n(after, "updated") == n(after, "available") == wanted and after.observed_generation >= 1
+    forward = any(n(after, name) > n(before, name) for name in ("updated", "ready", "available"))
+    forward = forward or n(after, "") - n(after, "updated") < n(before, "") - n(before, "updated")
+    reason = current.reason if current is not None else ""
+    missed = current is not None and (
+        reason == "ProgressDeadlineExceeded" or (reason != "NewReplicaSetAvailable" and current.last_update_time < ago(10))
+    )
+    if deadline is None:
+        assert found is None
+    elif after.replicas == after.updated_replicas and reason == "NewReplicaSetAvailable":
+        assert found == current
+    elif complete:
+        assert found == said(current, "Progressing", "True", "NewReplicaSetAvailable", f"{about} has successfully progressed.")
+    elif forward:
+        since = current.last_transition_time if current is not None and current.status == "True" else timestamp(NOW)
+        assert (found.status, found.reason, found.message) == ("True", "ReplicaSetUpdated", f"{about} is progressing.")
+        assert (found.last_update_time, found.last_transition_time) == (timestamp(NOW), since)
+    elif missed:
+        assert found == said(current, "Progressing", "False", "ProgressDeadlineExceeded", f"{about} has timed out progressing.")
+    else:
+        assert found == current
+    assert others[0] in result.conditions
+
+
+@given(currents, counts, st.booleans(), st.sampled_from([10, None]))
+def test_dep_15_when_to_look_again_for_a_missed_deadline(current, status, paused, deadline):
+    owner = change(deployment(replicas=1), paused=paused, progress_deadline_seconds=deadline)
+    status = replace(status, conditions=(current,) if current is not None else None)
+    at = statuses.compute_wake(owner, status)
+    runs = current is not None and current.reason not in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded")
+    done = (status.replicas, status.updated_replicas, status.available_replicas) == (1, 1, 1) and status.observed_generation >= 1
+    if paused or done or not runs or deadline is None:
+        assert at is None
+    else:
+        seconds = next(n for n in (9, 10, 11, 50) if ago(n) == current.last_update_time)
+        assert at == NOW + (10 - seconds + 1) * SECOND
+
+
+failures = st.none() | st.builds(
+    lambda status, reason: ReplicaSetCondition(
+        type="ReplicaFailure", status=status, reason=reason, message="quota", last_transition_time=ago(5)
+    ),
+    st.sampled_from(["True", "False"]),
+    st.sampled_from(["FailedCreate", "FailedDelete"]),
+)
+
+
+@given(failures, failures, st.none() | st.tuples(st.sampled_from(["True", "False"]), st.sampled_from(["FailedCreate", "FailedDelete"])))
+def test_dep_14_a_failure_of_pods_is_the_new_ones_else_another_ones(of_new, of_old, before):
+    def carrying(name, found):
+        rs = replica_set(name)
+        ready = ReplicaSetCondition(type="Other", status="True")
+        return replace(rs, status=replace(rs.status, conditions=(ready, *(() if found is None else (found,)))))
+
+    new, old = carrying("new", of_new), carrying("old", of_old)
+    standing = None if before is None else replace(progressing(*before), type="ReplicaFailure")
+    status = DeploymentStatus(conditions=(*others, *(() if standing is None else (standing,))))
+    result = statuses.compute_progress(deployment(), status, new, [old, new], NOW)
+    found, wanted = of_type(result.conditions, "ReplicaFailure"), of_new or of_old
+    if wanted is None:
+        assert found is None
+    elif standing is not None and (standing.status, standing.reason) == (wanted.status, wanted.reason):
+        assert found == standing
+    else:
+        since = standing.last_transition_time if standing is not None and standing.status == wanted.status else ago(5)
+        assert (found.status, found.reason, found.message) == (wanted.status, wanted.reason, "quota")
+        assert (found.last_update_time, found.last_transition_time) == (ago(5), since)
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from([400, 403, 409, 500]), st.sampled_from(["none", "another", "namespace"]), st.booleans())
+def test_dep_20_what_counts_as_a_refusal(code, cause, has_body):
+    causes = {"none": None, "another": (StatusCause(reason="Other"),), "namespace": (StatusCause(reason="NamespaceTerminating"),)}[cause]
+    body = failure(code, "Reason", "no", StatusDetails(kind="replicasets", causes=causes)) if has_body else None
+    found = creation_failure(Response(code, body))
+    if code == 409 or (has_body and cause == "namespace"):
+        assert found is None
+    else:
+        assert found == ("no" if has_body else f"the API server answered {code}")
+    assert creation_failure(None) is None
+
+
+def test_dep_20_a_refusal_is_told_and_so_is_a_selector_of_everything():
+    owner = deployment()
+    plan = plan_for(DEP, owner, local=Local(failures=1, failure=Response(403, failure(403, "Forbidden", "quota"))))
+    [note] = plan.notes
+    assert (note.type, note.reason) == ("Warning", "ReplicaSetCreateError")
+    assert re.fullmatch(r'Failed to create new replica set "web-\w+": quota', note.message)
+    everything = change(owner, selector=replace(owner.spec.selector, match_labels=None), generation=2)
+    plan = plan_for(DEP, everything)
+    words = "This deployment is selecting all pods. A non-empty selector is required."
+    assert plan.notes == (Note(everything, "SelectingAll", words, "Warning"),)
+    [report] = sent(plan, "update", DEPLOYMENTS, "status")
+    assert report.body.status.observed_generation == 2
+    assert not sent(plan_for(DEP, report.body), "update")
+
+
+# --- one after the other --------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    maybe,
+    st.lists(st.sampled_from(["Running", "Pending", "Failed", "Succeeded"]), max_size=2),
+    st.booleans(),
+)
+def test_dep_10_a_recreate_waits_for_the_last_pod_that_may_run(asked, there, behind, terminating, phases, has_new):
+    """The old ReplicaSet: its size, its status' count, by how many generations that is behind, what ends, and pods that there still are."""
+    owner = change(deployment(replicas=2), strategy=DeploymentStrategy(type="Recreate"), template=template("2"))
+    old = replica_set("old", asked, template=template("1"), generation=2)
+    old = replace(old, status=replace(old.status, replicas=there, observed_generation=2 - behind, terminating_replicas=terminating))
+    pods = [pod(f"p{n}", old, phase=phase) for n, phase in enumerate(phases)]
+    owned = [old]
+    if has_new:
+        owned.append(replica_set("new", 0, template=template("2")))
+    decision = decide(look(owner, owned), view_of(DEP, owner, *owned, *pods))
+    held = there or behind or terminating or any(phase in ("Running", "Pending") for phase in phases)
+    if asked:
+        assert decision.sizes == {"old": 0} and decision.create is None
+    elif held:
+        assert decision.sizes == {} and decision.create is None
+    elif has_new:
+        assert decision.sizes == {"new": 2}
+    else:
+        assert decision.create == 2
+
+
+@given(st.sampled_from([None, ago(9)]), st.sampled_from([None, "", "7", "x"]), st.none() | st.integers(0, 5), maybe)
+def test_dep_9_a_member_is_what_the_replica_set_says(created, most, replicas, available):
+    annotations = None if most is None else {revisions.MAX_REPLICAS: most}
+    rs = change(replica_set("rs"), creation_timestamp=created, annotations=annotations, replicas=replicas)
+    rs = replace(rs, status=replace(rs.status, available_replicas=available))
+    assert member(rs) == Member("rs", replicas or 0, available or 0, created or "", 7 if most == "7" else None)
+
+
+# --- numbers and names ------------------------------------------------------------------------------------------------------------------
+
+
+def test_dep_6_what_is_not_said_is_a_quarter_and_one():
+    for spec in (
+        replace(deployment(replicas=7).spec, strategy=DeploymentStrategy(type="RollingUpdate", rolling_update=None)),
+        deployment(replicas=7, surge=None, unavailable=None).spec,
+    ):
+        assert rollout.compute_bounds(spec) == Bounds(7, 2, 1)
+        assert rollout.compute_bounds(replace(spec, replicas=None)) == Bounds(1, 1, 0)
+    assert isinstance(spec, DeploymentSpec)
+
+
+@given(st.none() | st.text("0123456789+-x ", max_size=21))
+def test_dep_4_a_revision_is_a_whole_number_or_none(text):
+    annotations = None if text is None else {"n": text, "other": "1"}
+    plain = re.fullmatch(r"[+-]?[0-9]{1,18}", text or "")
+    assert revisions.whole_number(annotations, "n") == (int(text) if plain else None)
+
+
+@given(st.lists(st.integers(0, 10**9).map(str), max_size=8), st.integers(1, 9), st.integers(0, 2010))
+def test_dep_4_a_history_is_cut_in_front_to_what_fits(entries, revision, length):
+    """`length` is that of a first entry, so that the whole comes close to 2,000 characters."""
+    before = [*(["9" * length] if length else []), *entries]
+    found = revisions.compute_history(",".join(before), str(revision))
+    fitting = [*before, str(revision)]
+    while len(",".join(fitting)) > revisions.HISTORY_LENGTH_MAX:
+        fitting = fitting[1:]
+    assert found == ",".join(fitting)
+    assert revisions.compute_history("1", "2" * 2001) is None
+
+
+def test_dep_2_hashes_stay_what_they_are():
+    """A release that changed them would find its ReplicaSets by their templates still, but no name that somebody has written down."""
+    hashes = [revisions.template_hash(template("1"), collisions) for collisions in (None, 0, 1)]
+    assert hashes == ["7f6d797c45", "7495c7fd87", "544c55fdf5"]
+
+
+def test_dep_5_a_new_replica_set_has_the_minimum_of_its_deployment():
+    plan = plan_for(DEP, change(deployment(), min_ready_seconds=7))
+    [request] = sent(plan, "create", REPLICA_SETS)
+    assert request.body.spec.min_ready_seconds == 7
