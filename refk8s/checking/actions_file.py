@@ -1,12 +1,15 @@
 """A run as a file: the setup that it follows from, and its actions, a line of JSON each. Rule SIM-1 (spec/simulation.md)."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refk8s.checking.scenario import CPU_MILLI
+from refk8s.checking.script import Entry, Fairly
 from refk8s.checking.simulate import Setup
 from refk8s.core import actions as alphabet
-from refk8s.core.actions import Action, Submit
+from refk8s.core.actions import Submit
 from refk8s.core.api import codec
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request, User
@@ -19,13 +22,13 @@ class BadFile(Exception):
     """Why a file is no run, in one line."""
 
 
-def write(path: Path, setup: Setup, actions: list[Action], words: str = "") -> None:
+def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") -> None:
     """Write a run. `words` say what is wrong with it, for whoever opens the file."""
-    head = {"format": FORMAT, "seed": setup.seed, "nodes": setup.nodes, "because": words}
-    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n")
+    head = {"format": FORMAT, "seed": setup.seed, "nodes": setup.nodes, "cpu": setup.cpu_milli, "because": words}
+    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in script]]) + "\n")
 
 
-def read(path: Path) -> tuple[Setup, list[Action]]:
+def read(path: Path) -> tuple[Setup, list[Entry]]:
     """A run as it was written. BadFile says what is wrong, and in which line."""
     try:
         lines = path.read_text().splitlines()
@@ -36,7 +39,8 @@ def read(path: Path) -> tuple[Setup, list[Action]]:
         head = json.loads(lines[0])
         if head.get("format") != FORMAT:
             raise ValueError(f"it should begin with format {FORMAT}")
-        setup = Setup(seed=int(head["seed"]), steps=len(lines) - 1, nodes=int(head["nodes"]), faults={}, user=False)
+        cpu = int(head.get("cpu", CPU_MILLI))
+        setup = Setup(seed=int(head["seed"]), steps=len(lines) - 1, nodes=int(head["nodes"]), cpu_milli=cpu, faults={}, user=False)
         found = []
         for line in lines[1:]:
             number += 1
@@ -46,18 +50,20 @@ def read(path: Path) -> tuple[Setup, list[Action]]:
     return setup, found
 
 
-def to_tree(action: Action) -> list[Any]:
+def to_tree(action: Entry) -> list[Any]:
     """An action as its name and what it is about."""
     if isinstance(action, Submit):
         return ["Submit", _request(action.request)]
     return [type(action).__name__, *[getattr(action, name) for name in action.__struct_fields__]]
 
 
-def from_tree(tree: list[Any]) -> Action:
+def from_tree(tree: list[Any]) -> Entry:
     """The action of a tree made by `to_tree`. Raises (KeyError, TypeError, ValueError) where it is none."""
     name, *rest = tree
     if name == "Submit":
         return Submit(_submitted(rest[0]))
+    if name == "Fairly":
+        return Fairly(int(rest[0]))
     kind = getattr(alphabet, name)
     return kind(*[(str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each for each in rest])  # type: ignore[no-any-return]
 

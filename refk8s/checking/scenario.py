@@ -15,6 +15,7 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.config import KubeletConfig
 
 START: Instant = 1_790_000_000 * SECOND
+CPU_MILLI = 4_000
 SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
 
 
@@ -27,7 +28,7 @@ def node_names(count: int) -> tuple[str, ...]:
     return tuple(f"node-{n}" for n in range(1, count + 1))
 
 
-def new_cluster(nodes: int, seed: bytes, cpu_milli: int = 4_000) -> Cluster:
+def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
     """A cluster whose components have just started: nothing has been sent yet but what they say first."""
     names = node_names(nodes)
     machines = assembly.machines([(name, KubeletConfig()) for name in names])
@@ -49,7 +50,7 @@ def creation(obj: Any, user: User = ADMIN) -> Request:
 
 def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
     """Requests that create what these YAML documents hold. BadManifest names what is wrong."""
-    found = []
+    found: list[Request] = []
     for tree in trees:
         if tree is None:
             continue

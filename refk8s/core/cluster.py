@@ -198,10 +198,10 @@ def happenings(cluster: Cluster) -> Iterator[Action]:
     """What can happen now, time not counted, in a fixed order."""
     held = cluster.held
     for channel in sorted(cluster.flying):
-        if not held or not _is_held(cluster, channel):
+        if not held or not is_held(cluster, channel):
             yield Arrive(channel) if cluster.flying[channel].answer is None else Answer(channel)
     for channel in sorted(cluster.watches):
-        if _lag(cluster, channel, cluster.watches[channel]) and not (held and _is_held(cluster, channel)):
+        if is_behind(cluster, channel, cluster.watches[channel]) and not (held and is_held(cluster, channel)):
             yield Notify(channel)
     for channel in sorted(cluster.operations):
         if cluster.operations[channel].due <= cluster.now and not (held and held.get(channel, 0) > cluster.now):
@@ -222,20 +222,20 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
     """Whether an action is one of those that `enabled` names (a Notify of any limit), or a fault that finds what it is about."""
     match action:
         case Arrive(channel):
-            return channel in cluster.flying and cluster.flying[channel].answer is None and not _is_held(cluster, channel)
+            return channel in cluster.flying and cluster.flying[channel].answer is None and not is_held(cluster, channel)
         case Answer(channel):
-            return channel in cluster.flying and cluster.flying[channel].answer is not None and not _is_held(cluster, channel)
+            return channel in cluster.flying and cluster.flying[channel].answer is not None and not is_held(cluster, channel)
         case Notify(channel):
-            return channel in cluster.watches and _lag(cluster, channel, cluster.watches[channel]) and not _is_held(cluster, channel)
+            return channel in cluster.watches and is_behind(cluster, channel, cluster.watches[channel]) and not is_held(cluster, channel)
         case Operate(channel):
             pending = cluster.operations.get(channel)
             return pending is not None and pending.due <= cluster.now and cluster.held.get(channel, 0) <= cluster.now
         case Wake(name):
-            component = cluster.components[name]
-            return component.back_at is None and component.wake_at is not None and component.wake_at <= cluster.now
+            component = cluster.components.get(name)
+            return component is not None and (at := component.wake_at) is not None and component.back_at is None and at <= cluster.now
         case Start(name):
-            back_at = cluster.components[name].back_at
-            return back_at is not None and back_at <= cluster.now
+            component = cluster.components.get(name)
+            return component is not None and component.back_at is not None and component.back_at <= cluster.now
         case CatchUp(server):
             return server in cluster.caches and cluster.caches[server].until <= cluster.now
         case Elapse(to):
@@ -256,15 +256,19 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
             known = channel in cluster.flying or channel in cluster.watches or channel in cluster.operations
             return known and until > cluster.now
         case Crash(name):
-            return cluster.components[name].back_at is None
+            return _is_up(cluster, name)
         case Stop(name, until) | Partition(name, until):
-            return cluster.components[name].back_at is None and until > cluster.now
+            return _is_up(cluster, name) and until > cluster.now
         case Stale(server, until):
             return server not in cluster.caches and until > cluster.now
         case Switch(name, server):
-            return cluster.components[name].back_at is None and cluster.components[name].server != server
+            return _is_up(cluster, name) and cluster.components[name].server != server
         case Compact(revision):
             return cluster.history.compacted < revision <= cluster.history.revision
+        case Skew(name):
+            return name in cluster.components
+        case Disturb(name):
+            return name in cluster.worlds
         case _:
             return True
 
@@ -407,7 +411,8 @@ def _known_to(cluster: Cluster, machine: str) -> History[Any]:
     return cluster.history if cache is None else cache.history
 
 
-def _lag(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
+def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
+    """Whether this watch has something to tell."""
     known = _known_to(cluster, channel[0])
     if cursor.initial or cursor.revision < known.compacted:
         return True
@@ -455,7 +460,7 @@ def _break_connections(cluster: Cluster, flying: list[Channel], watches: list[Ch
     return cluster
 
 
-def _is_held(cluster: Cluster, channel: Channel) -> bool:
+def is_held(cluster: Cluster, channel: Channel) -> bool:
     """CLUSTER-8: by itself, or with all that its machine sends and hears."""
     held = cluster.held
     return bool(held) and (held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now)
@@ -504,6 +509,11 @@ def _forget_watches(cluster: Cluster, name: str) -> Cluster:
     for channel in [channel for channel in sorted(cluster.watches) if channel[0] == name]:
         cluster = evolve(cluster, watches=cluster.watches.delete(channel))
     return cluster
+
+
+def _is_up(cluster: Cluster, name: str) -> bool:
+    component = cluster.components.get(name)
+    return component is not None and component.back_at is None
 
 
 def _skew(cluster: Cluster, name: str) -> Instant:

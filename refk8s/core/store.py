@@ -21,7 +21,7 @@ Left out: leases (time to live) and nested transactions, which Kubernetes' own r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -336,12 +336,17 @@ class History(Generic[V]):
 
     def prefix_revision(self, prefix: str) -> Revision:
         """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-12)."""
-        return max((shelf.log.last(prefix) for shelf in self._below(prefix)), default=0) or self.compacted
+        last = 0
+        for shelf in self._below(prefix):
+            last = max(last, shelf.log.last(prefix))
+        return last or self.compacted
 
-    def _below(self, prefix: str) -> Iterator[_Shelf[V]]:
-        for resource in sorted(self._shelves):
-            if resource.startswith(prefix) or prefix.startswith(resource):
-                yield self._shelves[resource]
+    def _below(self, prefix: str) -> Iterable[_Shelf[V]]:
+        """The shelves on which keys with this prefix can lie: one at most, where it names a resource."""
+        if prefix.count("/") < 3:
+            return [self._shelves[name] for name in sorted(self._shelves) if name.startswith(prefix)]
+        shelf = self._shelves.get(prefix) or self._shelves.get(resource_prefix(prefix))
+        return () if shelf is None else (shelf,)
 
     def _check(self, at: Revision | None) -> None:
         if at is not None:

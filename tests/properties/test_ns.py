@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from runs import choices, run, settle
 from workload_helpers import NOW, ask, new_cluster, sent, view_of
 
-from refk8s.core.api.core_v1 import ConfigMap, Namespace, NamespaceSpec, Pod, Secret, ServiceAccount
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, NamespaceSpec, Pod, PodList, Secret, ServiceAccount
+from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.cluster import Cluster, start_all
@@ -92,6 +92,39 @@ def test_ns_2_the_view_is_not_asked_and_an_unanswered_list_is_no_answer():
     assert len(again.asks) == len(CONTENT)
     memory, _ = controller.answered(plan.memory, "doomed", plan.asks[0], Response(500, None), 0)
     assert len(decide(memory).asks) == len(CONTENT)
+
+
+failures = st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.sampled_from([None, 500, 503])), min_size=1, max_size=80)
+
+
+@given(failures, st.integers(0, 40))
+def test_ns_6_however_many_questions_fail_the_next_round_is_one_and_later(failures, rounds):
+    controller = NamespaceController()
+    memory, now = controller.start_memory(0), 0
+    waits = []
+    for _ in range(rounds + 1):
+        plan = controller.reconcile(view_of(controller, terminating()), "doomed", now, Local(memory))
+        assert len(plan.asks) == len(CONTENT)
+        memory = plan.memory
+        for which, code in failures:
+            memory, _ = controller.answered(memory, "doomed", plan.asks[which], code and Response(code, None), now)
+            early = controller.reconcile(view_of(controller, terminating()), "doomed", now, Local(memory))
+            assert not early.asks and early.wake_at > now
+        waits.append(early.wake_at - now)
+        now = early.wake_at
+    assert waits == [min(5_000 << n, 30_000_000) for n in range(rounds + 1)]
+
+
+def test_ns_6_what_was_said_of_an_earlier_namespace_of_this_name_is_no_answer():
+    controller = NamespaceController()
+    plan = decide(controller.start_memory(0))
+    memory = plan.memory
+    for question in plan.asks:
+        memory, _ = controller.answered(memory, "doomed", question, Response(200, PodList(metadata=ListMeta(resource_version="4"))), 0)
+    assert not decide(memory).asks and not decide(memory).waves
+    for question in plan.asks:
+        memory, _ = controller.answered(memory, "doomed", question, Response(200, PodList(metadata=ListMeta(resource_version="5"))), 0)
+    assert sent(decide(memory), "update", subresource="finalize")
 
 
 def test_ns_3_pods_go_first():

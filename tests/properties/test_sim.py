@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 
 from refk8s.checking import actions_file
 from refk8s.checking.faults import FAULTS, BadFaults, Rate, parse_faults
+from refk8s.checking.ready import Ready
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.script import Fairly
+from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import Setup, replay, simulate
 from refk8s.cli.main import main
-from refk8s.core.actions import Crash
+from refk8s.core.actions import Crash, Disturb, Skew, Submit
+from refk8s.core.cluster import enabled, step
+from refk8s.core.context import SECOND
+from refk8s.core.kubelet import sync_pod
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUESTS = read_manifests(default_manifests())
@@ -78,6 +84,44 @@ def test_sim_1_what_a_run_did_not_find_is_left_out_when_it_is_replayed():
     run = a_run(3, 200)
     shorter = [action for action in run.actions if not isinstance(action, Crash)][::2]
     assert len(replay(run.setup, shorter, is_whole=False).actions) <= len(shorter)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=3, deadline=None)
+def test_cluster_4_what_is_ready_is_what_is_enabled(seed):
+    """Ready keeps up to date, step by step, what `enabled` computes afresh (CLUSTER-4)."""
+    often = {name: Rate(min(4 * rate.chance, 0.05), 99) for name, (_, rate) in FAULTS.items()}
+    run, ready = a_run(seed, 500, faults=often), None
+    cluster = run.setup.first_cluster()
+    for action in run.actions:
+        ready = ready or Ready(cluster)
+        assert ready.actions(cluster) == list(enabled(cluster))
+        before, cluster = cluster, step(cluster, action)
+        ready.took(before, action, cluster)
+
+
+CLOCK_SET_BACK = (*map(Submit, REQUESTS), Fairly(500), Disturb("kubelet/node-2", "container dies", "0"), Skew("kubelet/node-2", -102 * SECOND))
+
+
+def test_sim_8_a_clock_set_back_while_a_container_ends():
+    """Found by simulation (KUBELET-20): whoever need not wait waited until the clock had caught up, and had no back-off to name."""
+    run = replay(Setup(), CLOCK_SET_BACK)
+    assert not run.broken
+
+
+def test_sim_9_what_breaks_a_rule_is_told_in_few_words(monkeypatch, tmp_path):
+    """The mistake that the last test is about, made again, is found in a run of 600 actions and shrinks to the few that matter."""
+    monkeypatch.setattr(sync_pod, "restart_at", lambda backoff, finished_at: finished_at + (backoff.delay if backoff else 0))
+    often = {"container": Rate(0.03, 50), "skew": Rate(0.03, 50), "delay": Rate(0.01, 10), "crash": Rate(0.002, 3)}
+    run = next(run for seed in range(40) if (run := a_run(seed, 600, faults=often)).broken)
+    assert run.broken[0].rule == "SIM-8" and len(run.actions) > 100
+    short = shrink(run, seconds=20)
+    assert short.run.broken[0].rule == "SIM-8" and "AssertionError" in short.run.broken[0].words
+    assert len(short.script) <= 8, short.script
+    path = tmp_path / "short.run"
+    actions_file.write(path, short.setup, short.script)
+    again = replay(*actions_file.read(path))
+    assert again.digest.hexdigest() == short.run.digest.hexdigest() and again.broken == short.run.broken
 
 
 @pytest.mark.parametrize("words", ["no-such", "crash=often", "crash=2", "crash=0.1:-1", ""])

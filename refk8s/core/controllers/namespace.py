@@ -1,4 +1,4 @@
-"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1 ... NS-5 (spec/workloads/namespace.md).
+"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1 ... NS-6 (spec/workloads/namespace.md).
 
 Whether something remains is asked of the API server and not read from the view: a view of one resource may be older than the moment when
 the namespace was marked, and would let the namespace go with something still in it. Nothing can be created in it any more (ADM), so one
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Namespace, NamespaceCondition, NamespaceSpec
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import ALL, NAMESPACES, PODS, Resource
-from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.context import MILLISECOND, SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
@@ -25,6 +25,8 @@ from refk8s.core.value import Value, evolve, field
 FINALIZER = "kubernetes"
 _HELD = "Some content in the namespace has finalizers remaining"
 AGAIN: Instant = 15 * SECOND  # should no event tell that something has gone
+BACKOFF_FIRST: Instant = 5 * MILLISECOND
+BACKOFF_MAX: Instant = 30 * SECOND
 
 CONTENT: tuple[Resource, ...] = tuple(
     resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and not resource.storage_api_version
@@ -41,11 +43,16 @@ class Rest(Value, frozen=True):
 
 
 class Survey(Value, frozen=True, eq=False):
-    """One round of questions about one namespace: what has been answered so far."""
+    """One round of questions about one namespace: what has been answered so far.
+
+    `tries` counts the rounds that failed in a row; one that has failed is followed by the next at the instant `again_at`.
+    """
 
     uid: str
     found: Map[str, Rest] = field(default_factory=Map)  # by resource prefix
-    failed: bool = False
+    since: int = 0  # answers that tell of an older revision are none
+    tries: int = 0
+    again_at: Instant | None = None
 
     @property
     def complete(self) -> bool:
@@ -77,9 +84,11 @@ class NamespaceController(Reconciler):
         if namespace is None or namespace.metadata.deletion_timestamp is None or not _is_held(namespace):
             return Plan(memory=surveys.delete(key)) if key in surveys else NOTHING  # NS-1
         survey = surveys.get(key)
-        if survey is None or survey.uid != namespace.metadata.uid or survey.failed:
+        if survey is None or survey.uid != namespace.metadata.uid or (survey.again_at is not None and survey.again_at <= now):
             questions = tuple(Request("list", resource, key, because=f"namespace {key} is terminating") for resource in CONTENT)
-            return Plan(asks=questions, memory=surveys.set(key, Survey(namespace.metadata.uid or "")), wake_at=now + 30 * SECOND)
+            return Plan(asks=questions, memory=surveys.set(key, _new_survey(namespace, survey)), wake_at=now + 30 * SECOND)
+        if survey.again_at is not None:
+            return Plan(wake_at=survey.again_at)  # NS-6
         if not survey.complete:
             return Plan(wake_at=now + 30 * SECOND)
 
@@ -107,16 +116,25 @@ class NamespaceController(Reconciler):
     ) -> tuple[Map[Key, Survey], Iterable[Key]]:
         """One answer of a survey."""
         survey = memory.get(key)
-        if survey is None:
+        if survey is None or survey.again_at is not None:
             return memory, ()
-        if response is None or not response.ok:
-            return memory.set(key, evolve(survey, failed=True)), (key,)
+        if response is None or not response.ok:  # NS-6
+            again_at = now + min(BACKOFF_FIRST << min(survey.tries, 20), BACKOFF_MAX)
+            return memory.set(key, evolve(survey, tries=survey.tries + 1, again_at=again_at)), (key,)
+        if int(response.body.metadata.resource_version) < survey.since:
+            return memory, ()
         survey = evolve(survey, found=survey.found.set(request.resource.prefix, _rest(response.body.items)))
         return memory.set(key, survey), (key,) if survey.complete else ()
 
 
 def _is_held(namespace: Namespace) -> bool:
     return namespace.spec is not None and FINALIZER in (namespace.spec.finalizers or ())
+
+
+def _new_survey(namespace: Namespace, before: Survey | None) -> Survey:
+    """The next round. Late answers of an earlier one count if they tell of this namespace as it is now, and not of an earlier one."""
+    tries = before.tries if before is not None and before.uid == namespace.metadata.uid else 0
+    return Survey(namespace.metadata.uid or "", since=int(namespace.metadata.resource_version or 0), tries=tries)
 
 
 def _unversioned(request: Request) -> Request:
