@@ -100,7 +100,7 @@ def _report(runs: list[Run], seconds: float) -> None:
     click.echo("faults made:    " + (_counts(faults) or "none"))
     wanted = runs[0].setup.faults
     idle = [name for name in sorted(wanted) if name not in faults]
-    untested = sorted({law.rule for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST)} - set(tested))
+    untested = sorted({law.rule for law in laws.all_laws()} - set(tested))
     for what, names in (("never made:     ", idle), ("never tested:   ", untested)):
         if names:
             click.echo(what + ", ".join(names))

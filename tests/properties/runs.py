@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from refk8s.core.actions import Action, Answer, Arrive, Compact, Crash, CutWatch, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify
+from refk8s.core.actions import Action, Answer, Arrive, Compact, Crash, CutWatch, Duplicate, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify
 from refk8s.core.cluster import Cluster, enabled, is_enabled, step
 
 Check = Callable[[Cluster, Cluster], Iterable[str]]
@@ -28,6 +28,8 @@ def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
         flying = cluster.flying[id]
         if "lose" in allowed:
             found.append(LoseRequest(id) if flying.answer is None else LoseAnswer(id))
+        if "twice" in allowed and flying.answer is None and not flying.watch:
+            found.append(Duplicate(id))
         if "give up" in allowed and flying.answer is None and not flying.given_up and not flying.watch:
             found.append(GiveUp(id))
     if "cut" in allowed:

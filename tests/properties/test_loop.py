@@ -3,7 +3,7 @@
 from hypothesis import given
 from runs import choices, faults, run, settle
 
-from refk8s.core.actions import Answer, LoseAnswer, Notify, Submit
+from refk8s.core.actions import Answer, Arrive, Duplicate, LoseAnswer, Notify, Submit
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
@@ -78,6 +78,25 @@ def test_loop_3_loop_4_late_watches_and_answers_never_make_one_too_many(drawn):
 def test_loop_6_lost_answers_never_make_one_too_many_in_one_life(drawn):
     cluster = settle(run(new_cluster(), drawn, never_too_many, ["lose", "give up", "cut", "compact"]), never_too_many)
     assert len(stored(cluster)) == WANTED
+
+
+@given(choices)
+def test_loop_7_requests_that_arrive_twice_never_make_one_too_many(drawn):
+    cluster = settle(run(new_cluster(), drawn, never_too_many, ["twice", "lose", "cut"]), never_too_many)
+    assert len(stored(cluster)) == WANTED
+
+
+def test_loop_7_who_meets_the_name_that_it_has_chosen_looks_up_what_is_there():
+    """The copy of a create comes first, and the view knows nothing of it yet."""
+    cluster, create = until(new_cluster(), Arrive)
+    while cluster.flying[create.flying].request.verb != "create":
+        cluster, create = until(step(cluster, create), Arrive)
+    cluster = step(step(cluster, Duplicate(create.flying)), create)
+    assert cluster.flying[create.flying].answer.code == 409
+    cluster = step(cluster, Answer(create.flying))
+    asked = [flying.request for flying in cluster.flying.values() if flying.answer is None]
+    assert ("get", stored(cluster)[0].metadata.name) in [(request.verb, request.name) for request in asked]
+    assert len(stored(settle(cluster, never_too_many))) == WANTED
 
 
 @given(choices)

@@ -9,7 +9,8 @@ A turn takes the events in order, lets time pass, releases the keys whose writes
 5. LOOP-5  Waves go one after another; a refused request ends the plan, and the key backs off: 5 ms, doubling, at most 1,000 s.
 6. LOOP-6  No answer means unknown: the same request is sent again until it is answered. A generated name is chosen here, once, so that
            the second create of one intent meets the first (AlreadyExists) instead of making another object.
-7. LOOP-7  A conflict, absence or existence met after an unknown answer is looked up; the key then waits for the revision found.
+7. LOOP-7  A conflict, absence or existence met after an unknown answer is looked up, and so is an object that has the name chosen here;
+           the key then waits for the revision found.
 
 Source: design proposal "Controller reference" and the client-go documentation of informers and work queues, for what they promise;
 the trap of lost answers is shown in ARCHITECTURE.md.
@@ -265,7 +266,7 @@ class _Turn:
             if flight.request.note is not None and response.ok:
                 self._note_done(flight)
             self._answer_for(flight.item, None, self._reached(flight.request, response), flight.seen)
-        elif flight.doubtful:  # LOOP-7
+        elif flight.doubtful or _is_made_already(flight.request, response):  # LOOP-7
             self._send(Flight(flight.item, evolve(flight.request, verb="get", subresource="", body=None), lookup=True))
         else:
             self._answer_for(flight.item, response)
@@ -497,6 +498,11 @@ class _Turn:
 
     def _unique(self) -> str:
         return format_suffix(blake2b(self.before.seed + self._next_id().to_bytes(8, "big"), digest_size=SUFFIX_LENGTH).digest())
+
+
+def _is_made_already(request: Request, response: Response) -> bool:
+    """Whether somebody has the very name that was chosen here: nobody but an earlier arrival of the same request (a copy of it) can."""
+    return response.code == 409 and request.verb == "create" and not request.subresource and bool(request.body.metadata.generate_name)
 
 
 def _order(entry: tuple[Item, int]) -> int:

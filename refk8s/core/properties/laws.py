@@ -1,31 +1,36 @@
-"""The laws of a cluster: rules of spec/ as predicates over states and steps of refk8s/core/cluster.py, in one list.
+"""The laws of a cluster: rules of spec/ as predicates over states and steps of refk8s/core/cluster.py, in lists.
 
-The simulator, the explorer and the properties judge every step by them. There are three kinds:
+The simulator, the explorer and the properties judge every step by them. There are five kinds:
 
     of a change     what one write did to one object: `check(change, before, after)`
+    of a request    what a request that arrived did, and whether it might: `check(arrived, before, after)`
+    of a decision   what a component asks for, on what it saw: `check(decision, before, after)`
     of a step       what one action did to the cluster: `check(before, action, after)`
     of a rest       what is there once faults have stopped and nothing moves: `check(cluster)`
 
 A check answers None where its rule has nothing to say (so that a report can tell how often a rule was put to the test), else with a
-sentence for every way in which the rule is broken: none is good. It looks at what is stored, sent and running, and not at how ours
+sentence for every way in which the rule is broken: none is good. It looks at what is stored, sent, seen and running, and not at how ours
 decides; what it must remember of the past it reads in the history. Its cost is that of what changed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable
 
 from refk8s.core.actions import Action
 from refk8s.core.cluster import Cluster
-from refk8s.core.properties import api, at_rest, pods, views
-from refk8s.core.properties.law import Broken, Law
-from refk8s.core.store import Change
+from refk8s.core.properties import api, at_rest, collecting, deciding, pods, running, serving, stored, views, writes
+from refk8s.core.properties.law import Broken, Law, arrived, decisions
 
-OfChange: TypeAlias = Callable[[Change[Any], Cluster, Cluster], Iterable[str] | None]
+OF_CHANGES: tuple[Law, ...] = (*api.LAWS, *pods.LAWS, *stored.OF_CHANGES, *writes.OF_CHANGES, *serving.OF_CHANGES)
+OF_REQUESTS: tuple[Law, ...] = (*stored.OF_REQUESTS, *writes.OF_REQUESTS, *collecting.OF_REQUESTS, *running.OF_REQUESTS)
+OF_DECISIONS: tuple[Law, ...] = (*deciding.OF_DECISIONS, *collecting.OF_DECISIONS)
+OF_STEPS: tuple[Law, ...] = (*stored.OF_STEPS, *views.OF_STEPS, *running.OF_STEPS, *serving.OF_STEPS)
+OF_REST: tuple[Law, ...] = (*at_rest.LAWS, *serving.OF_REST, *writes.OF_REST)
 
-OF_CHANGES: tuple[Law, ...] = (*api.LAWS, *pods.LAWS)
-OF_STEPS: tuple[Law, ...] = views.LAWS
-OF_REST: tuple[Law, ...] = at_rest.LAWS
+
+def all_laws() -> tuple[Law, ...]:
+    """Every law of every kind."""
+    return (*OF_CHANGES, *OF_REQUESTS, *OF_DECISIONS, *OF_STEPS, *OF_REST)
 
 
 def judge(before: Cluster, action: Action, after: Cluster, tested: Counter[str] | None = None) -> list[Broken]:
@@ -36,8 +41,20 @@ def judge(before: Cluster, action: Action, after: Cluster, tested: Counter[str] 
             for law in OF_CHANGES:
                 if change.key.startswith(law.prefix):
                     _note(found, law, law.check(change, before, after), tested)
+    request = arrived(before, action, after)
+    if request is not None:
+        for law in OF_REQUESTS:
+            if request.request.user.name.startswith(law.prefix):
+                _note(found, law, law.check(request, before, after), tested)
+    if before.components is not after.components:
+        for decision in decisions(before, after):
+            for law in OF_DECISIONS:
+                if decision.reconciler.startswith(law.prefix):
+                    _note(found, law, law.check(decision, before, after), tested)
+    kind = type(action)
     for law in OF_STEPS:
-        _note(found, law, law.check(before, action, after), tested)
+        if not law.actions or kind in law.actions:
+            _note(found, law, law.check(before, action, after), tested)
     return found
 
 

@@ -8,15 +8,22 @@ decision: a view, and the plan made from it. Those of the second kind judge a qu
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
-from refk8s.core.api.selector import Selector
 from refk8s.core.controllers.pods import is_active, ready_condition
 from refk8s.core.controllers.rollout import compute_bounds
 from refk8s.core.loop.plan import Plan
 from refk8s.core.loop.view import View, controller_of
+
+
+class Selects(Protocol):
+    """What chooses by labels."""
+
+    def matches(self, labels: Any) -> bool: ...
 
 
 def requests_of(plan: Plan) -> list[Request]:
@@ -27,6 +34,11 @@ def requests_of(plan: Plan) -> list[Request]:
 def controlled(objects: Iterable[Any], uid: str | None) -> list[Any]:
     """Those whose controller has this uid."""
     return [obj for obj in objects if (reference := controller_of(obj)) is not None and reference.uid == uid]
+
+
+def on_node(pod: Any, node: str) -> Any:
+    """The pod as it will be when it is bound."""
+    return replace(pod, spec=replace(pod.spec, node_name=node))
 
 
 def _key(request: Request) -> str:
@@ -50,14 +62,14 @@ def own_1_acts_only_on_its_own(view: View, owner: Any, resource: Resource, plan:
             continue
         known = view.get(resource, _key(request))
         reference = controller_of(known) if known is not None else None
-        if not (reference is not None and reference.uid == owner.metadata.uid) and not _is_adoption(request):
+        if not (reference is not None and reference.uid == owner.metadata.uid) and not is_adoption(request):
             yield f"{request.verb} of {_key(request)}, which it does not control"
 
 
-def own_2_adopts_only_free_ones_it_selects(view: View, owner: Any, resource: Resource, selector: Selector, plan: Plan) -> Iterator[str]:
+def own_2_adopts_only_free_ones_it_selects(view: View, owner: Any, resource: Resource, selector: Selects, plan: Plan) -> Iterator[str]:
     """What is adopted has no controller, is selected, is not being deleted, and lies in the owner's namespace."""
     for request in requests_of(plan):
-        if request.resource is resource and _is_adoption(request):
+        if request.resource is resource and is_adoption(request):
             known = view.get(resource, _key(request))
             if known is None or controller_of(known) is not None:
                 yield f"adopts {_key(request)}, which has a controller"
@@ -88,7 +100,8 @@ def own_6_names_the_uid(view: View, resource: Resource, plan: Plan) -> Iterator[
                 yield f"{request.verb} of {_key(request)} may meet another object of that name"
 
 
-def _is_adoption(request: Request) -> bool:
+def is_adoption(request: Request) -> bool:
+    """Whether it makes somebody an owner."""
     if request.verb != "patch" or not isinstance(request.body, Patch):
         return False
     references = request.body.document["metadata"].get("ownerReferences", [])

@@ -1,0 +1,103 @@
+"""Laws of the store, as a whole cluster shows it. Rules STORE-1, STORE-5, STORE-7, STORE-8, STORE-11, CLUSTER-4, CLUSTER-5,
+CLUSTER-7 (spec/store.md, spec/cluster.md).
+
+The predicates of store.py say the same of any store, and of transactions by themselves.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from refk8s.core.actions import Action, Arrive, Compact, Duplicate, Elapse, Submit
+from refk8s.core.cluster import Cluster
+from refk8s.core.properties.law import Arrived, Law
+from refk8s.core.store import Change, Compacted, FutureRevision
+
+
+def one_write_one_revision(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """STORE-1: a write raises the revision by one, and nothing else does."""
+    commit = after.last_commit
+    was, is_ = before.history.revision, after.history.revision
+    if commit is None and was == is_:
+        return None
+    expected = was + 1 if commit is not None and commit.changes else was
+    return [] if is_ == expected else [f"the store went from revision {was} to {is_}, not to {expected}"]
+
+
+def only_requests_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """CLUSTER-5: what is stored changes when a request arrives (or comes twice, or comes from outside), and at no other time."""
+    if before.history.revision == after.history.revision:
+        return None
+    allowed = isinstance(action, (Arrive, Duplicate, Submit))
+    return [] if allowed else [f"{type(action).__name__} wrote revision {after.history.revision}"]
+
+
+def only_time_passes_time(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """CLUSTER-4."""
+    if isinstance(action, Elapse):
+        return [] if before.now <= after.now == action.to else [f"time went from {before.now} to {after.now}, not to {action.to}"]
+    return None if before.now == after.now else [f"{type(action).__name__} moved time"]
+
+
+def a_refusal_does_nothing(arrived: Arrived, before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """CLUSTER-7, API-6: whoever is told no may rely on it."""
+    answer = arrived.answer
+    if answer is None or answer.code < 400:
+        return None
+    request = arrived.request
+    return [f"{request.verb} of {request.name} was refused with {answer.code}, and {c.key} changed" for c in arrived.changes]
+
+
+def a_change_tells_what_was(change: Change[Any], before: Cluster, after: Cluster) -> Iterator[str]:
+    """STORE-5: what it replaced is what was there, and the record counts its revisions."""
+    there, record = before.history.get(change.key), change.record
+    if change.previous is not there:
+        yield f"{change.key} at {change.revision}: replaced what was not there"
+    if record is not None:
+        created, version = (change.revision, 1) if there is None else (there.create_revision, there.version + 1)
+        if (record.create_revision, record.mod_revision, record.version) != (created, change.revision, version):
+            yield f"{change.key}: {record.create_revision}, {record.mod_revision}, {record.version} at revision {change.revision}"
+    if after.history.get(change.key) is not record:
+        yield f"{change.key} at {change.revision}: is not what was written"
+
+
+def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """STORE-7: what was there a revision ago is read as it was."""
+    at = before.history.revision
+    if at < after.history.compacted:
+        return None
+    then = after.history.get(change.key, at=at)
+    return [] if then is change.previous else [f"{change.key} at {at} is read differently since {change.revision}"]
+
+
+def what_was_done_is_told(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """STORE-11: who watches everything from the revision before hears of exactly this."""
+    if after.last_commit is None or not after.last_commit.changes:
+        return None
+    told = after.history.changes("/", before.history.revision)
+    if told == after.last_commit.changes:
+        return []
+    return [f"after {before.history.revision} there are {[c.key for c in told]}, written were {[c.key for c in after.last_commit.changes]}"]
+
+
+def what_is_forgotten_is_refused(before: Cluster, action: Action, after: Cluster) -> Iterator[str]:
+    """STORE-8, STORE-9: the past is gone, and says so; the present is what it was; the future is not known."""
+    history = after.history
+    if history.list("/").records != before.history.list("/").records:
+        yield "a compaction changed what is there"
+    for at, refusal in ((history.compacted - 1, Compacted), (history.revision + 1, FutureRevision)):
+        try:
+            history.list("/core/namespaces/", at=at)
+        except refusal:
+            continue
+        yield f"revision {at} is answered, where {history.compacted} to {history.revision} are known"
+
+
+OF_CHANGES = (Law("STORE-5", a_change_tells_what_was), Law("STORE-7", the_past_stays))
+OF_REQUESTS = (Law("CLUSTER-7", a_refusal_does_nothing),)
+OF_STEPS = (
+    Law("STORE-1", one_write_one_revision),
+    Law("CLUSTER-5", only_requests_write),
+    Law("CLUSTER-4", only_time_passes_time),
+    Law("STORE-11", what_was_done_is_told),
+    Law("STORE-8", what_is_forgotten_is_refused, actions=(Compact,)),
+)
