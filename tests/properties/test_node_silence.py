@@ -9,9 +9,10 @@ from refk8s.core.api.core_v1 import Node, NodeCondition, NodeStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.cluster import start_all
-from refk8s.core.context import SECOND
-from refk8s.core.controllers.node_lifecycle import GRACE, STARTUP_GRACE, NodeLifecycle
+from refk8s.core.context import MILLISECOND, SECOND
+from refk8s.core.controllers.node_lifecycle import GRACE, STARTUP_GRACE, UNREADY_PAUSE, NodeLifecycle
 from refk8s.core.controllers.pods import ready_condition
+from refk8s.core.value import evolve
 
 WAIT = (GRACE + STARTUP_GRACE) // SECOND
 
@@ -31,3 +32,23 @@ def test_node_2_no_pod_of_a_silent_node_stays_ready_whatever_crashes_on_the_way(
     [node] = stored(cluster, NODES)
     assert [c.status for c in node.status.conditions if c.type == "Ready"] == ["Unknown"]
     assert [p.metadata.name for p in stored(cluster, PODS) if ready_condition(p)] == []
+
+
+@given(st.lists(st.integers(0, 3_000), min_size=1, max_size=60))
+def test_node_2_a_kubelet_that_says_otherwise_is_contradicted_at_a_measured_pace(pauses):
+    """Found by simulation: a kubelet was back, its node's heartbeat was not due yet, and both wrote the pod as fast as they could."""
+    conditions = (NodeCondition(type="Ready", status="True", last_heartbeat_time="2026-01-01T00:00:00Z"),)
+    cluster = create(new_cluster(NodeLifecycle()), Node(metadata=ObjectMeta(name="n"), status=NodeStatus(conditions=conditions)))
+    cluster = settle(start_all(make_ready(create(cluster, pod("p", node_name="n")), "p")), nothing_wrong, seconds_max=WAIT)
+    contradicted = []
+    for pause in pauses:
+        for _ in range(3):  # it insists
+            cluster = make_ready(cluster, "p")
+            cluster = settle(cluster, nothing_wrong, seconds_max=0)
+            [there] = stored(cluster, PODS)
+            if not ready_condition(there):
+                contradicted.append(cluster.now)
+        cluster = evolve(cluster, now=cluster.now + pause * MILLISECOND)
+    assert all(later - earlier >= UNREADY_PAUSE for earlier, later in zip(contradicted, contradicted[1:], strict=False))
+    [there] = stored(settle(make_ready(cluster, "p"), nothing_wrong, seconds_max=6), PODS)
+    assert not ready_condition(there)

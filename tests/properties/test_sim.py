@@ -100,7 +100,8 @@ def test_cluster_4_what_is_ready_is_what_is_enabled(seed):
         ready.took(before, action, cluster)
 
 
-CLOCK_SET_BACK = (*map(Submit, REQUESTS), Fairly(500), Disturb("kubelet/node-2", "container dies", "0"), Skew("kubelet/node-2", -102 * SECOND))
+KUBELET = "kubelet/node-2"
+CLOCK_SET_BACK = (*map(Submit, REQUESTS), Fairly(500), Disturb(KUBELET, "container dies", "0"), Skew(KUBELET, -102 * SECOND))
 
 
 def test_sim_8_a_clock_set_back_while_a_container_ends():

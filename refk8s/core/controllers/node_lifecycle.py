@@ -34,6 +34,7 @@ GRACE: Instant = 50 * SECOND
 STARTUP_GRACE: Instant = 60 * SECOND
 EVICTION_PAUSE: Instant = 10 * SECOND  # one node in so long (0.1 a second), where most of a zone is well
 EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # where it is not
+UNREADY_PAUSE: Instant = 5 * SECOND  # a pod that is said to be ready all the same is contradicted once in so long
 UNHEALTHY_SHARE = 0.55  # of a zone, from which on it counts as partly disrupted
 LARGE_ZONE_NODES = 50  # a smaller zone that is partly disrupted evicts nobody
 LEASE_NAMESPACE = "kube-node-lease"
@@ -67,6 +68,7 @@ class Health(Value, frozen=True):
 class Memory(Value, frozen=True, eq=False):
     nodes: Map[Key, Health] = field(default_factory=Map)
     evict_next: Map[str, Instant] = field(default_factory=Map)  # by zone
+    unready_next: Map[Key, Instant] = field(default_factory=Map)  # by node
 
 
 class Zones(Value, frozen=True, eq=False):
@@ -137,7 +139,7 @@ class NodeLifecycle(Reconciler):
         memory: Memory = local.memory
         node: Node | None = view.get(NODES, key)
         if node is None:
-            return Plan(memory=evolve(memory, nodes=memory.nodes.delete(key))) if key in memory.nodes else NOTHING
+            return Plan(memory=_forget(memory, key)) if key in memory.nodes else NOTHING
         lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{key}")
         health = observe(memory.nodes.get(key), node, lease, now)
         memory = evolve(memory, nodes=memory.nodes.set(key, health))
@@ -145,7 +147,7 @@ class NodeLifecycle(Reconciler):
         # Decide
         silent_from = health.seen + health.grace
         if now >= silent_from and (lost := lose(node, now)) is not None:
-            return self._lose(view, node, lost, memory, silent_from)
+            return self._lose(view, node, lost, _contradict(memory, key, now))
         ready = get_condition(node, "Ready")
         spec = node.spec or NodeSpec()
         taints = (*no_schedule_taints(node), *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)))
@@ -165,6 +167,10 @@ class NodeLifecycle(Reconciler):
 
         # Act
         pods = unready_pods(view, key) if _is_unknown(node) else ()
+        if pods and now < (next_at := memory.unready_next.get(key, 0)):
+            pods, wake_at = (), next_at if wake_at is None else min(wake_at, next_at)
+        elif pods:
+            memory = _contradict(memory, key, now)
         waves = (pods,) if pods else ()
         if _same(taints, spec.taints or ()):
             return Plan(waves, memory=memory, wake_at=wake_at)
@@ -175,7 +181,7 @@ class NodeLifecycle(Reconciler):
         # Report
         return Plan(((request,), *waves), memory=memory, wake_at=wake_at)
 
-    def _lose(self, view: View, node: Node, lost: Node, memory: Memory, silent_from: Instant) -> Plan:
+    def _lose(self, view: View, node: Node, lost: Node, memory: Memory) -> Plan:
         """The node has been silent for too long: its conditions become Unknown, and its pods not ready (NODE-2).
 
         The conditions are on record before the pods are: whoever looks next, after a crash too, goes on with what is left.
@@ -185,6 +191,16 @@ class NodeLifecycle(Reconciler):
         pods = unready_pods(view, name)
         note = Note(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         return Plan(((status,), pods), notes=(note,), memory=memory)
+
+
+def _forget(memory: Memory, node: Key) -> Memory:
+    unready = memory.unready_next
+    return evolve(memory, nodes=memory.nodes.delete(node), unready_next=unready.delete(node) if node in unready else unready)
+
+
+def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
+    """Its pods are made not ready now; again only after a pause (NODE-2): a kubelet that is back says what it knows before its node is well."""
+    return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))
 
 
 def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
