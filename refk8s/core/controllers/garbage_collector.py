@@ -93,6 +93,8 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
         found.update(dict.fromkeys(sorted(graph.dependents.get(old.metadata.uid, ()))))
     if new is not None:
         metadata, was = new.metadata, old.metadata if old is not None else None
+        if was is not None and was.uid != metadata.uid:  # Another object of that name, between two lists: all about it is news.
+            was = None
         marked = metadata.deletion_timestamp is not None
         if metadata.owner_references or marked:
             news = was is None or (was.owner_references, was.finalizers, was.deletion_timestamp) != (
