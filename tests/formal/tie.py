@@ -40,11 +40,12 @@ class CoreBug(NamedTuple):
 
 
 class ModelBug(NamedTuple):
-    """A bug to be planted in the model."""
+    """A bug to be planted in the model. `unsafe`: the model's own invariants meet it too."""
 
     name: str
     old: str
     new: str
+    unsafe: bool = False
 
 
 class Twin(ABC):

@@ -1,6 +1,8 @@
 """All models with their twins."""
 
+from controller_twin import ControllerTwin
+from rollout_twin import RolloutTwin
 from store_twin import StoreTwin
 from tie import Twin
 
-TWINS: dict[str, type[Twin]] = {twin.model: twin for twin in (StoreTwin,)}
+TWINS: dict[str, type[Twin]] = {twin.model: twin for twin in (StoreTwin, ControllerTwin, RolloutTwin)}
