@@ -1,20 +1,24 @@
-"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones go. Rule SIM-2 (spec/simulation.md)."""
+"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones go; nodes are emptied, shut and
+removed. Rule SIM-2 (spec/simulation.md).
+"""
 
 from random import Random
 from typing import Any
 
 from refk8s.checking.scenario import creation, deployment, service
-from refk8s.core.actions import Submit
+from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import Namespace, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, PODS, SERVICES, Resource
+from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, SERVICES, Resource
 from refk8s.core.cluster import Cluster
 
 REPLICAS_MAX = 4
 OWN = "default"
+CPU = "300m"  # of a node's four: all that a user may ask for fits, but not on one node
+UPKEEP = {"key": "example.com/upkeep", "effect": "NoExecute"}
 
 
 def act(cluster: Cluster, chance: Random) -> Submit | None:
@@ -39,7 +43,10 @@ def _pause(cluster: Cluster, chance: Random) -> Submit | None:
 def _bound(cluster: Cluster, chance: Random) -> Submit | None:
     surge = chance.randrange(3)
     unavailable = chance.randrange(0 if surge else 1, 3)
-    return _change(cluster, chance, {"spec": {"strategy": {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}})
+    bounds = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+    if chance.random() < 0.25:
+        return _change(cluster, chance, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
+    return _change(cluster, chance, {"spec": {"strategy": bounds}})
 
 
 def _delete_pod(cluster: Cluster, chance: Random) -> Submit | None:
@@ -60,7 +67,7 @@ def _make_deployment(cluster: Cluster, chance: Random) -> Submit | None:
     name = chance.choice(("web", "db", "cache"))
     if cluster.history.get(f"{DEPLOYMENTS.prefix}{OWN}/{name}") is not None:
         return None
-    tree = deployment(name, chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", surge=chance.randrange(1, 3))
+    tree = deployment(name, chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", cpu=CPU, surge=chance.randrange(1, 3))
     return Submit(creation(codec.from_tree(Deployment, tree)))
 
 
@@ -84,22 +91,65 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(Request("delete", NAMESPACES, "", "stage", body=DeleteOptions()))
 
 
-_ACTS = (_scale, _scale, _scale, _update, _update, _update, _pause, _bound, _delete_pod, _delete_pod, _delete_deployment,
-         _make_deployment, _make_deployment, _service, _namespace)  # fmt: skip
+def _release(cluster: Cluster, chance: Random) -> Submit | None:
+    """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and is adopted."""
+    pods = [pod for pod in _all(cluster, PODS) if pod.metadata.namespace == OWN]
+    aside = [pod for pod in pods if "aside" in (pod.metadata.labels or {})]
+    if aside and chance.random() < 0.7:
+        pod = chance.choice(aside)
+        return _patch(PODS, pod, {"metadata": {"labels": {"app": pod.metadata.labels["aside"], "aside": None}}})
+    free = [pod for pod in pods if pod not in aside]
+    if not free:
+        return None
+    pod = chance.choice(free)
+    return _patch(PODS, pod, {"metadata": {"labels": {"app": None, "aside": (pod.metadata.labels or {}).get("app")}}})
 
 
-def resume(cluster: Cluster) -> tuple[Submit, ...]:
-    """What a user does at last who wants things to be done: no deployment stays paused."""
-    paused = [d for d in _all(cluster, DEPLOYMENTS) if d.spec.paused]
-    return tuple([_patch(DEPLOYMENTS, d, {"spec": {"paused": False}}) for d in paused])
+def _shut(cluster: Cluster, chance: Random) -> Submit | None:
+    """A node takes no more pods, or takes them again."""
+    found = _one(cluster, chance, NODES, "")
+    return _patch(NODES, found, {"spec": {"unschedulable": None if found.spec.unschedulable else True}}) if found is not None else None
+
+
+def _empty(cluster: Cluster, chance: Random) -> Submit | None:
+    """A node loses its pods, or gets some again."""
+    found = _one(cluster, chance, NODES, "")
+    if found is None:
+        return None
+    tainted = any(taint.key == UPKEEP["key"] for taint in found.spec.taints or ())
+    return _patch(NODES, found, {"spec": {"taints": [{**UPKEEP, "$patch": "delete"} if tainted else UPKEEP]}})
+
+
+def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
+    """A Node object is deleted. Its kubelet does not make it anew before it starts again (KUBELET-60)."""
+    if len(_all(cluster, NODES)) < len(cluster.worlds):
+        return None
+    found = _one(cluster, chance, NODES, "")
+    return _delete(NODES, found, DeleteOptions()) if found is not None else None
+
+
+_ACTS = (_scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
+         _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release, _release,
+         _shut, _empty, _remove_node)  # fmt: skip
+
+
+def resume(cluster: Cluster) -> tuple[Action, ...]:
+    """What a user does at last who wants things to be done: no deployment stays paused, no node shut, and every node is there."""
+    found: list[Action] = [_patch(DEPLOYMENTS, d, {"spec": {"paused": False}}) for d in _all(cluster, DEPLOYMENTS) if d.spec.paused]
+    nodes = _all(cluster, NODES)
+    for node in nodes:
+        if node.spec.unschedulable or any(taint.key == UPKEEP["key"] for taint in node.spec.taints or ()):
+            found.append(_patch(NODES, node, {"spec": {"unschedulable": None, "taints": [{**UPKEEP, "$patch": "delete"}]}}))
+    missing = [name for name in sorted(cluster.worlds) if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}]
+    return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 
 def _all(cluster: Cluster, resource: Resource) -> list[Any]:
     return [record.value for record in cluster.history.list(resource.prefix).records]
 
 
-def _one(cluster: Cluster, chance: Random, resource: Resource) -> Any | None:
-    found = [obj for obj in _all(cluster, resource) if obj.metadata.namespace == OWN]
+def _one(cluster: Cluster, chance: Random, resource: Resource, namespace: str = OWN) -> Any | None:
+    found = [obj for obj in _all(cluster, resource) if (obj.metadata.namespace or "") == namespace]
     return chance.choice(found) if found else None
 
 
@@ -110,7 +160,7 @@ def _change(cluster: Cluster, chance: Random, tree: dict[str, Any]) -> Submit | 
 
 def _patch(resource: Resource, obj: Any, tree: dict[str, Any]) -> Submit:
     patch = Patch("application/strategic-merge-patch+json", tree)
-    return Submit(Request("patch", resource, obj.metadata.namespace, obj.metadata.name, body=patch))
+    return Submit(Request("patch", resource, obj.metadata.namespace or "", obj.metadata.name, body=patch))
 
 
 def _delete(resource: Resource, obj: Any, options: DeleteOptions) -> Submit:

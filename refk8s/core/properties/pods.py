@@ -44,8 +44,14 @@ def a_node_has_room(change: Change[Any], before: Cluster, after: Cluster) -> Ite
 
 
 def a_status_fits_itself(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """POD-12, of what was written."""
-    return None if change.record is None else status_fits_itself(change.record.value)
+    """POD-12, of what was written. Of a pod whose node is gone nobody can say what its containers do (PODGC-1)."""
+    if change.record is None:
+        return None
+    pod = change.record.value
+    wrong = status_fits_itself(pod)
+    if wrong and pod.spec.node_name and before.history.get(f"{NODES.prefix}{pod.spec.node_name}") is None:
+        return []
+    return [words for words in wrong if change.previous is None or words not in status_fits_itself(change.previous.value)]
 
 
 LAWS = (
