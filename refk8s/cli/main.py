@@ -68,8 +68,10 @@ def run(**options: Any) -> None:
 @click.option("--faults", default="all", show_default=True, metavar="WORDS",
               help="all, none, or names with rate and budget: crash=0.01:5,lose-answer,compact.")
 @click.option("--runs", type=click.IntRange(1, 1_000_000), default=1, show_default=True, metavar="N", help="Runs of successive seeds.")
-@click.option("--replay", "replayed", default=None, metavar="RUN", help="Take the actions of this file instead.")
+@click.option("--replay", "replayed", default=None, metavar="RUN", help="Take the actions of this file instead, and tell what happens.")
 @click.option("--save", default=None, metavar="RUN", help="Where to write a run that broke a rule.  [default: refk8s-seed-S.run]")
+@click.option("--no-shrink", "shorten", is_flag=True, flag_value=False, default=True,
+              help="Leave a run that broke a rule as long as it is.")
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:
     """Simulate a cluster under faults, in virtual time.

@@ -14,10 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from refk8s.checking import actions_file
 from refk8s.checking.faults import BadFaults, parse_faults
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.script import Entry
+from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import Run, Setup, replay, simulate
+from refk8s.checking.tell import ending, tell
 from refk8s.core.properties import laws
 
 HELD, BROKE = 0, 1
+SHRINK_SECONDS = 60
+STORY_LINES = 40
+"""So much of the story of a run that broke a rule is printed at once; replaying it tells all."""
+SETTLING_ACTIONS = 3_000
+"""So much is told of how a cluster did not come to rest."""
 
 
 class BadUse(Exception):
@@ -25,14 +33,15 @@ class BadUse(Exception):
 
 
 def simulate_and_tell(
-    seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, files: tuple[str, ...]
-) -> int:
+    seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
+    files: tuple[str, ...],
+) -> int:  # fmt: skip
     """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
     if replayed is not None:
         return _replay(Path(replayed))
     setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
     before, seen = time.perf_counter(), []
-    with _progress(sum(setup.steps for setup in setups)) as tick:
+    with _progress("simulating", "actions", sum(setup.steps for setup in setups)) as tick:
         for number, setup in enumerate(setups):
             run = simulate(setup, lambda taken, number=number: tick(number * steps + taken))  # type: ignore[misc]
             seen.append(run)
@@ -42,7 +51,7 @@ def simulate_and_tell(
     _report(seen, took)
     run = seen[-1]
     if run.broken:
-        _tell_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"))
+        _tell_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"), shorten)
     click.echo(run.last_line)
     return BROKE if run.broken else HELD
 
@@ -74,18 +83,41 @@ def _replay(path: Path) -> int:
     except actions_file.BadFile as error:
         raise BadUse(str(error)) from None
     run = replay(setup, actions)
-    for broken in run.broken:
-        click.echo(f"broken: {broken}")
+    click.echo("\n".join(_story(run)))
     click.echo(run.last_line)
     return BROKE if run.broken else HELD
 
 
-def _tell_failure(run: Run, path: Path) -> None:
-    words = str(run.broken[0])
-    actions_file.write(path, run.setup, run.actions, words)
+def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
+    """What broke, the shortest run found that breaks it, the end of its story, and the command that tells it all."""
     for broken in run.broken:
         click.echo(f"broken: {broken}")
+    script: list[Entry] = list(run.actions[: run.settled_from] if run.at_rest else run.actions)
+    setup, told, words = run.setup, run, str(run.broken[0])
+    if shorten:
+        before = time.perf_counter()
+        with _progress("shrinking", "actions", len(script)) as tick:
+            found = shrink(run, SHRINK_SECONDS, lambda done, total: tick(done))
+        if found is not None:
+            took = time.perf_counter() - before
+            click.echo(f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} tries in {took:.0f} s)")
+            setup, script, told = found.setup, list(found.script), found.run
+    actions_file.write(path, setup, script, words)
+    story = _story(told)
+    if len(story) > STORY_LINES:
+        click.echo(f"           ... ({len(story) - STORY_LINES} lines before; the command below tells them)")
+    click.echo("\n".join(story[-STORY_LINES:]))
     click.echo(f"replay it:  refk8s sim --replay {path}")
+
+
+def _story(run: Run) -> list[str]:
+    """All that happened and how it ended; of a cluster that did not come to rest, as much as is needed to see why."""
+    first = run.setup.first_cluster()
+    if run.settled_from is None:
+        return tell(first, run.actions, run.broken)
+    rest = run.settled_from + SETTLING_ACTIONS
+    more = [f"           ... (and so on: {len(run.actions) - rest} more actions)"] if len(run.actions) > rest else []
+    return [*tell(first, run.actions[:rest]), *more, *ending(run.broken)]
 
 
 def _report(runs: list[Run], seconds: float) -> None:
@@ -94,7 +126,8 @@ def _report(runs: list[Run], seconds: float) -> None:
     minutes = sum(run.virtual_seconds for run in runs) / 60
     click.echo(f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {steps} actions, {minutes:.1f} virtual minutes in {seconds:.1f} s "
                f"({minutes / seconds * 60:.0f} a minute)")  # fmt: skip
-    tested, taken, faults, pairs = (sum((getattr(run, name) for run in runs), Counter()) for name in ("tested", "taken", "faults", "pairs"))
+    tested, taken, faults = (_total([getattr(run, name) for run in runs]) for name in ("tested", "taken", "faults"))
+    pairs = {pair for run in runs for pair in run.pairs}
     click.echo("rules tested:   " + _counts(tested))
     click.echo("actions taken:  " + _counts(taken))
     click.echo("faults made:    " + (_counts(faults) or "none"))
@@ -107,18 +140,25 @@ def _report(runs: list[Run], seconds: float) -> None:
     click.echo(f"pairs of faults within 200 actions: {len(pairs)} of {len(wanted) * (len(wanted) + 1) // 2}")
 
 
+def _total(counters: "list[Counter[str]]") -> "Counter[str]":
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
 def _counts(counter: "Counter[str]") -> str:
     return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
+def _progress(doing: str, what: str, total: int) -> Iterator[Any]:
     """A bar on standard error, where that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda taken: None
         return
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("actions"), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda taken: bar.update(task, completed=taken)

@@ -1,5 +1,7 @@
 """A silent node's pods (NODE-2): whatever crashes and is lost on the way, none of them stays ready."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import choices, run, settle
@@ -49,6 +51,6 @@ def test_node_2_a_kubelet_that_says_otherwise_is_contradicted_at_a_measured_pace
             if not ready_condition(there):
                 contradicted.append(cluster.now)
         cluster = evolve(cluster, now=cluster.now + pause * MILLISECOND)
-    assert all(later - earlier >= UNREADY_PAUSE for earlier, later in zip(contradicted, contradicted[1:], strict=False))
+    assert all(later - earlier >= UNREADY_PAUSE for earlier, later in pairwise(contradicted))
     [there] = stored(settle(make_ready(cluster, "p"), nothing_wrong, seconds_max=6), PODS)
     assert not ready_condition(there)

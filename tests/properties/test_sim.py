@@ -1,6 +1,7 @@
 """The simulator (spec/simulation.md): the same run twice, faults within budgets, and a cluster that comes to rest after all of them."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,8 +17,8 @@ from refk8s.checking.faults import FAULTS, BadFaults, Rate, parse_faults
 from refk8s.checking.ready import Ready
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
 from refk8s.checking.script import Fairly
-from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import Setup, replay, simulate
+from refk8s.checking.tell import tell
 from refk8s.cli.main import main
 from refk8s.core.actions import Crash, Disturb, Skew, Submit
 from refk8s.core.cluster import enabled, step
@@ -110,19 +111,46 @@ def test_sim_8_a_clock_set_back_while_a_container_ends():
     assert not run.broken
 
 
-def test_sim_9_what_breaks_a_rule_is_told_in_few_words(monkeypatch, tmp_path):
+def wait_for_the_clock(backoff, finished_at):
+    """What `restart_at` was before that."""
+    return finished_at + (backoff.delay if backoff else 0)
+
+
+def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_one_command(monkeypatch, tmp_path):
     """The mistake that the last test is about, made again, is found in a run of 600 actions and shrinks to the few that matter."""
-    monkeypatch.setattr(sync_pod, "restart_at", lambda backoff, finished_at: finished_at + (backoff.delay if backoff else 0))
-    often = {"container": Rate(0.03, 50), "skew": Rate(0.03, 50), "delay": Rate(0.01, 10), "crash": Rate(0.002, 3)}
-    run = next(run for seed in range(40) if (run := a_run(seed, 600, faults=often)).broken)
-    assert run.broken[0].rule == "SIM-8" and len(run.actions) > 100
-    short = shrink(run, seconds=20)
-    assert short.run.broken[0].rule == "SIM-8" and "AssertionError" in short.run.broken[0].words
-    assert len(short.script) <= 8, short.script
+    monkeypatch.setattr(sync_pod, "restart_at", wait_for_the_clock)
     path = tmp_path / "short.run"
-    actions_file.write(path, short.setup, short.script)
-    again = replay(*actions_file.read(path))
-    assert again.digest.hexdigest() == short.run.digest.hexdigest() and again.broken == short.run.broken
+    faults = "container=0.03:50,skew=0.03:50,delay=0.01:10,crash=0.002:3"
+    found = CliRunner().invoke(main, ["sim", "--steps", "600", "--runs", "40", "--faults", faults, "--save", str(path)])
+    assert found.exit_code == 1, found.output
+    lines = found.output.splitlines()
+    assert lines[-1].startswith("seed ") and lines[-2] == f"replay it:  refk8s sim --replay {path}"
+    setup, script = actions_file.read(path)
+    assert len(script) <= 8, script
+
+    told = CliRunner().invoke(main, ["sim", "--replay", str(path)])
+    assert told.exit_code == 1
+    story = told.output
+    assert "user creates Deployment default/web  [revision " in story
+    assert "because no ReplicaSet carries this template  [revision " in story
+    assert "ahead" in story or "behind" in story
+    assert "SIM-8 is broken." in story and "spec/simulation.md: SIM-8 (inv) Nobody fails by himself" in story
+    assert story.splitlines()[-1] == replay(setup, script).last_line
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=4, deadline=None)
+def test_sim_10_every_write_is_told_with_what_its_author_had_not_seen(seed):
+    """Told of any run: a revision stands once, in order, and nobody had read what was not written yet."""
+    run = a_run(seed, 500)
+    lines = tell(run.setup.first_cluster(), run.actions[:900])
+    revisions = [int(number) for line in lines for number in re.findall(r"\[revision (\d+)", line)]
+    assert revisions == sorted(set(revisions)) and len(revisions) > 5
+    for line in lines:
+        for read, newest in re.findall(r"[A-Z]\w+ (\d+) of (\d+)", line.partition("[revision")[2]):
+            assert int(read) < int(newest) < int(re.search(r"\[revision (\d+)", line)[1])
+    quiet = tell(run.setup.first_cluster(), [Fairly(300)])
+    assert not any("--" in line for line in quiet)
 
 
 @pytest.mark.parametrize("words", ["no-such", "crash=often", "crash=2", "crash=0.1:-1", ""])

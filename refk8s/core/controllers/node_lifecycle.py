@@ -199,7 +199,7 @@ def _forget(memory: Memory, node: Key) -> Memory:
 
 
 def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
-    """Its pods are made not ready now; again only after a pause (NODE-2): a kubelet that is back says what it knows before its node is well."""
+    """Its pods are made not ready now; again only after a pause (NODE-2): a kubelet that is back tells of them before its node is well."""
     return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))
 
 

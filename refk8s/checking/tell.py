@@ -1,0 +1,300 @@
+"""A run told as a story: who read what, who wrote what because of it, what failed, and which rule broke. Rule SIM-10 (spec/simulation.md).
+
+    12.304 s  replicaset controller creates Pod default/web-x, because 1 of 3 pods is missing  [revision 61, read Pods 54 of 60]
+
+It was decided when the view had reached revision 54, and took effect when the newest change of a pod was 60: what lies between was not
+known. Where no number is given everything was. Works for any cluster: what it tells follows from the states before and after each action.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import refk8s
+from refk8s.checking.ready import Ready
+from refk8s.checking.script import Entry, Fairly, Order
+from refk8s.components.story import Names, operation_sentence, rules_sentence, sentence, speaker
+from refk8s.core import actions as alphabet
+from refk8s.core.actions import Action, Channel
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import Resource
+from refk8s.core.cluster import Cluster, is_enabled, step
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.state import LoopState
+from refk8s.core.ports import RemovePodSandbox, RunPodSandbox, SandboxConfig
+from refk8s.core.properties.law import Broken
+
+SPEC = Path(refk8s.__file__).resolve().parent.parent / "spec"
+
+_COMPONENTS = {"kube-controller-manager": "the controller manager", "kube-scheduler": "the scheduler"}
+
+
+def tell(first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = ()) -> list[str]:
+    """The story of what these entries do to this cluster, a line each, and how it ends. What finds nothing to do is left out."""
+    teller = Teller(first)
+    cluster, ready = first, Ready(first)
+    for entry in script:
+        order, count = (Order(), entry.count) if isinstance(entry, Fairly) else (None, 1)
+        for _ in range(count):
+            action = order.next_action(cluster, ready) if order is not None else entry
+            if action is None or not is_enabled(cluster, action):  # type: ignore[arg-type]
+                break
+            before = cluster
+            try:
+                cluster = step(before, action)  # type: ignore[arg-type]
+            except Exception as error:
+                teller.add(before.now, f"!! {error_words(error)}, when {describe(before, action)}")  # type: ignore[arg-type]
+                break
+            ready.took(before, action, cluster)  # type: ignore[arg-type]
+            teller.hear(before, action, cluster)  # type: ignore[arg-type]
+    return [*teller.lines, *ending(broken)]
+
+
+def ending(broken: Sequence[Broken]) -> list[str]:
+    """Which rules broke, what they say, and how they broke; one rule once."""
+    lines: list[str] = []
+    for rule in dict.fromkeys(one.rule for one in broken):
+        lines.append(f"{rule} is broken.")
+        lines += [f"    {one.words.removeprefix(rule + ': ')}" for one in broken if one.rule == rule][:MOST_WORDS]
+        lines += [f"    | {line}" for line in statement(rule)]
+    return lines
+
+
+MOST_WORDS = 5
+
+
+def statement(rule: str) -> list[str]:
+    """What spec/ says: where, the rule's title, and its first paragraph. Nothing where the pages are not at hand."""
+    heading = f"### {rule} "
+    for page in sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ():
+        lines = page.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith(heading):
+                paragraph = []
+                for following in lines[number + 2 :]:
+                    if not following or following.startswith(("#", "Source:", "Example:")):
+                        break
+                    paragraph.append(following)
+                return [f"spec/{page.relative_to(SPEC)}: {line.removeprefix('### ')}", *paragraph]
+    return []
+
+
+class Teller:
+    """Turns steps into lines."""
+
+    def __init__(self, first: Cluster) -> None:
+        self.lines: list[str] = []
+        self._start = first.now
+        self._names = Names()
+        self._last = ""
+        self._decided: dict[Channel, Cluster] = {}  # a request -> the state in which it was sent
+        for name in sorted(first.worlds):
+            for uid in sorted(getattr(first.worlds[name], "pods", ())):
+                for sandbox in first.worlds[name].pods[uid].sandboxes:
+                    self._names.meet(RunPodSandbox(SandboxConfig(uid, sandbox.namespace, sandbox.name)))
+        for channel in sorted(first.flying):
+            self._decided[channel] = first
+
+    def add(self, now: Instant, words: str | None) -> None:
+        """One line, unless it is the same as the last."""
+        if words and words != self._last:
+            self._last = words
+            self.lines.append(f"{(now - self._start) / SECOND:9.3f} s  {words}")
+
+    def hear(self, before: Cluster, action: Action, after: Cluster) -> None:
+        """Tell one step."""
+        if after.flying is not before.flying:
+            for channel in after.flying:
+                if channel not in before.flying:
+                    self._decided[channel] = after
+        match action:
+            case alphabet.Arrive(channel) | alphabet.Duplicate(channel):
+                self._arrived(before, channel, after, isinstance(action, alphabet.Duplicate))
+            case alphabet.Submit(request):
+                committed = after.last_commit
+                self.add(after.now, sentence(request, committed) if committed is not None else f"{_deed(request)}: nothing comes of it")
+            case alphabet.Operate(channel):
+                self._operated(before, channel, after)
+            case alphabet.Notify(channel):
+                if channel in before.watches and channel not in after.watches:
+                    what = _kinds(before.watches[channel].stream.resource)
+                    self.add(after.now, f"{component(channel[0])} asks for changes of {what} that are forgotten (410), and lists again")
+            case alphabet.Answer(channel):
+                self._decided.pop(channel, None)
+            case alphabet.Elapse() | alphabet.Wake():
+                pass
+            case _:
+                self.add(after.now, describe(before, action))
+        self._changed(before, after)
+
+    def _arrived(self, before: Cluster, channel: Channel, after: Cluster, is_surplus: bool) -> None:
+        flying = before.flying[channel]
+        request = flying.request
+        if flying.watch:
+            return
+        again = " (a second time)" if is_surplus else ""
+        if after.last_commit is not None:
+            words = sentence(request, after.last_commit)
+            if words is not None:
+                read = self._read(channel, request, before)
+                self.add(after.now, f"{words.removesuffix(']')}{read}]{again}")
+            return
+        answer = after.flying[channel].answer if channel in after.flying else None
+        if answer is not None and not answer.ok and request.verb not in ("list", "watch"):
+            reason = getattr(answer.body, "reason", "") or ""
+            self.add(after.now, f"{_deed(request)} is refused: {answer.code} {reason}{again}".rstrip())
+
+    def _read(self, channel: Channel, request: Request, now: Cluster) -> str:
+        """What the decider did not know yet when it decided: the resources that had been changed since, up to now."""
+        then = self._decided.get(channel)
+        if then is None or channel[0] not in then.components:
+            return ""
+        component = then.components[channel[0]]
+        if component.life != channel[1] or not isinstance(component.state, LoopState):
+            return ""
+        machine = now.machines[channel[0]]
+        mine = {interest.resource.prefix for r in _reconcilers(machine) if _speaks_for(machine, r, request) for interest in r.interests}
+        found = []
+        for prefix, table in component.state.view.tables.items():
+            newest = now.history.prefix_revision(prefix)
+            if prefix in mine and newest > table.revision and table.synced:
+                found.append(f"{_kinds(component.state.informers[prefix].resource)} {table.revision} of {newest}")
+        return f", read {', '.join(sorted(found))}" if found else ""
+
+    def _operated(self, before: Cluster, channel: Channel, after: Cluster) -> None:
+        operation = before.operations[channel].operation
+        node = channel[0].rpartition("/")[2]
+        self._names.meet(operation)
+        words = operation_sentence(node, operation, self._names)
+        if words is None:
+            return
+        if channel in after.operations:
+            self.add(after.now, f"{words}: it takes {_seconds(after.operations[channel].due - after.now)}")
+            return
+        late = ", of a kubelet that is no more" if before.components[channel[0]].life != channel[1] else ""
+        self.add(after.now, words + late)
+        if isinstance(operation, RemovePodSandbox):
+            self._names.forget(operation.pod_uid)
+
+    def _changed(self, before: Cluster, after: Cluster) -> None:
+        if after.rules is not before.rules:
+            for name in sorted(after.rules):
+                if after.rules[name] is not before.rules.get(name):
+                    self.add(after.now, rules_sentence(name.rpartition("/")[2], after.rules[name]))
+        if after.worlds is not before.worlds:
+            for name in sorted(after.worlds):
+                was, is_ = before.worlds[name], after.worlds[name]
+                if was is not is_ and hasattr(is_, "running"):
+                    ran = {status.id: status for status in was.running()}
+                    for id in sorted(set(ran) - {status.id for status in is_.running()}):
+                        fake = is_.containers.get(id)
+                        code = f" with code {fake.status.exit_code}" if fake is not None else ""
+                        pod = self._names.pod(ran[id].pod_uid)
+                        self.add(after.now, f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has ended{code}")
+
+
+# --- words ----------------------------------------------------------------------------------------------------------------------
+
+
+def component(machine: str) -> str:
+    """A machine as a reader would call it."""
+    kind, slash, node = machine.partition("/")
+    return f"the {kind} of {node}" if slash else _COMPONENTS.get(machine, machine)
+
+
+def describe(cluster: Cluster, action: Action) -> str:
+    """A fault, or what else is not told by what it wrote, in words. Before it happens."""
+    match action:
+        case alphabet.Crash(name):
+            return f"-- {component(name)} crashes and starts again"
+        case alphabet.Stop(name, until):
+            return f"-- {component(name)} stops for {_seconds(until - cluster.now)}"
+        case alphabet.Start(name):
+            return f"-- {component(name)} starts again"
+        case alphabet.CutWatch(channel):
+            return f"-- the watch of {component(channel[0])} on {_watched(cluster, channel)} breaks off"
+        case alphabet.LoseRequest(channel):
+            return f"-- lost, and never arrives: {_of(cluster, channel)}"
+        case alphabet.LoseAnswer(channel):
+            return f"-- lost: the answer to {_of(cluster, channel)}"
+        case alphabet.GiveUp(channel):
+            return f"-- nobody waits any more, though it may still arrive: {_of(cluster, channel)}"
+        case alphabet.Duplicate(channel):
+            return f"-- arrives twice: {_of(cluster, channel)}"
+        case alphabet.Refuse(channel, code):
+            return f"-- the store does not answer ({code}): {_of(cluster, channel)}"
+        case alphabet.Delay(channel, until):
+            what = f"the watch on {_watched(cluster, channel)}" if channel in cluster.watches else _of(cluster, channel)
+            return f"-- held back for {_seconds(until - cluster.now)}: {what} ({component(channel[0])})"
+        case alphabet.Partition(name, until):
+            return f"-- {component(name)} is cut off from the API server for {_seconds(until - cluster.now)}"
+        case alphabet.RestartServer():
+            return "-- the API server starts again: every connection breaks"
+        case alphabet.Stale(server, until):
+            return f"-- the cache of API server {server} stands still for {_seconds(until - cluster.now)}"
+        case alphabet.CatchUp(server):
+            return f"-- the cache of API server {server} has everything again"
+        case alphabet.Switch(name, server):
+            return f"-- {component(name)} goes on with API server {server}"
+        case alphabet.Skew(name, by):
+            return f"-- the clock of {component(name)} is now {_seconds(abs(by))} {'ahead' if by >= 0 else 'behind'}"
+        case alphabet.Compact(revision):
+            return f"-- the store forgets all changes up to revision {revision}"
+        case alphabet.Disturb(name, what, which):
+            which = f" ({which})" if which and not which.isdigit() else f" (now {which} s)" if "slow" in what else ""
+            return f"-- on {name.rpartition('/')[2]}: {what}{which}"
+        case alphabet.Operate(channel):
+            return f"{component(channel[0])} hears the result of {type(cluster.operations[channel].operation).__name__}"
+        case alphabet.Answer(channel):
+            return f"{component(channel[0])} hears the answer to {_of(cluster, channel)}"
+        case alphabet.Notify(channel):
+            return f"{component(channel[0])} hears of changes of {_watched(cluster, channel)}"
+        case alphabet.Wake(name):
+            return f"{component(name)} wakes"
+        case _:
+            return str(action)
+
+
+def error_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _seconds(span: Instant) -> str:
+    return f"{span / SECOND:.3f} s" if span < SECOND else f"{span / SECOND:.1f} s"
+
+
+def _deed(request: Request) -> str:
+    name = f"{request.namespace}/{request.name}" if request.namespace and request.name else request.name
+    what = f"{request.resource.kind} {name}" if name else _kinds(request.resource)
+    part = f" ({request.subresource})" if request.subresource else ""
+    return f"{request.verb} of {what}{part} by {_speaker(request.user.name)}"
+
+
+def _speaker(user: str) -> str:
+    return component(user) if user in _COMPONENTS or "/" in user else speaker(user)
+
+
+def _kinds(resource: Resource) -> str:
+    """The plural of a kind, as its objects are called in the story: Pods, StorageClasses, NetworkPolicies, Endpoints."""
+    return resource.kind + resource.plural[len(resource.kind) :] if not resource.kind.endswith("y") else f"{resource.kind[:-1]}ies"
+
+
+def _of(cluster: Cluster, channel: Channel) -> str:
+    if channel in cluster.flying:
+        flying = cluster.flying[channel]
+        return f"watch of {_kinds(flying.request.resource)} by {component(channel[0])}" if flying.watch else _deed(flying.request)
+    if channel in cluster.operations:
+        return f"operation {type(cluster.operations[channel].operation).__name__} of {component(channel[0])}"
+    return str(channel)
+
+
+def _watched(cluster: Cluster, channel: Channel) -> str:
+    return _kinds(cluster.watches[channel].stream.resource) if channel in cluster.watches else "something"
+
+
+def _reconcilers(machine: Any) -> list[Any]:
+    return list(getattr(machine, "reconcilers", {}).values())
+
+
+def _speaks_for(machine: Any, reconciler: Any, request: Request) -> bool:
+    return bool(machine.users[reconciler.name].name == request.user.name)
