@@ -6,6 +6,7 @@ those of workloads.py and scheduler.py, which know nothing of how ours decide.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any
 
 from refk8s.core.api.request import Request
@@ -44,6 +45,7 @@ class _Selected:
 
 
 def _of_owner(check: Callable[[View, Any, Resource, Decision], Iterable[str] | None]) -> Check:
+    @wraps(check)
     def law(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
         if decision.reconciler not in OWNERS:
             return None

@@ -1,0 +1,558 @@
+"""Laws (refk8s/core/properties/laws.py): each of them can fail, and says so of a step that breaks its rule; none is left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from immutables import Map
+from lies import (
+    NOW,
+    SERVICE_ACCOUNT,
+    Lie,
+    Runtime,
+    asks,
+    decides,
+    key,
+    loop,
+    node,
+    on_node,
+    put,
+    request,
+    take,
+    told,
+    view_of,
+    with_component,
+    with_container,
+    world,
+)
+from msgspec.structs import replace
+from workload_helpers import change, deployment, pod, reference_to, replica_set
+
+from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
+from refk8s.core.api.core_v1 import (
+    Binding,
+    ConfigMap,
+    Endpoints,
+    Namespace,
+    NamespaceSpec,
+    NamespaceStatus,
+    ObjectReference,
+    ResourceRequirements,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    Taint,
+    Toleration,
+)
+from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
+from refk8s.core.api.request import Patch, Request, Response, User
+from refk8s.core.api.resources import CONFIG_MAPS, PODS
+from refk8s.core.cluster import Cursor, Flying, Pending
+from refk8s.core.context import SECOND
+from refk8s.core.ports import Rule, RuleSet, StartContainer, Target
+from refk8s.core.properties import laws
+from refk8s.core.properties.law import Broken, Law
+from refk8s.core.store import History, compact
+from refk8s.core.value import evolve
+
+A = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="uid-a", resource_version="2"))
+B = ConfigMap(metadata=ObjectMeta(name="b", namespace="default", uid="uid-b"))
+FOR_EVER = "2026-01-01T00:00:00Z"
+GONE = {"deletion_timestamp": FOR_EVER, "deletion_grace_period_seconds": 0}
+
+
+def broken(lie: Lie) -> list[Broken]:
+    return laws.judge(*lie)
+
+
+# --- changes --------------------------------------------------------------------------------------------------------------
+
+
+def meta(obj: Any, **parts: Any) -> Any:
+    return replace(obj, metadata=replace(obj.metadata, **parts))
+
+
+UNNAMED = meta(A, resource_version=None, uid=None)
+
+
+def unstamped() -> Lie:
+    before = world(A)
+    after = put(before, meta(A, labels={"x": "y"}))
+    [made] = after.last_commit.changes
+    wrong = replace(made, record=replace(made.record, value=meta(made.record.value, resource_version="99")))
+    return before, asks("update", A, body=UNNAMED), evolve(after, last_commit=replace(after.last_commit, changes=(wrong,)))
+
+
+def forged(**parts: Any) -> Lie:
+    """What was stored is told with something else in it."""
+    before = world(A)
+    after = put(before, meta(A, labels={"x": "y"}))
+    [made] = after.last_commit.changes
+    return before, asks("update", A), evolve(after, last_commit=replace(after.last_commit, changes=(replace(made, **parts),)))
+
+
+def overfull() -> Lie:
+    before = world(node(cpu="1"), BIG)
+    return before, asks("create", BIG, sub="binding"), put(before, change(BIG, node_name="n1"))
+
+
+ROOM = ResourceRequirements(requests={"cpu": "2"})
+BIG = change(pod("p"), containers=(replace(pod("p").spec.containers[0], resources=ROOM),))
+
+
+def reborn() -> Lie:
+    before = take(world(pod("p")), pod("p"))
+    return evolve(before, last_commit=None), asks("create", pod("q")), put(before, change(pod("q"), uid="uid-p"))
+
+
+def created_where_nobody_lives(phase: str) -> Lie:
+    namespace = Namespace(metadata=ObjectMeta(name="default", uid="n"))
+    before = world() if phase == "absent" else world(meta(namespace, deletion_timestamp=FOR_EVER))
+    return before, asks("create", B), put(before, B)
+
+
+TERMINATING = Namespace(
+    metadata=ObjectMeta(name="default", uid="n", deletion_timestamp=FOR_EVER), spec=NamespaceSpec(finalizers=("kubernetes",)),
+    status=NamespaceStatus(phase="Terminating"),
+)  # fmt: skip
+
+
+def namespace_goes_first() -> Lie:
+    before = world(TERMINATING, B)
+    return before, asks("update", TERMINATING, sub="finalize"), take(before, TERMINATING)
+
+
+def service(name: str = "web", address: str = "10.0.0.1", app: str = "web") -> Service:
+    spec = ServiceSpec(cluster_ip=address, cluster_ips=(address,), selector={"app": app}, ports=(ServicePort(port=80),), type="ClusterIP")
+    return Service(metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"), spec=spec)
+
+
+def same_address() -> Lie:
+    before = world(service())
+    return before, asks("create", service("other")), put(before, service("other"))
+
+
+def endpoint(address: str, ready: bool, serving: bool, terminating: bool) -> Endpoint:
+    target = ObjectReference(kind="Pod", uid=f"uid-{address}")
+    conditions = EndpointConditions(ready=ready, serving=serving, terminating=terminating)
+    return Endpoint(addresses=(address,), conditions=conditions, target_ref=target)
+
+
+def slice_of(*endpoints: Endpoint) -> EndpointSlice:
+    labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+    metadata = ObjectMeta(name="web-1", namespace="default", uid="uid-web-1", labels=labels)
+    ports = (EndpointPort(name="", port=80, protocol="TCP"),)
+    return EndpointSlice(metadata=metadata, address_type="IPv4", endpoints=endpoints, ports=ports)
+
+
+def with_slice(*endpoints: Endpoint) -> Lie:
+    before = world(service())
+    return before, asks("create", slice_of()), put(before, slice_of(*endpoints))
+
+
+OWNER = replica_set("web", replicas=1)
+OTHER = replica_set("other", replicas=1)
+TWO_CONTROLLERS = change(pod("p"), owner_references=(reference_to(OWNER), reference_to(OTHER)))
+GOING = meta(A, deletion_timestamp=FOR_EVER, deletion_grace_period_seconds=5, generation=None)
+
+OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "API-4": unstamped,
+    "API-5": lambda: told(change(pod("p"), generation=3), change(pod("p"), generation=2)),
+    "DEL-2": lambda: told(GOING, meta(GOING, deletion_timestamp=None)),
+    "DEL-4": lambda: told(meta(A, finalizers=("x/y",)), None, verb="delete"),
+    "DEL-12": lambda: told(GOING, meta(GOING, finalizers=("x/new",))),
+    "SCHED-25": lambda: told(on_node("p"), on_node("p", "n2")),
+    "SCHED-1": overfull,
+    "POD-10": lambda: told(pod("p", ready=True), pod("p")),
+    "POD-12": lambda: told(pod("p"), with_container(pod("p", ready=True), ready=False)),
+    "POD-18": lambda: told(change(pod("p"), start_time="2026-01-01T00:00:00Z"), change(pod("p"), start_time="2026-01-02T00:00:00Z")),
+    "KUBELET-16": lambda: told(with_container(pod("p"), 2), with_container(pod("p"), 1)),
+    "STORE-5": lambda: forged(previous=None),
+    "STORE-7": lambda: forged(previous=world(A).history.get(key(A))),
+    "API-26": reborn,
+    "VAL-4": lambda: told(pod("p"), TWO_CONTROLLERS),
+    "ADM-2": lambda: created_where_nobody_lives("absent"),
+    "DEL-7": namespace_goes_first,
+    "ALLOC-1": same_address,
+    "SLICE-2": lambda: with_slice(*[endpoint(f"10.1.0.{n}", True, True, False) for n in range(101)]),
+    "SLICE-3": lambda: with_slice(endpoint("10.1.0.1", True, True, True)),
+}
+
+
+def test_adm_2_nothing_is_created_where_a_namespace_is_going():
+    assert "ADM-2" in [each.rule for each in broken(created_where_nobody_lives("going"))]
+
+
+def test_del_7_terminating_never_reverts():
+    assert "DEL-7" in [each.rule for each in broken(told(TERMINATING, replace(TERMINATING, status=NamespaceStatus(phase="Active"))))]
+
+
+# --- requests -------------------------------------------------------------------------------------------------------------
+
+COLLECTOR = SERVICE_ACCOUNT + "generic-garbage-collector"
+OWNED = pod("p", OWNER)
+
+
+def meant(**preconditions: Any) -> DeleteOptions:
+    return DeleteOptions(preconditions=Preconditions(**preconditions))
+
+
+def refused_and_done() -> Lie:
+    channel = ("c", 1, 1)
+    before = with_component(world(A, flying=Map({channel: Flying(request("update", A))})), "c", None)
+    after = put(before, meta(A, labels={"x": "y"}))
+    return before, Arrive(channel), evolve(after, flying=Map({channel: Flying(request("update", A), Response(409, None))}))
+
+
+def collected_with_its_owner_there() -> Lie:
+    before = world(OWNER, OWNED)
+    return before, asks("delete", OWNED, COLLECTOR, body=meant(uid="uid-p", resource_version="3")), take(before, OWNED)
+
+
+def emptied(namespace: Namespace, *objects: Any, gone: Any) -> Lie:
+    before = world(namespace, *objects)
+    asked = Request("deletecollection", CONFIG_MAPS, "default", user=User(SERVICE_ACCOUNT + "namespace-controller"))
+    return before, Submit(asked), take(before, gone)
+
+
+NO_EXECUTE = (Taint(key="node.kubernetes.io/unreachable", effect="NoExecute"),)
+
+
+def forced(where: str) -> Lie:
+    before = world(node(), on_node("p", where))
+    asked = asks("delete", on_node("p", where), SERVICE_ACCOUNT + "pod-garbage-collector", body=DeleteOptions(grace_period_seconds=0))
+    return before, asked, take(before, on_node("p", where))
+
+
+def on_its_kubelet(verb: str, now: Any) -> Lie:
+    before = world(node(), on_node("p"), worlds=Map({"kubelet/n1": Runtime("uid-p")}))
+    after = put(before, now) if now is not None else take(before, on_node("p"))
+    body = DeleteOptions(grace_period_seconds=0) if verb == "delete" else now
+    return before, asks(verb, on_node("p"), "system:node:n1", body=body), after
+
+
+OF_REQUESTS: dict[str, Callable[[], Lie]] = {
+    "CLUSTER-7": refused_and_done,
+    "API-6": lambda: told(A, meta(A, labels={"x": "y"}), body=meta(A, resource_version="99")),
+    "API-8": lambda: told(replica_set(), change(replica_set(), replicas=9), sub="status"),
+    "DEL-4": lambda: told(A, None, verb="update", body=meta(A, resource_version=None, uid=None)),
+    "DEL-11": lambda: told(on_node("p", termination_grace_period_seconds=30), None, verb="delete"),
+    "GC-1": lambda: told(OWNED, None, verb="delete", who=COLLECTOR, body=DeleteOptions()),
+    "GC-2": collected_with_its_owner_there,
+    "NS-1": lambda: emptied(Namespace(metadata=ObjectMeta(name="default", uid="n")), B, gone=B),
+    "NS-3": lambda: emptied(TERMINATING, B, pod("p"), gone=B),
+    "NODE-4": lambda: told(node(), node(taints=NO_EXECUTE), who=SERVICE_ACCOUNT + "node-controller"),
+    "PODGC-1": lambda: forced("n1"),
+    "KUBELET-32": lambda: on_its_kubelet("delete", None),
+    "POD-11": lambda: on_its_kubelet("update", replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))),
+}
+
+
+def test_podgc_1_a_pod_whose_node_is_gone_may_be_forced():
+    assert "PODGC-1" not in [each.rule for each in broken(forced("elsewhere"))]
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------------
+
+POLICY = "replicaset-controller"
+ROLLING = deployment("web", replicas=3, surge=1, unavailable=0)
+
+
+def new_pod(name: str = "new", owner: Any = OWNER) -> Request:
+    return request("create", pod(name, owner))
+
+
+def adoption(owner: Any, obj: Any) -> Request:
+    tree = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": [{"uid": owner.metadata.uid, "name": owner.metadata.name}]}}
+    return request("patch", obj, body=Patch("application/strategic-merge-patch+json", tree))
+
+
+def of_deployment(owner: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
+    return decides("deployment-controller", "default/web", view_of(owner, *view, resources=(PODS,)), requests)
+
+
+def of_replica_set(owner: Any, view: tuple[Any, ...], *requests: Request, **more: Any) -> Lie:
+    return decides(POLICY, "default/web", view_of(owner, *view, resources=(PODS,)), requests, **more)
+
+
+def rs(name: str, size: int, available: int = 0, owner: Any = ROLLING) -> Any:
+    made = change(replica_set(name, replicas=size), owner_references=(reference_to(owner),))
+    return replace(made, status=replace(made.status, available_replicas=available))
+
+
+def sized(replicas: Any, size: int) -> Request:
+    return request("update", change(replicas, replicas=size))
+
+
+def binding(name: str = "p", where: str = "n1") -> Request:
+    body = Binding(metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"), target=ObjectReference(kind="Node", name=where))
+    return Request("create", PODS, "default", name, "binding", body=body)
+
+
+RECREATE = replace(ROLLING, spec=replace(ROLLING.spec, strategy=replace(ROLLING.spec.strategy, type="Recreate", rolling_update=None)))
+DYING = change(OWNER, deletion_timestamp=FOR_EVER)
+WAITING = change(OWNER, deletion_timestamp=FOR_EVER, finalizers=("foregroundDeletion",))
+LETTING_GO = change(OWNER, deletion_timestamp=FOR_EVER, finalizers=("orphan",))
+
+
+def unbound(owner: Any) -> Lie:
+    body = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
+    return decides("generic-garbage-collector", owner.metadata.uid, view_of(owner, OWNED), (request("patch", owner, body=body),))
+
+
+def evicted(taint: str, *tolerations: Toleration, grace: int | None = None) -> Lie:
+    held = node(taints=(Taint(key=taint, effect="NoExecute"),))
+    asked = request("delete", on_node("p"), body=DeleteOptions(grace_period_seconds=grace))
+    return decides("taint-eviction-controller", "default/p", view_of(held, change(on_node("p"), tolerations=tolerations)), (asked,))
+
+
+OF_DECISIONS: dict[str, Callable[[], Lie]] = {
+    "ends_no_more_than_too_many": lambda: of_replica_set(OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))),
+    "OWN-1": lambda: of_replica_set(OWNER, (pod("p", OTHER),), request("delete", pod("p", OTHER), body=meant(uid="uid-p"))),
+    "OWN-2": lambda: of_replica_set(OWNER, (pod("p", OTHER),), adoption(OWNER, pod("p"))),
+    "OWN-4": lambda: of_replica_set(DYING, (pod("p"),), adoption(OWNER, pod("p"))),
+    "OWN-6": lambda: of_replica_set(OWNER, (OWNED,), request("delete", OWNED, body=DeleteOptions())),
+    "RS-2": lambda: of_replica_set(OWNER, (OWNED,), new_pod()),
+    "RS-3": lambda: of_replica_set(DYING, (), new_pod()),
+    "DEP-7": lambda: of_deployment(ROLLING, (rs("one", 3),), sized(rs("one", 3), 5)),
+    "DEP-8": lambda: of_deployment(ROLLING, (rs("one", 3, 3), rs("two", 1)), sized(rs("one", 3, 3), 2)),
+    "DEP-10": lambda: of_deployment(RECREATE, (rs("one", 0), rs("two", 0), pod("p", rs("one", 0), ready=True)), sized(rs("two", 0), 3)),
+    "DEP-11": lambda: of_deployment(change(ROLLING, paused=True), (), request("create", rs("one", 3))),
+    "DEP-18": lambda: of_deployment(change(ROLLING, deletion_timestamp=FOR_EVER), (rs("one", 3),), sized(rs("one", 3), 2)),
+    "SCHED-28": lambda: decides("default-scheduler", "default/p", view_of(node(), BIG), (binding(),)),
+    "GC-5": lambda: unbound(WAITING),
+    "GC-7": lambda: unbound(LETTING_GO),
+    "NODE-6": lambda: decides("node-controller", "n1", view_of(node(ready="Unknown")), (request("update", node(taints=NO_EXECUTE)),)),
+    "NODE-8": lambda: evicted("upkeep", Toleration(operator="Exists")),
+    "PODGC-2": lambda: decides("pod-garbage-collector", "default/p", view_of(node(), on_node("p")), (request("delete", on_node("p")),)),
+}
+
+
+@pytest.mark.parametrize("where", ["on their way", "stored"])
+def test_rs_2_creations_that_a_controller_does_not_see_yet_count(where):
+    """A second decision before the view has moved, as if nothing had been asked for."""
+    before, action, after = of_replica_set(OWNER, (), new_pod("two"), earlier=[new_pod("one")] if where == "on their way" else ())
+    if where == "stored":
+        before, after = (evolve(each, history=world(pod("one", OWNER)).history) for each in (before, after))
+    assert [each.rule for each in broken((before, action, after))] == ["RS-2"]
+    seen = of_replica_set(OWNER, (), new_pod("two"))
+    assert not broken(seen)
+
+
+def test_sched_28_a_pod_that_is_bound_and_not_seen_takes_its_room():
+    half = replace(ROOM, requests={"cpu": "600m"})
+    one, two = [change(pod(name), containers=(replace(pod(name).spec.containers[0], resources=half),)) for name in ("one", "two")]
+    view = view_of(node(), one, two)
+    assert not broken(decides("default-scheduler", "default/two", view, (binding("two"),)))
+    flying = decides("default-scheduler", "default/two", view, (binding("two"),), earlier=[binding("one")])
+    stored = decides("default-scheduler", "default/two", view, (binding("two"),), cluster=world(node(), change(one, node_name="n1")))
+    assert [[each.rule for each in broken(lie)] for lie in (flying, stored)] == [["SCHED-28"], ["SCHED-28"]]
+
+
+def test_node_8_who_is_evicted_has_its_own_time():
+    assert not broken(evicted("upkeep"))
+    assert [each.rule for each in broken(evicted("upkeep", grace=0))] == ["NODE-8"]
+
+
+def test_gc_7_who_lets_go_first_may_go():
+    """The same patch, after a wave that takes the reference off."""
+    body = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
+    release = request("patch", OWNED, body=Patch("application/merge-patch+json", {"metadata": {"ownerReferences": None}}))
+    view = view_of(LETTING_GO, OWNED)
+    assert not broken(decides("generic-garbage-collector", "uid-web", view, (release,), (request("patch", LETTING_GO, body=body),)))
+
+
+def test_decisions_are_judged_once_and_not_when_they_are_sent_again():
+    """A later wave, and what is sent again, were decided on an earlier view."""
+    before, action, after = of_replica_set(change(OWNER, replicas=0), (), new_pod("one"))
+    assert broken((before, action, after))
+    state = after.components["component"].state
+    again = evolve(state, flights=Map({5: evolve(state.flights[1], doubtful=True)}), counter=5)
+    assert not broken((after, action, with_component(after, "component", again)))
+    waiting = loop(state.view, busy=Map({item: evolve(busy, waves=((state.flights[1].request,),)) for item, busy in state.busy.items()}))
+    sent = evolve(state, busy=Map({item: evolve(busy, waves=()) for item, busy in state.busy.items()}))
+    assert not broken((with_component(after, "component", waiting), action, with_component(after, "component", sent)))
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------------
+
+WATCH = ("c", 1, 1)
+
+
+def skipped_revision() -> Lie:
+    before = world(A)
+    return before, asks("update", A), put(put(before, meta(A, labels={"x": "1"})), meta(A, labels={"x": "2"}))
+
+
+def forgot_too_much() -> Lie:
+    before = world(A, B)
+    return before, Compact(3), evolve(before, history=compact(take(before, B).history, 3))
+
+
+def hears(was: tuple[Any, ...], now: tuple[Any, ...], selector: str = "", up_to: int = 3, answer: bool = False) -> Lie:
+    """A watch of config maps (of pods, where it selects) tells what it tells; the store holds `A`, changed at revision 3."""
+    resource = PODS if selector else CONFIG_MAPS
+    history = (put(world(on_node("p")), on_node("p", "n2")) if selector else put(world(A), meta(A, labels={"x": "y"}))).history
+    cluster = evolve(world(), history=history, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
+    cluster = evolve(cluster, flying=Map({WATCH: Flying(Request("list", resource), Response(200, None))}))
+    before = with_component(cluster, "c", loop(view_of(*was, revision=2, resources=(resource,)), {1: resource}, selector))
+    after = with_component(cluster, "c", loop(view_of(*now, revision=up_to, resources=(resource,)), {1: resource}, selector))
+    return before, Answer(WATCH) if answer else Notify(WATCH), after
+
+
+def old_list() -> Lie:
+    answer = Response(200, ConfigMap(metadata=ListMeta(resource_version="2")))  # type: ignore[arg-type]
+    asked = Flying(Request("list", CONFIG_MAPS))
+    cluster = with_component(put(world(A), B), "c", loop(view_of(resources=(CONFIG_MAPS,)), {1: CONFIG_MAPS}))
+    before = evolve(cluster, last_commit=None, flying=Map({WATCH: asked}))
+    return before, Arrive(WATCH), evolve(before, flying=Map({WATCH: evolve(asked, answer=answer)}))
+
+
+def watch_goes_to(revision: int) -> Lie:
+    cluster = with_component(world(A), "c", None)
+    before = evolve(cluster, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
+    return before, Notify(WATCH), evolve(before, watches=Map({WATCH: Cursor(None, revision)}))  # type: ignore[arg-type]
+
+
+def starts(runtime: Runtime, phase: str = "Running", **others: Runtime) -> Lie:
+    worlds = Map({"kubelet/n1": Runtime(), **{f"kubelet/{name}": held for name, held in others.items()}})
+    stored = replace(on_node("p"), status=replace(on_node("p").status, phase=phase))
+    before = world(stored, worlds=worlds, operations=Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))}))
+    return before, Operate(("kubelet/n1", 1, 1)), evolve(before, worlds=worlds.set("kubelet/n1", runtime))
+
+
+def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
+    there = slice_of(endpoint("10.1.0.1", True, True, False), endpoint("10.1.0.2", False, True, True))
+    before = with_component(world(), "proxy/n1", loop(view_of(service(), there)))
+    rules = RuleSet({"default/web": (Rule(front, "TCP", 80, targets),)})
+    return before, Wake("proxy/n1"), evolve(before, rules=Map({"proxy/n1": rules}))
+
+
+OF_STEPS: dict[str, Callable[[], Lie]] = {
+    "STORE-1": skipped_revision,
+    "CLUSTER-5": lambda: (world(A), Wake("c"), put(world(A), B)),
+    "CLUSTER-4": lambda: (world(), Wake("c"), evolve(world(), now=NOW + SECOND)),
+    "STORE-11": lambda: forged(previous=None),
+    "STORE-8": forgot_too_much,
+    "WATCH-1": lambda: hears((A,), ()),
+    "WATCH-2": lambda: hears((A,), (A,), up_to=1),
+    "WATCH-4": old_list,
+    "WATCHAPI-5": lambda: hears((on_node("p"),), (on_node("p"),), "spec.nodeName=n1"),
+    "WATCHAPI-8": lambda: hears_of_nothing(),
+    "CLUSTER-2": lambda: watch_goes_to(1),
+    "KUBELET-4": lambda: starts(Runtime("uid-p", "uid-p")),
+    "SCHED-25": lambda: starts(Runtime("uid-p"), n2=Runtime("uid-p")),
+    "POD-2": lambda: starts(Runtime("uid-p"), "Failed"),
+    "NET-3": lambda: programs(Target("10.1.0.1", 80), Target("10.1.0.2", 80)),
+}
+
+
+def hears_of_nothing() -> Lie:
+    """A bookmark comes, of a revision at which nothing of its kind was written, and something is gone."""
+    history = put(world(A), pod("p")).history
+    cluster = evolve(world(), history=history, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
+    there = world(A).history.get(key(A)).value
+    before = with_component(cluster, "c", loop(view_of(there, revision=2), {1: CONFIG_MAPS}))
+    return before, Notify(WATCH), with_component(cluster, "c", loop(view_of(resources=(CONFIG_MAPS,), revision=3), {1: CONFIG_MAPS}))
+
+
+def test_watch_1_a_list_is_taken_over_as_it_is():
+    assert "WATCH-1" in [each.rule for each in broken(hears((A,), (A,), answer=True))]
+
+
+def test_kubelet_2_one_sandbox():
+    assert any("KUBELET-2" in str(each) for each in broken(starts(Runtime("uid-p", sandboxes=2))))
+
+
+def test_cluster_2_a_watch_is_not_ahead_of_the_store():
+    assert "CLUSTER-2" in [each.rule for each in broken(watch_goes_to(99))]
+
+
+def test_net_1_every_service_has_its_rules_and_nobody_else():
+    assert not broken(programs(Target("10.1.0.1", 80)))
+    assert len(broken(programs(Target("10.1.0.1", 80), front="10.0.0.9"))) == 2
+
+
+def test_cluster_4_time_goes_where_it_was_said_to_go():
+    assert broken((world(), Elapse(NOW + 5), evolve(world(), now=NOW + 6)))
+
+
+# --- at rest ----------------------------------------------------------------------------------------------------------------
+
+
+def rules_of_the_dead() -> Any:
+    rule = Rule("10.0.0.1", "TCP", 80, (Target("10.1.0.9", 80),))
+    return evolve(world(service()), rules=Map({"proxy/n1": RuleSet({"default/web": (rule,)})}))
+
+
+def lost_view() -> Any:
+    return with_component(world(A), "c", loop(view_of(resources=(CONFIG_MAPS,), revision=2), {1: CONFIG_MAPS}))
+
+
+def with_address(name: str, **more: Any) -> Any:
+    made = pod(name, ready=True)
+    return replace(made, status=replace(made.status, pod_ip="10.1.0.1", **more))
+
+
+SETTLED = replace(replica_set("web", replicas=1), status=replace(replica_set().status, observed_generation=1, replicas=1))
+
+OF_REST: dict[str, Callable[[], Any]] = {
+    "RS-1": lambda: world(SETTLED),
+    "DEP-19": lambda: world(ROLLING, rs("old", 3)),
+    "GC-4": lambda: world(pod("p", OWNER)),
+    "NS-4": lambda: world(TERMINATING),
+    "SCHED-26": lambda: world(node(), pod("p")),
+    "NODE-5": lambda: world(node(taints=NO_EXECUTE)),
+    "PODGC-1": lambda: world(on_node("p", "gone")),
+    "KUBELET-42": lambda: world(worlds=Map({"kubelet/n1": Runtime("uid-p")})),
+    "KUBELET-30": lambda: world(on_node("p"), worlds=Map({"kubelet/n1": Runtime("uid-p")})),
+    "WATCH-1": lost_view,
+    "SLICE-1": lambda: world(service(), with_address("p"), slice_of()),
+    "EP-5": lambda: world(service(), with_address("p"), Endpoints(metadata=ObjectMeta(name="web", namespace="default", uid="e"))),
+    "NET-1": rules_of_the_dead,
+    "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
+}
+
+
+# --- all of them --------------------------------------------------------------------------------------------------------------
+
+KINDS = [
+    (laws.OF_CHANGES, OF_CHANGES),
+    (laws.OF_REQUESTS, OF_REQUESTS),
+    (laws.OF_DECISIONS, OF_DECISIONS),
+    (laws.OF_STEPS, OF_STEPS),
+]
+CASES = [(law, lies) for kind, lies in KINDS for law in kind]
+LISTS = ("OF_CHANGES", "OF_REQUESTS", "OF_DECISIONS", "OF_STEPS")
+
+
+def named(value: Any) -> str:
+    return f"{value.rule}-{getattr(value.check, '__name__', 'law')}" if isinstance(value, Law) else ""
+
+
+@pytest.mark.parametrize(("law", "lies"), CASES, ids=named)
+def test_every_law_of_a_step_says_so_when_it_is_broken(law, lies, monkeypatch):
+    """Asked alone, by the list that it is registered in."""
+    assert law.rule in lies, f"{law.rule}: make a step that breaks it, above"
+    lie = lies.get(law.check.__name__, lies[law.rule])()
+    for name in LISTS:
+        monkeypatch.setattr(laws, name, tuple(each for each in getattr(laws, name) if each is law))
+    found = broken(lie)
+    assert found and {each.rule for each in found} == {law.rule}, f"{law.rule} lets it pass"
+
+
+@pytest.mark.parametrize("law", laws.OF_REST, ids=named)
+def test_every_law_of_a_rest_says_so_when_it_is_broken(law):
+    assert law.rule in OF_REST, f"{law.rule}: make a cluster that breaks it, above"
+    assert law.rule in [each.rule for each in laws.judge_rest(OF_REST[law.rule]())]
+
+
+def test_nothing_is_wrong_with_a_store_and_a_change_as_they_should_be():
+    namespace = Namespace(metadata=ObjectMeta(name="default", uid="n"), status=NamespaceStatus(phase="Active"))
+    before = world(namespace, A)
+    stored = before.history.get(key(A)).value
+    assert isinstance(before.history, History)
+    assert not broken((before, asks("update", stored), put(before, meta(stored, labels={"x": "y"}))))
+    assert not broken((before, asks("create", B), put(before, B)))
+    assert not laws.judge_rest(before)
