@@ -196,7 +196,19 @@ def test_podgc_1_who_hears_of_pods_and_nodes():
     assert not keys_of(collector, PODS)(view, bound(), None)
     assert not keys_of(collector, PODS)(view, None, pod("free")) and not keys_of(collector, PODS)(view, None, pod("q", node_name="m"))
     assert keys_of(collector, NODES)(view, node(), None) == ["default/p"]
-    assert not keys_of(collector, NODES)(view, node(), node()) and not keys_of(collector, NODES)(view, None, node())
+    assert not keys_of(collector, NODES)(view, node(), node())
+    assert keys_of(collector, NODES)(view, None, node()) == [pod_gc.BACK + "n"]
+
+
+def test_podgc_1_podgc_2_a_node_that_came_back_is_waited_for_and_looked_up_anew_when_it_goes_again():
+    collector = PodGarbageCollector()
+    memory = pod_gc.Memory(missing=Map({"n": NOW - 999 * SECOND, "m": NOW}), gone=Map({"n": True, "m": True}))
+    back = collector.reconcile(view_of(collector, node()), pod_gc.BACK + "n", NOW, Local(memory))
+    assert (back.memory.missing, back.memory.gone) == (Map({"m": NOW}), Map({"m": True}))
+    assert collector.reconcile(view_of(collector), pod_gc.BACK + "n", NOW, Local(memory)) == NOTHING, "it has gone again unseen"
+    assert collector.reconcile(view_of(collector, node()), pod_gc.BACK + "n", NOW, Local(back.memory)) == NOTHING
+    plan = collector.reconcile(view_of(collector, bound()), "default/p", NOW, Local(back.memory))
+    assert not plan.waves and plan.wake_at == NOW + QUARANTINE
 
 
 @given(

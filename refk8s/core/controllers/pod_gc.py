@@ -24,6 +24,7 @@ from refk8s.core.value import Value, evolve, field
 QUARANTINE: Instant = 40 * SECOND
 FINISHED_MAX = 12_500
 TOO_MANY = "too many finished"  # the key of the second task
+BACK = "is back: "  # what the keys of the third begin with: a node that has come (again)
 
 
 class Memory(Value, frozen=True, eq=False):
@@ -52,7 +53,9 @@ def _of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
-    """The pods of a node that has just gone."""
+    """The pods of a node that has just gone; or the node, if it has just come."""
+    if old is None and new is not None:
+        return [BACK + (new.metadata.name or "")]
     return view.indexed_keys(PODS, "node", old.metadata.name or "") if new is None and old is not None else []
 
 
@@ -71,6 +74,8 @@ class PodGarbageCollector(Reconciler):
         """Remove a pod whose node has been gone for a while and is really gone (PODGC-1, PODGC-2)."""
         if key == TOO_MANY:
             return _remove_oldest(view)
+        if key.startswith(BACK):
+            return _forget(view, local.memory, key.removeprefix(BACK))
         # Observe
         memory: Memory = local.memory
         pod: Pod | None = view.get(PODS, key)
@@ -102,6 +107,16 @@ class PodGarbageCollector(Reconciler):
             return evolve(memory, gone=memory.gone.set(request.name, True)), (key,)
         missing = memory.missing.delete(request.name) if request.name in memory.missing else memory.missing
         return evolve(memory, missing=missing), ()
+
+
+def _forget(view: View, memory: Memory, node_name: str) -> Plan:
+    """A node that is there is not missing: when it goes again, the wait begins anew and it is looked up anew."""
+    if view.get(NODES, node_name) is None or (node_name not in memory.missing and node_name not in memory.gone):
+        return NOTHING
+    missing, gone = dict(memory.missing.items()), dict(memory.gone.items())
+    missing.pop(node_name, None)
+    gone.pop(node_name, None)
+    return Plan(memory=Memory(Map(missing), Map(gone)))
 
 
 def _remove_oldest(view: View) -> Plan:
