@@ -4,27 +4,49 @@ from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
+from kubelet_bench import Bench
+from kubelet_bench import make_pod as make_bench_pod
 from msgspec.structs import replace
 from runs import checked, choices, run
 from runs import settle as settle_all
+from sched_worlds import a_node, a_pod, deleted, with_node, with_pod
+from sched_worlds import new_cluster as with_scheduler
 from service_world import MAX, delete, make_node, make_pod, make_service, merge, report
 from test_dep import all_become_ready, edit, is_settled, judged, roll
-from workload_helpers import ask, change, deployment, get, new_cluster, nothing_wrong, settle, stored, template
+from workload_helpers import (
+    ask,
+    change,
+    create,
+    deployment,
+    get,
+    new_cluster,
+    nothing_wrong,
+    patch,
+    pod,
+    remove,
+    replica_set,
+    settle,
+    stored,
+    template,
+)  # fmt: skip
 
 from refk8s.checking.scenario import default_manifests, read_manifests
 from refk8s.checking.scenario import new_cluster as new_whole_cluster
 from refk8s.checking.simulate import NOISE
-from refk8s.core.actions import CatchUp, Crash, Delay, Refuse, Stale, Submit, Switch
+from refk8s.core.actions import CatchUp, Compact, Crash, CutWatch, Delay, Refuse, Stale, Submit, Switch
 from refk8s.core.api.core_v1 import ConfigMap, Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PODS, REPLICA_SETS
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, NODES, PODS, REPLICA_SETS
 from refk8s.core.cluster import Cluster, enabled, is_enabled, start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import FOREGROUND, GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
+from refk8s.core.controllers.replica_set import ReplicaSetReconciler
+from refk8s.core.properties.scheduler import no_node_over_capacity
+from refk8s.core.properties.watch import views_are_past_states
 
 LATE = ["give up", "cut", "compact"]
 """Faults that make news late and lose none of what was sent."""
@@ -93,6 +115,62 @@ def test_watch_4_who_starts_again_at_a_stale_server_knows_no_less_than_before(fi
     cluster = step(step(cluster, Crash("controllers")), Switch("controllers", 1))
     cluster = run(cluster, second, lists_are_of_the_newest_state, ["crash", *LATE])
     settle(step(cluster, CatchUp(1)) if 1 in cluster.caches else cluster, lists_are_of_the_newest_state)
+
+
+# --- watches --------------------------------------------------------------------------------------------------------------------
+
+
+def every_view_is_the_store(cluster: Cluster) -> list[str]:
+    """WATCH-1, WATCH-3: where nothing is on its way any more, what a component believes is what there is."""
+    wrong = []
+    for name in sorted(cluster.components):
+        view = cluster.components[name].state.view
+        for prefix in sorted(view.tables):
+            now = {record.key.removeprefix(prefix): record.value for record in cluster.history.list(prefix).records}
+            if odd := sorted(key for key in {**now, **view.tables[prefix].objects} if now.get(key) != view.tables[prefix].objects.get(key)):
+                wrong.append(f"WATCH-3: {name} is wrong about {prefix}{odd[0]}")
+    return wrong
+
+
+@given(st.lists(st.tuples(st.sampled_from(["create", "delete", "cut", "forget", "go on", "go on"]), st.integers(0, 3)), max_size=14))
+def test_watch_1_watch_3_whatever_is_cut_and_forgotten_every_view_is_the_store_in_the_end(deeds):
+    cluster = settle(start_all(new_cluster()))
+    for number, (deed, which) in enumerate(deeds):
+        there = [p.metadata.name for p in stored(cluster, PODS)]
+        [watch] = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].stream.resource == PODS] or [None]
+        if deed == "create":
+            cluster = ask(cluster, Request("create", PODS, "default", body=pod(f"p{number}")))
+        elif deed == "delete" and there:
+            cluster = remove(cluster, PODS, there[which % len(there)], grace_period_seconds=0)
+        elif deed == "cut" and watch is not None:
+            cluster = step(cluster, CutWatch(watch))
+        elif deed == "forget" and cluster.history.revision > cluster.history.compacted:
+            cluster = step(cluster, Compact(cluster.history.revision))
+        elif deed == "go on":
+            cluster = rounds(cluster, which, nothing_wrong)
+    cluster = settle(cluster)
+    wrong = [*views_are_past_states(cluster), *every_view_is_the_store(cluster)]
+    assert not wrong, wrong[0]
+
+
+# --- names that come back -----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from(["500m", "3"]), st.integers(0, 3)), min_size=1, max_size=4))
+def test_sched_1_a_binding_is_for_the_pod_it_was_decided_for_and_not_for_the_next_of_its_name(pods):
+    """A pod that has no node yet is deleted and made anew under its name, larger or smaller, so many rounds after the last."""
+
+    def check(before: Cluster, after: Cluster) -> list[str]:
+        return no_node_over_capacity(stored(after, NODES), stored(after, PODS))
+
+    cluster = settle(with_node(with_scheduler(), a_node("n0", cpu="1")), check)
+    for cpu, count in pods:
+        if (old := get(cluster, PODS, "p")) is not None and not old.spec.node_name:
+            cluster = deleted(cluster, old, now=True)
+        if get(cluster, PODS, "p") is None:
+            cluster = with_pod(cluster, a_pod("p", {"cpu": cpu}))
+        cluster = rounds(cluster, count, check)
+    settle(cluster, check)
 
 
 # --- endpoints ------------------------------------------------------------------------------------------------------------------
@@ -227,14 +305,56 @@ def test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for
     assert FOREGROUND not in (owner.metadata.finalizers or ()), "GC-5: it waits for dependents, and there are none"
 
 
+# --- pods by number -----------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from(["touch", "late", "go on"]), st.integers(0, 3)), max_size=8))
+def test_rs_2_never_a_pod_too_many_however_late_the_watch_of_pods(replicas, deeds):
+    """In one life, where nobody asks for fewer: the controller is woken again before it hears of what it has made."""
+
+    def check(before: Cluster, after: Cluster) -> list[str]:
+        count = len(stored(after, PODS))
+        return [f"RS-2: {count} pods, where {replicas} are asked for"] if count > replicas else []
+
+    cluster = settle(start_all(new_cluster(ReplicaSetReconciler())), check)
+    cluster = ask(cluster, Request("create", REPLICA_SETS, "default", body=change(replica_set(replicas=replicas), uid=None)))
+    for number, (deed, count) in enumerate(deeds):
+        if deed == "touch":
+            cluster = patch(cluster, REPLICA_SETS, "web", {"metadata": {"annotations": {"touched": str(number)}}})
+        elif deed == "late":
+            watches = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].stream.resource == PODS]
+            cluster = step(cluster, Delay(watches[0], cluster.now + SECOND)) if watches else cluster
+        cluster = rounds(cluster, count, check)
+    settle(cluster, check)
+
+
+@given(st.integers(0, 2), st.integers(1, 3), st.lists(st.sampled_from(["unown", "delete the other", "go on"]), max_size=4), choices)
+def test_own_7_who_loses_its_controller_is_found_by_the_next(mine, others, deeds, drawn):
+    """Two ReplicaSets with one selector: what one of them lets go the other adopts, and has then no more than it wants."""
+    cluster = create(new_cluster(ReplicaSetReconciler(), GarbageCollector()), replica_set("mine", mine), replica_set("other", others))
+    cluster = settle(start_all(cluster))
+    for number, deed in enumerate(deeds):
+        owned = [p.metadata.name for p in stored(cluster, PODS) if p.metadata.owner_references]
+        if deed == "unown" and owned:
+            cluster = patch(cluster, PODS, owned[number % len(owned)], {"metadata": {"ownerReferences": None}})
+        elif deed == "delete the other" and get(cluster, REPLICA_SETS, "other") is not None:
+            cluster = remove(cluster, REPLICA_SETS, "other", propagation_policy="Orphan")
+        cluster = run(cluster, drawn[number::4], nothing_wrong, LATE)
+    cluster = settle(cluster)
+    free = [p.metadata.name for p in stored(cluster, PODS) if not p.metadata.owner_references]
+    assert not free, f"OWN-7: {free} stand free, and are selected"
+    wanted = sum(rs.spec.replicas for rs in stored(cluster, REPLICA_SETS))
+    assert len(stored(cluster, PODS)) == wanted, "RS-1"
+
+
 # --- rollouts -----------------------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(0, 1), (1, 0), (0, "50%"), (1, 1)]), choices)
-def test_dep_19_dep_9_a_rollout_ends_that_was_scaled_on_its_way(first, then, strategy, drawn):
+@given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(0, 1), (1, 0), (0, "50%"), (1, 1)]), st.integers(0, 9))
+def test_dep_19_dep_9_a_rollout_ends_that_was_scaled_on_its_way(first, then, strategy, count):
     cluster = judged(deployment("web", first, *strategy, uid=None, template=template("1", "n1")))
     cluster = roll("2")(all_become_ready(cluster))
-    cluster = edit(replicas=then)(run(cluster, drawn, nothing_wrong, LATE))
+    cluster = edit(replicas=then)(rounds(cluster, count, nothing_wrong))
     is_settled(all_become_ready(settle(cluster)))
 
 
@@ -249,3 +369,29 @@ def test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pod
     made = replace(made, spec=replace(made.spec, selector=replace(made.spec.selector, match_labels=labels), template=pods))
     cluster = ask(cluster, Request("create", REPLICA_SETS, "default", body=replace(made, status=None)))
     is_settled(all_become_ready(settle(run(cluster, drawn, nothing_wrong, LATE))))
+
+
+# --- one node -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10), st.booleans()), min_size=1, max_size=5))
+def test_kubelet_32_the_next_pod_of_the_name_survives_the_end_of_the_first(lives):
+    """A pod leaves the API because somebody forced it out, or because it was deleted before; and under no other uid."""
+    bench, forced = Bench().start(), set()
+    for steps, seconds, is_replaced in lives:
+        if not bench.has_pod():
+            bench.add(make_bench_pod())
+        bench.run_for(seconds)
+        bench.delete(grace=1)
+        for _ in range(steps):
+            if choices := bench.choices():
+                bench.do(choices[0])
+            elif (at := bench.next_instant()) is not None:
+                bench.elapse_to(at)
+        if is_replaced and bench.has_pod():
+            forced.add(bench.pod().metadata.uid)
+            bench.delete(grace=0)
+            bench.add(make_bench_pod())
+    bench.run_for(60)
+    lost = [uid for uid, pod in bench.deleted.items() if uid not in forced and pod.metadata.deletion_timestamp is None]
+    assert not lost, f"KUBELET-32: {lost} was deleted instead of another pod of its name"

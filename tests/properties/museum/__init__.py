@@ -1,0 +1,1 @@
+"""Real bugs, made again (spec/museum.md)."""

@@ -1,0 +1,27 @@
+"""A controller that has just started decides before it has seen anything.
+
+After a restart the services were listed sooner than the pods. The endpoints controller saw services without any pods,
+and emptied their Endpoints; among them those by which it reached the API server itself. The change decides before
+every list is there. A restart alone changes something (LOOP-1).
+"""
+
+from museum.change import Change
+from museum.exhibit import Exhibit, Property
+from refk8s.core.loop.loop import _Turn
+
+EXHIBIT = Exhibit(
+    title="A restarted controller acts on a cache that is not filled yet",
+    repository="kubernetes/kubernetes",
+    kind="issue",
+    number=23034,
+    said="kube-apiserver service endpoints got flushed after restart controller-manager",
+    rule="LOOP-1",
+    changes=(
+        Change(
+            _Turn._reconcile,
+            "if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1",
+            "if not len(self.due):",
+        ),
+    ),
+    finder=Property("test_lessons.test_loop_1_loop_8_a_restart_alone_changes_nothing"),
+)

@@ -1,0 +1,27 @@
+"""The kubelet deletes the next pod of the name.
+
+When a deleted pod has ended the kubelet removes it from the API, by name. If it had been removed already, and a new
+one made under its name, the new one went. (The pod was gone, tests that make one pod after another failed now and
+then.) The change leaves out the uid. A pod is deleted that nobody wanted to be deleted (KUBELET-32).
+"""
+
+from museum.change import Change
+from museum.exhibit import Exhibit, Property
+from refk8s.core.kubelet.status_writer import StatusWriter
+
+EXHIBIT = Exhibit(
+    title="The last deletion of a pod meets another of its name",
+    repository="kubernetes/kubernetes",
+    kind="pull request",
+    number=25224,
+    said="Delete pod with uid as precondition.",
+    rule="KUBELET-32",
+    changes=(
+        Change(
+            StatusWriter.reconcile,
+            "options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=pod.metadata.uid))",
+            "options = DeleteOptions(grace_period_seconds=0)",
+        ),
+    ),
+    finder=Property("test_lessons.test_kubelet_32_the_next_pod_of_the_name_survives_the_end_of_the_first", 600),
+)

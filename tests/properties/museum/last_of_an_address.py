@@ -1,0 +1,27 @@
+"""A service with a ready pod has no endpoint, because a dying pod had the same address.
+
+A pod was going and its address already belonged to the next one. Both stood in the slice; the proxy kept one entry an
+address, it was the dying one's, and the service had nobody to send to. The change keeps the last endpoint of each
+address. Packets do not reach who is ready (NET-2).
+"""
+
+from museum.change import Change
+from museum.exhibit import Exhibit, Property
+from refk8s.core.network.proxy import choose
+
+EXHIBIT = Exhibit(
+    title="Two endpoints with one address, and the proxy believes the wrong one",
+    repository="kubernetes/kubernetes",
+    kind="issue",
+    number=135266,
+    said="kube-proxy generate no iptables rules when endpointslices have two ep with same ip but one pod is terminating",
+    rule="NET-2",
+    changes=(
+        Change(
+            choose,
+            "endpoints = tuple(endpoints)",
+            "endpoints = tuple({endpoint.addresses[0]: (endpoint, number) for endpoint, number in endpoints}.values())",
+        ),
+    ),
+    finder=Property("test_net.test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused"),
+)

@@ -1,0 +1,21 @@
+"""A pod that has failed succeeds after all.
+
+The kubelet computed the phase anew from what it saw of the containers. Where it had lost sight of them the result was
+another than before: Failed pods became Succeeded, Succeeded ones Pending. Whoever counts finished pods counted wrong.
+The change lets the phase go anywhere (POD-10).
+"""
+
+from museum.change import Change
+from museum.exhibit import Exhibit, Lives
+from refk8s.core.kubelet.status import compute_pod_status
+
+EXHIBIT = Exhibit(
+    title="The phase of a pod goes back",
+    repository="kubernetes/kubernetes",
+    kind="issue",
+    number=58711,
+    said="kubelet: invalid pod phase transition from Failed to Succeeded",
+    rule="POD-10",
+    changes=(Change(compute_pod_status, "if RANK[before] > RANK[phase] or RANK[before] == 2:  # POD-10", "if False:"),),
+    finder=Lives(),
+)

@@ -1,0 +1,27 @@
+"""What is being deleted goes on making pods.
+
+A DaemonSet deleted in the foreground waits for its pods to go; its controller saw pods missing and made them anew, as
+fast as the garbage collector deleted them, and the deletion never ended. (Deleted ReplicationControllers did the
+same, by thousands: #57191.) The change lets a dying owner create (RS-3).
+"""
+
+from museum.change import Change
+from museum.exhibit import Exhibit, Property
+from refk8s.core.controllers.replica_set import ReplicaSetReconciler
+
+EXHIBIT = Exhibit(
+    title="A controller that is being deleted makes the pods anew that are deleted for it",
+    repository="kubernetes/kubernetes",
+    kind="issue",
+    number=64313,
+    said="Foreground deletion for daemonset doesn't work",
+    rule="RS-3",
+    changes=(
+        Change(
+            ReplicaSetReconciler.reconcile,
+            "missing = 0 if is_dying else wanted - len(active)  # RS-3: a dying owner creates nothing and deletes nothing",
+            "missing = wanted - len(active)",
+        ),
+    ),
+    finder=Property("test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much"),
+)
