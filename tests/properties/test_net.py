@@ -162,6 +162,21 @@ def test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused(world):
     assert list(laws.net_2_and_10(*world, NODE, programmed(rules_of(*world)))) == []
 
 
+@given(worlds())
+def test_net_5_every_way_in_keeps_its_clients_as_long_as_the_service_asks(world):
+    for one in world[0]:
+        config = one.spec.session_affinity_config
+        asked = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+        expected = (asked or 10_800) if one.spec.session_affinity == "ClientIP" else 0
+        assert {rule.affinity_seconds for rule in compute_rules(one, world[1], NODE)} <= {expected}
+
+
+def test_net_8_a_proxy_speaks_in_the_name_of_its_node():
+    loop = proxy_module.proxy("n1")
+    assert (loop.name, loop.component, loop.host) == ("proxy/n1", "kube-proxy", "n1")
+    assert {user.name for user in loop.users.values()} == {"system:kube-proxy"}
+
+
 small_endpoints = st.lists(
     st.tuples(st.sampled_from([NODE, OTHER_NODE]), st.sampled_from([READY, GOING, EndpointConditions(ready=False)])), max_size=4
 )

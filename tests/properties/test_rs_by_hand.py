@@ -212,6 +212,22 @@ def test_rs_11_a_refusal_is_told_as_what_it_was(replicas):
     assert (condition.reason, condition.message, condition.last_transition_time) == (reason, "no", timestamp(NOW))
 
 
+@given(st.sampled_from([None, "a body that says nothing"]), st.sampled_from([0, 1, 2]))
+def test_rs_11_an_answer_without_words_is_told_by_its_code_and_only_while_pods_are_missing(body, replicas):
+    plan = plan_for(RS, change(OURS, replicas=replicas), pod("p", OURS), local=Local(failures=1, failure=Response(500, body)))
+    words = {0: "Error deleting: the API server answered 500", 2: "Error creating: the API server answered 500"}
+    assert [note.message for note in plan.notes] == ([words[replicas]] if replicas in words else [])
+    [report] = sent(plan, "update", REPLICA_SETS, "status")
+    assert bool(report.body.status.conditions) == (replicas in words)
+
+
+def test_rs_9_without_a_template_there_is_nothing_to_label_and_nothing_to_create():
+    owner = change(OURS, template=None)
+    status, _ = compute_status(REPLICA_SET, owner, [pod("p", owner)], [], 0, None, NOW)
+    assert status.fully_labeled_replicas == 1
+    assert not sent(plan_for(RS, owner), "create")
+
+
 def test_rs_4_a_deletion_names_its_object_and_says_why():
     owner = change(OURS, replicas=0)
     note = Note(owner, "SuccessfulDelete", "Deleted pod: {name}")

@@ -40,6 +40,7 @@ from refk8s.core.store import (
     Txn,
     commit,
     compact,
+    resource_prefix,
 )
 from refk8s.store.errors import StoreUnavailable
 from refk8s.store.memory import MemoryEngine
@@ -278,6 +279,37 @@ def test_store_13_a_history_stays_as_it_was_whatever_is_committed_to_it_and_to_i
         grown.append((step.after, reading(step.after)))
     for history, as_it_was in grown:
         assert reading(history) == as_it_was
+
+
+@given(st.lists(attempts, max_size=12), st.lists(attempts, max_size=12))
+def test_store_13_histories_are_equal_when_no_reader_can_tell_them_apart(one: list[Attempt], other: list[Attempt]) -> None:
+    def reading(history: History[Value]) -> Any:
+        return history.revision, history.compacted, history.list("/").records, history.changes("/", history.compacted)
+
+    histories = [run(attempts)[-1].after if attempts else EMPTY for attempts in (one, other, one)]
+    histories.append(compact(histories[0], histories[0].revision))
+    for a in histories:
+        for b in histories:
+            assert (a == b) == (reading(a) == reading(b))
+        assert (a == "a history") is False
+    records = [change.record for history in histories for change in history.changes("/", history.compacted) if change.record is not None]
+    for x in records:
+        for y in records:
+            same = [getattr(x, name) == getattr(y, name) for name in ("key", "value", "create_revision", "mod_revision", "version")]
+            assert (x == y) == all(same)
+        for name in ("mod_revision", "create_revision", "version"):
+            assert x != msgspec.structs.replace(x, **{name: 99})
+        assert x != msgspec.structs.replace(x, key="/core/pods/x/y")
+
+
+@given(st.text("/ab", max_size=6))
+def test_store_7_a_key_names_its_resource_with_its_first_two_segments(key: str) -> None:
+    parts = key.split("/")
+    if key.startswith("/") and len(parts) >= 4 and parts[1]:
+        assert resource_prefix(key) == "/" + "/".join(parts[1:3]) + "/"
+    elif not key.startswith("/") or len(parts) < 4:
+        with pytest.raises(ValueError, match="not a key of the form"):
+            resource_prefix(key)
 
 
 # Every law has a premise; these show that the runs above meet it, so that no law holds for want of a case.
