@@ -107,6 +107,7 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -
                 result.history = [*_path(moves, order, parents, at), (state, move), (after, ())]
                 at += 1
                 return finish(BROKE)
+            after = moves.normal(after)
             if after not in seen:
                 seen[after] = len(order)
                 order.append(after)
@@ -132,7 +133,7 @@ def _path(moves: Moves, order: list[State], parents: "array[int]", at: int) -> l
     found: list[tuple[State, Move]] = []
     while parents[at] >= 0:
         before = order[parents[at]]
-        move = next(move for move, after in moves.of(before) if after == order[at])
+        move = next(move for move, after in moves.of(before) if moves.normal(after) == order[at])
         found.append((before, move))
         at = parents[at]
     return found[::-1]

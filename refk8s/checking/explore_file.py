@@ -22,6 +22,10 @@ class BadFile(Exception):
     """Why a file is no explored history, in one line."""
 
 
+class Outdated(Exception):
+    """A history that the code does not allow any more."""
+
+
 def write(path: Path, model: str, actions: list[Action], because: str) -> None:
     """Write a history of a model. `because`: what is wrong with it."""
     head = {"format": FORMAT, "model": model, "because": because}
@@ -49,8 +53,11 @@ def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
     """The real cluster after these actions, and every rule that broke on the way or is broken by its coming to rest there."""
     cluster = begin_model(model)
     broken: list[Broken] = []
-    for action in actions:
-        after = take(cluster, action)
+    for number, action in enumerate(actions, 1):
+        try:
+            after = take(cluster, action)
+        except Impossible as error:
+            raise Outdated(f"action {number} cannot happen any more: {error}") from None
         broken += judge(cluster, action, after)
         for change in after.last_commit.changes if after.last_commit is not None else ():
             for law in model.laws:

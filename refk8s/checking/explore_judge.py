@@ -1,26 +1,35 @@
 """The laws of refk8s/core/properties put to the steps of an exploration, each as seldom as possible. Rule EXPLORE-7 (spec/explorer.md).
 
-A law of a change that reads only the store is asked once for each store and request; a law of a step that reads only one machine and what
-is under way for it, once for each pair of bundles. A law that reaches for more is seen to do so, and then asked at every such step, of the
-whole cluster. So what is asked seldom is answered as if it had been asked every time.
+A law of a change or of a request is asked once for each store and request. A law of a step or of a decision is given one machine and the
+store, and is seen to read: it is asked once for each pair of bundles and each state of those resources that it read. A law that reaches
+for more says so (`NeedsMore`), and is then asked at every such step, of the whole cluster. So what is asked seldom is answered as if it had
+been asked every time.
 """
 
 from collections import Counter
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from immutables import Map
 
 from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
 from refk8s.checking.explore_parts import Bundle
+from refk8s.checking.explore_store import Book, Reader, Row
 from refk8s.core.actions import Action, Answer, Arrive, Crash, CutWatch, Disturb, Elapse, LoseAnswer, LoseRequest, Notify, Operate, Wake
+from refk8s.core.api.request import Request, Response
 from refk8s.core.cluster import Cluster, Component, Cursor, Flying, Pending
 from refk8s.core.properties import laws
-from refk8s.core.properties.law import Broken, Law
-from refk8s.core.store import Committed
+from refk8s.core.properties.law import Arrived, Broken, Law
+from refk8s.core.store import Change, Committed, History, Page, resource_prefix
 from refk8s.core.value import evolve
 
 COMMITTING = ("arrive", "orphan", "environment", "user", "duplicate")
+OF_THE_STORE = ("STORE-5", "STORE-7")
+"""Laws that ask whether a record is the very one that was written: here equal ones are one. The store is judged in simulated runs."""
+
+UNJUDGED = ("environment", "user", "elapse", "duplicate", "orphan", "lose orphan")
+"""Moves in which no machine hears anything."""
 
 
 class NeedsMore(Exception):
@@ -37,8 +46,67 @@ class Glimpse:
         raise NeedsMore(name)
 
 
-Verdict = tuple[tuple[Broken, ...], tuple[Law, ...]]
-"""What is broken, and which laws must see the whole cluster."""
+class Own(dict[str, Any]):
+    """What belongs to one machine, where a law may not mistake it for all there is."""
+
+    def __missing__(self, key: str) -> Any:
+        raise NeedsMore(key)
+
+    def __iter__(self) -> Any:
+        raise NeedsMore("all")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key]
+
+
+class Watched(Reader):
+    """A store that remembers which resources were read. Its revision is that of the resource which the step is about."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, book: Book, row: Row, home: int, read: set[int]) -> None:
+        super().__init__(book, row, home)
+        self.read = read
+
+    def _history(self, prefix: str) -> History[Any]:
+        self.read.add(self.book.place(resource_prefix(prefix)))
+        return super()._history(prefix)
+
+    @property
+    def revision(self) -> int:
+        self.read.add(self.home)
+        return super().revision
+
+    @property
+    def compacted(self) -> int:
+        self.read.add(self.home)
+        return super().compacted
+
+    def list(self, prefix: str, at: int | None = None, after: str | None = None, limit: int | None = None) -> Page[Any]:
+        if prefix != "/":
+            return super().list(prefix, at, after, limit)
+        records = [record for one in sorted(self.book.prefixes) for record in super(Watched, self).list(one).records]
+        return Page(tuple(sorted(records, key=_key_of)), self.revision, False, 0)
+
+    def changes(self, prefix: str, after: int, limit: int | None = None) -> tuple[Change[Any], ...]:
+        """Of everything: what the resource of this step has seen, since revisions of others are other revisions."""
+        return super().changes(self.book.prefixes[self.home] if prefix == "/" else prefix, after, limit)
+
+
+_key_of = attrgetter("key")
+
+Verdict = tuple[tuple[Broken, ...], tuple[tuple[Law, Any], ...]]
+"""What is broken, and which laws must see the whole cluster, each with what it is asked about (None: the action)."""
+
+
+class _Entry:
+    """What is known of a step of one machine: on which resources the laws' answers depend, and the answers."""
+
+    __slots__ = ("places", "verdicts")
+
+    def __init__(self) -> None:
+        self.places: tuple[int, ...] = ()
+        self.verdicts: dict[Any, Verdict] = {}
 
 
 class Judge:
@@ -47,11 +115,12 @@ class Judge:
     def __init__(self, moves: Moves) -> None:
         self.moves = moves
         self.parts = moves.parts
+        self.book = moves.parts.book
         self.tested: Counter[str] = Counter()
-        self.of_changes = (*laws.OF_CHANGES, *moves.model.laws)
-        self._local: dict[Any, Verdict] = {}
-        self._wholes: dict[State, Cluster] = {}
-        self.parts.judge = self._of_commit
+        self.of_changes = (*[law for law in laws.OF_CHANGES if law.rule not in OF_THE_STORE], *moves.model.laws)
+        self._local: dict[Any, _Entry] = {}
+        self.asked_whole = 0
+        self.parts.judge = self._of_request
 
     def of_move(self, state: State, move: Move, after: State) -> list[Broken]:
         """What is wrong with a step."""
@@ -59,22 +128,30 @@ class Judge:
         found: list[Broken] = []
         if kind in COMMITTING:
             request = move[-1] if isinstance(move[-1], int) else move[-1][2]
-            verdict: Verdict | None = self.parts.decide(state[ROW], request, state[NOW])[2]
-            if verdict is not None:
+            verdict: Verdict = self.parts.decide(state[ROW], request, state[NOW])[2]
+            if verdict[0] or verdict[1]:
                 found += verdict[0]
-                if verdict[1]:
-                    found += self._whole_changes(state, after, request, verdict[1])
-        if len(move) > 1 and kind not in ("environment", "user", "elapse"):
+                found += self._of_whole(state, move, after, verdict[1])
+        if len(move) > 1 and kind not in UNJUDGED:
             place = FIRST + move[1]
             key = (state[place], after[place], kind)
-            local = self._local.get(key)
+            entry = self._local.get(key)
+            if entry is None:
+                entry = self._local[key] = _Entry()
+            rows = self.parts.rows
+            local = entry.verdicts.get(self._shelves(entry, rows[state[ROW]], rows[after[ROW]]))
             if local is None:
-                here, there = self._glimpse(state, move[1]), self._glimpse(after, move[1])
-                local = self._local[key] = self._ask(laws.OF_STEPS, here, self.action(state, move), there)
-            found += local[0]
-            if local[1]:
-                found += self._ask(local[1], self.whole(state), self.action(state, move), self.whole(after))[0]
+                local = self._of_machine(entry, state, move, after)
+            if local[0] or local[1]:
+                found += local[0]
+                found += self._of_whole(state, move, after, local[1])
         return found
+
+    def _shelves(self, entry: _Entry, row: Row, row_after: Row) -> tuple[int, ...]:
+        if not entry.places:
+            return ()
+        shelf = self.book.shelf
+        return tuple([shelf(one, place) for place in entry.places for one in (row, row_after)])
 
     def at_rest(self, state: State) -> list[Broken]:
         """What is wrong with a state in which nothing moves."""
@@ -84,37 +161,99 @@ class Judge:
             found += self._note(law, law.check(whole))
         return found
 
-    def _of_commit(self, before: int, after: int, committed: Committed[Any]) -> Verdict:
-        reader = self.parts.reader
-        old, new = Glimpse(history=reader(before)), Glimpse(history=reader(after))
-        return self._changes(self.of_changes, committed, old, new)
-
-    def _whole_changes(self, state: State, after: State, request: int, wanting: tuple[Law, ...]) -> tuple[Broken, ...]:
-        _, _, committed = self.parts.book.decide(self.parts.rows[state[ROW]], self.parts.values[request], state[NOW])
-        assert committed is not None
-        return self._changes(wanting, committed, self.whole(state), self.whole(after))[0]
-
-    def _changes(self, asked: Iterable[Law], committed: Committed[Any], before: Any, after: Any) -> Verdict:
+    def _of_request(self, before: int, after: int, request: Request, response: Response, committed: Committed[Any] | None) -> Verdict:
+        """Laws of requests and of changes, one resource after the other."""
         broken: list[Broken] = []
-        more: list[Law] = []
-        for change in committed.changes:
-            for law in asked:
-                if change.key.startswith(law.prefix):
-                    try:
-                        broken += self._note(law, law.check(change, before, after))
-                    except NeedsMore:
-                        more.append(law)
-        return tuple(broken), tuple(dict.fromkeys(more))
-
-    def _ask(self, asked: Iterable[Law], before: Any, action: Action, after: Any) -> Verdict:
-        broken: list[Broken] = []
-        more: list[Law] = []
-        for law in asked:
-            try:
-                broken += self._note(law, law.check(before, action, after))
-            except NeedsMore:
-                more.append(law)
+        more: list[tuple[Law, Any]] = []
+        own = self.book.place(request.resource.prefix)
+        committed = self._as_kept(committed, self.parts.rows[before], self.parts.rows[after])
+        groups: dict[int, list[Change[Any]]] = {}
+        changes = committed.changes if committed is not None else ()
+        for change in changes:
+            groups.setdefault(self.book.place(resource_prefix(change.key)), []).append(change)
+        for place, group in groups.items():
+            old, new = self._stores(before, after, place, Committed(group[-1].revision, tuple(group)))
+            for change in group:
+                for law in self.of_changes:
+                    if change.key.startswith(law.prefix):
+                        self._ask(law, change, (change, old, new), broken, more)
+        old, new = self._stores(before, after, own, committed)
+        arrived = Arrived(request, response, changes)
+        for law in laws.OF_REQUESTS:
+            if request.user.name.startswith(law.prefix):
+                self._ask(law, arrived, (arrived, old, new), broken, more)
         return tuple(broken), tuple(more)
+
+    def _stores(self, before: int, after: int, home: int, committed: Committed[Any] | None) -> tuple[Glimpse, Glimpse]:
+        rows = self.parts.rows
+        old = Glimpse(history=Watched(self.book, rows[before], home, set()), last_commit=None)
+        return old, Glimpse(history=Watched(self.book, rows[after], home, set()), last_commit=committed)
+
+    def _of_machine(self, entry: _Entry, state: State, move: Move, after: State) -> Verdict:
+        """Laws of steps and of decisions, for one machine."""
+        read: set[int] = set()
+        home = self._home(move)
+        rows = self.parts.rows
+        row, row_after = rows[state[ROW]], rows[after[ROW]]
+        here = self._glimpse(state, move[1], Watched(self.book, row, home, read))
+        there = self._glimpse(after, move[1], Watched(self.book, row_after, home, read), self._old_ids(state, move, after))
+        there.__dict__["last_commit"] = self._committed(state, move)
+        action = self.action(state, move)
+        broken: list[Broken] = []
+        more: list[tuple[Law, Any]] = []
+        kind = type(action)
+        for law in laws.OF_STEPS:
+            if not law.actions or kind in law.actions:
+                self._ask(law, None, (here, action, there), broken, more)
+        for decision in self.moves.decisions.get((state[FIRST + move[1]], after[FIRST + move[1]]), ()):
+            for law in laws.OF_DECISIONS:
+                if decision.reconciler.startswith(law.prefix):
+                    self._ask(law, decision, (decision, here, there), broken, more)
+        if not read <= set(entry.places):
+            entry.places = tuple(sorted(read | set(entry.places)))
+        verdict = entry.verdicts[self._shelves(entry, row, row_after)] = (tuple(broken), tuple(more))
+        return verdict
+
+    def _old_ids(self, state: State, move: Move, after: State) -> dict[int, int]:
+        """What is under way after a step is told under the ids that it had before, for laws that follow it."""
+        if len(move) < 2 or move[0] in ("environment", "user", "elapse"):
+            return {}
+        return self.moves.old_ids.get((state[FIRST + move[1]], after[FIRST + move[1]]), {})
+
+    def _committed(self, state: State, move: Move) -> Committed[Any] | None:
+        """What this step wrote, decided once more."""
+        if move[0] != "arrive":
+            return None
+        row = self.parts.rows[state[ROW]]
+        row_after, _, committed = self.book.decide(row, self.parts.values[move[2][2]], state[NOW])
+        return self._as_kept(committed, row, row_after)
+
+    def _as_kept(self, committed: Committed[Any] | None, row: Row, row_after: Row) -> Committed[Any] | None:
+        """The changes with the records that stand for them here, where equal ones are one."""
+        if committed is None:
+            return None
+        old, new = Reader(self.book, row, 0), Reader(self.book, row_after, 0)
+        changes = [Change(change.revision, change.key, new.get(change.key), old.get(change.key)) for change in committed.changes]
+        return Committed(committed.revision, tuple(changes))
+
+    def _of_whole(self, state: State, move: Move, after: State, wanting: tuple[tuple[Law, Any], ...]) -> list[Broken]:
+        if not wanting:
+            return []
+        self.asked_whole += 1
+        home = self._home(move)
+        before = self.whole(state, home)
+        then = evolve(self.whole(after, home, self._old_ids(state, move, after), move), last_commit=self._committed(state, move))
+        found: list[Broken] = []
+        for law, about in wanting:
+            given = (before, self.action(state, move), then) if about is None else (about, before, then)
+            found += self._note(law, law.check(*given))
+        return found
+
+    def _ask(self, law: Law, about: Any, given: tuple[Any, ...], broken: list[Broken], more: list[tuple[Law, Any]]) -> None:
+        try:
+            broken += self._note(law, law.check(*given))
+        except NeedsMore:
+            more.append((law, about))
 
     def _note(self, law: Law, wrong: Iterable[str] | None) -> list[Broken]:
         if wrong is None:
@@ -123,31 +262,50 @@ class Judge:
         self.tested[law.rule] += 1
         return found
 
+    def _home(self, move: Move) -> int:
+        """The resource that a move is about."""
+        values = self.parts.values
+        what = move[2] if len(move) > 2 else None
+        if move[0] in ("environment", "user"):
+            resource = values[move[1]].resource
+        elif isinstance(what, tuple) and move[0] in ("notify", "cut"):
+            resource = values[what[1]].resource
+        elif isinstance(what, tuple) and move[0] != "operate":
+            resource = values[what[2]].resource
+        elif isinstance(what, int):
+            resource = values[what].resource
+        else:
+            return 0
+        return self.book.place(resource.prefix)
+
     # --- clusters from numbers -------------------------------------------------------------------------------------------
 
-    def _glimpse(self, state: State, machine: int) -> Any:
-        parts = self._bundle_as_maps(self.parts.bundles[state[FIRST + machine]])
-        return Glimpse(now=state[NOW], **parts)
+    def _glimpse(self, state: State, machine: int, history: Watched, ids: dict[int, int] | None = None) -> Glimpse:
+        parts: dict[str, Any] = dict(self._bundle_as_maps(self.parts.bundles[state[FIRST + machine]], ids or {}))
+        if len(self.parts.first_worlds) > 1:
+            parts["worlds"] = Own(parts["worlds"])
+        return Glimpse(now=state[NOW], history=history, last_commit=None, **parts)
 
-    def whole(self, state: State) -> Cluster:
+    def whole(self, state: State, home: int = 0, ids: dict[int, int] | None = None, move: Move = ()) -> Cluster:
         """The state as a Cluster, with ids counted anew; its history tells each resource's own revisions."""
         maps: dict[str, dict[Any, Any]] = {}
-        for number in state[FIRST:]:
-            for name, entries in self._bundle_as_maps(self.parts.bundles[number]).items():
+        for machine, number in enumerate(state[FIRST:]):
+            renamed = ids if ids and machine == move[1] else {}
+            for name, entries in self._bundle_as_maps(self.parts.bundles[number], renamed).items():
                 maps.setdefault(name, {}).update(entries)
         cluster = Cluster(machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **{n: Map(m) for n, m in maps.items()})
-        return evolve(cluster, history=self.parts.reader(state[ROW]))
+        return evolve(cluster, history=Watched(self.book, self.parts.rows[state[ROW]], home, set()))
 
-    def _bundle_as_maps(self, bundle: Bundle) -> dict[str, "Map[Any, Any]"]:
+    def _bundle_as_maps(self, bundle: Bundle, ids: dict[int, int]) -> dict[str, "Map[Any, Any]"]:
         values, name = self.parts.values, self.parts.names[bundle.machine]
         life = bundle.life
-        flying = {(name, life, f[0]): Flying(values[f[2]], values.get(f[3]), watch=f[1]) for f in bundle.flying}
+        flying = {(name, life, ids.get(f[0], f[0])): Flying(values[f[2]], values.get(f[3]), watch=f[1]) for f in bundle.flying}
         flying |= {(name, 0, n): Flying(values[request]) for n, request in enumerate(bundle.orphans)}
         return {
             "components": Map({name: Component(values.get(bundle.state), life, bundle.wake_at)}),
             "flying": Map(flying),
-            "watches": Map({(name, life, w[0]): Cursor(values[w[1]], w[2], values.get(w[3], ())) for w in bundle.watches}),
-            "operations": Map({(name, life, j[0]): Pending(values[j[1]], j[2]) for j in bundle.jobs}),
+            "watches": Map({(name, life, ids.get(w[0], w[0])): Cursor(values[w[1]], w[2], values.get(w[3], ())) for w in bundle.watches}),
+            "operations": Map({(name, life, ids.get(j[0], j[0])): Pending(values[j[1]], j[2]) for j in bundle.jobs}),
             "worlds": Map({name: values[bundle.world]}) if bundle.world >= 0 else Map(),
             "rules": Map({name: values[bundle.rules]}) if bundle.rules >= 0 else Map(),
         }

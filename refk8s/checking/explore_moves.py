@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from refk8s.checking.explore_parts import Flight, Parts
+from refk8s.checking.explore_quiet import Quiet
 from refk8s.checking.models import Model
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.state import LoopState
+from refk8s.core.properties.law import Decision
 
 State = tuple[int, ...]
 Move = tuple[Any, ...]
@@ -43,15 +45,19 @@ class Menu:
 class Moves:
     """The transition relation of one model under one set of budgets."""
 
-    def __init__(self, model: Model, budgets: dict[str, int], seed: bytes = b"explore") -> None:
+    def __init__(self, model: Model, budgets: dict[str, int], seed: bytes = b"explore", reduced: bool = True) -> None:
+        self.reduced = reduced
         self.model = model
         self.machines = model.machines()
         self.parts = Parts(self.machines, model.worlds(), seed)
         self.budgets = tuple([budgets.get(name, 0) for name in FAULTS])
         self.horizon = model.start + model.horizon_seconds * SECOND
+        self.quiet = Quiet(self.parts)
         self._menus: dict[int, Menu] = {}
         self._steps: dict[Any, int] = {}
-        self._cuts: dict[Any, int] = {}
+        self.decisions: dict[tuple[int, int], tuple[Decision, ...]] = {}  # made on the way from one bundle to another
+        self.old_ids: dict[tuple[int, int], dict[int, int]] = {}  # what is called by the one id in the second was called so in the first
+        self._cuts: dict[Any, tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._environments: dict[Any, tuple[int, ...]] = {}
         self.purses: list[tuple[tuple[int, ...], int]] = []
         self._purse_numbers: dict[Any, int] = {}
@@ -75,7 +81,7 @@ class Moves:
             following = next((after for move, after in self.of(state, prologue=True) if move[0] != "elapse"), None)
             if following is None:
                 return (*state[:PURSE], purse, *state[FIRST:])
-            state = following
+            state = self.normal(following)
 
     def _purse(self, budgets: tuple[int, ...], position: int) -> int:
         key = (budgets, position)
@@ -93,7 +99,7 @@ class Moves:
     # --- all moves --------------------------------------------------------------------------------------------------------
 
     def of(self, state: State, prologue: bool = False) -> Iterator[tuple[Move, State]]:
-        """Every move from here and where it leads, in a fixed order."""
+        """Every move from here and where it leads (not yet made `normal`), in a fixed order."""
         now, row = state[NOW], state[ROW]
         quiet = True
         for move, after in self._happenings(state, now, row):
@@ -119,7 +125,7 @@ class Moves:
         return next(self._happenings(state, now, row), None) is None and not self._environment(row, now)
 
     def _happenings(self, state: State, now: Instant, row: int) -> Iterator[tuple[Move, State]]:
-        parts, steps = self.parts, self._steps
+        parts, steps, memo = self.parts, self._steps, self._memo
         shelves = parts.rows[row]
         for machine in range(len(parts.names)):
             number = state[FIRST + machine]
@@ -127,37 +133,29 @@ class Moves:
             for flight in menu.arrivals:
                 after, answer, _ = parts.decide(row, flight[2], now)
                 key: Any = (number, "arrive", flight[0], answer)
-                if (to := steps.get(key)) is None:
-                    to = steps[key] = parts.arrived(number, flight, answer)
+                to = steps.get(key) or memo(key, parts.arrived, number, flight, answer)
                 yield ("arrive", machine, flight), self._with(state, machine, to, after)
             for flight in menu.openings:
                 key = (number, "open", flight[0], self._home(row, flight), now)
-                if (to := steps.get(key)) is None:
-                    to = steps[key] = parts.open_watch(number, flight, shelves, now)
+                to = steps.get(key) or memo(key, parts.open_watch, number, flight, shelves, now)
                 yield ("open", machine, flight), self._with(state, machine, to, row)
             for flight in menu.answers:
                 key = (number, "answer", flight[0], now)
-                if (to := steps.get(key)) is None:
-                    to = steps[key] = parts.answer(number, flight, now)
+                to = steps.get(key) or memo(key, parts.answer, number, flight, now)
                 yield ("answer", machine, flight), self._with(state, machine, to, row)
             for opened, place in menu.watches:
                 shelf = shelves[place] if place < len(shelves) else 0
                 lag = parts.lag(opened, shelf)
                 for limit in range(1, lag + 1) if lag >= 0 else (1,):
                     key = (number, "notify", opened[0], shelf, limit, now)
-                    if (to := steps.get(key)) is None:
-                        to = steps[key] = parts.notify(number, opened, shelf, limit, now)
+                    to = steps.get(key) or memo(key, parts.notify, number, opened, shelf, limit, now)
                     yield ("notify", machine, opened, limit), self._with(state, machine, to, row)
             for job in menu.jobs:
                 if job[2] <= now:
-                    key = (number, "operate", job, now)
-                    if (to := steps.get(key)) is None:
-                        to = steps[key] = parts.operate(number, job, now)
+                    to = memo((number, "operate", job, now), parts.operate, number, job, now)
                     yield ("operate", machine, job), self._with(state, machine, to, row)
             if menu.wake_at is not None and menu.wake_at <= now:
-                key = (number, "wake", now)
-                if (to := steps.get(key)) is None:
-                    to = steps[key] = parts.wake(number, now)
+                to = memo((number, "wake", now), parts.wake, number, now)
                 yield ("wake", machine), self._with(state, machine, to, row)
             for request in menu.orphans:
                 after, _, _ = parts.decide(row, request, now)
@@ -207,12 +205,19 @@ class Moves:
             yield ("compact",), (now, compacted, purse["compact"], *state[FIRST:])
         if left["restart-server"]:
             bundles = [self._memo(("disconnect", number, now), parts.disconnect, number, now) for number in state[FIRST:]]
-            yield ("restart server",), self._cut((now, row, purse["restart-server"], *bundles))
+            yield ("restart server",), (now, row, purse["restart-server"], *bundles)
 
     def _memo(self, key: Any, function: Callable[..., int], *given: Any) -> int:
         found = self._steps.get(key)
         if found is None:
+            parts = self.parts
+            parts.made, parts.ids = (), None
             found = self._steps[key] = function(*given)
+            before = key[0] if isinstance(key[0], int) else key[1]
+            if parts.made:
+                self.decisions[before, found] = parts.made
+            if parts.ids is not None:
+                self.old_ids[before, found] = {new: old for old, new in parts.ids.items()}
         return found
 
     # --- small things -------------------------------------------------------------------------------------------------------
@@ -233,28 +238,43 @@ class Moves:
 
     def _with(self, state: State, machine: int, bundle: int, row: int, purse: int = -1) -> State:
         place = FIRST + machine
-        after = (state[NOW], row, state[PURSE] if purse < 0 else purse, *state[FIRST:place], bundle, *state[place + 1 :])
-        return self._cut(after)
+        return (state[NOW], row, state[PURSE] if purse < 0 else purse, *state[FIRST:place], bundle, *state[place + 1 :])
 
-    def _cut(self, state: State) -> State:
-        """Forget what nobody will ask for any more (EXPLORE-4)."""
-        parts = self.parts
-        key = (state[ROW], *[parts.floor_numbers[number] for number in state[FIRST:]])
-        row = self._cuts.get(key)
-        if row is None:
-            lowest: dict[int, int] = {}
-            for number in state[FIRST:]:
-                for place, revision in parts.floors(number):
-                    lowest[place] = min(revision, lowest.get(place, revision))
-            cut = parts.rows[state[ROW]]
-            for place, shelf in enumerate(cut):
-                cut = parts.book.cut(cut, place, min(lowest.get(place, parts.book.tops[shelf]), parts.book.tops[shelf]))
-            row = self._cuts[key] = parts.keep_row(cut)
+    def normal(self, state: State) -> State:
+        """Forget what nobody will ask for any more (EXPLORE-4), and count anew where all has been heard (EXPLORE-8)."""
+        floors = self.parts.floor_numbers
+        key = (state[ROW], *[floors[number] for number in state[FIRST:]])
+        found = self._cuts.get(key)
+        if found is None:
+            found = self._cuts[key] = self._cut_anew(state)
+        row, renamed = found
+        if renamed:
+            bundles = state[FIRST:]
+            for place, shelf in renamed:
+                bundles = tuple([self.quiet.of_bundle(number, place, shelf) for number in bundles])
+            return (state[NOW], row, state[PURSE], *bundles)
         return state if row == state[ROW] else (state[NOW], row, *state[PURSE:])
+
+    def _cut_anew(self, state: State) -> tuple[int, tuple[tuple[int, int], ...]]:
+        parts, book = self.parts, self.parts.book
+        lowest: dict[int, int] = {}
+        for number in state[FIRST:]:
+            for place, revision in parts.floors(number):
+                lowest[place] = min(revision, lowest.get(place, revision))
+        cut = parts.rows[state[ROW]]
+        renamed: list[tuple[int, int]] = []
+        for place, shelf in enumerate(cut):
+            top = book.tops[shelf]
+            floor = lowest.get(place, top)
+            cut = book.cut(cut, place, min(floor, top))
+            if self.reduced and floor >= top and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
+                renamed.append((place, cut[place]))
+                cut = book.with_shelf(cut, place, renaming[1])
+        return parts.keep_row(cut), tuple(renamed)
 
     def _submitted(self, state: State, request: int, purse: int) -> State:
         after, _, _ = self.parts.decide(state[ROW], request, state[NOW])
-        return self._cut((state[NOW], after, purse, *state[FIRST:]))
+        return (state[NOW], after, purse, *state[FIRST:])
 
     def _environment(self, row: int, now: Instant) -> tuple[int, ...]:
         key = (row, now)
@@ -274,7 +294,7 @@ class Moves:
 
     def _elapsed(self, state: State, to: Instant, purse: int) -> State:
         bundles = [self.parts.advance(number, to) for number in state[FIRST:]]
-        return self._cut((to, state[ROW], purse, *bundles))
+        return (to, state[ROW], purse, *bundles)
 
     def life_states(self, state: State) -> Iterator[tuple[str, Any]]:
         """Each machine's name and what it knows."""

@@ -23,6 +23,7 @@ from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import EVENTS, EVENTS_V1
 from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.cluster import Component
 from refk8s.core.context import Instant, SeededChance
 from refk8s.core.loop.recorder import Recorder
 from refk8s.core.loop.state import LoopState
@@ -46,6 +47,7 @@ from refk8s.core.machine import (
     Woken,
 )
 from refk8s.core.ports import Later
+from refk8s.core.properties.law import Decision, decisions
 from refk8s.core.store import Committed, Compacted
 from refk8s.core.value import Value, evolve
 
@@ -89,6 +91,7 @@ class Turn(Value, frozen=True, eq=False):
     wakes: bool
     wake_at: Instant | None
     rules: int
+    decisions: tuple[Decision, ...] = ()
 
 
 class Parts:
@@ -112,7 +115,9 @@ class Parts:
         self._floors: list[tuple[tuple[int, int], ...]] = []
         self.floor_numbers: list[int] = []
         self.misses = 0
-        self.judge: Callable[[int, int, Committed[Any]], Any] = lambda before, after, committed: None
+        self.made: tuple[Decision, ...] = ()  # by all that was told since somebody emptied it
+        self.ids: dict[int, int] | None = None  # new by old, of the last that was told
+        self.judge: Callable[[int, int, Request, Response, Committed[Any] | None], Any] = lambda *given: None
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
@@ -194,7 +199,11 @@ class Parts:
             self.misses += 1
             machine = self.machines[bundle.machine]
             state, effects = machine.step(self.values[bundle.state], (event,), now)
-            turn = self._turns[memo] = self._turn(bundle.machine, state, effects, now)
+            past = self.values[bundle.state]
+            made = _decisions(self.names[bundle.machine], past, state, bundle.life) if effects else ()
+            turn = self._turns[memo] = evolve(self._turn(bundle.machine, state, effects, now), decisions=made)
+        self.made += turn.decisions
+        self.ids = turn.ids
         return self._apply(bundle, turn)
 
     def _turn(self, machine: int, state: Any, effects: Effects, now: Instant) -> Turn:
@@ -432,7 +441,8 @@ class Parts:
             if not isinstance(response, Response):
                 raise Impossible("a stream where an answer was to come")
             number = self.keep_row(after)
-            found = self._decided[key] = (number, self.keep(response), self.judge(row, number, committed) if committed else None)
+            verdict = self.judge(row, number, self.values[request], response, committed)
+            found = self._decided[key] = (number, self.keep(response), verdict)
         return found  # type: ignore[no-any-return]
 
     def refusal(self, code: int = 500) -> int:
@@ -440,6 +450,22 @@ class Parts:
 
     def reader(self, row: int) -> Reader:
         return self.book.reader(self.rows[row], 0)
+
+
+def _decisions(name: str, past: Any, state: Any, life: int) -> tuple[Decision, ...]:
+    """What a loop has just decided; known by its new ids, so before they are counted anew."""
+    if not isinstance(past, LoopState) or not isinstance(state, LoopState):
+        return ()
+    before = Map({name: Component(past, life)})
+    after = Map({name: Component(state, life)})
+    return tuple(decisions(_Pair(before), _Pair(after)))  # type: ignore[arg-type]
+
+
+class _Pair:
+    """As much of a cluster as it takes to see decisions."""
+
+    def __init__(self, components: "Map[str, Component]") -> None:
+        self.components = components
 
 
 def chance_of_operation(seed: bytes, operation: Any, started: int) -> bytes:

@@ -17,7 +17,9 @@ from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.loop.loop import Loop
 from refk8s.core.machine import AnyMachine
-from refk8s.core.properties.law import Law
+from refk8s.core.controllers.pods import is_active
+from refk8s.core.properties.law import Law, objects
+from refk8s.core.store import Change
 from refk8s.core.value import Value
 
 START: Instant = 1_790_000_000 * SECOND
@@ -99,6 +101,28 @@ def pods_become_ready(reader: Reader, now: Instant) -> Iterable[Request]:
             yield Request("patch", PODS, metadata.namespace, metadata.name, "status", body=body, user=KUBELET)
 
 
+def _active(cluster: Any) -> list[Any]:
+    return [pod for pod in objects(cluster, PODS.prefix) if is_active(pod)]
+
+
+def never_outside(fewest: int, most: int) -> Law:
+    """RS-2, of what is stored: where at least `fewest` and at most `most` replicas were ever asked for, no write of a controller leaves
+    fewer active pods or makes more; but a creation under way when the controller crashes may come on top (one for each further life).
+    """
+
+    def check(change: Change[Any], before: Any, after: Any) -> Iterable[str] | None:
+        count = len(_active(after))
+        if change.previous is None and count > most:
+            lives = sum(component.life for component in after.components.values())
+            return [f"{count} active pods, where at most {most} were ever asked for"] if count > most + lives - 1 else []
+        is_ended = change.record is None or change.record.value.metadata.deletion_timestamp is not None
+        if is_ended and count < fewest and count < len(_active(before)):
+            return [f"{count} active pods are left, where at least {fewest} were asked for"]
+        return []
+
+    return Law("RS-2", check, PODS.prefix)
+
+
 def _machines(*machines: AnyMachine) -> Callable[[], Mapping[str, AnyMachine]]:
     return lambda: {machine.name: machine for machine in machines}
 
@@ -111,6 +135,7 @@ def _replicaset(replicas: int, then: int) -> Model:
         (NAMESPACE, create(REPLICA_SETS, replica_set("web", replicas))) if not replicas else (NAMESPACE,),
         (create(REPLICA_SETS, replica_set("web", replicas)), patch(REPLICA_SETS, "web", {"spec": {"replicas": then}})),
         pods_become_ready,
+        laws=(never_outside(min(replicas, then), max(replicas, then)),),
     )
 
 

@@ -98,7 +98,11 @@ def _replay(path: Path) -> int:
         model, actions = explore_file.read(path)
     except explore_file.BadFile as error:
         raise BadUse(str(error)) from None
-    cluster, found = explore_file.replay(MODELS[model](), actions)
+    try:
+        cluster, found = explore_file.replay(MODELS[model](), actions)
+    except explore_file.Outdated as error:
+        click.echo(f"UNDETERMINED: {error}")
+        return STATUS_UNDETERMINED
     for broken in found:
         click.echo(f"broken: {broken}")
     said = "a rule broke" if found else "every rule held"

@@ -159,7 +159,7 @@ def test_loop_3_loop_4_loop_9_a_key_rests_until_all_is_answered_and_the_view_has
     assert not bench.new(Call)
 
 
-@given(st.sampled_from(["changed", "gone", "replaced"]), st.booleans(), st.sampled_from([200, 404]), st.booleans())
+@given(st.sampled_from(["marked", "gone", "replaced"]), st.booleans(), st.sampled_from([200, 404]), st.booleans())
 def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_otherwise(how, is_node, code, early):
     """Of a namespace or not; `early`: the watch tells of it before the answer comes."""
     metadata = ObjectMeta(name="a", namespace=None if is_node else "ns", uid="u", resource_version="7")
@@ -172,7 +172,7 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
         if how == "gone":
             bench.change("DELETED", obj, 12, resource)
         else:
-            part = {"uid": "v"} if how == "replaced" else {"resource_version": "12"}
+            part = {"uid": "v"} if how == "replaced" else {"resource_version": "12", "deletion_timestamp": "2026-01-01T00:00:00Z"}
             bench.change("MODIFIED", kind(metadata=replace(metadata, **part)), 12, resource)
 
     bench.change("ADDED", other, 11, resource)
@@ -183,6 +183,9 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
     else:
         bench.answer(call, code)
         bench.reach(100, CONFIG_MAPS if is_node else NODES)
+        assert bench.decisions == 1
+        # Somebody changed it before it was deleted, and that is told first: the explorer found two pods deleted where one was too many.
+        bench.change("MODIFIED", kind(metadata=replace(metadata, resource_version="11")), 11, resource)
         assert bench.decisions == 1
         show()
     assert bench.decisions == 2
@@ -224,7 +227,7 @@ def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_re
         assert lookup.request == evolve(first, verb="get", subresource="", body=None)
         bench.answer(lookup, 200, config_map(version=20))
     assert bench.decisions == 1
-    bench.change("MODIFIED", config_map(version=19), 19)
+    bench.change("DELETED" if verb == "delete" else "MODIFIED", config_map(version=19), 19)
     bench.reach(20)
     assert bench.decisions == 2
     assert bench.told("decided")[-1] == ("k", bench.now, 0, 0), "what is in doubt is no failure"

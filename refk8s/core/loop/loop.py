@@ -400,8 +400,11 @@ class _Turn:
                     self.make_due(item)
 
     def _is_gone(self, prefix: str, key: Key, uid: str, version: str) -> bool:
+        """Whether the view shows the deletion: another change of the object may have come before it, and be told first."""
         obj = self.view.tables[prefix].objects.get(key)
-        return obj is None or (obj.metadata.uid, obj.metadata.resource_version) != (uid, version)
+        if obj is None or obj.metadata.uid != uid:
+            return True
+        return obj.metadata.deletion_timestamp is not None and obj.metadata.resource_version != version
 
     def _reconcile(self) -> None:
         if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1

@@ -25,7 +25,7 @@ class Busy(Value, frozen=True, eq=False):
     outstanding: int = 0
     failure: Response | None = None
     reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to wait for
-    gone: tuple[Seen, ...] = ()  # objects whose deletion was answered: to be seen changed or gone
+    gone: tuple[Seen, ...] = ()  # objects whose deletion was answered: to be seen marked or gone
     due: bool = False  # decide again once released
 
 

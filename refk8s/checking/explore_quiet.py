@@ -1,0 +1,240 @@
+"""What everybody has heard of needs no order: revisions counted anew where a resource is quiet. Rule EXPLORE-8 (spec/explorer.md).
+
+A resource is quiet where every machine that watches it has heard all there is. Then the numbers of its revisions say one thing only: which
+version of an object is the present one, and that is asked of each object by itself (an update's precondition). So the present versions
+are counted anew in the order of their names, and all older ones become one, `OLD`. Histories that differ in how often or in which order
+things were written then lead to the same state, and one that goes round in circles comes back to where it was.
+"""
+
+from functools import cache
+from typing import Any
+
+import attrs
+from immutables import Map
+from msgspec import Struct
+from msgspec.structs import replace
+
+from refk8s.checking.explore_parts import Bundle, Parts
+from refk8s.checking.explore_store import Shelf
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import by_kind
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.loop.informer import Informer
+from refk8s.core.loop.state import Busy, Flight, LoopState
+from refk8s.core.loop.view import Table
+from refk8s.core.store import History, Put, Txn, commit, compact
+from refk8s.core.value import evolve
+
+OLD = 1
+BASE = 1_000
+"""Present versions are counted from here: no store of a model comes this far by itself, so a renamed one is known by its revision."""
+
+
+@cache
+def _prefix_of(cls: type) -> str | None:
+    """Where objects of this type are kept; None for what is no API object."""
+    if not issubclass(cls, Struct) or not {"metadata", "kind", "api_version"} <= set(cls.__struct_fields__):
+        return None
+    empty: Any = cls()
+    resource = by_kind(empty.api_version, empty.kind)
+    return resource.prefix if resource is not None else None
+
+
+_LEAVES = (str, int, bool, float, bytes, type(None))
+
+
+class Renaming:
+    """New revisions for one resource: `versions` of present objects, and `top` for its newest revision."""
+
+    def __init__(self, prefix: str, versions: dict[str, str], top: int, new_top: int) -> None:
+        self.prefix = prefix
+        self.versions = versions
+        self.top = top
+        self.new_top = new_top
+        self._done: dict[int, tuple[Any, Any]] = {}
+
+    def version(self, old: str | None) -> str | None:
+        """The new resourceVersion of an object."""
+        return old if not old else self.versions.get(old, str(OLD))
+
+    def revision(self, old: int) -> int:
+        """The new number of how far somebody has come."""
+        return self.new_top if old >= self.top else OLD
+
+    def of(self, value: Any) -> Any:
+        """The value with its revisions renamed; itself where there are none in it."""
+        cls = value.__class__
+        if cls in _LEAVES:
+            return value
+        if cls is tuple:
+            renamed = [self.of(each) for each in value]
+            return value if all(a is b for a, b in zip(renamed, value, strict=True)) else tuple(renamed)
+        known = self._done.get(id(value))
+        if known is None:
+            known = self._done[id(value)] = (value, self._renamed(cls, value))
+        return known[1]
+
+    def _renamed(self, cls: type, value: Any) -> Any:
+        prefix = _prefix_of(cls)
+        if prefix is not None:
+            return self.object(value) if prefix == self.prefix else value
+        if cls is Map:
+            changed = {key: new for key, old in value.items() if (new := self.of(old)) is not old}
+            return value.update(changed) if changed else value
+        if cls is dict:
+            changed = {key: self.of(old) for key, old in value.items()}
+            return value if all(changed[key] is value[key] for key in value) else changed
+        if cls is list:
+            return [self.of(each) for each in value]
+        if cls is LoopState:
+            value = self._tables(value)
+        elif cls is Informer and value.resource.prefix == self.prefix:
+            return replace(value, revision=self.revision(value.revision) if value.revision else 0)
+        elif cls is Busy:
+            value = self._waits(value)
+        elif cls is Flight:
+            value = replace(value, seen=self._seen(value.seen)) if value.seen else value
+        elif cls is Request:
+            return self.request(value)
+        if issubclass(cls, Struct):
+            if hasattr(value, "items") and hasattr(value, "metadata"):  # a list of objects
+                return self._list(value)
+            fields = {name: new for name in cls.__struct_fields__ if (new := self.of(old := getattr(value, name))) is not old}
+            return replace(value, **fields) if fields else value
+        if attrs.has(cls):
+            fields = {each.name: new for each in attrs.fields(cls) if (new := self.of(old := getattr(value, each.name))) is not old}
+            return attrs.evolve(value, **fields) if fields else value  # type: ignore[misc]
+        return value
+
+    def object(self, obj: Any) -> Any:
+        """An object of the resource under its new version."""
+        metadata: ObjectMeta = obj.metadata
+        return replace(obj, metadata=replace(metadata, resource_version=self.version(metadata.resource_version)))
+
+    def request(self, request: Request) -> Request:
+        """A request about the resource: what it compares with, and from where it watches."""
+        if request.resource.prefix != self.prefix:
+            return request
+        body, options = request.body, request.options
+        if isinstance(body, Patch):
+            metadata = body.document.get("metadata") if isinstance(body.document, dict) else None
+            if metadata and metadata.get("resourceVersion"):
+                document = {**body.document, "metadata": {**metadata, "resourceVersion": self.version(metadata["resourceVersion"])}}
+                body = replace(body, document=document)
+        elif isinstance(body, DeleteOptions):
+            if body.preconditions is not None and body.preconditions.resource_version:
+                wanted = replace(body.preconditions, resource_version=self.version(body.preconditions.resource_version))
+                body = replace(body, preconditions=wanted)
+        elif body is not None:
+            body = self.object(body) if _prefix_of(type(body)) == self.prefix else body
+        if options.resource_version not in ("", "0"):
+            options = replace(options, resource_version=str(self.revision(int(options.resource_version))))
+        return replace(request, body=body, options=options)
+
+    def _tables(self, state: LoopState) -> LoopState:
+        table = state.view.tables.get(self.prefix)
+        if table is None:
+            return state
+        renamed: Table = replace(table, revision=self.revision(table.revision) if table.revision else 0)
+        return replace(state, view=replace(state.view, tables=state.view.tables.set(self.prefix, renamed)))
+
+    def _waits(self, busy: Busy) -> Busy:
+        reached = busy.reached
+        if self.prefix in reached:
+            reached = reached.set(self.prefix, self.revision(reached[self.prefix]))
+        return replace(busy, reached=reached, gone=self._seen(busy.gone))
+
+    def _seen(self, seen: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple([(p, key, uid, self.version(old) if p == self.prefix else old) for p, key, uid, old in seen])
+
+    def _list(self, listed: Any) -> Any:
+        items = tuple([self.of(item) for item in listed.items])
+        is_ours = bool(items) and _prefix_of(type(items[0])) == self.prefix
+        metadata = listed.metadata
+        if is_ours and metadata.resource_version:
+            metadata = replace(metadata, resource_version=str(self.revision(int(metadata.resource_version))))
+        return replace(listed, items=items, metadata=metadata)
+
+
+class Quiet:
+    """Finds quiet resources and counts their revisions anew, in the store and in every bundle."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._renamings: dict[int, tuple[Renaming, int] | None] = {}
+        self._bundles: dict[tuple[int, int], int] = {}
+
+    def of_shelf(self, place: int, shelf: int) -> tuple[Renaming, int] | None:
+        """What to rename, and the shelf after it; None where nothing is new since the last time."""
+        if shelf not in self._renamings:
+            self._renamings[shelf] = self._make(place, shelf)
+        return self._renamings[shelf]
+
+    def _make(self, place: int, number: int) -> tuple[Renaming, int] | None:
+        book = self.parts.book
+        old = book.shelves[number]
+        prefix = book.prefixes[place]
+        records = old.history.list(prefix).records
+        top = old.history.revision
+        history: History[Any] = History(BASE, BASE, Map())
+        versions: dict[str, str] = {}
+        for record in records:
+            versions[record.value.metadata.resource_version] = str(history.revision + 1)
+            history, _ = commit(history, Txn((), (Put(record.key, record.value),)), stamp)
+        if top == history.revision and all(old == new for old, new in versions.items()):
+            return None
+        history = compact(history, history.revision)
+        return Renaming(prefix, versions, top, history.revision), book.keep(prefix, Shelf(history, old.graves))
+
+    def of_bundle(self, number: int, place: int, shelf: int) -> int:
+        """The bundle under the new revisions of this shelf."""
+        key = (number, shelf)
+        found = self._bundles.get(key)
+        if found is None:
+            renaming = self.of_shelf(place, shelf)
+            assert renaming is not None
+            found = self._bundles[key] = self._rename(self.parts.bundles[number], renaming[0], place)
+        return found
+
+    def _rename(self, bundle: Bundle, renaming: Renaming, place: int) -> int:
+        parts = self.parts
+
+        def of(number: int) -> int:
+            if number < 0:
+                return number
+            value = parts.values[number]
+            renamed = renaming.of(value)
+            return number if renamed is value else parts.keep(renamed)
+
+        watches = []
+        for id, stream, revision, initial in bundle.watches:
+            is_ours = parts.values[stream].resource.prefix == renaming.prefix
+            watches.append((id, stream, renaming.revision(revision) if is_ours else revision, of(initial)))
+        flying = []
+        for id, is_watch, request, answer in bundle.flying:
+            asked = parts.values[request]
+            is_list = answer >= 0 and asked.verb == "list" and asked.resource.prefix == renaming.prefix
+            flying.append((id, is_watch, of(request), self._answer(renaming, answer) if is_list else of(answer)))
+        return parts.keep_bundle(
+            evolve(
+                bundle,
+                state=of(bundle.state),
+                flying=tuple(flying),
+                orphans=tuple(sorted([of(request) for request in bundle.orphans])),
+                watches=tuple(watches),
+                jobs=tuple([(id, of(operation), due) for id, operation, due in bundle.jobs]),
+                world=of(bundle.world),
+                rules=of(bundle.rules),
+            )
+        )
+
+    def _answer(self, renaming: Renaming, answer: int) -> int:
+        """The answer to a list, which may be empty and yet says how far it has come."""
+        response = self.parts.values[answer]
+        if not response.ok:
+            return answer
+        listed = response.body
+        metadata = replace(listed.metadata, resource_version=str(renaming.revision(int(listed.metadata.resource_version))))
+        items = tuple([renaming.of(item) for item in listed.items])
+        return self.parts.keep(replace(response, body=replace(listed, items=items, metadata=metadata)))
