@@ -24,6 +24,7 @@ COARSE, FINE = 8, 1 << 20
 """Into how many parts the run is divided when its order is to become fair."""
 AFTERMATH_STEPS = 200
 """A safety rule may break this much later than in the longer run, counted in actions."""
+CIRCLE_STEPS = 2_000
 STUCK_SECONDS = 400
 """Longer than any of our own waits but the longest back-off, which the judgement in full covers."""
 
@@ -180,7 +181,7 @@ class Shrinker:
         return len(run.actions) - before
 
     def _is_stuck(self, run: Run) -> bool:
-        settle(run, stuck_seconds=STUCK_SECONDS)
+        settle(run, STUCK_SECONDS, CIRCLE_STEPS)
         return any(_signature(broken) == self.wanted for broken in run.broken)
 
 

@@ -34,7 +34,8 @@ NOISE = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix, NODES.prefix)
 
 SETTLE_SECONDS = 1_500
 QUIET_SECONDS = 60
-STEPS_TO_SETTLE = 60_000
+STEPS_AT_ONCE = 10_000
+"""So much may happen at one instant of virtual time, for each node: more is a circle."""
 LAST_WRITES = 30
 USER_CHANCE = 0.004
 NEAR_STEPS = 200
@@ -162,10 +163,10 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
     return run
 
 
-def settle(run: Run, seconds: int = SETTLE_SECONDS, stuck_seconds: int = SETTLE_SECONDS) -> None:
+def settle(run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = STEPS_AT_ONCE) -> None:
     """The second part: no faults, and fair (all that is enabled happens before what it leads to), until rest, which is judged.
 
-    Who is in a hurry takes for the end what has not changed for `stuck_seconds`.
+    Who is in a hurry takes for the end what has not changed for `stuck_seconds`, and for a circle what takes so many steps and no time.
     """
     run.settled_from = len(run.actions)
     for first in (*mend(run.cluster), *user.resume(run.cluster)):
@@ -174,29 +175,38 @@ def settle(run: Run, seconds: int = SETTLE_SECONDS, stuck_seconds: int = SETTLE_
         run.take(first)
     begin = last = run.cluster.now
     order = Order()
-    most = len(run.actions) + STEPS_TO_SETTLE
+    moved = len(run.actions)
     is_late = False
     while not run.broken and (action := order.next_action(run.cluster, run.ready)) is not None:
+        if isinstance(action, Elapse):
+            moved = len(run.actions)
+        elif len(run.actions) - moved > steps_at_once * run.setup.nodes:
+            run.broken.append(Broken("SIM-4", f"no time passes, and these are written again and again: {_last_written(run.cluster)}"))
+            break
         if isinstance(action, Elapse) and action.to >= last + QUIET_SECONDS * SECOND and not judge_rest(run.cluster):
             break
-        is_late = run.cluster.now > begin + seconds * SECOND or len(run.actions) > most
+        is_late = run.cluster.now > begin + SETTLE_SECONDS * SECOND
         if is_late or run.cluster.now > last + stuck_seconds * SECOND:
             break
         run.take(action)
         if is_news(run.cluster):
             last = run.cluster.now
     if run.broken:
+        run.at_rest = run.broken[0].rule == "SIM-4"
         return
     run.settled_after = last - begin
     run.broken += judge_rest(run.cluster, run.tested)  # SIM-3
     run.tested["SIM-3"] += 1
     run.tested["SIM-4"] += 1
     if is_late and run.cluster.now < last + QUIET_SECONDS * SECOND:
-        since = max(run.cluster.history.revision - LAST_WRITES, run.cluster.history.compacted)
-        written = sorted({change.key for change in run.cluster.history.changes("/", since) if not change.key.startswith(NOISE)})
-        words = f"no silence {(run.cluster.now - begin) // SECOND} s after the last fault: {', '.join(written)} are still written"
-        run.broken.append(Broken("SIM-4", words))
+        words = f"no silence {(run.cluster.now - begin) // SECOND} s after the last fault, and these are still written: "
+        run.broken.append(Broken("SIM-4", words + _last_written(run.cluster)))
     run.at_rest = bool(run.broken)
+
+
+def _last_written(cluster: Cluster) -> str:
+    since = max(cluster.history.revision - LAST_WRITES, cluster.history.compacted)
+    return ", ".join(sorted({change.key for change in cluster.history.changes("/", since) if not change.key.startswith(NOISE)}))
 
 
 def is_news(cluster: Cluster) -> bool:

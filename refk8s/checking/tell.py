@@ -17,12 +17,13 @@ from refk8s.components.story import Names, operation_sentence, rules_sentence, s
 from refk8s.core import actions as alphabet
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import Resource
+from refk8s.core.api.resources import NODES, Resource
 from refk8s.core.cluster import Cluster, is_enabled, step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.state import LoopState
 from refk8s.core.ports import RemovePodSandbox, RunPodSandbox, SandboxConfig
 from refk8s.core.properties.law import Broken
+from refk8s.core.store import Committed, Record
 
 SPEC = Path(refk8s.__file__).resolve().parent.parent / "spec"
 
@@ -134,7 +135,7 @@ class Teller:
             return
         again = " (a second time)" if is_surplus else ""
         if after.last_commit is not None:
-            words = sentence(request, after.last_commit)
+            words = sentence(request, after.last_commit) or _node_sentence(request, after.last_commit)
             if words is not None:
                 read = self._read(channel, request, before)
                 self.add(after.now, f"{words.removesuffix(']')}{read}]{again}")
@@ -253,6 +254,24 @@ def describe(cluster: Cluster, action: Action) -> str:
             return f"{component(name)} wakes"
         case _:
             return str(action)
+
+
+def _node_sentence(request: Request, committed: Committed[Any]) -> str | None:
+    """A report about a node that changes whether it is ready; all others are heartbeats."""
+    if request.resource != NODES or request.subresource != "status":
+        return None
+    for change in committed.changes:
+        was, is_ = (_readiness(record) for record in (change.previous, change.record))
+        if was != is_:
+            because = f", because {request.because}" if request.because else ""
+            name = request.name
+            return f"{_speaker(request.user.name)} reports Node {name} as Ready: {is_}{because}  [revision {committed.revision}]"
+    return None
+
+
+def _readiness(record: Record[Any] | None) -> str:
+    conditions = record.value.status.conditions or () if record is not None and record.value.status is not None else ()
+    return next((condition.status for condition in conditions if condition.type == "Ready"), "not said")
 
 
 def error_words(error: Exception) -> str:

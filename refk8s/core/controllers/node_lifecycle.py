@@ -34,7 +34,7 @@ GRACE: Instant = 50 * SECOND
 STARTUP_GRACE: Instant = 60 * SECOND
 EVICTION_PAUSE: Instant = 10 * SECOND  # one node in so long (0.1 a second), where most of a zone is well
 EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # where it is not
-UNREADY_PAUSE: Instant = 5 * SECOND  # a pod that is said to be ready all the same is contradicted once in so long
+UNREADY_PAUSE: Instant = 5 * SECOND  # a node, or a pod of it, that is said to be well all the same is contradicted once in so long
 UNHEALTHY_SHARE = 0.55  # of a zone, from which on it counts as partly disrupted
 LARGE_ZONE_NODES = 50  # a smaller zone that is partly disrupted evicts nobody
 LEASE_NAMESPACE = "kube-node-lease"
@@ -145,7 +145,7 @@ class NodeLifecycle(Reconciler):
         memory = evolve(memory, nodes=memory.nodes.set(key, health))
 
         # Decide
-        silent_from = health.seen + health.grace
+        silent_from = max(health.seen + health.grace, memory.unready_next.get(key, 0))
         if now >= silent_from and (lost := lose(node, now)) is not None:
             return self._lose(view, node, lost, _contradict(memory, key, now))
         ready = get_condition(node, "Ready")
@@ -199,7 +199,7 @@ def _forget(memory: Memory, node: Key) -> Memory:
 
 
 def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
-    """Its pods are made not ready now; again only after a pause (NODE-2): a kubelet that is back tells of them before its node is well."""
+    """It and its pods are said to be unwell now; again only after a pause (NODE-2): a kubelet that is there denies it at once."""
     return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))
 
 
