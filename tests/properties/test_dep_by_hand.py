@@ -4,6 +4,8 @@
 """
 
 import re
+from fractions import Fraction
+from math import ceil, floor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -335,3 +337,81 @@ def test_dep_5_a_new_replica_set_has_the_minimum_of_its_deployment():
     plan = plan_for(DEP, change(deployment(), min_ready_seconds=7))
     [request] = sent(plan, "create", REPLICA_SETS)
     assert request.body.spec.min_ready_seconds == 7
+
+
+# --- the arithmetic of rollouts ----------------------------------------------------------------------------------------------------------
+
+shares = st.one_of(st.integers(0, 12), st.integers(0, 120).map(lambda n: f"{n}%"))
+
+
+@given(st.integers(0, 200), shares, shares)
+def test_dep_6_bounds_are_exactly_these(replicas, surge, unavailable):
+    def exact(share):
+        return Fraction(share) if isinstance(share, int) else Fraction(int(share[:-1]) * replicas, 100)
+
+    most, fewer = ceil(exact(surge)), floor(exact(unavailable))
+    if most == fewer == 0:
+        fewer = 1
+    bounds = rollout.compute_bounds(deployment(replicas=replicas, surge=surge, unavailable=unavailable).spec)
+    assert bounds == Bounds(replicas, most, min(fewer, replicas))
+
+
+sizes_before = st.lists(
+    st.builds(
+        Member, st.sampled_from("abcdef"), st.integers(1, 9), st.integers(0, 9), st.sampled_from([ago(9), ago(8)]), st.integers(0, 12)
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda one: one.name,
+)
+
+
+@settings(max_examples=5 * settings.default.max_examples)
+@given(sizes_before, st.integers(0, 20), st.integers(0, 20))
+def test_dep_9_shares_in_words(members, allowed, there):
+    """From the largest on (of equals the younger where all grow, else the older): its share of the whole that it knows, as far as that goes
+    in the direction of the whole; what is left over in the end is the largest's."""
+    sizes = rollout.spread(Bounds(allowed, 0, 1), members, there)
+    change = allowed - sum(one.replicas for one in members)
+    left, expected = change, {}
+    order = sorted(members, key=lambda one: (one.created_at, one.name), reverse=change > 0)
+    order = sorted(order, key=lambda one: one.replicas, reverse=True)
+    for one in order:
+        whole = one.max_replicas_before or there
+        share = floor(Fraction(one.replicas * allowed, whole) + Fraction(1, 2)) - one.replicas if whole else 0
+        if allowed == 0:
+            share = -one.replicas
+        given_to = 0 if left == 0 else min(share, left) if change > 0 else max(share, left)
+        expected[one.name], left = one.replicas + given_to, left - given_to
+    expected[order[0].name] = max(expected[order[0].name] + left, 0)
+    assert sizes == (expected if change else {one.name: one.replicas for one in members})
+
+
+olds = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4)
+
+
+@settings(max_examples=5 * settings.default.max_examples)
+@given(st.integers(0, 8), st.integers(0, 4), st.integers(0, 8), olds, st.tuples(st.integers(0, 8), st.integers(0, 8)))
+def test_dep_7_dep_8_one_step_of_a_rollout(replicas, surge, unavailable, drawn, of_new):
+    """Each ReplicaSet is (asked for, available); the old ones from the oldest on."""
+    bounds = Bounds(replicas, surge, min(unavailable, replicas))
+    old, new = [Member(f"o{n}", *sizes) for n, sizes in enumerate(drawn)], Member("new", *of_new)
+    grown, before = rollout.grow(bounds, new, old), sum(asked for asked, _ in drawn)
+    room = max(bounds.most - new.replicas - before, 0)
+    assert grown == (replicas if new.replicas > replicas else min(new.replicas + room, replicas))
+    sizes = rollout.shrink(bounds, new, old)
+    left = [sizes.get(one.name, one.replicas) for one in old]
+    assert sum(left) + new.sure >= min(before + new.sure, bounds.fewest_available), "what is left would be enough, were it all available"
+    # In words: pods that are not available go first, the oldest's before others'; then available ones, as long as enough stay.
+    spare, expected = max(before + new.sure - bounds.fewest_available, 0), []
+    for one in old:
+        gone = min(one.replicas - one.sure, spare)
+        spare -= gone
+        expected.append(one.replicas - gone)
+    spare = max(new.sure + sum(one.sure for one in old) - bounds.fewest_available, 0)
+    for number, size in enumerate(expected):
+        gone = min(size, spare)
+        spare -= gone
+        expected[number] = size - gone
+    assert left == expected
+    assert all(sizes[one.name] < one.replicas for one in old if one.name in sizes), "only what changes is named"
