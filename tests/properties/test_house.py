@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from refk8s.core.properties import laws
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = sorted((ROOT / "refk8s/core").rglob("*.py"))
 SOURCES = sorted((ROOT / "refk8s").rglob("*.py"))
@@ -122,6 +124,8 @@ def test_the_core_iterates_over_no_set_display(path):
         assert not is_set, f"{path.name}:{iterated.lineno}: iterate over sorted(...) instead"
 
 
+STEP_LAWS = (*laws.OF_CHANGES, *laws.OF_REQUESTS, *laws.OF_DECISIONS, *laws.OF_STEPS)
+
 RULE = re.compile(r"^#{2,4} ([A-Z]{2,12}-\d+)\b", re.M)
 CITED = re.compile(r"\b([A-Z]{2,12}-\d+)\b")
 NAMED = re.compile(r"test_([a-z]{2,12})_(\d+)_")  # a test that keeps several rules names the others in its docstring
@@ -154,6 +158,45 @@ def test_no_citation_dangles():
     cited = citations(SOURCES) | citations(sorted((ROOT / "tests").rglob("*.py")))
     dangling = sorted(rule for rule in cited - known if rule.rpartition("-")[0] in prefixes)
     assert not dangling, f"no page in spec/ has {dangling}"
+
+
+A_TEST = re.compile(r"\btest_[a-z0-9_]+\b(?!\.py)")
+
+
+def tests_there_are() -> set[str]:
+    return {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+
+
+def rows(page: str, first: str) -> list[list[str]]:
+    """The cells of the rows of a page's tables whose first cell looks so."""
+    text = (ROOT / "spec" / page).read_text().replace("||", "or")
+    cells = [[cell.strip() for cell in line.strip().strip("|").split(" |")] for line in text.splitlines() if line.startswith("| ")]
+    return [each for each in cells if re.fullmatch(first, each[0])]
+
+
+def test_every_divergence_names_a_test_that_shows_it():
+    known, found = tests_there_are(), rows("divergences.md", r"D-\d+")
+    assert len(found) > 40
+    for row in found:
+        named = A_TEST.findall(row[-1])
+        assert named, f"{row[0]} of spec/divergences.md: name the test that fails when this difference goes"
+        assert set(named) <= known, f"{row[0]} names {sorted(set(named) - known)}, which is not there"
+
+
+def test_the_catalogue_names_rules_laws_and_tests_that_there_are():
+    known, there = set(rules()), tests_there_are()
+    found = rows("catalogue.md", r"\d+")
+    assert [int(row[0]) for row in found] == [number for number in range(1, 47) if not 32 <= number <= 37]
+    steps, rest = {law.rule for law in STEP_LAWS}, {law.rule for law in laws.OF_REST}
+    for number, _, _, named, judged in found:
+        named = CITED.findall(named)
+        tests = A_TEST.findall(judged)
+        assert named and set(named) <= known, f"{number}: no page in spec/ has {sorted(set(named) - known)}"
+        assert set(tests) <= there, f"{number}: there is no {sorted(set(tests) - there)}"
+        words = re.sub(A_TEST, "", judged)
+        assert "law" not in words or steps & set(named), f"{number}: none of {named} is a law of a step"
+        assert "rest" not in words or rest & set(named), f"{number}: none of {named} is a law of a rest"
+        assert tests or "law" in words or "rest" in words or set(named) & {"SIM-3", "SIM-4"}, f"{number}: by what is it judged?"
 
 
 def test_the_index_of_rules_is_current():

@@ -1,0 +1,260 @@
+"""What is known to differ from upstream and has no test elsewhere (spec/divergences.md): each fails when the difference goes, so that the
+page can be kept true.
+"""
+
+import json
+import re
+from typing import get_args
+
+import pytest
+from api_world import World
+from msgspec.structs import replace
+from sched_worlds import a_node, a_pod
+from test_api import a_token
+
+from refk8s.checking.scenario import default_manifests, read_manifests
+from refk8s.checking.simulate import Setup, simulate
+from refk8s.core import assembly, ports
+from refk8s.core.api.core_v1 import ContainerImage, NodeStatus, Taint, Toleration
+from refk8s.core.api.resources import (
+    ALL,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    PERSISTENT_VOLUME_CLAIMS,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    RESOURCE_CLAIMS,
+    SERVICES,
+)
+from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.node_status import compute_node_status
+from refk8s.core.scheduler.cycle import scheduler
+from refk8s.core.scheduler.placement import Chooser, judge
+from refk8s.core.scheduler.snapshot import info_of, recompute
+from refk8s.core.store import Engine, Put, Txn
+
+PODS_PATH = "/api/v1/namespaces/default/pods"
+CONTAINER = {"name": "c", "image": "app:1"}
+
+
+def a_manifest(kind, api_version="v1", name="a", **parts):
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **parts}
+
+
+def posted(world, path, tree):
+    reply = world.http("POST", path, tree)
+    return reply.code, json.loads(reply.content)
+
+
+# --- objects and the store ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("depth", "code"), [(200, 201), (300, 400)])
+def test_d_2_json_is_read_to_a_depth_of_256(depth, code):
+    """`metadata` and what lies below it, in a definition, which may hold any JSON."""
+    deep = json.loads('{"type":"object","properties":{"a":' * (depth // 2) + "{}" + "}}" * (depth // 2))
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": deep}}
+    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    definition = a_manifest("CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec)
+    assert posted(World(), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == code
+
+
+def test_d_22_a_pod_that_nothing_holds_goes_in_one_write():
+    world = World()
+    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
+    before = world.history.revision
+    assert world.http("DELETE", f"{PODS_PATH}/a").code == 200
+    [change] = world.history.changes(PODS.prefix, before)
+    assert world.history.revision == before + 1 and change.record is None
+
+
+def test_d_90_a_store_has_prefixes_and_no_leases():
+    asked = {name for name in vars(Engine) if not name.startswith("_")}
+    assert asked == {"revision", "compacted", "get", "list", "changes", "prefix_revision", "commit_batch", "compact", "close"}
+    assert fields(Put) == {"key", "value"} and fields(Txn) == {"compares", "writes"}
+
+
+# --- the API server -------------------------------------------------------------------------------------------------------
+
+
+def test_d_11_a_token_is_good_though_its_account_is_not_there():
+    """Nothing but the token itself is asked."""
+    token, now = a_token()
+    assert authenticate(f"Bearer {token}", {}, DEFAULT_CONFIG, now).name.startswith("system:serviceaccount:")
+
+
+def test_d_12_server_side_apply_is_no_media_type_here():
+    world = World()
+    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
+    assert world.http("PATCH", f"{PODS_PATH}/a?fieldManager=me", {}, {"content-type": "application/apply-patch+yaml"}).code == 415
+
+
+def test_d_13_objects_have_no_managed_fields():
+    code, made = posted(World(), PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))
+    assert code == 201 and "managedFields" not in made["metadata"]
+
+
+@pytest.mark.parametrize("form", ["application/vnd.kubernetes.protobuf", "application/cbor"])
+def test_d_16_objects_are_answered_in_json_or_not_at_all(form):
+    world = World()
+    assert world.http("GET", PODS_PATH, headers={"accept": form}).code == 406
+    assert world.http("GET", PODS_PATH, headers={"accept": f"{form}, application/json"}).code == 200
+
+
+def test_d_18_the_beta_form_of_aggregated_discovery_is_not_there():
+    headers = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"}
+    assert json.loads(World().http("GET", "/apis", headers=headers).content)["kind"] == "APIGroupList"
+
+
+def test_d_19_only_what_is_generally_available_is_served_and_definitions_make_no_resources():
+    assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
+    world = World()
+    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    definition = a_manifest("CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec)
+    assert posted(world, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == 201
+    assert world.http("GET", "/apis/example.com/v1/namespaces/default/things").code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "guard"),
+    [
+        ("resourcequotas", a_manifest("ResourceQuota", spec={"hard": {"pods": "0"}})),
+        ("limitranges", a_manifest("LimitRange", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]})),
+    ],
+)
+def test_d_20_quotas_and_limit_ranges_are_kept_and_do_nothing(path, guard):
+    world = World()
+    assert posted(world, f"/api/v1/namespaces/default/{path}", guard)[0] == 201
+    code, pod = posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))
+    assert code == 201 and not pod["spec"]["containers"][0].get("resources")
+
+
+@pytest.mark.parametrize("more", [{"ipFamilies": ["IPv6"]}, {"ipFamilyPolicy": "RequireDualStack"}])
+def test_d_23_there_is_one_family_of_addresses(more):
+    service = a_manifest("Service", spec={"ports": [{"port": 80}], **more})
+    assert posted(World(), "/api/v1/namespaces/default/services", service)[0] == 422
+
+
+def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
+    metric = {"type": "Pods", "pods": {"metric": {"name": "x"}, "target": {"type": "AverageValue", "averageValue": "1"}}}
+    spec = {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a", "apiVersion": "apps/v1"}, "metrics": [metric]}
+    world = World()
+    path = "namespaces/default/horizontalpodautoscalers"
+    assert posted(world, f"/apis/autoscaling/v2/{path}", a_manifest("HorizontalPodAutoscaler", "autoscaling/v2", spec=spec))[0] == 201
+    shown = json.loads(world.http("GET", f"/apis/autoscaling/v1/{path}/a").content)
+    assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
+
+
+def test_d_25_what_is_only_for_another_operating_system_is_taken():
+    spec = {"containers": [CONTAINER], "os": {"name": "windows"}, "securityContext": {"runAsUser": 1}}
+    assert posted(World(), PODS_PATH, a_manifest("Pod", spec=spec))[0] == 201
+
+
+# --- the controllers ------------------------------------------------------------------------------------------------------
+
+
+def test_d_41_a_settled_cluster_is_never_gone_through_again():
+    """However long it rests, everybody lists everything once: WATCH-4 is put to the test at each list."""
+    run = simulate(Setup(seed=1, steps=1_500, faults={}, requests=read_manifests(default_manifests()), user=False))
+    assert not run.broken and run.virtual_seconds > 60
+    states = [component.state for component in run.cluster.components.values()]
+    assert run.tested["WATCH-4"] == sum(len(state.informers) for state in states) > 50
+
+
+def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints():
+    run = simulate(Setup(seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False))
+    found = [record.value for resource in (ENDPOINTS, ENDPOINT_SLICES) for record in run.cluster.history.list(resource.prefix).records]
+    of_web = [each for each in found if each.metadata.name.startswith("web")]
+    assert len(of_web) == 2
+    for each in of_web:
+        assert "endpoints.kubernetes.io/last-change-trigger-time" not in (each.metadata.annotations or {})
+        assert all(endpoint.hints is None for endpoint in getattr(each, "endpoints", None) or ())
+
+
+def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
+    assert sorted(assembly.controller_manager().reconcilers) == sorted(
+        [
+            "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
+            "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
+            "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller", "root-ca-certificate-publisher-controller",
+        ]
+    )  # fmt: skip
+    served = {resource.kind for resource in ALL}
+    assert {"StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler", "PodDisruptionBudget"} <= served
+
+
+# --- the scheduler --------------------------------------------------------------------------------------------------------
+
+
+def test_d_61_d_63_the_scheduler_does_not_look_at_budgets_volumes_or_claims():
+    seen = scheduler().sources
+    assert PODS.prefix in seen
+    assert not {POD_DISRUPTION_BUDGETS.prefix, PERSISTENT_VOLUME_CLAIMS.prefix, RESOURCE_CLAIMS.prefix} & set(seen)
+
+
+def test_d_62_an_image_that_is_there_and_a_service_in_common_change_no_choice():
+    assert SERVICES.prefix not in scheduler().sources
+    nodes = [a_node(name) for name in ("n0", "n1")]
+    there = (ContainerImage(names=("x",), size_bytes=900_000_000),)
+    with_image = [nodes[0], replace(nodes[1], status=replace(nodes[1].status, images=there))]
+    choices = {Chooser().choose(info_of(a_pod("p")), recompute(each, []))[0] for each in (nodes, with_image)}
+    assert choices == {"n0"}
+
+
+@pytest.mark.parametrize("operator", ["Gt", "Lt"])
+def test_d_64_tolerations_compare_no_numbers(operator):
+    """5 is more than 4 and less than 6."""
+    pod = a_pod("p", tolerations=tuple([Toleration(key="k", operator=operator, value=value) for value in ("4", "6")]))
+    node = a_node("n", taints=(Taint(key="k", value="5", effect="NoSchedule"),))
+    assert judge(info_of(pod), "n", recompute([node], []), {}) is not None
+
+
+# --- the kubelet and the proxy --------------------------------------------------------------------------------------------
+
+
+def fields(kind):
+    return set(kind.__struct_fields__)
+
+
+def test_d_71_containers_are_told_without_resources_mounts_or_health():
+    run = simulate(Setup(seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False))
+    statuses = [s for record in run.cluster.history.list(PODS.prefix).records for s in record.value.status.container_statuses or ()]
+    assert statuses
+    for status in statuses:
+        assert (status.resources, status.volume_mounts, status.allocated_resources_status) == (None, None, None)
+
+
+def test_d_72_all_that_a_node_has_is_to_be_given():
+    facts = ports.NodeDescribed("n", "10.0.0.1", 4_000, 1 << 30, 1 << 30, 110, "amd64", "linux", "os", "kernel", "fake://1")
+    status = compute_node_status(KubeletConfig(), facts, "", NodeStatus(), 0)
+    assert status.capacity and status.allocatable == status.capacity
+
+
+def test_d_74_a_container_is_made_without_profiles_groups_devices_or_another_pods_processes():
+    known = fields(ports.ContainerConfig) | fields(ports.SandboxConfig)
+    assert not [name for name in known if re.search("seccomp|apparmor|selinux|fs_group|supplemental|device|share_process", name)]
+
+
+def test_d_75_an_image_is_asked_for_without_a_secret():
+    assert fields(ports.PullImage) == {"pod_uid", "image", "policy"}
+
+
+def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
+    assert {kind.__name__ for kind in get_args(ports.Operation)} == {
+        "ListPods", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PullImage", "CreateContainer", "StartContainer",
+        "StopContainer", "RemoveContainer", "Probe", "RunHook", "WriteVolume", "DescribeNode",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [f"{PODS_PATH}/a/proxy", "/api/v1/nodes/n/proxy", "/api/v1/namespaces/default/services/a/proxy"])
+def test_d_77_nothing_is_passed_on_to_pods_nodes_or_services(path):
+    reply = World().http("GET", path)
+    assert reply.code >= 400
+
+
+def test_d_78_a_rule_knows_no_source_ranges_and_no_health_checks():
+    assert fields(ports.Rule) == {"address", "protocol", "port", "targets", "affinity_seconds", "masquerade", "local", "inside", "drop"}
