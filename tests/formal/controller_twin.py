@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from quint import Record, Variant
 from tie import Act, CoreBug, Impossible, ModelBug, Picture, Twin
 
-from refk8s.core.actions import Answer, Arrive, Channel, Compact, Crash, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify, Wake
+from refk8s.core.actions import Answer, Arrive, Channel, Compact, Crash, Duplicate, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify, Wake
 from refk8s.core.api.apps_v1 import ReplicaSet, ReplicaSetSpec
 from refk8s.core.api.core_v1 import Container, Namespace, PodSpec, PodTemplateSpec
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta
@@ -43,7 +43,7 @@ class ControllerTwin(Twin):
                 "if response.code == 503:"),
         CoreBug("a key is decided before the view shows its writes", loops._Turn._release, "revision >= revision", "revision >= 0"),
         CoreBug("a key is decided before its deletions are seen", loops._Turn._release, "self._is_gone(*gone)", "True"),
-        CoreBug("what is in doubt is not looked up", loops._Turn._answered, "elif flight.doubtful:", "elif False:"),
+        CoreBug("what is in doubt is not looked up", loops._Turn._answered, "elif flight.doubtful or", "elif False and"),
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(creations(owner, missing, wanted))",
                 "(creations(owner, missing, wanted),)"),
         CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
@@ -81,7 +81,7 @@ class ControllerTwin(Twin):
 
     @classmethod
     def act_of(cls, action: str, picks: dict[str, Any], before: dict[str, Any]) -> Act:
-        arguments = {"arrive": "id", "answer": "id", "lose": "id", "give_up": "id", "kill": "name", "scale": "number"}
+        arguments = {"arrive": "id", "answer": "id", "lose": "id", "give_up": "id", "duplicate": "id", "kill": "name", "scale": "number"}
         return Act(action, (picks[arguments[action]],) if action in arguments else ())
 
     def do(self, act: Act) -> None:
@@ -95,6 +95,9 @@ class ControllerTwin(Twin):
                 self._step(LoseRequest(channel) if self.cluster.flying[channel].answer is None else LoseAnswer(channel))
             case Act("give_up", (number,)):
                 self._step(GiveUp(self._channel(number)))
+            case Act("duplicate", (number,)):
+                self._mark_cost(number)
+                self._step(Duplicate(self._channel(number)))
             case Act("deliver", ()):
                 self._step(Notify(self._watch(), 1))
             case Act("expire", ()):
@@ -114,16 +117,19 @@ class ControllerTwin(Twin):
 
     def _arrive(self, number: int) -> None:
         channel = self._channel(number)
-        flying = self.cluster.flying[channel]
-        if flying.request.verb == "create":
-            # Names that were chosen last go first in the model; in the core it is told so by the pod's cost.
-            cost = str(-self.names[flying.request.name])
-            metadata = replace(flying.request.body.metadata, annotations={DELETION_COST: cost})
-            request = evolve(flying.request, body=replace(flying.request.body, metadata=metadata))
-            self.cluster = evolve(self.cluster, flying=self.cluster.flying.set(channel, evolve(flying, request=request)))
+        self._mark_cost(number)
         self._step(Arrive(channel))
         if not self._hears(channel):
             self._step(Answer(channel))
+
+    def _mark_cost(self, number: int) -> None:
+        """Names that were chosen last go first in the model; in the core the pod's cost says so."""
+        channel = self._channel(number)
+        flying = self.cluster.flying[channel]
+        if flying.request.verb == "create":
+            metadata = replace(flying.request.body.metadata, annotations={DELETION_COST: str(-self.names[flying.request.name])})
+            request = evolve(flying.request, body=replace(flying.request.body, metadata=metadata))
+            self.cluster = evolve(self.cluster, flying=self.cluster.flying.set(channel, evolve(flying, request=request)))
 
     def _list(self) -> None:
         flying = self.cluster.flying
@@ -217,8 +223,10 @@ class ControllerTwin(Twin):
             if flying is None:
                 continue
             found += [Act("arrive", (number,)) if flying.answer is None else Act("answer", (number,)), Act("lose", (number,))]
-            if flying.answer is None and self._hears(channel):
-                found.append(Act("give_up", (number,)))
+            if flying.answer is None:
+                found.append(Act("duplicate", (number,)))
+                if self._hears(channel):
+                    found.append(Act("give_up", (number,)))
         if self._state().informers[PODS.prefix].phase == LISTING:
             found.append(Act("list"))
         else:

@@ -120,32 +120,48 @@ def read_state(raw: dict[str, Any]) -> dict[str, Any]:
     return {name: read_value(value) for name, value in raw.items() if not name.startswith(("#", "mbt::"))}
 
 
-def read_step(action: str, picks: dict[str, Any], state: dict[str, Any]) -> Step:
-    return Step(action, {name: read_value(value) for name, value in picks.items()}, read_state(state))
-
-
 def encode(trace: dict[str, Any]) -> str:
-    """A trace as Quint wrote it (ITF), in one line, without what repeats itself."""
+    """A trace as Quint wrote it (ITF), in one line: of each state what is not as it was."""
     steps: list[Any] = []
-    before: dict[str, Any] = {}
+    before: Any = {}
     for state in trace["states"]:
         picks = {name: pick["value"] for name, pick in state["mbt::nondetPicks"].items() if pick["tag"] == "Some"}
-        values = {name: value for name, value in state.items() if not name.startswith(("#", "mbt::"))}
-        steps.append([state["mbt::actionTaken"], picks, {name: value for name, value in values.items() if before.get(name) != value}])
-        before = values
+        after = {name: value for name, value in state.items() if not name.startswith(("#", "mbt::"))}
+        steps.append([state["mbt::actionTaken"], picks, _changes(before, after)])
+        before = after
     return json.dumps(steps, separators=(",", ":"), sort_keys=True)
 
 
 def decode(lines: Iterable[str]) -> list[Trace]:
     traces = []
     for line in lines:
-        state: dict[str, Any] = {}
+        state: Any = {}
         trace = []
-        for action, picks, changed in json.loads(line):
-            state = state | changed
-            trace.append(read_step(action, picks, state))
+        for action, picks, changes in json.loads(line):
+            state = _changed(state, changes)
+            trace.append(Step(action, {name: read_value(value) for name, value in picks.items()}, read_state(state)))
         traces.append(trace)
     return traces
+
+
+CHANGED = "#changed"  # no word of ITF
+
+
+def _is_record(raw: Any) -> bool:
+    return isinstance(raw, dict) and not any(name.startswith("#") for name in raw) and set(raw) != {"tag", "value"}
+
+
+def _changes(before: Any, after: Any) -> Any:
+    """`after`; of a record that was one before, those fields only that are different."""
+    if not (_is_record(before) and _is_record(after)):
+        return after
+    return {CHANGED: {name: _changes(before.get(name), value) for name, value in after.items() if before.get(name) != value}}
+
+
+def _changed(before: Any, changes: Any) -> Any:
+    if not isinstance(changes, dict) or CHANGED not in changes:
+        return changes
+    return before | {name: _changed(before.get(name), change) for name, change in changes[CHANGED].items()}
 
 
 def read_value(raw: Any) -> Any:
