@@ -3,11 +3,14 @@
 import museum.exhibit as museum
 import pytest
 
+WAYS = [(name, number) for name in museum.names() for number, _ in enumerate(museum.load(name).ways)]
 
-@pytest.mark.parametrize("name", museum.names())
-def test_a_real_bug_is_found_by_the_rule_that_it_breaks_and_the_core_as_it_is_keeps_that_rule(name):
+
+@pytest.mark.parametrize("name,number", WAYS, ids=[f"{name}-{number}" if number else name for name, number in WAYS])
+def test_a_real_bug_is_found_by_the_rule_that_it_breaks_and_the_core_as_it_is_keeps_that_rule(name, number):
     exhibit = museum.load(name)
-    found = exhibit.search()
+    way = exhibit.ways[number]
+    found = exhibit.search(way)
     assert found.wrong, f"{name} is not found"
-    assert exhibit.breaks_its_rule(found), f"{name} ought to break {exhibit.rule}, and what was found is: {found.wrong}"
-    assert not (clean := exhibit.finder.search(found)).wrong, f"{name}: {clean.wrong} is found without the bug"
+    assert way.is_right(found), f"{name} ought to break {way.rule}, and what was found is: {found.wrong}"
+    assert not (clean := way.finder.search(found)).wrong, f"{name}: {clean.wrong} is found without the bug"

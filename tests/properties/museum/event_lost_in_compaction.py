@@ -7,7 +7,7 @@ view then differs from every state that the store ever had (WATCH-1).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.store import check_revision
 
 EXHIBIT = Exhibit(
@@ -19,4 +19,5 @@ EXHIBIT = Exhibit(
     rule="WATCH-1",
     changes=(Change(check_revision, "if at < compacted:", "if at < compacted - 1:"),),
     finder=Property("test_lessons.test_watch_1_watch_3_whatever_is_cut_and_forgotten_every_view_is_the_store_in_the_end", 1_000),
+    also=(Way("STORE-8", Simulation(steps=2_500)),),
 )

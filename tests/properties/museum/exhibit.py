@@ -45,8 +45,8 @@ class Finder(Protocol):
     def words(self) -> str:
         """By what it finds, for the table."""
 
-    def search(self, known: Found | None = None) -> Found:
-        """Search; with `known`, only as far as that search had to go."""
+    def search(self, known: Found | None = None, rule: str = "") -> Found:
+        """Search (for this rule where many are judged by); with `known`, only as far as that search had to go."""
 
 
 @frozen
@@ -60,7 +60,7 @@ class Property:
     def words(self) -> str:
         return f"`{self.test.rpartition('.')[2]}`"
 
-    def search(self, known: Found | None = None) -> Found:
+    def search(self, known: Found | None = None, rule: str = "") -> Found:
         module, _, name = self.test.partition(".")
         test = getattr(importlib.import_module(module), name)
         if not hasattr(test, "hypothesis"):
@@ -93,22 +93,22 @@ class Property:
 
 @frozen
 class Simulation:
-    """Runs of the simulator from the seeds 0, 1, 2 ... until one breaks a rule."""
+    """Runs of the simulator from the seeds 0, 1, 2 ... until one breaks the rule."""
 
     steps: int = 1_500
-    seeds_max: int = 20
+    seeds_max: int = 60
     faults: str = "all"
 
     @property
     def words(self) -> str:
         return f"`refk8s sim --steps {self.steps}" + (f" --faults {self.faults}`" if self.faults != "all" else "`")
 
-    def search(self, known: Found | None = None) -> Found:
+    def search(self, known: Found | None = None, rule: str = "") -> Found:
         total = 0
         for seed in range(self.seeds_max) if known is None else (known.run,):
             run = simulate(Setup(seed=seed, steps=self.steps, faults=parse_faults(self.faults)))
             total += len(run.actions)
-            if run.broken:
+            if any(not rule or broken.rule == rule for broken in run.broken):
                 return Found("; ".join(map(str, run.broken)), total, "steps", seed)
         return Found("", total, "steps")
 
@@ -124,7 +124,7 @@ class Lives:
     def words(self) -> str:
         return "random lives of a node (`kubelet_chaos.py`)"
 
-    def search(self, known: Found | None = None) -> Found:
+    def search(self, known: Found | None = None, rule: str = "") -> Found:
         chaos = importlib.import_module("kubelet_chaos").Chaos
         for life in range(self.lives_max) if known is None else (known.run,):
             chance = Random(life)
@@ -146,6 +146,18 @@ def _wrong(test: Callable[[], Any]) -> str:
 
 
 @frozen
+class Way:
+    """A way to find a bug: the rule that is seen to be broken, and by what."""
+
+    rule: str
+    finder: Finder
+
+    def is_right(self, found: Found) -> bool:
+        """Whether what was found is this rule: it says so, or it is that rule's property that failed."""
+        return f"{self.rule}:" in found.wrong or f"_{self.rule}_".lower().replace("-", "_") in self.finder.words
+
+
+@frozen
 class Exhibit:
     """One bug: what it is called, who told of it, the rule that it breaks, the change that makes it again, and what finds it."""
 
@@ -157,6 +169,7 @@ class Exhibit:
     rule: str
     changes: Sequence[Change]
     finder: Finder
+    also: Sequence[Way] = ()
     name: str = ""
     story: str = ""
 
@@ -168,17 +181,17 @@ class Exhibit:
     def url(self) -> str:
         return f"https://github.com/{self.repository}/{KINDS[self.kind]}/{self.number}"
 
-    def search(self) -> Found:
-        """What the finder comes to on the core with the bug in it."""
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Every way in which it is found."""
+        return (Way(self.rule, self.finder), *self.also)
+
+    def search(self, way: Way) -> Found:
+        """What a finder comes to on the core with the bug in it."""
         begin = time.process_time()
         with applied(self.changes):
-            found = self.finder.search()
+            found = way.finder.search(rule=way.rule)
         return evolve(found, seconds=time.process_time() - begin)
-
-    def breaks_its_rule(self, found: Found) -> bool:
-        """Whether what was found is the rule of this exhibit: it says so, or it is that rule's property that failed."""
-        prefix, _, number = self.rule.partition("-")
-        return f"{self.rule}:" in found.wrong or f"_{prefix}_{number}_".lower() in self.finder.words
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ answered. More pods are made than asked for (RS-2).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.loop.loop import _Turn
 
 EXHIBIT = Exhibit(
@@ -25,4 +25,5 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_lessons.test_rs_2_never_a_pod_too_many_however_late_the_watch_of_pods", 500),
+    also=(Way("RS-2", Simulation(steps=2_500)),),
 )

@@ -7,7 +7,7 @@ list must be of the newest state (WATCH-4).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.loop.informer import Informer
 
 EXHIBIT = Exhibit(
@@ -25,4 +25,5 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_lessons.test_watch_4_who_starts_again_at_a_stale_server_knows_no_less_than_before"),
+    also=(Way("WATCH-4", Simulation(steps=2_500)),),
 )

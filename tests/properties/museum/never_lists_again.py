@@ -6,7 +6,7 @@ change treats 410 like a cut. In the end a view is not what the store has (WATCH
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.loop.informer import Informer
 
 EXHIBIT = Exhibit(
@@ -18,4 +18,5 @@ EXHIBIT = Exhibit(
     rule="WATCH-3",
     changes=(Change(Informer.gone, "return evolve(self, phase=RESTING, revision=0, due=now)", "return self.failed(now)"),),
     finder=Property("test_lessons.test_watch_1_watch_3_whatever_is_cut_and_forgotten_every_view_is_the_store_in_the_end", 1_000),
+    also=(Way("RS-1", Simulation(steps=2_500)),),
 )

@@ -7,7 +7,7 @@ then lacks them (WATCH-1).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core import cluster
 
 EXHIBIT = Exhibit(
@@ -26,4 +26,5 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_loop.test_loop_8_watch_1_watch_2_after_crashes_it_still_comes_to_what_is_wanted"),
+    also=(Way("WATCH-1", Simulation(steps=2_500)),),
 )

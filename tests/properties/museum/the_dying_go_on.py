@@ -6,7 +6,7 @@ same, by thousands: #57191.) The change lets a dying owner create (RS-3).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 
 EXHIBIT = Exhibit(
@@ -24,4 +24,5 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much"),
+    also=(Way("RS-3", Simulation(steps=2_500)),),
 )

@@ -1,8 +1,8 @@
 """A creation that timed out is taken for one that will show up.
 
 The ReplicaSet controller ignored timeouts: the pod may have been made after all, and then the watch will tell. Where
-it had not been made the controller waited for it, and nobody tried again. The change drops the requests of this controller that get no answer. A
-ReplicaSet stays short, or its status wrong (RS-1).
+it had not been made the controller waited for it, and nobody tried again. The change drops those of this controller's
+requests that get no answer. A ReplicaSet stays short, or its status wrong (RS-1).
 """
 
 from museum.change import Change
