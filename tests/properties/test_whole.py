@@ -5,45 +5,39 @@ containers die. At each step what must never happen has not happened; when the f
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import checked, faults, settle
+from runs import faults
+from told import Life
 
-from refk8s.adapters.fake.world import make_world
+from refk8s.checking import actions_file
+from refk8s.checking.simulate import Setup, replay
 from refk8s.core import assembly
-from refk8s.core.actions import Disturb
+from refk8s.core.actions import Disturb, Submit
 from refk8s.core.api import codec, quantity
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import Service
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES, by_kind
-from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-from refk8s.core.cluster import Cluster, begin, enabled, start_all, step, submit
-from refk8s.core.context import SECOND
+from refk8s.core.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES
+from refk8s.core.cluster import Cluster, enabled
 from refk8s.core.controllers.pods import is_active, ready_condition
-from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.properties.watch import views_are_past_states, views_never_go_back
 
-START = 1_790_000_000 * SECOND
 NODE_NAMES = ("node-1", "node-2")
 
 
-def new_cluster() -> Cluster:
+SETUP = Setup(seed=7, nodes=2, cpu_milli=2_000)
+
+
+def new_life() -> Life:
     """Two nodes, all components, the first objects; settled."""
-    machines = assembly.machines([(name, KubeletConfig()) for name in NODE_NAMES])
-    worlds = {assembly.kubelet_name(name): make_world(name, i, cpu_milli=2_000) for i, name in enumerate(NODE_NAMES)}
-    cluster = begin(machines, worlds, b"whole", START)
-    for obj in bootstrap_objects(cluster.context(), "127.0.0.1", 6443):
-        resource = by_kind(obj.api_version, obj.kind)
-        cluster = ask(cluster, Request("create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj))
-    return settle(start_all(cluster), laws, seconds_max=5)
-
-
-def ask(cluster: Cluster, request: Request) -> Cluster:
-    cluster, _ = submit(cluster, request)
-    return cluster
+    life = Life(SETUP)
+    life.settle(laws, steps_max=5_000, seconds_max=5)
+    return life
 
 
 def deployment(replicas: int, cpu: str, surge: int, unavailable: int) -> Deployment:
@@ -161,47 +155,70 @@ ALLOWED = ["crash", "lose", "give up", "cut", "compact"]
 
 @given(acts, st.integers(0, 3), st.sampled_from(["100m", "900m"]), st.sampled_from([(1, 0), (0, 1), (2, 1)]))
 def test_whatever_fails_on_the_way_what_was_wanted_comes_true_and_then_there_is_silence(drawn, replicas, cpu, bounds):
-    cluster = ask(NEW, Request("create", DEPLOYMENTS, "default", "web", body=deployment(replicas, cpu, *bounds)))
-    cluster = ask(cluster, Request("create", SERVICES, "default", "web", body=SERVICE))
+    life = NEW.fork()
+    with life.told():
+        live(life, drawn, replicas, cpu, bounds)
+
+
+def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) -> None:
+    """What the user and chance do, and what must have come of it."""
+
+    def ask(request: Request) -> None:
+        life.take(Submit(request), laws)
+
+    ask(Request("create", DEPLOYMENTS, "default", "web", body=deployment(replicas, cpu, *bounds)))
+    ask(Request("create", SERVICES, "default", "web", body=SERVICE))
     image, count = "app:1", 0
     for what, which in drawn:
         if what == "go on":
             for n in range(which):
-                actions = list(enabled(cluster))
+                actions = list(enabled(life.cluster))
                 if not actions:
                     break
-                cluster = checked(cluster, actions[(which * 7 + n * 13) % len(actions)], laws)
+                life.take(actions[(which * 7 + n * 13) % len(actions)], laws)
         elif what == "fault":
-            found = faults(cluster, ALLOWED)
+            found = faults(life.cluster, ALLOWED)
             if found:
-                cluster = checked(cluster, found[which % len(found)], laws)
+                life.take(found[which % len(found)], laws)
         elif what == "scale":
             replicas = which
-            cluster = ask(cluster, Request("patch", DEPLOYMENTS, "default", "web", body=merge({"spec": {"replicas": replicas}})))
+            ask(Request("patch", DEPLOYMENTS, "default", "web", body=merge({"spec": {"replicas": replicas}})))
         elif what == "update":
             image = f"app:{which}"
             tree = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}
-            cluster = ask(
-                cluster, Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree))
-            )
+            ask(Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree)))
         elif what == "delete pod":
-            pods = [p for p in objects(cluster, PODS) if p.metadata.namespace == "default"]
+            pods = [p for p in objects(life.cluster, PODS) if p.metadata.namespace == "default"]
             if pods:
-                cluster = ask(cluster, Request("delete", PODS, "default", pods[which % len(pods)].metadata.name, body=DeleteOptions()))
+                ask(Request("delete", PODS, "default", pods[which % len(pods)].metadata.name, body=DeleteOptions()))
         else:
-            name = assembly.kubelet_name(NODE_NAMES[which % 2])
-            cluster = step(cluster, Disturb(name, "container dies", str(which)))
+            life.take(Disturb(assembly.kubelet_name(NODE_NAMES[which % 2]), "container dies", str(which)), laws)
             count += 1
-    assert not views_are_past_states(cluster)
-    cluster = settle(cluster, laws, steps_max=20_000, seconds_max=60 + 60 * count)
-    is_right(cluster, replicas, image)
-    quiet = settle(cluster, laws, steps_max=20_000, seconds_max=60)
-    written = [c for c in quiet.history.changes("/", cluster.history.revision) if not c.key.startswith((LEASES.prefix, NODES.prefix))]
+    assert not views_are_past_states(life.cluster)
+    life.settle(laws, steps_max=20_000, seconds_max=60 + 60 * count)
+    is_right(life.cluster, replicas, image)
+    revision = life.cluster.history.revision
+    life.settle(laws, steps_max=20_000, seconds_max=60)
+    written = [c for c in life.cluster.history.changes("/", revision) if not c.key.startswith((LEASES.prefix, NODES.prefix))]
     assert not written, f"not silent: {[c.key for c in written][:5]}"
+
+
+def test_sim_10_a_property_of_the_whole_that_fails_tells_its_run_and_how_to_replay_it():
+    """SIM-9, SIM-10: what a person sees where the test above fails."""
+    life = NEW.fork()
+    with pytest.raises(AssertionError) as failure, life.told():
+        life.take(Submit(Request("create", SERVICES, "default", "web", body=SERVICE)), laws)
+        life.settle(laws, steps_max=5_000, seconds_max=5)
+        is_right(life.cluster, 1, "app:1")
+    lines = str(failure.value).splitlines()
+    assert any("user creates Service default/web  [revision" in line for line in lines)
+    command = lines[-1].removeprefix("replay it:  refk8s ").split()
+    assert replay(*actions_file.read(Path(command[-1])), is_whole=False).cluster.history == life.cluster.history
+    Path(command[-1]).unlink()
 
 
 def merge(tree: dict) -> Patch:
     return Patch("application/merge-patch+json", tree)
 
 
-NEW = new_cluster()
+NEW = new_life()
