@@ -17,6 +17,7 @@ from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
     Answered,
     Call,
@@ -30,6 +31,7 @@ from refk8s.core.machine import (
     Watch,
     Watched,
     WatchEnded,
+    Woken,
 )
 from refk8s.core.ports import Done, ListPods, RuleSet
 from refk8s.core.value import evolve
@@ -39,22 +41,32 @@ ME = User("system:serviceaccount:kube-system:scripted")
 LISTED = 10  # the revision of the first lists
 
 
+def shown(view, old, new):
+    """A key for whatever changes; the view shows the change already."""
+    obj = new if new is not None else old
+    resource = NODES if isinstance(obj, Node) else CONFIG_MAPS
+    assert view.get(resource, key_of(obj)) is new
+    return ("k",)
+
+
 class Scripted(Reconciler):
     """Decides what the test has written down, one plan after another, and remembers all that it was told."""
 
     name = "scripted"
-    interests = (Interest(CONFIG_MAPS, lambda view, old, new: ("k",)), Interest(NODES, lambda view, old, new: ("k",)))
+    interests = (Interest(CONFIG_MAPS, shown), Interest(NODES, shown))
     initial_keys = ("k",)
 
     def __init__(self, *plans):
         self.plans = plans
 
     def start_memory(self, now):
-        return ()
+        return (("began", now),)
 
     def reconcile(self, view, key, now, local):
         turn = sum(1 for entry in local.memory if entry[0] == "decided")
         told = ("decided", key, now, local.failures, local.failure.code if local.failure else 0)
+        if local.failure and isinstance(local.failure.body, str):
+            told = (*told[:-1], local.failure.body)
         plan = self.plans[turn] if turn < len(self.plans) else NOTHING
         return evolve(plan, memory=(*local.memory, told))
 
@@ -167,6 +179,7 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
     obj, other = kind(metadata=metadata), kind(metadata=replace(metadata, name="b", resource_version="11"))
     bench = Bench(Plan(((Request("delete", resource, metadata.namespace or "", "a"),),)), objects=(obj,))
     [call] = bench.new(Call)
+    answered = kind(metadata=replace(metadata, resource_version="999"))  # Its revision is not waited for: nobody may ever tell of it.
 
     def show():
         if how == "gone":
@@ -179,9 +192,9 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
     if early:
         show()
         assert bench.decisions == 1
-        bench.answer(call, code)
+        bench.answer(call, code, answered)
     else:
-        bench.answer(call, code)
+        bench.answer(call, code, answered)
         bench.reach(100, CONFIG_MAPS if is_node else NODES)
         assert bench.decisions == 1
         # Somebody changed it before it was deleted, and that is told first: the explorer found two pods deleted where one was too many.
@@ -338,7 +351,8 @@ def test_loop_2_a_change_looks_at_a_key_before_its_time_and_its_time_is_forgotte
 # --- what a decider asks for and hears of ------------------------------------------------------------------------------------------
 
 
-def test_loop_3_results_and_answers_reach_the_decider_under_the_key_that_asked():
+@pytest.mark.parametrize("lost", [True, False])
+def test_loop_3_results_and_answers_reach_the_decider_under_the_key_that_asked(lost):
     ask = Request("get", NODES, name="n")
     bench = Bench(Plan(runs=(ListPods(),), asks=(ask,)))
     [run], [call] = bench.new(Run), bench.new(Call)
@@ -348,10 +362,12 @@ def test_loop_3_results_and_answers_reach_the_decider_under_the_key_that_asked()
     bench.hear(Ran(run.id, Done()), Ran(run.id, Done()), Ran(12345, Done()))
     assert bench.told("ran") == [("k", ListPods(), Done(), bench.now)]
     assert bench.decisions == 2
-    bench.hear(Answered(call.id, None))
+    response = None if lost else Response(404, None)
+    bench.hear(Answered(call.id, response))
     bench.hear(Answered(call.id, Response(200, None)))
-    assert bench.told("answered") == [("k", call.request, None, bench.now)], "an ask is answered once, and not sent again"
+    assert bench.told("answered") == [("k", call.request, response, bench.now)], "an ask is answered once, and not sent again"
     assert bench.decisions == 3
+    assert bench.told("began") == [(NOW,)]
 
 
 def test_loop_2_a_runtime_that_changes_by_itself_is_told_to_every_decider():
@@ -377,7 +393,7 @@ def test_loop_3_loop_5_rules_are_waited_for_like_requests(takes, changes):
     if not takes and not changes:
         assert bench.decisions == 1
         bench.wait_until(NOW + 5 * MILLISECOND)
-    assert bench.told("decided")[1:] == [("k", bench.now, 0, 0) if takes else ("k", bench.now, 1, 500)]
+    assert bench.told("decided")[1:] == [("k", bench.now, 0, 0) if takes else ("k", bench.now, 1, "the kernel said no")]
 
 
 def test_loop_2_a_plan_may_make_other_keys_due_at_once():
@@ -424,13 +440,81 @@ def test_loop_2_two_deciders_of_a_loop_share_one_watch_and_must_agree_on_it():
 def test_loop_6_a_generated_name_is_chosen_before_the_first_sending_and_each_intent_has_its_own(base, count):
     body = ConfigMap(metadata=ObjectMeta(generate_name=base, namespace="ns"))
     bench = Bench(Plan((tuple(Request("create", CONFIG_MAPS, "ns", body=body) for _ in range(count)),)))
-    names = [call.request.name for call in bench.new(Call)]
+    calls = bench.new(Call)
+    names = [call.request.name for call in calls]
+    assert {call.request.user for call in calls} == {ME}
+    assert [call.request.body.metadata.name or "" for call in calls] == names
+    assert {call.request.body.metadata.generate_name for call in calls} == {base}
     if not base:
         assert names == [""] * count
         return
     assert len(set(names)) == count
     for name in names:
         assert name[:-5] == base[:58] and len(name) <= 63
+
+
+def test_loop_6_names_of_later_intents_are_others_too():
+    body = ConfigMap(metadata=ObjectMeta(generate_name="web-", namespace="ns"))
+    make = Plan(((Request("create", CONFIG_MAPS, "ns", body=body),),), notes=(Note(config_map("owner"), "Odd", "it is odd"),))
+    bench, names, events = Bench(*[evolve(make, notes=(evolve(make.notes[0], message=str(n)),)) for n in range(5)]), [], []
+    for _ in range(5):
+        calls = bench.new(Call)
+        [call] = [call for call in calls if not call.background]
+        events += [call.request.body.metadata.name for call in calls if call.background]
+        assert len({call.id for call in calls}) == len(calls)
+        names.append(call.request.name)
+        bench.answer(call, 201, config_map(version=LISTED))
+    assert len(set(names)) == 5 and all(len(name) == len("web-") + 5 for name in names)
+    assert len(set(events)) == 5 and all(len(name) == len("owner.") + 10 for name in events)
+
+
+def test_loop_3_each_operation_is_told_apart():
+    bench = Bench(Plan(runs=(ListPods(("a",)), ListPods(("b",)))))
+    first, second = bench.new(Run)
+    bench.hear(Ran(second.id, Done()))
+    bench.hear(Ran(first.id, Done()))
+    assert [operation.pod_uids for _, operation, _, _ in bench.told("ran")] == [("b",), ("a",)]
+
+
+class Timed(Scripted):
+    """Each key is looked at again after its own number of seconds, three times."""
+
+    def reconcile(self, view, key, now, local):
+        turns = [entry for entry in local.memory if entry[:2] == ("decided", key)]
+        wake_at = now + int(key) * SECOND if key.isdigit() and len(turns) < 3 else None
+        waves = ((create("lost"),),) if key == "k" and not turns else ()
+        return Plan(waves, wake_at=wake_at, memory=(*local.memory, ("decided", key, now)))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True), st.booleans(), st.lists(st.integers(0, 30), max_size=12))
+def test_loop_2_every_key_has_its_own_time(seconds, lose, losses):
+    """While one request goes unanswered so often, and the loop is woken for nothing at these instants."""
+
+    class Some(Timed):
+        initial_keys = ("k", *map(str, seconds))
+
+    bench = Bench(reconcilers=[Some()])
+    [call] = bench.new(Call)
+    if lose:
+        bench.hear(Answered(call.id, None))
+    expected = {(str(n), NOW + turn * n * SECOND) for n in seconds for turn in range(4)}
+    idle = sorted(NOW + instant * SECOND for instant in losses)
+    for _ in range(200):
+        asked = bench.new(WakeAt)
+        at = asked[-1].at if asked else bench.state.asked
+        if at is None or at > NOW + 30 * SECOND:
+            break
+        assert asked, "whoever was woken asks anew"
+        while idle and idle[0] < at:
+            bench.now = max(bench.now, idle.pop(0))
+            bench.hear(Woken())
+            assert bench.new(WakeAt)[-1].at == at, "woken for nothing it asks for the same again"
+        bench.now = at
+        bench.hear(Woken())
+        for again in bench.new(Call):
+            bench.hear(Answered(again.id, None))
+    decided = [(key, at) for key, at in bench.told("decided") if key != "k"]
+    assert set(decided) == expected and len(decided) == len(expected)
 
 
 def test_loop_6_a_name_that_stands_is_kept_and_everything_is_sent_in_the_deciders_name():
@@ -513,4 +597,4 @@ def test_event_1_notes_of_plans_are_told_and_counted_over_decisions():
     requests = [call.request for call in bench.new(Call)]
     assert [request.verb for request in requests] == ["create", "patch", "patch"]
     assert [request.body.document["count"] for request in requests[1:]] == [2, 3]
-    assert Loop("alone", [Scripted()]).component == "alone"
+    assert (Loop("alone", [Scripted()]).component, Loop("alone", [Scripted()]).host) == ("alone", "")

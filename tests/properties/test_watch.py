@@ -114,6 +114,19 @@ def test_watch_2_a_cut_watch_goes_on_from_where_it_was():
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=12))
+def test_watch_5_in_one_delivery_too(told):
+    loop, state, _, watch = watching(10, "a")
+    events = [WatchEvent("DELETED" if gone else "MODIFIED", config_map("a", revision), revision) for revision, gone in told]
+    state, _ = loop.step(state, [Watched(watch.id, tuple(events))], NOW)
+    reached, there = 10, True
+    for revision, gone in told:
+        if revision >= reached:
+            reached, there = revision, not gone
+    assert state.view.table(CONFIG_MAPS).revision == reached
+    assert (names_of(state) == ["a"]) == there
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=12))
 def test_watch_5_what_has_been_heard_is_not_heard_again(told):
     """Events in any order: only those that go forward count."""
     loop, state, _, watch = watching(10, "a")
