@@ -46,10 +46,10 @@ class Moves:
     """The transition relation of one model under one set of budgets."""
 
     def __init__(self, model: Model, budgets: dict[str, int], seed: bytes = b"explore", reduced: bool = True) -> None:
-        self.reduced = reduced
+        self.reduced = reduced and not model.one_revision
         self.model = model
         self.machines = model.machines()
-        self.parts = Parts(self.machines, model.worlds(), seed)
+        self.parts = Parts(self.machines, model.worlds(), seed, model.one_revision)
         self.budgets = tuple([budgets.get(name, 0) for name in FAULTS])
         self.horizon = model.start + model.horizon_seconds * SECOND
         self.quiet = Quiet(self.parts)
@@ -267,7 +267,7 @@ class Moves:
             top = book.tops[shelf]
             floor = lowest.get(place, top)
             cut = book.cut(cut, place, min(floor, top))
-            if self.reduced and floor >= top and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
+            if self.reduced and shelf and floor >= top and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
                 renamed.append((place, cut[place]))
                 cut = book.with_shelf(cut, place, renaming[1])
         return parts.keep_row(cut), tuple(renamed)

@@ -11,7 +11,7 @@ bundle, bundle ...). Machines and API server are the real ones and pure, so what
 Left out: skewed clocks, partitions and delays (any order of deliveries is a delay), stops (a crash is one of length zero).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from immutables import Map
@@ -97,14 +97,14 @@ class Turn(Value, frozen=True, eq=False):
 class Parts:
     """The parts of one exploration, and the steps on them."""
 
-    def __init__(self, machines: dict[str, AnyMachine], worlds: dict[str, Any], seed: bytes) -> None:
+    def __init__(self, machines: Mapping[str, AnyMachine], worlds: Mapping[str, Any], seed: bytes, one_revision: bool = False) -> None:
         self.seed = seed
         self.names = sorted(machines)
         self.machines = [machines[name] for name in self.names]
         self.first_worlds = worlds
         self.interner = Interner()
         self.values: dict[int, Any] = {}
-        self.book = Book(self.interner, seed)
+        self.book = Book(self.interner, seed, one_revision)
         self.rows: list[Row] = []
         self._row_numbers: dict[Row, int] = {}
         self.bundles: list[Bundle] = []

@@ -163,7 +163,7 @@ class Quiet:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._renamings: dict[int, tuple[Renaming, int] | None] = {}
-        self._bundles: dict[tuple[int, int], int] = {}
+        self._bundles: dict[tuple[int, int, int], int] = {}
 
     def of_shelf(self, place: int, shelf: int) -> tuple[Renaming, int] | None:
         """What to rename, and the shelf after it; None where nothing is new since the last time."""
@@ -189,7 +189,7 @@ class Quiet:
 
     def of_bundle(self, number: int, place: int, shelf: int) -> int:
         """The bundle under the new revisions of this shelf."""
-        key = (number, shelf)
+        key = (number, place, shelf)
         found = self._bundles.get(key)
         if found is None:
             renaming = self.of_shelf(place, shelf)

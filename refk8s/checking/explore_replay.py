@@ -36,10 +36,10 @@ from refk8s.core.actions import (
     Wake,
 )
 from refk8s.core.api import codec
-from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.rbac_v1 import ClusterRole
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import NAMESPACES
+from refk8s.core.api.resources import CLUSTER_ROLES
 from refk8s.core.cluster import Cluster, enabled, start_all, step
 from refk8s.core.context import Chance, Context, SeededChance
 from refk8s.core.loop.state import LoopState
@@ -130,8 +130,8 @@ def to_actions(moves: Moves, state: State, move: Move, cluster: Cluster) -> Iter
     if not move:
         return
     if move[0] == "compact":
-        elsewhere = Namespace(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
-        yield Submit(Request("create", NAMESPACES, "", elsewhere.metadata.name, body=elsewhere))
+        elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
+        yield Submit(Request("create", CLUSTER_ROLES, "", elsewhere.metadata.name or "", body=elsewhere))
         yield Compact(cluster.history.revision + 1)
     else:
         yield to_action(moves, state, move, cluster)

@@ -33,7 +33,8 @@ class Shelf(Value, frozen=True, eq=False):
 class Book:
     """All shelves met so far, by number."""
 
-    def __init__(self, interner: Interner, seed: bytes) -> None:
+    def __init__(self, interner: Interner, seed: bytes, one_revision: bool = False) -> None:
+        self.one_revision = one_revision
         self.interner = interner
         self.seed = seed
         self.places: dict[str, int] = {}  # prefix -> place in a row
@@ -78,7 +79,7 @@ class Book:
     def cut(self, row: Row, place: int, floor: int) -> Row:
         """The row with what happened up to this revision of one resource forgotten."""
         shelf = row[place]
-        if floor <= self.floors[shelf]:
+        if not shelf or floor <= self.floors[shelf]:  # the empty shelf is every resource's
             return row
         key = (shelf, floor)
         if key not in self._cut:
@@ -91,7 +92,7 @@ class Book:
         for place in range(len(self.prefixes)):
             old = self.shelves[self.shelf(row, place)]
             bare = compact(old.history, old.history.revision)
-            later = old.history.revision + 1
+            later = self.reader(row, place).revision + 1
             row = self.with_shelf(row, place, self.keep(self.prefixes[place], Shelf(History(later, later, bare._shelves), old.graves)))
         return row
 
@@ -116,7 +117,7 @@ class Book:
         changes: list[Change[Any]] = []
         for place in sorted(parts):
             old = self.shelves[self.shelf(row, place)]
-            history, result = commit(old.history, Txn((), tuple(parts[place])), stamp)
+            history, result = commit(self._reached(old.history, reader.revision), Txn((), tuple(parts[place])), stamp)
             assert isinstance(result, Committed)
             graves = old.graves
             for change in result.changes:
@@ -126,6 +127,10 @@ class Book:
             row = self.with_shelf(row, place, self.keep(self.prefixes[place], Shelf(history, graves)))
         committed = Committed(self.tops[self.shelf(row, home)], tuple(changes))
         return row, outcome.respond(committed), committed
+
+    def _reached(self, history: History[Any], revision: int) -> History[Any]:
+        """A history whose next revision is the next of all, where there is one count for all."""
+        return History(revision, history.compacted, history._shelves) if self.one_revision else history
 
     def _seed_for(self, reader: "Reader", request: Request) -> bytes:
         """Chance for a write: of a creation it follows from the name and from how often that has been used (EXPLORE-4)."""
@@ -158,20 +163,31 @@ class Reader:
 
     @property
     def revision(self) -> int:
-        return self.book.tops[self.book.shelf(self.row, self.home)]
+        tops = self.book.tops
+        if self.book.one_revision:
+            return max([tops[shelf] for shelf in self.row], default=tops[0])
+        return tops[self.book.shelf(self.row, self.home)]
 
     @property
     def compacted(self) -> int:
         return self.book.floors[self.book.shelf(self.row, self.home)]
 
+    def _at(self, history: History[Any], at: int) -> int:
+        """A revision as this resource's history knows it: where there is one count for all, others have gone on without it."""
+        return min(at, history.revision) if self.book.one_revision else at
+
     def get(self, key: str, at: int | None = None) -> Record[Any] | None:
-        return self._history(key).get(key, at)
+        history = self._history(key)
+        return history.get(key, at if at is None else self._at(history, at))
 
     def list(self, prefix: str, at: int | None = None, after: str | None = None, limit: int | None = None) -> Page[Any]:
-        return self._history(prefix).list(prefix, at, after, limit)
+        history = self._history(prefix)
+        page = history.list(prefix, at if at is None else self._at(history, at), after, limit)
+        return Page(page.records, self.revision, page.more, page.remaining) if self.book.one_revision and at is None else page
 
     def changes(self, prefix: str, after: int, limit: int | None = None) -> tuple[Change[Any], ...]:
-        return self._history(prefix).changes(prefix, after, limit)
+        history = self._history(prefix)
+        return history.changes(prefix, self._at(history, after), limit)
 
     def prefix_revision(self, prefix: str) -> int:
         return self._history(prefix).prefix_revision(prefix)

@@ -7,18 +7,29 @@ Everything that decides is the real code (refk8s/core). What a model leaves out 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from refk8s.adapters.fake.world import make_world
+from refk8s.checking.explore_store import chance_of_name
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request, User
-from refk8s.core.api.resources import NAMESPACES, PODS, REPLICA_SETS, Resource
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, SERVICES, Resource
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import SECOND, Instant, timestamp
-from refk8s.core.controllers.replica_set import ReplicaSetReconciler
-from refk8s.core.loop.loop import Loop
-from refk8s.core.machine import AnyMachine
+from refk8s.core.context import SECOND, Context, Instant, SeededChance, timestamp
+from refk8s.core.controllers.deployment import DeploymentReconciler
+from refk8s.core.controllers.endpoint_slice import EndpointSliceController
+from refk8s.core.controllers.endpoints import EndpointsController
+from refk8s.core.controllers.garbage_collector import GarbageCollector
+from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.pods import is_active
+from refk8s.core.controllers.replica_set import ReplicaSetReconciler
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.loop.loop import Loop
+from refk8s.core.loop.reconciler import Reconciler
+from refk8s.core.machine import AnyMachine
 from refk8s.core.properties.law import Law, objects
+from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.store import Change
 from refk8s.core.value import Value
 
@@ -43,6 +54,7 @@ class Model(Value, frozen=True, eq=False):
     disturbances: tuple[tuple[str, str], ...] = ()
     laws: tuple[Law, ...] = ()  # of changes, besides those that hold of every cluster
     laws_of_rest: tuple[Law, ...] = ()
+    one_revision: bool = False  # whether revisions of different resources are compared
     horizon_seconds: int = 120
     start: Instant = START
 
@@ -123,23 +135,179 @@ def never_outside(fewest: int, most: int) -> Law:
     return Law("RS-2", check, PODS.prefix)
 
 
-def _machines(*machines: AnyMachine) -> Callable[[], Mapping[str, AnyMachine]]:
-    return lambda: {machine.name: machine for machine in machines}
+def _loop(name: str, *reconcilers: Reconciler) -> Callable[[], Mapping[str, AnyMachine]]:
+    return lambda: {name: Loop(name, reconcilers)}
 
 
-def _replicaset(replicas: int, then: int) -> Model:
+# --- the models -----------------------------------------------------------------------------------------------------------------
+
+
+def _replicaset(replicas: int = 2, then: int = 1) -> Model:
     return Model(
         "replicaset",
         f"a ReplicaSet of {replicas}, scaled to {then}; pods become ready in any order",
-        lambda: {"replicaset-controller": Loop("replicaset-controller", [ReplicaSetReconciler()])},
-        (NAMESPACE, create(REPLICA_SETS, replica_set("web", replicas))) if not replicas else (NAMESPACE,),
+        _loop("replicaset-controller", ReplicaSetReconciler()),
+        (NAMESPACE,),
         (create(REPLICA_SETS, replica_set("web", replicas)), patch(REPLICA_SETS, "web", {"spec": {"replicas": then}})),
         pods_become_ready,
         laws=(never_outside(min(replicas, then), max(replicas, then)),),
     )
 
 
+def _deployment() -> Model:
+    labels = {"app": "web"}
+    tree = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels}, "template": pod_template(labels),
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        },
+    }  # fmt: skip
+    changed = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}}
+    return Model(
+        "deployment",
+        "a Deployment of 1 whose image changes once (surge 1, unavailable 0); its two controllers crash apart",
+        lambda: {
+            "deployment-controller": Loop("deployment-controller", [DeploymentReconciler()]),
+            "replicaset-controller": Loop("replicaset-controller", [ReplicaSetReconciler()]),
+        },
+        (NAMESPACE, create(DEPLOYMENTS, tree)),
+        (patch(DEPLOYMENTS, "web", changed),),
+        pods_become_ready,
+    )
+
+
+def _node(name: str, cpu: str) -> tuple[Request, Request]:
+    room = {"cpu": cpu, "memory": "1Gi", "pods": "10"}
+    status = {"status": {"capacity": room, "allocatable": room, "conditions": [{"type": "Ready", "status": "True"}]}}
+    body = Patch("application/merge-patch+json", status)
+    made = create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    return made, Request("patch", NODES, "", name, "status", body=body)
+
+
+def pod(name: str, cpu: str = "", node: str = "") -> dict[str, Any]:
+    """A pod as a manifest has it."""
+    tree: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **pod_template({"app": name}, cpu)}
+    tree["metadata"]["name"] = name
+    if node:
+        tree["spec"]["nodeName"] = node
+    return tree
+
+
+def _untainted(reader: Reader, now: Instant) -> Iterable[Request]:
+    """What the node controller would do for a node that reports that it is well."""
+    for record in reader.list(NODES.prefix).records:
+        if record.value.spec is not None and record.value.spec.taints:
+            yield patch(NODES, record.value.metadata.name, {"spec": {"taints": None}})
+
+
+def _scheduler() -> Model:
+    return Model(
+        "scheduler",
+        "two pods, one node with room for one of them, the first is deleted",
+        lambda: {"kube-scheduler": scheduler()},
+        (NAMESPACE, *_node("n1", "1"), patch(NODES, "n1", {"spec": {"taints": None}})),
+        (create(PODS, pod("a", "600m")), create(PODS, pod("b", "600m")), delete(PODS, "a", grace_period_seconds=0)),
+        horizon_seconds=10,
+    )
+
+
+def _uid(key: str) -> str:
+    """The uid that the explorer gives to the first object of this key."""
+    return Context(START, SeededChance(chance_of_name(b"explore", key, 0))).uid()
+
+
+def _owned(kind: str, name: str, owner: str, holds: bool = False) -> dict[str, Any]:
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "blockOwnerDeletion": True,
+                 "uid": _uid(f"{CONFIG_MAPS.prefix}default/{owner}")}  # fmt: skip
+    metadata: dict[str, Any] = {"name": name, "ownerReferences": [reference]}
+    if holds:
+        metadata["finalizers"] = ["example.com/hold"]
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
+
+
+def _holders_let_go(reader: Reader, now: Instant) -> Iterable[Request]:
+    """Whoever has put a finalizer on something takes it off when that is being deleted."""
+    for record in (*reader.list(CONFIG_MAPS.prefix).records, *reader.list(SECRETS.prefix).records):
+        metadata = record.value.metadata
+        if metadata.deletion_timestamp is not None and "example.com/hold" in (metadata.finalizers or ()):
+            resource = CONFIG_MAPS if record.key.startswith(CONFIG_MAPS.prefix) else SECRETS
+            rest = [name for name in metadata.finalizers if name != "example.com/hold"]
+            yield patch(resource, metadata.name, {"metadata": {"finalizers": rest or None}}, metadata.namespace)
+
+
+def _only(reconciler: Reconciler, resources: tuple[Resource, ...]) -> Reconciler:
+    """A reconciler that hears only of these: of the others there is never anything in a model."""
+    reconciler.interests = tuple([interest for interest in reconciler.interests if interest.resource in resources])
+    return reconciler
+
+
+def _garbage() -> Model:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
+    return Model(
+        "garbage",
+        "an owner is deleted in the foreground; of its dependents one is held by a finalizer and one comes late",
+        lambda: {"garbage-collector": Loop("garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))])},
+        (NAMESPACE, create(CONFIG_MAPS, owner), create(SECRETS, _owned("Secret", "held", "owner", holds=True))),
+        (delete(CONFIG_MAPS, "owner", propagation_policy="Foreground"), create(SECRETS, _owned("Secret", "late", "owner"))),
+        _holders_let_go,
+    )
+
+
+def _kubelet() -> Model:
+    return Model(
+        "kubelet",
+        "one pod on one node is started and deleted; the agent restarts, containers die",
+        lambda: {"kubelet/n1": kubelet("n1", KubeletConfig())},
+        (NAMESPACE, create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}})),
+        (create(PODS, pod("a", node="n1")), delete(PODS, "a")),
+        worlds=lambda: {"kubelet/n1": make_world("n1")},
+        disturbances=(("container dies", "0"),),
+        horizon_seconds=5,
+    )
+
+
+def _endpoints() -> Model:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+               "spec": {"clusterIP": "None", "selector": {"app": "a"}, "ports": [{"port": 80}]}}  # fmt: skip
+    return Model(
+        "endpoints",
+        "a service in front of one pod, which becomes ready and is deleted",
+        _loop("endpoint-controllers", EndpointSliceController(), EndpointsController()),
+        (NAMESPACE, *_node("n1", "1"), create(PODS, pod("a", node="n1"))),
+        (create(SERVICES, service), delete(PODS, "a", grace_period_seconds=0)),
+        _pods_get_addresses,
+    )
+
+
+def _pods_get_addresses(reader: Reader, now: Instant) -> Iterable[Request]:
+    for request in pods_become_ready(reader, now):
+        if request.verb == "patch":
+            request.body.document["status"] |= {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}
+        yield request
+
+
+def _namespace() -> Model:
+    inside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inside", "finalizers": ["example.com/hold"]}}
+    return Model(
+        "namespace",
+        "a namespace with one object that is held is deleted; somebody creates another in it meanwhile",
+        lambda: {"namespace-controller": Loop("namespace-controller", [NamespaceController((CONFIG_MAPS,))])},
+        (create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}), create(CONFIG_MAPS, inside, "stage")),
+        (delete(NAMESPACES, "stage"), create(CONFIG_MAPS, {**inside, "metadata": {"name": "another"}}, "stage")),
+        _holders_let_go,
+        one_revision=True,
+        horizon_seconds=20,
+    )
+
+
 MODELS: dict[str, Callable[[], Model]] = {
-    "replicaset": lambda: _replicaset(2, 1),
+    "replicaset": _replicaset,
+    "deployment": _deployment,
+    "scheduler": _scheduler,
+    "garbage": _garbage,
+    "kubelet": _kubelet,
+    "endpoints": _endpoints,
+    "namespace": _namespace,
 }
 """Every model by name."""

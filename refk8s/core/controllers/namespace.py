@@ -53,10 +53,11 @@ class Survey(Value, frozen=True, eq=False):
     since: int = 0  # answers that tell of an older revision are none
     tries: int = 0
     again_at: Instant | None = None
+    asked: int = len(CONTENT)
 
     @property
     def complete(self) -> bool:
-        return len(self.found) == len(CONTENT)
+        return len(self.found) == self.asked
 
 
 def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
@@ -68,10 +69,13 @@ def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
 
 
 class NamespaceController(Reconciler):
-    """Empties terminating namespaces and lets them go."""
+    """Empties terminating namespaces and lets them go. `content`: what may lie in a namespace, where that is not everything."""
 
     name = "namespace-controller"
-    interests = (Interest(NAMESPACES, own_key), *(Interest(resource, _of_content) for resource in CONTENT))
+
+    def __init__(self, content: tuple[Resource, ...] = CONTENT) -> None:
+        self.content = content
+        self.interests = (Interest(NAMESPACES, own_key), *[Interest(resource, _of_content) for resource in content])
 
     def start_memory(self, now: Instant) -> Map[Key, Survey]:
         return Map()
@@ -85,15 +89,16 @@ class NamespaceController(Reconciler):
             return Plan(memory=surveys.delete(key)) if key in surveys else NOTHING  # NS-1
         survey = surveys.get(key)
         if survey is None or survey.uid != namespace.metadata.uid or (survey.again_at is not None and survey.again_at <= now):
-            questions = tuple(Request("list", resource, key, because=f"namespace {key} is terminating") for resource in CONTENT)
-            return Plan(asks=questions, memory=surveys.set(key, _new_survey(namespace, survey)), wake_at=now + 30 * SECOND)
+            questions = tuple(Request("list", resource, key, because=f"namespace {key} is terminating") for resource in self.content)
+            begun = evolve(_new_survey(namespace, survey), asked=len(questions))
+            return Plan(asks=questions, memory=surveys.set(key, begun), wake_at=now + 30 * SECOND)
         if survey.again_at is not None:
             return Plan(wake_at=survey.again_at)  # NS-6
         if not survey.complete:
             return Plan(wake_at=now + 30 * SECOND)
 
         # Decide
-        remaining = tuple((resource, survey.found[resource.prefix]) for resource in CONTENT if survey.found[resource.prefix].count)
+        remaining = tuple((resource, survey.found[resource.prefix]) for resource in self.content if survey.found[resource.prefix].count)
         pods_first = tuple(entry for entry in remaining if entry[0] == PODS) or remaining  # NS-3
         doomed = tuple(resource for resource, rest in pods_first if rest.unmarked)
 
