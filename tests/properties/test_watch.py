@@ -162,6 +162,7 @@ changes = st.lists(
 @given(changes)
 def test_watch_7_indexes_and_folds_equal_their_recomputation(drawn):
     def count(total, resource, old, new):
+        assert resource is CONFIG_MAPS
         return total + (new is not None) - (old is not None)
 
     viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS), namespace_index(CONFIG_MAPS)], [Fold("count", (CONFIG_MAPS,), 0, count)])
