@@ -5,6 +5,8 @@ removed. Rule SIM-2 (spec/simulation.md).
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from refk8s.checking.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -91,6 +93,18 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(Request("delete", NAMESPACES, "", "stage", body=DeleteOptions()))
 
 
+def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
+    """Somebody writes what a path does not change: the status by the object's, what is wanted by the status's (API-8)."""
+    found = _one(cluster, chance, DEPLOYMENTS)
+    if found is None:
+        return None
+    body = replace(found, spec=replace(found.spec, replicas=REPLICAS_MAX + 1))
+    sub = "status"
+    if chance.random() < 0.5:
+        body, sub = replace(found, status=replace(found.status, replicas=99)), ""
+    return Submit(Request("update", DEPLOYMENTS, OWN, found.metadata.name, sub, body=body))
+
+
 def _release(cluster: Cluster, chance: Random) -> Submit | None:
     """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and is adopted."""
     pods = [pod for pod in _all(cluster, PODS) if pod.metadata.namespace == OWN]
@@ -130,7 +144,7 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
 
 _ACTS = (_scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
          _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release, _release,
-         _shut, _empty, _remove_node)  # fmt: skip
+         _wrong_path, _shut, _empty, _remove_node)  # fmt: skip
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:

@@ -415,11 +415,17 @@ def watch_goes_to(revision: int) -> Lie:
     return before, Notify(WATCH), evolve(before, watches=Map({WATCH: Cursor(None, revision)}))  # type: ignore[arg-type]
 
 
-def starts(runtime: Runtime, phase: str = "Running", **others: Runtime) -> Lie:
+def starts(runtime: Runtime, **others: Runtime) -> Lie:
     worlds = Map({"kubelet/n1": Runtime(), **{f"kubelet/{name}": held for name, held in others.items()}})
-    stored = replace(on_node("p"), status=replace(on_node("p").status, phase=phase))
-    before = world(stored, worlds=worlds, operations=Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))}))
+    before = world(on_node("p"), worlds=worlds, operations=Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))}))
     return before, Operate(("kubelet/n1", 1, 1)), evolve(before, worlds=worlds.set("kubelet/n1", runtime))
+
+
+def starts_what_has_ended() -> Lie:
+    ended = replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))
+    before = with_component(world(), "kubelet/n1", loop(view_of(ended)))
+    pending = Pending(StartContainer("uid-p", "c"))
+    return before, Wake("kubelet/n1"), evolve(before, operations=Map({("kubelet/n1", 1, 1): pending}))
 
 
 def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
@@ -443,7 +449,7 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
     "CLUSTER-2": lambda: watch_goes_to(1),
     "KUBELET-4": lambda: starts(Runtime("uid-p", "uid-p")),
     "SCHED-25": lambda: starts(Runtime("uid-p"), n2=Runtime("uid-p")),
-    "POD-2": lambda: starts(Runtime("uid-p"), "Failed"),
+    "POD-2": starts_what_has_ended,
     "NET-3": lambda: programs(Target("10.1.0.1", 80), Target("10.1.0.2", 80)),
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 from refk8s.core.actions import Action, Operate
 from refk8s.core.api.resources import PODS
 from refk8s.core.cluster import Cluster
+from refk8s.core.loop.state import LoopState
 from refk8s.core.ports import RUNNING, ListPods, PodsListed, RunPodSandbox, StartContainer
 from refk8s.core.properties.kubelet import FINAL, at_most_one_of_each
 from refk8s.core.properties.law import Arrived, Law
@@ -43,13 +44,19 @@ def a_pod_runs_on_one_node(before: Cluster, action: Action, after: Cluster) -> I
 
 
 def what_ended_is_not_started(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """POD-2: no container is started of a pod whose kubelet has said that it has ended."""
-    uid = _started(before, action)
-    if uid is None:
+    """POD-2: no kubelet asks for a container of a pod that it sees to have ended."""
+    if before.operations is after.operations:
         return None
-    pods = [record.value for record in after.history.list(PODS.prefix).records if record.value.metadata.uid == uid]
-    ended = [pod for pod in pods if pod.status.phase in FINAL]
-    return [f"a container of pod {pod.metadata.name} is started, and it has {pod.status.phase}" for pod in ended]
+    found: list[str] | None = None
+    for channel in sorted(after.operations):
+        operation = after.operations[channel].operation
+        state = after.components[channel[0]].state
+        if channel in before.operations or not isinstance(operation, StartContainer) or not isinstance(state, LoopState):
+            continue
+        pods = [pod for pod in state.view.list(PODS) if pod.metadata.uid == operation.pod_uid and pod.status.phase in FINAL]
+        words = [f"{channel[0]} starts a container of pod {pod.metadata.name}, which has {pod.status.phase}" for pod in pods]
+        found = (found or []) + words
+    return found
 
 
 def _started(before: Cluster, action: Action) -> str | None:
@@ -97,5 +104,5 @@ OF_REQUESTS = (
 OF_STEPS = (
     Law("KUBELET-4", one_of_each_runs, actions=(Operate,)),
     Law("SCHED-25", a_pod_runs_on_one_node, actions=(Operate,)),
-    Law("POD-2", what_ended_is_not_started, actions=(Operate,)),
+    Law("POD-2", what_ended_is_not_started),
 )

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
 from refk8s.core.controllers.pods import is_active, ready_condition
-from refk8s.core.controllers.rollout import compute_bounds
 from refk8s.core.loop.plan import Plan
 from refk8s.core.loop.view import View, controller_of
 
@@ -141,6 +140,22 @@ def rs_3_dying_makes_and_ends_nothing(owner: Any, plan: Plan) -> Iterator[str]:
 # --- plans: Deployment ---------------------------------------------------------------------------------------------------
 
 
+def bounds_of(spec: Any) -> tuple[int, int]:
+    """DEP-6, said again: (the most pods that there may be, the fewest that must be available)."""
+    replicas = 1 if spec.replicas is None else spec.replicas
+    if spec.strategy.type == "Recreate":
+        return replicas, replicas
+    asked = spec.strategy.rolling_update
+    surge, unavailable = (asked.max_surge, asked.max_unavailable) if asked is not None else (None, None)
+    more = _share("25%" if surge is None else surge, replicas, 99)
+    less = _share("25%" if unavailable is None else unavailable, replicas, 0)
+    return replicas + more, replicas - min(replicas, less or (0 if more else 1))
+
+
+def _share(much: Any, of: int, rounding: int) -> int:
+    return (int(much.removesuffix("%")) * of + rounding) // 100 if isinstance(much, str) else much
+
+
 def sizes_after(view: View, deployment: Any, plan: Plan) -> tuple[list[tuple[int, int, int]], int]:
     """For each ReplicaSet of the Deployment (size, size after the plan, available), and the size of those that the plan creates."""
     updates = {_key(r): r.body for r in requests_of(plan) if r.resource is REPLICA_SETS and r.verb == "update"}
@@ -157,7 +172,7 @@ def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator
     sizes, created = sizes_after(view, deployment, plan)
     grows = created > 0 or any(after > before for before, after, _ in sizes)
     total = created + sum(after for _, after, _ in sizes)
-    most = compute_bounds(deployment.spec).most
+    most, _ = bounds_of(deployment.spec)
     if grows and total > most:
         yield f"asks for {total} pods in all, where {most} may be"
 
@@ -169,7 +184,7 @@ def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iter
     sizes, _ = sizes_after(view, deployment, plan)
     before = sum(min(size, available) for size, _, available in sizes)
     after = sum(min(size, available) for _, size, available in sizes)
-    fewest = compute_bounds(deployment.spec).fewest_available
+    _, fewest = bounds_of(deployment.spec)
     if after < before and after < fewest:
         yield f"leaves {after} available pods of {before}, where {fewest} are asked for"
 
