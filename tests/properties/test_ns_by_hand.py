@@ -16,7 +16,7 @@ from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.context import MILLISECOND, SECOND, timestamp
-from refk8s.core.controllers.garbage_collector import FOREGROUND, ORPHAN, GarbageCollector, fold_graph
+from refk8s.core.controllers.garbage_collector import FOREGROUND, ORPHAN, REMEMBERED_MAX, GarbageCollector, fold_graph
 from refk8s.core.controllers.namespace import AGAIN, CONTENT, NamespaceController, Rest, Survey
 from refk8s.core.controllers.service_account import CERTIFICATE_KEY, ROOT_CERTIFICATE, RootCertificatePublisher, ServiceAccountController
 from refk8s.core.loop.plan import NOTHING, Local
@@ -387,3 +387,93 @@ def test_gc_4_who_is_looked_at_after_a_change(what, owned, marked):
         assert found == ({"uid-c"} if owned or marked else set())
     else:
         assert found == {"uid-c"} | (set() if marked else owners | {"uid-d"})
+
+
+# --- owners that go -----------------------------------------------------------------------------------------------------------------------
+
+ends = st.sampled_from(["stays", "background", "foreground", "orphan", "foreground not yet"])
+
+
+def going(name, how, **more):
+    finalizers = {"foreground": (FOREGROUND,), "orphan": (ORPHAN,), "background": ("x/y",), "foreground not yet": (FOREGROUND,)}.get(how)
+    dying = how in ("background", "foreground", "orphan")
+    metadata = ObjectMeta(name=name, namespace="ns", uid=f"uid-{name}", finalizers=finalizers, deletion_timestamp=ago(1) if dying else None)
+    return ConfigMap(metadata=replace(metadata, **more))
+
+
+@given(ends, ends, st.booleans())
+def test_gc_1_gc_4_gc_6_an_owner_counts_until_it_waits_for_its_dependents(one, other, has_dependents):
+    """Only an owner in foreground deletion lets its dependents go before it."""
+    collector = GarbageCollector()
+    owners = [going("one", one), going("other", other)]
+    child = going("child", "stays", owner_references=tuple(reference_to(owner) for owner in owners), resource_version="7")
+    grandchild = [going("grandchild", "stays", owner_references=(reference_to(child),))] if has_dependents else []
+    plan = collector.reconcile(view_of(collector, *owners, child, *grandchild), "uid-child", NOW, Local(Map()))
+    waiting = [owner for owner, how in zip(owners, (one, other), strict=True) if how == "foreground"]
+    if len(waiting) == 2:
+        [request] = sent(plan, "delete")
+        assert request.body.propagation_policy == ("Foreground" if has_dependents else "Background")
+    elif waiting:
+        [request] = sent(plan, "patch")
+        [kept] = request.body.document["metadata"]["ownerReferences"]
+        assert kept["uid"] not in [owner.metadata.uid for owner in waiting]
+    else:
+        assert not plan.waves and not plan.asks
+
+
+@given(st.lists(st.tuples(st.sampled_from(["mine", "another's", "both"]), st.booleans(), st.booleans(), st.booleans()), max_size=4))
+def test_gc_5_who_is_waited_for_and_who_is_looked_at(drawn):
+    """Each dependent: (whose it is, does it block this owner, does it block the other, is it being deleted)."""
+    collector = GarbageCollector()
+    owner, other = going("owner", "foreground"), going("other", "stays")
+    dependents = []
+    for number, (whose, blocks, blocks_other, dying) in enumerate(drawn):
+        references = []
+        if whose != "another's":
+            references.append(replace(reference_to(owner), block_owner_deletion=blocks or None))
+        if whose != "mine":
+            references.append(replace(reference_to(other), block_owner_deletion=blocks_other or None))
+        dependents.append(going(f"d{number}", "background" if dying else "stays", owner_references=tuple(references)))
+    plan = collector.reconcile(view_of(collector, owner, other, *dependents), "uid-owner", NOW, Local(Map()))
+    mine = [(number, *one) for number, one in enumerate(drawn) if one[0] != "another's"]
+    if any(blocks for _, _, blocks, _, _ in mine):
+        assert not plan.waves
+        assert sorted(plan.enqueue) == [(collector.name, f"uid-d{number}") for number, _, _, _, dying in mine if not dying]
+    else:
+        [request] = sent(plan, "patch")
+        assert request.body.document["metadata"]["finalizers"] is None
+
+
+@given(st.sampled_from([None, FOREGROUND, ORPHAN]))
+def test_gc_8_the_own_finalizers_of_what_is_collected_decide(finalizer):
+    collector = GarbageCollector()
+    owner = going("owner", "foreground")
+    child = going("child", "stays", owner_references=(reference_to(owner),), finalizers=(finalizer,) if finalizer else ("x/y",))
+    [request] = sent(collector.reconcile(view_of(collector, owner, child), "uid-child", NOW, Local(Map())), "delete")
+    assert request.body.propagation_policy == {None: "Background", FOREGROUND: "Foreground", ORPHAN: "Orphan"}[finalizer]
+
+
+def test_gc_2_what_was_found_though_not_shown_is_forgotten_when_it_is_shown():
+    collector = GarbageCollector()
+    owner, other = going("owner", "stays"), going("other", "stays")
+    child = going("child", "stays", owner_references=(reference_to(owner), reference_to(other)))
+    memory = Map()
+    for ask in collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(memory)).asks:
+        found = owner if ask.name == "owner" else other
+        memory, keys = collector.answered(memory, "uid-child", ask, Response(200, found), NOW)
+        assert tuple(keys) == ("uid-child",)
+    assert len(memory) == 2
+    hidden = collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(memory))
+    assert not hidden.waves and not hidden.asks
+    plan = collector.reconcile(view_of(collector, child, owner, other), "uid-child", NOW, Local(memory))
+    assert not plan.waves and plan.memory == Map()
+
+
+def test_gc_2_what_is_remembered_is_bounded():
+    collector = GarbageCollector()
+    child = going("child", "stays", owner_references=(reference_to(going("owner", "stays")),))
+    [ask] = collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(Map())).asks
+    full = Map({str(number): False for number in range(REMEMBERED_MAX)})
+    for memory, size in ((full, 1), (full.delete("0"), REMEMBERED_MAX)):
+        for response in (Response(404, None), Response(200, child)):
+            assert len(collector.answered(memory, "uid-child", ask, response, NOW)[0]) == size
