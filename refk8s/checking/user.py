@@ -1,5 +1,5 @@
-"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones go; nodes are emptied, shut and
-removed. Rule SIM-2 (spec/simulation.md).
+"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones go; nodes are shut and removed.
+Rule SIM-2 (spec/simulation.md).
 """
 
 from random import Random
@@ -20,7 +20,6 @@ from refk8s.core.cluster import Cluster
 REPLICAS_MAX = 4
 OWN = "default"
 CPU = "300m"  # of a node's four: all that a user may ask for fits, but not on one node
-UPKEEP = {"key": "example.com/upkeep", "effect": "NoExecute"}
 
 
 def act(cluster: Cluster, chance: Random) -> Submit | None:
@@ -70,6 +69,10 @@ def _make_deployment(cluster: Cluster, chance: Random) -> Submit | None:
     if cluster.history.get(f"{DEPLOYMENTS.prefix}{OWN}/{name}") is not None:
         return None
     tree = deployment(name, chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", cpu=CPU, surge=chance.randrange(1, 3))
+    tree["spec"]["template"]["spec"]["tolerations"] = [
+        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": chance.choice((5, 30))}
+        for key in ("unreachable", "not-ready")
+    ]
     return Submit(creation(codec.from_tree(Deployment, tree)))
 
 
@@ -125,15 +128,6 @@ def _shut(cluster: Cluster, chance: Random) -> Submit | None:
     return _patch(NODES, found, {"spec": {"unschedulable": None if found.spec.unschedulable else True}}) if found is not None else None
 
 
-def _empty(cluster: Cluster, chance: Random) -> Submit | None:
-    """A node loses its pods, or gets some again."""
-    found = _one(cluster, chance, NODES, "")
-    if found is None:
-        return None
-    tainted = any(taint.key == UPKEEP["key"] for taint in found.spec.taints or ())
-    return _patch(NODES, found, {"spec": {"taints": [{**UPKEEP, "$patch": "delete"} if tainted else UPKEEP]}})
-
-
 def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
     """A Node object is deleted. Its kubelet does not make it anew before it starts again (KUBELET-60)."""
     if len(_all(cluster, NODES)) < len(cluster.worlds):
@@ -144,16 +138,14 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
 
 _ACTS = (_scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
          _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release, _release,
-         _wrong_path, _shut, _empty, _remove_node)  # fmt: skip
+         _wrong_path, _shut, _remove_node)  # fmt: skip
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:
     """What a user does at last who wants things to be done: no deployment stays paused, no node shut, and every node is there."""
     found: list[Action] = [_patch(DEPLOYMENTS, d, {"spec": {"paused": False}}) for d in _all(cluster, DEPLOYMENTS) if d.spec.paused]
     nodes = _all(cluster, NODES)
-    for node in nodes:
-        if node.spec.unschedulable or any(taint.key == UPKEEP["key"] for taint in node.spec.taints or ()):
-            found.append(_patch(NODES, node, {"spec": {"unschedulable": None, "taints": [{**UPKEEP, "$patch": "delete"}]}}))
+    found += [_patch(NODES, node, {"spec": {"unschedulable": None}}) for node in nodes if node.spec.unschedulable]
     missing = [name for name in sorted(cluster.worlds) if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}]
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 

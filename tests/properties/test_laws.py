@@ -321,6 +321,7 @@ OF_DECISIONS: dict[str, Callable[[], Lie]] = {
     "DEP-11": lambda: of_deployment(change(ROLLING, paused=True), (), request("create", rs("one", 3))),
     "DEP-18": lambda: of_deployment(change(ROLLING, deletion_timestamp=FOR_EVER), (rs("one", 3),), sized(rs("one", 3), 2)),
     "SCHED-28": lambda: decides("default-scheduler", "default/p", view_of(node(), BIG), (binding(),)),
+    "GC-2": lambda: decides("generic-garbage-collector", "uid-p", view_of(OWNER, OWNED), (request("delete", OWNED, body=DeleteOptions()),)),
     "GC-5": lambda: unbound(WAITING),
     "GC-7": lambda: unbound(LETTING_GO),
     "NODE-6": lambda: decides("node-controller", "n1", view_of(node(ready="Unknown")), (request("update", node(taints=NO_EXECUTE)),)),

@@ -38,7 +38,7 @@ def only_this_very_object(arrived: Arrived, before: Cluster, after: Cluster) -> 
 
 
 def no_owner_is_there(arrived: Arrived, before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """GC-2: what the collector deletes has no owner but such as wait for it to go."""
+    """GC-2: what the collector deletes has no owner but such as are going themselves."""
     change = arrived.target
     if arrived.request.verb != "delete" or change is None or change.previous is None:
         return None
@@ -46,7 +46,25 @@ def no_owner_is_there(arrived: Arrived, before: Cluster, after: Cluster) -> Iter
     if not obj.metadata.owner_references:
         return [f"{change.key} has no owner, and was deleted for the lack of one"]
     owners = [(reference, owner_of(before.history, obj, reference)) for reference in obj.metadata.owner_references]
-    return [f"{change.key} was deleted, and its owner {r.name} is there" for r, owner in owners if owner is not None and not _waits(owner)]
+    there = [reference.name for reference, owner in owners if owner is not None and not _is_going(owner)]
+    return [f"{change.key} was deleted, and its owner {name} is there" for name in there]
+
+
+def no_owner_is_seen(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """GC-2, of what the collector sees: an owner that is there waits for its dependents to go."""
+    found: list[str] | None = None
+    for request in decision.requests:
+        obj = shown(decision.view, request.resource, request) if request.verb == "delete" else None
+        if obj is None:
+            continue
+        found = found or []
+        for reference in obj.metadata.owner_references or ():
+            kind = by_kind(reference.api_version, reference.kind)
+            namespace = f"{obj.metadata.namespace}/" if kind is not None and kind.namespaced else ""
+            owner = decision.view.get(kind, f"{namespace}{reference.name}") if kind is not None else None
+            if owner is not None and owner.metadata.uid == reference.uid and not _waits(owner):
+                found.append(f"{name_of(request)} is to be deleted, and its owner {reference.name} is in view")
+    return found
 
 
 def owner_of(history: History[Any], obj: Any, reference: OwnerReference) -> Any | None:
@@ -59,8 +77,12 @@ def owner_of(history: History[Any], obj: Any, reference: OwnerReference) -> Any 
     return record.value if record is not None and record.value.metadata.uid == reference.uid else None
 
 
+def _is_going(owner: Any) -> bool:
+    return owner.metadata.deletion_timestamp is not None
+
+
 def _waits(owner: Any) -> bool:
-    return owner.metadata.deletion_timestamp is not None and FOREGROUND in (owner.metadata.finalizers or ())
+    return _is_going(owner) and FOREGROUND in (owner.metadata.finalizers or ())
 
 
 def owners_outlive_their_blocking_dependents(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
@@ -221,6 +243,7 @@ OF_REQUESTS = (
     Law("PODGC-1", forced_when_the_node_is_gone, SERVICE_ACCOUNTS + "pod-garbage-collector"),
 )
 OF_DECISIONS = (
+    Law("GC-2", no_owner_is_seen, COLLECTOR),
     Law("GC-5", owners_outlive_their_blocking_dependents, COLLECTOR),
     Law("GC-7", dependents_lose_the_reference_first, COLLECTOR),
     Law("NODE-6", nobody_is_emptied_when_nobody_is_well, "node-controller"),
