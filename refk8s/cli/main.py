@@ -72,6 +72,8 @@ def run(**options: Any) -> None:
 @click.option("--save", default=None, metavar="RUN", help="Where to write a run that broke a rule.  [default: refk8s-seed-S.run]")
 @click.option("--no-shrink", "shorten", is_flag=True, flag_value=False, default=True,
               help="Leave a run that broke a rule as long as it is.")
+@click.option("--pattern", type=click.Choice(["crash", "lag", "skip", "all"]), default=None,
+              help="Instead of chance: a crash after every write, every watch held back, every change unheard of; on one node.")
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:
     """Simulate a cluster under faults, in virtual time.

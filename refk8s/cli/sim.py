@@ -1,5 +1,6 @@
 """`refk8s sim`: runs of a whole cluster in virtual time, with faults (refk8s/checking/simulate.py)."""
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from refk8s.checking import actions_file
+from refk8s.checking import actions_file, patterns
 from refk8s.checking.faults import BadFaults, parse_faults
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
 from refk8s.checking.script import Entry
@@ -34,11 +36,13 @@ class BadUse(Exception):
 
 def simulate_and_tell(
     seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
-    files: tuple[str, ...],
+    pattern: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
     if replayed is not None:
         return _replay(Path(replayed))
+    if pattern is not None:
+        return _enumerate(seed, pattern, save, files)
     setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
     before, seen = time.perf_counter(), []
     with _progress("simulating", "actions", sum(setup.steps for setup in setups)) as tick:
@@ -86,6 +90,37 @@ def _replay(path: Path) -> int:
     click.echo("\n".join(_story(run)))
     click.echo(run.last_line)
     return BROKE if run.broken else HELD
+
+
+def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]) -> int:
+    """A pattern, or all three, at every place of a small story on one node."""
+    setup = evolve(_setup(seed, 0, 1, "none", files), user=False)
+    base = patterns.begin(setup, patterns.story_of(setup.requests) if files else patterns.STORY)
+    digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
+    failed = base.run if base.run.broken else None
+    for name in sorted(patterns.PATTERNS) if pattern == "all" else [pattern]:
+        if failed is not None:
+            break
+        rule, what, trials = patterns.PATTERNS[name]
+        total = sum(1 for _ in trials(base))
+        before, done = time.perf_counter(), 0
+        with _progress(name, what, total) as tick:
+            for trial in trials(base):
+                run = patterns.judge_trial(base, trial, rule)
+                steps, seconds = steps + len(run.actions), seconds + run.virtual_seconds
+                digest.update(run.digest.digest())
+                if run.broken:
+                    failed = run
+                    break
+                done += 1
+                tick(done)
+        took = time.perf_counter() - before
+        each = "each ends as the undisturbed run" if failed is None else "all of which end as the undisturbed run, and one that does not"
+        click.echo(f"{name}: {done} {what}, {each} ({took:.0f} s)")
+    if failed is not None:
+        _tell_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
+    click.echo(f"seed {seed} steps {steps} virtual {seconds:.3f} digest {digest.hexdigest()}")
+    return HELD if failed is None else BROKE
 
 
 def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
