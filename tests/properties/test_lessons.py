@@ -34,7 +34,7 @@ from refk8s.checking.scenario import default_manifests, read_manifests
 from refk8s.checking.scenario import new_cluster as new_whole_cluster
 from refk8s.checking.simulate import NOISE
 from refk8s.core.actions import CatchUp, Compact, Crash, CutWatch, Delay, Refuse, Stale, Submit, Switch
-from refk8s.core.api.core_v1 import ConfigMap, Namespace
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, Node
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, NODES, PODS, REPLICA_SETS
@@ -45,6 +45,7 @@ from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import FOREGROUND, GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
+from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.properties.scheduler import no_node_over_capacity
 from refk8s.core.properties.watch import views_are_past_states
 
@@ -369,6 +370,40 @@ def test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pod
     made = replace(made, spec=replace(made.spec, selector=replace(made.spec.selector, match_labels=labels), template=pods))
     cluster = ask(cluster, Request("create", REPLICA_SETS, "default", body=replace(made, status=None)))
     is_settled(all_become_ready(settle(run(cluster, drawn, nothing_wrong, LATE))))
+
+
+# --- evictions ----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from(["taint", "well", "well and bound", "bind", "late"]), st.integers(0, 3)), max_size=10))
+def test_node_9_nobody_is_evicted_for_a_taint_that_had_gone_before_he_came(deeds):
+    """However late the eviction controller hears of nodes."""
+    cluster = settle(start_all(create(new_cluster(TaintEviction()), Node(metadata=ObjectMeta(name="n")))))
+    cluster = settle(patch(cluster, NODES, "n", {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}))
+    shared: set[str] = set()  # who was on the node while it had the taint
+
+    def check(before: Cluster, after: Cluster) -> list[str]:
+        is_tainted = bool(get(after, NODES, "n").spec.taints)
+        shared.update(p.metadata.name for p in stored(after, PODS) if is_tainted)
+        gone = {p.metadata.name for p in stored(before, PODS)} - {p.metadata.name for p in stored(after, PODS)}
+        gone |= {p.metadata.name for p in stored(after, PODS) if p.metadata.deletion_timestamp is not None}
+        return [f"NODE-9: {name} is evicted, and never saw a taint" for name in sorted(gone - shared)]
+
+    for number, (deed, count) in enumerate(deeds):
+        if deed in ("taint", "well", "well and bound"):
+            taints = [{"key": "k", "effect": "NoExecute"}] if deed == "taint" else None
+            cluster = patch(cluster, NODES, "n", {"spec": {"taints": taints}})
+            assert not check(cluster, cluster)
+        if deed in ("bind", "well and bound"):
+            cluster = create(cluster, change(pod(f"p{number}", node_name="n"), uid=None))
+            assert not check(cluster, cluster)
+        if deed == "late":
+            watches = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].stream.resource == NODES]
+            cluster = step(cluster, Delay(watches[0], cluster.now + SECOND)) if watches else cluster
+        cluster = rounds(cluster, count, check)
+    cluster = settle(cluster, check)
+    left = [p.metadata.name for p in stored(cluster, PODS) if p.metadata.deletion_timestamp is None]
+    assert not (left and get(cluster, NODES, "n").spec.taints), f"NODE-8: {left} stays"
 
 
 # --- one node -----------------------------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_node_8_node_9_a_pod_is_told_and_deleted_in_time_and_spared_when_the_tai
     early = controller.reconcile(view_of(controller, subject, tainted), "default/p", NOW, Local(Map()))
     assert early.wake_at == NOW + 60 * SECOND and not early.waves
     late = controller.reconcile(view_of(controller, subject, tainted), "default/p", NOW + 60 * SECOND, Local(early.memory))
-    assert [wave[0].verb for wave in late.waves] == ["patch", "delete"]
+    assert [wave[0].verb for wave in late.waves] == ["update", "patch", "delete"]
     assert sent(late, "delete", PODS)[0].body.preconditions.uid == subject.metadata.uid
     spared = controller.reconcile(view_of(controller, subject, node()), "default/p", NOW + 60 * SECOND, Local(early.memory))
     assert not spared.waves

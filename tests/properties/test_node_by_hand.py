@@ -112,7 +112,8 @@ def test_node_8_node_9_when_a_pod_is_evicted_and_when_that_is_called_off(effects
         assert not plan.waves and plan.wake_at == NOW + (tolerated - (since or 0)) * SECOND
         assert plan.memory == Map({"uid-p": NOW - (since or 0) * SECOND})
     else:
-        (told,), (gone,) = plan.waves
+        (asked,), (told,), (gone,) = plan.waves
+        assert (asked.verb, asked.resource, asked.subresource, asked.body) == ("update", NODES, "status", objects[0])
         patched(told, "p", {"conditions": [condition_of("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")]})
         deleted(gone, "p")
         assert plan.notes == (Note(one, "TaintManagerEviction", "Marking for deletion Pod default/p"),)

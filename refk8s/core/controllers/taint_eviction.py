@@ -60,12 +60,13 @@ class TaintEviction(Reconciler):
         if pod is None or pod.metadata.deletion_timestamp is not None or pod.spec is None or not pod.spec.node_name:
             return NOTHING
         uid = pod.metadata.uid or ""
-        taints = _taints(view.get(NODES, pod.spec.node_name))
+        node: Node | None = view.get(NODES, pod.spec.node_name)
+        taints = _taints(node)
 
         # Decide
         ends = [end_of(taint, pod.spec.tolerations or (), since.get(uid, now)) for taint in taints]
         due = [end for end in ends if end is not None]
-        if not due:
+        if node is None or not due:
             return Plan(memory=since.delete(uid)) if uid in since else NOTHING  # NODE-9: called off
         at = min(due)
         if at > now:
@@ -73,7 +74,7 @@ class TaintEviction(Reconciler):
 
         # Act
         return Plan(
-            _eviction(pod, now),
+            (_guard(node), *_eviction(pod, now)),
             notes=(Note(pod, "TaintManagerEviction", f"Marking for deletion Pod {key}"),),
             memory=since.delete(uid) if uid in since else since,
         )
@@ -103,6 +104,13 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
     if toleration.operator == "Exists":
         return True
     return bool(toleration.key) and (toleration.value or "") == (taint.value or "")
+
+
+def _guard(node: Node) -> tuple[Request, ...]:
+    """The node's unchanged status, written before anybody goes. That changes nothing, but it is refused where the view of the node is old:
+    a taint that has gone meanwhile evicts nobody who was bound because it had gone (NODE-9)."""
+    because = f"make sure that the taints of {node.metadata.name} are still there"
+    return (Request("update", NODES, "", node.metadata.name or "", "status", body=node, because=because),)
 
 
 def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
