@@ -112,7 +112,7 @@ def _release(cluster: Cluster, chance: Random) -> Submit | None:
     """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and is adopted."""
     pods = [pod for pod in _all(cluster, PODS) if pod.metadata.namespace == OWN]
     aside = [pod for pod in pods if "aside" in (pod.metadata.labels or {})]
-    if aside and chance.random() < 0.7:
+    if aside:
         pod = chance.choice(aside)
         return _patch(PODS, pod, {"metadata": {"labels": {"app": pod.metadata.labels["aside"], "aside": None}}})
     free = [pod for pod in pods if pod not in aside]
@@ -136,9 +136,11 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
     return _delete(NODES, found, DeleteOptions()) if found is not None else None
 
 
-_ACTS = (_scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
-         _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release, _release,
-         _wrong_path, _shut, _remove_node)  # fmt: skip
+_ACTS = (
+    _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
+    _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release,
+    _release, _release, _wrong_path, _shut, _remove_node,
+)  # fmt: skip
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:
