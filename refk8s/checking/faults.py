@@ -105,6 +105,12 @@ def refuse(cluster: Cluster, chance: Random) -> Actions:
     return tuple([Refuse(channel, chance.choice((500, 503))) for channel in _requests(cluster, False)])
 
 
+def slow_store(cluster: Cluster, chance: Random) -> Actions:
+    """The store takes its time, for all that waits just now."""
+    until = _some_time(cluster, chance)
+    return tuple([Delay(channel, until) for channel in _requests(cluster, False)])
+
+
 def delay(cluster: Cluster, chance: Random) -> Actions:
     """A request, an answer or a runtime's operation takes its time."""
     channels = sorted(cluster.flying) + sorted(cluster.operations)
@@ -184,12 +190,25 @@ def pause(cluster: Cluster, chance: Random) -> Actions:
 
 def node(cluster: Cluster, chance: Random) -> Actions:
     """A machine fails with all that runs on it, and comes back after some time."""
+    return _fail(cluster, chance, _some_time(cluster, chance))
+
+
+def _fail(cluster: Cluster, chance: Random, until: Instant) -> Actions:
     if not cluster.worlds:
         return ()
     name = chance.choice(sorted(cluster.worlds))
-    until = _some_time(cluster, chance)
     stops = [Stop(each, until) for each in _of_one_node(cluster, name) if cluster.components[each].back_at is None]
     return (*stops, Disturb(name, "machine restarts"))
+
+
+def lost(cluster: Cluster, chance: Random) -> Actions:
+    """A machine fails and stays away for so long that its pods are given up and made anew elsewhere."""
+    return _fail(cluster, chance, cluster.now + chance.randrange(360, 900) * SECOND)
+
+
+def down(cluster: Cluster, chance: Random) -> Actions:
+    """A component is gone for minutes."""
+    return (Stop(chance.choice(up), cluster.now + chance.randrange(60, 600) * SECOND),) if (up := _up(cluster)) else ()
 
 
 def image(cluster: Cluster, chance: Random) -> Actions:
@@ -244,6 +263,7 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "give-up": (give_up, Rate(0.002, 10)),
     "duplicate": (duplicate, Rate(0.003, 20)),
     "refuse": (refuse, Rate(0.002, 10)),
+    "slow-store": (slow_store, Rate(0.001, 5)),
     "delay": (delay, Rate(0.005, 40)),
     "lag": (lag, Rate(0.004, 30)),
     "cut-watch": (cut_watch, Rate(0.003, 20)),
@@ -257,6 +277,8 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "container": (container, Rate(0.002, 10)),
     "pause": (pause, Rate(0.001, 5)),
     "node": (node, Rate(0.0005, 3)),
+    "lost": (lost, Rate(0.0003, 1)),
+    "down": (down, Rate(0.0003, 1)),
     "image": (image, Rate(0.001, 5)),
     "slow": (slow, Rate(0.001, 5)),
     "runtime": (runtime, Rate(0.0005, 4)),

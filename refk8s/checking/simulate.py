@@ -38,6 +38,9 @@ STEPS_AT_ONCE = 10_000
 """So much may happen at one instant of virtual time, for each node: more is a circle."""
 LAST_WRITES = 30
 USER_CHANCE = 0.004
+LULL_CHANCE = 0.002
+LULL_STEPS_MAX = 400
+"""Now and then for so many actions nobody acts and nothing fails: the cluster comes to rest, and minutes pass."""
 NEAR_STEPS = 200
 """Two faults that lie no farther apart count as a pair: they can have met."""
 
@@ -141,8 +144,18 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
     run = begin_run(setup)
     chance = Random(setup.seed)
     budgets = {name: rate.budget for name, rate in setup.faults.items()}
+    order, lull = Order(), 0
     while len(run.actions) < setup.steps and not run.broken:
+        if len(run.actions) % 64 == 0:
+            progress(len(run.actions))
+        if lull and (action := order.next_action(run.cluster, run.ready)) is not None:
+            run.take(action)
+            lull -= 1
+            continue
         draw = chance.random()
+        if draw > 1 - LULL_CHANCE:
+            order, lull = Order(), chance.randrange(LULL_STEPS_MAX)
+            continue
         for name, rate in setup.faults.items():
             if draw < rate.chance:
                 if budgets[name] > 0 and run.strike(name, FAULTS[name][0](run.cluster, chance)):
@@ -156,8 +169,6 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
                 run.take(chance.choice(ready))
             else:
                 break  # nothing will ever happen again
-        if len(run.actions) % 256 == 0:
-            progress(len(run.actions))
     if not run.broken:
         settle(run)
     return run

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from attrs import evolve
@@ -18,12 +18,15 @@ from refk8s.checking.faults import BadFaults, parse_faults
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
 from refk8s.checking.script import Entry
 from refk8s.checking.shrink import shrink
-from refk8s.checking.simulate import Run, Setup, replay, simulate
+from refk8s.checking.simulate import NEAR_STEPS, SETTLE_SECONDS, Run, Setup, replay, simulate
 from refk8s.checking.tell import ending, tell
+from refk8s.core.actions import Action
+from refk8s.core.context import SECOND
 from refk8s.core.properties import laws
 
 HELD, BROKE = 0, 1
 SHRINK_SECONDS = 60
+PAIRS_NAMED = 40
 STORY_LINES = 40
 """So much of the story of a run that broke a rule is printed at once; replaying it tells all."""
 SETTLING_ACTIONS = 3_000
@@ -163,16 +166,25 @@ def _report(runs: list[Run], seconds: float) -> None:
                f"({minutes / seconds * 60:.0f} a minute)")  # fmt: skip
     tested, taken, faults = (_total([getattr(run, name) for run in runs]) for name in ("tested", "taken", "faults"))
     pairs = {pair for run in runs for pair in run.pairs}
+    if settled := sorted(run.settled_after / SECOND for run in runs if run.settled_from is not None and not run.broken):
+        middle, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
+        click.echo(f"at rest after:  {middle:.0f} s in the middle, {most:.0f} s in nine of ten, {settled[-1]:.0f} s at the latest; "
+                   f"{SETTLE_SECONDS} s is the bound")  # fmt: skip
     click.echo("rules tested:   " + _counts(tested))
     click.echo("actions taken:  " + _counts(taken))
     click.echo("faults made:    " + (_counts(faults) or "none"))
     wanted = runs[0].setup.faults
     idle = [name for name in sorted(wanted) if name not in faults]
     untested = sorted({law.rule for law in laws.all_laws()} - set(tested))
-    for what, names in (("never made:     ", idle), ("never tested:   ", untested)):
+    calm = sorted(kind.__name__ for kind in get_args(Action) if kind.__name__ not in taken)
+    for what, names in (("never made:     ", idle), ("never taken:    ", calm), ("never tested:   ", untested)):
         if names:
             click.echo(what + ", ".join(names))
-    click.echo(f"pairs of faults within 200 actions: {len(pairs)} of {len(wanted) * (len(wanted) + 1) // 2}")
+    possible = [(one, other) for one in sorted(wanted) for other in sorted(wanted) if one <= other]
+    missing = [f"{one}+{other}" for one, other in possible if (one, other) not in pairs]
+    click.echo(f"pairs of faults within {NEAR_STEPS} actions: {len(pairs)} of {len(possible)}")
+    if missing and len(missing) <= PAIRS_NAMED:
+        click.echo("pairs never met: " + ", ".join(missing))
 
 
 def _total(counters: "list[Counter[str]]") -> "Counter[str]":
