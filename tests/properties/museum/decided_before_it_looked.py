@@ -6,7 +6,7 @@ every list is there. A restart alone changes something (LOOP-1).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property, Simulation, Way
+from museum.exhibit import Exhibit, Property
 from refk8s.core.loop.loop import _Turn
 
 EXHIBIT = Exhibit(
@@ -24,5 +24,4 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_lessons.test_loop_1_loop_8_a_restart_alone_changes_nothing"),
-    also=(Way("POD-2", Simulation(steps=2_500)),),
 )
