@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from workload_helpers import NOW, ago, change, deployment, plan_for, pod, replica_set, sent, template, view_of
 
 from refk8s.core.api.apps_v1 import DeploymentCondition, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSetCondition
-from refk8s.core.api.meta_v1 import StatusCause, StatusDetails
+from refk8s.core.api.meta_v1 import LabelSelector, StatusCause, StatusDetails
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import DEPLOYMENTS, REPLICA_SETS
 from refk8s.core.api.status import failure
@@ -258,6 +258,7 @@ def test_dep_20_a_refusal_is_told_and_so_is_a_selector_of_everything():
 # --- one after the other --------------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.integers(0, 2),
     st.integers(0, 2),
@@ -295,6 +296,21 @@ def test_dep_9_a_member_is_what_the_replica_set_says(created, most, replicas, av
     assert member(rs) == Member("rs", replicas or 0, available or 0, created or "", 7 if most == "7" else None)
 
 
+def test_dep_14_a_rollout_is_told_to_have_begun_with_its_replica_set():
+    plan = plan_for(DEP, deployment())
+    [report] = sent(plan, "update", DEPLOYMENTS, "status")
+    [request] = sent(plan, "create", REPLICA_SETS)
+    found = of_type(report.body.status.conditions, "Progressing")
+    words = f'Created new replica set "{request.body.metadata.name}"'
+    assert (found.status, found.reason, found.message) == ("True", "NewReplicaSetCreated", words)
+
+
+def test_own_7_a_free_replica_set_is_news_to_the_deployment_that_selects_it():
+    keys_of = next(interest.keys for interest in DEP.interests if interest.resource is REPLICA_SETS)
+    view = view_of(DEP, deployment(), deployment("other", selector=LabelSelector(match_labels={"app": "other"})))
+    assert list(keys_of(view, None, replica_set("free"))) == ["default/web"]
+
+
 # --- numbers and names ------------------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +331,7 @@ def test_dep_4_a_revision_is_a_whole_number_or_none(text):
     assert revisions.whole_number(annotations, "n") == (int(text) if plain else None)
 
 
-@given(st.lists(st.integers(0, 10**9).map(str), max_size=8), st.integers(1, 9), st.integers(0, 2010))
+@given(st.lists(st.integers(0, 10**9).map(str), max_size=8), st.integers(1, 9), st.integers(1_950, 2_010) | st.just(0))
 def test_dep_4_a_history_is_cut_in_front_to_what_fits(entries, revision, length):
     """`length` is that of a first entry, so that the whole comes close to 2,000 characters."""
     before = [*(["9" * length] if length else []), *entries]

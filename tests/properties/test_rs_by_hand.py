@@ -139,6 +139,22 @@ def test_rs_5_the_order_is_that_of_the_rungs(pods, others):
     assert [p.metadata.name for p in rank_for_deletion(pods, relatives, NOW)] == [p.metadata.name for p in expected]
 
 
+def test_rs_5_ages_are_powers_of_two_nanoseconds_exactly():
+    """Between these two, one second apart, lie 2**53 nanoseconds; between the second and a third there is no power."""
+    ages = {"a": 9_007_200, "b": 9_007_199, "c": 9_007_201}
+    pods = [pod(name, OURS, creation_timestamp=ago(age)) for name, age in ages.items()]
+    assert [p.metadata.name for p in rank_for_deletion(pods, [], NOW)] == ["b", "a", "c"]
+
+
+def test_rs_5_a_node_without_relatives_has_none_and_a_pod_without_sidecars_no_restarts():
+    ready = (PodCondition(type="Ready", status="True", last_transition_time=ago(9)),)
+    alone, near = (pod(name, OURS, node_name=node, conditions=ready) for name, node in (("a", "n1"), ("b", "n2")))
+    assert rank_for_deletion([alone, near], [pod("r", node_name="n2")], NOW) == [near, alone]
+    sidecar = (Container(name="s", restart_policy="Always"),)
+    plain, beside = pod("a", OURS), pod("b", OURS, init_containers=sidecar, init_container_statuses=(ContainerStatus(name="s"),))
+    assert rank_for_deletion([beside, plain], [], NOW) == [plain, beside], "equals: the uid decides"
+
+
 # --- the status -----------------------------------------------------------------------------------------------------------------
 
 label_maps = [None, {}, LABELS, {**LABELS, "more": "m"}]
