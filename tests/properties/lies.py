@@ -118,14 +118,17 @@ def with_component(cluster: Cluster, name: str, state: Any, life: int = 1) -> Cl
     return evolve(cluster, components=cluster.components.set(name, Component(state, life)))
 
 
-def decides(who: str, about: str, view: View, *waves: tuple[Request, ...], cluster: Cluster | None = None, earlier: Any = ()) -> Lie:
-    """A component sees this and asks for that. `earlier`: what it has on its way already."""
+def decides(
+    who: str, about: str, view: View, *waves: tuple[Request, ...], cluster: Cluster | None = None, earlier: Any = (), **before_that: Any
+) -> Lie:
+    """A component sees this and asks for that. `earlier`: what it has on its way already; `before_that`: of the last decision."""
     from refk8s.core.actions import Wake
 
     flown = {id: Flight((who, about), request) for id, request in enumerate(earlier, 1)}
     first = len(flown)
     new = {first + id: Flight((who, about), request) for id, request in enumerate(waves[0], 1)}
-    before = with_component(cluster or world(), "component", loop(view, flights=Map(flown), counter=first))
+    rested = Map({(who, about): Busy(**before_that)}) if before_that else Map()
+    before = with_component(cluster or world(), "component", loop(view, flights=Map(flown), counter=first, busy=rested))
     busy = Map({(who, about): Busy(waves[1:], (), len(new))})
     after = with_component(before, "component", loop(view, flights=Map({**flown, **new}), busy=busy, counter=first + len(new)))
     return before, Wake("component"), after

@@ -1,5 +1,5 @@
 """Laws of decisions: what owners' controllers and the scheduler ask for, judged on what they saw. Rules OWN-1, OWN-2, OWN-4,
-OWN-6, RS-2, RS-3, DEP-7, DEP-8, DEP-10, DEP-11, DEP-18, SCHED-28 (spec/workloads/, spec/scheduler.md).
+OWN-6, RS-2, RS-3, DEP-7, DEP-8, DEP-10, DEP-11, DEP-18, SCHED-28, LOOP-1, LOOP-3, LOOP-4 (spec/workloads/, scheduler.md, loop.md).
 
 A decision is a view and the requests made from it (law.py); it is judged when it is made, since a watch may be late. The predicates are
 those of workloads.py and scheduler.py, which know nothing of how ours decide.
@@ -176,6 +176,43 @@ def paused_starts_nothing(view: View, owner: Any, dependents: Resource, decision
     return workloads.dep_11_paused_starts_no_rollout(owner, decision.plan)
 
 
+# --- the loop -------------------------------------------------------------------------------------------------------------
+
+
+def everything_has_been_listed(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """LOOP-1."""
+    unknown = [prefix for prefix, table in sorted(decision.view.tables.items()) if not table.synced]
+    return [f"{decision.reconciler} decides about {decision.key}, and has never listed {prefix}" for prefix in unknown]
+
+
+def nothing_is_under_way(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """LOOP-3: of what was asked for a key before, everything has been answered."""
+    past, item = decision.past, (decision.reconciler, decision.key)
+    if past is None:
+        return None
+    state = decision.state
+    waiting = [flight for id, flight in sorted(state.flights.items()) if id <= past.counter] + [f for _, f in sorted(state.resends.items())]
+    open_ones = [flight.request for flight in waiting if flight.item == item and not flight.ask]
+    words = f"{decision.reconciler} decides about {decision.key}, and has no answer yet to its"
+    return [f"{words} {request.verb} of {name_of(request)}" for request in open_ones]
+
+
+def what_it_wrote_is_seen(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
+    """LOOP-4: the view has come to every write that the last decision about the key has made."""
+    busy = decision.past.busy.get((decision.reconciler, decision.key)) if decision.past is not None else None
+    if busy is None:
+        return None
+    tables = decision.view.tables
+    words = f"{decision.reconciler} decides about {decision.key} on the view of"
+    late = [(prefix, at) for prefix, at in sorted(busy.reached.items()) if tables[prefix].revision < at]
+    found = [f"{words} {prefix} at {tables[prefix].revision}, and wrote at {at}" for prefix, at in late]
+    for prefix, key, uid, version in busy.gone:
+        there = tables[prefix].objects.get(key)
+        if there is not None and (there.metadata.uid, there.metadata.resource_version) == (uid, version):
+            found.append(f"{words} {prefix} that shows {key} as it was before its deletion")
+    return found
+
+
 # --- the scheduler --------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +257,9 @@ def _as_assumed(pod: Any, decision: Decision, after: Cluster) -> Any:
 
 
 OF_DECISIONS = (
+    Law("LOOP-1", everything_has_been_listed),
+    Law("LOOP-3", nothing_is_under_way),
+    Law("LOOP-4", what_it_wrote_is_seen),
     Law("OWN-1", _of_owner(acts_on_its_own)),
     Law("OWN-2", _of_owner(adopts_what_is_free)),
     Law("OWN-4", _of_owner(claims_nothing_while_dying)),

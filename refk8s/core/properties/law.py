@@ -92,6 +92,7 @@ class Decision(Value, frozen=True, eq=False):
     plan: Plan
     state: LoopState
     life: int
+    past: LoopState | None = None  # what the component knew before this step; None where it has just started
 
     @property
     def requests(self) -> list[Request]:
@@ -125,7 +126,7 @@ def _decisions_of(name: str, past: LoopState | None, state: LoopState, known: in
         busy = state.busy.get(item)
         if earlier is None or not _follows(earlier, requests[0]):
             plan = Plan((requests, *busy.waves), busy.last) if busy is not None else Plan((requests,))
-            found.append(Decision(name, item[0], item[1], state.view, plan, state, life))
+            found.append(Decision(name, item[0], item[1], state.view, plan, state, life, past))
     return found
 
 

@@ -1,9 +1,10 @@
-"""Laws of what components know. Rules WATCH-1, WATCH-2, WATCH-4, WATCHAPI-5, WATCHAPI-8, CLUSTER-2 (spec/watch.md, spec/watch_api.md)."""
+"""Laws of what components know. Rules WATCH-1, WATCH-2, WATCH-4, WATCHAPI-5, WATCHAPI-8, CLUSTER-2,
+CLUSTER-3 (spec/watch.md, spec/watch_api.md)."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from refk8s.core.actions import Action, Answer, Arrive, Notify
+from refk8s.core.actions import Action, Answer, Arrive, Notify, Operate
 from refk8s.core.apiserver.selection import select
 from refk8s.core.cluster import Cluster
 from refk8s.core.loop.informer import Informer
@@ -128,7 +129,21 @@ def a_watch_moves_on(before: Cluster, action: Action, after: Cluster) -> Iterabl
     return [f"the watch {action.watch} went from revision {old.revision} to {new.revision}, and the store is at {after.history.revision}"]
 
 
+def an_earlier_life_is_over(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """CLUSTER-3: what was asked for in another life is heard by nobody."""
+    match action:
+        case Answer(channel) | Notify(channel) | Operate(channel):
+            name, life, _ = channel
+        case _:
+            return None
+    old, new = before.components[name], after.components[name]
+    if old.life == life and old.back_at is None:
+        return None
+    return [] if old.state is new.state else [f"{name}, in life {old.life}, heard what {channel} was about"]
+
+
 OF_STEPS = (
+    Law("CLUSTER-3", an_earlier_life_is_over, actions=(Answer, Notify, Operate)),
     Law("WATCH-1", views_follow_the_store, actions=(Notify, Answer)),
     Law("WATCH-2", no_view_goes_back),
     Law("WATCH-4", first_lists_are_the_newest, actions=(Arrive,)),
