@@ -16,6 +16,7 @@ from collections.abc import Callable
 from attrs import define, field, frozen
 
 from refk8s.checking.explore_judge import Judge
+from refk8s.checking.explore_live import NOT_FREE, Graph, fair_cycle, round_trip
 from refk8s.checking.explore_moves import Move, Moves, State
 from refk8s.checking.models import Model
 from refk8s.core.properties.law import Broken
@@ -46,7 +47,9 @@ class Result:
     transitions: int = 0
     depth: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     resting: int = 0  # states in which nothing moves any more
+    rests: list[State] = field(factory=list)
     at_horizon: int = 0  # states beyond which only time was left, more than the model's
     taken: Counter[str] = field(factory=Counter)
     tested: Counter[str] = field(factory=Counter)
@@ -55,19 +58,22 @@ class Result:
     moves: Moves | None = None
 
 
-def explore(model: Model, bounds: Bounds, progress: Callable[[Result], None] = lambda result: None) -> Result:
-    """Search until everything has been seen, a rule breaks, or a bound is met. `progress` hears of it about ten times a second."""
+def explore(model: Model, bounds: Bounds, progress: Callable[[Result], None] = lambda result: None, reduced: bool = True) -> Result:
+    """Search until everything has been seen, a rule breaks, or a bound is met.
+
+    `progress` hears of it about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9, to compare.
+    """
     gc.collect()
     gc.disable()  # what a search makes are values, which it keeps: the collector would look through them again and again, and find nothing
     try:
-        return _explore(model, bounds, progress)
+        return _explore(model, bounds, progress, reduced)
     finally:
         gc.enable()
 
 
-def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -> Result:
+def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None], reduced: bool) -> Result:
     began = time.perf_counter()
-    moves = Moves(model, bounds.faults)
+    moves = Moves(model, bounds.faults, reduced=reduced)
     judge = Judge(moves)
     result = Result(model, bounds, moves=moves, tested=judge.tested)
     first = moves.first()
@@ -77,11 +83,13 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -
     level_ends, told = 1, began
     taken: Counter[str] = Counter()
     at = 0
+    graph = Graph()
+    cpu = time.process_time()
 
     def finish(verdict: str, why: str = "") -> Result:
         result.verdict, result.why = verdict, why
         result.states, result.expanded, result.seconds = len(order), at, time.perf_counter() - began
-        result.taken = taken
+        result.taken, result.cpu_seconds = taken, time.process_time() - cpu
         return result
 
     while at < len(order):
@@ -108,14 +116,19 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -
                 at += 1
                 return finish(BROKE)
             after = moves.normal(after)
-            if after not in seen:
-                seen[after] = len(order)
+            number = seen.get(after)
+            if number is None:
+                number = seen[after] = len(order)
                 order.append(after)
                 parents.append(at)
+            if move[0] not in NOT_FREE:
+                graph.targets.append(number)
+        graph.close()
         if moves.is_quiet(state):
             upcoming = moves.upcoming(state)
             if upcoming is None or upcoming > moves.horizon:
                 result.resting += 1
+                result.rests.append(state)
                 result.at_horizon += upcoming is not None
                 if broken := judge.at_rest(state):
                     result.broken = broken
@@ -125,6 +138,11 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None]) -
         at += 1
         if bounds.states is not None and len(order) >= bounds.states and at < len(order):
             return finish(UNDETERMINED, f"{bounds.states} states")
+    if (part := fair_cycle(moves, order, graph)) is not None:
+        words = f"{len(part)} states are gone through for ever, without rest, although everything that can happen happens"
+        result.broken = [Broken("EXPLORE-10", words)]
+        result.history = [*_path(moves, order, parents, part[0]), *round_trip(moves, order, part)]
+        return finish(BROKE)
     return finish(HELD)
 
 

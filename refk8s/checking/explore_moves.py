@@ -101,6 +101,9 @@ class Moves:
     def of(self, state: State, prologue: bool = False) -> Iterator[tuple[Move, State]]:
         """Every move from here and where it leads (not yet made `normal`), in a fixed order."""
         now, row = state[NOW], state[ROW]
+        if self.reduced and (opening := self._opening(state, now, row)) is not None:
+            yield opening
+            return
         quiet = True
         for move, after in self._happenings(state, now, row):
             quiet = False
@@ -160,6 +163,16 @@ class Moves:
             for request in menu.orphans:
                 after, _, _ = parts.decide(row, request, now)
                 yield ("orphan", machine, request), self._with(state, machine, parts.without_orphan(number, request), after)
+
+    def _opening(self, state: State, now: Instant, row: int) -> tuple[Move, State] | None:
+        """A watch that may be opened. It is opened before anything else happens, since when makes no difference (EXPLORE-9)."""
+        for machine in range(len(self.parts.names)):
+            number = state[FIRST + machine]
+            for flight in self._menu(number).openings:
+                key = (number, "open", flight[0], self._home(row, flight), now)
+                to = self._steps.get(key) or self._memo(key, self.parts.open_watch, number, flight, self.parts.rows[row], now)
+                return ("open", machine, flight), self._with(state, machine, to, row)
+        return None
 
     def _faults(self, state: State, now: Instant, row: int, budgets: tuple[int, ...]) -> Iterator[tuple[Move, State]]:
         parts = self.parts
@@ -267,7 +280,7 @@ class Moves:
             top = book.tops[shelf]
             floor = lowest.get(place, top)
             cut = book.cut(cut, place, min(floor, top))
-            if self.reduced and shelf and floor >= top and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
+            if self.reduced and shelf and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
                 renamed.append((place, cut[place]))
                 cut = book.with_shelf(cut, place, renaming[1])
         return parts.keep_row(cut), tuple(renamed)

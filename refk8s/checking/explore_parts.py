@@ -161,8 +161,8 @@ class Parts:
         state = self.values.get(bundle.state)
         if isinstance(state, LoopState):
             for prefix, informer in state.informers.items():
-                if informer.revision:
-                    note(prefix, informer.revision)
+                if revision := informer.revision or state.view.tables[prefix].revision:  # who lists again still knows what it knew
+                    note(prefix, revision)
         for _, stream, revision, _ in bundle.watches:
             note(self.values[stream].resource.prefix, revision)
         for _, is_watch, request, answer in bundle.flying:

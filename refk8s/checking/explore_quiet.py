@@ -1,12 +1,16 @@
-"""What everybody has heard of needs no order: revisions counted anew where a resource is quiet. Rule EXPLORE-8 (spec/explorer.md).
+"""What everybody has heard of needs no order: revisions counted anew in every state. Rule EXPLORE-8 (spec/explorer.md).
 
-A resource is quiet where every machine that watches it has heard all there is. Then the numbers of its revisions say one thing only: which
-version of an object is the present one, and that is asked of each object by itself (an update's precondition). So the present versions
-are counted anew in the order of their names, and all older ones become one, `OLD`. Histories that differ in how often or in which order
-things were written then lead to the same state, and one that goes round in circles comes back to where it was.
+Of each resource there is a revision up to which every machine that watches it has heard all there is. What the numbers up to there still
+say is one thing only: which version of an object it was, and that is asked of each object by itself (an update's precondition). So those
+versions are counted anew in the order of their names, older ones become one, `OLD`, and what came later is counted on in its order.
+Histories that differ in how often or in which order things were written then lead to the same state, and one that goes round in circles
+comes back to where it was.
 """
 
+from bisect import bisect_right
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -23,7 +27,7 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.state import Busy, Flight, LoopState
 from refk8s.core.loop.view import Table
-from refk8s.core.store import History, Put, Txn, commit, compact
+from refk8s.core.store import Delete, History, Put, Txn, commit, compact
 from refk8s.core.value import evolve
 
 OLD = 1
@@ -41,17 +45,18 @@ def _prefix_of(cls: type) -> str | None:
     return resource.prefix if resource is not None else None
 
 
+_revision_of = attrgetter("revision")
 _LEAVES = (str, int, bool, float, bytes, type(None))
 
 
 class Renaming:
-    """New revisions for one resource: `versions` of present objects, and `top` for its newest revision."""
+    """New revisions for one resource: `versions` of objects, and `revisions` from the one that all have reached on, in their order."""
 
-    def __init__(self, prefix: str, versions: dict[str, str], top: int, new_top: int) -> None:
+    def __init__(self, prefix: str, versions: dict[str, str], revisions: list[tuple[int, int]]) -> None:
         self.prefix = prefix
         self.versions = versions
-        self.top = top
-        self.new_top = new_top
+        self.old = [old for old, _ in revisions]
+        self.new = [new for _, new in revisions]
         self._done: dict[int, tuple[Any, Any]] = {}
 
     def version(self, old: str | None) -> str | None:
@@ -60,7 +65,8 @@ class Renaming:
 
     def revision(self, old: int) -> int:
         """The new number of how far somebody has come."""
-        return self.new_top if old >= self.top else OLD
+        at = bisect_right(self.old, old) - 1
+        return self.new[at] if at >= 0 else max(OLD + 1, BASE - (self.old[0] - old))  # who lists again: only the order counts
 
     def of(self, value: Any) -> Any:
         """The value with its revisions renamed; itself where there are none in it."""
@@ -175,17 +181,29 @@ class Quiet:
         book = self.parts.book
         old = book.shelves[number]
         prefix = book.prefixes[place]
-        records = old.history.list(prefix).records
-        top = old.history.revision
+        floor = old.history.compacted
         history: History[Any] = History(BASE, BASE, Map())
         versions: dict[str, str] = {}
-        for record in records:
+        for record in old.history.list(prefix, at=floor).records:
             versions[record.value.metadata.resource_version] = str(history.revision + 1)
             history, _ = commit(history, Txn((), (Put(record.key, record.value),)), stamp)
-        if top == history.revision and all(old == new for old, new in versions.items()):
-            return None
         history = compact(history, history.revision)
-        return Renaming(prefix, versions, top, history.revision), book.keep(prefix, Shelf(history, old.graves))
+        revisions = [(floor, history.revision)]
+        for revision, changes in groupby(old.history.changes(prefix, floor), key=_revision_of):
+            writes: list[Put[Any] | Delete] = []
+            for change in changes:
+                if change.record is None:
+                    writes.append(Delete(change.key))
+                else:
+                    versions[change.record.value.metadata.resource_version] = str(history.revision + 1)
+                    writes.append(Put(change.key, change.record.value))
+            history, _ = commit(history, Txn((), tuple(writes)), stamp)
+            revisions.append((revision, history.revision))
+        if revisions[-1][0] != old.history.revision:  # somebody has written elsewhere, and only the count has gone on
+            revisions.append((old.history.revision, history.revision))
+        if all(before == after for before, after in revisions) and all(before == after for before, after in versions.items()):
+            return None
+        return Renaming(prefix, versions, revisions), book.keep(prefix, Shelf(history, old.graves))
 
     def of_bundle(self, number: int, place: int, shelf: int) -> int:
         """The bundle under the new revisions of this shelf."""

@@ -58,7 +58,7 @@ def explore_and_tell(
 
 
 def _report(result: Result) -> None:
-    rate = result.expanded / max(result.seconds, 1e-9)
+    rate = result.expanded / max(result.cpu_seconds, 1e-9)
     click.echo(f"model {result.model.name}: {result.model.summary}")
     budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
     click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
@@ -69,13 +69,14 @@ def _report(result: Result) -> None:
         click.echo("never tested:   " + ", ".join(untested))
     size = f"{result.states} states, {result.transitions} transitions, depth {result.depth}, {result.resting} at rest"
     if result.verdict == HELD:
-        click.echo(f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states a second)")
+        click.echo(f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
     elif result.verdict == BROKE:
-        click.echo(f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states a second)")
+        click.echo(f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
     else:
         share = result.expanded / result.states
         click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}, transition coverage {share:.1%} of the states seen were "
-                   f"gone on from ({result.transitions} transitions); stopped by {result.why} ({rate:,.0f} states a second)")  # fmt: skip
+                   f"gone on from ({result.transitions} transitions)")  # fmt: skip
+        click.echo(f"stopped by {result.why} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
 
 
 def _tell_failure(result: Result, path: Path) -> None:

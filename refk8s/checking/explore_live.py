@@ -1,0 +1,134 @@
+"""What goes round for ever: fair cycles in what has been explored. Rule EXPLORE-10 (spec/explorer.md).
+
+A run that never rests comes back, once quiet resources are counted anew, to a state in which it was. So it is
+a cycle of the explored graph, without faults and without the user (of whom there is finitely much), and it counts against the rules if it
+is fair: whatever can happen in all of its states happens in it. Here one looks for strongly connected parts that have such a cycle.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from refk8s.checking.explore_moves import Move, Moves, State
+
+NOT_FREE = (
+    "user", "crash", "lose request", "lose answer", "lose orphan", "give up", "duplicate", "refuse", "cut", "disturb", "compact",
+    "restart server",
+)  # fmt: skip
+"""Moves of which there are finitely many in any history."""
+
+
+class Graph:
+    """The states by number, and from each those that free moves lead to. States come in the order of their numbers."""
+
+    def __init__(self) -> None:
+        self.starts = array("l", [0])
+        self.targets = array("l")
+
+    def close(self) -> None:
+        """All moves of the next state have been added."""
+        self.starts.append(len(self.targets))
+
+    def of(self, number: int) -> Sequence[int]:
+        return self.targets[self.starts[number] : self.starts[number + 1]]
+
+
+def components(graph: Graph) -> list[list[int]]:
+    """The strongly connected parts that have a cycle, each sorted (Tarjan's algorithm, without recursion). O(states + moves)."""
+    size = len(graph.starts) - 1
+    index, low = array("l", [-1]) * size, array("l", [0]) * size
+    on_stack = bytearray(size)
+    stack: list[int] = []
+    found: list[list[int]] = []
+    counter = 0
+    for root in range(size):
+        if index[root] >= 0:
+            continue
+        work = [(root, graph.starts[root])]
+        index[root] = low[root] = counter
+        counter += 1
+        stack.append(root)
+        on_stack[root] = 1
+        while work:
+            node, edge = work.pop()
+            descended = False
+            while edge < graph.starts[node + 1]:
+                target = graph.targets[edge]
+                edge += 1
+                if index[target] < 0:
+                    work += [(node, edge), (target, graph.starts[target])]
+                    index[target] = low[target] = counter
+                    counter += 1
+                    stack.append(target)
+                    on_stack[target] = 1
+                    descended = True
+                    break
+                if on_stack[target]:
+                    low[node] = min(low[node], index[target])
+            if descended:
+                continue
+            if low[node] == index[node]:
+                part = []
+                while not part or part[-1] != node:
+                    part.append(stack.pop())
+                    on_stack[part[-1]] = 0
+                if len(part) > 1 or node in graph.of(node):
+                    found.append(sorted(part))
+            if work:
+                parent = work[-1][0]
+                low[parent] = min(low[parent], low[node])
+    return found
+
+
+def kind_of(moves: Moves, move: Move) -> tuple[Any, ...]:
+    """The move as fairness counts it: by what it is about, whatever ids and positions are."""
+    kind = move[0]
+    if kind in ("arrive", "answer", "open"):
+        return kind, move[1], move[2][2]
+    if kind in ("notify", "operate"):
+        return kind, move[1], move[2][1]
+    return kind, *move[1:]
+
+
+def fair_cycle(moves: Moves, order: Sequence[State], graph: Graph) -> list[int] | None:
+    """A strongly connected part in which a fair run can stay for ever; None where there is none."""
+    numbers: dict[State, int] | None = None
+    for part in components(graph):
+        inside = set(part)
+        numbers = numbers if numbers is not None else {state: number for number, state in enumerate(order)}
+        always: set[tuple[Any, ...]] | None = None
+        taken: set[tuple[Any, ...]] = set()
+        for number in part:
+            here = set()
+            for move, after in moves.of(order[number]):
+                if move[0] not in NOT_FREE:
+                    kind = kind_of(moves, move)
+                    here.add(kind)
+                    if numbers[moves.normal(after)] in inside:
+                        taken.add(kind)
+            always = here if always is None else always & here
+        if always is not None and always <= taken:
+            return part
+    return None
+
+
+def round_trip(moves: Moves, order: Sequence[State], part: list[int]) -> list[tuple[State, Move]]:
+    """Moves from the first state of a part back to it, within it: a shortest way."""
+    inside = {order[number] for number in part}
+    first = order[part[0]]
+    before: dict[State, tuple[State, Move]] = {}
+    queue = [first]
+    for state in queue:
+        for move, after in moves.of(state):
+            to = moves.normal(after)
+            if move[0] in NOT_FREE or to not in inside:
+                continue
+            if to == first:
+                found = [(state, move)]
+                while found[0][0] != first:
+                    found.insert(0, before[found[0][0]])
+                return found
+            if to not in before:
+                before[to] = (state, move)
+                queue.append(to)
+    return []
