@@ -2,7 +2,7 @@
 
 Somebody copied objects to another namespace, ownerReferences and all. The collector looked for the owner there, did
 not find it, and remembered its uid as absent: the next look at the rightful dependents, whose owner the cache did not
-show just then, deleted them too. Whole sets of claims went. The change remembers by uid alone; this project had this
+show just then, deleted them too. Volume claims were lost so. The change remembers by uid alone; this project had this
 bug until its museum was made. What an existing owner owns is deleted (GC-2).
 """
 

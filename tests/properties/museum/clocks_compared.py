@@ -24,5 +24,5 @@ EXHIBIT = Exhibit(
             "return Health(uid, sign, parse_timestamp(sign[0] or sign[1] or timestamp(now)), GRACE)",
         ),
     ),
-    finder=Property("test_node.test_node_1_node_7_a_node_is_lost_exactly_a_grace_after_the_last_change_that_was_seen"),
+    finder=Property("test_node.test_node_1_node_7_a_node_is_lost_exactly_a_grace_after_the_last_change_that_was_seen", 300),
 )

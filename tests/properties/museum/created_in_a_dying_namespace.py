@@ -1,9 +1,9 @@
 """A namespace goes, and something stays in it.
 
 With several API servers one of them may not know yet that a namespace is going, and lets an object be made there
-after the namespace controller has looked for the last time. The namespace goes; the object stays, and can hardly be
-deleted, as its namespace does not exist. The change lets objects into a namespace that terminates. An object is left
-without its namespace (NS-2).
+after the namespace controller has looked for the last time. The namespace goes (pull request #37431 tells how); the
+object stays, and can hardly be deleted, as its namespace does not exist. The change lets objects into a namespace
+that terminates. An object is left without its namespace (NS-2).
 """
 
 from museum.change import Change

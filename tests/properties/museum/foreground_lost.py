@@ -31,5 +31,5 @@ EXHIBIT = Exhibit(
             ")",
         ),
     ),
-    finder=Property("test_lessons.test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for"),
+    finder=Property("test_lessons.test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for", 300),
 )

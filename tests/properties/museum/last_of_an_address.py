@@ -23,5 +23,5 @@ EXHIBIT = Exhibit(
             "endpoints = tuple({endpoint.addresses[0]: (endpoint, number) for endpoint, number in endpoints}.values())",
         ),
     ),
-    finder=Property("test_net.test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused"),
+    finder=Property("test_net.test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused", 300),
 )

@@ -1,8 +1,8 @@
 """A pod that has failed succeeds after all.
 
 The kubelet computed the phase anew from what it saw of the containers. Where it had lost sight of them the result was
-another than before: Failed pods became Succeeded, Succeeded ones Pending. Whoever counts finished pods counted wrong.
-The change lets the phase go anywhere (POD-10).
+another than before: Failed pods became Succeeded, Succeeded ones Pending (openshift/origin #17011). Whoever counts
+finished pods counted wrong. The change lets the phase go anywhere (POD-10).
 """
 
 from museum.change import Change

@@ -23,6 +23,6 @@ EXHIBIT = Exhibit(
             "missing = wanted - len(active)",
         ),
     ),
-    finder=Property("test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much"),
+    finder=Property("test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much", 400),
     also=(Way("RS-3", Simulation(steps=2_500)),),
 )
