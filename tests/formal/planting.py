@@ -24,7 +24,8 @@ def planted(function: Any, old: str, new: str) -> Iterator[None]:
     space: dict[str, Any] = {}
     code = compile(source.replace(old, new), inspect.getsourcefile(function) or "?", "exec", dont_inherit=True)
     exec(code, function.__globals__, space)
-    before, function.__code__ = function.__code__, space[function.__name__].__code__
+    made = space[function.__name__]
+    before, function.__code__ = function.__code__, (made.fget if isinstance(made, property) else made).__code__
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ class Effort(NamedTuple):
 
 IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SEED = int(os.environ.get("FORMAL_SEED", 0)) or (random.SystemRandom().randrange(1, 2**31) if IS_NIGHTLY else 1)
-EFFORT = Effort(SEED, 5_000, 40, 300, 1_000, 200) if IS_NIGHTLY else Effort(SEED, 100, 30, 60, 40, 12)
+EFFORT = Effort(SEED, 2_000, 40, 300, 300, 200) if IS_NIGHTLY else Effort(SEED, 100, 30, 60, 20, 12)
 SMALL = Effort(1, 40, 25, 40, 0, 10)  # enough to meet a planted bug
 HUNT = 400  # runs at most, until an invariant breaks
 

@@ -2,8 +2,11 @@
 
 from controller_twin import ControllerTwin
 from garbage_twin import GarbageTwin
+from nodes_twin import NodesTwin
 from rollout_twin import RolloutTwin
+from scheduler_twin import SchedulerTwin
 from store_twin import StoreTwin
 from tie import Twin
 
-TWINS: dict[str, type[Twin]] = {twin.model: twin for twin in (StoreTwin, ControllerTwin, RolloutTwin, GarbageTwin)}
+ALL: tuple[type[Twin], ...] = (StoreTwin, ControllerTwin, RolloutTwin, SchedulerTwin, NodesTwin, GarbageTwin)
+TWINS: dict[str, type[Twin]] = {twin.model: twin for twin in ALL}
