@@ -49,7 +49,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Precond
 from refk8s.core.api.request import Patch, Request, Response, User
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.cluster import Component, Cursor, Flying, Pending
-from refk8s.core.context import SECOND
+from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.view import Viewer
 from refk8s.core.ports import Rule, RuleSet, StartContainer, Target
 from refk8s.core.properties import laws
@@ -368,6 +368,14 @@ def test_node_8_who_is_evicted_has_its_own_time():
     assert [each.rule for each in broken(evicted("upkeep", grace=0))] == ["NODE-8"]
 
 
+@pytest.mark.parametrize(("seconds", "rules"), [(29, ["NODE-8"]), (31, [])])
+def test_node_8_who_tolerates_for_a_while_stays_so_long(seconds, rules):
+    held = node(taints=(Taint(key="upkeep", effect="NoExecute", time_added=timestamp(NOW - seconds * SECOND)),))
+    going = change(on_node("p"), tolerations=(Toleration(key="upkeep", operator="Exists", toleration_seconds=30),))
+    lie = decides("taint-eviction-controller", "default/p", view_of(held, going), (request("delete", going, body=DeleteOptions()),))
+    assert [each.rule for each in broken(lie)] == rules
+
+
 def test_gc_7_who_lets_go_first_may_go():
     """The same patch, after a wave that takes the reference off."""
     body = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
@@ -430,7 +438,8 @@ def watch_goes_to(revision: int) -> Lie:
 
 def starts(runtime: Runtime, **others: Runtime) -> Lie:
     worlds = Map({"kubelet/n1": Runtime(), **{f"kubelet/{name}": held for name, held in others.items()}})
-    before = world(on_node("p"), components=Map({"kubelet/n1": Component(None, 1)}), worlds=worlds, operations=Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))}))
+    operations = Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))})
+    before = world(on_node("p"), components=Map({"kubelet/n1": Component(None, 1)}), worlds=worlds, operations=operations)
     return before, Operate(("kubelet/n1", 1, 1)), evolve(before, worlds=worlds.set("kubelet/n1", runtime))
 
 

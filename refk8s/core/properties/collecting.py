@@ -13,6 +13,7 @@ from refk8s.core.api.meta_v1 import OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS, by_kind
 from refk8s.core.cluster import Cluster
+from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.loop.view import View, key_of
 from refk8s.core.properties.law import Arrived, Decision, Law, name_of, shown
 from refk8s.core.store import History
@@ -184,7 +185,8 @@ def nobody_is_emptied_when_nobody_is_well(decision: Decision, before: Cluster, a
 
 
 def who_tolerates_stays(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """NODE-8: an eviction has a taint that the pod does not tolerate for ever, and leaves it its own time."""
+    """NODE-8: an eviction has a taint that the pod does not tolerate (any longer), and leaves it its own time."""
+    now = after.now + after.components[decision.component].skew
     found: list[str] | None = None
     for request in decision.requests:
         if request.resource is not PODS or request.verb != "delete":
@@ -192,14 +194,15 @@ def who_tolerates_stays(decision: Decision, before: Cluster, after: Cluster) -> 
         found = found or []
         pod: Pod | None = decision.view.get(PODS, name_of(request))
         node = decision.view.get(NODES, pod.spec.node_name) if pod is not None and pod.spec.node_name else None
-        if pod is None or node is None or not any(not _tolerates_for_ever(pod, taint) for taint in node.spec.taints or ()):
+        if pod is None or node is None or all(_tolerates(pod, taint, now) for taint in node.spec.taints or ()):
             found.append(f"pod {name_of(request)} is evicted, and no taint of its node asks for it")
         if request.body is None or request.body.grace_period_seconds is not None:
             found.append(f"pod {name_of(request)} is evicted, and has not its own time to end")
     return found
 
 
-def _tolerates_for_ever(pod: Pod, taint: Any) -> bool:
+def _tolerates(pod: Pod, taint: Any, now: Instant) -> bool:
+    """Whether the pod may still stay with this taint."""
     if taint.effect != "NoExecute":
         return True
     matching = [
@@ -207,7 +210,10 @@ def _tolerates_for_ever(pod: Pod, taint: Any) -> bool:
         if each.effect in (None, "", taint.effect) and each.key in (None, "", taint.key)
         and (each.operator == "Exists" or (each.value or "") == (taint.value or ""))
     ]  # fmt: skip
-    return bool(matching) and all(each.toleration_seconds is None for each in matching)
+    seconds = [each.toleration_seconds for each in matching if each.toleration_seconds is not None]
+    if not matching or not seconds:
+        return bool(matching)
+    return taint.time_added is not None and now < parse_timestamp(taint.time_added) + max(0, min(seconds)) * SECOND
 
 
 def forced_when_the_node_is_gone(arrived: Arrived, before: Cluster, after: Cluster) -> Iterable[str] | None:
