@@ -1,4 +1,4 @@
-"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-9 (spec/explorer.md).
+"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-11 (spec/explorer.md).
 
 A breadth-first search over the states of refk8s/checking/explore_moves.py, judged at every step. Its outcome is one of three:
 

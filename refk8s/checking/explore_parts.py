@@ -53,7 +53,7 @@ from refk8s.core.value import Value, evolve
 
 READS = ("get", "list", "watch")
 SILENT = (EVENTS.prefix, EVENTS_V1.prefix)
-"""Nobody in a model watches these: what is written there is never delivered (EXPLORE-5)."""
+"""Nobody in a model watches these: what is written there is never delivered (EXPLORE-11)."""
 
 Flight = tuple[int, bool, int, int]  # id, whether it is a watch, request, answer (-1: not arrived)
 Open = tuple[int, int, int, int]  # id, stream, revision, initial events (-1: none)

@@ -17,8 +17,10 @@ from refk8s.checking.explore_replay import begin_model, differences, history_act
 from refk8s.checking.explore_tell import tell
 from refk8s.checking.models import MODELS
 from refk8s.cli.main import main
+from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.resources import EVENTS
 from refk8s.core.controllers import replica_set
 from refk8s.core.loop import loop
 from refk8s.core.properties import pods
@@ -172,9 +174,9 @@ def test_explore_7_a_law_that_asks_for_the_whole_cluster_is_given_it():
         return none_is_bound(change, before, after)
 
     for check in (none_is_bound, none_is_bound_while_anything_flies):
-        model = evolve(MODELS["scheduler"](), laws=(Law("SCHED-0", check, pods.LAWS[0].prefix),))
+        model = evolve(MODELS["scheduler"](), laws=(Law("BOUND", check, pods.LAWS[0].prefix),))
         result = explore(model, Bounds())
-        assert (result.verdict, result.broken[0].rule, len(result.history)) == (BROKE, "SCHED-0", 4)
+        assert (result.verdict, result.broken[0].rule, len(result.history)) == (BROKE, "BOUND", 4)
 
 
 @pytest.mark.parametrize("bounds", [Bounds(depth=5), Bounds(states=50), Bounds(seconds=0.0)])
@@ -204,3 +206,21 @@ def test_explore_5_the_exit_status_says_what_came_of_it(tmp_path, monkeypatch):
 def test_explore_5_bad_use_is_told_in_one_line(words, capsys):
     result = CliRunner().invoke(main, ["explore", *words])
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
+
+
+@given(st.sampled_from(sorted(MODELS)), st.lists(st.integers(0, 2**16), max_size=40))
+def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name, choices):
+    moves = Moves(MODELS[name](), {})
+    state, cluster = moves.first(), begin_model(moves.model)
+    for action in prologue(cluster):
+        cluster = take(cluster, action)
+    for choice in choices:
+        options = list(moves.of(state))
+        if options:
+            move, after = options[choice % len(options)]
+            for action in to_actions(moves, state, move, cluster):
+                cluster = take(cluster, action)
+            state = moves.normal(after)
+    for channel in [channel for channel, flying in sorted(cluster.flying.items()) if flying.request.resource == EVENTS]:
+        cluster = take(take(cluster, Arrive(channel)), Answer(channel))
+        assert differences(moves, state, cluster) == []
