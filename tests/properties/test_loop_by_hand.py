@@ -348,6 +348,28 @@ def test_loop_2_a_change_looks_at_a_key_before_its_time_and_its_time_is_forgotte
     assert bench.decisions == 2
 
 
+def test_loop_2_whoever_has_asked_to_be_woken_does_not_ask_again():
+    bench = Bench(Plan(wake_at=NOW + 9 * SECOND))
+    [wake] = bench.new(WakeAt)[-1:]
+    assert wake.at == NOW + 9 * SECOND
+    bench.reach(20)
+    assert not bench.new(WakeAt)
+
+
+@given(st.integers(1, 30), st.sampled_from([CONFIG_MAPS, NODES]))
+def test_watch_6_a_cut_watch_is_opened_again_in_its_time_whatever_else_is_waited_for(milliseconds, resource):
+    """Ten milliseconds after the cut; a key wants to be looked at after so many."""
+    bench = Bench(Plan(wake_at=NOW + milliseconds * MILLISECOND))
+    before = dict(bench.watches)
+    bench.new(WakeAt)
+    bench.hear(WatchEnded(bench.watches[resource.prefix]))
+    assert bench.state.asked == NOW + min(milliseconds, 10) * MILLISECOND
+    bench.wait_until(NOW + 10 * MILLISECOND - 1)
+    assert bench.watches == before
+    bench.wait_until(NOW + 10 * MILLISECOND)
+    assert {prefix for prefix, id in bench.watches.items() if id != before[prefix]} == {resource.prefix}
+
+
 # --- what a decider asks for and hears of ------------------------------------------------------------------------------------------
 
 
@@ -461,7 +483,7 @@ def test_loop_6_names_of_later_intents_are_others_too():
         calls = bench.new(Call)
         [call] = [call for call in calls if not call.background]
         events += [call.request.body.metadata.name for call in calls if call.background]
-        assert len({call.id for call in calls}) == len(calls)
+        assert len({call.id for call in calls}) == len(calls) and all(isinstance(call.id, int) for call in calls)
         names.append(call.request.name)
         bench.answer(call, 201, config_map(version=LISTED))
     assert len(set(names)) == 5 and all(len(name) == len("web-") + 5 for name in names)
