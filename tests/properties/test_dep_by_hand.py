@@ -102,6 +102,7 @@ def test_dep_12_dep_13_counts_are_sums_and_available_says_whether_they_are_enoug
     assert others[0] in status.conditions
 
 
+@settings(max_examples=4 * settings.default.max_examples)
 @given(currents, st.booleans(), st.sampled_from([600, None, 2**31 - 1]))
 def test_dep_11_what_pausing_and_resuming_say(current, paused, deadline):
     standing = (*others, *(() if current is None else (current,)))
@@ -117,6 +118,7 @@ def test_dep_11_what_pausing_and_resuming_say(current, paused, deadline):
         assert found == current
 
 
+@settings(max_examples=4 * settings.default.max_examples)
 @given(currents, st.booleans(), st.booleans(), st.sampled_from([600, None]))
 def test_dep_14_how_a_rollout_begins(current, created, there, deadline):
     standing = () if current is None else (current,)
@@ -180,6 +182,7 @@ def test_dep_14_dep_15_what_a_status_says_of_progress(current, before, after, wa
     assert others[0] in result.conditions
 
 
+@settings(max_examples=4 * settings.default.max_examples)
 @given(currents, counts, st.booleans(), st.sampled_from([10, None]))
 def test_dep_15_when_to_look_again_for_a_missed_deadline(current, status, paused, deadline):
     owner = change(deployment(replicas=1), paused=paused, progress_deadline_seconds=deadline)
@@ -203,6 +206,7 @@ failures = st.none() | st.builds(
 )
 
 
+@settings(max_examples=4 * settings.default.max_examples)
 @given(failures, failures, st.none() | st.tuples(st.sampled_from(["True", "False"]), st.sampled_from(["FailedCreate", "FailedDelete"])))
 def test_dep_14_a_failure_of_pods_is_the_new_ones_else_another_ones(of_new, of_old, before):
     def carrying(name, found):
