@@ -77,11 +77,12 @@ class Moves:
         none = self._purse((0,) * len(FAULTS), len(self.script))
         bundles = [parts.start(machine, 1, now) for machine in range(len(parts.names))]
         state: State = (now, row, none, *bundles)
-        while True:
+        while self.model.rests_first:
             following = next((after for move, after in self.of(state, prologue=True) if move[0] != "elapse"), None)
             if following is None:
-                return (*state[:PURSE], purse, *state[FIRST:])
+                break
             state = self.normal(following)
+        return (*state[:PURSE], purse, *state[FIRST:])
 
     def _purse(self, budgets: tuple[int, ...], position: int) -> int:
         key = (budgets, position)

@@ -503,7 +503,7 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
     Ids are only ever compared for being the same; but those of due keys and of equal requests keep their order.
     """
     if not isinstance(state, LoopState):
-        return state, {}
+        return state, _AS_THEY_ARE
     about = live_ids(state)
     order = sorted(about, key=lambda id: (about[id], id))
     ids = {old: new for new, old in enumerate(order, 1)}
@@ -523,6 +523,20 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
     )
 
 
+class _AsTheyAre(dict[int, int]):
+    """The ids of a machine that is no loop: who knows what it does with them."""
+
+    def __missing__(self, id: int) -> int:
+        return id
+
+    def __contains__(self, id: object) -> bool:
+        return True
+
+    def get(self, id: int, default: Any = None) -> int:
+        return id
+
+
+_AS_THEY_ARE = _AsTheyAre()
 _NO_RECORDER = Recorder()
 
 

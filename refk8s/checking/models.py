@@ -55,6 +55,7 @@ class Model(Value, frozen=True, eq=False):
     laws: tuple[Law, ...] = ()  # of changes, besides those that hold of every cluster
     laws_of_rest: tuple[Law, ...] = ()
     one_revision: bool = False  # whether revisions of different resources are compared
+    rests_first: bool = True  # whether the machines have come to rest before the user does anything
     horizon_seconds: int = 120
     start: Instant = START
 

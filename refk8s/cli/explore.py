@@ -1,4 +1,4 @@
-"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and three ways to end. Rule EXPLORE-5 (spec/explorer.md)."""
+"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and the three ways to end. Rule EXPLORE-5."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -87,6 +87,7 @@ def stored(result):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_explore_8_explore_9_reduced_or_not_the_same_states_of_rest_are_found(name):
+    """EXPLORE-8 and EXPLORE-9: nor does either test fewer rules."""
     reduced, full = found(name, lose=1), found(name, reduced=False, lose=1)
     assert reduced.verdict == full.verdict == HELD
     assert stored(reduced) == stored(full)
