@@ -45,7 +45,7 @@ def _bound(cluster: Cluster, chance: Random) -> Submit | None:
     surge = chance.randrange(3)
     unavailable = chance.randrange(0 if surge else 1, 3)
     bounds = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
-    if chance.random() < 0.25:
+    if chance.random() < 0.4:
         return _change(cluster, chance, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
     return _change(cluster, chance, {"spec": {"strategy": bounds}})
 
@@ -89,7 +89,8 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
     there = cluster.history.get(f"{NAMESPACES.prefix}stage")
     if there is None:
         return Submit(creation(Namespace(metadata=ObjectMeta(name="stage"))))
-    if cluster.history.get(f"{DEPLOYMENTS.prefix}stage/web") is None and there.value.metadata.deletion_timestamp is None:
+    empty = cluster.history.get(f"{DEPLOYMENTS.prefix}stage/web") is None
+    if empty and chance.random() < 0.6 and there.value.metadata.deletion_timestamp is None:
         tree = deployment("web", 1)
         tree["metadata"]["namespace"] = "stage"
         return Submit(creation(codec.from_tree(Deployment, tree)))
@@ -138,8 +139,8 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
 
 _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
-    _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _release,
-    _release, _release, _wrong_path, _shut, _remove_node,
+    _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
+    _namespace, _release, _release, _release, _wrong_path, _shut, _remove_node,
 )  # fmt: skip
 
 
