@@ -5,7 +5,7 @@ them: those of a resource that was written, and the one that told something. So 
 """
 
 from refk8s.core.actions import Action, Answer, Arrive, CatchUp, Channel, Elapse, Notify, Operate, Start, Wake
-from refk8s.core.cluster import Cluster, is_behind, is_held, upcoming
+from refk8s.core.cluster import Cluster, is_behind, is_held, is_operable, upcoming
 from refk8s.core.store import resource_prefix
 
 
@@ -55,9 +55,7 @@ class Ready:
                 found.append(Arrive(channel) if flying.answer is None else Answer(channel))
         found += [Notify(channel) for channel in sorted(self._behind) if not (held and is_held(cluster, channel))]
         if cluster.operations:
-            for channel, pending in sorted(cluster.operations.items(), key=_channel):
-                if pending.due <= now and not (held and held.get(channel, 0) > now):
-                    found.append(Operate(channel))
+            found += [Operate(channel) for channel in sorted(cluster.operations) if is_operable(cluster, channel)]
         turns: list[tuple[str, Action]] = []
         for name, component in cluster.components.items():
             if component.back_at is not None:

@@ -1,4 +1,4 @@
-"""The whole cluster as one transition system: a state, the actions enabled in it, and what each does. Rules CLUSTER-1 ... CLUSTER-12
+"""The whole cluster as one transition system: a state, the actions enabled in it, and what each does. Rules CLUSTER-1 ... CLUSTER-13
 (spec/cluster.md).
 
     history      the store
@@ -204,7 +204,7 @@ def happenings(cluster: Cluster) -> Iterator[Action]:
         if is_behind(cluster, channel, cluster.watches[channel]) and not (held and is_held(cluster, channel)):
             yield Notify(channel)
     for channel in sorted(cluster.operations):
-        if cluster.operations[channel].due <= cluster.now and not (held and held.get(channel, 0) > cluster.now):
+        if is_operable(cluster, channel):
             yield Operate(channel)
     for name in sorted(cluster.components):
         component = cluster.components[name]
@@ -228,8 +228,7 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
         case Notify(channel):
             return channel in cluster.watches and is_behind(cluster, channel, cluster.watches[channel]) and not is_held(cluster, channel)
         case Operate(channel):
-            pending = cluster.operations.get(channel)
-            return pending is not None and pending.due <= cluster.now and cluster.held.get(channel, 0) <= cluster.now
+            return channel in cluster.operations and is_operable(cluster, channel)
         case Wake(name):
             component = cluster.components.get(name)
             return component is not None and (at := component.wake_at) is not None and component.back_at is None and at <= cluster.now
@@ -458,6 +457,24 @@ def _break_connections(cluster: Cluster, flying: list[Channel], watches: list[Ch
         if not one.given_up:
             cluster = _unknown(cluster, channel, one)
     return cluster
+
+
+def is_operable(cluster: Cluster, channel: Channel) -> bool:
+    """Whether a runtime may carry this out now: not before what an earlier life asked about the same pod has been begun (CLUSTER-13)."""
+    pending, now = cluster.operations[channel], cluster.now
+    if pending.due > now or cluster.held.get(channel, 0) > now:
+        return False
+    if len(cluster.operations) == 1 or channel[1] == 1:
+        return True
+    pod = _pod_of(pending.operation)
+    earlier = [other for other in cluster.operations if other[0] == channel[0] and other[1] < channel[1]] if pod else []
+    return not any(cluster.operations[other].due == 0 and _pod_of(cluster.operations[other].operation) == pod for other in earlier)
+
+
+def _pod_of(operation: Operation) -> str:
+    """The uid of the pod that an operation is about; empty where it is about the node."""
+    about = getattr(operation, "config", operation)
+    return str(getattr(about, "pod_uid", ""))
 
 
 def is_held(cluster: Cluster, channel: Channel) -> bool:

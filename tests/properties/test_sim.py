@@ -16,14 +16,15 @@ from refk8s.checking import actions_file
 from refk8s.checking.faults import FAULTS, BadFaults, Rate, parse_faults
 from refk8s.checking.ready import Ready
 from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
-from refk8s.checking.script import Fairly
+from refk8s.checking.script import Fairly, Order
 from refk8s.checking.simulate import Setup, replay, simulate
 from refk8s.checking.tell import tell
 from refk8s.cli.main import main
-from refk8s.core.actions import Crash, Disturb, Skew, Submit
+from refk8s.core.actions import Crash, Delay, Disturb, Skew, Submit
 from refk8s.core.cluster import enabled, step
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet import sync_pod
+from refk8s.core.ports import RunPodSandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUESTS = read_manifests(default_manifests())
@@ -116,6 +117,34 @@ def test_sim_3_sim_8_what_runs_have_found_before(words):
     """Short runs, as the simulator left them, that broke a rule (KUBELET-20, NODE-2)."""
     run = replay(Setup(nodes=2 if KUBELET in str(MET[words]) else 1), MET[words])
     assert not run.broken, run.broken
+
+
+@given(st.integers(0, 40), st.integers(1, 60), st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_cluster_13_a_sandbox_that_a_dead_kubelet_asked_for_comes_late_and_is_the_only_one(others, seconds, dies):
+    """CLUSTER-13, KUBELET-2: found by simulation, two live sandboxes of one pod."""
+    run = replay(Setup(nodes=1), [Submit(REQUESTS[2])], is_whole=False)
+    order, kubelet = Order(), "kubelet/node-1"
+
+    def go_on(until):
+        while not run.broken and not until():
+            run.take(order.next_action(run.cluster, run.ready))
+
+    asked = lambda: [c for c, p in run.cluster.operations.items() if isinstance(p.operation, RunPodSandbox)]  # noqa: E731
+    go_on(asked)
+    [channel] = asked()
+    run.take(Delay(channel, run.cluster.now + seconds * SECOND))
+    run.take(Crash(kubelet))
+    order = Order()
+    start = run.cluster.now
+    go_on(lambda: run.cluster.now > start + others * SECOND)
+    if dies:
+        run.take(Disturb(kubelet, "pause container dies", "0"))
+    order = Order()
+    go_on(lambda: run.cluster.now > start + 150 * SECOND)
+    assert not run.broken, run.broken
+    [pod] = run.cluster.worlds[kubelet].pods.values()
+    assert [sandbox.ready for sandbox in pod.sandboxes] == [True]
 
 
 def wait_for_the_clock(backoff, finished_at):

@@ -9,6 +9,7 @@ from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, by_kind
 from refk8s.core.cluster import Cluster
 from refk8s.core.controllers.revision import without_hash
+from refk8s.core.loop.view import controller_of
 from refk8s.core.properties.collecting import NO_EXECUTE, owner_of
 from refk8s.core.properties.kubelet import is_told_as_it_is, nothing_is_left
 from refk8s.core.properties.law import Law, objects
@@ -26,9 +27,11 @@ def as_many_pods_as_wanted(cluster: Cluster) -> Iterable[str] | None:
 
 
 def one_template_is_carried(cluster: Cluster) -> Iterable[str] | None:
-    """DEP-19, of every Deployment that is not paused."""
-    deployments = [deployment for deployment in objects(cluster, DEPLOYMENTS.prefix) if not deployment.spec.paused]
+    """DEP-19, of every Deployment that is not paused and whose pods all have a node: a rollout waits for room (SCHED-26 judges that)."""
     replica_sets = objects(cluster, REPLICA_SETS.prefix)
+    homeless = {owner.uid for pod in objects(cluster, PODS.prefix) if not pod.spec.node_name and (owner := controller_of(pod)) is not None}
+    waiting = {owner.uid for one in replica_sets if one.metadata.uid in homeless and (owner := controller_of(one)) is not None}
+    deployments = [d for d in objects(cluster, DEPLOYMENTS.prefix) if not d.spec.paused and d.metadata.uid not in waiting]
     return [words for one in deployments for words in dep_19_settled(one, replica_sets, carries)] if deployments else None
 
 
