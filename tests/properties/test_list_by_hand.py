@@ -298,3 +298,13 @@ def test_watchapi_6_objects_are_told_in_the_version_that_was_asked_for():
         later = do(world, "watch", kind=kind, resource_version="1")
         [heard] = watch.events(later, changes)
         assert (heard.type, heard.object, heard.revision) == ("ADDED", event.object, event.revision)
+
+
+@pytest.mark.parametrize("kind", [CONFIG_MAPS, resources.PODS, resources.EVENTS, resources.LEASES])
+def test_list_3_a_field_that_cannot_be_selected_is_named(kind):
+    code, reason, message, _ = said(do(populated(), "list", kind=kind, field_selector="spec.odd=1"))
+    assert (code, reason) == (400, "BadRequest") and "spec.odd" in message
+    assert message in (
+        "field label not supported: spec.odd",
+        '"spec.odd" is not a known field selector: only "metadata.name", "metadata.namespace"',
+    )
