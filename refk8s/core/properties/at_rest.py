@@ -77,7 +77,14 @@ def terminating_namespaces_go(cluster: Cluster) -> Iterable[str] | None:
     going = [namespace for namespace in objects(cluster, NAMESPACES.prefix) if namespace.metadata.deletion_timestamp is not None]
     held = {r.value.metadata.namespace for r in cluster.history.list("/").records if r.value.metadata.finalizers} if going else set()
     stay = [n.metadata.name for n in going if n.metadata.name not in held and not n.metadata.finalizers]
+    if not going and not _has_gone(cluster, NAMESPACES.prefix):
+        return None
     return [f"namespace {name} is Terminating, and nothing holds it" for name in stay]
+
+
+def _has_gone(cluster: Cluster, prefix: str) -> bool:
+    """Whether anything of this resource has been deleted, as far as the store remembers."""
+    return any(change.record is None for change in cluster.history.changes(prefix, cluster.history.compacted))
 
 
 def who_can_be_bound_is(cluster: Cluster) -> Iterable[str] | None:
@@ -102,7 +109,9 @@ def ready_nodes_keep_their_pods(cluster: Cluster) -> Iterable[str] | None:
         if any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions or ()):
             left = [taint.key for taint in node.spec.taints or () if taint.effect == "NoExecute" and taint.key in NO_EXECUTE]
             found += [f"node {node.metadata.name} is ready, and has {key}" for key in left]
-    return found
+    past = cluster.history.changes(NODES.prefix, cluster.history.compacted)
+    was = any(taint.key in NO_EXECUTE for change in past if change.previous for taint in change.previous.value.spec.taints or ())
+    return found if was or found else None
 
 
 def no_pod_is_on_a_node_that_is_gone(cluster: Cluster) -> Iterable[str] | None:
@@ -110,7 +119,9 @@ def no_pod_is_on_a_node_that_is_gone(cluster: Cluster) -> Iterable[str] | None:
     nodes = {node.metadata.name for node in objects(cluster, NODES.prefix)}
     pods = [pod for pod in objects(cluster, PODS.prefix) if pod.spec.node_name]
     lost = [pod for pod in pods if pod.spec.node_name not in nodes]
-    return [f"pod {pod.metadata.name} is on node {pod.spec.node_name}, which is gone" for pod in lost] if pods else None
+    if not lost and not _has_gone(cluster, NODES.prefix):
+        return None
+    return [f"pod {pod.metadata.name} is on node {pod.spec.node_name}, which is gone" for pod in lost]
 
 
 LAWS = (
