@@ -86,6 +86,7 @@ def test_node_8_a_pod_stays_as_long_as_the_shortest_toleration_that_matches(draw
     assert end_of(taint, tuple(drawn), NOW - 7 * SECOND) == expected
 
 
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.lists(st.sampled_from(["NoExecute", "NoSchedule"]), max_size=2),
     st.none() | st.integers(0, 20),
