@@ -277,6 +277,7 @@ def test_ep_5_endpoints_in_full(headless, exists, labels, annotations):
         pod("a", pod_ip="10.0.0.1", conditions=ready),
         pod("c", pod_ip="10.0.0.3"),
     ]
+    pods = [*pods, pod("0"), pod("00", pod_ip="10.0.0.9", deletion_timestamp=ago(1))]  # without an address, and on its way out
     before = Endpoints(metadata=ObjectMeta(name="s", namespace="default", uid="uid-e", annotations=annotations))
     plan = controller.reconcile(view_of(controller, of, *pods, *([before] if exists else [])), "default/s", NOW, Local())
     [request] = [request for wave in plan.waves for request in wave]
