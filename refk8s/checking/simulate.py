@@ -20,7 +20,7 @@ from refk8s.checking.faults import FAULTS, Rate, mend
 from refk8s.checking.ready import Ready
 from refk8s.checking.scenario import CPU_MILLI, new_cluster
 from refk8s.checking.script import Entry, Fairly, Order
-from refk8s.core.actions import Action, Elapse, Submit
+from refk8s.core.actions import Action, Answer, Arrive, Elapse, Notify, Operate, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES, NODES
@@ -41,6 +41,7 @@ USER_CHANCE = 0.004
 LULL_CHANCE = 0.002
 LULL_STEPS_MAX = 400
 """Now and then for so many actions nobody acts and nothing fails: the cluster comes to rest, and minutes pass."""
+MOOD_STEPS_MAX = 300
 NEAR_STEPS = 200
 """Two faults that lie no farther apart count as a pair: they can have met."""
 
@@ -144,7 +145,7 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
     run = begin_run(setup)
     chance = Random(setup.seed)
     budgets = {name: rate.budget for name, rate in setup.faults.items()}
-    order, lull = Order(), 0
+    order, lull, mood = Order(), 0, Mood()
     while len(run.actions) < setup.steps and not run.broken:
         if len(run.actions) % 64 == 0:
             progress(len(run.actions))
@@ -166,12 +167,38 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
             if setup.user and draw < USER_CHANCE and (wish := user.act(run.cluster, chance)) is not None:
                 run.take(wish)
             elif ready := run.ready.actions(run.cluster):
-                run.take(chance.choice(ready))
+                run.take(chance.choice(mood.choose(ready, run.cluster, chance)))
             else:
                 break  # nothing will ever happen again
     if not run.broken:
         settle(run)
     return run
+
+
+@define
+class Mood:
+    """Who is slow just now: for some hundred actions what concerns one machine, or one kind of action, waits until nothing else can happen.
+
+    Any order can be drawn without this, but one component far behind all others hardly ever is.
+    """
+
+    slow: object = None
+    left: int = 0
+
+    def choose(self, ready: list[Action], cluster: Cluster, chance: Random) -> list[Action]:
+        """The actions to choose from."""
+        if self.left == 0:
+            self.left = chance.randrange(20, MOOD_STEPS_MAX)
+            self.slow = chance.choice((None, None, *sorted(cluster.components), Answer, Arrive, Notify, Operate))
+        self.left -= 1
+        if self.slow is None:
+            return ready
+        return [action for action in ready if type(action) is not self.slow and _machine_of(action) != self.slow] or ready
+
+
+def _machine_of(action: Action) -> object:
+    about = getattr(action, action.__struct_fields__[0])
+    return about[0] if isinstance(about, tuple) else about
 
 
 def settle(run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = STEPS_AT_ONCE) -> None:

@@ -44,12 +44,15 @@ def a_node_has_room(change: Change[Any], before: Cluster, after: Cluster) -> Ite
 
 
 def a_status_fits_itself(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """POD-12, of what was written. Of a pod whose node is gone nobody can say what its containers do (PODGC-1)."""
+    """POD-12, of what was written. Of a pod whose node is gone nobody can say what its containers do (PODGC-1), also where another node has
+    come under that name since somebody asked.
+    """
     if change.record is None:
         return None
     pod = change.record.value
     wrong = status_fits_itself(pod)
-    if wrong and pod.spec.node_name and before.history.get(f"{NODES.prefix}{pod.spec.node_name}") is None:
+    node = before.history.get(f"{NODES.prefix}{pod.spec.node_name}") if wrong and pod.spec.node_name else None
+    if wrong and pod.spec.node_name and (node is None or node.create_revision > change.record.create_revision):
         return []
     return [words for words in wrong if change.previous is None or words not in status_fits_itself(change.previous.value)]
 
