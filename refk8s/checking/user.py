@@ -11,7 +11,7 @@ from refk8s.checking.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import Namespace, Service
+from refk8s.core.api.core_v1 import Namespace, Pod, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, SERVICES, Resource
@@ -97,6 +97,19 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(Request("delete", NAMESPACES, "", "stage", body=DeleteOptions()))
 
 
+def _loner(cluster: Cluster, chance: Random) -> Submit | None:
+    """A pod of nobody's, which a service may choose and no ReplicaSet: it ends by itself, and is then taken away."""
+    name = chance.choice(("web", "db"))
+    there = cluster.history.get(f"{PODS.prefix}{OWN}/loner-{name}")
+    if there is not None:
+        return _delete(PODS, there.value, DeleteOptions()) if chance.random() < 0.5 else None
+    container = {"name": "main", "image": "app:1", "command": ["sleep", str(chance.choice((1, 20, 300)))]}
+    spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [container]}
+    metadata = {"name": f"loner-{name}", "namespace": OWN, "labels": {"app": name}}
+    tree = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return Submit(creation(codec.from_tree(Pod, tree)))
+
+
 def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
     """Somebody writes what a path does not change: the status by the object's, what is wanted by the status's (API-8)."""
     found = _one(cluster, chance, DEPLOYMENTS)
@@ -140,7 +153,7 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
 _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
-    _namespace, _release, _release, _release, _wrong_path, _shut, _remove_node,
+    _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
 )  # fmt: skip
 
 
