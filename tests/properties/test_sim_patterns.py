@@ -30,7 +30,7 @@ def undisturbed():
     return patterns.begin(SETUP)
 
 
-@pytest.mark.parametrize(("pattern", "stride"), [("crash", 53), ("lag", 19), ("skip", 41)])
+@pytest.mark.parametrize(("pattern", "stride"), [("crash", 97), ("lag", 31), ("skip", 79)])
 def test_sim_5_sim_6_sim_7_every_disturbed_run_ends_as_the_undisturbed_one(pattern, stride):
     """SIM-5, SIM-6, SIM-7."""
     base = undisturbed()
