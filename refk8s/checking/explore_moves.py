@@ -281,7 +281,8 @@ class Moves:
             top = book.tops[shelf]
             floor = lowest.get(place, top)
             cut = book.cut(cut, place, min(floor, top))
-            if self.reduced and shelf and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
+            is_missed = floor < book.floors[cut[place]]  # somebody must list again, and still compares with what it knew
+            if self.reduced and shelf and not is_missed and (renaming := self.quiet.of_shelf(place, cut[place])) is not None:
                 renamed.append((place, cut[place]))
                 cut = book.with_shelf(cut, place, renaming[1])
         return parts.keep_row(cut), tuple(renamed)

@@ -66,7 +66,7 @@ class Renaming:
     def revision(self, old: int) -> int:
         """The new number of how far somebody has come."""
         at = bisect_right(self.old, old) - 1
-        return self.new[at] if at >= 0 else max(OLD + 1, BASE - (self.old[0] - old))  # who lists again: only the order counts
+        return self.new[at] if at >= 0 else OLD
 
     def of(self, value: Any) -> Any:
         """The value with its revisions renamed; itself where there are none in it."""
