@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Writes the tables of spec/known.md: for every rule, how it is known. `--check` only says whether it is current.
+
+`--explore SECONDS` searches each of the explorer's models anew, with some budgets of faults, each for so long at most, and writes what was
+exhausted; without it that table stays as it is. What counts, from the strongest down:
+
+    exhausted    a law that was put to the test in a model of the explorer all of whose states were seen
+    modelled     named by a formal model (spec/formal/*.qnt)
+    simulated    a law that judges every step, or the rest, of every simulated run (refk8s/core/properties/laws.py)
+    drawn        named by a test whose inputs are drawn
+    examples     named by a test of chosen inputs
+"""
+
+import argparse
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from rule_index import HEADING, INDEX, cited_in  # noqa: E402
+
+PAGE = ROOT / "spec/known.md"
+SEARCHED = ("<!-- what was searched, by tools/known.py --explore -->", "<!-- so far the searches -->")
+RULES = ("<!-- rules, by tools/known.py -->", "<!-- so far the rules -->")
+BUDGETS: tuple[dict[str, int], ...] = ({}, {"crash": 1}, {"lose": 1}, {"duplicate": 1}, {"cut": 1, "compact": 1})
+WAYS = ("exhausted", "modelled", "simulated", "drawn", "examples")
+
+
+def rules() -> dict[str, list[str]]:
+    """Every rule, by page, in the order of the pages."""
+    found = {}
+    for page in sorted((ROOT / "spec").rglob("*.md")):
+        if page not in (INDEX, PAGE) and (here := [rule for rule, _, _ in HEADING.findall(page.read_text())]):
+            found[str(page.relative_to(ROOT / "spec"))] = here
+    return found
+
+
+def tested() -> dict[str, set[str]]:
+    """For each rule how the tests that name it get their inputs."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        text = path.read_text()
+        lines = text.splitlines()
+        tree = ast.parse(text)
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        machines = [node for node in classes if any("StateMachine" in ast.unparse(base) for base in node.bases)]
+        for rule in cited_in(ast.get_docstring(tree) or ""):
+            found[rule].add("drawn" if machines else "examples")
+        for node in ast.walk(tree):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                continue
+            drawn = node in machines or any("given" in ast.unparse(each) or "rule(" in ast.unparse(each) for each in node.decorator_list)
+            begin = min([node.lineno, *[each.lineno for each in node.decorator_list]])
+            for rule in cited_in("\n".join(lines[begin - 1 : node.end_lineno])):
+                found[rule].add("drawn" if drawn else "examples")
+    return found
+
+
+def ways() -> dict[str, set[str]]:
+    """For each rule everything that speaks for it."""
+    from refk8s.core.properties import laws
+
+    found = tested()
+    for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST):
+        for rule in {law.rule} | cited_in(law.check.__doc__ or ""):
+            found[rule].add("simulated")
+    for path in sorted((ROOT / "spec/formal").glob("*.qnt")):
+        for rule in cited_in(path.read_text()):
+            found[rule].add("modelled")
+    for rule in exhausted():
+        found[rule].add("exhausted")
+    return found
+
+
+def exhausted() -> set[str]:
+    """The rules that the table of searches says were put to the test where everything was seen."""
+    rows = [line for line in part(PAGE.read_text(), SEARCHED).splitlines() if "| exhausted |" in line]
+    return {rule for row in rows for rule in cited_in(row)}
+
+
+def search(seconds: float) -> str:
+    """The table of searches, anew."""
+    from refk8s.checking.explore import BROKE, HELD, Bounds, explore
+    from refk8s.checking.models import MODELS
+
+    said = {HELD: "exhausted", BROKE: "**a rule broke**"}
+    lines = ["| model | faults | outcome | states | depth | seconds of CPU | rules put to the test |", "|---|---|---|--:|--:|--:|---|"]
+    for name in sorted(MODELS):
+        for budget in BUDGETS:
+            result = explore(MODELS[name](), Bounds(budget, seconds=seconds))
+            faults = ", ".join(f"{fault} {count}" for fault, count in budget.items()) or "none"
+            rules = ", ".join(sorted(result.tested))
+            figures = f"{result.states:,} | {result.depth} | {result.cpu_seconds:.1f}"
+            lines.append(f"| {name} | {faults} | {said.get(result.verdict, 'UNDETERMINED')} | {figures} | {rules} |")
+            print(lines[-1][:100], flush=True)
+    return "\n".join(lines)
+
+
+def part(text: str, marks: tuple[str, str]) -> str:
+    """What stands between two marks of the page."""
+    return text.split(marks[0])[1].split(marks[1])[0]
+
+
+def put(text: str, marks: tuple[str, str], new: str) -> str:
+    """The page with something else between two marks."""
+    return text.replace(f"{marks[0]}{part(text, marks)}{marks[1]}", f"{marks[0]}\n{new}\n{marks[1]}")
+
+
+def table() -> str:
+    """The generated part of the page."""
+    found = ways()
+    totals = dict.fromkeys(WAYS, 0)
+    lines = []
+    for page, here in rules().items():
+        lines += ["", f"### [{page.removesuffix('.md')}]({page})", ""]
+        lines += ["| rule | " + " | ".join(WAYS) + " |", "|---" * (len(WAYS) + 1) + "|"]
+        for rule in here:
+            lines.append(f"| {rule} | " + " | ".join("yes" if way in found[rule] else "" for way in WAYS) + " |")
+            for way in WAYS:
+                totals[way] += way in found[rule]
+    count = sum(len(here) for here in rules().values())
+    only = sum(1 for here in rules().values() for rule in here if found[rule] == {"examples"})
+    head = [
+        f"Of {count} rules:", "", "| known by | rules |", "|---|---|", *[f"| {way} | {totals[way]} |" for way in WAYS],
+        f"| examples only | {only} |",
+    ]  # fmt: skip
+    return "\n".join([*head, *lines])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is not current")
+    parser.add_argument("--explore", type=float, metavar="SECONDS", help="search the models anew, each for so long at most")
+    arguments = parser.parse_args()
+    if arguments.explore:
+        found = search(arguments.explore)
+        PAGE.write_text(put(PAGE.read_text(), SEARCHED, found))
+    text = PAGE.read_text()
+    wanted = put(text, RULES, table())
+    if arguments.check:
+        if text != wanted:
+            print("spec/known.md is not current: run tools/known.py")
+        return 0 if text == wanted else 1
+    if text != wanted:
+        PAGE.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
