@@ -64,7 +64,7 @@ def ways() -> dict[str, set[str]]:
     from refk8s.core.properties import laws
 
     found = tested()
-    for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST):
+    for law in laws.all_laws():
         for rule in {law.rule} | cited_in(law.check.__doc__ or ""):
             found[rule].add("simulated")
     for path in sorted((ROOT / "spec/formal").glob("*.qnt")):
