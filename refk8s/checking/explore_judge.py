@@ -105,11 +105,12 @@ Verdict = tuple[tuple[Broken, ...], tuple[tuple[Law, Any], ...]]
 class _Entry:
     """What is known of a step of one machine: on which resources the laws' answers depend, and the answers."""
 
-    __slots__ = ("places", "verdicts")
+    __slots__ = ("by_rows", "places", "verdicts")
 
     def __init__(self) -> None:
         self.places: tuple[int, ...] = ()
         self.verdicts: dict[Any, Verdict] = {}
+        self.by_rows: dict[tuple[int, int], Verdict] = {}  # the same, found faster
 
 
 class Judge:
@@ -142,10 +143,14 @@ class Judge:
             entry = self._local.get(key)
             if entry is None:
                 entry = self._local[key] = _Entry()
-            rows = self.parts.rows
-            local = entry.verdicts.get(self._shelves(entry, rows[state[ROW]], rows[after[ROW]]))
+            stores = (state[ROW], after[ROW])
+            local = entry.by_rows.get(stores)
             if local is None:
-                local = self._of_machine(entry, state, move, after)
+                rows = self.parts.rows
+                local = entry.verdicts.get(self._shelves(entry, rows[stores[0]], rows[stores[1]]))
+                if local is None:
+                    local = self._of_machine(entry, state, move, after)
+                entry.by_rows[stores] = local
             if local[0] or local[1]:
                 found += local[0]
                 found += self._of_whole(state, move, after, local[1])

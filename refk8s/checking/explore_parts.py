@@ -515,7 +515,7 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
             runs=_renamed(state.runs, ids),
             resends=_renamed(state.resends, ids),
             programs=_renamed(state.programs, ids),
-            due=Map({item: ids[id] for item, id in state.due.items()}),
+            due=Map({item: ids[id] for item, id in state.due.items()}) if len(state.due) else state.due,
             counter=len(ids),
             recorder=_NO_RECORDER,
         ),
@@ -541,6 +541,8 @@ _NO_RECORDER = Recorder()
 
 
 def _renamed(entries: "Map[int, Any]", ids: dict[int, int]) -> "Map[int, Any]":
+    if all(ids[id] == id for id in entries):
+        return entries  # the same object: what is shared is looked through once
     return Map({ids[id]: value for id, value in entries.items()})
 
 
