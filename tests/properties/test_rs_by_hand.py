@@ -151,8 +151,8 @@ def test_rs_5_a_node_without_relatives_has_none_and_a_pod_without_sidecars_no_re
     alone, near = (pod(name, OURS, node_name=node, conditions=ready) for name, node in (("a", "n1"), ("b", "n2")))
     assert rank_for_deletion([alone, near], [pod("r", node_name="n2")], NOW) == [near, alone]
     sidecar = (Container(name="s", restart_policy="Always"),)
-    plain, beside = pod("a", OURS), pod("b", OURS, init_containers=sidecar, init_container_statuses=(ContainerStatus(name="s"),))
-    assert rank_for_deletion([beside, plain], [], NOW) == [plain, beside], "equals: the uid decides"
+    plain, beside = pod("b", OURS), pod("a", OURS, init_containers=sidecar, init_container_statuses=(ContainerStatus(name="s"),))
+    assert rank_for_deletion([plain, beside], [], NOW) == [beside, plain], "equals: the uid decides"
 
 
 # --- the status -----------------------------------------------------------------------------------------------------------------
