@@ -68,7 +68,7 @@ def components(graph: Graph) -> list[list[int]]:
             if descended:
                 continue
             if low[node] == index[node]:
-                part = []
+                part: list[int] = []
                 while not part or part[-1] != node:
                     part.append(stack.pop())
                     on_stack[part[-1]] = 0

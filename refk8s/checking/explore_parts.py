@@ -16,6 +16,7 @@ from typing import Any
 
 from immutables import Map
 
+from refk8s.checking.explore_ids import canonical
 from refk8s.checking.explore_intern import Interner
 from refk8s.checking.explore_store import Book, Reader, Row
 from refk8s.core.api import status
@@ -25,7 +26,6 @@ from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.cluster import Component
 from refk8s.core.context import Instant, SeededChance
-from refk8s.core.loop.recorder import Recorder
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import (
     Answered,
@@ -473,77 +473,4 @@ def chance_of_operation(seed: bytes, operation: Any, started: int) -> bytes:
     return seed + repr(operation).encode() + started.to_bytes(4, "big")
 
 
-def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
-    """What a loop waits for, by id, with what each is about: words that do not depend on the order in which it asked."""
-    if not isinstance(state, LoopState):
-        return {}
-    found: dict[int, tuple[Any, ...]] = {}
-    for id, flight in state.flights.items():
-        found[id] = (0, *_about(flight.request), flight.item, flight.tries)
-    for id, prefix in state.sources.items():
-        found[id] = (1, prefix)
-    for id, (item, operation) in state.runs.items():
-        found[id] = (2, item, type(operation).__name__, repr(operation))
-    for id, flight in state.resends.items():
-        found[id] = (3, *_about(flight.request), flight.item, flight.due)
-    for id in state.programs:
-        found[id] = (4,)
-    for _, id in state.due.items():
-        found[id] = (5,)
-    return found
-
-
-def _about(request: Request) -> tuple[Any, ...]:
-    return (request.verb, request.resource.prefix, request.namespace, request.name, request.subresource)
-
-
-def canonical(state: Any) -> tuple[Any, dict[int, int]]:
-    """A loop's state with its ids counted anew in the order of what they are about, and the new ids by the old (EXPLORE-3).
-
-    Ids are only ever compared for being the same; but those of due keys and of equal requests keep their order.
-    """
-    if not isinstance(state, LoopState):
-        return state, _AS_THEY_ARE
-    about = live_ids(state)
-    order = sorted(about, key=lambda id: (about[id], id))
-    ids = {old: new for new, old in enumerate(order, 1)}
-    return (
-        evolve(
-            state,
-            flights=_renamed(state.flights, ids),
-            sources=_renamed(state.sources, ids),
-            runs=_renamed(state.runs, ids),
-            resends=_renamed(state.resends, ids),
-            programs=_renamed(state.programs, ids),
-            due=Map({item: ids[id] for item, id in state.due.items()}) if len(state.due) else state.due,
-            counter=len(ids),
-            recorder=_NO_RECORDER,
-        ),
-        ids,
-    )
-
-
-class _AsTheyAre(dict[int, int]):
-    """The ids of a machine that is no loop: who knows what it does with them."""
-
-    def __missing__(self, id: int) -> int:
-        return id
-
-    def __contains__(self, id: object) -> bool:
-        return True
-
-    def get(self, id: int, default: Any = None) -> int:
-        return id
-
-
-_AS_THEY_ARE = _AsTheyAre()
-_NO_RECORDER = Recorder()
-
-
-def _renamed(entries: "Map[int, Any]", ids: dict[int, int]) -> "Map[int, Any]":
-    if all(ids[id] == id for id in entries):
-        return entries  # the same object: what is shared is looked through once
-    return Map({ids[id]: value for id, value in entries.items()})
-
-
-__all__ = ["Bundle", "Flight", "Job", "Open", "Parts", "canonical", "live_ids"]
+__all__ = ["Bundle", "Flight", "Job", "Open", "Parts", "chance_of_operation"]

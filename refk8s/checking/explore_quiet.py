@@ -110,7 +110,7 @@ class Renaming:
             return replace(value, **fields) if fields else value
         if attrs.has(cls):
             fields = {each.name: new for each in attrs.fields(cls) if (new := self.of(old := getattr(value, each.name))) is not old}
-            return attrs.evolve(value, **fields) if fields else value  # type: ignore[misc]
+            return attrs.evolve(value, **fields) if fields else value
         return value
 
     def object(self, obj: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 
 from immutables import Map
 
+from refk8s.checking.explore_ids import canonical, live_ids
 from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
-from refk8s.checking.explore_parts import READS, SILENT, canonical, chance_of_operation, live_ids
+from refk8s.checking.explore_parts import READS, SILENT, chance_of_operation
 from refk8s.checking.explore_store import chance_of_name
 from refk8s.checking.models import Model
 from refk8s.core.actions import (
