@@ -76,7 +76,7 @@ class NodesTwin(Twin):
     model_bugs = (
         ModelBug("a fresh start counts old silence", "else { uid: node.uid, beats: node.beats, seen: s.now }",
                  "else { uid: node.uid, beats: node.beats, seen: s.heard.get(name) }", unsafe=True),
-        ModelBug("nobody is unreachable", "| Unknown => UNREACHABLE | _ => NOT_READY", "| Unknown => NOT_READY | _ => NOT_READY"),
+        ModelBug("no time is given", "if (s.now < since + QUARANTINE) noted", "if (false) noted"),
         ModelBug("the blind drive pods out", "well > 0 and not(unwell > 2 and", "not(unwell > 4 and", unsafe=True),
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ class RolloutTwin(Twin):
         ModelBug("the surge rounds down", "(p * replicas + 99) / 100", "(p * replicas) / 100"),
         ModelBug("the status is believed for more than the size", "pure def sure(rs: ReplicaSet): int = min(rs.size, rs.told)",
                  "pure def sure(rs: ReplicaSet): int = rs.told"),
-        ModelBug("halves are rounded down", "(2 * numerator + denominator) /", "(2 * numerator + denominator - 1) /"),
+        ModelBug("growing forgets the old pods", "min(b.most - now - others,", "min(b.most - now,", unsafe=True),
     )  # fmt: skip
 
     def __init__(self) -> None:

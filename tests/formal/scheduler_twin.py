@@ -63,7 +63,6 @@ class SchedulerTwin(Twin):
         CoreBug("who is assumed takes no room", memories.catch_up, "if uid not in load.pods:", "if False:"),
         CoreBug("a decision is not judged again", Scheduler._bind, "if truth.last_change is not decision.truth:", "if False:"),
         CoreBug("a bound pod is bound again", subresources.bind, "if pod.spec.node_name:", "if False:"),
-        CoreBug("a binding meets any pod of that name", subresources.bind, "binding.metadata.uid != pod.metadata.uid:", "False:"),
         CoreBug("who came last is first", Waiting.rank.fget, "self.number", "-self.number"),
     )  # fmt: skip
     model_bugs = (

@@ -28,8 +28,8 @@ class Effort(NamedTuple):
 
 IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SEED = int(os.environ.get("FORMAL_SEED", 0)) or (random.SystemRandom().randrange(1, 2**31) if IS_NIGHTLY else 1)
-EFFORT = Effort(SEED, 2_000, 40, 300, 300, 200) if IS_NIGHTLY else Effort(SEED, 100, 30, 60, 20, 12)
-SMALL = Effort(1, 40, 25, 40, 0, 10)  # enough to meet a planted bug
+EFFORT = Effort(SEED, 2_000, 40, 300, 300, 200) if IS_NIGHTLY else Effort(SEED, 60, 30, 40, 10, 8)
+SMALL = Effort(1, 24, 25, 24, 0, 6)  # enough to meet a planted bug
 HUNT = 400  # runs at most, until an invariant breaks
 
 MODEL_BUGS = [pytest.param(twin, bug, id=f"{twin.model}: {bug.name}") for twin in TWINS.values() for bug in twin.model_bugs]
