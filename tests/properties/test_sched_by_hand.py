@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sched_worlds import a_node, a_pod
 
@@ -43,6 +43,9 @@ def number(text):
     st.none() | texts,
     st.booleans(),
 )
+@example("Lt", ["0"], "-9223372036854775808", False)
+@example("Gt", ["0"], "9223372036854775808", False)
+@example("Gt", ["0"], "0" * 23 + "5", False)
 def test_sched_7_what_a_requirement_wants_of_a_node(operator, values, found, of_field):
     """Of a label or, as its only field, of the node's name."""
     name = found or "n"
