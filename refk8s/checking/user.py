@@ -19,7 +19,7 @@ from refk8s.core.cluster import Cluster
 
 REPLICAS_MAX = 4
 OWN = "default"
-CPU = "300m"  # of a node's four: all that a user may ask for fits, but not on one node
+CPU = "900m"  # of a node's four: not all that a user may ask for fits
 
 
 def act(cluster: Cluster, chance: Random) -> Submit | None:

@@ -246,6 +246,28 @@ def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_re
     assert bench.told("decided")[-1] == ("k", bench.now, 0, 0), "what is in doubt is no failure"
 
 
+@given(st.sampled_from(sorted(WRITES)), st.lists(st.sampled_from([500, 502, 504]), min_size=1, max_size=4))
+def test_loop_6_a_server_that_fails_says_nothing_of_an_earlier_sending(verb, codes):
+    """Nor does it about what is looked up: both are asked again until there is an answer."""
+    bench = Bench(Plan(((WRITES[verb],),)), objects=(config_map(),))
+    [call] = bench.new(Call)
+    first = call.request
+    bench.hear(Answered(call.id, None))
+    for code in codes:
+        bench.wait_until(bench.new(WakeAt)[-1].at)
+        [call] = bench.new(Call)
+        assert call.request == first
+        bench.hear(Answered(call.id, Response(code, None)))
+    bench.wait_until(bench.new(WakeAt)[-1].at)
+    [call] = bench.new(Call)
+    bench.answer(call, 403)
+    [lookup] = bench.new(Call)
+    bench.hear(Answered(lookup.id, Response(500, None)))
+    bench.wait_until(bench.new(WakeAt)[-1].at)
+    [again] = bench.new(Call)
+    assert again.request == lookup.request and bench.decisions == 1
+
+
 def test_loop_7_a_doubtful_write_that_left_nothing_is_decided_anew():
     bench = Bench(Plan(((WRITES["update"],),)))
     [call] = bench.new(Call)
