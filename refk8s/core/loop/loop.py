@@ -255,8 +255,9 @@ class _Turn:
             memory = self._memory(reconciler)
             self._remember(reconciler, *reconciler.answered(memory, flight.item[1], flight.request, response, self.now))
             return
-        in_doubt = flight.doubtful or flight.lookup
-        if response is None or response.code == 503 or (in_doubt and response.code >= 500):  # LOOP-6: unknown, so the same again
+        if response is not None and response.code >= 500 and (flight.doubtful or flight.lookup):
+            response = None  # A server that fails says nothing of an earlier sending.
+        if response is None or response.code == 503:  # LOOP-6: unknown, so the same again
             delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
             again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
             self.resends = self.resends.set(self._next_id(), again)
