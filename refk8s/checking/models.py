@@ -291,11 +291,12 @@ def _pods_get_addresses(reader: Reader, now: Instant) -> Iterable[Request]:
 
 def _namespace() -> Model:
     inside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inside", "finalizers": ["example.com/hold"]}}
+    stage = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}
     return Model(
         "namespace",
         "a namespace with one object that is held is deleted; somebody creates another in it meanwhile",
         lambda: {"namespace-controller": Loop("namespace-controller", [NamespaceController((CONFIG_MAPS,))])},
-        (create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}), create(CONFIG_MAPS, inside, "stage")),
+        (create(NAMESPACES, stage), create(CONFIG_MAPS, inside, "stage")),
         (delete(NAMESPACES, "stage"), create(CONFIG_MAPS, {**inside, "metadata": {"name": "another"}}, "stage")),
         _holders_let_go,
         one_revision=True,

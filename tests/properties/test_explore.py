@@ -222,6 +222,8 @@ def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name,
             for action in to_actions(moves, state, move, cluster):
                 cluster = take(cluster, action)
             state = moves.normal(after)
+    if any(component.wake_at is not None and component.wake_at <= cluster.now for component in cluster.components.values()):
+        return  # whatever a machine hears lets its timer go off, which is a move of its own
     for channel in [channel for channel, flying in sorted(cluster.flying.items()) if flying.request.resource == EVENTS]:
         cluster = take(take(cluster, Arrive(channel)), Answer(channel))
         assert differences(moves, state, cluster) == []
