@@ -47,10 +47,12 @@ def tested() -> dict[str, set[str]]:
         tree = ast.parse(text)
         classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
         machines = [node for node in classes if any("StateMachine" in ast.unparse(base) for base in node.bases)]
-        for rule in cited_in(ast.get_docstring(tree) or ""):
-            found[rule].add("drawn" if machines else "examples")
+        tables = [node for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
+        for node in tables:  # of cases, which tests go through
+            for rule in cited_in("\n".join(lines[node.lineno - 1 : node.end_lineno])):
+                found[rule].add("examples")
         for node in ast.walk(tree):
-            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if node not in machines and not (isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
                 continue
             drawn = node in machines or any("given" in ast.unparse(each) or "rule(" in ast.unparse(each) for each in node.decorator_list)
             begin = min([node.lineno, *[each.lineno for each in node.decorator_list]])
@@ -65,10 +67,9 @@ def ways() -> dict[str, set[str]]:
 
     found = tested()
     for law in laws.all_laws():
-        for rule in {law.rule} | cited_in(law.check.__doc__ or ""):
-            found[rule].add("simulated")
+        found[law.rule].add("simulated")
     for path in sorted((ROOT / "spec/formal").glob("*.qnt")):
-        for rule in cited_in(path.read_text()):
+        for rule in cited_in(path.read_text().partition("\nmodule ")[2]):
             found[rule].add("modelled")
     for rule in exhausted():
         found[rule].add("exhausted")

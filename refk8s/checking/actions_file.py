@@ -65,6 +65,8 @@ def from_tree(tree: list[Any]) -> Entry:
     if name == "Fairly":
         return Fairly(int(rest[0]))
     kind = getattr(alphabet, name)
+    if not all(isinstance(each, (str, int, list)) for each in rest):
+        raise ValueError(f"{name} is about words, numbers and channels")
     return kind(*[(str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each for each in rest])  # type: ignore[no-any-return]
 
 

@@ -51,6 +51,7 @@ class Result:
     resting: int = 0  # states in which nothing moves any more
     rests: list[State] = field(factory=list)
     at_horizon: int = 0  # states beyond which only time was left, more than the model's
+    unanswered: int = 0  # questions at rest about a past that is forgotten here
     taken: Counter[str] = field(factory=Counter)
     tested: Counter[str] = field(factory=Counter)
     broken: list[Broken] = field(factory=list)
@@ -89,55 +90,58 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None], r
     def finish(verdict: str, why: str = "") -> Result:
         result.verdict, result.why = verdict, why
         result.states, result.expanded, result.seconds = len(order), at, time.perf_counter() - began
-        result.taken, result.cpu_seconds = taken, time.process_time() - cpu
+        result.taken, result.cpu_seconds, result.unanswered = taken, time.process_time() - cpu, judge.unanswered
         return result
 
-    while at < len(order):
-        if at == level_ends:
-            if bounds.depth is not None and result.depth >= bounds.depth:
-                return finish(UNDETERMINED, f"depth {bounds.depth}")
-            result.depth += 1
-            level_ends = len(order)
-        if not at & 255:
-            now = time.perf_counter()
-            if bounds.seconds is not None and now - began >= bounds.seconds:
-                return finish(UNDETERMINED, f"{bounds.seconds:g} seconds")
-            if now - told >= 0.1:
-                told = now
-                result.states, result.seconds = len(order), now - began
-                progress(result)
-        state = order[at]
-        for move, after in moves.of(state):
-            result.transitions += 1
-            taken[move[0]] += 1
-            if broken := judge.of_move(state, move, after):
-                result.broken = broken
-                result.history = [*_path(moves, order, parents, at), (state, move), (after, ())]
-                at += 1
-                return finish(BROKE)
-            after = moves.normal(after)
-            number = seen.get(after)
-            if number is None:
-                number = seen[after] = len(order)
-                order.append(after)
-                parents.append(at)
-            if move[0] not in NOT_FREE:
-                graph.targets.append(number)
-        graph.close()
-        if moves.is_quiet(state):
-            upcoming = moves.upcoming(state)
-            if upcoming is None or upcoming > moves.horizon:
-                result.resting += 1
-                result.rests.append(state)
-                result.at_horizon += upcoming is not None
-                if broken := judge.at_rest(state):
+    try:
+        while at < len(order):
+            if at == level_ends:
+                if bounds.depth is not None and result.depth >= bounds.depth:
+                    return finish(UNDETERMINED, f"depth {bounds.depth}")
+                result.depth += 1
+                level_ends = len(order)
+            if not at & 255:
+                now = time.perf_counter()
+                if bounds.seconds is not None and now - began >= bounds.seconds:
+                    return finish(UNDETERMINED, f"{bounds.seconds:g} seconds")
+                if now - told >= 0.1:
+                    told = now
+                    result.states, result.seconds = len(order), now - began
+                    progress(result)
+            state = order[at]
+            for move, after in moves.of(state):
+                result.transitions += 1
+                taken[move[0]] += 1
+                if broken := judge.of_move(state, move, after):
                     result.broken = broken
-                    result.history = [*_path(moves, order, parents, at), (state, ())]
+                    result.history = [*_path(moves, order, parents, at), (state, move), (after, ())]
                     at += 1
                     return finish(BROKE)
-        at += 1
-        if bounds.states is not None and len(order) >= bounds.states and at < len(order):
-            return finish(UNDETERMINED, f"{bounds.states} states")
+                after = moves.normal(after)
+                number = seen.get(after)
+                if number is None:
+                    number = seen[after] = len(order)
+                    order.append(after)
+                    parents.append(at)
+                if move[0] not in NOT_FREE:
+                    graph.targets.append(number)
+            graph.close()
+            if moves.is_quiet(state):
+                upcoming = moves.upcoming(state)
+                if upcoming is None or upcoming > moves.horizon:
+                    result.resting += 1
+                    result.rests.append(state)
+                    result.at_horizon += upcoming is not None
+                    if broken := judge.at_rest(state):
+                        result.broken = broken
+                        result.history = [*_path(moves, order, parents, at), (state, ())]
+                        at += 1
+                        return finish(BROKE)
+            at += 1
+            if bounds.states is not None and len(order) >= bounds.states and at < len(order):
+                return finish(UNDETERMINED, f"{bounds.states} states")
+    except KeyboardInterrupt:
+        return finish(UNDETERMINED, "Ctrl-C")
     if (part := fair_cycle(moves, order, graph)) is not None:
         words = f"{len(part)} states are gone through for ever, without rest, although everything that can happen happens"
         result.broken = [Broken("EXPLORE-10", words)]

@@ -29,7 +29,8 @@ OF_THE_STORE = ("STORE-5", "STORE-7")
 """Laws that ask whether a record is the very one that was written: here equal ones are one. The store is judged in simulated runs."""
 
 UNJUDGED = ("environment", "user", "elapse", "duplicate", "orphan", "lose orphan")
-"""Moves in which no machine hears anything."""
+"""Moves of which no law of a step or of a decision is asked: no machine hears anything in them, or (elapse, and a server that restarts)
+several may. What these moves lead to is judged; what is decided in them is left to simulated runs."""
 
 
 class NeedsMore(Exception):

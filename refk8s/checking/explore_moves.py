@@ -13,7 +13,6 @@ from refk8s.checking.explore_parts import Flight, Parts
 from refk8s.checking.explore_quiet import Quiet
 from refk8s.checking.models import Model
 from refk8s.core.context import SECOND, Instant
-from refk8s.core.loop.state import LoopState
 from refk8s.core.properties.law import Decision
 
 State = tuple[int, ...]
@@ -310,10 +309,3 @@ class Moves:
     def _elapsed(self, state: State, to: Instant, purse: int) -> State:
         bundles = [self.parts.advance(number, to) for number in state[FIRST:]]
         return (to, state[ROW], purse, *bundles)
-
-    def life_states(self, state: State) -> Iterator[tuple[str, Any]]:
-        """Each machine's name and what it knows."""
-        for machine, name in enumerate(self.parts.names):
-            known = self.parts.values.get(self.parts.bundles[state[FIRST + machine]].state)
-            if isinstance(known, LoopState):
-                yield name, known

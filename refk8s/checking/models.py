@@ -196,13 +196,6 @@ def pod(name: str, cpu: str = "", node: str = "") -> dict[str, Any]:
     return tree
 
 
-def _untainted(reader: Reader, now: Instant) -> Iterable[Request]:
-    """What the node controller would do for a node that reports that it is well."""
-    for record in reader.list(NODES.prefix).records:
-        if record.value.spec is not None and record.value.spec.taints:
-            yield patch(NODES, record.value.metadata.name, {"spec": {"taints": None}})
-
-
 def _scheduler() -> Model:
     return Model(
         "scheduler",

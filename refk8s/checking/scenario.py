@@ -10,7 +10,7 @@ from refk8s.core.api import codec
 from refk8s.core.api.request import ADMIN, Request, User
 from refk8s.core.api.resources import by_kind
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-from refk8s.core.cluster import Cluster, begin, start_all, step
+from refk8s.core.cluster import Cluster, begin, start_all, step, submit
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.config import KubeletConfig
 
@@ -57,8 +57,13 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
         if not isinstance(tree, dict) or not isinstance(tree.get("apiVersion"), str) or not isinstance(tree.get("kind"), str):
             raise BadManifest("a document without apiVersion and kind")
         if tree["kind"] == "List":
-            found += read_manifests(tree.get("items") or ())
+            items = tree.get("items") or ()
+            if not isinstance(items, (list, tuple)):
+                raise BadManifest("a List whose items are no list")
+            found += read_manifests(items)
             continue
+        if not isinstance(tree.get("metadata") or {}, dict):
+            raise BadManifest(f"{tree['kind']}: metadata is no map")
         resource = by_kind(tree["apiVersion"], tree["kind"])
         if resource is None:
             raise BadManifest(f"{tree['apiVersion']} {tree['kind']} is not served here")
@@ -67,6 +72,15 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
         except Exception as error:
             raise BadManifest(f"{tree['kind']} {(tree.get('metadata') or {}).get('name', '')}: {error}") from error
     return tuple(found)
+
+
+def refusal(cluster: Cluster, requests: Iterable[Request]) -> str:
+    """What the API server says to the first of these requests that it refuses, one after the other; nothing where it takes them all."""
+    for request in requests:
+        cluster, response = submit(cluster, request)
+        if not response.ok:
+            return f"{request.resource.kind} {request.name}: {response.body.message}"
+    return ""
 
 
 def deployment(name: str, replicas: int, image: str = "app:1", cpu: str = "100m", surge: int = 1, unavailable: int = 0) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class Run:
     ready: Ready = field(init=False)
     settled_from: int | None = None  # how many actions had been taken when faults stopped
     settled_after: Instant = 0
+    left_out: int = 0  # actions of a script that found nothing they were about
     at_rest: bool = False  # whether what broke did so when the run was judged at rest, and not in a step
 
     def __attrs_post_init__(self) -> None:
@@ -265,6 +266,8 @@ def replay(setup: Setup, script: Sequence[Entry], is_whole: bool = True) -> Run:
                 run.take(following)
         elif is_enabled(run.cluster, entry):
             run.take(entry)
+        else:
+            run.left_out += 1
         if run.broken:
             return run
     if is_whole:

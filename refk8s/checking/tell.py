@@ -6,9 +6,9 @@ It was decided when the view had reached revision 54, and took effect when the n
 known. Where no number is given everything was. Works for any cluster: what it tells follows from the states before and after each action.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import refk8s
 from refk8s.checking.ready import Ready
@@ -30,7 +30,10 @@ SPEC = Path(refk8s.__file__).resolve().parent.parent / "spec"
 _COMPONENTS = {"kube-controller-manager": "the controller manager", "kube-scheduler": "the scheduler"}
 
 
-def tell(first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = ()) -> list[str]:
+Take: TypeAlias = Callable[[Cluster, Action], Cluster]
+
+
+def tell(first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = (), take: Take = step) -> list[str]:
     """The story of what these entries do to this cluster, a line each, and how it ends. What finds nothing to do is left out."""
     teller = Teller(first)
     cluster, ready = first, Ready(first)
@@ -42,7 +45,7 @@ def tell(first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = ())
                 break
             before = cluster
             try:
-                cluster = step(before, action)  # type: ignore[arg-type]
+                cluster = take(before, action)  # type: ignore[arg-type]
             except Exception as error:
                 teller.add(before.now, f"!! {error_words(error)}, when {describe(before, action)}")  # type: ignore[arg-type]
                 break

@@ -12,9 +12,10 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from refk8s.checking import explore_file
 from refk8s.checking.explore import BROKE, HELD, Bounds, Result, explore
 from refk8s.checking.explore_moves import FAULTS
-from refk8s.checking.explore_replay import history_actions
+from refk8s.checking.explore_replay import begin_model, history_actions, take
 from refk8s.checking.explore_tell import tell
 from refk8s.checking.models import MODELS
+from refk8s.checking.tell import tell as story
 from refk8s.core.properties import laws
 
 STATUS = {HELD: 0, BROKE: 1}
@@ -48,6 +49,8 @@ def explore_and_tell(
         return 0
     if model not in MODELS:
         raise BadUse(f"no model is called {model!r}; there are {', '.join(sorted(MODELS))}")
+    if save is not None and not Path(save).absolute().parent.is_dir():
+        raise BadUse(f"{save} cannot be written: there is no such folder")
     bounds = Bounds(parse_budgets(faults), depth, states, seconds)
     with _progress() as tick:
         result = explore(MODELS[model](), bounds, tick)
@@ -64,18 +67,22 @@ def _report(result: Result) -> None:
     click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
     click.echo("moves taken:    " + _counts(result.taken))
     click.echo("rules tested:   " + _counts(result.tested))
-    every = {law.rule for law in (*laws.OF_CHANGES, *laws.OF_STEPS, *laws.OF_REST, *result.model.laws, *result.model.laws_of_rest)}
+    every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
+    if result.unanswered:
+        click.echo(f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here")
     if untested := sorted(every - set(result.tested)):
         click.echo("never tested:   " + ", ".join(untested))
     size = f"{result.states} states, {result.transitions} transitions, depth {result.depth}, {result.resting} at rest"
+    if result.at_horizon:
+        size += f" ({result.at_horizon} of them with timers beyond the model's time)"
     if result.verdict == HELD:
         click.echo(f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
     elif result.verdict == BROKE:
         click.echo(f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
     else:
         share = result.expanded / result.states
-        click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}, transition coverage {share:.1%} of the states seen were "
-                   f"gone on from ({result.transitions} transitions)")  # fmt: skip
+        click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}; {share:.1%} of the states seen were gone on from "
+                   f"({result.transitions} transitions)")  # fmt: skip
         click.echo(f"stopped by {result.why} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
 
 
@@ -104,8 +111,7 @@ def _replay(path: Path) -> int:
     except explore_file.Outdated as error:
         click.echo(f"UNDETERMINED: {error}")
         return STATUS_UNDETERMINED
-    for broken in found:
-        click.echo(f"broken: {broken}")
+    click.echo("\n".join(story(begin_model(MODELS[model]()), actions, found, take)))
     said = "a rule broke" if found else "every rule held"
     click.echo(f"model {model} actions {len(actions)} revision {cluster.history.revision}: {said}")
     return 1 if found else 0

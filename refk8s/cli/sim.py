@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from refk8s.checking import actions_file, patterns
 from refk8s.checking.faults import BadFaults, parse_faults
-from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests, refusal
 from refk8s.checking.script import Entry
 from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import NEAR_STEPS, SETTLE_SECONDS, Run, Setup, replay, simulate
@@ -24,7 +24,7 @@ from refk8s.core.actions import Action
 from refk8s.core.context import SECOND
 from refk8s.core.properties import laws
 
-HELD, BROKE = 0, 1
+HELD, BROKE, UNDETERMINED = 0, 1, 3
 SHRINK_SECONDS = 60
 PAIRS_NAMED = 40
 STORY_LINES = 40
@@ -44,6 +44,8 @@ def simulate_and_tell(
     """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
     if replayed is not None:
         return _replay(Path(replayed))
+    if save is not None and not Path(save).absolute().parent.is_dir():
+        raise BadUse(f"{save} cannot be written: there is no such folder")
     if pattern is not None:
         return _enumerate(seed, pattern, save, files)
     setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
@@ -69,10 +71,15 @@ def _setup(seed: int, steps: int, nodes: int, faults: str, files: tuple[str, ...
         trees: list[Any] = []
         for name in files:
             trees += _documents(name)
-        requests = read_manifests(trees or default_manifests())
+        requests = read_manifests(trees if files else default_manifests())
     except (BadFaults, BadManifest) as error:
         raise BadUse(str(error)) from None
-    return Setup(seed=seed, steps=steps, nodes=nodes, faults=rates, requests=requests)
+    if not requests:
+        raise BadUse(f"{', '.join(files)} holds no object")
+    setup = Setup(seed=seed, steps=steps, nodes=nodes, faults=rates, requests=requests)
+    if files and (words := refusal(setup.first_cluster(), requests)):
+        raise BadUse(f"the API server refuses {words}")
+    return setup
 
 
 def _documents(name: str) -> list[Any]:
@@ -91,8 +98,10 @@ def _replay(path: Path) -> int:
         raise BadUse(str(error)) from None
     run = replay(setup, actions)
     click.echo("\n".join(_story(run)))
+    if run.left_out:
+        click.echo(f"{run.left_out} of {len(actions)} entries cannot happen any more, and were left out")
     click.echo(run.last_line)
-    return BROKE if run.broken else HELD
+    return BROKE if run.broken else UNDETERMINED if run.left_out else HELD
 
 
 def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]) -> int:

@@ -199,6 +199,11 @@ def test_the_catalogue_names_rules_laws_and_tests_that_there_are():
         assert tests or "law" in words or "rest" in words or set(named) & {"SIM-3", "SIM-4"}, f"{number}: by what is it judged?"
 
 
+def test_what_is_known_is_current():
+    found = subprocess.run([sys.executable, str(ROOT / "tools/known.py"), "--check"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_the_index_of_rules_is_current():
     found = subprocess.run([sys.executable, str(ROOT / "tools/rule_index.py"), "--check"], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr

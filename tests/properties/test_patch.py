@@ -132,6 +132,7 @@ def without_null_members(value: Any) -> Any:
 
 @given(objects, objects.map(without_null_members))
 def test_patch_7_a_merge_patch_leads_from_any_object_to_any_other(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """PATCH-7, and PATCH-1, which `patched` asks of every patch here."""
     assert equal(patched(old, MERGE_PATCH, difference(old, new)), new)
 
 

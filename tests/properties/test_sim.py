@@ -212,3 +212,38 @@ def test_bad_use_is_one_line_and_status_2(arguments):
     done = CliRunner().invoke(main, ["sim", *arguments])
     assert done.exit_code == 2
     assert len(done.output.strip().splitlines()) == 1
+
+
+REFUSED = """apiVersion: v1
+kind: Pod
+metadata: {name: X_bad}
+spec: {containers: []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(REFUSED, "the API server refuses Pod X_bad"), ("", "holds no object"),
+     ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata is no map"), ("apiVersion: v1\nkind: List\nitems: 3\n", "items are no list")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_ends_in_one_line_before_anything_runs(tmp_path, text, words):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    for more in ([], ["--pattern", "skip"]):
+        done = CliRunner().invoke(main, ["sim", str(path), *more])
+        assert done.exit_code == 2 and words in done.output and len(done.output.strip().splitlines()) == 1
+
+
+def test_sim_1_a_run_that_cannot_happen_any_more_is_not_called_held(tmp_path):
+    path = tmp_path / "a.run"
+    actions_file.write(path, Setup(), [Crash("nobody")])
+    done = CliRunner().invoke(main, ["sim", "--replay", str(path)])
+    assert done.exit_code == 3 and "1 of 1 entries cannot happen any more" in done.output
+    path.write_text(path.read_text().replace('["Crash", "nobody"]', '["Crash", {"component": "nobody"}]'))
+    assert CliRunner().invoke(main, ["sim", "--replay", str(path)]).exit_code == 2
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_runs():
+    for command in (["sim"], ["explore", "garbage"]):
+        done = CliRunner().invoke(main, [*command, "--save", "/does/not/exist/a.run"])
+        assert done.exit_code == 2 and "cannot be written" in done.output
