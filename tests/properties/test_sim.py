@@ -224,7 +224,8 @@ spec: {containers: []}
 @pytest.mark.parametrize(
     ("text", "words"),
     [(REFUSED, "the API server refuses Pod X_bad"), ("", "holds no object"),
-     ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata is no map"), ("apiVersion: v1\nkind: List\nitems: 3\n", "items are no list")],
+     ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata is no map"),
+     ("apiVersion: v1\nkind: List\nitems: 3\n", "items are no list")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_ends_in_one_line_before_anything_runs(tmp_path, text, words):
     path = tmp_path / "a.yaml"
