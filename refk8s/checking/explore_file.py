@@ -9,6 +9,7 @@ from pathlib import Path
 from refk8s.checking.actions_file import from_tree, to_tree
 from refk8s.checking.explore_replay import begin_model, take
 from refk8s.checking.models import MODELS, Model
+from refk8s.checking.script import Fairly
 from refk8s.core.actions import Action
 from refk8s.core.cluster import Cluster, enabled
 from refk8s.core.machine import Impossible
@@ -40,10 +41,13 @@ def read(path: Path) -> tuple[str, list[Action]]:
         head = json.loads(lines[0])
         if head.get("format") != FORMAT or head.get("model") not in MODELS:
             raise ValueError(f"it should begin with format {FORMAT} and a model that there is")
-        found = []
+        found: list[Action] = []
         for line in lines[1:]:
             number += 1
-            found.append(from_tree(json.loads(line)))
+            action = from_tree(json.loads(line))
+            if isinstance(action, Fairly):
+                raise ValueError("an explored history has no stretches")
+            found.append(action)
     except Exception as error:
         raise BadFile(f"{path}, line {number}: {error}") from None
     return head["model"], found

@@ -306,7 +306,8 @@ class Judge:
             renamed = ids if ids and machine == move[1] else {}
             for name, entries in self._bundle_as_maps(self.parts.bundles[number], renamed).items():
                 maps.setdefault(name, {}).update(entries)
-        cluster = Cluster(machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **{n: Map(m) for n, m in maps.items()})
+        parts: dict[str, Any] = {name: Map(entries) for name, entries in maps.items()}
+        cluster = Cluster(machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **parts)
         return evolve(cluster, history=Watched(self.book, self.parts.rows[state[ROW]], home, set()))
 
     def _bundle_as_maps(self, bundle: Bundle, ids: dict[int, int]) -> dict[str, "Map[Any, Any]"]:

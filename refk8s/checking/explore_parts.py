@@ -443,7 +443,7 @@ class Parts:
             number = self.keep_row(after)
             verdict = self.judge(row, number, self.values[request], response, committed)
             found = self._decided[key] = (number, self.keep(response), verdict)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def refusal(self, code: int = 500) -> int:
         return self.keep(Response(code, status.internal_error("the store does not answer")))

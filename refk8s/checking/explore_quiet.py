@@ -133,7 +133,8 @@ class Renaming:
                 wanted = replace(body.preconditions, resource_version=self.version(body.preconditions.resource_version))
                 body = replace(body, preconditions=wanted)
         elif body is not None:
-            body = self.object(body) if _prefix_of(type(body)) == self.prefix else body
+            kind: Any = type(body)
+            body = self.object(body) if _prefix_of(kind) == self.prefix else body
         if options.resource_version not in ("", "0"):
             options = replace(options, resource_version=str(self.revision(int(options.resource_version))))
         return replace(request, body=body, options=options)
@@ -156,7 +157,8 @@ class Renaming:
 
     def _list(self, listed: Any) -> Any:
         items = tuple([self.of(item) for item in listed.items])
-        is_ours = bool(items) and _prefix_of(type(items[0])) == self.prefix
+        kind: Any = type(items[0]) if items else None
+        is_ours = bool(items) and _prefix_of(kind) == self.prefix
         metadata = listed.metadata
         if is_ours and metadata.resource_version:
             metadata = replace(metadata, resource_version=str(self.revision(int(metadata.resource_version))))
