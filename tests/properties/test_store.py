@@ -195,7 +195,7 @@ def test_store_8_compaction_forgets_what_is_older_and_nothing_else(steps: list[S
     for at in range(before.revision + 1):
         if at < revision:
             for refused in (lambda at=at: after.list("/", at), lambda at=at: after.get(KEYS[0], at), lambda at=at: after.changes("/", at)):
-                with pytest.raises(Compacted) as caught:
+                with pytest.raises(Compacted, match=f"compacted up to revision {revision}") as caught:
                     refused()
                 assert caught.value.compact_revision == revision
         else:
@@ -214,7 +214,7 @@ def test_store_9_the_future_is_refused(steps: list[Step], ahead: int) -> None:
         lambda: history.changes("/", future),
         lambda: compact(history, future),
     ):
-        with pytest.raises(FutureRevision) as caught:
+        with pytest.raises(FutureRevision, match=f"at revision {history.revision} ") as caught:
             refused()
         assert caught.value.revision == history.revision
 
@@ -264,6 +264,21 @@ def test_store_12_nothing_below_a_prefix_has_changed_after_its_revision(steps: l
     for history in (steps[-1].after, compact(steps[-1].after, max(0, steps[-1].after.revision - back))):
         changes = history.changes(prefix, history.compacted)
         holds(must.store_12_the_prefix_revision_tells_a_cache(history.prefix_revision(prefix), history.compacted, changes))
+
+
+@given(runs, st.integers(0, 5))
+def test_store_10_to_store_12_what_a_prefix_and_a_limit_show_is_a_beginning_of_the_whole(steps: list[Step], limit: int) -> None:
+    """All prefixes of one history: a page is so many of the records; a limit on changes is met at the next end of a revision."""
+    history = steps[-1].after
+    for prefix in PREFIXES:
+        records = tuple(record for record in history.list("/").records if record.key.startswith(prefix))
+        assert history.list(prefix) == Page(records, history.revision, False, 0)
+        left = max(0, len(records) - limit)
+        assert history.list(prefix, limit=limit) == Page(records[:limit], history.revision, left > 0, left)
+        changes = tuple(change for change in history.changes("/", 1) if change.key.startswith(prefix))
+        assert history.prefix_revision(prefix) == (changes[-1].revision if changes else 0)
+        ends = [n for n, (one, other) in enumerate(pairwise(changes), 1) if one.revision != other.revision]
+        assert history.changes(prefix, 1, limit) == changes[: next((n for n in ends if n >= limit), len(changes))]
 
 
 @given(st.lists(st.tuples(attempts, st.integers(0, 3)), max_size=20))

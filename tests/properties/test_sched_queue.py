@@ -1,0 +1,169 @@
+"""The scheduler's queue beside a plain reading of its table (SCHED-18 to SCHED-21), and what it asks for, in full (SCHED-11, SCHED-35)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sched_worlds import a_pod, placed
+
+from refk8s.core.api.core_v1 import PodCondition, PodStatus
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import PODS
+from refk8s.core.context import MINUTE, SECOND, timestamp
+from refk8s.core.scheduler.cycle import _evict, _write_status
+from refk8s.core.scheduler.queue import Queue
+from refk8s.core.scheduler.snapshot import info_of
+
+# --- the queue beside a plain reading
+
+KEYS = [f"d/{name}" for name in "abcdef"]
+NOWHERE, SOMEWHERE = 1, 2  # CPUs that pods ask for: no node has room for the first
+
+
+def plain_back_off(attempts: int) -> int:
+    return min(SECOND * 2**attempts, 10 * SECOND)
+
+
+def is_welcome(pod) -> bool:
+    return pod.needs.cpu == 1000 * SOMEWHERE
+
+
+happenings = st.lists(
+    st.tuples(
+        st.sampled_from(["admit", "admit", "park", "park", "activate", "without", "flush"]),
+        st.lists(st.sampled_from(KEYS), min_size=1, max_size=4, unique=True),
+        st.sampled_from([NOWHERE, SOMEWHERE]),
+        st.integers(-1, 1),
+        st.sampled_from([0, 1, SECOND, 3 * SECOND, MINUTE, 5 * MINUTE - 1]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(happenings, st.frozensets(st.sampled_from(KEYS), max_size=2))
+def test_sched_18_to_sched_21_the_queue_is_the_plain_table_of_who_waits(happening, nominated):
+    """A row: who came when, tried how often, not before when, parked since when. Nothing else may decide who is tried."""
+    queue, now, arrivals = Queue(), 0, 0
+    rows: dict[str, list] = {}
+    for what, keys, cpu, priority, later in happening:
+        now += later
+        if what == "admit":
+            for key in keys:
+                arrivals += 1
+                info = info_of(placed(a_pod(key[2:], {"cpu": str(cpu)}, priority=priority), "", f"u{arrivals}"))
+                queue = queue.admit(key, info)
+                rows[key] = [info, arrivals, 0, 0, None]
+        elif what == "park":
+            queue = queue.park([queue.pods[key] for key in keys if key in rows], now)
+            for key in rows.keys() & set(keys):
+                info, number, attempts, _, _ = rows[key]
+                rows[key] = [info, number, attempts + 1, now + plain_back_off(attempts), now]
+        elif what == "activate":
+            queue = queue.activate(queue.pods[key] for key in keys if key in rows)
+            for key in rows.keys() & set(keys):
+                rows[key][4] = None
+        elif what == "without":
+            queue = queue.without(keys)  # who does not wait is no concern
+            for key in keys:
+                rows.pop(key, None)
+        else:
+            queue = queue.flush(now)
+            for row in rows.values():
+                row[4] = None if row[4] is not None and row[4] + 5 * MINUTE <= now else row[4]
+            assert queue.flush(now) is queue or queue.alarm is None, "what is flushed is flushed"
+
+        assert {key: [w.pod, w.number, w.attempts, w.not_before, w.parked_at] for key, w in queue.pods.items()} == rows
+        parked = {key: row for key, row in rows.items() if row[4] is not None}
+        assert sorted(queue.active) == sorted(rows.keys() - parked.keys())
+        assert sorted(key for among in queue.parked.values() for key in among) == sorted(parked)
+        assert all(len(among) for among in queue.parked.values()), "no kind is kept that nobody is of"
+        assert not parked or (queue.alarm is not None and queue.alarm <= min(row[4] for row in parked.values()) + 5 * MINUTE)
+        assert what != "flush" or queue.alarm is None or queue.alarm > now, "an alarm that has rung does not ring again at once"
+        tried = [row for key, row in rows.items() if key not in parked or is_welcome(row[0])]
+        ready, next_ready = queue.ready(now, is_welcome, sorted(nominated))
+        in_order = sorted((row for row in tried if row[3] <= now), key=lambda row: (-row[0].priority, row[1]))
+        assert [w.number for w in ready] == [row[1] for row in in_order]
+        assert next_ready == min((row[3] for row in tried if row[3] > now), default=None)
+
+
+def test_sched_19_pods_of_one_kind_are_asked_for_once_and_the_nominated_each_by_itself():
+    queue = Queue()
+    for name in "abcd":
+        queue = queue.admit(f"d/{name}", info_of(placed(a_pod(name, {"cpu": "1"}), "", name)))
+    queue = queue.park(list(queue.pods.values()), 0)
+    asked: list[str] = []
+
+    def only_the_nominated(pod) -> bool:
+        asked.append(pod.name)
+        return pod.name == "c"
+
+    ready, _ = queue.ready(MINUTE, only_the_nominated, ["d/c", "d/gone"])
+    assert [waiting.key for waiting in ready] == ["d/c"]
+    assert len(asked) == 2
+    assert "c" in asked
+
+
+# --- what is asked for, in full
+
+NOW = 90 * SECOND
+
+
+def a_waiting_pod(*conditions: PodCondition, generation: int | None = None, nominated: str | None = None):
+    pod = placed(a_pod("p"), "", "uid-p")
+    return replace(
+        pod,
+        metadata=replace(pod.metadata, generation=generation),
+        status=PodStatus(conditions=list(conditions) or None, nominated_node_name=nominated),
+    )
+
+
+def patched(pod, tree) -> Patch:
+    return Patch("application/strategic-merge-patch+json", {"metadata": {"uid": pod.metadata.uid}, "status": tree})
+
+
+def plain(request: Request) -> Request:
+    """Without the reason, which is for people."""
+    assert request.because
+    return replace(request, because="")
+
+
+def asked_of(pod, tree) -> tuple[Request, ...]:
+    return (Request("patch", PODS, pod.metadata.namespace, "p", "status", body=patched(pod, tree)),)
+
+
+@given(
+    st.sampled_from([None, ("False", "Unschedulable", "no room"), ("False", "SchedulingGated", "no room"), ("True", "", "")]),
+    st.sampled_from([None, 4]),
+    st.sampled_from([None, "n1"]),
+    st.sampled_from(["", "n1", "n2"]),
+)
+def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_something_new(found, generation, before, nominated):
+    others = [PodCondition(type="Ready", status="False", reason="Unschedulable", message="no room")]
+    conditions = [*others, *([PodCondition(type="PodScheduled", status=found[0], reason=found[1], message=found[2])] if found else [])]
+    pod = a_waiting_pod(*conditions, generation=generation, nominated=before)
+    tree = {}
+    if found != ("False", "Unschedulable", "no room"):
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+        condition |= {"observedGeneration": generation} if generation else {}
+        condition |= {"lastTransitionTime": timestamp(NOW)} if found is None or found[0] == "True" else {}
+        tree["conditions"] = [condition]
+    if (before or "") != nominated:
+        tree["nominatedNodeName"] = nominated or None
+    asked = tuple(map(plain, _write_status(pod, "Unschedulable", "no room", nominated, NOW)))
+    assert asked == (asked_of(pod, tree) if tree else ())
+
+
+@given(st.booleans())
+def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_is_deleted(is_told):
+    told_before = [PodCondition(type="DisruptionTarget", status="True")] if is_told else []
+    pod = a_waiting_pod(PodCondition(type="Ready", status="True"), *told_before)
+    told, delete = _evict(pod, NOW)
+    reason = "preempting to accommodate a higher priority pod"
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": reason}
+    condition["lastTransitionTime"] = timestamp(NOW)
+    assert tuple(map(plain, told)) == (() if is_told else asked_of(pod, {"conditions": [condition]}))
+    options = DeleteOptions(preconditions=Preconditions(uid="uid-p"))
+    assert plain(delete) == Request("delete", PODS, pod.metadata.namespace, "p", body=options)
