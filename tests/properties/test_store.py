@@ -275,6 +275,7 @@ def test_store_10_to_store_12_what_a_prefix_and_a_limit_show_is_a_beginning_of_t
         assert history.list(prefix) == Page(records, history.revision, False, 0)
         left = max(0, len(records) - limit)
         assert history.list(prefix, limit=limit) == Page(records[:limit], history.revision, left > 0, left)
+        assert history.list(prefix, at=1) == Page((), 1, False, 0), "a page of the past says which"
         changes = tuple(change for change in history.changes("/", 1) if change.key.startswith(prefix))
         assert history.prefix_revision(prefix) == (changes[-1].revision if changes else 0)
         ends = [n for n, (one, other) in enumerate(pairwise(changes), 1) if one.revision != other.revision]
