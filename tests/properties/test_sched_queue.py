@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
-from sched_worlds import a_pod, placed
+from immutables import Map
+from msgspec.structs import astuple, replace
+from sched_worlds import a_node, a_pod, placed, pod_specs
 
-from refk8s.core.api.core_v1 import PodCondition, PodStatus
-from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.core_v1 import Pod, PodCondition, PodStatus
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
+from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import PODS
 from refk8s.core.context import MINUTE, SECOND, timestamp
-from refk8s.core.scheduler.cycle import _evict, _write_status
+from refk8s.core.loop.plan import Local
+from refk8s.core.loop.view import Table, View
+from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler, _evict, _write_status, scheduler
+from refk8s.core.scheduler.memory import Decision, Memory
+from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.preempt import CANDIDATES_MIN, preempt
 from refk8s.core.scheduler.queue import Queue
-from refk8s.core.scheduler.snapshot import info_of
+from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, is_finished, recompute
 
 # --- the queue beside a plain reading
 
@@ -167,3 +173,62 @@ def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_
     assert tuple(map(plain, told)) == (() if is_told else asked_of(pod, {"conditions": [condition]}))
     options = DeleteOptions(preconditions=Preconditions(uid="uid-p"))
     assert plain(delete) == Request("delete", PODS, pod.metadata.namespace, "p", body=options)
+
+
+# --- what becomes of a decision, and what it counts with
+
+
+@given(st.integers(0, 5))
+def test_sched_20_sched_22_a_pod_whose_binding_was_refused_waits_anew_and_its_room_is_free(attempts):
+    """Every refusal counts as an attempt, so that a pod which the API server never lets go does not come round at once for ever."""
+    pod = placed(a_pod("p"), "", "uid-p")
+    waiting = replace(Queue().admit("default/p", info_of(pod)).pods["default/p"], attempts=attempts)
+    memory = Memory().assume([Decision(waiting, "n1", None, sent=True)], Queue(), EMPTY, {})
+    view = View(Map({PODS.prefix: Table(objects=Map({"default/p": pod}))}))
+    plan = Scheduler().reconcile(view, "default/p", NOW, Local(memory, 1, Response(409, None)))
+    again = plan.memory.queue.pods["default/p"]
+    assert (again.attempts, again.not_before, again.parked_at) == (attempts + 1, NOW + plain_back_off(attempts), None)
+    assert (dict(plan.memory.decisions), dict(plan.memory.assumed), sorted(plan.memory.touched)) == ({}, {}, ["n1"])
+    assert (plan.waves, plan.enqueue) == ((), ((Scheduler().name, SCHEDULE),))
+
+
+@given(st.lists(st.tuples(pod_specs(), st.sampled_from(["", "owner"])), min_size=1, max_size=4), st.data())
+def test_sched_4_who_leaves_a_node_leaves_nothing_of_himself(kinds, data):
+    pods = [
+        info_of(placed(Pod(metadata=ObjectMeta(name=f"p{at}", namespace="default"), spec=spec, status=PodStatus()), "n1", f"u{at}", owner))
+        for at, (spec, owner) in enumerate(kinds)
+    ]
+    load, goes = IDLE, data.draw(st.sampled_from(pods))
+    for pod in pods:
+        load = load.plus(pod)
+    plain = IDLE
+    for pod in pods:
+        plain = plain.plus(pod) if pod is not goes else plain
+    assert astuple(load.minus(goes)) == astuple(plain)
+    for pod in pods:
+        load = load.minus(pod)
+    assert astuple(load) == astuple(IDLE)
+
+
+def test_sched_4_a_pod_has_finished_when_its_phase_says_so():
+    phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown", None]
+    found = [is_finished(replace(a_pod("p"), status=PodStatus(phase=phase))) for phase in phases]
+    assert found == [False, False, True, True, False, False]
+    assert not is_finished(replace(a_pod("p"), status=None))
+
+
+def test_sched_36_the_first_hundred_nodes_that_would_do_are_compared_and_no_more():
+    names = [f"n{at:03}" for at in range(CANDIDATES_MIN + 1)]
+    pod = info_of(placed(a_pod("p", {"cpu": "2"}, priority=1000), "", "p"))
+    for cheapest, chosen in ((CANDIDATES_MIN - 1, CANDIDATES_MIN - 1), (CANDIDATES_MIN, 0)):
+        there = [
+            placed(a_pod(f"r{at}", {"cpu": "2"}, priority=1 if at == cheapest else 10), name, f"u{at}") for at, name in enumerate(names)
+        ]
+        snapshot = recompute([a_node(name) for name in names], there)
+        eviction, _ = preempt(pod, Chooser().refusing(pod, snapshot), snapshot, {}, lambda victim: "2026-01-01T00:00:00Z")
+        assert eviction is not None
+        assert eviction.node == names[chosen]
+
+
+def test_sched_23_what_a_scheduler_tells_it_tells_under_the_name_that_pods_ask_for():
+    assert (scheduler("mine").component, Scheduler("mine").name) == ("mine", "mine")
