@@ -163,7 +163,7 @@ def test_no_citation_dangles():
 A_TEST = re.compile(r"\btest_[a-z0-9_]+\b(?!\.py)")
 
 
-def tests_there_are() -> set[str]:
+def names_of_tests() -> set[str]:
     return {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
 
 
@@ -175,7 +175,7 @@ def rows(page: str, first: str) -> list[list[str]]:
 
 
 def test_every_divergence_names_a_test_that_shows_it():
-    known, found = tests_there_are(), rows("divergences.md", r"D-\d+")
+    known, found = names_of_tests(), rows("divergences.md", r"D-\d+")
     assert len(found) > 40
     for row in found:
         named = A_TEST.findall(row[-1])
@@ -184,7 +184,7 @@ def test_every_divergence_names_a_test_that_shows_it():
 
 
 def test_the_catalogue_names_rules_laws_and_tests_that_there_are():
-    known, there = set(rules()), tests_there_are()
+    known, there = set(rules()), names_of_tests()
     found = rows("catalogue.md", r"\d+")
     assert [int(row[0]) for row in found] == [number for number in range(1, 47) if not 32 <= number <= 37]
     steps, rest = {law.rule for law in STEP_LAWS}, {law.rule for law in laws.OF_REST}
