@@ -1,6 +1,5 @@
 """`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and the three ways to end. Rule EXPLORE-5."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +12,13 @@ from refk8s.checking import explore_file
 from refk8s.checking.explore import BROKE, HELD, Bounds, Result, explore
 from refk8s.checking.explore_moves import FAULTS
 from refk8s.checking.explore_replay import begin_model, history_actions, take
-from refk8s.checking.explore_tell import tell
 from refk8s.checking.models import MODELS
-from refk8s.checking.tell import tell as story
+from refk8s.checking.tell import tell
+from refk8s.cli.report import BadUse, check_place, counts
 from refk8s.core.properties import laws
 
 STATUS = {HELD: 0, BROKE: 1}
 STATUS_UNDETERMINED = 3
-
-
-class BadUse(Exception):
-    """What is wrong with what the user asked for, in one line."""
 
 
 def parse_budgets(text: str) -> dict[str, int]:
@@ -49,8 +44,7 @@ def explore_and_tell(
         return 0
     if model not in MODELS:
         raise BadUse(f"no model is called {model!r}; there are {', '.join(sorted(MODELS))}")
-    if save is not None and not Path(save).absolute().parent.is_dir():
-        raise BadUse(f"{save} cannot be written: there is no such folder")
+    check_place(save)
     bounds = Bounds(parse_budgets(faults), depth, states, seconds)
     with _progress() as tick:
         result = explore(MODELS[model](), bounds, tick)
@@ -65,8 +59,8 @@ def _report(result: Result) -> None:
     click.echo(f"model {result.model.name}: {result.model.summary}")
     budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
     click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
-    click.echo("moves taken:    " + _counts(result.taken))
-    click.echo("rules tested:   " + _counts(result.tested))
+    click.echo("moves taken:    " + counts(result.taken))
+    click.echo("rules tested:   " + counts(result.tested))
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
     if result.unanswered:
         click.echo(f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here")
@@ -88,11 +82,8 @@ def _report(result: Result) -> None:
 
 def _tell_failure(result: Result, path: Path) -> None:
     assert result.moves is not None
-    for line in tell(result.moves, result.history):
-        click.echo(line)
-    for broken in result.broken:
-        click.echo(f"broken: {broken}")
     actions = history_actions(result.moves, result.history)
+    click.echo("\n".join(tell(begin_model(result.model), actions, result.broken, take)))
     explore_file.write(path, result.model.name, actions, str(result.broken[0]))
     _, again = explore_file.replay(result.model, actions)
     rules = sorted({broken.rule for broken in again})
@@ -111,14 +102,10 @@ def _replay(path: Path) -> int:
     except explore_file.Outdated as error:
         click.echo(f"UNDETERMINED: {error}")
         return STATUS_UNDETERMINED
-    click.echo("\n".join(story(begin_model(MODELS[model]()), actions, found, take)))
+    click.echo("\n".join(tell(begin_model(MODELS[model]()), actions, found, take)))
     said = "a rule broke" if found else "every rule held"
     click.echo(f"model {model} actions {len(actions)} revision {cluster.history.revision}: {said}")
     return 1 if found else 0
-
-
-def _counts(counter: "Counter[str]") -> str:
-    return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
 
 
 @contextmanager

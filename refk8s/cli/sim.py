@@ -20,6 +20,7 @@ from refk8s.checking.script import Entry
 from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import NEAR_STEPS, SETTLE_SECONDS, Run, Setup, replay, simulate
 from refk8s.checking.tell import ending, tell
+from refk8s.cli.report import BadUse, check_place, counts
 from refk8s.core.actions import Action
 from refk8s.core.context import SECOND
 from refk8s.core.properties import laws
@@ -33,10 +34,6 @@ SETTLING_ACTIONS = 3_000
 """So much is told of how a cluster did not come to rest."""
 
 
-class BadUse(Exception):
-    """What is wrong with what the user asked for, in one line."""
-
-
 def simulate_and_tell(
     seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
     pattern: str | None, files: tuple[str, ...],
@@ -44,8 +41,7 @@ def simulate_and_tell(
     """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
     if replayed is not None:
         return _replay(Path(replayed))
-    if save is not None and not Path(save).absolute().parent.is_dir():
-        raise BadUse(f"{save} cannot be written: there is no such folder")
+    check_place(save)
     if pattern is not None:
         return _enumerate(seed, pattern, save, files)
     setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
@@ -179,9 +175,9 @@ def _report(runs: list[Run], seconds: float) -> None:
         middle, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
         click.echo(f"at rest after:  {middle:.0f} s in the middle, {most:.0f} s in nine of ten, {settled[-1]:.0f} s at the latest; "
                    f"{SETTLE_SECONDS} s is the bound")  # fmt: skip
-    click.echo("rules tested:   " + _counts(tested))
-    click.echo("actions taken:  " + _counts(taken))
-    click.echo("faults made:    " + (_counts(faults) or "none"))
+    click.echo("rules tested:   " + counts(tested))
+    click.echo("actions taken:  " + counts(taken))
+    click.echo("faults made:    " + (counts(faults) or "none"))
     wanted = runs[0].setup.faults
     idle = [name for name in sorted(wanted) if name not in faults]
     untested = sorted({law.rule for law in laws.all_laws()} - set(tested))
@@ -201,10 +197,6 @@ def _total(counters: "list[Counter[str]]") -> "Counter[str]":
     for counter in counters:
         total.update(counter)
     return total
-
-
-def _counts(counter: "Counter[str]") -> str:
-    return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
 
 
 @contextmanager
