@@ -21,6 +21,7 @@ from refk8s.core.api import status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Response, User, WatchEvent
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX
 from refk8s.core.apiserver.handle import handle
@@ -38,24 +39,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 WATCH_BACKLOG_MAX = 10_000  # events that a slow client may be behind before its watch is ended
 USERS_MAX = 4096
 LISTS_MAX = 16
-
-
-def read_yaml(data: bytes) -> Any:
-    """YAML to a JSON tree; ValueError for what is none."""
-    import yaml
-
-    try:
-        return yaml.load(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-
-
-def write_yaml(tree: Any) -> bytes:
-    """A JSON tree as YAML text."""
-    import yaml
-
-    text: bytes = yaml.dump(tree, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=True, encoding="utf-8")
-    return text
 
 
 class Front:
@@ -134,7 +117,7 @@ class Front:
         path = scope["raw_path"].decode("latin-1")
         wire = WireRequest(method, path, scope["query_string"].decode("latin-1"), headers, body)
         user = user_of(wire, self.users, self.api.config, self.api.clock.now())
-        return receive(wire, user, read_yaml, headers.get("host", ""))
+        return receive(wire, user, _read_yaml, headers.get("host", ""))
 
     async def _answer(self, received: Received, scope: Scope, receive_part: Receive, send: Send) -> None:
         api, request = self.api, received.request
@@ -163,7 +146,7 @@ class Front:
                 if ended is None:
                     return  # It was a stream, and is over.
                 response = ended
-        reply = reply_to(received, response, api.clock.now(), write_yaml)
+        reply = reply_to(received, response, api.clock.now())
         if request.verb == "list" and (text := keep(received, response, reply, api.engine)) is not None:
             self._lists[place] = text
             if len(self._lists) > LISTS_MAX:
@@ -244,6 +227,13 @@ _INTERNAL = (
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: the server has logged it",'
     b'"reason":"InternalError","code":500}'
 )
+
+
+def _read_yaml(data: bytes) -> YamlDocument:
+    # Imported here: few clusters are ever sent YAML.
+    from refk8s.components.yaml_reader import read_yaml
+
+    return read_yaml(data)
 
 
 def method_of(scope: Scope) -> str:

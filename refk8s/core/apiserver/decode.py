@@ -14,6 +14,7 @@ from refk8s.core.api.codec import DecodeError, MalformedJson, decode_request, en
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
 from refk8s.core.apiserver.patch import accepted_media_types
 from refk8s.core.apiserver.route import Target
@@ -21,8 +22,8 @@ from refk8s.core.apiserver.route import Target
 BODY_BYTES_MAX = 3 * 1024 * 1024
 SHOWN_BYTES_MAX = 30
 
-ReadYaml = Callable[[bytes], Any]
-"""YAML to a JSON tree; ValueError for what is none."""
+ReadYaml = Callable[[bytes], YamlDocument]
+"""The first YAML document; ValueError for what is none."""
 
 
 def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadYaml | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -49,22 +50,31 @@ def _patch(target: Target, media_type: str, body: bytes) -> Patch:
     return Patch(media_type, body)
 
 
-def _as_json(media_type: str, body: bytes, record: type, read_yaml: ReadYaml | None) -> bytes:
-    """The body as JSON text, whatever it came as (API-22)."""
+def _as_json(media_type: str, body: bytes, kind: str, read_yaml: ReadYaml | None) -> tuple[bytes, tuple[str, ...]]:
+    """The body as JSON text, whatever it came as, and the keys that a YAML body repeats (API-22, HTTP-20)."""
     if media_type in ("", JSON):
-        return body
+        return body, ()
     if media_type == YAML and read_yaml is not None:
         try:
-            return encode(read_yaml(body))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ApiError(status.bad_request(f"error converting YAML to JSON: {error}")) from None
+            document = read_yaml(body)
+            return encode(document.tree), document.duplicates
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            words = f"the object provided is unrecognized (must be of type {kind}): error converting YAML to JSON"
+            raise ApiError(status.bad_request(f"{words}: {error} ({_summary(body)})")) from None
     if media_type == PROTOBUF:
         from refk8s.core.apiserver import protobuf  # few clusters ever need it
 
-        return encode(protobuf.decode(body))
+        return encode(protobuf.decode(body)), ()
     listed = f"{JSON}, {YAML}, {PROTOBUF}"
     words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
     raise ApiError(status.unsupported_media_type(words))
+
+
+def _summary(body: bytes) -> str:
+    """The beginning of a body for a message: JSON as it is, anything else in hexadecimal digits."""
+    shown = body[:SHOWN_BYTES_MAX]
+    text = shown.decode("utf-8", "replace") if body[:1] == b"{" else shown.hex()
+    return (text + (" ..." if len(body) > SHOWN_BYTES_MAX else "")) or "<empty>"
 
 
 def body_type(target: Target) -> tuple[type, str, str]:
@@ -81,7 +91,7 @@ def body_type(target: Target) -> tuple[type, str, str]:
 
 def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None) -> tuple[Any, tuple[str, ...]]:
     record, version, kind = body_type(target)
-    text = _as_json(media_type, body, record, read_yaml)
+    text, duplicates = _as_json(media_type, body, kind, read_yaml)
     validation = target.options.field_validation or "Warn"
     try:
         decoded = decode_request(record, text, field_validation=validation != "Ignore")
@@ -92,18 +102,18 @@ def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | 
     if obj.kind != kind or obj.api_version != version:
         _refuse_other_kind(text, version, kind)
         obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
-    if decoded.warnings and validation == "Strict":
-        words = f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {decoded.strict_error}'
-        raise ApiError(status.bad_request(words))
-    return obj, decoded.warnings if validation == "Warn" else ()
+    if validation == "Strict" and (duplicates or decoded.warnings):
+        repeated = ("error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(duplicates),) if duplicates else ()
+        words = "strict decoding error: " + ", ".join((*repeated, *decoded.warnings))
+        raise ApiError(status.bad_request(f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {words}'))
+    return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
 
 
 def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> str:
     if not error.malformed:
         return error.full(kind, version.rpartition("/")[2])
-    shown = text[:SHOWN_BYTES_MAX].decode("utf-8", "replace") + (" ..." if len(text) > SHOWN_BYTES_MAX else "")
     unrecognized = f"the object provided is unrecognized (must be of type {kind})"
-    return f"{unrecognized}: couldn't get version/kind; json parse error: {error} ({shown or '<empty>'})"
+    return f"{unrecognized}: couldn't get version/kind; json parse error: {error} ({_summary(text)})"
 
 
 def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
@@ -129,7 +139,7 @@ def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
 
 
 def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) -> DeleteOptions:
-    text = _as_json(media_type, body, DeleteOptions, read_yaml)
+    text, _ = _as_json(media_type, body, "DeleteOptions", read_yaml)
     try:
         decoded = decode_request(DeleteOptions, text, field_validation=False)
     except DecodeError as error:

@@ -6,7 +6,7 @@ and apiVersion that the list says for all of them; a watch puts it into a line. 
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,14 +18,12 @@ from refk8s.core.api.meta_v1 import ListMeta, PartialObjectMetadata, PartialObje
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.yaml_text import write_yaml
 from refk8s.core.apiserver.accept import PARTIAL, PARTIAL_LIST, TABLE, WHOLE, YAML, Form
 from refk8s.core.apiserver.table import to_table
 from refk8s.core.context import Instant
 from refk8s.core.store import Record
 from refk8s.core.value import Value
-
-WriteYaml = Callable[[Any], bytes]
-"""A JSON tree to YAML text."""
 
 
 class Reply(Value, frozen=True):
@@ -72,9 +70,8 @@ def wire_of(record: Record[Any]) -> bytes:
 
 
 def respond(
-    response: Response, form: Form, resource: Resource, now: Instant, *, include_object: str = "", pretty: bool = False,
-    write_yaml: WriteYaml | None = None,
-) -> Reply:  # fmt: skip
+    response: Response, form: Form, resource: Resource, now: Instant, *, include_object: str = "", pretty: bool = False
+) -> Reply:
     """The reply that says this response in this form. Never raises: where the form does not fit, the reply says so (406)."""
     body = response.body
     more: tuple[bytes, ...] = ()
@@ -95,7 +92,7 @@ def respond(
         except ApiError as error:
             return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
-    if form.media_type == YAML and write_yaml is not None:
+    if form.media_type == YAML:
         return Reply(reply.code, write_yaml(msgspec.json.decode(reply.whole().content)), YAML, reply.warnings)
     if pretty:
         return Reply(reply.code, msgspec.json.format(reply.whole().content, indent=2) + b"\n", warnings=reply.warnings)

@@ -2,7 +2,7 @@
 
 For the HTTP front, which brings bytes and takes bytes:
 
-    users, yaml = ...                                            # who may come in; how YAML is read and written
+    users, read_yaml = ...                                       # who may come in; how YAML is read
     received = receive(wire, user_of(wire, users, config, now))  # Received, or a Reply that ends the matter
     outcome = handle(received.request, store, context, config)   # as for a component in this process
     reply = reply_to(received, response, now)
@@ -21,7 +21,7 @@ from refk8s.core.apiserver.accept import Form, accept
 from refk8s.core.apiserver.authenticate import Config, authenticate
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover
-from refk8s.core.apiserver.respond import Reply, WriteYaml, check_watch_form, respond, write_error
+from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, evolve, field
@@ -107,7 +107,7 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
     return Received(request, form, target, warnings)
 
 
-def reply_to(received: Received, response: Response, now: Instant, write_yaml: WriteYaml | None = None) -> Reply:
+def reply_to(received: Received, response: Response, now: Instant) -> Reply:
     """The reply to what was received. A watch that cannot start where it was to is a stream of one ERROR event (WATCHAPI-3)."""
     target = received.target
     if target.verb == "watch" and response.code == 410:
@@ -121,7 +121,6 @@ def reply_to(received: Received, response: Response, now: Instant, write_yaml: W
         now,
         include_object=target.include_object,
         pretty=target.pretty,
-        write_yaml=write_yaml,
     )
 
 
