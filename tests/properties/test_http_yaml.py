@@ -102,7 +102,8 @@ def bomb(levels: int) -> bytes:
         b"[" + b"1," * 300_000 + b"1]",
         b"9" * 100_000,
         b"a: &a {" + b",".join(b"k%d: 1" % n for n in range(1_000)) + b"}\n" + b"b: {<<: [" + b",".join([b"*a"] * 3_000) + b"]}",
-        b"\xff\xfe\xfd", b"\xff", b"a: \xed\xa0\x80", b"%YAML 9.9\n--- x", b"\x00", b"!!python/object:os.system x: &a *a", b"a: !!binary ====x",
+        b"\xff\xfe\xfd", b"\xff", b"a: \xed\xa0\x80", b"%YAML 9.9\n--- x", b"\x00", b"!!python/object:os.system x: &a *a",
+        b"a: !!binary ====x",
     ],
     ids=range(16),
 )  # fmt: skip
@@ -138,12 +139,14 @@ def test_http_20_a_plain_scalar_differs_from_the_library_only_where_kubernetes_d
         assert theirs == ours
 
 
+ODD = ["yes", "y", "=", "12:30:45", "2001-01-01", "a\nb\n", "\n", " a", "a: b", "- x", "a #b", "0x1", "1e3", "<<", "l\n\nm\n\n"]
+KEYS = st.one_of(st.text(max_size=6), st.sampled_from(["yes", "1", "a b"]))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=12),
-              st.sampled_from(["yes", "y", "=", "12:30:45", "2001-01-01", "a\nb\n", "\n", " a", "a: b", "- x", "a #b", "0x1", "1e3", "<<", "l\n\nm\n\n"])),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.one_of(st.text(max_size=6), st.sampled_from(["yes", "1", "a b"])), inner, max_size=4)),
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), FLOATS, st.text(max_size=12), st.sampled_from(ODD)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
     max_leaves=15,
-)  # fmt: skip
+)
 
 
 @given(JSON)
