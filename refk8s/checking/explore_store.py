@@ -126,6 +126,8 @@ class Book:
             changes += result.changes
             row = self.with_shelf(row, place, self.keep(self.prefixes[place], Shelf(history, graves)))
         committed = Committed(self.tops[self.shelf(row, home)], tuple(changes))
+        if outcome.rest is not None:
+            raise Impossible("more objects are deleted at once than a scope has")
         return row, outcome.respond(committed), committed
 
     def _reached(self, history: History[Any], revision: int) -> History[Any]:

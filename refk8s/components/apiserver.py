@@ -161,11 +161,14 @@ class ApiServer:
             if isinstance(result, Committed):
                 for change in result.changes:
                     changed.setdefault(change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []).append(change)
-                answer(commit.respond(result))
+                if commit.rest is None:
+                    answer(commit.respond(result))
+                else:
+                    self._loop.call_soon(partial(self.submit, commit.rest, answer))
                 for listener in self.listeners:
                     listener(request, result)
             else:  # API-9: another write came first, so decide again on what it left
-                self._loop.call_soon(partial(self.submit, request, answer))
+                self._loop.call_soon(partial(self.submit, commit.again or request, answer))
         for prefix, changes in changed.items():
             for watcher, mine in self._dispatcher.concerned(prefix, changes):
                 if watcher.open and (events := watching.events(watcher.stream, mine)):

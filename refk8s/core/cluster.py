@@ -323,7 +323,8 @@ def submit(cluster: Cluster, request: Request) -> tuple[Cluster, Response]:
     history, result = commit(cluster.history, outcome.txn, stamp)
     if not isinstance(result, Committed):
         raise Impossible(f"a request handled on the newest state met a conflict: {result}")
-    return evolve(cluster, history=history, last_commit=result), outcome.respond(result)
+    cluster = evolve(cluster, history=history, last_commit=result)
+    return submit(cluster, outcome.rest) if outcome.rest is not None else (cluster, outcome.respond(result))
 
 
 def _fault(cluster: Cluster, action: Action) -> Cluster:

@@ -28,13 +28,19 @@ SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 SUFFIX_LENGTH = 5
 
 
+_SECOND_MIN = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+_SECOND_MAX = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
+
 @lru_cache(maxsize=64)
 def _second_text(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+    """The second in RFC 3339, which has four digits for a year: what is beyond is told as its first or last second."""
+    second = min(max(second, _SECOND_MIN), _SECOND_MAX)
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
 
 
 def timestamp(now: Instant) -> str:
-    """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down)."""
+    """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down). Never raises: no sum of durations is too large."""
     return _second_text(now // SECOND) + "Z"
 
 

@@ -79,6 +79,8 @@ class World:
             assert isinstance(result, Committed), f"nothing came between and yet {result}"
             response, committed = outcome.respond(result), result
         self.taken.append(Taken(request, outcome, response, before, self.history, committed))
+        if isinstance(outcome, Commit) and outcome.rest is not None:
+            return self.do(outcome.rest)
         return self.taken[-1]
 
     def get(self, resource: Resource, name: str, namespace: str = "default") -> Any:

@@ -24,7 +24,7 @@ HELD = ("example.com/hold",)
 
 
 def delete(world: World, kind=resources.CONFIG_MAPS, name="a", body=None, **options):
-    return world.do(Request("delete", kind, "default", name, body=body, options=Options(**options)))
+    return world.do(Request("delete", kind, "default", name, body=body or DeleteOptions(**options)))
 
 
 def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 30, finalizers=None):
@@ -243,9 +243,8 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence,
     chosen = one.do(Request("list", resources.CONFIG_MAPS, "default", options=Options(label_selector=selector))).response.body
     for item in chosen.items:
         delete(one, name=item.metadata.name, propagation_policy=policy)
-    asked = Request(
-        "deletecollection", resources.CONFIG_MAPS, "default", options=Options(label_selector=selector, propagation_policy=policy)
-    )
+    chosen_by, body = Options(label_selector=selector), DeleteOptions(propagation_policy=policy or None)
+    asked = Request("deletecollection", resources.CONFIG_MAPS, "default", body=body, options=chosen_by)
     answer = many.do(asked).response
     assert answer.code == 200 and answer.body.items == chosen.items
     assert kept(one) == kept(many)
@@ -273,13 +272,20 @@ def kept(world: World):
         ("", {"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]}, 200),
         ("dryRun=All", b"", 200),
         ("propagationPolicy=Background", {"gracePeriodSeconds": 0}, 200),
+        ("dryRun=All", {}, 200),
+        ("dryRun=Some&gracePeriodSeconds=abc&propagationPolicy=Sideways", {"gracePeriodSeconds": 0}, 200),
+        ("dryRun=Some", b"", 422),
+        ("uid=1-2-3", b"", 409),
+        ("resourceVersion=1", b"", 409),
+        ("uid=1-2-3", {}, 200),
     ],
 )
 def test_del_10_options_stand_in_the_body_or_in_the_query(query, body, code):
     world = populated()
     reply = world.http("DELETE", f"/api/v1/namespaces/default/configmaps/a?{query}", body)
     assert reply.code == code
-    assert (world.get(resources.CONFIG_MAPS, "a") is None) == (code == 200 and "dryRun" not in query + str(body))
+    is_dry = "dryRun" in (query if body == b"" else str(body))
+    assert (world.get(resources.CONFIG_MAPS, "a") is None) == (code == 200 and not is_dry)
     if code >= 400:
         assert json.loads(reply.content)["kind"] == "Status"
 
@@ -360,5 +366,6 @@ def test_del_11_an_eviction_gives_the_pod_its_time():
     asked = Request("create", resources.PODS, "default", "p", "eviction", Eviction(metadata=ObjectMeta(name="p")))
     assert world.do(asked).response.code == 201
     assert world.get(resources.PODS, "p").metadata.deletion_grace_period_seconds == 30
-    assert world.do(evolve(asked, body=Eviction(delete_options=DeleteOptions(grace_period_seconds=0)))).response.code == 201
+    now = Eviction(metadata=ObjectMeta(name="p"), delete_options=DeleteOptions(grace_period_seconds=0))
+    assert world.do(evolve(asked, body=now)).response.code == 201
     assert world.get(resources.PODS, "p") is None

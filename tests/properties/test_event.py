@@ -78,8 +78,9 @@ def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, rep
         field_path=path or None,
     )
     at = timestamp(NOW)
+    name = f"p.{NOW * 1000:016x}abc"
     assert request.body == Event(
-        metadata=ObjectMeta(name="p.abc", namespace=namespace),
+        metadata=ObjectMeta(name=name, namespace=namespace),
         involved_object=involved,
         reason="Reason",
         message="it happened",
@@ -96,7 +97,7 @@ def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, rep
     for number in range(repeats):
         later = NOW + (number + 1) * MINUTE
         recorder, again = record(recorder, note, "kubelet", host, SOMEBODY, "other", later)
-        assert (again.verb, again.resource, again.namespace, again.name) == ("patch", EVENTS, namespace, "p.abc")
+        assert (again.verb, again.resource, again.namespace, again.name) == ("patch", EVENTS, namespace, name)
         assert again.body == Patch("application/merge-patch+json", {"count": number + 2, "lastTimestamp": timestamp(later)})
         assert again.user == SOMEBODY and again.because
 

@@ -131,10 +131,11 @@ def test_list_8_a_revision_has_a_largest_value(number):
     if number <= read.REVISION_MAX:
         assert read.parse_revision(text) == number
         return
-    with pytest.raises(ApiError) as error:
-        read.parse_revision(text)
-    words = f'invalid resource version: strconv.ParseUint: parsing "{text}": value out of range'
-    assert (error.value.status.code, error.value.status.message) == (400, words)
+    words = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
+    for of_list, code, before in ((False, 500, ""), (True, 400, "invalid resource version: ")):
+        with pytest.raises(ApiError) as error:
+            read.parse_revision(text, of_list=of_list)
+        assert (error.value.status.code, error.value.status.message) == (code, before + words)
 
 
 def test_list_9_a_revision_of_the_future_says_what_is_wrong_and_when_to_come_again():
@@ -201,7 +202,7 @@ def test_list_7_a_chain_that_is_too_old_says_how_to_go_on():
     rest = do(world, "list", limit=1, namespace="", continue_=response.body.metadata.continue_).body
     assert rest.metadata.resource_version == str(world.history.revision)
     assert [item.metadata.name for item in rest.items] == ["b"]
-    assert read.parse_continue(rest.metadata.continue_, PREFIX)[0] is None, "inconsistent to its end"
+    assert read.parse_continue(rest.metadata.continue_, PREFIX)[0] == world.history.revision
     exact = do(world, "list", resource_version="1", resource_version_match="Exact")
     assert said(exact)[:3] == (410, "Expired", "The resourceVersion for the provided list is too old.")
 

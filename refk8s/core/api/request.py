@@ -23,7 +23,7 @@ ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated
 
 
 class Options(Value, frozen=True):
-    """The query parameters of ListOptions, CreateOptions, UpdateOptions, PatchOptions and DeleteOptions."""
+    """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. Those of a delete are its body (DEL-10)."""
 
     label_selector: str = ""
     field_selector: str = ""
@@ -38,9 +38,6 @@ class Options(Value, frozen=True):
     field_manager: str = ""
     field_validation: str = ""
     force: bool = False
-    propagation_policy: str = ""
-    grace_period_seconds: int | None = None
-    orphan_dependents: bool | None = None
 
 
 NO_OPTIONS = Options()

@@ -157,6 +157,11 @@ def expired(message: str) -> Status:
     return failure(410, "Expired", message)
 
 
+def unexplained(message: str) -> Status:
+    """500 without a reason: an error of the storage that upstream passes on as it is. Only where a rule says so (API-14)."""
+    return Status(metadata=ListMeta(), status="Failure", message=message, code=500)
+
+
 def internal_error(message: str) -> Status:
     return failure(500, "InternalError", f"Internal error occurred: {message}")
 

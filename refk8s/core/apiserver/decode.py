@@ -17,7 +17,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
 from refk8s.core.apiserver.patch import accepted_media_types
-from refk8s.core.apiserver.route import Target
+from refk8s.core.apiserver.route import Target, delete_options
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
 SHOWN_BYTES_MAX = 30
@@ -37,7 +37,7 @@ def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadY
         case "patch":
             return _patch(target, media_type, body), ()
         case "delete" | "deletecollection":
-            return (_delete_options(media_type, body, read_yaml) if body else None), ()
+            return (_delete_options(media_type, body, read_yaml) if body else delete_options(target.verb, target.parameters)), ()
     return None, ()
 
 
@@ -100,7 +100,8 @@ def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | 
         raise ApiError(status.bad_request(_undecodable(error, text, version, kind))) from None
     obj = decoded.object
     if obj.kind != kind or obj.api_version != version:
-        _refuse_other_kind(text, version, kind)
+        if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:  # API-18: the old version is taken too
+            _refuse_other_kind(text, version, kind)
         obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
     if validation == "Strict" and (duplicates or decoded.warnings):
         repeated = ("error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(duplicates),) if duplicates else ()

@@ -29,9 +29,12 @@ from refk8s.core.apiserver.strategy import BACKGROUND, FOREGROUND, NO_COLLECTION
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
 from refk8s.core.store import Committed, Compare, Delete, Put, Txn
+from refk8s.core.value import Value, evolve
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
+PORTION_MAX = 256
+"""So many objects of a collection are deleted in one transaction: other writes get their turn in between."""
 
 
 def delete(request: Request, store: Reader, context: Context) -> Response | Commit:
@@ -46,12 +49,12 @@ def delete(request: Request, store: Reader, context: Context) -> Response | Comm
         code = 202 if options.orphan_dependents is False else 200
         if left == record.value:
             return Response(code, record.value, (record,))
-        if _is_dry(request, options):
+        if options.dry_run:
             return Response(code, left)
         condition = Compare(record.key, record.mod_revision)
         return Commit(Txn((condition,), (Put(record.key, left),)), respond_with(record.key, code))
     answer = _removed(strategy, record.value, context)
-    if _is_dry(request, options):
+    if options.dry_run:
         return answer
     compares, writes = removed(request.resource, record.value, store)
     condition = Compare(record.key, record.mod_revision)
@@ -65,50 +68,72 @@ def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
     return Response(answer.code, lifecycle.stamp(answer.body, committed.revision))
 
 
+class Collection(Value, frozen=True, eq=False):
+    """A deletecollection under way: the (key, uid) of everything that was listed, and from where on it is still to be deleted (DEL-9)."""
+
+    options: DeleteOptions
+    listed: tuple[tuple[str, str], ...]
+    answer: Response
+    at: int = 0
+    portion: int = PORTION_MAX
+
+
 def delete_collection(request: Request, store: Reader, context: Context) -> Response | Commit:
-    """Delete all that the selectors choose; answers with them as they were (DEL-9). One transaction, so all or nothing."""
+    """Delete all that the selectors choose; answers with them as they were (DEL-9)."""
+    if type(request.body) is Collection:
+        return _delete_portion(request, request.body, store, context)
     options = delete_options(request)
     strategy = strategy_of(request.resource)
     selection = select(request.resource, request.namespace, request.options.label_selector, request.options.field_selector)
     page = read(selection, request.options, store)
+    for record in page.records:
+        check_deletable(request, record.value)
+        check_preconditions(strategy, record.value, options)
+    answer = list_response(request.resource, page.records, meta_of(page, selection, request.options))
+    if options.dry_run:
+        return answer
+    listed = tuple([(record.key, record.value.metadata.uid) for record in page.records])
+    return _delete_portion(request, Collection(options, listed, answer), store, context)
+
+
+def _delete_portion(request: Request, collection: Collection, store: Reader, context: Context) -> Response | Commit:
+    """The next objects of a collection in one transaction. After a conflict the portion is halved, so that in the end it is one object."""
+    options, strategy = collection.options, strategy_of(request.resource)
     compares: list[Compare] = []
     writes: list[Put[Any] | Delete] = []
-    for listed in page.records:
-        record = store.get(listed.key)
-        if record is None:
-            continue
-        check_deletable(request, record.value)
+    at, count = collection.at, 0
+    while at < len(collection.listed) and count < collection.portion:
+        key, uid = collection.listed[at]
+        at += 1
+        record = store.get(key)
+        if record is None or record.value.metadata.uid != uid:
+            continue  # gone meanwhile
         check_preconditions(strategy, record.value, options)
         left = after_delete(strategy, record.value, options, context)
         if left is not None and left == record.value:
             continue
+        count += 1
         compares.append(Compare(record.key, record.mod_revision))
         writes.append(Delete(record.key) if left is None else Put(record.key, left))
         if left is None:
             more_compares, more_writes = removed(request.resource, record.value, store)
             compares.extend(more_compares)
             writes.extend(more_writes)
-    answer = list_response(request.resource, page.records, meta_of(page, selection, request.options))
-    if not writes or _is_dry(request, options):
-        return answer
-    return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: answer)
+    if not writes:
+        return collection.answer
+    rest = evolve(request, body=evolve(collection, at=at)) if at < len(collection.listed) else None
+    again = evolve(request, body=evolve(collection, portion=max(1, collection.portion // 2)))
+    return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: collection.answer, rest, again)
 
 
 # --- What is asked
 
 
 def delete_options(request: Request) -> DeleteOptions:
-    """The options of the body, or where it is silent, of the query (DEL-10). ApiError 422 for a policy that is none."""
-    body = request.body if request.body is not None else NO_DELETE_OPTIONS
-    asked = request.options
-    options = body
-    if asked.grace_period_seconds is not None or asked.propagation_policy or asked.orphan_dependents is not None:
-        options = replace(
-            body,
-            grace_period_seconds=body.grace_period_seconds if body.grace_period_seconds is not None else asked.grace_period_seconds,
-            propagation_policy=body.propagation_policy or asked.propagation_policy or None,
-            orphan_dependents=body.orphan_dependents if body.orphan_dependents is not None else asked.orphan_dependents,
-        )
+    """The options of a delete (DEL-10). ApiError 422 for a policy that is none."""
+    options: DeleteOptions = request.body if request.body is not None else NO_DELETE_OPTIONS
+    if request.options.dry_run:  # of a component in this process: over the wire it is in the body by now
+        options = replace(options, dry_run=(*(options.dry_run or ()), "All"))
     if options is not NO_DELETE_OPTIONS:
         _check_options(options)
     return options
@@ -132,10 +157,6 @@ def _check_options(options: DeleteOptions) -> None:
 def dry_run_cause(stages: tuple[str, ...]) -> Cause:
     """The only stage of a dry run is All (API-12)."""
     return Cause(status.NOT_SUPPORTED, "dryRun", 'supported values: "All"', list(stages))
-
-
-def _is_dry(request: Request, options: DeleteOptions) -> bool:
-    return request.options.dry_run or bool(options.dry_run)
 
 
 def check_deletable(request: Request, obj: Any) -> None:

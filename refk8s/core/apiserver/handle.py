@@ -90,6 +90,8 @@ def _create_as(
     admission = admit(request, resource, obj, None, store, context, config.admission)
     obj = admission.object
     write.check(resource, name, validate_create(resource, obj))
+    if request.verb == "create":
+        write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)

@@ -26,6 +26,9 @@ GENERATED_BASE_LENGTH_MAX = NAME_LENGTH_MAX - SUFFIX_LENGTH
 FOREGROUND_DELETION = "foregroundDeletion"
 ORPHAN = "orphan"
 
+GRACE_SECONDS_MAX = 2**63 // 10**9
+"""The longest duration that Kubernetes has, 292 years: a longer grace period counts as this (DEL-11)."""
+
 
 def stamp(obj: O, revision: int) -> O:
     """The object as committed at this revision: its resourceVersion (API-4)."""
@@ -87,6 +90,7 @@ def raised(generation: int | None) -> int | None:
 def mark_deleted(metadata: ObjectMeta, now: Instant, grace_period_seconds: int, finalizers: tuple[str, ...] | None) -> ObjectMeta:
     """Mark an object as going after so many seconds. The first mark raises the generation; a later one may only shorten (DEL-1, DEL-2)."""
     generation = metadata.generation
+    grace_period_seconds = min(grace_period_seconds, GRACE_SECONDS_MAX)
     at = now + grace_period_seconds * 1_000_000
     if metadata.deletion_timestamp is None:
         generation = raised(generation)

@@ -11,7 +11,7 @@ from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.selection import select
+from refk8s.core.apiserver.versions import selection_of
 from refk8s.core.apiserver.wire import Received
 from refk8s.core.store import Revision
 
@@ -33,7 +33,7 @@ def keep(received: Received, response: Response, reply: Reply, store: Reader) ->
         return None
     if options.limit or options.continue_ or options.resource_version not in ("", "0") or options.resource_version_match:
         return None
-    selection = select(target.resource, target.namespace, options.label_selector, options.field_selector)
+    selection = selection_of(target.resource, target.namespace, options)
     mark = b'"resourceVersion":"%s"' % str(response.body.metadata.resource_version).encode()
     before, found, after = reply.content.partition(mark)
     if not found:

@@ -33,10 +33,16 @@ class Reader(Protocol):
 
 
 class Commit(Value, frozen=True):
-    """Commit this; then `respond` makes the answer from what was committed (it knows the revision)."""
+    """Commit this; then `respond` makes the answer from what was committed (it knows the revision).
+
+    A long act is committed in portions (DEL-9): `rest` is the request that goes on with it, and its answer is the answer. Where the commit
+    meets a conflict, `again` is handled on the newer state, or the same request where there is none.
+    """
 
     txn: Txn[Any]
     respond: Callable[[Committed[Any]], Response]
+    rest: Request | None = None
+    again: Request | None = None
 
 
 class Stream(Value, frozen=True):

@@ -86,7 +86,7 @@ def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:
     elif options.resource_version == "0":
         limit = None  # as from a watch cache, which holds everything at hand and cuts nothing (LIST-6)
     elif options.resource_version:
-        revision = parse_revision(options.resource_version)
+        revision = parse_revision(options.resource_version, of_list=True)
         if options.resource_version_match == EXACT or (limit is not None and not options.resource_version_match):
             at = revision
         else:
@@ -122,11 +122,9 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
     """The metadata of the list: its revision, and where more follows, how to go on (LIST-5)."""
     if not page.more:
         return ListMeta(resource_version=str(page.revision))
-    inconsistent = page.revision if not options.continue_ else parse_continue(options.continue_, selection.prefix)[0]
-    at = -1 if inconsistent is None else page.revision
     return ListMeta(
         resource_version=str(page.revision),
-        continue_=make_continue(at, selection.prefix, page.records[-1].key),
+        continue_=make_continue(page.revision, selection.prefix, page.records[-1].key),
         # Upstream counts what follows only where nothing is chosen: it would have to read everything else.
         remaining_item_count=page.remaining if selection.matches is None else None,
     )
@@ -135,14 +133,15 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
 # --- Revisions
 
 
-def parse_revision(text: str) -> int:
-    """A resourceVersion as a number; ApiError 400 for what is none (LIST-8)."""
-    if not (text.isascii() and text.isdigit()):
-        raise ApiError(status.bad_request(f'invalid resource version: strconv.ParseUint: parsing {status.show(text)}: invalid syntax'))
-    revision = int(text) if len(text) <= 20 else REVISION_MAX + 1
-    if revision > REVISION_MAX:
-        raise ApiError(status.bad_request(f'invalid resource version: strconv.ParseUint: parsing {status.show(text)}: value out of range'))
-    return revision
+def parse_revision(text: str, *, of_list: bool = False) -> int:
+    """A resourceVersion as a number (LIST-8). ApiError for what is none: 400 for a list, else 500."""
+    is_number = text.isascii() and text.isdigit()
+    revision = int(text) if is_number and len(text) <= 20 else REVISION_MAX + 1
+    if revision <= REVISION_MAX:
+        return revision
+    why = "value out of range" if is_number else "invalid syntax"
+    words = f"resourceVersion: Invalid value: {status.show(text)}: strconv.ParseUint: parsing {status.show(text)}: {why}"
+    raise ApiError(status.bad_request(f"invalid resource version: {words}") if of_list else status.unexplained(words))
 
 
 def check_reached(revision: int, store: Reader) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from refk8s.core.api import resources, status
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
@@ -36,7 +37,10 @@ _ON_PART = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "
 
 
 class Target(Value, frozen=True):
-    """What is asked of which resource. `path` and `parameters` are for what goes on to a container; `include_object` is for tables."""
+    """What is asked of which resource. `include_object` is for tables.
+
+    `path` and `parameters` are for what goes on to a container; a delete has its `parameters` too.
+    """
 
     verb: str
     resource: Resource
@@ -92,6 +96,7 @@ def route(method: str, path: str, query: str) -> Target | Plain:
         _options(verb, values, parameters),
         values.get("includeObject", ""),
         _is_true(values, "pretty"),
+        parameters=parameters if verb in ("delete", "deletecollection") else (),
     )
 
 
@@ -205,12 +210,9 @@ def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
     )
 
 
-def _delete_options(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+def _collection_options(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+    """What a deletecollection chooses. How it deletes is said by the body or by `delete_options` (DEL-10)."""
     return Options(
-        dry_run=_dry_run("DeleteOptions", parameters),
-        grace_period_seconds=_number(values, "gracePeriodSeconds"),
-        propagation_policy=values.get("propagationPolicy", ""),
-        orphan_dependents=_flag(values, "orphanDependents"),
         label_selector=values.get("labelSelector", ""),
         field_selector=values.get("fieldSelector", ""),
         limit=_number(values, "limit") or 0,
@@ -218,6 +220,29 @@ def _delete_options(values: Mapping[str, str], parameters: tuple[tuple[str, str]
         resource_version=values.get("resourceVersion", ""),
         resource_version_match=values.get("resourceVersionMatch", ""),
     )
+
+
+def delete_options(verb: str, parameters: tuple[tuple[str, str], ...]) -> DeleteOptions | None:
+    """The DeleteOptions in a query, for a request without a body (DEL-10); None where it has none.
+
+    `uid` and `resourceVersion` are preconditions; of a collection, resourceVersion is one of the
+    list. ApiError 400 for a number that cannot be read; delete.py checks the rest.
+    """
+    values = _first_values(parameters)
+    if not any(key in values for key in _OF_A_DELETE):
+        return None
+    uid, revision = values.get("uid") or None, values.get("resourceVersion") or None if verb == "delete" else None
+    stages = tuple(value for key, value in parameters if key == "dryRun")
+    return DeleteOptions(
+        dry_run=stages if any(stages) else None,
+        grace_period_seconds=_number(values, "gracePeriodSeconds"),
+        propagation_policy=values.get("propagationPolicy") or None,
+        orphan_dependents=_flag(values, "orphanDependents"),
+        preconditions=Preconditions(uid=uid, resource_version=revision) if uid or revision else None,
+    )
+
+
+_OF_A_DELETE = ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy", "resourceVersion", "uid")
 
 
 def _write_options(kind: str) -> Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]:
@@ -257,6 +282,6 @@ _READERS: dict[str, Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], O
     "create": _write_options("CreateOptions"),
     "update": _write_options("UpdateOptions"),
     "patch": _write_options("PatchOptions"),
-    "delete": _delete_options,
-    "deletecollection": _delete_options,
+    "delete": lambda values, parameters: _NO_OPTIONS,
+    "deletecollection": _collection_options,
 }

@@ -137,6 +137,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.NAMESPACES: {"answers_deleted": True, "fields": {"status.phase": _path("status.phase")}},
     resources.SERVICES: {
         "create_on_update": True,
+        "answers_deleted": True,
         "fields": {"spec.clusterIP": _path("spec.cluster_ip"), "spec.type": _path("spec.type")},
     },
     resources.REPLICATION_CONTROLLERS: {
@@ -176,6 +177,8 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.CSI_DRIVERS: {"unconditional_update": False, "answers_deleted": True},
     resources.CSI_NODES: {"unconditional_update": False, "answers_deleted": True},
     resources.VOLUME_ATTACHMENTS: {"unconditional_update": False, "answers_deleted": True},
+    resources.VOLUME_ATTRIBUTES_CLASSES: {"answers_deleted": True},
+    resources.CSI_STORAGE_CAPACITIES: {"unconditional_update": False},
     resources.RUNTIME_CLASSES: {"unconditional_update": False},
     resources.CERTIFICATE_SIGNING_REQUESTS: {"fields": {"spec.signerName": _path("spec.signer_name")}},
     resources.CLUSTER_TRUST_BUNDLES: {"unconditional_update": False, "fields": {"spec.signerName": _path("spec.signer_name")}},
@@ -186,11 +189,14 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
             "spec.nodeName": _path("spec.node_name"),
         },
     },
+    resources.RESOURCE_CLAIMS: {"answers_deleted": True},
+    resources.RESOURCE_CLAIM_TEMPLATES: {"answers_deleted": True},
     resources.RESOURCE_SLICES: {
         "generation": _SPEC,
+        "answers_deleted": True,
         "fields": {"spec.nodeName": _path("spec.node_name"), "spec.driver": _path("spec.driver")},
     },
-    resources.DEVICE_CLASSES: {"generation": _SPEC},
+    resources.DEVICE_CLASSES: {"generation": _SPEC, "answers_deleted": True},
     resources.FLOW_SCHEMAS: {"generation": _SPEC},
     resources.PRIORITY_LEVEL_CONFIGURATIONS: {"generation": _SPEC},
     resources.API_SERVICES: {"unconditional_update": False},

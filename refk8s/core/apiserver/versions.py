@@ -15,11 +15,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api import autoscaling_v1, autoscaling_v2, core_v1, events_v1, resources
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import Options, Request, Response
 from refk8s.core.api.resources import Resource, by_kind
 from refk8s.core.api.selector import FieldRequirement, FieldSelector, SelectorError, parse_fields
 from refk8s.core.apiserver import read, write
 from refk8s.core.apiserver.outcome import Commit, Outcome, Reader, Stream
+from refk8s.core.apiserver.selection import Selection, select
 from refk8s.core.store import Committed
 from refk8s.core.value import evolve
 
@@ -33,12 +34,22 @@ def stored_resource(resource: Resource) -> Resource:
     return stored
 
 
+def selection_of(resource: Resource, namespace: str, options: Options) -> Selection:
+    """What a list of this resource chooses among the objects as they are kept (API-28)."""
+    return select(stored_resource(resource), namespace, options.label_selector, _stored_fields(resource, options.field_selector))
+
+
+def _stored_fields(asked: Resource, field_selector: str) -> str:
+    """The field selector in the terms of the version that is kept."""
+    return _event_fields(field_selector) if field_selector and asked == resources.EVENTS_V1 else field_selector
+
+
 def as_stored(request: Request, store: Reader) -> Request:
     """The same request about the version that is kept. A patch is of the version that was asked for, so it is carried out here."""
     asked, stored = request.resource, stored_resource(request.resource)
     options = request.options
-    if options.field_selector and asked == resources.EVENTS_V1:
-        options = evolve(options, field_selector=_event_fields(options.field_selector))
+    if (fields := _stored_fields(asked, options.field_selector)) != options.field_selector:
+        options = evolve(options, field_selector=fields)
     inner = evolve(request, resource=stored, options=options)
     if request.subresource not in ("", "status") or request.verb not in ("create", "update", "patch"):
         return inner
@@ -61,7 +72,8 @@ def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
         def respond(committed: Committed[Any]) -> Response:
             return _answer(inner(committed), asked)
 
-        return Commit(outcome.txn, respond)
+        rest, again = (None if one is None else evolve(one, resource=asked) for one in (outcome.rest, outcome.again))
+        return Commit(outcome.txn, respond, rest, again)
     if isinstance(outcome, Stream):
         return evolve(outcome, resource=asked)
     return outcome

@@ -23,6 +23,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle, patch
 from refk8s.core.apiserver.outcome import Commit, Reader
+from refk8s.core.apiserver.read import REVISION_MAX
 from refk8s.core.apiserver.strategy import Strategy
 from refk8s.core.context import Context
 from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
@@ -155,6 +156,8 @@ def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
 def patched(resource: Resource, record: type, current: Any, change: Patch, validation: str) -> tuple[Any, tuple[str, ...]]:
     """The object under the patch, and warnings of unknown fields (PATCH-1). ApiError 4xx where it does not apply or makes no object."""
     tree = patch.apply(record, to_tree(current), change)
+    if change.media_type == patch.STRATEGIC_MERGE_PATCH:  # PATCH-1: its kind and apiVersion say nothing
+        tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
     if tree.get("kind") not in (None, current.kind) or tree.get("apiVersion") not in (None, current.api_version):
         kind, version = tree.get("kind"), tree.get("apiVersion")
         raise ApiError(_unpatchable(tree, f"converting ({version}.{kind}) to ({current.api_version}.{current.kind}): unknown conversion"))
@@ -245,6 +248,18 @@ def check(resource: Resource, name: str, causes: Sequence[Cause]) -> None:
 
 
 # --- conclude
+
+
+def refuse_revision(request: Request, metadata: Any) -> None:
+    """ApiError 500 for a new object that has the resourceVersion of an old one, as upstream's storage (API-2).
+
+    "0" and what is no number count as none. A dry run does not reach the storage, and is taken.
+    """
+    revision = metadata.resource_version or ""
+    if request.options.dry_run or not (revision.isascii() and revision.isdigit()):
+        return
+    if 0 < int(revision[:21]) <= REVISION_MAX:
+        raise ApiError(status.unexplained("resourceVersion should not be set on objects to be created"))
 
 
 def refuse_existing(resource: Resource, record: Record[Any]) -> None:

@@ -17,6 +17,7 @@ from refk8s.core.value import Value, evolve, field
 BURST_MAX = 25  # events about one object at once
 REFILL: Instant = 5 * MINUTE  # one more for every so long
 REMEMBERED_MAX = 4096
+NAME_LENGTH_MAX = 253
 
 
 class _Bucket(Value, frozen=True):
@@ -25,8 +26,12 @@ class _Bucket(Value, frozen=True):
 
 
 class Recorder(Value, frozen=True, eq=False):
-    """What has been recorded lately: (about whom and what) -> (event name, count), and how much each object may still say."""
+    """What has been recorded lately: (about whom and what) -> (event name, count), and how much each object may still say.
 
+    `number` counts the Events made, so that two of one instant have names in their order.
+    """
+
+    number: int = 0
     seen: Map[tuple[str, ...], tuple[str, int]] = field(default_factory=Map)
     buckets: Map[str, _Bucket] = field(default_factory=Map)
 
@@ -47,7 +52,7 @@ def record(
         return recorder, None
     since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
     if len(recorder.seen) >= REMEMBERED_MAX:  # Forgetting only costs a second Event object with a count of its own.
-        recorder = Recorder()
+        recorder = Recorder(recorder.number)
     recorder = evolve(recorder, buckets=recorder.buckets.set(about, _Bucket(tokens - 1, since)))
     namespace = metadata.namespace or "default"
     if known is not None:  # EVENT-1: the same again is counted, not repeated
@@ -56,8 +61,10 @@ def record(
         document = {"count": count + 1, "lastTimestamp": timestamp(now)}
         patch = Patch("application/merge-patch+json", document)
         return recorder, Request("patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again")
-    name = f"{metadata.name}.{unique}"
-    recorder = evolve(recorder, seen=recorder.seen.set(key, (name, 1)))
+    # EVENT-5: the order of names is the order of time, also within one instant.
+    suffix = f".{now * 1000 + recorder.number % 1000:016x}{unique}"
+    name = (metadata.name or "")[: NAME_LENGTH_MAX - len(suffix)].rstrip("-.") + suffix
+    recorder = evolve(recorder, number=recorder.number + 1, seen=recorder.seen.set(key, (name, 1)))
     event = Event(
         api_version="v1",
         kind="Event",

@@ -100,8 +100,8 @@ def a_pod_has_its_time(arrived: Arrived, before: Cluster, after: Cluster) -> Ite
 
 
 def _grace_asked(request: Request) -> int | None:
-    seconds: int | None = getattr(request.body, "grace_period_seconds", None) if request.body is not None else None
-    return seconds if seconds is not None else request.options.grace_period_seconds
+    seconds: int | None = getattr(request.body, "grace_period_seconds", None)
+    return seconds
 
 
 def a_uid_is_new(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
