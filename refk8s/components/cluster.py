@@ -129,7 +129,7 @@ class RunningCluster:
         api, clock = self.api, self.clock
         nodes = self.nodes.nodes()
         assert self.front is not None
-        self.front.connect = PodStreams(api, self.nodes.containers())
+        self.front.connect = PodStreams(api, {node.name: node for node in nodes})
         teller = Storyteller(clock.now) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)

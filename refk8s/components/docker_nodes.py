@@ -4,22 +4,25 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from refk8s.adapters.docker.where import engine_host, why_not
 from refk8s.components.clock import Clock
 from refk8s.components.nodes import NoEngine, RunningNode
 from refk8s.components.pod_sessions import Session
 from refk8s.components.pod_streams import StreamFailed
+from refk8s.core.api.core_v1 import Pod
 from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.ports import RuleSet
+from refk8s.core.ports import ContainerStatus, RuleSet, SandboxStatus
 
 log = logging.getLogger("refk8s")
 
 CLUSTER_ID = "cluster-id"
+
+T = TypeVar("T")
 
 
 class DockerNodes:
@@ -42,11 +45,7 @@ class DockerNodes:
         cluster = (self._data / CLUSTER_ID).read_text().strip()
         self._runtime = DockerRuntime(cluster, self._data, self._node_name)
         self._rules = ServiceRules(self._runtime, cluster)
-        return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules)]
-
-    def containers(self) -> "DockerContainers":
-        """Streams of this node's containers."""
-        return DockerContainers(self._runtime.streams)
+        return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules, DockerContainers(self._runtime.streams))]
 
     async def close(self, keep: bool) -> None:
         """Let go of everything. Unless it is to be kept, take away the containers, networks and rules of this cluster (RT-8)."""
@@ -67,50 +66,40 @@ class DockerContainers:
     def __init__(self, streams: Any) -> None:
         self._streams = streams
 
-    async def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """The log, as the engine keeps it (RT-13)."""
-        from refk8s.adapters.docker.logs import read_log
-        from refk8s.adapters.docker.stream import StreamRefused
+        from refk8s.adapters.docker.logs import open_log
 
-        try:
-            async for data in read_log(self._streams, container_id, options):
-                yield data
-        except StreamRefused as error:
-            raise StreamFailed(error.words) from None
-        except OSError as error:
-            raise StreamFailed(f"the engine does not answer: {error}") from None
+        return await self._begun(open_log(self._streams, container.id, options))
 
-    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
         """A command in a container (RT-14)."""
         from refk8s.adapters.docker.session import execute
 
-        return await self._begun(execute(self._streams, container_id, command, stdin, tty))
+        return await self._begun(execute(self._streams, container.id, command, stdin, tty))
 
-    async def attach(self, container_id: str, stdin: bool) -> Session:
+    async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
         """The container's own program (RT-14)."""
         from refk8s.adapters.docker.session import attach
 
-        return await self._begun(attach(self._streams, container_id, stdin))
+        return await self._begun(attach(self._streams, container.id, stdin))
 
-    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection into the pod's network (RT-15)."""
         from refk8s.adapters.docker.forward import connect
-        from refk8s.adapters.docker.stream import StreamRefused
 
-        try:
-            return await connect(self._streams, container_id, address, port)
-        except StreamRefused as error:
-            raise StreamFailed(error.words) from None
+        address = sandbox.ips[0] if sandbox.ips else ""
+        return await self._begun(connect(self._streams, sandbox.id, address, port))
 
     @staticmethod
-    async def _begun(beginning: Coroutine[Any, Any, Session]) -> Session:
-        from refk8s.adapters.docker.stream import StreamRefused
+    async def _begun(beginning: Coroutine[Any, Any, T]) -> T:
+        from refk8s.adapters.docker.stream import EngineSilent, StreamRefused
 
         try:
             return await beginning
         except StreamRefused as error:
             raise StreamFailed(error.words) from None
-        except OSError as error:
+        except EngineSilent as error:
             raise StreamFailed(f"the engine does not answer: {error}") from None
 
 

@@ -22,12 +22,13 @@ class NoEngine(Exception):
 
 @frozen
 class RunningNode:
-    """One node: its name, settings, runtime and service rules."""
+    """One node: its name, settings, runtime, service rules, and the streams of its containers."""
 
     name: str
     config: KubeletConfig
     runtime: Runtime
     rules: Rules
+    containers: Containers
 
 
 class Nodes(Protocol):
@@ -36,8 +37,6 @@ class Nodes(Protocol):
     words: str
 
     def nodes(self) -> list[RunningNode]: ...
-
-    def containers(self) -> Containers: ...
 
     async def close(self, keep: bool) -> None: ...
 
@@ -54,15 +53,11 @@ class FakeNodes:
         from refk8s.adapters.fake.runtime import FakeRuntime
         from refk8s.adapters.fake.world import make_world
 
-        return [
-            RunningNode(
-                f"node-{number}", KubeletConfig(), FakeRuntime(make_world(f"node-{number}", number), self._clock.now, CHANCE), NoRules()
-            )
-            for number in range(1, self._count + 1)
-        ]
+        def node(name: str, number: int) -> RunningNode:
+            runtime = FakeRuntime(make_world(name, number), self._clock.now, CHANCE)
+            return RunningNode(name, KubeletConfig(), runtime, NoRules(), SimulatedContainers())
 
-    def containers(self) -> Containers:
-        return SimulatedContainers()
+        return [node(f"node-{number}", number) for number in range(1, self._count + 1)]
 
     async def close(self, keep: bool) -> None:
         return None

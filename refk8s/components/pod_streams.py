@@ -5,20 +5,24 @@ the adapter of the pod's node.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.driver import Runtime
 from refk8s.components.pod_sessions import Session, carry
 from refk8s.components.websocket import offered_protocols
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import NODES
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
-from refk8s.core.apiserver.pod_log import LogOptions, choose_container, choose_log, compute_log_options, running_container
+from refk8s.core.apiserver.pod_log import LogOptions, check_scheduled, choose_container, choose_log, compute_log_options, find_running
+from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -32,27 +36,37 @@ class StreamFailed(Exception):
 
 
 class Containers(Protocol):
-    """Streams of the containers of a node."""
+    """Streams of the containers of a node. What they are about comes from the node's own runtime, never from an object (STREAM-1)."""
 
-    def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """The bytes of a log; StreamFailed before the first where it cannot be read."""
+    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
+        """The bytes of a log as they come; StreamFailed where it cannot be read."""
 
-    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
         """Run a command; StreamFailed where it cannot be run."""
 
-    async def attach(self, container_id: str, stdin: bool) -> Session:
+    async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
         """Join the container's own program; StreamFailed where it does not run."""
 
-    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a port inside the network of this container's pod; OSError or StreamFailed where nobody takes it."""
+    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where nobody takes it."""
+
+
+class StreamNode(Protocol):
+    """A node as streams need it: what its runtime runs, and the streams of that."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def containers(self) -> Containers: ...
 
 
 class PodStreams:
     """Carries out what `Connect` asks for. An answer that is no stream is returned as a Response."""
 
-    def __init__(self, api: ApiServer, containers: Containers) -> None:
+    def __init__(self, api: ApiServer, nodes: Mapping[str, StreamNode]) -> None:
         self._api = api
-        self._containers = containers
+        self._nodes = nodes
 
     async def __call__(self, outcome: Connect, scope: Scope, receive: Receive, send: Send) -> Response | None:
         request = outcome.request
@@ -75,18 +89,39 @@ class PodStreams:
         pod: Pod = read.find(request, self._api.engine).value
         return pod
 
+    def _node(self, pod: Pod) -> StreamNode:
+        name = check_scheduled(pod)
+        if name not in self._nodes:
+            raise ApiError(status.not_found(NODES, name))
+        return self._nodes[name]
+
+    @staticmethod
+    async def _listed(node: StreamNode, pod: Pod) -> PodsListed:
+        """What the node's runtime has under this pod's uid (STREAM-1)."""
+        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        node.runtime.run(ListPods((pod.metadata.uid,)), lambda result: None if answered.done() else answered.set_result(result))
+        result = await answered
+        if not isinstance(result, PodsListed):
+            raise StreamFailed(result.message if isinstance(result, Failed) else "the runtime does not answer")
+        return result
+
     async def _session(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
         options = compute_exec_options(request.body.parameters, request.subresource)
-        id = running_container(self._pod(request), options.container)
+        pod = self._pod(request)
+        name = choose_container(pod, options.container)
+        node = self._node(pod)
         if scope["type"] != "websocket":
             raise ApiError(status.bad_request("Upgrade request required"))
         protocol = choose_protocol(offered_protocols(scope))
         if not protocol:
             raise ApiError(status.bad_request("the client offers no version of the stream that is spoken here"))
+        container = find_running((await self._listed(node, pod)).containers, name)
+        if container is None:
+            raise StreamFailed(f'unable to upgrade connection: container not found ("{name}")')
         if request.subresource == "exec":
-            session = await self._containers.execute(id, options.command, options.stdin, options.tty)
+            session = await node.containers.execute(container, options.command, options.stdin, options.tty)
         else:
-            session = await self._containers.attach(id, options.stdin)
+            session = await node.containers.attach(container, options.stdin)
         await receive()  # The request to connect.
         await send({"type": "websocket.accept", "subprotocol": protocol})
         await carry(session, options, receive, send)
@@ -96,17 +131,15 @@ class PodStreams:
         from refk8s.components.pod_forward import PROTOCOL, Forwarding  # Few runs need it.
 
         pod = self._pod(request)
-        found = pod.status.container_statuses or ()
-        running = [one.name for one in found if one.state is not None and one.state.running is not None]
-        if not running:
-            raise ApiError(status.bad_request(f"unable to forward port because pod is not running. Current status={pod.status.phase}"))
-        id = running_container(pod, running[0])
+        node = self._node(pod)
         if scope["type"] != "websocket" or PROTOCOL not in offered_protocols(scope):
-            raise ApiError(status.bad_request(f"Upgrade request required: to a WebSocket of {PROTOCOL}"))
+            raise ApiError(status.bad_request("Upgrade request required"))
+        ready = [one for one in (await self._listed(node, pod)).sandboxes if one.ready]
+        if not ready:
+            raise StreamFailed(f'unable to upgrade connection: pod not found ("{request.name}_{request.namespace}")')
         await receive()  # The request to connect.
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        address = pod.status.pod_ip or ""
-        await Forwarding(request.name, lambda port: self._containers.connect(id, address, port), send).carry(receive)
+        await Forwarding(request.name, lambda port: node.containers.connect(pod, ready[-1], port), send).carry(receive)
         return None
 
     async def _log(self, request: Request, receive: Receive, send: Send) -> Response | None:
@@ -116,21 +149,23 @@ class PodStreams:
         if not pod.spec.node_name:
             await _answer_nothing(send)
             return None
-        lines = self._containers.log(choose_log(pod, container, options.previous), options)
-        first = await anext(lines, b"")
-        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
-        gone = asyncio.ensure_future(_until_gone(receive))
-        sending = asyncio.ensure_future(_send_all(first, lines, send))
-        await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
-        for task in (gone, sending):
-            task.cancel()
-        await asyncio.gather(gone, sending, return_exceptions=True)
+        node = self._node(pod)
+        attempt = choose_log(pod, (await self._listed(node, pod)).containers, container, options.previous)
+        async with aclosing(await node.containers.log(attempt, options)) as lines:
+            await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+            # A log that is followed may stay silent for ever, so the client's leaving ends it as well (STREAM-3).
+            tasks = [asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(_send_all(lines, send))]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         await send({"type": "http.response.body", "body": b""})
         return None
 
 
-async def _send_all(first: bytes, lines: AsyncIterator[bytes], send: Send) -> None:
-    await send({"type": "http.response.body", "body": first, "more_body": True})
+async def _send_all(lines: AsyncGenerator[bytes, None], send: Send) -> None:
     async for data in lines:
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
@@ -145,21 +180,25 @@ async def _answer_nothing(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def _one_line() -> AsyncGenerator[bytes, None]:
+    yield b"simulated containers write nothing\n"
+
+
 class SimulatedContainers:
     """Streams of containers that are not there."""
 
-    async def log(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """One line that says so."""
-        yield b"simulated containers write nothing\n"
+        return _one_line()
 
-    async def execute(self, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
         """There is nothing to run it in."""
         raise StreamFailed("simulated containers run no commands")
 
-    async def attach(self, container_id: str, stdin: bool) -> Session:
+    async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
         """There is no program."""
         raise StreamFailed("simulated containers run no programs")
 
-    async def connect(self, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """There is no network."""
         raise StreamFailed("simulated pods have no ports")

@@ -237,6 +237,26 @@ def test_commands_in_containers_have_input_output_and_an_exit_code(cluster: Clus
     cluster.kubectl("delete", "pod", "shell", "--now")
 
 
+def test_an_id_that_a_client_wrote_into_a_status_reaches_no_container(cluster: Cluster) -> None:
+    """STREAM-1: the id of another pod's container, of a foreign container, and of a path of the engine."""
+    cluster.apply(make_pod("victim", container("main", "echo of the victim; trap 'exit 0' TERM; sleep 1000 & wait")))
+    cluster.apply(make_pod("plain", container("main", "echo of my own; trap 'exit 0' TERM; sleep 1000 & wait")))
+    wait_ready(cluster, "victim")
+    wait_ready(cluster, "plain")
+    foreign = cluster.host.docker("run", "-d", IMAGE, "/bin/sleep", "1000")
+    before = cluster.host.containers("-a")
+    status = cluster.pod("plain")["status"]["containerStatuses"][0]
+    forged = [cluster.ids("victim", "main")[0], foreign, f"{foreign}/../../images/x", "x\r\nPOST /containers/create HTTP/1.1\r\n\r\n"]
+    for id in forged:
+        patch = {"status": {"containerStatuses": [{**status, "containerID": f"docker://{id}"}]}}
+        cluster.kubectl("patch", "pod", "plain", "--subresource=status", "--type=merge", "-p", json.dumps(patch))
+        assert cluster.kubectl("exec", "plain", "--", "hostname") == "plain"
+        assert cluster.kubectl("logs", "plain") == "of my own"
+    assert sorted(cluster.host.containers("-a")) == sorted(before)
+    cluster.host.docker("rm", "-f", foreign)
+    cluster.kubectl("delete", "pod", "victim", "plain", "--now")
+
+
 def test_a_terminal_has_the_clients_size(cluster: Cluster) -> None:
     """kubectl needs a real terminal for this: one is made, of 44 rows and 55 columns."""
     cluster.apply(make_pod("screen", container("main")))

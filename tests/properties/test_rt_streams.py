@@ -34,6 +34,7 @@ from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
 from refk8s.core.apiserver.pod_log import choose_container, choose_log, compute_log_options
 from refk8s.core.context import SECOND
 from refk8s.core.ports import (
+    CREATED,
     EXITED,
     RUNNING,
     ContainerConfig,
@@ -423,7 +424,13 @@ def test_rt_13_frames_are_taken_apart_however_they_come_in_pieces(frames: list[t
     found = []
     for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         found += taker.take(whole[begin:end])
-    assert found == frames
+    joined: list[tuple[int, bytes]] = []
+    for kind, part in found:
+        joined[-1:] = [(kind, joined[-1][1] + part)] if joined and joined[-1][0] == kind else [*joined[-1:], (kind, part)]
+    wanted: list[tuple[int, bytes]] = []
+    for kind, body in [frame for frame in frames if frame[1]]:
+        wanted[-1:] = [(kind, wanted[-1][1] + body)] if wanted and wanted[-1][0] == kind else [*wanted[-1:], (kind, body)]
+    assert joined == wanted
 
 
 def pod(*names: str, **statuses: ApiContainerStatus) -> Pod:
@@ -434,29 +441,24 @@ def pod(*names: str, **statuses: ApiContainerStatus) -> Pod:
     )
 
 
-def ended(id: str) -> ContainerState:
-    moment = "2026-01-01T00:00:00Z"
-    terminated = ContainerStateTerminated(exit_code=1, container_id=f"docker://{id}", started_at=moment, finished_at=moment)
-    return ContainerState(terminated=terminated)
-
-
 STATES = {
-    "running": (ContainerState(running=ContainerStateRunning()), "docker://now"),
-    "ended": (ended("now"), "docker://now"),
-    "waiting": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), "docker://last"),
-    "new": (ContainerState(waiting=ContainerStateWaiting(reason="ErrImagePull")), None),
+    "running": (ContainerState(running=ContainerStateRunning()), RUNNING),
+    "ended": (ContainerState(terminated=ContainerStateTerminated(exit_code=1)), EXITED),
+    "waiting": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), ""),
+    "new": (ContainerState(waiting=ContainerStateWaiting(reason="ErrImagePull")), CREATED),
 }
 
 
 @given(st.sampled_from(sorted(STATES)), st.booleans(), st.booleans())
 def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(state: str, has_last: bool, previous: bool) -> None:
-    now, id = STATES[state]
-    last = ended("last") if has_last else ContainerState()
-    found = ApiContainerStatus(
-        name="main", state=now, last_state=last, container_id=id, image="", image_id="", ready=False, restart_count=1
-    )
+    now, newest = STATES[state]
+    forged = "docker://" + "f" * 64  # STREAM-1: no id comes from here.
+    found = ApiContainerStatus(name="main", state=now, container_id=forged, image="", image_id="", ready=False, restart_count=1)
+    attempts = [ContainerStatus("last", "s", "uid", "main", 3, EXITED)] if has_last else []
+    attempts += [ContainerStatus("now", "s", "uid", "main", 4, newest)] if newest else []
+    attempts += [ContainerStatus("other", "s", "uid", "other", 9, RUNNING)]
     try:
-        chosen = choose_log(pod("main", main=found), "main", previous)
+        chosen = choose_log(pod("main", "other", main=found), attempts[::-1], "main", previous).id
     except ApiError as error:
         assert error.status.code == 400
         assert (previous and not has_last) or (state in ("waiting", "new") and not has_last)
@@ -493,11 +495,13 @@ def test_rt_13_numbers_below_their_least_are_refused(tail: Any, limit: Any, seco
     texts = {name: parameters.get(name, "0" if name == "tailLines" else "1") for name in least}
     whole = all(text.removeprefix("-").isdigit() and len(text) < 20 for text in texts.values()) and since != "yesterday"
     sound = whole and all(int(texts[name]) >= least[name] for name in least) and not (since and seconds) and stream != "Stdin"
+    sound = sound and not (tail and stream != "All")
     try:
         options = compute_log_options(parameters, "pod", now)
     except ApiError as error:
-        assert error.status.code in (400, 422)
+        assert error.status.code == (422 if whole else 400)
         assert not sound
+        assert not whole or (error.status.message or "").startswith('PodLogOptions "pod" is invalid: ')
     else:
         assert sound
         assert options.tail_lines == (-1 if tail is None else int(tail))

@@ -64,14 +64,24 @@ class Containers:
         made = self.status(id)
         return ContainerCreated(made) if made is not None else Failed("CreateContainerError", "it was removed at once")
 
-    def status(self, id: str) -> ContainerStatus | None:
-        """What the engine says of it, or None where it has none."""
-        found = self._engine.found("inspect_container", id)
+    def _own(self, id: str, pod_uid: str = "") -> dict[str, Any] | None:
+        """A container of this cluster (and pod) as the engine sees it; None for any other (STREAM-1).
+
+        A restarted kubelet reads ids from the status of its pods, which clients can write.
+        """
+        found: dict[str, Any] | None = self._engine.found("inspect_container", id)
+        its = (found["Config"]["Labels"] or {}) if found is not None else {}
+        is_own = its.get(labels.CLUSTER) == self._cluster and (not pod_uid or its.get(labels.POD_UID) == pod_uid)
+        return found if is_own else None
+
+    def status(self, id: str, pod_uid: str = "") -> ContainerStatus | None:
+        """What the engine says of it, or None where it has none of this cluster (and pod)."""
+        found = self._own(id, pod_uid)
         return self._messages.status(found) if found is not None else None
 
     def start(self, operation: StartContainer) -> Result:
         """Start it. One that runs or has ended is not started again (RT-3)."""
-        status = self.status(operation.container_id)
+        status = self.status(operation.container_id, operation.pod_uid)
         if status is None:
             return Failed("RunContainerError", "no such container")
         if status.state == CREATED:
@@ -84,7 +94,7 @@ class Containers:
 
     def terminate(self, id: str) -> ContainerStatus | None:
         """Ask it to end, by the signal that its image wants; what it is now, None where it is gone. Does not wait."""
-        found = self._engine.found("inspect_container", id)
+        found = self._own(id)
         if found is None:
             return None
         if found["State"]["Status"] == "paused":
@@ -95,6 +105,8 @@ class Containers:
 
     def kill(self, id: str) -> ContainerStatus | None:
         """End it at once."""
+        if self._own(id) is None:
+            return None
         self._signal(id, "SIGKILL")
         return self.status(id)
 
@@ -107,7 +119,7 @@ class Containers:
 
     def remove(self, operation: RemoveContainer) -> Result:
         """Remove it with its log."""
-        status = self.status(operation.container_id)
+        status = self.status(operation.container_id, operation.pod_uid)
         if status is not None and status.state == RUNNING:
             return Failed("", "the container runs")
         if status is not None:

@@ -1,8 +1,10 @@
 """The connection to the engine: the only file that knows the client library. It takes a seventh of a second to import, so import this late.
 
 Errors: what the engine refuses is `Refused` with its HTTP status and words; `Unreachable` where no engine answers.
+Rule STREAM-2: the library puts names and ids into paths as they are, so they are checked before.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,9 @@ from docker.utils import kwargs_from_env
 
 ANSWER_SECONDS_MAX = 120
 CONNECTIONS_MAX = 32
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
 
 
 class Refused(Exception):
@@ -63,7 +68,10 @@ class Engine:
         return docker.APIClient(version="auto", timeout=timeout_seconds, max_pool_size=CONNECTIONS_MAX, **self._arguments)
 
     def call(self, method: str, *arguments: Any, **more: Any) -> Any:
-        """One call, answered. Raises Refused or Unreachable."""
+        """One call, answered. Raises Refused or Unreachable. Arguments by position are ids and names, which become part of a path."""
+        for argument in arguments:
+            if isinstance(argument, str) and (not _NAME.fullmatch(argument) or ".." in argument):
+                raise Refused(400, "the name is not one of the container engine's")
         with translated():
             return getattr(self._api, method)(*arguments, **more)
 

@@ -11,7 +11,7 @@ import socket
 import threading
 from typing import Any
 
-from refk8s.adapters.docker.stream import Streams
+from refk8s.adapters.docker.stream import Streams, engine_id
 
 CONNECT_SECONDS_MAX = 10.0
 _NEW_NETWORK = 0x40000000
@@ -21,9 +21,9 @@ class CannotEnter(Exception):
     """This process may not enter other namespaces, or there is none to enter."""
 
 
-async def connect(streams: Streams, container_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to this port of the pod that the container belongs to. OSError where nobody takes it."""
-    inspected = await streams.ask("GET", f"/containers/{container_id}/json")
+async def connect(streams: Streams, sandbox_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to this port in the network of a sandbox that has this address. OSError where nobody takes it."""
+    inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
     process = int(inspected["State"].get("Pid") or 0)
     try:
         connected = await _in_namespace(process, port)

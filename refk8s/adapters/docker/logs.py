@@ -1,16 +1,20 @@
 """The log of a container, as the engine keeps it. Rule RT-13."""
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from urllib.parse import urlencode
 
-from refk8s.adapters.docker.stream import Frames, Streams
+from refk8s.adapters.docker.stream import Frames, Streams, engine_id
 from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND
 
 
-async def read_log(streams: Streams, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
-    """The part of the log that is asked for, as it comes; with `follow` until the container ends."""
-    inspected = await streams.ask("GET", f"/containers/{container_id}/json")
+async def open_log(streams: Streams, container_id: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    """The part of the log that is asked for, as it comes; with `follow` until the container ends.
+
+    Returns when the engine has accepted the request, also while the log is still empty. StreamRefused with its words.
+    """
+    inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     query = {
         "stdout": int(options.stdout),
         "stderr": int(options.stderr),
@@ -20,16 +24,20 @@ async def read_log(streams: Streams, container_id: str, options: LogOptions) -> 
     }
     if options.since:
         query["since"] = f"{options.since // SECOND}.{options.since % SECOND * 1000:09d}"
-    left = options.limit_bytes
     frames = None if inspected["Config"]["Tty"] else Frames()
-    async for data in streams.read("GET", f"/containers/{container_id}/logs?{urlencode(query)}"):
-        pieces = [data] if frames is None else [piece for _, piece in frames.take(data)]
-        for piece in pieces:
-            if left >= 0:
-                piece, left = piece[:left], left - min(left, len(piece))
-            if piece:
-                yield piece
-            if left == 0:
-                return
+    body = await streams.read("GET", f"/containers/{engine_id(container_id)}/logs?{urlencode(query)}")
+    return _pieces(body, frames, options.limit_bytes)
 
 
+async def _pieces(body: AsyncGenerator[bytes, None], frames: Frames | None, left: int) -> AsyncGenerator[bytes, None]:
+    """What a frame holds, or everything from a terminal; at most `left` bytes, with -1 all."""
+    async with contextlib.aclosing(body):
+        async for data in body:
+            pieces = [data] if frames is None else [piece for _, piece in frames.take(data)]
+            for piece in pieces:
+                if left >= 0:
+                    piece, left = piece[:left], left - min(left, len(piece))
+                if piece:
+                    yield piece
+                if left == 0:
+                    return

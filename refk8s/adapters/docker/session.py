@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from refk8s.adapters.docker.stream import Conversation, StreamRefused, Streams
+from refk8s.adapters.docker.stream import Conversation, StreamRefused, Streams, engine_id
 
 
 class Session:
@@ -47,12 +47,12 @@ class Session:
 async def execute(streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
     """Run a command in a running container. StreamRefused with the engine's words."""
     body = {"AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True, "Tty": tty, "Cmd": list(command)}
-    id = (await streams.ask("POST", f"/containers/{container_id}/exec", body))["Id"]
+    id = engine_id((await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"])
     return Session(streams, await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": tty}), tty, f"/exec/{id}")
 
 
 async def attach(streams: Streams, container_id: str, stdin: bool) -> Session:
     """Join a running container's program. StreamRefused with the engine's words."""
-    inspected = await streams.ask("GET", f"/containers/{container_id}/json")
+    inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     conversation = await streams.open(f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}")
     return Session(streams, conversation, bool(inspected["Config"]["Tty"]), f"/containers/{container_id}")

@@ -2,6 +2,7 @@
 
 The client library's streams block a thread each, and may lose what comes together with the headers; so this speaks HTTP itself. An answer
 is read by httptools; a connection that the engine hands over ("101 Switching Protocols") is then bytes both ways.
+Rule STREAM-2: what stands in a path is an id of hexadecimal digits or percent-encoded, so a path names what it was meant to name.
 Source: Docker Engine API, "Attach to a container" (hijacking, stream format).
 """
 
@@ -9,9 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import ssl
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import httptools
@@ -22,7 +24,8 @@ from refk8s.core.ports import Probed
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 CHUNK_BYTES = 1 << 16
-FRAME_BYTES_MAX = 1 << 24
+ANSWER_BYTES_MAX = 1 << 24
+"""So long an answer in JSON, or the words of a refusal, may be."""
 OUTPUT_BYTES_MAX = 10 * 1024
 
 
@@ -33,6 +36,27 @@ class StreamRefused(Exception):
         super().__init__(words)
         self.code = code
         self.words = words
+
+
+_ID = re.compile(r"[0-9a-f]{12,64}")
+_PATH = re.compile(r"/[A-Za-z0-9_~%./-]*(\?[A-Za-z0-9_~%.,:=&+*-]*)?")
+
+
+def engine_id(id: str) -> str:
+    """An id of the engine's, fit for a path (STREAM-2). StreamRefused for anything else."""
+    if not _ID.fullmatch(id):
+        raise StreamRefused(400, "the id is not one of the container engine's")
+    return id
+
+
+def _checked(path: str) -> str:
+    if not _PATH.fullmatch(path) or ".." in path:
+        raise StreamRefused(400, "the path is not one of the container engine's")
+    return path
+
+
+class EngineSilent(OSError):
+    """Nobody takes the connection to the engine: not to be taken for a port of a pod that takes none."""
 
 
 class _Answer:
@@ -75,10 +99,13 @@ class Streams:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         kind, _, place = self._host.partition("://")
-        if kind == "unix":
-            return await asyncio.open_unix_connection(place)
-        host, _, port = place.rstrip("/").rpartition(":")
-        return await asyncio.open_connection(host.strip("[]"), int(port), ssl=self._tls())
+        try:
+            if kind == "unix":
+                return await asyncio.open_unix_connection(place)
+            host, _, port = place.rstrip("/").rpartition(":")
+            return await asyncio.open_connection(host.strip("[]"), int(port), ssl=self._tls())
+        except OSError as error:
+            raise EngineSilent(str(error)) from None
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self._environment.get("DOCKER_TLS_VERIFY") and not self._host.startswith("https"):
@@ -105,41 +132,46 @@ class Streams:
 
     @staticmethod
     def _head(method: str, path: str, body: bytes, upgrade: bool) -> bytes:
-        lines = [f"{method} {path} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+        lines = [f"{method} {_checked(path)} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
         lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One question with a JSON answer. StreamRefused with the engine's words."""
-        parts = [part async for part in self.read(method, path, body)]
-        data = b"".join(parts)
+        data = b""
+        async with contextlib.aclosing(await self.read(method, path, body)) as parts:
+            async for part in parts:
+                data += part
+                if len(data) > ANSWER_BYTES_MAX:
+                    raise StreamRefused(0, "the engine's answer is too long")
         return json.loads(data) if data else None
 
-    async def read(self, method: str, path: str, body: Any = None) -> AsyncIterator[bytes]:
-        """The body of an answer as it comes, however long it takes."""
-        path = await self._version() + path
+    async def read(self, method: str, path: str, body: Any = None) -> AsyncGenerator[bytes, None]:
+        """The body of an answer, which has begun when this returns. StreamRefused where the engine refuses. Close what is not read on."""
+        path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
             writer.write(self._head(method, path, b"" if body is None else json.dumps(body).encode(), False))
             answer = _Answer()
             refusal = b""
-            while not answer.complete:
+            while not answer.complete and not (answer.has_headers and answer.code < 400):
                 data = await reader.read(CHUNK_BYTES)
                 if not data:
                     break
                 answer.parser.feed_data(data)
-                if answer.has_headers and answer.code >= 400:
-                    refusal += answer.take()
-                elif answer.body:
-                    yield answer.take()
+                refusal += answer.take() if answer.code >= 400 else b""
+                if len(refusal) > CHUNK_BYTES:
+                    break
             if answer.code >= 400 or not answer.has_headers:
                 raise StreamRefused(answer.code, words_of(refusal))
-        finally:
+        except BaseException:
             writer.close()
+            raise
+        return _body(reader, writer, answer)
 
     async def open(self, path: str, body: Any = None) -> "Conversation":
         """A connection that the engine hands over. StreamRefused with the engine's words."""
-        path = await self._version() + path
+        path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
             writer.write(self._head("POST", path, b"" if body is None else json.dumps(body).encode(), True))
@@ -151,6 +183,19 @@ class Streams:
         except BaseException:
             writer.close()
             raise
+
+
+async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: _Answer) -> AsyncGenerator[bytes, None]:
+    """The rest of an answer. It is read only as fast as it is taken."""
+    try:
+        while True:
+            if answer.body:
+                yield answer.take()
+            if answer.complete or not (data := await reader.read(CHUNK_BYTES)):
+                return
+            answer.parser.feed_data(data)
+    finally:
+        writer.close()
 
 
 def words_of(data: bytes) -> str:
@@ -180,7 +225,12 @@ class Conversation:
             try:
                 header = await self._reader.readexactly(8)
                 kind, length = struct.unpack(">BxxxI", header)
-                yield (STDERR if kind == STDERR else STDOUT), await self._reader.readexactly(min(length, FRAME_BYTES_MAX))
+                while length:
+                    data = await self._reader.read(min(length, CHUNK_BYTES))
+                    if not data:
+                        return
+                    length -= len(data)
+                    yield (STDERR if kind == STDERR else STDOUT), data
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
 
@@ -203,21 +253,29 @@ class Conversation:
 
 
 class Frames:
-    """Takes the frames of a stream apart that comes in pieces of any size."""
+    """Takes the frames of a stream apart that comes in pieces of any size. Keeps less than one header, however long a frame is."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._header = b""
+        self._kind = STDOUT
+        self._left = 0  # bytes of the frame that are still to come
 
     def take(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The (stream, bytes) of every frame that is complete now."""
-        self._rest += data
-        found = []
-        while len(self._rest) >= 8:
-            kind, length = struct.unpack_from(">BxxxI", self._rest)
-            if len(self._rest) < 8 + length:
-                break
-            found.append((kind, self._rest[8 : 8 + length]))
-            self._rest = self._rest[8 + length :]
+        """The (stream, bytes) in this piece; a long frame comes in several parts."""
+        found, at = [], 0
+        while at < len(data):
+            if not self._left:
+                missing = 8 - len(self._header)
+                self._header += data[at : at + missing]
+                at += missing
+                if len(self._header) == 8:
+                    self._kind, self._left = struct.unpack(">BxxxI", self._header)
+                    self._header = b""
+                continue
+            part = data[at : at + self._left]
+            found.append((self._kind, part))
+            self._left -= len(part)
+            at += len(part)
         return found
 
 
@@ -235,8 +293,8 @@ class Ended:
 async def run_command(streams: Streams, container_id: str, command: tuple[str, ...]) -> Ended:
     """Run a command in a running container to its end. The caller limits the time; the engine cannot end a command (divergence)."""
     body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
-    id = (await streams.ask("POST", f"/containers/{container_id}/exec", body))["Id"]
-    conversation = await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": False})
+    id = (await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"]
+    conversation = await streams.open(f"/exec/{engine_id(id)}/start", {"Detach": False, "Tty": False})
     output = b""
     try:
         async for _, data in conversation.hear(False):

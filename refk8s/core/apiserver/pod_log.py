@@ -1,4 +1,4 @@
-"""Which container's log a request asks for, and which part of it. Rules RT-12, RT-13 (spec/runtime.md).
+"""Which container's log a request asks for, and which part of it. Rules RT-12, RT-13, STREAM-1 (spec/streams.md).
 
 | the container's newest attempt | the log of |
 |---|---|
@@ -6,19 +6,26 @@
 | waits for its restart | the attempt before |
 | never ran | none: 400, with why it waits |
 
+The attempts are those that the node's runtime lists under the pod's uid. The pod's status is written by clients too, so it
+is used for the words of a refusal and never for an id.
+
 Source: Kubernetes API reference, "read log of the specified Pod"; kubectl reference, "kubectl logs".
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from refk8s.core.api import status
-from refk8s.core.api.core_v1 import ContainerStatus, Pod
+from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
+from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.context import SECOND, Instant, parse_timestamp
-from refk8s.core.value import Value
+from refk8s.core.ports import EXITED, RUNNING, ContainerStatus
+from refk8s.core.value import Value, evolve
 
+INT64_DIGITS = 19
+LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
+"""The kind that a refusal of log options names."""
 STREAMS = {"All": (True, True), "Stdout": (True, False), "Stderr": (False, True)}
 WAITING_WORDS = {
     "ErrImagePull": "image can't be pulled",
@@ -41,27 +48,32 @@ class LogOptions(Value, frozen=True):
 
 
 def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) -> LogOptions:
-    """The options of a request's parameters; ApiError 422 where they make no sense (RT-13)."""
+    """The options of a request's parameters; ApiError 400 where one cannot be read, 422 where they make no sense (RT-13)."""
+    seconds = _number(parameters, "sinceSeconds")
+    tail = _number(parameters, "tailLines")
+    limit = _number(parameters, "limitBytes")
+    moment = _moment(parameters.get("sinceTime", ""))
     causes: list[Cause] = []
-    seconds = _number(parameters, "sinceSeconds", 1, causes)
-    since = 0
-    moment = parameters.get("sinceTime", "")
-    if moment and seconds is not None:
-        causes.append(Cause(status.FORBIDDEN, "sinceSeconds", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
-    elif moment:
-        try:
-            since = parse_timestamp(moment)
-        except ValueError:
-            raise ApiError(status.bad_request(f"sinceTime {status.show(moment)} is no RFC 3339 time")) from None
-    elif seconds is not None:
-        since = max(1, now - seconds * SECOND)
-    tail = _number(parameters, "tailLines", 0, causes)
-    limit = _number(parameters, "limitBytes", 1, causes)
-    stream = parameters.get("stream", "All")
+    if tail is not None and tail < 0:
+        causes.append(Cause(status.INVALID, "tailLines", "must be greater than or equal to 0", tail))
+    if limit is not None and limit < 1:
+        causes.append(Cause(status.INVALID, "limitBytes", "must be greater than 0", limit))
+    if seconds is not None and moment is not None:
+        causes.append(Cause(status.FORBIDDEN, "", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif seconds is not None and seconds < 1:
+        causes.append(Cause(status.INVALID, "sinceSeconds", "must be greater than 0", seconds))
+    stream = parameters.get("stream", "") or "All"
     if stream not in STREAMS:
         causes.append(Cause(status.NOT_SUPPORTED, "stream", 'supported values: "All", "Stderr", "Stdout"', stream))
+    elif stream != "All" and tail is not None:
+        causes.append(Cause(status.FORBIDDEN, "", "`tailLines` and specific `stream` are mutually exclusive for now"))
     if causes:
-        raise ApiError(status.invalid(PODS, name, causes))
+        raise ApiError(status.invalid(LOG_OPTIONS, name, causes))
+    since = 0
+    if moment is not None:
+        since = max(1, moment)
+    elif seconds is not None:
+        since = max(1, now - seconds * SECOND)
     stdout, stderr = STREAMS[stream]
     return LogOptions(
         container=parameters.get("container", ""),
@@ -81,17 +93,26 @@ def _flag(parameters: Mapping[str, str], name: str) -> bool:
     return name in parameters and parameters[name].lower() not in ("0", "false")
 
 
-def _number(parameters: Mapping[str, str], name: str, least: int, causes: list[Cause]) -> int | None:
+def _number(parameters: Mapping[str, str], name: str) -> int | None:
+    """A whole number of 64 bits, read as Go reads it; ApiError 400 for any other text."""
     text = parameters.get(name, "")
     if not text:
         return None
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-        raise ApiError(status.bad_request(f"{name} {status.show(text)} is no whole number"))
-    number = int(text)
-    if number < least:
-        causes.append(Cause(status.INVALID, name, f"must be greater than or equal to {least}", number))
-    return number
+    digits = text[1:] if text[0] in "+-" else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: invalid syntax"))
+    if len(digits.lstrip("0")) > INT64_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: value out of range"))
+    return int(text)
+
+
+def _moment(text: str) -> Instant | None:
+    if not text or text == "null":
+        return None
+    try:
+        return parse_timestamp(text)
+    except (ValueError, OverflowError):
+        raise ApiError(status.bad_request(f"sinceTime {status.show(text)} is no RFC 3339 time")) from None
 
 
 def choose_container(pod: Pod, named: str) -> str:
@@ -112,46 +133,44 @@ def choose_container(pod: Pod, named: str) -> str:
     return named
 
 
-def choose_log(pod: Pod, container: str, previous: bool) -> str:
-    """The runtime's id of the attempt whose log is meant; ApiError 400 where there is none (RT-12)."""
+def choose_log(pod: Pod, attempts: Sequence[ContainerStatus], container: str, previous: bool) -> ContainerStatus:
+    """The attempt whose log is meant, among those that the runtime lists for this pod; ApiError 400 where there is none (RT-12)."""
     name = pod.metadata.name
+    ran = sorted([one for one in attempts if one.name == container and one.state in (RUNNING, EXITED)], key=_age)
     found = find_status(pod, container)
-    last = _ended_id(found.last_state.terminated) if found is not None and found.last_state is not None else ""
+    waiting = found.state.waiting if found is not None and found.state is not None else None
+    # The newest attempt counts as the current one unless it has ended and the next is waited for.
+    is_current = bool(ran) and (ran[-1].state == RUNNING or waiting is None)
+    chosen = ran[:-1] if previous and is_current else ran
+    if chosen:
+        return chosen[-1]
     if previous:
-        if not last:
-            raise ApiError(status.bad_request(f'previous terminated container "{container}" in pod "{name}" not found'))
-        return last
-    state = found.state if found is not None else None
-    if found is not None and state is not None and (state.running is not None or state.terminated is not None):
-        current = _ended_id(state.terminated) or _bare(found.container_id)
-        if current:
-            return current
-    if last:
-        return last
-    waiting = state.waiting.reason if state is not None and state.waiting is not None and state.waiting.reason else "ContainerCreating"
-    words = WAITING_WORDS.get(waiting, waiting)
+        raise ApiError(status.bad_request(f'previous terminated container "{container}" in pod "{name}" not found'))
+    if found is None:
+        raise ApiError(status.bad_request(f'container "{container}" in pod "{name}" is not available'))
+    reason = waiting.reason if waiting is not None and waiting.reason else "ContainerCreating"
+    words = WAITING_WORDS.get(reason, reason)
     raise ApiError(status.bad_request(f'container "{container}" in pod "{name}" is waiting to start: {words}'))
 
 
-def find_status(pod: Pod, container: str) -> ContainerStatus | None:
-    """What the pod's status says of a container."""
+def _age(attempt: ContainerStatus) -> tuple[int, Instant, str]:
+    return attempt.attempt, attempt.created_at, attempt.id
+
+
+def find_status(pod: Pod, container: str) -> ApiContainerStatus | None:
+    """What the pod's status says of a container. Clients can write it: for words only (STREAM-1)."""
     listed = (pod.status.container_statuses, pod.status.init_container_statuses, pod.status.ephemeral_container_statuses)
     return next((found for statuses in listed for found in statuses or () if found.name == container), None)
 
 
-def running_container(pod: Pod, named: str) -> str:
-    """The runtime's id of the running container that is meant, for exec and attach; ApiError 400 where it does not run."""
-    container = choose_container(pod, named)
-    found = find_status(pod, container)
-    if found is None or found.state is None or found.state.running is None or not found.container_id:
-        raise ApiError(status.bad_request(f'container "{container}" in pod "{pod.metadata.name}" is not running'))
-    return _bare(found.container_id)
+def find_running(attempts: Sequence[ContainerStatus], container: str) -> ContainerStatus | None:
+    """The attempt of this container that runs now, for exec and attach (STREAM-1)."""
+    running = [one for one in attempts if one.name == container and one.state == RUNNING]
+    return max(running, key=_age) if running else None
 
 
-def _ended_id(terminated: Any) -> str:
-    return _bare(terminated.container_id) if terminated is not None else ""
-
-
-def _bare(id: str | None) -> str:
-    """An id without the name of its runtime."""
-    return (id or "").partition("://")[2]
+def check_scheduled(pod: Pod) -> str:
+    """The pod's node; ApiError 400 where it has none yet."""
+    if not pod.spec.node_name:
+        raise ApiError(status.bad_request(f"pod {pod.metadata.name} does not have a host assigned"))
+    return pod.spec.node_name
