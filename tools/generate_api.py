@@ -201,6 +201,8 @@ class Writer:
                 factory = "empty_tuple" if kind.startswith("tuple") else "empty_map" if kind.startswith("dict") else kind
         elif go_facts.is_written_as_null(path):
             factory = "null"
+        if kind == "LabelSelector" and self.module == "apps_v1":  # a pointer: validation tells absent from empty
+            factory = None
         arguments = []
         if factory is not None:
             arguments.append(f"default_factory={factory}")

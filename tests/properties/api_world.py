@@ -187,7 +187,7 @@ class Step:
             uid=uid,
             generation=77,
             creation_timestamp="2001-01-01T00:00:00Z",
-            deletion_timestamp="2001-01-01T00:00:00Z",
+            deletion_timestamp="2001-01-01T00:00:00Z" if self.verb == "create" else None,  # in a change it is refused (VAL-5)
         )
         options = Options(dry_run=self.dry_run)
         asked = Request(self.verb, self.resource, self.namespace, self.name, self.subresource, None, options)

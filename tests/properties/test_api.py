@@ -60,8 +60,9 @@ def test_api_26_no_two_objects_ever_have_one_uid(sequence):
 def test_api_14_no_sequence_of_requests_raises_or_is_answered_with_a_server_error(sequence):
     for taken in run(sequence).taken:
         said = taken.response
-        assert said.code < 500
-        if said.code >= 400:
+        is_odd = taken.request.verb == "update" and taken.request.body.metadata.resource_version == "x"  # API-6
+        assert said.code < 500 or (is_odd and said.body.message == 'strconv.ParseUint: parsing "x": invalid syntax')
+        if 400 <= said.code < 500:
             assert isinstance(said.body, Status) and said.body.reason and said.body.message and said.body.code == said.code
             assert taken.after is taken.before, "a refusal writes nothing"
 
@@ -100,8 +101,9 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
     made = world.do(Request("create", kind, "default", body=an_object(kind, theirs, number))).response.body.metadata
     assert made.uid != uid and made.creation_timestamp == "2023-11-14T22:13:23Z" and made.resource_version == str(world.history.revision)
     assert made.deletion_timestamp is None and made.deletion_grace_period_seconds is None and made.self_link is None
-    assert made.generation == (1 if strategy_of(kind).generation else None)
-    again = replace(world.get(kind, "a"), metadata=replace(theirs, uid=None, resource_version=made.resource_version))
+    assert made.generation == (1 if strategy_of(kind).has_generation else 9)
+    theirs = replace(theirs, uid=None, resource_version=made.resource_version, deletion_timestamp=None, deletion_grace_period_seconds=None)
+    again = replace(world.get(kind, "a"), metadata=theirs)
     after = world.do(Request("update", kind, "default", "a", body=again))
     kept = after.response.body.metadata
     assert (kept.uid, kept.creation_timestamp, kept.deletion_timestamp) == (made.uid, made.creation_timestamp, None)
@@ -272,7 +274,7 @@ def two_decisions_on_one_state(one: Step, other: Step) -> None:
         assert not changed & {change.key for change in also_done.changes}
     else:
         world.history = after
-        assert world.do(other.request(world)).response.code < 500, "handled again on what there is now"
+        assert world.do(other.request(world)).response.code < 500 or other.version == "odd", "handled again on what there is now"
 
 
 @given(histories(size=10), steps())
@@ -456,3 +458,19 @@ def test_api_2_chance_of_the_context_alone_names_things():
     worlds = [populated(), populated()]
     assert worlds[0].history == worlds[1].history
     assert SeededChance(b"x").draw(4) == SeededChance(b"x").draw(4)
+
+
+@given(st.text(st.sampled_from("0129xé-"), min_size=1, max_size=22) | st.integers(0, 2**70).map(str))
+@example("18446744073709551615")
+@example("18446744073709551616")
+@example("0" * 5000)
+def test_api_6_a_resource_version_in_a_change_is_a_number_of_64_bits_or_answered_500(text):
+    world = populated()
+    step = Step("update", resources.CONFIG_MAPS, "default", "a", number=5).request(world)
+    body = replace(step.body, metadata=replace(step.body.metadata, resource_version=text))
+    said = world.do(evolve(step, body=body)).response
+    current = world.get(resources.CONFIG_MAPS, "a").metadata.resource_version
+    if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > 20 or int(text.lstrip("0") or "0") >= 2**64:
+        assert said.code == 500 and said.body.reason is None and said.body.message.startswith("strconv.ParseUint: parsing ")
+    else:
+        assert said.code == (200 if not text.strip("0") or text == current else 409)

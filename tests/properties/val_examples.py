@@ -66,11 +66,17 @@ NEW = [
     ),
     ("VAL-4", "ConfigMap", {"metadata": {"finalizers": ["mine"]}}, [("metadata.finalizers[0]", "Invalid")]),
     ("VAL-4", "ConfigMap", {"metadata": {"finalizers": ["example.com/mine", "orphan"]}}, []),
+    ("VAL-4", LEASE, {"metadata": {"finalizers": ["mine"]}}, []),
+    ("VAL-4", BUDGET, {"metadata": {"name": None}, "spec": {"minAvailable": -1}}, [("spec.minAvailable", "Invalid")]),
+    ("VAL-4", BUDGET, {"metadata": {"name": None}}, [("metadata.name", "Required")]),
     # selectors
     (
         "VAL-6", REPLICA_SET, work(selector={"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}),
-        [("spec.selector.matchExpressions[0].values", "Forbidden")],
+        [("spec.selector.matchExpressions[0].values", "Forbidden"), ("spec.selector", "Invalid")],
     ),
+    ("VAL-6", REPLICA_SET, {"spec": {"template": T}}, [("spec.selector", "Required"), ("spec.template.metadata.labels", "Invalid")]),
+    ("VAL-6", REPLICA_SET, work(selector={}), [("spec.selector", "Invalid")]),
+    ("VAL-6", "ReplicationController", work(selector={"99%": "b"}), [("spec.template.metadata.labels", "Invalid")]),
     ("VAL-6", POLICY, {"spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}}, [
         ("spec.podSelector.matchExpressions[0].operator", "Invalid"),
     ]),
@@ -297,6 +303,8 @@ CHANGES = [
     ("VAL-5", "ConfigMap", {}, {"metadata": {"uid": "other"}}, [("metadata.uid", "Invalid")] * 2),
     ("VAL-5", "ConfigMap", {}, {"metadata": {"labels": {"a": "-x"}}}, [("metadata.labels", "Invalid")] * 4),
     ("VAL-5", DEPLOYMENT, work(), {"metadata": {"labels": {"a": "-x"}}, **work()}, [("metadata.labels", "Invalid")] * 3),
+    ("VAL-5", "ConfigMap", {}, {"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}, [("metadata.deletionTimestamp", "Invalid")] * 2),
+    ("VAL-5", "ConfigMap", {}, {"metadata": {"deletionGracePeriodSeconds": 5}}, [("metadata.deletionGracePeriodSeconds", "Invalid")] * 2),
     ("VAL-5", "ConfigMap", {"metadata": {"generation": 3}}, {"metadata": {"generation": 2}}, [("metadata.generation", "Invalid")] * 2),
     ("VAL-17", "Pod", pod(), container(command=["x"]), [("spec", "Forbidden")]),
     ("VAL-17", "Pod", pod(), container(image="j"), []),

@@ -54,7 +54,7 @@ class DaemonSetUpdateStrategy(Record, frozen=True, kw_only=True):
 class DaemonSetSpec(Record, frozen=True, kw_only=True):
     min_ready_seconds: Count32 | None = None
     revision_history_limit: Int32 | None = None
-    selector: LabelSelector = field(default_factory=LabelSelector)
+    selector: LabelSelector | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     update_strategy: DaemonSetUpdateStrategy = field(default_factory=DaemonSetUpdateStrategy)
 
@@ -111,7 +111,7 @@ class DeploymentSpec(Record, frozen=True, kw_only=True):
     progress_deadline_seconds: Int32 | None = None
     replicas: Int32 | None = None
     revision_history_limit: Int32 | None = None
-    selector: LabelSelector = field(default_factory=LabelSelector)
+    selector: LabelSelector | None = None
     strategy: DeploymentStrategy = field(default_factory=DeploymentStrategy)
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
 
@@ -155,7 +155,7 @@ class DeploymentList(ListObject, frozen=True, kw_only=True):
 class ReplicaSetSpec(Record, frozen=True, kw_only=True):
     min_ready_seconds: Count32 | None = None
     replicas: Int32 | None = None
-    selector: LabelSelector = field(default_factory=LabelSelector)
+    selector: LabelSelector | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
 
 
@@ -218,7 +218,7 @@ class StatefulSetSpec(Record, frozen=True, kw_only=True):
     pod_management_policy: Text | None = None
     replicas: Int32 | None = None
     revision_history_limit: Int32 | None = None
-    selector: LabelSelector = field(default_factory=LabelSelector)
+    selector: LabelSelector | None = None
     service_name: Text | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     update_strategy: StatefulSetUpdateStrategy = field(default_factory=StatefulSetUpdateStrategy)

@@ -56,7 +56,8 @@ class Request(Value, frozen=True):
     `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect. `body` is an API object (create, update),
     a `Patch` (patch), or a DeleteOptions or None (delete). `because` says in a few words why a component sends it; it is told in the
     story and never leaves the process. `note` is what a component wants recorded once the request has taken effect (a `Note` of
-    core/loop/plan, in whose message "{name}" stands for the object's name).
+    core/loop/plan, in whose message "{name}" stands for the object's name). `asked` is the resource in the version that the client wrote,
+    where another version is stored (API-28).
     """
 
     verb: str
@@ -69,6 +70,7 @@ class Request(Value, frozen=True):
     user: User = ADMIN
     because: str = ""
     note: Any = None
+    asked: Resource | None = None
 
 
 class Response(Value, frozen=True):

@@ -89,7 +89,7 @@ def _create_as(
     obj = default(resource, obj)
     admission = admit(request, resource, obj, None, store, context, config.admission)
     obj = admission.object
-    write.check(resource, name, validate_create(resource, obj))
+    write.check(resource, name, validate_create(request.asked or resource, obj))
     if request.verb == "create":
         write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
@@ -141,7 +141,7 @@ def _change(
     admission = admit(request, resource, new, old, store, context, config.admission)
     new = write.carry(strategy, old, admission.object, is_status=request.subresource == "status")
     validate = validate_status_update if request.subresource == "status" else validate_update
-    write.check(resource, request.name, validate(resource, new, old))
+    write.check(resource, request.name, validate(request.asked or resource, new, old))
     if deleting.is_emptied(old, new):  # DEL-4
         return write.conclude_removal(request, record, new, *removed(resource, old, store), warnings)
     return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)

@@ -63,7 +63,11 @@ def begin(metadata: ObjectMeta, namespace: str, name: str, generation: int | Non
 
 
 def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
-    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the rest is the client's."""
+    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the rest is the client's.
+
+    A deletion that the client itself writes is left in, and validation refuses it (VAL-5).
+    """
+    grace = new.deletion_grace_period_seconds
     return replace(
         new,
         namespace=old.namespace,
@@ -71,8 +75,8 @@ def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
         creation_timestamp=old.creation_timestamp,
         generation=old.generation,
         resource_version=old.resource_version,
-        deletion_timestamp=old.deletion_timestamp,
-        deletion_grace_period_seconds=old.deletion_grace_period_seconds,
+        deletion_timestamp=old.deletion_timestamp or new.deletion_timestamp,
+        deletion_grace_period_seconds=old.deletion_grace_period_seconds if grace is None else grace,
         self_link=None,
         managed_fields=None,
         labels=new.labels or None,

@@ -71,7 +71,8 @@ _INVOLVED = {
 class Strategy:
     """The facts about one resource.
 
-    `generation`: the attributes whose change raises metadata.generation; empty where the resource has no generation (API-5).
+    `generation`: the attributes whose change raises metadata.generation; empty where no change does (API-5).
+    `has_generation`: metadata.generation begins at 1; elsewhere it is what the creator wrote.
     `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
     `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
     `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
@@ -80,6 +81,7 @@ class Strategy:
 
     resource: Resource
     generation: tuple[str, ...] = ()
+    has_generation: bool = False
     unconditional_update: bool = True
     create_on_update: bool = False
     propagation: str = BACKGROUND
@@ -172,7 +174,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.ROLE_BINDINGS: {"create_on_update": True},
     resources.CLUSTER_ROLES: {"create_on_update": True},
     resources.CLUSTER_ROLE_BINDINGS: {"create_on_update": True},
-    resources.PRIORITY_CLASSES: {"generation": ("value", "preemption_policy", "global_default", "description")},
+    resources.PRIORITY_CLASSES: {"has_generation": True},
     resources.STORAGE_CLASSES: {"answers_deleted": True},
     resources.CSI_DRIVERS: {"unconditional_update": False, "answers_deleted": True},
     resources.CSI_NODES: {"unconditional_update": False, "answers_deleted": True},
@@ -216,7 +218,7 @@ def strategy_of(resource: Resource) -> Strategy:
     facts = dict(_FACTS.get(resource, {}))
     if "fields" in facts:
         facts["fields"] = {**_METADATA, **facts["fields"]}
-    return Strategy(resource, **facts)
+    return Strategy(resource, **{"has_generation": "generation" in facts, **facts})
 
 
 # --- Indexes of watches

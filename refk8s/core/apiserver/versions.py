@@ -50,7 +50,7 @@ def as_stored(request: Request, store: Reader) -> Request:
     options = request.options
     if (fields := _stored_fields(asked, options.field_selector)) != options.field_selector:
         options = evolve(options, field_selector=fields)
-    inner = evolve(request, resource=stored, options=options)
+    inner = evolve(request, resource=stored, options=options, asked=asked)
     if request.subresource not in ("", "status") or request.verb not in ("create", "update", "patch"):
         return inner
     if request.verb == "patch":

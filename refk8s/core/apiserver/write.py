@@ -195,16 +195,24 @@ def guard(request: Request, strategy: Strategy, record: Record[Any] | None, meta
     if record is None:
         return
     revision = metadata.resource_version
-    if revision and revision != "0":
-        if revision != record.value.metadata.resource_version:
-            if not (revision.isascii() and revision.isdigit()):
-                words = f"strconv.ParseUint: parsing {status.show(revision)}: invalid syntax"
-                raise ApiError(status.invalid(resource, name, [Cause(status.INVALID, "metadata.resourceVersion", words, revision)]))
-            raise ApiError(status.conflict(resource, name))
-    elif not strategy.unconditional_update:
+    if revision and revision != record.value.metadata.resource_version and number_of(revision):
+        raise ApiError(status.conflict(resource, name))
+    if revision and revision.strip("0"):
+        return
+    if not strategy.unconditional_update:
         raise ApiError(status.invalid(resource, name, [_NO_REVISION]))
 
 
+def number_of(revision: str) -> int:
+    """The number that a resourceVersion in a body is. ApiError 500 without a reason for one that is none, as upstream's."""
+    is_number, digits = revision.isascii() and revision.isdigit(), revision.lstrip("0")
+    if is_number and len(digits) <= REVISION_DIGITS_MAX and int(digits or "0") < 2**64:
+        return int(digits or "0")
+    why = "value out of range" if is_number else "invalid syntax"
+    raise ApiError(status.failure(500, "", f"strconv.ParseUint: parsing {status.show(revision)}: {why}"))
+
+
+REVISION_DIGITS_MAX = 20
 _NO_REVISION = Cause(status.INVALID, "metadata.resourceVersion", "must be specified for an update", 0)
 
 
@@ -214,7 +222,8 @@ _NO_REVISION = Cause(status.INVALID, "metadata.resourceVersion", "must be specif
 def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Context) -> Any:
     """A new object: the server's metadata, generation 1 where there is one, a status that nobody has written yet (API-1, API-5, API-8)."""
     namespace = namespace if strategy.resource.namespaced else ""
-    metadata = lifecycle.begin(obj.metadata, namespace, name, 1 if strategy.generation else None, context)
+    generation = 1 if strategy.has_generation else obj.metadata.generation
+    metadata = lifecycle.begin(obj.metadata, namespace, name, generation, context)
     if strategy.resource.has_status and not strategy.created_with_status:
         return replace(obj, metadata=metadata, status=strategy.new_status())
     return replace(obj, metadata=metadata)

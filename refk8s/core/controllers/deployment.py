@@ -54,7 +54,7 @@ class DeploymentReconciler(Reconciler):
         if deployment is None:
             return NOTHING  # What it owned is the garbage collector's.
         selector = deployment.spec.selector
-        if not selector.match_labels and not selector.match_expressions:
+        if selector is None or (not selector.match_labels and not selector.match_expressions):
             return refuse_everything(deployment)
         controlled = view.indexed(REPLICA_SETS, "owner", deployment.metadata.uid)
         orphans = list_orphans(view, REPLICA_SETS, deployment.metadata.namespace, selector)

@@ -44,8 +44,10 @@ def controller_reference(owner: Any) -> OwnerReference:
     )
 
 
-def selects(selector: LabelSelector) -> Selects:
+def selects(selector: LabelSelector | None) -> Selects:
     """The selector as a predicate on labels. One without a requirement selects nothing here: no controller may claim a whole namespace."""
+    if selector is None:
+        return lambda labels: False
     required = (selector.match_labels or _NO_LABELS).items()
     if selector.match_expressions:
         try:
@@ -73,8 +75,10 @@ def orphan_index(resource: Resource) -> Index:
     return Index("orphan", resource, _orphan_entries)
 
 
-def list_orphans(view: View, resource: Resource, namespace: str, selector: LabelSelector) -> list[Any]:
+def list_orphans(view: View, resource: Resource, namespace: str, selector: LabelSelector | None) -> list[Any]:
     """Objects of the namespace that nobody controls and that may match the selector. O(orphans with one of its labels)."""
+    if selector is None:
+        return []
     for name, value in sorted((selector.match_labels or _NO_LABELS).items()):
         return view.indexed(resource, "orphan", f"{namespace}/{name}={value}")
     return view.indexed(resource, "orphan", namespace) if selector.match_expressions else []
@@ -174,7 +178,7 @@ def deletion(resource: Resource, obj: Any, because: str, note: Any = None) -> Re
 # --- hearing of dependents ---------------------------------------------------------------------------------------------
 
 
-def dependent_keys(kind: str, owners: Resource, selector_of: Callable[[Any], LabelSelector]) -> KeysOf:
+def dependent_keys(kind: str, owners: Resource, selector_of: Callable[[Any], LabelSelector | None]) -> KeysOf:
     """Which owners of this kind a changed dependent concerns (OWN-7): its controller, before and after; without one, all who select it.
 
     Wants the index "namespace" of the owners. O(1), or O(owners in the namespace) for an orphan whose labels or controller changed.

@@ -50,7 +50,7 @@ class Coat(Value, frozen=True, eq=False):
     """What tells ReplicaSet and ReplicationController apart."""
 
     resource: Resource
-    selector_of: Callable[[Any], LabelSelector]
+    selector_of: Callable[[Any], LabelSelector | None]
     status: type[Any]
     condition: type[Any]
     counts_terminating: bool

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.api.core_v1 import PodTemplateSpec
+from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.context import SUFFIX_ALPHABET
 
 TEMPLATE_HASH = "pod-template-hash"
@@ -133,7 +134,7 @@ def compute_history(history: str, revision: str) -> str | None:
 
 def new_labels(deployment: Deployment, hash: str) -> tuple[dict[str, str], Any]:
     """The labels of a new ReplicaSet and of its pods, and its selector: those of the Deployment and the hash."""
-    selector = deployment.spec.selector
+    selector = deployment.spec.selector or LabelSelector()
     return (
         with_hash(deployment.spec.template.metadata.labels, hash),
         replace(selector, match_labels=with_hash(selector.match_labels, hash)),

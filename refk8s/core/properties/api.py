@@ -14,6 +14,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from refk8s.core.api.resources import by_kind
+from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import parse_timestamp
 from refk8s.core.properties.law import Law
 from refk8s.core.store import Change
@@ -55,10 +57,16 @@ def api_5_the_generation_counts_what_is_desired(change: Change[Any]) -> Iterator
         yield f"{change.key}: generation {old} became {new}"
     if marked and new == old:
         yield f"{change.key} was marked as going and kept generation {old}"
-    if new == old and _desired(before) != _desired(after):
+    if new == old and _counts(after) and _desired(before) != _desired(after):
         yield f"{change.key}: spec changed and generation {old} stayed"
     if new - old > marked and _wished(before) == _wished(after) is not None:
         yield f"{change.key}: generation {old} became {new} and nothing else was desired"
+
+
+def _counts(obj: Any) -> bool:
+    """Whether the kind's generation counts its changes; elsewhere it is what the creator wrote."""
+    resource = by_kind(obj.api_version, obj.kind)
+    return resource is not None and bool(strategy_of(resource).generation)
 
 
 def _desired(obj: Any) -> Any:

@@ -34,13 +34,17 @@ class Kind:
     """Where a kind's rules stand, as `file.function` of this package; empty where it has none.
 
     `whole`: an update is checked as a whole new object would be, its metadata included (upstream does so for some kinds and reports a bad
-    label once more for it).
+    label once more for it). `any_finalizer`: a finalizer needs no domain. `metadata_last`: the metadata is checked only where nothing else
+    is wrong, and only by what is true of every kind. A version that is not kept (API-28) has a line of its own where it is checked
+    otherwise; its functions take the object as it is kept.
     """
 
     create: str = ""
     update: str = ""
     status: str = ""
     whole: bool = False
+    any_finalizer: bool = False
+    metadata_last: bool = False
 
 
 _KINDS = {
@@ -69,7 +73,8 @@ _KINDS = {
     "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
     "discovery_v1.EndpointSlice": Kind("endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True),
     "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
-    "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update"),
+    "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update", any_finalizer=True),
+    "node_v1.RuntimeClass": Kind(any_finalizer=True),
     "core_v1.PersistentVolume": Kind("storage.validate_persistent_volume", "storage.validate_persistent_volume_update", whole=True),
     "core_v1.PersistentVolumeClaim": Kind(
         "storage.validate_persistent_volume_claim", "storage.validate_persistent_volume_claim_update"
@@ -82,7 +87,8 @@ _KINDS = {
     "networking_v1.IngressClass": Kind("network.validate_ingress_class", "network.validate_ingress_class_update"),
     "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
     "policy_v1.PodDisruptionBudget": Kind(
-        "policy.validate_disruption_budget", "policy.validate_disruption_budget_update", "policy.validate_disruption_budget_status"
+        "policy.validate_disruption_budget", "policy.validate_disruption_budget_update", "policy.validate_disruption_budget_status",
+        metadata_last=True,
     ),
     "autoscaling_v1.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
     "autoscaling_v2.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
@@ -101,7 +107,10 @@ def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
     if resource.is_custom:
         return ()
     checks = _checks(resource)
-    causes = check_metadata(obj.metadata, checks.name, resource.namespaced)
+    if checks.metadata_last:
+        causes = checks.create(obj) if checks.create is not None else []
+        return tuple(causes or check_metadata(obj.metadata, path_segment, resource.namespaced, any_finalizer=True))
+    causes = check_metadata(obj.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer)
     if checks.create is not None:
         causes += checks.create(obj)
     return tuple(causes)
@@ -112,10 +121,9 @@ def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]
     if resource.is_custom:
         return ()
     checks = _checks(resource)
-    causes = check_metadata(new.metadata, path_segment, resource.namespaced)
-    causes += validate_metadata_update(new.metadata, old.metadata) * 2
+    causes = _check_changed_metadata(resource, checks, new, old)
     if checks.whole:
-        causes += check_metadata(new.metadata, checks.name, resource.namespaced)
+        causes += check_metadata(new.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer)
     if checks.update is not None:
         causes += checks.update(new, old)
     elif checks.create is not None and checks.whole:
@@ -128,11 +136,16 @@ def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Caus
     if resource.is_custom:
         return ()
     checks = _checks(resource)
-    causes = check_metadata(new.metadata, path_segment, resource.namespaced)
-    causes += validate_metadata_update(new.metadata, old.metadata) * 2
+    causes = _check_changed_metadata(resource, checks, new, old)
     if checks.status is not None:
         causes += checks.status(new, old)
     return tuple(causes)
+
+
+def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old: Any) -> Causes:
+    any_finalizer = checks.any_finalizer or checks.metadata_last
+    causes = check_metadata(new.metadata, path_segment, resource.namespaced, any_finalizer=any_finalizer)
+    return causes + validate_metadata_update(new.metadata, old.metadata) * 2
 
 
 @frozen
@@ -142,12 +155,15 @@ class _Checks:
     update: Update | None
     status: Update | None
     whole: bool
+    any_finalizer: bool
+    metadata_last: bool
 
 
 @cache
 def _checks(resource: Resource) -> _Checks:
     kind = _KINDS.get(f"{resource.module}.{resource.kind}", _PLAIN)
-    return _Checks(name_check(resource), _load(kind.create), _load(kind.update), _load(kind.status), kind.whole)
+    create, update, status = _load(kind.create), _load(kind.update), _load(kind.status)
+    return _Checks(name_check(resource), create, update, status, kind.whole, kind.any_finalizer, kind.metadata_last)
 
 
 def _load(place: str) -> Any:

@@ -40,8 +40,11 @@ def validate_metadata(resource: Resource, meta: ObjectMeta, at: str = "metadata"
     return check_metadata(meta, name_check(resource), resource.namespaced, at)
 
 
-def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at: str = "metadata") -> Causes:
-    """The same, for names that are right by this check. An object without a name needs a generateName, which its name will begin with."""
+def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at: str = "metadata", any_finalizer: bool = False) -> Causes:
+    """The same, for names that are right by this check. An object without a name needs a generateName, which its name will begin with.
+
+    `any_finalizer`: a finalizer needs no domain (upstream asks for it kind by kind).
+    """
     causes: Causes = []
     name = meta.name
     if meta.generate_name:
@@ -69,7 +72,7 @@ def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at:
     if meta.owner_references:
         causes += validate_owner_references(meta.owner_references, f"{at}.ownerReferences")
     if meta.finalizers:
-        causes += validate_finalizers(meta.finalizers, f"{at}.finalizers")
+        causes += validate_finalizers(meta.finalizers, f"{at}.finalizers", any_finalizer)
     return causes
 
 
@@ -128,13 +131,15 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
     return causes
 
 
-def validate_finalizers(finalizers: tuple[str, ...], at: str) -> Causes:
+def validate_finalizers(finalizers: tuple[str, ...], at: str, any_finalizer: bool = False) -> Causes:
     """VAL-4: qualified names; without a prefix only those of Kubernetes itself; not both ways of deleting dependents."""
     causes: Causes = []
     for finalizer in finalizers:
         causes += [invalid(at, finalizer, word) for word in qualified_name(finalizer)]
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         causes.append(invalid(at, finalizers, "finalizer orphan and foregroundDeletion cannot be both set"))
+    if any_finalizer:
+        return causes
     for position, finalizer in enumerate(finalizers):
         if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             words = "name is neither a standard finalizer name nor is it fully qualified"

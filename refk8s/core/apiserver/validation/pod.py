@@ -15,7 +15,7 @@ from refk8s.core.apiserver.validation.container import (
     validate_init_containers,
 )
 from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
-from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_finalizers, validate_labels
+from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
 from refk8s.core.apiserver.validation.ports import validate_address
 from refk8s.core.apiserver.validation.resources import validate_requirements, validate_resource_list
@@ -69,8 +69,6 @@ def validate_template(template: PodTemplateSpec, at: str) -> Causes:
         causes += validate_labels(metadata.labels, f"{at}.labels")
     if metadata.annotations:
         causes += validate_annotations(metadata.annotations, f"{at}.annotations")
-    if metadata.finalizers:
-        causes += validate_finalizers(metadata.finalizers, f"{at}.metadata.finalizers")
     causes += validate_pod_spec(template.spec, f"{at}.spec", False)
     if template.spec.ephemeral_containers:
         causes.append(forbidden(f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))

@@ -18,12 +18,24 @@ def is_empty(selector: LabelSelector | None) -> bool:
     return selector is None or not (selector.match_labels or selector.match_expressions)
 
 
-def matches(selector: LabelSelector, labels: dict[str, str] | None) -> bool:
-    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong with it is said elsewhere."""
+def matches(selector: LabelSelector | None, labels: dict[str, str] | None) -> bool:
+    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong with it is said elsewhere.
+
+    An absent selector matches nothing.
+    """
     try:
         return from_label_selector(selector).matches(labels or {})
     except SelectorError:
         return True
+
+
+def is_unusable(selector: LabelSelector | None) -> bool:
+    """Whether the selector has a requirement that can be asked of no label."""
+    try:
+        from_label_selector(selector)
+    except SelectorError:
+        return True
+    return False
 
 
 def validate_selector(selector: LabelSelector | None, at: str) -> Causes:

@@ -23,7 +23,7 @@ from refk8s.core.api.core_v1 import PodTemplateSpec, ReplicationController, Repl
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required, unchanged
 from refk8s.core.apiserver.validation.pod import validate_template
-from refk8s.core.apiserver.validation.selectors import is_empty, matches, validate_selector
+from refk8s.core.apiserver.validation.selectors import is_empty, is_unusable, matches, validate_selector
 
 _is_percent = re.compile(r"[0-9]+%", re.ASCII).fullmatch
 _PERCENT_WORDS = (
@@ -36,12 +36,23 @@ LABELS_DIFFER = "`selector` does not match template `labels`"
 # --- selector and template
 
 
-def validate_template_of(template: PodTemplateSpec, selector: LabelSelector | None, at: str, kind: str) -> Causes:
-    """VAL-7: the template's pods are the selector's, restart always, and have no deadline."""
+def validate_selected_template(selector: LabelSelector | None, template: PodTemplateSpec, at: str, word: str, kind: str) -> Causes:
+    """VAL-7: a selector is given and selects by something; the template's pods are the selector's, restart always and have no deadline.
+
+    A template whose selector cannot be used is not looked at.
+    """
     causes: Causes = []
-    if selector is None or not (is_empty(selector) or matches(selector, template.metadata.labels)):
-        causes.append(invalid(f"{at}.metadata.labels", template.metadata.labels, LABELS_DIFFER))
-    return causes + validate_template(template, at) + _validate_lasting(template, at, kind)
+    if selector is None:
+        causes.append(required(f"{at}.selector"))
+    else:
+        causes += validate_selector(selector, f"{at}.selector")
+        if is_empty(selector):
+            causes.append(invalid(f"{at}.selector", selector, f"empty selector is invalid for {word}"))
+    if is_unusable(selector):
+        return [*causes, invalid(f"{at}.selector", selector, "invalid label selector")]
+    if not matches(selector, template.metadata.labels):
+        causes.append(invalid(f"{at}.template.metadata.labels", template.metadata.labels, LABELS_DIFFER))
+    return causes + validate_template(template, f"{at}.template") + _validate_lasting(template, f"{at}.template", kind)
 
 
 def _validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
@@ -51,16 +62,6 @@ def _validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
         causes.append(not_supported(f"{at}.spec.restartPolicy", policy, ("Always",)))
     if template.spec.active_deadline_seconds is not None:
         causes.append(forbidden(f"{at}.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported"))
-    return causes
-
-
-def validate_own_selector(selector: LabelSelector | None, at: str, kind: str) -> Causes:
-    """VAL-7: a selector is given, and it selects by something."""
-    if selector is None:
-        return [required(at)]
-    causes = validate_selector(selector, at)
-    if is_empty(selector):
-        causes.append(invalid(at, selector, f"empty selector is invalid for {kind}"))
     return causes
 
 
@@ -105,8 +106,7 @@ def validate_deployment_update(new: Deployment, old: Deployment) -> Causes:
 
 def _validate_deployment_spec(spec: DeploymentSpec, at: str) -> Causes:
     causes = not_negative(f"{at}.replicas", spec.replicas)
-    causes += validate_own_selector(spec.selector, f"{at}.selector", "deployment")
-    causes += validate_template_of(spec.template, spec.selector, f"{at}.template", "ReplicaSet")
+    causes += validate_selected_template(spec.selector, spec.template, at, "deployment", "ReplicaSet")
     strategy = spec.strategy
     if strategy.type == "Recreate":
         if strategy.rolling_update is not None:
@@ -159,8 +159,7 @@ def validate_replica_set_update(new: ReplicaSet, old: ReplicaSet) -> Causes:
 def _validate_replica_set_spec(spec: ReplicaSetSpec, at: str) -> Causes:
     causes = not_negative(f"{at}.replicas", spec.replicas)
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
-    causes += validate_own_selector(spec.selector, f"{at}.selector", "deployment")
-    return causes + validate_template_of(spec.template, spec.selector, f"{at}.template", "ReplicaSet")
+    return causes + validate_selected_template(spec.selector, spec.template, at, "deployment", "ReplicaSet")
 
 
 def validate_replica_counts(new: Any, old: Any) -> Causes:
@@ -219,8 +218,11 @@ def _validate_controller_spec(spec: ReplicationControllerSpec, at: str) -> Cause
     if spec.template is None:
         causes.append(required(f"{at}.template"))
         return causes
-    selector = LabelSelector(match_labels=spec.selector)
-    return causes + validate_template_of(spec.template, selector, f"{at}.template", "ReplicationController")
+    labels = spec.template.metadata.labels
+    if not (spec.selector or {}).items() <= (labels or {}).items():
+        causes.append(invalid(f"{at}.template.metadata.labels", labels, LABELS_DIFFER))
+    causes += validate_template(spec.template, f"{at}.template")
+    return causes + _validate_lasting(spec.template, f"{at}.template", "ReplicationController")
 
 
 # --- StatefulSet
@@ -283,8 +285,7 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     if spec.ordinals is not None:
         causes += not_negative(f"{at}.ordinals.start", spec.ordinals.start)
-    causes += validate_own_selector(spec.selector, f"{at}.selector", "statefulset")
-    return causes + validate_template_of(spec.template, spec.selector, f"{at}.template", "StatefulSet")
+    return causes + validate_selected_template(spec.selector, spec.template, at, "statefulset", "StatefulSet")
 
 
 # --- DaemonSet
@@ -327,5 +328,5 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             elif _is_zero(unavailable) and _is_zero(surge):
                 causes.append(required(f"{here}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
     elif strategy.type != "OnDelete":
-        causes.append(not_supported(f"{here}.type", strategy.type, ("RollingUpdate", "OnDelete")))
+        causes.append(not_supported(here, strategy, ("RollingUpdate", "OnDelete")))
     return causes + not_negative(f"{at}.revisionHistoryLimit", spec.revision_history_limit)
