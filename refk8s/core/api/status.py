@@ -70,8 +70,8 @@ class ApiError(Exception):
 
 
 def failure(code: int, reason: str, message: str, details: StatusDetails | None = None) -> Status:
-    """A Status of Failure; an empty reason is absent."""
-    return Status(metadata=ListMeta(), status="Failure", message=message, reason=reason or None, details=details, code=code)
+    """A Status of Failure."""
+    return Status(metadata=ListMeta(), status="Failure", message=message, reason=reason, details=details, code=code)
 
 
 def success(code: int = 200, details: StatusDetails | None = None) -> Status:

@@ -209,7 +209,7 @@ def number_of(revision: str) -> int:
     if is_number and len(digits) <= REVISION_DIGITS_MAX and int(digits or "0") < 2**64:
         return int(digits or "0")
     why = "value out of range" if is_number else "invalid syntax"
-    raise ApiError(status.failure(500, "", f"strconv.ParseUint: parsing {status.show(revision)}: {why}"))
+    raise ApiError(status.unexplained(f"strconv.ParseUint: parsing {status.show(revision)}: {why}"))
 
 
 REVISION_DIGITS_MAX = 20
