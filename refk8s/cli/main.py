@@ -42,9 +42,12 @@ def main() -> None:
               help="Real containers on a Docker engine, or simulated nodes. auto: docker where an engine answers.")
 @click.option("--nodes", type=click.IntRange(0, 5000), default=None, metavar="N", help="Simulated nodes (fake only).  [default: 1]")
 @click.option("--store", default=None, metavar="memory|sqlite:PATH", help="Where objects are kept.  [default: sqlite:DATA_DIR/store.db]")
+@click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+              help="The address that the API server listens at; 0.0.0.0 for every address of this machine.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6443, show_default=True, help="The API server's port; 0 picks a free one.")
 @click.option("--data-dir", default=None, metavar="DIR", help="Everything that outlives a restart.  [default: ~/.refk8s]")
-@click.option("--kubeconfig", default=None, metavar="PATH", help="Where to write the kubeconfig.  [default: DATA_DIR/kubeconfig]")
+@click.option("--kubeconfig", default=None, metavar="PATH",
+              help="The kubeconfig to put this cluster into; its other entries are kept.  [default: DATA_DIR/kubeconfig]")
 @click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
 @click.option("--keep", is_flag=True, help="Leave containers and service rules in place when stopped.")
 @click.option("--apply", "manifests", multiple=True, metavar="FILE", help="Create what this YAML file holds once ready. May be repeated.")
@@ -52,12 +55,39 @@ def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
     if options["adapter"] == "docker" and options["nodes"] not in (None, 1):
         fail("--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake")
-    from refk8s.components.run import CannotRun, RunOptions, run_cluster
+    from refk8s.components.run import CannotRun, RunOptions, is_address, run_cluster
+
+    if not is_address(options["bind"]):
+        fail(f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them")
 
     try:
         sys.exit(run_cluster(RunOptions(**options)))
     except CannotRun as reason:
         fail(str(reason))
+
+
+@main.group()
+def kubeconfig() -> None:
+    """This cluster's entries in a kubeconfig; `refk8s run --kubeconfig PATH` puts them there."""
+
+
+@kubeconfig.command()
+@click.option("--kubeconfig", "path", default=None, metavar="PATH",
+              help="Which file.  [default: the one of $KUBECONFIG that exists, else ~/.kube/config]")
+def remove(path: str | None) -> None:
+    """Remove the cluster, user and context of refk8s; every other entry is kept."""
+    import os
+    from pathlib import Path
+
+    from refk8s.components.files import CannotRun
+    from refk8s.components.kubeconfig import default_path, remove_from_kubeconfig
+
+    chosen = Path(path).expanduser() if path else default_path(os.environ)
+    try:
+        removed = remove_from_kubeconfig(chosen)
+    except CannotRun as reason:
+        fail(str(reason))
+    click.echo(f"removed cluster refk8s from {chosen}" if removed else f"{chosen} has no entries of refk8s")
 
 
 @main.command()

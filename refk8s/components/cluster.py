@@ -1,21 +1,24 @@
 """A running cluster: the store, the API server, and the drivers of every component, put together for `refk8s run`."""
 
 import asyncio
-import contextlib
 import uuid
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from refk8s.adapters.docker.address import node_address
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
-from refk8s.components.credentials import Credentials, load_credentials, write_kubeconfig
+from refk8s.components.credentials import Credentials, load_credentials, read_cluster_id, write_cluster_id
 from refk8s.components.driver import Driver
+from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, remove_directories
 from refk8s.components.http import Front
+from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
-from refk8s.components.run import LOCAL, NAMES, SERVICE_ADDRESS, CannotRun, RunOptions, listen, make_directory
+from refk8s.components.run import LOCAL, RunOptions, listen, names_of, url_of
 from refk8s.components.story import Storyteller
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import ADMIN, Request, Response, User
@@ -41,7 +44,7 @@ class RunningCluster:
         self.api: ApiServer | None = None
         self.front: Front | None = None
         self.url = ""
-        self._made: list[Path] = []
+        self._lock: DirectoryLock | None = None
 
     @property
     def ready_line(self) -> str:
@@ -53,26 +56,28 @@ class RunningCluster:
     async def start(self) -> None:
         """Start everything. Raises CannotRun; `stop` then takes back what was made."""
         options = self.options
-        self.nodes = self._choose_nodes()
-        socket = listen(options.port)
+        with ExitStack() as undo:
+            made = make_directory(options.data, "--data-dir")
+            undo.callback(remove_directories, made)
+            make_private(options.data)
+            self._lock = DirectoryLock(options.data)  # before anything else of the directory is read or written (HOST-4)
+            undo.callback(self._lock.release, remove=options.data in made)
+            undo.callback(remove_directories, make_directory(options.kubeconfig_path.parent, "--kubeconfig"))
+            check_kubeconfig(options.kubeconfig_path)
+            self.nodes = self._choose_nodes()
+            socket = listen(options.bind, options.port)
+            undo.callback(socket.close)
+            self.engine = self._open_store(undo)
+            undo.pop_all()
         port = socket.getsockname()[1]
-        self.url = f"https://{LOCAL}:{port}"
-        try:
-            self._made = make_directory(options.data, "--data-dir")
-            self._made += make_directory(options.kubeconfig_path.parent, "--kubeconfig")
-            self.engine = self._open_store()
-        except BaseException:
-            socket.close()
-            for directory in self._made:
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
-            raise
-        credentials = load_credentials(options.data / "pki", (*NAMES, hostname(), LOCAL, SERVICE_ADDRESS))
+        self.url = url_of(options.bind, port)
+        names = names_of(options.bind, hostname(), node_address())
+        credentials = load_credentials(options.data / "pki", names)
         self.api = ApiServer(self.engine, self.clock, Config(token_key=credentials.token_key))
         await self._bootstrap(port)
         self.front = Front(self.api, {credentials.admin_token: ADMIN})
         await self.front.serve(socket, credentials)
-        write_kubeconfig(options.kubeconfig_path, self.url, credentials)
+        await asyncio.to_thread(merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials))
         await self._start_components(credentials)
 
     def _choose_nodes(self) -> Nodes:
@@ -87,19 +92,21 @@ class RunningCluster:
                     raise CannotRun(f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake") from None
         return FakeNodes(1 if options.nodes is None else options.nodes, self.clock)
 
-    def _open_store(self) -> Any:
-        path = self.options.data / "cluster-id"
-        known = path.read_text().strip() if path.exists() else ""
-        cluster_id = known or str(uuid.uuid4())
+    def _open_store(self, undo: ExitStack) -> Any:
+        """The store. Its cluster and the one of the data directory are the same (HOST-6): each tells the other where one was lost."""
         kind, _, place = self.options.store_url.partition(":")
-        if kind == "sqlite" and place:
-            self._made += make_directory(Path(place).expanduser().absolute().parent, "--store")
+        path = Path(place).expanduser().absolute()
+        is_file = kind == "sqlite" and bool(place)
+        known = read_cluster_id(self.options.data, can_be_recovered=is_file and path.exists())
+        if is_file:
+            undo.callback(remove_directories, make_directory(path.parent, "--store"))
+        cluster_id = known or (None if is_file and path.exists() else str(uuid.uuid4()))
         try:
-            engine = open_engine(f"{kind}:{Path(place).expanduser()}" if place else kind, codec.encode, _decode, stamp, cluster_id)
+            engine = open_engine(f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id)
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
-            path.write_text(cluster_id + "\n")
+            write_cluster_id(self.options.data, getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4()))
         return engine
 
     async def _bootstrap(self, port: int) -> None:
@@ -195,6 +202,8 @@ class RunningCluster:
             await self.front.close()
         if self.engine is not None:
             self.engine.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 _BY_PREFIX: dict[str, Any] = {}

@@ -1,122 +1,177 @@
-"""What lets a user in: the cluster's certificate authority, the server's certificate, the admin's token, and the kubeconfig.
+"""What lets a user in: the cluster's authority, the server's certificate, the administrator's certificate and token. Rule HOST-6.
 
 All are files below the data directory, made once and kept, so that a restarted cluster is the same cluster to its clients.
+
+| file | what it is | when it is missing or damaged |
+|---|---|---|
+| ca.crt, ca.key | the authority that signs the others | refused: clients trust it |
+| server.crt, server.key | the API server's | signed anew, also where its names or addresses change or it expires |
+| admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
+| admin.token | the administrator's bearer token | made where it is missing, refused where it is damaged |
+| sa.key, sa.crt | signs the tokens of service accounts | made where it is missing, refused where it is damaged |
 """
 
-import base64
-import ipaddress
-import os
+import logging
+import re
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import frozen
 
-VALID = timedelta(days=3650)
+from refk8s.components import certificates
+from refk8s.components.certificates import Pair
+from refk8s.components.files import CannotRun, make_directory, make_private, read_file, tighten, write_file
+
+log = logging.getLogger("refk8s")
+
+ADMIN_NAME, ADMIN_GROUP = "kubernetes-admin", "system:masters"
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")
+CLUSTER_ID = "cluster-id"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEYS = ("ca.key", "server.key", "admin.key", "admin.token", "sa.key", "token.key")
 
 
 @frozen
 class Credentials:
-    """Paths of the server's key and certificate, the authority's certificate, and the admin's token."""
+    """Paths of the server's key and certificate, the authority's and the administrator's; tokens and keys by value."""
 
     authority: Path
+    authority_key: Path
     certificate: Path
     key: Path
+    admin_certificate: Path
+    admin_key: Path
     admin_token: str
-    token_key: bytes  # signs service account tokens
+    token_key: bytes
+    """Signs service account tokens."""
 
 
 def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
-    """The credentials in this directory; made where there are none, and the server's certificate again where its hosts changed."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority, certificate, key = directory / "ca.crt", directory / "server.crt", directory / "server.key"
-    token, names, token_key = directory / "admin.token", directory / "server.names", directory / "token.key"
-    wanted = "\n".join(hosts)
-    if not (authority.exists() and certificate.exists() and key.exists() and names.exists() and names.read_text() == wanted):
-        _make_certificates(authority, certificate, key, hosts)
-        _write(names, wanted.encode())
-    if not token.exists():
-        _write(token, secrets.token_hex(16).encode())
-    if not token_key.exists():
-        _write(token_key, secrets.token_bytes(32))
-    return Credentials(authority, certificate, key, token.read_text().strip(), token_key.read_bytes())
+    """The credentials in this directory, checked; what is missing and can be made safely is made (HOST-6). Raises CannotRun."""
+    is_new = not directory.exists()
+    make_directory(directory, "--data-dir")
+    make_private(directory)
+    for name in _KEYS:
+        if tighten(directory / name):
+            log.warning("%s was open to other users of this machine until now", directory / name)
+    now = datetime.now(UTC)
+    authority = _authority(directory, now)
+    server = Pair(directory / "server.crt", directory / "server.key")
+    admin = Pair(directory / "admin.crt", directory / "admin.key")
+    if problem := certificates.problem_of_server(server, authority.certificate, hosts, now):
+        _tell_renewal(server, problem)
+        key = certificates.make_key()
+        write_file(server.key, key)
+        write_file(server.certificate, certificates.make_server(key, _bytes(authority.key), hosts, now))
+    if problem := certificates.problem_of_client(admin, server, authority.certificate, ADMIN_NAME, ADMIN_GROUP, now):
+        _tell_renewal(admin, problem)
+        key = certificates.make_key()
+        write_file(admin.key, key)
+        write_file(admin.certificate, certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now))
+    return Credentials(
+        authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
+        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, now),
+    )  # fmt: skip
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and for the owner's eyes only."""
-    beside = path.with_name(path.name + ".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    beside.replace(path)
+def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
+    """The id of this data directory's cluster; "" where there is none, or a damaged one that the store can tell. Raises CannotRun."""
+    path = directory / CLUSTER_ID
+    content = read_file(path)
+    if content is None:
+        return ""
+    found = content.decode("ascii", "replace").strip()
+    if _UUID.fullmatch(found):
+        return found
+    if can_be_recovered:
+        log.warning("%s is damaged and is written anew from the store", path)
+        return ""
+    raise CannotRun(f"{path} holds no cluster id: restore it, or remove it to begin a new cluster")
 
 
-def _make_certificates(authority: Path, certificate: Path, key: Path, hosts: tuple[str, ...]) -> None:
-    # Imported here: a restarted cluster has its certificates and need not pay 70 ms for the library.
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    now = datetime.now(UTC) - timedelta(minutes=5)
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-    def begin(subject: str, issuer: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name(issuer)).public_key(public_key)
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + VALID)
-        return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    issuer = "refk8s-ca"
-    authority_certificate = (
-        begin(issuer, issuer, authority_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    server_key = ec.generate_private_key(ec.SECP256R1())
-    alternatives: list[x509.GeneralName] = []
-    for host in hosts:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(host)))
-        except ValueError:
-            alternatives.append(x509.DNSName(host))
-    server_certificate = (
-        begin("refk8s", issuer, server_key.public_key())
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    _write(authority, authority_certificate.public_bytes(pem))
-    _write(certificate, server_certificate.public_bytes(pem))
-    _write(key, server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+def write_cluster_id(directory: Path, cluster_id: str) -> None:
+    """By it, what runs on an engine is known for this cluster's."""
+    write_file(directory / CLUSTER_ID, f"{cluster_id}\n".encode())
 
 
-def write_kubeconfig(path: Path, server: str, credentials: Credentials) -> None:
-    """A kubeconfig with one cluster, one user and one context, all called refk8s."""
-    authority = base64.b64encode(credentials.authority.read_bytes()).decode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = f"""apiVersion: v1
-kind: Config
-current-context: refk8s
-clusters:
-- name: refk8s
-  cluster:
-    server: {server}
-    certificate-authority-data: {authority}
-users:
-- name: refk8s-admin
-  user:
-    token: {credentials.admin_token}
-contexts:
-- name: refk8s
-  context:
-    cluster: refk8s
-    user: refk8s-admin
-"""
-    _write(path, text.encode())
+def _authority(directory: Path, now: datetime) -> Pair:
+    pair = Pair(directory / "ca.crt", directory / "ca.key")
+    certificate, key = read_file(pair.certificate), read_file(pair.key)
+    # Earlier versions did not keep the authority's key. Without it no certificate can be signed, so they get a new authority.
+    old = directory / "server.names"
+    is_of_old = old.exists() and (key is None or certificate is None)
+    if (certificate is None and key is None) or is_of_old:
+        if is_of_old:
+            log.warning("%s has no key: a new authority is made; copies of the kubeconfig must be made again", pair.certificate)
+            pair.certificate.unlink(missing_ok=True)
+        elif (directory / "server.crt").exists():
+            raise CannotRun(f"{pair.certificate} and {pair.key} are missing: restore them, or remove {directory} to make all keys anew")
+        key = certificates.make_key()
+        write_file(pair.key, key)
+        _certify(pair, key, certificates.AUTHORITY_NAME, now)
+    elif certificate is None and key is not None and not (directory / "server.crt").exists():
+        _certify(pair, key, certificates.AUTHORITY_NAME, now)  # a first start was killed half way
+    if problem := certificates.problem_of_self_signed(pair):
+        raise CannotRun(
+            f"{pair.certificate} and {pair.key} are no authority ({problem}): restore them, or remove {directory} to make all keys anew"
+        )
+    old.unlink(missing_ok=True)
+    return pair
+
+
+def _tell_renewal(pair: Pair, problem: str) -> None:
+    if pair.certificate.exists() and pair.key.exists():
+        log.warning("%s is signed anew: %s", pair.certificate, problem)
+
+
+def _admin_token(path: Path, is_new: bool) -> str:
+    content = read_file(path)
+    if content is None:
+        _tell_missing(path, is_new, "the old token is not accepted any more")
+        token = secrets.token_hex(16)
+        write_file(path, token.encode())
+        return token
+    token = content.decode("ascii", "replace").strip()
+    if not TOKEN.fullmatch(token):
+        raise CannotRun(f"{path} holds no token (16 characters or more, no spaces): restore it, or remove it to get a new token")
+    return token
+
+
+def _token_key(directory: Path, is_new: bool, now: datetime) -> bytes:
+    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with its token.key.
+
+    Its certificate is used by nobody: the key is checked by it, as the others are by theirs.
+    """
+    pair, old = Pair(directory / "sa.crt", directory / "sa.key"), directory / "token.key"
+    key = read_file(pair.key)
+    if key is None:
+        _tell_missing(pair.key, is_new, "tokens of service accounts that are in use are not accepted any more")
+        pair.certificate.unlink(missing_ok=True)
+        key = certificates.make_key()
+        write_file(pair.key, key)
+        old.unlink(missing_ok=True)
+    if read_file(pair.certificate) is None:
+        _certify(pair, key, "refk8s-service-accounts", now)
+    if problem := certificates.problem_of_self_signed(pair):
+        raise CannotRun(f"{pair.key} or {pair.certificate} is damaged ({problem}): restore them, or remove both to get a new key")
+    return key
+
+
+def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
+    """Write the certificate of a key. Raises CannotRun for what is no key."""
+    try:
+        write_file(pair.certificate, certificates.make_self_signed(key, name, now))
+    except (ValueError, TypeError) as error:
+        raise CannotRun(f"{pair.key} holds no private key ({error}): restore it, or remove it to get a new key") from None
+
+
+def _tell_missing(path: Path, is_new: bool, what_follows: str) -> None:
+    if not is_new:
+        log.warning("%s was missing and is made anew: %s", path, what_follows)
+
+
+def _bytes(path: Path) -> bytes:
+    content = read_file(path)
+    assert content is not None, f"{path} was checked"
+    return content

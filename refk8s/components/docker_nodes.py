@@ -128,7 +128,7 @@ class ServiceRules:
 
     def _choose(self) -> str:
         """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty. Called in a worker thread."""
-        from refk8s.adapters.docker.node import node_address
+        from refk8s.adapters.docker.address import node_address
         from refk8s.adapters.docker.rules import choose_rules
 
         with self._choosing:

@@ -7,8 +7,8 @@ the components, then their containers and rules unless they are to be kept, then
 import asyncio
 import errno
 import gc
+import ipaddress
 import logging
-import os
 import signal
 import socket
 import sys
@@ -16,15 +16,13 @@ from pathlib import Path
 
 from attrs import frozen
 
+from refk8s.components.files import CannotRun
+
 log = logging.getLogger("refk8s")
 
 LOCAL = "127.0.0.1"
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
 NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
-
-
-class CannotRun(Exception):
-    """Why the cluster cannot start, in one line that names the next step."""
 
 
 @frozen
@@ -34,6 +32,7 @@ class RunOptions:
     adapter: str = "auto"
     nodes: int | None = None
     store: str | None = None
+    bind: str = LOCAL
     port: int = 6443
     data_dir: str | None = None
     kubeconfig: str | None = None
@@ -66,32 +65,51 @@ def run_cluster(options: RunOptions) -> int:
         return runner.run(_run(options))
 
 
-def listen(port: int) -> socket.socket:
-    """The API server's socket, on every address of this machine; CannotRun where the port is taken."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listen(bind: str, port: int, device: str = "") -> socket.socket:
+    """A socket of the API server (HOST-1). `device`: connections are taken only where they arrive there. Raises CannotRun."""
+    address = ipaddress.ip_address(bind)
+    server = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
-        server.bind(("0.0.0.0", port))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.version == 6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is every address, those of IPv4 too
+        if device:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        server.bind((bind, port))
         server.listen(1024)
     except OSError as error:
         server.close()
         if error.errno == errno.EADDRINUSE:
             raise CannotRun(f"port {port} is in use: choose another with --port, or 0 for any free one") from None
-        raise CannotRun(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise CannotRun(f"{bind} is no address of this machine: choose another with --bind") from None
+        raise CannotRun(f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port") from None
     server.setblocking(False)
     return server
 
 
-def make_directory(path: Path, flag: str) -> list[Path]:
-    """Make the directory where it is not there; returns what was made, innermost first. CannotRun where it cannot be written."""
-    made = [p for p in (path, *path.parents) if not p.exists()]
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address, without a zone."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CannotRun(f"cannot make the directory {path}: {error.strerror}; choose another with {flag}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise CannotRun(f"the directory {path} is not writable; choose another with {flag}")
-    return made
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def url_of(bind: str, port: int) -> str:
+    """Where clients on this machine reach the API server."""
+    address = ipaddress.ip_address(bind)
+    if address.is_unspecified:
+        address = ipaddress.ip_address(LOCAL)
+    return f"https://[{address}]:{port}" if address.version == 6 else f"https://{address}:{port}"
+
+
+def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
+    """Every name and address that the server's certificate is for (HOST-1)."""
+    address = ipaddress.ip_address(bind)
+    also = (node_address, "::1") if address.is_unspecified else (str(address),)
+    return tuple(dict.fromkeys((*NAMES, node_name, LOCAL, SERVICE_ADDRESS, *also)))
 
 
 async def _run(options: RunOptions) -> int:

@@ -92,13 +92,21 @@ class SqliteEngine(Generic[V]):
         self.path: Final = os.fspath(path)
         self._encode = encode
         self._memory: MemoryEngine[V] = MemoryEngine(stamp)
-        self._connection = _open(self.path)
+        made = _make_file(self.path)
         try:
-            with _explained(self.path):
-                self.cluster_id: Final = _identify(self._connection, self.path, cluster_id)
-                self._recover(decode)
+            self._connection = _open(self.path)
+            try:
+                with _explained(self.path):
+                    self.cluster_id: Final = _identify(self._connection, self.path, cluster_id)
+                    _make_private(self.path)
+                    self._recover(decode)
+            except BaseException:
+                self._connection.close()
+                raise
         except BaseException:
-            self._connection.close()
+            if made:
+                with suppress(OSError):
+                    os.unlink(self.path)
             raise
 
     # --- Reading
@@ -243,8 +251,11 @@ def _row_of(revision: Revision, key: str) -> tuple[int, int, str]:
     return first, first + WRITES_MAX - 1, key
 
 
-def _open(path: str) -> sqlite3.Connection:
-    """The file, ours alone, with full synchronisation; not yet read."""
+def _make_file(path: str) -> bool:
+    """Create the file for this user only, whatever the umask (STORE-20); whether it was not there.
+
+    SQLite gives the files beside it the same mode.
+    """
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         raise StoreUnwritable(f"store {path}: there is no directory {directory}; create it")
@@ -252,6 +263,32 @@ def _open(path: str) -> sqlite3.Connection:
         raise StoreUnwritable(f"store {path}: is a directory; name a file in it")
     if not os.access(path if os.path.exists(path) else directory, os.W_OK):
         raise StoreUnwritable(f"store {path}: not writable; choose another place or change its permissions")
+    try:
+        # Never opened where it is there: closing a second descriptor of the file would give up the locks of an engine in this process.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StoreUnwritable(f"store {path}: {error.strerror}; choose another place") from None
+    os.fchmod(descriptor, 0o600)
+    os.close(descriptor)
+    return True
+
+
+def _make_private(path: str) -> None:
+    """Take the rights of other users to the file and those beside it away (STORE-20). Raises StoreUnwritable."""
+    for each in (path, f"{path}-wal", f"{path}-shm"):
+        try:
+            if os.stat(each).st_mode & 0o077:
+                os.chmod(each, 0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StoreUnwritable(f"store {each}: open to other users ({error.strerror}); chmod 600 it") from None
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """The file, ours alone, with full synchronisation; not yet read."""
     with _explained(path):
         # No waiting for a lock: whoever has the file keeps it. Statements begin and end transactions themselves.
         return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)

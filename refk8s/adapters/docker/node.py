@@ -1,8 +1,6 @@
 """What this machine is and has, for the Node object."""
 
-import ipaddress
 import os
-import socket
 from pathlib import Path
 
 from refk8s.adapters.docker.engine import Engine
@@ -11,8 +9,6 @@ from refk8s.core.ports import NodeDescribed
 
 PODS_MAX = 110
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-FAR_AWAY = ("203.0.113.1", 9)
-"""An address for documentation: nothing is sent there, the kernel only says from which address it would be."""
 
 
 def describe(engine: Engine, images: Images, node_name: str, node_ip: str, data: Path) -> NodeDescribed:
@@ -41,21 +37,6 @@ def describe(engine: Engine, images: Images, node_name: str, node_ip: str, data:
         disk_available_fraction=disk.f_bavail * disk.f_frsize / total if total else -1.0,
         pids_available=_pids_available(),
     )
-
-
-def node_address() -> str:
-    """The address of this machine on the way out: that of the default route's device; else any other than loopback, else loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(FAR_AWAY)
-            return str(probe.getsockname()[0])
-        except OSError:
-            pass
-    try:
-        found = [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
-    except OSError:
-        found = []
-    return next((address for address in found if not ipaddress.ip_address(address).is_loopback), "127.0.0.1")
 
 
 def _existing(*paths: Path) -> Path:

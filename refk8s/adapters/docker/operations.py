@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker import abilities, labels
+from refk8s.adapters.docker.address import node_address
 from refk8s.adapters.docker.container import Containers
 from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
 from refk8s.adapters.docker.image import Images
 from refk8s.adapters.docker.listing import Listing
 from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.network import Network, NoAddress
-from refk8s.adapters.docker.node import describe, node_address
+from refk8s.adapters.docker.node import describe
 from refk8s.adapters.docker.sandbox import Sandboxes, remove_container
 from refk8s.adapters.docker.volume import LeadsOut, Volumes
 from refk8s.core.ports import (

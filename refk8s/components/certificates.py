@@ -1,0 +1,210 @@
+"""Certificates of the cluster: how they are made, and how they are checked. Rule HOST-6 (spec/host.md).
+
+Checking uses the TLS library that the server needs anyway: a handshake in memory between the server's certificate and the administrator's
+fails exactly when one of them does not match its key, was not signed by the authority, has expired, or is for other names. Making them
+needs the cryptography package, which takes 50 ms to import, so that is done only where something is missing.
+"""
+
+import ipaddress
+import ssl
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+VALID = timedelta(days=3650)
+RENEW_BEFORE = timedelta(days=30)
+"""A certificate that expires within this time is signed anew at start."""
+AUTHORITY_NAME = "refk8s-ca"
+HANDSHAKE_STEPS_MAX = 20
+
+
+@frozen
+class Pair:
+    """A certificate and its private key, as files."""
+
+    certificate: Path
+    key: Path
+
+
+def problem_of_self_signed(pair: Pair) -> str:
+    """Why what this pair signs would not be accepted by who trusts its certificate, in a few words; empty where it would.
+
+    The handshake signs with the key, so one altered byte of the key is noticed even where the key still parses.
+    """
+    try:
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ours.load_cert_chain(pair.certificate, pair.key)
+        _handshake(ours, _trusting(pair.certificate))
+    except (ssl.SSLError, ValueError, OSError) as error:
+        return _words(error)
+    return ""
+
+
+def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: datetime) -> str:
+    """Why clients that trust the authority would not accept the server under each of these names; empty where they would."""
+    try:
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ours.load_cert_chain(server.certificate, server.key)
+        found = _handshake(ours, _trusting(authority))[0]
+    except (ssl.SSLError, ValueError, OSError) as error:
+        return _words(error)
+    missing = sorted(set(hosts) - _names(found))
+    return f"it is not for {', '.join(missing)}" if missing else _expiry(found, now)
+
+
+def problem_of_client(client: Pair, server: Pair, authority: Path, name: str, group: str, now: datetime) -> str:
+    """Why the server would not accept the client as this user of this group; empty where it would."""
+    try:
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ours.load_cert_chain(server.certificate, server.key)
+        ours.load_verify_locations(cafile=str(authority))
+        ours.verify_mode = ssl.CERT_REQUIRED
+        theirs = _trusting(authority)
+        theirs.load_cert_chain(client.certificate, client.key)
+        found = _handshake(ours, theirs)[1]
+    except (ssl.SSLError, ValueError, OSError) as error:
+        return _words(error)
+    subject = {part for parts in found.get("subject", ()) for part in parts}
+    if not {("commonName", name), ("organizationName", group)} <= subject:
+        return f"it is not for the user {name} of the group {group}"
+    return _expiry(found, now)
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority))
+    context.check_hostname = False  # names are compared by themselves, all of them
+    return context
+
+
+def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> tuple[Any, Any]:
+    """Connect the two contexts in memory; what the client was shown, and what the server was. Raises SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = ours.wrap_bio(to_server, to_client, server_side=True)
+    client = theirs.wrap_bio(to_client, to_server)
+    for _ in range(HANDSHAKE_STEPS_MAX):
+        done = True
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                done = False
+        if done:
+            return client.getpeercert() or {}, server.getpeercert() or {}
+    raise ssl.SSLError("the handshake does not end")
+
+
+def _names(found: Any) -> set[str]:
+    return {_canonical(value) for _, value in found.get("subjectAltName", ())}
+
+
+def _canonical(name: str) -> str:
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name
+
+
+def _expiry(found: Any, now: datetime) -> str:
+    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
+    return f"it expires at {ends:%Y-%m-%d}" if ends < now + RENEW_BEFORE else ""
+
+
+def _words(error: Exception) -> str:
+    """What the library says, as part of a sentence."""
+    text = getattr(error, "verify_message", "") or getattr(error, "reason", "") or getattr(error, "strerror", "") or str(error)
+    return str(text).lower().replace("_", " ")
+
+
+# --- Making ------------------------------------------------------------------------------------------------------------
+
+
+def make_key() -> bytes:
+    """A private key in PEM (EC P-256, PKCS 8)."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, form, serialization.NoEncryption())
+
+
+def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
+    """The certificate, in PEM, of an authority with this key and name, signed by itself. ValueError for what is no key."""
+    from cryptography import x509
+
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    extensions = [(x509.BasicConstraints(ca=True, path_length=0), True), (usage, True)]
+    return _sign(key, _name(name), key, extensions, now, issuer=name)
+
+
+def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime) -> bytes:
+    """A certificate, in PEM, by which a server can answer under these names and addresses."""
+    from cryptography import x509
+
+    alternatives: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            alternatives.append(x509.DNSName(host))
+    extensions = [
+        (x509.SubjectAlternativeName(alternatives), False),
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), False),
+    ]
+    return _sign(key, _name("refk8s"), authority_key, extensions, now)
+
+
+def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: datetime) -> bytes:
+    """A certificate, in PEM, by which a client is this user of this group (subject CN and O, as in Kubernetes)."""
+    from cryptography import x509
+
+    usage = x509.KeyUsage(True, False, True, False, False, False, False, False, False)
+    extensions = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (usage, True),
+        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), False),
+    ]
+    return _sign(key, _name(name, group), authority_key, extensions, now)
+
+
+def _name(common: str, organization: str = "") -> "x509.Name":
+    from cryptography import x509
+
+    parts = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else []
+    return x509.Name([*parts, x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+
+
+def _sign(
+    key: bytes, subject: "x509.Name", authority_key: bytes, extensions: list[tuple[Any, bool]], now: datetime,
+    issuer: str = AUTHORITY_NAME,
+) -> bytes:  # fmt: skip
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    own, signing = _load(key), _load(authority_key)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(_name(issuer)).public_key(own.public_key())
+    begin = now - timedelta(minutes=5)
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(begin + VALID)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(signing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _load(key: bytes) -> "EllipticCurvePrivateKey":
+    """Raises ValueError for what is no key of ours."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    loaded = serialization.load_pem_private_key(key, None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise ValueError("it is not a key of an elliptic curve")
+    return loaded

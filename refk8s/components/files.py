@@ -1,0 +1,189 @@
+"""The process's own files: private, written whole, and locked. Rules HOST-3 ... HOST-6 (spec/host.md).
+
+Everything that a start reads from the data directory is checked before it is used. What is wrong is a `CannotRun` of one line that names
+the file and the next step. Modes are set explicitly, so they do not depend on the umask.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
+OURS = ("cluster-id", "pki", "ca.crt")
+"""A directory that holds one of these is a data directory of refk8s or its `pki`, and may be made private."""
+FILE_BYTES_MAX = 1 << 20
+
+
+class CannotRun(Exception):
+    """Why the cluster cannot start, in one line that names the next step."""
+
+
+def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tuple[int, int] | None = None) -> None:
+    """Replace the file by this content, whole or not at all, and on disk when this returns (HOST-5).
+
+    `owner`: uid and gid of the new file, where they are not to be this process's. Raises CannotRun.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        with suppress(FileNotFoundError):
+            beside.unlink()  # left by a process that was killed; the data directory's lock says that nobody else writes it
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if owner is not None and owner != (os.geteuid(), os.getegid()):
+                    os.fchown(descriptor, *owner)
+                os.fchmod(descriptor, mode)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            beside.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise CannotRun(f"cannot write {path}: {error.strerror}; free the disk or correct the permissions of {path.parent}") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
+    """The content of a private file, or None where there is none. Raises CannotRun for what cannot be read or is no plain file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CannotRun(f"cannot read {path}: {error.strerror}; correct its permissions") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CannotRun(f"{path} is no plain file; move it away")
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        raise CannotRun(f"{path} has more than {bytes_max} bytes; restore it from a backup")
+    return content
+
+
+def make_directory(path: Path, flag: str) -> list[Path]:
+    """Make the directory where it is not there; returns what was made, innermost first. CannotRun where it cannot be written."""
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        for each in reversed(made):
+            each.mkdir(mode=PRIVATE_DIRECTORY)
+            each.chmod(PRIVATE_DIRECTORY)
+    except FileExistsError:
+        raise CannotRun(f"cannot make the directory {path}: a file is in the way; choose another with {flag}") from None
+    except OSError as error:
+        raise CannotRun(f"cannot make the directory {path}: {error.strerror}; choose another with {flag}") from None
+    if not path.is_dir():
+        raise CannotRun(f"{path} is not a directory; choose another with {flag}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise CannotRun(f"the directory {path} is not writable; choose another with {flag}")
+    return made
+
+
+def remove_directories(made: Iterable[Path]) -> None:
+    """Take back what `make_directory` made, as far as it is empty."""
+    for each in made:
+        with suppress(OSError):
+            each.rmdir()
+
+
+def make_private(path: Path) -> None:
+    """Let nobody but this user into the data directory (HOST-3).
+
+    A looser directory is tightened when it is empty or a data directory of refk8s. Any other is left as it is and refused: it
+    may be one that the whole machine uses, such as /tmp.
+    """
+    found = path.stat()
+    user = os.geteuid()
+    if found.st_uid != user and not (user == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)):
+        raise CannotRun(f"the directory {path} belongs to another user ({found.st_uid}); choose another with --data-dir")
+    if not stat.S_IMODE(found.st_mode) & 0o077:
+        return
+    is_ours = any(os.path.lexists(path / name) for name in OURS) or not any(path.iterdir())
+    if not is_ours or found.st_mode & stat.S_ISVTX:
+        mode = stat.S_IMODE(found.st_mode)
+        raise CannotRun(f"the directory {path} is open to other users (mode {mode:04o}): chmod 700 it, or choose another with --data-dir")
+    _change_mode(path, PRIVATE_DIRECTORY)
+
+
+def tighten(path: Path) -> bool:
+    """Make a file readable for this user only; whether others could read or write it until now (HOST-3). Raises CannotRun."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotRun(f"{path} is no plain file; move it away")
+    if not stat.S_IMODE(found.st_mode) & 0o077:
+        return False
+    _change_mode(path, PRIVATE_FILE)
+    return True
+
+
+def _change_mode(path: Path, mode: int) -> None:
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        raise CannotRun(f"{path} is open to other users and cannot be closed: {error.strerror}; chmod {mode:o} it") from None
+
+
+class DirectoryLock:
+    """The exclusive use of a data directory, for as long as this process lives (HOST-4). Raises CannotRun where another has it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "lock"
+        self._descriptor = -1
+        try:
+            while not self._take():
+                pass  # the file was removed between open and flock: the lock on it locks nothing
+        except OSError as error:
+            raise CannotRun(f"cannot lock {self._path}: {error.strerror}; choose another directory with --data-dir") from None
+
+    def _take(self) -> bool:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            os.fchmod(descriptor, PRIVATE_FILE)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = os.path.lexists(self._path) and os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
+        except OSError as error:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() if error.errno in _HELD else ""
+            os.close(descriptor)
+            if error.errno not in _HELD:
+                raise
+            who = f" (process {holder})" if holder.isdigit() else ""
+            words = f"the data directory {self._path.parent} is in use by another refk8s{who}"
+            raise CannotRun(f"{words}: stop that one, or choose another with --data-dir") from None
+        if not current:
+            os.close(descriptor)
+            return False
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+        return True
+
+    def release(self, remove: bool = False) -> None:
+        """Let others have it; `remove`: take the file away too, where the start failed and made it."""
+        if self._descriptor >= 0:
+            if remove:
+                with suppress(OSError):
+                    self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)

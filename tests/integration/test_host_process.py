@@ -1,0 +1,125 @@
+"""`refk8s run` among the other processes of its machine: its address, data directory and kubeconfig (spec/host.md)."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from fake_cluster import FakeCluster, free_port, need_kubectl
+
+
+def refk8s(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Status and all output of a command that ends by itself."""
+    command = [sys.executable, "-m", "refk8s.cli.main", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def refused(*arguments: str) -> str:
+    code, words = refk8s("run", "--adapter", "fake", "--port", str(free_port()), *arguments)
+    assert code == 2 and words.startswith("refk8s: ") and "\n" not in words, words
+    return words
+
+
+def test_host_4_a_second_run_on_a_data_directory_is_refused_with_any_store(tmp_path: Path) -> None:
+    cluster = FakeCluster(tmp_path, nodes=1).start()
+    try:
+        data = str(tmp_path / "data")
+        for store in (("--store", "memory"), ("--store", f"sqlite:{tmp_path}/other.db"), ()):
+            words = refused("--data-dir", data, *store)
+            assert f"in use by another refk8s (process {cluster.process.pid})" in words and "--data-dir" in words
+        assert not (tmp_path / "other.db").exists()
+        for path in (tmp_path / "data", tmp_path / "data/pki"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        for path in (tmp_path / "data").glob("store.db*"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    finally:
+        cluster.kill()
+    cluster.start()
+    assert cluster.stop() == 0
+
+
+def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
+    for name in ("default", "bound"):
+        (tmp_path / name).mkdir()
+    default = FakeCluster(tmp_path / "default", nodes=1).start()
+    try:
+        other = socket.socket()
+        other.bind(("127.0.0.2", default.port))  # in use, if every address were listened at
+        other.close()
+    finally:
+        default.stop()
+    bound = FakeCluster(tmp_path / "bound", "--nodes", "1", "--bind", "127.0.0.3").start()
+    try:
+        assert yaml.safe_load(bound.kubeconfig.read_text())["clusters"][0]["cluster"]["server"] == f"https://127.0.0.3:{bound.port}"
+        assert "kubernetes" in bound.kubectl("get", "services")
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", bound.port))
+    finally:
+        bound.stop()
+    data = str(tmp_path / "nothing")
+    assert "--bind" in refused("--data-dir", data, "--bind", "example.org")
+    assert "--bind" in refused("--data-dir", data, "--bind", "192.0.2.250")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Path) -> None:
+    cluster = FakeCluster(tmp_path, nodes=1).start()
+    config = tmp_path / "config"
+    environment = {**os.environ, "KUBECONFIG": str(config)}
+
+    def kubectl(*arguments: str) -> str:
+        done = subprocess.run([need_kubectl(), *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    cluster.stop()
+    kubectl("config", "set-cluster", "prod", "--server=https://192.0.2.1:6443")
+    kubectl("config", "set-credentials", "me", "--token=theirs")
+    kubectl("config", "set-context", "prod", "--cluster=prod", "--user=me")
+    kubectl("config", "use-context", "prod")
+    before = yaml.safe_load(config.read_text())
+    config.chmod(0o640)
+    code, words = 0, ""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", "--port", str(cluster.port), "--data-dir",
+         str(tmp_path / "data"), "--kubeconfig", str(config)], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and "is ready" in process.stdout.readline()
+        assert stat.S_IMODE(config.stat().st_mode) == 0o640
+        assert "kubernetes" in kubectl("get", "services") and "prod" in kubectl("config", "get-contexts", "-o", "name")
+        user = next(user for user in yaml.safe_load(config.read_text())["users"] if user["name"] == "refk8s-admin")["user"]
+        assert {"client-certificate-data", "client-key-data", "token"} <= set(user)
+        code, words = refk8s("kubeconfig", "remove", KUBECONFIG=str(config))
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert code == 0 and "removed" in words
+    after = yaml.safe_load(config.read_text())
+    assert after == {**before, "current-context": ""}
+    config.write_text("clusters: [")
+    assert "--kubeconfig" in refused("--data-dir", str(tmp_path / "data"), "--kubeconfig", str(config))
+    assert config.read_text() == "clusters: ["
+
+
+def test_host_6_damaged_keys_and_ids_are_one_line_with_the_next_step(tmp_path: Path) -> None:
+    cluster = FakeCluster(tmp_path, nodes=1).start()
+    cluster.kubectl("create", "configmap", "kept")
+    cluster.stop()
+    data = tmp_path / "data"
+    for name in ("sa.key", "ca.key", "ca.crt", "admin.token"):
+        path = data / "pki" / name
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        words = refused("--data-dir", str(data))
+        assert name in words and "restore" in words
+        path.write_bytes(content)
+    (data / "cluster-id").unlink()
+    cluster.start()
+    assert "kept" in cluster.kubectl("get", "configmaps")
+    cluster.stop()
+    assert "Traceback" not in cluster.log.read_text()
