@@ -99,6 +99,8 @@ class DockerContainers:
             return await beginning
         except StreamRefused as error:
             raise StreamFailed(error.words) from None
+        except asyncio.IncompleteReadError:
+            raise StreamFailed("the engine ended the connection") from None
         except EngineSilent as error:
             raise StreamFailed(f"the engine does not answer: {error}") from None
 

@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.credentials import Credentials
+from refk8s.components.upgrade import EXTENSION, take_over
 from refk8s.components.websocket import refusing, websocket_protocol
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -61,6 +63,7 @@ class Front:
             http=_Protocol,
             ws="none",
             ws_per_message_deflate=False,
+            ws_ping_interval=None,  # type: ignore[arg-type]  # A client that is made to wait for a container does not answer (STREAM-3).
             lifespan="off",
             log_config=None,
             log_level="error",
@@ -103,7 +106,7 @@ class Front:
         try:
             received = self._receive(method, scope, headers, body)
             if type(received) is Received and scope["type"] == "websocket" and received.request.verb != "connect":
-                received = failure(ApiError(status.bad_request("only exec and attach are served over a WebSocket")))
+                received = failure(ApiError(status.bad_request("only streams to containers are served over a WebSocket")))
             if type(received) is not Received:
                 await _send(send, received, method)  # type: ignore[arg-type]
                 return
@@ -205,6 +208,18 @@ class _Protocol(HttpToolsProtocol):
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
         self.transport.write(head.encode() + content)
         self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """A connection that asks to become SPDY can be taken over by whoever answers; without that, it ends with its answer (STREAM-4)."""
+        upgrades = self.parser.should_upgrade()
+        if upgrades:
+            self.scope["extensions"] = {EXTENSION: partial(take_over, self)}
+        super().on_headers_complete()
+        if upgrades and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing is wrong: the request is answered as if it had not asked."""
 
 
 class _Server(uvicorn.Server):

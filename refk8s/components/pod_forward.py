@@ -1,52 +1,125 @@
-"""Port forwarding: SPDY in a WebSocket on one side, connections into a pod on the other. Rule RT-15.
+"""Port forwarding: a client on one side, connections into a pod on the other. Rules RT-15, STREAM-3, STREAM-6.
 
 Frames are read and written in core/apiserver/spdy.py, streams are paired in core/apiserver/pod_forward.py; here they are carried.
 """
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from refk8s.core.apiserver.pod_forward import PROTOCOL, Forward, Pairs, compute_refusal
+from refk8s.core.apiserver.pod_exec import Version, read_channel, write_message
+from refk8s.core.apiserver.pod_forward import CONNECTIONS_MAX, Forward, Pairs, compute_refusal
 from refk8s.core.apiserver.spdy import Data, NotSpdy, Opened, Pinged, Reset, Spdy
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+ReceiveBytes = Callable[[], Awaitable[bytes | None]]
+"""What comes next from the client; None when it has left."""
+SendBytes = Callable[[bytes], Awaitable[None]]
 Connector = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 CHUNK_BYTES = 1 << 15
+PIPE_BYTES_MAX = 1 << 16
+"""So much may wait for one connection into the pod; then the client waits."""
 
-__all__ = ["PROTOCOL", "Forwarding"]
+
+class Pipe:
+    """Bytes from the client on their way to one connection, in order. At most PIPE_BYTES_MAX wait, and one piece more."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[bytes, bool]] = deque()
+        self._size = 0
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    @property
+    def is_full(self) -> bool:
+        return self._size > PIPE_BYTES_MAX and not self._closed
+
+    async def put(self, data: bytes, ended: bool) -> None:
+        """Add a piece; `ended`: the last. Waits while too much waits."""
+        if self._closed:
+            return
+        self._parts.append((data, ended))
+        self._size += len(data)
+        self._changed.set()
+        while self.is_full:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def carry(self, writer: asyncio.StreamWriter) -> None:
+        """To the pod, until the last piece; one that no longer listens is told nothing."""
+        with contextlib.suppress(OSError, RuntimeError):
+            while True:
+                while not self._parts:
+                    self._changed.clear()
+                    await self._changed.wait()
+                data, ended = self._parts.popleft()
+                self._size -= len(data)
+                self._changed.set()
+                if data:
+                    writer.write(data)
+                    await writer.drain()
+                if ended:
+                    if writer.can_write_eof():
+                        writer.write_eof()
+                    return
+        self.close()
+
+    def close(self) -> None:
+        """Nobody takes anything any more: what comes is dropped."""
+        self._closed = True
+        self._parts.clear()
+        self._changed.set()
+
+
+Refuse = Callable[[str], Awaitable[None]]
+
+
+async def run_connection(connect: Connector, port: int, pipe: Pipe, say: SendBytes, refuse: Refuse) -> None:
+    """One connection into the pod, from its beginning to the end of what the pod says."""
+    try:
+        try:
+            reader, writer = await connect(port)
+        except Exception as error:  # Whatever keeps it from being made is told to the client.
+            await refuse((getattr(error, "strerror", None) or str(error) or type(error).__name__).lower())
+            return
+        pumping = asyncio.ensure_future(pipe.carry(writer))
+        try:
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(CHUNK_BYTES):
+                    await say(data)
+        finally:
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+            writer.close()
+    finally:
+        pipe.close()
 
 
 class Forwarding:
-    """Everything of one client: one SPDY connection with many streams."""
+    """Everything of one client that speaks SPDY: one connection with many streams."""
 
-    def __init__(self, pod: str, connect: Connector, send: Send) -> None:
+    def __init__(self, pod: str, connect: Connector, send: SendBytes) -> None:
         self._pod = pod
         self._connect = connect
         self._send = send
         self._spdy = Spdy()
         self._pairs = Pairs()
-        self._early: dict[int, list[Data]] = {}  # what came on a data stream before its connection was there
-        self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._pipes: dict[int, Pipe] = {}  # by data stream
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
-    async def carry(self, receive: Receive) -> None:
-        """Until the client leaves, or sends what is no SPDY."""
+    async def carry(self, receive: ReceiveBytes) -> bool:
+        """Until the client leaves; False where it sent what is no SPDY."""
         try:
-            while True:
-                message = await receive()
-                if message["type"] == "websocket.disconnect":
-                    return
+            while (data := await receive()) is not None:
                 try:
-                    happened = self._spdy.take(message.get("bytes") or b"")
+                    happened = self._spdy.take(data)
                 except NotSpdy:
-                    await self._send({"type": "websocket.close", "code": 1002})
-                    return
+                    return False
                 for event in happened:
                     await self._take(event)
+            return True
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -55,62 +128,77 @@ class Forwarding:
     async def _take(self, event: Any) -> None:
         match event:
             case Opened(stream, headers, _):
-                found = self._pairs.opened(stream, headers)
+                found = self._pairs.opened(stream, headers) if len(self._pipes) < CONNECTIONS_MAX else None
                 if found is None:
-                    await self._say(self._spdy.refuse(stream))
+                    await self._send(self._spdy.refuse(stream))
                     return
-                await self._say(self._spdy.accept(stream))
+                await self._send(self._spdy.accept(stream))
                 if headers.get("streamtype") == "data":
-                    self._early[stream] = []
-                if isinstance(found, Forward):
-                    self._early.setdefault(found.data, [])
-                    self._tasks[found.data] = asyncio.ensure_future(self._forward(found))
-            case Data(stream, data, ended):
-                if stream in self._early:
-                    self._early[stream].append(event)
-                elif (writer := self._writers.get(stream)) is not None:
-                    await _pass_on(writer, data, ended)
+                    self._pipes[stream] = Pipe()
+                if isinstance(found, Forward) and found.data in self._pipes:
+                    self._tasks[found.data] = asyncio.ensure_future(self._forward(found, self._pipes[found.data]))
+            case Data(stream, data, ended) if (pipe := self._pipes.get(stream)) is not None:
+                if pipe.is_full and stream not in self._tasks:
+                    del self._pipes[stream]  # Its partner does not come, so there will be no connection.
+                    await self._send(self._spdy.refuse(stream))
+                else:
+                    await pipe.put(data, ended)
             case Reset(stream):
                 if (task := self._tasks.get(stream)) is not None:
                     task.cancel()
+                elif stream in self._pipes:
+                    del self._pipes[stream]
             case Pinged(reply):
-                await self._say(reply)
+                await self._send(reply)
 
-    async def _forward(self, forward: Forward) -> None:
-        """One connection, from its beginning to its end."""
+    async def _forward(self, forward: Forward, pipe: Pipe) -> None:
+        async def say(data: bytes) -> None:
+            await self._send(Spdy.send(forward.data, data))
+
+        async def refuse(words: str) -> None:
+            await self._send(Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words)))
+
         try:
-            try:
-                reader, writer = await self._connect(forward.port)
-            except Exception as error:  # Whatever keeps it from being made is told to the client.
-                words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-                await self._say(Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words), ended=True))
-                await self._say(Spdy.send(forward.data, b"", ended=True))
-                return
-            try:
-                for early in self._early.pop(forward.data):
-                    await _pass_on(writer, early.data, early.ended)
-                self._writers[forward.data] = writer
-                with contextlib.suppress(ConnectionError):
-                    while data := await reader.read(CHUNK_BYTES):
-                        await self._say(Spdy.send(forward.data, data))
-                await self._say(Spdy.send(forward.data, b"", ended=True))
-                await self._say(Spdy.send(forward.error, b"", ended=True))
-            finally:
-                writer.close()
+            await run_connection(self._connect, forward.port, pipe, say, refuse)
+            await self._send(Spdy.send(forward.data, b"", ended=True))
+            await self._send(Spdy.send(forward.error, b"", ended=True))
         finally:
-            self._early.pop(forward.data, None)
-            self._writers.pop(forward.data, None)
+            self._pipes.pop(forward.data, None)
             self._tasks.pop(forward.data, None)
 
-    async def _say(self, frames: bytes) -> None:
-        await self._send({"type": "websocket.send", "bytes": frames})
+
+SendMessage = Callable[[bytes | str], Awaitable[None]]
 
 
-async def _pass_on(writer: asyncio.StreamWriter, data: bytes, ended: bool) -> None:
-    """To the pod; one that no longer listens is told nothing."""
-    with contextlib.suppress(OSError, RuntimeError):
-        if data:
-            writer.write(data)
-            await writer.drain()
-        if ended and writer.can_write_eof():
-            writer.write_eof()
+async def forward_channels(
+    version: Version, ports: tuple[int, ...], pod: str, connect: Connector, receive: ReceiveBytes, send: SendMessage
+) -> None:
+    """Everything of one client with a pair of channels for each port, until all connections have ended or it leaves (STREAM-6)."""
+    pipes = [Pipe() for _ in ports]
+
+    async def forward(index: int, port: int) -> None:
+        async def say(data: bytes) -> None:
+            await send(write_message(version, 2 * index, data))
+
+        async def refuse(words: str) -> None:
+            await send(write_message(version, 2 * index + 1, compute_refusal(port, pod, words)))
+
+        await run_connection(connect, port, pipes[index], say, refuse)
+
+    async def listen() -> None:
+        while (message := await receive()) is not None:
+            channel, data = read_channel(version, message)
+            if channel % 2 == 0 and channel // 2 < len(pipes):
+                await pipes[channel // 2].put(data, False)
+
+    for index, port in enumerate(ports):
+        for channel in (2 * index, 2 * index + 1):
+            await send(write_message(version, channel, port.to_bytes(2, "little")))
+    listening = asyncio.ensure_future(listen())
+    connections = asyncio.gather(*[forward(index, port) for index, port in enumerate(ports)])
+    try:
+        await asyncio.wait((listening, connections), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (listening, connections):
+            task.cancel()
+        await asyncio.gather(listening, connections, return_exceptions=True)

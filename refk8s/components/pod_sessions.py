@@ -1,17 +1,15 @@
-"""exec and attach: a WebSocket on one side, a session with a container on the other. Rule RT-14.
+"""exec and attach: a client on one side, a session with a container on the other. Rules RT-14, STREAM-3.
 
-What the messages mean is decided in core/apiserver/pod_exec.py; here they are carried.
+What the messages mean is decided in core/apiserver/pod_exec.py; `wires.py` carries them over a WebSocket or SPDY.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Protocol
 
-from refk8s.core.apiserver.pod_exec import ExecOptions, compute_end, compute_failure, end_message, read_message, write_message
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from refk8s.core.api.meta_v1 import Status
+from refk8s.core.apiserver.pod_exec import ExecOptions, Input, compute_end, compute_failure
 
 
 class Session(Protocol):
@@ -30,10 +28,23 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
-async def carry(session: Session, options: ExecOptions, receive: Receive, send: Send) -> None:
-    """Carry everything both ways until the command ends or the client leaves; then tell the end, once and last."""
-    incoming = asyncio.ensure_future(_listen(session, options, receive))
-    outgoing = asyncio.ensure_future(_speak(session, options, send))
+class Wire(Protocol):
+    """The client's side of a session, whatever the protocol."""
+
+    async def receive(self) -> Input | None:
+        """What the client says next; None when it has left."""
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Bytes of a channel. Waits while the client does not read."""
+
+    async def end(self, status: Status) -> None:
+        """How it ended; then the end of the stream."""
+
+
+async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
+    """Carry everything both ways until the command ends or the client leaves; then send the end, once and last."""
+    incoming = asyncio.ensure_future(_listen(session, options, wire))
+    outgoing = asyncio.ensure_future(_speak(session, options, wire))
     try:
         await asyncio.wait((incoming, outgoing), return_when=asyncio.FIRST_COMPLETED)
         if not outgoing.done():
@@ -43,9 +54,10 @@ async def carry(session: Session, options: ExecOptions, receive: Receive, send: 
             end = compute_end(options.command, await session.exit_code())
         except Exception as error:
             end = compute_failure(str(error) or type(error).__name__)
+        incoming.cancel()
+        await asyncio.gather(incoming, return_exceptions=True)  # From here on the wire reads by itself.
         with contextlib.suppress(RuntimeError, OSError):  # The client may leave at this very moment.
-            await send({"type": "websocket.send", "bytes": end_message(end)})
-            await send({"type": "websocket.close", "code": 1000})
+            await wire.end(end)
     finally:
         session.close()
         for task in (incoming, outgoing):
@@ -53,13 +65,9 @@ async def carry(session: Session, options: ExecOptions, receive: Receive, send: 
         await asyncio.gather(incoming, outgoing, return_exceptions=True)
 
 
-async def _listen(session: Session, options: ExecOptions, receive: Receive) -> None:
+async def _listen(session: Session, options: ExecOptions, wire: Wire) -> None:
     """From the client to the container; returns when the client has left."""
-    while True:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        told = read_message(message.get("bytes") or (message.get("text") or "").encode())
+    while (told := await wire.receive()) is not None:
         with contextlib.suppress(OSError):  # What has ended no longer listens.
             if told.size is not None:
                 await session.resize(*told.size)
@@ -69,9 +77,9 @@ async def _listen(session: Session, options: ExecOptions, receive: Receive) -> N
                 await session.say(told.data)
 
 
-async def _speak(session: Session, options: ExecOptions, send: Send) -> None:
+async def _speak(session: Session, options: ExecOptions, wire: Wire) -> None:
     """From the container to the client; returns when the container has no more to say."""
     wanted = {1: options.stdout, 2: options.stderr}
     async for channel, data in session.hear():
         if wanted.get(channel):
-            await send({"type": "websocket.send", "bytes": write_message(channel, data)})
+            await wire.send(channel, data)

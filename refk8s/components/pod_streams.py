@@ -1,18 +1,23 @@
-"""What goes between a client and a pod's containers beside the API: logs, exec, attach, port-forward. Rules RT-12 ... RT-15.
+"""What goes between a client and a pod's containers beside the API: logs, exec, attach, port-forward. Rules RT-12 ... RT-15,
+STREAM-1, STREAM-3, STREAM-4, STREAM-7.
 
 What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py and pod_forward.py; the bytes come from
 the adapter of the pod's node.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.driver import Runtime
-from refk8s.components.pod_sessions import Session, carry
+from refk8s.components.log_bodies import SendPiece, http_log, websocket_log
+from refk8s.components.pod_sessions import Session, Wire, carry
+from refk8s.components.upgrade import EXTENSION, Streams, offered_versions, wanted_upgrade
 from refk8s.components.websocket import offered_protocols
+from refk8s.components.wires import SpdyWire, WebSocketWire
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
@@ -20,7 +25,16 @@ from refk8s.core.api.resources import NODES
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
 from refk8s.core.apiserver.outcome import Connect
-from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
+from refk8s.core.apiserver.pod_exec import (
+    V5,
+    ExecOptions,
+    choose_protocol,
+    choose_spdy,
+    choose_websocket,
+    compute_exec_options,
+    compute_failure,
+)
+from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
 from refk8s.core.apiserver.pod_log import LogOptions, check_scheduled, choose_container, choose_log, compute_log_options, find_running
 from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus
 
@@ -28,7 +42,10 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-TEXT = [(b"content-type", b"text/plain"), (b"cache-control", b"no-cache, private")]
+CHUNK_BYTES = 1 << 16
+
+T = TypeVar("T")
+Choose = Callable[[tuple[str, ...]], T]
 
 
 class StreamFailed(Exception):
@@ -73,7 +90,7 @@ class PodStreams:
         try:
             if request.resource.plural == "pods":
                 if request.subresource == "log":
-                    return await self._log(request, receive, send)
+                    return await self._log(request, scope, receive, send)
                 if request.subresource in ("exec", "attach"):
                     return await self._session(request, scope, receive, send)
                 if request.subresource == "portforward":
@@ -82,6 +99,8 @@ class PodStreams:
             return Response(error.status.code or 500, error.status)
         except StreamFailed as error:
             return Response(500, status.internal_error(str(error)))
+        except OSError:
+            return None  # The client has left.
         words = f"{request.subresource} of {request.resource.plural} is not served"
         return Response(501, status.failure(501, "NotImplemented", words))
 
@@ -110,68 +129,131 @@ class PodStreams:
         pod = self._pod(request)
         name = choose_container(pod, options.container)
         node = self._node(pod)
-        if scope["type"] != "websocket":
-            raise ApiError(status.bad_request("Upgrade request required"))
-        protocol = choose_protocol(offered_protocols(scope))
-        if not protocol:
-            raise ApiError(status.bad_request("the client offers no version of the stream that is spoken here"))
+        spdy, version = _agree(scope, choose_spdy, choose_websocket)
         container = find_running((await self._listed(node, pod)).containers, name)
-        if container is None:
-            raise StreamFailed(f'unable to upgrade connection: container not found ("{name}")')
-        if request.subresource == "exec":
-            session = await node.containers.execute(container, options.command, options.stdin, options.tty)
+        if container is None and version != V5:
+            raise StreamFailed(_no_container(name))
+        wire: Wire
+        if spdy is not None:
+            streams = spdy(version.name if offered_versions(scope) else "")
+            try:
+                wire = SpdyWire(version, options, streams)
+                if await wire.open():
+                    await self._run(request, node, container, options, wire)
+            finally:
+                streams[1].close()
         else:
-            session = await node.containers.attach(container, options.stdin)
-        await receive()  # The request to connect.
-        await send({"type": "websocket.accept", "subprotocol": protocol})
-        await carry(session, options, receive, send)
+            wire = WebSocketWire(version, options, receive, send)
+            await wire.open()
+            await self._run(request, node, container, options, wire)
         return None
 
+    @staticmethod
+    async def _run(request: Request, node: StreamNode, container: ContainerStatus | None, options: ExecOptions, wire: Wire) -> None:
+        """The session itself. What goes wrong from here on is said on the error channel: the connection is a stream already."""
+        try:
+            if container is None:
+                raise StreamFailed(_no_container(options.container))
+            if request.subresource == "exec":
+                session = await node.containers.execute(container, options.command, options.stdin, options.tty)
+            else:
+                session = await node.containers.attach(container, options.stdin)
+        except StreamFailed as error:
+            await wire.end(compute_failure(str(error)))
+            return
+        await carry(session, options, wire)
+
     async def _forward(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        from refk8s.components.pod_forward import PROTOCOL, Forwarding  # Few runs need it.
+        from refk8s.components.pod_forward import Forwarding, forward_channels  # Few runs need it.
 
         pod = self._pod(request)
         node = self._node(pod)
-        if scope["type"] != "websocket" or PROTOCOL not in offered_protocols(scope):
-            raise ApiError(status.bad_request("Upgrade request required"))
+        spdy, name = _agree(scope, lambda offered: choose_protocol(offered, (SPDY,)), lambda offered: choose_protocol(offered, WEBSOCKET))
+        ports = () if spdy is not None or name == TUNNEL else compute_ports(request.body.parameters)
         ready = [one for one in (await self._listed(node, pod)).sandboxes if one.ready]
         if not ready:
             raise StreamFailed(f'unable to upgrade connection: pod not found ("{request.name}_{request.namespace}")')
+
+        async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await node.containers.connect(pod, ready[-1], port)
+
+        if spdy is not None:
+            reader, writer = spdy(name)
+
+            async def write(frames: bytes) -> None:
+                writer.write(frames)
+                await writer.drain()
+
+            async def read_on() -> bytes | None:
+                return await reader.read(CHUNK_BYTES) or None
+
+            try:
+                with contextlib.suppress(OSError):
+                    await Forwarding(request.name, connect, write).carry(read_on)
+            finally:
+                writer.close()
+            return None
         await receive()  # The request to connect.
-        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        await Forwarding(request.name, lambda port: node.containers.connect(pod, ready[-1], port), send).carry(receive)
+        await send({"type": "websocket.accept", "subprotocol": name or None})
+
+        async def next_message() -> bytes | None:
+            message = await receive()
+            return None if message["type"] == "websocket.disconnect" else message.get("bytes") or (message.get("text") or "").encode()
+
+        async def say(message: bytes | str) -> None:
+            await send({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+
+        if name == TUNNEL:
+            is_spdy = await Forwarding(request.name, connect, say).carry(next_message)
+        else:
+            await forward_channels(CHANNELS[name], ports, request.name, connect, next_message, say)
+            is_spdy = True
+        await send({"type": "websocket.close", "code": 1000 if is_spdy else 1002})
         return None
 
-    async def _log(self, request: Request, receive: Receive, send: Send) -> Response | None:
+    async def _log(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
         pod = self._pod(request)
         options = compute_log_options(dict(reversed(request.body.parameters)), request.name, self._api.clock.now())
         container = choose_container(pod, options.container)
         if not pod.spec.node_name:
-            await _answer_nothing(send)
-            return None
+            return await _answer_nothing(send)
         node = self._node(pod)
         attempt = choose_log(pod, (await self._listed(node, pod)).containers, container, options.previous)
+        send_piece, finish = http_log(send) if scope["type"] == "http" else websocket_log(offered_protocols(scope), receive, send)
         async with aclosing(await node.containers.log(attempt, options)) as lines:
-            await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+            await send_piece(b"")
             # A log that is followed may stay silent for ever, so the client's leaving ends it as well (STREAM-3).
-            tasks = [asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(_send_all(lines, send))]
+            tasks = [asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(_send_all(lines, send_piece))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-        await send({"type": "http.response.body", "body": b""})
+        await finish()
         return None
 
 
-async def _send_all(lines: AsyncGenerator[bytes, None], send: Send) -> None:
+def _no_container(name: str) -> str:
+    return f'unable to upgrade connection: container not found ("{name}")'
+
+
+def _agree(scope: Scope, over_spdy: Choose[T], over_websocket: Choose[T]) -> tuple[Callable[[str], Streams] | None, T]:
+    """(what makes the connection SPDY, or None for a WebSocket; the version to speak). ApiError 400 or 403 (STREAM-4, STREAM-7)."""
+    if scope["type"] == "websocket":
+        return None, over_websocket(offered_protocols(scope))
+    if wanted_upgrade(scope) != "spdy/3.1":
+        raise ApiError(status.bad_request("Upgrade request required"))
+    return scope["extensions"][EXTENSION], over_spdy(offered_versions(scope))
+
+
+async def _send_all(lines: AsyncGenerator[bytes, None], send_piece: SendPiece) -> None:
     async for data in lines:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send_piece(data)
 
 
 async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
 
 

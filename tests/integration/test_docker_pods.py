@@ -225,11 +225,20 @@ def test_logs_by_container_from_a_line_on_and_as_they_come(cluster: Cluster) -> 
     cluster.kubectl("delete", "pod", "talks", "--now")
 
 
-def test_commands_in_containers_have_input_output_and_an_exit_code(cluster: Cluster) -> None:
+@pytest.fixture(params=["true", "false"], ids=["websocket", "spdy"])
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    """Which protocol kubectl speaks (STREAM-4)."""
+    for variable in ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"):
+        monkeypatch.setitem(cluster.environment, variable, request.param)
+
+
+def test_commands_in_containers_have_input_output_and_an_exit_code(cluster: Cluster, protocol: None) -> None:
     cluster.apply(make_pod("shell", container("main")))
     wait_ready(cluster, "shell")
     assert cluster.kubectl("exec", "shell", "--", "echo", "hello world") == "hello world"
     assert cluster.kubectl("exec", "-i", "shell", "--", "cat", stdin="from here") == "from here"
+    much = "0123456789abcdef" * (1 << 16)
+    assert cluster.kubectl("exec", "-i", "shell", "--", "cat", stdin=much) == much
     words = cluster.kubectl("exec", "shell", "--", "sh", "-c", "echo wrong >&2; exit 7", fails=True)
     assert words == "wrong\ncommand terminated with exit code 7"
     assert "not found" in cluster.kubectl("exec", "nobody", "--", "ls", fails=True)
@@ -257,7 +266,7 @@ def test_an_id_that_a_client_wrote_into_a_status_reaches_no_container(cluster: C
     cluster.kubectl("delete", "pod", "victim", "plain", "--now")
 
 
-def test_a_terminal_has_the_clients_size(cluster: Cluster) -> None:
+def test_a_terminal_has_the_clients_size(cluster: Cluster, protocol: None) -> None:
     """kubectl needs a real terminal for this: one is made, of 44 rows and 55 columns."""
     cluster.apply(make_pod("screen", container("main")))
     wait_ready(cluster, "screen")
@@ -287,7 +296,7 @@ def test_a_client_joins_a_running_program(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "joined", "--now")
 
 
-def test_a_port_of_a_pod_is_forwarded_also_one_that_only_the_pod_itself_can_reach(cluster: Cluster) -> None:
+def test_a_port_of_a_pod_is_forwarded_also_one_that_only_the_pod_itself_can_reach(cluster: Cluster, protocol: None) -> None:
     script = "echo inside > /www/index.html; trap 'exit 0' TERM; httpd -f -p 127.0.0.1:8080 -h /www & wait"
     cluster.apply(make_pod("inner", container("main", script)))
     wait_ready(cluster, "inner")

@@ -102,19 +102,18 @@ class Client:
         self.ended: set[int] = set()
         self.replies = 0
         self._more = asyncio.Event()
-        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def say(self, frames: bytes) -> None:
-        self._waiting.put_nowait({"type": "websocket.receive", "bytes": frames})
+        self._waiting.put_nowait(frames)
 
     def leave(self) -> None:
-        self._waiting.put_nowait({"type": "websocket.disconnect"})
+        self._waiting.put_nowait(None)
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> bytes | None:
         return await self._waiting.get()
 
-    async def send(self, message: dict[str, Any]) -> None:
-        frames = message["bytes"]
+    async def send(self, frames: bytes) -> None:
         while frames:  # replies to streams are control frames: they are counted and passed over
             length = int.from_bytes(frames[5:8], "big")
             frame, frames = frames[: 8 + length], frames[8 + length :]
@@ -159,6 +158,7 @@ def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[lis
             client.say(client.spdy.open(error, {**headers, "streamtype": "error"}, ended=True))
             client.say(client.spdy.open(data, {**headers, "streamtype": "data"}))
             said.append([Spdy.send(data, piece) for piece in pieces] + [Spdy.send(data, b"", ended=True)])
+        client.say(b"")  # kubectl sends a message without bytes
         while any(said):
             for frames in said:
                 for frame in [frames.pop(0) for _ in range(1 if mixed else len(frames)) if frames]:

@@ -17,6 +17,7 @@ from refk8s.adapters.docker.runtime import lane_of
 from refk8s.adapters.docker.stopping import Stopping
 from refk8s.adapters.docker.stream import Frames
 from refk8s.components.pod_sessions import carry
+from refk8s.components.wires import WebSocketWire
 from refk8s.core.api.core_v1 import (
     Container,
     ContainerState,
@@ -30,7 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.pod_exec import choose_protocol, compute_exec_options
+from refk8s.core.apiserver.pod_exec import V5, compute_exec_options
 from refk8s.core.apiserver.pod_log import choose_container, choose_log, compute_log_options
 from refk8s.core.context import SECOND
 from refk8s.core.ports import (
@@ -366,7 +367,7 @@ def test_rt_14_what_a_command_says_comes_in_order_and_its_end_once_and_last(
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        await asyncio.wait_for(carry(talk, options, receive, send), 20)
+        await asyncio.wait_for(carry(talk, options, WebSocketWire(V5, options, receive, send)), 20)
         return talk
 
     talk = asyncio.run(main())
@@ -405,12 +406,6 @@ def test_rt_14_there_must_be_something_to_run_and_something_to_see(parameters: l
         assert options.command and (options.stdin or options.stdout or options.stderr)
         assert not (options.tty and options.stderr)
         assert options.command == tuple([value for name, value in parameters if name == "command"])
-
-
-@given(st.lists(st.sampled_from(["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io", "x"])))
-def test_rt_14_the_best_version_that_both_speak_is_chosen(offered: list[str]) -> None:
-    best = [version for version in ("v5.channel.k8s.io", "v4.channel.k8s.io") if version in offered]
-    assert choose_protocol(offered) == (best[0] if best else "")
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------------

@@ -1,19 +1,21 @@
-"""Commands in containers over a WebSocket: what is asked for, and what the frames mean. Rule RT-14 (spec/runtime.md).
+"""exec and attach: what is asked for, and what the messages of each protocol mean. Rules RT-14, STREAM-4, STREAM-5.
 
-Every message is binary; its first byte is the channel:
+Over a WebSocket every message begins with its channel; over SPDY each channel is a stream of its own, named by `streamtype`:
 
-| channel | from the client | to the client |
-|---|---|---|
-| 0 | stdin | - |
-| 1, 2 | - | stdout, stderr |
-| 3 | - | a Status, at the end: how the command ended |
-| 4 | the terminal's new size as JSON | - |
-| 255 | version 5: the channel named by the next byte is at its end | - |
+| channel | stream | from the client | to the client |
+|---|---|---|---|
+| 0 | stdin | stdin | - |
+| 1, 2 | stdout, stderr | - | stdout, stderr |
+| 3 | error | - | at the end: how the command ended, as a Status (v4 and later) or as text |
+| 4 | resize | the terminal's new size as JSON | - |
+| 255 | - | v5: the channel named by the next byte is at its end | - |
 
 Source: Kubernetes API reference, "connect GET requests to exec of Pod"; KEP-4006 "Transition from SPDY to WebSockets".
 """
 
-from collections.abc import Iterable
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,8 +26,44 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.value import Value
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-"""The versions that are spoken, the best first."""
+CHANNELS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR, "error": ERROR, "resize": RESIZE}
+"""The streams of SPDY by their type."""
+SIZE_BYTES_MAX = 256
+
+
+class Version(Value, frozen=True):
+    """A protocol of exec and attach (STREAM-4). `is_text`: messages are text with the payload in base64."""
+
+    name: str
+    is_text: bool = False
+    ends_with_status: bool = True
+    closes_stdin: bool = False
+
+
+V5 = Version("v5.channel.k8s.io", closes_stdin=True)
+WEBSOCKET = {
+    version.name: version
+    for version in (
+        V5,
+        Version("v4.channel.k8s.io"),
+        Version("v4.base64.channel.k8s.io", is_text=True),
+        Version("channel.k8s.io", ends_with_status=False),
+        Version("base64.channel.k8s.io", is_text=True, ends_with_status=False),
+        Version("", ends_with_status=False),
+    )
+}
+"""The versions over WebSockets. The one without a name is for clients that offer none."""
+SPDY = {
+    version.name: version
+    for version in (
+        Version("v4.channel.k8s.io"),
+        Version("v3.channel.k8s.io", ends_with_status=False),
+        Version("v2.channel.k8s.io", ends_with_status=False),
+        Version("channel.k8s.io", ends_with_status=False),
+    )
+}
+"""The versions over SPDY, the best first."""
+WITHOUT_RESIZE = ("v2.channel.k8s.io", "channel.k8s.io")
 
 
 class ExecOptions(Value, frozen=True):
@@ -60,10 +98,25 @@ def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str
     return options
 
 
-def choose_protocol(offered: Iterable[str]) -> str:
-    """The best version that the client offers too; empty where there is none."""
-    known = set(offered)
-    return next((protocol for protocol in PROTOCOLS if protocol in known), "")
+def choose_websocket(offered: Sequence[str]) -> Version:
+    """The version to speak: v5 where it is offered, else the first that is known; ApiError 403 where none is (STREAM-4)."""
+    if V5.name in offered:
+        return V5
+    return WEBSOCKET[choose_protocol(offered, tuple(WEBSOCKET))]
+
+
+def choose_spdy(offered: Sequence[str]) -> Version:
+    """The first version offered that is known; a client that offers none speaks the oldest (STREAM-4)."""
+    return SPDY[choose_protocol(offered, tuple(SPDY)) or "channel.k8s.io"]
+
+
+def choose_protocol(offered: Sequence[str], known: Sequence[str]) -> str:
+    """The first name offered that is known, empty where none is offered; ApiError 403 where none of them is known."""
+    found = next((name for name in offered if name in known), "")
+    if offered and not found:
+        words = f"client supports [{' '.join(offered)}], server accepts [{' '.join(name for name in known if name)}]"
+        raise ApiError(status.failure(403, "Forbidden", f"unable to upgrade: unable to negotiate protocol: {words}"))
+    return found
 
 
 class Input(Value, frozen=True):
@@ -74,20 +127,35 @@ class Input(Value, frozen=True):
     size: tuple[int, int] | None = None
 
 
-def read_message(message: bytes) -> Input:
-    """A client's message. Whatever it is, there is an answer."""
-    channel, rest = message[:1], message[1:]
-    if channel == bytes([STDIN]):
+def read_message(version: Version, message: bytes) -> Input:
+    """A client's message over a WebSocket (STREAM-5). One that is not understood is an `Input` that says nothing."""
+    channel, rest = read_channel(version, message)
+    if channel == STDIN:
         return Input(data=rest)
-    if channel == bytes([CLOSE]) and rest == bytes([STDIN]):
+    if channel == CLOSE and rest == bytes([STDIN]) and version.closes_stdin:
         return Input(is_end=True)
-    if channel == bytes([RESIZE]):
-        try:
-            size: Any = msgspec.json.decode(rest)
-            return Input(size=(_side(size["Width"]), _side(size["Height"])))
-        except (msgspec.DecodeError, ValueError, KeyError, TypeError):
-            return Input()
-    return Input()
+    return Input(size=read_size(rest)) if channel == RESIZE else Input()
+
+
+def read_channel(version: Version, message: bytes) -> tuple[int, bytes]:
+    """The channel of a message and its payload; channel -1 for a message that is not understood."""
+    if not message:
+        return -1, b""
+    if not version.is_text:
+        return message[0], message[1:]
+    try:
+        return message[0] - ord("0"), base64.b64decode(message[1:], validate=True)
+    except (ValueError, binascii.Error):
+        return -1, b""
+
+
+def read_size(text: bytes) -> tuple[int, int] | None:
+    """A terminal's size (columns, rows); None where the text is none."""
+    try:
+        size: Any = msgspec.json.decode(text) if len(text) <= SIZE_BYTES_MAX else None
+        return _side(size["Width"]), _side(size["Height"])
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _side(number: Any) -> int:
@@ -96,9 +164,16 @@ def _side(number: Any) -> int:
     return number
 
 
-def write_message(channel: int, data: bytes) -> bytes:
-    """A message to the client."""
+def write_message(version: Version, channel: int, data: bytes) -> bytes | str:
+    """A message to the client: text where the version is, else bytes."""
+    if version.is_text:
+        return f"{chr(ord('0') + channel)}{base64.b64encode(data).decode()}"
     return bytes([channel]) + data
+
+
+def first_channel(options: ExecOptions) -> int:
+    """The channel on which a client over a WebSocket is told that its stream is there, by a message without data."""
+    return STDOUT if options.stdout else STDERR if options.stderr else ERROR
 
 
 def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
@@ -112,9 +187,11 @@ def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
 
 def compute_failure(words: str) -> Status:
     """The command could not be run, or nobody knows how it ended."""
-    return Status(status="Failure", reason="InternalError", message=words, code=500)
+    return status.internal_error(words)
 
 
-def end_message(end: Status) -> bytes:
-    """The last message of a stream."""
-    return write_message(ERROR, codec.encode(end))
+def write_end(version: Version, end: Status) -> bytes:
+    """What the error channel says last: the Status; before v4 its message, and nothing on success."""
+    if version.ends_with_status:
+        return codec.encode(end)
+    return (end.message or "").encode() if end.status != "Success" else b""

@@ -1,17 +1,54 @@
-"""Port forwarding: which streams belong together, and which port of the pod they are for. Rule RT-15 (spec/runtime.md).
+"""Port forwarding: which streams belong together, and which port of the pod they are for. Rules RT-15, STREAM-6.
 
-A client opens two streams for each connection, with the same request id: one for errors and one for data. Each has headers `streamtype`,
-`port` and `requestid`.
+| protocol | carried by | a connection is |
+|---|---|---|
+| `portforward.k8s.io` | SPDY/3.1 over the upgraded connection | two streams with one request id, one of them for errors |
+| `SPDY/3.1+portforward.k8s.io` | the same frames in the messages of a WebSocket | the same |
+| `v4.channel.k8s.io`, `v4.base64.channel.k8s.io` | a WebSocket, whose address names the ports | channels 2n and 2n+1 for the n-th port |
+
+The streams of SPDY have the headers `streamtype`, `port` and `requestid`. The first message of a channel is its port in two bytes.
 Source: Kubernetes API reference, "connect GET requests to portforward of Pod"; KEP-4006 "Transition from SPDY to WebSockets".
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
+from refk8s.core.api import status
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.pod_exec import Version
 from refk8s.core.value import Value
 
-PROTOCOL = "SPDY/3.1+portforward.k8s.io"
-CONNECTIONS_MAX = 1000
+SPDY = "portforward.k8s.io"
+TUNNEL = "SPDY/3.1+portforward.k8s.io"
+CHANNELS = {
+    version.name: version
+    for version in (Version("v4.channel.k8s.io"), Version("v4.base64.channel.k8s.io", is_text=True), Version(""))
+}
+"""The versions with a pair of channels for each port; the one without a name is for clients that offer none."""
+WEBSOCKET = (TUNNEL, *CHANNELS)
+CONNECTIONS_MAX = 256
 """So many connections one client may have under way."""
+PORTS_MAX = 32
+"""So many ports one address may name: in base64 a channel is one character."""
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+def compute_ports(parameters: Iterable[tuple[str, str]]) -> tuple[int, ...]:
+    """The ports that an address names; ApiError 400 where there is none, or something else."""
+    texts = [text.strip() for name, value in parameters if name == "ports" for text in value.split(",")]
+    if not texts:
+        raise ApiError(status.bad_request('query parameter "ports" is required'))
+    for text in texts:
+        if read_port(text) is None:
+            raise ApiError(status.bad_request(f"invalid port {status.show(text)}"))
+    if len(texts) > PORTS_MAX:
+        raise ApiError(status.bad_request(f"at most {PORTS_MAX} ports can be forwarded over one connection"))
+    return tuple([int(text) for text in texts])
+
+
+def read_port(text: str) -> int | None:
+    """A port number; None where the text is none."""
+    return int(text) if _PORT.fullmatch(text) and 0 < int(text) < 1 << 16 else None
 
 
 class Forward(Value, frozen=True):
@@ -38,10 +75,11 @@ class Pairs:
 
     def opened(self, stream: int, headers: Mapping[str, str]) -> Forward | Half | None:
         """The connection that this stream completes, the half that it is, or None for one that means nothing here."""
-        kind, text, id = headers.get("streamtype", ""), headers.get("port", ""), headers.get("requestid", "")
-        if kind not in ("error", "data") or not (text.isascii() and text.isdigit() and len(text) < 6) or not 0 < int(text) < 1 << 16:
+        kind, id = headers.get("streamtype", ""), headers.get("requestid", "")
+        port = read_port(headers.get("port", ""))
+        if kind not in ("error", "data") or port is None:
             return None
-        half = Half(kind, stream, int(text))
+        half = Half(kind, stream, port)
         other = self._halves.pop(id, None)
         if other is None or other.kind == kind or other.port != half.port:
             if len(self._halves) >= CONNECTIONS_MAX:

@@ -1,0 +1,178 @@
+"""The client's side of exec and attach: the same messages over a WebSocket or over SPDY. Rules STREAM-4, STREAM-5."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refk8s.components.upgrade import Streams
+from refk8s.core.api.meta_v1 import Status
+from refk8s.core.apiserver.pod_exec import (
+    CHANNELS,
+    ERROR,
+    RESIZE,
+    SIZE_BYTES_MAX,
+    STDERR,
+    STDIN,
+    STDOUT,
+    WITHOUT_RESIZE,
+    ExecOptions,
+    Input,
+    Version,
+    first_channel,
+    read_message,
+    read_size,
+    write_end,
+    write_message,
+)
+from refk8s.core.apiserver.spdy import Data, Gone, Happened, NotSpdy, Opened, Pinged, Reset, Spdy
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+READ_BYTES = 1 << 16
+OPENING_SECONDS_MAX = 30.0
+"""So long a client may take to open its streams, as upstream's does."""
+EARLY_EVENTS_MAX = 16
+"""So many frames may come before the last stream is opened."""
+LINGER_SECONDS_MAX = 5.0
+"""So long a client may take to close the connection when all is said; a close while it still sends could cost it the end."""
+
+
+class WebSocketWire:
+    """Messages that begin with their channel."""
+
+    def __init__(self, version: Version, options: ExecOptions, receive: Receive, send: Send) -> None:
+        self._version = version
+        self._options = options
+        self._receive = receive
+        self._send = send
+
+    async def open(self) -> None:
+        """Accept; the first message has no data, and tells the client that the stream is there."""
+        await self._receive()  # The request to connect.
+        await self._send({"type": "websocket.accept", "subprotocol": self._version.name or None})
+        await self.send(first_channel(self._options), b"")
+
+    async def receive(self) -> Input | None:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        return read_message(self._version, message.get("bytes") or (message.get("text") or "").encode())
+
+    async def send(self, channel: int, data: bytes) -> None:
+        message = write_message(self._version, channel, data)
+        await self._send({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+
+    async def end(self, status: Status) -> None:
+        data = write_end(self._version, status)
+        if data:
+            await self.send(ERROR, data)
+        await self._send({"type": "websocket.close", "code": 1000})
+
+
+class SpdyWire:
+    """A stream for each channel."""
+
+    def __init__(self, version: Version, options: ExecOptions, streams: Streams) -> None:
+        self._version = version
+        self._reader, self._writer = streams
+        self._spdy = Spdy()
+        self._waiting: deque[Happened] = deque()
+        self._streams: dict[int, int] = {}  # channel -> stream
+        self._size = b""
+        wanted = {STDIN: options.stdin, STDOUT: options.stdout, STDERR: options.stderr, ERROR: True}
+        wanted[RESIZE] = options.tty and version.name not in WITHOUT_RESIZE
+        self._wanted = {channel for channel, is_wanted in wanted.items() if is_wanted}
+
+    async def open(self) -> bool:
+        """Wait until the client has opened what it asked for; whether it has."""
+        early: list[Happened] = []
+        try:
+            async with asyncio.timeout(OPENING_SECONDS_MAX):
+                while not self._wanted <= self._streams.keys():
+                    event = await self._next()
+                    if event is None or len(early) > EARLY_EVENTS_MAX:
+                        return False
+                    if not isinstance(event, Opened):
+                        early.append(event)
+        except TimeoutError:
+            return False
+        self._waiting.extendleft(reversed(early))
+        return True
+
+    async def _next(self) -> Happened | None:
+        """What happens next besides openings and pings, which are answered here. None at the end."""
+        while True:
+            if not self._waiting:
+                try:
+                    data = await self._reader.read(READ_BYTES)
+                    self._waiting += self._spdy.take(data)
+                except (NotSpdy, OSError):
+                    return None
+                if not data:
+                    return None
+                continue
+            event = self._waiting.popleft()
+            match event:
+                case Opened(stream, headers, _):
+                    channel = CHANNELS.get(headers.get("streamtype", ""))
+                    if channel not in self._wanted or channel in self._streams:
+                        await self._write(self._spdy.refuse(stream))
+                        continue
+                    self._streams[channel] = stream
+                    await self._write(self._spdy.accept(stream))
+                    return event
+                case Pinged(reply):
+                    await self._write(reply)
+                case Gone():
+                    continue  # It opens no more streams; those that there are go on.
+                case _:
+                    return event
+
+    async def receive(self) -> Input | None:
+        while (event := await self._next()) is not None:
+            match event:
+                case Data(stream, data, ended) if stream == self._streams.get(STDIN):
+                    if ended and data:
+                        self._waiting.appendleft(Data(stream, b"", True))
+                    return Input(data=data, is_end=ended and not data)
+                case Data(stream, data, _) if stream == self._streams.get(RESIZE):
+                    size = self._resized(data)
+                    if size is not None:
+                        return Input(size=size)
+                case Reset(stream) if stream == self._streams.get(STDIN):
+                    return Input(is_end=True)
+        return None
+
+    def _resized(self, data: bytes) -> tuple[int, int] | None:
+        """The newest whole size in the stream of sizes, which come as JSON one after another."""
+        *whole, rest = (self._size + data).replace(b"}", b"}\0").split(b"\0")
+        self._size = rest[-SIZE_BYTES_MAX:]
+        sizes = [size for text in whole if (size := read_size(text)) is not None]
+        return sizes[-1] if sizes else None
+
+    async def _write(self, frames: bytes) -> None:
+        self._writer.write(frames)
+        await self._writer.drain()
+
+    async def send(self, channel: int, data: bytes) -> None:
+        if channel in self._streams:
+            await self._write(Spdy.send(self._streams[channel], data))
+
+    async def end(self, status: Status) -> None:
+        for channel in (STDOUT, STDERR):
+            if channel in self._streams:
+                await self._write(Spdy.send(self._streams[channel], b"", ended=True))
+        await self._write(Spdy.send(self._streams[ERROR], write_end(self._version, status), ended=True))
+        await self.close()
+
+    async def close(self) -> None:
+        """Let the client read to the end, then close."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS_MAX):
+                await self._writer.drain()
+                while await self._reader.read(READ_BYTES):
+                    pass
+        self._writer.close()
