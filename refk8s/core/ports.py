@@ -39,7 +39,6 @@ class SandboxConfig(Value, frozen=True):
     dns_servers: tuple[str, ...] = ()
     dns_searches: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
-    host_aliases: tuple[tuple[str, str], ...] = ()  # (host name, address)
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
@@ -75,9 +74,15 @@ class ContainerConfig(Value, frozen=True):
     working_dir: str = ""
     mounts: tuple[Mount, ...] = ()
     resources: Resources = Resources()
-    user: str = ""  # "uid", "uid:gid" or empty
+    user: str = ""  # "user", "user:group" or empty: the image's own
+    groups: tuple[int, ...] = ()  # further groups
     privileged: bool = False
     read_only_root: bool = False
+    no_new_privileges: bool = False
+    seccomp: str = ""  # RuntimeDefault, Unconfined, "Localhost/NAME" or empty: as the runtime does
+    app_armor: str = ""  # the same
+    se_linux: tuple[tuple[str, str], ...] = ()  # (user, role, type or level; value)
+    unmasked_proc: bool = False
     capabilities_add: tuple[str, ...] = ()
     capabilities_drop: tuple[str, ...] = ()
     tty: bool = False
@@ -86,6 +91,9 @@ class ContainerConfig(Value, frozen=True):
     termination_message_path: str = ""  # a file in the container whose content is told when it has ended
     termination_message_from_log: bool = False  # where that is empty and it failed: the end of its log
     spec_hash: str = ""  # changes when the container must be made anew
+    image_id: str = ""  # as the pull answered; empty: whatever has the name
+    hosts: str = ""  # what /etc/hosts holds; empty: as the runtime makes it
+    host_network: bool = False  # the lines of the node's own /etc/hosts come after the first of `hosts`
 
 
 class SandboxStatus(Value, frozen=True):
@@ -229,7 +237,9 @@ class RunHook(Value, frozen=True):
 class WriteVolume(Value, frozen=True):
     """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an empty directory.
 
-    `host_path` names a path of the node instead; `medium` "Memory" asks for a tmpfs. Answered by `Done`.
+    `modes` and `users` have the permissions and owners of single files where they are not the volume's `mode` and the
+    agent's own user. `fs_group` (-1: none) owns the volume and what is made in it. `host_path` names a path of the node
+    instead; `medium` "Memory" asks for a tmpfs, of at most `size_limit_bytes` (0: no limit). Answered by `Done`.
     """
 
     pod_uid: str
@@ -239,6 +249,10 @@ class WriteVolume(Value, frozen=True):
     host_path: str = ""
     host_path_type: str = ""
     medium: str = ""
+    modes: Mapping[str, int] = field(default_factory=dict)
+    users: Mapping[str, int] = field(default_factory=dict)
+    fs_group: int = -1
+    size_limit_bytes: int = 0
 
 
 class DescribeNode(Value, frozen=True):
@@ -280,6 +294,7 @@ class ImagePulled(Value, frozen=True):
     image_id: str
     pulled: bool  # False: it was on the node already
     size_bytes: int = 0
+    user: str = ""  # "user[:group]" that it runs as where nobody says otherwise; empty: root
 
 
 class ContainerCreated(Value, frozen=True):
@@ -315,6 +330,7 @@ class NodeDescribed(Value, frozen=True):
     memory_available_bytes: int = -1  # -1: not known
     disk_available_fraction: float = -1.0  # -1: not known
     pids_available: int = -1
+    security_modules: tuple[str, ...] = ()  # of apparmor, seccomp, selinux: those that the runtime can enforce
 
 
 Result: TypeAlias = Failed | Done | PodsListed | SandboxStarted | ImagePulled | ContainerCreated | Probed | NodeDescribed

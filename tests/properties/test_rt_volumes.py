@@ -1,18 +1,25 @@
-"""Volumes on disk: changes that are whole, and paths that stay inside. Rules RT-6, RT-7."""
+"""Volumes: changes that are whole, paths that stay inside, links that are not followed. Rules RT-6, RT-7, RT-30 ... RT-34."""
 
 import os
+import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hypothesis import assume, given
+import pytest
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from refk8s.adapters.docker import mounts, tree
 from refk8s.adapters.docker.abilities import Abilities
-from refk8s.adapters.docker.volume import DATA, LeadsOut, Volumes, write_files
-from refk8s.core.ports import Done, WriteVolume
+from refk8s.adapters.docker.atomic_files import DATA, File
+from refk8s.adapters.docker.atomic_files import write_files as write_into
+from refk8s.adapters.docker.tree import LeadsOut
+from refk8s.adapters.docker.volume import Volumes
+from refk8s.core.ports import Done, Failed, WriteVolume
 
 PARTS = st.sampled_from(["a", "b", "key.txt", ".hidden", "dir"])
 PATHS = st.lists(PARTS, min_size=1, max_size=2).map("/".join)
@@ -26,6 +33,13 @@ def fits(files: dict[str, bytes]) -> bool:
 
 FILES = st.dictionaries(PATHS, CONTENTS, max_size=5).filter(fits)
 MODES = st.sampled_from([0o400, 0o644, 0o755])
+
+
+def write_files(place: Path, files: dict[str, bytes], mode: int, group: int = -1) -> bool:
+    """Make the directory hold these files, as the volume of a pod does."""
+    place.mkdir(exist_ok=True)
+    with tree.opened(place) as directory:
+        return write_into(directory, {path: File(content, mode) for path, content in files.items()}, group)
 
 
 def seen(place: Path) -> dict[str, bytes]:
@@ -125,25 +139,256 @@ INNER = st.lists(STEPS, min_size=1, max_size=4).map("/".join)
 
 
 @given(LINKS, INNER)
+@example({"inside": "../data-2"}, "inside/a")
 def test_rt_7_no_path_inside_a_volume_leads_out_of_it(links: dict[str, str], inner: str) -> None:
+    """`data-2` lies beside `data` and begins with its name."""
     with tempfile.TemporaryDirectory() as folder:
-        volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
-        assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
-        root = volumes.path("uid", "data")
-        (root / "deep").mkdir()
-        (root / "a").mkdir()
+        root = Path(folder) / "data"
+        for place in (root / "deep", root / "a", Path(folder) / "data-2/a"):
+            place.mkdir(parents=True)
         for name, target in sorted(links.items()):
             (root / name).symlink_to(target)
         before = {str(path) for path in Path(folder).rglob("*") if root not in path.parents}
-        try:
-            found = volumes.source("uid", f"data/{inner}")
-        except (LeadsOut, OSError):
-            pass  # refused: a link in a circle is an error of the system
-        else:
-            real = Path(os.path.realpath(found))
-            assert real == root or root in real.parents
-            assert real.exists()
+        with tree.opened(root) as volume:
+            try:
+                found = tree.open_inside(volume, str(root), inner, 0o755)
+            except (LeadsOut, OSError):
+                pass  # refused: a link in a circle is an error of the system
+            else:
+                real = Path(os.readlink(f"/proc/self/fd/{found}"))
+                os.close(found)
+                assert real == root or root in real.parents
         assert {str(path) for path in Path(folder).rglob("*") if root not in path.parents} == before, "something was made outside"
+
+
+@given(LINKS, INNER)
+def test_rt_7_a_path_that_stays_inside_is_found_where_its_links_lead(links: dict[str, str], inner: str) -> None:
+    """The premise of the property above is reached: what is inside is not refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "data"
+        for place in (root / "deep", root / "a"):
+            place.mkdir(parents=True)
+        for name, target in sorted(links.items()):
+            (root / name).symlink_to(target)
+        try:
+            expected = (root / inner).resolve(strict=True)
+        except (OSError, RuntimeError):
+            return
+        assume(".." not in inner.split("/") and (expected == root or root in expected.parents))
+        with tree.opened(root) as volume:
+            found = tree.open_inside(volume, str(root), inner, 0o755)
+            assert os.readlink(f"/proc/self/fd/{found}") == str(expected)
+            os.close(found)
+
+
+# --- links that a container has made ------------------------------------------------------------------------------------------
+
+ENTRIES = st.sampled_from(["..data", "..data_tmp", "a", "b", "dir", "dir/a", "key.txt", ".hidden", "..evil"])
+MADE = st.dictionaries(ENTRIES, st.sampled_from(["link to a directory", "link to a file", "link up", "directory", "file"]), max_size=4)
+
+
+def tamper(place: Path, made: dict[str, str], outside: Path) -> None:
+    """What a container that may write to its volume makes of it."""
+    for name, kind in sorted(made.items()):
+        target = place / name
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.is_dir():
+            shutil.rmtree(target)
+        with suppress(OSError):
+            match kind:
+                case "link to a directory":
+                    target.symlink_to(outside / "folder")
+                case "link to a file":
+                    target.symlink_to(outside / "file")
+                case "link up":
+                    target.symlink_to("..")
+                case "directory":
+                    (target / "inner").mkdir(parents=True)
+                case "file":
+                    target.write_text("a container's")
+
+
+def picture(place: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything below a directory, with its permissions."""
+    return {
+        str(path.relative_to(place)): (path.lstat().st_mode, path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        for path in sorted(place.rglob("*"))
+    }
+
+
+@given(FILES, FILES, MADE, MODES)
+@example({"a": b"old"}, {"a": b"new"}, {"..data": "link to a directory"}, 0o644)
+@example({"a": b"old"}, {"a": b"old"}, {"..data": "link up"}, 0o644)
+@example({"a": b"old"}, {"a": b"new"}, {"..data_tmp": "link to a directory"}, 0o644)
+def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
+    old: dict[str, bytes], new: dict[str, bytes], made: dict[str, str], mode: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place, outside = Path(folder) / "volume", Path(folder) / "outside"
+        (outside / "folder").mkdir(parents=True)
+        (outside / "file").write_text("the host's")
+        write_files(place, old, mode)
+        tamper(place, made, outside)
+        before = {name: seen for name, seen in picture(Path(folder)).items() if not name.startswith("volume/")}
+        write_files(place, new, mode)
+        assert {name: seen for name, seen in picture(Path(folder)).items() if not name.startswith("volume/")} == before
+        assert held(place) == new
+        for path, content in new.items():
+            assert (place / path).read_bytes() == content and place in (place / path).resolve().parents
+        with tree.opened(folder) as top:
+            tree.remove("volume", top)
+        assert {name for name, _ in picture(Path(folder)).items()} == set(before) - {"volume"}
+
+
+def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
+    """Deeper than a path may be long, than functions may call each other and than directories may be open."""
+    with tempfile.TemporaryDirectory() as folder, tree.opened(folder) as top:
+        at = os.dup(top)
+        for _ in range(3000):
+            with tree.made("deep", at) as inner:
+                os.close(at)
+                at = os.dup(inner)
+        os.close(at)
+        tree.remove("deep", top)
+        assert os.listdir(folder) == []
+
+
+def test_rt_30_a_file_of_the_pod_is_written_and_read_without_following_a_link() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
+        outside = Path(folder) / "outside"
+        outside.write_text("the host's")
+        place = volumes.write_file("uid", "main.0.message", b"", 0o666)
+        place.write_bytes(b"x" * 10_000)
+        assert volumes.read_file("uid", "main.0.message", 4096) == b"x" * 4096
+        place.unlink()
+        place.symlink_to(outside)
+        assert volumes.read_file("uid", "main.0.message", 4096) is None
+        volumes.write_file("uid", "main.0.message", b"new", 0o666)
+        assert outside.read_text() == "the host's" and volumes.read_file("uid", "main.0.message", 4096) == b"new"
+        place.unlink()
+        os.mkfifo(place)
+        assert volumes.read_file("uid", "main.0.message", 4096) is None, "a pipe was waited for"
+
+
+@given(FILES, MODES, st.dictionaries(PARTS, MODES), st.sampled_from([-1, os.getgid()]))
+def test_rt_32_files_have_their_modes_and_the_group_may_read_them(
+    files: dict[str, bytes], mode: int, modes: dict[str, int], group: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
+        operation = WriteVolume("uid", "data", files, mode, modes=modes, fs_group=group)
+        assert volumes.write(operation) == volumes.write(operation) == Done()
+        place = volumes.path("uid", "data")
+        for path in files:
+            found = (place / path).stat()
+            assert found.st_mode & 0o777 == modes.get(path, mode) | (0o440 if group >= 0 else 0)
+        assert bool(place.stat().st_mode & 0o2000) is (group >= 0)
+        assert volumes.write(WriteVolume("uid", "empty", mode=0o777, fs_group=group)) == Done()
+        assert volumes.path("uid", "empty").stat().st_mode & 0o7777 == (0o2777 if group >= 0 else 0o777)
+
+
+# --- mounts -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An engine's socket, held by this very process."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "sock"))
+        listening.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'sock'}")
+        yield
+
+
+@pytest.mark.parametrize("may_mount", [True, False])
+def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path: Path, engine_beside: None, may_mount: bool) -> None:
+    """Without the right to mount the first case is the second: the open file is named to the engine."""
+    volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
+    volumes._may_mount = may_mount
+    assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
+    root = volumes.path("uid", "data")
+    (root / "logs").mkdir()
+    (root / "logs/mine").touch()
+    (root / "file").write_text("one file")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/hosts-own").touch()
+    folder, file = volumes.source("uid", "data/logs", "main", 0), volumes.source("uid", "data/file", "main", 1)
+    (root / "logs").rename(root / "away")
+    (root / "logs").symlink_to(tmp_path / "outside")
+    (root / "file").unlink()
+    (root / "file").symlink_to(tmp_path / "outside/hosts-own")
+    assert os.listdir(folder) == ["mine"] and file.read_bytes() == b"one file"
+    with pytest.raises(LeadsOut):
+        volumes.source("uid", "data/logs", "main", 0)
+    assert not volumes.is_stale(str(folder))
+    volumes.release("uid", "main")
+    assert volumes.is_stale(str(file)) is str(file).startswith("/proc/"), "a number that is closed may be another file's"
+    assert volumes.is_stale("/proc/1/fd/3") and not volumes.is_stale("/srv/data")
+    made = volumes.source("uid", "data/new/deep", "main", 2)
+    assert (root / "new/deep").stat().st_mode & 0o777 == 0o777 and os.listdir(made) == []
+    volumes.remove("uid")
+    assert not (tmp_path / "pods/uid").exists() and mounts.mounted(str(tmp_path)) == []
+    assert os.listdir(tmp_path / "outside") == ["hosts-own"]
+
+
+def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none'}")
+    volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
+    volumes._may_mount = False
+    assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
+    with pytest.raises(LeadsOut):
+        volumes.source("uid", "data/logs")
+    assert volumes.source("uid", "data") == volumes.path("uid", "data")
+
+
+@pytest.mark.parametrize("may_mount", [True, False])
+def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path, may_mount: bool) -> None:
+    volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
+    volumes._may_mount = may_mount
+    secret = WriteVolume("uid", "keys", {"password": b"hidden"}, medium="Memory")
+    for operation in (secret, secret, WriteVolume("uid", "quick", mode=0o777, medium="Memory", fs_group=os.getgid())):
+        assert volumes.write(operation) == Done()
+        place = volumes.source("uid", operation.volume)
+        assert mounts.is_in_memory(str(place))
+        assert place.stat().st_mode & 0o7777 == (0o2777 if operation.fs_group >= 0 else 0o755)
+    assert (volumes.source("uid", "keys") / "password").read_bytes() == b"hidden"
+    bounded = WriteVolume("uid", "bounded", mode=0o777, medium="Memory", size_limit_bytes=65536)
+    result = volumes.write(bounded)
+    if volumes._may_mount:
+        with pytest.raises(OSError):
+            (volumes.source("uid", "bounded") / "large").write_bytes(b"x" * 100_000)
+    else:
+        assert isinstance(result, Failed) and "sizeLimit" in result.message
+    places = [volumes.source("uid", name) for name in ("keys", "quick")]
+    Volumes(tmp_path / "pods", Abilities(frozenset())).remove("uid")  # A later agent.
+    volumes.remove_all()
+    assert mounts.mounted(str(tmp_path)) == [] and not any(place.exists() for place in places)
+
+
+def test_rt_31_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
+    place = mounts.memory_directory("/some/data", {})
+    assert place is not None and os.stat(place).st_mode & 0o777 == 0o700
+    os.chmod(place, 0o750)
+    assert mounts.memory_directory("/some/data", {}) is None
+    os.rmdir(place)
+    os.symlink(tmp_path, place)
+    assert mounts.memory_directory("/some/data", {}) is None
+    os.unlink(place)
+
+
+PLACES = st.lists(st.text("ab /\\\n", min_size=1, max_size=5).map(lambda text: "/" + text.strip("/")), min_size=1, max_size=4)
+
+
+@given(PLACES, st.sampled_from(["/a", "/a b", "/"]))
+def test_rt_31_the_table_of_mounts_is_read_with_its_escapes(places: list[str], below: str) -> None:
+    def written(place: str) -> str:
+        return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in place)
+
+    text = "\n".join(f"36 35 98:0 / {written(place)} rw,noatime shared:1 - tmpfs none rw" for place in places)
+    expected = [(place, "tmpfs") for place in places if place == below or place.startswith(below.rstrip("/") + "/")]
+    assert mounts.mounted(below, text) == expected
 
 
 @given(st.text(max_size=6))

@@ -1,13 +1,17 @@
-"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9."""
+"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9, RT-35."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from refk8s.adapters.docker import labels
+from refk8s.adapters.docker import labels, tree
 from refk8s.adapters.docker.abilities import Abilities
 from refk8s.adapters.docker.engine import Engine, Refused
 from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.sandbox import RESOLV_CONF, remove_container
-from refk8s.adapters.docker.volume import LeadsOut, Volumes
+from refk8s.adapters.docker.tree import LeadsOut
+from refk8s.adapters.docker.volume import Volumes
 from refk8s.core.ports import (
     CREATED,
     RUNNING,
@@ -26,6 +30,9 @@ from refk8s.core.ports import (
 CPU_PERIOD = 100_000
 CPU_QUOTA_MIN = 1_000
 CPU_SHARES_MIN = 2
+NODE_HOSTS = "/etc/hosts"
+HOSTS_BYTES_MAX = 1 << 20
+PROFILE_BYTES_MAX = 1 << 20
 LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
 """A container's log is turned over at this size, as the kubelet's defaults have it."""
 
@@ -33,7 +40,11 @@ LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
 class Containers:
     """The containers of one cluster on one engine."""
 
-    def __init__(self, engine: Engine, cluster: str, volumes: Volumes, messages: Messages, abilities: Abilities) -> None:
+    def __init__(
+        self, engine: Engine, cluster: str, volumes: Volumes, messages: Messages, abilities: Abilities, profiles: Path
+    ) -> None:
+        """`profiles`: the directory of the node's seccomp profiles."""
+        self._profiles = profiles
         self._engine = engine
         self._cluster = cluster
         self._volumes = volumes
@@ -85,10 +96,15 @@ class Containers:
         if status is None:
             return Failed("RunContainerError", "no such container")
         if status.state == CREATED:
+            made = self._engine.found("inspect_container", operation.container_id) or {}
+            if any(self._volumes.is_stale(mount["Source"]) for mount in made.get("HostConfig", {}).get("Mounts") or ()):
+                return Failed("RunContainerError", "a subPath was open in an agent that has ended")
             try:
                 self._engine.call("start", operation.container_id)
             except Refused as error:
                 return Failed("RunContainerError", error.words)
+            finally:
+                self._volumes.release(status.pod_uid, status.name)
             status = self.status(operation.container_id)
         return Done(status)
 
@@ -143,7 +159,7 @@ class Containers:
             **self._rights(config),
         }
         body: dict[str, Any] = {
-            "Image": config.image,
+            "Image": config.image_id or config.image,
             "Env": [f"{name}={value}" for name, value in config.env],
             "Labels": labels.container_labels(self._cluster, operation.sandbox_id, config),
             "Tty": config.tty,
@@ -165,11 +181,11 @@ class Containers:
         mounts = [
             {
                 "Type": "bind",
-                "Source": str(self._volumes.source(config.pod_uid, mount.source)),
+                "Source": str(self._volumes.source(config.pod_uid, mount.source, config.name, index)),
                 "Target": mount.path,
                 "ReadOnly": mount.read_only,
             }
-            for mount in config.mounts
+            for index, mount in enumerate(config.mounts)
         ]
         if config.termination_message_path:
             source = str(self._messages.prepare(config))
@@ -177,10 +193,60 @@ class Containers:
         resolv_conf = self._volumes.file(config.pod_uid, RESOLV_CONF)
         if resolv_conf is not None and all(mount["Target"] != "/etc/resolv.conf" for mount in mounts):
             mounts.append({"Type": "bind", "Source": str(resolv_conf), "Target": "/etc/resolv.conf", "ReadOnly": False})
+        if config.hosts:
+            mounts.append({"Type": "bind", "Source": str(self._hosts(config)), "Target": "/etc/hosts", "ReadOnly": False})
         return mounts
 
+    def _hosts(self, config: ContainerConfig) -> Path:
+        """The pod's /etc/hosts, which its containers share (KUBELET-94)."""
+        head, _, rest = config.hosts.partition("\n")
+        own = ""
+        if config.host_network:
+            with suppress(OSError), open(NODE_HOSTS, "rb") as file:
+                own = file.read(HOSTS_BYTES_MAX).decode("utf-8", "replace")
+        return self._volumes.write_file(config.pod_uid, "etc-hosts", f"{head}\n{own}{rest}".encode())
+
     def _rights(self, config: ContainerConfig) -> dict[str, Any]:
-        """Capabilities and what goes with them, as far as this machine can give them (RT-9)."""
+        """Groups, capabilities and profiles; capabilities as far as this machine can give them (RT-9, RT-35)."""
+        confined = self._security_options(config)
+        rights: dict[str, Any] = {"GroupAdd": [str(group) for group in config.groups], **self._capabilities(config)}
+        if confined:
+            rights["SecurityOpt"] = [*rights.get("SecurityOpt", ()), *confined]
+        if config.unmasked_proc:
+            rights |= {"MaskedPaths": [], "ReadonlyPaths": []}
+        return rights
+
+    def _security_options(self, config: ContainerConfig) -> list[str]:
+        """What the engine is to confine the container by (RT-35). BadProfile where a profile is not on this node."""
+        options = ["no-new-privileges"] if config.no_new_privileges else []
+        if config.seccomp == "Unconfined":
+            options.append("seccomp=unconfined")
+        elif config.seccomp.startswith("Localhost/"):
+            options.append(f"seccomp={self._seccomp_profile(config.seccomp.partition('/')[2])}")
+        if config.app_armor == "Unconfined":
+            options.append("apparmor=unconfined")
+        elif config.app_armor.startswith("Localhost/"):
+            options.append(f"apparmor={config.app_armor.partition('/')[2]}")
+        return [*options, *[f"label={part}:{value}" for part, value in config.se_linux]]
+
+    def _seccomp_profile(self, name: str) -> str:
+        """The text of a profile in DATA_DIR/seccomp, as the kubelet keeps them."""
+        at = -1
+        try:
+            with tree.opened(self._profiles) as directory:
+                names = tree.parts(name)
+                at = tree.walk(directory, names[:-1])
+                text = tree.read(names[-1], at, PROFILE_BYTES_MAX + 1)
+        except OSError:
+            text = None
+        finally:
+            if at >= 0:
+                os.close(at)
+        if text is None or len(text) > PROFILE_BYTES_MAX:
+            raise LeadsOut(f"seccomp profile {name!r} is not in {self._profiles}")
+        return text.decode("utf-8", "replace")
+
+    def _capabilities(self, config: ContainerConfig) -> dict[str, Any]:
         if config.privileged and not self._abilities.missing:
             return {"Privileged": True}
         if config.privileged:

@@ -41,7 +41,7 @@ class Images:
         if there is None and image in (SAMPLE_IMAGE, PAUSE_IMAGE):
             there = self._make(image)
         if there is not None and (operation.policy != "Always" or image in (SAMPLE_IMAGE, PAUSE_IMAGE)):
-            return ImagePulled(there["Id"], False, int(there.get("Size") or 0))
+            return _pulled(there, False)
         if operation.policy == "Never":
             return Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
         if there is None and image == SAMPLE_IMAGE:
@@ -50,7 +50,7 @@ class Images:
         if problem:
             return Failed("ErrImagePull", f'failed to pull image "{image}": {problem}')
         there = self._engine.call("inspect_image", image)
-        return ImagePulled(there["Id"], True, int(there.get("Size") or 0))
+        return _pulled(there, True)
 
     def _fetch(self, image: str) -> str:
         """Why the image could not be pulled; empty when it was."""
@@ -97,6 +97,10 @@ class Images:
                 found.append((tuple(names), int(image.get("Size") or 0)))
         found.sort(key=lambda entry: (-entry[1], entry[0]))
         return tuple(found[:DIGESTS_MAX])
+
+
+def _pulled(image: Any, fetched: bool) -> ImagePulled:
+    return ImagePulled(image["Id"], fetched, int(image.get("Size") or 0), (image.get("Config") or {}).get("User") or "")
 
 
 def split_reference(image: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from refk8s.adapters.docker import labels
 from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.tree import LeadsOut
 from refk8s.adapters.docker.volume import Volumes
 from refk8s.core.ports import EXITED, ContainerConfig, ContainerStatus
 from refk8s.core.value import evolve
@@ -37,9 +38,7 @@ class Messages:
 
     def prepare(self, config: ContainerConfig) -> Path:
         """An empty file that anybody in the container may write."""
-        place = self._volumes.write_file(config.pod_uid, self._name(config.name, config.attempt), b"")
-        place.chmod(0o666)
-        return place
+        return self._volumes.write_file(config.pod_uid, self._name(config.name, config.attempt), b"", 0o666)
 
     def status(self, inspected: Mapping[str, Any]) -> ContainerStatus:
         """The container's status, with its message where it has ended (RT-16)."""
@@ -49,14 +48,11 @@ class Messages:
         return evolve(status, message=self._file(status) or self._log(status, inspected["Config"]))
 
     def _file(self, status: ContainerStatus) -> str:
-        place = self._volumes.file(status.pod_uid, self._name(status.name, status.attempt)) if status.pod_uid else None
-        if place is None:
-            return ""
         try:
-            with open(place, "rb") as file:
-                return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
-        except OSError:
-            return ""
+            found = self._volumes.read_file(status.pod_uid, self._name(status.name, status.attempt), FILE_BYTES_MAX)
+        except LeadsOut:
+            return ""  # Labels that no agent wrote.
+        return (found or b"").decode("utf-8", "replace")
 
     def _log(self, status: ContainerStatus, config: Mapping[str, Any]) -> str:
         if not status.exit_code or (config["Labels"] or {}).get(labels.MESSAGE_FROM_LOG) != "1":

@@ -36,7 +36,14 @@ def describe(engine: Engine, images: Images, node_name: str, node_ip: str, data:
         memory_available_bytes=_memory_available(),
         disk_available_fraction=disk.f_bavail * disk.f_frsize / total if total else -1.0,
         pids_available=_pids_available(),
+        security_modules=security_modules(info.get("SecurityOptions") or []),
     )
+
+
+def security_modules(options: list[str]) -> tuple[str, ...]:
+    """The kernel's security modules that the engine uses, from its words "name=MODULE,..."."""
+    found = {option.partition(",")[0].removeprefix("name=") for option in options}
+    return tuple([module for module in ("apparmor", "seccomp", "selinux") if module in found])
 
 
 def _existing(*paths: Path) -> Path:

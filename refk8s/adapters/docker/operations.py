@@ -19,7 +19,8 @@ from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.network import Network, NoAddress
 from refk8s.adapters.docker.node import describe
 from refk8s.adapters.docker.sandbox import Sandboxes, remove_container
-from refk8s.adapters.docker.volume import LeadsOut, Volumes
+from refk8s.adapters.docker.tree import LeadsOut
+from refk8s.adapters.docker.volume import Volumes
 from refk8s.core.ports import (
     RUNNING,
     ContainerStatus,
@@ -51,7 +52,7 @@ class Operations:
         self.network = Network(self.engine, cluster)
         self.images = Images(self.engine, os.uname().machine)
         self.messages = Messages(self.engine, self.volumes)
-        self.containers = Containers(self.engine, cluster, self.volumes, self.messages, self.abilities)
+        self.containers = Containers(self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp")
         self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes, self.node_ip)
         self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data

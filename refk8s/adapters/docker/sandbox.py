@@ -99,7 +99,6 @@ class Sandboxes:
             "IpcMode": "host" if config.host_ipc else "shareable",
             "PidMode": "host" if config.host_pid else "",
             "PortBindings": ports,
-            "ExtraHosts": [f"{name}:{ip}" for name, ip in config.host_aliases],
             "Sysctls": dict(config.sysctls),
             "LogConfig": {"Type": "none"},
             "SecurityOpt": ["no-new-privileges"],

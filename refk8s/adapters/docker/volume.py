@@ -1,28 +1,34 @@
-"""The pods' volumes on this machine's disk, under DATA_DIR/pods/UID/volumes/NAME. Rules RT-6, RT-7, RT-9.
+"""The pods' volumes on this machine, under DATA_DIR/pods/UID/volumes/NAME. Rules RT-6 ... RT-9, RT-30 ... RT-32, RT-34.
 
-A volume of files changes as Kubernetes changes it: each version is a directory of its own, `..data` is a link to the one that counts,
-what a container sees are links through `..data`, and a change is the one rename of that link: a reader sees the old or the new, whole.
-Source: Kubernetes documentation, "Secrets" and "ConfigMaps" (mounted ConfigMaps are updated automatically).
+| below pods/UID | what it is |
+|---|---|
+| volumes/NAME | a directory, in memory where that is asked for; a link for a path of the node |
+| volume-subpaths/CONTAINER/INDEX | the place where a subPath is seen, for the engine to mount |
+| etc-hosts, resolv.conf, NAME.ATTEMPT.message | files of the pod that are no volume |
+
+Containers can change what is in their volumes at any time, so everything there is opened by name in an open directory,
+and no link is followed (RT-30). The directories above the volumes are seen by no container.
+Source: Kubernetes documentation, "Volumes" (emptyDir, hostPath, using subPath), "Secrets" (tmpfs).
 """
 
-import contextlib
-import ctypes
+import errno
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from refk8s.adapters.docker import mounts, tree
 from refk8s.adapters.docker.abilities import Abilities
+from refk8s.adapters.docker.atomic_files import DATA, File, write_files
+from refk8s.adapters.docker.host_path import prepare_host_path
+from refk8s.adapters.docker.where import sees_this_process
 from refk8s.core.ports import Done, Failed, Result, WriteVolume
 
-DATA = "..data"
-NEW_DATA = "..data_tmp"
-
-
-class LeadsOut(Exception):
-    """A path inside a volume that leads out of it."""
+VOLUMES, SUBPATHS = "volumes", "volume-subpaths"
+PRIVATE_MODE = 0o750
+NEW = ".new-"
+"""Begins the name of a directory in the making: no volume can be called so."""
 
 
 class Volumes:
@@ -31,193 +37,256 @@ class Volumes:
     def __init__(self, root: Path, abilities: Abilities) -> None:
         self._root = root
         self._abilities = abilities
+        self._may_mount = True
+        self._held: dict[tuple[str, str, int], int] = {}  # open subPaths by (pod uid, container, index)
 
     def _pod(self, pod_uid: str) -> Path:
-        return self._root / _part(pod_uid)
+        return self._root / tree.part(pod_uid)
 
     def path(self, pod_uid: str, volume: str) -> Path:
         """Where a volume is (for a path of the node: a link to it)."""
-        return self._pod(pod_uid) / "volumes" / _part(volume)
+        return self._pod(pod_uid) / VOLUMES / tree.part(volume)
+
+    @contextmanager
+    def _opened(self, pod_uid: str, *names: str) -> Iterator[int]:
+        """A directory of the pod, made where it is missing."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        at = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in (pod_uid, *names):
+                with tree.made(name, at, PRIVATE_MODE) as following:
+                    os.close(at)
+                    at = os.dup(following)
+            yield at
+        finally:
+            os.close(at)
+
+    # --- volumes -------------------------------------------------------------------------------------------------------
 
     def write(self, operation: WriteVolume) -> Result:
         """Make or refresh a volume."""
-        place = self.path(operation.pod_uid, operation.volume)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        if operation.host_path:
-            return self._link(place, operation)
-        if operation.files or (place / DATA).is_symlink():
-            write_files(place, operation.files, operation.mode)
-            return Done()
-        if not place.exists():
-            place.mkdir()
+        name = tree.part(operation.volume)
+        with self._opened(operation.pod_uid, VOLUMES) as volumes:
+            if operation.host_path:
+                problem = prepare_host_path(operation.host_path, operation.host_path_type)
+                if problem:
+                    return Failed("FailedMount", f"hostPath type check failed: {problem}")
+                tree.remove(name, volumes)
+                os.symlink(operation.host_path, name, dir_fd=volumes)
+                return Done()
             if operation.medium == "Memory":
-                self._mount_tmpfs(place)
-            place.chmod(operation.mode if operation.mode & 0o111 else 0o755)
+                problem = self._have_memory(volumes, operation)
+                if problem:
+                    return Failed("FailedMount", problem)
+            elif not tree.exists(name, volumes):
+                self._make(volumes, operation)
+            place = os.open(os.readlink(name, dir_fd=volumes) if tree.is_link(name, volumes) else name, tree.DIRECTORY, dir_fd=volumes)
+        try:
+            if operation.files or tree.exists(DATA, place):
+                files = {
+                    path: File(content, operation.modes.get(path, operation.mode), operation.users.get(path, tree.KEEP))
+                    for path, content in operation.files.items()
+                }
+                write_files(place, files, operation.fs_group)
+        finally:
+            os.close(place)
         return Done()
 
-    def _link(self, place: Path, operation: WriteVolume) -> Result:
-        source = Path(operation.host_path)
-        problem = prepare_host_path(source, operation.host_path_type)
-        if problem:
-            return Failed("FailedMount", f"hostPath type check failed: {problem}")
-        with contextlib.suppress(FileNotFoundError):
-            place.unlink()
-        place.symlink_to(source)
-        return Done()
+    def _make(self, volumes: int, operation: WriteVolume) -> None:
+        """An empty directory, there with its owner and permissions or not at all."""
+        new = NEW + operation.volume
+        tree.remove(new, volumes)
+        with tree.made(new, volumes) as directory:
+            _own(directory, operation)
+        os.rename(new, operation.volume, src_dir_fd=volumes, dst_dir_fd=volumes)
 
-    def _mount_tmpfs(self, place: Path) -> None:
-        if mount_tmpfs(place) != 0:
+    def _have_memory(self, volumes: int, operation: WriteVolume) -> str:
+        """Keep this volume in memory (RT-31); why that is not possible, or empty."""
+        name, place = operation.volume, os.path.realpath(self.path(operation.pod_uid, operation.volume).parent)
+        place = f"{place}/{name}"
+        if tree.is_link(name, volumes):
+            return self._elsewhere(volumes, operation)
+        if mounts.is_mounted(place):
+            return ""
+        if self._may_mount:
+            with tree.made(name, volumes) as directory:
+                tree.empty(directory)  # What an earlier agent left on the disk.
+            failed = mounts.mount_tmpfs(place, _mode(operation), operation.fs_group, operation.size_limit_bytes)
+            if not failed:
+                return ""
+            if failed not in (errno.EPERM, -1):
+                return f"no file system in memory: {os.strerror(failed)}"
+            self._may_mount = False
+            os.rmdir(name, dir_fd=volumes)
+        return self._elsewhere(volumes, operation)
+
+    def _elsewhere(self, volumes: int, operation: WriteVolume) -> str:
+        """A directory in memory that is not mounted for it, or on the disk where the machine has none (RT-9)."""
+        if operation.size_limit_bytes:
+            return "sizeLimit of a volume in memory cannot be enforced: this process may not mount"
+        memory = mounts.memory_directory(str(self._root), os.environ)
+        if memory is None:
             self._abilities.say_once("volumes in memory are directories on disk here: this process may not mount")
+            if not tree.exists(operation.volume, volumes):
+                self._make(volumes, operation)
+            return ""
+        with tree.opened(memory) as top, tree.made(operation.pod_uid, top, 0o700) as pod:
+            if not tree.exists(operation.volume, pod):
+                self._make(pod, operation)
+        if not tree.is_link(operation.volume, volumes):
+            tree.remove(operation.volume, volumes)
+            os.symlink(f"{memory}/{operation.pod_uid}/{operation.volume}", operation.volume, dir_fd=volumes)
+        return ""
 
-    def write_file(self, pod_uid: str, name: str, content: bytes) -> Path:
+    # --- files of the pod ------------------------------------------------------------------------------------------------
+
+    def write_file(self, pod_uid: str, name: str, content: bytes, mode: int = tree.FILE_MODE) -> Path:
         """A file of the pod that is no volume."""
-        place = self._pod(pod_uid) / name
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        place.write_bytes(content)
-        place.chmod(0o644)
-        return place
+        with self._opened(pod_uid) as pod:
+            tree.write(name, pod, content, mode)
+        return self._pod(pod_uid) / name
+
+    def read_file(self, pod_uid: str, name: str, bytes_max: int) -> bytes | None:
+        """The first bytes of that file; None where there is none."""
+        try:
+            with tree.opened(self._pod(pod_uid)) as pod:
+                return tree.read(name, pod, bytes_max)
+        except OSError:
+            return None
 
     def file(self, pod_uid: str, name: str) -> Path | None:
-        """That file, where there is one."""
-        place = self._pod(pod_uid) / name
-        return place if place.exists() else None
+        """Where that file is, if there is one."""
+        place = self._pod(pod_uid) / tree.part(name)
+        return place if place.is_file() and not place.is_symlink() else None
 
-    def source(self, pod_uid: str, source: str) -> Path:
-        """The path to mount for "volume" or "volume/inner/path". LeadsOut where that is not inside the volume (RT-7)."""
+    # --- what a container mounts -------------------------------------------------------------------------------------------
+
+    def source(self, pod_uid: str, source: str, container: str = "container", index: int = 0) -> Path:
+        """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's mounts.
+
+        LeadsOut where the inner path is not inside the volume (RT-7). Nobody can exchange what the answer leads to: it is
+        a mount of this file or directory itself, or names it as this process has it open (RT-34).
+        """
         volume, _, inner = source.partition("/")
-        root = Path(os.path.realpath(self.path(pod_uid, volume)))
+        place = os.path.realpath(self.path(pod_uid, volume))
         if not inner:
-            return root
-        place = Path(os.path.realpath(root / inner))
-        if root != place and root not in place.parents:
-            raise LeadsOut(f"the subPath {inner!r} leads out of volume {volume!r}")
-        if not place.exists():
-            place.mkdir(parents=True, mode=0o750)
-            place.chmod(stat.S_IMODE(root.stat().st_mode))
-        return place
+            return Path(place)
+        root = os.open(place, tree.PLACE)
+        try:
+            mode = stat.S_IMODE(os.fstat(root).st_mode)
+            found = tree.open_inside(root, place, inner, mode)
+        finally:
+            os.close(root)
+        return self._shown(pod_uid, container, index, found)
+
+    def _shown(self, pod_uid: str, container: str, index: int, found: int) -> Path:
+        """A path for the engine that leads to this open file or directory and to nothing else."""
+        self._release(pod_uid, container, index)
+        if self._may_mount:
+            with self._opened(pod_uid, SUBPATHS, container) as directory:
+                name = str(index)
+                place = os.path.realpath(self._pod(pod_uid)) + f"/{SUBPATHS}/{container}/{name}"
+                if mounts.unmount_below(place):
+                    os.close(found)
+                    raise OSError(errno.EBUSY, "still mounted", place)
+                tree.remove(name, directory)
+                if stat.S_ISDIR(os.fstat(found).st_mode):
+                    os.mkdir(name, PRIVATE_MODE, dir_fd=directory)
+                else:
+                    tree.write(name, directory, b"", 0o600)
+                failed = mounts.bind(found, place)
+                if not failed:
+                    os.close(found)
+                    return Path(place)
+                tree.remove(name, directory)
+            if failed not in (errno.EPERM, -1):
+                os.close(found)
+                raise OSError(failed, os.strerror(failed), place)
+            self._may_mount = False
+        if not sees_this_process():
+            os.close(found)
+            raise tree.LeadsOut("a subPath cannot be kept in place: this process may not mount, and the engine does not see it")
+        self._held[pod_uid, container, index] = found
+        return Path(f"/proc/{os.getpid()}/fd/{found}")
+
+    def is_stale(self, source: str) -> bool:
+        """Whether a mount's source names an open file that an earlier process had, or this one has closed."""
+        head, _, number = source.rpartition("/fd/")
+        if not head.startswith("/proc/") or not number.isdigit():
+            return False
+        return head != f"/proc/{os.getpid()}" or int(number) not in self._held.values()
+
+    def release(self, pod_uid: str, container: str) -> None:
+        """The container has started: what was open for its mounts is needed no more."""
+        for uid, name, index in list(self._held):
+            if (uid, name) == (pod_uid, container):
+                self._release(uid, name, index)
+
+    def _release(self, pod_uid: str, container: str, index: int) -> None:
+        found = self._held.pop((pod_uid, container, index), None)
+        if found is not None:
+            os.close(found)
+
+    # --- removal -----------------------------------------------------------------------------------------------------------
 
     def remove(self, pod_uid: str) -> None:
-        """Everything of this pod."""
+        """Everything of this pod. Nothing is removed below a place where something is still mounted."""
         place = self._pod(pod_uid)
-        volumes = place / "volumes"
-        for volume in volumes.iterdir() if volumes.is_dir() else ():
-            if not volume.is_symlink() and os.path.ismount(volume):
-                unmount(volume)
-        shutil.rmtree(place, ignore_errors=True)
-        if place.exists():
+        for uid, container, index in list(self._held):
+            if uid == pod_uid:
+                self._release(uid, container, index)
+        memory = mounts.memory_directory(str(self._root), os.environ, make=False)
+        left = bool(mounts.unmount_below(os.path.realpath(place)))
+        if not left:
+            left = not _removed(self._root, pod_uid, VOLUMES) or not _removed(self._root, pod_uid)
+        if memory is not None:
+            left = not _removed(Path(memory), pod_uid) or left
+        if left:
             self._abilities.say_once(f"files of ended pods are left in {self._root}: this process may not remove them")
 
     def remove_all(self) -> None:
         """Everything of every pod."""
         for place in sorted(self._root.iterdir()) if self._root.is_dir() else ():
             self.remove(place.name)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._root.rmdir()
+        memory = mounts.memory_directory(str(self._root), os.environ, make=False)
+        if memory is not None:
+            with suppress(OSError):
+                os.rmdir(memory)
 
 
-def _part(name: str) -> str:
-    """A name as one part of a path."""
-    if not name or "/" in name or name in (".", ".."):
-        raise LeadsOut(f"{name!r} is no name of a directory")
-    return name
+def _mode(operation: WriteVolume) -> int:
+    """The permissions of the volume's directory; a group that owns it hands itself on to new files (RT-32)."""
+    mode = operation.mode & 0o777 if not operation.files and operation.mode & 0o111 else tree.DIRECTORY_MODE
+    return mode | (stat.S_ISGID if operation.fs_group >= 0 else 0)
 
 
-# --- files that change as one --------------------------------------------------------------------------------------------
+def _own(directory: int, operation: WriteVolume) -> None:
+    if operation.fs_group >= 0:
+        os.fchown(directory, tree.KEEP, operation.fs_group)
+    os.chmod(directory, _mode(operation))
 
 
-def write_files(place: Path, files: Mapping[str, bytes], mode: int) -> bool:
-    """Make the volume hold exactly these files, all at once; whether anything changed (RT-6)."""
-    place.mkdir(exist_ok=True)
-    place.chmod(0o755)
-    for path in files:
-        if path.startswith("/") or not path or ".." in path.split("/"):
-            raise LeadsOut(f"the file {path!r} leads out of its volume")
-    data = place / DATA
-    old = Path(os.path.realpath(data)) if data.is_symlink() else None
-    if old is not None and _holds(old, files, mode):
-        _show(place, files)
+def _removed(root: Path, name: str, inner: str = "") -> bool:
+    """Remove this tree, or each entry of a directory in it; whether all of it is gone."""
+    try:
+        with tree.opened(root) as at:
+            if not inner:
+                tree.remove(name, at)
+                return True
+            with tree.opened(name, at) as pod, tree.opened(inner, pod) as directory:
+                gone = [_removed_one(entry, directory) for entry in os.listdir(directory)]
+                return all(gone)  # Each is tried, though one before it is left.
+    except FileNotFoundError:
+        return True
+    except OSError:
         return False
-    version = Path(tempfile.mkdtemp(prefix="..", dir=place))
-    version.chmod(0o755)
-    for path, content in sorted(files.items()):
-        target = version / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        target.chmod(mode)
-    new = place / NEW_DATA
-    with contextlib.suppress(FileNotFoundError):
-        new.unlink()
-    new.symlink_to(version.name)
-    new.rename(data)
-    _show(place, files)
-    for entry in place.iterdir():
-        if entry.name.startswith("..") and entry.is_dir() and not entry.is_symlink() and entry.name != version.name:
-            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _removed_one(name: str, at: int) -> bool:
+    try:
+        tree.remove(name, at)
+    except OSError:
+        return False
     return True
-
-
-def _holds(version: Path, files: Mapping[str, bytes], mode: int) -> bool:
-    found = {str(path.relative_to(version)): path for path in version.rglob("*") if path.is_file()}
-    return found.keys() == files.keys() and all(
-        path.read_bytes() == files[name] and stat.S_IMODE(path.stat().st_mode) == mode for name, path in found.items()
-    )
-
-
-def _show(place: Path, files: Mapping[str, bytes]) -> None:
-    """The links that a container sees: one for each file or directory at the top."""
-    wanted = {path.partition("/")[0] for path in files}
-    for name in sorted(wanted):
-        link = place / name
-        if not link.is_symlink():
-            link.symlink_to(f"{DATA}/{name}")
-    for entry in place.iterdir():
-        if entry.name not in wanted and not entry.name.startswith("..") and entry.is_symlink():
-            entry.unlink()
-
-
-# --- paths of the node -----------------------------------------------------------------------------------------------------
-
-_CHECKS = {
-    "Directory": (Path.is_dir, "a directory"),
-    "File": (Path.is_file, "a file"),
-    "Socket": (Path.is_socket, "a socket file"),
-    "CharDevice": (Path.is_char_device, "a character device"),
-    "BlockDevice": (Path.is_block_device, "a block device"),
-}
-
-
-def prepare_host_path(path: Path, kind: str) -> str:
-    """Why the path is not what its type says; empty when it is, or was made so.
-
-    | type | a path that is not there |
-    |---|---|
-    | none, DirectoryOrCreate | becomes an empty directory |
-    | FileOrCreate | becomes an empty file |
-    | Directory, File, Socket, CharDevice, BlockDevice | is refused |
-    """
-    if kind in ("", "DirectoryOrCreate"):
-        if not path.exists():
-            path.mkdir(parents=True, mode=0o755)
-        return f"{path} is not a directory" if kind and not path.is_dir() else ""
-    if kind == "FileOrCreate":
-        if not path.exists():
-            path.touch(mode=0o644)
-        return "" if path.is_file() else f"{path} is not a file"
-    check, words = _CHECKS.get(kind, (Path.exists, "there"))
-    return "" if check(path) else f"{path} is not {words}"
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------------
-
-
-def mount_tmpfs(place: Path) -> int:
-    """Mount an empty file system in memory; 0, or the error's number."""
-    library = ctypes.CDLL(None, use_errno=True)
-    flags = 2 | 4  # MS_NOSUID, MS_NODEV
-    done = library.mount(b"tmpfs", os.fsencode(place), b"tmpfs", ctypes.c_ulong(flags), b"mode=0777")
-    return 0 if done == 0 else ctypes.get_errno()
-
-
-def unmount(place: Path) -> None:
-    """Take a mount away, also where it is still in use somewhere."""
-    ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(place), 2)  # MNT_DETACH

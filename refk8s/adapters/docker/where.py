@@ -74,3 +74,14 @@ def engine_process() -> int:
             return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
         except OSError:
             return 0
+
+
+def sees_this_process() -> bool:
+    """Whether the engine has this process under the number that it has here, so that /proc/PID names the same to both."""
+    engine = engine_process()
+    try:
+        with open(f"/proc/{engine}/status") as status:
+            numbers = [line.split()[1:] for line in status if line.startswith("NSpid:")]
+    except OSError:
+        return False
+    return numbers == [[str(engine)]]  # In a namespace of processes of its own it would have a second number.

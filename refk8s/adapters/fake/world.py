@@ -64,6 +64,8 @@ from refk8s.core.value import evolve
 NEVER: Instant = 1 << 62
 KILLED, TERMINATED = 137, 143
 IMAGE_BYTES = 1_000_000
+IMAGE_USER = "65532"
+"""The user of every simulated image: not root, so that pods with runAsNonRoot run."""
 Carried = tuple["World", Result | Later]
 Changed = tuple["World", tuple[str, ...]]
 
@@ -175,6 +177,7 @@ def make_world(name: str, index: int = 0, cpu_milli: int = 4_000, memory_bytes: 
         machine_id=name,
         system_uuid=name,
         boot_id=name,
+        security_modules=("apparmor", "seccomp", "selinux"),
     )
     return World(node=node, pod_network=f"10.{244 + high}.{low}", **more)
 
@@ -322,7 +325,7 @@ def _pull(world: World, operation: PullImage, now: Instant, chance: Chance) -> C
     image = operation.image
     there = world.images.get(image)
     if there is not None and operation.policy != "Always":
-        return world, ImagePulled(there, False, IMAGE_BYTES)
+        return world, ImagePulled(there, False, IMAGE_BYTES, IMAGE_USER)
     if operation.policy == "Never":
         return world, Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
     message = world.faults.images.get(image, "")
@@ -338,7 +341,7 @@ def _pull(world: World, operation: PullImage, now: Instant, chance: Chance) -> C
             return world, Later(done)
         world = replace(world, pulls=world.pulls.delete(image))
     id = "sha256:" + chance.draw(32).hex() if there is None else there
-    return replace(world, images=world.images.set(image, id)), ImagePulled(id, True, IMAGE_BYTES)
+    return replace(world, images=world.images.set(image, id)), ImagePulled(id, True, IMAGE_BYTES, IMAGE_USER)
 
 
 def _create(world: World, operation: CreateContainer, now: Instant, chance: Chance) -> Carried:

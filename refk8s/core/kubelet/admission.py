@@ -5,6 +5,8 @@
 | asks for more than is left of a resource | OutOfcpu, OutOfmemory, OutOfpods ... |
 | has a node selector or required affinity that this node does not match | NodeAffinity |
 | has a host port that another pod of the node uses | NodePorts |
+| sets a sysctl that is not safe, or one of the host | SysctlForbidden (KUBELET-93) |
+| asks for groups, AppArmor or a system that this node has not | SupplementalGroupsPolicyNotSupported, AppArmor, PodOSNotSupported |
 
 A pod is judged once, before anything of it is made; one with a start time was taken before. A pod that ended uses nothing.
 Source: Kubernetes documentation, "Node Status" (capacity), "Assigning Pods to Nodes"; "Pod Lifecycle" (pods rejected by their node).
@@ -17,6 +19,7 @@ from functools import lru_cache
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, ResourceRequirements
 from refk8s.core.kubelet.memory import PodMemory
+from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.kubelet.sync import is_sidecar
 from refk8s.core.ports import NodeDescribed
 
@@ -77,9 +80,18 @@ def capacity_of(facts: NodeDescribed, node: Node | None) -> dict[str, int]:
 
 
 def why_rejected(
-    pod: Pod, requests: Amounts, used: Amounts, capacity: Amounts, labels: Mapping[str, str], others: Iterable[PodMemory]
+    pod: Pod,
+    requests: Amounts,
+    used: Amounts,
+    capacity: Amounts,
+    labels: Mapping[str, str],
+    others: Iterable[PodMemory],
+    modules: tuple[str, ...] = (),
 ) -> tuple[str, str] | None:
     """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81). `labels` are the node's."""
+    problem = why_forbidden(pod, modules)
+    if problem is not None:
+        return problem[0], f"Pod was rejected: {problem[1]}"
     for resource in sorted(requests, key=lambda name: (name != "pods", name)):
         wanted, taken, there = requests[resource], used.get(resource, 0), capacity.get(resource, 0)
         if wanted and wanted + taken > there:

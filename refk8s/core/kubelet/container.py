@@ -1,20 +1,23 @@
-"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51, KUBELET-55 (spec/kubelet.md).
+"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51, KUBELET-55, KUBELET-94 (spec/kubelet.md).
 
 Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a Pod or Container",
 "Adding entries to Pod /etc/hosts with HostAliases".
-Left out: seccomp, AppArmor and SELinux profiles; fsGroup and supplemental groups; sharing the process namespace; devices.
+Left out: sharing the process namespace; devices.
 """
 
 from hashlib import blake2b
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.kubelet import security
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Facts, Sync, is_sidecar
+from refk8s.core.kubelet.volumes import is_lasting
 from refk8s.core.ports import ContainerConfig, Mount, PortMapping, Resources, SandboxConfig, SandboxStatus
 
 HOSTNAME_LENGTH_MAX = 63
+FULL_NAME_LENGTH_MAX = 64
 
 
 def spec_hash(container: Container) -> str:
@@ -29,7 +32,7 @@ def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfi
     """Network, host name and name resolution of the pod (KUBELET-50)."""
     metadata, spec = pod.metadata, pod.spec
     servers, searches, options = compute_dns(facts, pod)
-    context = spec.security_context
+    sysctls = spec.security_context.sysctls if spec.security_context is not None else None
     return SandboxConfig(
         pod_uid=metadata.uid or "",
         namespace=metadata.namespace or "",
@@ -43,20 +46,63 @@ def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfi
         dns_servers=servers,
         dns_searches=searches,
         dns_options=options,
-        host_aliases=tuple([(name, alias.ip) for alias in spec.host_aliases or () for name in alias.hostnames or ()]),
-        sysctls=tuple([(sysctl.name, sysctl.value) for sysctl in (context.sysctls if context is not None else None) or ()]),
+        sysctls=tuple([(security.sysctl_name(sysctl.name), sysctl.value) for sysctl in sysctls or ()]),
     )
 
 
 def compute_hostname(facts: Facts, pod: Pod) -> str:
-    """The pod's host name: hostnameOverride, hostname or its name, at most 63 characters; the node's for the host's network."""
-    spec = pod.spec
-    if spec.host_network and not spec.hostname_override:
+    """The pod's host name: hostnameOverride, hostname or its name; the node's for the host's network (KUBELET-50).
+
+    BadConfig where a full name is asked for and longer than a host name may be.
+    """
+    if pod.spec.host_network and not pod.spec.hostname_override:
         return facts.node.hostname
-    name = spec.hostname_override or spec.hostname or pod.metadata.name or ""
-    if spec.set_hostname_as_fqdn and spec.subdomain:
-        name = f"{name}.{spec.subdomain}.{pod.metadata.namespace}.svc.{facts.config.cluster_domain}"
-    return name[:HOSTNAME_LENGTH_MAX].rstrip("-.")
+    name, domain = compute_names(facts, pod)
+    if not pod.spec.set_hostname_as_fqdn or not domain:
+        return name
+    full = f"{name}.{domain}"
+    if len(full) > FULL_NAME_LENGTH_MAX:
+        words = f"FQDN {full} is too long ({FULL_NAME_LENGTH_MAX} is the max, {len(full)} characters requested)"
+        raise BadConfig(f"Failed to construct FQDN from pod hostname and cluster domain, {words}", "FailedCreatePodSandBox")
+    return full
+
+
+def compute_names(facts: Facts, pod: Pod) -> tuple[str, str]:
+    """(host name, at most 63 characters; the domain that a subdomain puts it in, else empty)."""
+    spec = pod.spec
+    if spec.hostname_override:
+        return spec.hostname_override, ""
+    name = (spec.hostname or pod.metadata.name or "")[:HOSTNAME_LENGTH_MAX].rstrip("-.")
+    domain = f"{spec.subdomain}.{pod.metadata.namespace}.svc.{facts.config.cluster_domain}" if spec.subdomain else ""
+    return name, domain
+
+
+HOSTS_PATH = "/etc/hosts"
+_HOSTS = """# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+"""
+
+
+def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, ...]) -> str:
+    """What /etc/hosts of the container holds; empty where it mounts a file of its own there (KUBELET-94).
+
+    On the host's network these lines come after those of the node's own file.
+    """
+    if any(mount.mount_path == HOSTS_PATH for mount in container.volume_mounts or ()):
+        return ""
+    name, domain = compute_names(facts, pod)
+    names = f"{name}.{domain}\t{name}" if domain else name
+    lines = [] if pod.spec.host_network else [f"{ip}\t{names}\n" for ip in ips]
+    aliases = [f"{alias.ip}\t" + "\t".join(alias.hostnames or ()) + "\n" for alias in pod.spec.host_aliases or ()]
+    if aliases:
+        aliases.insert(0, "\n# Entries added by HostAliases.\n")
+    head = "# Kubernetes-managed hosts file (host network).\n" if pod.spec.host_network else _HOSTS
+    return head + "".join([*lines, *aliases])
 
 
 def compute_port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
@@ -105,14 +151,16 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
 
 def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus) -> ContainerConfig:
     """All that the runtime needs to make the container. BadConfig where it cannot be made, NotYet where something is not read yet."""
+    security.check_enforceable(pod, container)
+    image = sync.memory.container(container.name)
     facts, metadata, spec = sync.facts, pod.metadata, pod.spec
     services = facts.services(metadata.namespace or "", spec.enable_service_links is not False)
     host_ip = facts.config.node_ip or facts.node.internal_ip
     ips = (host_ip,) if spec.host_network else sandbox.ips
     env = compute_environment(pod, container, sync.library, services, facts.node, host_ip, ips)
     known = dict(env)
-    security = container.security_context
-    capabilities = security.capabilities if security is not None else None
+    context = container.security_context
+    capabilities = context.capabilities if context is not None else None
     limits, requests = container.resources.limits or {}, container.resources.requests or {}
     return ContainerConfig(
         pod_uid=metadata.uid or "",
@@ -120,6 +168,7 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         pod_name=metadata.name or "",
         name=container.name,
         image=container.image or "",
+        image_id=image.image_id,
         attempt=attempt,
         init=container in (spec.init_containers or ()) and not is_sidecar(container),
         command=tuple([expand(word, known) for word in container.command or ()]),
@@ -132,9 +181,15 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
             memory_limit_bytes=quantity.value(limits["memory"]) if "memory" in limits else 0,
             cpu_request_milli=quantity.milli_value(requests["cpu"]) if "cpu" in requests else 0,
         ),
-        user=compute_user(pod, container),
-        privileged=bool(security is not None and security.privileged),
-        read_only_root=bool(security is not None and security.read_only_root_filesystem),
+        user=security.compute_user(pod, container, image.image_user),
+        groups=security.compute_groups(pod),
+        privileged=bool(context is not None and context.privileged),
+        read_only_root=bool(context is not None and context.read_only_root_filesystem),
+        no_new_privileges=security.is_escalation_denied(container),
+        seccomp=security.compute_seccomp(pod, container, facts.node),
+        app_armor=security.compute_app_armor(pod, container, facts.node),
+        se_linux=security.compute_se_linux(pod, container, facts.node),
+        unmasked_proc=security.is_proc_unmasked(container),
         capabilities_add=(capabilities.add if capabilities is not None else None) or (),
         capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
         tty=bool(container.tty),
@@ -143,31 +198,25 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         termination_message_path=container.termination_message_path or "",
         termination_message_from_log=container.termination_message_policy == "FallbackToLogsOnError",
         spec_hash=spec_hash(container),
+        hosts=compute_hosts(facts, pod, container, ips),
+        host_network=bool(spec.host_network),
     )
 
 
 def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tuple[Mount, ...]:
-    """Where the pod's volumes are seen. A subPath makes the source "volume/path" (KUBELET-55)."""
-    volumes = {volume.name for volume in pod.spec.volumes or ()}
+    """Where the pod's volumes are seen. A subPath makes the source "volume/path" (KUBELET-55).
+
+    What the kubelet writes is never writable for a container (KUBELET-90).
+    """
+    volumes = {volume.name: volume for volume in pod.spec.volumes or ()}
     mounts: list[Mount] = []
     for mount in container.volume_mounts or ():
         if mount.name not in volumes:
             raise BadConfig(f'volume "{mount.name}" of container "{container.name}" is not there')
-        inner = expand(mount.sub_path_expr, known) if mount.sub_path_expr else mount.sub_path or ""
-        if inner.startswith("/") or ".." in inner.split("/"):
+        inner = expand(mount.sub_path_expr, known, strict=True) if mount.sub_path_expr else mount.sub_path or ""
+        if inner.startswith("/") or ".." in inner.split("/") or "\0" in inner:
             raise BadConfig(f'the subPath "{inner}" of volume "{mount.name}" leads out of it')
-        mounts.append(Mount(f"{mount.name}/{inner}" if inner else mount.name, mount.mount_path, bool(mount.read_only)))
+        read_only = bool(mount.read_only) or not is_lasting(volumes[mount.name])
+        mounts.append(Mount(f"{mount.name}/{inner}" if inner else mount.name, mount.mount_path, read_only))
     return tuple(mounts)
 
-
-def compute_user(pod: Pod, container: Container) -> str:
-    """ "uid" or "uid:gid" to run as, empty for the image's own; the container's word goes before the pod's."""
-    own, general = container.security_context, pod.spec.security_context
-    user = own.run_as_user if own is not None and own.run_as_user is not None else general.run_as_user if general is not None else None
-    group = own.run_as_group if own is not None and own.run_as_group is not None else general.run_as_group if general is not None else None
-    strict = own.run_as_non_root if own is not None and own.run_as_non_root is not None else general is not None and general.run_as_non_root
-    if strict and user == 0:
-        raise BadConfig(f"container's runAsUser breaks non-root policy (container: {container.name})")
-    if user is None:
-        return ""
-    return str(user) if group is None else f"{user}:{group}"

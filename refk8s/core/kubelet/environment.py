@@ -98,8 +98,11 @@ def _secret(library: Library, namespace: str, name: str, optional: bool | None) 
 # --- $(VAR) --------------------------------------------------------------------------------------------------------------
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
-    """The text with $(NAME) replaced where NAME is known, and $$ by $; everything else stays (KUBELET-53). O(len)."""
+def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
+    """The text with $(NAME) replaced where NAME is known, and $$ by $; everything else stays (KUBELET-53). O(len).
+
+    `strict`: a NAME that is not known is BadConfig.
+    """
     if "$" not in text:
         return text
     parts: list[str] = []
@@ -116,6 +119,8 @@ def expand(text: str, known: Mapping[str, str]) -> str:
             at = dollar + 2
         elif following == "(" and (end := text.find(")", dollar)) > 0:
             name = text[dollar + 2 : end]
+            if strict and name not in known:
+                raise BadConfig(f'missing value for "{name}"')
             parts.append(known.get(name, text[dollar : end + 1]))
             at = end + 1
         else:

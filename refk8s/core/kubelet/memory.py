@@ -63,6 +63,7 @@ class ContainerMemory(Value, frozen=True):
     stale: tuple[str, ...] = ()
     doing: str = ""
     image_id: str = ""  # on the node, for the attempt to come
+    image_user: str = ""  # "user[:group]" of that image; empty: root
     reason: str = ""  # why it does not run
     message: str = ""
     pull_backoff: Backoff | None = None

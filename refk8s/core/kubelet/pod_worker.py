@@ -163,7 +163,7 @@ class PodWorker(Reconciler):
             others = [other for uid, other in sorted(node.pods.items()) if other.admitted and not other.ended] if host_ports(pod) else []
             own = view.get(NODES, self.node_name)
             labels = own.metadata.labels or {} if own is not None else compute_labels(self.node_name, self.config, node.described)
-            problem = why_rejected(pod, wants, node.used, capacity_of(node.described, own), labels, others)
+            problem = why_rejected(pod, wants, node.used, capacity_of(node.described, own), labels, others, node.described.security_modules)
             if problem is not None:
                 note = MemoryNote(problem[0], problem[1], "Warning")
                 return node, replace(memory, rejected=problem, notes=(*memory.notes, note))

@@ -112,7 +112,9 @@ def _pulled(memory: PodMemory, operation: PullImage, result: Result, now: Instan
         if container.doing != PULL or not _is_pulling(memory, name, image):
             continue
         if isinstance(result, ImagePulled):
-            memory = memory.with_container(name, replace(container, doing="", image_id=result.image_id or image, pull_backoff=None))
+            memory = memory.with_container(name, replace(
+                container, doing="", image_id=result.image_id or image, image_user=result.user, pull_backoff=None
+            ))
             path = _path(memory, name)
             if result.pulled:
                 told = f'Successfully pulled image "{image}". Image size: {result.size_bytes} bytes.'

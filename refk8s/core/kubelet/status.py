@@ -54,8 +54,8 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     over = memory.ended
     inits = pod.spec.init_containers or ()
     initialized = is_initialized(pod, memory)
-    init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, True, over) for c in inits]
-    statuses = [_container(facts, pod, c, memory, old.container_statuses, initialized or not inits, over) for c in pod.spec.containers]
+    init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, over) for c in inits]
+    statuses = [_container(facts, pod, c, memory, old.container_statuses, over) for c in pod.spec.containers]
     counts = _count(pod, memory, init_statuses, statuses)
     phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
@@ -182,7 +182,7 @@ def is_initialized(pod: Pod, memory: PodMemory) -> bool:
 
 
 def _container(
-    facts: Facts, pod: Pod, container: Container, memory: PodMemory, old: tuple[ContainerStatus, ...] | None, may_start: bool, over: bool
+    facts: Facts, pod: Pod, container: Container, memory: PodMemory, old: tuple[ContainerStatus, ...] | None, over: bool
 ) -> ContainerStatus:
     """The status of one container (POD-13, POD-14)."""
     held = memory.container(container.name)
@@ -199,7 +199,7 @@ def _container(
         elif held.last is None:
             last_state = before.last_state if same else _previous(before)
     if current is None:
-        state = ContainerState(waiting=_waiting(held, may_start))
+        state = ContainerState(waiting=_waiting(pod, held))
         return ContainerStatus(
             name=container.name,
             image=container.image or "",
@@ -217,7 +217,7 @@ def _container(
     else:
         if current.state == ports.EXITED:
             last_state = ContainerState(terminated=_terminated(runtime, current))
-        state = ContainerState(waiting=_waiting(held, may_start))
+        state = ContainerState(waiting=_waiting(pod, held))
     return ContainerStatus(
         name=container.name,
         image=current.image or container.image or "",
@@ -236,10 +236,10 @@ def _is_init(pod: Pod, container: Container) -> bool:
     return bool(inits) and container in (inits or ())
 
 
-def _waiting(held: ContainerMemory, may_start: bool) -> ContainerStateWaiting:
+def _waiting(pod: Pod, held: ContainerMemory) -> ContainerStateWaiting:
     if held.reason:
         return ContainerStateWaiting(reason=held.reason, message=held.message or None)
-    return ContainerStateWaiting(reason="ContainerCreating" if may_start else "PodInitializing")
+    return ContainerStateWaiting(reason="PodInitializing" if pod.spec.init_containers else "ContainerCreating")
 
 
 def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTerminated:

@@ -171,7 +171,14 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
         if sync.now < memory.sandbox_retry_at:
             sync.wake(memory.sandbox_retry_at)
         else:
-            sync.operations.append(RunPodSandbox(compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)))
+            try:
+                config = compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)
+            except BadConfig as problem:
+                sync.note(problem.reason, f"Failed to create pod sandbox: {problem}", "Warning")
+                sync.remember(sandbox_retry_at=sync.now + sync.facts.config.retry_after)
+                sync.wake(sync.memory.sandbox_retry_at)
+                return False
+            sync.operations.append(RunPodSandbox(config))
             sync.remember(sandbox_doing=RUN)
         return False
     if memory.dead_sandboxes and sync.now >= memory.end_retry_at:

@@ -1,14 +1,16 @@
-"""The volumes of a pod: what is written before its containers are made, and again when it changed. Rules KUBELET-56 ... KUBELET-58.
+"""The volumes of a pod: what is written before its containers are made, and again when it changed.
+
+Rules KUBELET-56 ... KUBELET-58, KUBELET-90.
 
 | volume | what the runtime is asked for |
 |---|---|
-| emptyDir | an empty directory, once in the pod's life |
+| emptyDir | an empty directory, once in the pod's life; with medium Memory in memory |
 | hostPath | a path of the node |
-| configMap, secret, downwardAPI, projected | files, again whenever their content changes |
+| configMap, secret, downwardAPI, projected | files, again whenever their content changes; secrets and tokens in memory |
 | any other | nothing: the pod waits, and says why |
 
 Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a Projected Volume for Storage".
-Left out: persistent volume claims and all kinds that need drivers; modes of single files.
+Left out: persistent volume claims and all kinds that need drivers.
 """
 
 from base64 import b64decode
@@ -16,15 +18,20 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection
 from refk8s.core.kubelet.environment import field_value, resource_value
 from refk8s.core.kubelet.memory import NEVER, live_sandbox
 from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, secret_key, token_key
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.kubelet.security import compute_run_as
 from refk8s.core.kubelet.sync import Sync
 from refk8s.core.ports import WriteVolume
+from refk8s.core.value import Value
 
 DEFAULT_MODE = 0o644
+TOKEN_MODE = 0o600
+MEMORY = "Memory"
 PRESENT = "present"
 
 
@@ -46,8 +53,9 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
     complete = settled = True
     doing = 0
     for volume in volumes:
-        lasting = volume.empty_dir is not None or volume.host_path is not None
-        if lasting and (volume.name in held or made_before):  # KUBELET-57: what an earlier agent made is not made again.
+        in_memory = volume.empty_dir is not None and volume.empty_dir.medium == MEMORY  # Gone with a restart of the machine.
+        # KUBELET-57: what an earlier agent made is not made again.
+        if is_lasting(volume) and (volume.name in held or (made_before and not in_memory)):
             held.setdefault(volume.name, PRESENT)
             continue
         try:
@@ -83,20 +91,59 @@ def _complain(sync: Sync, volume: Volume, message: str) -> None:
 
 def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
     """The operation that makes the volume, and a fingerprint of what it holds."""
-    uid, name = sync.memory.uid, volume.name
+    uid, name, group = sync.memory.uid, volume.name, fs_group(pod)
     if (empty := volume.empty_dir) is not None:
-        return WriteVolume(uid, name, mode=0o777, medium=empty.medium or ""), PRESENT
+        in_memory = empty.medium == MEMORY
+        limit = quantity.value(empty.size_limit) if in_memory and empty.size_limit else 0
+        return WriteVolume(uid, name, mode=0o777, medium=empty.medium or "", fs_group=group, size_limit_bytes=limit), PRESENT
     if (host := volume.host_path) is not None:
         return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
     files, mode = compute_files(sync, pod, volume)
     digest = blake2b(digest_size=16)
-    for path in sorted(files):
-        digest.update(b"%d %d " % (len(path), len(files[path])) + path.encode() + files[path])
-    return WriteVolume(uid, name, files, DEFAULT_MODE if mode is None else mode), digest.hexdigest()
+    for path, file in sorted(files.items()):
+        digest.update(b"%d %d %o %d " % (len(path), len(file.content), file.mode or 0, file.user) + path.encode() + file.content)
+    return WriteVolume(
+        uid,
+        name,
+        {path: file.content for path, file in files.items()},
+        DEFAULT_MODE if mode is None else mode,
+        medium=MEMORY if is_secret(volume) else "",
+        modes={path: file.mode for path, file in files.items() if file.mode is not None},
+        users={path: file.user for path, file in files.items() if file.user >= 0},
+        fs_group=group,
+    ), digest.hexdigest()
 
 
-def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[dict[str, bytes], int | None]:
-    """(path -> content, mode) of a volume made of files."""
+def is_lasting(volume: Volume) -> bool:
+    """What it holds is the containers' own: it is made once, and they may write there."""
+    return volume.empty_dir is not None or volume.host_path is not None
+
+
+def is_secret(volume: Volume) -> bool:
+    """It shows secrets or tokens, which are kept in memory (KUBELET-90)."""
+    sources = (volume.projected.sources if volume.projected is not None else None) or ()
+    return volume.secret is not None or any(s.secret is not None or s.service_account_token is not None for s in sources)
+
+
+def fs_group(pod: Pod) -> int:
+    """The group that owns the pod's volumes; -1 where none is asked for."""
+    context = pod.spec.security_context
+    return context.fs_group if context is not None and context.fs_group is not None else -1
+
+
+class File(Value, frozen=True):
+    """A file of a volume. `mode` None: the volume's; `user` -1: the agent's own."""
+
+    content: bytes
+    mode: int | None = None
+    user: int = -1
+
+
+Files = dict[str, File]
+
+
+def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | None]:
+    """(path -> file, mode) of a volume made of files."""
     if (config_map := volume.config_map) is not None:
         return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional), config_map.default_mode
     if (secret := volume.secret) is not None:
@@ -104,14 +151,14 @@ def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[dict[str, bytes
     if (downward := volume.downward_api) is not None:
         return _downward(sync, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
-        files: dict[str, bytes] = {}
+        files: Files = {}
         for source in projected.sources or ():
             files.update(_projected(sync, pod, source))
         return files, projected.default_mode
     raise BadConfig("this kind of volume is not supported")
 
 
-def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> dict[str, bytes]:
+def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
     if (config_map := source.config_map) is not None:
         return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional)
     if (secret := source.secret) is not None:
@@ -122,11 +169,20 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> dict[str, byte
         held = sync.library.show(token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS))
         if held is None:
             raise BadConfig(f'serviceaccount "{pod.spec.service_account_name or "default"}" not found')
-        return {token.path: (held.status.token or "").encode()}
+        user = common_user(pod)
+        mode = TOKEN_MODE if user >= 0 or fs_group(pod) >= 0 else None
+        return {token.path: File((held.status.token or "").encode(), mode, user)}
     raise BadConfig("this kind of projected source is not supported")
 
 
-def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+def common_user(pod: Pod) -> int:
+    """The user that all containers of the pod run as; -1 where they differ or one has the image's."""
+    found = {compute_run_as(pod, container)[0] for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
+    user = found.pop() if len(found) == 1 else None
+    return -1 if user is None else user
+
+
+def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
     found: Any = sync.library.show(config_map_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
@@ -137,7 +193,7 @@ def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | 
     return _chosen(data, items, optional)
 
 
-def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
     found: Any = sync.library.show(secret_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
@@ -146,24 +202,27 @@ def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None
     return _chosen({key: b64decode(text) for key, text in (found.data or {}).items()}, items, optional)
 
 
-def _chosen(data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None) -> dict[str, bytes]:
+def _chosen(data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
     """The keys that were asked for under their paths; all under their own names where none was."""
     if not items:
-        return dict(data)
+        return {key: File(content) for key, content in data.items()}
     missing = [item.key for item in items if item.key not in data]
     if missing and not optional:
         raise BadConfig(f"references non-existent config key: {missing[0]}")
-    return {item.path: data[item.key] for item in items if item.key in data}
+    return {item.path: File(data[item.key], item.mode) for item in items if item.key in data}
 
 
-def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
+def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> Files:
+    files: Files = {}
     sandbox = live_sandbox(sync.memory)
     host_ip = sync.facts.config.node_ip or sync.facts.node.internal_ip
     for item in items or ():
         if item.field_ref is not None:
-            files[item.path] = field_value(pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ()).encode()
+            text = field_value(pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ())
         elif item.resource_field_ref is not None:
             named = next((c for c in pod.spec.containers if c.name == item.resource_field_ref.container_name), pod.spec.containers[0])
-            files[item.path] = resource_value(pod, named, item.resource_field_ref, sync.facts.node).encode()
+            text = resource_value(pod, named, item.resource_field_ref, sync.facts.node)
+        else:
+            continue
+        files[item.path] = File(text.encode(), item.mode)
     return files

@@ -1,0 +1,170 @@
+"""What a container may do: user, groups, profiles. Rules KUBELET-91 ... KUBELET-93 (spec/kubelet.md).
+
+| field | what becomes of it |
+|---|---|
+| runAsUser, runAsGroup, runAsNonRoot | the user to run as, together with the image's own |
+| supplementalGroups, fsGroup | further groups of every container |
+| allowPrivilegeEscalation, seccompProfile, appArmorProfile, seLinuxOptions, procMount | what the runtime is asked for |
+| hostUsers: false, windowsOptions, what the runtime has no module for | the container is not made, and says why |
+
+A container's own field goes before the pod's. Source: Kubernetes documentation, "Configure a Security Context for a Pod
+or Container", "Restrict a Container's Syscalls with seccomp", "Restrict a Container's Access to Resources with AppArmor".
+"""
+
+from typing import Any
+
+from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.ports import NodeDescribed
+
+ROOT = "0"
+LOCALHOST = "Localhost"
+
+
+def _field(pod: Pod, container: Container, name: str) -> Any:
+    """A field of the container's security context, or the pod's where the container has none."""
+    for context in (container.security_context, pod.spec.security_context):
+        value = getattr(context, name, None)
+        if value is not None:
+            return value
+    return None
+
+
+def compute_run_as(pod: Pod, container: Container) -> tuple[int | None, int | None]:
+    """(user, group) that are asked for; None: the image's own."""
+    return _field(pod, container, "run_as_user"), _field(pod, container, "run_as_group")
+
+
+def compute_user(pod: Pod, container: Container, image_user: str) -> str:
+    """ "user", "user:group" or empty to run as, given the image's own user ("user[:group]" or empty) (KUBELET-91).
+
+    BadConfig where the container must not run as root and would, or where that cannot be known.
+    """
+    user, group = compute_run_as(pod, container)
+    own = image_user.partition(":")[0]
+    if _field(pod, container, "run_as_non_root"):
+        metadata = pod.metadata
+        where = f'(pod: "{metadata.name}_{metadata.namespace}({metadata.uid})", container: {container.name})'
+        if user == 0:
+            raise BadConfig(f"container's runAsUser breaks non-root policy {where}")
+        if user is None and not _is_number(own or ROOT):
+            raise BadConfig(
+                f"container has runAsNonRoot and image has non-numeric user ({own}), cannot verify user is non-root {where}"
+            )
+        if user is None and int(own or ROOT) == 0:
+            raise BadConfig(f"container has runAsNonRoot and image will run as root {where}")
+    if group is not None:
+        return f"{own or ROOT if user is None else user}:{group}"
+    return "" if user is None else str(user)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def compute_groups(pod: Pod) -> tuple[int, ...]:
+    """Further groups of every container of the pod, each once: supplementalGroups and fsGroup."""
+    context = pod.spec.security_context
+    if context is None:
+        return ()
+    found = [*(context.supplemental_groups or ()), *([context.fs_group] if context.fs_group is not None else [])]
+    return tuple(dict.fromkeys(found))
+
+
+def compute_seccomp(pod: Pod, container: Container, node: NodeDescribed) -> str:
+    """RuntimeDefault, Unconfined, "Localhost/NAME", or empty for the runtime's own choice."""
+    return _profile(_field(pod, container, "seccomp_profile"), "seccomp", node)
+
+
+def compute_app_armor(pod: Pod, container: Container, node: NodeDescribed) -> str:
+    """The same for AppArmor."""
+    return _profile(_field(pod, container, "app_armor_profile"), "apparmor", node)
+
+
+def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
+    if profile is None:
+        return ""
+    if profile.type != "Unconfined" and module not in node.security_modules:
+        raise BadConfig(f"a {module} profile is asked for, and this node's runtime has no {module}")
+    return f"{LOCALHOST}/{profile.localhost_profile or ''}" if profile.type == LOCALHOST else str(profile.type)
+
+
+def compute_se_linux(pod: Pod, container: Container, node: NodeDescribed) -> tuple[tuple[str, str], ...]:
+    """(part, value) of the SELinux label that is asked for."""
+    options = _field(pod, container, "se_linux_options")
+    parts = [(name, getattr(options, name, None) or "") for name in ("user", "role", "type", "level")]
+    found = tuple([(name, value) for name, value in parts if value])
+    if found and "selinux" not in node.security_modules:
+        raise BadConfig("seLinuxOptions are asked for, and this node's runtime has no SELinux")
+    return found
+
+
+# --- pods that no container is made of -------------------------------------------------------------------------------------
+
+SAFE_SYSCTLS = {
+    "kernel.shm_rmid_forced": "ipc",
+    "net.ipv4.ip_local_port_range": "net",
+    "net.ipv4.ip_local_reserved_ports": "net",
+    "net.ipv4.ip_unprivileged_port_start": "net",
+    "net.ipv4.ping_group_range": "net",
+    "net.ipv4.tcp_fin_timeout": "net",
+    "net.ipv4.tcp_keepalive_intvl": "net",
+    "net.ipv4.tcp_keepalive_probes": "net",
+    "net.ipv4.tcp_keepalive_time": "net",
+    "net.ipv4.tcp_rmem": "net",
+    "net.ipv4.tcp_syncookies": "net",
+    "net.ipv4.tcp_wmem": "net",
+}
+"""Sysctls that a pod may set, and the namespace that keeps them from other pods.
+
+Source: Kubernetes documentation, "Using sysctls in a Kubernetes Cluster" (safe and unsafe sysctls).
+"""
+
+
+def sysctl_name(name: str) -> str:
+    """The name with dots between its parts: a/b.c is a.b/c."""
+    if "/" not in name or 0 <= name.find(".") < name.find("/"):
+        return name
+    return name.translate(str.maketrans("./", "/."))
+
+
+def why_forbidden(pod: Pod, modules: tuple[str, ...]) -> tuple[str, str] | None:
+    """(reason, words) why this node must not run the pod, or None (KUBELET-92, KUBELET-93)."""
+    spec, context = pod.spec, pod.spec.security_context
+    for sysctl in (context.sysctls if context is not None else None) or ():
+        name = sysctl_name(sysctl.name)
+        namespace = SAFE_SYSCTLS.get(name)
+        if namespace is None:
+            return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted'
+        if (namespace == "net" and spec.host_network) or (namespace == "ipc" and spec.host_ipc):
+            return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowed with host {namespace} enabled'
+    if spec.os is not None and spec.os.name != "linux":
+        return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if context is not None and context.supplemental_groups_policy == "Strict":
+        return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+    contexts = [context, *[c.security_context for c in (*(spec.init_containers or ()), *spec.containers)]]
+    profiles = [found.app_armor_profile for found in contexts if found is not None]
+    if "apparmor" not in modules and any(profile is not None and profile.type != "Unconfined" for profile in profiles):
+        return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    return None
+
+
+# --- one container -----------------------------------------------------------------------------------------------------------
+
+
+def is_escalation_denied(container: Container) -> bool:
+    """A program must not gain more rights than its parent: allowPrivilegeEscalation is false."""
+    return container.security_context is not None and container.security_context.allow_privilege_escalation is False
+
+
+def is_proc_unmasked(container: Container) -> bool:
+    """procMount is Unmasked: all of /proc is shown."""
+    return container.security_context is not None and container.security_context.proc_mount == "Unmasked"
+
+
+def check_enforceable(pod: Pod, container: Container) -> None:
+    """BadConfig where the pod asks for a confinement that no runtime here has (KUBELET-92)."""
+    if pod.spec.host_users is False:
+        raise BadConfig("hostUsers is false, and this node's runtime has no user namespaces")
+    if _field(pod, container, "windows_options") is not None:
+        raise BadConfig("windowsOptions cannot be applied on a Linux node")
