@@ -254,7 +254,7 @@ SYSCTLS = st.sampled_from(
     [
         *sorted(SAFE_SYSCTLS), "kernel.msgmax", "net.core.somaxconn", "net/ipv4/tcp_syncookies", "kernel/shm_rmid_forced",
         "net.ipv4.conf.eth0/1.x",
-    ]  # fmt: skip
+    ]
 )
 
 
