@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from refk8s.core.controllers.deployment import DeploymentReconciler
+from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
@@ -40,6 +41,7 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         NodeLifecycle(),
         TaintEviction(),
         PodGarbageCollector(),
+        DisruptionController(),
         ServiceAccountController(),
         RootCertificatePublisher(certificate),
     )

@@ -180,11 +180,12 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
         [
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
-            "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller", "root-ca-certificate-publisher-controller",
+            "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
+            "root-ca-certificate-publisher-controller", "disruption-controller",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
-    assert {"StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler", "PodDisruptionBudget"} <= served
+    assert {"StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler"} <= served
 
 
 # --- the scheduler --------------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ Accounts"; API reference, "Binding", "Scale", "TokenRequest".
 
 from typing import Any
 
+from attrs import evolve as replace_attrs
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, selector, status
 from refk8s.core.api.authentication_v1 import TokenRequestStatus
 from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec, ScaleStatus
 from refk8s.core.api.core_v1 import PodCondition, PodStatus
+from refk8s.core.api.disruption import DISRUPTION_ALLOWED, SYNC_FAILED, with_allowed
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
@@ -90,25 +92,43 @@ def _bind_conflict(name: str, why: str) -> ApiError:
 def evict(request: Request, store: Reader, context: Context) -> Response | Commit:
     """Delete a pod if its disruption budget allows it, and take it off the budget in the same transaction (API-18)."""
     eviction = request.body
-    if eviction.metadata.name and eviction.metadata.name != request.name:
+    if eviction.metadata.name != request.name:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
     record = find(request, store)
     pod = record.value
-    asked = Request("delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options, options=request.options)
+    asked = Request("delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options)
     options = delete_options(asked)
     strategy = strategy_of(resources.PODS)
     check_preconditions(strategy, pod, options)
     compares, writes = [Compare(record.key, record.mod_revision)], list[Put[Any] | Delete]()
-    if not _is_harmless(pod) and (budget := _budget_of(pod, store)) is not None and not _is_exempt(pod, budget.value):
+    if not _is_harmless(pod) and (budget := _budget_of(pod, store)) is not None:
         compares.append(Compare(budget.key, budget.mod_revision))
-        writes.append(Put(budget.key, _spend(budget.value, pod, context)))
+        if not _is_exempt(pod, budget.value):
+            writes.append(Put(budget.key, _spend(budget.value, pod, context)))
     left = after_delete(strategy, pod, options, context)
-    if left is not pod:
-        writes.append(Delete(record.key) if left is None else Put(record.key, left))
+    if left is None:
+        writes.append(Delete(record.key))
+    elif (told := _told(left, context)) != pod:
+        writes.append(Put(record.key, told))
     answer = Response(201, status.success(201))
     if request.options.dry_run or options.dry_run or not writes:
         return answer
     return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: answer)
+
+
+def _told(pod: Any, context: Context) -> Any:
+    """The pod with the condition that says why it is going."""
+    current = pod.status or PodStatus()
+    known = next((c for c in current.conditions or () if c.type == "DisruptionTarget"), None)
+    if known is not None and (known.status, known.reason) == ("True", "EvictionByEvictionAPI"):
+        return pod
+    since = known.last_transition_time if known is not None and known.status == "True" else timestamp(context.now)
+    condition = PodCondition(
+        type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
+        last_transition_time=since,
+    )  # fmt: skip
+    others = tuple([one for one in current.conditions or () if one.type != "DisruptionTarget"])
+    return replace(pod, status=replace(current, conditions=(*others, condition)))
 
 
 def _is_harmless(pod: Any) -> bool:
@@ -118,18 +138,20 @@ def _is_harmless(pod: Any) -> bool:
 
 
 def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:
-    namespace = pod.metadata.namespace
-    found = [
-        record
-        for record in store.list(f"{resources.POD_DISRUPTION_BUDGETS.prefix}{namespace}/").records
-        if record.value.spec is not None
-        and record.value.spec.selector is not None
-        and selector.from_label_selector(record.value.spec.selector).matches(pod.metadata.labels)
-    ]
+    """The budget that selects the pod, or None. ApiError 500 where there are two: upstream has it so (API-14)."""
+    prefix = f"{resources.POD_DISRUPTION_BUDGETS.prefix}{pod.metadata.namespace}/"
+    found = [record for record in store.list(prefix).records if _selects(record.value, pod)]
     if len(found) > 1:
         words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-        raise ApiError(status.failure(429, "TooManyRequests", words))
+        raise ApiError(status.unexplained(words))
     return found[0] if found else None
+
+
+def _selects(budget: Any, pod: Any) -> bool:
+    try:
+        return selector.from_label_selector(budget.spec.selector).matches(pod.metadata.labels)
+    except selector.SelectorError:
+        return False
 
 
 def _is_exempt(pod: Any, budget: Any) -> bool:
@@ -140,23 +162,44 @@ def _is_exempt(pod: Any, budget: Any) -> bool:
     if budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
         return True
     said = budget.status
-    return said is not None and said.desired_healthy > 0 and said.current_healthy >= said.desired_healthy
+    return bool(0 < said.desired_healthy <= said.current_healthy)
 
 
 def _spend(budget: Any, pod: Any, context: Context) -> Any:
-    """The budget with one disruption less. ApiError 429 where none is left or nobody has counted yet."""
+    """The budget with one disruption less. ApiError 429 where none is left or it was not counted since its last change."""
     said, name = budget.status, budget.metadata.name
-    if said is None or (said.observed_generation or 0) < (budget.metadata.generation or 0):
-        raise _too_many(f"The disruption budget {name} is still being processed by the server.")
-    if said.disruptions_allowed <= 0 or len(said.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
-        words = f"The disruption budget {name} needs {said.desired_healthy} healthy pods and has {said.current_healthy} currently"
-        raise _too_many(words)
-    disrupted = {**(said.disrupted_pods or {}), pod.metadata.name: timestamp(context.now)}
-    return replace(budget, status=replace(said, disruptions_allowed=said.disruptions_allowed - 1, disrupted_pods=disrupted))
+    if (said.observed_generation or 0) < (budget.metadata.generation or 0):
+        raise _too_many(f"The disruption budget {name} is still being processed by the server.", retry_after_seconds=10)
+    if said.disruptions_allowed < 0:
+        raise ApiError(status.forbidden(_ONE_BUDGET, name, "pdb disruptions allowed is negative"))
+    if len(said.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
+        why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
+        raise ApiError(status.forbidden(_ONE_BUDGET, name, why))
+    if said.disruptions_allowed == 0:
+        raise _too_many(_why_none(name, said))
+    now = timestamp(context.now)
+    said = with_allowed(said, said.disruptions_allowed - 1, now)
+    return replace(budget, status=replace(said, disrupted_pods={**(said.disrupted_pods or {}), pod.metadata.name: now}))
 
 
-def _too_many(words: str) -> ApiError:
-    details = StatusDetails(causes=(StatusCause(reason="DisruptionBudget", message=words),))
+_ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisruptionbudget")
+"""The resource as upstream names it in these refusals."""
+
+
+def _why_none(name: str, said: Any) -> str:
+    refusing = [one for one in said.conditions or () if one.type == DISRUPTION_ALLOWED and one.status == "False"]
+    reason, failure = (refusing[0].reason, refusing[0].message) if refusing else ("", "")
+    if failure and reason == SYNC_FAILED:
+        return f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {failure}"
+    if said.current_healthy <= said.desired_healthy:
+        return f"The disruption budget {name} needs {said.desired_healthy} healthy pods and has {said.current_healthy} currently"
+    more = f" ({reason}): {failure}" if failure else ""
+    return f"The disruption budget {name} does not allow evicting pods currently{more}"
+
+
+def _too_many(words: str, retry_after_seconds: int | None = None) -> ApiError:
+    causes = (StatusCause(reason="DisruptionBudget", message=words),)
+    details = StatusDetails(causes=causes, retry_after_seconds=retry_after_seconds)
     message = "Cannot evict pod as it would violate the pod's disruption budget."
     return ApiError(status.failure(429, "TooManyRequests", message, details))
 

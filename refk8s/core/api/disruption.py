@@ -1,0 +1,40 @@
+"""What the status of a PodDisruptionBudget says in its condition. Rule PDB-1 (spec/workloads/disruption.md).
+
+The disruption controller computes the status; an eviction takes one disruption off it. Both write the same condition.
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application"; API reference, "PodDisruptionBudget".
+"""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from refk8s.core.api.meta_v1 import Condition
+from refk8s.core.api.policy_v1 import PodDisruptionBudgetStatus
+
+DISRUPTION_ALLOWED: Final = "DisruptionAllowed"
+SUFFICIENT_PODS: Final = "SufficientPods"
+INSUFFICIENT_PODS: Final = "InsufficientPods"
+SYNC_FAILED: Final = "SyncFailed"
+
+
+def with_allowed(
+    status: PodDisruptionBudgetStatus, allowed: int, now: str, failure: str = ""
+) -> PodDisruptionBudgetStatus:
+    """The status with so many disruptions allowed, and the condition that says so since `now`.
+
+    `failure`: why nothing could be computed. The time of the condition changes with its status only.
+    """
+    is_allowed = "True" if allowed > 0 else "False"
+    known = next((c for c in status.conditions or () if c.type == DISRUPTION_ALLOWED), None)
+    since = known.last_transition_time if known is not None and known.status == is_allowed else now
+    reason = SYNC_FAILED if failure else SUFFICIENT_PODS if allowed > 0 else INSUFFICIENT_PODS
+    condition = Condition(
+        type=DISRUPTION_ALLOWED,
+        status=is_allowed,
+        reason=reason,
+        message=failure,
+        last_transition_time=since,
+        observed_generation=status.observed_generation,
+    )
+    others = tuple(c for c in status.conditions or () if c.type != DISRUPTION_ALLOWED)
+    return replace(status, disruptions_allowed=allowed, conditions=(*others, condition))

@@ -1,0 +1,304 @@
+"""PodDisruptionBudgets: how many pods may be evicted now. Rules PDB-1 to PDB-5 (spec/workloads/disruption.md).
+
+The controller counts and the eviction spends (API-18): an eviction notes the pod in `disruptedPods`, and the controller does
+not count that pod as healthy, so a view that does not show the deletion yet allows nothing too much.
+
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Disruptions"; KEP-3017
+(unhealthy pods), KEP-3329 (DisruptionTarget); API reference, "PodDisruptionBudget".
+Left out: scale subresources of custom resources, which are not served here.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.disruption import with_allowed
+from refk8s.core.api.intstr import IntOrStringError, is_percent, scaled
+from refk8s.core.api.policy_v1 import PodDisruptionBudget
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import (
+    DEPLOYMENTS,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    STATEFUL_SETS,
+    Resource,
+    by_kind,
+)
+from refk8s.core.api.selector import NOTHING as NO_PODS
+from refk8s.core.api.selector import Selector, SelectorError, from_label_selector
+from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
+from refk8s.core.controllers.pods import is_finished, ready_condition
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import View, controller_of, key_of, namespace_index, split_key
+
+DELETION_TIMEOUT: Instant = 2 * MINUTE
+"""So long an evicted pod that is not deleted counts as unhealthy (PDB-3)."""
+STALE_AFTER: Instant = 2 * MINUTE
+"""So long a condition DisruptionTarget may stand on a pod that nobody deletes (PDB-5)."""
+
+COUNT_MAX = 2**31 - 1
+DISRUPTION_TARGET = "DisruptionTarget"
+BY_KUBELET = "TerminationByKubelet"
+POD = "pod: "  # what the keys of the second task begin with
+
+_SCALED: dict[str, tuple[Resource, tuple[str, ...]]] = {
+    "ReplicationController": (REPLICATION_CONTROLLERS, ("",)),
+    "ReplicaSet": (REPLICA_SETS, ("apps", "extensions")),
+    "StatefulSet": (STATEFUL_SETS, ("apps",)),
+}
+"""Kind of a pod's controller -> where it is, and the groups under which a reference may name it."""
+
+
+class _Incomputable(Exception):
+    """Why the pods that a budget should have cannot be counted (PDB-4)."""
+
+
+# --- which budgets a change concerns
+
+
+def selector_of(budget: PodDisruptionBudget) -> Selector:
+    """What the budget selects: an absent or malformed selector nothing, an empty one everything."""
+    try:
+        return from_label_selector(budget.spec.selector)
+    except SelectorError:
+        return NO_PODS
+
+
+def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+    """The budgets that select the pod, before or after; the pod itself where it has a condition to take back."""
+    found: dict[Key, None] = {}
+    if new is not None and _stale_at(new) is not None:
+        found[POD + key_of(new)] = None
+    if view.count(POD_DISRUPTION_BUDGETS) and (old is None or new is None or _counted(old) != _counted(new)):
+        for pod in (old, new):
+            namespace = pod.metadata.namespace or "" if pod is not None else ""
+            for budget in view.indexed(POD_DISRUPTION_BUDGETS, "namespace", namespace):
+                if pod is not None and selector_of(budget).matches(pod.metadata.labels):
+                    found[key_of(budget)] = None
+    return list(found)
+
+
+def _counted(pod: Pod) -> tuple[Any, ...]:
+    """All of a pod that a budget looks at."""
+    metadata = pod.metadata
+    is_ready = ready_condition(pod) is not None
+    return metadata.uid, metadata.labels, metadata.deletion_timestamp is None, controller_of(pod), is_ready
+
+
+def _keys_of_scale(view: View, old: Any | None, new: Any | None) -> list[Key]:
+    """The budgets of the namespace, where a controller came, went or has another scale."""
+    if old is not None and new is not None and _scale_of(old) == _scale_of(new):
+        return []
+    namespace = (new if new is not None else old).metadata.namespace or ""  # type: ignore[union-attr]
+    return view.indexed_keys(POD_DISRUPTION_BUDGETS, "namespace", namespace)
+
+
+def _scale_of(owner: Any) -> tuple[Any, ...]:
+    return owner.metadata.uid, owner.spec.replicas, controller_of(owner)
+
+
+# --- the controller
+
+
+class DisruptionController(Reconciler):
+    """Looks at one budget, or at one pod that was to be disrupted."""
+
+    name = "disruption-controller"
+    component = "controllermanager"
+    interests = (
+        Interest(POD_DISRUPTION_BUDGETS, own_key),
+        Interest(PODS, _keys_of_pod),
+        *(Interest(one, _keys_of_scale) for one in (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS)),
+    )
+    indexes = (namespace_index(POD_DISRUPTION_BUDGETS), namespace_index(PODS))
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        """Write what the budget allows (PDB-1), or take back a condition that came to nothing (PDB-5)."""
+        if key.startswith(POD):
+            return _take_back(view.get(PODS, key.removeprefix(POD)), now)
+        # Observe
+        budget: PodDisruptionBudget | None = view.get(POD_DISRUPTION_BUDGETS, key)
+        if budget is None:
+            return NOTHING
+        selector = selector_of(budget)
+        namespace, name = split_key(key)
+        pods = [pod for pod in view.indexed(PODS, "namespace", namespace) if selector.matches(pod.metadata.labels)]
+
+        # Decide
+        disrupted, overdue, wake_at = compute_disrupted(budget, pods, now)
+        notes = [_note(pod, "NotDeleted", f"the budget {key} expected this pod to be deleted") for pod in overdue]
+        try:
+            expected, desired, unmanaged = compute_expected(view, budget, pods)
+        except _Incomputable as failure:
+            why = str(failure)
+            status = with_allowed(budget.status, 0, timestamp(now), why)
+            words = f"Failed to calculate the number of expected pods: {why}"
+            notes.append(_note(budget, "CalculateExpectedPodCountFailed", words))
+        else:
+            healthy = count_healthy(pods, disrupted)
+            status = replace(
+                budget.status,
+                current_healthy=healthy,
+                desired_healthy=desired,
+                expected_pods=expected,
+                disrupted_pods=disrupted or None,
+                observed_generation=budget.metadata.generation,
+            )
+            status = with_allowed(status, max(healthy - desired, 0) if expected > 0 else 0, timestamp(now))
+            if not pods:
+                notes.append(_note(budget, "NoPods", "No matching pods found", "Normal"))
+            if unmanaged:
+                notes.append(_note(budget, "UnmanagedPods", _UNMANAGED))
+
+        # Act
+        if status == budget.status:
+            return Plan(wake_at=wake_at)
+        body = replace(budget, status=status)
+        because = f"{status.disruptions_allowed} of its pods may be evicted"
+        request = Request("update", POD_DISRUPTION_BUDGETS, namespace, name, "status", body=body, because=because)
+
+        # Report
+        return Plan(((request,),), wake_at=wake_at, notes=tuple(notes))
+
+
+_UNMANAGED = (
+    "some of the selected pods have no controller, so that their number is not known: "
+    "give spec.minAvailable as a number to count them"
+)
+
+
+def _note(about: Any, reason: str, message: str, kind: str = "Warning") -> Note:
+    return Note(about, reason, message, kind)
+
+
+# --- counting
+
+
+def compute_expected(view: View, budget: PodDisruptionBudget, pods: list[Pod]) -> tuple[int, int, bool]:
+    """(pods that there should be, of them healthy, whether some have no controller) (PDB-2). _Incomputable."""
+    spec = budget.spec
+    unavailable, available = spec.max_unavailable, spec.min_available
+    try:
+        if unavailable is not None:
+            expected, unmanaged = _expected_scale(view, pods)
+            desired = expected - scaled(unavailable, expected, round_up=True)
+        elif available is None:
+            expected, unmanaged, desired = 0, False, 0
+        elif is_percent(available) or isinstance(available, str):
+            expected, unmanaged = _expected_scale(view, pods)
+            desired = scaled(available, expected, round_up=True)
+        else:
+            expected, unmanaged, desired = len(pods), False, available
+    except IntOrStringError as error:
+        raise _Incomputable(str(error)) from None
+    return min(expected, COUNT_MAX), min(max(desired, 0), COUNT_MAX), unmanaged
+
+
+def _expected_scale(view: View, pods: list[Pod]) -> tuple[int, bool]:
+    """The replicas that the pods' controllers want, each controller once, and whether some pods have none."""
+    scales: dict[str, int] = {}
+    unmanaged = False
+    seen: set[str] = set()  # for membership only
+    for pod in pods:
+        reference = controller_of(pod)
+        if reference is None:
+            unmanaged = True
+        elif reference.uid not in seen:
+            seen.add(reference.uid)
+            owner = _scaled_owner(view, pod, reference)
+            scales[owner.metadata.uid] = 1 if owner.spec.replicas is None else owner.spec.replicas
+    return sum(scales.values()), unmanaged
+
+
+def _scaled_owner(view: View, pod: Pod, reference: Any) -> Any:
+    """What says how many pods there are to be: the pod's controller, or the Deployment above it."""
+    namespace = pod.metadata.namespace or ""
+    resource, groups = _SCALED.get(reference.kind, (None, ()))
+    owner = None
+    if resource is not None and _group_of(reference) in groups:
+        owner = _same(view.get(resource, f"{namespace}/{reference.name}"), reference.uid)
+        above = controller_of(owner) if owner is not None and resource == REPLICA_SETS else None
+        if above is not None and above.kind == "Deployment" and _group_of(above) in ("apps", "extensions"):
+            owner = _same(view.get(DEPLOYMENTS, f"{namespace}/{above.name}"), above.uid)
+    elif (other := by_kind(reference.api_version, reference.kind)) is not None:
+        name = f"{other.plural}.{other.group}" if other.group else other.plural
+        raise _Incomputable(f"{name} does not implement the scale subresource")
+    if owner is None:
+        raise _Incomputable(f'found no controllers for pod "{pod.metadata.name}"')
+    return owner
+
+
+def _group_of(reference: Any) -> str:
+    return str(reference.api_version.rpartition("/")[0])
+
+
+def _same(owner: Any | None, uid: str) -> Any | None:
+    return owner if owner is not None and owner.metadata.uid == uid else None
+
+
+def compute_disrupted(
+    budget: PodDisruptionBudget, pods: Iterable[Pod], now: Instant
+) -> tuple[dict[str, str], list[Pod], Instant | None]:
+    """(the evicted pods that are still to go, those that did not go in time, when to look again) (PDB-3)."""
+    evicted = budget.status.disrupted_pods or {}
+    disrupted: dict[str, str] = {}
+    overdue: list[Pod] = []
+    wake_at: Instant | None = None
+    for pod in pods:
+        at = evicted.get(pod.metadata.name or "")
+        if at is None or pod.metadata.deletion_timestamp is not None:
+            continue
+        until = parse_timestamp(at) + DELETION_TIMEOUT
+        if until < now:
+            overdue.append(pod)
+            continue
+        disrupted[pod.metadata.name or ""] = at
+        wake_at = until + 1 if wake_at is None else min(wake_at, until + 1)
+    return disrupted, overdue, wake_at
+
+
+def count_healthy(pods: Iterable[Pod], disrupted: dict[str, str]) -> int:
+    """The pods that are ready, not going, and not evicted (PDB-1, PDB-3)."""
+    return sum(
+        1
+        for pod in pods
+        if pod.metadata.deletion_timestamp is None
+        and pod.metadata.name not in disrupted
+        and ready_condition(pod) is not None
+    )
+
+
+# --- conditions that came to nothing
+
+
+def _stale_at(pod: Pod) -> Instant | None:
+    """When the pod's condition DisruptionTarget is taken back; None where it has none, or one that stays (PDB-5)."""
+    if pod.metadata.deletion_timestamp is not None or is_finished(pod):
+        return None
+    for condition in pod.status.conditions or ():
+        if condition.type == DISRUPTION_TARGET and condition.status == "True" and condition.reason != BY_KUBELET:
+            since = condition.last_transition_time
+            return parse_timestamp(since) + STALE_AFTER if since is not None else 0
+    return None
+
+
+def _take_back(pod: Pod | None, now: Instant) -> Plan:
+    stale_at = _stale_at(pod) if pod is not None else None
+    if pod is None or stale_at is None:
+        return NOTHING
+    if now < stale_at:
+        return Plan(wake_at=stale_at)
+    metadata = pod.metadata
+    condition = {
+        "type": DISRUPTION_TARGET, "status": "False", "reason": None, "message": None, "lastTransitionTime": timestamp(now),
+    }  # fmt: skip
+    document = {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}}
+    body = Patch("application/strategic-merge-patch+json", document)
+    because = "it was to be disrupted and nobody deleted it"
+    request = Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    return Plan(((request,),))
