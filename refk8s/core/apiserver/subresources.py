@@ -102,7 +102,7 @@ def evict(request: Request, store: Reader, context: Context) -> Response | Commi
     check_preconditions(strategy, pod, options)
     compares, writes = [Compare(record.key, record.mod_revision)], list[Put[Any] | Delete]()
     if not _is_harmless(pod) and (budget := _budget_of(pod, store)) is not None:
-        compares.append(Compare(budget.key, budget.mod_revision))
+        compares.append(Compare(budget.key, budget.mod_revision))  # PDB-6
         if not _is_exempt(pod, budget.value):
             writes.append(Put(budget.key, _spend(budget.value, pod, context)))
     left = after_delete(strategy, pod, options, context)
