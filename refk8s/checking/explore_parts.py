@@ -34,6 +34,7 @@ from refk8s.core.machine import (
     Effects,
     Event,
     Impossible,
+    Problem,
     Program,
     Programmed,
     Ran,
@@ -229,6 +230,8 @@ class Parts:
                     rules = self.keep(programmed)
                     state, more = self.machines[machine].step(state, (Programmed(id),), now)
                     pending[:0] = more
+                case Problem(error=error):
+                    raise error
         state, ids = canonical(state)
         return Turn(
             self.keep(state),

@@ -1,7 +1,9 @@
 """The driver: feeds a machine its events and carries out its effects. The only meeting of asyncio and the core.
 
-Events that come in one turn of the event loop are handed over together, so a burst costs one decision. A machine whose step raises has a
-bug: the driver says so, forgets its state and starts it again, as if the component had crashed.
+Events that come in one turn of the event loop are handed over together, so a burst costs one decision. An exception about one key
+is logged and the machine goes on (LOOP-10). A machine whose step raises has a bug that is not about one key: the driver logs it,
+forgets its state and starts it again, as if the component had crashed. Every effect that cannot be carried out is answered with an
+error, and the effects after it are carried out (LOOP-11).
 """
 
 import asyncio
@@ -11,14 +13,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from refk8s.components.clock import Clock
+from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import SECOND
 from refk8s.core.machine import (
     Answered,
     AnyMachine,
     Call,
+    Effect,
     Effects,
     Event,
+    Problem,
     Program,
     Programmed,
     Ran,
@@ -31,7 +36,7 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Operation, Result, RuleSet
+from refk8s.core.ports import Failed, Operation, Result, RuleSet
 
 log = logging.getLogger("refk8s")
 
@@ -138,31 +143,64 @@ class Driver:
         """Effects go out in their order; what the port promises about order (ports.py) rests on this."""
         life = self._life
         for effect in effects:
-            match effect:
-                case Call(id, request, background):
-                    self.api.submit(request, _Answer(self, life, id), background)
-                case Watch(id, request):
-                    self._watches[id] = self.api.watch(request, _Deliver(self, life, id), _Ended(self, life, id))
-                case Unwatch(id):
-                    if close := self._watches.pop(id, None):
-                        close()
-                case WakeAt(at):
-                    if self._timer is not None:
-                        self._timer.cancel()
-                        self._timer = None
-                    if at is not None:
-                        delay = max(0, at - self.clock.now()) / SECOND
-                        self._timer = self._loop.call_later(delay, self._post, life, Woken())
-                case Run(id, operation):
-                    assert self.runtime is not None, f"{self.machine.name} has no runtime"
-                    if self.on_run is not None:
-                        self.on_run(operation)
-                    self.runtime.run(operation, _Done(self, life, id))
-                case Program(id, rules):
-                    assert self.rules is not None, f"{self.machine.name} has no rules"
-                    if self.on_program is not None:
-                        self.on_program(rules)
-                    self.rules.program(rules, _Took(self, life, id))
+            try:
+                self._carry_out_one(effect, life)
+            except Exception as error:
+                log.exception("%s: an effect was not carried out: %s", self.machine.name, type(effect).__name__)
+                if (answer := _failure_of(effect, error)) is not None:
+                    self._post(life, answer)
+
+    def _carry_out_one(self, effect: Effect, life: int) -> None:
+        match effect:
+            case Call(id, request, background):
+                self.api.submit(request, _Answer(self, life, id), background)
+            case Watch(id, request):
+                self._watches[id] = self.api.watch(request, _Deliver(self, life, id), _Ended(self, life, id))
+            case Unwatch(id):
+                if close := self._watches.pop(id, None):
+                    close()
+            case WakeAt(at):
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+                if at is not None:
+                    delay = max(0, at - self.clock.now()) / SECOND
+                    self._timer = self._loop.call_later(delay, self._post, life, Woken())
+            case Run(id, operation):
+                assert self.runtime is not None, f"{self.machine.name} has no runtime"
+                _tell(self.on_run, operation)
+                self.runtime.run(operation, _Done(self, life, id))
+            case Program(id, rules):
+                assert self.rules is not None, f"{self.machine.name} has no rules"
+                _tell(self.on_program, rules)
+                self.rules.program(rules, _Took(self, life, id))
+            case Problem(reconciler, key, error):
+                words = "%s: %s raised %s about %r, which is a bug; it is tried again later, and all else goes on"
+                log.error(words, self.machine.name, reconciler, type(error).__name__, key, exc_info=error)
+
+
+def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:
+    """A listener that raises keeps nothing from being carried out."""
+    if listener is not None:
+        try:
+            listener(what)
+        except Exception:
+            log.exception("a listener raised")
+
+
+def _failure_of(effect: Effect, error: Exception) -> Event | None:
+    """What the machine hears of an effect that raised; None where it waits for nothing."""
+    words = f"{type(error).__name__}: {error}"
+    match effect:
+        case Call(id):
+            return Answered(id, Response(500, status.internal_error(words)))
+        case Watch(id):
+            return WatchEnded(id, 500)
+        case Run(id):
+            return Ran(id, Failed("InternalError", words))
+        case Program(id):
+            return Programmed(id, words)
+    return None
 
 
 class _Back:

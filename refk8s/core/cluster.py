@@ -64,6 +64,7 @@ from refk8s.core.machine import (
     Effects,
     Event,
     Impossible,
+    Problem,
     Program,
     Programmed,
     Ran,
@@ -581,6 +582,8 @@ def _carry_out(cluster: Cluster, name: str, life: int, effects: Effects) -> Clus
                 # Programming takes effect at once: what varies between adapters is only how long it takes, and Wake covers that.
                 cluster = evolve(cluster, rules=cluster.rules.set(name, rules))
                 cluster = _tell(cluster, (name, life, id), Programmed(id))
+            case Problem(error=error):
+                raise error  # A driver reports it and goes on (LOOP-10); here it is what the run has found (SIM-8).
     return cluster
 
 

@@ -19,6 +19,9 @@ MILLISECOND: Instant = 1_000
 SECOND: Instant = 1_000_000
 MINUTE: Instant = 60 * SECOND
 
+SECONDS_MAX = 2**31 - 1
+"""The longest duration that an adapter is handed, about 68 years: engines and timers take no more than 32 or 64 bits of some unit."""
+
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +43,10 @@ def _second_text(second: int) -> str:
 
 
 def timestamp(now: Instant) -> str:
-    """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down). Never raises: no sum of durations is too large."""
+    """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down).
+
+    An instant outside the years 1 to 9999 becomes the first or the last one that can be written (LOOP-12).
+    """
     return _second_text(now // SECOND) + "Z"
 
 

@@ -61,7 +61,15 @@ class Program(Value, frozen=True):
     rules: RuleSet
 
 
-Effect: TypeAlias = Call | Watch | Unwatch | WakeAt | Run | Program
+class Problem(Value, frozen=True, eq=False):
+    """The decider raised an exception about this key, which is our bug: report it. The machine itself goes on (LOOP-10)."""
+
+    reconciler: str
+    key: str
+    error: Exception
+
+
+Effect: TypeAlias = Call | Watch | Unwatch | WakeAt | Run | Program | Problem
 
 
 # --- events: what a machine hears ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, 
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.kubelet.memory import NodeMemory
-from refk8s.core.machine import Answered, Call, Effect, Event, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
+from refk8s.core.machine import Answered, Call, Effect, Event, Problem, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
 from refk8s.core.ports import EXITED, ContainerCreated, ContainerStatus, Done, Later, Operation, Result, SandboxStarted
 
 START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
@@ -102,6 +102,8 @@ class Bench:
             elif isinstance(effect, Run):
                 self.runs.append((self.life, effect, 0))
                 self.asked.append(((self.now - START) / SECOND, effect.operation))
+            elif isinstance(effect, Problem):
+                raise effect.error
             else:
                 raise AssertionError(effect)
 

@@ -8,7 +8,7 @@ from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
 from refk8s.core.loop.view import key_of
-from refk8s.core.machine import Answered, Call, Program, Programmed, WakeAt, Watch, Watched, Woken
+from refk8s.core.machine import Answered, Call, Problem, Program, Programmed, WakeAt, Watch, Watched, Woken
 from refk8s.core.network.proxy import proxy
 from refk8s.core.ports import RuleSet
 
@@ -86,6 +86,8 @@ class ProxyInLoop:
                     self._waiting.append(Programmed(id, self._errors.pop(0) if self._errors else ""))
                 case WakeAt(at):
                     self._wake = at
+                case Problem(error=error):
+                    raise error
 
 
 def _by_prefix(services: list[Any], slices: list[Any]) -> list[tuple[str, list[Any]]]:

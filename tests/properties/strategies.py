@@ -48,7 +48,15 @@ names = st.builds("{}{}".format, st.sampled_from("abcx"), st.text(letters, max_s
 
 namespaces = st.sampled_from(["default", "kube-system", "team-a", "team-b"])
 uids = st.uuids(version=4).map(str)
-any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
+odd_texts = st.sampled_from(
+    (
+        "-1", "--1", "+7", "\u00b2", "\u0663", "99%", "-5%", "9" * 40, "1" * 5_000, "None", "Unknown", "Always", "0.0.0.0", "::", "/", "..",
+        "a/b/c", " ", "\n",
+    )
+)
+"""Texts that code may take for a number, an address, a path or a word that it knows."""
+
+any_text = st.one_of(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), odd_texts)
 """Any text that JSON can carry."""
 
 label_names = st.sampled_from(["app", "tier", "env", "track", "app.kubernetes.io/name", "Release", "x", "a.b_c-D"])
@@ -56,7 +64,7 @@ label_values = st.sampled_from(["", "web", "db", "prod", "1", "7", "A.b_c-d", "c
 labels = st.dictionaries(label_names, label_values, max_size=4)
 """Label maps from a small alphabet, so that selectors meet them."""
 
-moments = st.datetimes(min_value=datetime(1, 1, 2))
+moments = st.one_of(st.datetimes(min_value=datetime(1, 1, 2)), st.sampled_from([datetime(1, 1, 2), datetime(9999, 12, 31, 23, 59, 59)]))
 times = moments.map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20))
 micro_times = moments.map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27))
 """Times as text, from the year 1 to 9999; the very first day is left out, since its midnight stands for "no time"."""
@@ -91,20 +99,25 @@ json_values = st.recursive(
 # Any value of any record
 
 
+def integers(low: int, high: int) -> st.SearchStrategy[int]:
+    """Whole numbers, the greatest and the least of them often: what is added to or multiplied with them leaves 64 bits and the calendar."""
+    return st.one_of(st.integers(low, high), st.sampled_from([low, low + 1, high - 1, high]))
+
+
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     str: any_text,
     bool: st.booleans(),
     base.Text: st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6),
     base.Flag: st.just(True),
-    base.Int32: st.integers(-(2**31), 2**31 - 1),
-    base.Int64: st.integers(-(2**63), 2**63 - 1),
-    base.Count32: st.one_of(st.integers(1, 2**31 - 1), st.integers(-(2**31), -1)),
-    base.Count64: st.one_of(st.integers(1, 2**63 - 1), st.integers(-(2**63), -1)),
+    base.Int32: integers(-(2**31), 2**31 - 1),
+    base.Int64: integers(-(2**63), 2**63 - 1),
+    base.Count32: st.one_of(integers(1, 2**31 - 1), integers(-(2**31), -1)),
+    base.Count64: st.one_of(integers(1, 2**63 - 1), integers(-(2**63), -1)),
     base.Float: st.one_of(
         st.integers(-(2**53) + 1, 2**53 - 1),
         st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not (number.is_integer() and abs(number) < 2**53)),
     ),
-    base.IntOrString: st.one_of(st.integers(-(2**31), 2**31 - 1), any_text),
+    base.IntOrString: st.one_of(integers(-(2**31), 2**31 - 1), any_text),
     base.Quantity: quantities,
     base.Time: times,
     base.MicroTime: micro_times,
@@ -168,6 +181,38 @@ def _draw_record(draw: st.DrawFn, type_: Any, depth: int) -> Any:
 def objects(type_: Any) -> st.SearchStrategy[Any]:
     """Any canonical value of a record class: what `codec.normalize` leaves as it is (OBJ-4)."""
     return st.composite(lambda draw: _draw_record(draw, type_, 0))()
+
+
+_SERVERS_OWN = ("name", "namespace", "uid", "resource_version", "kind", "api_version")
+"""Fields that no client can give any value it likes: the API server sets or checks them for every kind."""
+
+
+@st.composite
+def disturbed(draw: st.DrawFn, obj: Any) -> Any:
+    """The object with one to four of its fields, however deep, replaced by any value that decodes: what a client may have stored."""
+    for _ in range(draw(st.integers(1, 4))):
+        obj = _disturb(draw, obj, type(obj), 0)
+    return obj
+
+
+def _disturb(draw: st.DrawFn, value: Any, annotation: Any, depth: int) -> Any:
+    annotation, optional = _without_none(annotation)
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated and annotation not in _SCALARS else annotation
+    if value is None or annotation in _SCALARS or (depth > 1 and draw(st.integers(0, 5)) == 0):
+        return None if optional and depth > 1 and draw(st.integers(0, 5)) == 0 else _draw(draw, annotation, max(depth, DEPTH_MAX - 3))
+    if get_origin(bare) is tuple:
+        if not value:
+            return _draw(draw, annotation, DEPTH_MAX - 3)
+        index = draw(st.integers(0, len(value) - 1))
+        return (*value[:index], _disturb(draw, value[index], get_args(bare)[0], depth + 1), *value[index + 1 :])
+    if get_origin(bare) is dict:
+        key = draw(st.one_of(any_text, st.sampled_from(sorted(value)) if value else any_text))
+        return {**value, key: _draw(draw, get_args(bare)[1], DEPTH_MAX - 1)}
+    if not isinstance(value, msgspec.Struct):
+        return value
+    parts = [part for part in msgspec.structs.fields(type(value)) if part.name not in _SERVERS_OWN or depth > 1]
+    part = draw(st.sampled_from(parts))
+    return msgspec.structs.replace(value, **{part.name: _disturb(draw, getattr(value, part.name), part.type, depth + 1)})
 
 
 def json_trees(type_: Any) -> st.SearchStrategy[Any]:

@@ -69,7 +69,7 @@ class Requirement:
                 return value is not None and self._compares(value)
 
     def _compares(self, value: str) -> bool:
-        number, bound = _int64(value), _int64(self.values[0])
+        number, bound = int64(value), int64(self.values[0])
         if number is None or bound is None:
             return False
         return number > bound if self.operator == "gt" else number < bound
@@ -147,7 +147,7 @@ def _requirement(key: str, operator: Operator, values: Iterable[str]) -> Require
         case "exists" | "!" if ordered:
             listed = ", ".join(f'"{value}"' for value in ordered)
             problems.append(f"values: Invalid value: [{listed}]: values set must be empty for exists and does not exist")
-        case "gt" | "lt" if _int64(ordered[0]) is None:
+        case "gt" | "lt" if int64(ordered[0]) is None:
             problems.append(f"values[0]: Invalid value: \"{ordered[0]}\": for 'Gt', 'Lt' operators, the value must be an integer")
         case _:
             pass
@@ -200,7 +200,8 @@ def label_value_problems(value: str) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _int64(text: str) -> int | None:
+def int64(text: str) -> int | None:
+    """The text as a whole number of 64 bits in plain decimal form, as Go's ParseInt reads it; None where it is none."""
     number = int(text) if len(text) < 30 and _INTEGER.fullmatch(text) else None
     return number if number is not None and -(2**63) <= number < 2**63 else None
 

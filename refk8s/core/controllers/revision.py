@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.api.core_v1 import PodTemplateSpec
 from refk8s.core.api.meta_v1 import LabelSelector
+from refk8s.core.api.selector import int64
 from refk8s.core.context import SUFFIX_ALPHABET
 
 TEMPLATE_HASH = "pod-template-hash"
@@ -31,6 +32,7 @@ ROLLBACK_TO = "deprecated.deployment.rollback.to"
 
 NOT_COPIED = (LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS, ROLLBACK_TO)
 
+REVISION_MAX = 2**63 - 1
 HISTORY_LENGTH_MAX = 2_000  # characters of the history annotation
 NAME_LENGTH_MAX = 253
 
@@ -79,10 +81,8 @@ def find_new(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> Repl
 
 
 def whole_number(annotations: Mapping[str, str] | None, name: str) -> int | None:
-    """The annotation as a number; None where it is absent or none."""
-    text = (annotations or {}).get(name, "")
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+    """The annotation as a number of 64 bits; None where it is absent or none."""
+    return int64((annotations or {}).get(name, ""))
 
 
 def revision_of(replica_set: ReplicaSet) -> int:
@@ -96,8 +96,8 @@ def by_revision(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
 
 
 def next_revision(old: Iterable[ReplicaSet]) -> int:
-    """One more than the highest of the old ones (DEP-4)."""
-    return max((revision_of(rs) for rs in old), default=0) + 1
+    """One more than the highest of the old ones, as far as 64 bits reach (DEP-4)."""
+    return min(max((revision_of(rs) for rs in old), default=0) + 1, REVISION_MAX)
 
 
 def compute_annotations(deployment: Deployment, existing: Mapping[str, str] | None, revision: int) -> dict[str, str]:

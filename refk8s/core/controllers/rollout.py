@@ -14,7 +14,7 @@ Source: Kubernetes documentation, "Deployments" ("Rolling Update Deployment", "P
 from collections.abc import Iterable, Sequence
 
 from refk8s.core.api.apps_v1 import DeploymentSpec
-from refk8s.core.api.intstr import scaled
+from refk8s.core.api.intstr import IntOrStringError, scaled
 from refk8s.core.value import Value
 
 RECREATE, ROLLING_UPDATE = "Recreate", "RollingUpdate"
@@ -66,11 +66,19 @@ def compute_bounds(spec: DeploymentSpec) -> Bounds:
     parameters = spec.strategy.rolling_update
     surge = parameters.max_surge if parameters is not None else None
     unavailable = parameters.max_unavailable if parameters is not None else None
-    max_surge = scaled(DEFAULT_SHARE if surge is None else surge, replicas, round_up=True)
-    max_unavailable = scaled(DEFAULT_SHARE if unavailable is None else unavailable, replicas, round_up=False)
+    max_surge = _share_of(surge, replicas, round_up=True)
+    max_unavailable = _share_of(unavailable, replicas, round_up=False)
     if max_surge == 0 and max_unavailable == 0:
         max_unavailable = 1
     return Bounds(replicas, max_surge, min(max_unavailable, replicas))
+
+
+def _share_of(value: int | str | None, replicas: int, *, round_up: bool) -> int:
+    """The count or percentage, never below zero; the default share where there is none, or a string that is no percentage."""
+    try:
+        return max(0, scaled(DEFAULT_SHARE if value is None else value, replicas, round_up=round_up))
+    except IntOrStringError:  # Validation refuses it; a Deployment that is stored all the same goes on with the default.
+        return max(0, scaled(DEFAULT_SHARE, replicas, round_up=round_up))
 
 
 def total(members: Iterable[Member]) -> int:

@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, ResourceRequirements
+from refk8s.core.api.selector import int64
 from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.kubelet.sync import is_sidecar
@@ -152,10 +153,7 @@ def _requirement(requirement: NodeSelectorRequirement, labels: Mapping[str, str]
             return held is not None
         case "DoesNotExist":
             return held is None
-    if held is None or not _is_number(held) or len(values) != 1 or not _is_number(values[0]):
+    left, right = int64(held or ""), int64(values[0] if len(values) == 1 else "")
+    if left is None or right is None:
         return False
-    return int(held) > int(values[0]) if requirement.operator == "Gt" else int(held) < int(values[0])
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").isdigit()
+    return left > right if requirement.operator == "Gt" else requirement.operator == "Lt" and left < right

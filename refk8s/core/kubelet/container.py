@@ -12,7 +12,7 @@ from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import security
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.sync import Facts, Sync, is_sidecar
+from refk8s.core.kubelet.sync import Facts, Sync, bounded_grace, is_sidecar
 from refk8s.core.kubelet.volumes import is_lasting
 from refk8s.core.ports import ContainerConfig, Mount, PortMapping, Resources, SandboxConfig, SandboxStatus
 
@@ -194,7 +194,7 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
         tty=bool(container.tty),
         stdin=bool(container.stdin),
-        termination_grace_seconds=30 if spec.termination_grace_period_seconds is None else spec.termination_grace_period_seconds,
+        termination_grace_seconds=bounded_grace(spec.termination_grace_period_seconds),
         termination_message_path=container.termination_message_path or "",
         termination_message_from_log=container.termination_message_policy == "FallbackToLogsOnError",
         spec_hash=spec_hash(container),

@@ -18,12 +18,11 @@ from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, SANDBOX, START, STOP
-from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.kubelet.sync import GRACE_SECONDS_MIN, Sync, bounded_grace, is_sidecar
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
 GRACE_AFTER_HOOK_SECONDS_MIN = 2
 """A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the period up."""
-GRACE_SECONDS_MIN = 1
 FINAL_PHASES = ("Succeeded", "Failed")
 
 
@@ -60,14 +59,14 @@ def watch_deadline(sync: Sync) -> None:
 
 
 def grace_seconds(sync: Sync, why: str) -> int:
-    """The grace period that applies now, at least one second (POD-3)."""
+    """The grace period that applies now, from one second to SECONDS_MAX (POD-3)."""
     pod = sync.pod or sync.memory.pod
     if pod is None:
         return GRACE_SECONDS_MIN
     seconds = pod.spec.termination_grace_period_seconds
     if pod.metadata.deletion_grace_period_seconds is not None and why in ("deleted", "gone"):
         seconds = pod.metadata.deletion_grace_period_seconds
-    return max(30 if seconds is None else seconds, GRACE_SECONDS_MIN)
+    return bounded_grace(seconds)
 
 
 def end(sync: Sync, why: str) -> None:

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 
 from refk8s.core.api import core_v1
 from refk8s.core.api.core_v1 import Container, HTTPGetAction, LifecycleHandler, Pod
+from refk8s.core.api.selector import int64
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
-from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.kubelet.sync import Sync, bounded_grace, is_sidecar
 from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
 from refk8s.core.value import evolve
 
@@ -155,7 +156,7 @@ def grace_seconds(pod: Pod, container: Container, why: str) -> int:
     probe = {LIVENESS: container.liveness_probe, STARTUP: container.startup_probe}.get(why)
     if probe is not None and probe.termination_grace_period_seconds is not None:
         seconds = probe.termination_grace_period_seconds
-    return max(30 if seconds is None else seconds, 1)
+    return bounded_grace(seconds)
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def port_number(container: Container, port: int | str) -> int:
     for candidate in container.ports or ():
         if candidate.name == port:
             return candidate.container_port
-    return int(port) if port.isdigit() else 0
+    return int64(port) or 0
 
 
 def compute_hook(container: Container, handler: LifecycleHandler, current: ContainerStatus, timeout_seconds: int) -> RunHook:

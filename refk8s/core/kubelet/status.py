@@ -41,7 +41,8 @@ from refk8s.core.kubelet.sync_pod import restarts
 from refk8s.core.value import Value
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
-RANK = {"": 0, PENDING: 0, "Unknown": 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
+RANK = {PENDING: 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
+"""How far a phase is. Any other word, which a client that writes the status can put there, is replaced as Pending would be."""
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -61,7 +62,7 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     reason, message = old.reason, old.message
     if memory.ending == "deadline" and over:
         phase = FAILED
-    before = old.phase or PENDING
+    before = old.phase if old.phase in RANK else PENDING
     if RANK[phase] == 2 and not over:  # POD-11
         phase = RUNNING if counts.running else before
     if RANK[before] > RANK[phase] or RANK[before] == 2:  # POD-10

@@ -9,12 +9,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod, Service
-from refk8s.core.context import Instant
+from refk8s.core.context import SECONDS_MAX, Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NEVER, ContainerMemory, Note, PodMemory
 from refk8s.core.kubelet.objects import Library
 from refk8s.core.ports import NodeDescribed, Operation
 from refk8s.core.value import Value
+
+GRACE_SECONDS_DEFAULT = 30
+GRACE_SECONDS_MIN = 1
 
 
 class Facts(Value, frozen=True):
@@ -56,6 +59,11 @@ class Sync:
             inits = self.pod.spec.init_containers
             path = f"spec.{'initContainers' if inits and container in inits else 'containers'}{{{container.name}}}"
         self.memory = replace(self.memory, notes=(*self.memory.notes, Note(reason, message, type, path)))
+
+
+def bounded_grace(seconds: int | None) -> int:
+    """A grace period of an object as a runtime takes it: GRACE_SECONDS_DEFAULT where there is none, from one second to SECONDS_MAX."""
+    return min(max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX)
 
 
 def is_sidecar(container: Container) -> bool:

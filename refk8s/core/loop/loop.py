@@ -1,4 +1,5 @@
-"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules LOOP-1 to LOOP-8, WATCH-1 (spec/loop.md).
+"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules LOOP-1 to LOOP-10, WATCH-1
+(spec/loop.md).
 
 A turn takes the events in order, lets time pass, releases the keys whose writes the view now shows, and reconciles what is due:
 
@@ -11,12 +12,13 @@ A turn takes the events in order, lets time pass, releases the keys whose writes
            the second create of one intent meets the first (AlreadyExists) instead of making another object.
 7. LOOP-7  A conflict, absence or existence met after an unknown answer is looked up, and so is an object that has the name chosen here;
            the key then waits for the revision found.
+10. LOOP-10 An exception about one key is reported; that key backs off, and all others go on.
 
 Source: design proposal "Controller reference" and the client-go documentation of informers and work queues, for what they promise;
 the trap of lost answers is shown in ARCHITECTURE.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -31,7 +33,7 @@ from refk8s.core.loop.plan import UNCHANGED, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.recorder import record
 from refk8s.core.loop.state import Busy, Flight, Item, LoopState, Seen
-from refk8s.core.loop.view import Viewer, key_of
+from refk8s.core.loop.view import Problems, Viewer, key_of
 from refk8s.core.machine import (
     Answered,
     Call,
@@ -39,6 +41,7 @@ from refk8s.core.machine import (
     Effects,
     Event,
     Impossible,
+    Problem,
     Program,
     Programmed,
     Ran,
@@ -185,10 +188,10 @@ class _Turn:
                 if id in self.runs:
                     item, operation = self.runs.pop(id)
                     reconciler = self.loop.reconcilers[item[0]]
-                    self._remember(reconciler, *reconciler.ran(self._memory(reconciler), item[1], operation, result, self.now))
+                    self._take_in(item, reconciler.ran, item[1], operation, result)
             case RuntimeChanged(pod_uids):
                 for reconciler in self.loop.reconcilers.values():
-                    self._remember(reconciler, *reconciler.runtime_changed(self._memory(reconciler), pod_uids, self.now))
+                    self._take_in((reconciler.name, ""), reconciler.runtime_changed, pod_uids)
             case Programmed(id, error):
                 if id in self.programs:
                     item = self.programs.pop(id)
@@ -232,10 +235,18 @@ class _Turn:
 
     def _see(self, informer: Informer, changes: Iterable[tuple[Key, Any | None]], revision: int) -> None:
         resource = informer.resource
-        self.view, changed = self.loop.viewer.apply(self.view, resource, changes, revision)
+        problems: Problems = []
+        self.view, changed = self.loop.viewer.apply(self.view, resource, changes, revision, problems=problems)
+        for key, error in problems:
+            self._report((self.loop.name, key), error)
         for name, keys in self.loop.listeners[resource.prefix]:  # LOOP-2
-            for _, old, new in changed:
-                for key in keys(self.view, old, new):
+            for own, old, new in changed:
+                try:
+                    concerned = tuple(keys(self.view, old, new))
+                except Exception as error:  # LOOP-10
+                    self._report((name, own), error)
+                    continue
+                for key in concerned:
                     self.make_due((name, key))
 
     def make_due(self, item: Item) -> None:
@@ -252,8 +263,7 @@ class _Turn:
         flight = self.flights.pop(id)
         if flight.ask:
             reconciler = self.loop.reconcilers[flight.item[0]]
-            memory = self._memory(reconciler)
-            self._remember(reconciler, *reconciler.answered(memory, flight.item[1], flight.request, response, self.now))
+            self._take_in(flight.item, reconciler.answered, flight.item[1], flight.request, response)
             return
         if response is not None and response.code >= 500 and (flight.doubtful or flight.lookup):
             response = None  # A server that fails says nothing of an earlier sending.
@@ -421,19 +431,26 @@ class _Turn:
         name, key = item
         reconciler = self.loop.reconcilers[name]
         failures, failure = self.failures.get(item, (0, None))
-        plan = reconciler.reconcile(self.view, key, self.now, Local(self._memory(reconciler), failures, failure))
+        try:
+            plan = reconciler.reconcile(self.view, key, self.now, Local(self._memory(reconciler), failures, failure))
+            waves = tuple([tuple([self._named(request, name) for request in wave]) for wave in plan.waves if wave])
+            last = tuple([self._named(request, name) for request in plan.last])
+        except Exception as error:  # LOOP-10
+            self._report(item, error)
+            self._conclude(item, failure, failed=True)
+            return
         if plan.memory is not UNCHANGED:
             self.memories = self.memories.set(self.loop.memory_names[name], plan.memory)
         self._set_timer(item, plan.wake_at)
-        waves = tuple([self._named(request, name) for request in wave] for wave in plan.waves if wave)
-        last = tuple(self._named(request, name) for request in plan.last)
-        self._start_plan(item, plan, tuple(map(tuple, waves)), last)
+        self._start_plan(item, plan, waves, last)
         for request in plan.asks:
             self._send(Flight(item, evolve(request, user=self.loop.users[name]), ask=True))
         for operation in plan.runs:
             id = self._next_id()
             self.runs[id] = (item, operation)
             self.effects.append(Run(id, operation))
+        for problem in plan.problems:
+            self._report(item, problem)
         for note in plan.notes:
             self._note(note, name)
         for other in plan.enqueue:
@@ -487,10 +504,22 @@ class _Turn:
     def _memory(self, reconciler: Reconciler) -> Any:
         return self.memories[self.loop.memory_names[reconciler.name]]
 
-    def _remember(self, reconciler: Reconciler, memory: Any, keys: Iterable[Key]) -> None:
+    def _take_in(self, item: Item, how: Callable[..., tuple[Any, Iterable[Key]]], *what: Any) -> None:
+        """Let the reconciler take in a result: its new memory, and keys to reconcile. One that raises changes nothing (LOOP-10)."""
+        reconciler = self.loop.reconcilers[item[0]]
+        try:
+            memory, keys = how(self._memory(reconciler), *what, self.now)
+            keys = tuple(keys)
+        except Exception as error:
+            self._report(item, error)
+            self._conclude(item, None, failed=True)
+            return
         self.memories = self.memories.set(self.loop.memory_names[reconciler.name], memory)
         for key in keys:
             self.make_due((reconciler.name, key))
+
+    def _report(self, item: Item, error: Exception) -> None:
+        self.effects.append(Problem(*item, error))
 
     def _next_id(self) -> int:
         self.counter += 1

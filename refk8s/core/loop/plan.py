@@ -36,7 +36,8 @@ class Plan(Value, frozen=True):
     (`last` is still sent, once, as the final wave). The key is not reconciled again before every request is answered and the view shows
     what they did. `memory` replaces the reconciler's memory, `enqueue` names (reconciler, key) pairs to reconcile soon, `failed` asks for
     a back-off although nothing was sent. `asks` are requests whose answers the reconciler itself takes in (`Reconciler.answered`): a fresh
-    read where the view may be behind, a token; the key does not rest for them.
+    read where the view may be behind, a token; the key does not rest for them. `problems` are exceptions that a decision about many objects
+    met with one of them and went on: they are reported (LOOP-10).
     """
 
     waves: tuple[tuple[Request, ...], ...] = ()
@@ -49,6 +50,7 @@ class Plan(Value, frozen=True):
     memory: Any = UNCHANGED
     enqueue: tuple[tuple[str, Key], ...] = ()
     failed: bool = False
+    problems: tuple[Exception, ...] = ()
 
 
 NOTHING = Plan()

@@ -83,6 +83,7 @@ _EMPTY = Table()
 
 Keys: TypeAlias = list[Key]
 Objects: TypeAlias = list[Any]
+Problems: TypeAlias = list[tuple[Key, Exception]]
 
 
 class View(Value, frozen=True, eq=False):
@@ -90,6 +91,7 @@ class View(Value, frozen=True, eq=False):
 
     tables: Map[str, Table] = field(default_factory=Map)  # by resource prefix
     folds: Map[str, Any] = field(default_factory=Map)
+    left_out: Map[tuple[str, str, Key], None] = field(default_factory=Map)  # (fold, prefix, key): the fold raised about it (LOOP-10)
 
     def table(self, resource: Resource) -> Table:
         return self.tables.get(resource.prefix, _EMPTY)
@@ -144,15 +146,26 @@ class Viewer:
         }
         return View(Map(tables), Map(self._initial))
 
-    def apply(self, view: View, resource: Resource, changes: Iterable[tuple[Key, Any | None]], revision: int, synced: bool = True) -> tuple[
-        View, list[tuple[Key, Any | None, Any | None]]
-    ]:
-        """The view after these changes (None: gone) up to the revision, and what changed as (key, old, new). O(changed)."""
+    def apply(
+        self,
+        view: View,
+        resource: Resource,
+        changes: Iterable[tuple[Key, Any | None]],
+        revision: int,
+        synced: bool = True,
+        problems: Problems | None = None,
+    ) -> tuple[View, list[tuple[Key, Any | None, Any | None]]]:
+        """The view after these changes (None: gone) up to the revision, and what changed as (key, old, new). O(changed).
+
+        `problems` collects what an index or a fold raised, with the object's key; without it that is raised here. An index that
+        raised does not have the object, and a fold goes on as if the object were absent (LOOP-10).
+        """
         table = view.tables[resource.prefix]
         objects = table.objects.mutate()
         indexes = {name: table.indexes[name].mutate() for name in self._indexes[resource.prefix]}
         folds = {fold.name: view.folds[fold.name] for fold in self._folds.get(resource.prefix, ())}
         changed: list[tuple[Key, Any | None, Any | None]] = []
+        left_out = view.left_out
         for key, new in changes:
             old = objects.get(key)
             if old is None and new is None:
@@ -163,9 +176,23 @@ class Viewer:
                 objects[key] = new
             for name, entries in indexes.items():
                 values = self._indexes[resource.prefix][name].values
-                _reindex(entries, key, values(old) if old is not None else (), values(new) if new is not None else ())
+                before = _entries(values, key, old, [] if problems is not None else None)  # it has been reported
+                _reindex(entries, key, before, _entries(values, key, new, problems))
             for fold in self._folds.get(resource.prefix, ()):
-                folds[fold.name] = fold.apply(folds[fold.name], resource, old, new)
+                place = (fold.name, resource.prefix, key)
+                known = None if place in left_out else old
+                left_out = left_out.delete(place) if place in left_out else left_out
+                if known is None and new is None:
+                    continue
+                try:
+                    folds[fold.name] = fold.apply(folds[fold.name], resource, known, new)
+                except Exception as problem:
+                    if problems is None:
+                        raise
+                    problems.append((key, problem))
+                    left_out = left_out.set(place, None) if new is not None else left_out
+                    if known is not None and new is not None:
+                        folds[fold.name] = fold.apply(folds[fold.name], resource, known, None)
             changed.append((key, old, new))
         following = Table(
             objects.finish(),
@@ -173,14 +200,25 @@ class Viewer:
             max(revision, table.revision),
             synced or table.synced,
         )
-        view = evolve(view, tables=view.tables.set(resource.prefix, following))
+        view = evolve(view, tables=view.tables.set(resource.prefix, following), left_out=left_out)
         if folds:
             view = evolve(view, folds=view.folds.update(folds))
         return view, changed
 
 
-def _reindex(entries: Any, key: Key, before: Iterable[str], after: Iterable[str]) -> None:
-    before, after = tuple(before), tuple(after)
+def _entries(values: Callable[[Any], Iterable[str]], key: Key, obj: Any | None, problems: Problems | None) -> tuple[str, ...]:
+    if obj is None:
+        return ()
+    try:
+        return tuple(values(obj))
+    except Exception as problem:
+        if problems is None:
+            raise
+        problems.append((key, problem))
+        return ()
+
+
+def _reindex(entries: Any, key: Key, before: tuple[str, ...], after: tuple[str, ...]) -> None:
     if before == after:
         return
     for value in before:

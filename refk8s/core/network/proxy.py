@@ -109,15 +109,16 @@ class ProgramRules(Reconciler):
 
         # Decide
         compiled = memory.compiled
+        problems: tuple[Exception, ...] = ()
         if memory.handed is None:
             # What an earlier life has programmed is still in force, so the first set must be whole (NET-8).
-            compiled = compute_all(view, self.node_name)
+            compiled, problems = compute_all(view, self.node_name)
         if memory.handed is compiled and not local.failures and now < memory.handed_at + REFRESH:
             return Plan(wake_at=memory.handed_at + REFRESH)
 
         # Report
         handed = Memory(compiled=compiled, handed=compiled, handed_at=now)
-        return Plan(rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH)
+        return Plan(rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH, problems=problems)
 
 
 def proxy(node_name: str) -> Loop:
@@ -125,15 +126,20 @@ def proxy(node_name: str) -> Loop:
     return Loop(f"proxy/{node_name}", (ServiceRules(node_name), ProgramRules(node_name)), component="kube-proxy", host=node_name)
 
 
-def compute_all(view: View, node_name: str) -> Compiled:
-    """The rules of every service there is."""
+def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, ...]]:
+    """The rules of every service there is, and what raised: a service that did has no rules (LOOP-10)."""
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
+    problems: list[Exception] = []
     for service in view.list(SERVICES):
         key = key_of(service)
-        rules = compute_rules(service, view.indexed(ENDPOINT_SLICES, "service", key), node_name)
+        try:
+            rules = compute_rules(service, view.indexed(ENDPOINT_SLICES, "service", key), node_name)
+        except Exception as error:
+            problems.append(error)
+            continue
         if rules:
             compiled[key] = rules
-    return compiled.finish()
+    return compiled.finish(), tuple(problems)
 
 
 def compute_rules(service: Service, slices: Iterable[EndpointSlice], node_name: str) -> tuple[Rule, ...]:

@@ -16,7 +16,7 @@ FINAL = ("Succeeded", "Failed")
 def phase_never_goes_back(before: Pod, after: Pod) -> list[str]:
     """POD-10, of two versions of one pod, the older first."""
     old, new = before.status.phase or "Pending", after.status.phase or "Pending"
-    if old == new or (RANK[new] > RANK[old] and old not in FINAL):
+    if old == new or (RANK.get(new, 0) > RANK.get(old, 0) and old not in FINAL):
         return []
     return [f"POD-10: pod {after.metadata.name} went from {old} to {new}"]
 

@@ -35,6 +35,7 @@ class Batch:
         self.displaced: list[Key] = []  # whose nomination a more important pod has taken
         self.failures: list[tuple[Pod, str]] = []  # with a message that is new
         self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, for whom, on which node)
+        self.problems: list[Exception] = []  # what decisions raised: our bugs, to be reported
         self._chooser, self._namespaces, self._started = chooser, namespaces, started
         self._reasons: dict[tuple[bytes, int, str], str] = {}  # of refusals since the last thing that changed
 
@@ -43,6 +44,13 @@ class Batch:
         if pod is None or pod.metadata.uid != waiting.pod.uid:
             self.gone.append(waiting.key)
             return
+        try:
+            self._decide(waiting, pod)
+        except Exception as error:  # LOOP-10: it is parked, and the others are decided.
+            self.problems.append(error)
+            self.refused.append(evolve(waiting, message=f"the scheduler failed on this pod: {type(error).__name__}: {error}"))
+
+    def _decide(self, waiting: Waiting, pod: Pod) -> None:
         around = with_nominated(self.working, self.nominations, waiting.pod) if self.nominations else self.working
         node, refusals = self._choose(waiting.pod, around)
         if node is not None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from refk8s.core.api.core_v1 import PodAffinityTerm, TopologySpreadConstraint
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
-from refk8s.core.api.selector import Selector, from_label_selector
+from refk8s.core.api.selector import Selector, SelectorError, from_label_selector
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.value import Value
 
 HARD = "DoNotSchedule"
+_NOTHING = from_label_selector(None)
 REQUIRED_PULL = 1  # what a pod that requires others near adds, for those others, to the places near it
 
 
@@ -94,7 +95,7 @@ def _term(term: PodAffinityTerm, namespace: str, labels: Mapping[str, str]) -> T
     named = tuple(sorted(term.namespaces or ()))
     if not named and term.namespace_selector is None:
         named = (namespace,)
-    chosen = from_label_selector(term.namespace_selector) if term.namespace_selector is not None else None
+    chosen = _selector(term.namespace_selector) if term.namespace_selector is not None else None
     selector = _with_keys(term.label_selector, labels, term.match_label_keys or (), term.mismatch_label_keys or ())
     return Term(term.topology_key, selector, named, chosen)
 
@@ -113,8 +114,16 @@ def _constraint(constraint: TopologySpreadConstraint, labels: Mapping[str, str])
 def _with_keys(selector: LabelSelector | None, labels: Mapping[str, str], same: Iterable[str], other: Iterable[str]) -> Selector:
     """The selector, and for these keys the same value as the pod's own (or another one)."""
     if selector is None:
-        return from_label_selector(None)
+        return _NOTHING
     more = [LabelSelectorRequirement(key=key, operator="In", values=(labels[key],)) for key in same if key in labels]
     more += [LabelSelectorRequirement(key=key, operator="NotIn", values=(labels[key],)) for key in other if key in labels]
     expressions = (*(selector.match_expressions or ()), *more)
-    return from_label_selector(LabelSelector(match_labels=selector.match_labels, match_expressions=expressions or None))
+    return _selector(LabelSelector(match_labels=selector.match_labels, match_expressions=expressions or None))
+
+
+def _selector(selector: LabelSelector) -> Selector:
+    """What the selector means; one that validation should have refused selects nothing (LOOP-12)."""
+    try:
+        return from_label_selector(selector)
+    except SelectorError:
+        return _NOTHING

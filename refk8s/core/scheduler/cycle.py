@@ -184,7 +184,16 @@ class Scheduler(Reconciler):
         memory = catch_up(memory, truth)
         working = memory.working
         namespaces = _namespaces(view)
-        ready, next_ready = queue.ready(now, lambda pod: self._is_welcome(pod, memory, namespaces), memory.nominations)
+        problems: list[Exception] = []
+
+        def is_welcome(pod: PodInfo) -> bool:
+            try:
+                return self._is_welcome(pod, memory, namespaces)
+            except Exception as error:  # LOOP-10: it stays parked.
+                problems.append(error)
+                return False
+
+        ready, next_ready = queue.ready(now, is_welcome, memory.nominations)
 
         # Decide
         batch = Batch(self._chooser, working, memory.nominations, namespaces, lambda pod: _started(view, pod))
@@ -208,7 +217,8 @@ class Scheduler(Reconciler):
             if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
         )
         wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
-        return Plan(memory=memory, enqueue=tuple((self.name, key) for key in (*keys, *again)), notes=notes, wake_at=wake_at)
+        enqueue = tuple((self.name, key) for key in (*keys, *again))
+        return Plan(memory=memory, enqueue=enqueue, notes=notes, wake_at=wake_at, problems=(*problems, *batch.problems))
 
 
 def _still_there(view: View, nomination: Nomination | None) -> list[Pod]:

@@ -16,6 +16,6 @@ EXHIBIT = Exhibit(
     number=75360,
     said="Restarting iptables kube-proxier causes connections to fail",
     rule="NET-8",
-    changes=(Change(ProgramRules.reconcile, "compiled = compute_all(view, self.node_name)", "compiled = memory.compiled"),),
+    changes=(Change(ProgramRules.reconcile, "compiled, problems = compute_all(view, self.node_name)", "compiled = memory.compiled"),),
     finder=Property("test_net.test_net_8_the_first_set_handed_over_is_whole_and_later_ones_are_up_to_date"),
 )

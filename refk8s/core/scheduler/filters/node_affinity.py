@@ -3,18 +3,14 @@
 Source: Kubernetes documentation, "Assigning Pods to Nodes"; API reference, NodeSelectorRequirement.
 """
 
-import re
-
 from refk8s.core.api.core_v1 import NodeSelectorRequirement, NodeSelectorTerm
+from refk8s.core.api.selector import int64
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts
 
 REFUSAL = Refusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
 ELSEWHERE = Refusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), resolvable=False)
-
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_INTEGER_LENGTH_MAX = 24
 
 
 def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
@@ -54,17 +50,9 @@ def _holds(requirement: NodeSelectorRequirement, found: str | None) -> bool:
         case "DoesNotExist":
             return found is None
         case "Gt" | "Lt":
-            left, right = _integer(found), _integer(values[0] if len(values) == 1 else None)
+            left, right = int64(found or ""), int64(values[0] if len(values) == 1 else "")
             if left is None or right is None:
                 return False
             return left > right if requirement.operator == "Gt" else left < right
         case _:
             return False
-
-
-def _integer(text: str | None) -> int | None:
-    """The text as a 64-bit integer; None where it is none."""
-    if text is None or len(text) > _INTEGER_LENGTH_MAX or not _INTEGER.fullmatch(text):
-        return None
-    number = int(text)
-    return number if -(2**63) <= number < 2**63 else None
