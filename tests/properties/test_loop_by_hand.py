@@ -509,7 +509,7 @@ def test_loop_6_names_of_later_intents_are_others_too():
         names.append(call.request.name)
         bench.answer(call, 201, config_map(version=LISTED))
     assert len(set(names)) == 5 and all(len(name) == len("web-") + 5 for name in names)
-    assert len(set(events)) == 5 and all(len(name) == len("owner.") + 10 for name in events)
+    assert len(set(events)) == 5 and all(len(name) == len("owner.") + 26 for name in events)
 
 
 def test_loop_3_each_operation_is_told_apart():
