@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -35,8 +36,9 @@ BOOTSTRAP_USER = User("system:apiserver", groups=("system:masters",))
 class RunningCluster:
     """Everything of one `refk8s run`."""
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, say: Callable[[str], None] = print) -> None:
         self.options = options
+        self.say = say
         self.clock = Clock()
         self.drivers: list[Driver] = []
         self.nodes: Nodes | None = None
@@ -137,7 +139,7 @@ class RunningCluster:
         nodes = self.nodes.nodes()
         assert self.front is not None
         self.front.connect = PodStreams(api, {node.name: node for node in nodes})
-        teller = Storyteller(clock.now) if self.options.story else None
+        teller = Storyteller(clock.now, self.say) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
         self.drivers += [Driver(machine, api, clock) for machine in assembly.control_plane(credentials.authority.read_text()).values()]

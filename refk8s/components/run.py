@@ -17,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from refk8s.components.files import CannotRun
+from refk8s.components.output import Output, descriptor_of
 
 log = logging.getLogger("refk8s")
 
@@ -57,12 +58,17 @@ def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
     # States are values: most garbage is young and free of cycles, so looking at everything old again and again finds nothing.
     gc.set_threshold(50_000, 20, 100)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="refk8s: %(message)s")
+    out, err = Output(descriptor_of(sys.stdout)), Output(descriptor_of(sys.stderr))
+    logging.basicConfig(stream=err, level=logging.WARNING, format="refk8s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says at the end of a watch is no news
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(options))
+        try:
+            return runner.run(_run(options, out))
+        finally:
+            out.close()
+            err.close()
 
 
 def listen(bind: str, port: int, device: str = "") -> socket.socket:
@@ -112,19 +118,19 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*NAMES, node_name, LOCAL, SERVICE_ADDRESS, *also)))
 
 
-async def _run(options: RunOptions) -> int:
+async def _run(options: RunOptions, out: Output) -> int:
     from refk8s.components.cluster import RunningCluster
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    cluster = RunningCluster(options)
+    cluster = RunningCluster(options, out.say)
     try:
         await cluster.start()
-        print(cluster.ready_line, flush=True)
+        out.say(cluster.ready_line)
         for manifest in options.manifests:
-            print(await cluster.apply(Path(manifest)), flush=True)
+            out.say(await cluster.apply(Path(manifest)))
         await stop.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):  # A second signal while stopping ends the process at once.

@@ -1,5 +1,6 @@
 """`refk8s run` among the other processes of its machine: its address, data directory and kubeconfig (spec/host.md)."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from fake_cluster import FakeCluster, free_port, need_kubectl
+from fake_cluster import FakeCluster, free_port, need_kubectl, until
 
 
 def refk8s(*arguments: str, **environment: str) -> tuple[int, str]:
@@ -123,3 +124,31 @@ def test_host_6_damaged_keys_and_ids_are_one_line_with_the_next_step(tmp_path: P
     assert "kept" in cluster.kubectl("get", "configmaps")
     cluster.stop()
     assert "Traceback" not in cluster.log.read_text()
+
+
+def test_host_9_the_cluster_works_after_the_reader_of_its_story_has_gone_or_stalled(tmp_path: Path) -> None:
+    """A reader that exits and one that never reads: the controllers are told of every write all the same."""
+    for name in ("gone", "stalled"):
+        (tmp_path / name).mkdir()
+        cluster = FakeCluster(tmp_path / name, nodes=1)
+        command = [sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", "--port", str(cluster.port), "--story"]
+        command += ["--kubeconfig", str(cluster.kubeconfig), "--data-dir", str(cluster.directory / "data")]
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while name == "stalled":
+                os.write(writer, b"x" * 4096)  # the pipe is full before the cluster begins
+        os.set_blocking(writer, True)
+        cluster.process = subprocess.Popen(command, stdout=writer, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        os.close(writer)
+        if name == "gone":
+            assert os.read(reader, 10)
+            os.close(reader)
+        try:
+            until(cluster.kubeconfig.exists, "the cluster is ready")
+            cluster.kubectl("create", "deployment", "web", "--image=nginx", "--replicas=2")
+            cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+        finally:
+            assert cluster.stop() == 0
+            if name == "stalled":
+                os.close(reader)

@@ -1,0 +1,103 @@
+"""What the process prints: written by a thread of its own, so that a slow or closed reader never stops the server. Rule HOST-9.
+
+Lines wait in a queue of a fixed size. What does not fit is left out, and the next line that is written says how many were. After the reader
+has closed its end (EPIPE) or the disk of a redirected output is full, lines are discarded.
+"""
+
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+
+LINES_MAX = 10_000
+BYTES_MAX = 4 << 20
+"""So much may wait for a reader, in lines and in bytes."""
+WRITE_BYTES = 1 << 16
+CLOSE_SECONDS = 2.0
+"""So long the end of the process waits for a reader to take the rest."""
+
+
+class Output:
+    """Lines to one file descriptor. `say` never blocks and never raises; it may be called from any thread."""
+
+    def __init__(self, descriptor: int, lines_max: int = LINES_MAX, bytes_max: int = BYTES_MAX) -> None:
+        self._descriptor = descriptor
+        self._lines_max = lines_max
+        self._bytes_max = bytes_max
+        self._waiting: deque[bytes | int] = deque()  # a line, or at its place how many were left out
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._is_closed = descriptor < 0
+        self._is_ending = False
+        self._writer: threading.Thread | None = None
+
+    def say(self, line: str) -> None:
+        """Have this line written, after those before it; left out where too much waits already."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._changed:
+            if self._is_closed or self._is_ending:
+                return
+            if len(self._waiting) < self._lines_max and self._bytes + len(data) <= self._bytes_max:
+                self._waiting.append(data)
+                self._bytes += len(data)
+            elif self._waiting and isinstance(self._waiting[-1], int):
+                self._waiting[-1] += 1
+            else:
+                self._waiting.append(1)
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="refk8s-output", daemon=True)
+                self._writer.start()
+            self._changed.notify()
+
+    def write(self, text: str) -> None:
+        """As a stream of the logging module: one call is one message."""
+        self.say(text.removesuffix("\n"))
+
+    def flush(self) -> None:
+        """Lines are on their way already."""
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Wait until all is written, but no longer than this; nothing is taken afterwards."""
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify()
+            writer = self._writer
+        if writer is not None:
+            writer.join(seconds)
+
+    def _write(self) -> None:
+        while (data := self._take()) is not None:
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError:  # EPIPE, EIO or a full disk: there is nobody to tell
+                with self._changed:
+                    self._is_closed = True
+                    self._waiting.clear()
+                return
+
+    def _take(self) -> bytes | None:
+        """Some lines that wait, when there are any; None at the end."""
+        with self._changed:
+            while not self._waiting:
+                if self._is_ending:
+                    return None
+                self._changed.wait()
+            parts, size = [], 0
+            while self._waiting and size < WRITE_BYTES:
+                part = self._waiting.popleft()
+                if isinstance(part, int):
+                    part = f"... ({part} lines left out: the reader of this output is too slow)\n".encode()
+                else:
+                    self._bytes -= len(part)
+                parts.append(part)
+                size += len(part)
+            return b"".join(parts)
+
+
+def descriptor_of(stream: object) -> int:
+    """The file descriptor of a standard stream; -1 where it is closed."""
+    with suppress(AttributeError, OSError, ValueError):
+        found: int = stream.fileno()  # type: ignore[attr-defined]
+        return found
+    return -1
