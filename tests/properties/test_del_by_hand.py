@@ -63,10 +63,11 @@ def test_api_1_del_2_a_changed_object_keeps_what_is_the_servers(old, new):
         "creation_timestamp",
         "generation",
         "resource_version",
-        "deletion_timestamp",
-        "deletion_grace_period_seconds",
     ):
         assert getattr(found, field) == getattr(old, field)
+    assert found.deletion_timestamp == (old.deletion_timestamp or new.deletion_timestamp)
+    grace = new.deletion_grace_period_seconds
+    assert found.deletion_grace_period_seconds == (old.deletion_grace_period_seconds if grace is None else grace)
     assert found.uid == (new.uid or old.uid), "another uid is told to validation, which refuses it"
     assert (found.name, found.self_link, found.managed_fields) == (new.name, None, None)
     for field in CLIENTS:

@@ -112,7 +112,7 @@ def test_obj_3_go_writes_empty_structs_and_we_do_too():
     pod = codec.decode(Pod, b'{"spec":{"containers":[{"name":"a"}]}}')
     assert json.loads(codec.encode(pod))["spec"]["containers"] == [{"name": "a", "resources": {}}]
     assert json.loads(codec.encode(Deployment()))["spec"] == {
-        "selector": {}, "strategy": {}, "template": {"metadata": {}, "spec": {"containers": []}},
+        "strategy": {}, "template": {"metadata": {}, "spec": {"containers": []}},
     }
 
 

@@ -134,14 +134,14 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
 
 
 def parse_revision(text: str, *, of_list: bool = False) -> int:
-    """A resourceVersion as a number (LIST-8). ApiError for what is none: 400 for a list, else 500."""
+    """A resourceVersion as a number; ApiError 400 for any other text (LIST-8, divergence D-26)."""
     is_number = text.isascii() and text.isdigit()
     revision = int(text) if is_number and len(text) <= 20 else REVISION_MAX + 1
     if revision <= REVISION_MAX:
         return revision
     why = "value out of range" if is_number else "invalid syntax"
     words = f"resourceVersion: Invalid value: {status.show(text)}: strconv.ParseUint: parsing {status.show(text)}: {why}"
-    raise ApiError(status.bad_request(f"invalid resource version: {words}") if of_list else status.unexplained(words))
+    raise ApiError(status.bad_request(f"invalid resource version: {words}" if of_list else words))
 
 
 def check_reached(revision: int, store: Reader) -> None:
