@@ -1,5 +1,6 @@
 """The kubelet of a node: KUBELET-1 to KUBELET-44 (spec/kubelet.md). What containers are made from is in test_kubelet_making.py."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kubelet_bench import START, Bench, make_pod
@@ -288,6 +289,24 @@ def test_kubelet_13_the_restart_policy_is_a_table(policy: str, exit_code: int, o
         expected = True
     starts = [op for _, op in bench.did(CreateContainer) if op.config.name == "c"]
     assert len(starts) == (2 if expected else 1)  # the first restart does not wait
+
+
+@pytest.mark.parametrize("kind", ["liveness", "startup"])
+@given(
+    policy=st.sampled_from(["Always", "OnFailure", "Never"]),
+    own=st.sampled_from([None, "Always", "OnFailure", "Never"]),
+    exit_code=st.sampled_from([0, 1, 143]),
+)
+def test_kubelet_13_what_a_probe_ended_is_restarted_whatever_its_exit_code(kind: str, policy: str, own: str | None, exit_code: int) -> None:
+    """A program that ends well when it is asked to has not done its work: OnFailure restarts it too."""
+    probe = Probe(exec=EXEC, period_seconds=1, failure_threshold=1)
+    ill = scripted("c", **({"healthy_seconds": "2"} if kind == "liveness" else {"ready_seconds": "99"}), exit_code=str(exit_code))
+    ill = replace(ill, restart_policy=own, **{f"{kind}_probe": probe})
+    bench = ready(make_pod(containers=(ill, container("d")), restart_policy=policy))
+    bench.run_for(5)
+    starts = [op for _, op in bench.did(CreateContainer) if op.config.name == "c"]
+    assert len(bench.did(StopContainer)) >= 1
+    assert (len(starts) > 1) is ((own or policy) != "Never")
 
 
 def test_kubelet_14_a_slow_post_start_hook_holds_up_the_next_container() -> None:

@@ -1,9 +1,10 @@
 """What containers are made from, the node, and what it takes: KUBELET-50 to KUBELET-82 (spec/kubelet.md)."""
 
+import random
 import re
 from base64 import b64encode
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kubelet_bench import START, Bench, make_pod
 from kubelet_chaos import container, shell
@@ -629,3 +630,55 @@ def test_kubelet_a_runtime_that_does_not_describe_itself_holds_everything_up():
     assert running(bench)
 
 
+
+
+STEPS = st.lists(st.sampled_from(["edit", "remove", "pod in env", "pod in volume", "do", "do", "do", "time", "away", "back"]), max_size=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, st.integers(0, 2**32))
+@example(["edit", "pod in env", "settle", "edit", "pod in env"], 0)
+@example(["edit", "pod in volume", "settle", "edit", "pod in volume"], 0)
+@example(["edit", "pod in env", "settle", "remove", "pod in env"], 0)
+@example(["edit", "pod in env", "settle", "away", "edit", "pod in env", "time", "time"], 0)
+def test_kubelet_95_a_pod_sees_nothing_that_is_older_than_itself(steps, seed):
+    """Whatever is delivered in which order: the value in a container was current when its pod was made, or later."""
+    bench = Bench().start().settle()
+    chance = random.Random(seed)
+    made_at, version = {}, 0
+    key = ConfigMapKeySelector(name="settings", key="version")
+    env = (EnvVar(name="V", value_from=EnvVarSource(config_map_key_ref=key)),)
+    volume = Volume(name="v", config_map=ConfigMapVolumeSource(name="settings"))
+    for step in steps:
+        if step == "edit":
+            version += 1
+            bench.put(*config_map(version=str(version)))
+        elif step == "remove":
+            version += 1
+            bench.table(CONFIG_MAPS).pop("default/settings", None)
+        elif step.startswith("pod"):
+            name = f"p{len(made_at)}"
+            mounts = (VolumeMount(name="v", mount_path="/v"),)
+            by_volume = make_pod(name, (container("c", volume_mounts=mounts),), volumes=(volume,))
+            pod = bench.add(make_pod(name, (container("c", env=env),)) if step == "pod in env" else by_volume)
+            made_at[pod.metadata.uid] = version
+        elif step == "time":
+            bench.elapse_to(bench.now + 7 * SECOND)
+        elif step in ("away", "back"):
+            bench.api_away = step == "away"
+        elif step == "settle":
+            bench.settle()
+        elif choices := bench.choices():
+            bench.do(chance.choice(choices))
+    bench.settle()
+    seen = {}
+    for _, operation, _ in bench.operations:
+        if isinstance(operation, WriteVolume):
+            seen[operation.pod_uid] = operation.files.get("version", b"").decode()
+        elif isinstance(operation, CreateContainer):
+            told = dict(operation.config.env).get("V") or seen[operation.config.pod_uid]
+            assert int(told) >= made_at[operation.config.pod_uid]
+    bench.api_away = False
+    bench.put(*config_map(version=str(version + 1)))
+    bench.run_for(30)
+    assert all(running(bench, f"p{n}") for n in range(len(made_at))), "a pod waits for ever"

@@ -317,6 +317,20 @@ def test_pod_12_the_phase_is_what_the_table_says(count, policy, over):
     assert compute_phase(count, policy, over) == next(phase for fits, phase in rows if fits)
 
 
+@given(st.integers(0, 3))
+def test_pod_13_a_pod_with_init_containers_is_initializing(inits):
+    bench = Bench().start().settle()
+    bench.world = replace(bench.world, pull_time=2 * SECOND)
+    names = [f"i{n}" for n in range(inits)]
+    bench.add(make_pod(init_containers=tuple(shell(name, "sleep 5; exit 0") for name in names) or None))
+    for _ in range(3 * inits + 1):
+        bench.run_for(1)
+        status = bench.pod().status
+        waiting = [s.state.waiting for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))]
+        assert {w.reason for w in waiting if w is not None} <= {"PodInitializing" if inits else "ContainerCreating"}
+        assert status.container_statuses[0].state.waiting is not None
+
+
 def test_pod_13_a_container_waits_runs_and_ends():
     bench = Bench().start().settle()
     bench.world = replace(bench.world, pull_time=2 * SECOND)

@@ -100,6 +100,7 @@ class PodMemory(Value, frozen=True):
     name: str
     pod: Pod | None = None  # as last seen; None: only the runtime knows it
     seen_at: Instant = 0
+    since: int = -1  # its revision when it was first seen; -1: not seen yet
     started_at: Instant = 0  # status.startTime
     admitted: bool = False
     uses: Mapping[str, int] = {}  # what it holds of the node's resources

@@ -1,7 +1,10 @@
-"""What pods need from the API besides themselves: config maps, secrets, tokens of service accounts. Rules KUBELET-70 ... KUBELET-72.
+"""What pods need from the API besides themselves: config maps, secrets, tokens of service accounts.
 
-They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is asked for again
-after 1, 2, 4, 8 and then every 10 seconds. Where the API is away, what was read last is good enough.
+Rules KUBELET-70 ... KUBELET-72, KUBELET-95 (spec/kubelet.md).
+
+They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is
+asked for again after 1, 2, 4, 8 and then every 10 seconds. A pod never sees one that was read before the pod itself was
+seen (KUBELET-95). Where the API is away, what was read last is good enough for a pod that has seen it.
 Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts"
 (token volume projection: a token is renewed when 80 % of its time have passed).
 """
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec
 from refk8s.core.api.core_v1 import Pod
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
 from refk8s.core.value import Value
@@ -26,13 +29,18 @@ FORGOTTEN_AFTER: Instant = 10 * MINUTE
 
 
 class Held(Value, frozen=True):
-    """One object as it was last read (None: it is not there). `good_until`: then it is asked for again. `waiting`: the pods to tell."""
+    """One object as it was last read (None: it is not there). `good_until`: then it is asked for again. `waiting`: the pods to tell.
+
+    `as_of` is a revision of the store that the answer is not older than, `asked_as_of` that of the last question.
+    """
 
     value: Any = None
     read: bool = False
     good_until: Instant = 0
     asked_at: Instant = 0  # 0: no question is under way
     misses: int = 0
+    as_of: int = -1
+    asked_as_of: int = -1
     waiting: tuple[str, ...] = ()
 
 
@@ -57,8 +65,8 @@ def token_key(pod: Pod, audience: str, seconds: int) -> str:
     return f"tokens/{metadata.namespace}/{account}/{metadata.name}/{metadata.uid}/{seconds}/{audience}"
 
 
-def compute_question(key: str) -> Request:
-    """The request that reads this object."""
+def compute_question(key: str, as_of: int) -> Request:
+    """The request that reads this object, in a state that is not older than this revision of the store."""
     kind, namespace, name, *rest = key.split("/", 6)
     if kind == "tokens":
         pod_name, uid, seconds, audience = rest
@@ -70,7 +78,8 @@ def compute_question(key: str) -> Request:
         because = f"pod {pod_name} mounts a token of its service account"
         return Request("create", SERVICE_ACCOUNTS, namespace, name, "token", TokenRequest(spec=spec), because=because)
     resource = CONFIG_MAPS if kind == "configmaps" else SECRETS
-    return Request("get", resource, namespace, name, because="a pod of this node needs it")
+    options = Options(resource_version=str(as_of)) if as_of > 0 else NO_OPTIONS
+    return Request("get", resource, namespace, name, options=options, because="a pod of this node needs it")
 
 
 def key_of_question(request: Request) -> str:
@@ -90,11 +99,11 @@ def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Inst
         until = now + kept_for
         if isinstance(response.body, TokenRequest) and response.body.status.expiration_timestamp:
             until = now + (parse_timestamp(response.body.status.expiration_timestamp) - now) * 4 // 5
-        return replace(held, value=response.body, read=True, good_until=until, misses=0)
+        return replace(held, value=response.body, read=True, good_until=until, misses=0, as_of=held.asked_as_of)
     misses = min(held.misses + 1, 10)
     until = now + min(1 << (misses - 1), MISSING_SECONDS_MAX) * SECOND
     if response is not None and response.code == 404:
-        return replace(held, value=None, read=True, good_until=until, misses=misses)
+        return replace(held, value=None, read=True, good_until=until, misses=misses, as_of=held.asked_as_of)
     return replace(held, good_until=until, misses=misses)
 
 
@@ -118,12 +127,16 @@ def has_changed(before: Held, after: Held) -> bool:
 
 
 class Library:
-    """The objects held, as one decision sees them. It notes what the decision waits for, what its volumes show, and when to look again."""
+    """The objects held, as one decision sees them. It notes what the decision waits for, what its volumes show, and when to look again.
 
-    __slots__ = ("held", "mounted", "needed", "now", "wake_at")
+    `since` is the revision at which the pod was first seen: what was read before is not for it (KUBELET-95).
+    """
 
-    def __init__(self, held: Mapping[str, Held], now: Instant) -> None:
+    __slots__ = ("held", "mounted", "needed", "now", "since", "wake_at")
+
+    def __init__(self, held: Mapping[str, Held], now: Instant, since: int = -1) -> None:
         self.held = held
+        self.since = since
         self.now = now
         self.needed: list[str] = []
         self.mounted: list[str] = []
@@ -132,6 +145,12 @@ class Library:
     def get(self, key: str) -> Any:
         """The object, fresh, or None where there is none. NotYet while it is being asked for."""
         held = self.held.get(key, NOT_HELD)
+        if held.as_of < self.since:
+            if held.asked_as_of >= self.since and not held.asked_at and self.now < held.good_until:
+                self._wake(held.good_until)  # The question has failed: it is put again after a while.
+            else:
+                self.needed.append(key)
+            raise NotYet(key)
         if self.now < held.good_until:
             if held.value is None or is_token(key):
                 self._wake(held.good_until)
@@ -149,7 +168,8 @@ class Library:
         """The object for a volume, as it was last read: the node reads it again every so often and wakes the pod where it changed."""
         self.mounted.append(key)
         held = self.held.get(key, NOT_HELD)
-        return held.value if held.value is not None and not is_token(key) else self.get(key)
+        fresh = held.value is not None and not is_token(key) and held.as_of >= self.since
+        return held.value if fresh else self.get(key)
 
     def _wake(self, at: Instant) -> None:
         if self.wake_at is None or at < self.wake_at:

@@ -101,7 +101,9 @@ class PodWorker(Reconciler):
         if memory is None:
             if pod is None:
                 return NOTHING
-            memory = self._first_seen(pod, now)
+            memory = self._first_seen(view, pod, now)
+        if pod is not None and memory.since < 0:
+            memory = replace(memory, since=_since(view, pod))  # Only the runtime knew it until now.
         if pod is not None and memory.pod is not pod:
             before = memory.pod.metadata if memory.pod is not None else None
             same = before is not None and before.labels == pod.metadata.labels and before.annotations == pod.metadata.annotations
@@ -109,7 +111,7 @@ class PodWorker(Reconciler):
 
         # Decide
         node, memory = self._admit(view, node, pod, memory, now)
-        library = Library(node.objects, now)
+        library = Library(node.objects, now, memory.since)
         sync = Sync(self._facts(view, node), pod, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
             sync.operations.append(ListPods((uid,)))
@@ -132,7 +134,7 @@ class PodWorker(Reconciler):
             node = replace(node, pods=node.pods.delete(uid) if uid in node.pods else node.pods)
         else:
             node = replace(node, pods=node.pods.set(uid, memory))
-        asks, node = _ask(node, library.needed, key, now) if library.needed else ((), node)
+        asks, node = _ask(node, library.needed, key, now, _revision(view)) if library.needed else ((), node)
 
         # Report
         if library.wake_at is not None:
@@ -185,17 +187,16 @@ class PodWorker(Reconciler):
                     keys.append(pod_key(pod))
         return memory, keys
 
-    def _first_seen(self, pod: Pod, now: Instant) -> PodMemory:
+    def _first_seen(self, view: View, pod: Pod, now: Instant) -> PodMemory:
         metadata = pod.metadata
-        return PodMemory(
-            uid=metadata.uid or "", namespace=metadata.namespace or "", name=metadata.name or "", pod=pod, seen_at=now, started_at=now
-        )
+        uid, namespace, name = metadata.uid or "", metadata.namespace or "", metadata.name or ""
+        return PodMemory(uid, namespace, name, pod=pod, seen_at=now, started_at=now, since=_since(view, pod))
 
-    def _refresh(self, node: NodeMemory, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
+    def _refresh(self, view: View, node: NodeMemory, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
         """KUBELET-58: the questions that read again what volumes show. O(pods of the node)."""
         shown = {key for pod in node.pods.values() for key in pod.mounted if not is_token(key)}
         stale = [key for key in sorted(shown) if node.objects.get(key, NOT_HELD).value is not None and not node.objects[key].asked_at]
-        return _ask(node, stale, "", now)
+        return _ask(node, stale, "", now, _revision(view))
 
     # --- listing ---------------------------------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class PodWorker(Reconciler):
         asks: tuple[Request, ...] = ()
         if not node.listing and now >= node.relist_at:
             node = replace(node, objects=prune(node.objects, now))
-            asks, node = self._refresh(node, now)
+            asks, node = self._refresh(view, node, now)
             runs.append(ListPods())
             node = replace(node, listing=True, pods=_all_listing(node.pods))
         due: set[Key] = set()
@@ -279,19 +280,29 @@ class PodWorker(Reconciler):
         return replace(memory, pods=pods), keys
 
 
-def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
-    """The questions for what is not known yet; the pod is told when they are answered."""
+def _revision(view: View) -> int:
+    """The revision of the store that this node's pods are seen at."""
+    return view.table(PODS).revision
+
+
+def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of: int) -> tuple[tuple[Request, ...], NodeMemory]:
+    """The questions for what is not known yet; the pod is told when they are answered. No answer is older than `as_of`."""
     asks: list[Request] = []
     objects = node.objects
     for name in needed:
         held = objects.get(name, NOT_HELD)
         if not held.asked_at:
-            asks.append(compute_question(name))
-            held = replace(held, asked_at=now)
+            asks.append(compute_question(name, as_of))
+            held = replace(held, asked_at=now, asked_as_of=as_of)
         if pod and pod not in held.waiting:
             held = replace(held, waiting=(*held.waiting, pod))
         objects = objects.set(name, held)
     return tuple(asks), replace(node, objects=objects)
+
+
+def _since(view: View, pod: Pod) -> int:
+    """The revision of the pod as it is seen now: what it refers to must not be older (KUBELET-95)."""
+    return min(int(pod.metadata.resource_version or 0), _revision(view))
 
 
 def _more(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]:
