@@ -52,7 +52,7 @@ from refk8s.core.cluster import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.view import Viewer
 from refk8s.core.ports import Rule, RuleSet, StartContainer, Target
-from refk8s.core.properties import laws
+from refk8s.core.properties import bounded, laws
 from refk8s.core.properties.law import Broken, Law
 from refk8s.core.store import History, compact
 from refk8s.core.value import evolve
@@ -157,7 +157,29 @@ OTHER = replica_set("other", replicas=1)
 TWO_CONTROLLERS = change(pod("p"), owner_references=(reference_to(OWNER), reference_to(OTHER)))
 GOING = meta(A, deletion_timestamp=FOR_EVER, deletion_grace_period_seconds=5, generation=None)
 
+def one_too_many(last: int, made: Callable[[int], Any], *others: Any) -> Lie:
+    """What one owner has made, and one more of it."""
+    before = world(*others, *[made(n) for n in range(last)])
+    return before, asks("create", made(last)), put(before, made(last))
+
+
+def made_pod(n: int) -> Any:
+    return change(pod(f"web-{n}", OWNER), generate_name="web-")
+
+
+def made_replica_set(n: int) -> Any:
+    owner = deployment("web")
+    return change(replica_set(f"web-{n}"), owner_references=(reference_to(owner),))
+
+
+def made_slice(n: int) -> Any:
+    return meta(slice_of(), name=f"web-{n}", uid=f"uid-{n}", generate_name="web-", owner_references=(reference_to(service()),))
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "OWN-8": lambda: one_too_many(bounded.TIMES + bounded.MORE, made_pod, OWNER),
+    "replica_sets_are_bounded": lambda: one_too_many(bounded.REPLICA_SETS_MAX, made_replica_set),
+    "slices_are_bounded": lambda: one_too_many(bounded.MORE, made_slice),
     "API-4": unstamped,
     "API-5": lambda: told(change(pod("p"), generation=3), change(pod("p"), generation=2)),
     "DEL-2": lambda: told(GOING, meta(GOING, deletion_timestamp=None)),

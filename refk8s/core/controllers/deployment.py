@@ -26,12 +26,15 @@ from refk8s.core.controllers import revision as revisions
 from refk8s.core.controllers import rollout
 from refk8s.core.controllers.deployment_acts import cleanings, creation, new_replica_set, report, resizings, synchronized
 from refk8s.core.controllers.deployment_picture import Decision, Picture, look, member
-from refk8s.core.controllers.owners import claim, claim_waves, dependent_keys, list_orphans, orphan_index, selects
+from refk8s.core.controllers.owners import claim, claim_waves, dependent_keys, list_orphans, orphan_index, selects, why_not_created
 from refk8s.core.controllers.pods import is_finished
 from refk8s.core.controllers.rollout import Member, Sizes
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
+
+COLLISIONS_MAX = 5
+"""So many ReplicaSets of one template at most. Of two templates one in four billion has the other's hash; so many never do in a row."""
 
 
 class DeploymentReconciler(Reconciler):
@@ -205,20 +208,39 @@ def create(picture: Picture, size: int, view: View, failure: Response | None, no
     deployment, status = picture.deployment, picture.deployment.status
     new = new_replica_set(picture, size)
     if view.get(REPLICA_SETS, f"{new.metadata.namespace}/{new.metadata.name}") is not None:
-        return Plan((report(deployment, replace(status, collision_count=(status.collision_count or 0) + 1)),))
+        if collisions(picture, view) < COLLISIONS_MAX:
+            return Plan((report(deployment, replace(status, collision_count=(status.collision_count or 0) + 1)),))
+        refusal: str | None = f"{COLLISIONS_MAX} ReplicaSets were made of this template, and the API server changed the template of each"
+    else:
+        refusal = why_not_created(selects(deployment.spec.selector), new.metadata.labels)
     conditions = statuses.compute_pause(deployment, now)
     notes: tuple[Note, ...] = ()
-    if (refusal := creation_failure(failure)) is not None:
-        text = f'Failed to create new replica set "{new.metadata.name}": {refusal}'
+    if (words := refusal or creation_failure(failure)) is not None:
+        text = f'Failed to create new replica set "{new.metadata.name}": {words}'
         notes = (Note(deployment, statuses.CREATE_ERROR, text, "Warning"),)
         failed = statuses.compute_refusal(deployment, conditions, text, now)
         if failed != (status.conditions or ()):
             return Plan((report(deployment, replace(status, conditions=failed)),), notes=notes)
+    if refusal is not None:
+        return Plan(notes=notes)
     conditions = statuses.compute_beginning(deployment, conditions, new, now, created=True)
     status = statuses.compute_counts(deployment, picture.bounds, new, [*picture.old, new], conditions, now)
     status = statuses.compute_progress(deployment, status, new, [*picture.old, new], now)
     waves = ((creation(deployment, new),), report(deployment, status, new))
     return Plan(waves, wake_at=statuses.compute_wake(deployment, status), notes=notes)
+
+
+def collisions(picture: Picture, view: View) -> int:
+    """How many of the names tried last for this template belong to ReplicaSets that this Deployment controls (DEP-2)."""
+    deployment = picture.deployment
+    metadata, count = deployment.metadata, deployment.status.collision_count or 0
+    found = 0
+    for tried in range(count, count - COLLISIONS_MAX, -1):
+        hash = revisions.template_hash(deployment.spec.template, tried or None)
+        rs = view.get(REPLICA_SETS, f"{metadata.namespace}/{revisions.replica_set_name(metadata.name or '', hash)}")
+        owner = controller_of(rs) if rs is not None else None
+        found += owner is not None and owner.uid == metadata.uid
+    return found
 
 
 def creation_failure(response: Response | None) -> str | None:

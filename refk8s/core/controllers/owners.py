@@ -59,6 +59,14 @@ def selects(selector: LabelSelector | None) -> Selects:
     return lambda labels: required <= labels.items()
 
 
+NOT_SELECTED = "the selector does not select the labels of the template"
+
+
+def why_not_created(selected: Selects, labels: Labels | None) -> str | None:
+    """Why an owner makes nothing with these labels: it would not count what it makes, and would make it again without end (OWN-8)."""
+    return None if selected(labels or _NO_LABELS) else NOT_SELECTED
+
+
 # --- finding dependents ------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from refk8s.core.controllers.owners import (
     list_orphans,
     orphan_index,
     selects,
+    why_not_created,
 )
 from refk8s.core.controllers.pods import available_at, is_active, ready_condition, split
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
@@ -90,16 +91,24 @@ class ReplicaSetReconciler(Reconciler):
         is_dying = owner.metadata.deletion_timestamp is not None
         missing = 0 if is_dying else wanted - len(active)  # RS-3: a dying owner creates nothing and deletes nothing
         doomed = rank_for_deletion(active, relatives(view, self.coat, owner), now)[: min(-missing, BURST_MAX)] if missing < 0 else []
-        failure = pod_failure(local.failure, self.coat) if missing else None
+        refusal = why_not_created(selected, template_labels(owner)) if missing > 0 else None
+        failure = refusal or (pod_failure(local.failure, self.coat) if missing else None)
 
         # Act
-        waves = slow_start(creations(owner, missing, wanted)) if missing > 0 else deletions(owner, doomed, -missing)
+        making = creations(owner, missing, wanted) if missing > 0 and refusal is None else ()
+        waves = slow_start(making) if missing > 0 else deletions(owner, doomed, -missing)
 
         # Report
         ending = claim(owner, terminating, (), selected).owned  # RS-10
         status, wake_at = compute_status(self.coat, owner, active, ending, missing, failure, now)
         notes = () if failure is None else (failure_note(owner, missing, failure),)
         return Plan(waves, report(self.coat, owner, status, wanted), wake_at, notes)
+
+
+def template_labels(owner: Any) -> Labels:
+    """The labels of the pods that the owner makes."""
+    template = owner.spec.template
+    return (template.metadata.labels if template is not None else None) or _NO_LABELS
 
 
 # --- acts --------------------------------------------------------------------------------------------------------------
@@ -178,8 +187,7 @@ def compute_status(
 ) -> tuple[Any, Instant | None]:
     """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: no ready pod is waiting)."""
     min_ready_seconds = owner.spec.min_ready_seconds or 0
-    template = owner.spec.template
-    labels = ((template.metadata.labels if template is not None else None) or _NO_LABELS).items()
+    labels = template_labels(owner).items()
     fully_labeled = ready = available = 0
     wake_at: Instant | None = None
     before, is_full = None, False
