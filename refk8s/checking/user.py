@@ -14,7 +14,7 @@ from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import Namespace, Pod, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, SERVICES, Resource
+from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
 from refk8s.core.cluster import Cluster
 
 REPLICAS_MAX = 4
@@ -110,6 +110,61 @@ def _loner(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(creation(codec.from_tree(Pod, tree)))
 
 
+INT64_MAX = 2**63 - 1
+ODD_SECONDS = (0, 1, 2**31 - 1, 2**31, 10**12, INT64_MAX)
+ODD_WORDS = ("", "Weird", "Unknown", "\u00b2", "99%", "-1", "9" * 40)
+
+
+def _odd_pod(cluster: Cluster, chance: Random) -> Submit | None:
+    """A pod with extreme numbers and odd words wherever the API server takes them, or its deletion with such a grace period."""
+    there = cluster.history.get(f"{PODS.prefix}{OWN}/odd")
+    if there is not None:
+        return _delete(PODS, there.value, DeleteOptions(grace_period_seconds=chance.choice(ODD_SECONDS)))
+    long = chance.choice((1, 2**31 - 1))
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": long, "initialDelaySeconds": chance.choice((0, 2**31 - 1))}
+    container = {
+        "name": "main", "image": "app:1", "command": ["sleep", chance.choice(("20", "x", "9" * 40, "-1"))],
+        "readinessProbe": probe, "env": [{"name": "A", "value": chance.choice(ODD_WORDS)}],
+        "lifecycle": {"postStart": {"sleep": {"seconds": 1}}},
+    }  # fmt: skip
+    tolerations = [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": chance.choice((*ODD_SECONDS, -1, -INT64_MAX))}]
+    spec: dict[str, Any] = {
+        "restartPolicy": chance.choice(("Always", "OnFailure", "Never")), "terminationGracePeriodSeconds": chance.choice(ODD_SECONDS),
+        "containers": [container], "tolerations": tolerations,
+    }  # fmt: skip
+    if chance.random() < 0.5:
+        spec["activeDeadlineSeconds"] = chance.choice((1, 2**31 - 1))
+    annotations = {"controller.kubernetes.io/pod-deletion-cost": chance.choice(("-5", "2147483647"))}
+    metadata = {"name": "odd", "namespace": OWN, "labels": {"app": chance.choice(("web", "odd"))}, "annotations": annotations}
+    return Submit(creation(codec.from_tree(Pod, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
+
+
+def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
+    """Somebody who may write the status of pods and nodes writes words that nobody knows into it."""
+    resource = chance.choice((PODS, PODS, NODES))
+    found = _one(cluster, chance, resource, OWN if resource is PODS else "")
+    if found is None:
+        return None
+    word = chance.choice(ODD_WORDS)
+    condition = {"type": "example.com/odd", "status": word or "Unknown", "lastTransitionTime": "9999-12-31T23:59:59Z"}
+    tree: dict[str, Any] = {"conditions": [condition]}
+    if resource is PODS:
+        tree |= {"phase": word or "Weird", "reason": word}
+    patch = Patch("application/strategic-merge-patch+json", {"status": tree})
+    return Submit(Request("patch", resource, found.metadata.namespace or "", found.metadata.name, "status", body=patch))
+
+
+def _odd_deployment(cluster: Cluster, chance: Random) -> Submit | None:
+    """Extreme numbers in a Deployment, and annotations of its ReplicaSets that are no numbers or huge ones."""
+    if chance.random() < 0.5:
+        found = _one(cluster, chance, REPLICA_SETS)
+        name = chance.choice(("revision", "desired-replicas", "max-replicas"))
+        value = chance.choice((*ODD_WORDS, str(INT64_MAX), str(-INT64_MAX)))
+        return _patch(REPLICA_SETS, found, {"metadata": {"annotations": {f"deployment.kubernetes.io/{name}": value}}}) if found else None
+    field = chance.choice(("progressDeadlineSeconds", "revisionHistoryLimit"))
+    return _change(cluster, chance, {"spec": {field: chance.choice((30, 2**31 - 1))}})
+
+
 def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
     """Somebody writes what a path does not change: the status by the object's, what is wanted by the status's (API-8)."""
     found = _one(cluster, chance, DEPLOYMENTS)
@@ -154,6 +209,7 @@ _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
     _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
+    _odd_pod, _odd_pod, _odd_status, _odd_deployment,
 )  # fmt: skip
 
 

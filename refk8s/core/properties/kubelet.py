@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from refk8s.core.api.core_v1 import ContainerStatus, Pod
 from refk8s.core.ports import RUNNING, PodsListed
 
-RANK = {"Pending": 0, "Unknown": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
+RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
 FINAL = ("Succeeded", "Failed")
 
 
 def phase_never_goes_back(before: Pod, after: Pod) -> list[str]:
-    """POD-10, of two versions of one pod, the older first."""
+    """POD-10, of two versions of one pod, the older first. A word that is no phase, which no kubelet writes, says nothing."""
     old, new = before.status.phase or "Pending", after.status.phase or "Pending"
-    if old == new or (RANK.get(new, 0) > RANK.get(old, 0) and old not in FINAL):
+    if old == new or old not in RANK or new not in RANK or (RANK[new] > RANK[old] and old not in FINAL):
         return []
     return [f"POD-10: pod {after.metadata.name} went from {old} to {new}"]
 
