@@ -17,6 +17,7 @@ from refk8s.components.driver import Driver
 from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, remove_directories
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
+from refk8s.components.kubernetes_service import KubernetesService
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.run import LOCAL, RunOptions, listen, names_of, url_of
@@ -47,6 +48,7 @@ class RunningCluster:
         self.front: Front | None = None
         self.url = ""
         self._lock: DirectoryLock | None = None
+        self._kubernetes: KubernetesService | None = None
 
     @property
     def ready_line(self) -> str:
@@ -115,7 +117,7 @@ class RunningCluster:
         """The objects that every cluster has: namespaces first, since the rest lies in them."""
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 
-        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)
+        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)  # no endpoints yet: they follow (HOST-2)
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))
@@ -156,6 +158,9 @@ class RunningCluster:
                 self.drivers.append(driver)
         for driver in self.drivers:
             driver.start()
+        bind, port = self.options.bind, int(self.url.rpartition(":")[2])
+        self._kubernetes = KubernetesService(api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address())
+        self._kubernetes.start()
 
     # --- while it runs -------------------------------------------------------------------------------------------------
 
@@ -194,6 +199,8 @@ class RunningCluster:
 
     async def stop(self) -> None:
         """Stop what was started, in order; safe after a start that failed half way."""
+        if self._kubernetes is not None:
+            self._kubernetes.stop()
         for driver in self.drivers:
             driver.stop()
         if self.nodes is not None:

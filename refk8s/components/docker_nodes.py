@@ -47,6 +47,13 @@ class DockerNodes:
         self._rules = ServiceRules(self._runtime, cluster)
         return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules, DockerContainers(self._runtime.streams))]
 
+    async def bridge(self) -> tuple[str, str]:
+        """The address of this machine in the network of the pods, and that network's device. Raises OSError where it is not known."""
+        address, device, problem = await asyncio.to_thread(self._runtime.pods_bridge)
+        if problem:
+            raise OSError(problem)
+        return address, device
+
     async def close(self, keep: bool) -> None:
         """Let go of everything. Unless it is to be kept, take away the containers, networks and rules of this cluster (RT-8)."""
         if self._runtime is None:

@@ -84,6 +84,11 @@ class Front:
         self._serving = asyncio.create_task(self._server.run_on(listener))
         await self._server.accepting.wait()
 
+    async def listen_also(self, listener: socket.socket) -> asyncio.Server:
+        """Accept connections of another socket too, until the returned server or this front is closed."""
+        assert self._server is not None
+        return await self._server.listen_also(listener)
+
     async def close(self) -> None:
         """Stop accepting, let running requests end, close."""
         if self._server is not None and self._serving is not None:
@@ -235,6 +240,19 @@ class _Server(uvicorn.Server):
         self.accepting.set()
         await self.main_loop()
         await self.shutdown(sockets=[listener])
+
+    async def listen_also(self, listener: socket.socket) -> asyncio.Server:
+        """As `startup` does with the first."""
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
+            )
+
+        server = await asyncio.get_running_loop().create_server(protocol, sock=listener, ssl=config.ssl, backlog=config.backlog)
+        self.servers.append(server)
+        return server
 
 
 _STREAM_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]

@@ -38,6 +38,9 @@ class Nodes(Protocol):
 
     def nodes(self) -> list[RunningNode]: ...
 
+    async def bridge(self) -> tuple[str, str]:
+        """Where pods reach this machine: an address of it, and the device that it belongs to; empty where pods have no network."""
+
     async def close(self, keep: bool) -> None: ...
 
 
@@ -58,6 +61,9 @@ class FakeNodes:
             return RunningNode(name, KubeletConfig(), runtime, NoRules(), SimulatedContainers())
 
         return [node(f"node-{number}", number) for number in range(1, self._count + 1)]
+
+    async def bridge(self) -> tuple[str, str]:
+        return "", ""
 
     async def close(self, keep: bool) -> None:
         return None

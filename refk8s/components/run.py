@@ -5,12 +5,14 @@ the components, then their containers and rules unless they are to be kept, then
 """
 
 import asyncio
+import ctypes
 import errno
 import gc
 import ipaddress
 import logging
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -71,16 +73,16 @@ def run_cluster(options: RunOptions) -> int:
             err.close()
 
 
-def listen(bind: str, port: int, device: str = "") -> socket.socket:
-    """A socket of the API server (HOST-1). `device`: connections are taken only where they arrive there. Raises CannotRun."""
+def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket:
+    """A socket of the API server (HOST-1). `devices`: packets are taken only where they arrive at one of these. Raises CannotRun."""
     address = ipaddress.ip_address(bind)
     server = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.version == 6:
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is every address, those of IPv4 too
-        if device:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        if devices:
+            take_only_from(server, devices)
         server.bind((bind, port))
         server.listen(1024)
     except OSError as error:
@@ -92,6 +94,26 @@ def listen(bind: str, port: int, device: str = "") -> socket.socket:
         raise CannotRun(f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port") from None
     server.setblocking(False)
     return server
+
+
+def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
+    """Drop packets that arrive at any other device; connections that are accepted later inherit it. Raises OSError.
+
+    A filter and not SO_BINDTODEVICE: that would also bind the answers, and those to this host's own addresses have no route by a device.
+    """
+    program = [(_LOAD_WORD, 0, 0, _DEVICE_NUMBER)]
+    for place, device in enumerate(devices):
+        program.append((_JUMP_IF_EQUAL, len(devices) - place, 0, socket.if_nametoindex(device)))
+    program += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code)
+    server.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(buffer)))
+
+
+_SO_ATTACH_FILTER = 26
+_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_DEVICE_NUMBER = 0xFFFFF000 + 8
+"""Of Linux' socket filters (linux/filter.h, linux/bpf_common.h): where a packet's device is to be loaded from, and what to do with it."""
 
 
 def is_address(text: str) -> bool:

@@ -15,7 +15,7 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import admit
-from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects, kubernetes_corrections
 from refk8s.core.apiserver.admission.pod import TOKEN_PATH, compute_qos_class
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.handle import handle
@@ -342,6 +342,52 @@ def test_adm_12_a_cluster_begins_with_objects_that_can_be_created_as_any_other(a
     assert cluster.pod(priorityClassName="system-node-critical").body.spec.priority == 2_000_001_000
     for obj in first:  # being there already is no harm
         assert cluster.create(obj, obj.metadata.namespace or "").code == 409
+
+
+KUBERNETES = (resources.SERVICES, resources.ENDPOINTS, resources.ENDPOINT_SLICES)
+
+
+ADDRESSES = st.sampled_from(["192.0.2.7", "192.0.2.8", "2001:db8::7", "", "127.0.0.1"])
+MEDDLING = st.sampled_from(["delete Service", "delete Endpoints", "delete EndpointSlice", "label", "empty", "nothing"])
+
+
+@given(
+    st.lists(st.tuples(ADDRESSES, st.integers(1, 3)), min_size=1, max_size=5), st.lists(MEDDLING, min_size=5, max_size=5)
+)
+def test_host_2_whatever_was_changed_the_service_kubernetes_leads_to_the_api_server(places, meddling):
+    """The corrections of any state are accepted, and after them nothing is left to correct; what others added stays."""
+    cluster = Cluster()
+    for obj in bootstrap_objects(cluster.context, "127.0.0.1", 6443):
+        assert cluster.create(obj, obj.metadata.namespace or "").code == 201
+
+    def current():
+        records = [cluster.history.get(resource.key("default", "kubernetes")) for resource in KUBERNETES]
+        return [None if record is None else record.value for record in records]
+
+    for (address, port), meddled in zip(places, meddling, strict=False):
+        for resource, obj in zip(KUBERNETES, current(), strict=True):
+            if obj is not None and meddled == f"delete {obj.kind}":
+                assert cluster.ask("delete", resource, "default", "kubernetes").ok
+            elif obj is not None and obj.kind == "EndpointSlice" and meddled in ("label", "empty"):
+                labels = {"added": "by-hand"} if meddled == "label" else obj.metadata.labels
+                changed = replace(obj, metadata=replace(obj.metadata, labels=labels), endpoints=() if meddled == "empty" else obj.endpoints)
+                assert cluster.ask("update", resource, "default", "kubernetes", changed).ok
+        before = current()[2]
+        for verb, obj in kubernetes_corrections(*current(), address, port):
+            resource = next(resource for resource in KUBERNETES if resource.kind == obj.kind)
+            body = None if verb == "delete" else obj
+            response = cluster.ask(verb, resource, "default", "kubernetes", body)
+            assert response.ok, response.body
+        assert kubernetes_corrections(*current(), address, port) == []
+        service, endpoints, endpoint_slice = current()
+        assert service.spec.ports[0].target_port == port and service.spec.cluster_ip == "10.96.0.1"
+        if address in ("", "127.0.0.1"):
+            continue
+        assert [(a.ip, p.port) for subset in endpoints.subsets for a in subset.addresses for p in subset.ports] == [(address, port)]
+        assert endpoint_slice.endpoints[0].addresses == (address,) and endpoint_slice.ports[0].port == port
+        assert endpoint_slice.metadata.labels["kubernetes.io/service-name"] == "kubernetes"
+        if before is not None and before.metadata.uid == endpoint_slice.metadata.uid:
+            assert set(before.metadata.labels) <= set(endpoint_slice.metadata.labels)
 
 
 @given(pods())

@@ -23,6 +23,7 @@ from refk8s.components.run import listen, names_of, url_of
 from refk8s.store.sqlite import SqliteEngine
 
 HOSTS = names_of("127.0.0.1", "machine", "192.0.2.11")
+ANOTHER_DEVICE = next(name for _, name in socket.if_nameindex() if name != "lo")
 FILES = ("ca.crt", "ca.key", "server.crt", "server.key", "admin.crt", "admin.key", "admin.token", "sa.key", "sa.crt")
 
 
@@ -312,11 +313,17 @@ def test_host_6_an_id_is_read_back_or_refused(tmp_path: Path, caplog: pytest.Log
             read_cluster_id(tmp_path, False)
 
 
-def test_host_1_a_listener_of_one_device_takes_nothing_from_another() -> None:
-    """The socket for pods is bound to their bridge: the loopback device stands for a bridge here."""
-    server = listen("127.0.0.1", 0, "lo")
-    with socket.create_connection(server.getsockname(), timeout=5):
-        pass
-    server.close()
+def test_host_2_a_listener_takes_only_what_arrives_at_its_devices() -> None:
+    """The socket for pods takes packets of their bridge and of the loopback device; a device without any traffic stands for others."""
+    for devices, answered in ((("lo",), True), ((ANOTHER_DEVICE, "lo"), True), ((ANOTHER_DEVICE,), False)):
+        server = listen("127.0.0.1", 0, devices)
+        with socket.socket() as client:
+            client.settimeout(5 if answered else 0.3)
+            if answered:
+                client.connect(server.getsockname())
+            else:
+                with pytest.raises(TimeoutError):
+                    client.connect(server.getsockname())
+        server.close()
     with pytest.raises(CannotRun):
-        listen("127.0.0.1", 0, "no-such-device")
+        listen("127.0.0.1", 0, ("no-such-device",))

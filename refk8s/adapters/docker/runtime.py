@@ -11,6 +11,7 @@ The engine's client library is imported in the first worker thread, so that a cl
 """
 
 import asyncio
+import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -121,6 +122,14 @@ class DockerRuntime:
         except (Unreachable, Refused) as error:
             return "", str(error)
         return network.cidr, ""
+
+    def pods_bridge(self) -> tuple[str, str, str]:
+        """(this machine's address on the pods' bridge, the bridge, why it is not known). Makes the network; from worker threads."""
+        cidr, problem = self.pod_cidr()
+        if problem:
+            return "", "", problem
+        network = self._operations().network
+        return str(ipaddress.ip_network(cidr)[1]), network.bridge, ""
 
     # --- what the driver asks ------------------------------------------------------------------------------------------
 

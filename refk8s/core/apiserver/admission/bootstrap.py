@@ -1,4 +1,4 @@
-"""What every cluster has from its first moment. Rule ADM-12 (spec/admission.md).
+"""What every cluster has from its first moment. Rules ADM-12 (spec/admission.md), HOST-2.
 
 The objects are written by whoever starts the API server, each by an ordinary create, namespaces first; an object that is already there
 stays as it is.
@@ -10,6 +10,8 @@ Left out: the roles of the single components, which nobody asks before there is 
 
 from ipaddress import IPv4Address
 from typing import Any
+
+from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import (
     EndpointAddress,
@@ -63,6 +65,45 @@ def bootstrap_objects(context: Context, address: str, port: int, config: Admissi
     return objects
 
 
+def kubernetes_corrections(
+    service: Service | None, endpoints: Endpoints | None, endpoint_slice: EndpointSlice | None, address: str, port: int,
+    config: AdmissionConfig | None = None,
+) -> list[tuple[str, Any]]:  # fmt: skip
+    """HOST-2: what must be written so that the service `kubernetes` leads to address:port; nothing where it does already.
+
+    Each is (verb, object), in order. What others have added to the objects (labels, say) is kept. Source: Kubernetes'
+    reconciler of the same service in the API server, which looks every ten seconds.
+    """
+    found: list[tuple[str, Any]] = []
+    wanted_service = _kubernetes_service(port, config or AdmissionConfig())
+    if service is None:
+        found.append(("create", wanted_service))
+    elif [_port(each) for each in service.spec.ports or ()] != [_port(each) for each in wanted_service.spec.ports or ()]:
+        found.append(("update", replace(service, spec=replace(service.spec, ports=wanted_service.spec.ports))))
+    if not address or validate_non_special(address, ""):
+        return found
+    wanted_endpoints, wanted_slice = _kubernetes_endpoints(address, port)
+    if endpoints is None:
+        found.append(("create", wanted_endpoints))
+    elif endpoints.subsets != wanted_endpoints.subsets:
+        found.append(("update", replace(endpoints, subsets=wanted_endpoints.subsets)))
+    service_name = ((endpoint_slice.metadata.labels or {}) if endpoint_slice else {}).get("kubernetes.io/service-name")
+    if endpoint_slice is None:
+        found.append(("create", wanted_slice))
+    elif endpoint_slice.address_type != wanted_slice.address_type:  # cannot be changed
+        found += [("delete", endpoint_slice), ("create", wanted_slice)]
+    elif (endpoint_slice.endpoints, endpoint_slice.ports) != (wanted_slice.endpoints, wanted_slice.ports) or service_name != "kubernetes":
+        labels = {**(endpoint_slice.metadata.labels or {}), **(wanted_slice.metadata.labels or {})}
+        metadata = replace(endpoint_slice.metadata, labels=labels)
+        corrected = replace(endpoint_slice, metadata=metadata, endpoints=wanted_slice.endpoints, ports=wanted_slice.ports)
+        found.append(("update", corrected))
+    return found
+
+
+def _port(port: ServicePort) -> tuple[Any, ...]:
+    return port.name, port.protocol or "TCP", port.port, port.target_port
+
+
 def kubernetes_address(config: AdmissionConfig) -> str:
     """The first address of the services: that of the API server itself."""
     return str(IPv4Address(int(config.service_cidr.network_address) + 1))
@@ -92,10 +133,11 @@ def _kubernetes_service(port: int, config: AdmissionConfig) -> Service:
 
 def _kubernetes_endpoints(address: str, port: int) -> list[Any]:
     unmirrored = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    ports = (EndpointPort(name="https", port=port, protocol="TCP"),)
     return [
         Endpoints(
             metadata=ObjectMeta(name="kubernetes", namespace="default", labels=unmirrored),
-            subsets=(EndpointSubset(addresses=(EndpointAddress(ip=address),), ports=(EndpointPort(name="https", port=port),)),),
+            subsets=(EndpointSubset(addresses=(EndpointAddress(ip=address),), ports=ports),),
         ),
         EndpointSlice(
             metadata=ObjectMeta(name="kubernetes", namespace="default", labels={"kubernetes.io/service-name": "kubernetes"}),

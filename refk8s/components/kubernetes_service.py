@@ -1,0 +1,113 @@
+"""The service default/kubernetes: by it, pods reach the API server. Rule HOST-2 (spec/host.md).
+
+Looks every ten seconds, as Kubernetes' API server does. Where the API server listens at a loopback address, which no pod can
+reach, it listens at the address of the pods' bridge too, for connections that arrive at the bridge or come from this machine.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refk8s.components.apiserver import ApiServer
+from refk8s.components.files import CannotRun
+from refk8s.components.http import Front
+from refk8s.components.nodes import Nodes
+from refk8s.components.run import listen
+from refk8s.core.api import resources
+from refk8s.core.api.request import Request, Response, User
+from refk8s.core.apiserver.admission.bootstrap import kubernetes_corrections
+
+log = logging.getLogger("refk8s")
+
+LOOK_SECONDS = 10.0
+LOOPBACK = "lo"
+UNREACHABLE = "192.0.2.1"
+"""For simulated nodes on a machine without an address: from the range that is reserved for documentation."""
+
+_WHERE = (
+    (resources.SERVICES, "Service"),
+    (resources.ENDPOINTS, "Endpoints"),
+    (resources.ENDPOINT_SLICES, "EndpointSlice"),
+)
+
+
+class KubernetesService:
+    """Keeps the service, and what listens for it."""
+
+    def __init__(
+        self, api: ApiServer, front: Front, nodes: Nodes, call: Callable[[Request], Awaitable[Response]], user: User,
+        bind: str, port: int, node_address: str,
+    ) -> None:  # fmt: skip
+        self._api, self._front, self._nodes, self._call, self._user = api, front, nodes, call, user
+        self._bind, self._port, self._node_address = ipaddress.ip_address(bind), port, node_address
+        self._listening: asyncio.Server | None = None
+        self._listening_at: tuple[str, int] | None = None  # the bridge's address and number
+        self._said: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look now, and from time to time."""
+        self._task = asyncio.create_task(self._keep())
+
+    def stop(self) -> None:
+        """Look no more; the front closes what listens."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("the service kubernetes met a bug of ours")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Have what is needed listen, and correct the objects."""
+        address = await self._address()
+        records = [self._api.engine.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE]
+        service, endpoints, endpoint_slice = [None if record is None else record.value for record in records]
+        for verb, obj in kubernetes_corrections(service, endpoints, endpoint_slice, address, self._port, self._api.config.admission):
+            resource = next(resource for resource, kind in _WHERE if kind == obj.kind)
+            body: Any = None if verb == "delete" else obj
+            where = (resource, "default", "kubernetes")
+            response = await self._call(Request(verb, *where, body=body, user=self._user, because="pods reach the API server by it"))
+            if not response.ok and response.code != 409:  # a conflict is looked at again the next time
+                self._say_once(f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}")
+
+    async def _address(self) -> str:
+        """Where pods reach the API server; empty while that is not known."""
+        if self._bind.version == 4 and not self._bind.is_loopback and not self._bind.is_unspecified:
+            return str(self._bind)
+        try:
+            address, device = await self._nodes.bridge()
+            if address and not self._bind.is_unspecified:
+                await self._listen(address, device)
+        except (OSError, CannotRun) as error:
+            self._say_once(f"pods cannot reach the API server: {error}; it is tried again")
+            return ""
+        if not address or self._bind.is_unspecified:
+            return self._node_address if not ipaddress.ip_address(self._node_address).is_loopback else address or UNREACHABLE
+        return address
+
+    async def _listen(self, address: str, device: str) -> None:
+        """Listen at the bridge for what arrives there, and for what this machine sends itself (its proxy, pods in its network).
+
+        Nothing is taken that arrives at another device, even from a neighbour that routes the address to this machine.
+        """
+        at = (address, socket.if_nametoindex(device))
+        if at == self._listening_at:
+            return
+        if self._listening is not None:  # the network was made anew, and its device has another number
+            self._listening.close()
+            self._listening = None
+        self._listening = await self._front.listen_also(listen(address, self._port, (device, LOOPBACK)))
+        self._listening_at = at
+
+    def _say_once(self, words: str) -> None:
+        if words not in self._said:
+            self._said.add(words)
+            log.warning("%s", words)
