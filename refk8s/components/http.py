@@ -179,8 +179,9 @@ class Front:
         close = api.open(stream, deliver, end)
         gone = asyncio.ensure_future(_until_gone(receive_part, news))
         columns = True
+        headers = Reply(200, b"", warnings=received.warnings).headers()
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             while not gone.done():
                 if not waiting and not ended:
@@ -255,7 +256,6 @@ class _Server(uvicorn.Server):
         return server
 
 
-_STREAM_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
 _INTERNAL = (
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: the server has logged it",'
     b'"reason":"InternalError","code":500}'

@@ -11,9 +11,11 @@ from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
 from refk8s.core.controllers.pod_gc import PodGarbageCollector
+from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
 from refk8s.core.controllers.service_account import RootCertificatePublisher, ServiceAccountController
+from refk8s.core.controllers.service_cidr import ServiceCIDRController
 from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
@@ -44,6 +46,9 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         DisruptionController(),
         ServiceAccountController(),
         RootCertificatePublisher(certificate),
+        ClaimProtection(),
+        VolumeProtection(),
+        ServiceCIDRController(),
     )
 
 

@@ -12,7 +12,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX, allocate
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.handle import handle
@@ -207,13 +207,29 @@ def test_alloc_4_every_port_has_a_node_port_and_only_protocols_share_one(drawn, 
     assert servers.wrong() == []
 
 
-def test_alloc_4_ports_of_one_number_and_one_protocol_never_share():
-    """Two ports of the same number and protocol are wrong, and are refused for that; allocation gives each its own all the same."""
+TWO_PORTS = [
+    ((80, "TCP", None), (80, "TCP", None), "Duplicate"),
+    ((80, "TCP", 30001), (81, "TCP", 30001), "Invalid"),
+    ((80, "TCP", 30001), (81, "UDP", 30001), "Invalid"),
+    ((80, "TCP", 30001), (80, "UDP", 30001), ""),
+    ((80, "TCP", 30001), (80, "UDP", 30002), ""),
+    ((80, "TCP", None), (80, "UDP", 30002), ""),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "reason"), TWO_PORTS)
+def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_port_is_the_same(one, other, reason):
     servers = Servers()
-    twins = (ServicePort(name="a", port=80, protocol="TCP"), ServicePort(name="b", port=80, protocol="TCP"))
-    new = service("a", type="NodePort", ports=twins)
-    made = allocate(new, None, servers.history, servers.context, TIGHT).object.spec.ports
-    assert len({port.node_port for port in made}) == 2
+    ports = tuple([
+        ServicePort(name=name, port=port, protocol=protocol, node_port=node_port)
+        for name, (port, protocol, node_port) in (("a", one), ("b", other))
+    ])  # fmt: skip
+    answer = servers.create("a", type="NodePort", ports=ports)
+    assert answer.code == (422 if reason else 201)
+    if reason:
+        causes = {cause.reason for cause in answer.body.details.causes if "nodePort" in (cause.field or "")}
+        assert causes == {f"FieldValue{reason}"}
+    assert servers.wrong() == [] and servers.held()[1] == (0 if reason else len({port.node_port for port in answer.body.spec.ports}))
 
 
 def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it_back():

@@ -133,6 +133,17 @@ def test_d_20_quotas_and_limit_ranges_are_kept_and_do_nothing(path, guard):
     assert code == 201 and not pod["spec"]["containers"][0].get("resources")
 
 
+def test_d_27_a_node_port_is_checked_in_a_dry_run_and_one_that_stands_twice_is_the_clients_mistake():
+    world = World()
+    path = "/api/v1/namespaces/default/services"
+    ports = [{"name": "a", "port": 80, "nodePort": 30001}]
+    outside = a_manifest("Service", spec={"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]})
+    assert posted(world, f"{path}?dryRun=All", outside)[0] == 422
+    assert posted(world, path, a_manifest("Service", spec={"type": "NodePort", "ports": ports}))[0] == 201
+    twice = a_manifest("Service", spec={"type": "NodePort", "ports": [*ports, {"name": "b", "port": 81, "nodePort": 30001}]})
+    assert world.http("PUT", f"{path}/a", twice).code == 422
+
+
 @pytest.mark.parametrize("more", [{"ipFamilies": ["IPv6"]}, {"ipFamilyPolicy": "RequireDualStack"}])
 def test_d_23_there_is_one_family_of_addresses(more):
     service = a_manifest("Service", spec={"ports": [{"port": 80}], **more})
@@ -181,7 +192,8 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
-            "root-ca-certificate-publisher-controller", "disruption-controller",
+            "root-ca-certificate-publisher-controller",
+            "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}

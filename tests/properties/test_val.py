@@ -4,21 +4,32 @@ import json
 from typing import Any
 
 import pytest
+import val_examples
+import val_examples_cluster
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import label_selectors, labels, objects, pods, services
-from val_examples import CHANGES, NEW, STATUSES
 
 from refk8s.core.api import codec, quantity, resources, status
 from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.apiserver.admission.create import admit_job
 from refk8s.core.apiserver.defaults import default
-from refk8s.core.apiserver.validation import names, validate_create, validate_metadata, validate_status_update, validate_update
+from refk8s.core.apiserver.validation import (
+    names,
+    validate_approval_update,
+    validate_create,
+    validate_metadata,
+    validate_status_update,
+    validate_update,
+)
 from refk8s.core.apiserver.validation.batch import is_schedule
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
+NEW = [*val_examples.NEW, *val_examples_cluster.NEW]
+CHANGES = [*val_examples.CHANGES, *val_examples_cluster.CHANGES]
+STATUSES = [*val_examples.STATUSES, *val_examples_cluster.STATUSES]
 KINDS = [resource for resource in resources.ALL if "create" in resource.verbs or "update" in resource.verbs]
 REASONS = set(status._WORDS)
 
@@ -83,7 +94,20 @@ def test_val_2_a_status_is_refused_with_these_causes(rule, kind, before, after, 
 
 def test_val_2_every_rule_about_objects_has_an_example_that_it_refuses():
     told = {rule for rule, *_, causes in [*NEW, *CHANGES, *STATUSES] if causes}
-    assert told >= {f"VAL-{n}" for n in range(3, 34)}
+    assert told >= {f"VAL-{n}" for n in (*range(3, 34), 50, 51)}
+
+
+@pytest.mark.parametrize(("before", "after", "causes"), val_examples_cluster.APPROVALS)
+def test_val_51_an_approval_is_refused_with_these_causes(before, after, causes):
+    (resource, old), (_, new) = tree_of(val_examples_cluster.SIGNING, before), tree_of(val_examples_cluster.SIGNING, after)
+    assert causes_of(validate_approval_update(resource, new, old)) == causes
+
+
+@pytest.mark.parametrize(("rule", "kind", "fields", "causes"), NEW, ids=numbered(NEW))
+def test_val_5_a_right_object_that_is_sent_again_is_right(rule, kind, fields, causes):
+    resource, obj = tree_of(kind, fields)
+    if not validate_create(resource, obj):
+        assert validate_update(resource, obj, obj) == ()
 
 
 def admitted(pod: Pod) -> Pod:

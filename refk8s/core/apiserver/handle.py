@@ -24,11 +24,13 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import read, reviews, subresources, versions, watch, write
 from refk8s.core.apiserver.admission import admit, removed
+from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
-from refk8s.core.apiserver.validation import validate_create, validate_status_update, validate_update
+from refk8s.core.apiserver.validation import validate_approval_update, validate_create, validate_status_update, validate_update
+from refk8s.core.apiserver.warnings import warnings_of
 from refk8s.core.context import Context
 from refk8s.core.store import Record
 
@@ -90,12 +92,14 @@ def _create_as(
     admission = admit(request, resource, obj, None, store, context, config.admission)
     obj = admission.object
     write.check(resource, name, validate_create(request.asked or resource, obj))
+    admission_check(request, resource, obj, None, store)
     if request.verb == "create":
         write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)
-    return write.conclude_create(request, key, obj, admission.compares, admission.writes)
+    warnings = warnings_of(resource, obj)  # WARN-2
+    return write.conclude_create(request, key, obj, admission.compares, admission.writes, warnings)
 
 
 def _update(request: Request, store: Reader, context: Context, config: Config) -> Written:
@@ -136,15 +140,21 @@ def _change(
     """What update and patch have in common, once it is known what the client wants."""
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
-    if request.subresource != "status":
+    if request.subresource not in ("status", "approval"):
         new = default(resource, new)
     admission = admit(request, resource, new, old, store, context, config.admission)
-    new = write.carry(strategy, old, admission.object, is_status=request.subresource == "status")
-    validate = validate_status_update if request.subresource == "status" else validate_update
+    new = write.carry(strategy, old, admission.object, is_status=request.subresource in ("status", "approval"))
+    validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.asked or resource, new, old))
+    admission_check(request, resource, new, old, store)
+    if not request.subresource:
+        warnings += warnings_of(resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4
         return write.conclude_removal(request, record, new, *removed(resource, old, store), warnings)
     return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)
+
+
+_VALIDATE = {"status": validate_status_update, "approval": validate_approval_update}
 
 
 def _delete(request: Request, store: Reader, context: Context, config: Config) -> Written:

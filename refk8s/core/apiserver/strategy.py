@@ -77,6 +77,7 @@ class Strategy:
     `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
     `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
     `status_keeps_labels`: /status leaves the labels too. `created_with_status`: its creator says its status too, as a kubelet its node's.
+    `spec_is_final`: a changed spec is dropped silently (API-8).
     """
 
     resource: Resource
@@ -89,6 +90,7 @@ class Strategy:
     fields: Mapping[str, Field] = field(default=_METADATA, repr=False)
     status_keeps_labels: bool = False
     created_with_status: bool = False
+    spec_is_final: bool = False
 
     @property
     def knows_own_fields(self) -> bool:
@@ -182,7 +184,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.VOLUME_ATTRIBUTES_CLASSES: {"answers_deleted": True},
     resources.CSI_STORAGE_CAPACITIES: {"unconditional_update": False},
     resources.RUNTIME_CLASSES: {"unconditional_update": False},
-    resources.CERTIFICATE_SIGNING_REQUESTS: {"fields": {"spec.signerName": _path("spec.signer_name")}},
+    resources.CERTIFICATE_SIGNING_REQUESTS: {"spec_is_final": True, "fields": {"spec.signerName": _path("spec.signer_name")}},
     resources.CLUSTER_TRUST_BUNDLES: {"unconditional_update": False, "fields": {"spec.signerName": _path("spec.signer_name")}},
     resources.POD_CERTIFICATE_REQUESTS: {
         "fields": {

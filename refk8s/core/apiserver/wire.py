@@ -23,6 +23,7 @@ from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.route import Plain, Target, route
+from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, evolve, field
 
@@ -98,11 +99,12 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
         return Received(request, Form(), target)
     form = accept(wire.headers.get("accept", ""))
     body: Any = None
-    warnings: tuple[str, ...] = ()
+    warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
         check_watch_form(form)
     elif verb != "get" and verb != "list":
-        body, warnings = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
+        body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
+        warnings += odd
     request = Request(verb, target.resource, target.namespace, target.name, target.subresource, body, target.options, user)
     return Received(request, form, target, warnings)
 

@@ -92,6 +92,8 @@ Merge = Callable[[Strategy, Any, Any], Any]
 
 def _main(strategy: Strategy, old: Any, body: Any) -> Any:
     """Everything but the status."""
+    if strategy.spec_is_final:
+        body = replace(body, spec=old.spec)
     if strategy.resource.has_status:
         return replace(body, status=old.status)
     return body
@@ -103,6 +105,11 @@ def _status(strategy: Strategy, old: Any, body: Any) -> Any:
     if strategy.status_keeps_labels:
         metadata = replace(metadata, labels=old.metadata.labels)
     return replace(old, metadata=metadata, status=body.status)
+
+
+def _approval(strategy: Strategy, old: Any, body: Any) -> Any:
+    """A decision about a certificate: the conditions alone."""
+    return replace(old, metadata=body.metadata, status=replace(old.status, conditions=body.status.conditions))
 
 
 def _namespace(strategy: Strategy, old: Any, body: Any) -> Any:
@@ -139,7 +146,7 @@ def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
 _PARTS: dict[str, Merge] = {
     "": _main,
     "status": _status,
-    "approval": _status,
+    "approval": _approval,
     "finalize": _finalize,
     "ephemeralcontainers": _ephemeral_containers,
     "resize": _resize,

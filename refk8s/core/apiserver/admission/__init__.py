@@ -1,6 +1,7 @@
 """Admission: what the cluster adds to an object, and what it refuses although the object is right. Rules ADM-1 ..., ALLOC-1 ...
 
     admit       create and update, after defaulting and before validation
+    check       create and update, after validation
     removed     what else goes when an object goes: the addresses and ports that it held
 
 Every stage takes an object and hands back the same or a changed one, or refuses it with an ApiError. What must be written together with
@@ -8,8 +9,8 @@ the object (the address of a service) comes as writes and compares for the same 
 never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of it next.
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes".
-Left out, for now: LimitRanger, ResourceQuota, DefaultStorageClass, DefaultIngressClass, StorageObjectInUseProtection, RuntimeClass,
-NodeRestriction, webhooks and admission policies. Each will be a stage of the table below.
+Left out, for now: LimitRanger, ResourceQuota, RuntimeClass, NodeRestriction, webhooks and admission policies. Each will be a stage of the
+table below.
 """
 
 from collections.abc import Callable
@@ -18,13 +19,13 @@ from typing import Any
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
-from refk8s.core.apiserver.admission import allocate, create, namespace, node, pod, priority
+from refk8s.core.apiserver.admission import allocate, certificates, create, dropped, namespace, node, pod, priority, storage
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.store import Compare, Delete, Put
 
-__all__ = ["Admission", "AdmissionConfig", "admit", "removed"]
+__all__ = ["Admission", "AdmissionConfig", "admit", "check", "removed"]
 
 DEFAULT_CONFIG = AdmissionConfig()
 
@@ -34,11 +35,25 @@ Stage = Callable[[Request, Any, Any, Reader, Context], Any]
 # What happens to an object of a resource, in this order.
 _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.PODS: (pod.admit_new, pod.admit_changed),
-    resources.NODES: (node.admit_node,),
+    resources.NODES: (dropped.drop_node_config, node.admit_node),
     resources.NAMESPACES: (create.admit_namespace,),
     resources.DAEMON_SETS: (create.admit_daemon_set,),
     resources.JOBS: (create.admit_job,),
     resources.PRIORITY_CLASSES: (priority.admit_class,),
+    resources.CERTIFICATE_SIGNING_REQUESTS: (certificates.admit_signing_request,),
+    resources.PERSISTENT_VOLUMES: (storage.admit_volume,),
+    resources.PERSISTENT_VOLUME_CLAIMS: (storage.admit_claim, dropped.drop_data_source),
+    resources.INGRESSES: (storage.admit_ingress,),
+    resources.ENDPOINT_SLICES: (dropped.drop_topology,),
+}
+
+Check = Callable[[Request, Any, Any, Reader], None]
+"""(request, the valid object as it is to be, as it was or None, store). ApiError where the cluster refuses it."""
+
+# What is refused although it is valid: asked after validation, so that a mistake is told first.
+_CHECKS: dict[Resource, Check] = {
+    resources.CERTIFICATE_SIGNING_REQUESTS: certificates.check_subject,
+    resources.PERSISTENT_VOLUME_CLAIMS: storage.check_growth,
 }
 
 
@@ -52,6 +67,10 @@ def admit(
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
         compares = namespace.must_live(request, resource, new, store)  # ADM-2
+    if resource == resources.CERTIFICATE_SIGNING_REQUESTS and request.subresource:
+        return Admission(certificates.admit_conditions(new, old, context), compares)
+    if resource == resources.PERSISTENT_VOLUMES and request.subresource:
+        return Admission(storage.admit_volume_status(new, old, context), compares)
     if request.subresource not in ("", "ephemeralcontainers", "resize"):
         return Admission(new, compares)
     for stage in _STAGES.get(resource, ()):
@@ -60,6 +79,12 @@ def admit(
         admission = allocate.allocate(new, old, store, context, config)
         return Admission(admission.object, compares + admission.compares, admission.writes)
     return Admission(new, compares)
+
+
+def check(request: Request, resource: Resource, new: Any, old: Any, store: Reader) -> None:
+    """ApiError 403 where the cluster refuses a valid object (ADM-20, ADM-22)."""
+    if not request.subresource and (refuse := _CHECKS.get(resource)) is not None:
+        refuse(request, new, old, store)
 
 
 def removed(resource: Resource, obj: Any, store: Reader) -> tuple[tuple[Compare, ...], tuple[Put[Any] | Delete, ...]]:

@@ -213,46 +213,53 @@ def _band(size: int) -> int:
 
 
 def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
-    """ALLOC-4: each port has a node port; ports of one number and other protocols within a service may share one."""
+    """ALLOC-4: each port has a node port."""
     held = set() if old is None else _node_ports(old.spec)
     ports = spec.ports or ()
-    if may_have_node_ports(spec):
-        mine = set(held)
-        for position, port in enumerate(ports):
-            if port.node_port and port.node_port not in mine:
-                _take_node_port(port, position, ledger)
-                mine.add(port.node_port)
-        if needs_node_ports(spec):
-            ports = _fill_node_ports(ports, ledger)
-    if ports is not spec.ports and ports:
-        spec = replace(spec, ports=ports)
+    if may_have_node_ports(spec) and ports:
+        ports = _first_node_ports(spec, ports, ledger) if old is None else _more_node_ports(spec, ports, held, ledger)
+        if ports != spec.ports:
+            spec = replace(spec, ports=ports)
     for number in sorted(held - _node_ports(spec)):
         ledger.give(port_key(number))
     return spec
 
 
-def _fill_node_ports(ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[ServicePort, ...]:
+def _first_node_ports(spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[ServicePort, ...]:
+    """ALLOC-4: of a new service the ports of one number share a node port, whatever their protocols."""
+    by_port: dict[int, int] = {}
     filled: list[ServicePort] = []
-    for port in ports:
-        if not port.node_port:
-            shared = next((other.node_port for other in (*ports, *filled) if _can_share(other, port, (*ports, *filled))), None)
-            if shared is None:
-                shared = _choose_node_port(ledger)
-                ledger.take(port_key(shared), str(shared), None)
-            port = replace(port, node_port=shared)
-        filled.append(port)
+    for position, port in enumerate(ports):
+        wanted = port.node_port
+        shared = by_port.get(port.port)
+        if not wanted and not needs_node_ports(spec):
+            filled.append(port)
+            continue
+        if shared is None:
+            wanted = next((other.node_port for other in ports if other.port == port.port and other.node_port), None)
+            shared = by_port[port.port] = _take_node_port(wanted, position, ledger) if wanted else _choose_node_port(ledger)
+        elif wanted and wanted != shared:
+            shared = _take_node_port(wanted, position, ledger)
+        filled.append(replace(port, node_port=shared))
     return tuple(filled)
 
 
-def _can_share(other: ServicePort, port: ServicePort, ports: tuple[ServicePort, ...]) -> bool:
-    """Whether this port can have the other's node port: same number, and nobody of its protocol there."""
-    if not other.node_port or other.port != port.port:
-        return False
-    return not any(one.node_port == other.node_port and one.protocol == port.protocol for one in ports)
+def _more_node_ports(
+    spec: ServiceSpec, ports: tuple[ServicePort, ...], held: set[int], ledger: _Ledger
+) -> tuple[ServicePort, ...]:
+    """ALLOC-4: a changed service keeps what it has, and each port that is new gets a node port of its own."""
+    mine = set(held)
+    for position, port in enumerate(ports):
+        if port.node_port and port.node_port not in mine:
+            mine.add(_take_node_port(port.node_port, position, ledger))
+    if not needs_node_ports(spec):
+        return ports
+    return tuple([port if port.node_port else replace(port, node_port=_choose_node_port(ledger)) for port in ports])
 
 
-def _take_node_port(port: ServicePort, position: int, ledger: _Ledger) -> None:
-    number, config = port.node_port or 0, ledger.config
+def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
+    """The node port that is asked for. ApiError 422 where it is taken, by a port of this very service too, or out of range."""
+    config = ledger.config
     why = ""
     if not config.node_port_first <= number <= config.node_port_last:
         why = f"provided port is not in the valid range. The range of valid ports is {config.node_port_first}-{config.node_port_last}"
@@ -261,14 +268,17 @@ def _take_node_port(port: ServicePort, position: int, ledger: _Ledger) -> None:
     if why:
         cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
         raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+    return number
 
 
 def _choose_node_port(ledger: _Ledger) -> int:
+    """A free node port, taken. ApiError 500 where there is none (API-14)."""
     first, last = ledger.config.node_port_first, ledger.config.node_port_last
     size = last - first + 1
     number = _choose(first, last, min(max(16, size // 32), 128, size), port_key, NODE_PORT_PREFIX, ledger)
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a nodePort: range is full"))
+    ledger.take(port_key(number), str(number), None)
     return number
 
 
@@ -279,7 +289,6 @@ def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: 
     if needs_health_check_port(spec):
         if not wanted:
             wanted = _choose_node_port(ledger)
-            ledger.take(port_key(wanted), str(wanted), None)
         elif wanted != held and not ledger.ask(port_key(wanted), str(wanted), None):
             cause = Cause(INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted)
             raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))

@@ -13,6 +13,7 @@ from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import Service, ServiceSpec
 from refk8s.core.api.status import INVALID, ApiError, Cause
 from refk8s.core.apiserver.validation.names import parse_ip
+from refk8s.core.apiserver.validation.service import validate_families
 
 NONE = "None"
 
@@ -49,6 +50,8 @@ def with_kept_values(new: Service, old: Service) -> Service:
             changed["cluster_ip"] = address
         if not after.cluster_ips and address == before.cluster_ip:
             changed["cluster_ips"] = before.cluster_ips
+        if not after.ip_families and not after.ip_family_policy:
+            changed["ip_families"], changed["ip_family_policy"] = before.ip_families, before.ip_family_policy
     if may_have_node_ports(before) and may_have_node_ports(after) and after.ports:
         used = {port.node_port for port in before.ports or ()} & {port.node_port for port in after.ports}
         by_name = {port.name: port.node_port for port in before.ports or ()}
@@ -112,8 +115,11 @@ def in_step(new: Service, old: Service | None) -> Service:
 
 
 def with_families(service: Service) -> ServiceSpec:
-    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of both. ApiError 422 for what is not there."""
+    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of both. ApiError 422 for what is not there,
+    and first for addresses and families that do not fit each other, for nothing can be allocated by them."""
     spec = service.spec
+    if wrong := validate_families(spec):
+        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", wrong))
     if not needs_cluster_ip(spec):
         return spec
     headless = bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE

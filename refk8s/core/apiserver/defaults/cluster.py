@@ -25,8 +25,13 @@ def default_namespace(namespace: Namespace) -> Namespace:
 
 
 def default_node(node: Node) -> Node:
-    """DEF-15: all that a node has may be given to pods, unless it says otherwise."""
-    status = node.status
+    """DEF-15: all that a node has may be given to pods, unless it says otherwise; podCIDR is the first of podCIDRs."""
+    spec, status = node.spec, node.status
+    cidrs = spec.pod_cidrs or ()
+    if spec.pod_cidr and not cidrs:
+        node = replace(node, spec=replace(spec, pod_cidrs=(spec.pod_cidr,)))
+    elif cidrs and cidrs[0] and not spec.pod_cidr:
+        node = replace(node, spec=replace(spec, pod_cidr=cidrs[0]))
     capacity, allocatable = status.capacity, status.allocatable
     if capacity:
         capacity = default_resource_list(capacity)

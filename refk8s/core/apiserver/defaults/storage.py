@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
 from refk8s.core.api.storage_v1 import CSIDriver, StorageClass
-from refk8s.core.apiserver.defaults.volume import default_claim_spec
+from refk8s.core.apiserver.defaults.volume import default_claim_spec, default_rare_source
 
 
 def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
@@ -22,6 +22,7 @@ def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
         changed["volume_mode"] = "Filesystem"
     if spec.host_path is not None and spec.host_path.type is None:
         changed["host_path"] = replace(spec.host_path, type="")
+    changed |= default_rare_source(spec)
     if changed:
         spec = replace(spec, **changed)
     if not status.phase:

@@ -13,6 +13,7 @@ from refk8s.core.api.core_v1 import (
     DownwardAPIVolumeFile,
     EmptyDirVolumeSource,
     PersistentVolumeClaimSpec,
+    PersistentVolumeSpec,
     ProjectedVolumeSource,
     Volume,
     VolumeProjection,
@@ -72,13 +73,34 @@ def _rare(volume: Volume) -> dict[str, Any]:
 
     if volume.image is not None and not volume.image.pull_policy:
         return {"image": replace(volume.image, pull_policy=pull_policy(volume.image.reference or ""))}
+    return default_rare_source(volume)
+
+
+def default_rare_source(volume: Volume | PersistentVolumeSpec) -> dict[str, Any]:
+    """DEF-8, DEF-17: what the sources that pods and persistent volumes share get, by attribute; empty where nothing is missing."""
+    changed: dict[str, Any] = {}
     if volume.iscsi is not None and not volume.iscsi.iscsi_interface:
-        return {"iscsi": replace(volume.iscsi, iscsi_interface="default")}
+        changed["iscsi"] = replace(volume.iscsi, iscsi_interface="default")
     if volume.rbd is not None:
         rbd = volume.rbd
-        fresh = replace(rbd, pool=rbd.pool or "rbd", user=rbd.user or "admin", keyring=rbd.keyring or "/etc/ceph/keyring")
-        return {} if fresh == rbd else {"rbd": fresh}
-    return {}
+        changed["rbd"] = replace(
+            rbd, pool=rbd.pool or "rbd", user=rbd.user or "admin", keyring=rbd.keyring or "/etc/ceph/keyring"
+        )
+    if volume.azure_disk is not None:
+        disk = volume.azure_disk
+        changed["azure_disk"] = replace(
+            disk,
+            caching_mode="ReadWrite" if disk.caching_mode is None else disk.caching_mode,
+            kind="Shared" if disk.kind is None else disk.kind,
+            fs_type="ext4" if disk.fs_type is None else disk.fs_type,
+            read_only=bool(disk.read_only),
+        )
+    if volume.scale_io is not None:
+        scale = volume.scale_io
+        changed["scale_io"] = replace(
+            scale, storage_mode=scale.storage_mode or "ThinProvisioned", fs_type=scale.fs_type or "xfs"
+        )
+    return {attribute: fresh for attribute, fresh in changed.items() if fresh != getattr(volume, attribute)}
 
 
 def _default_projected(projected: ProjectedVolumeSource) -> ProjectedVolumeSource:

@@ -23,7 +23,14 @@ from refk8s.core.apiserver.validation.field import Causes
 from refk8s.core.apiserver.validation.metadata import check_metadata, name_check, validate_metadata, validate_metadata_update
 from refk8s.core.apiserver.validation.names import path_segment
 
-__all__ = ["validate_create", "validate_metadata", "validate_metadata_update", "validate_status_update", "validate_update"]
+__all__ = [
+    "validate_approval_update",
+    "validate_create",
+    "validate_metadata",
+    "validate_metadata_update",
+    "validate_status_update",
+    "validate_update",
+]
 
 Create = Callable[[Any], Causes]
 Update = Callable[[Any, Any], Causes]
@@ -42,6 +49,7 @@ class Kind:
     create: str = ""
     update: str = ""
     status: str = ""
+    approval: str = ""
     whole: bool = False
     any_finalizer: bool = False
     metadata_last: bool = False
@@ -79,11 +87,24 @@ _KINDS = {
     "core_v1.PersistentVolumeClaim": Kind(
         "storage.validate_persistent_volume_claim", "storage.validate_persistent_volume_claim_update"
     ),
-    "storage_v1.StorageClass": Kind("storage.validate_storage_class", "storage.validate_storage_class_update"),
-    "storage_v1.CSIDriver": Kind("storage.validate_csi_driver"),
+    "storage_v1.StorageClass": Kind("storage.validate_storage_class", "storage.validate_storage_class_update", whole=True),
+    "storage_v1.CSIDriver": Kind("csi.validate_csi_driver", "csi.validate_csi_driver_update"),
+    "storage_v1.CSINode": Kind("csi.validate_csi_node", "csi.validate_csi_node_update"),
+    "storage_v1.CSIStorageCapacity": Kind("csi.validate_csi_storage_capacity", "csi.validate_csi_storage_capacity_update"),
+    "storage_v1.VolumeAttachment": Kind(
+        "csi.validate_volume_attachment", "csi.validate_volume_attachment_update", "csi.validate_volume_attachment_status"
+    ),
+    "storage_v1.VolumeAttributesClass": Kind(
+        "csi.validate_volume_attributes_class", "csi.validate_volume_attributes_class_update"
+    ),
+    "certificates_v1.CertificateSigningRequest": Kind(
+        "certificates.validate_signing_request", status="certificates.validate_status", approval="certificates.validate_approval"
+    ),
     "batch_v1.Job": Kind("batch.validate_job", "batch.validate_job_update", "batch.validate_job_status"),
     "batch_v1.CronJob": Kind("batch.validate_cron_job", "batch.validate_cron_job_update"),
-    "networking_v1.Ingress": Kind("network.validate_ingress", whole=True),
+    "networking_v1.Ingress": Kind(
+        "network.validate_new_ingress", "network.validate_ingress_update", "network.validate_ingress_status", whole=True
+    ),
     "networking_v1.IngressClass": Kind("network.validate_ingress_class", "network.validate_ingress_class_update"),
     "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
     "policy_v1.PodDisruptionBudget": Kind(
@@ -148,12 +169,22 @@ def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old
     return causes + validate_metadata_update(new.metadata, old.metadata) * 2
 
 
+def validate_approval_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
+    """What is wrong with this approval of an object."""
+    checks = _checks(resource)
+    causes = _check_changed_metadata(resource, checks, new, old)
+    if checks.approval is not None:
+        causes += checks.approval(new, old)
+    return tuple(causes)
+
+
 @frozen
 class _Checks:
     name: Callable[[str], tuple[str, ...]]
     create: Create | None
     update: Update | None
     status: Update | None
+    approval: Update | None
     whole: bool
     any_finalizer: bool
     metadata_last: bool
@@ -162,8 +193,8 @@ class _Checks:
 @cache
 def _checks(resource: Resource) -> _Checks:
     kind = _KINDS.get(f"{resource.module}.{resource.kind}", _PLAIN)
-    create, update, status = _load(kind.create), _load(kind.update), _load(kind.status)
-    return _Checks(name_check(resource), create, update, status, kind.whole, kind.any_finalizer, kind.metadata_last)
+    create, update, status, approval = [_load(place) for place in (kind.create, kind.update, kind.status, kind.approval)]
+    return _Checks(name_check(resource), create, update, status, approval, kind.whole, kind.any_finalizer, kind.metadata_last)
 
 
 def _load(place: str) -> Any:

@@ -3,13 +3,14 @@
 Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preemption", "Leases", "Taints and Tolerations".
 """
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from refk8s.core.api.coordination_v1 import Lease
 from refk8s.core.api.core_v1 import Event, LimitRange, LimitRangeItem, Namespace, Node, ResourceQuota
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.apiserver.validation.field import (
+    IMMUTABLE,
     NOT_NEGATIVE,
     POSITIVE,
     Causes,
@@ -21,8 +22,14 @@ from refk8s.core.apiserver.validation.field import (
     unchanged,
 )
 from refk8s.core.apiserver.validation.metadata import STANDARD_FINALIZERS
-from refk8s.core.apiserver.validation.names import dns_subdomain, is_cidr, parse_ip, qualified_name
-from refk8s.core.apiserver.validation.resources import amount, validate_quantity, validate_resource_list, validate_resource_name
+from refk8s.core.apiserver.validation.names import dns_subdomain, is_cidr, parse_ip, path_segment, qualified_name
+from refk8s.core.apiserver.validation.resources import (
+    WHOLE_RESOURCES,
+    amount,
+    is_extended,
+    validate_quantity,
+    validate_resource_name,
+)
 from refk8s.core.apiserver.validation.scheduling import validate_taints
 
 HIGHEST_USER_PRIORITY = 1_000_000_000
@@ -83,8 +90,10 @@ def _validate_cidrs(node: Node) -> Causes:
 def _validate_amounts(node: Node) -> Causes:
     causes: Causes = []
     for amounts, name in ((node.status.capacity, "capacity"), (node.status.allocatable, "allocatable")):
-        if amounts:
-            causes += validate_resource_list(amounts, f"status.{name}")
+        for resource, text in (amounts or {}).items():
+            here = f"status.{name}.{resource}"
+            causes += validate_resource_name(resource, here)
+            causes += validate_quantity(text, here, whole=resource in WHOLE_RESOURCES or is_extended(resource))
     return causes
 
 
@@ -176,12 +185,15 @@ def validate_ip_address(address: IPAddress) -> Causes:
     if not parent.name and not parent.resource:
         causes.append(required("spec.parentRef"))
         return causes
-    if not parent.resource:
-        causes.append(required("spec.parentRef.resource"))
-    if not parent.name:
-        causes.append(required("spec.parentRef.name"))
     if parent.group:
         causes += [invalid("spec.parentRef.group", parent.group, word) for word in dns_subdomain(parent.group)]
+    for text, part in ((parent.resource, "resource"), (parent.name, "name")):
+        if not text:
+            causes.append(required(f"spec.parentRef.{part}"))
+        else:
+            causes += [invalid(f"spec.parentRef.{part}", text, word) for word in path_segment(text)]
+    if parent.namespace:
+        causes += [invalid("spec.parentRef.namespace", parent.namespace, word) for word in path_segment(parent.namespace)]
     return causes
 
 
@@ -190,20 +202,44 @@ def validate_ip_address_update(new: IPAddress, old: IPAddress) -> Causes:
 
 
 def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
+    """VAL-26: one range of addresses of each family at most, without bits after its prefix."""
     cidrs = service_cidr.spec.cidrs or ()
     if not cidrs:
         return [required("spec.cidrs", "at least one CIDR required")]
-    causes: Causes = []
     if len(cidrs) > 2:
-        causes.append(invalid("spec", cidrs, "may only hold up to 2 values"))
+        return [invalid("spec.cidrs", {"CIDRs": list(cidrs)}, "may only hold up to 2 values")]
+    causes: Causes = []
     for position, cidr in enumerate(cidrs):
-        if not is_cidr(cidr) or str(ip_network(cidr, strict=False)) != cidr:
-            causes.append(invalid(f"spec.cidrs[{position}]", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+        causes += validate_cidr(cidr, f"spec.cidrs[{position}]")
+    versions = [ip_network(cidr, strict=False).version for cidr in cidrs if is_cidr(cidr)]
+    if len(versions) == 2 and set(versions) != {4, 6}:
+        words = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        causes.append(invalid("spec.cidrs", cidrs, words))
     return causes
 
 
+def validate_cidr(text: str, at: str) -> Causes:
+    """A range as upstream's new fields want it: in its one form, and no bits after the prefix."""
+    if not is_cidr(text):
+        return [invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
+    network = str(ip_network(text, strict=False))
+    if network == text:
+        return []
+    address = text.partition("/")[0]
+    if ip_address(address) != ip_network(text, strict=False).network_address:
+        return [invalid(at, text, "must not have bits set beyond the prefix length")]
+    return [invalid(at, text, f'must be in canonical form ("{network}")')]
+
+
 def validate_service_cidr_update(new: ServiceCIDR, old: ServiceCIDR) -> Causes:
-    return unchanged("spec.cidrs", new.spec.cidrs, old.spec.cidrs)
+    """VAL-26: ranges stay; one of the other family may come to the first."""
+    before, after = old.spec.cidrs or (), new.spec.cidrs or ()
+    if len(after) < len(before):
+        return [invalid("spec.cidrs", after, IMMUTABLE)]
+    causes: Causes = []
+    for position, (was, is_) in enumerate(zip(before, after, strict=False)):
+        causes += unchanged(f"spec.cidrs[{position}]", is_, was)
+    return causes + (validate_service_cidr(new) if len(after) > len(before) else [])
 
 
 def validate_limit_range(limit_range: LimitRange) -> Causes:

@@ -3,16 +3,15 @@
 Source: Kubernetes API reference, "Endpoints", "EndpointSlice"; documentation, "EndpointSlices".
 """
 
-from ipaddress import IPv4Address
-
 from refk8s.core.api.core_v1 import EndpointAddress, Endpoints, EndpointSubset
-from refk8s.core.api.discovery_v1 import EndpointSlice
+from refk8s.core.api.discovery_v1 import EndpointHints, EndpointSlice
 from refk8s.core.apiserver.validation.field import Causes, duplicate, invalid, not_supported, required, too_many, unchanged
-from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, parse_ip
+from refk8s.core.apiserver.validation.names import Check, dns_label, dns_subdomain, label_value, parse_ip, qualified_name
 from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_non_special, validate_port_number
 
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 ENDPOINTS_MAX, PORTS_MAX, ADDRESSES_MAX = 1000, 20_000, 100
+HINTS_MAX = 8
 
 
 def validate_endpoints(endpoints: Endpoints) -> Causes:
@@ -47,6 +46,8 @@ def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
             causes.append(required(f"{here}.protocol"))
         elif port.protocol not in PROTOCOLS:
             causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
+        if port.app_protocol is not None:
+            causes += [invalid(f"{here}.appProtocol", port.app_protocol, word) for word in qualified_name(port.app_protocol)]
     return causes
 
 
@@ -56,7 +57,7 @@ def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
         causes += [invalid(f"{at}.hostname", address.hostname, word) for word in dns_label(address.hostname)]
     if address.node_name is not None:
         causes += [invalid(f"{at}.nodeName", address.node_name, word) for word in dns_subdomain(address.node_name)]
-    return causes + (validate_non_special(address.ip, f"{at}.ip") if not causes else [])
+    return causes + validate_non_special(address.ip, f"{at}.ip")
 
 
 def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
@@ -79,16 +80,20 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
         for number, address in enumerate(endpoint.addresses):
             where = f"{here}.addresses[{number}]"
             if kind == "FQDN":
-                causes += [invalid(where, address, word) for word in dns_subdomain(address)]
+                causes += _validate_fqdn(address, where)
             elif kind in ("IPv4", "IPv6"):
-                if parse_ip(address) is None or ("IPv4" if isinstance(parse_ip(address), IPv4Address) else "IPv6") != kind:
-                    causes.append(invalid(where, address, f"must be a valid {kind} address"))
-                else:
-                    causes += validate_non_special(address, where)
+                parsed = parse_ip(address)
+                if parsed is None:
+                    causes += validate_address(address, where)
+                elif f"IPv{parsed.version}" != kind:
+                    causes.append(invalid(f"{here}.addresses", address, f"must be an {kind} address"))
+                causes += validate_non_special(address, where)
         if endpoint.node_name is not None:
             causes += [invalid(f"{here}.nodeName", endpoint.node_name, word) for word in dns_subdomain(endpoint.node_name)]
         if endpoint.hostname is not None:
             causes += [invalid(f"{here}.hostname", endpoint.hostname, word) for word in dns_label(endpoint.hostname)]
+        if endpoint.hints is not None:
+            causes += _validate_hints(endpoint.hints, f"{here}.hints")
     if len(ports) > PORTS_MAX:
         return [*causes, too_many("ports", len(ports), PORTS_MAX)]
     names: set[str | None] = set()
@@ -103,10 +108,40 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
             causes.append(required(f"{here}.protocol"))
         elif slice_port.protocol not in PROTOCOLS:
             causes.append(not_supported(f"{here}.protocol", slice_port.protocol, PROTOCOLS))
+        if slice_port.app_protocol is not None:
+            words = qualified_name(slice_port.app_protocol)
+            causes += [invalid(f"{here}.appProtocol", slice_port.app_protocol, word) for word in words]
+    return causes
+
+
+def _validate_fqdn(name: str, at: str) -> Causes:
+    """A name of at least two labels, which may end with a dot."""
+    labels = name.removesuffix(".")
+    if not name:
+        return [required(at)]
+    causes = [invalid(at, name, word) for word in dns_subdomain(labels)]
+    if not causes and "." not in labels:
+        causes.append(invalid(at, name, "should be a domain with at least two segments separated by dots"))
+    return causes
+
+
+def _validate_hints(hints: EndpointHints, at: str) -> Causes:
+    """VAL-24: for which zones and nodes an endpoint is meant: at most eight of each, and none twice."""
+    causes = _validate_hint_names([zone.name for zone in hints.for_zones or ()], f"{at}.forZones", label_value)
+    return causes + _validate_hint_names([node.name for node in hints.for_nodes or ()], f"{at}.forNodes", dns_subdomain)
+
+
+def _validate_hint_names(names: list[str], at: str, check: Check) -> Causes:
+    if len(names) > HINTS_MAX:
+        return [too_many(at, len(names), HINTS_MAX)]
+    causes: Causes = []
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            causes.append(duplicate(f"{at}[{position}].name", name))
+        else:
+            causes += [invalid(f"{at}[{position}].name", name, word) for word in check(name)]
     return causes
 
 
 def validate_endpoint_slice_update(new: EndpointSlice, old: EndpointSlice) -> Causes:
     return validate_endpoint_slice(new) + unchanged("addressType", new.address_type, old.address_type)
-
-

@@ -16,7 +16,7 @@ STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 # Whose names are not DNS subdomains, by plural and group.
 _NAMES: dict[str, Check] = {
     "namespaces": names.dns_label,
-    "services": names.dns_1035_label,
+    "services": names.dns_label,
     "statefulsets.apps": names.dns_label,
     "roles.rbac.authorization.k8s.io": names.path_segment,
     "rolebindings.rbac.authorization.k8s.io": names.path_segment,

@@ -3,25 +3,38 @@
 Source: Kubernetes documentation, "Ingress", "Network Policies"; API reference.
 """
 
+import re
 from ipaddress import ip_network
 
 from refk8s.core.api.networking_v1 import (
     Ingress,
     IngressBackend,
     IngressClass,
+    IPBlock,
     NetworkPolicy,
     NetworkPolicyPeer,
     NetworkPolicyPort,
 )
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, unchanged
-from refk8s.core.apiserver.validation.names import dns_1035_label, dns_subdomain, is_cidr, parse_ip, port_name, wildcard_subdomain
-from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_port, validate_port_number
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, too_long, unchanged
+from refk8s.core.apiserver.validation.names import (
+    dns_label,
+    dns_subdomain,
+    is_cidr,
+    parse_ip,
+    path_segment,
+    port_name,
+    wildcard_subdomain,
+)
+from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_port, validate_port_number
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 POLICY_TYPES = ("Egress", "Ingress")
 _FORBIDDEN_PARTS = ("//", "/./", "/../", "%2f", "%2F")
 _FORBIDDEN_ENDS = ("/..", "/.")
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+CONTROLLER_BYTES_MAX = 250
+_is_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", re.ASCII).fullmatch
 
 
 def validate_ingress(ingress: Ingress) -> Causes:
@@ -43,12 +56,16 @@ def validate_ingress(ingress: Ingress) -> Causes:
         for number, path in enumerate(rule.http.paths):
             where = f"{here}.http.paths[{number}]"
             causes += _validate_path(path.path or "", path.path_type, where)
-            causes += _validate_backend(path.backend, f"{where}.backend")
+            if path.path_type:
+                causes += _validate_backend(path.backend, f"{where}.backend")
     for position, tls in enumerate(spec.tls or ()):
         for number, host in enumerate(tls.hosts or ()):
             where = f"spec.tls[{position}].hosts[{number}]"
             words = wildcard_subdomain(host) if "*" in host else dns_subdomain(host)
             causes += [invalid(where, host, word) for word in words]
+        if tls.secret_name:
+            where = f"spec.tls[{position}].secretName"
+            causes += [invalid(where, tls.secret_name, word) for word in dns_subdomain(tls.secret_name)]
     if spec.ingress_class_name is not None:
         causes += [invalid("spec.ingressClassName", spec.ingress_class_name, word) for word in dns_subdomain(spec.ingress_class_name)]
     return causes
@@ -78,51 +95,110 @@ def _validate_path(path: str, kind: str, at: str) -> Causes:
 
 
 def _validate_backend(backend: IngressBackend, at: str) -> Causes:
+    """VAL-30: a service and one of its ports, or an object of the same namespace."""
     service, resource = backend.service, backend.resource
     if service is not None and resource is not None:
         return [invalid(at, "", "cannot set both resource and service backends")]
     if resource is not None:
-        causes = [] if resource.kind else [required(f"{at}.resource.kind")]
-        return causes + ([] if resource.name else [required(f"{at}.resource.name")])
+        return _validate_reference(resource.api_group, resource.kind, resource.name, f"{at}.resource")
     if service is None:
-        return [required(at, "resource or service backend is required")]
-    causes = []
+        return [invalid(at, "", "resource or service backend is required")]
+    causes: Causes = []
     if not service.name:
         causes.append(required(f"{at}.service.name"))
     else:
-        causes += [invalid(f"{at}.service.name", service.name, word) for word in dns_1035_label(service.name)]
+        causes += [invalid(f"{at}.service.name", service.name, word) for word in dns_label(service.name)]
     port = service.port
-    if port is None or (not port.name and not port.number):
-        causes.append(required(f"{at}.service.port", "port name or number is required"))
-    elif port.name and port.number:
-        causes.append(invalid(f"{at}.service.port", "", "cannot set both port name & port number"))
-    elif port.name:
+    if port is not None and port.name and port.number:
+        causes.append(invalid(at, "", "cannot set both port name & port number"))
+    elif port is not None and port.name:
         causes += [invalid(f"{at}.service.port.name", port.name, word) for word in port_name(port.name)]
+    elif port is not None and port.number:
+        causes += validate_port_number(port.number, f"{at}.service.port.number")
     else:
-        causes += validate_port_number(port.number or 0, f"{at}.service.port.number")
+        causes.append(required(at, "port name or number is required"))
+    return causes
+
+
+def _validate_reference(group: str | None, kind: str, name: str, at: str) -> Causes:
+    """A kind and a name, each of which can stand in a path."""
+    causes: Causes = []
+    if group:
+        causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
+    for text, part in ((kind, "kind"), (name, "name")):
+        if not text:
+            causes.append(required(f"{at}.{part}", f"{part} is required"))
+        else:
+            causes += [invalid(f"{at}.{part}", text, word) for word in path_segment(text)]
+    return causes
+
+
+def validate_new_ingress(ingress: Ingress) -> Causes:
+    """VAL-30: the annotation that came before the field says nothing else than the field."""
+    causes = validate_ingress(ingress)
+    annotation, name = (ingress.metadata.annotations or {}).get(CLASS_ANNOTATION), ingress.spec.ingress_class_name
+    if annotation is not None and name is not None and annotation != name:
+        words = "must match `ingressClassName` when both are specified"
+        causes.append(invalid(f"annotations.{CLASS_ANNOTATION}", annotation, words))
+    return causes
+
+
+def validate_ingress_update(new: Ingress, old: Ingress) -> Causes:
+    return validate_ingress(new)
+
+
+def validate_ingress_status(new: Ingress, old: Ingress) -> Causes:
+    """VAL-30: a load balancer is reached by an address or a name."""
+    causes: Causes = []
+    for position, point in enumerate(new.status.load_balancer.ingress or ()):
+        here = f"status.loadBalancer.ingress[{position}]"
+        if point.ip:
+            causes += validate_address(point.ip, f"{here}.ip")
+        if point.hostname:
+            causes += [invalid(f"{here}.hostname", point.hostname, word) for word in dns_subdomain(point.hostname)]
+            if parse_ip(point.hostname) is not None:
+                causes.append(invalid(f"{here}.hostname", point.hostname, "must be a DNS name, not an IP address"))
     return causes
 
 
 def validate_ingress_class(ingress_class: IngressClass) -> Causes:
+    """VAL-30: who implements it, and where its parameters are."""
+    causes = _validate_controller(ingress_class.spec.controller or "", "spec.controller")
     parameters = ingress_class.spec.parameters
     if parameters is None:
-        return []
-    causes: Causes = []
-    if not parameters.kind:
-        causes.append(required("spec.parameters.kind", "kind is required"))
-    if not parameters.name:
-        causes.append(required("spec.parameters.name", "name is required"))
-    if parameters.scope not in ("Cluster", "Namespace"):
-        causes.append(not_supported("spec.parameters.scope", parameters.scope, ("Cluster", "Namespace")))
-    elif parameters.scope == "Namespace" and not parameters.namespace:
-        causes.append(required("spec.parameters.namespace", "`parameters.scope` is set to 'Namespace'"))
-    elif parameters.scope == "Cluster" and parameters.namespace is not None:
-        causes.append(forbidden("spec.parameters.namespace", "`parameters.scope` is set to 'Cluster'"))
+        return causes
+    at = "spec.parameters"
+    causes += _validate_reference(parameters.api_group, parameters.kind, parameters.name, at)
+    if parameters.scope is None:
+        causes.append(required(f"{at}.scope"))
+    elif parameters.scope not in ("Cluster", "Namespace"):
+        causes.append(not_supported(f"{at}.scope", parameters.scope, ("Cluster", "Namespace")))
+    elif parameters.scope == "Namespace" and parameters.namespace is None:
+        causes.append(required(f"{at}.namespace", "`parameters.scope` is set to 'Namespace'"))
+    elif parameters.scope == "Namespace":
+        namespace = parameters.namespace or ""
+        causes += [invalid(f"{at}.namespace", namespace, word) for word in dns_label(namespace)]
+    elif parameters.namespace is not None:
+        causes.append(forbidden(f"{at}.namespace", "`parameters.scope` is set to 'Cluster'"))
+    return causes
+
+
+def _validate_controller(name: str, at: str) -> Causes:
+    """A domain, a slash and a path."""
+    if not name:
+        return [required(at)]
+    causes = [too_long(at, CONTROLLER_BYTES_MAX)] if len(name) > CONTROLLER_BYTES_MAX else []
+    domain, slash, path = name.partition("/")
+    if not slash or not domain or not path:
+        return [*causes, invalid(at, name, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    causes += [invalid(at, domain, word) for word in dns_subdomain(domain)]
+    if not _is_path(path):
+        causes.append(invalid(at, path, "Invalid path"))
     return causes
 
 
 def validate_ingress_class_update(new: IngressClass, old: IngressClass) -> Causes:
-    return unchanged("spec.controller", new.spec.controller, old.spec.controller) + validate_ingress_class(new)
+    return unchanged("spec.controller", new.spec.controller or "", old.spec.controller or "") + validate_ingress_class(new)
 
 
 def validate_network_policy(policy: NetworkPolicy) -> Causes:
@@ -152,7 +228,7 @@ def _validate_rule(ports: tuple[NetworkPolicyPort, ...] | None, peers: tuple[Net
             causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
         if port.port is None:
             if port.end_port is not None:
-                causes.append(required(f"{here}.port", "must be specified when `endPort` is specified"))
+                causes.append(invalid(f"{here}.endPort", port.end_port, "may not be specified when `port` is not specified"))
             continue
         causes += validate_port(port.port, f"{here}.port")
         if port.end_port is not None:
@@ -175,15 +251,21 @@ def _validate_peer(peer: NetworkPolicyPeer, at: str) -> Causes:
     if block is None:
         return causes if chosen else [*causes, required(at, "must specify a peer")]
     if chosen:
-        return [*causes, forbidden(at, "may not specify both ipBlock and another peer")]
+        causes.append(forbidden(at, "may not specify both ipBlock and another peer"))
+    return causes + _validate_block(block, f"{at}.ipBlock")
+
+
+def _validate_block(block: IPBlock, at: str) -> Causes:
+    """VAL-30: a range of addresses, and ranges within it that are left out."""
+    causes: Causes = []
     words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
     if not block.cidr:
-        return [*causes, required(f"{at}.ipBlock.cidr")]
+        return [required(f"{at}.cidr")]
     if not is_cidr(block.cidr):
-        return [*causes, invalid(f"{at}.ipBlock.cidr", block.cidr, words)]
+        return [invalid(f"{at}.cidr", block.cidr, words)]
     whole = ip_network(block.cidr, strict=False)
     for position, text in enumerate(block.except_ or ()):
-        where = f"{at}.ipBlock.except[{position}]"
+        where = f"{at}.except[{position}]"
         if not is_cidr(text):
             causes.append(invalid(where, text, words))
             continue

@@ -98,7 +98,9 @@ def validate_role(role: Role | ClusterRole) -> Causes:
             words = "at least one clusterRoleSelector required if aggregationRule is non-nil"
             causes.append(required("aggregationRule.clusterRoleSelectors", words))
         for position, selector in enumerate(selectors or ()):
-            causes += validate_selector(selector, f"aggregationRule.clusterRoleSelectors[{position}]")
+            here = f"aggregationRule.clusterRoleSelectors[{position}]"
+            wrong = validate_selector(selector, here)
+            causes += [*wrong, invalid(here, None, "invalid label selector.")] if wrong else []
     return causes
 
 

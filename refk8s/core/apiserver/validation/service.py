@@ -21,6 +21,7 @@ from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, is_
 from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_non_special, validate_port, validate_port_number
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+ADDRESSED_TYPES = ("ClusterIP", "LoadBalancer", "NodePort")
 AFFINITY_SECONDS_MAX = 86_400
 KUBELET_PORT = 10250
 NONE = "None"
@@ -135,37 +136,37 @@ def validate_families(spec: ServiceSpec) -> Causes:
         return []
     causes: Causes = []
     families, addresses = spec.ip_families or (), spec.cluster_ips or ()
-    if spec.ip_family_policy is not None and spec.ip_family_policy not in ("PreferDualStack", "RequireDualStack", "SingleStack"):
-        words = ("PreferDualStack", "RequireDualStack", "SingleStack")
-        causes.append(not_supported("spec.ipFamilyPolicy", spec.ip_family_policy, words))
+    if spec.cluster_ip and not addresses:
+        causes.append(required("spec.clusterIPs"))
+    elif addresses and not spec.cluster_ip:
+        causes.append(invalid("spec.clusterIPs", addresses, "must be empty when `clusterIP` is not specified"))
+    elif addresses and spec.cluster_ip != addresses[0]:
+        causes.append(invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
     for position, family in enumerate(families):
         if family not in ("IPv4", "IPv6"):
             causes.append(not_supported(f"spec.ipFamilies[{position}]", family, ("IPv4", "IPv6")))
         elif family in families[:position]:
             causes.append(duplicate(f"spec.ipFamilies[{position}]", family))
-    if addresses and (spec.cluster_ip or "") != addresses[0]:
-        causes.append(invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
-        return causes
-    if spec.cluster_ip and not addresses:
-        causes.append(required("spec.clusterIPs"))
-        return causes
+    if spec.ip_family_policy is not None and spec.ip_family_policy not in ("PreferDualStack", "RequireDualStack", "SingleStack"):
+        words = ("PreferDualStack", "RequireDualStack", "SingleStack")
+        causes.append(not_supported("spec.ipFamilyPolicy", spec.ip_family_policy, words))
+    wrong: Causes = []
     for position, address in enumerate(addresses):
-        if address == NONE:
-            if position:
-                causes.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
-        elif NONE in addresses:
-            continue
+        if position == 0 and address == NONE:
+            if len(addresses) > 1:
+                wrong.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
         else:
-            causes += validate_address(address, f"spec.clusterIPs[{position}]")
-    if addresses and addresses[0] == NONE and len(addresses) > 1:
-        causes.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
+            wrong += validate_address(address, f"spec.clusterIPs[{position}]")
+    causes += wrong
     if len(addresses) > 2:
         causes.append(invalid("spec.clusterIPs", addresses, "may only hold up to 2 values"))
-    if causes or NONE in addresses:
+    if wrong:
         return causes
     kinds = [_family(address) for address in addresses]
-    if len(kinds) == 2 and kinds[0] == kinds[1]:
+    if len(addresses) > 1 and set(kinds) != {"IPv4", "IPv6"}:
         causes.append(invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"))
+    if causes or NONE in addresses:
+        return causes
     for position, (kind, family) in enumerate(zip(kinds, families, strict=False)):
         if kind != family:
             why = f"expected an {family} value as indicated by `ipFamilies[{position}]`"
@@ -204,11 +205,11 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
     balanced = spec.type == "LoadBalancer"
     if spec.load_balancer_source_ranges:
         if not balanced:
-            causes.append(forbidden("spec.loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
+            causes.append(forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
         for position, text in enumerate(spec.load_balancer_source_ranges):
             if not is_cidr(text.strip()):
                 words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-                causes.append(invalid(f"spec.loadBalancerSourceRanges[{position}]", text, words))
+                causes.append(invalid(f"spec.LoadBalancerSourceRanges[{position}]", text, words))
     if spec.allocate_load_balancer_node_ports is not None and not balanced:
         causes.append(forbidden("spec.allocateLoadBalancerNodePorts", "may only be used when `type` is 'LoadBalancer'"))
     if spec.load_balancer_class is not None:
@@ -246,7 +247,7 @@ def validate_service_update(new: Service, old: Service) -> Causes:
     """VAL-23: while a service has cluster IPs it keeps the first; a second may come and go."""
     causes: Causes = []
     before, after = old.spec.cluster_ips or (), new.spec.cluster_ips or ()
-    if old.spec.type != "ExternalName" and new.spec.type != "ExternalName":
+    if old.spec.type in ADDRESSED_TYPES and new.spec.type in ADDRESSED_TYPES:
         if before and after and before[0] != after[0]:
             causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
         elif before and not after:

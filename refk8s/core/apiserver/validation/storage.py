@@ -1,34 +1,44 @@
 """Persistent volumes, claims and storage classes. Rule VAL-29 (spec/validation.md).
 
 Source: Kubernetes documentation, "Persistent Volumes" (access modes, reclaiming, expanding), "Storage Classes".
-Left out: the fields of storage systems that have no driver here.
 """
 
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec
-from refk8s.core.api.storage_v1 import CSIDriver, StorageClass
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, unchanged
-from refk8s.core.apiserver.validation.names import dns_subdomain, qualified_name
+from refk8s.core.api.core_v1 import (
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
+    PersistentVolumeSpec,
+    TypedLocalObjectReference,
+    TypedObjectReference,
+)
+from refk8s.core.api.quantity import ZERO
+from refk8s.core.api.storage_v1 import StorageClass
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
 from refk8s.core.apiserver.validation.resources import amount, validate_quantity
 from refk8s.core.apiserver.validation.selectors import validate_node_selector, validate_selector
-from refk8s.core.apiserver.validation.volume import validate_host_path
+from refk8s.core.apiserver.validation.volume_sources import SOURCES, validate_source
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 VOLUME_MODES = ("Block", "Filesystem")
 BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 
-# A volume's sources, by attribute and name on the wire.
-SOURCES = (
-    ("host_path", "hostPath"), ("gce_persistent_disk", "gcePersistentDisk"), ("aws_elastic_block_store", "awsElasticBlockStore"),
-    ("glusterfs", "glusterfs"), ("flocker", "flocker"), ("nfs", "nfs"), ("rbd", "rbd"), ("quobyte", "quobyte"), ("cephfs", "cephfs"),
-    ("iscsi", "iscsi"), ("cinder", "cinder"), ("fc", "fc"), ("flex_volume", "flexVolume"), ("azure_file", "azureFile"),
-    ("vsphere_volume", "vsphereVolume"), ("photon_persistent_disk", "photonPersistentDisk"), ("portworx_volume", "portworxVolume"),
-    ("azure_disk", "azureDisk"), ("scale_io", "scaleIO"), ("local", "local"), ("storageos", "storageos"), ("csi", "csi"),
-)  # fmt: skip
+PARAMETERS_MAX, PARAMETERS_BYTES_MAX = 512, 256 * 1024
+"""So many parameters a class may have, and so long they may be with their keys."""
 
 
 def _validate_modes(modes: tuple[str, ...], at: str) -> Causes:
@@ -39,57 +49,98 @@ def _validate_modes(modes: tuple[str, ...], at: str) -> Causes:
 
 
 def validate_persistent_volume(volume: PersistentVolume) -> Causes:
-    """VAL-29: modes, a capacity of storage, and one source."""
-    spec = volume.spec
-    causes: Causes = []
+    """VAL-29."""
+    return validate_volume_spec(volume.spec, "spec")
+
+
+def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = False) -> Causes:
+    """VAL-29: modes, a capacity of storage, and one source.
+
+    `inline`: the spec stands in a VolumeAttachment for a volume that no object describes, so it may say less.
+    """
+    causes = _validate_inline(spec, at) if inline else []
     if not spec.access_modes:
-        causes.append(required("spec.accessModes"))
-    causes += _validate_modes(spec.access_modes or (), "spec.accessModes")
-    if not spec.capacity:
-        causes.append(required("spec.capacity"))
-    elif "storage" not in spec.capacity or len(spec.capacity) > 1:
-        causes.append(not_supported("spec.capacity", spec.capacity, ("storage",)))
-    for name, text in (spec.capacity or {}).items():
-        causes += validate_quantity(text, f"spec.capacity[{name}]")
-        number = amount(text)
-        if number is not None and number.nano == 0:
-            causes.append(invalid(f"spec.capacity[{name}]", text, "must be greater than zero"))
-    policy = spec.persistent_volume_reclaim_policy
-    if policy and policy not in RECLAIM_POLICIES:
-        causes.append(not_supported("spec.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES))
-    if spec.node_affinity is not None:
-        if spec.node_affinity.required is None:
-            causes.append(required("spec.nodeAffinity.required", "must specify required node constraints"))
-        else:
-            causes += validate_node_selector(spec.node_affinity.required, "spec.nodeAffinity.required")
-    given = [name for attribute, name in SOURCES if getattr(spec, attribute) is not None]
-    if not given:
-        causes.append(required("spec", "must specify a volume type"))
-    causes += [forbidden(f"spec.{name}", "may not specify more than 1 volume type") for name in given[1:]]
-    if spec.host_path is not None and given[0] == "hostPath":
-        causes += validate_host_path(spec.host_path.path, spec.host_path.type, "spec.hostPath")
-        if spec.host_path.path == "/" and policy == "Recycle":
-            causes.append(forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'"))
-    if spec.local is not None:
-        if not spec.local.path:
-            causes.append(required("spec.local.path"))
-        if spec.node_affinity is None:
-            causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
-    if spec.storage_class_name:
-        causes += [invalid("spec.storageClassName", spec.storage_class_name, word) for word in dns_subdomain(spec.storage_class_name)]
-    if spec.volume_mode is not None and spec.volume_mode not in VOLUME_MODES:
-        causes.append(not_supported("spec.volumeMode", spec.volume_mode, VOLUME_MODES))
+        causes.append(required(f"{at}.accessModes"))
+    causes += _validate_modes(spec.access_modes or (), f"{at}.accessModes")
+    if not inline:
+        causes += _validate_capacity(spec, at)
+        policy = spec.persistent_volume_reclaim_policy
+        if policy and policy not in RECLAIM_POLICIES:
+            causes.append(not_supported(f"{at}.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES))
+        if spec.node_affinity is not None and spec.node_affinity.required is None:
+            causes.append(required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
+        elif spec.node_affinity is not None and spec.node_affinity.required is not None:
+            causes += validate_node_selector(spec.node_affinity.required, f"{at}.nodeAffinity.required")
+    causes += validate_source(spec, at)
+    if spec.host_path is not None and spec.host_path.path == "/" and spec.persistent_volume_reclaim_policy == "Recycle":
+        words = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(forbidden(f"{at}.persistentVolumeReclaimPolicy", words))
+    if spec.storage_class_name and not inline:
+        causes += validate_class_name(spec.storage_class_name, f"{at}.storageClassName")
+    if spec.volume_mode is not None and not inline and spec.volume_mode not in VOLUME_MODES:
+        causes.append(not_supported(f"{at}.volumeMode", spec.volume_mode, VOLUME_MODES))
+    if spec.volume_attributes_class_name is not None and not inline:
+        causes += _validate_attributes_class(spec, at)
     return causes
+
+
+def _validate_inline(spec: PersistentVolumeSpec, at: str) -> Causes:
+    """VAL-50: only a CSI volume stands inline, and what belongs to an object of its own does not."""
+    causes: Causes = []
+    words = "may not be specified in the context of inline volumes"
+    for value, name in (
+        (spec.claim_ref, "claimRef"), (spec.capacity, "capacity"), (spec.node_affinity, "nodeAffinity"),
+        (spec.storage_class_name, "storageClassName"),
+    ):  # fmt: skip
+        if value:
+            causes.append(forbidden(f"{at}.{name}", words))
+    if spec.csi is None:
+        causes.append(required(f"{at}.csi", "has to be specified in the context of inline volumes"))
+    if (spec.persistent_volume_reclaim_policy or "Retain") != "Retain":
+        words = "may only be Retain in the context of inline volumes"
+        causes.append(forbidden(f"{at}.persistentVolumeReclaimPolicy", words))
+    if (spec.volume_mode or "Filesystem") != "Filesystem":
+        words = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        causes.append(forbidden(f"{at}.volumeMode", words))
+    return causes
+
+
+def _validate_capacity(spec: PersistentVolumeSpec, at: str) -> Causes:
+    capacity = spec.capacity or {}
+    causes: Causes = []
+    if not capacity:
+        causes.append(required(f"{at}.capacity"))
+    if "storage" not in capacity or len(capacity) > 1:
+        causes.append(not_supported(f"{at}.capacity", spec.capacity, ("storage",)))
+    for name, text in capacity.items():
+        causes += validate_quantity(text, f"{at}.capacity[{name}]")
+        number = amount(text)
+        if number is not None and number.nano <= 0:
+            causes.append(invalid(f"{at}.capacity[{name}]", text, "must be greater than zero"))
+    return causes
+
+
+def _validate_attributes_class(spec: PersistentVolumeSpec, at: str) -> Causes:
+    name, where = spec.volume_attributes_class_name, f"{at}.volumeAttributesClassName"
+    causes = validate_class_name(name, where) if name else [required(where, "an empty string is disallowed")]
+    if spec.csi is None:
+        causes.append(required(f"{at}.csi", "has to be specified when using volumeAttributesClassName"))
+    return causes
+
+
+def validate_class_name(name: str, at: str) -> Causes:
+    return [invalid(at, name, word) for word in dns_subdomain(name)]
 
 
 def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolume) -> Causes:
     """VAL-29: where the data lies does not change."""
     causes = validate_persistent_volume(new)
     if any(getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES):
-        causes.append(forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation"))
+        words = "spec.persistentvolumesource is immutable after creation"
+        causes.append(forbidden("spec.persistentvolumesource", words))
     causes += unchanged("spec.volumeMode", new.spec.volume_mode, old.spec.volume_mode)
     if old.spec.node_affinity is not None:
-        causes += unchanged("spec.nodeAffinity", new.spec.node_affinity, old.spec.node_affinity)
+        causes += unchanged("nodeAffinity", new.spec.node_affinity, old.spec.node_affinity)
     return causes
 
 
@@ -112,38 +163,74 @@ def _validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
         if number is None or number.nano <= 0:
             causes.append(invalid(f"{at}.resources[storage]", size, "must be greater than zero"))
     if spec.storage_class_name:
-        causes += [invalid(f"{at}.storageClassName", spec.storage_class_name, word) for word in dns_subdomain(spec.storage_class_name)]
+        causes += validate_class_name(spec.storage_class_name, f"{at}.storageClassName")
     if spec.volume_mode is not None and spec.volume_mode not in VOLUME_MODES:
         causes.append(not_supported(f"{at}.volumeMode", spec.volume_mode, VOLUME_MODES))
+    for source, name in ((spec.data_source, "dataSource"), (spec.data_source_ref, "dataSourceRef")):
+        if source is not None:
+            causes += _validate_data_source(source, f"{at}.{name}")
+    if spec.data_source is not None and spec.data_source_ref is not None:
+        one, other = spec.data_source, spec.data_source_ref
+        if (one.api_group, one.kind, one.name) != (other.api_group, other.kind, other.name):
+            causes.append(invalid(at, f"{at}.dataSource", "must match dataSourceRef"))
+    if spec.volume_attributes_class_name:
+        causes += validate_class_name(spec.volume_attributes_class_name, f"{at}.volumeAttributesClassName")
+    return causes
+
+
+def _validate_data_source(source: TypedLocalObjectReference | TypedObjectReference, at: str) -> Causes:
+    """VAL-29: what the volume is filled from: a claim, or an object of another group."""
+    causes: Causes = []
+    if not source.name:
+        causes.append(required(f"{at}.name"))
+    if not source.kind:
+        causes.append(required(f"{at}.kind"))
+    group = source.api_group or ""
+    if not group and source.kind != "PersistentVolumeClaim":
+        words = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        causes.append(invalid(at, source.kind, words))
+    if group:
+        causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
+    if isinstance(source, TypedObjectReference) and source.namespace:
+        causes += [invalid(f"{at}.namespace", source.namespace, word) for word in dns_label(source.namespace)]
     return causes
 
 
 def validate_persistent_volume_claim_update(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> Causes:
     """VAL-29: a claim gets a volume once, may then grow and take another attributes class, and is else as it was."""
     before, after = old.spec, new.spec
-    if after == before:
-        return []
     causes = _validate_claim_spec(after, "spec")
-    bound = old.status.phase == "Bound"
+    if after == before:
+        return causes
     changed: dict[str, Any] = {}
     if not before.volume_name:
         changed["volume_name"] = before.volume_name
         if before.storage_class_name is None:
             changed["storage_class_name"] = None  # a default class that came later
-    if bound:
+    if old.status.phase == "Bound":
         changed["volume_attributes_class_name"] = before.volume_attributes_class_name
-        size = (after.resources.requests or {}).get("storage")
-        previous = (before.resources.requests or {}).get("storage")
-        if size is not None and previous is not None:
-            requests = {**(after.resources.requests or {}), "storage": previous}
+        if after.resources.requests:
+            requests = {**after.resources.requests, "storage": (before.resources.requests or {}).get("storage", "0")}
             changed["resources"] = replace(after.resources, requests=requests)
-            wanted, had = amount(size), amount(previous)
-            if wanted is not None and had is not None and wanted.nano < had.nano:
-                causes.append(forbidden("spec.resources.requests.storage", "field can not be less than previous value"))
     if replace(after, **changed) != before:
         words = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         causes.append(forbidden("spec", words))
+    if _shrinks(new, old):
+        causes.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))
+    causes += unchanged("spec.volumeMode", after.volume_mode, before.volume_mode)
+    if before.volume_attributes_class_name and not after.volume_attributes_class_name:
+        causes.append(forbidden("spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"))
     return causes
+
+
+def _shrinks(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> bool:
+    """VAL-29: whether the claim asks for less than before and for no more than the volume has: an expansion that
+    failed may be asked for again, smaller, but a volume never shrinks."""
+    wanted, had, has = [
+        amount(sizes.get("storage", "0")) or ZERO
+        for sizes in (new.spec.resources.requests or {}, old.spec.resources.requests or {}, old.status.capacity or {})
+    ]
+    return wanted.nano < had.nano and (has.nano == 0 or wanted.nano <= has.nano)
 
 
 def validate_storage_class(storage_class: StorageClass) -> Causes:
@@ -152,9 +239,7 @@ def validate_storage_class(storage_class: StorageClass) -> Causes:
         causes.append(required("provisioner", storage_class.provisioner))
     else:
         causes += [invalid("provisioner", storage_class.provisioner, word) for word in qualified_name(storage_class.provisioner.lower())]
-    for key in storage_class.parameters or {}:
-        if not key:
-            causes.append(invalid("parameters", key, "field can not be empty."))
+    causes += validate_parameters(storage_class.parameters or {}, "parameters")
     policy = storage_class.reclaim_policy
     if policy and policy not in ("Delete", "Retain"):
         causes.append(not_supported("reclaimPolicy", policy, ("Delete", "Retain")))
@@ -163,27 +248,49 @@ def validate_storage_class(storage_class: StorageClass) -> Causes:
         causes.append(required("volumeBindingMode"))
     elif mode not in BINDING_MODES:
         causes.append(not_supported("volumeBindingMode", mode, BINDING_MODES))
+    return causes + _validate_topologies(storage_class)
+
+
+def validate_parameters(parameters: dict[str, str], at: str) -> Causes:
+    """VAL-29: what a class says to its driver: not too many words, not too long."""
+    if len(parameters) > PARAMETERS_MAX:
+        return [too_long(at, PARAMETERS_MAX)]
+    causes: Causes = [invalid(at, key, "field can not be empty.") for key in parameters if not key]
+    if sum([len(part.encode("utf-8", "surrogatepass")) for item in parameters.items() for part in item]) > PARAMETERS_BYTES_MAX:
+        causes.append(too_long(at, PARAMETERS_BYTES_MAX))
     return causes
 
 
 def validate_storage_class_update(new: StorageClass, old: StorageClass) -> Causes:
     """VAL-29: what a class makes its volumes of does not change."""
-    causes: Causes = []
-    if (new.parameters or {}) != (old.parameters or {}):
-        causes.append(forbidden("parameters", "updates to parameters are forbidden."))
-    if new.provisioner != old.provisioner:
-        causes.append(forbidden("provisioner", "updates to provisioner are forbidden."))
-    if new.reclaim_policy != old.reclaim_policy:
-        causes.append(forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."))
+    causes = validate_storage_class(new)
+    causes += unchanged("parameters", new.parameters or {}, old.parameters or {})
+    causes += unchanged("provisioner", new.provisioner, old.provisioner)
+    causes += unchanged("reclaimPolicy", new.reclaim_policy, old.reclaim_policy)
     return causes + unchanged("volumeBindingMode", new.volume_binding_mode, old.volume_binding_mode)
 
 
-def validate_csi_driver(driver: CSIDriver) -> Causes:
+def _validate_topologies(storage_class: StorageClass) -> Causes:
+    """VAL-29: where volumes may be made: each key once in a term, with values, and no term twice."""
     causes: Causes = []
-    name = driver.metadata.name or ""
-    if len(name) > 63:
-        causes.append(invalid("metadata.name", name, "must be no more than 63 bytes"))
-    for mode in driver.spec.volume_lifecycle_modes or ():
-        if mode not in ("Persistent", "Ephemeral"):
-            causes.append(not_supported("spec.volumeLifecycleModes", mode, ("Ephemeral", "Persistent")))
+    seen: list[dict[str, frozenset[str]]] = []
+    for position, term in enumerate(storage_class.allowed_topologies or ()):
+        here = f"allowedTopologies[{position}]"
+        keys: dict[str, frozenset[str]] = {}
+        for number, wanted in enumerate(term.match_label_expressions or ()):
+            where = f"{here}.matchLabelExpressions[{number}]"
+            if not wanted.values:
+                causes.append(required(f"{where}.values"))
+            for place, value in enumerate(wanted.values):
+                if value in wanted.values[:place]:
+                    causes.append(duplicate(f"{where}.values[{place}]", value))
+            causes += [invalid(f"{where}.key", wanted.key, word) for word in qualified_name(wanted.key)]
+            if wanted.key in keys:
+                causes.append(duplicate(f"{where}.key", wanted.key))
+            keys[wanted.key] = frozenset(wanted.values)
+        if not term.match_label_expressions:
+            causes.append(required(f"{here}.matchLabelExpressions"))
+        elif keys in seen:
+            causes.append(duplicate(f"{here}.matchLabelExpressions", ""))
+        seen.append(keys)
     return causes

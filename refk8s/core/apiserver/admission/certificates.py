@@ -1,0 +1,67 @@
+"""Who asks for a certificate is who is logged in. Rule ADM-20 (spec/admission.md).
+
+Source: Kubernetes documentation, "Certificates and Certificate Signing Requests"; "Admission Control in Kubernetes"
+(CertificateSubjectRestriction).
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import status
+from refk8s.core.api.certificates_v1 import CertificateSigningRequest, CertificateSigningRequestCondition
+from refk8s.core.api.pkcs10 import NoRequest, read_request
+from refk8s.core.api.request import Request
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context, timestamp
+
+CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
+MASTERS = "system:masters"
+
+
+def admit_signing_request(
+    request: Request, new: CertificateSigningRequest, old: Any, store: Reader, context: Context
+) -> CertificateSigningRequest:
+    """ADM-20."""
+    if old is not None:
+        return new
+    user = request.user
+    return replace(
+        new, spec=replace(new.spec, username=user.name or None, uid=user.uid or None, groups=user.groups or None, extra=None)
+    )
+
+
+def check_subject(request: Request, new: CertificateSigningRequest, old: CertificateSigningRequest | None, store: Reader) -> None:
+    """ADM-20. ApiError 403 for a client certificate in the administrators' group."""
+    if old is not None or new.spec.signer_name != CLIENT_SIGNER:
+        return
+    try:
+        organizations = read_request(new.spec.request).organizations
+    except NoRequest as error:
+        organizations, why = (), f"failed to parse CSR: {error}"
+    else:
+        why = f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed" if MASTERS in organizations else ""
+    if why:
+        raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))
+
+
+def admit_conditions(new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context) -> CertificateSigningRequest:
+    """ADM-20: a condition says when it was written, and when its status was last another."""
+    before = {condition.type: condition for condition in old.status.conditions or ()}
+    conditions = tuple([_dated(one, before.get(one.type), context) for one in new.status.conditions or ()])
+    if conditions == (new.status.conditions or ()):
+        return new
+    return replace(new, status=replace(new.status, conditions=conditions))
+
+
+def _dated(
+    condition: CertificateSigningRequestCondition, before: CertificateSigningRequestCondition | None, context: Context
+) -> CertificateSigningRequestCondition:
+    if condition.last_update_time is None:
+        condition = replace(condition, last_update_time=timestamp(context.now))
+    if condition.last_transition_time is None:
+        same = before is not None and before.status == condition.status
+        since = before.last_transition_time if same and before is not None else None
+        condition = replace(condition, last_transition_time=since or timestamp(context.now))
+    return condition

@@ -1,0 +1,107 @@
+"""Volumes and claims are held while they are used, and classes are chosen. Rules ADM-21, ADM-22 (spec/admission.md).
+
+Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection, expanding), "Admission
+Control in Kubernetes" (DefaultStorageClass, DefaultIngressClass, PersistentVolumeClaimResize).
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
+from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.networking_v1 import Ingress
+from refk8s.core.api.quantity import ZERO
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.validation.network import CLASS_ANNOTATION
+from refk8s.core.apiserver.validation.resources import amount
+from refk8s.core.context import Context, timestamp
+
+DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
+OLD_DEFAULT_STORAGE_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
+OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+
+
+def admit_claim(request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context) -> PersistentVolumeClaim:
+    """ADM-21, ADM-22."""
+    if old is not None:
+        return new
+    new = replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
+    if new.spec.storage_class_name is not None or OLD_STORAGE_CLASS in (new.metadata.annotations or {}):
+        return new
+    marks = (DEFAULT_STORAGE_CLASS, OLD_DEFAULT_STORAGE_CLASS)
+    name = _default_class(resources.STORAGE_CLASSES, marks, store)
+    return replace(new, spec=replace(new.spec, storage_class_name=name)) if name else new
+
+
+def admit_volume(request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context) -> PersistentVolume:
+    """ADM-21: a volume begins Pending, and says since when."""
+    if old is not None:
+        return new
+    began = replace(new.status, last_phase_transition_time=timestamp(context.now))
+    return replace(new, metadata=_protected(new.metadata, VOLUME_PROTECTION), status=began)
+
+
+def admit_volume_status(new: PersistentVolume, old: PersistentVolume, context: Context) -> PersistentVolume:
+    """ADM-21: a volume says since when it is in its phase, unless the writer of the phase says it."""
+    before, after = old.status, new.status
+    if after.phase == before.phase:
+        return replace(new, status=replace(after, last_phase_transition_time=before.last_phase_transition_time))
+    if after.last_phase_transition_time not in (None, before.last_phase_transition_time):
+        return new
+    return replace(new, status=replace(after, last_phase_transition_time=timestamp(context.now)))
+
+
+def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
+    finalizers = metadata.finalizers or ()
+    return metadata if finalizer in finalizers else replace(metadata, finalizers=(*finalizers, finalizer))
+
+
+def admit_ingress(request: Request, new: Ingress, old: Any, store: Reader, context: Context) -> Ingress:
+    """ADM-22."""
+    if old is not None or new.spec.ingress_class_name is not None:
+        return new
+    if CLASS_ANNOTATION in (new.metadata.annotations or {}):
+        return new
+    name = _default_class(resources.INGRESS_CLASSES, (DEFAULT_INGRESS_CLASS,), store)
+    return replace(new, spec=replace(new.spec, ingress_class_name=name)) if name else new
+
+
+def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) -> str:
+    """The newest class that is marked as the default, of several of one second the first by name. O(classes)."""
+    best: tuple[str, str] | None = None
+    for record in store.list(resource.prefix).records:
+        metadata = record.value.metadata
+        annotations = metadata.annotations or {}
+        if any(annotations.get(mark) == "true" for mark in marks):
+            since = str(metadata.creation_timestamp or "")
+            if best is None or since > best[0]:
+                best = (since, metadata.name or "")
+    return best[1] if best is not None else ""
+
+
+def check_growth(request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader) -> None:
+    """ADM-22. ApiError 403 for a bigger claim of a class whose volumes do not grow."""
+    if old is None:
+        return
+    wanted = amount((new.spec.resources.requests or {}).get("storage", "0")) or ZERO
+    had = amount((old.spec.resources.requests or {}).get("storage", "0")) or ZERO
+    if wanted.nano <= had.nano:
+        return
+    name = (old.metadata.annotations or {}).get(OLD_STORAGE_CLASS) or old.spec.storage_class_name or ""
+    record = store.get(resources.STORAGE_CLASSES.key("", name)) if name else None
+    if old.status.phase != "Bound":
+        why = "Only bound persistent volume claims can be expanded"
+    elif record is None or not record.value.allow_volume_expansion:
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+        )
+    else:
+        return
+    raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))

@@ -1,0 +1,249 @@
+"""Where the data of a persistent volume lies: what each source must say. Rule VAL-29 (spec/validation.md).
+
+Source: Kubernetes API reference, "PersistentVolume".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from refk8s.core.api.core_v1 import PersistentVolumeSpec, SecretReference
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, too_long
+from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
+from refk8s.core.apiserver.validation.volume import validate_host_path
+
+DRIVER_NAME_BYTES_MAX = 63
+NUMBER_MAX = 255
+CACHING_MODES = ("None", "ReadOnly", "ReadWrite")
+DISK_KINDS = ("Dedicated", "Managed", "Shared")
+_RANGE = "must be between 0 and 255, inclusive"
+_PAIRS = "must be a host:port pair or multiple pairs separated by commas"
+_is_iqn = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.[-a-zA-Z0-9.]+(:.*)?", re.ASCII).fullmatch
+_is_eui = re.compile(r"eui\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
+_is_naa = re.compile(r"naa\.[0-9A-Fa-f]{32}|naa\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
+
+# A volume's sources in the order in which they are looked at, by attribute and name in paths.
+SOURCES = (
+    ("host_path", "hostPath"), ("gce_persistent_disk", "gcePersistentDisk"),
+    ("aws_elastic_block_store", "awsElasticBlockStore"), ("glusterfs", "glusterfs"), ("flocker", "flocker"),
+    ("nfs", "nfs"), ("rbd", "rbd"), ("quobyte", "quobyte"), ("cephfs", "cephFS"), ("iscsi", "iscsi"),
+    ("cinder", "cinder"), ("fc", "fc"), ("flex_volume", "flexVolume"), ("azure_file", "azureFile"),
+    ("vsphere_volume", "vsphereVolume"), ("photon_persistent_disk", "photonPersistentDisk"),
+    ("portworx_volume", "portworxVolume"), ("azure_disk", "azureDisk"), ("scale_io", "scaleIO"), ("local", "local"),
+    ("storageos", "storageos"), ("csi", "csi"),
+)  # fmt: skip
+
+
+def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
+    """VAL-29: one source; the first of several is looked at, the others are forbidden."""
+    given = [(attribute, name) for attribute, name in SOURCES if getattr(spec, attribute) is not None]
+    if not given:
+        return [required(at, "must specify a volume type")]
+    attribute, name = given[0]
+    source, here = getattr(spec, attribute), f"{at}.{name}"
+    causes = [required(f"{here}.{part}") for owned, part in _REQUIRED.get(attribute, ()) if not getattr(source, owned)]
+    if (more := _MORE.get(attribute)) is not None:
+        causes += more(source, here)
+    if attribute == "local" and spec.node_affinity is None:
+        causes.append(required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
+    for other, other_name in given[1:]:
+        if other == "flex_volume":  # upstream counts it and does not forbid it
+            continue
+        causes.append(forbidden(f"{at}.{other_name}", "may not specify more than 1 volume type"))
+    return causes
+
+
+def validate_driver_name(name: str, at: str) -> Causes:
+    """A CSI driver's name is a DNS subdomain of at most 63 bytes; its case is ignored."""
+    if not name:
+        return [required(at)]
+    causes = [too_long(at, DRIVER_NAME_BYTES_MAX)] if len(name) > DRIVER_NAME_BYTES_MAX else []
+    return causes + [invalid(at, name, word) for word in dns_subdomain(name.lower())]
+
+
+# What each source must have, by attribute and name on the wire.
+_REQUIRED: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "gce_persistent_disk": (("pd_name", "pdName"),),
+    "aws_elastic_block_store": (("volume_id", "volumeID"),),
+    "glusterfs": (("endpoints", "endpoints"), ("path", "path")),
+    "nfs": (("server", "server"), ("path", "path")),
+    "rbd": (("monitors", "monitors"), ("image", "image")),
+    "quobyte": (("registry", "registry"), ("volume", "volume")),
+    "cephfs": (("monitors", "monitors"),),
+    "iscsi": (("target_portal", "targetPortal"), ("iqn", "iqn")),
+    "cinder": (("volume_id", "volumeID"),),
+    "flex_volume": (("driver", "driver"),),
+    "azure_file": (("secret_name", "secretName"), ("share_name", "shareName")),
+    "vsphere_volume": (("volume_path", "volumePath"),),
+    "photon_persistent_disk": (("pd_id", "pdID"),),
+    "portworx_volume": (("volume_id", "volumeID"),),
+    "azure_disk": (("disk_name", "diskName"), ("disk_uri", "diskURI")),
+    "scale_io": (("gateway", "gateway"), ("system", "system"), ("volume_name", "volumeName")),
+    "local": (("path", "path"),),
+    "storageos": (("volume_name", "volumeName"),),
+    "csi": (("volume_handle", "volumeHandle"),),
+}
+
+
+def _number(value: int | None, at: str) -> Causes:
+    return [] if value is None or 0 <= value <= NUMBER_MAX else [invalid(at, value, _RANGE)]
+
+
+def _secret(secret: SecretReference | None, at: str) -> Causes:
+    """A secret outside any pod is named with its namespace."""
+    if secret is None:
+        return []
+    causes: Causes = []
+    for text, name, check in ((secret.name, "name", dns_subdomain), (secret.namespace, "namespace", dns_label)):
+        if not text:
+            causes.append(required(f"{at}.{name}"))
+        else:
+            causes += [invalid(f"{at}.{name}", text, word) for word in check(text)]
+    return causes
+
+
+def _host_path(source: Any, at: str) -> Causes:
+    return validate_host_path(source.path, source.type, at)
+
+
+def _partition(source: Any, at: str) -> Causes:
+    return _number(source.partition, f"{at}.partition")
+
+
+def _glusterfs(source: Any, at: str) -> Causes:
+    namespace = source.endpoints_namespace
+    if namespace is None:
+        return []
+    if not namespace:
+        words = "if the endpointnamespace is set, it must be a valid namespace name"
+        return [invalid(f"{at}.endpointsNamespace", namespace, words)]
+    return [invalid(f"{at}.endpointsNamespace", namespace, word) for word in dns_label(namespace)]
+
+
+def _flocker(source: Any, at: str) -> Causes:
+    if not source.dataset_name and not source.dataset_uuid:
+        return [required(at, "one of datasetName and datasetUUID is required")]
+    causes: Causes = []
+    if source.dataset_name and source.dataset_uuid:
+        causes.append(invalid(at, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
+    if "/" in (source.dataset_name or ""):
+        causes.append(invalid(f"{at}.datasetName", source.dataset_name, "must not contain '/'"))
+    return causes
+
+
+def _nfs(source: Any, at: str) -> Causes:
+    return [] if source.path.startswith("/") else [invalid(f"{at}.path", source.path, "must be an absolute path")]
+
+
+def _quobyte(source: Any, at: str) -> Causes:
+    causes: Causes = []
+    if source.registry and any(not _is_pair(pair) for pair in source.registry.split(",")):
+        causes.append(invalid(f"{at}.registry", source.registry, _PAIRS))
+    if len(source.tenant or "") >= 65:
+        causes.append(required(f"{at}.tenant", "must be less than 65 characters"))
+    return causes
+
+
+def _is_pair(text: str) -> bool:
+    host, colon, _ = text.rpartition(":")
+    return bool(colon) and (":" not in host or (host.startswith("[") and host.endswith("]")))
+
+
+def _iscsi(source: Any, at: str) -> Causes:
+    causes = _initiator(source.iqn, f"{at}.iqn") if source.iqn else []
+    causes += _number(source.lun, f"{at}.lun")
+    if (source.chap_auth_discovery or source.chap_auth_session) and source.secret_ref is None:
+        causes.append(required(f"{at}.secretRef"))
+    if source.secret_ref is not None:
+        for text, name in ((source.secret_ref.name, "name"), (source.secret_ref.namespace, "namespace")):
+            causes += [] if text else [required(f"{at}.secretRef.{name}")]
+    if source.initiator_name is not None:
+        causes += _initiator(source.initiator_name, f"{at}.initiatorname")
+    return causes
+
+
+def _initiator(name: str, at: str) -> Causes:
+    for prefix, check in (("iqn", _is_iqn), ("eui", _is_eui), ("naa", _is_naa)):
+        if name.startswith(prefix):
+            return [] if check(name) else [invalid(at, name, "must be valid format")]
+    return [invalid(at, name, "must be valid format starting with iqn, eui, or naa")]
+
+
+def _cinder(source: Any, at: str) -> Causes:
+    return _secret(source.secret_ref, f"{at}.secretRef")
+
+
+def _fc(source: Any, at: str) -> Causes:
+    by_target, by_id = bool(source.target_wwns) and source.lun is not None, bool(source.wwids)
+    if not by_target and not by_id:
+        words = "must specify either targetWWNs and lun, or wwids, but not both"
+        return [required(f"{at}.targetWWNs", words)]
+    causes: Causes = []
+    if by_id and source.target_wwns:
+        words = "targetWWNs and wwids can not be specified simultaneously"
+        causes.append(invalid(f"{at}.targetWWNs", source.target_wwns, words))
+    return causes + (_number(source.lun, f"{at}.lun") if source.target_wwns else [])
+
+
+def _flex_volume(source: Any, at: str) -> Causes:
+    causes: Causes = []
+    for key in source.options or {}:
+        owner = "." + (key.partition("/")[0] if key.count("/") == 1 else key)
+        if owner.endswith((".kubernetes.io", ".k8s.io")):
+            words = "kubernetes.io and k8s.io namespaces are reserved"
+            causes.append(invalid(f"{at}.options[{key}]", key, words))
+    return causes
+
+
+def _azure_file(source: Any, at: str) -> Causes:
+    if source.secret_namespace == "":
+        return [invalid(f"{at}.secretNamespace", "", "may not be empty")]
+    return []
+
+
+def _azure_disk(source: Any, at: str) -> Causes:
+    causes: Causes = []
+    if source.caching_mode is not None and source.caching_mode not in CACHING_MODES:
+        causes.append(not_supported(f"{at}.cachingMode", source.caching_mode, CACHING_MODES))
+    if source.kind is not None and source.kind not in DISK_KINDS:
+        causes.append(not_supported(f"{at}.kind", source.kind, DISK_KINDS))
+    managed = source.disk_uri.startswith("/subscriptions")
+    if source.kind == "Managed" and not managed:
+        causes.append(not_supported(f"{at}.diskURI", source.disk_uri, ("/subscriptions/{sub-id}/...",)))
+    elif source.kind not in (None, "Managed") and managed:
+        causes.append(not_supported(f"{at}.diskURI", source.disk_uri, ("https://{account}.blob...",)))
+    return causes
+
+
+def _local(source: Any, at: str) -> Causes:
+    return [invalid(f"{at}.path", source.path, "must not contain '..'")] if ".." in source.path.split("/") else []
+
+
+def _storageos(source: Any, at: str) -> Causes:
+    causes: Causes = []
+    for text, name in ((source.volume_name, "volumeName"), (source.volume_namespace, "volumeNamespace")):
+        causes += [invalid(f"{at}.{name}", text, word) for word in dns_label(text)] if text else []
+    if source.secret_ref is not None:
+        for text, name in ((source.secret_ref.name, "name"), (source.secret_ref.namespace, "namespace")):
+            causes += [] if text else [required(f"{at}.secretRef.{name}")]
+    return causes
+
+
+def _csi(source: Any, at: str) -> Causes:
+    causes = validate_driver_name(source.driver, f"{at}.driver")
+    for attribute, name in (
+        ("controller_publish_secret_ref", "controllerPublishSecretRef"),
+        ("controller_expand_secret_ref", "controllerExpandSecretRef"),
+        ("node_publish_secret_ref", "nodePublishSecretRef"),
+        ("node_expand_secret_ref", "nodeExpandSecretRef"),
+    ):
+        causes += _secret(getattr(source, attribute), f"{at}.{name}")
+    return causes
+
+
+_MORE: Mapping[str, Callable[[Any, str], Causes]] = {
+    "host_path": _host_path, "gce_persistent_disk": _partition, "aws_elastic_block_store": _partition,
+    "glusterfs": _glusterfs, "flocker": _flocker, "nfs": _nfs, "quobyte": _quobyte, "iscsi": _iscsi,
+    "cinder": _cinder, "fc": _fc, "flex_volume": _flex_volume, "azure_file": _azure_file,
+    "azure_disk": _azure_disk, "local": _local, "storageos": _storageos, "csi": _csi,
+}  # fmt: skip

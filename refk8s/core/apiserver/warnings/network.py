@@ -1,0 +1,96 @@
+"""Warnings about services, endpoints, nodes and ingresses. Rule WARN-2 (spec/validation.md).
+
+Source: Kubernetes API reference, "Service", "Ingress", "Node" (deprecated fields).
+"""
+
+from ipaddress import IPv6Address, ip_network
+
+from refk8s.core.api.core_v1 import Endpoints, Node, Service
+from refk8s.core.api.networking_v1 import Ingress
+from refk8s.core.apiserver.validation.names import is_cidr, parse_ip
+from refk8s.core.apiserver.validation.network import CLASS_ANNOTATION
+
+TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
+TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
+
+
+def _address(text: str, at: str) -> list[str]:
+    """An address in another form than the one that everybody writes, or an IPv4 address within an IPv6 one."""
+    parsed = parse_ip(text)
+    if parsed is None:
+        return []
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        words = "will be considered invalid in a future Kubernetes release"
+        return [f'{at}: non-standard IP address "{text}" {words}: use "{parsed.ipv4_mapped}"']
+    if str(parsed) != text:
+        return [f'{at}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{parsed}")']
+    return []
+
+
+def _range(text: str, at: str) -> list[str]:
+    if not is_cidr(text):
+        return []
+    network = str(ip_network(text, strict=False))
+    if network == text:
+        return []
+    return [f'{at}: CIDR value "{text}" is ambiguous in this context (should be "{network}")']
+
+
+def warn_service(new: Service, old: Service | None) -> list[str]:
+    """WARN-2: fields that a service of this type does not heed."""
+    spec, annotations = new.spec, new.metadata.annotations or {}
+    found: list[str] = []
+    if TOPOLOGY_HINTS in annotations:
+        found.append(f"annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead")
+    headless = spec.cluster_ip == "None"
+    if not headless:
+        for position, address in enumerate(spec.cluster_ips or ()):
+            found += _address(address, f"spec.clusterIPs[{position}]")
+    for position, address in enumerate(spec.external_ips or ()):
+        found += _address(address, f"spec.externalIPs[{position}]")
+    if spec.load_balancer_ip:
+        found += _address(spec.load_balancer_ip, "spec.loadBalancerIP")
+    for position, text in enumerate(spec.load_balancer_source_ranges or ()):
+        found += _range(text, f"spec.loadBalancerSourceRanges[{position}]")
+    if headless and spec.type in (None, "", "ClusterIP"):
+        for value, name in (
+            (spec.load_balancer_ip, "loadBalancerIP"), (spec.external_ips, "externalIPs"),
+            (spec.session_affinity not in (None, "", "None"), "SessionAffinity"),
+        ):  # fmt: skip
+            if value:
+                found.append(f"spec.{name} is ignored for headless services")
+    if spec.type == "ExternalName":
+        if spec.external_ips:
+            found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    elif spec.external_name:
+        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+    if spec.traffic_distribution == "PreferClose":
+        found.append("spec.trafficDistribution: PreferClose is deprecated: use PreferSameZone")
+    return found
+
+
+def warn_endpoints(new: Endpoints, old: Endpoints | None) -> list[str]:
+    found: list[str] = []
+    for position, subset in enumerate(new.subsets or ()):
+        for number, address in enumerate(subset.addresses or ()):
+            found += _address(address.ip, f"subsets[{position}].addresses[{number}].ip")
+        for number, address in enumerate(subset.not_ready_addresses or ()):
+            found += _address(address.ip, f"subsets[{position}].notReadyAddresses[{number}].ip")
+    return found
+
+
+def warn_node(new: Node, old: Node | None) -> list[str]:
+    """WARN-2: fields that no component reads any more."""
+    found: list[str] = []
+    if new.spec.external_id:
+        found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    for position, text in enumerate(new.spec.pod_cidrs or ()):
+        found += _range(text, f"spec.podCIDRs[{position}]")
+    return found
+
+
+def warn_ingress(new: Ingress, old: Ingress | None) -> list[str]:
+    """WARN-2: the annotation that the field has replaced; on create alone."""
+    if old is None and CLASS_ANNOTATION in (new.metadata.annotations or {}):
+        return [f"annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
+    return []

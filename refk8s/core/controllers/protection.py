@@ -1,0 +1,138 @@
+"""Volumes and claims stay while they are used. Rules PROT-1 ... PROT-3 (spec/workloads/protection.md).
+
+    object                  finalizer                      held while
+    PersistentVolumeClaim   kubernetes.io/pvc-protection   a pod on a node names it
+    PersistentVolume        kubernetes.io/pv-protection    its phase is Bound
+
+Admission sets the finalizers (ADM-21); these controllers remove them from what is being deleted and not used, and set
+them on what lacks them.
+Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection).
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from immutables import Map
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod
+from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, Resource
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.view import Index, View
+
+LOOK_AGAIN: Instant = 10 * SECOND
+Memory: TypeAlias = Map[Key, tuple[str, bool]]
+
+
+def claims_of(pod: Pod) -> tuple[Key, ...]:
+    """The claims that a pod names, those of its ephemeral volumes included."""
+    namespace = pod.metadata.namespace or ""
+    names = [
+        volume.persistent_volume_claim.claim_name if volume.persistent_volume_claim is not None else f"{pod.metadata.name}-{volume.name}"
+        for volume in pod.spec.volumes or ()
+        if volume.persistent_volume_claim is not None or volume.ephemeral is not None
+    ]
+    return tuple([f"{namespace}/{name}" for name in names])
+
+
+def uses(pod: Pod, claim: Key) -> bool:
+    """PROT-1: a pod uses its claims from the moment it is on a node until it is gone, a finished pod too."""
+    return bool(pod.spec.node_name) and claim in claims_of(pod)
+
+
+def _of_pod(view: View, old: Pod | None, new: Pod | None) -> set[Key]:
+    return {key for pod in (old, new) if pod is not None for key in claims_of(pod)}
+
+
+class ClaimProtection(Reconciler):
+    """PROT-1: holds one claim, or lets it go.
+
+    The view may be behind, so the API server is asked for the pods before a claim is let go. The memory is the claims
+    asked about: their uid, and whether the answer was that no pod uses them.
+    """
+
+    name = "pvc-protection-controller"
+    interests = (Interest(PERSISTENT_VOLUME_CLAIMS, own_key), Interest(PODS, _of_pod))
+    indexes = (Index("claim", PODS, claims_of),)
+
+    def start_memory(self, now: Instant) -> Memory:
+        return Map()
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        # Observe
+        claim: PersistentVolumeClaim | None = view.get(PERSISTENT_VOLUME_CLAIMS, key)
+        asked: Memory = local.memory
+        if claim is None:
+            return Plan(memory=asked.delete(key)) if key in asked else NOTHING
+        if claim.metadata.deletion_timestamp is None:
+            return _set(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION)
+
+        # Decide
+        if CLAIM_PROTECTION not in (claim.metadata.finalizers or ()):
+            return NOTHING
+        if any(uses(pod, key) for pod in view.indexed(PODS, "claim", key)):
+            return Plan(memory=asked.delete(key)) if key in asked else NOTHING
+        uid = claim.metadata.uid or ""
+        if asked.get(key) != (uid, True):
+            question = Request("list", PODS, claim.metadata.namespace or "", because=f"does a pod use claim {key}?")
+            return Plan(asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + LOOK_AGAIN)
+
+        # Act
+        return _remove(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION, "no pod uses it")
+
+    def answered(
+        self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Memory, Iterable[Key]]:
+        """Take in whether a pod uses the claim."""
+        if response is None or not response.ok or key not in memory:
+            return memory, ()
+        if any(uses(pod, key) for pod in response.body.items):
+            return memory, ()
+        uid, _ = memory[key]
+        return memory.set(key, (uid, True)), (key,)
+
+
+class VolumeProtection(Reconciler):
+    """PROT-2: holds one volume while a claim is bound to it, or lets it go."""
+
+    name = "pv-protection-controller"
+    interests = (Interest(PERSISTENT_VOLUMES, own_key),)
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        # Observe
+        volume: PersistentVolume | None = view.get(PERSISTENT_VOLUMES, key)
+        if volume is None:
+            return NOTHING
+        if volume.metadata.deletion_timestamp is None:
+            return _set(PERSISTENT_VOLUMES, volume, VOLUME_PROTECTION)
+
+        # Decide
+        held = VOLUME_PROTECTION in (volume.metadata.finalizers or ())
+        if not held or volume.status.phase == "Bound":
+            return NOTHING
+
+        # Act
+        return _remove(PERSISTENT_VOLUMES, volume, VOLUME_PROTECTION, "no claim is bound to it")
+
+
+def _set(resource: Resource, obj: Any, finalizer: str) -> Plan:
+    """PROT-3: what somebody took away from a living object is put back."""
+    finalizers = obj.metadata.finalizers or ()
+    if finalizer in finalizers:
+        return NOTHING
+    return _with(resource, obj, (*finalizers, finalizer), "it must not go while it is used")
+
+
+def _remove(resource: Resource, obj: Any, finalizer: str, because: str) -> Plan:
+    return _with(resource, obj, tuple([one for one in obj.metadata.finalizers if one != finalizer]), because)
+
+
+def _with(resource: Resource, obj: Any, finalizers: tuple[str, ...], because: str) -> Plan:
+    metadata = obj.metadata
+    body = replace(obj, metadata=replace(metadata, finalizers=finalizers or None))
+    request = Request("update", resource, metadata.namespace or "", metadata.name or "", body=body, because=because)
+    return Plan(((request,),))

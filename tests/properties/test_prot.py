@@ -1,0 +1,156 @@
+"""Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5 (spec/workloads/protection.md)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import choices, run
+from workload_helpers import ask, create, get, new_cluster, patch, remove, settle, stored
+
+from refk8s.core.api import codec
+from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod
+from refk8s.core.api.finalizers import CLAIM_PROTECTION, SERVICE_CIDR_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import IP_ADDRESSES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SERVICE_CIDRS
+from refk8s.core.cluster import Cluster, start_all
+from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection, claims_of
+from refk8s.core.controllers.service_cidr import ServiceCIDRController, contains
+
+FAULTS = ["lose", "give up", "cut", "compact", "crash", "twice"]
+NAMES = ("a", "b")
+
+
+def decoded(kind, **tree):
+    return codec.decode_tolerant(kind, tree)[0]
+
+
+def a_claim(name):
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return decoded(PersistentVolumeClaim, metadata={"name": name}, spec=spec)
+
+
+def a_volume(name):
+    spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}
+    return decoded(PersistentVolume, metadata={"name": name}, spec=spec)
+
+
+def a_pod(name, claim, node="", **status):
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": claim}}
+    spec = {
+        "containers": [{"name": "c", "image": "i"}], "volumes": [volume], "serviceAccountName": "",
+        "terminationGracePeriodSeconds": 0, **({"nodeName": node} if node else {}),
+    }  # fmt: skip
+    return decoded(Pod, metadata={"name": name}, spec=spec, status=status)
+
+
+def users_of(cluster: Cluster, claim: str) -> set[str]:
+    """The uids of pods on nodes that name the claim."""
+    return {pod.metadata.uid for pod in stored(cluster, PODS) if pod.spec.node_name and f"default/{claim}" in claims_of(pod)}
+
+
+class Watched:
+    """PROT-1 as a law of steps: a claim does not go while a pod is there that used it when its deletion was asked for."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, set[str]] = {}
+
+    def __call__(self, before: Cluster, after: Cluster) -> list[str]:
+        wrong = []
+        for name in NAMES:
+            claim = get(after, PERSISTENT_VOLUME_CLAIMS, name)
+            if claim is None:
+                held = self.held.pop(name, set()) & users_of(after, name)
+                wrong += [f"PROT-1: claim {name} has gone from under {held}"] if held else []
+            elif claim.metadata.deletion_timestamp is not None:
+                self.held.setdefault(name, users_of(after, name))
+            else:
+                self.held.pop(name, None)
+        return wrong
+
+
+MOVES = ("pod", "bare pod", "finish", "remove pod", "delete", "create", "unprotect")
+moves = st.lists(st.tuples(st.sampled_from(MOVES), st.sampled_from(NAMES), choices), max_size=8)
+
+
+@given(moves)
+def test_prot_1_prot_2_prot_3_a_claim_goes_when_no_pod_uses_it_and_not_before(moves):
+    law = Watched()
+    cluster = start_all(create(new_cluster(ClaimProtection()), *[a_claim(name) for name in NAMES]))
+    for number, (move, name, drawn) in enumerate(moves):
+        claim, pods = get(cluster, PERSISTENT_VOLUME_CLAIMS, name), users_of(cluster, name)
+        pod = next((pod for pod in stored(cluster, PODS) if pod.metadata.uid in pods), None)
+        dying = claim is not None and claim.metadata.deletion_timestamp is not None
+        if move in ("pod", "bare pod") and not dying:
+            cluster = create(cluster, a_pod(f"p{number}", name, "n" if move == "pod" else ""))
+        elif move == "finish" and pod is not None:
+            cluster = patch(cluster, PODS, pod.metadata.name, {"status": {"phase": "Succeeded"}}, "status")
+        elif move == "remove pod" and pod is not None:
+            cluster = remove(cluster, PODS, pod.metadata.name, grace_period_seconds=0)
+        elif move == "delete" and claim is not None:
+            cluster = remove(cluster, PERSISTENT_VOLUME_CLAIMS, name)
+        elif move == "create" and claim is None:
+            cluster = create(cluster, a_claim(name))
+        elif move == "unprotect" and claim is not None and not dying:
+            cluster = patch(cluster, PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}})
+        assert law(cluster, cluster) == []
+        cluster = run(cluster, drawn, law, FAULTS)
+    cluster = settle(cluster, law, seconds_max=60)
+    for name in NAMES:
+        claim = get(cluster, PERSISTENT_VOLUME_CLAIMS, name)
+        if claim is not None:
+            assert CLAIM_PROTECTION in claim.metadata.finalizers  # PROT-3
+            assert claim.metadata.deletion_timestamp is None or users_of(cluster, name)  # PROT-2
+
+
+def test_prot_1_an_ephemeral_volume_uses_the_claim_of_its_pod_and_its_own_name():
+    pod = decoded(Pod, metadata={"name": "p", "namespace": "n"}, spec={
+        "containers": [], "volumes": [{"name": "v", "ephemeral": {}}, {"name": "w", "emptyDir": {}}],
+    })  # fmt: skip
+    assert claims_of(pod) == ("n/p-v",)
+
+
+@given(st.sampled_from(["Pending", "Available", "Bound", "Released", "Failed"]), choices, choices)
+def test_prot_2_a_volume_goes_unless_it_is_bound(phase, first, second):
+    cluster = run(start_all(create(new_cluster(VolumeProtection()), a_volume("a"))), first, lambda *_: (), FAULTS)
+    status = Patch("application/merge-patch+json", {"status": {"phase": phase}})
+    cluster = ask(cluster, Request("patch", PERSISTENT_VOLUMES, "", "a", "status", body=status))
+    cluster = ask(cluster, Request("delete", PERSISTENT_VOLUMES, "", "a"))
+    cluster = settle(run(cluster, second, lambda *_: (), FAULTS), seconds_max=60)
+    volume = get(cluster, PERSISTENT_VOLUMES, "a")
+    assert (volume is None) == (phase != "Bound")
+    if volume is not None:
+        assert volume.metadata.finalizers == (VOLUME_PROTECTION,)
+
+
+def a_range(name, *cidrs):
+    return decoded(ServiceCIDR, metadata={"name": name}, spec={"cidrs": list(cidrs)})
+
+
+def an_address(text):
+    parent = {"group": "", "resource": "services", "namespace": "default", "name": "s"}
+    return decoded(IPAddress, metadata={"name": text}, spec={"parentRef": parent})
+
+
+@given(st.lists(st.sampled_from(["10.0.0.5", "10.0.1.5", "10.9.0.5"]), unique=True), st.booleans(), choices)
+def test_prot_4_prot_5_a_range_waits_for_its_own_addresses_alone(addresses, has_other, drawn):
+    ranges = [a_range("a", "10.0.0.0/16")] + ([a_range("b", "10.0.1.0/24")] if has_other else [])
+    cluster = create(new_cluster(ServiceCIDRController()), *ranges, *[an_address(text) for text in addresses])
+    cluster = settle(start_all(cluster), seconds_max=60)
+    ready = [c for c in get(cluster, SERVICE_CIDRS, "a").status.conditions if c.type == "Ready"]
+    assert [c.status for c in ready] == ["True"]
+    assert get(cluster, SERVICE_CIDRS, "a").metadata.finalizers == (SERVICE_CIDR_PROTECTION,)
+    cluster = run(ask(cluster, Request("delete", SERVICE_CIDRS, "", "a")), drawn, lambda *_: (), FAULTS)
+    cluster = settle(cluster, seconds_max=60)
+    holding = {"10.0.0.5"} if has_other else {"10.0.0.5", "10.0.1.5"}
+    left = get(cluster, SERVICE_CIDRS, "a")
+    assert (left is not None) == bool(holding & set(addresses))
+    if left is not None:
+        assert [(c.status, c.reason) for c in left.status.conditions if c.type == "Ready"] == [("False", "Terminating")]
+        for text in sorted(holding & set(addresses)):
+            cluster = ask(cluster, Request("delete", IP_ADDRESSES, "", text))
+        assert get(settle(cluster, seconds_max=60), SERVICE_CIDRS, "a") is None
+
+
+@given(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=2))
+def test_prot_4_what_is_no_address_is_in_no_range(text, cidrs):
+    assert contains(a_range("a", *cidrs), text) in (True, False)
+    assert not contains(a_range("a", "10.0.0.0/8"), "::1") and contains(a_range("a", "10.0.0.0/8"), "10.1.2.3")

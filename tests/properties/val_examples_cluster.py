@@ -1,0 +1,224 @@
+"""Objects of storage, networking and certificates that are wrong in one way: see val_examples.py."""
+# ruff: noqa: E501
+
+CLASS, DRIVER, CSI_NODE = "StorageClass.storage.k8s.io/v1", "CSIDriver.storage.k8s.io/v1", "CSINode.storage.k8s.io/v1"
+ATTACHMENT, ATTRIBUTES = "VolumeAttachment.storage.k8s.io/v1", "VolumeAttributesClass.storage.k8s.io/v1"
+CAPACITY, SIGNING = "CSIStorageCapacity.storage.k8s.io/v1", "CertificateSigningRequest.certificates.k8s.io/v1"
+INGRESS, INGRESS_CLASS = "Ingress.networking.k8s.io/v1", "IngressClass.networking.k8s.io/v1"
+POLICY, RANGE, ADDRESS = "NetworkPolicy.networking.k8s.io/v1", "ServiceCIDR.networking.k8s.io/v1", "IPAddress.networking.k8s.io/v1"
+SLICE, ROLE = "EndpointSlice.discovery.k8s.io/v1", "ClusterRole.rbac.authorization.k8s.io/v1"
+REQUEST = (
+    "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIWk1JR0JBZ0VBTUI4eERUQUxCZ05WQkFvTUJHUmxkbk14RGpB"
+    "TUJnTlZCQU1NQldGc2FXTmxNRmt3RXdZSApLb1pJemowQ0FRWUlLb1pJemowREFRY0RRZ0FFVTBrMFV1Zm8rN0dqWFdBTDAvVWpR"
+    "MGJjRkl3VGJFbUYrdXN4Cmh5MldET3YwUE9zdWdJbVFTc0thbjdKRFlmN1pSdDhDZkNUZTNldjJOaUdjeVh2ZkdxQUFNQW9HQ0Nx"
+    "R1NNNDkKQkFNQ0EwY0FNRVFDSURpUXI4Q1lzUkV1MEM1dmhMRTZaNWh2UFZzN1JDdFMrZUZBb1JHUEtoMDhBaUFuZEM5dgpmcDlD"
+    "UEZ2dEVZN2VMVmVFaURkcDJPL2xpNUg0QW5OSkw3emdIZz09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo="
+)  # of organization devs, for alice
+NOT_PEM = "bm90IHBlbQ=="
+
+
+def volume(**spec):
+    return {"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], **spec}}
+
+
+def claim(**spec):
+    return {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, **spec}}
+
+
+def attachment(**source):
+    return {"spec": {"attacher": "d.example", "nodeName": "n", "source": source}}
+
+
+def signing(**spec):
+    return {"spec": {"request": REQUEST, "signerName": "example.com/s", "usages": ["client auth"], **spec}}
+
+
+def ingress(**backend):
+    return {"spec": {"defaultBackend": backend}}
+
+
+def peer(**fields):
+    return {"spec": {"podSelector": {}, "ingress": [{"from": [fields]}]}}
+
+
+INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "d.example", "volumeHandle": "h"}}
+TOPOLOGY = {"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}
+
+NEW = [
+    # volumes: what each source must say
+    ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}), []),
+    ("VAL-29", "PersistentVolume", {"spec": {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}}, [
+        ("spec.capacity", "Required"), ("spec.capacity", "NotSupported"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}, cephfs={"monitors": ["m"]}), [("spec.cephFS", "Forbidden")]),
+    ("VAL-29", "PersistentVolume", volume(nfs={"server": "s", "path": "x"}), [("spec.nfs.path", "Invalid")]),
+    ("VAL-29", "PersistentVolume", volume(csi={"driver": "a b", "volumeHandle": "h"}), [("spec.csi.driver", "Invalid")]),
+    ("VAL-29", "PersistentVolume", volume(csi={"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": {"name": "s"}}), [
+        ("spec.csi.nodePublishSecretRef.namespace", "Required"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(iscsi={"targetPortal": "1.2.3.4", "iqn": "x", "lun": 256}), [
+        ("spec.iscsi.iqn", "Invalid"), ("spec.iscsi.lun", "Invalid"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(quobyte={"registry": "nowhere", "volume": "v"}), [("spec.quobyte.registry", "Invalid")]),
+    ("VAL-29", "PersistentVolume", volume(flocker={}), [("spec.flocker", "Required")]),
+    ("VAL-29", "PersistentVolume", volume(fc={"wwids": ["a"], "targetWWNs": ["b"], "lun": 1}), [("spec.fc.targetWWNs", "Invalid")]),
+    ("VAL-29", "PersistentVolume", volume(azureDisk={"diskName": "d", "diskURI": "/subscriptions/x", "kind": "Dedicated"}), [
+        ("spec.azureDisk.diskURI", "NotSupported"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(flexVolume={"driver": "d", "options": {"kubernetes.io/x": "y"}}), [
+        ("spec.flexVolume.options[kubernetes.io/x]", "Invalid"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(glusterfs={"endpoints": "e", "path": "p", "endpointsNamespace": ""}), [
+        ("spec.glusterfs.endpointsNamespace", "Invalid"),
+    ]),
+    ("VAL-29", "PersistentVolume", volume(storageos={"volumeName": "A"}), [("spec.storageos.volumeName", "Invalid")]),
+    ("VAL-29", "PersistentVolume", volume(local={"path": "/a/../b"}), [("spec.local.path", "Invalid"), ("spec.nodeAffinity", "Required")]),
+    ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}, volumeAttributesClassName=""), [
+        ("spec.volumeAttributesClassName", "Required"), ("spec.csi", "Required"),
+    ]),
+    # claims
+    ("VAL-29", "PersistentVolumeClaim", claim(dataSource={"kind": "PersistentVolumeClaim", "name": "c"}), []),
+    ("VAL-29", "PersistentVolumeClaim", claim(dataSourceRef={"kind": "Pod", "name": "c"}), [("spec.dataSourceRef", "Invalid")]),
+    ("VAL-29", "PersistentVolumeClaim", claim(
+        dataSource={"kind": "PersistentVolumeClaim", "name": "c"}, dataSourceRef={"kind": "PersistentVolumeClaim", "name": "d"},
+    ), [("spec", "Invalid")]),
+    ("VAL-29", "PersistentVolumeClaim", claim(volumeAttributesClassName="A"), [("spec.volumeAttributesClassName", "Invalid")]),
+    ("VAL-29", CLASS, {"provisioner": "p", "allowedTopologies": [TOPOLOGY, TOPOLOGY]}, [
+        ("allowedTopologies[1].matchLabelExpressions", "Duplicate"),
+    ]),
+    ("VAL-29", CLASS, {"provisioner": "p", "parameters": {"": "x"}}, [("parameters", "Invalid")]),
+    # drivers, nodes, attachments
+    ("VAL-50", DRIVER, {"spec": {"fsGroupPolicy": "Some"}}, [("spec.fsGroupPolicy", "NotSupported")]),
+    ("VAL-50", DRIVER, {"spec": {"serviceAccountTokenInSecrets": True}}, [("spec.serviceAccountTokenInSecrets", "Invalid")]),
+    ("VAL-50", DRIVER, {"spec": {"tokenRequests": [{"audience": "a"}, {"audience": "a", "expirationSeconds": 5}]}}, [
+        ("spec.tokenRequests[1].audience", "Duplicate"), ("spec.tokenRequests[1].expirationSeconds", "Invalid"),
+    ]),
+    ("VAL-50", DRIVER, {"spec": {"nodeAllocatableUpdatePeriodSeconds": 9}}, [("spec.nodeAllocatableUpdatePeriodSeconds", "Invalid")]),
+    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": ["zone"]}]}}, []),
+    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": ""}, {"name": "d", "nodeID": "x" * 193}]}}, [
+        ("spec.drivers[0].nodeID", "Required"), ("spec.drivers[1].nodeID", "Invalid"), ("spec.drivers[1].name", "Duplicate"),
+    ]),
+    ("VAL-50", CAPACITY, {"storageClassName": "A", "capacity": "-1"}, [("storageClassName", "Invalid"), ("capacity", "Invalid")]),
+    ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), []),
+    ("VAL-50", ATTACHMENT, {"spec": {}}, [
+        ("spec.attacher", "Required"), ("spec.source", "Required"), ("spec.nodeName", "Invalid"),
+    ]),
+    ("VAL-50", ATTACHMENT, attachment(inlineVolumeSpec=INLINE), []),
+    ("VAL-50", ATTACHMENT, attachment(inlineVolumeSpec=INLINE, persistentVolumeName="v"), [("spec.source", "Forbidden")]),
+    ("VAL-50", ATTACHMENT, attachment(inlineVolumeSpec={**INLINE, "capacity": {"storage": "1"}, "persistentVolumeReclaimPolicy": "Delete"}), [
+        ("spec.source.inlineVolumeSpec.capacity", "Forbidden"), ("spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy", "Forbidden"),
+    ]),
+    ("VAL-50", ATTRIBUTES, {"driverName": "d"}, [("parameters", "Required")]),
+    # certificates
+    ("VAL-51", SIGNING, signing(), []),
+    ("VAL-51", SIGNING, signing(request=NOT_PEM), [("spec.request", "Invalid")]),
+    ("VAL-51", SIGNING, signing(usages=["client auth", "sing", "client auth"]), [
+        ("spec.usages[1]", "NotSupported"), ("spec.usages[2]", "Duplicate"),
+    ]),
+    ("VAL-51", SIGNING, signing(usages=[]), [("spec.usages", "Required")]),
+    ("VAL-51", SIGNING, signing(signerName="plain"), [("spec.signerName", "Invalid")]),
+    ("VAL-51", SIGNING, signing(signerName="com/path"), [("spec.signerName", "Invalid")]),
+    ("VAL-51", SIGNING, signing(signerName="kubernetes.io/legacy-unknown"), [("spec.signerName", "Invalid")]),
+    ("VAL-51", SIGNING, signing(expirationSeconds=599), [("spec.expirationSeconds", "Invalid")]),
+    # networking
+    ("VAL-30", INGRESS, ingress(), [("spec.defaultBackend", "Invalid")]),
+    ("VAL-30", INGRESS, ingress(service={"name": "1s", "port": {"number": 80}}), []),
+    ("VAL-30", INGRESS, ingress(service={"name": "s", "port": {"number": 80, "name": "web"}}), [("spec.defaultBackend", "Invalid")]),
+    ("VAL-30", INGRESS, ingress(resource={"kind": "a/b", "name": ""}), [
+        ("spec.defaultBackend.resource.kind", "Invalid"), ("spec.defaultBackend.resource.name", "Required"),
+    ]),
+    ("VAL-30", INGRESS, {**ingress(service={"name": "s", "port": {"number": 80}}), "metadata": {"annotations": {"kubernetes.io/ingress.class": "a"}}}, []),
+    ("VAL-30", INGRESS, {"spec": {**ingress(service={"name": "s", "port": {"number": 80}})["spec"], "ingressClassName": "b"}, "metadata": {
+        "annotations": {"kubernetes.io/ingress.class": "a"},
+    }}, [("annotations.kubernetes.io/ingress.class", "Invalid")]),
+    ("VAL-30", INGRESS, {"spec": {"tls": [{"secretName": "A"}], **ingress(service={"name": "s", "port": {"number": 80}})["spec"]}}, [
+        ("spec.tls[0].secretName", "Invalid"),
+    ]),
+    ("VAL-30", INGRESS_CLASS, {"spec": {}}, [("spec.controller", "Required")]),
+    ("VAL-30", INGRESS_CLASS, {"spec": {"controller": "a.b/c"}}, []),
+    ("VAL-30", INGRESS_CLASS, {"spec": {"controller": "x"}}, [("spec.controller", "Invalid")]),
+    ("VAL-30", INGRESS_CLASS, {"spec": {"controller": "a.b/c", "parameters": {"kind": "K", "name": "10%", "scope": "Namespace"}}}, [
+        ("spec.parameters.name", "Invalid"), ("spec.parameters.namespace", "Required"),
+    ]),
+    ("VAL-30", POLICY, peer(podSelector={}, ipBlock={"cidr": "10.0.0.0/8", "except": ["x"]}), [
+        ("spec.ingress[0].from[0]", "Forbidden"), ("spec.ingress[0].from[0].ipBlock.except[0]", "Invalid"),
+    ]),
+    ("VAL-30", POLICY, {"spec": {"podSelector": {}, "ingress": [{"ports": [{"endPort": 5}]}]}}, [("spec.ingress[0].ports[0].endPort", "Invalid")]),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8", "fd00::/108"]}}, []),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8", "10.5.0.0/16"]}}, [("spec.cidrs", "Invalid")]),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8"] * 3}}, [("spec.cidrs", "Invalid")]),
+    ("VAL-26", ADDRESS, {"metadata": {"name": "10.0.0.1"}, "spec": {"parentRef": {"resource": "a/b", "name": "10%"}}}, [
+        ("spec.parentRef.resource", "Invalid"), ("spec.parentRef.name", "Invalid"),
+    ]),
+    ("VAL-26", "Node", {"status": {"allocatable": {"memory": "-1"}}}, [("status.allocatable.memory", "Invalid")]),
+    ("VAL-24", "Endpoints", {"subsets": [{"addresses": [{"ip": "127.0.0.1", "nodeName": "A"}], "ports": [{"port": 1, "appProtocol": "*"}]}]}, [
+        ("subsets[0].addresses[0].nodeName", "Invalid"), ("subsets[0].addresses[0].ip", "Invalid"), ("subsets[0].ports[0].appProtocol", "Invalid"),
+    ]),
+    ("VAL-24", SLICE, {"addressType": "FQDN", "endpoints": [{"addresses": ["com"]}]}, [("endpoints[0].addresses[0]", "Invalid")]),
+    ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "hints": {"forNodes": [{"name": ""}]}}]}, [
+        ("endpoints[0].hints.forNodes[0].name", "Invalid"),
+    ]),
+    ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "hints": {"forZones": [{"name": f"z{n}"} for n in range(9)]}}]}, [
+        ("endpoints[0].hints.forZones", "TooMany"),
+    ]),
+    ("VAL-33", ROLE, {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "x y"}}]}, "rules": []}, [
+        ("aggregationRule.clusterRoleSelectors[0].matchLabels", "Invalid"), ("aggregationRule.clusterRoleSelectors[0]", "Invalid"),
+    ]),
+]
+
+BIG = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}}
+SMALL = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}
+
+
+def bound(**spec):
+    return {"spec": spec, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}}
+
+
+CHANGES = [
+    ("VAL-29", "PersistentVolumeClaim", bound(**BIG), bound(**SMALL), []),
+    ("VAL-29", "PersistentVolumeClaim", bound(**BIG), bound(**claim()["spec"]), [("spec.resources.requests.storage", "Forbidden")]),
+    ("VAL-29", "PersistentVolumeClaim", bound(**BIG, volumeAttributesClassName="a"), bound(**BIG), [("spec.volumeAttributesClassName", "Forbidden")]),
+    ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}), volume(nfs={"server": "s", "path": "/x"}), [("spec.persistentvolumesource", "Forbidden")]),
+    ("VAL-29", CLASS, {"provisioner": "p", "parameters": {"a": "b"}}, {"provisioner": "p", "parameters": {"a": "c"}}, [("parameters", "Invalid")]),
+    ("VAL-50", DRIVER, {"spec": {"attachRequired": True}}, {"spec": {"attachRequired": False}}, [("spec.attachRequired", "Invalid")]),
+    ("VAL-50", DRIVER, {"spec": {}}, {"spec": {"podInfoOnMount": True, "storageCapacity": True}}, []),
+    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "n"}]}}, {"spec": {"drivers": [{"name": "d", "nodeID": "m"}]}}, [("spec.drivers", "Invalid")]),
+    ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), attachment(persistentVolumeName="w"), [("spec", "Invalid")]),
+    ("VAL-50", ATTRIBUTES, {"driverName": "d", "parameters": {"a": "b"}}, {"driverName": "e", "parameters": {"a": "b"}}, [("driverName", "Forbidden")]),
+    ("VAL-50", CAPACITY, {"storageClassName": "a"}, {"storageClassName": "b"}, [("storageClassName", "Invalid")]),
+    ("VAL-30", INGRESS_CLASS, {"spec": {"controller": "a.b/c"}}, {"spec": {"controller": "a.b/d"}}, [("spec.controller", "Invalid")]),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8"]}}, {"spec": {"cidrs": ["10.0.0.0/8", "fd00::/108"]}}, []),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8"]}}, {"spec": {"cidrs": ["11.0.0.0/8"]}}, [("spec.cidrs[0]", "Invalid")]),
+    ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8", "fd00::/108"]}}, {"spec": {"cidrs": ["10.0.0.0/8"]}}, [("spec.cidrs", "Invalid")]),
+]
+
+APPROVED = {"type": "Approved", "status": "True", "reason": "r"}
+DENIED = {"type": "Denied", "status": "True", "reason": "r"}
+CERTIFICATE = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
+
+
+def decided(*conditions, **status):
+    return {**signing(), "status": {"conditions": list(conditions), **status}}
+
+
+STATUSES = [
+    ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), {**attachment(persistentVolumeName="v"), "status": {
+        "attached": False, "attachError": {"message": "x" * 1025},
+    }}, [("status.attachError.message", "TooLong")]),
+    ("VAL-51", SIGNING, decided(APPROVED), decided(APPROVED, certificate=CERTIFICATE), []),
+    ("VAL-51", SIGNING, decided(), decided(APPROVED), [("status.conditions", "Forbidden")]),
+    ("VAL-51", SIGNING, decided(), decided(certificate=NOT_PEM), [("status.certificate", "Invalid")]),
+    ("VAL-51", SIGNING, decided(certificate=CERTIFICATE), decided(certificate=NOT_PEM), [("status.certificate", "Forbidden")]),
+    ("VAL-30", INGRESS, ingress(), {**ingress(), "status": {"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "1.2.3.4"}]}}}, [
+        ("status.loadBalancer.ingress[0].ip", "Invalid"), ("status.loadBalancer.ingress[1].hostname", "Invalid"),
+    ]),
+]
+
+APPROVALS = [
+    (decided(), decided(APPROVED), []),
+    (decided(), decided(APPROVED, DENIED), [("status.conditions[1].type", "Invalid")]),
+    (decided(), decided({**APPROVED, "status": "False"}), [("status.conditions[0].status", "NotSupported")]),
+    (decided(APPROVED), decided(), [("status.conditions", "Forbidden")]),
+    (decided(APPROVED), decided(APPROVED, APPROVED), [("status.conditions[1].type", "Duplicate")]),
+    (decided(), decided({"type": "", "status": ""}), [("status.conditions[0].type", "Required"), ("status.conditions[0].status", "Required")]),
+]
