@@ -6,12 +6,13 @@ import os
 import pty
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_host import IMAGE, NODE_IP, Cluster, Host, container, kubectl_path, make_pod, until
+from docker_host import IMAGE, NEIGHBOUR_IP, NODE_IP, Cluster, Host, container, kubectl_path, make_pod, until
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +345,30 @@ def test_a_pod_whose_sandbox_is_killed_gets_a_new_one(cluster: Cluster) -> None:
     until(lambda: is_ready(cluster, "boxed") and cluster.pod("boxed")["status"]["podIP"] != before, 30, "no new sandbox")
     assert cluster.pod("boxed")["status"]["containerStatuses"][0]["restartCount"] == 1
     cluster.kubectl("delete", "pod", "boxed", "--now")
+
+
+SILENCE = f"import socket, time; s = socket.create_server(('{NEIGHBOUR_IP}', 5000)); print(flush=True); time.sleep(600)"
+
+
+def test_an_image_that_is_there_waits_for_no_registry(cluster: Cluster) -> None:
+    """RT-33: a registry takes connections and never answers; twelve pods want its images."""
+    inside = ["nsenter", f"--net=/var/run/netns/{cluster.host.neighbour}"]
+    registry = subprocess.Popen([*inside, sys.executable, "-c", SILENCE], stdout=subprocess.PIPE)
+    try:
+        assert registry.stdout is not None
+        registry.stdout.readline()
+        stuck = [make_pod(f"stuck-{n}", container("main", image=f"{NEIGHBOUR_IP}:5000/app{n}:1")) for n in range(12)]
+        cluster.apply(*stuck)
+        until(lambda: "Scheduled" in {reason for reason, _ in cluster.events("stuck-11")}, 10, "it is not on the node")
+        cluster.apply(make_pod("swift", container("main")))
+        wait_ready(cluster, "swift", 10)
+        cluster.kubectl("delete", "pod", "--now", "--all")
+        cluster.apply(make_pod("swift-too", container("main")))
+        wait_ready(cluster, "swift-too", 10)
+    finally:
+        registry.kill()
+        registry.wait()
+    cluster.kubectl("delete", "pod", "swift-too", "--now")
 
 
 def test_the_node_tells_of_its_machine(cluster: Cluster) -> None:

@@ -36,6 +36,11 @@ class Images:
 
     def pull(self, operation: PullImage) -> Result:
         """Have the image, by the table above."""
+        found = self.look(operation)
+        return self.fetch(operation) if found is None else found
+
+    def look(self, operation: PullImage) -> Result | None:
+        """The answer where no registry need be asked; else None."""
         image = operation.image
         there = self._engine.found("inspect_image", image)
         if there is None and image in (SAMPLE_IMAGE, PAUSE_IMAGE):
@@ -46,6 +51,11 @@ class Images:
             return Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
         if there is None and image == SAMPLE_IMAGE:
             return Failed("ErrImagePull", NO_BUSYBOX)
+        return None
+
+    def fetch(self, operation: PullImage) -> Result:
+        """Have the image from its registry."""
+        image = operation.image
         problem = self._fetch(image)
         if problem:
             return Failed("ErrImagePull", f'failed to pull image "{image}": {problem}')

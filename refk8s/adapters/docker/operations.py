@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from refk8s.adapters.docker import abilities, labels
 from refk8s.adapters.docker.address import node_address
@@ -38,6 +38,8 @@ from refk8s.core.ports import (
     StopPodSandbox,
     WriteVolume,
 )
+
+Answer = TypeVar("Answer")
 
 
 class Operations:
@@ -72,8 +74,12 @@ class Operations:
 
     def carry_out(self, operation: Operation) -> Result:
         """The result of an operation; what goes wrong is a result too."""
+        return self.answer(operation, self._handlers[type(operation)])
+
+    def answer(self, operation: Operation, handler: Callable[[Any], Answer]) -> Answer | Failed:
+        """What this handler answers to the operation; what goes wrong is an answer too."""
         try:
-            return self._handlers[type(operation)](operation)
+            return handler(operation)
         except Refused as error:
             return Failed(REASONS.get(type(operation), ""), error.words)
         except Unreachable as error:

@@ -3,7 +3,7 @@
 | operation | where |
 |---|---|
 | what changes or lists a pod | in the pod's lane, in a worker thread (RT-4) |
-| pulls | in threads of their own: one may take minutes |
+| pulls | whether the image is there: beside the lanes; what must be fetched: in threads of their own (RT-33) |
 | stops | SIGTERM in the lane; the waiting is nobody's (RT-11) |
 | probes and hooks | in the event loop |
 
@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker.lanes import Lanes
+from refk8s.adapters.docker.pulls import FETCHES_MAX, Pulls
 from refk8s.adapters.docker.stopping import Stopping
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
+    Done,
     Failed,
     ListPods,
     Operation,
@@ -36,6 +38,7 @@ from refk8s.core.ports import (
     RunHook,
     RunPodSandbox,
     SandboxStarted,
+    SandboxStatus,
     StartContainer,
     StopContainer,
     StopPodSandbox,
@@ -44,7 +47,6 @@ from refk8s.core.ports import (
 log = logging.getLogger("refk8s")
 
 THREADS = 8
-PULL_THREADS = 4
 REMOVAL_SECONDS_MAX = 5.0
 """So long containers may take to end by themselves when the whole cluster is taken down."""
 UNDER_WAY_SECONDS_MAX = 20.0
@@ -63,7 +65,8 @@ class DockerRuntime:
         self._made: Any = None
         self._making = threading.Lock()
         self._lanes = Lanes(THREADS, "refk8s-docker")
-        self._pulls = Lanes(PULL_THREADS, "refk8s-pull")
+        self._pull_lanes = Lanes(FETCHES_MAX, "refk8s-pull")
+        self._pulls = Pulls(self._lanes, self._pull_lanes, lambda op: self._pull(op, "look"), lambda op: self._pull(op, "fetch"))
         self._stopping = Stopping(
             self._lanes,
             lambda id: self._operations().terminate(id),
@@ -72,6 +75,7 @@ class DockerRuntime:
         )
         self._changed: Callable[[tuple[str, ...]], None] = lambda uids: None
         self._addresses: dict[str, str] = {}  # pod uid -> address
+        self._sandboxes: dict[str, set[str]] = {}  # pod uid -> ids
         self._own_starts: set[str] = set()
         self._own_ends: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,14 +94,19 @@ class DockerRuntime:
             return self._made
 
     def _carry_out(self, operation: Operation) -> Result:
+        return self._with_engine(lambda operations: operations.carry_out(operation))
+
+    def _pull(self, operation: PullImage, stage: str) -> Any:
+        return self._with_engine(lambda operations: operations.answer(operation, getattr(operations.images, stage)))
+
+    def _with_engine(self, work: Callable[[Any], Any]) -> Any:
         from refk8s.adapters.docker.engine import Refused, Unreachable
 
         try:
             operations = self._operations()
         except (Unreachable, Refused) as error:
             return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
-        result: Result = operations.carry_out(operation)
-        return result
+        return work(operations)
 
     @property
     def streams(self) -> Any:
@@ -158,7 +167,7 @@ class DockerRuntime:
             case Probe() | RunHook():
                 self._start_task(self._probe(operation, done))
             case PullImage():
-                self._pulls.put_aside(lambda: self._carry_out(operation), lambda result: done(self._taken(result)))
+                self._pulls.pull(operation, lambda result: done(self._taken(result)))
             case _:
                 if isinstance(operation, StartContainer):
                     self._own_starts.add(operation.container_id)
@@ -174,21 +183,33 @@ class DockerRuntime:
         result = self._taken(result)
         match result:
             case SandboxStarted(status):
-                self._remember(status.pod_uid, status.ips)
+                self._remember(status)
             case PodsListed(sandboxes, _):
                 for sandbox in sandboxes:
-                    if sandbox.ready:
-                        self._remember(sandbox.pod_uid, sandbox.ips)
+                    self._remember(sandbox)
             case Failed():
                 if isinstance(operation, StartContainer):
                     self._own_starts.discard(operation.container_id)
+            case Done() if isinstance(operation, RemovePodSandbox):
+                self._forget(operation)
         if isinstance(operation, RemovePodSandbox):
             self._own_ends.discard(operation.sandbox_id)
         done(result)
 
-    def _remember(self, pod_uid: str, ips: tuple[str, ...]) -> None:
-        if ips:
-            self._addresses[pod_uid] = ips[0]
+    def _remember(self, sandbox: SandboxStatus) -> None:
+        self._sandboxes.setdefault(sandbox.pod_uid, set()).add(sandbox.id)
+        if sandbox.ready and sandbox.ips:
+            self._addresses[sandbox.pod_uid] = sandbox.ips[0]
+
+    def _forget(self, operation: RemovePodSandbox) -> None:
+        """With its last sandbox the pod is gone from this node: nothing is pulled for it any more (RT-33)."""
+        uid = operation.pod_uid
+        left = self._sandboxes.get(uid, set())
+        left.discard(operation.sandbox_id)
+        if not left:
+            self._sandboxes.pop(uid, None)
+            self._addresses.pop(uid, None)
+            self._pulls.forget(uid)
 
     # --- probes and hooks ----------------------------------------------------------------------------------------------
 
@@ -260,7 +281,7 @@ class DockerRuntime:
         for task in tuple(self._tasks):
             task.cancel()
         self._lanes.close()
-        self._pulls.close()
+        self._pull_lanes.close()
 
     async def remove_everything(self) -> str:
         """Take down every container, network and volume of this cluster (RT-8); why not, or empty."""
