@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import choices, run
 from service_world import (
     OF_PODS,
     chosen,
@@ -15,6 +16,7 @@ from service_world import (
     make_pod,
     make_service,
     merge,
+    never_too_many,
     numbers,
     report,
     services,
@@ -25,12 +27,16 @@ from service_world import (
 )
 from workload_helpers import NO_MEMORY, NOW, get, stored, view_of
 
-from refk8s.core.api.core_v1 import Pod
+from refk8s.core.actions import Crash
+from refk8s.core.api.core_v1 import Endpoints, Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Response
 from refk8s.core.api.resources import ENDPOINTS, PODS, SERVICES
+from refk8s.core.cluster import step
+from refk8s.core.context import SECOND
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoints import EndpointsController
-from refk8s.core.loop.plan import NOTHING
+from refk8s.core.loop.plan import NOTHING, Local
 
 
 def expected(cluster, service):
@@ -82,7 +88,7 @@ def test_ep_7_endpoints_that_the_cluster_made_never_outlive_their_service(drawn)
 
 
 def test_ep_7_endpoints_by_hand_go_with_their_service_and_stay_without_one():
-    cluster = write_by_hand(make_service(world(), "s1", "by hand", "web", (80,), False, None), "s1", 1)
+    cluster = write_by_hand(make_service(settle(world()), "s1", "by hand", "web", (80,), False, None), "s1", 1)
     cluster = settle(write_by_hand(cluster, "s2", 1))
     before = stored(cluster, ENDPOINTS)
     assert [e.metadata.name for e in before] == ["s1", "s2"]
@@ -90,6 +96,32 @@ def test_ep_7_endpoints_by_hand_go_with_their_service_and_stay_without_one():
     assert get(cluster, ENDPOINTS, "s2") is not None, "made again at once by hand, it is still nobody's to delete"
     cluster = settle(delete(cluster, SERVICES, "s1"))
     assert [e.metadata.name for e in stored(cluster, ENDPOINTS)] == ["s2"]
+
+
+@given(choices, st.booleans())
+def test_ep_7_no_endpoints_of_a_deleted_service_stay_whenever_the_controllers_crash(drawn, is_lock):
+    """By hand, so that no label tells whose they are. Those that are an election's lock stay."""
+    cluster = write_by_hand(make_service(settle(world()), "s1", "by hand", "web", (80,), False, None), "s1", 1)
+    cluster = settle(write_by_hand(cluster, "lock", 1))
+    if is_lock:
+        cluster = merge(cluster, ENDPOINTS, "lock", {"metadata": {"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}}})
+    cluster = step(delete(cluster, SERVICES, "s1"), Crash("controllers"))
+    cluster = settle(run(cluster, drawn, never_too_many, ["lose", "cut", "crash"]))
+    assert [e.metadata.name for e in stored(cluster, ENDPOINTS)] == (["lock"] if is_lock else [])
+
+
+def test_ep_7_what_an_old_view_shows_without_a_service_is_looked_up():
+    controller = EndpointsController()
+    by_hand = Endpoints(metadata=ObjectMeta(name="e", namespace="default", uid="uid-e"))
+    view = view_of(controller, by_hand)
+    plan = controller.reconcile(view, "", NOW, NO_MEMORY)
+    [question] = plan.asks
+    assert (question.verb, question.resource, question.namespace, question.name) == ("get", SERVICES, "default", "e") and plan.wake_at > NOW
+    for response, keys in ((None, ()), (Response(500, None), ()), (Response(200, None), ()), (Response(404, None), ("default/e",))):
+        memory, found = controller.answered(plan.memory, "", question, response, NOW)
+        assert tuple(found) == keys
+        again = controller.reconcile(view, "", NOW + SECOND, Local(memory))
+        assert bool(again.asks) == (response is None or response.code == 500)
 
 
 @given(services.filter(lambda service: service["kind"] in ("by hand", "external")), st.integers(0, 11))

@@ -9,7 +9,7 @@ from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointP
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from refk8s.core.context import Instant
-from refk8s.core.controllers.endpoints_of import is_ipv4
+from refk8s.core.controllers.endpoints_of import LEADER, is_ipv4
 from refk8s.core.controllers.slices import (
     BY_SERVICE,
     ENDPOINTS_MAX,
@@ -27,7 +27,6 @@ from refk8s.core.loop.view import View
 
 CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
-LEADER = "control-plane.alpha.kubernetes.io/leader"
 NOT_COPIED = ("kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time")
 ADDRESSES_MAX = 1_000  # of one subset
 

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, ObjectReference, Pod, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
-from refk8s.core.api.request import Request
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import ENDPOINTS, PODS, SERVICES
-from refk8s.core.context import Instant
+from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.endpoints_of import (
     HEADLESS,
     INDEXES,
+    LEADER,
     address_of,
     has_selector,
     hostname_of,
@@ -28,12 +29,15 @@ from refk8s.core.controllers.endpoints_of import (
 from refk8s.core.controllers.pods import ready_condition
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
-from refk8s.core.loop.view import View, key_of
+from refk8s.core.loop.view import View, key_of, split_key
 
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 CONTROLLER = "endpoint-controller"
 ADDRESSES_MAX = 1_000
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
+LEFTOVERS: Key = ""
+"""The key under which the controller, when it starts, looks for Endpoints whose service has gone meanwhile (EP-7)."""
+RETRY: Instant = 1 * SECOND
 
 Ports = tuple[EndpointPort, ...]
 
@@ -52,9 +56,16 @@ class EndpointsController(Reconciler):
     name = "endpoint-controller"
     interests = (Interest(SERVICES, own_key), Interest(PODS, services_of_pod), Interest(ENDPOINTS, _of_endpoints))
     indexes = INDEXES
+    initial_keys = (LEFTOVERS,)
+
+    def start_memory(self, now: Instant) -> frozenset[Key] | None:
+        """The Endpoints whose service is being looked up; None: nobody has looked for leftovers yet."""
+        return None
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """Make the Endpoints of the service's name tell of its pods (EP-5); they go with the service (EP-7)."""
+        if key == LEFTOVERS:
+            return self._look_for_leftovers(view, now, local.memory)
         # Observe
         service: Service | None = view.get(SERVICES, key)
         existing: Endpoints | None = view.get(ENDPOINTS, key)
@@ -86,6 +97,27 @@ class EndpointsController(Reconciler):
         metadata = replace(existing.metadata, labels=labels, annotations=annotations or None)
         body = replace(existing, metadata=metadata, subsets=subsets or None)
         return Plan(((Request("update", ENDPOINTS, namespace, name, body=body, because=because),),))
+
+
+    def _look_for_leftovers(self, view: View, now: Instant, memory: frozenset[Key] | None) -> Plan:
+        """Ask for the service of each Endpoints that the view shows without one: the view of services may be the older (EP-7)."""
+        suspects = frozenset(view.keys(ENDPOINTS)) if memory is None else memory
+        left = [key for key in sorted(suspects) if view.get(SERVICES, key) is None and _may_be_left_over(view.get(ENDPOINTS, key))]
+        asks = tuple(Request("get", SERVICES, *split_key(key), because="is the service of the Endpoints gone?") for key in left)
+        return Plan(asks=asks, memory=frozenset(left), wake_at=now + RETRY if left else None)
+
+    def answered(
+        self, memory: frozenset[Key], key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[frozenset[Key], Iterable[Key]]:
+        """The service of a leftover was looked up: only "not found" lets the Endpoints go; what is unclear is asked again."""
+        about = f"{request.namespace}/{request.name}"
+        if response is None or not (response.ok or response.code == 404):
+            return memory, ()
+        return memory - {about}, () if response.ok else (about,)
+
+
+def _may_be_left_over(endpoints: Endpoints | None) -> bool:
+    return endpoints is not None and LEADER not in (endpoints.metadata.annotations or {})
 
 
 def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset, ...], bool]:

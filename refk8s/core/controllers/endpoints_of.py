@@ -14,6 +14,8 @@ from refk8s.core.controllers.pods import is_finished, ready_condition
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import Index, View, key_of
 
+LEADER = "control-plane.alpha.kubernetes.io/leader"
+"""The annotation of Endpoints that are the lock of an election, and no addresses of a service."""
 HEADLESS = "service.kubernetes.io/headless"
 
 

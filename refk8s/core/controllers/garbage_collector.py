@@ -26,9 +26,9 @@ from refk8s.core.api.meta_v1 import DeleteOptions, OwnerReference, Preconditions
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import ALL, EVENTS, EVENTS_V1, Resource, by_kind
 from refk8s.core.context import SECOND, Instant
-from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.view import Fold, View, key_of
+from refk8s.core.loop.view import Fold, View, key_of, split_key
 from refk8s.core.value import Value, evolve, field
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
@@ -102,8 +102,10 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
             )  # fmt: skip
             if news:
                 found[metadata.uid] = None
-        if old is not None and _uids(old) != _uids(new):
-            found.update(dict.fromkeys(_uids(old)))
+        if old is not None and old.metadata.owner_references != metadata.owner_references:
+            found.update(dict.fromkeys(_uids(old)))  # One that no longer blocks lets its owner go, too.
+        if was is None:
+            found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))  # Were they right about its namespace? (GC-11)
         if marked and (was is None or was.deletion_timestamp is None):
             found.update(dict.fromkeys(_uids(new)))
             found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))
@@ -114,6 +116,7 @@ class GarbageCollector(Reconciler):
     """Looks at one object by its uid."""
 
     name = "generic-garbage-collector"
+    component = "garbage-collector-controller"
     interests = tuple(Interest(resource, _concerned) for resource in COLLECTED)
     folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
 
@@ -157,13 +160,14 @@ class GarbageCollector(Reconciler):
                 solid.append(reference)
             else:
                 questions.append(question)
+        notes = _misplaced(graph, obj)
         if questions:  # GC-2
-            return Plan(asks=tuple(questions), wake_at=now + RETRY)
+            return Plan(asks=tuple(questions), wake_at=now + RETRY, notes=notes)
 
         # Act
         if solid:
             if not absent and not waiting:
-                return Plan(memory=_without_present(looked_up, resource, obj))
+                return Plan(memory=_without_present(looked_up, resource, obj), notes=notes)
             return Plan(((_without_references(resource, obj, (*absent, *waiting), "an owner of it has gone"),),))  # GC-3
         has_dependents = key in graph.dependents
         policy = "Foreground" if waiting and has_dependents else None  # GC-6
@@ -214,6 +218,19 @@ def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Reques
     return Request("get", kind, namespace, reference.name, options=options, because="is the owner really gone?")
 
 
+def _misplaced(graph: Graph, obj: Any) -> tuple[Note, ...]:
+    """A warning for each owner that is in another namespace than its dependent: such a reference means nothing (GC-11)."""
+    notes = []
+    namespace = obj.metadata.namespace or ""
+    for reference in obj.metadata.owner_references or ():
+        place = graph.objects.get(reference.uid)
+        if place is not None and place[0].namespaced and split_key(place[1])[0] != namespace:
+            named = f"[{reference.api_version}/{reference.kind}, namespace: {namespace}, name: {reference.name}, uid: {reference.uid}]"
+            words = f'ownerRef {named} does not exist in namespace "{namespace}"'
+            notes.append(Note(obj, "OwnerRefInvalidNamespace", words, "Warning"))
+    return tuple(notes)
+
+
 def _wanted(question: Request) -> str:
     """Who is asked for, and where: a uid that is not where one reference says may well be where another says."""
     return f"{question.options.field_manager} {question.resource.prefix}{question.namespace}/{question.name}"
@@ -232,18 +249,41 @@ def _wait_for_dependents(view: View, graph: Graph, resource: Resource, owner: An
     """Foreground: every dependent is deleted (each by its own turn); when no blocking one is left, the finalizer goes (GC-5)."""
     uid = owner.metadata.uid
     dependents = [(child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))]
-    blocking = [
-        child
-        for child, dependent in dependents
-        if dependent is not None and any(r.uid == uid and r.block_owner_deletion for r in dependent.metadata.owner_references or ())
-    ]
-    if not blocking:
+    if not _blocking(view, graph, uid):
         return Plan(((_without_finalizer(resource, owner, FOREGROUND, "none of its dependents is left"),),))
+    if _waits_for_itself(view, graph, uid):
+        return Plan(((_without_finalizer(resource, owner, FOREGROUND, "all that it waits for waits for it"),),))
     enqueue = tuple(
         (GarbageCollector.name, child) for child, dependent in dependents
         if dependent is not None and dependent.metadata.deletion_timestamp is None
     )  # fmt: skip
     return Plan(enqueue=enqueue)
+
+
+def _blocking(view: View, graph: Graph, uid: str) -> list[str]:
+    """The dependents that the owner of this uid waits for before it goes (GC-5)."""
+    found = [(child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))]
+    return [
+        child
+        for child, dependent in found
+        if dependent is not None and any(r.uid == uid and r.block_owner_deletion for r in dependent.metadata.owner_references or ())
+    ]
+
+
+def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
+    """Whether the owner is part of a circle, and nothing of all that it waits for can go first (GC-10). O(what it waits for)."""
+    seen: dict[str, None] = {}
+    left = [uid]
+    in_circle = False
+    while left:
+        one = left.pop()
+        obj, blocking = _get(view, graph, one), _blocking(view, graph, one)
+        if obj is None or not _is_waiting(obj) or not blocking:
+            return False  # It is deleted later, or in another way; or it waits for nothing, and goes next.
+        in_circle = in_circle or uid in blocking
+        left += [child for child in blocking if child not in seen]
+        seen.update(dict.fromkeys(blocking))
+    return in_circle
 
 
 def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:

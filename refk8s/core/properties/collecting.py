@@ -87,8 +87,27 @@ def _waits(owner: Any) -> bool:
 
 
 def owners_outlive_their_blocking_dependents(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """GC-5: the finalizer goes when the collector sees no dependent that blocks."""
-    return _unbound(decision, FOREGROUND, lambda reference: bool(reference.block_owner_deletion), set())
+    """GC-5: the finalizer goes when the collector sees no dependent that blocks, or none that does not wait for the owner (GC-10)."""
+    circle = {place for request in decision.requests for place in _circle(decision.view, shown(decision.view, request.resource, request))}
+    return _unbound(decision, FOREGROUND, _blocks, circle)
+
+
+def _blocks(reference: OwnerReference) -> bool:
+    return bool(reference.block_owner_deletion)
+
+
+def _circle(view: View, owner: Any | None) -> list[tuple[str, str]]:
+    """What the owner waits for, directly or not, where all of that waits in turn and the owner is among it; else nothing."""
+    found: dict[tuple[str, str], Any] = {}
+    left = [owner] if owner is not None and _waits(owner) else []
+    while left:
+        for prefix, obj in _dependents(view, left.pop().metadata.uid, _blocks):
+            if not _waits(obj):
+                return []
+            if (prefix, key_of(obj)) not in found:
+                found[prefix, key_of(obj)] = obj
+                left.append(obj)
+    return list(found) if owner is not None and any(obj.metadata.uid == owner.metadata.uid for obj in found.values()) else []
 
 
 def dependents_lose_the_reference_first(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
