@@ -177,6 +177,9 @@ class Engine(Protocol[V]):
 
     def compact(self, revision: Revision) -> None: ...
 
+    def shrink(self) -> bool:
+        """Give a portion of the room that compaction freed back; whether there is more. Raises StoreUnavailable."""
+
     def close(self) -> None: ...
 
 

@@ -252,6 +252,10 @@ class MemoryEngine(Generic[V]):
         self._revision = revision
         self._compacted = compacted
 
+    def shrink(self) -> bool:
+        """There is no file."""
+        return False
+
     def close(self) -> None:
         """Nothing to give back."""
 

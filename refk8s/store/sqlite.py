@@ -11,6 +11,10 @@ neither a state nor a change still readable needs.
     (3 << 16) + 1          /core/pods/default/b     ...     3                1              and made b
     (4 << 16)              /core/pods/default/a     NULL    2                2          revision 4 deleted a
 
+Each row has a checksum of all that it says, and the sum of the checksums is kept beside them: a row that was altered or lost is
+noticed at the next start (STORE-21), which is the only time that the file is read. Pages that compaction has freed are given back
+in portions (STORE-22).
+
 Source: SQLite documentation, "Write-Ahead Logging" and "Pragma statements" (synchronous, locking_mode).
 Left out: several processes on one file (the second is refused); encryption.
 """
@@ -23,7 +27,10 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Final, Generic, TypeVar
+from hashlib import blake2b
+from struct import Struct
+from struct import error as StructError
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from refk8s.core.store import (
     FIRST_REVISION,
@@ -46,8 +53,8 @@ V = TypeVar("V")
 APPLICATION_ID: Final = 0x72386B38
 """Marks the file as ours (the bytes "r8k8")."""
 
-SCHEMA_VERSION: Final = 1
-"""The layout below. A change of it gets the next number."""
+SCHEMA_VERSION: Final = 2
+"""The layout below. A change of it gets the next number. Layout 1 had no checksums; it is brought to this one when it is opened."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -56,9 +63,18 @@ CREATE TABLE journal (
     key TEXT NOT NULL,
     value BLOB,                    -- NULL: deleted
     create_revision INTEGER NOT NULL,
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    checksum INTEGER NOT NULL      -- of the other columns
 );
 """
+
+SPARE_PAGES: Final = 256
+"""So many free pages (of 4 KiB) the file may keep, or a quarter of it where that is more: what is written next needs them (STORE-22)."""
+
+VACUUM_PAGES: Final = 256
+"""So many pages are given back at once: about 1 MiB is moved, in a few milliseconds."""
+
+_SUM_BITS: Final = 64
 
 _OUR_MISTAKES: Final = (sqlite3.ProgrammingError, sqlite3.IntegrityError)
 """Errors of SQLite that no disk causes."""
@@ -91,6 +107,7 @@ class SqliteEngine(Generic[V]):
     ) -> None:
         self.path: Final = os.fspath(path)
         self._encode = encode
+        self._sum = 0  # of the checksums of all rows
         self._memory: MemoryEngine[V] = MemoryEngine(stamp)
         made = _make_file(self.path)
         try:
@@ -100,6 +117,7 @@ class SqliteEngine(Generic[V]):
                     self.cluster_id: Final = _identify(self._connection, self.path, cluster_id)
                     _make_private(self.path)
                     self._recover(decode)
+                    self._can_shrink: Final = _allow_shrinking(self._connection)
             except BaseException:
                 self._connection.close()
                 raise
@@ -154,15 +172,18 @@ class SqliteEngine(Generic[V]):
         """Make the batch durable. Returns when a power cut could not take it back (STORE-14)."""
         if batch.changes:
             rows = self._rows(batch.changes)
+            total = _wrapped(self._sum + sum(row[5] for row in rows))
             with self._transaction() as connection:
-                connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
+            self._sum = total
 
     def publish(self, batch: Batch[V]) -> None:
         """Let readers see the batch (STORE-16)."""
         self._memory.publish(batch)
 
-    def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[tuple[int, str, bytes | None, Revision, int]]:
-        rows: builtins.list[tuple[int, str, bytes | None, Revision, int]] = []
+    def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[Row]:
+        rows: builtins.list[Row] = []
         revision = place = 0
         for change in changes:
             place = place + 1 if change.revision == revision else 0
@@ -174,7 +195,8 @@ class SqliteEngine(Generic[V]):
             if change.record is not None and record.wire is None:
                 record.wire = self._encode(record.value)
             value = None if change.record is None else record.wire
-            rows.append(((revision << _PLACE_BITS) + place, change.key, value, record.create_revision, record.version))
+            row = ((revision << _PLACE_BITS) + place, change.key, value, record.create_revision, record.version)
+            rows.append((*row, checksum(*row)))
         return rows
 
     def compact(self, revision: Revision) -> None:
@@ -191,10 +213,34 @@ class SqliteEngine(Generic[V]):
                 doomed.append(_row_of(change.previous.mod_revision, change.key))
             if change.record is None:
                 doomed.append(_row_of(change.revision, change.key))
+        total = _wrapped(self._sum - checksum_of_compacted(self.compacted) + checksum_of_compacted(revision))
         with self._transaction() as connection:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
-            connection.executemany("DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ?", doomed)
+            for row in doomed:
+                deleted = connection.execute("DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ? RETURNING checksum", row)
+                total = _wrapped(total - sum(found for (found,) in deleted.fetchall()))
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
+        self._sum = total
         self._memory.compact(revision)
+
+    def shrink(self) -> bool:
+        """Give a portion of free pages back to the disk; whether there is more to give (STORE-22). Raises StoreUnavailable."""
+        with self._unavailable():
+            if self._surplus() <= 0:
+                return False
+            self._connection.execute(f"PRAGMA incremental_vacuum({min(self._surplus(), VACUUM_PAGES)})").fetchall()
+            if self._surplus() > 0:
+                return True
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only now the file itself becomes shorter
+            return False
+
+    def _surplus(self) -> int:
+        """How many free pages are to be given back."""
+        if not self._can_shrink:
+            return 0
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        return int(free - max(SPARE_PAGES, pages // 4))
 
     def close(self) -> None:
         """Give the file back. What was committed is on disk whether or not this is ever called."""
@@ -204,31 +250,46 @@ class SqliteEngine(Generic[V]):
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """What is executed inside is durable at the end; or, with StoreUnavailable, not there at all (STORE-15)."""
         connection = self._connection
+        with self._unavailable():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # not so when SQLite has already rolled back by itself
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        """What a disk can cause is raised as StoreUnavailable, anything else as it is."""
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:  # not so when SQLite has already rolled back by itself
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OUR_MISTAKES):
-                raise StoreUnavailable(f"store {self.path}: {error}; nothing was changed; free the disk or repair it") from error
-            raise
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, _OUR_MISTAKES):
+                raise
+            raise StoreUnavailable(f"store {self.path}: {error}; nothing was changed; free the disk or repair it") from error
 
     # --- Starting
 
     def _recover(self, decode: Callable[[str, bytes], V]) -> None:
         """Rebuild the state and its past from the journal. Raises StoreCorrupt when rows are missing or cannot be read."""
         compacted: Revision = _meta(self._connection, "compacted")
+        if not isinstance(compacted, int) or compacted.bit_length() >= _SUM_BITS:
+            raise StoreCorrupt(f"store {self.path}: how far it is compacted was altered; {_NEXT_STEP}")
         records: dict[str, Record[V]] = {}
         changes: builtins.list[Change[V]] = []
         last = max(compacted, FIRST_REVISION)
+        total = checksum_of_compacted(compacted)
         with closing(self._connection.execute("SELECT * FROM journal ORDER BY position")) as rows:
-            for position, key, wire, create_revision, version in rows:
+            for position, key, wire, create_revision, version, found in rows:
                 revision = position >> _PLACE_BITS
+                if not _is_whole(position, key, wire, create_revision, version, found):
+                    raise StoreCorrupt(f"store {self.path}: {key} at revision {revision} was altered (checksum); {_NEXT_STEP}")
+                total += found
                 if revision > last + 1:
-                    raise StoreCorrupt(f"store {self.path}: revision {last + 1} is missing; restore the file from a backup")
+                    raise StoreCorrupt(f"store {self.path}: revision {last + 1} is missing; {_NEXT_STEP}")
                 last = max(last, revision)
                 previous = records.get(key)
                 if wire is None:
@@ -238,11 +299,48 @@ class SqliteEngine(Generic[V]):
                     try:
                         value = decode(key, wire)
                     except Exception as error:
-                        raise StoreCorrupt(f"store {self.path}: {key} at revision {revision} cannot be read: {error}") from error
+                        words = f"store {self.path}: {key} at revision {revision} cannot be read: {error}; {_NEXT_STEP}"
+                        raise StoreCorrupt(words) from error
                     record = records[key] = Record(key, value, create_revision, revision, version, wire)
                 if revision > compacted:
                     changes.append(Change(revision, key, record, previous))
+        self._sum = _wrapped(total)
+        if self._sum != _meta(self._connection, "sum"):
+            raise StoreCorrupt(f"store {self.path}: rows of the journal are missing or altered (their sum differs); {_NEXT_STEP}")
         self._memory.restore(records.values(), changes, last, compacted)
+
+
+def checksum(position: int, key: str, value: bytes | None, create_revision: Revision, version: int) -> int:
+    """Of all that a row says, as SQLite's signed 64 bits. TypeError or struct.error for a row of other types."""
+    digest = blake2b(_NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value)), digest_size=8)
+    digest.update(key.encode())
+    digest.update(value or b"")
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _is_whole(position: int, key: Any, value: Any, create_revision: Any, version: Any, found: Any) -> bool:
+    """Whether a row says what was written; the types of an altered one are anything."""
+    try:
+        return bool(found == checksum(position, key, value, create_revision, version))
+    except (TypeError, AttributeError, ValueError, StructError):
+        return False
+
+
+def checksum_of_compacted(revision: Revision) -> int:
+    """Of how far the journal is compacted: a part of the sum, as if it were a row."""
+    return checksum(revision, "compacted", None, 0, 0)
+
+
+def _wrapped(total: int) -> int:
+    """The sum as a signed number of 64 bits."""
+    half = 1 << (_SUM_BITS - 1)
+    return (total + half) % (2 * half) - half
+
+
+_NUMBERS: Final = Struct("<qqqq")
+_NEXT_STEP: Final = "restore the file from a backup, or move it away to begin with an empty store"
+Row: TypeAlias = tuple[int, str, bytes | None, Revision, int, int]
+"""As it lies in the journal."""
 
 
 def _row_of(revision: Revision, key: str) -> tuple[int, int, str]:
@@ -306,16 +404,20 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
         raise StoreCorrupt(f"store {path}: a database of another application; name another file")
     if not fresh:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):
             raise OtherSchema(f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; use the version that wrote it")
         found: str = _meta(connection, "cluster_id")
         if cluster_id not in (None, found):
             raise OtherCluster(f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster")
+    if fresh:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # each commit reaches the disk before it returns (STORE-14)
     connection.execute("PRAGMA fullfsync = ON")  # where the operating system's plain synchronisation stops at the drive's own memory
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     if not fresh:
+        if version == 1:
+            _add_checksums(connection)
         return found
     made = cluster_id if cluster_id is not None else str(uuid.uuid4())
     connection.execute("BEGIN IMMEDIATE")
@@ -323,9 +425,39 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0)])
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0), ("sum", checksum_of_compacted(0))])
     connection.execute("COMMIT")
     return made
+
+
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Bring layout 1 to layout 2, whole or not at all. O(journal), once in the life of a file."""
+    connection.create_function("refk8s_checksum", 5, checksum, deterministic=True)
+    compacted = _meta(connection, "compacted")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("ALTER TABLE journal ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
+        connection.execute("UPDATE journal SET checksum = refk8s_checksum(position, key, value, create_revision, version)")
+        total = checksum_of_compacted(compacted) + sum(found for (found,) in connection.execute("SELECT checksum FROM journal"))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('sum', ?)", (_wrapped(total),))
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _allow_shrinking(connection: sqlite3.Connection) -> bool:
+    """Whether the file can give pages back. One of layout 1 is rewritten for that, once; not so where the disk has no room for it."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+        with suppress(sqlite3.OperationalError):
+            connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+            connection.execute("VACUUM")
+    return bool(connection.execute("PRAGMA auto_vacuum").fetchone() == (_INCREMENTAL,))
+
+
+_INCREMENTAL: Final = 2
 
 
 def _meta(connection: sqlite3.Connection, name: str) -> Any:
@@ -341,11 +473,12 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        words = " ".join(str(error).split())
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreInUse(f"store {path}: another process has it open; stop that one or name another file") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StoreUnwritable(f"store {path}: {error}; check the permissions of the file and its directory") from error
+            raise StoreUnwritable(f"store {path}: {words}; check the permissions of the file and its directory") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StoreUnwritable(f"store {path}: {error}; free or repair the disk") from error
-        raise StoreCorrupt(f"store {path}: {error}; restore the file from a backup or name another") from error
+            raise StoreUnwritable(f"store {path}: {words}; free or repair the disk") from error
+        raise StoreCorrupt(f"store {path}: {words}; restore the file from a backup or name another") from error

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refk8s.core.store import Put, Txn
+from refk8s.core.store import Delete, Put, Txn
 from refk8s.store.errors import OtherCluster, OtherSchema, StoreCorrupt, StoreInUse, StoreRefused, StoreUnwritable
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.open import open_engine
-from refk8s.store.sqlite import SqliteEngine
+from refk8s.store.sqlite import SPARE_PAGES, SqliteEngine
 
 
 def encode(value: int) -> bytes:
@@ -118,6 +118,122 @@ def test_store_18_a_journal_that_lost_or_spoilt_a_row_is_refused(revision: int, 
         connection.close()
         with pytest.raises(StoreCorrupt, match=str(revision)):
             reopened(path)
+
+
+def filled(path: Path) -> SqliteEngine[int]:
+    """A store with a past: changed, deleted and partly compacted."""
+    engine = reopened(path, "11111111-1111-1111-1111-111111111111")
+    for number in range(12):
+        engine.commit_batch([Txn((), (Put(f"/core/nodes/{number % 5}", number), Put(f"/core/pods/default/{number}", number)))])
+    engine.commit_batch([Txn((), (Delete("/core/nodes/0"),))])
+    engine.compact(8)
+    return engine
+
+
+def content(engine: SqliteEngine[int]) -> object:
+    return engine.revision, engine.compacted, engine.cluster_id, engine.list("/"), engine.changes("/", engine.compacted)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A closed store, and what is in it."""
+    path = tmp_path_factory.mktemp("sound") / "store.db"
+    engine = filled(path)
+    found = content(engine)
+    engine.close()
+    return path, repr(found)
+
+
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(max_examples=400, deadline=None)
+def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(sound: tuple[Path, str], where: float, bit: int) -> None:
+    data, expected = sound[0].read_bytes(), sound[1]
+    place = int(where * len(data))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "store.db"
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        try:
+            engine = reopened(path)
+        except StoreRefused as refused:
+            assert "\n" not in str(refused)
+            return
+        try:
+            assert repr(content(engine)) == expected or engine.cluster_id not in expected  # that one is refused by its cluster's id
+        finally:
+            engine.close()
+
+
+@given(revision=st.integers(9, 13), where=st.floats(0, 1, exclude_max=True))
+@settings(deadline=None)
+def test_store_21_an_altered_value_is_refused_by_its_key(sound: tuple[Path, str], revision: int, where: float) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "store.db"
+        path.write_bytes(sound[0].read_bytes())
+        with sqlite3.connect(path) as connection:
+            key, value = connection.execute("SELECT key, value FROM journal WHERE position = ?", (revision << 16,)).fetchone()
+            digit = (int(value) + 1) % 10 if len(value) == 1 else int(value) + 1
+            connection.execute("UPDATE journal SET value = ? WHERE position = ?", (str(digit).encode(), revision << 16))
+        connection.close()
+        with pytest.raises(StoreCorrupt, match=rf"{key} at revision {revision} was altered.*restore the file"):
+            reopened(path)
+
+
+@pytest.mark.parametrize("change", [
+    "DELETE FROM journal WHERE key = '/core/pods/default/0'", "UPDATE meta SET value = 0 WHERE name = 'compacted'",
+    "UPDATE meta SET value = 'x' WHERE name = 'compacted'", "UPDATE meta SET value = 1 WHERE name = 'sum'",
+    "DELETE FROM meta WHERE name = 'sum'",
+    "UPDATE journal SET version = 'x' WHERE key = '/core/nodes/1'", "UPDATE journal SET key = 3 WHERE key = '/core/nodes/1'",
+])  # fmt: skip
+def test_store_21_a_lost_row_and_an_altered_meta_are_refused(path: Path, sound: tuple[Path, str], change: str) -> None:
+    path.write_bytes(sound[0].read_bytes())
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(StoreCorrupt):
+        reopened(path)
+
+
+def test_store_21_a_store_of_layout_1_gets_checksums_once_and_keeps_everything(path: Path, sound: tuple[Path, str]) -> None:
+    path.write_bytes(sound[0].read_bytes())
+    with sqlite3.connect(path) as connection:
+        for statement in (
+            "ALTER TABLE journal DROP COLUMN checksum", "DELETE FROM meta WHERE name = 'sum'", "PRAGMA user_version = 1",
+            "PRAGMA auto_vacuum = 0",
+        ):  # fmt: skip
+            connection.execute(statement)
+    connection.execute("VACUUM")
+    connection.close()
+    for _ in range(2):
+        engine = reopened(path)
+        assert repr(content(engine)) == sound[1]
+        engine.commit_batch([])
+        engine.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        connection.execute("UPDATE journal SET value = x'39' WHERE key = '/core/nodes/1'")
+    connection.close()
+    with pytest.raises(StoreCorrupt, match="/core/nodes/1"):
+        reopened(path)
+
+
+def test_store_22_the_file_gives_back_what_compaction_has_freed(path: Path) -> None:
+    engine: SqliteEngine[str] = SqliteEngine(path, str.encode, lambda key, wire: wire.decode())
+    keys = [f"/core/pods/default/{number}" for number in range(3_000)]
+    for start in range(0, len(keys), 500):
+        engine.commit_batch([Txn((), (Put(key, "x" * 4_000),)) for key in keys[start : start + 500]])
+    engine.commit_batch([Txn((), tuple(Delete(key) for key in keys))])
+    engine.compact(engine.revision)
+    (before,) = engine._connection.execute("PRAGMA page_count").fetchone()
+    assert before * 4096 > 12_000_000
+    portions = 1
+    while engine.shrink():
+        portions += 1
+    assert portions > 5, "one portion is a bounded piece of work"
+    assert not engine.shrink()
+    assert path.stat().st_size <= (SPARE_PAGES + 16) * 4096
+    engine.close()
+    assert SqliteEngine(path, str.encode, lambda key, wire: wire.decode()).list("/").records == ()
 
 
 def test_store_18_a_place_that_cannot_hold_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
