@@ -281,7 +281,7 @@ class SqliteEngine(Generic[V]):
         records: dict[str, Record[V]] = {}
         changes: builtins.list[Change[V]] = []
         last = max(compacted, FIRST_REVISION)
-        total = checksum_of_compacted(compacted)
+        total = checksum_of_compacted(compacted) + checksum_of_cluster(self.cluster_id)
         with closing(self._connection.execute("SELECT * FROM journal ORDER BY position")) as rows:
             for position, key, wire, create_revision, version, found in rows:
                 revision = position >> _PLACE_BITS
@@ -329,6 +329,13 @@ def _is_whole(position: int, key: Any, value: Any, create_revision: Any, version
 def checksum_of_compacted(revision: Revision) -> int:
     """Of how far the journal is compacted: a part of the sum, as if it were a row."""
     return checksum(revision, "compacted", None, 0, 0)
+
+
+def checksum_of_cluster(cluster_id: Any) -> int:
+    """Of whose store it is: a part of the sum too. TypeError for what is no text."""
+    if not isinstance(cluster_id, str):
+        raise TypeError("the cluster's id is no text")
+    return checksum(0, cluster_id, None, 0, 0)
 
 
 def _wrapped(total: int) -> int:
@@ -420,12 +427,13 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
             _add_checksums(connection)
         return found
     made = cluster_id if cluster_id is not None else str(uuid.uuid4())
+    empty = _wrapped(checksum_of_compacted(0) + checksum_of_cluster(made))
     connection.execute("BEGIN IMMEDIATE")
     for statement in _SCHEMA.split(";\n"):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0), ("sum", checksum_of_compacted(0))])
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0), ("sum", empty)])
     connection.execute("COMMIT")
     return made
 
@@ -438,7 +446,8 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("ALTER TABLE journal ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
         connection.execute("UPDATE journal SET checksum = refk8s_checksum(position, key, value, create_revision, version)")
-        total = checksum_of_compacted(compacted) + sum(found for (found,) in connection.execute("SELECT checksum FROM journal"))
+        total = checksum_of_compacted(compacted) + checksum_of_cluster(_meta(connection, "cluster_id"))
+        total += sum(found for (found,) in connection.execute("SELECT checksum FROM journal"))
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('sum', ?)", (_wrapped(total),))
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
@@ -472,6 +481,8 @@ def _explained(path: str) -> Iterator[None]:
     """Turn what SQLite says while opening into what a person can act on."""
     try:
         yield
+    except (TypeError, ValueError) as error:  # an altered row has values of any type, and texts that are none
+        raise StoreCorrupt(f"store {path}: was altered ({' '.join(str(error).split())}); {_NEXT_STEP}") from error
     except sqlite3.Error as error:
         words = " ".join(str(error).split())
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
