@@ -48,6 +48,7 @@ class Mount(Value, frozen=True):
     source: str
     path: str
     read_only: bool = False
+    managed: bool = False  # a volume that the agent alone writes: no container can change what its paths lead to
 
 
 class Resources(Value, frozen=True):

@@ -71,7 +71,8 @@ def test_a_user_without_the_rights_of_root_runs_a_cluster(hard_host: Host, tmp_p
         ]
         mounts = [
             {"name": "settings", "mountPath": "/settings"},
-            {"name": "quick", "mountPath": "/quick"},
+            {"name": "quick", "mountPath": "/quick", "subPath": "deep/inside"},
+            {"name": "settings", "mountPath": "/one/colour", "subPath": "colour"},
             {"name": "keys", "mountPath": "/keys"},
         ]
         owned = make_pod("owned", container("main"), volumes=volumes, securityContext={"fsGroup": 2000})

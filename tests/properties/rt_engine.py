@@ -16,6 +16,7 @@ class PretendEngine:
         self.containers: dict[str, dict[str, Any]] = {}
         self.networks: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
+        self.volumes: dict[str, dict[str, Any]] = {}
         self.starts: list[str] = []
         self._made = 0
 
@@ -143,6 +144,20 @@ class PretendEngine:
 
     def _create_network(self, name: str, **more: Any) -> None:
         self.networks[name] = {"IPAM": more["ipam"], "Labels": more["labels"]}
+
+    def _create_volume(self, name: str, driver: str, driver_opts: dict[str, str], labels: dict[str, str]) -> None:
+        self.volumes[name] = {"Name": name, "Labels": labels, "Options": driver_opts}
+
+    def _volumes(self, filters: dict[str, Any]) -> dict[str, Any]:
+        wanted = [label.partition("=")[::2] for label in filters["label"]]
+        return {"Volumes": [v for v in self.volumes.values() if all(v["Labels"].get(name) == value for name, value in wanted)]}
+
+    def _remove_volume(self, name: str) -> None:
+        if name not in self.volumes:
+            raise Refused(404, f"get {name}: no such volume")
+        if any(m["Source"] == name for c in self.containers.values() for m in c["HostConfig"].get("Mounts") or ()):
+            raise Refused(409, "volume is in use")
+        del self.volumes[name]
 
     def _remove_network(self, name: str) -> None:
         if self._inspect_network(name)["Containers"]:

@@ -12,14 +12,29 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from test_rt import IMAGE, UID, make_engine, operations
 
 from refk8s.adapters.docker import mounts, tree
 from refk8s.adapters.docker.abilities import Abilities
 from refk8s.adapters.docker.atomic_files import DATA, File
 from refk8s.adapters.docker.atomic_files import write_files as write_into
+from refk8s.adapters.docker.operations import Operations
 from refk8s.adapters.docker.tree import LeadsOut
 from refk8s.adapters.docker.volume import Volumes
-from refk8s.core.ports import Done, Failed, WriteVolume
+from refk8s.core.ports import (
+    ContainerConfig,
+    ContainerCreated,
+    CreateContainer,
+    Done,
+    Failed,
+    Mount,
+    RemoveContainer,
+    RemovePodSandbox,
+    RunPodSandbox,
+    SandboxConfig,
+    StartContainer,
+    WriteVolume,
+)
 
 PARTS = st.sampled_from(["a", "b", "key.txt", ".hidden", "dir"])
 PATHS = st.lists(PARTS, min_size=1, max_size=2).map("/".join)
@@ -293,6 +308,13 @@ def test_rt_32_files_have_their_modes_and_the_group_may_read_them(
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A directory in which nothing stays mounted, also where a test fails."""
+    yield tmp_path
+    mounts.unmount_below(str(tmp_path))
+
+
+@pytest.fixture
 def engine_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An engine's socket, held by this very process."""
     with socket.socket(socket.AF_UNIX) as listening:
@@ -304,7 +326,7 @@ def engine_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @pytest.mark.parametrize("may_mount", [True, False])
 def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path: Path, engine_beside: None, may_mount: bool) -> None:
-    """Without the right to mount the first case is the second: the open file is named to the engine."""
+    """Without the right to mount the first case is the second: the open directory is named to the engine."""
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = may_mount
     assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
@@ -314,23 +336,57 @@ def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path
     (root / "file").write_text("one file")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/hosts-own").touch()
-    folder, file = volumes.source("uid", "data/logs", "main", 0), volumes.source("uid", "data/file", "main", 1)
+    folder = volumes.source("uid", Mount("data/logs", "/m"), "main", 0)
+    if volumes._may_mount:
+        file = volumes.source("uid", Mount("data/file", "/m"), "main", 1)
+    else:
+        assert volumes.is_held(str(folder))
+        with pytest.raises(LeadsOut):
+            volumes.source("uid", Mount("data/file", "/m"), "main", 1)
     (root / "logs").rename(root / "away")
     (root / "logs").symlink_to(tmp_path / "outside")
     (root / "file").unlink()
     (root / "file").symlink_to(tmp_path / "outside/hosts-own")
-    assert os.listdir(folder) == ["mine"] and file.read_bytes() == b"one file"
+    assert os.listdir(folder) == ["mine"] and (not volumes._may_mount or file.read_bytes() == b"one file")
     with pytest.raises(LeadsOut):
-        volumes.source("uid", "data/logs", "main", 0)
-    assert not volumes.is_stale(str(folder))
+        volumes.source("uid", Mount("data/logs", "/m"), "main", 0)
     volumes.release("uid", "main")
-    assert volumes.is_stale(str(file)) is str(file).startswith("/proc/"), "a number that is closed may be another file's"
-    assert volumes.is_stale("/proc/1/fd/3") and not volumes.is_stale("/srv/data")
-    made = volumes.source("uid", "data/new/deep", "main", 2)
+    assert not volumes.is_held(str(folder)), "a number that is closed may be another file's"
+    made = volumes.source("uid", Mount("data/new/deep", "/m"), "main", 2)
     assert (root / "new/deep").stat().st_mode & 0o777 == 0o777 and os.listdir(made) == []
     volumes.remove("uid")
     assert not (tmp_path / "pods/uid").exists() and mounts.mounted(str(tmp_path)) == []
     assert os.listdir(tmp_path / "outside") == ["hosts-own"]
+
+
+def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_numbers(tmp_path: Path, engine_beside: None) -> None:
+    engine = make_engine()
+    agent = operations(engine, data=tmp_path)
+    agent.volumes._may_mount = False
+    agent.carry_out(WriteVolume(UID, "data", mode=0o777))
+    agent.carry_out(WriteVolume(UID, "map", {"key": b"1"}))
+    agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
+    [box] = engine.containers
+    mounts_ = (Mount("data/logs", "/logs"), Mount("map/key", "/key", True, True))
+
+    def make(agent: Operations, attempt: int) -> str:
+        made = agent.carry_out(CreateContainer(box, ContainerConfig(UID, "default", "pod", "main", IMAGE, attempt, mounts=mounts_)))
+        assert isinstance(made, ContainerCreated)
+        return made.status.id
+
+    first = make(agent, 0)
+    shown = {mount["Target"]: mount for mount in engine.one(first)["HostConfig"]["Mounts"]}
+    assert shown["/key"]["Source"] == str(tmp_path / "pods" / UID / "volumes/map/key") and shown["/logs"]["Type"] == "volume"
+    assert os.path.samefile(engine.volumes[shown["/logs"]["Source"]]["Options"]["device"], tmp_path / "pods" / UID / "volumes/data/logs")
+    later = operations(engine, data=tmp_path)
+    later.volumes._may_mount = False
+    assert isinstance(later.carry_out(StartContainer(UID, first)), Failed) and not engine.starts[1:]
+    second = make(later, 1)
+    assert isinstance(later.carry_out(StartContainer(UID, second)), Done)
+    later.carry_out(RemoveContainer(UID, first))
+    assert len(engine.volumes) == 1
+    later.carry_out(RemovePodSandbox(UID, box))
+    assert engine.volumes == {} and not (tmp_path / "pods" / UID).exists()
 
 
 def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,8 +395,8 @@ def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(
     volumes._may_mount = False
     assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
     with pytest.raises(LeadsOut):
-        volumes.source("uid", "data/logs")
-    assert volumes.source("uid", "data") == volumes.path("uid", "data")
+        volumes.source("uid", Mount("data/logs", "/m"))
+    assert volumes.source("uid", Mount("data", "/m")) == volumes.path("uid", "data")
 
 
 @pytest.mark.parametrize("may_mount", [True, False])
@@ -350,18 +406,18 @@ def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path,
     secret = WriteVolume("uid", "keys", {"password": b"hidden"}, medium="Memory")
     for operation in (secret, secret, WriteVolume("uid", "quick", mode=0o777, medium="Memory", fs_group=os.getgid())):
         assert volumes.write(operation) == Done()
-        place = volumes.source("uid", operation.volume)
+        place = volumes.source("uid", Mount(operation.volume, "/m"))
         assert mounts.is_in_memory(str(place))
         assert place.stat().st_mode & 0o7777 == (0o2777 if operation.fs_group >= 0 else 0o755)
-    assert (volumes.source("uid", "keys") / "password").read_bytes() == b"hidden"
+    assert (volumes.source("uid", Mount("keys", "/m")) / "password").read_bytes() == b"hidden"
     bounded = WriteVolume("uid", "bounded", mode=0o777, medium="Memory", size_limit_bytes=65536)
     result = volumes.write(bounded)
     if volumes._may_mount:
         with pytest.raises(OSError):
-            (volumes.source("uid", "bounded") / "large").write_bytes(b"x" * 100_000)
+            (volumes.source("uid", Mount("bounded", "/m")) / "large").write_bytes(b"x" * 100_000)
     else:
         assert isinstance(result, Failed) and "sizeLimit" in result.message
-    places = [volumes.source("uid", name) for name in ("keys", "quick")]
+    places = [volumes.source("uid", Mount(name, "/m")) for name in ("keys", "quick")]
     Volumes(tmp_path / "pods", Abilities(frozenset())).remove("uid")  # A later agent.
     volumes.remove_all()
     assert mounts.mounted(str(tmp_path)) == [] and not any(place.exists() for place in places)

@@ -1,4 +1,4 @@
-"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9, RT-35."""
+"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9, RT-34, RT-35."""
 
 import os
 from contextlib import suppress
@@ -8,6 +8,7 @@ from typing import Any
 from refk8s.adapters.docker import labels, tree
 from refk8s.adapters.docker.abilities import Abilities
 from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.engine_volume import EngineVolumes
 from refk8s.adapters.docker.message import Messages
 from refk8s.adapters.docker.sandbox import RESOLV_CONF, remove_container
 from refk8s.adapters.docker.tree import LeadsOut
@@ -47,6 +48,7 @@ class Containers:
         self._profiles = profiles
         self._engine = engine
         self._cluster = cluster
+        self._engine_volumes = EngineVolumes(engine, cluster)
         self._volumes = volumes
         self._messages = messages
         self._abilities = abilities
@@ -96,8 +98,8 @@ class Containers:
         if status is None:
             return Failed("RunContainerError", "no such container")
         if status.state == CREATED:
-            made = self._engine.found("inspect_container", operation.container_id) or {}
-            if any(self._volumes.is_stale(mount["Source"]) for mount in made.get("HostConfig", {}).get("Mounts") or ()):
+            made = self._own(operation.container_id, operation.pod_uid)
+            if made is not None and not all(self._volumes.is_held(place) for place in self._engine_volumes.places(made)):
                 return Failed("RunContainerError", "a subPath was open in an agent that has ended")
             try:
                 self._engine.call("start", operation.container_id)
@@ -135,11 +137,13 @@ class Containers:
 
     def remove(self, operation: RemoveContainer) -> Result:
         """Remove it with its log."""
-        status = self.status(operation.container_id, operation.pod_uid)
-        if status is not None and status.state == RUNNING:
+        found = self._own(operation.container_id, operation.pod_uid)
+        if found is None:
+            return Done()
+        if labels.STATES.get(found["State"]["Status"]) == RUNNING:
             return Failed("", "the container runs")
-        if status is not None:
-            remove_container(self._engine, operation.container_id)
+        remove_container(self._engine, operation.container_id)
+        self._engine_volumes.remove_of(found)
         return Done()
 
     # --- what the engine is told to make ------------------------------------------------------------------------------
@@ -178,15 +182,14 @@ class Containers:
         return body
 
     def _mounts(self, config: ContainerConfig) -> list[dict[str, Any]]:
-        mounts = [
-            {
-                "Type": "bind",
-                "Source": str(self._volumes.source(config.pod_uid, mount.source, config.name, index)),
-                "Target": mount.path,
-                "ReadOnly": mount.read_only,
-            }
-            for index, mount in enumerate(config.mounts)
-        ]
+        mounts: list[dict[str, Any]] = []
+        for index, mount in enumerate(config.mounts):
+            source = str(self._volumes.source(config.pod_uid, mount, config.name, index))
+            shown: dict[str, Any] = {"Type": "bind", "Source": source}
+            if self._volumes.is_held(source):
+                name = self._engine_volumes.make(config, index, source)
+                shown = {"Type": "volume", "Source": name, "VolumeOptions": {"NoCopy": True}}
+            mounts.append({**shown, "Target": mount.path, "ReadOnly": mount.read_only})
         if config.termination_message_path:
             source = str(self._messages.prepare(config))
             mounts.append({"Type": "bind", "Source": source, "Target": config.termination_message_path, "ReadOnly": False})

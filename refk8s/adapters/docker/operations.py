@@ -13,6 +13,7 @@ from refk8s.adapters.docker import abilities, labels
 from refk8s.adapters.docker.address import node_address
 from refk8s.adapters.docker.container import Containers
 from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
+from refk8s.adapters.docker.engine_volume import EngineVolumes
 from refk8s.adapters.docker.image import Images
 from refk8s.adapters.docker.listing import Listing
 from refk8s.adapters.docker.message import Messages
@@ -124,6 +125,7 @@ class Operations:
         for group in (inside, [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX]):
             _in_threads(lambda id: remove_container(self.engine, id), [c["Id"] for c in group], threads)
         self.network.remove()
+        EngineVolumes(self.engine, self.cluster).remove()
         self.volumes.remove_all()
 
     def _wait_for(self, ids: list[str], seconds: float) -> None:

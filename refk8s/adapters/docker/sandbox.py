@@ -5,6 +5,7 @@ from typing import Any
 
 from refk8s.adapters.docker import labels
 from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.engine_volume import EngineVolumes
 from refk8s.adapters.docker.image import Images
 from refk8s.adapters.docker.network import Network
 from refk8s.adapters.docker.pause import PAUSE_IMAGE, PAUSE_PATH
@@ -169,6 +170,7 @@ class Sandboxes:
             self._network.free(container["Names"][0].lstrip("/"))
         left = [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX and c["Id"] != operation.sandbox_id]
         if not left:
+            EngineVolumes(self._engine, self._cluster).remove(operation.pod_uid)
             self._volumes.remove(operation.pod_uid)
         return Done()
 

@@ -23,7 +23,7 @@ from refk8s.adapters.docker.abilities import Abilities
 from refk8s.adapters.docker.atomic_files import DATA, File, write_files
 from refk8s.adapters.docker.host_path import prepare_host_path
 from refk8s.adapters.docker.where import sees_this_process
-from refk8s.core.ports import Done, Failed, Result, WriteVolume
+from refk8s.core.ports import Done, Failed, Mount, Result, WriteVolume
 
 VOLUMES, SUBPATHS = "volumes", "volume-subpaths"
 PRIVATE_MODE = 0o750
@@ -161,13 +161,13 @@ class Volumes:
 
     # --- what a container mounts -------------------------------------------------------------------------------------------
 
-    def source(self, pod_uid: str, source: str, container: str = "container", index: int = 0) -> Path:
+    def source(self, pod_uid: str, mount: Mount, container: str = "container", index: int = 0) -> Path:
         """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's mounts.
 
         LeadsOut where the inner path is not inside the volume (RT-7). Nobody can exchange what the answer leads to: it is
         a mount of this file or directory itself, or names it as this process has it open (RT-34).
         """
-        volume, _, inner = source.partition("/")
+        volume, _, inner = mount.source.partition("/")
         place = os.path.realpath(self.path(pod_uid, volume))
         if not inner:
             return Path(place)
@@ -177,6 +177,9 @@ class Volumes:
             found = tree.open_inside(root, place, inner, mode)
         finally:
             os.close(root)
+        if mount.managed and not self._may_mount:
+            os.close(found)
+            return Path(place, *tree.parts(inner))
         return self._shown(pod_uid, container, index, found)
 
     def _shown(self, pod_uid: str, container: str, index: int, found: int) -> Path:
@@ -203,18 +206,19 @@ class Volumes:
                 os.close(found)
                 raise OSError(failed, os.strerror(failed), place)
             self._may_mount = False
-        if not sees_this_process():
+        if not stat.S_ISDIR(os.fstat(found).st_mode) or not sees_this_process():
             os.close(found)
-            raise tree.LeadsOut("a subPath cannot be kept in place: this process may not mount, and the engine does not see it")
+            raise tree.LeadsOut(
+                "a subPath that containers can change cannot be kept in place: this process may not mount (run it as root), and "
+                "the engine can do it for directories of this machine only"
+            )
         self._held[pod_uid, container, index] = found
         return Path(f"/proc/{os.getpid()}/fd/{found}")
 
-    def is_stale(self, source: str) -> bool:
-        """Whether a mount's source names an open file that an earlier process had, or this one has closed."""
+    def is_held(self, source: str) -> bool:
+        """Whether the path names a file or directory that this process has open for a mount."""
         head, _, number = source.rpartition("/fd/")
-        if not head.startswith("/proc/") or not number.isdigit():
-            return False
-        return head != f"/proc/{os.getpid()}" or int(number) not in self._held.values()
+        return head == f"/proc/{os.getpid()}" and number.isdigit() and int(number) in self._held.values()
 
     def release(self, pod_uid: str, container: str) -> None:
         """The container has started: what was open for its mounts is needed no more."""

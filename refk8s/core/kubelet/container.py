@@ -216,7 +216,8 @@ def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tup
         inner = expand(mount.sub_path_expr, known, strict=True) if mount.sub_path_expr else mount.sub_path or ""
         if inner.startswith("/") or ".." in inner.split("/") or "\0" in inner:
             raise BadConfig(f'the subPath "{inner}" of volume "{mount.name}" leads out of it')
-        read_only = bool(mount.read_only) or not is_lasting(volumes[mount.name])
-        mounts.append(Mount(f"{mount.name}/{inner}" if inner else mount.name, mount.mount_path, read_only))
+        managed = not is_lasting(volumes[mount.name])
+        source = f"{mount.name}/{inner}" if inner else mount.name
+        mounts.append(Mount(source, mount.mount_path, bool(mount.read_only) or managed, managed))
     return tuple(mounts)
 
