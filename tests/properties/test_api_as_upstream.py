@@ -104,7 +104,9 @@ def test_del_5_a_deleted_service_is_the_answer():
     made = world.http("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
     assert made.code == 201
     reply = world.http("DELETE", "/api/v1/namespaces/default/services/a")
-    assert json.loads(reply.content) == json.loads(made.content)
+    said, was = json.loads(reply.content), json.loads(made.content)
+    assert int(said["metadata"].pop("resourceVersion")) == int(was["metadata"].pop("resourceVersion")) + 1, "of its deletion"
+    assert said == was
 
 
 @given(st.integers(GRACE_SECONDS_MAX - 2, 2**63 - 1), st.booleans())

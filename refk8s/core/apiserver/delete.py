@@ -62,8 +62,8 @@ def delete(request: Request, store: Reader, context: Context) -> Response | Comm
 
 
 def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
-    """A pod is answered as of its deletion, as if it had been marked first."""
-    if answer.body.kind != "Pod":
+    """An object is answered as of its deletion (DEL-5)."""
+    if answer.body.kind == "Status":
         return answer
     return Response(answer.code, lifecycle.stamp(answer.body, committed.revision))
 

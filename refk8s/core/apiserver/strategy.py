@@ -76,8 +76,8 @@ class Strategy:
     `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
     `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
     `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
-    `status_keeps_labels`: /status leaves the labels too. `created_with_status`: its creator says its status too, as a kubelet its node's.
-    `spec_is_final`: a changed spec is dropped silently (API-8).
+    `status_keeps`: the metadata that /status leaves as it is. `spec_is_final`: a changed spec is dropped silently (API-8).
+    `created_with_status`: its creator says its status too, as a kubelet its node's.
     """
 
     resource: Resource
@@ -88,7 +88,7 @@ class Strategy:
     propagation: str = BACKGROUND
     answers_deleted: bool = False
     fields: Mapping[str, Field] = field(default=_METADATA, repr=False)
-    status_keeps_labels: bool = False
+    status_keeps: tuple[str, ...] = ()
     created_with_status: bool = False
     spec_is_final: bool = False
 
@@ -110,6 +110,7 @@ def _empty_status(resource: Resource) -> Any:
 
 
 _SPEC = ("spec",)
+_ALL_METADATA = ("labels", "annotations", "finalizers", "owner_references")
 _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.PODS: {
         "generation": _SPEC,
@@ -150,7 +151,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         "fields": {"status.replicas": _number("status.replicas")},
     },
     resources.REPLICA_SETS: {"generation": _SPEC, "fields": {"status.replicas": _number("status.replicas")}},
-    resources.DEPLOYMENTS: {"generation": ("spec", "metadata.annotations"), "status_keeps_labels": True},
+    resources.DEPLOYMENTS: {"generation": ("spec", "metadata.annotations"), "status_keeps": ("labels",)},
     resources.DAEMON_SETS: {"generation": _SPEC},
     resources.STATEFUL_SETS: {"generation": _SPEC},
     resources.JOBS: {
@@ -180,20 +181,23 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.STORAGE_CLASSES: {"answers_deleted": True},
     resources.CSI_DRIVERS: {"unconditional_update": False, "answers_deleted": True},
     resources.CSI_NODES: {"unconditional_update": False, "answers_deleted": True},
-    resources.VOLUME_ATTACHMENTS: {"unconditional_update": False, "answers_deleted": True},
+    resources.VOLUME_ATTACHMENTS: {"unconditional_update": False, "answers_deleted": True, "status_keeps": _ALL_METADATA},
     resources.VOLUME_ATTRIBUTES_CLASSES: {"answers_deleted": True},
     resources.CSI_STORAGE_CAPACITIES: {"unconditional_update": False},
     resources.RUNTIME_CLASSES: {"unconditional_update": False},
     resources.CERTIFICATE_SIGNING_REQUESTS: {"spec_is_final": True, "fields": {"spec.signerName": _path("spec.signer_name")}},
     resources.CLUSTER_TRUST_BUNDLES: {"unconditional_update": False, "fields": {"spec.signerName": _path("spec.signer_name")}},
     resources.POD_CERTIFICATE_REQUESTS: {
+        "unconditional_update": False,
+        "status_keeps": _ALL_METADATA,
         "fields": {
             "spec.signerName": _path("spec.signer_name"),
             "spec.podName": _path("spec.pod_name"),
             "spec.nodeName": _path("spec.node_name"),
         },
     },
-    resources.RESOURCE_CLAIMS: {"answers_deleted": True},
+    resources.RESOURCE_CLAIMS: {"answers_deleted": True, "status_keeps": _ALL_METADATA},
+    resources.DEVICE_TAINT_RULES: {"generation": _SPEC, "unconditional_update": False, "status_keeps": _ALL_METADATA},
     resources.RESOURCE_CLAIM_TEMPLATES: {"answers_deleted": True},
     resources.RESOURCE_SLICES: {
         "generation": _SPEC,
@@ -209,7 +213,13 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.VALIDATING_WEBHOOK_CONFIGURATIONS: {"generation": ("webhooks",), "unconditional_update": False},
     resources.MUTATING_ADMISSION_POLICIES: {"generation": _SPEC, "unconditional_update": False},
     resources.MUTATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
-    resources.VALIDATING_ADMISSION_POLICIES: {"generation": _SPEC, "unconditional_update": False},
+    resources.VALIDATING_ADMISSION_POLICIES: {
+        "generation": _SPEC,
+        "unconditional_update": False,
+        "status_keeps": _ALL_METADATA,
+    },
+    resources.SERVICE_CIDRS: {"status_keeps": _ALL_METADATA},
+    resources.STORAGE_VERSION_MIGRATIONS: {"unconditional_update": False, "status_keeps": _ALL_METADATA},
     resources.VALIDATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
 }
 

@@ -272,7 +272,9 @@ def request_token(request: Request, store: Reader, context: Context, config: Con
     bound = _bound(request, spec.bound_object_ref, store)
     token = make_token(request.namespace, request.name, account.metadata.uid, audiences, seconds, bound, config, context)
     expires = timestamp(context.now + seconds * SECOND)
-    metadata = ObjectMeta(name=request.name, namespace=request.namespace)
+    metadata = ObjectMeta(
+        name=request.name, namespace=request.namespace, uid=context.uid(), creation_timestamp=timestamp(context.now)
+    )
     return Response(
         201,
         replace(

@@ -101,10 +101,8 @@ def _main(strategy: Strategy, old: Any, body: Any) -> Any:
 
 def _status(strategy: Strategy, old: Any, body: Any) -> Any:
     """The status, and such metadata as a client may write."""
-    metadata = body.metadata
-    if strategy.status_keeps_labels:
-        metadata = replace(metadata, labels=old.metadata.labels)
-    return replace(old, metadata=metadata, status=body.status)
+    kept = {name: getattr(old.metadata, name) for name in strategy.status_keeps}
+    return replace(old, metadata=replace(body.metadata, **kept), status=body.status)
 
 
 def _approval(strategy: Strategy, old: Any, body: Any) -> Any:
