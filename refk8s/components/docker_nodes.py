@@ -12,11 +12,10 @@ from refk8s.adapters.docker.where import engine_host, why_not
 from refk8s.components.clock import Clock
 from refk8s.components.nodes import NoEngine, RunningNode
 from refk8s.components.pod_sessions import Session
-from refk8s.components.pod_streams import StreamFailed
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.ports import ContainerStatus, RuleSet, SandboxStatus
+from refk8s.core.ports import ContainerStatus, RuleSet, SandboxStatus, StreamFailed
 
 log = logging.getLogger("refk8s")
 

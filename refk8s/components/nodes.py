@@ -9,7 +9,7 @@ from attrs import frozen
 
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.driver import Rules, Runtime
-from refk8s.components.pod_streams import Containers, SimulatedContainers
+from refk8s.components.pod_streams import Containers
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.ports import RuleSet
 
@@ -54,11 +54,12 @@ class FakeNodes:
 
     def nodes(self) -> list[RunningNode]:
         from refk8s.adapters.fake.runtime import FakeRuntime
+        from refk8s.adapters.fake.streams import SimulatedContainers
         from refk8s.adapters.fake.world import make_world
 
         def node(name: str, number: int) -> RunningNode:
             runtime = FakeRuntime(make_world(name, number), self._clock.now, CHANCE)
-            return RunningNode(name, KubeletConfig(), runtime, NoRules(), SimulatedContainers())
+            return RunningNode(name, KubeletConfig(), runtime, NoRules(), SimulatedContainers(runtime, name))
 
         return [node(f"node-{number}", number) for number in range(1, self._count + 1)]
 

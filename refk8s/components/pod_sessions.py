@@ -51,7 +51,8 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
             return  # The client has left.
         try:
             outgoing.result()
-            end = compute_end(options.command, await session.exit_code())
+            # Whoever attached looks for the exit code in the pod's status, as upstream's attach has none.
+            end = compute_end(options.command, await session.exit_code() if options.command else 0)
         except Exception as error:
             end = compute_failure(str(error) or type(error).__name__)
         incoming.cancel()

@@ -36,7 +36,7 @@ from refk8s.core.apiserver.pod_exec import (
 )
 from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
 from refk8s.core.apiserver.pod_log import LogOptions, check_scheduled, choose_container, choose_log, compute_log_options, find_running
-from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus
+from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus, StreamFailed
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -46,10 +46,6 @@ CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
 Choose = Callable[[tuple[str, ...]], T]
-
-
-class StreamFailed(Exception):
-    """Why a stream cannot be had, in words for a user."""
 
 
 class Containers(Protocol):
@@ -118,7 +114,7 @@ class PodStreams:
     async def _listed(node: StreamNode, pod: Pod) -> PodsListed:
         """What the node's runtime has under this pod's uid (STREAM-1)."""
         answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        node.runtime.run(ListPods((pod.metadata.uid,)), lambda result: None if answered.done() else answered.set_result(result))
+        node.runtime.run(ListPods((pod.metadata.uid or "",)), lambda result: None if answered.done() else answered.set_result(result))
         result = await answered
         if not isinstance(result, PodsListed):
             raise StreamFailed(result.message if isinstance(result, Failed) else "the runtime does not answer")
@@ -216,7 +212,8 @@ class PodStreams:
         options = compute_log_options(dict(reversed(request.body.parameters)), request.name, self._api.clock.now())
         container = choose_container(pod, options.container)
         if not pod.spec.node_name:
-            return await _answer_nothing(send)
+            await _answer_nothing(send)
+            return None
         node = self._node(pod)
         attempt = choose_log(pod, (await self._listed(node, pod)).containers, container, options.previous)
         send_piece, finish = http_log(send) if scope["type"] == "http" else websocket_log(offered_protocols(scope), receive, send)
@@ -260,27 +257,3 @@ async def _until_gone(receive: Receive) -> None:
 async def _answer_nothing(send: Send) -> None:
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _one_line() -> AsyncGenerator[bytes, None]:
-    yield b"simulated containers write nothing\n"
-
-
-class SimulatedContainers:
-    """Streams of containers that are not there."""
-
-    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
-        """One line that says so."""
-        return _one_line()
-
-    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
-        """There is nothing to run it in."""
-        raise StreamFailed("simulated containers run no commands")
-
-    async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
-        """There is no program."""
-        raise StreamFailed("simulated containers run no programs")
-
-    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """There is no network."""
-        raise StreamFailed("simulated pods have no ports")

@@ -12,6 +12,11 @@ from typing import TypeAlias
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, field
 
+
+class StreamFailed(Exception):
+    """Why a stream to a container cannot be had, in words for a user."""
+
+
 # --- what runs -------------------------------------------------------------------------------------------------------
 
 
@@ -88,6 +93,7 @@ class ContainerConfig(Value, frozen=True):
     capabilities_drop: tuple[str, ...] = ()
     tty: bool = False
     stdin: bool = False
+    runs_to_end: bool = False  # it is expected to end by itself: an init container, a Job's, a command that is not restarted
     termination_grace_seconds: int = 30
     termination_message_path: str = ""  # a file in the container whose content is told when it has ended
     termination_message_from_log: bool = False  # where that is empty and it failed: the end of its log

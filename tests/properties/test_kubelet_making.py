@@ -57,6 +57,7 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import compute_node
 from refk8s.core.ports import CreateContainer, DescribeNode, RunPodSandbox, StopContainer, WriteVolume
+from refk8s.core.value import evolve
 
 
 def made(bench, name="c"):
@@ -409,7 +410,7 @@ def test_kubelet_61_the_nodes_status_is_written_when_it_changed_and_every_five_m
     bench = Bench().start().settle()
     bench.run_for(60 * minutes)
     assert len(bench.sent(NODES, "status")) == minutes // 5
-    bench.world = replace(bench.world, node=fake.evolve(bench.world.node, memory_bytes=16 << 30))
+    bench.world = replace(bench.world, node=evolve(bench.world.node, memory_bytes=16 << 30))
     bench.run_for(11)
     assert bench.node().status.capacity["memory"] == "16Gi"
     before = len(bench.sent(NODES, "status"))
@@ -438,7 +439,7 @@ def test_kubelet_62_the_lease_is_renewed_every_ten_seconds(seconds, lose):
 @settings(max_examples=40, deadline=None)
 def test_kubelet_63_the_conditions_say_what_the_machine_says(memory, disk, pids, down):
     bench = Bench().start().settle()
-    told = fake.evolve(bench.world.node, memory_available_bytes=memory, disk_available_fraction=disk, pids_available=pids)
+    told = evolve(bench.world.node, memory_available_bytes=memory, disk_available_fraction=disk, pids_available=pids)
     bench.world = replace(bench.world, node=told)
     bench.run_for(11)
     if down:

@@ -144,7 +144,7 @@ def test_pod_4_containers_end_together_then_sidecars_in_reverse_then_the_network
 def test_pod_4_sidecars_outlive_an_init_container_too(sidecars, seconds):
     """The pod is deleted while it is being initialized; the init container takes so long to end."""
     inits = tuple(replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always") for n in range(sidecars))
-    bench = ready(init_containers=(*inits, scripted("i", stop_seconds=str(seconds))))
+    bench = ready(init_containers=(*inits, replace(scripted("i", stop_seconds=str(seconds)), command=("sleep", "1000"))))
     bench.run_for(10)
     bench.delete()
     bench.run_for(60)

@@ -6,9 +6,9 @@ Operations are answered at once, except what the world says takes time (a slow p
 import asyncio
 from collections.abc import Callable
 
-from refk8s.adapters.fake.world import World
+from refk8s.adapters.fake.world import World, crash_container
 from refk8s.core.context import SECOND, Chance, Instant
-from refk8s.core.ports import Later, Operation, Result
+from refk8s.core.ports import RUNNING, Later, Operation, Result
 
 
 class FakeRuntime:
@@ -22,6 +22,7 @@ class FakeRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._closed = False
+        self._ends: dict[str, list[asyncio.Future[None]]] = {}  # who waits for a container's end
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
         """Call this with pod uids when containers end by themselves."""
@@ -32,12 +33,39 @@ class FakeRuntime:
         if self._closed:
             return
         self.world, result = self.world.carry_out(operation, self._now(), self._chance)
+        self._notice()
         if isinstance(result, Later):
             delay = max(0, result.at - self._now()) / SECOND
             asyncio.get_running_loop().call_later(delay, self.run, operation, done)
         else:
             done(result)
         self._set_timer()
+
+    def now(self) -> Instant:
+        """The instant on this node's clock."""
+        return self._now()
+
+    def ended(self, id: str) -> "asyncio.Future[None]":
+        """Done when this container no longer runs."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(id, []).append(future)
+        self._notice()
+        return future
+
+    def _notice(self) -> None:
+        for id in tuple(self._ends):
+            fake = self.world.containers.get(id)
+            if fake is None or fake.status.state != RUNNING:
+                for future in self._ends.pop(id):
+                    if not future.done():
+                        future.set_result(None)
+
+    def end(self, id: str, exit_code: int) -> None:
+        """The container's own program has ended."""
+        self.world, changed = crash_container(self.world, id, exit_code, self._now())
+        self._notice()
+        if changed:
+            self._changed(changed)
 
     def close(self) -> None:
         """Nothing more happens."""
@@ -60,6 +88,7 @@ class FakeRuntime:
         if self._closed:
             return
         self.world, changed = self.world.advance(self._now())
+        self._notice()
         if changed:
             self._changed(changed)
         self._set_timer()

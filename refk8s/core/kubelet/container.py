@@ -194,6 +194,7 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
         tty=bool(container.tty),
         stdin=bool(container.stdin),
+        runs_to_end=is_expected_to_end(pod, container),
         termination_grace_seconds=bounded_grace(spec.termination_grace_period_seconds),
         termination_message_path=container.termination_message_path or "",
         termination_message_from_log=container.termination_message_policy == "FallbackToLogsOnError",
@@ -201,6 +202,15 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         hosts=compute_hosts(facts, pod, container, ips),
         host_network=bool(spec.host_network),
     )
+
+
+def is_expected_to_end(pod: Pod, container: Container) -> bool:
+    """Whether a container does a piece of work and ends: an init container, one of a Job's pod, or a command that is not restarted."""
+    if container in (pod.spec.init_containers or ()):
+        return not is_sidecar(container)
+    if any(owner.controller and owner.kind == "Job" for owner in pod.metadata.owner_references or ()):
+        return True
+    return (pod.spec.restart_policy or "Always") != "Always" and bool(container.command or container.args)
 
 
 def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tuple[Mount, ...]:

@@ -1,0 +1,189 @@
+"""What the program of a simulated container does, in virtual time: when it ends and how, what it writes and where. Rule SHELL-6.
+
+A course is computed when the container starts, from the files as they are then; files that the program writes later are kept
+with their instants and appear when somebody looks. What it prints is not kept: whoever reads the log runs the program again.
+
+| the command | its course |
+|---|---|
+| one of the shell's programs, a script in a file, or `sh -c` | as the program has it |
+| any other, or none, in an init container, a Job's pod or (with a command) one that is not restarted | it succeeds after a moment |
+| any other, or none | it runs for ever |
+"""
+
+from collections.abc import Iterator, Mapping
+
+from immutables import Map
+from msgspec import Struct
+
+from refk8s.adapters.fake.files import DIRECTORY, IMAGE_DIRECTORIES, IMAGE_FILES, NO_DISK, ROOT, Disk, Entry, FileProblem, Files
+from refk8s.adapters.fake.files import Disks as Keeper
+from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program, Read, Tick, Write
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.ports import ContainerConfig, WriteVolume
+
+STEPS_MAX = 2000
+"""A program that has not ended after so many commands is taken to run for ever."""
+LOG_STEPS_MAX = 20_000
+LOG_BYTES_MAX = 1 << 20
+"""So many commands, and so much of what they print, a log shows."""
+CHANGES_MAX = 1000
+MOMENT = SECOND
+
+Disks = Map[str, Disk]
+
+
+class Change(Struct, frozen=True, gc=False):
+    """A program writes this entry of a disk at this instant."""
+
+    at: Instant
+    disk: str
+    path: str
+    entry: Entry
+
+
+class Course(Struct, frozen=True):
+    """`takes` microseconds to the end, or None where there is none; with which exit code; what is written meanwhile."""
+
+    takes: Instant | None = None
+    exit_code: int = 0
+    changes: tuple[Change, ...] = ()
+
+
+class Scene(Struct, frozen=True):
+    """What a program runs in: its container, the pod's host name and volumes, and the disks as they are now."""
+
+    config: ContainerConfig
+    hostname: str = ""
+    volumes: Map[str, WriteVolume] = Map()
+    disks: Disks = Map()
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------------
+
+
+class Draft:
+    """The disks of a scene while a program writes to them in virtual time."""
+
+    def __init__(self, scene: Scene, at: Instant) -> None:
+        self._scene = scene
+        self._disks = scene.disks
+        self.at = at
+        self.changes: list[Change] = []
+
+    def disk(self, name: str) -> Disk:
+        return self._disks.get(name, NO_DISK)
+
+    def put(self, name: str, path: str, entry: Entry) -> None:
+        if len(self.changes) >= CHANGES_MAX:
+            raise FileProblem("No space left on device")
+        self._disks = self._disks.set(name, self.disk(name).put(path, entry))
+        self.changes.append(Change(self.at, name, path, entry))
+
+    def given(self, name: str) -> Mapping[str, Entry]:
+        return given(self._scene, name)
+
+
+def given(scene: Scene, name: str) -> Mapping[str, Entry]:
+    """What lies below a disk: the files that the kubelet gave a volume, or those of the image."""
+    if name == ROOT:
+        hosts = f"127.0.0.1\tlocalhost\n{scene.hostname}\n".encode()
+        return {**_IMAGE, "/etc/hostname": Entry(f"{scene.hostname}\n".encode()), "/etc/hosts": Entry(hosts)}
+    volume = scene.volumes.get(name)
+    if volume is None:
+        return {}
+    return {f"/{path}": Entry(data, volume.mode) for path, data in volume.files.items()}
+
+
+_IMAGE = {**dict.fromkeys(IMAGE_DIRECTORIES, DIRECTORY), **{path: Entry(data) for path, data in IMAGE_FILES.items()}}
+
+
+# --- programs ------------------------------------------------------------------------------------------------------------
+# The shell is loaded when the first command is computed: most simulations have none.
+
+
+def command_of(config: ContainerConfig) -> list[str]:
+    """The words that a container runs; a terminal without a command gets a shell, none: the image's own program."""
+    words = [*config.command, *config.args]
+    return ["sh"] if not words and config.tty and config.stdin else words
+
+
+def main_program(scene: Scene, disks: Keeper) -> Program:
+    """The program of the container itself."""
+    from refk8s.adapters.fake.shell.container import forever, make_shell, moment
+
+    config = scene.config
+    files = Files(disks, config.mounts, config.read_only_root)
+    shell = make_shell(config, scene.hostname, files, moment if config.runs_to_end else forever, config.stdin)
+    shell.terminal = config.tty
+    return shell.run_words(command_of(config) or [""])
+
+
+def compute_course(scene: Scene, now: Instant) -> Course:
+    """What the container's program will do when it starts now."""
+    if not command_of(scene.config):
+        return Course(MOMENT) if scene.config.runs_to_end else Course()
+    draft = Draft(scene, now)
+    return _run(main_program(scene, draft), draft, now)
+
+
+def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tuple[Course, bytes]:
+    """A probe's or hook's command and what it says. One that is not simulated succeeds."""
+    from refk8s.adapters.fake.shell.container import make_shell, succeeds
+
+    draft = Draft(scene, now)
+    shell = make_shell(scene.config, scene.hostname, Files(draft, scene.config.mounts, scene.config.read_only_root), succeeds)
+    said = bytearray()
+    return _run(shell.run_words(list(command) or [""]), draft, now, said), bytes(said)
+
+
+def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = None) -> Course:
+    at, steps = now, 0
+    answer: Instant | None = None
+    while True:
+        try:
+            ask = program.send(answer)
+        except StopIteration as stop:
+            return Course(at - now, int(stop.value or 0) & 255, tuple(draft.changes))
+        answer = None
+        match ask:
+            case Pause(microseconds):
+                at += microseconds
+                draft.at = at
+            case Now():
+                answer = at
+            case Tick():
+                steps += 1
+            case Write(_, data):
+                steps += len(data) >> 12
+                if said is not None and len(said) < LOG_BYTES_MAX:
+                    said += data
+        if steps > STEPS_MAX or isinstance(ask, Forever | Read):
+            program.close()
+            return Course(None, 0, tuple(draft.changes))
+
+
+def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, bytes]]:
+    """What the container's program prints, with the instants; without end where the program has none, so take what is due."""
+    draft = Draft(scene, started)
+    program = main_program(scene, draft)
+    at, steps, size = started, 0, 0
+    answer: Instant | None = None
+    while steps < LOG_STEPS_MAX and size < LOG_BYTES_MAX:
+        try:
+            ask = program.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        match ask:
+            case Pause(microseconds):
+                at += microseconds
+                draft.at = at
+            case Now():
+                answer = at
+            case Tick():
+                steps += 1
+            case Write(stream, data) if data:
+                size += len(data)
+                yield at, stream, data
+            case Read():
+                return

@@ -1,0 +1,74 @@
+"""What is broken on a simulated node, by force: images, sandboxes, containers, the machine. Each is a function of the state."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from refk8s.adapters.fake.state import KILLED, Changed, State, end, free_addresses, set_pod
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.ports import RUNNING
+from refk8s.core.value import evolve
+
+
+def break_image(world: State, image: str, message: str = "not found") -> State:
+    """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it was there."""
+    broken = world.faults.images
+    images = broken.set(image, message) if message else broken.delete(image) if image in broken else broken
+    world = replace(world, faults=replace(world.faults, images=images))
+    return replace(world, images=world.images.delete(image)) if image in world.images else world
+
+
+def set_faults(world: State, **faults: str) -> State:
+    """Break (or, with empty words, mend) by name: sandbox_error, create_error, start_error, stop_error, down."""
+    return replace(world, faults=replace(world.faults, **faults))
+
+
+def crash_container(world: State, id: str, exit_code: int, now: Instant) -> Changed:
+    """A running container ends, just so."""
+    fake = world.containers.get(id)
+    if fake is None or fake.status.state != RUNNING:
+        return world, ()
+    return end(world, fake, exit_code, now), (fake.status.pod_uid,)
+
+
+def crash_sandbox(world: State, pod_uid: str, now: Instant) -> Changed:
+    """A pod's pause container ends; what runs in its network runs on."""
+    pod = world.pods.get(pod_uid)
+    if pod is None:
+        return world, ()
+    dead = tuple([evolve(sandbox, ready=False, ips=()) for sandbox in pod.sandboxes])
+    return free_addresses(set_pod(world, pod_uid, replace(pod, sandboxes=dead)), pod.sandboxes), (pod_uid,)
+
+
+def crash_node(world: State, now: Instant) -> Changed:
+    """The machine restarts: everything that ran has ended, images and records stay."""
+    for id in sorted(world.containers):
+        if world.containers[id].status.state == RUNNING:
+            world = end(world, world.containers[id], KILLED, now)
+    for uid in sorted(world.pods):
+        world, _ = crash_sandbox(world, uid, now)
+    return world, tuple(sorted(world.pods))
+
+
+def _crash_one(world: State, which: str, now: Instant) -> Changed:
+    running = world.running()
+    return crash_container(world, running[int(which or 0) % len(running)].id, KILLED, now) if running else (world, ())
+
+
+def _crash_pause(world: State, which: str, now: Instant) -> Changed:
+    uids = sorted(world.pods)
+    return crash_sandbox(world, uids[int(which or 0) % len(uids)], now) if uids else (world, ())
+
+
+DISTURBANCES: dict[str, Callable[[State, str, Instant], Changed]] = {
+    "container dies": _crash_one,
+    "pause container dies": _crash_pause,
+    "machine restarts": lambda world, which, now: crash_node(world, now),
+    "image is gone": lambda world, which, now: (break_image(world, which), ()),
+    "image is back": lambda world, which, now: (break_image(world, which, ""), ()),
+    "runtime is down": lambda world, which, now: (set_faults(world, down="the runtime does not answer"), ()),
+    "runtime is back": lambda world, which, now: (set_faults(world, down=""), ()),
+    "pulls are slow": lambda world, which, now: (replace(world, pull_time=int(which or 5) * SECOND), ()),
+    "starts are slow": lambda world, which, now: (replace(world, start_time=int(which or 5) * SECOND), ()),
+}
+"""What a simulator does to a node by force, by the words that its story uses."""

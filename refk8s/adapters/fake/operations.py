@@ -1,0 +1,323 @@
+"""The operations of the container runtime on a simulated node, each a function of the state: (state, operation) -> (state, result)."""
+
+import re
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.adapters.fake.course import Course, command_of, compute_command, compute_course
+from refk8s.adapters.fake.state import (
+    IMAGE_BYTES,
+    IMAGE_USER,
+    KILLED,
+    NO_POD,
+    TERMINATED,
+    Carried,
+    Fake,
+    State,
+    end,
+    end_at,
+    forget,
+    free_addresses,
+    scene,
+    scripted,
+    seconds,
+    set_pod,
+    settle,
+    write,
+)
+from refk8s.core.context import SECOND, Chance, Instant
+from refk8s.core.ports import (
+    CREATED,
+    RUNNING,
+    ContainerCreated,
+    ContainerStatus,
+    CreateContainer,
+    DescribeNode,
+    Done,
+    Failed,
+    ImagePulled,
+    Later,
+    ListPods,
+    PodsListed,
+    Probe,
+    Probed,
+    PullImage,
+    RemoveContainer,
+    RemovePodSandbox,
+    RunHook,
+    RunPodSandbox,
+    SandboxStarted,
+    SandboxStatus,
+    StartContainer,
+    StopContainer,
+    StopPodSandbox,
+    WriteVolume,
+)
+from refk8s.core.value import evolve
+
+OUTPUT_BYTES_MAX = 10 * 1024
+LONG = 10**6 * SECOND
+
+
+def _list(world: State, operation: ListPods, now: Instant, chance: Chance) -> Carried:
+    uids = operation.pod_uids or sorted(world.pods)
+    found = [world.pods[uid] for uid in uids if uid in world.pods]
+    sandboxes = tuple([sandbox for pod in found for sandbox in pod.sandboxes])
+    containers = tuple([world.containers[id].status for pod in found for id in pod.containers])
+    return world, PodsListed(sandboxes, containers)
+
+
+def _run_sandbox(world: State, operation: RunPodSandbox, now: Instant, chance: Chance) -> Carried:
+    config = operation.config
+    if world.faults.sandbox_error:
+        return world, Failed("FailedCreatePodSandBox", world.faults.sandbox_error)
+    pod = world.pods.get(config.pod_uid, NO_POD)
+    for known in pod.sandboxes:
+        if known.attempt == config.attempt:
+            return (world, SandboxStarted(known)) if known.ready else (world, Failed("", f"sandbox {config.attempt} has died"))
+    ips: tuple[str, ...] = (world.node.internal_ip,)
+    if not config.host_network:
+        address = _free_address(world)
+        if address is None:
+            return world, Failed("", "no address is free")
+        ips = (f"{world.pod_network}.{address}",)
+        world = replace(world, last_address=address, addresses=world.addresses.set(address, config.pod_uid))
+    id = chance.draw(32).hex()
+    sandbox = SandboxStatus(id, config.pod_uid, config.namespace, config.name, config.attempt, True, ips, now)
+    pod = replace(pod, sandboxes=(*pod.sandboxes, sandbox), hostname=config.hostname)
+    return set_pod(world, config.pod_uid, pod), SandboxStarted(sandbox)
+
+
+def _free_address(world: State) -> int | None:
+    """The next address after the last that was given, so that one is not used again soon."""
+    for step in range(1, 254):
+        address = 2 + (world.last_address - 2 + step) % 253
+        if address not in world.addresses:
+            return address
+    return None
+
+
+def _stop_sandbox(world: State, operation: StopPodSandbox, now: Instant, chance: Chance) -> Carried:
+    if world.faults.stop_error:
+        return world, Failed("", world.faults.stop_error)
+    pod = world.pods.get(operation.pod_uid, NO_POD)
+    for id in pod.containers:
+        fake = world.containers[id]
+        if fake.status.sandbox_id == operation.sandbox_id and fake.status.state == RUNNING:
+            world = end(world, fake, KILLED, now)
+    stopped = [sandbox for sandbox in pod.sandboxes if sandbox.id == operation.sandbox_id and sandbox.ready]
+    if not stopped:
+        return world, Done()
+    dead = tuple([evolve(s, ready=False, ips=()) if s.id == operation.sandbox_id else s for s in pod.sandboxes])
+    return free_addresses(set_pod(world, operation.pod_uid, replace(pod, sandboxes=dead)), tuple(stopped)), Done()
+
+
+def _remove_sandbox(world: State, operation: RemovePodSandbox, now: Instant, chance: Chance) -> Carried:
+    if world.faults.stop_error:
+        return world, Failed("", world.faults.stop_error)
+    world, _ = _stop_sandbox(world, StopPodSandbox(operation.pod_uid, operation.sandbox_id), now, chance)
+    pod = world.pods.get(operation.pod_uid)
+    if pod is None:
+        return world, Done()
+    gone = [id for id in pod.containers if world.containers[id].status.sandbox_id == operation.sandbox_id]
+    for id in gone:
+        world = forget(world, id)
+    left = tuple([sandbox for sandbox in pod.sandboxes if sandbox.id != operation.sandbox_id])
+    if not left:
+        return replace(world, pods=world.pods.delete(operation.pod_uid)), Done()
+    pod = replace(pod, sandboxes=left, containers=tuple([id for id in pod.containers if id not in gone]))
+    return set_pod(world, operation.pod_uid, pod), Done()
+
+
+def _pull(world: State, operation: PullImage, now: Instant, chance: Chance) -> Carried:
+    image = operation.image
+    there = world.images.get(image)
+    if there is not None and operation.policy != "Always":
+        return world, ImagePulled(there, False, IMAGE_BYTES, IMAGE_USER)
+    if operation.policy == "Never":
+        return world, Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
+    message = world.faults.images.get(image, "")
+    if not message and "missing" in re.split(r"[^a-z0-9]+", image):
+        message = "not found"
+    if message:
+        return world, Failed("ErrImagePull", f'failed to pull image "{image}": {message}')
+    if world.pull_time:
+        done = world.pulls.get(image)
+        if done is None:
+            return replace(world, pulls=world.pulls.set(image, now + world.pull_time)), Later(now + world.pull_time)
+        if now < done:
+            return world, Later(done)
+        world = replace(world, pulls=world.pulls.delete(image))
+    id = "sha256:" + chance.draw(32).hex() if there is None else there
+    return replace(world, images=world.images.set(image, id)), ImagePulled(id, True, IMAGE_BYTES, IMAGE_USER)
+
+
+def _create(world: State, operation: CreateContainer, now: Instant, chance: Chance) -> Carried:
+    config = operation.config
+    if world.faults.create_error:
+        return world, Failed("CreateContainerError", world.faults.create_error)
+    pod = world.pods.get(config.pod_uid, NO_POD)
+    if not any(sandbox.id == operation.sandbox_id and sandbox.ready for sandbox in pod.sandboxes):
+        return world, Failed("CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run")
+    for known in pod.containers:
+        status = world.containers[known].status
+        if status.name == config.name and status.attempt == config.attempt:
+            if status.state == CREATED and status.sandbox_id == operation.sandbox_id:
+                return world, ContainerCreated(status)
+            return world, Failed("CreateContainerError", f"container {config.name} has had its attempt {config.attempt}")
+    id = chance.draw(32).hex()
+    image_id = world.images.get(config.image, "")
+    status = ContainerStatus(
+        id,
+        operation.sandbox_id,
+        config.pod_uid,
+        config.name,
+        config.attempt,
+        CREATED,
+        config.image,
+        image_id,
+        now,
+        spec_hash=config.spec_hash,
+        init=config.init,
+    )
+    world = replace(world, containers=world.containers.set(id, Fake(status, config)))
+    return set_pod(world, config.pod_uid, replace(pod, containers=(*pod.containers, id))), ContainerCreated(status)
+
+
+def _start(world: State, operation: StartContainer, now: Instant, chance: Chance) -> Carried:
+    fake = world.containers.get(operation.container_id)
+    if fake is None:
+        return world, Failed("RunContainerError", "no such container")
+    if fake.status.state != CREATED:
+        return world, Done(fake.status)
+    error = world.faults.start_error or scripted(fake, "FAKE_START_ERROR")
+    if error:
+        return world, Failed("RunContainerError", error)
+    slow = seconds(fake, "FAKE_START_SECONDS") or world.start_time
+    if slow and not fake.starts_at:
+        fake = replace(fake, starts_at=now + slow)
+        return replace(world, containers=world.containers.set(fake.status.id, fake)), Later(fake.starts_at)
+    if now < fake.starts_at:
+        return world, Later(fake.starts_at)
+    world = settle(world, operation.pod_uid, now)
+    seen = scene(world, fake)
+    course = compute_course(seen, now)
+    status = evolve(fake.status, state=RUNNING, started_at=now)
+    fake = replace(fake, status=status, exit_code=course.exit_code, changes=course.changes, start=seen if command_of(fake.config) else None)
+    world = replace(world, containers=world.containers.set(status.id, fake), started=world.started + 1)
+    if course.takes is not None:
+        world = end_at(world, fake, now + course.takes, course.exit_code)
+    return world, Done(status)
+
+
+def _stop(world: State, operation: StopContainer, now: Instant, chance: Chance) -> Carried:
+    fake = world.containers.get(operation.container_id)
+    if fake is None:
+        return world, Done()
+    if fake.status.state != RUNNING:
+        return world, Done(fake.status)
+    if world.faults.stop_error:
+        return world, Failed("", world.faults.stop_error)
+    grace = operation.grace_period_seconds * SECOND
+    takes = seconds(fake, "FAKE_STOP_SECONDS")
+    code = int(scripted(fake, "FAKE_EXIT_CODE") or TERMINATED)
+    if takes == 0:
+        world = end(world, fake, code, now)
+        return world, Done(world.containers[operation.container_id].status)
+    at, code = (now + takes, code) if takes <= grace else (now + grace, KILLED)
+    if fake.ends_at <= now:
+        world = end(world, fake, fake.exit_code, fake.ends_at)
+        return world, Done(world.containers[operation.container_id].status)
+    if fake.ends_at <= at:  # It was told before, and may end sooner by itself.
+        return world, Later(fake.ends_at)
+    return end_at(world, fake, at, code), Later(at)
+
+
+def _remove(world: State, operation: RemoveContainer, now: Instant, chance: Chance) -> Carried:
+    fake = world.containers.get(operation.container_id)
+    if fake is None:
+        return world, Done()
+    if fake.status.state == RUNNING:
+        return world, Failed("", "the container runs")
+    uid = fake.status.pod_uid
+    pod = world.pods.get(uid, NO_POD)
+    pod = replace(pod, containers=tuple([id for id in pod.containers if id != operation.container_id]))
+    return set_pod(forget(world, operation.container_id), uid, pod), Done()
+
+
+def _probe(world: State, operation: Probe, now: Instant, chance: Chance) -> Carried:
+    fake = world.containers.get(operation.container_id)
+    if fake is None or fake.status.state != RUNNING:
+        return world, Probed(False, "the container does not run")
+    age = now - fake.status.started_at
+    if age < seconds(fake, "FAKE_READY_SECONDS"):
+        return world, Probed(False, "not ready yet")
+    healthy = seconds(fake, "FAKE_HEALTHY_SECONDS")
+    if healthy and age >= healthy:
+        return world, Probed(False, "not healthy any more")
+    if operation.action == "exec":
+        world, course, said = _carried(world, fake, operation.command, now)
+        if course.takes is None or course.takes > operation.timeout_seconds * SECOND:
+            words = f"command timed out: {list(operation.command)!r} timed out after {operation.timeout_seconds}s"
+            return world, Probed(False, words)
+        return world, Probed(course.exit_code == 0, said)
+    return world, Probed(True, "ok")
+
+
+def _carried(world: State, fake: Fake, command: tuple[str, ...], now: Instant) -> tuple[State, Course, str]:
+    """A command of a probe or hook: what it writes is there at once (SHELL-7)."""
+    world = settle(world, fake.status.pod_uid, now)
+    course, said = compute_command(scene(world, world.containers[fake.status.id]), command, now)
+    for change in course.changes:
+        world = write(world, fake.status.id, change.disk, change.path, change.entry)
+    return world, course, said[:OUTPUT_BYTES_MAX].decode("utf-8", "replace")
+
+
+def _hook(world: State, operation: RunHook, now: Instant, chance: Chance) -> Carried:
+    fake = world.containers.get(operation.container_id)
+    if fake is None or fake.status.state != RUNNING:
+        return world, Probed(False, "the container does not run")
+    takes = max(operation.seconds * SECOND, seconds(fake, "FAKE_HOOK_SECONDS"))
+    begun = fake.starts_at if fake.starts_at > fake.status.started_at else 0
+    if operation.action == "exec" and not begun:
+        world, course, said = _carried(world, fake, operation.command, now)
+        takes = max(takes, LONG if course.takes is None else course.takes)
+        if course.exit_code and takes <= operation.timeout_seconds * SECOND:
+            return world, Probed(False, said)
+        fake = world.containers[fake.status.id]
+    if takes == 0:
+        return world, Probed(True)
+    if not begun:  # `starts_at` is of no other use once the container is up.
+        end = now + min(takes, operation.timeout_seconds * SECOND)
+        return replace(world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=end))), Later(end)
+    if now < begun:
+        return world, Later(begun)
+    world = replace(world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=0)))
+    return world, Probed(takes <= operation.timeout_seconds * SECOND)
+
+
+def _write_volume(world: State, operation: WriteVolume, now: Instant, chance: Chance) -> Carried:
+    pod = world.pods.get(operation.pod_uid, NO_POD)
+    return set_pod(world, operation.pod_uid, replace(pod, volumes=pod.volumes.set(operation.volume, operation))), Done()
+
+
+def _describe(world: State, operation: DescribeNode, now: Instant, chance: Chance) -> Carried:
+    return world, world.node
+
+
+OPERATIONS: dict[type, Any] = {
+    ListPods: _list,
+    RunPodSandbox: _run_sandbox,
+    StopPodSandbox: _stop_sandbox,
+    RemovePodSandbox: _remove_sandbox,
+    PullImage: _pull,
+    CreateContainer: _create,
+    StartContainer: _start,
+    StopContainer: _stop,
+    RemoveContainer: _remove,
+    Probe: _probe,
+    RunHook: _hook,
+    WriteVolume: _write_volume,
+    DescribeNode: _describe,
+}

@@ -1,0 +1,45 @@
+"""What a simulated program asks of whoever runs it. A program is a generator of these that returns its exit code. Rule SHELL-1.
+
+The program itself reads no clock and does no I/O: the same answers give the same asks. So one program runs in virtual time when
+a container starts, and in real time when a client executes it.
+"""
+
+from collections.abc import Generator
+from typing import Any, TypeAlias
+
+from refk8s.core.value import Value
+
+STDOUT, STDERR = 1, 2
+
+
+class Write(Value, frozen=True):
+    """Bytes for stdout or stderr."""
+
+    stream: int
+    data: bytes
+
+
+class Read(Value, frozen=True):
+    """Some bytes of stdin; answered by bytes, or None at its end."""
+
+
+class Pause(Value, frozen=True):
+    """Nothing for so many microseconds."""
+
+    microseconds: int
+
+
+class Now(Value, frozen=True):
+    """Answered by the instant."""
+
+
+class Tick(Value, frozen=True):
+    """A command begins: whoever runs the program may stop it here."""
+
+
+class Forever(Value, frozen=True):
+    """What follows has no end: a loop without one, or a program that is not simulated."""
+
+
+Ask: TypeAlias = Write | Read | Pause | Now | Tick | Forever
+Program: TypeAlias = Generator[Ask, Any, int]

@@ -1,0 +1,178 @@
+"""From the words of a command to its fields: variables, commands and paths replaced. Rule SHELL-2.
+
+Source: POSIX.1-2017, "Shell Command Language" (word expansions).
+"""
+
+import fnmatch
+from collections.abc import Generator
+from posixpath import basename, dirname, join
+from typing import TYPE_CHECKING, Any
+
+from refk8s.adapters.fake.files import FileProblem
+from refk8s.adapters.fake.shell.arithmetic import ArithmeticProblem, compute
+from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Write
+from refk8s.adapters.fake.shell.parser import parse
+from refk8s.adapters.fake.shell.running import Exit, caught, routed
+from refk8s.adapters.fake.shell.syntax import Arithmetic, Simple, Substitution, SyntaxProblem, Text, Variable, Word
+
+if TYPE_CHECKING:
+    from refk8s.adapters.fake.shell.interpreter import Shell
+
+FIELDS_MAX = 10_000
+VALUE_CHARACTERS_MAX = 1 << 20
+TRIMMED_CHARACTERS_MAX = 2000
+
+
+def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[Ask, Any, list[str]]:
+    """The fields of words: variables and commands replaced, what is not quoted split and matched against paths."""
+    fields: list[str] = []
+    total = 0
+    for word in words:
+        pieces: list[tuple[str, bool]] = [("", False)]  # (text, whether something in it was quoted)
+        pattern = False
+        begun = False
+        for part in word:
+            if isinstance(part, Variable) and part.name == "@" and part.quoted:
+                values = shell.arguments[1:]
+                if values:
+                    pieces[-1] = (pieces[-1][0] + values[0], True)
+                    pieces += [(value, True) for value in values[1:]]
+                    begun = True
+                continue
+            text = yield from _part(shell, part)
+            total += len(text)
+            if total > VALUE_CHARACTERS_MAX:
+                raise SyntaxProblem("the words of a command are too long")
+            if part.quoted:
+                pieces[-1] = (pieces[-1][0] + text, True)
+                begun = True
+                continue
+            pattern = pattern or any(character in text for character in "*?[")
+            if isinstance(part, Text):
+                pieces[-1] = (pieces[-1][0] + text, pieces[-1][1])
+                begun = begun or bool(text)
+                continue
+            split = text.split()
+            if not split:
+                continue
+            if text[0].isspace() and begun:
+                pieces.append(("", False))
+            pieces[-1] = (pieces[-1][0] + split[0], pieces[-1][1])
+            pieces += [(piece, False) for piece in split[1:]]
+            begun = True
+            if text[-1].isspace() and len(word) > 1:
+                pieces.append(("", False))
+        for text, quoted in pieces:
+            if text or quoted:
+                fields += _matches(shell, text) if pattern and not quoted else [text]
+        if len(fields) > FIELDS_MAX:
+            raise SyntaxProblem("too many words")
+    return fields
+
+
+def _matches(shell: "Shell", pattern: str) -> list[str]:
+    """The paths that match, or the pattern itshell."""
+    folder, name = dirname(pattern), basename(pattern)
+    if not any(character in name for character in "*?["):
+        return [pattern]
+    try:
+        names = [found for found in shell.files.list(shell.path(folder)) if not found.startswith(".") or name.startswith(".")]
+    except FileProblem:
+        return [pattern]
+    return [join(folder, found) for found in names if fnmatch.fnmatchcase(found, name)] or [pattern]
+
+
+def expand_one(shell: "Shell", word: Word) -> Generator[Ask, Any, str]:
+    """A word as one text."""
+    text = ""
+    for part in word:
+        text += yield from _part(shell, part)
+        if len(text) > VALUE_CHARACTERS_MAX:
+            raise SyntaxProblem("a word is too long")
+    return text
+
+
+def _part(shell: "Shell", part: Any) -> Generator[Ask, Any, str]:
+    match part:
+        case Text(text):
+            return text
+        case Substitution(script):
+            said = bytearray()
+            inner = shell.child()
+            shell.status = yield from caught(routed(inner.run_text(script), {STDOUT: said.extend}), lambda: len(said))
+            return said.decode("utf-8", "replace").rstrip("\n")
+        case Arithmetic(text):
+            expression = yield from expand_one(shell, parse_quoted(text))
+            try:
+                return str(compute(expression, shell.variables))
+            except ArithmeticProblem as problem:
+                raise SyntaxProblem(f"arithmetic: {problem}") from None
+        case Variable():
+            return (yield from _variable(shell, part))
+    raise AssertionError(part)
+
+
+def get(shell: "Shell", name: str) -> str | None:
+    """A variable, or what a special one stands for."""
+    match name:
+        case "?":
+            return str(shell.status)
+        case "#":
+            return str(len(shell.arguments) - 1)
+        case "@" | "*":
+            return " ".join(shell.arguments[1:])
+        case "$":
+            return "1"
+        case "!":
+            return ""
+        case "-":
+            return "e" if shell.stops_on_error else ""
+    if name.isdigit():
+        return shell.arguments[int(name)] if len(name) < 6 and int(name) < len(shell.arguments) else None
+    return shell.variables.get(name)
+
+
+def _variable(shell: "Shell", part: Variable) -> Generator[Ask, Any, str]:
+    value = get(shell, part.name)
+    operator = part.operator
+    if not operator:
+        return value or ""
+    if operator == "length":
+        return str(len(value or ""))
+    word = yield from expand_one(shell, part.word)
+    is_set = value is not None and (bool(value) or not operator.startswith(":"))
+    match operator.lstrip(":"):
+        case "-":
+            return (value or "") if is_set else word
+        case "+":
+            return word if is_set else ""
+        case "=":
+            if not is_set:
+                shell.variables[part.name] = word
+            return (value or "") if is_set else word
+        case "?":
+            if not is_set:
+                yield Write(STDERR, f"sh: {part.name}: {word or 'parameter not set'}\n".encode())
+                raise Exit(2)
+            return value or ""
+    return _trimmed(value or "", operator, word)
+
+
+def _trimmed(value: str, operator: str, pattern: str) -> str:
+    """${NAME#pattern} and its kin: the shortest or longest match cut off at the beginning or the end."""
+    if len(value) > TRIMMED_CHARACTERS_MAX:
+        return value
+    lengths = range(len(value) + 1) if len(operator) == 1 else range(len(value), -1, -1)
+    for length in lengths:
+        piece = value[:length] if operator[0] == "#" else value[len(value) - length :]
+        if fnmatch.fnmatchcase(piece, pattern):
+            return value[length:] if operator[0] == "#" else value[: len(value) - length]
+    return value
+
+
+def parse_quoted(text: str) -> Word:
+    """The text of an arithmetic expression as a word, so that $NAME in it is replaced."""
+    script = parse(': "' + text.replace('"', "") + '"')
+    what = script[0].pipeline.commands[0].what
+    assert isinstance(what, Simple)
+    return what.words[1]

@@ -1,0 +1,118 @@
+"""What surrounds a running program: its stdin, its end, and where its output leads. Rule SHELL-1."""
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from refk8s.adapters.fake.files import FileProblem
+from refk8s.adapters.fake.shell.asks import STDERR, Ask, Program, Read, Write
+from refk8s.adapters.fake.shell.syntax import Script, Simple, Text, Word
+
+BROKEN_PIPE = 141
+PIPE_BYTES_MAX = 1 << 20
+
+Steps = Generator[Ask, Any, Any]
+
+
+class Exit(Exception):
+    """The shell ends with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code & 255
+
+
+class Leave(Exception):
+    """break and continue."""
+
+    def __init__(self, levels: int, again: bool) -> None:
+        super().__init__()
+        self.levels = levels
+        self.again = again
+
+
+class Stdin:
+    """What is left to read. `ended`: nothing more comes from outside."""
+
+    def __init__(self, data: bytes = b"", ended: bool = False) -> None:
+        self.rest = data
+        self.ended = ended
+
+    def some(self) -> Generator[Ask, Any, bytes]:
+        """What there is, or comes next; empty at the end."""
+        if not self.rest and not self.ended:
+            data = yield Read()
+            self.ended = data is None
+            self.rest = data or b""
+        data, self.rest = self.rest, b""
+        return data
+
+    def line(self) -> Generator[Ask, Any, bytes]:
+        """The next line with its end, or what is left without one."""
+        while b"\n" not in self.rest and not self.ended and len(self.rest) < PIPE_BYTES_MAX:
+            kept, self.rest = self.rest, b""
+            more = yield from self.some()
+            self.rest = kept + more
+        line, separator, self.rest = self.rest.partition(b"\n")
+        return line + separator
+
+    def all(self) -> Generator[Ask, Any, bytes]:
+        """Everything up to the end, as far as it is kept."""
+        data = b""
+        while more := (yield from self.some()):
+            data = (data + more)[:PIPE_BYTES_MAX]
+        return data
+
+
+def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
+    """The program with its descriptors led elsewhere: to another descriptor, or to a function that takes the bytes."""
+    answer: Any = None
+    while True:
+        try:
+            ask = program.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        answer = None
+        if isinstance(ask, Write) and ask.stream in routes:
+            target = routes[ask.stream]
+            if isinstance(target, int):
+                answer = yield Write(target, ask.data)
+                continue
+            try:
+                target(ask.data)
+            except FileProblem as problem:
+                yield Write(STDERR, f"sh: write error: {problem.words}\n".encode())
+        else:
+            answer = yield ask
+
+
+def caught(program: Steps, size: Callable[[], int] = lambda: 0) -> Program:
+    """The program, ended as by a broken pipe where it says too much."""
+    answer: Any = None
+    while True:
+        try:
+            ask = program.send(answer)
+        except StopIteration as stop:
+            return int(stop.value or 0)
+        if size() > PIPE_BYTES_MAX:
+            program.close()
+            return BROKEN_PIPE
+        answer = yield ask
+
+
+_ENDS = ("break", "exit", "return", "exec", "set", "kill")
+
+
+def is_endless(condition: Script, body: Script, until: bool) -> bool:
+    """Whether a loop has no end: its condition is constant, and nothing in it leaves it. True only where that is plain to see."""
+    if len(condition) != 1 or len(condition[0].pipeline.commands) != 1:
+        return False
+    what = condition[0].pipeline.commands[0].what
+    words = [_plain(word) for word in what.words] if isinstance(what, Simple) else []
+    constant = {"true": True, ":": True, "false": False}.get(words[0] if len(words) == 1 else " ".join(filter(None, words)))
+    if words in (["[", "1", "]"], ["[", "true", "]"]):
+        constant = True
+    return constant is (not until) and not any(name in repr(body) for name in _ENDS)
+
+
+def _plain(word: Word) -> str:
+    return word[0].text if len(word) == 1 and isinstance(word[0], Text) else ""

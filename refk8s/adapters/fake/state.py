@@ -1,0 +1,199 @@
+"""What a simulated node has: sandboxes, containers, images and volumes, as one value; and the small steps that change it.
+
+Nothing is changed in place, so a simulator can fork and a test can look back.
+"""
+
+from collections.abc import Mapping
+
+from immutables import Map
+from msgspec import Struct
+from msgspec.structs import replace
+
+from refk8s.adapters.fake.course import Change, Disks, Scene, given
+from refk8s.adapters.fake.files import NO_DISK, ROOT, Disk, Entry, FileProblem, Files
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.ports import EXITED, RUNNING, ContainerConfig, ContainerStatus, Later, NodeDescribed, Result, SandboxStatus, WriteVolume
+from refk8s.core.value import evolve
+
+NEVER: Instant = 1 << 62
+KILLED, TERMINATED = 137, 143
+IMAGE_BYTES = 1_000_000
+IMAGE_USER = "65532"
+"""The user of every simulated image: not root, so that pods with runAsNonRoot run."""
+MESSAGE_BYTES_MAX = 4096
+
+
+class Fake(Struct, frozen=True):
+    """One simulated container: what it is, what it was made from, and what will happen to it."""
+
+    status: ContainerStatus
+    config: ContainerConfig
+    ends_at: Instant = NEVER  # by itself, or because it was told to
+    disk: Disk = NO_DISK  # what was written beside its volumes
+    changes: tuple[Change, ...] = ()  # what its program will write
+    start: Scene | None = None  # in what its program started, for whoever asks what it prints
+    exit_code: int = 0
+    starts_at: Instant = 0  # for one that starts slowly: when it is up
+
+
+class Pod(Struct, frozen=True):
+    """What the node has of one pod."""
+
+    sandboxes: tuple[SandboxStatus, ...] = ()
+    containers: tuple[str, ...] = ()
+    volumes: Map[str, WriteVolume] = Map()
+    disks: Disks = Map()  # what was written into its volumes
+    hostname: str = ""
+
+
+NO_POD = Pod()
+
+
+class Faults(Struct, frozen=True):
+    """What is broken: images that cannot be had (by name, with the message), sandboxes and creations that fail, a runtime that is down."""
+
+    images: Map[str, str] = Map()
+    sandbox_error: str = ""
+    create_error: str = ""
+    start_error: str = ""
+    stop_error: str = ""
+    down: str = ""
+
+
+class State(Struct, frozen=True):
+    """The runtime of one node; `World` adds what it can do."""
+
+    node: NodeDescribed
+    pod_network: str = "10.244.0"  # the first three numbers of its pods' addresses
+    last_address: int = 1  # .1 is the node's own
+    pods: Map[str, Pod] = Map()
+    containers: Map[str, Fake] = Map()
+    images: Map[str, str] = Map()  # name -> id
+    addresses: Map[int, str] = Map()  # in use -> pod uid
+    ends: Map[str, Instant] = Map()  # containers that will end by themselves
+    next_end: Instant = NEVER  # at or before the earliest of these
+    pull_time: Instant = 0
+    pulls: Map[str, Instant] = Map()  # under way -> when done
+    start_time: Instant = 0  # so long any container takes to start
+    started: int = 0  # containers ever started, for tests
+    faults: Faults = Faults()
+
+    def running(self) -> list[ContainerStatus]:
+        """What runs, by id."""
+        return [self.containers[id].status for id in sorted(self.containers) if self.containers[id].status.state == RUNNING]
+
+
+Carried = tuple[State, Result | Later]
+Changed = tuple[State, tuple[str, ...]]
+
+
+def set_pod(world: State, uid: str, pod: Pod) -> State:
+    return replace(world, pods=world.pods.set(uid, pod))
+
+
+def forget(world: State, id: str) -> State:
+    world = replace(world, containers=world.containers.delete(id))
+    return replace(world, ends=world.ends.delete(id)) if id in world.ends else world
+
+
+def end(world: State, fake: Fake, exit_code: int, at: Instant) -> State:
+    if fake.changes or fake.start is not None:
+        world = settle(world, fake.status.pod_uid, at)
+        fake = replace(world.containers[fake.status.id], changes=())
+    status = evolve(fake.status, state=EXITED, exit_code=exit_code, finished_at=at)
+    if fake.disk is not NO_DISK:
+        status = evolve(status, message=_message(world, fake))
+    world = replace(world, containers=world.containers.set(status.id, replace(fake, status=status)))
+    return replace(world, ends=world.ends.delete(status.id)) if status.id in world.ends else world
+
+
+def end_at(world: State, fake: Fake, at: Instant, exit_code: int) -> State:
+    fake = replace(fake, ends_at=at, exit_code=exit_code)
+    containers = world.containers.set(fake.status.id, fake)
+    return replace(world, containers=containers, ends=world.ends.set(fake.status.id, at), next_end=min(world.next_end, at))
+
+
+def free_addresses(world: State, sandboxes: tuple[SandboxStatus, ...]) -> State:
+    addresses = world.addresses
+    for sandbox in sandboxes:
+        for ip in sandbox.ips:
+            network, _, number = ip.rpartition(".")
+            if network == world.pod_network and int(number) in addresses:
+                addresses = addresses.delete(int(number))
+    return replace(world, addresses=addresses)
+
+
+def scripted(fake: Fake, name: str) -> str:
+    for variable, value in fake.config.env:
+        if variable == name:
+            return value
+    return ""
+
+
+def seconds(fake: Fake, name: str) -> Instant:
+    try:
+        return int(float(scripted(fake, name) or "0") * SECOND)
+    except ValueError:
+        return 0
+
+
+# --- files -----------------------------------------------------------------------------------------------------------------
+
+
+def scene(world: State, fake: Fake) -> Scene:
+    """What a program in this container sees now."""
+    pod = world.pods.get(fake.status.pod_uid, NO_POD)
+    return Scene(fake.config, pod.hostname or fake.config.pod_name, pod.volumes, pod.disks.set(ROOT, fake.disk))
+
+
+def settle(world: State, pod_uid: str, now: Instant) -> State:
+    """The state in which everything is written that the programs of this pod have written by now."""
+    pod = world.pods.get(pod_uid, NO_POD)
+    writers = [world.containers[id] for id in pod.containers if world.containers[id].changes]
+    due = sorted([(change.at, fake.status.id, n) for fake in writers for n, change in enumerate(fake.changes) if change.at <= now])
+    if not due:
+        return world
+    for _, id, number in due:
+        change = world.containers[id].changes[number]
+        world = write(world, id, change.disk, change.path, change.entry)
+    for fake in writers:
+        rest = tuple([change for change in fake.changes if change.at > now])
+        kept = replace(world.containers[fake.status.id], changes=rest)
+        world = replace(world, containers=world.containers.set(fake.status.id, kept))
+    return world
+
+
+def write(world: State, id: str, disk: str, path: str, entry: Entry) -> State:
+    """One entry written by a container, to its own disk or a volume; FileProblem where there is no room."""
+    fake = world.containers[id]
+    if disk == ROOT:
+        return replace(world, containers=world.containers.set(id, replace(fake, disk=fake.disk.put(path, entry))))
+    pod = world.pods.get(fake.status.pod_uid, NO_POD)
+    disks = pod.disks.set(disk, pod.disks.get(disk, NO_DISK).put(path, entry))
+    return set_pod(world, fake.status.pod_uid, replace(pod, disks=disks))
+
+
+class _Still:
+    """Disks that are only read."""
+
+    def __init__(self, seen: Scene) -> None:
+        self._seen = seen
+
+    def disk(self, name: str) -> Disk:
+        return self._seen.disks.get(name, NO_DISK)
+
+    def put(self, name: str, path: str, entry: Entry) -> None:
+        raise FileProblem("Read-only file system")
+
+    def given(self, name: str) -> Mapping[str, Entry]:
+        return given(self._seen, name)
+
+
+def _message(world: State, fake: Fake) -> str:
+    """What the container wrote about its end (RT-16)."""
+    path = fake.config.termination_message_path
+    try:
+        data = Files(_Still(scene(world, fake)), fake.config.mounts).read(path) if path else b""
+    except FileProblem:
+        return ""
+    return data[:MESSAGE_BYTES_MAX].decode("utf-8", "replace")
