@@ -14,8 +14,9 @@ from refk8s.adapters.fake.files import NO_DISK, Disk, Entry, Files
 from refk8s.adapters.fake.runtime import FakeRuntime
 from refk8s.adapters.fake.server import serve
 from refk8s.adapters.fake.shell.asks import STDOUT, Now, Pause, Program, Read, Tick, Write
+from refk8s.adapters.fake.shell.running import Interrupted
 from refk8s.adapters.fake.state import scene, settle, write
-from refk8s.adapters.fake.terminal import INTERRUPTED, Terminal
+from refk8s.adapters.fake.terminal import Terminal
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND, Instant, micro_timestamp
@@ -25,7 +26,7 @@ INPUT_BYTES_MAX = 1 << 18
 EAGER_TICKS = 200
 """So many commands run without a pause; then each takes a moment, so that a script without end leaves time for others."""
 TICK_SECONDS = 0.005
-KILLED = 137
+KILLED, INTERRUPTED = 137, 130
 
 
 class LiveDisks:
@@ -75,9 +76,13 @@ class ProgramSession:
         ticks = 0
         while True:
             try:
-                ask = self._program.send(answer)
+                ask = self._program.throw(Interrupted()) if self._interrupted else self._program.send(answer)
+                self._interrupted = False
             except StopIteration as stop:
                 self._code = int(stop.value or 0) & 255
+                break
+            except Interrupted:
+                self._code = INTERRUPTED
                 break
             answer = None
             match ask:
@@ -102,8 +107,8 @@ class ProgramSession:
                     self._changed.set()
             if self._terminal is not None and (echo := self._terminal.take_echo()):
                 yield STDOUT, echo
-            if self._interrupted or self._end.done():
-                self._code = INTERRUPTED if self._interrupted else KILLED
+            if self._end.done():
+                self._code = KILLED
                 break
         self._program.close()
         if self._is_main:

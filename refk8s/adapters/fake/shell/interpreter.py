@@ -261,7 +261,7 @@ class Shell:
         yield from self.run(otherwise)
 
     def _loop(self, condition: Script, body: Script, until: bool) -> Steps:
-        if is_endless(condition, body, until):
+        if not self.stops_on_error and is_endless(condition, body, until):
             yield Forever()
         status = 0
         while True:

@@ -12,12 +12,13 @@ from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program
 from refk8s.adapters.fake.shell.conditions import test
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.paths import PATHS, failed, said
-from refk8s.adapters.fake.shell.running import Exit, Leave
+from refk8s.adapters.fake.shell.running import Exit, Interrupted, Leave
 from refk8s.adapters.fake.shell.tar import tar
 from refk8s.adapters.fake.shell.texts import TEXTS
 from refk8s.core.context import SECOND, timestamp
 
 SLEEP_SECONDS_MAX = 10**9
+INTERRUPTED = 130
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"([0-9]{0,12}(?:\.[0-9]{0,9})?)([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -194,6 +195,10 @@ def _read_script(shell: Shell) -> Program:
                 shell.status = 2
             except Leave:
                 pass
+            except Interrupted:
+                if not shell.terminal:
+                    raise
+                shell.status = INTERRUPTED
     except Exit as end:
         return end.code
 

@@ -21,6 +21,10 @@ class Exit(Exception):
         self.code = code & 255
 
 
+class Interrupted(Exception):
+    """^C at a terminal, thrown into the program where it waits."""
+
+
 class Leave(Exception):
     """break and continue."""
 
@@ -66,37 +70,39 @@ class Stdin:
 def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
     """The program with its descriptors led elsewhere: to another descriptor, or to a function that takes the bytes."""
     answer: Any = None
-    while True:
-        try:
+    try:
+        while True:
             ask = program.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = None
-        if isinstance(ask, Write) and ask.stream in routes:
-            target = routes[ask.stream]
-            if isinstance(target, int):
-                answer = yield Write(target, ask.data)
-                continue
-            try:
-                target(ask.data)
-            except FileProblem as problem:
-                yield Write(STDERR, f"sh: write error: {problem.words}\n".encode())
-        else:
-            answer = yield ask
+            answer = None
+            target = routes.get(ask.stream) if isinstance(ask, Write) else None
+            if target is None:
+                answer = yield ask
+            elif isinstance(target, int):
+                yield Write(target, ask.data)
+            else:
+                try:
+                    target(ask.data)
+                except FileProblem as problem:
+                    yield Write(STDERR, f"sh: write error: {problem.words}\n".encode())
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        program.close()
 
 
 def caught(program: Steps, size: Callable[[], int] = lambda: 0) -> Program:
     """The program, ended as by a broken pipe where it says too much."""
     answer: Any = None
-    while True:
-        try:
+    try:
+        while True:
             ask = program.send(answer)
-        except StopIteration as stop:
-            return int(stop.value or 0)
-        if size() > PIPE_BYTES_MAX:
-            program.close()
-            return BROKEN_PIPE
-        answer = yield ask
+            if size() > PIPE_BYTES_MAX:
+                return BROKEN_PIPE
+            answer = yield ask
+    except StopIteration as stop:
+        return int(stop.value or 0)
+    finally:
+        program.close()
 
 
 _ENDS = ("break", "exit", "return", "exec", "set", "kill")
@@ -108,9 +114,7 @@ def is_endless(condition: Script, body: Script, until: bool) -> bool:
         return False
     what = condition[0].pipeline.commands[0].what
     words = [_plain(word) for word in what.words] if isinstance(what, Simple) else []
-    constant = {"true": True, ":": True, "false": False}.get(words[0] if len(words) == 1 else " ".join(filter(None, words)))
-    if words in (["[", "1", "]"], ["[", "true", "]"]):
-        constant = True
+    constant = {"true": True, ":": True, "[ 1 ]": True, "[ true ]": True, "false": False}.get(" ".join(words))
     return constant is (not until) and not any(name in repr(body) for name in _ENDS)
 
 
