@@ -86,12 +86,12 @@ class Draft:
 def given(scene: Scene, name: str) -> Mapping[str, Entry]:
     """What lies below a disk: the files that the kubelet gave a volume, or those of the image."""
     if name == ROOT:
-        hosts = f"127.0.0.1\tlocalhost\n{scene.hostname}\n".encode()
+        hosts = (scene.config.hosts or f"127.0.0.1\tlocalhost\n127.0.1.1\t{scene.hostname}\n").encode()
         return {**_IMAGE, "/etc/hostname": Entry(f"{scene.hostname}\n".encode()), "/etc/hosts": Entry(hosts)}
     volume = scene.volumes.get(name)
     if volume is None:
         return {}
-    return {f"/{path}": Entry(data, volume.mode) for path, data in volume.files.items()}
+    return {f"/{path}": Entry(data, volume.modes.get(path, volume.mode)) for path, data in volume.files.items()}
 
 
 _IMAGE = {**dict.fromkeys(IMAGE_DIRECTORIES, DIRECTORY), **{path: Entry(data) for path, data in IMAGE_FILES.items()}}
