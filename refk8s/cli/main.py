@@ -48,6 +48,7 @@ def main() -> None:
 @click.option("--data-dir", default=None, metavar="DIR", help="Everything that outlives a restart.  [default: ~/.refk8s]")
 @click.option("--kubeconfig", default=None, metavar="PATH",
               help="The kubeconfig to put this cluster into; its other entries are kept.  [default: DATA_DIR/kubeconfig]")
+@click.option("--event-ttl", default="1h", show_default=True, metavar="DURATION", help="How long an Event is kept after its last write.")
 @click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
 @click.option("--keep", is_flag=True, help="Leave containers and service rules in place when stopped.")
 @click.option("--apply", "manifests", multiple=True, metavar="FILE", help="Create what this YAML file holds once ready. May be repeated.")
@@ -55,13 +56,19 @@ def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
     if options["adapter"] == "docker" and options["nodes"] not in (None, 1):
         fail("--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake")
-    from refk8s.components.run import CannotRun, RunOptions, is_address, run_cluster
+    from refk8s.components.run import EVENT_TTL_SECONDS, CannotRun, RunOptions, is_address, parse_duration, run_cluster
 
     if not is_address(options["bind"]):
         fail(f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them")
 
     try:
-        sys.exit(run_cluster(RunOptions(**options)))
+        event_ttl = parse_duration(ttl := options.pop("event_ttl"))
+    except ValueError:
+        fail(f"--event-ttl {ttl}: not a duration; write it like 1h, 30m or 1h30m")
+    if not EVENT_TTL_SECONDS[0] <= event_ttl <= EVENT_TTL_SECONDS[1]:
+        fail(f"--event-ttl {ttl}: must be between 1s and 87600h")
+    try:
+        sys.exit(run_cluster(RunOptions(**options, event_ttl_seconds=event_ttl)))
     except CannotRun as reason:
         fail(str(reason))
 

@@ -14,6 +14,7 @@ from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import Credentials, load_credentials, read_cluster_id, write_cluster_id
 from refk8s.components.driver import Driver
+from refk8s.components.event_expiry import EventExpiry
 from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, remove_directories
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
@@ -49,6 +50,7 @@ class RunningCluster:
         self.url = ""
         self._lock: DirectoryLock | None = None
         self._kubernetes: KubernetesService | None = None
+        self._expiry: EventExpiry | None = None
 
     @property
     def ready_line(self) -> str:
@@ -161,6 +163,8 @@ class RunningCluster:
         bind, port = self.options.bind, int(self.url.rpartition(":")[2])
         self._kubernetes = KubernetesService(api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address())
         self._kubernetes.start()
+        self._expiry = EventExpiry(api, self.call, BOOTSTRAP_USER, self.options.event_ttl_seconds)
+        self._expiry.start()
 
     # --- while it runs -------------------------------------------------------------------------------------------------
 
@@ -199,8 +203,9 @@ class RunningCluster:
 
     async def stop(self) -> None:
         """Stop what was started, in order; safe after a start that failed half way."""
-        if self._kubernetes is not None:
-            self._kubernetes.stop()
+        for keeper in (self._kubernetes, self._expiry):
+            if keeper is not None:
+                keeper.stop()
         for driver in self.drivers:
             driver.stop()
         if self.nodes is not None:

@@ -10,6 +10,7 @@ import errno
 import gc
 import ipaddress
 import logging
+import re
 import signal
 import socket
 import struct
@@ -25,6 +26,7 @@ log = logging.getLogger("refk8s")
 
 LOCAL = "127.0.0.1"
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
+EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
 
 
@@ -42,6 +44,7 @@ class RunOptions:
     story: bool = False
     keep: bool = False
     manifests: tuple[str, ...] = ()
+    event_ttl_seconds: float = 3600
 
     @property
     def data(self) -> Path:
@@ -114,6 +117,18 @@ _SO_ATTACH_FILTER = 26
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _DEVICE_NUMBER = 0xFFFFF000 + 8
 """Of Linux' socket filters (linux/filter.h, linux/bpf_common.h): where a packet's device is to be loaded from, and what to do with it."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as Kubernetes' flags have it: 1h, 90s, 1h30m. ValueError for what is none."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|h|m|s)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def is_address(text: str) -> bool:

@@ -1,0 +1,69 @@
+"""Deletes Events that have expired, in portions. Rule EVENT-6 (spec/loop.md); core/apiserver/event_ttl.py decides which have."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refk8s.components.apiserver import ApiServer
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
+from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.resources import EVENTS
+from refk8s.core.apiserver.event_ttl import PREFIX, EventTtl
+from refk8s.core.context import SECOND
+from refk8s.core.store import Committed
+
+log = logging.getLogger("refk8s")
+
+LOOK_SECONDS = 1.0
+PORTION = 50
+PAUSE_SECONDS = 0.02
+"""Between portions: a backlog of 40,000 Events goes in a minute, and requests are served meanwhile."""
+
+
+class EventExpiry:
+    """Hears of every write, and looks once a second."""
+
+    def __init__(self, api: ApiServer, call: Callable[[Request], Awaitable[Response]], user: User, ttl_seconds: float) -> None:
+        self._api, self._call, self._user = api, call, user
+        self._events = EventTtl(int(ttl_seconds * SECOND))
+        self._task: asyncio.Task[None] | None = None
+        api.listeners.append(self._heard)
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _heard(self, request: Request, committed: "Committed[Any]") -> None:
+        for change in committed.changes:
+            self._events.changed(change, self._api.clock.now())
+
+    async def _run(self) -> None:
+        self._events.load(self._api.engine.list(PREFIX).records, self._api.clock.now())
+        while True:
+            more = False
+            try:
+                more = await self.expire()
+            except Exception:
+                log.exception("the expiry of Events met a bug of ours")
+            await asyncio.sleep(PAUSE_SECONDS if more else LOOK_SECONDS)
+
+    async def expire(self) -> bool:
+        """Delete a portion of what has expired; whether there may be more."""
+        due = self._events.due(self._api.clock.now(), PORTION)
+        answers = await asyncio.gather(*(self._delete(key, str(revision)) for key, revision in due))
+        for (key, _), response in zip(due, answers, strict=True):
+            if response.code not in (200, 404, 409, 503):  # 409: written again meanwhile; 503: the disk is full, the next time will tell
+                self._events.postpone(key, self._api.clock.now())
+        return len(due) == PORTION and all(response.code != 503 for response in answers)
+
+    async def _delete(self, key: str, resource_version: str) -> Response:
+        namespace, _, name = key.removeprefix(PREFIX).partition("/")
+        options = DeleteOptions(preconditions=Preconditions(resource_version=resource_version))
+        because = "Events expire"
+        return await self._call(Request("delete", EVENTS, namespace, name, body=options, user=self._user, because=because))
