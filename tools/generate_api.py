@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import go_facts
+
+from refk8s.core.apiserver.protobuf_fields import MESSAGES
 
 KUBERNETES_VERSION = "v1.37.0"
 TARGET = Path(__file__).parent.parent / "refk8s" / "core" / "api"
@@ -240,7 +243,7 @@ class Writer:
         gvk = gvk_of(name, definition)
         properties = dict(sorted(definition.get("properties", {}).items()))
         order = [wire for wire in ("kind", "apiVersion", "metadata") if wire in properties] if gvk else []
-        order += [wire for wire in properties if wire not in order]
+        order += [wire for wire in field_order(name, properties) if wire not in order]
         base = "Record"
         if gvk is not None and "metadata" in properties:
             base = "ListObject" if properties["metadata"]["$ref"].endswith("ListMeta") else "Object"
@@ -299,6 +302,20 @@ class Writer:
         text = "\n".join(lines) + "\n\n\n" + body + "\n\n" + self.facts_text()
         too_long = any(len(line) > LINE_MAX for line in text.splitlines())
         return text.replace('"""\n\nfrom', '"""\n# ruff: noqa: E501\n\nfrom', 1) if too_long else text
+
+
+def field_order(name: str, properties: dict[str, Any]) -> list[str]:
+    """The fields as Kubernetes writes them (HTTP-17): by their numbers in protobuf, which were given in the order of the fields,
+    but for those that `go_facts.ORDER` moves; fields without a number last."""
+    message = MESSAGES.get(name.removeprefix("io.k8s.api.").replace(META, "meta.v1.").removeprefix("io.k8s."), "")
+    numbered = [field.partition("=")[2].partition(":")[0] for field in message.split()]
+    order = [wire for wire in numbered if wire in properties]
+    order += [wire for wire in properties if wire not in order]
+    for wire, before in go_facts.ORDER.get(name.rsplit(".", 1)[1], {}).items():
+        if wire in order and before in order:
+            order.remove(wire)
+            order.insert(order.index(before), wire)
+    return order
 
 
 def literal(value: Any) -> str:

@@ -13,6 +13,21 @@ def _names(text: str) -> list[str]:
     return text.split()
 
 
+# Fields that were added later and stand before an older one: {type: {field: the field that follows it}}, applied in this order.
+ORDER: dict[str, dict[str, str]] = {
+    "StatusDetails": {"uid": "causes"},
+    "OwnerReference": {"apiVersion": "kind"},
+    "Container": {
+        "envFrom": "env", "resizePolicy": "volumeMounts", "restartPolicy": "volumeMounts", "restartPolicyRules": "volumeMounts",
+        "volumeDevices": "livenessProbe", "startupProbe": "lifecycle", "terminationMessagePolicy": "imagePullPolicy",
+    },
+    "PodSpec": {
+        "initContainers": "containers", "ephemeralContainers": "restartPolicy", "automountServiceAccountToken": "nodeName",
+        "shareProcessNamespace": "securityContext",
+    },
+}  # fmt: skip
+ORDER["EphemeralContainer"] = ORDER["EphemeralContainerCommon"] = ORDER["Container"]
+
 # Optional, yet always written: structs, fields without an omit mark, and times that are no pointers (written as null when not set).
 ALWAYS_WRITTEN = _names("""
 apps_v1.ControllerRevision.revision apps_v1.DaemonSetSpec.updateStrategy apps_v1.DeploymentSpec.strategy apps_v1.ReplicaSetSpec.template

@@ -7,7 +7,7 @@ the disk; nobody (no answer, no reader, no watcher) sees any of it before that. 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.strategy import index_values
 from refk8s.core.context import Context
-from refk8s.core.store import Change, Committed, Compacted, Engine
+from refk8s.core.store import Change, Committed, Compacted, Conflict, Engine
 from refk8s.store.errors import StoreUnavailable
 
 log = logging.getLogger("refk8s")
@@ -29,6 +29,13 @@ COMPACT_SECONDS = 300.0  # what is older than one to two such spans is forgotten
 BOOKMARK_SECONDS = 60.0
 BACKGROUND_SECONDS = 0.05
 BACKGROUND_BATCH = 32
+BACKGROUND_MAX = 10_000
+COMPACT_CHANGES = 2_000  # of one portion
+COMPACT_PAUSE_SECONDS = 0.02  # between portions
+COMPACT_RETRY_SECONDS = 10.0
+PROBE_SECONDS = 5.0
+
+INTERNAL = Response(500, status.internal_error("the server has logged it"))
 
 Answer = Callable[[Response | None], None]
 Listener = Callable[[Request, "Committed[Any]"], None]
@@ -112,6 +119,8 @@ class ApiServer:
         self._background_timer: asyncio.TimerHandle | None = None
         self._dispatcher = Dispatcher()
         self._compact_from = engine.revision
+        self._store_problem = ""
+        self._probe_after = 0.0
         self._timers = [
             self._loop.call_later(COMPACT_SECONDS, self._compact),
             self._loop.call_later(BOOKMARK_SECONDS, self._bookmark),
@@ -125,12 +134,23 @@ class ApiServer:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
-        """Handle it; `answer` is called once what it says is durable. Background requests wait while others are under way."""
+        """Handle it; `answer` is called once what it says is durable. Background requests wait while others are under way.
+
+        More than BACKGROUND_MAX that wait are refused with 429, as by a server that has too much to do.
+        """
         if background:
+            if len(self._background) >= BACKGROUND_MAX:
+                answer(Response(429, status.too_many_requests("too many background requests are waiting")))
+                return
             self._background.append((request, answer))
             self._arm_background()
             return
-        outcome = handle(request, self.engine, self.context(), self.config)
+        try:
+            outcome = handle(request, self.engine, self.context(), self.config)
+        except Exception:
+            log.exception("a request met a bug of ours: %s %s", request.verb, request.resource.plural)
+            answer(INTERNAL)
+            return
         if type(outcome) is Commit:
             self.enqueue(request, outcome, answer)
         elif type(outcome) is Response:
@@ -148,31 +168,86 @@ class ApiServer:
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
         self._flushing = False
+        self._commit(batch)
+
+    def _commit(self, batch: list[tuple[Request, Commit, Answer]]) -> None:
+        """Commit, then answer, then tell. Whatever one answer, listener or watcher raises, the others get theirs (HTTP-9, HTTP-10)."""
         try:
-            results = self.engine.commit_batch([commit.txn for _, commit, _ in batch])
+            results: Sequence[Committed[Any] | Conflict] = self.engine.commit_batch([commit.txn for _, commit, _ in batch])
         except StoreUnavailable as error:
             log.error("the store cannot write: %s", error)
+            self._store_problem = str(error)
             refused = Response(503, status.unavailable(f"the store cannot write: {error}"))
             for _, _, answer in batch:
-                answer(refused)
+                self._answer(answer, refused)
             return
+        except Exception:  # HTTP-9: one transaction that the store cannot take does not fail its neighbours.
+            if len(batch) == 1:
+                log.exception("the store refuses a transaction: %s %s", batch[0][0].verb, batch[0][0].resource.plural)
+                self._answer(batch[0][2], INTERNAL)
+            else:
+                for one in batch:
+                    self._commit([one])
+            return
+        self._store_problem = ""
         changed: dict[str, list[Change[Any]]] = {}
         for (request, commit, answer), result in zip(batch, results, strict=True):
             if isinstance(result, Committed):
                 for change in result.changes:
                     changed.setdefault(change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []).append(change)
                 if commit.rest is None:
-                    answer(commit.respond(result))
+                    self._answer(answer, commit, result)
                 else:
                     self._loop.call_soon(partial(self.submit, commit.rest, answer))
                 for listener in self.listeners:
-                    listener(request, result)
+                    try:
+                        listener(request, result)
+                    except Exception:
+                        log.exception("a listener failed on %s %s", request.verb, request.resource.plural)
             else:  # API-9: another write came first, so decide again on what it left
                 self._loop.call_soon(partial(self.submit, commit.again or request, answer))
         for prefix, changes in changed.items():
+            # What watchers of the same selection are told is made once and is the same tuple for all of them (HTTP-12).
+            shared: dict[Any, tuple[WatchEvent, ...]] = {}
             for watcher, mine in self._dispatcher.concerned(prefix, changes):
-                if watcher.open and (events := watching.events(watcher.stream, mine)):
-                    watcher.deliver(events)
+                if watcher.open:
+                    try:
+                        self._tell(watcher, mine, shared if mine is changes else {})
+                    except Exception:
+                        log.exception("a watch of %s failed", watcher.stream.resource.plural)
+                        self._end(watcher, 500)
+
+    def _tell(self, watcher: Watcher, changes: list[Change[Any]], shared: dict[Any, tuple[WatchEvent, ...]]) -> None:
+        stream = watcher.stream
+        key = (stream.prefix, stream.resource.api_version, stream.matches, max(0, stream.floor - changes[0].revision + 1))
+        if (events := shared.get(key)) is None:
+            events = shared[key] = watching.events(stream, changes)
+        if events:
+            watcher.deliver(events)
+
+    def _answer(self, answer: Answer, outcome: Commit | Response, result: Any = None) -> None:
+        """Give an answer; a failure in making or taking it is told in the log and concerns nobody else."""
+        try:
+            response = outcome if isinstance(outcome, Response) else outcome.respond(result)
+        except Exception:
+            log.exception("an answer could not be made")
+            response = INTERNAL
+        try:
+            answer(response)
+        except Exception:
+            log.exception("an answer could not be given")
+
+    def checks(self) -> dict[str, str]:
+        """What health is made of (HTTP-14). The store is asked to write, at most once in PROBE_SECONDS."""
+        now = self._loop.time()
+        if now >= self._probe_after:
+            self._probe_after = now + PROBE_SECONDS
+            try:
+                self.engine.probe()
+                self._store_problem = ""
+            except StoreUnavailable as error:
+                self._store_problem = str(error)
+        return {"ping": "", "log": "", "etcd": self._store_problem, "shutdown": "the server is stopping" if self.stopping else ""}
 
     def _arm_background(self) -> None:
         if self._background_timer is None and self._background:
@@ -199,18 +274,25 @@ class ApiServer:
         return _nothing
 
     def open(
-        self, stream: Stream, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+        self,
+        stream: Stream,
+        deliver: Callable[[tuple[WatchEvent, ...]], None],
+        ended: Callable[[int], None],
+        first: Callable[[tuple[WatchEvent, ...]], None] | None = None,
     ) -> Callable[[], None]:
-        """Start a stream: its initial events, what it missed since its revision, and from then on every change."""
+        """Start a stream: its initial events, what it missed since its revision, and from then on every change.
+
+        `first` takes what is known when it starts, which may be much, instead of `deliver`.
+        """
         watcher = Watcher(stream, deliver, ended)
         try:
             missed = self.engine.changes(watching.prefix_of(stream), stream.revision)
         except Compacted:
             self._loop.call_soon(ended, 410)
             return _nothing
-        first = (*watching.initial_events(stream), *watching.events(stream, missed))
-        if first:
-            deliver(first)
+        known = (*watching.initial_events(stream), *watching.events(stream, missed))
+        if known:
+            (first or deliver)(known)
         self._dispatcher.add(watcher)
         if stream.timeout_seconds is not None:
             watcher.timer = self._loop.call_later(stream.timeout_seconds, self._end, watcher, 0)
@@ -232,15 +314,30 @@ class ApiServer:
         event = (WatchEvent("BOOKMARK", None, self.engine.revision),)
         for watcher in self._dispatcher.everyone():
             if watcher.stream.bookmarks:
-                watcher.deliver(event)
+                try:
+                    watcher.deliver(event)
+                except Exception:
+                    log.exception("a watch of %s failed", watcher.stream.resource.plural)
+                    self._end(watcher, 500)
         self._timers[1] = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     # --- housekeeping --------------------------------------------------------------------------------------------------
 
     def _compact(self) -> None:
-        self.engine.compact(self._compact_from)
-        self._compact_from = self.engine.revision
-        self._timers[0] = self._loop.call_later(COMPACT_SECONDS, self._compact)
+        """Forget in portions, so that no request waits for long; what fails is tried again (HTTP-10)."""
+        seconds = COMPACT_SECONDS
+        try:
+            if self.engine.compact(self._compact_from, COMPACT_CHANGES):
+                self._compact_from = self.engine.revision
+            else:
+                seconds = COMPACT_PAUSE_SECONDS
+        except StoreUnavailable as error:
+            log.error("the store cannot be compacted: %s", error)
+            seconds = COMPACT_RETRY_SECONDS
+        except Exception:
+            log.exception("the store cannot be compacted")
+            seconds = COMPACT_RETRY_SECONDS
+        self._timers[0] = self._loop.call_later(seconds, self._compact)
 
     def stop(self) -> None:
         """End every watch; write what is still waiting."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker.address import node_address
+from refk8s.components import certificates
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import Credentials, load_credentials, read_cluster_id, write_cluster_id
@@ -79,12 +80,19 @@ class RunningCluster:
         self.url = url_of(options.bind, port)
         names = names_of(options.bind, hostname(), node_address())
         credentials = load_credentials(options.data / "pki", names)
-        self.api = ApiServer(self.engine, self.clock, Config(token_key=credentials.token_key))
+        self.api = ApiServer(self.engine, self.clock, self._config(credentials))
         await self._bootstrap(port)
-        self.front = Front(self.api, {credentials.admin_token: ADMIN})
+        self.front = Front(self.api)
         await self.front.serve(socket, credentials)
         await asyncio.to_thread(merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials))
         await self._start_components(credentials)
+
+    def _config(self, credentials: Credentials) -> Config:
+        return Config(
+            token_key=credentials.token_key,
+            sign=certificates.signer(credentials.token_key),
+            users={credentials.admin_token: ADMIN},
+        )
 
     def _choose_nodes(self) -> Nodes:
         options = self.options

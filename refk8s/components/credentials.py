@@ -8,7 +8,7 @@ All are files below the data directory, made once and kept, so that a restarted 
 | server.crt, server.key | the API server's | signed anew, also where its names or addresses change or it expires |
 | admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
 | admin.token | the administrator's bearer token | made where it is missing, refused where it is damaged |
-| sa.key, sa.crt | signs the tokens of service accounts | made where it is missing, refused where it is damaged |
+| sa.key | signs the tokens of service accounts | made where it is missing, refused where it is damaged |
 """
 
 import logging
@@ -22,6 +22,7 @@ from attrs import frozen
 from refk8s.components import certificates
 from refk8s.components.certificates import Pair
 from refk8s.components.files import CannotRun, make_directory, make_private, read_file, tighten, write_file
+from refk8s.core.apiserver.token_key import BadKey, TokenKey, parse_key
 
 log = logging.getLogger("refk8s")
 
@@ -43,7 +44,7 @@ class Credentials:
     admin_certificate: Path
     admin_key: Path
     admin_token: str
-    token_key: bytes
+    token_key: TokenKey
     """Signs service account tokens."""
 
 
@@ -71,7 +72,7 @@ def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
         write_file(admin.certificate, certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now))
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
-        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, now),
+        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new),
     )  # fmt: skip
 
 
@@ -138,24 +139,19 @@ def _admin_token(path: Path, is_new: bool) -> str:
     return token
 
 
-def _token_key(directory: Path, is_new: bool, now: datetime) -> bytes:
-    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with its token.key.
-
-    Its certificate is used by nobody: the key is checked by it, as the others are by theirs.
-    """
-    pair, old = Pair(directory / "sa.crt", directory / "sa.key"), directory / "token.key"
-    key = read_file(pair.key)
-    if key is None:
-        _tell_missing(pair.key, is_new, "tokens of service accounts that are in use are not accepted any more")
-        pair.certificate.unlink(missing_ok=True)
-        key = certificates.make_key()
-        write_file(pair.key, key)
+def _token_key(directory: Path, is_new: bool) -> TokenKey:
+    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with its token.key."""
+    path, old = directory / "sa.key", directory / "token.key"
+    content = read_file(path)
+    if content is None:
+        _tell_missing(path, is_new, "tokens of service accounts that are in use are not accepted any more")
+        content = certificates.make_token_key()
+        write_file(path, content)
         old.unlink(missing_ok=True)
-    if read_file(pair.certificate) is None:
-        _certify(pair, key, "refk8s-service-accounts", now)
-    if problem := certificates.problem_of_self_signed(pair):
-        raise CannotRun(f"{pair.key} or {pair.certificate} is damaged ({problem}): restore them, or remove both to get a new key")
-    return key
+    try:
+        return parse_key(content)
+    except BadKey as error:
+        raise CannotRun(f"{path} holds no key for tokens ({error}): restore it, or remove it to get a new key") from None
 
 
 def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.connection import Listening
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
 from refk8s.components.nodes import Nodes
@@ -43,7 +44,7 @@ class KubernetesService:
     ) -> None:  # fmt: skip
         self._api, self._front, self._nodes, self._call, self._user = api, front, nodes, call, user
         self._bind, self._port, self._node_address = ipaddress.ip_address(bind), port, node_address
-        self._listening: asyncio.Server | None = None
+        self._listening: Listening | None = None
         self._listening_at: tuple[str, int] | None = None  # the bridge's address and number
         self._said: set[str] = set()
         self._task: asyncio.Task[None] | None = None

@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from refk8s.core.memo import remember
 from refk8s.core.value import Value
 
 Instant = int
@@ -55,7 +56,7 @@ def micro_timestamp(now: Instant) -> str:
     return f"{_second_text(now // SECOND)}.{now % SECOND:06d}Z"
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def parse_timestamp(text: str) -> Instant:
     """The instant of an RFC 3339 text; ValueError where it is none."""
     moment = datetime.fromisoformat(text)

@@ -175,7 +175,11 @@ class Engine(Protocol[V]):
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
         """Commit each as `commit` would, one after the other, and return when all are durable (STORE-14)."""
 
-    def compact(self, revision: Revision) -> None: ...
+    def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
+        """Forget what is older than `revision`, or only its oldest part of about so many changes; whether all is forgotten."""
+
+    def probe(self) -> None:
+        """Raises StoreUnavailable where the store could not write now."""
 
     def shrink(self) -> bool:
         """Give a portion of the room that compaction freed back; whether there is more. Raises StoreUnavailable."""

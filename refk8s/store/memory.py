@@ -223,12 +223,13 @@ class MemoryEngine(Generic[V]):
             shelf = self._shelves[resource] = _Shelf()
         return shelf
 
-    def compact(self, revision: Revision) -> None:
-        """As `compact`. O(changes kept)."""
+    def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
+        """As `compact`; with `changes_max` only up to the revision of that many changes. O(changes kept)."""
         if revision > self._revision:
             raise FutureRevision(self._revision)
         if revision <= self._compacted:
-            return
+            return True
+        wanted, revision = revision, self.compaction_step(revision, changes_max)
         self._compacted = revision
         for resource in list(self._shelves):
             shelf = self._shelves[resource]
@@ -236,6 +237,22 @@ class MemoryEngine(Generic[V]):
             if not shelf.log and not shelf.records:
                 del self._shelves[resource]
         self._last_changes = {prefix: last for prefix, last in self._last_changes.items() if last > revision}
+        return revision == wanted
+
+    def compaction_step(self, revision: Revision, changes_max: int | None) -> Revision:
+        """The revision up to which about so many changes lie, at most `revision`. O(changes_max x resources)."""
+        if changes_max is None:
+            return revision
+        oldest = sorted(change.revision for shelf in self._shelves.values() for change in shelf.log[: changes_max + 1])
+        return min(revision, oldest[changes_max - 1]) if len(oldest) > changes_max else revision
+
+    def changes_until(self, revision: Revision) -> builtins.list[Change[V]]:
+        """The changes that are remembered up to this revision, resource by resource. O(result)."""
+        logs = [shelf.log for shelf in self._shelves.values()]
+        return [change for log in logs for change in log[: bisect_right(log, revision, key=_revision_of)]]
+
+    def probe(self) -> None:
+        """Memory can always be written."""
 
     def restore(
         self, records: Iterable[Record[V]], changes: Iterable[Change[V]], revision: Revision, compacted: Revision

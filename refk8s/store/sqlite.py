@@ -199,16 +199,15 @@ class SqliteEngine(Generic[V]):
             rows.append((*row, checksum(*row)))
         return rows
 
-    def compact(self, revision: Revision) -> None:
-        """As `compact`, on disk first. O(changes forgotten). Raises StoreUnavailable, and then nothing has been forgotten."""
+    def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
+        """As `MemoryEngine.compact`, on disk first. O(changes forgotten). Raises StoreUnavailable, and then nothing has been forgotten."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
         if revision <= self.compacted:
-            return
+            return True
+        wanted, revision = revision, self._memory.compaction_step(revision, changes_max)
         doomed: builtins.list[tuple[int, int, str]] = []
-        for change in self.changes("/", self.compacted):
-            if change.revision > revision:
-                break
+        for change in self._memory.changes_until(revision):
             if change.previous is not None:
                 doomed.append(_row_of(change.previous.mod_revision, change.key))
             if change.record is None:
@@ -222,6 +221,12 @@ class SqliteEngine(Generic[V]):
             connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
         self._sum = total
         self._memory.compact(revision)
+        return revision == wanted
+
+    def probe(self) -> None:
+        """Raises StoreUnavailable where a transaction could not be written now. One synchronisation of the disk."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE meta SET value = value WHERE name = 'compacted'")
 
     def shrink(self) -> bool:
         """Give a portion of free pages back to the disk; whether there is more to give (STORE-22). Raises StoreUnavailable."""

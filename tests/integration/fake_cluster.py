@@ -40,14 +40,17 @@ class FakeCluster:
         self.kubeconfig = directory / "kubeconfig"
         self.arguments = arguments or ("--nodes", str(nodes))
         self.log = directory / "log"
+        self.prefix: tuple[str, ...] = ()  # a command that runs the cluster with limits
+        self.output: int | None = None  # where its standard output goes, if not into the log
         self.process: subprocess.Popen[bytes]
 
     def start(self, seconds: float = 60) -> "FakeCluster":
         self.kubeconfig.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", *self.arguments, "--port", str(self.port)]
+        command = [*self.prefix, sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", *self.arguments]
+        command += ["--port", str(self.port)]
         command += ["--kubeconfig", str(self.kubeconfig), "--data-dir", str(self.directory / "data")]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(command, stdout=self.output or log, stderr=log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + seconds
         while not self.kubeconfig.exists():
             assert self.process.poll() is None, self.log.read_text()

@@ -24,7 +24,7 @@ from refk8s.core.apiserver.wire import Connection
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer a.b.c", "Bearer ü.ü.ü"])
 def test_api_15_without_a_token_of_ours_nobody_comes_in(header):
-    assert authenticate(header, {}, DEFAULT_CONFIG, START) is None
+    assert authenticate(header, DEFAULT_CONFIG, START) is None
     world = World()
     assert world.http("GET", PATHS, user=None).code == 401
     for path in ("/healthz", "/livez", "/readyz", "/readyz?verbose", "/version"):
@@ -33,7 +33,7 @@ def test_api_15_without_a_token_of_ours_nobody_comes_in(header):
 
 def test_api_13_whoever_is_somebody_may_do_everything():
     token, now = a_token()
-    user = authenticate(f"Bearer {token}", {}, DEFAULT_CONFIG, now)
+    user = authenticate(f"Bearer {token}", DEFAULT_CONFIG, now)
     assert World().http("GET", "/api/v1/nodes", user=user).code == 200
 
 

@@ -80,12 +80,6 @@ def test_d_90_a_store_has_prefixes_and_no_leases():
 # --- the API server -------------------------------------------------------------------------------------------------------
 
 
-def test_d_11_a_token_is_good_though_its_account_is_not_there():
-    """Nothing but the token itself is asked."""
-    token, now = a_token()
-    assert authenticate(f"Bearer {token}", {}, DEFAULT_CONFIG, now).name.startswith("system:serviceaccount:")
-
-
 def test_d_12_server_side_apply_is_no_media_type_here():
     world = World()
     assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201

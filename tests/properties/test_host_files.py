@@ -20,11 +20,12 @@ from refk8s.components.certificates import Pair
 from refk8s.components.credentials import load_credentials, read_cluster_id, write_cluster_id
 from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, read_file, write_file
 from refk8s.components.run import listen, names_of, url_of
+from refk8s.core.apiserver.token_key import is_signed
 from refk8s.store.sqlite import SqliteEngine
 
 HOSTS = names_of("127.0.0.1", "machine", "192.0.2.11")
 ANOTHER_DEVICE = next(name for _, name in socket.if_nameindex() if name != "lo")
-FILES = ("ca.crt", "ca.key", "server.crt", "server.key", "admin.crt", "admin.key", "admin.token", "sa.key", "sa.crt")
+FILES = ("ca.crt", "ca.key", "server.crt", "server.key", "admin.crt", "admin.key", "admin.token", "sa.key")
 
 
 def mode(path: Path) -> int:
@@ -241,14 +242,15 @@ def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, pla
             credentials = load_credentials(directory, HOSTS)
         except CannotRun as refused:
             assert "\n" not in str(refused) and name.partition(".")[0] in str(refused)
-            assert name in ("ca.crt", "ca.key", "admin.token", "sa.key", "sa.crt"), refused
+            assert name in ("ca.crt", "ca.key", "admin.token", "sa.key"), refused
             assert damaged is None or (directory / name).read_bytes() == damaged
             return
         now = datetime.now(UTC)
-        assert len(credentials.admin_token) >= 16 and b"PRIVATE KEY" in credentials.token_key
+        assert len(credentials.admin_token) >= 16
         server, authority = Pair(credentials.certificate, credentials.key), credentials.authority
         assert not certificates.problem_of_self_signed(Pair(authority, credentials.authority_key))
-        assert not certificates.problem_of_self_signed(Pair(directory / "sa.crt", directory / "sa.key"))
+        key = credentials.token_key
+        assert is_signed(key, b"data", certificates.signer(key)(b"data"))
         assert not certificates.problem_of_server(server, authority, HOSTS, now)
         admin = Pair(credentials.admin_certificate, credentials.admin_key)
         assert not certificates.problem_of_client(admin, server, authority, "kubernetes-admin", "system:masters", now)
@@ -258,7 +260,7 @@ def test_host_6_an_empty_token_key_is_refused(tmp_path: Path, pki: Path) -> None
     directory = copy_of(pki, tmp_path)
     for empty in (b"", b"\n", b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"):
         (directory / "sa.key").write_bytes(empty)
-        with pytest.raises(CannotRun, match=r"sa\.key.*remove both"):
+        with pytest.raises(CannotRun, match=r"sa\.key.*remove it"):
             load_credentials(directory, HOSTS)
 
 
@@ -291,7 +293,7 @@ def test_host_6_a_directory_without_the_authoritys_key_gets_a_new_authority(
     tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = copy_of(pki, tmp_path)
-    for name in ("ca.key", "admin.key", "admin.crt", "sa.key", "sa.crt"):
+    for name in ("ca.key", "admin.key", "admin.crt", "sa.key"):
         (directory / name).unlink()
     (directory / "server.names").write_text("localhost")
     (directory / "token.key").write_bytes(b"x" * 32)

@@ -28,31 +28,31 @@ class JSONPatch(Record, frozen=True, kw_only=True):
 
 
 class MatchCondition(Record, frozen=True, kw_only=True):
-    expression: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    expression: str = field(default_factory=str)
 
 
 class NamedRuleWithOperations(Record, frozen=True, kw_only=True):
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
     api_groups: Annotated[tuple[str, ...], SOME] | None = None
     api_versions: Annotated[tuple[str, ...], SOME] | None = None
     operations: Annotated[tuple[str, ...], SOME] | None = None
-    resource_names: Annotated[tuple[str, ...], SOME] | None = None
     resources: Annotated[tuple[str, ...], SOME] | None = None
     scope: str | None = None
 
 
 class MatchResources(Record, frozen=True, kw_only=True):
-    exclude_resource_rules: Annotated[tuple[NamedRuleWithOperations, ...], SOME] | None = None
-    match_policy: str | None = None
     namespace_selector: LabelSelector | None = None
     object_selector: LabelSelector | None = None
     resource_rules: Annotated[tuple[NamedRuleWithOperations, ...], SOME] | None = None
+    exclude_resource_rules: Annotated[tuple[NamedRuleWithOperations, ...], SOME] | None = None
+    match_policy: str | None = None
 
 
 class Mutation(Record, frozen=True, kw_only=True):
+    patch_type: str = field(default_factory=str)
     apply_configuration: ApplyConfiguration | None = None
     json_patch: JSONPatch | None = None
-    patch_type: str = field(default_factory=str)
 
 
 class ParamKind(Record, frozen=True, kw_only=True):
@@ -61,18 +61,18 @@ class ParamKind(Record, frozen=True, kw_only=True):
 
 
 class Variable(Record, frozen=True, kw_only=True):
-    expression: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    expression: str = field(default_factory=str)
 
 
 class MutatingAdmissionPolicySpec(Record, frozen=True, kw_only=True):
+    param_kind: ParamKind | None = None
+    match_constraints: MatchResources | None = None
+    variables: Annotated[tuple[Variable, ...], SOME] | None = None
+    mutations: Annotated[tuple[Mutation, ...], SOME] | None = None
     failure_policy: str | None = None
     match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
-    match_constraints: MatchResources | None = None
-    mutations: Annotated[tuple[Mutation, ...], SOME] | None = None
-    param_kind: ParamKind | None = None
     reinvocation_policy: Text | None = None
-    variables: Annotated[tuple[Variable, ...], SOME] | None = None
 
 
 class MutatingAdmissionPolicy(Object, frozen=True, kw_only=True):
@@ -85,14 +85,14 @@ class MutatingAdmissionPolicy(Object, frozen=True, kw_only=True):
 class ParamRef(Record, frozen=True, kw_only=True):
     name: Text | None = None
     namespace: Text | None = None
-    parameter_not_found_action: str | None = None
     selector: LabelSelector | None = None
+    parameter_not_found_action: str | None = None
 
 
 class MutatingAdmissionPolicyBindingSpec(Record, frozen=True, kw_only=True):
-    match_resources: MatchResources | None = None
-    param_ref: ParamRef | None = None
     policy_name: Text | None = None
+    param_ref: ParamRef | None = None
+    match_resources: MatchResources | None = None
 
 
 class MutatingAdmissionPolicyBinding(Object, frozen=True, kw_only=True):
@@ -117,39 +117,39 @@ class MutatingAdmissionPolicyList(ListObject, frozen=True, kw_only=True):
 
 
 class RuleWithOperations(Record, frozen=True, kw_only=True):
+    operations: Annotated[tuple[str, ...], SOME] | None = None
     api_groups: Annotated[tuple[str, ...], SOME] | None = None
     api_versions: Annotated[tuple[str, ...], SOME] | None = None
-    operations: Annotated[tuple[str, ...], SOME] | None = None
     resources: Annotated[tuple[str, ...], SOME] | None = None
     scope: str | None = None
 
 
 class ServiceReference(Record, frozen=True, kw_only=True):
-    name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
+    name: str = field(default_factory=str)
     path: str | None = None
     port: Int32 | None = None
 
 
 class WebhookClientConfig(Record, frozen=True, kw_only=True):
-    ca_bundle: Bytes | None = None
     service: ServiceReference | None = None
+    ca_bundle: Bytes | None = None
     url: str | None = None
 
 
 class MutatingWebhook(Record, frozen=True, kw_only=True):
-    admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
-    client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
-    failure_policy: str | None = None
-    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
-    match_policy: str | None = None
     name: str = field(default_factory=str)
-    namespace_selector: LabelSelector | None = None
-    object_selector: LabelSelector | None = None
-    reinvocation_policy: str | None = None
+    client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
     rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
+    failure_policy: str | None = None
+    namespace_selector: LabelSelector | None = None
     side_effects: str = field(default_factory=str)
     timeout_seconds: Int32 | None = None
+    admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
+    match_policy: str | None = None
+    reinvocation_policy: str | None = None
+    object_selector: LabelSelector | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
 
 
 class MutatingWebhookConfiguration(Object, frozen=True, kw_only=True):
@@ -173,24 +173,24 @@ class TypeChecking(Record, frozen=True, kw_only=True):
 class Validation(Record, frozen=True, kw_only=True):
     expression: str = field(default_factory=str)
     message: Text | None = None
-    message_expression: Text | None = None
     reason: str | None = None
+    message_expression: Text | None = None
 
 
 class ValidatingAdmissionPolicySpec(Record, frozen=True, kw_only=True):
-    audit_annotations: Annotated[tuple[AuditAnnotation, ...], SOME] | None = None
-    failure_policy: str | None = None
-    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
-    match_constraints: MatchResources | None = None
     param_kind: ParamKind | None = None
+    match_constraints: MatchResources | None = None
     validations: Annotated[tuple[Validation, ...], SOME] | None = None
+    failure_policy: str | None = None
+    audit_annotations: Annotated[tuple[AuditAnnotation, ...], SOME] | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
     variables: Annotated[tuple[Variable, ...], SOME] | None = None
 
 
 class ValidatingAdmissionPolicyStatus(Record, frozen=True, kw_only=True):
-    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     observed_generation: Count64 | None = None
     type_checking: TypeChecking | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
 
 
 class ValidatingAdmissionPolicy(Object, frozen=True, kw_only=True):
@@ -202,9 +202,9 @@ class ValidatingAdmissionPolicy(Object, frozen=True, kw_only=True):
 
 
 class ValidatingAdmissionPolicyBindingSpec(Record, frozen=True, kw_only=True):
-    match_resources: MatchResources | None = None
-    param_ref: ParamRef | None = None
     policy_name: str = field(default_factory=str)
+    param_ref: ParamRef | None = None
+    match_resources: MatchResources | None = None
     validation_actions: tuple[str, ...] = field(default_factory=empty_tuple)
 
 
@@ -230,17 +230,17 @@ class ValidatingAdmissionPolicyList(ListObject, frozen=True, kw_only=True):
 
 
 class ValidatingWebhook(Record, frozen=True, kw_only=True):
-    admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
-    client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
-    failure_policy: str | None = None
-    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
-    match_policy: str | None = None
     name: str = field(default_factory=str)
-    namespace_selector: LabelSelector | None = None
-    object_selector: LabelSelector | None = None
+    client_config: WebhookClientConfig = field(default_factory=WebhookClientConfig)
     rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
+    failure_policy: str | None = None
+    namespace_selector: LabelSelector | None = None
     side_effects: str = field(default_factory=str)
     timeout_seconds: Int32 | None = None
+    admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
+    match_policy: str | None = None
+    object_selector: LabelSelector | None = None
+    match_conditions: Annotated[tuple[MatchCondition, ...], SOME] | None = None
 
 
 class ValidatingWebhookConfiguration(Object, frozen=True, kw_only=True):

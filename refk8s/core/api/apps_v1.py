@@ -42,42 +42,42 @@ class ControllerRevisionList(ListObject, frozen=True, kw_only=True):
 
 
 class RollingUpdateDaemonSet(Record, frozen=True, kw_only=True):
-    max_surge: IntOrString | None = None
     max_unavailable: IntOrString | None = None
+    max_surge: IntOrString | None = None
 
 
 class DaemonSetUpdateStrategy(Record, frozen=True, kw_only=True):
-    rolling_update: RollingUpdateDaemonSet | None = None
     type: Text | None = None
+    rolling_update: RollingUpdateDaemonSet | None = None
 
 
 class DaemonSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Count32 | None = None
-    revision_history_limit: Int32 | None = None
     selector: LabelSelector | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     update_strategy: DaemonSetUpdateStrategy = field(default_factory=DaemonSetUpdateStrategy)
+    min_ready_seconds: Count32 | None = None
+    revision_history_limit: Int32 | None = None
 
 
 class DaemonSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class DaemonSetStatus(Record, frozen=True, kw_only=True):
-    collision_count: Int32 | None = None
-    conditions: Annotated[tuple[DaemonSetCondition, ...], SOME] | None = None
     current_number_scheduled: Int32 = field(default_factory=int)
-    desired_number_scheduled: Int32 = field(default_factory=int)
-    number_available: Count32 | None = None
     number_misscheduled: Int32 = field(default_factory=int)
+    desired_number_scheduled: Int32 = field(default_factory=int)
     number_ready: Int32 = field(default_factory=int)
-    number_unavailable: Count32 | None = None
     observed_generation: Count64 | None = None
     updated_number_scheduled: Count32 | None = None
+    number_available: Count32 | None = None
+    number_unavailable: Count32 | None = None
+    collision_count: Int32 | None = None
+    conditions: Annotated[tuple[DaemonSetCondition, ...], SOME] | None = None
 
 
 class DaemonSet(Object, frozen=True, kw_only=True):
@@ -96,45 +96,45 @@ class DaemonSetList(ListObject, frozen=True, kw_only=True):
 
 
 class RollingUpdateDeployment(Record, frozen=True, kw_only=True):
-    max_surge: IntOrString | None = None
     max_unavailable: IntOrString | None = None
+    max_surge: IntOrString | None = None
 
 
 class DeploymentStrategy(Record, frozen=True, kw_only=True):
-    rolling_update: RollingUpdateDeployment | None = None
     type: Text | None = None
+    rolling_update: RollingUpdateDeployment | None = None
 
 
 class DeploymentSpec(Record, frozen=True, kw_only=True):
+    replicas: Int32 | None = None
+    selector: LabelSelector | None = None
+    template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
+    strategy: DeploymentStrategy = field(default_factory=DeploymentStrategy)
     min_ready_seconds: Count32 | None = None
+    revision_history_limit: Int32 | None = None
     paused: Flag | None = None
     progress_deadline_seconds: Int32 | None = None
-    replicas: Int32 | None = None
-    revision_history_limit: Int32 | None = None
-    selector: LabelSelector | None = None
-    strategy: DeploymentStrategy = field(default_factory=DeploymentStrategy)
-    template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
 
 
 class DeploymentCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    last_update_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    reason: Text | None = None
+    message: Text | None = None
+    last_update_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
 
 
 class DeploymentStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Count32 | None = None
-    collision_count: Int32 | None = None
-    conditions: Annotated[tuple[DeploymentCondition, ...], SOME] | None = None
     observed_generation: Count64 | None = None
-    ready_replicas: Count32 | None = None
     replicas: Count32 | None = None
-    terminating_replicas: Int32 | None = None
-    unavailable_replicas: Count32 | None = None
     updated_replicas: Count32 | None = None
+    available_replicas: Count32 | None = None
+    unavailable_replicas: Count32 | None = None
+    conditions: Annotated[tuple[DeploymentCondition, ...], SOME] | None = None
+    ready_replicas: Count32 | None = None
+    collision_count: Int32 | None = None
+    terminating_replicas: Int32 | None = None
 
 
 class Deployment(Object, frozen=True, kw_only=True):
@@ -153,27 +153,27 @@ class DeploymentList(ListObject, frozen=True, kw_only=True):
 
 
 class ReplicaSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Count32 | None = None
     replicas: Int32 | None = None
     selector: LabelSelector | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
+    min_ready_seconds: Count32 | None = None
 
 
 class ReplicaSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class ReplicaSetStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Count32 | None = None
-    conditions: Annotated[tuple[ReplicaSetCondition, ...], SOME] | None = None
+    replicas: Int32 = field(default_factory=int)
     fully_labeled_replicas: Count32 | None = None
     observed_generation: Count64 | None = None
     ready_replicas: Count32 | None = None
-    replicas: Int32 = field(default_factory=int)
+    available_replicas: Count32 | None = None
+    conditions: Annotated[tuple[ReplicaSetCondition, ...], SOME] | None = None
     terminating_replicas: Int32 | None = None
 
 
@@ -193,8 +193,8 @@ class ReplicaSetList(ListObject, frozen=True, kw_only=True):
 
 
 class RollingUpdateStatefulSetStrategy(Record, frozen=True, kw_only=True):
-    max_unavailable: IntOrString | None = None
     partition: Int32 | None = None
+    max_unavailable: IntOrString | None = None
 
 
 class StatefulSetOrdinals(Record, frozen=True, kw_only=True):
@@ -207,43 +207,43 @@ class StatefulSetPersistentVolumeClaimRetentionPolicy(Record, frozen=True, kw_on
 
 
 class StatefulSetUpdateStrategy(Record, frozen=True, kw_only=True):
-    rolling_update: RollingUpdateStatefulSetStrategy | None = None
     type: Text | None = None
+    rolling_update: RollingUpdateStatefulSetStrategy | None = None
 
 
 class StatefulSetSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Count32 | None = None
-    ordinals: StatefulSetOrdinals | None = None
-    persistent_volume_claim_retention_policy: StatefulSetPersistentVolumeClaimRetentionPolicy | None = None
-    pod_management_policy: Text | None = None
     replicas: Int32 | None = None
-    revision_history_limit: Int32 | None = None
     selector: LabelSelector | None = None
-    service_name: Text | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
-    update_strategy: StatefulSetUpdateStrategy = field(default_factory=StatefulSetUpdateStrategy)
     volume_claim_templates: Annotated[tuple[PersistentVolumeClaim, ...], SOME] | None = None
+    service_name: Text | None = None
+    pod_management_policy: Text | None = None
+    update_strategy: StatefulSetUpdateStrategy = field(default_factory=StatefulSetUpdateStrategy)
+    revision_history_limit: Int32 | None = None
+    min_ready_seconds: Count32 | None = None
+    persistent_volume_claim_retention_policy: StatefulSetPersistentVolumeClaimRetentionPolicy | None = None
+    ordinals: StatefulSetOrdinals | None = None
 
 
 class StatefulSetCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class StatefulSetStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Int32 = field(default_factory=int)
+    observed_generation: Count64 | None = None
+    replicas: Int32 = field(default_factory=int)
+    ready_replicas: Count32 | None = None
+    current_replicas: Count32 | None = None
+    updated_replicas: Count32 | None = None
+    current_revision: Text | None = None
+    update_revision: Text | None = None
     collision_count: Int32 | None = None
     conditions: Annotated[tuple[StatefulSetCondition, ...], SOME] | None = None
-    current_replicas: Count32 | None = None
-    current_revision: Text | None = None
-    observed_generation: Count64 | None = None
-    ready_replicas: Count32 | None = None
-    replicas: Int32 = field(default_factory=int)
-    update_revision: Text | None = None
-    updated_replicas: Count32 | None = None
+    available_replicas: Int32 = field(default_factory=int)
 
 
 class StatefulSet(Object, frozen=True, kw_only=True):

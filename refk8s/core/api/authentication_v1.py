@@ -10,17 +10,17 @@ from refk8s.core.api.meta_v1 import Object, ObjectMeta
 
 
 class BoundObjectReference(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
     kind: Text | None = None
+    api_version: Text | None = None
     name: Text | None = None
     uid: Text | None = None
 
 
 class UserInfo(Record, frozen=True, kw_only=True):
-    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
-    groups: Annotated[tuple[str, ...], SOME] | None = None
-    uid: Text | None = None
     username: Text | None = None
+    uid: Text | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
 
 
 class SelfSubjectReviewStatus(Record, frozen=True, kw_only=True):
@@ -35,15 +35,15 @@ class SelfSubjectReview(Object, frozen=True, kw_only=True):
 
 
 class TokenRequestSpec(Record, frozen=True, kw_only=True):
-    attestations: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
     audiences: Annotated[tuple[str, ...], SOME] | None = None
     bound_object_ref: BoundObjectReference | None = field(default_factory=null)
     expiration_seconds: Int64 | None = None
+    attestations: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
 
 
 class TokenRequestStatus(Record, frozen=True, kw_only=True):
-    expiration_timestamp: Time | None = field(default_factory=null)
     token: str = field(default_factory=str)
+    expiration_timestamp: Time | None = field(default_factory=null)
 
 
 class TokenRequest(Object, frozen=True, kw_only=True):
@@ -55,15 +55,15 @@ class TokenRequest(Object, frozen=True, kw_only=True):
 
 
 class TokenReviewSpec(Record, frozen=True, kw_only=True):
-    audiences: Annotated[tuple[str, ...], SOME] | None = None
     token: str = field(default_factory=str)
+    audiences: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class TokenReviewStatus(Record, frozen=True, kw_only=True):
-    audiences: Annotated[tuple[str, ...], SOME] | None = None
     authenticated: Flag | None = None
-    error: Text | None = None
     user: UserInfo = field(default_factory=UserInfo)
+    error: Text | None = None
+    audiences: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class TokenReview(Object, frozen=True, kw_only=True):

@@ -25,31 +25,31 @@ class NonResourceAttributes(Record, frozen=True, kw_only=True):
 
 
 class ResourceAttributes(Record, frozen=True, kw_only=True):
-    field_selector: FieldSelectorAttributes | None = None
-    group: Text | None = None
-    label_selector: LabelSelectorAttributes | None = None
-    name: Text | None = None
     namespace: Text | None = None
+    verb: Text | None = None
+    group: Text | None = None
+    version: Text | None = None
     resource: Text | None = None
     subresource: Text | None = None
-    verb: Text | None = None
-    version: Text | None = None
+    name: Text | None = None
+    field_selector: FieldSelectorAttributes | None = None
+    label_selector: LabelSelectorAttributes | None = None
 
 
 class SubjectAccessReviewSpec(Record, frozen=True, kw_only=True):
-    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
-    groups: Annotated[tuple[str, ...], SOME] | None = None
-    non_resource_attributes: NonResourceAttributes | None = None
     resource_attributes: ResourceAttributes | None = None
-    uid: Text | None = None
+    non_resource_attributes: NonResourceAttributes | None = None
     user: Text | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    uid: Text | None = None
 
 
 class SubjectAccessReviewStatus(Record, frozen=True, kw_only=True):
     allowed: bool = field(default_factory=bool)
-    denied: Flag | None = None
-    evaluation_error: Text | None = None
     reason: Text | None = None
+    evaluation_error: Text | None = None
+    denied: Flag | None = None
 
 
 class LocalSubjectAccessReview(Object, frozen=True, kw_only=True):
@@ -61,20 +61,20 @@ class LocalSubjectAccessReview(Object, frozen=True, kw_only=True):
 
 
 class NonResourceRule(Record, frozen=True, kw_only=True):
-    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
+    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
 
 
 class ResourceRule(Record, frozen=True, kw_only=True):
-    api_groups: Annotated[tuple[str, ...], SOME] | None = None
-    resource_names: Annotated[tuple[str, ...], SOME] | None = None
-    resources: Annotated[tuple[str, ...], SOME] | None = None
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class SelfSubjectAccessReviewSpec(Record, frozen=True, kw_only=True):
-    non_resource_attributes: NonResourceAttributes | None = None
     resource_attributes: ResourceAttributes | None = None
+    non_resource_attributes: NonResourceAttributes | None = None
 
 
 class SelfSubjectAccessReview(Object, frozen=True, kw_only=True):
@@ -90,10 +90,10 @@ class SelfSubjectRulesReviewSpec(Record, frozen=True, kw_only=True):
 
 
 class SubjectRulesReviewStatus(Record, frozen=True, kw_only=True):
-    evaluation_error: Text | None = None
-    incomplete: bool = field(default_factory=bool)
-    non_resource_rules: tuple[NonResourceRule, ...] = field(default_factory=empty_tuple)
     resource_rules: tuple[ResourceRule, ...] = field(default_factory=empty_tuple)
+    non_resource_rules: tuple[NonResourceRule, ...] = field(default_factory=empty_tuple)
+    incomplete: bool = field(default_factory=bool)
+    evaluation_error: Text | None = None
 
 
 class SelfSubjectRulesReview(Object, frozen=True, kw_only=True):

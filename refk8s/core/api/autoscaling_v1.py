@@ -10,24 +10,24 @@ from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class CrossVersionObjectReference(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    api_version: Text | None = None
 
 
 class HorizontalPodAutoscalerSpec(Record, frozen=True, kw_only=True):
-    max_replicas: Int32 = field(default_factory=int)
-    min_replicas: Int32 | None = None
     scale_target_ref: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
+    min_replicas: Int32 | None = None
+    max_replicas: Int32 = field(default_factory=int)
     target_cpu_utilization_percentage: Int32 | None = field(default=None, name="targetCPUUtilizationPercentage")
 
 
 class HorizontalPodAutoscalerStatus(Record, frozen=True, kw_only=True):
-    current_cpu_utilization_percentage: Int32 | None = field(default=None, name="currentCPUUtilizationPercentage")
+    observed_generation: Int64 | None = None
+    last_scale_time: Time | None = None
     current_replicas: Int32 = field(default_factory=int)
     desired_replicas: Int32 = field(default_factory=int)
-    last_scale_time: Time | None = None
-    observed_generation: Int64 | None = None
+    current_cpu_utilization_percentage: Int32 | None = field(default=None, name="currentCPUUtilizationPercentage")
 
 
 class HorizontalPodAutoscaler(Object, frozen=True, kw_only=True):

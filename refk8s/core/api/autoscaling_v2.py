@@ -10,34 +10,34 @@ from refk8s.core.api.meta_v1 import LabelSelector, ListMeta, ListObject, Object,
 
 
 class MetricTarget(Record, frozen=True, kw_only=True):
-    average_utilization: Int32 | None = None
-    average_value: Quantity | None = None
     type: str = field(default_factory=str)
     value: Quantity | None = None
+    average_value: Quantity | None = None
+    average_utilization: Int32 | None = None
 
 
 class ContainerResourceMetricSource(Record, frozen=True, kw_only=True):
-    container: str = field(default_factory=str)
     name: str = field(default_factory=str)
     target: MetricTarget = field(default_factory=MetricTarget)
+    container: str = field(default_factory=str)
 
 
 class MetricValueStatus(Record, frozen=True, kw_only=True):
-    average_utilization: Int32 | None = None
-    average_value: Quantity | None = None
     value: Quantity | None = None
+    average_value: Quantity | None = None
+    average_utilization: Int32 | None = None
 
 
 class ContainerResourceMetricStatus(Record, frozen=True, kw_only=True):
-    container: str = field(default_factory=str)
-    current: MetricValueStatus = field(default_factory=MetricValueStatus)
     name: str = field(default_factory=str)
+    current: MetricValueStatus = field(default_factory=MetricValueStatus)
+    container: str = field(default_factory=str)
 
 
 class CrossVersionObjectReference(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    api_version: Text | None = None
 
 
 class MetricIdentifier(Record, frozen=True, kw_only=True):
@@ -51,32 +51,32 @@ class ExternalMetricSource(Record, frozen=True, kw_only=True):
 
 
 class ExternalMetricStatus(Record, frozen=True, kw_only=True):
-    current: MetricValueStatus = field(default_factory=MetricValueStatus)
     metric: MetricIdentifier = field(default_factory=MetricIdentifier)
+    current: MetricValueStatus = field(default_factory=MetricValueStatus)
 
 
 class HPAScalingPolicy(Record, frozen=True, kw_only=True):
-    period_seconds: Int32 = field(default_factory=int)
     type: str = field(default_factory=str)
     value: Int32 = field(default_factory=int)
+    period_seconds: Int32 = field(default_factory=int)
 
 
 class HPAScalingRules(Record, frozen=True, kw_only=True):
-    policies: Annotated[tuple[HPAScalingPolicy, ...], SOME] | None = None
     select_policy: str | None = None
+    policies: Annotated[tuple[HPAScalingPolicy, ...], SOME] | None = None
     stabilization_window_seconds: Int32 | None = None
     tolerance: Quantity | None = None
 
 
 class HorizontalPodAutoscalerBehavior(Record, frozen=True, kw_only=True):
-    scale_down: HPAScalingRules | None = None
     scale_up: HPAScalingRules | None = None
+    scale_down: HPAScalingRules | None = None
 
 
 class ObjectMetricSource(Record, frozen=True, kw_only=True):
     described_object: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
-    metric: MetricIdentifier = field(default_factory=MetricIdentifier)
     target: MetricTarget = field(default_factory=MetricTarget)
+    metric: MetricIdentifier = field(default_factory=MetricIdentifier)
 
 
 class PodsMetricSource(Record, frozen=True, kw_only=True):
@@ -90,63 +90,63 @@ class ResourceMetricSource(Record, frozen=True, kw_only=True):
 
 
 class MetricSpec(Record, frozen=True, kw_only=True):
-    container_resource: ContainerResourceMetricSource | None = None
-    external: ExternalMetricSource | None = None
+    type: str = field(default_factory=str)
     object: ObjectMetricSource | None = None
     pods: PodsMetricSource | None = None
     resource: ResourceMetricSource | None = None
-    type: str = field(default_factory=str)
+    external: ExternalMetricSource | None = None
+    container_resource: ContainerResourceMetricSource | None = None
 
 
 class HorizontalPodAutoscalerSpec(Record, frozen=True, kw_only=True):
-    behavior: HorizontalPodAutoscalerBehavior | None = None
+    scale_target_ref: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
+    min_replicas: Int32 | None = None
     max_replicas: Int32 = field(default_factory=int)
     metrics: Annotated[tuple[MetricSpec, ...], SOME] | None = None
-    min_replicas: Int32 | None = None
-    scale_target_ref: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
+    behavior: HorizontalPodAutoscalerBehavior | None = None
 
 
 class HorizontalPodAutoscalerCondition(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
     message: Text | None = None
     observed_generation: Count64 | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
-    type: str = field(default_factory=str)
 
 
 class ObjectMetricStatus(Record, frozen=True, kw_only=True):
+    metric: MetricIdentifier = field(default_factory=MetricIdentifier)
     current: MetricValueStatus = field(default_factory=MetricValueStatus)
     described_object: CrossVersionObjectReference = field(default_factory=CrossVersionObjectReference)
-    metric: MetricIdentifier = field(default_factory=MetricIdentifier)
 
 
 class PodsMetricStatus(Record, frozen=True, kw_only=True):
-    current: MetricValueStatus = field(default_factory=MetricValueStatus)
     metric: MetricIdentifier = field(default_factory=MetricIdentifier)
+    current: MetricValueStatus = field(default_factory=MetricValueStatus)
 
 
 class ResourceMetricStatus(Record, frozen=True, kw_only=True):
-    current: MetricValueStatus = field(default_factory=MetricValueStatus)
     name: str = field(default_factory=str)
+    current: MetricValueStatus = field(default_factory=MetricValueStatus)
 
 
 class MetricStatus(Record, frozen=True, kw_only=True):
-    container_resource: ContainerResourceMetricStatus | None = None
-    external: ExternalMetricStatus | None = None
+    type: str = field(default_factory=str)
     object: ObjectMetricStatus | None = None
     pods: PodsMetricStatus | None = None
     resource: ResourceMetricStatus | None = None
-    type: str = field(default_factory=str)
+    external: ExternalMetricStatus | None = None
+    container_resource: ContainerResourceMetricStatus | None = None
 
 
 class HorizontalPodAutoscalerStatus(Record, frozen=True, kw_only=True):
-    conditions: Annotated[tuple[HorizontalPodAutoscalerCondition, ...], SOME] | None = None
-    current_metrics: Annotated[tuple[MetricStatus, ...], SOME] | None = field(default_factory=null)
+    observed_generation: Int64 | None = None
+    last_scale_time: Time | None = None
     current_replicas: Count32 | None = None
     desired_replicas: Int32 = field(default_factory=int)
-    last_scale_time: Time | None = None
-    observed_generation: Int64 | None = None
+    current_metrics: Annotated[tuple[MetricStatus, ...], SOME] | None = field(default_factory=null)
+    conditions: Annotated[tuple[HorizontalPodAutoscalerCondition, ...], SOME] | None = None
 
 
 class HorizontalPodAutoscaler(Object, frozen=True, kw_only=True):

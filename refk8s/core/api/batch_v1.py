@@ -24,8 +24,8 @@ class PodFailurePolicyOnExitCodesRequirement(Record, frozen=True, kw_only=True):
 
 
 class PodFailurePolicyOnPodConditionsPattern(Record, frozen=True, kw_only=True):
-    status: Text | None = None
     type: str = field(default_factory=str)
+    status: Text | None = None
 
 
 class PodFailurePolicyRule(Record, frozen=True, kw_only=True):
@@ -39,8 +39,8 @@ class PodFailurePolicy(Record, frozen=True, kw_only=True):
 
 
 class SuccessPolicyRule(Record, frozen=True, kw_only=True):
-    succeeded_count: Int32 | None = None
     succeeded_indexes: str | None = None
+    succeeded_count: Int32 | None = None
 
 
 class SuccessPolicy(Record, frozen=True, kw_only=True):
@@ -48,23 +48,23 @@ class SuccessPolicy(Record, frozen=True, kw_only=True):
 
 
 class JobSpec(Record, frozen=True, kw_only=True):
-    active_deadline_seconds: Int64 | None = None
-    backoff_limit: Int32 | None = None
-    backoff_limit_per_index: Int32 | None = None
-    completion_mode: str | None = None
-    completions: Int32 | None = None
-    managed_by: str | None = None
-    manual_selector: bool | None = None
-    max_failed_indexes: Int32 | None = None
     parallelism: Int32 | None = None
-    pod_failure_policy: PodFailurePolicy | None = None
-    pod_replacement_policy: str | None = None
-    scheduling: JobSchedulingConfiguration | None = None
+    completions: Int32 | None = None
+    active_deadline_seconds: Int64 | None = None
     selector: LabelSelector | None = None
-    success_policy: SuccessPolicy | None = None
-    suspend: bool | None = None
+    manual_selector: bool | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
+    backoff_limit: Int32 | None = None
     ttl_seconds_after_finished: Int32 | None = None
+    completion_mode: str | None = None
+    suspend: bool | None = None
+    pod_failure_policy: PodFailurePolicy | None = None
+    backoff_limit_per_index: Int32 | None = None
+    max_failed_indexes: Int32 | None = None
+    pod_replacement_policy: str | None = None
+    managed_by: str | None = None
+    success_policy: SuccessPolicy | None = None
+    scheduling: JobSchedulingConfiguration | None = None
 
 
 class JobTemplateSpec(Record, frozen=True, kw_only=True):
@@ -73,13 +73,13 @@ class JobTemplateSpec(Record, frozen=True, kw_only=True):
 
 
 class CronJobSpec(Record, frozen=True, kw_only=True):
-    concurrency_policy: Text | None = None
-    failed_jobs_history_limit: Int32 | None = None
-    job_template: JobTemplateSpec = field(default_factory=JobTemplateSpec)
     schedule: str = field(default_factory=str)
     starting_deadline_seconds: Int64 | None = None
-    successful_jobs_history_limit: Int32 | None = None
+    concurrency_policy: Text | None = None
     suspend: bool | None = None
+    job_template: JobTemplateSpec = field(default_factory=JobTemplateSpec)
+    successful_jobs_history_limit: Int32 | None = None
+    failed_jobs_history_limit: Int32 | None = None
     time_zone: str | None = None
 
 
@@ -105,31 +105,31 @@ class CronJobList(ListObject, frozen=True, kw_only=True):
 
 
 class JobCondition(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     last_probe_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
     reason: Text | None = None
-    status: str = field(default_factory=str)
-    type: str = field(default_factory=str)
+    message: Text | None = None
 
 
 class UncountedTerminatedPods(Record, frozen=True, kw_only=True):
-    failed: Annotated[tuple[str, ...], SOME] | None = None
     succeeded: Annotated[tuple[str, ...], SOME] | None = None
+    failed: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class JobStatus(Record, frozen=True, kw_only=True):
-    active: Count32 | None = None
-    completed_indexes: Text | None = None
-    completion_time: Time | None = None
     conditions: Annotated[tuple[JobCondition, ...], SOME] | None = None
-    failed: Count32 | None = None
-    failed_indexes: str | None = None
-    ready: Int32 | None = None
     start_time: Time | None = None
+    completion_time: Time | None = None
+    active: Count32 | None = None
     succeeded: Count32 | None = None
-    terminating: Int32 | None = None
+    failed: Count32 | None = None
+    completed_indexes: Text | None = None
     uncounted_terminated_pods: UncountedTerminatedPods | None = None
+    ready: Int32 | None = None
+    failed_indexes: str | None = None
+    terminating: Int32 | None = None
 
 
 class Job(Object, frozen=True, kw_only=True):

@@ -10,28 +10,28 @@ from refk8s.core.api.meta_v1 import Condition, ListMeta, ListObject, Object, Obj
 
 
 class CertificateSigningRequestSpec(Record, frozen=True, kw_only=True):
-    expiration_seconds: Int32 | None = None
-    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
-    groups: Annotated[tuple[str, ...], SOME] | None = None
     request: Base64 = field(default_factory=str)
-    signer_name: str = field(default_factory=str)
-    uid: Text | None = None
-    usages: Annotated[tuple[str, ...], SOME] | None = None
     username: Text | None = None
+    uid: Text | None = None
+    groups: Annotated[tuple[str, ...], SOME] | None = None
+    usages: Annotated[tuple[str, ...], SOME] | None = None
+    extra: Annotated[dict[str, tuple[str, ...]], SOME] | None = None
+    signer_name: str = field(default_factory=str)
+    expiration_seconds: Int32 | None = None
 
 
 class CertificateSigningRequestCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    last_update_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    reason: Text | None = None
+    message: Text | None = None
+    last_update_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
+    status: str = field(default_factory=str)
 
 
 class CertificateSigningRequestStatus(Record, frozen=True, kw_only=True):
-    certificate: Bytes | None = None
     conditions: Annotated[tuple[CertificateSigningRequestCondition, ...], SOME] | None = None
+    certificate: Bytes | None = None
 
 
 class CertificateSigningRequest(Object, frozen=True, kw_only=True):

@@ -10,13 +10,13 @@ from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class LeaseSpec(Record, frozen=True, kw_only=True):
-    acquire_time: MicroTime | None = None
     holder_identity: str | None = None
     lease_duration_seconds: Int32 | None = None
-    lease_transitions: Int32 | None = None
-    preferred_holder: str | None = None
+    acquire_time: MicroTime | None = None
     renew_time: MicroTime | None = None
+    lease_transitions: Int32 | None = None
     strategy: str | None = None
+    preferred_holder: str | None = None
 
 
 class Lease(Object, frozen=True, kw_only=True):

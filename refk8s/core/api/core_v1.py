@@ -30,10 +30,10 @@ from refk8s.core.api.meta_v1 import Condition, LabelSelector, ListMeta, ListObje
 
 
 class AWSElasticBlockStoreVolumeSource(Record, frozen=True, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: Text | None = None
     partition: Count32 | None = None
     read_only: Flag | None = None
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class NodeSelectorRequirement(Record, frozen=True, kw_only=True):
@@ -52,37 +52,37 @@ class NodeSelector(Record, frozen=True, kw_only=True):
 
 
 class PreferredSchedulingTerm(Record, frozen=True, kw_only=True):
-    preference: NodeSelectorTerm = field(default_factory=NodeSelectorTerm)
     weight: Int32 = field(default_factory=int)
+    preference: NodeSelectorTerm = field(default_factory=NodeSelectorTerm)
 
 
 class NodeAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[PreferredSchedulingTerm, ...], SOME] | None = None
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[PreferredSchedulingTerm, ...], SOME] | None = None
 
 
 class PodAffinityTerm(Record, frozen=True, kw_only=True):
     label_selector: LabelSelector | None = None
-    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
-    mismatch_label_keys: Annotated[tuple[str, ...], SOME] | None = None
-    namespace_selector: LabelSelector | None = None
     namespaces: Annotated[tuple[str, ...], SOME] | None = None
     topology_key: str = field(default_factory=str)
+    namespace_selector: LabelSelector | None = None
+    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
+    mismatch_label_keys: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class WeightedPodAffinityTerm(Record, frozen=True, kw_only=True):
-    pod_affinity_term: PodAffinityTerm = field(default_factory=PodAffinityTerm)
     weight: Int32 = field(default_factory=int)
+    pod_affinity_term: PodAffinityTerm = field(default_factory=PodAffinityTerm)
 
 
 class PodAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
     required_during_scheduling_ignored_during_execution: Annotated[tuple[PodAffinityTerm, ...], SOME] | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
 
 
 class PodAntiAffinity(Record, frozen=True, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
     required_during_scheduling_ignored_during_execution: Annotated[tuple[PodAffinityTerm, ...], SOME] | None = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[tuple[WeightedPodAffinityTerm, ...], SOME] | None = None
 
 
 class Affinity(Record, frozen=True, kw_only=True):
@@ -92,45 +92,45 @@ class Affinity(Record, frozen=True, kw_only=True):
 
 
 class AppArmorProfile(Record, frozen=True, kw_only=True):
-    localhost_profile: str | None = None
     type: str = field(default_factory=str)
+    localhost_profile: str | None = None
 
 
 class AttachedVolume(Record, frozen=True, kw_only=True):
-    device_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    device_path: str = field(default_factory=str)
 
 
 class AzureDiskVolumeSource(Record, frozen=True, kw_only=True):
-    caching_mode: str | None = None
     disk_name: str = field(default_factory=str)
     disk_uri: str = field(default_factory=str, name="diskURI")
+    caching_mode: str | None = None
     fs_type: str | None = None
-    kind: str | None = None
     read_only: bool | None = None
+    kind: str | None = None
 
 
 class AzureFilePersistentVolumeSource(Record, frozen=True, kw_only=True):
-    read_only: Flag | None = None
     secret_name: str = field(default_factory=str)
-    secret_namespace: str | None = None
     share_name: str = field(default_factory=str)
+    read_only: Flag | None = None
+    secret_namespace: str | None = None
 
 
 class AzureFileVolumeSource(Record, frozen=True, kw_only=True):
-    read_only: Flag | None = None
     secret_name: str = field(default_factory=str)
     share_name: str = field(default_factory=str)
+    read_only: Flag | None = None
 
 
 class ObjectReference(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
-    field_path: Text | None = None
     kind: Text | None = None
-    name: Text | None = None
     namespace: Text | None = None
-    resource_version: Text | None = None
+    name: Text | None = None
     uid: Text | None = None
+    api_version: Text | None = None
+    resource_version: Text | None = None
+    field_path: Text | None = None
 
 
 class Binding(Object, frozen=True, kw_only=True):
@@ -146,16 +146,16 @@ class SecretReference(Record, frozen=True, kw_only=True):
 
 
 class CSIPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    controller_expand_secret_ref: SecretReference | None = None
-    controller_publish_secret_ref: SecretReference | None = None
     driver: str = field(default_factory=str)
-    fs_type: Text | None = None
-    node_expand_secret_ref: SecretReference | None = None
-    node_publish_secret_ref: SecretReference | None = None
-    node_stage_secret_ref: SecretReference | None = None
-    read_only: Flag | None = None
-    volume_attributes: Annotated[dict[str, str], SOME] | None = None
     volume_handle: str = field(default_factory=str)
+    read_only: Flag | None = None
+    fs_type: Text | None = None
+    volume_attributes: Annotated[dict[str, str], SOME] | None = None
+    controller_publish_secret_ref: SecretReference | None = None
+    node_stage_secret_ref: SecretReference | None = None
+    node_publish_secret_ref: SecretReference | None = None
+    controller_expand_secret_ref: SecretReference | None = None
+    node_expand_secret_ref: SecretReference | None = None
 
 
 class LocalObjectReference(Record, frozen=True, kw_only=True):
@@ -164,10 +164,10 @@ class LocalObjectReference(Record, frozen=True, kw_only=True):
 
 class CSIVolumeSource(Record, frozen=True, kw_only=True):
     driver: str = field(default_factory=str)
-    fs_type: str | None = None
-    node_publish_secret_ref: LocalObjectReference | None = None
     read_only: bool | None = None
+    fs_type: str | None = None
     volume_attributes: Annotated[dict[str, str], SOME] | None = None
+    node_publish_secret_ref: LocalObjectReference | None = None
 
 
 class Capabilities(Record, frozen=True, kw_only=True):
@@ -178,33 +178,33 @@ class Capabilities(Record, frozen=True, kw_only=True):
 class CephFSPersistentVolumeSource(Record, frozen=True, kw_only=True):
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
     path: Text | None = None
-    read_only: Flag | None = None
+    user: Text | None = None
     secret_file: Text | None = None
     secret_ref: SecretReference | None = None
-    user: Text | None = None
+    read_only: Flag | None = None
 
 
 class CephFSVolumeSource(Record, frozen=True, kw_only=True):
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
     path: Text | None = None
-    read_only: Flag | None = None
+    user: Text | None = None
     secret_file: Text | None = None
     secret_ref: LocalObjectReference | None = None
-    user: Text | None = None
+    read_only: Flag | None = None
 
 
 class CinderPersistentVolumeSource(Record, frozen=True, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: Text | None = None
     read_only: Flag | None = None
     secret_ref: SecretReference | None = None
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class CinderVolumeSource(Record, frozen=True, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: Text | None = None
     read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class ClientIPConfig(Record, frozen=True, kw_only=True):
@@ -212,19 +212,19 @@ class ClientIPConfig(Record, frozen=True, kw_only=True):
 
 
 class ClusterTrustBundleProjection(Record, frozen=True, kw_only=True):
-    label_selector: LabelSelector | None = None
     name: str | None = None
-    optional: bool | None = None
-    path: str = field(default_factory=str)
     signer_name: str | None = None
+    label_selector: LabelSelector | None = None
+    path: str = field(default_factory=str)
+    optional: bool | None = None
     user: Int64 | None = None
 
 
 class ComponentCondition(Record, frozen=True, kw_only=True):
-    error: Text | None = None
-    message: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    message: Text | None = None
+    error: Text | None = None
 
 
 class ComponentStatus(Object, frozen=True, kw_only=True):
@@ -245,20 +245,20 @@ class ConfigMap(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ConfigMap"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    binary_data: Annotated[dict[str, Base64], SOME] | None = None
     data: Annotated[dict[str, str], SOME] | None = None
+    binary_data: Annotated[dict[str, Base64], SOME] | None = None
     immutable: bool | None = None
 
 
 class ConfigMapEnvSource(Record, frozen=True, kw_only=True):
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class ConfigMapKeySelector(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class ConfigMapList(ListObject, frozen=True, kw_only=True):
@@ -269,40 +269,40 @@ class ConfigMapList(ListObject, frozen=True, kw_only=True):
 
 
 class ConfigMapNodeConfigSource(Record, frozen=True, kw_only=True):
-    kubelet_config_key: str = field(default_factory=str)
-    name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
-    resource_version: Text | None = None
+    name: str = field(default_factory=str)
     uid: Text | None = None
+    resource_version: Text | None = None
+    kubelet_config_key: str = field(default_factory=str)
 
 
 class KeyToPath(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
-    mode: Int32 | None = None
     path: str = field(default_factory=str)
+    mode: Int32 | None = None
     user: Int64 | None = None
 
 
 class ConfigMapProjection(Record, frozen=True, kw_only=True):
     items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class ConfigMapVolumeSource(Record, frozen=True, kw_only=True):
-    default_mode: Int32 | None = None
-    default_user: Int64 | None = None
     items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
-    name: Text | None = None
+    default_mode: Int32 | None = None
     optional: bool | None = None
+    default_user: Int64 | None = None
+    name: Text | None = None
 
 
 class ContainerPort(Record, frozen=True, kw_only=True):
-    container_port: Int32 = field(default_factory=int)
-    host_ip: Text | None = field(default=None, name="hostIP")
-    host_port: Count32 | None = None
     name: Text | None = None
+    host_port: Count32 | None = None
+    container_port: Int32 = field(default_factory=int)
     protocol: Text | None = None
+    host_ip: Text | None = field(default=None, name="hostIP")
 
 
 class ContainerResizePolicy(Record, frozen=True, kw_only=True):
@@ -321,21 +321,21 @@ class ContainerRestartRule(Record, frozen=True, kw_only=True):
 
 
 class SecretEnvSource(Record, frozen=True, kw_only=True):
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class EnvFromSource(Record, frozen=True, kw_only=True):
-    config_map_ref: ConfigMapEnvSource | None = None
     prefix: Text | None = None
+    config_map_ref: ConfigMapEnvSource | None = None
     secret_ref: SecretEnvSource | None = None
 
 
 class FileKeySelector(Record, frozen=True, kw_only=True):
+    volume_name: str = field(default_factory=str)
+    path: str = field(default_factory=str)
     key: str = field(default_factory=str)
     optional: bool | None = None
-    path: str = field(default_factory=str)
-    volume_name: str = field(default_factory=str)
 
 
 class ObjectFieldSelector(Record, frozen=True, kw_only=True):
@@ -345,22 +345,22 @@ class ObjectFieldSelector(Record, frozen=True, kw_only=True):
 
 class ResourceFieldSelector(Record, frozen=True, kw_only=True):
     container_name: Text | None = None
-    divisor: Quantity = field(default_factory=zero_quantity)
     resource: str = field(default_factory=str)
+    divisor: Quantity = field(default_factory=zero_quantity)
 
 
 class SecretKeySelector(Record, frozen=True, kw_only=True):
     key: str = field(default_factory=str)
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class EnvVarSource(Record, frozen=True, kw_only=True):
-    config_map_key_ref: ConfigMapKeySelector | None = None
     field_ref: ObjectFieldSelector | None = None
-    file_key_ref: FileKeySelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
+    config_map_key_ref: ConfigMapKeySelector | None = None
     secret_key_ref: SecretKeySelector | None = None
+    file_key_ref: FileKeySelector | None = None
 
 
 class EnvVar(Record, frozen=True, kw_only=True):
@@ -379,12 +379,12 @@ class HTTPHeader(Record, frozen=True, kw_only=True):
 
 
 class HTTPGetAction(Record, frozen=True, kw_only=True):
-    host: Text | None = None
-    http_headers: Annotated[tuple[HTTPHeader, ...], SOME] | None = None
     path: Text | None = None
     port: IntOrString = field(default_factory=int)
-    protocol: str | None = None
+    host: Text | None = None
     scheme: Text | None = None
+    http_headers: Annotated[tuple[HTTPHeader, ...], SOME] | None = None
+    protocol: str | None = None
 
 
 class SleepAction(Record, frozen=True, kw_only=True):
@@ -392,15 +392,15 @@ class SleepAction(Record, frozen=True, kw_only=True):
 
 
 class TCPSocketAction(Record, frozen=True, kw_only=True):
-    host: Text | None = None
     port: IntOrString = field(default_factory=int)
+    host: Text | None = None
 
 
 class LifecycleHandler(Record, frozen=True, kw_only=True):
     exec: ExecAction | None = None
     http_get: HTTPGetAction | None = None
-    sleep: SleepAction | None = None
     tcp_socket: TCPSocketAction | None = None
+    sleep: SleepAction | None = None
 
 
 class Lifecycle(Record, frozen=True, kw_only=True):
@@ -410,22 +410,22 @@ class Lifecycle(Record, frozen=True, kw_only=True):
 
 
 class GRPCAction(Record, frozen=True, kw_only=True):
-    mode: str | None = None
     port: Int32 = field(default_factory=int)
     service: str | None = None
+    mode: str | None = None
 
 
 class Probe(Record, frozen=True, kw_only=True):
-    exec: ExecAction | None = None
-    failure_threshold: Count32 | None = None
-    grpc: GRPCAction | None = None
-    http_get: HTTPGetAction | None = None
     initial_delay_seconds: Count32 | None = None
+    timeout_seconds: Count32 | None = None
     period_seconds: Count32 | None = None
     success_threshold: Count32 | None = None
-    tcp_socket: TCPSocketAction | None = None
+    failure_threshold: Count32 | None = None
     termination_grace_period_seconds: Int64 | None = None
-    timeout_seconds: Count32 | None = None
+    exec: ExecAction | None = None
+    grpc: GRPCAction | None = None
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
 
 
 class ResourceClaim(Record, frozen=True, kw_only=True):
@@ -434,93 +434,93 @@ class ResourceClaim(Record, frozen=True, kw_only=True):
 
 
 class ResourceRequirements(Record, frozen=True, kw_only=True):
-    claims: Annotated[tuple[ResourceClaim, ...], SOME] | None = None
     limits: Annotated[dict[str, Quantity], SOME] | None = None
     requests: Annotated[dict[str, Quantity], SOME] | None = None
+    claims: Annotated[tuple[ResourceClaim, ...], SOME] | None = None
 
 
 class SELinuxOptions(Record, frozen=True, kw_only=True):
-    level: Text | None = None
+    user: Text | None = None
     role: Text | None = None
     type: Text | None = None
-    user: Text | None = None
+    level: Text | None = None
 
 
 class SeccompProfile(Record, frozen=True, kw_only=True):
-    localhost_profile: str | None = None
     type: str = field(default_factory=str)
+    localhost_profile: str | None = None
 
 
 class WindowsSecurityContextOptions(Record, frozen=True, kw_only=True):
-    gmsa_credential_spec: str | None = None
     gmsa_credential_spec_name: str | None = None
-    host_process: bool | None = None
+    gmsa_credential_spec: str | None = None
     run_as_user_name: str | None = None
+    host_process: bool | None = None
 
 
 class SecurityContext(Record, frozen=True, kw_only=True):
-    allow_privilege_escalation: bool | None = None
-    app_armor_profile: AppArmorProfile | None = None
     capabilities: Capabilities | None = None
     privileged: bool | None = None
-    proc_mount: str | None = None
-    read_only_root_filesystem: bool | None = None
-    run_as_group: Int64 | None = None
-    run_as_non_root: bool | None = None
-    run_as_user: Int64 | None = None
     se_linux_options: SELinuxOptions | None = None
-    seccomp_profile: SeccompProfile | None = None
+    run_as_user: Int64 | None = None
+    run_as_non_root: bool | None = None
+    read_only_root_filesystem: bool | None = None
+    allow_privilege_escalation: bool | None = None
+    run_as_group: Int64 | None = None
+    proc_mount: str | None = None
     windows_options: WindowsSecurityContextOptions | None = None
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: AppArmorProfile | None = None
 
 
 class VolumeDevice(Record, frozen=True, kw_only=True):
-    device_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    device_path: str = field(default_factory=str)
 
 
 class VolumeMount(Record, frozen=True, kw_only=True):
-    bind_mount_options: Annotated[tuple[str, ...], SOME] | None = None
-    mount_path: str = field(default_factory=str)
-    mount_propagation: str | None = None
     name: str = field(default_factory=str)
     read_only: Flag | None = None
-    recursive_read_only: str | None = None
+    mount_path: str = field(default_factory=str)
     sub_path: Text | None = None
+    mount_propagation: str | None = None
     sub_path_expr: Text | None = None
+    recursive_read_only: str | None = None
+    bind_mount_options: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class Container(Record, frozen=True, kw_only=True):
-    args: Annotated[tuple[str, ...], SOME] | None = None
-    command: Annotated[tuple[str, ...], SOME] | None = None
-    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
-    env_from: Annotated[tuple[EnvFromSource, ...], SOME] | None = None
-    image: Text | None = None
-    image_pull_policy: Text | None = None
-    lifecycle: Lifecycle | None = None
-    liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
+    image: Text | None = None
+    command: Annotated[tuple[str, ...], SOME] | None = None
+    args: Annotated[tuple[str, ...], SOME] | None = None
+    working_dir: Text | None = None
     ports: Annotated[tuple[ContainerPort, ...], SOME] | None = None
-    readiness_probe: Probe | None = None
-    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
+    env_from: Annotated[tuple[EnvFromSource, ...], SOME] | None = None
+    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
+    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
     restart_policy: str | None = None
     restart_policy_rules: Annotated[tuple[ContainerRestartRule, ...], SOME] | None = None
-    security_context: SecurityContext | None = None
+    volume_mounts: Annotated[tuple[VolumeMount, ...], SOME] | None = None
+    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
     startup_probe: Probe | None = None
-    stdin: Flag | None = None
-    stdin_once: Flag | None = None
+    lifecycle: Lifecycle | None = None
     termination_message_path: Text | None = None
     termination_message_policy: Text | None = None
+    image_pull_policy: Text | None = None
+    security_context: SecurityContext | None = None
+    stdin: Flag | None = None
+    stdin_once: Flag | None = None
     tty: Flag | None = None
-    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
-    volume_mounts: Annotated[tuple[VolumeMount, ...], SOME] | None = None
-    working_dir: Text | None = None
 
 
 class ContainerExtendedResourceRequest(Record, frozen=True, kw_only=True):
     container_name: str = field(default_factory=str)
-    request_name: str = field(default_factory=str)
     resource_name: str = field(default_factory=str)
+    request_name: str = field(default_factory=str)
 
 
 class ContainerImage(Record, frozen=True, kw_only=True):
@@ -533,30 +533,30 @@ class ContainerStateRunning(Record, frozen=True, kw_only=True):
 
 
 class ContainerStateTerminated(Record, frozen=True, kw_only=True):
-    container_id: Text | None = field(default=None, name="containerID")
     exit_code: Int32 = field(default_factory=int)
-    finished_at: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
     signal: Count32 | None = None
+    reason: Text | None = None
+    message: Text | None = None
     started_at: Time | None = field(default_factory=null)
+    finished_at: Time | None = field(default_factory=null)
+    container_id: Text | None = field(default=None, name="containerID")
 
 
 class ContainerStateWaiting(Record, frozen=True, kw_only=True):
-    message: Text | None = None
     reason: Text | None = None
+    message: Text | None = None
 
 
 class ContainerState(Record, frozen=True, kw_only=True):
+    waiting: ContainerStateWaiting | None = None
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
-    waiting: ContainerStateWaiting | None = None
 
 
 class LinuxContainerUser(Record, frozen=True, kw_only=True):
+    uid: Int64 = field(default_factory=int)
     gid: Int64 = field(default_factory=int)
     supplemental_groups: Annotated[tuple[Int64, ...], SOME] | None = None
-    uid: Int64 = field(default_factory=int)
 
 
 class ContainerUser(Record, frozen=True, kw_only=True):
@@ -564,9 +564,9 @@ class ContainerUser(Record, frozen=True, kw_only=True):
 
 
 class ResourceHealth(Record, frozen=True, kw_only=True):
+    resource_id: str = field(default_factory=str, name="resourceID")
     health: Text | None = None
     message: Text | None = None
-    resource_id: str = field(default_factory=str, name="resourceID")
 
 
 class ResourceStatus(Record, frozen=True, kw_only=True):
@@ -583,29 +583,29 @@ class VolumeStatus(Record, frozen=True, kw_only=True):
 
 
 class VolumeMountStatus(Record, frozen=True, kw_only=True):
-    mount_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    mount_path: str = field(default_factory=str)
     read_only: Flag | None = None
     recursive_read_only: str | None = None
     volume_status: VolumeStatus | None = None
 
 
 class ContainerStatus(Record, frozen=True, kw_only=True):
-    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
-    allocated_resources_status: Annotated[tuple[ResourceStatus, ...], SOME] | None = None
-    container_id: Text | None = field(default=None, name="containerID")
+    name: str = field(default_factory=str)
+    state: ContainerState = field(default_factory=ContainerState)
+    last_state: ContainerState = field(default_factory=ContainerState)
+    ready: bool = field(default_factory=bool)
+    restart_count: Int32 = field(default_factory=int)
     image: str = field(default_factory=str)
     image_id: str = field(default_factory=str, name="imageID")
-    last_state: ContainerState = field(default_factory=ContainerState)
-    name: str = field(default_factory=str)
-    ready: bool = field(default_factory=bool)
-    resources: ResourceRequirements | None = None
-    restart_count: Int32 = field(default_factory=int)
+    container_id: Text | None = field(default=None, name="containerID")
     started: bool | None = None
-    state: ContainerState = field(default_factory=ContainerState)
-    stop_signal: str | None = None
-    user: ContainerUser | None = None
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
+    resources: ResourceRequirements | None = None
     volume_mounts: Annotated[tuple[VolumeMountStatus, ...], SOME] | None = None
+    user: ContainerUser | None = None
+    allocated_resources_status: Annotated[tuple[ResourceStatus, ...], SOME] | None = None
+    stop_signal: str | None = None
 
 
 class DaemonEndpoint(Record, frozen=True, kw_only=True):
@@ -613,10 +613,10 @@ class DaemonEndpoint(Record, frozen=True, kw_only=True):
 
 
 class DownwardAPIVolumeFile(Record, frozen=True, kw_only=True):
-    field_ref: ObjectFieldSelector | None = None
-    mode: Int32 | None = None
     path: str = field(default_factory=str)
+    field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
+    mode: Int32 | None = None
     user: Int64 | None = None
 
 
@@ -625,29 +625,29 @@ class DownwardAPIProjection(Record, frozen=True, kw_only=True):
 
 
 class DownwardAPIVolumeSource(Record, frozen=True, kw_only=True):
+    items: Annotated[tuple[DownwardAPIVolumeFile, ...], SOME] | None = None
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    items: Annotated[tuple[DownwardAPIVolumeFile, ...], SOME] | None = None
 
 
 class EmptyDirVolumeSource(Record, frozen=True, kw_only=True):
     medium: Text | None = None
-    mode: Int32 | None = None
     size_limit: Quantity | None = None
+    mode: Int32 | None = None
 
 
 class EndpointAddress(Record, frozen=True, kw_only=True):
-    hostname: Text | None = None
     ip: str = field(default_factory=str)
-    node_name: str | None = None
     target_ref: ObjectReference | None = None
+    hostname: Text | None = None
+    node_name: str | None = None
 
 
 class EndpointPort(Record, frozen=True, kw_only=True):
-    app_protocol: str | None = None
     name: Text | None = None
     port: Int32 = field(default_factory=int)
     protocol: Text | None = None
+    app_protocol: str | None = None
 
 
 class EndpointSubset(Record, frozen=True, kw_only=True):
@@ -671,30 +671,30 @@ class EndpointsList(ListObject, frozen=True, kw_only=True):
 
 
 class EphemeralContainer(Record, frozen=True, kw_only=True):
+    target_container_name: Text | None = None
     args: Annotated[tuple[str, ...], SOME] | None = None
     command: Annotated[tuple[str, ...], SOME] | None = None
-    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
     env_from: Annotated[tuple[EnvFromSource, ...], SOME] | None = None
+    env: Annotated[tuple[EnvVar, ...], SOME] | None = None
     image: Text | None = None
+    termination_message_policy: Text | None = None
     image_pull_policy: Text | None = None
+    startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
     liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
     ports: Annotated[tuple[ContainerPort, ...], SOME] | None = None
     readiness_probe: Probe | None = None
-    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
-    restart_policy: str | None = None
-    restart_policy_rules: Annotated[tuple[ContainerRestartRule, ...], SOME] | None = None
     security_context: SecurityContext | None = None
-    startup_probe: Probe | None = None
     stdin: Flag | None = None
     stdin_once: Flag | None = None
-    target_container_name: Text | None = None
     termination_message_path: Text | None = None
-    termination_message_policy: Text | None = None
     tty: Flag | None = None
-    volume_devices: Annotated[tuple[VolumeDevice, ...], SOME] | None = None
+    resize_policy: Annotated[tuple[ContainerResizePolicy, ...], SOME] | None = None
+    restart_policy: str | None = None
+    restart_policy_rules: Annotated[tuple[ContainerRestartRule, ...], SOME] | None = None
     volume_mounts: Annotated[tuple[VolumeMount, ...], SOME] | None = None
     working_dir: Text | None = None
 
@@ -719,14 +719,14 @@ class VolumeResourceRequirements(Record, frozen=True, kw_only=True):
 
 class PersistentVolumeClaimSpec(Record, frozen=True, kw_only=True):
     access_modes: Annotated[tuple[str, ...], SOME] | None = None
-    data_source: TypedLocalObjectReference | None = None
-    data_source_ref: TypedObjectReference | None = None
     resources: VolumeResourceRequirements = field(default_factory=VolumeResourceRequirements)
+    volume_name: Text | None = None
     selector: LabelSelector | None = None
     storage_class_name: str | None = None
-    volume_attributes_class_name: str | None = None
     volume_mode: str | None = None
-    volume_name: Text | None = None
+    data_source: TypedLocalObjectReference | None = None
+    data_source_ref: TypedObjectReference | None = None
+    volume_attributes_class_name: str | None = None
 
 
 class PersistentVolumeClaimTemplate(Record, frozen=True, kw_only=True):
@@ -752,20 +752,20 @@ class Event(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Event"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    action: Text | None = None
-    count: Count32 | None = None
-    event_time: MicroTime | None = field(default_factory=null)
-    first_timestamp: Time | None = field(default_factory=null)
     involved_object: ObjectReference = field(default_factory=ObjectReference)
-    last_timestamp: Time | None = field(default_factory=null)
-    message: Text | None = None
     reason: Text | None = None
+    message: Text | None = None
+    source: EventSource = field(default_factory=EventSource)
+    first_timestamp: Time | None = field(default_factory=null)
+    last_timestamp: Time | None = field(default_factory=null)
+    count: Count32 | None = None
+    type: Text | None = None
+    event_time: MicroTime | None = field(default_factory=null)
+    series: EventSeries | None = None
+    action: Text | None = None
     related: ObjectReference | None = None
     reporting_component: str = field(default_factory=str)
     reporting_instance: str = field(default_factory=str)
-    series: EventSeries | None = None
-    source: EventSource = field(default_factory=EventSource)
-    type: Text | None = None
 
 
 class EventList(ListObject, frozen=True, kw_only=True):
@@ -781,27 +781,27 @@ class EvictionResponder(Record, frozen=True, kw_only=True):
 
 
 class FCVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
-    lun: Int32 | None = None
-    read_only: Flag | None = None
     target_wwns: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="targetWWNs")
+    lun: Int32 | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
     wwids: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class FlexPersistentVolumeSource(Record, frozen=True, kw_only=True):
     driver: str = field(default_factory=str)
     fs_type: Text | None = None
-    options: Annotated[dict[str, str], SOME] | None = None
-    read_only: Flag | None = None
     secret_ref: SecretReference | None = None
+    read_only: Flag | None = None
+    options: Annotated[dict[str, str], SOME] | None = None
 
 
 class FlexVolumeSource(Record, frozen=True, kw_only=True):
     driver: str = field(default_factory=str)
     fs_type: Text | None = None
-    options: Annotated[dict[str, str], SOME] | None = None
-    read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
+    read_only: Flag | None = None
+    options: Annotated[dict[str, str], SOME] | None = None
 
 
 class FlockerVolumeSource(Record, frozen=True, kw_only=True):
@@ -810,23 +810,23 @@ class FlockerVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class GCEPersistentDiskVolumeSource(Record, frozen=True, kw_only=True):
+    pd_name: str = field(default_factory=str)
     fs_type: Text | None = None
     partition: Count32 | None = None
-    pd_name: str = field(default_factory=str)
     read_only: Flag | None = None
 
 
 class GitRepoVolumeSource(Record, frozen=True, kw_only=True):
-    directory: Text | None = None
     repository: str = field(default_factory=str)
     revision: Text | None = None
+    directory: Text | None = None
 
 
 class GlusterfsPersistentVolumeSource(Record, frozen=True, kw_only=True):
     endpoints: str = field(default_factory=str)
-    endpoints_namespace: str | None = None
     path: str = field(default_factory=str)
     read_only: Flag | None = None
+    endpoints_namespace: str | None = None
 
 
 class GlusterfsVolumeSource(Record, frozen=True, kw_only=True):
@@ -836,8 +836,8 @@ class GlusterfsVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class HostAlias(Record, frozen=True, kw_only=True):
-    hostnames: Annotated[tuple[str, ...], SOME] | None = None
     ip: str = field(default_factory=str)
+    hostnames: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class HostIP(Record, frozen=True, kw_only=True):
@@ -850,45 +850,45 @@ class HostPathVolumeSource(Record, frozen=True, kw_only=True):
 
 
 class ISCSIPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    chap_auth_discovery: Flag | None = None
-    chap_auth_session: Flag | None = None
-    fs_type: Text | None = None
-    initiator_name: str | None = None
-    iqn: str = field(default_factory=str)
-    iscsi_interface: Text | None = None
-    lun: Int32 = field(default_factory=int)
-    portals: Annotated[tuple[str, ...], SOME] | None = None
-    read_only: Flag | None = None
-    secret_ref: SecretReference | None = None
     target_portal: str = field(default_factory=str)
+    iqn: str = field(default_factory=str)
+    lun: Int32 = field(default_factory=int)
+    iscsi_interface: Text | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
+    portals: Annotated[tuple[str, ...], SOME] | None = None
+    chap_auth_discovery: Flag | None = None
+    secret_ref: SecretReference | None = None
+    chap_auth_session: Flag | None = None
+    initiator_name: str | None = None
 
 
 class ISCSIVolumeSource(Record, frozen=True, kw_only=True):
-    chap_auth_discovery: Flag | None = None
-    chap_auth_session: Flag | None = None
-    fs_type: Text | None = None
-    initiator_name: str | None = None
-    iqn: str = field(default_factory=str)
-    iscsi_interface: Text | None = None
-    lun: Int32 = field(default_factory=int)
-    portals: Annotated[tuple[str, ...], SOME] | None = None
-    read_only: Flag | None = None
-    secret_ref: LocalObjectReference | None = None
     target_portal: str = field(default_factory=str)
+    iqn: str = field(default_factory=str)
+    lun: Int32 = field(default_factory=int)
+    iscsi_interface: Text | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
+    portals: Annotated[tuple[str, ...], SOME] | None = None
+    chap_auth_discovery: Flag | None = None
+    secret_ref: LocalObjectReference | None = None
+    chap_auth_session: Flag | None = None
+    initiator_name: str | None = None
 
 
 class ImageVolumeSource(Record, frozen=True, kw_only=True):
-    pull_policy: Text | None = None
     reference: Text | None = None
+    pull_policy: Text | None = None
 
 
 class LimitRangeItem(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    max: Annotated[dict[str, Quantity], SOME] | None = None
+    min: Annotated[dict[str, Quantity], SOME] | None = None
     default: Annotated[dict[str, Quantity], SOME] | None = None
     default_request: Annotated[dict[str, Quantity], SOME] | None = None
-    max: Annotated[dict[str, Quantity], SOME] | None = None
     max_limit_request_ratio: Annotated[dict[str, Quantity], SOME] | None = None
-    min: Annotated[dict[str, Quantity], SOME] | None = None
-    type: str = field(default_factory=str)
 
 
 class LimitRangeSpec(Record, frozen=True, kw_only=True):
@@ -910,14 +910,14 @@ class LimitRangeList(ListObject, frozen=True, kw_only=True):
 
 
 class PortStatus(Record, frozen=True, kw_only=True):
-    error: str | None = None
     port: Int32 = field(default_factory=int)
     protocol: str = field(default_factory=str)
+    error: str | None = None
 
 
 class LoadBalancerIngress(Record, frozen=True, kw_only=True):
-    hostname: Text | None = None
     ip: Text | None = None
+    hostname: Text | None = None
     ip_mode: str | None = None
     ports: Annotated[tuple[PortStatus, ...], SOME] | None = None
 
@@ -927,19 +927,19 @@ class LoadBalancerStatus(Record, frozen=True, kw_only=True):
 
 
 class LocalVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: str | None = None
     path: str = field(default_factory=str)
+    fs_type: str | None = None
 
 
 class ModifyVolumeStatus(Record, frozen=True, kw_only=True):
-    status: str = field(default_factory=str)
     target_volume_attributes_class_name: Text | None = None
+    status: str = field(default_factory=str)
 
 
 class NFSVolumeSource(Record, frozen=True, kw_only=True):
+    server: str = field(default_factory=str)
     path: str = field(default_factory=str)
     read_only: Flag | None = None
-    server: str = field(default_factory=str)
 
 
 class NamespaceSpec(Record, frozen=True, kw_only=True):
@@ -947,16 +947,16 @@ class NamespaceSpec(Record, frozen=True, kw_only=True):
 
 
 class NamespaceCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class NamespaceStatus(Record, frozen=True, kw_only=True):
-    conditions: Annotated[tuple[NamespaceCondition, ...], SOME] | None = None
     phase: Text | None = None
+    conditions: Annotated[tuple[NamespaceCondition, ...], SOME] | None = None
 
 
 class Namespace(Object, frozen=True, kw_only=True):
@@ -983,42 +983,42 @@ class NodePodPreemptionPolicy(Record, frozen=True, kw_only=True):
 
 
 class Taint(Record, frozen=True, kw_only=True):
-    effect: str = field(default_factory=str)
     key: str = field(default_factory=str)
-    time_added: Time | None = None
     value: Text | None = None
+    effect: str = field(default_factory=str)
+    time_added: Time | None = None
 
 
 class NodeSpec(Record, frozen=True, kw_only=True):
-    config_source: NodeConfigSource | None = None
-    external_id: Text | None = field(default=None, name="externalID")
     pod_cidr: Text | None = field(default=None, name="podCIDR")
+    external_id: Text | None = field(default=None, name="externalID")
+    provider_id: Text | None = field(default=None, name="providerID")
+    unschedulable: Flag | None = None
+    taints: Annotated[tuple[Taint, ...], SOME] | None = None
+    config_source: NodeConfigSource | None = None
     pod_cidrs: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="podCIDRs")
     pod_preemption_policy: NodePodPreemptionPolicy | None = None
-    provider_id: Text | None = field(default=None, name="providerID")
-    taints: Annotated[tuple[Taint, ...], SOME] | None = None
-    unschedulable: Flag | None = None
 
 
 class NodeAddress(Record, frozen=True, kw_only=True):
-    address: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    address: str = field(default_factory=str)
 
 
 class NodeCondition(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     last_heartbeat_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
     reason: Text | None = None
-    status: str = field(default_factory=str)
-    type: str = field(default_factory=str)
+    message: Text | None = None
 
 
 class NodeConfigStatus(Record, frozen=True, kw_only=True):
-    active: NodeConfigSource | None = None
     assigned: NodeConfigSource | None = None
-    error: Text | None = None
+    active: NodeConfigSource | None = None
     last_known_good: NodeConfigSource | None = None
+    error: Text | None = None
 
 
 class NodeDaemonEndpoints(Record, frozen=True, kw_only=True):
@@ -1035,8 +1035,8 @@ class NodeRuntimeHandlerFeatures(Record, frozen=True, kw_only=True):
 
 
 class NodeRuntimeHandler(Record, frozen=True, kw_only=True):
-    features: NodeRuntimeHandlerFeatures | None = None
     name: str = field(default_factory=str)
+    features: NodeRuntimeHandlerFeatures | None = None
 
 
 class NodeSwapStatus(Record, frozen=True, kw_only=True):
@@ -1044,35 +1044,35 @@ class NodeSwapStatus(Record, frozen=True, kw_only=True):
 
 
 class NodeSystemInfo(Record, frozen=True, kw_only=True):
-    architecture: str = field(default_factory=str)
-    boot_id: str = field(default_factory=str, name="bootID")
-    container_runtime_version: str = field(default_factory=str)
-    kernel_version: str = field(default_factory=str)
-    kube_proxy_version: str = field(default_factory=str)
-    kubelet_version: str = field(default_factory=str)
     machine_id: str = field(default_factory=str, name="machineID")
-    operating_system: str = field(default_factory=str)
-    os_image: str = field(default_factory=str)
-    running_in_user_namespace: bool | None = None
-    swap: NodeSwapStatus | None = None
     system_uuid: str = field(default_factory=str, name="systemUUID")
+    boot_id: str = field(default_factory=str, name="bootID")
+    kernel_version: str = field(default_factory=str)
+    os_image: str = field(default_factory=str)
+    container_runtime_version: str = field(default_factory=str)
+    kubelet_version: str = field(default_factory=str)
+    kube_proxy_version: str = field(default_factory=str)
+    operating_system: str = field(default_factory=str)
+    architecture: str = field(default_factory=str)
+    swap: NodeSwapStatus | None = None
+    running_in_user_namespace: bool | None = None
 
 
 class NodeStatus(Record, frozen=True, kw_only=True):
-    addresses: Annotated[tuple[NodeAddress, ...], SOME] | None = None
-    allocatable: Annotated[dict[str, Quantity], SOME] | None = None
     capacity: Annotated[dict[str, Quantity], SOME] | None = None
-    conditions: Annotated[tuple[NodeCondition, ...], SOME] | None = None
-    config: NodeConfigStatus | None = None
-    daemon_endpoints: NodeDaemonEndpoints = field(default_factory=NodeDaemonEndpoints)
-    declared_features: Annotated[tuple[str, ...], SOME] | None = None
-    features: NodeFeatures | None = None
-    images: Annotated[tuple[ContainerImage, ...], SOME] | None = None
-    node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
+    allocatable: Annotated[dict[str, Quantity], SOME] | None = None
     phase: Text | None = None
-    runtime_handlers: Annotated[tuple[NodeRuntimeHandler, ...], SOME] | None = None
-    volumes_attached: Annotated[tuple[AttachedVolume, ...], SOME] | None = None
+    conditions: Annotated[tuple[NodeCondition, ...], SOME] | None = None
+    addresses: Annotated[tuple[NodeAddress, ...], SOME] | None = None
+    daemon_endpoints: NodeDaemonEndpoints = field(default_factory=NodeDaemonEndpoints)
+    node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
+    images: Annotated[tuple[ContainerImage, ...], SOME] | None = None
     volumes_in_use: Annotated[tuple[str, ...], SOME] | None = None
+    volumes_attached: Annotated[tuple[AttachedVolume, ...], SOME] | None = None
+    config: NodeConfigStatus | None = None
+    runtime_handlers: Annotated[tuple[NodeRuntimeHandler, ...], SOME] | None = None
+    features: NodeFeatures | None = None
+    declared_features: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class Node(Object, frozen=True, kw_only=True):
@@ -1095,10 +1095,10 @@ class NodeAllocatableOverheadResources(Record, frozen=True, kw_only=True):
 
 
 class NodeAllocatableResourceClaimStatus(Record, frozen=True, kw_only=True):
+    resource_claim_name: str = field(default_factory=str)
     containers: Annotated[tuple[str, ...], SOME] | None = None
     mapping: Annotated[tuple[NodeAllocatableMappedResources, ...], SOME] | None = None
     overhead: Annotated[tuple[NodeAllocatableOverheadResources, ...], SOME] | None = None
-    resource_claim_name: str = field(default_factory=str)
 
 
 class NodeList(ListObject, frozen=True, kw_only=True):
@@ -1109,55 +1109,55 @@ class NodeList(ListObject, frozen=True, kw_only=True):
 
 
 class PhotonPersistentDiskVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
     pd_id: str = field(default_factory=str, name="pdID")
+    fs_type: Text | None = None
 
 
 class PortworxVolumeSource(Record, frozen=True, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: Text | None = None
     read_only: Flag | None = None
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class QuobyteVolumeSource(Record, frozen=True, kw_only=True):
-    group: Text | None = None
-    read_only: Flag | None = None
     registry: str = field(default_factory=str)
-    tenant: Text | None = None
-    user: Text | None = None
     volume: str = field(default_factory=str)
+    read_only: Flag | None = None
+    user: Text | None = None
+    group: Text | None = None
+    tenant: Text | None = None
 
 
 class RBDPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
-    image: str = field(default_factory=str)
-    keyring: Text | None = None
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
+    image: str = field(default_factory=str)
+    fs_type: Text | None = None
     pool: Text | None = None
-    read_only: Flag | None = None
-    secret_ref: SecretReference | None = None
     user: Text | None = None
+    keyring: Text | None = None
+    secret_ref: SecretReference | None = None
+    read_only: Flag | None = None
 
 
 class ScaleIOPersistentVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
     gateway: str = field(default_factory=str)
-    protection_domain: Text | None = None
-    read_only: Flag | None = None
+    system: str = field(default_factory=str)
     secret_ref: SecretReference = field(default_factory=SecretReference)
     ssl_enabled: Flag | None = None
-    storage_mode: Text | None = None
+    protection_domain: Text | None = None
     storage_pool: Text | None = None
-    system: str = field(default_factory=str)
+    storage_mode: Text | None = None
     volume_name: Text | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
 
 
 class StorageOSPersistentVolumeSource(Record, frozen=True, kw_only=True):
+    volume_name: Text | None = None
+    volume_namespace: Text | None = None
     fs_type: Text | None = None
     read_only: Flag | None = None
     secret_ref: ObjectReference | None = None
-    volume_name: Text | None = None
-    volume_namespace: Text | None = None
 
 
 class VolumeNodeAffinity(Record, frozen=True, kw_only=True):
@@ -1165,21 +1165,27 @@ class VolumeNodeAffinity(Record, frozen=True, kw_only=True):
 
 
 class VsphereVirtualDiskVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
-    storage_policy_id: Text | None = field(default=None, name="storagePolicyID")
-    storage_policy_name: Text | None = None
     volume_path: str = field(default_factory=str)
+    fs_type: Text | None = None
+    storage_policy_name: Text | None = None
+    storage_policy_id: Text | None = field(default=None, name="storagePolicyID")
 
 
 class PersistentVolumeSpec(Record, frozen=True, kw_only=True):
+    capacity: Annotated[dict[str, Quantity], SOME] | None = None
     access_modes: Annotated[tuple[str, ...], SOME] | None = None
+    claim_ref: ObjectReference | None = None
+    persistent_volume_reclaim_policy: Text | None = None
+    storage_class_name: Text | None = None
+    mount_options: Annotated[tuple[str, ...], SOME] | None = None
+    volume_mode: str | None = None
+    node_affinity: VolumeNodeAffinity | None = None
+    volume_attributes_class_name: str | None = None
     aws_elastic_block_store: AWSElasticBlockStoreVolumeSource | None = None
     azure_disk: AzureDiskVolumeSource | None = None
     azure_file: AzureFilePersistentVolumeSource | None = None
-    capacity: Annotated[dict[str, Quantity], SOME] | None = None
     cephfs: CephFSPersistentVolumeSource | None = None
     cinder: CinderPersistentVolumeSource | None = None
-    claim_ref: ObjectReference | None = None
     csi: CSIPersistentVolumeSource | None = None
     fc: FCVolumeSource | None = None
     flex_volume: FlexPersistentVolumeSource | None = None
@@ -1189,27 +1195,21 @@ class PersistentVolumeSpec(Record, frozen=True, kw_only=True):
     host_path: HostPathVolumeSource | None = None
     iscsi: ISCSIPersistentVolumeSource | None = None
     local: LocalVolumeSource | None = None
-    mount_options: Annotated[tuple[str, ...], SOME] | None = None
     nfs: NFSVolumeSource | None = None
-    node_affinity: VolumeNodeAffinity | None = None
-    persistent_volume_reclaim_policy: Text | None = None
     photon_persistent_disk: PhotonPersistentDiskVolumeSource | None = None
     portworx_volume: PortworxVolumeSource | None = None
     quobyte: QuobyteVolumeSource | None = None
     rbd: RBDPersistentVolumeSource | None = None
     scale_io: ScaleIOPersistentVolumeSource | None = field(default=None, name="scaleIO")
-    storage_class_name: Text | None = None
     storageos: StorageOSPersistentVolumeSource | None = None
-    volume_attributes_class_name: str | None = None
-    volume_mode: str | None = None
     vsphere_volume: VsphereVirtualDiskVolumeSource | None = None
 
 
 class PersistentVolumeStatus(Record, frozen=True, kw_only=True):
-    last_phase_transition_time: Time | None = None
-    message: Text | None = None
     phase: Text | None = None
+    message: Text | None = None
     reason: Text | None = None
+    last_phase_transition_time: Time | None = None
 
 
 class PersistentVolume(Object, frozen=True, kw_only=True):
@@ -1221,12 +1221,12 @@ class PersistentVolume(Object, frozen=True, kw_only=True):
 
 
 class PersistentVolumeClaimCondition(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     last_probe_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
     reason: Text | None = None
-    status: str = field(default_factory=str)
-    type: str = field(default_factory=str)
+    message: Text | None = None
 
 
 class VolumeHealthCondition(Record, frozen=True, kw_only=True):
@@ -1241,15 +1241,15 @@ class VolumeHealthStatus(Record, frozen=True, kw_only=True):
 
 
 class PersistentVolumeClaimStatus(Record, frozen=True, kw_only=True):
+    phase: Text | None = None
     access_modes: Annotated[tuple[str, ...], SOME] | None = None
-    allocated_resource_statuses: Annotated[dict[str, str], SOME] | None = None
-    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
     capacity: Annotated[dict[str, Quantity], SOME] | None = None
     conditions: Annotated[tuple[PersistentVolumeClaimCondition, ...], SOME] | None = None
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
+    allocated_resource_statuses: Annotated[dict[str, str], SOME] | None = None
     current_volume_attributes_class_name: str | None = None
-    health_status: VolumeHealthStatus | None = None
     modify_volume_status: ModifyVolumeStatus | None = None
-    phase: Text | None = None
+    health_status: VolumeHealthStatus | None = None
 
 
 class PersistentVolumeClaim(Object, frozen=True, kw_only=True):
@@ -1286,8 +1286,8 @@ class PodDNSConfigOption(Record, frozen=True, kw_only=True):
 
 class PodDNSConfig(Record, frozen=True, kw_only=True):
     nameservers: Annotated[tuple[str, ...], SOME] | None = None
-    options: Annotated[tuple[PodDNSConfigOption, ...], SOME] | None = None
     searches: Annotated[tuple[str, ...], SOME] | None = None
+    options: Annotated[tuple[PodDNSConfigOption, ...], SOME] | None = None
 
 
 class PodOS(Record, frozen=True, kw_only=True):
@@ -1318,55 +1318,55 @@ class Sysctl(Record, frozen=True, kw_only=True):
 
 
 class PodSecurityContext(Record, frozen=True, kw_only=True):
-    app_armor_profile: AppArmorProfile | None = None
-    fs_group: Int64 | None = None
-    fs_group_change_policy: str | None = None
-    run_as_group: Int64 | None = None
-    run_as_non_root: bool | None = None
-    run_as_user: Int64 | None = None
-    se_linux_change_policy: str | None = None
     se_linux_options: SELinuxOptions | None = None
-    seccomp_profile: SeccompProfile | None = None
+    run_as_user: Int64 | None = None
+    run_as_non_root: bool | None = None
     supplemental_groups: Annotated[tuple[Int64, ...], SOME] | None = None
-    supplemental_groups_policy: str | None = None
+    fs_group: Int64 | None = None
+    run_as_group: Int64 | None = None
     sysctls: Annotated[tuple[Sysctl, ...], SOME] | None = None
     windows_options: WindowsSecurityContextOptions | None = None
+    fs_group_change_policy: str | None = None
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: AppArmorProfile | None = None
+    supplemental_groups_policy: str | None = None
+    se_linux_change_policy: str | None = None
 
 
 class Toleration(Record, frozen=True, kw_only=True):
-    effect: Text | None = None
     key: Text | None = None
     operator: Text | None = None
-    toleration_seconds: Int64 | None = None
     value: Text | None = None
+    effect: Text | None = None
+    toleration_seconds: Int64 | None = None
 
 
 class TopologySpreadConstraint(Record, frozen=True, kw_only=True):
-    label_selector: LabelSelector | None = None
-    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
     max_skew: Int32 = field(default_factory=int)
+    topology_key: str = field(default_factory=str)
+    when_unsatisfiable: str = field(default_factory=str)
+    label_selector: LabelSelector | None = None
     min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
     node_taints_policy: str | None = None
-    topology_key: str = field(default_factory=str)
-    when_unsatisfiable: str = field(default_factory=str)
+    match_label_keys: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class PodCertificateProjection(Record, frozen=True, kw_only=True):
-    certificate_chain_path: Text | None = None
-    credential_bundle_path: Text | None = None
-    key_path: Text | None = None
+    signer_name: str = field(default_factory=str)
     key_type: str = field(default_factory=str)
     max_expiration_seconds: Int32 | None = None
-    signer_name: str = field(default_factory=str)
-    user: Int64 | None = None
+    credential_bundle_path: Text | None = None
+    key_path: Text | None = None
+    certificate_chain_path: Text | None = None
     user_annotations: Annotated[dict[str, str], SOME] | None = None
+    user: Int64 | None = None
 
 
 class SecretProjection(Record, frozen=True, kw_only=True):
     items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
-    name: Text | None = None
     optional: bool | None = None
+    name: Text | None = None
 
 
 class ServiceAccountTokenProjection(Record, frozen=True, kw_only=True):
@@ -1377,61 +1377,62 @@ class ServiceAccountTokenProjection(Record, frozen=True, kw_only=True):
 
 
 class VolumeProjection(Record, frozen=True, kw_only=True):
-    cluster_trust_bundle: ClusterTrustBundleProjection | None = None
-    config_map: ConfigMapProjection | None = None
-    downward_api: DownwardAPIProjection | None = field(default=None, name="downwardAPI")
-    pod_certificate: PodCertificateProjection | None = None
     secret: SecretProjection | None = None
+    downward_api: DownwardAPIProjection | None = field(default=None, name="downwardAPI")
+    config_map: ConfigMapProjection | None = None
     service_account_token: ServiceAccountTokenProjection | None = None
+    cluster_trust_bundle: ClusterTrustBundleProjection | None = None
+    pod_certificate: PodCertificateProjection | None = None
 
 
 class ProjectedVolumeSource(Record, frozen=True, kw_only=True):
+    sources: Annotated[tuple[VolumeProjection, ...], SOME] | None = None
     default_mode: Int32 | None = None
     default_user: Int64 | None = None
-    sources: Annotated[tuple[VolumeProjection, ...], SOME] | None = None
 
 
 class RBDVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
-    image: str = field(default_factory=str)
-    keyring: Text | None = None
     monitors: tuple[str, ...] = field(default_factory=empty_tuple)
+    image: str = field(default_factory=str)
+    fs_type: Text | None = None
     pool: Text | None = None
-    read_only: Flag | None = None
-    secret_ref: LocalObjectReference | None = None
     user: Text | None = None
+    keyring: Text | None = None
+    secret_ref: LocalObjectReference | None = None
+    read_only: Flag | None = None
 
 
 class ScaleIOVolumeSource(Record, frozen=True, kw_only=True):
-    fs_type: Text | None = None
     gateway: str = field(default_factory=str)
-    protection_domain: Text | None = None
-    read_only: Flag | None = None
+    system: str = field(default_factory=str)
     secret_ref: LocalObjectReference = field(default_factory=LocalObjectReference)
     ssl_enabled: Flag | None = None
-    storage_mode: Text | None = None
+    protection_domain: Text | None = None
     storage_pool: Text | None = None
-    system: str = field(default_factory=str)
+    storage_mode: Text | None = None
     volume_name: Text | None = None
+    fs_type: Text | None = None
+    read_only: Flag | None = None
 
 
 class SecretVolumeSource(Record, frozen=True, kw_only=True):
-    default_mode: Int32 | None = None
-    default_user: Int64 | None = None
-    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
-    optional: bool | None = None
     secret_name: Text | None = None
+    items: Annotated[tuple[KeyToPath, ...], SOME] | None = None
+    default_mode: Int32 | None = None
+    optional: bool | None = None
+    default_user: Int64 | None = None
 
 
 class StorageOSVolumeSource(Record, frozen=True, kw_only=True):
+    volume_name: Text | None = None
+    volume_namespace: Text | None = None
     fs_type: Text | None = None
     read_only: Flag | None = None
     secret_ref: LocalObjectReference | None = None
-    volume_name: Text | None = None
-    volume_namespace: Text | None = None
 
 
 class Volume(Record, frozen=True, kw_only=True):
+    name: str = field(default_factory=str)
     aws_elastic_block_store: AWSElasticBlockStoreVolumeSource | None = None
     azure_disk: AzureDiskVolumeSource | None = None
     azure_file: AzureFileVolumeSource | None = None
@@ -1451,7 +1452,6 @@ class Volume(Record, frozen=True, kw_only=True):
     host_path: HostPathVolumeSource | None = None
     image: ImageVolumeSource | None = None
     iscsi: ISCSIVolumeSource | None = None
-    name: str = field(default_factory=str)
     nfs: NFSVolumeSource | None = None
     persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
     photon_persistent_disk: PhotonPersistentDiskVolumeSource | None = None
@@ -1466,59 +1466,59 @@ class Volume(Record, frozen=True, kw_only=True):
 
 
 class PodSpec(Record, frozen=True, kw_only=True):
-    active_deadline_seconds: Int64 | None = None
-    affinity: Affinity | None = None
-    automount_service_account_token: bool | None = None
+    volumes: Annotated[tuple[Volume, ...], SOME] | None = None
+    init_containers: Annotated[tuple[Container, ...], SOME] | None = None
     containers: tuple[Container, ...] = field(default_factory=empty_tuple)
-    dns_config: PodDNSConfig | None = None
-    dns_policy: Text | None = None
-    enable_service_links: bool | None = None
     ephemeral_containers: Annotated[tuple[EphemeralContainer, ...], SOME] | None = None
-    eviction_responders: Annotated[tuple[EvictionResponder, ...], SOME] | None = None
-    host_aliases: Annotated[tuple[HostAlias, ...], SOME] | None = None
-    host_ipc: Flag | None = field(default=None, name="hostIPC")
+    restart_policy: Text | None = None
+    termination_grace_period_seconds: Int64 | None = None
+    active_deadline_seconds: Int64 | None = None
+    dns_policy: Text | None = None
+    node_selector: Annotated[dict[str, str], SOME] | None = None
+    service_account_name: Text | None = None
+    service_account: Text | None = None
+    automount_service_account_token: bool | None = None
+    node_name: Text | None = None
     host_network: Flag | None = None
     host_pid: Flag | None = field(default=None, name="hostPID")
-    host_users: bool | None = None
-    hostname: Text | None = None
-    hostname_override: str | None = None
+    host_ipc: Flag | None = field(default=None, name="hostIPC")
+    share_process_namespace: bool | None = None
+    security_context: PodSecurityContext | None = None
     image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], SOME] | None = None
-    init_containers: Annotated[tuple[Container, ...], SOME] | None = None
-    node_name: Text | None = None
-    node_selector: Annotated[dict[str, str], SOME] | None = None
-    os: PodOS | None = None
-    overhead: Annotated[dict[str, Quantity], SOME] | None = None
-    preemption_policy: str | None = None
-    priority: Int32 | None = None
+    hostname: Text | None = None
+    subdomain: Text | None = None
+    affinity: Affinity | None = None
+    scheduler_name: Text | None = None
+    tolerations: Annotated[tuple[Toleration, ...], SOME] | None = None
+    host_aliases: Annotated[tuple[HostAlias, ...], SOME] | None = None
     priority_class_name: Text | None = None
+    priority: Int32 | None = None
+    dns_config: PodDNSConfig | None = None
     readiness_gates: Annotated[tuple[PodReadinessGate, ...], SOME] | None = None
+    runtime_class_name: str | None = None
+    enable_service_links: bool | None = None
+    preemption_policy: str | None = None
+    overhead: Annotated[dict[str, Quantity], SOME] | None = None
+    topology_spread_constraints: Annotated[tuple[TopologySpreadConstraint, ...], SOME] | None = None
+    set_hostname_as_fqdn: bool | None = field(default=None, name="setHostnameAsFQDN")
+    os: PodOS | None = None
+    host_users: bool | None = None
+    scheduling_gates: Annotated[tuple[PodSchedulingGate, ...], SOME] | None = None
     resource_claims: Annotated[tuple[PodResourceClaim, ...], SOME] | None = None
     resources: ResourceRequirements | None = None
-    restart_policy: Text | None = None
-    runtime_class_name: str | None = None
-    scheduler_name: Text | None = None
-    scheduling_gates: Annotated[tuple[PodSchedulingGate, ...], SOME] | None = None
+    hostname_override: str | None = None
     scheduling_group: PodSchedulingGroup | None = None
-    security_context: PodSecurityContext | None = None
-    service_account: Text | None = None
-    service_account_name: Text | None = None
-    set_hostname_as_fqdn: bool | None = field(default=None, name="setHostnameAsFQDN")
-    share_process_namespace: bool | None = None
-    subdomain: Text | None = None
-    termination_grace_period_seconds: Int64 | None = None
-    tolerations: Annotated[tuple[Toleration, ...], SOME] | None = None
-    topology_spread_constraints: Annotated[tuple[TopologySpreadConstraint, ...], SOME] | None = None
-    volumes: Annotated[tuple[Volume, ...], SOME] | None = None
+    eviction_responders: Annotated[tuple[EvictionResponder, ...], SOME] | None = None
 
 
 class PodCondition(Record, frozen=True, kw_only=True):
+    type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     last_probe_time: Time | None = field(default_factory=null)
     last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
     message: Text | None = None
     observed_generation: Count64 | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
-    type: str = field(default_factory=str)
 
 
 class PodExtendedResourceClaimStatus(Record, frozen=True, kw_only=True):
@@ -1542,27 +1542,27 @@ class PodVolumeHealth(Record, frozen=True, kw_only=True):
 
 
 class PodStatus(Record, frozen=True, kw_only=True):
-    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
-    conditions: Annotated[tuple[PodCondition, ...], SOME] | None = None
-    container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
-    ephemeral_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
-    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
-    host_ip: Text | None = field(default=None, name="hostIP")
-    host_ips: Annotated[tuple[HostIP, ...], SOME] | None = field(default=None, name="hostIPs")
-    init_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
-    message: Text | None = None
-    node_allocatable_resource_claim_statuses: Annotated[tuple[NodeAllocatableResourceClaimStatus, ...], SOME] | None = None
-    nominated_node_name: Text | None = None
-    observed_generation: Count64 | None = None
     phase: Text | None = None
-    pod_ip: Text | None = field(default=None, name="podIP")
-    pod_ips: Annotated[tuple[PodIP, ...], SOME] | None = field(default=None, name="podIPs")
-    qos_class: Text | None = None
+    conditions: Annotated[tuple[PodCondition, ...], SOME] | None = None
+    message: Text | None = None
     reason: Text | None = None
+    host_ip: Text | None = field(default=None, name="hostIP")
+    pod_ip: Text | None = field(default=None, name="podIP")
+    start_time: Time | None = None
+    container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
+    qos_class: Text | None = None
+    init_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
+    nominated_node_name: Text | None = None
+    pod_ips: Annotated[tuple[PodIP, ...], SOME] | None = field(default=None, name="podIPs")
+    ephemeral_container_statuses: Annotated[tuple[ContainerStatus, ...], SOME] | None = None
     resize: Text | None = None
     resource_claim_statuses: Annotated[tuple[PodResourceClaimStatus, ...], SOME] | None = None
+    host_ips: Annotated[tuple[HostIP, ...], SOME] | None = field(default=None, name="hostIPs")
+    observed_generation: Count64 | None = None
+    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
+    allocated_resources: Annotated[dict[str, Quantity], SOME] | None = None
     resources: ResourceRequirements | None = None
-    start_time: Time | None = None
+    node_allocatable_resource_claim_statuses: Annotated[tuple[NodeAllocatableResourceClaimStatus, ...], SOME] | None = None
     volume_health: Annotated[tuple[PodVolumeHealth, ...], SOME] | None = None
 
 
@@ -1601,27 +1601,27 @@ class PodTemplateList(ListObject, frozen=True, kw_only=True):
 
 
 class ReplicationControllerSpec(Record, frozen=True, kw_only=True):
-    min_ready_seconds: Count32 | None = None
     replicas: Int32 | None = None
     selector: Annotated[dict[str, str], SOME] | None = None
     template: PodTemplateSpec | None = None
+    min_ready_seconds: Count32 | None = None
 
 
 class ReplicationControllerCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class ReplicationControllerStatus(Record, frozen=True, kw_only=True):
-    available_replicas: Count32 | None = None
-    conditions: Annotated[tuple[ReplicationControllerCondition, ...], SOME] | None = None
+    replicas: Int32 = field(default_factory=int)
     fully_labeled_replicas: Count32 | None = None
     observed_generation: Count64 | None = None
     ready_replicas: Count32 | None = None
-    replicas: Int32 = field(default_factory=int)
+    available_replicas: Count32 | None = None
+    conditions: Annotated[tuple[ReplicationControllerCondition, ...], SOME] | None = None
 
 
 class ReplicationController(Object, frozen=True, kw_only=True):
@@ -1640,8 +1640,8 @@ class ReplicationControllerList(ListObject, frozen=True, kw_only=True):
 
 
 class ScopedResourceSelectorRequirement(Record, frozen=True, kw_only=True):
-    operator: str = field(default_factory=str)
     scope_name: str = field(default_factory=str)
+    operator: str = field(default_factory=str)
     values: Annotated[tuple[str, ...], SOME] | None = None
 
 
@@ -1651,8 +1651,8 @@ class ScopeSelector(Record, frozen=True, kw_only=True):
 
 class ResourceQuotaSpec(Record, frozen=True, kw_only=True):
     hard: Annotated[dict[str, Quantity], SOME] | None = None
-    scope_selector: ScopeSelector | None = None
     scopes: Annotated[tuple[str, ...], SOME] | None = None
+    scope_selector: ScopeSelector | None = None
 
 
 class ResourceQuotaStatus(Record, frozen=True, kw_only=True):
@@ -1680,9 +1680,9 @@ class Secret(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
     data: Annotated[dict[str, Base64], SOME] | None = None
-    immutable: bool | None = None
-    string_data: Annotated[dict[str, str], SOME] | None = None
     type: Text | None = None
+    string_data: Annotated[dict[str, str], SOME] | None = None
+    immutable: bool | None = None
 
 
 class SecretList(ListObject, frozen=True, kw_only=True):
@@ -1693,12 +1693,12 @@ class SecretList(ListObject, frozen=True, kw_only=True):
 
 
 class ServicePort(Record, frozen=True, kw_only=True):
-    app_protocol: str | None = None
     name: Text | None = None
-    node_port: Count32 | None = None
-    port: Int32 = field(default_factory=int)
     protocol: Text | None = None
+    port: Int32 = field(default_factory=int)
     target_port: IntOrString | None = None
+    node_port: Count32 | None = None
+    app_protocol: str | None = None
 
 
 class SessionAffinityConfig(Record, frozen=True, kw_only=True):
@@ -1706,31 +1706,31 @@ class SessionAffinityConfig(Record, frozen=True, kw_only=True):
 
 
 class ServiceSpec(Record, frozen=True, kw_only=True):
-    allocate_load_balancer_node_ports: bool | None = None
+    ports: Annotated[tuple[ServicePort, ...], SOME] | None = None
+    selector: Annotated[dict[str, str], SOME] | None = None
     cluster_ip: Text | None = field(default=None, name="clusterIP")
-    cluster_ips: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="clusterIPs")
+    type: Text | None = None
     external_ips: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="externalIPs")
+    session_affinity: Text | None = None
+    load_balancer_ip: Text | None = field(default=None, name="loadBalancerIP")
+    load_balancer_source_ranges: Annotated[tuple[str, ...], SOME] | None = None
     external_name: Text | None = None
     external_traffic_policy: Text | None = None
     health_check_node_port: Count32 | None = None
-    internal_traffic_policy: str | None = None
-    ip_families: Annotated[tuple[str, ...], SOME] | None = None
-    ip_family_policy: str | None = None
-    load_balancer_class: str | None = None
-    load_balancer_ip: Text | None = field(default=None, name="loadBalancerIP")
-    load_balancer_source_ranges: Annotated[tuple[str, ...], SOME] | None = None
-    ports: Annotated[tuple[ServicePort, ...], SOME] | None = None
     publish_not_ready_addresses: Flag | None = None
-    selector: Annotated[dict[str, str], SOME] | None = None
-    session_affinity: Text | None = None
     session_affinity_config: SessionAffinityConfig | None = None
+    ip_family_policy: str | None = None
+    cluster_ips: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="clusterIPs")
+    ip_families: Annotated[tuple[str, ...], SOME] | None = None
+    allocate_load_balancer_node_ports: bool | None = None
+    load_balancer_class: str | None = None
+    internal_traffic_policy: str | None = None
     traffic_distribution: str | None = None
-    type: Text | None = None
 
 
 class ServiceStatus(Record, frozen=True, kw_only=True):
-    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     load_balancer: LoadBalancerStatus = field(default_factory=LoadBalancerStatus)
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
 
 
 class Service(Object, frozen=True, kw_only=True):
@@ -1745,9 +1745,9 @@ class ServiceAccount(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ServiceAccount"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    automount_service_account_token: bool | None = None
-    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], SOME] | None = None
     secrets: Annotated[tuple[ObjectReference, ...], SOME] | None = None
+    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], SOME] | None = None
+    automount_service_account_token: bool | None = None
 
 
 class ServiceAccountList(ListObject, frozen=True, kw_only=True):

@@ -25,35 +25,35 @@ class ForZone(Record, frozen=True, kw_only=True):
 
 
 class EndpointHints(Record, frozen=True, kw_only=True):
-    for_nodes: Annotated[tuple[ForNode, ...], SOME] | None = None
     for_zones: Annotated[tuple[ForZone, ...], SOME] | None = None
+    for_nodes: Annotated[tuple[ForNode, ...], SOME] | None = None
 
 
 class Endpoint(Record, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = field(default_factory=empty_tuple)
     conditions: EndpointConditions = field(default_factory=EndpointConditions)
-    deprecated_topology: Annotated[dict[str, str], SOME] | None = None
-    hints: EndpointHints | None = None
     hostname: str | None = None
-    node_name: str | None = None
     target_ref: ObjectReference | None = None
+    deprecated_topology: Annotated[dict[str, str], SOME] | None = None
+    node_name: str | None = None
     zone: str | None = None
+    hints: EndpointHints | None = None
 
 
 class EndpointPort(Record, frozen=True, kw_only=True):
-    app_protocol: str | None = None
     name: str | None = None
-    port: Int32 | None = None
     protocol: str | None = None
+    port: Int32 | None = None
+    app_protocol: str | None = None
 
 
 class EndpointSlice(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("EndpointSlice"))
     api_version: str = field(default_factory=constant("discovery.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    address_type: str = field(default_factory=str)
     endpoints: Annotated[tuple[Endpoint, ...], SOME] | None = None
     ports: Annotated[tuple[EndpointPort, ...], SOME] | None = field(default_factory=null)
+    address_type: str = field(default_factory=str)
 
 
 class EndpointSliceList(ListObject, frozen=True, kw_only=True):

@@ -19,20 +19,20 @@ class Event(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Event"))
     api_version: str = field(default_factory=constant("events.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    action: Text | None = None
-    deprecated_count: Count32 | None = None
-    deprecated_first_timestamp: Time | None = field(default_factory=null)
-    deprecated_last_timestamp: Time | None = field(default_factory=null)
-    deprecated_source: EventSource = field(default_factory=EventSource)
     event_time: MicroTime | None = field(default_factory=null)
-    note: Text | None = None
+    series: EventSeries | None = None
+    reporting_controller: Text | None = None
+    reporting_instance: Text | None = None
+    action: Text | None = None
     reason: Text | None = None
     regarding: ObjectReference = field(default_factory=ObjectReference)
     related: ObjectReference | None = None
-    reporting_controller: Text | None = None
-    reporting_instance: Text | None = None
-    series: EventSeries | None = None
+    note: Text | None = None
     type: Text | None = None
+    deprecated_source: EventSource = field(default_factory=EventSource)
+    deprecated_first_timestamp: Time | None = field(default_factory=null)
+    deprecated_last_timestamp: Time | None = field(default_factory=null)
+    deprecated_count: Count32 | None = None
 
 
 class EventList(ListObject, frozen=True, kw_only=True):

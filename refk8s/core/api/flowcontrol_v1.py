@@ -10,8 +10,8 @@ from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
 
 
 class ExemptPriorityLevelConfiguration(Record, frozen=True, kw_only=True):
-    lendable_percent: Int32 | None = None
     nominal_concurrency_shares: Int32 | None = None
+    lendable_percent: Int32 | None = None
 
 
 class FlowDistinguisherMethod(Record, frozen=True, kw_only=True):
@@ -19,16 +19,16 @@ class FlowDistinguisherMethod(Record, frozen=True, kw_only=True):
 
 
 class NonResourcePolicyRule(Record, frozen=True, kw_only=True):
-    non_resource_urls: tuple[str, ...] = field(default_factory=empty_tuple, name="nonResourceURLs")
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
+    non_resource_urls: tuple[str, ...] = field(default_factory=empty_tuple, name="nonResourceURLs")
 
 
 class ResourcePolicyRule(Record, frozen=True, kw_only=True):
+    verbs: tuple[str, ...] = field(default_factory=empty_tuple)
     api_groups: tuple[str, ...] = field(default_factory=empty_tuple)
+    resources: tuple[str, ...] = field(default_factory=empty_tuple)
     cluster_scope: Flag | None = None
     namespaces: Annotated[tuple[str, ...], SOME] | None = None
-    resources: tuple[str, ...] = field(default_factory=empty_tuple)
-    verbs: tuple[str, ...] = field(default_factory=empty_tuple)
 
 
 class GroupSubject(Record, frozen=True, kw_only=True):
@@ -36,8 +36,8 @@ class GroupSubject(Record, frozen=True, kw_only=True):
 
 
 class ServiceAccountSubject(Record, frozen=True, kw_only=True):
-    name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
+    name: str = field(default_factory=str)
 
 
 class UserSubject(Record, frozen=True, kw_only=True):
@@ -45,16 +45,16 @@ class UserSubject(Record, frozen=True, kw_only=True):
 
 
 class Subject(Record, frozen=True, kw_only=True):
-    group: GroupSubject | None = None
     kind: str = field(default_factory=str)
-    service_account: ServiceAccountSubject | None = None
     user: UserSubject | None = None
+    group: GroupSubject | None = None
+    service_account: ServiceAccountSubject | None = None
 
 
 class PolicyRulesWithSubjects(Record, frozen=True, kw_only=True):
-    non_resource_rules: Annotated[tuple[NonResourcePolicyRule, ...], SOME] | None = None
-    resource_rules: Annotated[tuple[ResourcePolicyRule, ...], SOME] | None = None
     subjects: tuple[Subject, ...] = field(default_factory=empty_tuple)
+    resource_rules: Annotated[tuple[ResourcePolicyRule, ...], SOME] | None = None
+    non_resource_rules: Annotated[tuple[NonResourcePolicyRule, ...], SOME] | None = None
 
 
 class PriorityLevelConfigurationReference(Record, frozen=True, kw_only=True):
@@ -62,18 +62,18 @@ class PriorityLevelConfigurationReference(Record, frozen=True, kw_only=True):
 
 
 class FlowSchemaSpec(Record, frozen=True, kw_only=True):
-    distinguisher_method: FlowDistinguisherMethod | None = None
-    matching_precedence: Int32 = field(default_factory=int)
     priority_level_configuration: PriorityLevelConfigurationReference = field(default_factory=PriorityLevelConfigurationReference)
+    matching_precedence: Int32 = field(default_factory=int)
+    distinguisher_method: FlowDistinguisherMethod | None = None
     rules: Annotated[tuple[PolicyRulesWithSubjects, ...], SOME] | None = None
 
 
 class FlowSchemaCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: Text | None = None
     type: str = field(default_factory=str)
+    status: Text | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class FlowSchemaStatus(Record, frozen=True, kw_only=True):
@@ -96,35 +96,35 @@ class FlowSchemaList(ListObject, frozen=True, kw_only=True):
 
 
 class QueuingConfiguration(Record, frozen=True, kw_only=True):
+    queues: Int32 = field(default_factory=int)
     hand_size: Int32 = field(default_factory=int)
     queue_length_limit: Int32 = field(default_factory=int)
-    queues: Int32 = field(default_factory=int)
 
 
 class LimitResponse(Record, frozen=True, kw_only=True):
-    queuing: QueuingConfiguration | None = None
     type: str = field(default_factory=str)
+    queuing: QueuingConfiguration | None = None
 
 
 class LimitedPriorityLevelConfiguration(Record, frozen=True, kw_only=True):
-    borrowing_limit_percent: Int32 | None = None
-    lendable_percent: Int32 | None = None
-    limit_response: LimitResponse = field(default_factory=LimitResponse)
     nominal_concurrency_shares: Int32 | None = None
+    limit_response: LimitResponse = field(default_factory=LimitResponse)
+    lendable_percent: Int32 | None = None
+    borrowing_limit_percent: Int32 | None = None
 
 
 class PriorityLevelConfigurationSpec(Record, frozen=True, kw_only=True):
-    exempt: ExemptPriorityLevelConfiguration | None = None
-    limited: LimitedPriorityLevelConfiguration | None = None
     type: str = field(default_factory=str)
+    limited: LimitedPriorityLevelConfiguration | None = None
+    exempt: ExemptPriorityLevelConfiguration | None = None
 
 
 class PriorityLevelConfigurationCondition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: Text | None = None
-    reason: Text | None = None
-    status: Text | None = None
     type: str = field(default_factory=str)
+    status: Text | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: Text | None = None
+    message: Text | None = None
 
 
 class PriorityLevelConfigurationStatus(Record, frozen=True, kw_only=True):

@@ -62,12 +62,12 @@ class APIVersions(Record, frozen=True, kw_only=True):
 
 
 class Condition(Record, frozen=True, kw_only=True):
-    last_transition_time: Time | None = field(default_factory=null)
-    message: str = field(default_factory=str)
-    observed_generation: Count64 | None = None
-    reason: str = field(default_factory=str)
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    observed_generation: Count64 | None = None
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: str = field(default_factory=str)
+    message: str = field(default_factory=str)
 
 
 class CreateOptions(Record, frozen=True, kw_only=True):
@@ -79,19 +79,19 @@ class CreateOptions(Record, frozen=True, kw_only=True):
 
 
 class Preconditions(Record, frozen=True, kw_only=True):
-    resource_version: str | None = None
     uid: str | None = None
+    resource_version: str | None = None
 
 
 class DeleteOptions(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
-    dry_run: Annotated[tuple[str, ...], SOME] | None = None
     grace_period_seconds: Int64 | None = None
-    ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
-    kind: Text | None = None
-    orphan_dependents: bool | None = None
     preconditions: Preconditions | None = None
+    orphan_dependents: bool | None = None
     propagation_policy: str | None = None
+    dry_run: Annotated[tuple[str, ...], SOME] | None = None
+    ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
+    api_version: Text | None = None
+    kind: Text | None = None
 
 
 class FieldSelectorRequirement(Record, frozen=True, kw_only=True):
@@ -112,8 +112,8 @@ class LabelSelectorRequirement(Record, frozen=True, kw_only=True):
 
 
 class LabelSelector(Record, frozen=True, kw_only=True):
-    match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], SOME] | None = None
     match_labels: Annotated[dict[str, str], SOME] | None = None
+    match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], SOME] | None = None
 
 
 class ShardInfo(Record, frozen=True, kw_only=True):
@@ -121,10 +121,10 @@ class ShardInfo(Record, frozen=True, kw_only=True):
 
 
 class ListMeta(Record, frozen=True, kw_only=True):
+    self_link: Text | None = None
+    resource_version: Text | None = None
     continue_: Text | None = None
     remaining_item_count: Int64 | None = None
-    resource_version: Text | None = None
-    self_link: Text | None = None
     shard_info: ShardInfo | None = None
 
 
@@ -137,40 +137,40 @@ class ListObject(Record, frozen=True, kw_only=True):
 
 
 class ManagedFieldsEntry(Record, frozen=True, kw_only=True):
-    api_version: Text | None = None
-    fields_type: Text | None = None
-    fields_v1: Json = None
     manager: Text | None = None
     operation: Text | None = None
-    subresource: Text | None = None
+    api_version: Text | None = None
     time: Time | None = None
+    fields_type: Text | None = None
+    fields_v1: Json = None
+    subresource: Text | None = None
 
 
 class OwnerReference(Record, frozen=True, kw_only=True):
     api_version: str = field(default_factory=str)
-    block_owner_deletion: bool | None = None
-    controller: bool | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
     uid: str = field(default_factory=str)
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
 
 
 class ObjectMeta(Record, frozen=True, kw_only=True):
-    annotations: Annotated[dict[str, str], SOME] | None = None
-    creation_timestamp: Time | None = None
-    deletion_grace_period_seconds: Int64 | None = None
-    deletion_timestamp: Time | None = None
-    finalizers: Annotated[tuple[str, ...], SOME] | None = None
-    generate_name: Text | None = None
-    generation: Count64 | None = None
-    labels: Annotated[dict[str, str], SOME] | None = None
-    managed_fields: Annotated[tuple[ManagedFieldsEntry, ...], SOME] | None = None
     name: Text | None = None
+    generate_name: Text | None = None
     namespace: Text | None = None
-    owner_references: Annotated[tuple[OwnerReference, ...], SOME] | None = None
-    resource_version: Text | None = None
     self_link: Text | None = None
     uid: Text | None = None
+    resource_version: Text | None = None
+    generation: Count64 | None = None
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+    deletion_grace_period_seconds: Int64 | None = None
+    labels: Annotated[dict[str, str], SOME] | None = None
+    annotations: Annotated[dict[str, str], SOME] | None = None
+    owner_references: Annotated[tuple[OwnerReference, ...], SOME] | None = None
+    finalizers: Annotated[tuple[str, ...], SOME] | None = None
+    managed_fields: Annotated[tuple[ManagedFieldsEntry, ...], SOME] | None = None
 
 
 class Object(Record, frozen=True, kw_only=True):
@@ -195,29 +195,29 @@ class PartialObjectMetadataList(ListObject, frozen=True, kw_only=True):
 
 
 class StatusCause(Record, frozen=True, kw_only=True):
-    field: Text | None = None
-    message: Text | None = None
     reason: Text | None = None
+    message: Text | None = None
+    field: Text | None = None
 
 
 class StatusDetails(Record, frozen=True, kw_only=True):
-    causes: Annotated[tuple[StatusCause, ...], SOME] | None = None
+    name: Text | None = None
     group: Text | None = None
     kind: Text | None = None
-    name: Text | None = None
-    retry_after_seconds: Count32 | None = None
     uid: Text | None = None
+    causes: Annotated[tuple[StatusCause, ...], SOME] | None = None
+    retry_after_seconds: Count32 | None = None
 
 
 class Status(ListObject, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("Status"))
     api_version: str = field(default_factory=constant("v1"))
     metadata: ListMeta = field(default_factory=ListMeta)
-    code: Count32 | None = None
-    details: StatusDetails | None = None
+    status: Text | None = None
     message: Text | None = None
     reason: Text | None = None
-    status: Text | None = None
+    details: StatusDetails | None = None
+    code: Count32 | None = None
 
 
 class TableColumnDefinition(Record, frozen=True, kw_only=True):
@@ -250,8 +250,8 @@ class Table(ListObject, frozen=True, kw_only=True):
 
 
 class WatchEvent(Record, frozen=True, kw_only=True):
-    object: Json = field(default_factory=null)
     type: str = field(default_factory=str)
+    object: Json = field(default_factory=null)
 
 
 class Info(Record, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ class IngressBackend(Record, frozen=True, kw_only=True):
 
 
 class HTTPIngressPath(Record, frozen=True, kw_only=True):
-    backend: IngressBackend = field(default_factory=IngressBackend)
     path: Text | None = None
+    backend: IngressBackend = field(default_factory=IngressBackend)
     path_type: str = field(default_factory=str)
 
 
@@ -37,9 +37,9 @@ class HTTPIngressRuleValue(Record, frozen=True, kw_only=True):
 
 class ParentReference(Record, frozen=True, kw_only=True):
     group: Text | None = None
-    name: str = field(default_factory=str)
-    namespace: Text | None = None
     resource: str = field(default_factory=str)
+    namespace: Text | None = None
+    name: str = field(default_factory=str)
 
 
 class IPAddressSpec(Record, frozen=True, kw_only=True):
@@ -77,20 +77,20 @@ class IngressTLS(Record, frozen=True, kw_only=True):
 
 class IngressSpec(Record, frozen=True, kw_only=True):
     default_backend: IngressBackend | None = None
-    ingress_class_name: str | None = None
-    rules: Annotated[tuple[IngressRule, ...], SOME] | None = None
     tls: Annotated[tuple[IngressTLS, ...], SOME] | None = None
+    rules: Annotated[tuple[IngressRule, ...], SOME] | None = None
+    ingress_class_name: str | None = None
 
 
 class IngressPortStatus(Record, frozen=True, kw_only=True):
-    error: str | None = None
     port: Int32 = field(default_factory=int)
     protocol: str = field(default_factory=str)
+    error: str | None = None
 
 
 class IngressLoadBalancerIngress(Record, frozen=True, kw_only=True):
-    hostname: Text | None = None
     ip: Text | None = None
+    hostname: Text | None = None
     ports: Annotated[tuple[IngressPortStatus, ...], SOME] | None = None
 
 
@@ -114,8 +114,8 @@ class IngressClassParametersReference(Record, frozen=True, kw_only=True):
     api_group: str | None = None
     kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    namespace: str | None = None
     scope: str | None = None
+    namespace: str | None = None
 
 
 class IngressClassSpec(Record, frozen=True, kw_only=True):
@@ -145,15 +145,15 @@ class IngressList(ListObject, frozen=True, kw_only=True):
 
 
 class NetworkPolicyPeer(Record, frozen=True, kw_only=True):
-    ip_block: IPBlock | None = None
-    namespace_selector: LabelSelector | None = None
     pod_selector: LabelSelector | None = None
+    namespace_selector: LabelSelector | None = None
+    ip_block: IPBlock | None = None
 
 
 class NetworkPolicyPort(Record, frozen=True, kw_only=True):
-    end_port: Int32 | None = None
-    port: IntOrString | None = None
     protocol: str | None = None
+    port: IntOrString | None = None
+    end_port: Int32 | None = None
 
 
 class NetworkPolicyEgressRule(Record, frozen=True, kw_only=True):
@@ -162,14 +162,14 @@ class NetworkPolicyEgressRule(Record, frozen=True, kw_only=True):
 
 
 class NetworkPolicyIngressRule(Record, frozen=True, kw_only=True):
-    from_: Annotated[tuple[NetworkPolicyPeer, ...], SOME] | None = None
     ports: Annotated[tuple[NetworkPolicyPort, ...], SOME] | None = None
+    from_: Annotated[tuple[NetworkPolicyPeer, ...], SOME] | None = None
 
 
 class NetworkPolicySpec(Record, frozen=True, kw_only=True):
-    egress: Annotated[tuple[NetworkPolicyEgressRule, ...], SOME] | None = None
-    ingress: Annotated[tuple[NetworkPolicyIngressRule, ...], SOME] | None = None
     pod_selector: LabelSelector = field(default_factory=LabelSelector)
+    ingress: Annotated[tuple[NetworkPolicyIngressRule, ...], SOME] | None = None
+    egress: Annotated[tuple[NetworkPolicyEgressRule, ...], SOME] | None = None
     policy_types: Annotated[tuple[str, ...], SOME] | None = None
 
 

@@ -17,20 +17,20 @@ class Eviction(Object, frozen=True, kw_only=True):
 
 
 class PodDisruptionBudgetSpec(Record, frozen=True, kw_only=True):
-    max_unavailable: IntOrString | None = None
     min_available: IntOrString | None = None
     selector: LabelSelector | None = None
+    max_unavailable: IntOrString | None = None
     unhealthy_pod_eviction_policy: str | None = None
 
 
 class PodDisruptionBudgetStatus(Record, frozen=True, kw_only=True):
-    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
-    current_healthy: Int32 = field(default_factory=int)
-    desired_healthy: Int32 = field(default_factory=int)
+    observed_generation: Count64 | None = None
     disrupted_pods: Annotated[dict[str, Time], SOME] | None = None
     disruptions_allowed: Int32 = field(default_factory=int)
+    current_healthy: Int32 = field(default_factory=int)
+    desired_healthy: Int32 = field(default_factory=int)
     expected_pods: Int32 = field(default_factory=int)
-    observed_generation: Count64 | None = None
+    conditions: Annotated[tuple[Condition, ...], SOME] | None = None
 
 
 class PodDisruptionBudget(Object, frozen=True, kw_only=True):

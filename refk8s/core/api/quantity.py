@@ -9,10 +9,11 @@ Source: Kubernetes documentation, "Quantity" (API reference, common definitions)
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
+
+from refk8s.core.memo import remember
 
 NANO: Final = 10**9
 """Nano units in one."""
@@ -93,7 +94,7 @@ def _round_up(nano: int, unit: int) -> int:
     return whole if nano >= 0 else -whole
 
 
-@lru_cache(maxsize=8192)
+@remember(8192)
 def parse(text: str) -> Amount:
     """The number that the text says. QuantityError where it says none (QTY-1).
 

@@ -14,19 +14,19 @@ class AggregationRule(Record, frozen=True, kw_only=True):
 
 
 class PolicyRule(Record, frozen=True, kw_only=True):
-    api_groups: Annotated[tuple[str, ...], SOME] | None = None
-    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
-    resource_names: Annotated[tuple[str, ...], SOME] | None = None
-    resources: Annotated[tuple[str, ...], SOME] | None = None
     verbs: tuple[str, ...] = field(default_factory=empty_tuple)
+    api_groups: Annotated[tuple[str, ...], SOME] | None = None
+    resources: Annotated[tuple[str, ...], SOME] | None = None
+    resource_names: Annotated[tuple[str, ...], SOME] | None = None
+    non_resource_urls: Annotated[tuple[str, ...], SOME] | None = field(default=None, name="nonResourceURLs")
 
 
 class ClusterRole(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ClusterRole"))
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    aggregation_rule: AggregationRule | None = None
     rules: Annotated[tuple[PolicyRule, ...], SOME] | None = field(default_factory=null)
+    aggregation_rule: AggregationRule | None = None
 
 
 class RoleRef(Record, frozen=True, kw_only=True):
@@ -36,8 +36,8 @@ class RoleRef(Record, frozen=True, kw_only=True):
 
 
 class Subject(Record, frozen=True, kw_only=True):
-    api_group: Text | None = None
     kind: str = field(default_factory=str)
+    api_group: Text | None = None
     name: str = field(default_factory=str)
     namespace: Text | None = None
 
@@ -46,8 +46,8 @@ class ClusterRoleBinding(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("ClusterRoleBinding"))
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    role_ref: RoleRef = field(default_factory=RoleRef)
     subjects: Annotated[tuple[Subject, ...], SOME] | None = None
+    role_ref: RoleRef = field(default_factory=RoleRef)
 
 
 class ClusterRoleBindingList(ListObject, frozen=True, kw_only=True):
@@ -75,8 +75,8 @@ class RoleBinding(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("RoleBinding"))
     api_version: str = field(default_factory=constant("rbac.authorization.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    role_ref: RoleRef = field(default_factory=RoleRef)
     subjects: Annotated[tuple[Subject, ...], SOME] | None = None
+    role_ref: RoleRef = field(default_factory=RoleRef)
 
 
 class RoleBindingList(ListObject, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ class User(Value, frozen=True):
     name: str
     uid: str = ""
     groups: tuple[str, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()  # what else the authenticator says, in the order of its keys
 
 
 ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))

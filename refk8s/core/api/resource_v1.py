@@ -26,18 +26,18 @@ from refk8s.core.api.meta_v1 import Condition, ListMeta, ListObject, Object, Obj
 
 
 class NetworkDeviceData(Record, frozen=True, kw_only=True):
-    hardware_address: Text | None = None
     interface_name: Text | None = None
     ips: Annotated[tuple[str, ...], SOME] | None = None
+    hardware_address: Text | None = None
 
 
 class AllocatedDeviceStatus(Record, frozen=True, kw_only=True):
+    driver: str = field(default_factory=str)
+    pool: str = field(default_factory=str)
+    device: str = field(default_factory=str)
     conditions: Annotated[tuple[Condition, ...], SOME] | None = None
     data: Json = None
-    device: str = field(default_factory=str)
-    driver: str = field(default_factory=str)
     network_data: NetworkDeviceData | None = None
-    pool: str = field(default_factory=str)
     share_id: str | None = field(default=None, name="shareID")
 
 
@@ -47,42 +47,42 @@ class OpaqueDeviceConfiguration(Record, frozen=True, kw_only=True):
 
 
 class DeviceAllocationConfiguration(Record, frozen=True, kw_only=True):
-    opaque: OpaqueDeviceConfiguration | None = None
-    requests: Annotated[tuple[str, ...], SOME] | None = None
     source: str = field(default_factory=str)
+    requests: Annotated[tuple[str, ...], SOME] | None = None
+    opaque: OpaqueDeviceConfiguration | None = None
 
 
 class DeviceToleration(Record, frozen=True, kw_only=True):
-    effect: Text | None = None
     key: Text | None = None
     operator: Text | None = None
-    toleration_seconds: Int64 | None = None
     value: Text | None = None
+    effect: Text | None = None
+    toleration_seconds: Int64 | None = None
 
 
 class DeviceRequestAllocationResult(Record, frozen=True, kw_only=True):
-    admin_access: bool | None = None
-    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
-    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
-    consumed_capacity: Annotated[dict[str, Quantity], SOME] | None = None
-    device: str = field(default_factory=str)
+    request: str = field(default_factory=str)
     driver: str = field(default_factory=str)
     pool: str = field(default_factory=str)
-    request: str = field(default_factory=str)
-    share_id: str | None = field(default=None, name="shareID")
-    skip_node_operations: Annotated[tuple[str, ...], SOME] | None = None
+    device: str = field(default_factory=str)
+    admin_access: bool | None = None
     tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
+    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    share_id: str | None = field(default=None, name="shareID")
+    consumed_capacity: Annotated[dict[str, Quantity], SOME] | None = None
+    skip_node_operations: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceAllocationResult(Record, frozen=True, kw_only=True):
-    config: Annotated[tuple[DeviceAllocationConfiguration, ...], SOME] | None = None
     results: Annotated[tuple[DeviceRequestAllocationResult, ...], SOME] | None = None
+    config: Annotated[tuple[DeviceAllocationConfiguration, ...], SOME] | None = None
 
 
 class AllocationResult(Record, frozen=True, kw_only=True):
-    allocation_timestamp: Time | None = None
     devices: DeviceAllocationResult = field(default_factory=DeviceAllocationResult)
     node_selector: NodeSelector | None = None
+    allocation_timestamp: Time | None = None
 
 
 class CELDeviceSelector(Record, frozen=True, kw_only=True):
@@ -90,15 +90,15 @@ class CELDeviceSelector(Record, frozen=True, kw_only=True):
 
 
 class CapacityRequestPolicyRange(Record, frozen=True, kw_only=True):
-    max: Quantity | None = None
     min: Quantity = field(default_factory=zero_quantity)
+    max: Quantity | None = None
     step: Quantity | None = None
 
 
 class CapacityRequestPolicy(Record, frozen=True, kw_only=True):
     default: Quantity | None = None
-    valid_range: CapacityRequestPolicyRange | None = None
     valid_values: Annotated[tuple[Quantity, ...], SOME] | None = None
+    valid_range: CapacityRequestPolicyRange | None = None
 
 
 class CapacityRequirements(Record, frozen=True, kw_only=True):
@@ -110,37 +110,37 @@ class Counter(Record, frozen=True, kw_only=True):
 
 
 class CounterSet(Record, frozen=True, kw_only=True):
-    counters: dict[str, Counter] = field(default_factory=empty_map)
     name: str = field(default_factory=str)
+    counters: dict[str, Counter] = field(default_factory=empty_map)
 
 
 class DeviceAttribute(Record, frozen=True, kw_only=True):
-    bool_: bool | None = None
-    bools: Annotated[tuple[bool, ...], SOME] | None = None
     int_: Int64 | None = None
-    ints: Annotated[tuple[Int64, ...], SOME] | None = None
+    bool_: bool | None = None
     string: str | None = None
-    strings: Annotated[tuple[str, ...], SOME] | None = None
     version: str | None = None
+    ints: Annotated[tuple[Int64, ...], SOME] | None = None
+    bools: Annotated[tuple[bool, ...], SOME] | None = None
+    strings: Annotated[tuple[str, ...], SOME] | None = None
     versions: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceCapacity(Record, frozen=True, kw_only=True):
-    request_policy: CapacityRequestPolicy | None = None
     value: Quantity = field(default_factory=zero_quantity)
+    request_policy: CapacityRequestPolicy | None = None
 
 
 class DeviceCounterConsumption(Record, frozen=True, kw_only=True):
-    compatibility_groups: Annotated[tuple[str, ...], SOME] | None = None
     counter_set: str = field(default_factory=str)
     counters: dict[str, Counter] = field(default_factory=empty_map)
+    compatibility_groups: Annotated[tuple[str, ...], SOME] | None = None
 
 
 class DeviceTaint(Record, frozen=True, kw_only=True):
-    effect: str = field(default_factory=str)
     key: str = field(default_factory=str)
-    time_added: Time | None = None
     value: Text | None = None
+    effect: str = field(default_factory=str)
+    time_added: Time | None = None
 
 
 class NodeAllocatableMapping(Record, frozen=True, kw_only=True):
@@ -160,30 +160,30 @@ class NodeAllocatableResource(Record, frozen=True, kw_only=True):
 
 
 class Device(Record, frozen=True, kw_only=True):
-    all_nodes: bool | None = None
-    allow_multiple_allocations: bool | None = None
+    name: str = field(default_factory=str)
     attributes: Annotated[dict[str, DeviceAttribute], SOME] | None = None
-    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
-    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
-    binds_to_node: bool | None = None
     capacity: Annotated[dict[str, DeviceCapacity], SOME] | None = None
     consumes_counters: Annotated[tuple[DeviceCounterConsumption, ...], SOME] | None = None
-    name: str = field(default_factory=str)
-    node_allocatable_resources: Annotated[dict[str, NodeAllocatableResource], SOME] | None = None
     node_name: str | None = None
     node_selector: NodeSelector | None = None
+    all_nodes: bool | None = None
     taints: Annotated[tuple[DeviceTaint, ...], SOME] | None = None
+    binds_to_node: bool | None = None
+    binding_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    binding_failure_conditions: Annotated[tuple[str, ...], SOME] | None = None
+    allow_multiple_allocations: bool | None = None
+    node_allocatable_resources: Annotated[dict[str, NodeAllocatableResource], SOME] | None = None
 
 
 class DeviceClaimConfiguration(Record, frozen=True, kw_only=True):
-    opaque: OpaqueDeviceConfiguration | None = None
     requests: Annotated[tuple[str, ...], SOME] | None = None
+    opaque: OpaqueDeviceConfiguration | None = None
 
 
 class DeviceConstraint(Record, frozen=True, kw_only=True):
-    distinct_attribute: str | None = None
-    match_attribute: str | None = None
     requests: Annotated[tuple[str, ...], SOME] | None = None
+    match_attribute: str | None = None
+    distinct_attribute: str | None = None
 
 
 class DeviceDerivedAttribute(Record, frozen=True, kw_only=True):
@@ -196,37 +196,37 @@ class DeviceSelector(Record, frozen=True, kw_only=True):
 
 
 class DeviceSubRequest(Record, frozen=True, kw_only=True):
-    allocation_mode: Text | None = None
-    capacity: CapacityRequirements | None = None
-    count: Count64 | None = None
-    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
-    device_class_name: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    device_class_name: str = field(default_factory=str)
     selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
+    allocation_mode: Text | None = None
+    count: Count64 | None = None
     tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
+    capacity: CapacityRequirements | None = None
+    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
 
 
 class ExactDeviceRequest(Record, frozen=True, kw_only=True):
-    admin_access: bool | None = None
-    allocation_mode: Text | None = None
-    capacity: CapacityRequirements | None = None
-    count: Count64 | None = None
-    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
     device_class_name: str = field(default_factory=str)
     selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
+    allocation_mode: Text | None = None
+    count: Count64 | None = None
+    admin_access: bool | None = None
     tolerations: Annotated[tuple[DeviceToleration, ...], SOME] | None = None
+    capacity: CapacityRequirements | None = None
+    derived_attributes: Annotated[tuple[DeviceDerivedAttribute, ...], SOME] | None = None
 
 
 class DeviceRequest(Record, frozen=True, kw_only=True):
+    name: str = field(default_factory=str)
     exactly: ExactDeviceRequest | None = None
     first_available: Annotated[tuple[DeviceSubRequest, ...], SOME] | None = None
-    name: str = field(default_factory=str)
 
 
 class DeviceClaim(Record, frozen=True, kw_only=True):
-    config: Annotated[tuple[DeviceClaimConfiguration, ...], SOME] | None = None
-    constraints: Annotated[tuple[DeviceConstraint, ...], SOME] | None = None
     requests: Annotated[tuple[DeviceRequest, ...], SOME] | None = None
+    constraints: Annotated[tuple[DeviceConstraint, ...], SOME] | None = None
+    config: Annotated[tuple[DeviceClaimConfiguration, ...], SOME] | None = None
 
 
 class DeviceClassConfiguration(Record, frozen=True, kw_only=True):
@@ -234,9 +234,9 @@ class DeviceClassConfiguration(Record, frozen=True, kw_only=True):
 
 
 class DeviceClassSpec(Record, frozen=True, kw_only=True):
+    selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
     config: Annotated[tuple[DeviceClassConfiguration, ...], SOME] | None = None
     extended_resource_name: str | None = None
-    selectors: Annotated[tuple[DeviceSelector, ...], SOME] | None = None
 
 
 class DeviceClass(Object, frozen=True, kw_only=True):
@@ -289,15 +289,15 @@ class ResourceClaimSpec(Record, frozen=True, kw_only=True):
 
 class ResourceClaimConsumerReference(Record, frozen=True, kw_only=True):
     api_group: Text | None = None
-    name: str = field(default_factory=str)
     resource: str = field(default_factory=str)
+    name: str = field(default_factory=str)
     uid: str = field(default_factory=str)
 
 
 class ResourceClaimStatus(Record, frozen=True, kw_only=True):
     allocation: AllocationResult | None = None
-    devices: Annotated[tuple[AllocatedDeviceStatus, ...], SOME] | None = None
     reserved_for: Annotated[tuple[ResourceClaimConsumerReference, ...], SOME] | None = None
+    devices: Annotated[tuple[AllocatedDeviceStatus, ...], SOME] | None = None
 
 
 class ResourceClaim(Object, frozen=True, kw_only=True):
@@ -335,21 +335,21 @@ class ResourceClaimTemplateList(ListObject, frozen=True, kw_only=True):
 
 
 class ResourcePool(Record, frozen=True, kw_only=True):
-    generation: Int64 = field(default_factory=int)
     name: str = field(default_factory=str)
+    generation: Int64 = field(default_factory=int)
     resource_slice_count: Int64 = field(default_factory=int)
 
 
 class ResourceSliceSpec(Record, frozen=True, kw_only=True):
-    all_nodes: bool | None = None
-    devices: Annotated[tuple[Device, ...], SOME] | None = None
     driver: str = field(default_factory=str)
+    pool: ResourcePool = field(default_factory=ResourcePool)
     node_name: str | None = None
     node_selector: NodeSelector | None = None
-    partition_type_attribute: str | None = None
+    all_nodes: bool | None = None
+    devices: Annotated[tuple[Device, ...], SOME] | None = None
     per_device_node_selection: bool | None = None
-    pool: ResourcePool = field(default_factory=ResourcePool)
     shared_counters: Annotated[tuple[CounterSet, ...], SOME] | None = None
+    partition_type_attribute: str | None = None
     skip_node_operations: Annotated[tuple[str, ...], SOME] | None = None
 
 

@@ -13,10 +13,10 @@ class PriorityClass(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("PriorityClass"))
     api_version: str = field(default_factory=constant("scheduling.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    description: Text | None = None
-    global_default: Flag | None = None
-    preemption_policy: str | None = None
     value: Int32 = field(default_factory=int)
+    global_default: Flag | None = None
+    description: Text | None = None
+    preemption_policy: str | None = None
 
 
 class PriorityClassList(ListObject, frozen=True, kw_only=True):

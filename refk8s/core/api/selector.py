@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import field, frozen
+
+from refk8s.core.memo import remember
 
 if TYPE_CHECKING:
     from refk8s.core.api.meta_v1 import LabelSelector
@@ -163,7 +164,7 @@ def _invalid(path: str, value: str, problems: tuple[str, ...]) -> str:
     return f'{path}: Invalid value: "{value}": {"; ".join(problems)}'
 
 
-@lru_cache(maxsize=65536)
+@remember(65536)
 def label_key_problems(key: str) -> tuple[str, ...]:
     """What is wrong with a label's key (a qualified name), in Kubernetes' words; empty when nothing is."""
     problems: list[str] = []
@@ -189,7 +190,7 @@ def label_key_problems(key: str) -> tuple[str, ...]:
     return tuple(problems)
 
 
-@lru_cache(maxsize=65536)
+@remember(65536)
 def label_value_problems(value: str) -> tuple[str, ...]:
     """What is wrong with a label's value, in Kubernetes' words; empty when nothing is."""
     problems: list[str] = []
@@ -337,7 +338,7 @@ class _Reader:
                 return found
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def parse(text: str) -> Selector:
     """The selector that a labelSelector parameter or a Scale's status says. SelectorError where it says none. O(len(text))."""
     reader = _Reader(text)
@@ -402,7 +403,7 @@ class FieldSelector:
 ALL_FIELDS: Final = FieldSelector()
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def parse_fields(text: str) -> FieldSelector:
     """The selector that a fieldSelector parameter says. SelectorError where it says none.
 

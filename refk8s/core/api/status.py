@@ -152,6 +152,23 @@ def too_large(message: str) -> Status:
     return failure(413, "RequestEntityTooLarge", message)
 
 
+def too_many_requests(message: str) -> Status:
+    return failure(429, "TooManyRequests", message)
+
+
+def request_timeout(message: str) -> Status:
+    """408: the request did not arrive within the time that a client has for it."""
+    return failure(408, "RequestTimeout", message)
+
+
+def uri_too_long() -> Status:
+    return failure(414, "RequestURITooLong", "the URL of the request is too long")
+
+
+def header_fields_too_large() -> Status:
+    return failure(431, "RequestHeaderFieldsTooLarge", "the headers of the request are too many or too long")
+
+
 def expired(message: str) -> Status:
     """410: the revision asked for is compacted."""
     return failure(410, "Expired", message)

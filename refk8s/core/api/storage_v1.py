@@ -17,16 +17,16 @@ class TokenRequest(Record, frozen=True, kw_only=True):
 
 class CSIDriverSpec(Record, frozen=True, kw_only=True):
     attach_required: bool | None = None
-    fs_group_policy: str | None = None
-    node_allocatable_update_period_seconds: Int64 | None = None
     pod_info_on_mount: bool | None = None
-    prevent_pod_scheduling_if_missing: bool | None = None
+    volume_lifecycle_modes: Annotated[tuple[str, ...], SOME] | None = None
+    storage_capacity: bool | None = None
+    fs_group_policy: str | None = None
+    token_requests: Annotated[tuple[TokenRequest, ...], SOME] | None = None
     requires_republish: bool | None = None
     se_linux_mount: bool | None = None
+    node_allocatable_update_period_seconds: Int64 | None = None
     service_account_token_in_secrets: bool | None = None
-    storage_capacity: bool | None = None
-    token_requests: Annotated[tuple[TokenRequest, ...], SOME] | None = None
-    volume_lifecycle_modes: Annotated[tuple[str, ...], SOME] | None = None
+    prevent_pod_scheduling_if_missing: bool | None = None
 
 
 class CSIDriver(Object, frozen=True, kw_only=True):
@@ -48,10 +48,10 @@ class VolumeNodeResources(Record, frozen=True, kw_only=True):
 
 
 class CSINodeDriver(Record, frozen=True, kw_only=True):
-    allocatable: VolumeNodeResources | None = None
     name: str = field(default_factory=str)
     node_id: str = field(default_factory=str, name="nodeID")
     topology_keys: Annotated[tuple[str, ...], SOME] | None = field(default_factory=null)
+    allocatable: VolumeNodeResources | None = None
 
 
 class CSINodeSpec(Record, frozen=True, kw_only=True):
@@ -95,10 +95,10 @@ class CSIStorageCapacity(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("CSIStorageCapacity"))
     api_version: str = field(default_factory=constant("storage.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    capacity: Quantity | None = None
-    maximum_volume_size: Quantity | None = None
     node_topology: LabelSelector | None = None
     storage_class_name: str = field(default_factory=str)
+    capacity: Quantity | None = None
+    maximum_volume_size: Quantity | None = None
 
 
 class CSIStorageCapacityList(ListObject, frozen=True, kw_only=True):
@@ -112,13 +112,13 @@ class StorageClass(Object, frozen=True, kw_only=True):
     kind: str = field(default_factory=constant("StorageClass"))
     api_version: str = field(default_factory=constant("storage.k8s.io/v1"))
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
-    allow_volume_expansion: bool | None = None
-    allowed_topologies: Annotated[tuple[TopologySelectorTerm, ...], SOME] | None = None
-    mount_options: Annotated[tuple[str, ...], SOME] | None = None
-    parameters: Annotated[dict[str, str], SOME] | None = None
     provisioner: str = field(default_factory=str)
+    parameters: Annotated[dict[str, str], SOME] | None = None
     reclaim_policy: str | None = None
+    mount_options: Annotated[tuple[str, ...], SOME] | None = None
+    allow_volume_expansion: bool | None = None
     volume_binding_mode: str | None = None
+    allowed_topologies: Annotated[tuple[TopologySelectorTerm, ...], SOME] | None = None
 
 
 class StorageClassList(ListObject, frozen=True, kw_only=True):
@@ -129,26 +129,26 @@ class StorageClassList(ListObject, frozen=True, kw_only=True):
 
 
 class VolumeAttachmentSource(Record, frozen=True, kw_only=True):
-    inline_volume_spec: PersistentVolumeSpec | None = None
     persistent_volume_name: str | None = None
+    inline_volume_spec: PersistentVolumeSpec | None = None
 
 
 class VolumeAttachmentSpec(Record, frozen=True, kw_only=True):
     attacher: str = field(default_factory=str)
-    node_name: str = field(default_factory=str)
     source: VolumeAttachmentSource = field(default_factory=VolumeAttachmentSource)
+    node_name: str = field(default_factory=str)
 
 
 class VolumeError(Record, frozen=True, kw_only=True):
-    error_code: Int32 | None = None
-    message: Text | None = None
     time: Time | None = field(default_factory=null)
+    message: Text | None = None
+    error_code: Int32 | None = None
 
 
 class VolumeAttachmentStatus(Record, frozen=True, kw_only=True):
-    attach_error: VolumeError | None = None
     attached: bool = field(default_factory=bool)
     attachment_metadata: Annotated[dict[str, str], SOME] | None = None
+    attach_error: VolumeError | None = None
     detach_error: VolumeError | None = None
 
 

@@ -5,10 +5,10 @@ metadata. Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource 
 Left out: Protobuf and CBOR answers; a client that takes nothing else gets 406.
 """
 
-from functools import lru_cache
 
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
+from refk8s.core.memo import remember
 from refk8s.core.value import Value
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
@@ -28,7 +28,7 @@ class Form(Value, frozen=True):
 PLAIN_JSON = Form()
 
 
-@lru_cache(maxsize=512)
+@remember(512)
 def accept(header: str) -> Form:
     """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had."""
     if not header.strip():

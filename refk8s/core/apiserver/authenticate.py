@@ -1,63 +1,167 @@
-"""Who asks: a bearer token to a user, and tokens for service accounts. Rules API-15, API-16 (spec/api.md).
+"""Who asks: a client certificate or a bearer token to a user, and tokens for service accounts. Rules API-15, API-16, HTTP-18, HTTP-19.
 
-A token is either one that the cluster was given (the admin's), or a signed statement (JSON Web Token, HS256) that this API server made for
-a service account: whose it is, for whom and until when. Source: Kubernetes documentation, "Authenticating"; RFC 7519.
-Left out: client certificates, OpenID Connect, webhooks; whether the account or pod that a token names still exists.
+A token is either one that the cluster was given (the administrator's), or a signed statement (JSON Web Token, RS256) that
+this API server made for a service account: whose it is, for whom, until when and to which object it is bound. A signed
+token is good as long as what it names is there, under the same uid.
+Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519.
+Left out: OpenID Connect, webhooks.
 """
 
 import base64
-import hmac
+import binascii
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final, Protocol
 
+from refk8s.core.api import resources
 from refk8s.core.api.request import User
+from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
-from refk8s.core.context import SECOND, Context, Instant
+from refk8s.core.apiserver.token_key import ALGORITHM, TokenKey, is_signed, key_id, sign_plainly
+from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
+from refk8s.core.store import Record
 from refk8s.core.value import Value, field
 
 AUTHENTICATED = "system:authenticated"
-_HEADER = {"alg": "HS256", "typ": "JWT"}
+TOKEN_BYTES_MAX: Final = 8 << 10
+"""The longest token that is looked at."""
+
+GONE_SECONDS: Final = 60
+"""How long a token stays good after its object was marked for deletion, as upstream."""
+
+TEST_KEY: Final = TokenKey(
+    p=101402628834225542234238117639832549262060538178373027534501833011942772434781,
+    q=106120685253266813644376167414603136550518703637353323082256951950028664619221,
+    exponent=65537,
+    private_exponent=int(
+        "8114568737853111006636837742908298491168730315345212833413226499415300990778"
+        "168274201069350336104213558988801845783499072804914309237263705733327467729473"
+    ),
+)
+"""Known to everybody: for tests and simulations, which let nobody in. A running cluster has its own."""
+
+
+class Attributes(Value, frozen=True):
+    """What a user asks for, as authorizers see it. `path` is set where it is no resource."""
+
+    user: User
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
 
 
 class Config(Value, frozen=True):
-    """What this API server has of its own: the key that signs tokens, its name in them, for whom they are by default; and what
-    addresses and ports it gives to services."""
+    """What this API server has of its own: the key that signs tokens, its name in them, for whom they are by default; the tokens
+    that it was given; who decides what users may; and what addresses and ports it gives to services.
 
-    token_key: bytes = b"refk8s"
+    `sign` makes a signature by `token_key`; without it the key's plain arithmetic does. `authorizer` says whether a user may; without it
+    everybody who has authenticated may do everything (API-13).
+    """
+
+    token_key: TokenKey = TEST_KEY
+    sign: Callable[[bytes], bytes] | None = None
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
+    users: Mapping[str, User] = field(default_factory=dict)
+    authorizer: Callable[[Attributes], bool] | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 DEFAULT_CONFIG = Config()
 
 
-def authenticate(
-    authorization: str, users: Mapping[str, User], config: Config, now: Instant, audiences: tuple[str, ...] = ()
-) -> User | None:
-    """The user of an Authorization header; None for a header that names nobody (API-15).
+class Objects(Protocol):
+    """Where the objects that a token names are looked up."""
 
-    `users`: token -> user. `audiences`: for whom a signed token must be, if not for this API server.
-    """
+    def get(self, key: str, at: int | None = None) -> Record[Any] | None: ...
+
+
+class Checked(Value, frozen=True):
+    """What a token is worth. `user` is None where it names nobody: for another audience, or, with a `problem`, not good."""
+
+    user: User | None = None
+    audiences: tuple[str, ...] = ()
+    problem: str = ""
+
+
+INVALID = Checked(problem="invalid bearer token")
+
+
+def authenticate(authorization: str, config: Config, now: Instant, objects: Objects | None = None) -> User | None:
+    """The user of an Authorization header; None for a header that names nobody (API-15)."""
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if not token or scheme.lower() != "bearer":
         return None
+    return check_token(token, config, now, objects).user
+
+
+def check_token(
+    token: str, config: Config, now: Instant, objects: Objects | None = None, audiences: tuple[str, ...] = ()
+) -> Checked:
+    """Whose token it is, and for which of the `audiences` (else the API server's) it is good (API-16).
+
+    `objects`: where accounts, pods, secrets and nodes are; without it they are taken to be there.
+    """
+    wanted = audiences or config.audiences
     # The tokens are looked up in a hash table: what its timing tells is a hash and no prefix.
-    if (user := users.get(token)) is not None:
-        return user
-    claims = read_token(token, config, now)
-    if claims is None or not set(claims.get("aud", ())) & set(audiences or config.audiences):
-        return None
-    return _user_of(claims)
+    if (user := config.users.get(token)) is not None:
+        common = tuple([one for one in wanted if one in config.audiences])
+        return Checked(user, common) if common else Checked()
+    if len(token) > TOKEN_BYTES_MAX:
+        return INVALID
+    try:
+        claims = read_token(token, config.token_key)
+    except ValueError:
+        return INVALID
+    if not claims["nbf"] * SECOND <= now < claims["exp"] * SECOND:
+        late = now >= claims["exp"] * SECOND
+        return Checked(problem=f"[invalid bearer token, service account token {'has expired' if late else 'is not valid yet'}]")
+    if claims["iss"] != config.issuer:
+        return INVALID
+    common = tuple([one for one in wanted if one in claims["aud"]])
+    if not common:
+        return Checked()
+    if objects is not None and not _is_bound_to_what_is(claims["kubernetes.io"], now, objects):
+        return Checked(problem="[invalid bearer token, service account token has been invalidated]")
+    return Checked(_user_of(claims), common)
+
+
+_BOUND: Final = (("serviceaccount", resources.SERVICE_ACCOUNTS), ("pod", resources.PODS), ("secret", resources.SECRETS))
+
+
+def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Objects) -> bool:
+    """Whether the account and what the token is bound to are there, under their uids, and not deleted for a minute (HTTP-19)."""
+    namespace = private["namespace"]
+    for name, resource in _BOUND:
+        if name in private and not _is_there(resource, namespace, private[name], now, objects):
+            return False
+    # A pod's node is told for information: it is the pod that the token is bound to.
+    return "node" not in private or "pod" in private or _is_there(resources.NODES, "", private["node"], now, objects)
+
+
+def _is_there(resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Objects) -> bool:
+    record = objects.get(resource.key(namespace, named["name"]))
+    if record is None or record.value.metadata.uid != named["uid"]:
+        return False
+    deleted = record.value.metadata.deletion_timestamp
+    return deleted is None or now < parse_timestamp(deleted) + GONE_SECONDS * SECOND
 
 
 def _user_of(claims: Mapping[str, Any]) -> User:
-    name = claims["sub"]
-    namespace = name.split(":")[2]
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
-    return User(name, claims["kubernetes.io"]["serviceaccount"]["uid"], groups)
+    private = claims["kubernetes.io"]
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{private['namespace']}", AUTHENTICATED)
+    extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]
+    for kind in ("node", "pod"):
+        if kind in private:
+            extra += [(f"authentication.kubernetes.io/{kind}-{what}", (private[kind][what],)) for what in ("name", "uid")]
+    return User(claims["sub"], private["serviceaccount"]["uid"], groups, tuple(extra))
 
 
 def make_token(
@@ -72,34 +176,67 @@ def make_token(
 ) -> str:
     """A token for a service account, good for so long (API-16). `bound`: the object it is tied to, as {kind: {name, uid}}."""
     now = context.now // SECOND
+    private = {"namespace": namespace, **(bound or {}), "serviceaccount": {"name": name, "uid": uid}}
     claims = {
         "aud": list(audiences),
         "exp": now + expiration_seconds,
         "iat": now,
         "iss": config.issuer,
         "jti": context.uid(),
-        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}, **(bound or {})},
+        "kubernetes.io": dict(sorted(private.items())),
         "nbf": now,
         "sub": f"system:serviceaccount:{namespace}:{name}",
     }
-    signed = f"{_encoded(_HEADER)}.{_encoded(claims)}"
-    return f"{signed}.{_signature(signed, config)}"
+    signed = f"{_encoded(_header(config.token_key))}.{_encoded(claims)}".encode()
+    signature = config.sign(signed) if config.sign is not None else sign_plainly(config.token_key, signed)
+    return f"{signed.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-def read_token(token: str, config: Config, now: Instant) -> dict[str, Any] | None:
-    """The claims of a token that we signed and that is still good; None for any other."""
+@lru_cache(maxsize=1024)
+def read_token(token: str, key: TokenKey) -> dict[str, Any]:
+    """The claims of a token that this key signed; nobody may change them. ValueError for any other, which is not remembered."""
     signed, _, signature = token.rpartition(".")
-    if not token.isascii() or not hmac.compare_digest(signature, _signature(signed, config)):
-        return None
-    payload = signed.rpartition(".")[2]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return claims if claims["nbf"] * SECOND <= now < claims["exp"] * SECOND else None
+    head, _, payload = signed.partition(".")
+    try:
+        if _decoded(head) != _header(key) or not is_signed(key, signed.encode("ascii"), _from_base64(signature)):
+            raise ValueError("not signed by this key")
+        claims = _decoded(payload)
+    except (binascii.Error, UnicodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(claims, dict):
+        raise ValueError("no claims")
+    return claims
+
+
+def _header(key: TokenKey) -> dict[str, str]:
+    return {"alg": ALGORITHM, "kid": key_id(key)}
 
 
 def _encoded(tree: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(tree, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
-def _signature(signed: str, config: Config) -> str:
-    digest = hmac.new(config.token_key, signed.encode(), "sha256").digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+def _decoded(text: str) -> Any:
+    return json.loads(_from_base64(text))
+
+
+def _from_base64(text: str) -> bytes:
+    # Only the one way to write these bytes is taken: a token that was changed in any character is another token.
+    data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:
+        raise ValueError("no base64url")
+    return data
+
+
+def user_of_subject(subject: Iterable[tuple[str, str]], certificate: bytes) -> User | None:
+    """The user of a verified client certificate: common name and organizations (HTTP-18); None for one without a name.
+
+    `subject`: its (attribute, value) pairs; `certificate`: the whole in DER.
+    """
+    pairs = list(subject)
+    name = next((value for attribute, value in reversed(pairs) if attribute == "commonName"), "")
+    groups = tuple([value for attribute, value in pairs if attribute == "organizationName"])
+    if not name:
+        return None
+    extra = (("authentication.kubernetes.io/credential-id", (f"X509SHA256={sha256(certificate).hexdigest()}",)),)
+    return User(name, groups=(*groups, AUTHENTICATED), extra=extra)

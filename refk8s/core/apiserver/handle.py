@@ -26,6 +26,7 @@ from refk8s.core.apiserver import read, reviews, subresources, versions, watch, 
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
@@ -40,7 +41,7 @@ Written: TypeAlias = Response | Commit
 def handle(request: Request, store: Reader, context: Context, config: Config = DEFAULT_CONFIG) -> Outcome:
     """What becomes of a request on this state of the store. Never raises for what a client can do wrong (API-14)."""
     try:
-        authorize(request)
+        authorize(request, config)
         if request.resource.storage_api_version:  # API-28
             return versions.as_asked(_decide(versions.as_stored(request, store), store, context, config), request.resource)
         return _decide(request, store, context, config)
@@ -51,10 +52,6 @@ def handle(request: Request, store: Reader, context: Context, config: Config = D
 def _decide(request: Request, store: Reader, context: Context, config: Config) -> Outcome:
     act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
     return act(request, store, context, config)
-
-
-def authorize(request: Request) -> None:
-    """Whether the user may. Everybody who is somebody may do everything: RBAC is a later room of this house (API-13)."""
 
 
 # --- the verbs
@@ -183,7 +180,7 @@ def _evict(request: Request, store: Reader, context: Context, config: Config) ->
 
 
 def _review(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    return reviews.review(request, context, config)
+    return reviews.review(request, store, context, config)
 
 
 def _request_token(request: Request, store: Reader, context: Context, config: Config) -> Written:

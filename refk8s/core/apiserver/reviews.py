@@ -13,7 +13,8 @@ from refk8s.core.api.authentication_v1 import SelfSubjectReviewStatus, TokenRevi
 from refk8s.core.api.authorization_v1 import NonResourceRule, ResourceRule, SubjectAccessReviewStatus, SubjectRulesReviewStatus
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError, Cause
-from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.apiserver.authenticate import Config, check_token
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 
 REVIEWS = (
@@ -31,14 +32,14 @@ _EVERYTHING = SubjectRulesReviewStatus(
 )
 
 
-def review(request: Request, context: Context, config: Config) -> Response:
+def review(request: Request, store: Reader, context: Context, config: Config) -> Response:
     """The answer, as the status of what was posted. ApiError 422 for a question that asks nothing."""
     asked = request.body
     match request.resource.kind:
         case "SelfSubjectReview":
             said: Any = SelfSubjectReviewStatus(user_info=_info(request.user))
         case "TokenReview":
-            said = _token(request, context, config)
+            said = _token(request, store, context, config)
         case "SelfSubjectRulesReview":
             said = _EVERYTHING
         case _:
@@ -48,18 +49,17 @@ def review(request: Request, context: Context, config: Config) -> Response:
 
 
 def _info(user: User) -> UserInfo:
-    return UserInfo(username=user.name, uid=user.uid or None, groups=user.groups or None)
+    return UserInfo(username=user.name, uid=user.uid or None, groups=user.groups or None, extra=dict(user.extra) or None)
 
 
-def _token(request: Request, context: Context, config: Config) -> TokenReviewStatus:
+def _token(request: Request, store: Reader, context: Context, config: Config) -> TokenReviewStatus:
     spec = request.body.spec
     if not spec.token:
         raise ApiError(status.bad_request("token is required for TokenReview in authentication"))
-    audiences = tuple(spec.audiences or config.audiences)
-    user = authenticate(f"Bearer {spec.token}", {}, config, context.now, audiences)
-    if user is None:
-        return TokenReviewStatus(error="token is not known, not for these audiences, or expired")
-    return TokenReviewStatus(authenticated=True, user=_info(user), audiences=audiences)
+    checked = check_token(spec.token, config, context.now, store, tuple(spec.audiences or ()))
+    if checked.user is None:
+        return TokenReviewStatus(error=checked.problem or None)
+    return TokenReviewStatus(authenticated=True, user=_info(checked.user), audiences=checked.audiences)
 
 
 def _check_question(request: Request) -> None:

@@ -15,7 +15,6 @@ Source: Kubernetes documentation, "Kubernetes API Concepts"; API reference, "Com
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -25,6 +24,7 @@ from refk8s.core.api.request import Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.read import invalid_options
+from refk8s.core.memo import remember
 from refk8s.core.value import Value, field
 
 FIELD_VALIDATIONS = ("", "Ignore", "Warn", "Strict")
@@ -61,7 +61,7 @@ class Plain(Value, frozen=True):
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-@lru_cache(maxsize=8192)
+@remember(4096)
 def route(method: str, path: str, query: str) -> Target | Plain:
     """The target of a request line; path and query as they came, percent-encoded. ApiError 4xx for what there is not. O(length)."""
     segments = unquote(path, errors="replace").split("/")[1:]

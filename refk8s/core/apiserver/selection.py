@@ -4,7 +4,6 @@ Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from attrs import field, frozen
@@ -14,6 +13,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector, SelectorError, parse, parse_fields
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
+from refk8s.core.memo import remember
 
 Matches = Callable[[Any], bool]
 
@@ -38,7 +38,7 @@ class Selection:
         return self.prefix + self.name
 
 
-@lru_cache(maxsize=1024)
+@remember(1024)
 def select(resource: Resource, namespace: str, label_selector: str, field_selector: str) -> Selection:
     """The selection of these texts. ApiError 400 for a selector that cannot be read or names a field that cannot be selected."""
     try:

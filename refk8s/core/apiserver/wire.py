@@ -2,9 +2,9 @@
 
 For the HTTP front, which brings bytes and takes bytes:
 
-    users, read_yaml = ...                                       # who may come in; how YAML is read
-    received = receive(wire, user_of(wire, users, config, now))  # Received, or a Reply that ends the matter
-    outcome = handle(received.request, store, context, config)   # as for a component in this process
+    user = user_of(wire, config, now, store)                    # from the headers; ApiError 401
+    received = receive(wire, user, read_yaml, config=config)    # Received, or a Reply that ends the matter
+    outcome = handle(received.request, store, context, config)  # as for a component in this process
     reply = reply_to(received, response, now)
 
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API health endpoints".
@@ -18,9 +18,12 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import Form, accept
-from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, Objects, authenticate
+from refk8s.core.apiserver.authorize import authorize_path
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover
+from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
+from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.apiserver.warnings import deprecated
@@ -28,7 +31,10 @@ from refk8s.core.context import Instant
 from refk8s.core.value import Value, evolve, field
 
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-"""What anybody may ask for, and what is below them: load balancers and installers have no token (API-15)."""
+"""What anybody may ask for: load balancers and installers have no token (API-15)."""
+
+PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3")
+"""What is told at the root."""
 
 
 class WireRequest(Value, frozen=True):
@@ -68,20 +74,47 @@ class Connection(Value, frozen=True):
         return tuple(value for name, value in self.parameters if name == key)
 
 
-def user_of(wire: WireRequest, users: Mapping[str, User], config: Config, now: Instant) -> User | None:
-    """Who asks; None for nobody we know (API-15)."""
-    return authenticate(wire.headers.get("authorization", ""), users, config, now)
+def user_of(
+    wire: WireRequest, config: Config, now: Instant, objects: Objects | None = None, certificate_user: User | None = None
+) -> User | None:
+    """Who asks, by the headers alone: the body need not have been read. None for an anonymous user at an open path.
+
+    ApiError 401 for wrong credentials on every path, and for none where the path is not open (API-15). A client certificate
+    counts before a token, as upstream.
+    """
+    if certificate_user is not None:
+        return certificate_user
+    authorization = wire.headers.get("authorization", "")
+    user = authenticate(authorization, config, now, objects) if authorization else None
+    if user is None and (authorization or not is_open(wire.path)):
+        raise ApiError(status.unauthorized())
+    return user
 
 
-def receive(wire: WireRequest, user: User | None, read_yaml: ReadYaml | None = None, server_address: str = "") -> Received | Reply:
-    """The request in these bytes, or the reply where there is none to handle. Never raises for what a client can do wrong (API-14)."""
+def is_open(path: str) -> bool:
+    """Whether anybody may ask for this path."""
+    return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
+
+
+def receive(
+    wire: WireRequest,
+    user: User | None,
+    read_yaml: ReadYaml | None = None,
+    server_address: str = "",
+    config: Config = DEFAULT_CONFIG,
+    checks: Checks = all_well,
+) -> Received | Reply:
+    """The request in these bytes, or the reply where there is none to handle. Never raises for what a client can do wrong (API-14).
+
+    `server_address`: where clients reach the server, as discovery tells it. `checks`: what health is made of.
+    """
     try:
-        target = None
-        if user is None and not wire.path.startswith(OPEN_PATHS):
+        if user is None and not is_open(wire.path):
             raise ApiError(status.unauthorized())
         target = route(wire.method, wire.path, wire.query)
         if type(target) is Plain:
-            return plain(wire, target, server_address)
+            authorize_path(user or _NOBODY, wire.method, target.path, config)
+            return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
         return _received(wire, target, user or _NOBODY, read_yaml)
     except ApiError as error:
@@ -128,7 +161,7 @@ def reply_to(received: Received, response: Response, now: Instant) -> Reply:
 
 def failure(error: ApiError) -> Reply:
     """A refusal as bytes. Always JSON: whoever could not say what it takes can read it."""
-    return Reply(error.status.code or 500, encode(error.status))
+    return Reply(error.status.code or 500, encode(error.status) + b"\n")
 
 
 def warned(response: Response, warnings: tuple[str, ...]) -> Response:
@@ -139,17 +172,21 @@ def warned(response: Response, warnings: tuple[str, ...]) -> Response:
 # --- paths that are no resource's
 
 
-def plain(wire: WireRequest, target: Plain, server_address: str = "") -> Reply:
-    """Discovery, schemas and health (API-25); 404 for the rest, as text, which is how upstream answers where no API is."""
+def plain(
+    wire: WireRequest, target: Plain, server_address: str = "", config: Config = DEFAULT_CONFIG, checks: Checks = all_well
+) -> Reply:
+    """Discovery, schemas, health and keys (API-25); 404 for the rest, as text, which is how upstream answers where no API is."""
     path = target.path
-    if path.startswith(("/healthz", "/livez", "/readyz")):
-        return _health(wire.method, path, target)
+    if path.split("/")[1] in HEALTH_PATHS:
+        return health(wire.method, path, target.parameters, checks)
+    if wire.method == "GET" and (told := issuer_document(path, config)) is not None:
+        return told
     if wire.method != "GET":
         known = path == "/" or path.startswith(("/api", "/apis", "/openapi", "/version"))
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
     found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
     if found is not None:
-        return Reply(200, encode(found.tree), found.media_type)
+        return Reply(200, encode(found.tree) + b"\n", found.media_type)
     if path.startswith("/openapi/"):
         from refk8s.core.apiserver.openapi import openapi, protobuf_v2  # reads every record: not before somebody asks
 
@@ -158,14 +195,5 @@ def plain(wire: WireRequest, target: Plain, server_address: str = "") -> Reply:
             is_text = document.startswith(b"{")
             return Reply(200, document, "application/json" if is_text else protobuf_v2.ANSWERED_AS)
     if path == "/":
-        return Reply(200, encode({"paths": sorted([*OPEN_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3"])}))
+        return Reply(200, encode({"paths": sorted(PATHS)}) + b"\n")
     return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")
-
-
-def _health(method: str, path: str, target: Plain) -> Reply:
-    kind = path.split("/")[1]
-    if method not in ("GET", "HEAD"):
-        raise ApiError(status.method_not_allowed())
-    if any(key == "verbose" for key, _ in target.parameters):
-        return Reply(200, f"[+]ping ok\n[+]store ok\n{kind} check passed\n".encode(), "text/plain; charset=utf-8")
-    return Reply(200, b"ok", "text/plain; charset=utf-8")

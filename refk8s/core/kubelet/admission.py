@@ -14,7 +14,6 @@ Left out: the topology, CPU and memory managers.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, ResourceRequirements
@@ -22,13 +21,14 @@ from refk8s.core.api.selector import int64
 from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.kubelet.sync import is_sidecar
+from refk8s.core.memo import remember
 from refk8s.core.ports import NodeDescribed
 
 Amounts = Mapping[str, int]
 """Amounts of resources: milli-CPUs for cpu, whole units for everything else."""
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def amount(resource: str, text: str) -> int:
     return quantity.milli_value(text) if resource == "cpu" else quantity.value(text)
 

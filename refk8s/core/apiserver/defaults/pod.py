@@ -6,7 +6,6 @@ Left out: the defaults of pod-level limits from container limits.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -25,6 +24,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.apiserver.defaults.container import default_env, default_lifecycle, default_probe
 from refk8s.core.apiserver.defaults.resources import default_requirements, default_resource_list
 from refk8s.core.apiserver.defaults.volume import default_volume
+from refk8s.core.memo import remember
 
 T = TypeVar("T")
 C = TypeVar("C", Container, EphemeralContainer)
@@ -141,7 +141,7 @@ def _default_container(container: C) -> C:
     return replace(container, **changed) if changed else container
 
 
-@lru_cache(maxsize=1024)
+@remember(1024)
 def pull_policy(image: str) -> str:
     """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a tag counts as a tag.
 

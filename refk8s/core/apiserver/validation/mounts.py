@@ -3,10 +3,10 @@
 Source: Kubernetes documentation, "Volumes" (subPath, mount propagation, recursive read-only mounts), "Raw Block Volume Support".
 """
 
-from functools import lru_cache
 
 from refk8s.core.api.core_v1 import Container, EphemeralContainer, Volume, VolumeDevice, VolumeMount
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_found, not_supported, required
+from refk8s.core.memo import remember
 
 PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 
@@ -109,7 +109,7 @@ def validate_descending_path(path: str, at: str) -> Causes:
     return causes
 
 
-@lru_cache(maxsize=1024)
+@remember(1024)
 def is_inside(path: str) -> bool:
     """Whether a file's path lies within its volume, and does not begin with the dots that the kubelet's own directories begin with."""
     return not path.startswith(("/", "..")) and ".." not in path.split("/")

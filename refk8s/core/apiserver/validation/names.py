@@ -8,9 +8,10 @@ Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors"
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeAlias
+
+from refk8s.core.memo import remember
 
 Messages: TypeAlias = tuple[str, ...]
 Check: TypeAlias = Callable[[str], Messages]
@@ -69,7 +70,7 @@ def _longer_than(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
 
-@lru_cache(maxsize=1024)
+@remember(1024)
 def dns_label(text: str) -> Messages:
     """RFC 1123 label: namespaces, containers, volumes."""
     messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
@@ -86,7 +87,7 @@ def dns_1035_label(text: str) -> Messages:
     return tuple(messages)
 
 
-@lru_cache(maxsize=1024)
+@remember(1024)
 def dns_subdomain(text: str) -> Messages:
     """RFC 1123 subdomain, labels between dots: most objects."""
     messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
@@ -112,7 +113,7 @@ def path_segment(text: str) -> Messages:
     return tuple([f"may not contain '{mark}'" for mark in "/%" if mark in text])
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def qualified_name(text: str) -> Messages:
     """A key of labels and annotations: a name of at most 63 bytes, with a subdomain and a slash before it if wanted."""
     prefix, slash, name = text.rpartition("/")
@@ -130,7 +131,7 @@ def qualified_name(text: str) -> Messages:
     return tuple(messages)
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def label_value(text: str) -> Messages:
     messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
     if text and not _is_qualified(text):
@@ -190,7 +191,7 @@ def mask_trailing_dash(text: str) -> str:
 # --- addresses
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
     """The address, or None. Addresses with a zone (`fe80::1%eth0`) are none here."""
     if "%" in text:

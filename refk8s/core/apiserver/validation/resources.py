@@ -4,12 +4,12 @@ Source: Kubernetes documentation, "Resource Management for Pods and Containers",
 Left out: claims of the resource.k8s.io group beyond their names.
 """
 
-from functools import lru_cache
 
 from refk8s.core.api.core_v1 import ResourceRequirements
 from refk8s.core.api.quantity import ZERO, Amount, QuantityError, parse
 from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, duplicate, forbidden, invalid, required
 from refk8s.core.apiserver.validation.names import qualified_name
+from refk8s.core.memo import remember
 
 CONTAINER_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 WHOLE_RESOURCES = ("pods", "persistentvolumeclaims", "services", "secrets", "configmaps", "replicationcontrollers", "resourcequotas")
@@ -70,7 +70,7 @@ def validate_requirements(resources: ResourceRequirements, at: str) -> Causes:
     return causes
 
 
-@lru_cache(maxsize=4096)
+@remember(4096)
 def _is_common(name: str, text: str) -> bool:
     """An amount of a resource that every node has: nearly all are, and the same ones again and again."""
     number = amount(text) if name in CONTAINER_RESOURCES else None

@@ -1,0 +1,358 @@
+"""Connections of the HTTP front: how many there are, how long each may take, how much each may send. Rules HTTP-1 ... HTTP-6.
+
+uvicorn's protocol reads and writes HTTP; this one bounds what it reads. All times are measured by one timer a second
+that looks at the deadline of every connection, so a request costs no timer. Every connection is accepted here, so
+that those whose TLS handshake never ends are counted as well.
+"""
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from attrs import frozen
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from refk8s.components.upgrade import EXTENSION, Streams, take_over
+from refk8s.core.api import status
+from refk8s.core.api.codec import encode
+from refk8s.core.api.meta_v1 import Status
+
+log = logging.getLogger("refk8s")
+
+LINE_BYTES_MAX = 32 << 10  # the URL of a request; selectors stand in it
+HEAD_BYTES_MAX = 128 << 10  # the request line and all headers
+HEADERS_MAX = 128
+PIPELINE_MAX = 16  # requests that a client has sent ahead
+HEAD_SECONDS = 10.0  # from the connection or the first byte of a request to the end of its headers
+BODY_SECONDS = 60.0  # from the end of the headers to the end of the body
+ANONYMOUS_IDLE_SECONDS = 10.0  # between requests of a connection that has not authenticated
+IDLE_SECONDS = 120  # between requests of a connection that has
+WRITE_SECONDS = 60.0  # for which a client may not read an answer
+DRAIN_SECONDS = 2.0  # for which the rest of a refused request is read and thrown away, so that the client sees the answer
+DRAIN_BYTES_MAX = 8 << 20
+CONNECTIONS_MAX = 10_000
+DESCRIPTORS_RESERVED = 256  # for the store, the engine's connections, logs and volumes
+DESCRIPTORS_WANTED = 65_536
+
+
+def compute_connections_max() -> int:
+    """How many connections there may be: what the limit of descriptors leaves, which is raised as far as it may be (HTTP-6)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            pass  # the limit stays; there are fewer connections
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(16, min(CONNECTIONS_MAX, soft - max(DESCRIPTORS_RESERVED, soft // 4)))
+
+
+def refusal(said: Status) -> bytes:
+    """An answer that ends the connection, as bytes."""
+    content = encode(said) + b"\n"
+    code = said.code or 500
+    head = f"HTTP/1.1 {code} {said.reason}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+    return head.encode() + content
+
+
+# A watch may be silent for long: a client whose machine has gone is noticed after two minutes.
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. `authenticated` is set by who knows the user; `patient` where a client may stop reading for long."""
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server.config, server.state, {})
+        self.registry = server
+        self.authenticated = False
+        self.patient = False
+        self.user: Any = None  # of the client certificate; None until it was looked at
+        self.deadline: float | None = None
+        self.began = self.idle_since = self.loop.time()
+        self.on_writable: Callable[[], None] | None = None  # called when the client reads again
+        self._in_head = True
+        self._head_bytes = 0
+        self._refused = False
+        self._drained = 0
+        self._stalled_since: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.registry.open[self] = None
+        self.deadline = self.loop.time() + HEAD_SECONDS
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.registry.open.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._drained += len(data)
+            if self._drained > DRAIN_BYTES_MAX:
+                self.transport.abort()
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            too_long = len(self.url) > LINE_BYTES_MAX or not self.headers
+            self.refuse(status.uri_too_long() if too_long else status.header_fields_too_large())
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        super().resume_writing()
+        if self.on_writable is not None:
+            self.on_writable()
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINE_MAX:
+            self.transport.abort()
+        super().on_message_begin()
+        self._in_head = True
+        if self.is_idle:
+            self.deadline = self.loop.time() + HEAD_SECONDS
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._refused:
+            return
+        if len(self.url) > LINE_BYTES_MAX:
+            self.refuse(status.uri_too_long())
+        elif len(self.headers) > HEADERS_MAX:
+            self.refuse(status.header_fields_too_large())
+        else:
+            self.deadline = self.loop.time() + BODY_SECONDS
+            self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
+            upgrades = self.parser.should_upgrade()
+            if upgrades:
+                self.scope["extensions"] = {EXTENSION: self._take_over}
+            super().on_headers_complete()
+            if upgrades and self.cycle is not None:
+                self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True  # of the next request
+        self._head_bytes = 0
+        self.deadline = None
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        self.patient = False
+        if self._in_head and self._head_bytes:
+            self.deadline = self.idle_since + HEAD_SECONDS
+        elif not self.authenticated and not self.pipeline:
+            self.deadline = self.idle_since + ANONYMOUS_IDLE_SECONDS
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Give the connection to the protocol of WebSockets; it is counted as long as it is open."""
+        self.authenticated = True  # who has not is refused at once, and that closes the connection
+        super().handle_websocket_upgrade()
+        successor: Any = self.transport.get_protocol()
+        if successor.scope is not None:  # None where the protocol has refused the request by itself
+            successor.scope["connection"] = self
+        self._give_to(successor)
+
+    def _take_over(self, version: str) -> Streams:
+        """A connection that asks to become SPDY is given to whoever answers (STREAM-4)."""
+        streams = take_over(self, version)
+        self._give_to(self.transport.get_protocol())
+        return streams
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing is wrong: the request is answered as if it had not asked, and the connection ends with its answer."""
+
+    def _give_to(self, successor: Any) -> None:
+        """From now on the connection is another protocol's; it is counted until that loses it."""
+        self.deadline = None
+        self.patient = True
+        lost = successor.connection_lost
+
+        def connection_lost(exc: Exception | None) -> None:
+            self.registry.open.pop(self, None)
+            lost(exc)
+
+        successor.connection_lost = connection_lost
+
+    def send_400_response(self, msg: str) -> None:
+        # What is no HTTP (an unknown method, a broken header) is answered in the API's own form too.
+        self.refuse(status.bad_request("the request is not HTTP/1.1 that this server reads"))
+
+    # --- the front's side
+
+    def refuse(self, said: Status) -> None:
+        """Answer now, without the rest of the request, and close (HTTP-1 ... HTTP-5)."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+        self.pipeline.clear()
+        self._unset_keepalive_if_required()
+        self.transport.write(refusal(said))
+        self.flow.resume_reading()
+        self.deadline = self.loop.time() + DRAIN_SECONDS
+
+    def check_time(self, now: float) -> None:
+        """Close or refuse if a time is over (HTTP-5)."""
+        if self._stalled_since is not None and not self.patient and now - self._stalled_since > WRITE_SECONDS:
+            self.transport.abort()
+        elif self.deadline is None or now < self.deadline:
+            return
+        elif self._refused or (self.is_idle and (self._in_head and not self._head_bytes)):
+            self.transport.abort()
+        else:
+            self.refuse(status.request_timeout("the request did not arrive in time"))
+
+
+@frozen
+class Listening:
+    """One listening socket of a server."""
+
+    task: asyncio.Task[None]
+    listener: socket.socket
+
+    def close(self) -> None:
+        """Accept nothing more. What is open stays open."""
+        self.task.cancel()
+        self.listener.close()
+
+
+class Server:
+    """Accepts connections for one application, up to `connections_max`; over it the most idle one goes first (HTTP-6)."""
+
+    def __init__(self, config: uvicorn.Config, connections_max: int) -> None:
+        self.config = config
+        self.state = ServerState()
+        self.connections_max = connections_max
+        self.open: dict[Connection, None] = {}  # in order of their beginning
+        self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}  # TLS handshakes, and since when
+        self._loop = asyncio.get_running_loop()
+        self._listening: list[Listening] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch the times of connections."""
+        self._timer = self._loop.call_later(1.0, self._check_times)
+
+    def listen(self, listener: socket.socket) -> "Listening":
+        """Accept what comes to the listening socket, which must not block, until what is returned is closed."""
+        listening = Listening(self._loop.create_task(self._accept(listener)), listener)
+        self._listening.append(listening)
+        return listening
+
+    async def close(self, seconds: float) -> None:
+        """Stop accepting, let requests that are under way end for so long, close."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for listening in self._listening:
+            listening.close()
+        for task in list(self._opening):
+            task.cancel()
+        for protocol in list(self.state.connections):
+            protocol.shutdown()
+        end = self._loop.time() + seconds
+        while (self.state.connections or self.state.tasks) and self._loop.time() < end:
+            await asyncio.sleep(0.01)
+        for connection in list(self.open):
+            connection.transport.abort()
+        tasks = [*(listening.task for listening in self._listening), *self._opening, *self.state.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._make_room()
+                await asyncio.sleep(0.05)
+                continue
+            if len(self.open) + len(self._opening) >= self.connections_max and not self._make_room():
+                connection.close()
+                continue
+            for level, option, value in _SOCKET_OPTIONS:
+                connection.setsockopt(level, option, value)
+            task = self._loop.create_task(self._open(connection))
+            self._opening[task] = (connection, self._loop.time())
+            task.add_done_callback(self._opened)
+
+    async def _open(self, connection: socket.socket) -> None:
+        try:
+            if self.config.ssl is None:
+                await self._loop.connect_accepted_socket(lambda: Connection(self), connection)
+            else:
+                times: Any = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": DRAIN_SECONDS}
+                await self._loop.connect_accepted_socket(lambda: Connection(self), connection, ssl=self.config.ssl, **times)
+        except OSError:
+            connection.close()  # no TLS, or not in time
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        connection, _ = self._opening.pop(task)
+        if task.cancelled() or task.exception() is not None:
+            connection.close()
+
+    def _make_room(self) -> bool:
+        """Close the connection that is missed least: one that has not authenticated, the oldest first, else the most idle one."""
+        anonymous = next((one for one in self.open if not one.authenticated), None)
+        opening = next(iter(self._opening), None)
+        if opening is not None and (anonymous is None or self._opening[opening][1] <= anonymous.began):
+            opening.cancel()
+            self._opening[opening][0].close()
+            return True
+        idle = anonymous or min(
+            (one for one in self.open if one.is_idle and not one.patient), key=lambda one: one.idle_since, default=None
+        )
+        if idle is None:
+            return False
+        self.open.pop(idle, None)
+        idle.transport.abort()
+        return True
+
+    def _check_times(self) -> None:
+        now = self._loop.time()
+        for connection in list(self.open):
+            connection.check_time(now)
+        self._timer = self._loop.call_later(1.0, self._check_times)

@@ -1,0 +1,66 @@
+"""The lists that are asked for again and again, kept as text in bounds. Rules LIST-13, HTTP-7 and HTTP-16.
+
+What is kept is decided in core/apiserver/list_text.py; here is how much.
+"""
+
+import asyncio
+from typing import Any
+
+from attrs import evolve, frozen
+
+from refk8s.core.api.request import Response
+from refk8s.core.apiserver.accept import PLAIN_JSON
+from refk8s.core.apiserver.list_text import ListText, keep, recall
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.respond import Reply, compressed
+from refk8s.core.apiserver.wire import Received
+from refk8s.core.value import evolve as changed
+
+LISTS_MAX = 16
+LISTS_BYTES_MAX = 64 << 20  # all of them together, compressed forms included
+PLACE_BYTES_MAX = 1 << 10  # of a path and query
+
+Place = tuple[bytes, bytes]
+
+
+@frozen
+class _Kept:
+    text: ListText
+    packed: bytes = b""  # what follows the revision, compressed
+
+    @property
+    def size(self) -> int:
+        return len(self.text.before) + sum(map(len, self.text.after)) + len(self.packed)
+
+
+class KeptLists:
+    """At most LISTS_MAX lists and LISTS_BYTES_MAX bytes of them, by path and query; the one that was first kept goes first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Place, _Kept] = {}
+
+    def recall(self, place: Place, received: Received, store: Reader) -> Reply | None:
+        """The reply to this request if its list is kept and still holds. Who asks must have been authorized."""
+        kept = self._kept.get(place)
+        return recall(kept.text, store) if kept is not None and received.form == PLAIN_JSON else None
+
+    async def gzipped(self, place: Place, reply: Reply) -> Reply:
+        """A recalled reply compressed; all but its first bytes only once."""
+        kept = self._kept[place]
+        packed = kept.packed or await asyncio.to_thread(compressed, kept.text.after)
+        if not kept.packed and self._kept.get(place) is kept:
+            self._put(place, evolve(kept, packed=packed))
+        return changed(reply, content=compressed((reply.content,)), more=(packed,), encoding="gzip")
+
+    def keep(self, place: Place, received: Received, response: Response, reply: Reply, store: Reader) -> None:
+        """Keep the reply to a list, if it is one that can be kept."""
+        if sum(map(len, place)) <= PLACE_BYTES_MAX and (text := keep(received, response, reply, store)) is not None:
+            self._put(place, _Kept(text))
+
+    def _put(self, place: Place, kept: Any) -> None:
+        self._kept.pop(place, None)
+        if kept.size > LISTS_BYTES_MAX:
+            return
+        self._kept[place] = kept
+        while len(self._kept) > LISTS_MAX or sum(one.size for one in self._kept.values()) > LISTS_BYTES_MAX:
+            del self._kept[next(iter(self._kept))]

@@ -1,0 +1,28 @@
+"""What others need to check tokens of service accounts: the issuer's documents. Rule HTTP-19.
+
+Source: Kubernetes documentation, "Managing Service Accounts" (Service account issuer discovery); OpenID Connect Discovery 1.0.
+"""
+
+from refk8s.core.api.codec import encode
+from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.respond import Reply
+from refk8s.core.apiserver.token_key import ALGORITHM, key_set
+
+CONFIGURATION, KEYS = "/.well-known/openid-configuration", "/openid/v1/jwks"
+ISSUER_PATHS = (CONFIGURATION, KEYS)
+
+
+def issuer_document(path: str, config: Config) -> Reply | None:
+    """The document at this path; None where there is none."""
+    if path == CONFIGURATION:
+        tree = {
+            "issuer": config.issuer,
+            "jwks_uri": config.issuer.rstrip("/") + KEYS,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+        }
+        return Reply(200, encode(tree), cache="public, max-age=3600")
+    if path == KEYS:
+        return Reply(200, encode(key_set(config.token_key)), "application/jwk-set+json", cache="public, max-age=3600")
+    return None
