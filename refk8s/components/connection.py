@@ -25,6 +25,7 @@ from refk8s.core.api.meta_v1 import Status
 
 log = logging.getLogger("refk8s")
 
+# HTTP-2, HTTP-5, HTTP-6.
 LINE_BYTES_MAX = 32 << 10  # the URL of a request; selectors stand in it
 HEAD_BYTES_MAX = 128 << 10  # the request line and all headers
 HEADERS_MAX = 128

@@ -53,7 +53,7 @@ class Front:
     def __init__(self, api: ApiServer) -> None:
         self.api = api
         self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None = None  # streams to containers
-        self.address = ""  # where clients reach the server, for discovery
+        self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None

@@ -1,4 +1,4 @@
-"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21, API-24, WATCHAPI-8 (spec/api.md).
+"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21, API-24, HTTP-17, WATCHAPI-8 (spec/api.md).
 
 The text of an object lies in its store record (`Record.wire`). A get hands it out; a list joins the texts of its items, without the kind
 and apiVersion that the list says for all of them; a watch puts it into a line. Nothing is encoded twice, whoever asks.

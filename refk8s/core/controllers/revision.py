@@ -36,7 +36,7 @@ REVISION_MAX = 2**63 - 1
 HISTORY_LENGTH_MAX = 2_000  # characters of the history annotation
 NAME_LENGTH_MAX = 253
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+_encoder = msgspec.json.Encoder(order="sorted")  # whatever the order of fields and keys is elsewhere
 
 
 def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str:
