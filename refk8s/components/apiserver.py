@@ -324,10 +324,10 @@ class ApiServer:
     # --- housekeeping --------------------------------------------------------------------------------------------------
 
     def _compact(self) -> None:
-        """Forget in portions, so that no request waits for long; what fails is tried again (HTTP-10)."""
+        """Forget in portions and then make the file smaller, so that no request waits for long; what fails is tried again (HTTP-10)."""
         seconds = COMPACT_SECONDS
         try:
-            if self.engine.compact(self._compact_from, COMPACT_CHANGES):
+            if self.engine.compact(self._compact_from, COMPACT_CHANGES) and not self.engine.shrink():
                 self._compact_from = self.engine.revision
             else:
                 seconds = COMPACT_PAUSE_SECONDS
