@@ -10,7 +10,6 @@ import pytest
 from api_world import World
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
-from test_api import a_token
 
 from refk8s.checking.scenario import default_manifests, read_manifests
 from refk8s.checking.simulate import Setup, simulate
@@ -26,7 +25,6 @@ from refk8s.core.api.resources import (
     RESOURCE_CLAIMS,
     SERVICES,
 )
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
 from refk8s.core.scheduler.cycle import scheduler
