@@ -528,6 +528,8 @@ def test_patch_12_values_are_taken_out_of_a_list_wherever_they_are() -> None:
         {"spec": {"containers": [["c"]]}},
         {"spec": {"containers": [{"name": ["c"]}]}},
         {"spec": {"$retainKeys": "containers"}},
+        {"spec": {"$retainKeys": None}},
+        {"spec": {"$retainKeys": ["containers", None]}},
         {"spec": {"$retainKeys": ["volumes"], "containers": []}},
         {"spec": {"$setElementOrder/containers": {}}},
         {"spec": {"$setElementOrder/containers": [{"name": "x"}], "containers": [{"name": "c"}]}},
