@@ -185,28 +185,6 @@ class RunningCluster:
         assert response is not None, "the API server in this process always answers"
         return response
 
-    async def apply(self, path: Path) -> str:
-        """Create what a YAML file holds; what is there already stays as it is."""
-        import yaml
-
-        try:
-            documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
-        except (OSError, yaml.YAMLError) as error:
-            return f"cannot apply {path}: {error}"
-        said = []
-        for document in documents:
-            resource = resources.by_kind(document.get("apiVersion", ""), document.get("kind", ""))
-            name = document.get("metadata", {}).get("name", "")
-            if resource is None:
-                said.append(f"{document.get('kind')} is not served")
-                continue
-            obj, unknown = codec.decode_tolerant(resource.type, document)
-            namespace = (obj.metadata.namespace or "default") if resource.namespaced else ""
-            response = await self.call(Request("create", resource, namespace, name, body=obj, because=f"{path.name} says so"))
-            words = "created" if response.ok else "is there already" if response.code == 409 else response.body.message
-            said.append(f"{resource.singular}/{name} {words}" + (f" (unknown: {', '.join(unknown)})" if unknown else ""))
-        return "; ".join(said)
-
     # --- stopping ------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:

@@ -157,6 +157,7 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
 
 async def _run(options: RunOptions, out: Output) -> int:
     from refk8s.components.cluster import RunningCluster
+    from refk8s.components.manifests import apply
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -167,7 +168,8 @@ async def _run(options: RunOptions, out: Output) -> int:
         await cluster.start()
         out.say(cluster.ready_line)
         for manifest in options.manifests:
-            out.say(await cluster.apply(Path(manifest)))
+            for line in await apply(Path(manifest), cluster.call):
+                out.say(line)
         await stop.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):  # A second signal while stopping ends the process at once.

@@ -152,3 +152,19 @@ def test_host_9_the_cluster_works_after_the_reader_of_its_story_has_gone_or_stal
             assert cluster.stop() == 0
             if name == "stalled":
                 os.close(reader)
+
+
+def test_host_10_what_is_applied_is_told_line_by_line_after_the_ready_line(tmp_path: Path) -> None:
+    manifest = tmp_path / "two.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, dataa: {}}\n"
+        "- {apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {a: b}}, "
+        "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}\n"
+    )
+    cluster = FakeCluster(tmp_path, "--apply", str(manifest), "--apply", str(tmp_path / "none.yaml")).start()
+    try:
+        lines = until(lambda: len(found := cluster.log.read_text().splitlines()) >= 4 and found, "all is told")
+    finally:
+        cluster.stop()
+    assert "is ready at" in lines[0] and lines[2] == "deployment.apps/web created"
+    assert 'unknown field "dataa"' in lines[1] and "No such file" in lines[3]
