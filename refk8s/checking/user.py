@@ -84,6 +84,23 @@ def _service(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(creation(codec.from_tree(Service, service(name, name))))
 
 
+def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
+    """A service becomes another type, is held by a finalizer, is let go (and changed by the same write), or goes with all others."""
+    if chance.random() < 0.2:
+        return Submit(Request("deletecollection", SERVICES, OWN, body=DeleteOptions()))
+    found = _one(cluster, chance, SERVICES)
+    if found is None or found.metadata.name == "kubernetes":
+        return None
+    of_type = chance.choice(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
+    spec = {"type": of_type, **({"externalName": "example.com"} if of_type == "ExternalName" else {})}
+    tree: dict[str, Any] = {"spec": spec} if chance.random() < 0.7 else {}
+    if chance.random() < 0.6:
+        finalizers = None if found.metadata.finalizers else ["example.com/hold"]
+        tree["metadata"] = {"finalizers": finalizers}
+    patch = Patch("application/merge-patch+json", tree)
+    return Submit(Request("patch", SERVICES, OWN, found.metadata.name, body=patch))
+
+
 def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
     """A namespace comes with a deployment in it, or goes with all that it holds."""
     there = cluster.history.get(f"{NAMESPACES.prefix}stage")
@@ -209,7 +226,7 @@ _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
     _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
-    _odd_pod, _odd_pod, _odd_status, _odd_deployment,
+    _odd_pod, _odd_pod, _odd_status, _odd_deployment, _odd_service, _odd_service,
 )  # fmt: skip
 
 

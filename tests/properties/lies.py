@@ -45,7 +45,8 @@ def world(*objects: Any, **more: Any) -> Cluster:
     return evolve(cluster, last_commit=None)
 
 
-def _written(cluster: Cluster, *writes: Any) -> Cluster:
+def written(cluster: Cluster, *writes: Any) -> Cluster:
+    """After one transaction of these writes."""
     history, result = commit(cluster.history, Txn((), writes), stamp)
     assert isinstance(result, Committed)
     return evolve(cluster, history=history, last_commit=result)
@@ -53,12 +54,12 @@ def _written(cluster: Cluster, *writes: Any) -> Cluster:
 
 def put(cluster: Cluster, *objects: Any) -> Cluster:
     """After one write of these."""
-    return _written(cluster, *[Put(key(obj), obj) for obj in objects])
+    return written(cluster, *[Put(key(obj), obj) for obj in objects])
 
 
 def take(cluster: Cluster, *objects: Any) -> Cluster:
     """After one write that removes these."""
-    return _written(cluster, *[Delete(key(obj)) for obj in objects])
+    return written(cluster, *[Delete(key(obj)) for obj in objects])
 
 
 def asks(verb: str, obj: Any, who: str = "somebody", sub: str = "", **more: Any) -> Submit:

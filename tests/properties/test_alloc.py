@@ -1,4 +1,4 @@
-"""Allocation of addresses and ports of services: ALLOC-1 to ALLOC-8, ADM-1 (spec/admission.md)."""
+"""Allocation of addresses and ports of services: ALLOC-1 to ALLOC-9, ADM-1 (spec/admission.md)."""
 
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -19,7 +19,7 @@ from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.context import SECOND, Context, SeededChance
-from refk8s.core.properties.services import alloc_1_one_holder
+from refk8s.core.properties.services import alloc_1_one_holder, alloc_9_nothing_held_without_its_service
 from refk8s.core.store import EMPTY, Conflict, commit
 
 TIGHT = AdmissionConfig(IPv4Network("10.0.0.0/28"), 30000, 30005)
@@ -52,6 +52,8 @@ class Servers:
         request, wanted = self.waiting.pop(which % len(self.waiting))
         self.history, done = commit(self.history, wanted.txn, stamp)
         if not isinstance(done, Conflict):
+            if wanted.rest is not None:
+                return self.ask(wanted.rest)
             return wanted.respond(done)
         self.conflicts += 1
         return self.look(request) or self.land(len(self.waiting) - 1)
@@ -75,7 +77,8 @@ class Servers:
     def wrong(self) -> list[str]:
         addresses = {held.metadata.name: held for held in self.all(resources.IP_ADDRESSES.prefix)}
         ports = {int(held.metadata.name): held for held in self.all(NODE_PORT_PREFIX)}
-        return list(alloc_1_one_holder(self.all(resources.SERVICES.prefix), addresses, ports))
+        services = self.all(resources.SERVICES.prefix)
+        return [*alloc_1_one_holder(services, addresses, ports), *alloc_9_nothing_held_without_its_service(services, addresses, ports)]
 
     def held(self) -> tuple[int, int]:
         return len(self.all(resources.IP_ADDRESSES.prefix)), len(self.all(NODE_PORT_PREFIX))
@@ -140,6 +143,60 @@ def test_alloc_1_no_two_services_hold_one_thing_however_the_commits_interleave(s
     while servers.waiting:
         servers.land(0)
         assert servers.wrong() == []
+
+
+HOLD = "example.com/hold"
+
+
+@st.composite
+def ways_to_go(draw: st.DrawFn) -> Request:
+    """A service is held, let go, or goes: alone, with all of them, with its namespace, or by the change that lets it go, which may
+    change its type too."""
+    kind = draw(st.sampled_from(["hold", "let go", "let go", "delete", "delete all", "status"]))
+    name = draw(names)
+    if kind == "delete":
+        return Request("delete", resources.SERVICES, "n", name)
+    if kind == "delete all":
+        return Request("deletecollection", resources.SERVICES, "n")
+    tree: dict[str, Any] = {"metadata": {"finalizers": [HOLD] if kind == "hold" else None}}
+    if kind == "status":
+        return Request("patch", resources.SERVICES, "n", name, "status", body=Patch(MERGE, tree))
+    if kind == "let go" and draw(st.booleans()):
+        of_type = draw(st.sampled_from(TYPES))
+        tree["spec"] = {"type": of_type, **({"externalName": "a.b"} if of_type == "ExternalName" else {})}
+    return Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, tree))
+
+
+@settings(max_examples=150)
+@given(st.lists(st.one_of(wishes(), ways_to_go(), st.integers(0, 7)), max_size=30))
+def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
+    servers = Servers()
+    for step in steps:
+        if isinstance(step, Request):
+            servers.look(step)
+        elif servers.waiting:
+            servers.land(step)
+        assert servers.wrong() == []
+    while servers.waiting:
+        servers.land(0)
+    for name in ("a", "b", "c", "d"):
+        servers.ask(Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"metadata": {"finalizers": None}})))
+    servers.ask(Request("deletecollection", resources.SERVICES, "n"))
+    assert servers.held() == (0, 0) and servers.wrong() == []
+
+
+@pytest.mark.parametrize("of_type", TYPES)
+@pytest.mark.parametrize("subresource", ["", "status"])
+def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_else_it_changes(of_type, subresource):
+    servers = Servers()
+    assert servers.create("a", type="LoadBalancer", external_traffic_policy="Local").ok and servers.held() == (1, 2)
+    held = Patch(MERGE, {"metadata": {"finalizers": [HOLD]}})
+    assert servers.ask(Request("patch", resources.SERVICES, "n", "a", body=held)).ok and servers.delete("a").ok
+    assert servers.held() == (1, 2)
+    spec = {"type": of_type, "externalTrafficPolicy": None, **({"externalName": "a.b"} if of_type == "ExternalName" else {})}
+    gone = Patch(MERGE, {"metadata": {"finalizers": None}, "spec": spec})
+    assert servers.ask(Request("patch", resources.SERVICES, "n", "a", subresource, body=gone)).ok
+    assert servers.held() == (0, 0) and servers.all(resources.SERVICES.prefix) == []
 
 
 def test_adm_1_two_servers_that_choose_one_address_do_not_both_get_it():

@@ -24,6 +24,7 @@ from lies import (
     with_component,
     with_container,
     world,
+    written,
 )
 from msgspec.structs import replace
 from workload_helpers import change, deployment, pod, reference_to, replica_set
@@ -46,6 +47,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
+from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
 from refk8s.core.api.request import Patch, Request, Response, User
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.cluster import Component, Cursor, Flying, Pending
@@ -54,7 +56,7 @@ from refk8s.core.loop.view import Viewer
 from refk8s.core.ports import Rule, RuleSet, StartContainer, Target
 from refk8s.core.properties import bounded, laws
 from refk8s.core.properties.law import Broken, Law
-from refk8s.core.store import History, compact
+from refk8s.core.store import History, Put, compact
 from refk8s.core.value import evolve
 
 A = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="uid-a", resource_version="2"))
@@ -134,6 +136,28 @@ def same_address() -> Lie:
     return before, asks("create", service("other")), put(before, service("other"))
 
 
+def held(name: str) -> IPAddress:
+    """An address or a node port, held for the service web."""
+    owner = ParentReference(group="", resource="services", namespace="default", name="web")
+    labels = {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
+    return IPAddress(metadata=ObjectMeta(name=name, uid=f"uid-{name}", labels=labels), spec=IPAddressSpec(parent_ref=owner))
+
+
+def address_left_behind() -> Lie:
+    before = world(held("10.0.0.1"), service())
+    return before, asks("delete", service()), take(before, service())
+
+
+def address_of_nobody() -> Lie:
+    before = world(service())
+    return before, asks("update", service()), put(before, held("10.0.0.2"))
+
+
+def node_port_of_nobody() -> Lie:
+    before = world(service())
+    return before, asks("update", service()), written(before, Put("/internal/nodeports/30001", held("30001")))
+
+
 def endpoint(address: str, ready: bool, serving: bool, terminating: bool) -> Endpoint:
     target = ObjectReference(kind="Pod", uid=f"uid-{address}")
     conditions = EndpointConditions(ready=ready, serving=serving, terminating=terminating)
@@ -198,6 +222,9 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "ADM-2": lambda: created_where_nobody_lives("absent"),
     "DEL-7": namespace_goes_first,
     "ALLOC-1": same_address,
+    "ALLOC-9": address_left_behind,
+    "an_address_has_its_service": address_of_nobody,
+    "a_node_port_has_its_service": node_port_of_nobody,
     "SLICE-2": lambda: with_slice(*[endpoint(f"10.1.0.{n}", True, True, False) for n in range(101)]),
     "SLICE-3": lambda: with_slice(endpoint("10.1.0.1", True, True, True)),
 }

@@ -18,10 +18,12 @@ from collections.abc import Iterable
 
 from refk8s.core.actions import Action
 from refk8s.core.cluster import Cluster
-from refk8s.core.properties import api, at_rest, bounded, collecting, deciding, pods, running, serving, stored, views, writes
+from refk8s.core.properties import api, at_rest, bounded, collecting, deciding, pods, running, services, serving, stored, views, writes
 from refk8s.core.properties.law import Broken, Law, arrived, decisions
 
-OF_CHANGES: tuple[Law, ...] = (*api.LAWS, *pods.LAWS, *stored.OF_CHANGES, *writes.OF_CHANGES, *serving.OF_CHANGES, *bounded.OF_CHANGES)
+OF_CHANGES: tuple[Law, ...] = (
+    *api.LAWS, *pods.LAWS, *stored.OF_CHANGES, *writes.OF_CHANGES, *serving.OF_CHANGES, *services.OF_CHANGES, *bounded.OF_CHANGES,
+)  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (*stored.OF_REQUESTS, *writes.OF_REQUESTS, *collecting.OF_REQUESTS, *running.OF_REQUESTS)
 OF_DECISIONS: tuple[Law, ...] = (*deciding.OF_DECISIONS, *collecting.OF_DECISIONS)
 OF_STEPS: tuple[Law, ...] = (*stored.OF_STEPS, *views.OF_STEPS, *running.OF_STEPS, *serving.OF_STEPS)

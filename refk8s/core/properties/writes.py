@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import IP_ADDRESSES, NAMESPACES, PODS, SERVICES
+from refk8s.core.api.resources import NAMESPACES, PODS
 from refk8s.core.cluster import Cluster
 from refk8s.core.properties.api import api_8_a_path_changes_only_its_part, api_26_a_uid_is_never_used_again
-from refk8s.core.properties.law import Arrived, Law, objects
-from refk8s.core.properties.services import alloc_1_one_holder
+from refk8s.core.properties.law import Arrived, Law
 from refk8s.core.store import Change
 
 FINISHED = ("Succeeded", "Failed")
@@ -153,18 +152,11 @@ def a_namespace_goes_last(change: Change[Any], before: Cluster, after: Cluster) 
     return [f"namespace {name} has gone, and left {', '.join(left)}"] if left else []
 
 
-def one_holder_of_each_address(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str]:
-    """ALLOC-1, when a service came, changed or went."""
-    addresses = {address.metadata.name: address for address in objects(after, IP_ADDRESSES.prefix)}
-    return alloc_1_one_holder(objects(after, SERVICES.prefix), addresses)
-
-
 OF_CHANGES = (
     Law("API-26", a_uid_is_new),
     Law("VAL-4", one_controller),
     Law("ADM-2", created_in_a_living_namespace),
     Law("DEL-7", a_namespace_goes_last, NAMESPACES.prefix),
-    Law("ALLOC-1", one_holder_of_each_address, SERVICES.prefix),
 )
 OF_REQUESTS = (
     Law("API-6", a_change_meets_what_it_means),

@@ -1,4 +1,4 @@
-"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-8 (spec/admission.md).
+"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-9 (spec/admission.md).
 
 A cluster IP is held by an IPAddress object of its name, a node port by a record under a key of its number. Both are written with the
 service, on the condition that they were not there (ALLOC-1): whoever commits first has it, the other is handled again and takes another.
@@ -116,7 +116,7 @@ def allocate(new: Service, old: Service | None, store: Reader, context: Context,
 
 
 def release(service: Service, store: Reader) -> tuple[tuple[Compare, ...], tuple[Write, ...]]:
-    """ALLOC-6: what goes with a service that goes."""
+    """ALLOC-6, ALLOC-9: what goes with a service that goes."""
     compares: list[Compare] = []
     writes: list[Write] = []
     for key in held_keys(service.spec):
