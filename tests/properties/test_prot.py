@@ -1,19 +1,22 @@
 """Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5 (spec/workloads/protection.md)."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from runs import choices, run
-from workload_helpers import ask, create, get, new_cluster, patch, remove, settle, stored
+from workload_helpers import NOW, ask, create, get, new_cluster, patch, remove, settle, stored, view_of
 
 from refk8s.core.api import codec
-from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod
+from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod, PodList
 from refk8s.core.api.finalizers import CLAIM_PROTECTION, SERVICE_CIDR_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import IP_ADDRESSES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SERVICE_CIDRS
 from refk8s.core.cluster import Cluster, start_all
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection, claims_of
 from refk8s.core.controllers.service_cidr import ServiceCIDRController, contains
+from refk8s.core.loop.plan import Local
 
 FAULTS = ["lose", "give up", "cut", "compact", "crash", "twice"]
 NAMES = ("a", "b")
@@ -99,6 +102,43 @@ def test_prot_1_prot_2_prot_3_a_claim_goes_when_no_pod_uses_it_and_not_before(mo
         if claim is not None:
             assert CLAIM_PROTECTION in claim.metadata.finalizers  # PROT-3
             assert claim.metadata.deletion_timestamp is None or users_of(cluster, name)  # PROT-2
+
+
+kinds_of_pod = st.tuples(st.booleans(), st.sampled_from(["Pending", "Running", "Succeeded", "Failed"]))
+
+
+@given(st.lists(kinds_of_pod, max_size=2), choices, st.lists(kinds_of_pod, max_size=2), choices)
+@example([(True, "Succeeded")], [], [], [])
+def test_prot_1_a_claim_stays_for_every_pod_on_a_node_in_any_phase_though_the_view_is_behind(first, before, second, after):
+    law = Watched()
+    cluster = start_all(create(new_cluster(ClaimProtection()), a_claim("a")))
+    for name, batch, drawn in (("p", first, before), ("q", second, ())):
+        for number, (has_node, phase) in enumerate(batch):
+            cluster = create(cluster, a_pod(f"{name}{number}", "a", "n" if has_node else "", phase=phase))
+        cluster = run(cluster, drawn, law, FAULTS)
+    cluster = remove(cluster, PERSISTENT_VOLUME_CLAIMS, "a")
+    assert law(cluster, cluster) == []
+    cluster = settle(run(cluster, after, law, FAULTS), law, seconds_max=60)
+    assert (get(cluster, PERSISTENT_VOLUME_CLAIMS, "a") is not None) == any(has_node for has_node, _ in (*first, *second))
+
+
+def test_prot_1_a_pod_that_the_view_does_not_show_yet_holds_the_claim():
+    controller = ClaimProtection()
+    claim = decoded(PersistentVolumeClaim, metadata={
+        "name": "a", "namespace": "default", "uid": "u", "resourceVersion": "5", "finalizers": [CLAIM_PROTECTION],
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+    })  # fmt: skip
+    view = view_of(controller, claim)
+    plan = controller.reconcile(view, "default/a", NOW, Local(controller.start_memory(NOW)))
+    assert not plan.waves and [request.verb for request in plan.asks] == ["list"]
+    for pods, lets_go in (((a_pod("p", "a", "n"),), False), ((a_pod("p", "b", "n"), a_pod("q", "a")), True)):
+        pods = tuple([replace(pod, metadata=replace(pod.metadata, namespace="default")) for pod in pods])
+        answer = Response(200, PodList(metadata=ListMeta(resource_version="9"), items=pods))
+        memory, _ = controller.answered(plan.memory, "default/a", plan.asks[0], answer, NOW)
+        assert bool(controller.reconcile(view, "default/a", NOW, Local(memory)).waves) == lets_go
+    for answer in (None, Response(500, None)):
+        memory, _ = controller.answered(plan.memory, "default/a", plan.asks[0], answer, NOW)
+        assert not controller.reconcile(view, "default/a", NOW, Local(memory)).waves
 
 
 def test_prot_1_an_ephemeral_volume_uses_the_claim_of_its_pod_and_its_own_name():
