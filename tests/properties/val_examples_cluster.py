@@ -180,7 +180,7 @@ CHANGES = [
     ("VAL-29", "PersistentVolumeClaim", bound(**BIG, volumeAttributesClassName="a"), bound(**BIG), [("spec.volumeAttributesClassName", "Forbidden")]),
     ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}), volume(nfs={"server": "s", "path": "/x"}), [("spec.persistentvolumesource", "Forbidden")]),
     ("VAL-29", CLASS, {"provisioner": "p", "parameters": {"a": "b"}}, {"provisioner": "p", "parameters": {"a": "c"}}, [("parameters", "Invalid")]),
-    ("VAL-50", DRIVER, {"spec": {"attachRequired": True}}, {"spec": {"attachRequired": False}}, [("spec.attachRequired", "Invalid")]),
+    ("VAL-50", DRIVER, {"spec": {"attachRequired": True}}, {"spec": {"attachRequired": False}}, [("spec.attachedRequired", "Invalid")]),
     ("VAL-50", DRIVER, {"spec": {}}, {"spec": {"podInfoOnMount": True, "storageCapacity": True}}, []),
     ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "n"}]}}, {"spec": {"drivers": [{"name": "d", "nodeID": "m"}]}}, [("spec.drivers", "Invalid")]),
     ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), attachment(persistentVolumeName="w"), [("spec", "Invalid")]),

@@ -92,7 +92,7 @@ def _validate_token_requests(driver: CSIDriver) -> Causes:
 def validate_csi_driver_update(new: CSIDriver, old: CSIDriver) -> Causes:
     """VAL-50: whether volumes are attached, and for how long they live, is settled for good."""
     causes = validate_csi_driver(new)
-    causes += unchanged("spec.attachRequired", new.spec.attach_required, old.spec.attach_required)
+    causes += unchanged("spec.attachedRequired", new.spec.attach_required, old.spec.attach_required)
     modes = new.spec.volume_lifecycle_modes or ()
     return causes + unchanged("spec.volumeLifecycleModes", modes, old.spec.volume_lifecycle_modes or ())
 

@@ -138,7 +138,7 @@ def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolu
     if any(getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES):
         words = "spec.persistentvolumesource is immutable after creation"
         causes.append(forbidden("spec.persistentvolumesource", words))
-    causes += unchanged("spec.volumeMode", new.spec.volume_mode, old.spec.volume_mode)
+    causes += unchanged("volumeMode", new.spec.volume_mode, old.spec.volume_mode)
     if old.spec.node_affinity is not None:
         causes += unchanged("nodeAffinity", new.spec.node_affinity, old.spec.node_affinity)
     return causes
