@@ -23,7 +23,7 @@ from refk8s.components.http import Front
 from refk8s.components.kept_lists import LISTS_BYTES_MAX, KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.core.api import codec, resources, status
-from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, PodSpec
 from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, check_token, make_token
@@ -704,3 +704,88 @@ def test_http_19_the_administrators_token_is_known_to_reviews() -> None:
     assert check_token(TOKEN, config, now, audiences=("vault",)).user is None
     assert check_token(token, config, now, audiences=("vault", *config.audiences)).audiences == config.audiences
     assert connection.HEADERS_MAX
+
+
+# --- forms and paths that clients use
+
+
+REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+ASK = b'{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}'
+
+
+@pytest.mark.parametrize(
+    ("path", "shown", "expected"),
+    [
+        (CONFIG_MAPS, "Table", ("meta.k8s.io/v1beta1", "Table")),
+        (f"{CONFIG_MAPS}/a", "PartialObjectMetadata", ("meta.k8s.io/v1beta1", "PartialObjectMetadata")),
+        (CONFIG_MAPS, "PartialObjectMetadataList", ("meta.k8s.io/v1beta1", "PartialObjectMetadataList")),
+    ],
+)
+def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: str, shown: str, expected: tuple[str, str]) -> None:
+    async def test() -> None:
+        api = await a_server(config=Config(users={TOKEN: USER}))
+        await all_answered(api, [create("a")])
+        accepted = f"application/json;as={shown};g=meta.k8s.io;v=v1beta1,application/json"
+        code, _, body = await asked(Front(api), "GET", path, accept=accepted)
+        answer = json.loads(body)
+        assert code == 200 and (answer["apiVersion"], answer["kind"]) == expected
+        assert all(item["apiVersion"] == "meta.k8s.io/v1beta1" for item in answer.get("items", ()))
+
+    in_loop(test)
+
+
+def test_api_21_there_is_no_table_of_a_review() -> None:
+    async def test() -> None:
+        front = Front(await a_server(config=Config(users={TOKEN: USER})))
+        table = "application/json;as=Table;g=meta.k8s.io;v=v1"
+        code, _, body = await asked(front, "POST", REVIEW, ASK, accept=table)
+        assert code == 406 and json.loads(body)["reason"] == "NotAcceptable"
+        code, _, body = await asked(front, "POST", REVIEW, ASK, accept=f"{table},application/json")
+        assert code == 201 and json.loads(body)["kind"] == "SelfSubjectAccessReview"
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_api_10_a_write_to_what_is_not_served_is_not_found(method: str) -> None:
+    async def test() -> None:
+        front = Front(await a_server(config=Config(users={TOKEN: USER})))
+        unserved = ("/apis/nothing.example.com/v1/things", "/apis/nothing.example.com", "/apis/apps/v9/things", "/nothing", "/api/v1/things")
+        for path in unserved:
+            code, _, body = await asked(front, method, path, b"{}")
+            assert code == 404 and json.loads(body)["reason"] == "NotFound", path
+        for path in ("/", "/api", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v2", "/healthz"):
+            assert (await asked(front, method, path, b"{}"))[0] == 405, path
+
+    in_loop(test)
+
+
+def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node() -> None:
+    async def test() -> None:
+        api = await a_server(config=Config(users={TOKEN: USER}))
+        node = resources.NODES.type(metadata=ObjectMeta(name="n", uid="node-uid"))
+        account = resources.SERVICE_ACCOUNTS.type(metadata=ObjectMeta(name="robot", namespace="default", uid="sa-uid"))
+        pods = [
+            Pod(metadata=ObjectMeta(name=name, namespace="default", uid=f"{name}-uid"), spec=spec)
+            for name in ("robot", "other")
+            for spec in (PodSpec(service_account_name=name, node_name="n"),)
+        ]
+        writes = [Put(f"/core/pods/default/{pod.metadata.name}", pod) for pod in pods]
+        writes += [Put("/core/nodes/n", node), Put("/core/serviceaccounts/default/robot", account)]
+        api.engine.commit_batch([Txn((), tuple(writes))])
+        front, path = Front(api), "/api/v1/namespaces/default/serviceaccounts/robot/token"
+        body = b'{"spec":{"boundObjectRef":{"apiVersion":"v1","kind":"Pod","name":"%s"}}}'
+        code, _, answer = await asked(front, "POST", path, body % b"other")
+        assert code == 400 and "different serviceaccount name" in json.loads(answer)["message"]
+        code, _, answer = await asked(front, "POST", path, body % b"robot")
+        review = json.dumps({"spec": {"token": json.loads(answer)["status"]["token"]}}).encode()
+        said = json.loads((await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2])["status"]
+        assert said["authenticated"] and said["user"]["username"] == "system:serviceaccount:default:robot"
+        extra = {key.rpartition("/")[2]: value for key, value in said["user"]["extra"].items()}
+        assert extra.pop("credential-id")[0].startswith("JTI=")
+        assert extra == {"node-name": ["n"], "node-uid": ["node-uid"], "pod-name": ["robot"], "pod-uid": ["robot-uid"]}
+        review = json.dumps({"spec": {"token": TOKEN}}).encode()
+        said = json.loads((await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2])["status"]
+        assert said["authenticated"] and said["user"]["username"] == "jane"
+
+    in_loop(test)

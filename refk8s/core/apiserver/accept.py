@@ -14,6 +14,7 @@ from refk8s.core.value import Value
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 WHOLE, TABLE, PARTIAL, PARTIAL_LIST = "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
 
+VERSIONS = ("v1", "v1beta1")
 _MEDIA = {"application/json": JSON, "application/yaml": YAML, "*/*": JSON, "application/*": JSON}
 _MESSAGE = f"only the following media types are accepted: {JSON}, {YAML}"
 
@@ -23,19 +24,23 @@ class Form(Value, frozen=True):
 
     media_type: str = JSON
     shown: str = WHOLE
+    version: str = "v1"  # of meta.k8s.io, in which Tables and metadata are written
 
 
 PLAIN_JSON = Form()
 
 
 @remember(512)
-def accept(header: str) -> Form:
-    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had."""
+def accept(header: str, tables: bool = True) -> Form:
+    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had.
+
+    `tables`: whether there are Tables of the resource. Of reviews, which nobody lists, there are none.
+    """
     if not header.strip():
         return PLAIN_JSON
     for alternative in _alternatives(header):
         form = _form_of(alternative)
-        if form is not None:
+        if form is not None and (tables or form.shown != TABLE):
             return form
     raise ApiError(status.not_acceptable(_MESSAGE))
 
@@ -71,6 +76,7 @@ def _form_of(parameters: dict[str, str]) -> Form | None:
     shown = parameters.get("as", WHOLE)
     if shown == WHOLE:
         return Form(media_type)
-    if shown not in (TABLE, PARTIAL, PARTIAL_LIST) or parameters.get("g") != "meta.k8s.io" or parameters.get("v") != "v1":
+    version = parameters.get("v", "")
+    if shown not in (TABLE, PARTIAL, PARTIAL_LIST) or parameters.get("g") != "meta.k8s.io" or version not in VERSIONS:
         return None
-    return Form(media_type, shown)
+    return Form(media_type, shown, version)

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -138,7 +139,7 @@ def respond(
             more = tuple(pieces)
     else:
         try:
-            content = encode(_shown(body, form, resource, now, include_object)) + b"\n"
+            content = encode(_versioned(_shown(body, form, resource, now, include_object), form)) + b"\n"
         except ApiError as error:
             return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
@@ -200,6 +201,18 @@ def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_obje
     return PartialObjectMetadataList(metadata=body.metadata, items=tuple([partial(item) for item in items]))
 
 
+def _versioned(shown: Any, form: Form) -> Any:
+    """A Table or metadata in the version of meta.k8s.io that was asked for: v1beta1 differs by its name alone (API-21)."""
+    if form.version == "v1":
+        return shown
+    version = f"meta.k8s.io/{form.version}"
+    if isinstance(shown, dict):
+        return {**shown, "apiVersion": version}
+    if isinstance(shown, PartialObjectMetadataList):
+        return replace(shown, api_version=version, items=tuple([replace(item, api_version=version) for item in shown.items]))
+    return replace(shown, api_version=version)
+
+
 def _go_type(body: Any, resource: Resource) -> str:
     return f"{resource.group.partition('.')[0] or 'core'}.{body.kind}"
 
@@ -220,7 +233,7 @@ def write_events(
         return b"".join([_line(event, resource) for event in events])
     lines: list[bytes] = []
     for event in events:
-        shown = _shown_event(event, form, resource, now, include_object, columns and not lines)
+        shown = _versioned(_shown_event(event, form, resource, now, include_object, columns and not lines), form)
         lines.append(encode({"type": event.type, "object": shown}) + b"\n")
     return b"".join(lines)
 

@@ -294,16 +294,27 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
         return None
     resource = _BINDABLE.get(reference.kind or "")
     if resource is None:
-        words = f"cannot bind token for serviceaccount to object of kind {status.show(reference.kind or '')}"
-        raise ApiError(status.bad_request(words))
-    found = find(Request("get", resource, request.namespace, reference.name or ""), store).value.metadata
+        group, _, version = (reference.api_version or "").rpartition("/")
+        raise ApiError(status.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={reference.kind or ''}"))
+    place = request.namespace if resource.namespaced else ""
+    obj = find(Request("get", resource, place, reference.name or ""), store).value
+    found = obj.metadata
     if reference.uid and reference.uid != found.uid:
         words = (
             f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. "
             "The object might have been deleted and then recreated"
         )
         raise ApiError(status.conflict(resource, found.name, words))
-    return {resource.singular: {"name": found.name, "uid": found.uid}}
+    bound = {resource.singular: {"name": found.name, "uid": found.uid}}
+    if resource is not resources.PODS:
+        return bound
+    if (obj.spec.service_account_name or "default") != request.name:
+        words = f'cannot bind token for serviceaccount "{request.name}" to pod running with different serviceaccount name.'
+        raise ApiError(status.bad_request(words))
+    node = store.get(resources.NODES.key("", obj.spec.node_name)) if obj.spec.node_name else None
+    if node is not None:
+        bound["node"] = {"name": obj.spec.node_name, "uid": node.value.metadata.uid}
+    return bound
 
 
 __all__ = ["DeleteOptions", "answer_scale", "bind", "evict", "request_token", "scale_of", "scaled"]

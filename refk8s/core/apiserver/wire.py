@@ -25,6 +25,7 @@ from refk8s.core.apiserver.discovery import discover
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
+from refk8s.core.apiserver.reviews import REVIEWS
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
@@ -130,7 +131,7 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
         connection = Connection(wire.method, target.path, target.parameters, wire.headers, wire.body)
         request = Request(verb, target.resource, target.namespace, target.name, target.subresource, connection, user=user)
         return Received(request, Form(), target)
-    form = accept(wire.headers.get("accept", ""))
+    form = accept(wire.headers.get("accept", ""), target.resource not in REVIEWS)
     body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
@@ -182,7 +183,7 @@ def plain(
     if wire.method == "GET" and (told := issuer_document(path, config)) is not None:
         return told
     if wire.method != "GET":
-        known = path == "/" or path.startswith(("/api", "/apis", "/openapi", "/version"))
+        known = path == "/" or path.startswith(("/openapi", "/version")) or discover(path) is not None
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
     found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
     if found is not None:
