@@ -750,7 +750,7 @@ def test_api_21_there_is_no_table_of_a_review() -> None:
 def test_api_10_a_write_to_what_is_not_served_is_not_found(method: str) -> None:
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
-        unserved = ("/apis/nothing.example.com/v1/things", "/apis/nothing.example.com", "/apis/apps/v9/things", "/nothing", "/api/v1/things")
+        unserved = ("/apis/no.example.com/v1/things", "/apis/no.example.com", "/apis/apps/v9/things", "/nothing", "/api/v1/things")
         for path in unserved:
             code, _, body = await asked(front, method, path, b"{}")
             assert code == 404 and json.loads(body)["reason"] == "NotFound", path
