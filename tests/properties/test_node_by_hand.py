@@ -122,7 +122,9 @@ def test_node_8_node_9_when_a_pod_is_evicted_and_when_that_is_called_off(effects
 
 
 def condition_of(reason, message):
-    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(NOW)}
+    """Of a pod whose generation is not known, so that there is none to tell."""
+    told = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(NOW)}
+    return {**told, "observedGeneration": None}
 
 
 @given(st.booleans(), st.booleans(), st.sampled_from(["changes", "comes", "goes"]))
@@ -305,6 +307,8 @@ def test_node_2_a_lost_node_is_written_first_and_then_its_ready_pods():
         "Ready", "False", "NodeNotReady", "Node is not ready",
     )  # fmt: skip
     assert one.body.document["metadata"] == {"uid": "uid-a"} and one.because
+    assert (one.note.reason, one.note.message, one.note.type) == ("NodeNotReady", "Node is not ready", "Warning")
+    assert one.note.regarding.metadata.name == one.name
     assert plan.notes == (Note(node(), "NodeNotReady", "Node n status is now: NodeNotReady"),)
 
 

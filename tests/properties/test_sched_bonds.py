@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod, new_cluster, placed, with_node
@@ -23,6 +23,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.apiserver.admission.label_keys import merged
 from refk8s.core.cluster import step
 from refk8s.core.properties.scheduler import why_not, why_not_among
 from refk8s.core.scheduler.placement import Chooser, choose, judge
@@ -180,6 +181,49 @@ def test_sched_30_31_32_a_node_is_refused_exactly_when_others_keep_the_pod_off(n
             assert verdict.plugin == ("PodTopologySpread" if uneven else "InterPodAffinity")
 
 
+RACK = "rack"
+
+
+@st.composite
+def spread_worlds(draw):
+    """(nodes, pods on them, the pod that comes), about hard constraints alone: two of them more often than one.
+
+    Nodes may lack a key of the one, the other or both; some are cordoned or tainted. Pods may be on their way out.
+    """
+    nodes = []
+    for at in range(draw(st.integers(2, 4))):
+        labels = {key: draw(st.sampled_from(["1", "2"])) for key in (ZONE, RACK) if draw(st.sampled_from([True, True, False]))}
+        more = draw(st.sampled_from([{}, {}, {"unschedulable": True}, {"taints": (Taint(key="k", effect="NoSchedule"),)}]))
+        nodes.append(a_node(f"n{at}", cpu="64", memory="64Gi", pods="99", labels=labels, **more))
+    running = []
+    for at, which in enumerate(draw(st.lists(st.integers(0, 9), min_size=1, max_size=5))):
+        leaving = "2026-01-01T00:00:00Z" if draw(st.sampled_from([False, False, True])) else None
+        running.append(placed(labelled(a_pod("r"), "web"), f"n{which % len(nodes)}", f"u{at}", deletion_timestamp=leaving))
+    one = st.builds(
+        lambda key, skew, least, taints: TopologySpreadConstraint(
+            label_selector=web, topology_key=key, max_skew=skew, when_unsatisfiable="DoNotSchedule", min_domains=least,
+            node_taints_policy=taints,
+        ),
+        st.sampled_from([ZONE, RACK]), st.sampled_from([1, 1, 2]), st.sampled_from([None, None, 3]), st.sampled_from([None, "Honor"]),
+    )  # fmt: skip
+    wanted = draw(st.lists(one, min_size=1, max_size=2, unique_by=lambda each: each.topology_key))
+    return nodes, running, labelled(a_pod("p", topology_spread_constraints=tuple(wanted)), "web")
+
+
+@settings(max_examples=400)
+@given(spread_worlds())
+def test_sched_32_constraints_count_nodes_that_have_every_key_and_pods_that_stay(world):
+    nodes, running, pod = world
+    snapshot = recompute(nodes, running)
+    for node in nodes:
+        own = why_not(pod, node, [])
+        others = why_not_among(pod, node, nodes, running, NAMESPACE_LABELS)
+        assert (judge(info_of(pod), node.metadata.name, snapshot, NAMESPACES) is not None) == bool(own or others)
+        assert (choose(info_of(pod), snapshot, NAMESPACES, Remembered())[0] is None) == all(
+            why_not(pod, each, []) or why_not_among(pod, each, nodes, running, NAMESPACE_LABELS) for each in nodes
+        )
+
+
 kinds_of_event = st.sampled_from(["place", "place", "remove", "leave", "relabel", "drop"])
 events = st.lists(st.tuples(kinds_of_event, st.integers(0, 99)), min_size=5, max_size=25)
 
@@ -213,6 +257,36 @@ def test_sched_17_sched_33_sched_34_what_is_remembered_of_others_gives_the_plain
             assert chooser.has_offer(pod, snapshot, NAMESPACES) == (expected is not None)
         one, other = remembered.neighbours(snapshot), PLAIN.neighbours(snapshot)
         assert (one.guards, one.pulls) == (other.guards, other.pulls)
+
+
+@given(tied_worlds(), st.data())
+def test_adm_30_label_keys_become_requirements_of_the_selector_and_keep_their_meaning(world, data):
+    nodes, running, pod = world
+    keys = data.draw(st.sampled_from([None, ("tier",), ("tier", "absent"), ("app",)]))
+    part = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
+    if part is not None:
+        (term,) = part.required_during_scheduling_ignored_during_execution
+        other = replace(term, match_label_keys=None, mismatch_label_keys=keys)
+        part = replace(part, required_during_scheduling_ignored_during_execution=(term, other))
+        pod = replace(pod, spec=replace(pod.spec, affinity=replace(pod.spec.affinity, pod_anti_affinity=part)))
+    made = replace(pod, spec=replace(pod.spec, **merged(pod)))
+    for kept, said in zip(_all_terms(made), _all_terms(pod), strict=True):
+        labels = pod.metadata.labels
+        added = [(key, "In", (labels[key],)) for key in said.match_label_keys or () if key in labels]
+        added += [(key, "NotIn", (labels[key],)) for key in said.mismatch_label_keys or () if key in labels]
+        found = [(one.key, one.operator, one.values) for one in kept.label_selector.match_expressions or ()]
+        before = [(one.key, one.operator, one.values) for one in said.label_selector.match_expressions or ()]
+        assert found == before + added and replace(kept, label_selector=said.label_selector) == said
+    snapshot = recompute(nodes, running)
+    for node in nodes:
+        name = node.metadata.name
+        assert judge(info_of(made), name, snapshot, NAMESPACES) == judge(info_of(pod), name, snapshot, NAMESPACES)
+
+
+def _all_terms(pod: Pod) -> list[PodAffinityTerm]:
+    affinity = pod.spec.affinity
+    parts = [part for part in (affinity.pod_affinity, affinity.pod_anti_affinity) if part] if affinity else []
+    return [term for part in parts for term in part.required_during_scheduling_ignored_during_execution or ()]
 
 
 # --- examples

@@ -166,10 +166,10 @@ def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_somet
 def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_is_deleted(is_told):
     told_before = [PodCondition(type="DisruptionTarget", status="True")] if is_told else []
     pod = a_waiting_pod(PodCondition(type="Ready", status="True"), *told_before)
-    told, delete = _evict(pod, NOW)
-    reason = "preempting to accommodate a higher priority pod"
+    told, delete = _evict(pod, "mine", NOW)
+    reason = "mine: preempting to accommodate a higher priority pod"
     condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": reason}
-    condition["lastTransitionTime"] = timestamp(NOW)
+    condition |= {"lastTransitionTime": timestamp(NOW), "observedGeneration": pod.metadata.generation}
     assert tuple(map(plain, told)) == (() if is_told else asked_of(pod, {"conditions": [condition]}))
     options = DeleteOptions(preconditions=Preconditions(uid="uid-p"))
     assert plain(delete) == Request("delete", PODS, pod.metadata.namespace, "p", body=options)

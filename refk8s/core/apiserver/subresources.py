@@ -125,7 +125,7 @@ def _told(pod: Any, context: Context) -> Any:
     since = known.last_transition_time if known is not None and known.status == "True" else timestamp(context.now)
     condition = PodCondition(
         type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
-        last_transition_time=since,
+        last_transition_time=since, observed_generation=pod.metadata.generation,
     )  # fmt: skip
     others = tuple([one for one in current.conditions or () if one.type != "DisruptionTarget"])
     return replace(pod, status=replace(current, conditions=(*others, condition)))

@@ -125,7 +125,7 @@ def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[K
 class NodeLifecycle(Reconciler):
     """Looks at one node."""
 
-    name = "node-controller"
+    name = component = "node-controller"
     interests = (Interest(NODES, own_key), Interest(LEASES, _node_of_lease), Interest(PODS, _silent_node_of_pod))
     indexes = (pods_by_node(),)
     folds = (Fold("zones", (NODES,), Zones(), fold_zones),)
@@ -295,7 +295,10 @@ def _is_ready_pod(pod: Pod) -> bool:
 
 def _not_ready(pod: Pod) -> Request:
     """A write of the pod's condition by somebody who is not its kubelet, which has gone: endpoints must not wait for it."""
-    condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "Node is not ready"}
+    words = "Node is not ready"
+    condition: dict[str, Any] = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": words}
+    condition["observedGeneration"] = pod.metadata.generation
     patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}})
-    metadata = pod.metadata
-    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because="its node has gone silent")
+    metadata, note = pod.metadata, Note(pod, "NodeNotReady", words, "Warning")
+    because = "its node has gone silent"
+    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because, note=note)

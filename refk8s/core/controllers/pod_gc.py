@@ -13,9 +13,9 @@ from refk8s.core.api.core_v1 import Node, Pod
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import NODES, PODS
-from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_lifecycle import pods_by_node
-from refk8s.core.controllers.pods import is_finished
+from refk8s.core.controllers.pods import disruption_target, is_finished
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
@@ -132,10 +132,7 @@ def _remove_oldest(view: View) -> Plan:
 
 def _failed(pod: Pod, now: Instant, because: str) -> Request:
     metadata = pod.metadata
-    condition = {
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
-        "lastTransitionTime": timestamp(now),
-    }  # fmt: skip
+    condition = disruption_target(pod, "DeletionByPodGC", "PodGC: node no longer exists", now)
     tree = {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}}
     body = Patch("application/strategic-merge-patch+json", tree)
     return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)

@@ -6,7 +6,7 @@ Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
 from collections.abc import Iterable
 from typing import Any
 
-from refk8s.core.context import SECOND, Instant, parse_timestamp
+from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
 
 FAILED, SUCCEEDED = "Failed", "Succeeded"
 
@@ -37,6 +37,14 @@ def ready_condition(pod: Any) -> Any | None:
         if condition.type == "Ready":
             return condition if condition.status == "True" else None
     return None
+
+
+def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict[str, Any]:
+    """The condition DisruptionTarget, as a patch has it: why the cluster itself ends a pod (NODE-8, PODGC-1)."""
+    return {
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
+        "observedGeneration": pod.metadata.generation,
+    }  # fmt: skip
 
 
 def available_at(condition: Any, min_ready_seconds: int) -> Instant | None:

@@ -3,7 +3,6 @@
 Source: Kubernetes documentation, "Taints and Tolerations" (taint-based evictions).
 """
 
-from typing import Any
 
 from immutables import Map
 
@@ -11,8 +10,9 @@ from refk8s.core.api.core_v1 import Node, Pod, Taint, Toleration
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NODES, PODS
-from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
+from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.controllers.node_lifecycle import NO_EXECUTE, pods_by_node
+from refk8s.core.controllers.pods import disruption_target
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, key_of
@@ -44,7 +44,7 @@ def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
 class TaintEviction(Reconciler):
     """Looks at one pod."""
 
-    name = "taint-eviction-controller"
+    name = component = "taint-eviction-controller"
     interests = (Interest(PODS, _bound_pod), Interest(NODES, _pods_of_node))
     indexes = (pods_by_node(),)
 
@@ -115,10 +115,7 @@ def _guard(node: Node) -> tuple[Request, ...]:
 
 def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
     metadata = pod.metadata
-    condition: dict[str, Any] = {
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-        "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": timestamp(now),
-    }  # fmt: skip
+    condition = disruption_target(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
     body = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}})
     because = f"it does not tolerate a taint of {pod.spec.node_name if pod.spec else 'its node'}"
     told = Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)

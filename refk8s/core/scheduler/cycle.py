@@ -131,7 +131,8 @@ class Scheduler(Reconciler):
         if known.parked_at is None:
             return NOTHING
         nomination = memory.nominations.get(key)
-        evictions = [_evict(victim, now) for victim in _still_there(view, nomination)]
+        name = pod.spec.scheduler_name or DEFAULT_SCHEDULER
+        evictions = [_evict(victim, name, now) for victim in _still_there(view, nomination)]
         told = tuple(request for requests, _ in evictions for request in requests)
         status = _write_status(pod, UNSCHEDULABLE, known.message, nomination.node if nomination is not None else "", now)
         waves = tuple(wave for wave in (told, tuple(delete for _, delete in evictions), status) if wave)
@@ -273,17 +274,18 @@ def _patch_status(pod: Pod, tree: dict[str, Any], because: str) -> Request:
     return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because)
 
 
-def _evict(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], Request]:
+def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, ...], Request]:
     """What tells a victim why, and what deletes it."""
     metadata = pod.metadata
     told: tuple[Request, ...] = ()
     if not any(each.type == DISRUPTED for each in (pod.status.conditions if pod.status else None) or ()):
-        condition = {
+        condition: dict[str, Any] = {
             "type": DISRUPTED,
             "status": "True",
             "reason": "PreemptionByScheduler",
-            "message": PREEMPTED,
+            "message": f"{scheduler_name}: {PREEMPTED}",
             "lastTransitionTime": timestamp(now),
+            "observedGeneration": metadata.generation,
         }
         told = (_patch_status(pod, {"conditions": [condition]}, "it has to go for a more important pod"),)
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))

@@ -31,7 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.quantity import QuantityError, parse
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.admission import priority
+from refk8s.core.apiserver.admission import label_keys, priority
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 
@@ -68,6 +68,7 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     changed = identity(request, new, store, context)
     changed.update(patience(new))
     changed.update(priority.of_new(new, store))
+    changed.update(label_keys.merged(new))
     pod = replace(new, spec=replace(new.spec, **changed))
     return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod)))  # ADM-6
 
