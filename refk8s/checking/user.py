@@ -11,10 +11,10 @@ from refk8s.checking.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import Namespace, Pod, Service
+from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
+from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
 from refk8s.core.cluster import Cluster
 
 REPLICAS_MAX = 4
@@ -127,6 +127,28 @@ def _loner(cluster: Cluster, chance: Random) -> Submit | None:
     return Submit(creation(codec.from_tree(Pod, tree)))
 
 
+def _settings(cluster: Cluster, chance: Random) -> Submit | None:
+    """A config map is made, changed or deleted."""
+    there = cluster.history.get(f"{CONFIG_MAPS.prefix}{OWN}/settings")
+    data = {"version": str(chance.randrange(1000))}
+    if there is None:
+        return Submit(creation(ConfigMap(metadata=ObjectMeta(name="settings", namespace=OWN), data=data)))
+    return _delete(CONFIG_MAPS, there.value, DeleteOptions()) if chance.random() < 0.2 else _patch(CONFIG_MAPS, there.value, {"data": data})
+
+
+def _reader(cluster: Cluster, chance: Random) -> Submit | None:
+    """A pod whose variable comes from the config map, if there is one; two can be there at once."""
+    name = f"reader-{chance.randrange(2)}"
+    there = cluster.history.get(f"{PODS.prefix}{OWN}/{name}")
+    if there is not None:
+        return _delete(PODS, there.value, DeleteOptions(grace_period_seconds=chance.choice((None, 0))))
+    reference = {"name": "settings", "key": "version", "optional": True}
+    container = {"name": "main", "image": "app:1", "env": [{"name": "VERSION", "valueFrom": {"configMapKeyRef": reference}}]}
+    metadata = {"name": name, "namespace": OWN, "labels": {"app": "reader"}}
+    spec = {"terminationGracePeriodSeconds": 2, "containers": [container]}
+    return Submit(creation(codec.from_tree(Pod, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
+
+
 INT64_MAX = 2**63 - 1
 ODD_SECONDS = (0, 1, 2**31 - 1, 2**31, 10**12, INT64_MAX)
 ODD_WORDS = ("", "Weird", "Unknown", "\u00b2", "99%", "-1", "9" * 40)
@@ -226,7 +248,7 @@ _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
     _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
-    _odd_pod, _odd_pod, _odd_status, _odd_deployment, _odd_service, _odd_service,
+    _odd_pod, _odd_pod, _odd_status, _odd_deployment, _odd_service, _odd_service, _settings, _settings, _reader, _reader,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import random
 import re
 from base64 import b64encode
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kubelet_bench import START, Bench, make_pod
@@ -310,8 +311,15 @@ def test_kubelet_56_every_kind_of_volume_becomes_what_it_says():
     assert (question.name, question.body.spec.bound_object_ref.name) == ("robot", "p")
 
 
-def test_kubelet_56_a_kind_that_is_not_supported_keeps_the_pod_waiting():
-    bench = ready(mounted(Volume(name="v", nfs=NFSVolumeSource(server="s", path="/"))), seconds=30)
+@pytest.mark.parametrize(
+    "volume",
+    [
+        Volume(name="v", nfs=NFSVolumeSource(server="s", path="/")),
+        Volume(name="v", empty_dir=EmptyDirVolumeSource(medium="HugePages-2Mi")),
+    ],
+)
+def test_kubelet_56_a_kind_that_is_not_supported_keeps_the_pod_waiting(volume):
+    bench = ready(mounted(volume), seconds=30)
     assert bench.pod().status.phase == "Pending"
     assert bench.reasons().count("FailedMount") == 1
     bench.delete()

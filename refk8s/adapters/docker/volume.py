@@ -65,6 +65,14 @@ class Volumes:
 
     def write(self, operation: WriteVolume) -> Result:
         """Make or refresh a volume."""
+        try:
+            return self._write(operation)
+        except PermissionError:
+            if operation.fs_group < 0:
+                raise
+            return Failed("FailedMount", f"fsGroup {operation.fs_group} cannot own the volume: this process may not (run it as root)")
+
+    def _write(self, operation: WriteVolume) -> Result:
         name = tree.part(operation.volume)
         with self._opened(operation.pod_uid, VOLUMES) as volumes:
             if operation.host_path:
@@ -83,14 +91,21 @@ class Volumes:
             place = os.open(os.readlink(name, dir_fd=volumes) if tree.is_link(name, volumes) else name, tree.DIRECTORY, dir_fd=volumes)
         try:
             if operation.files or tree.exists(DATA, place):
-                files = {
-                    path: File(content, operation.modes.get(path, operation.mode), operation.users.get(path, tree.KEEP))
-                    for path, content in operation.files.items()
-                }
-                write_files(place, files, operation.fs_group)
+                write_files(place, self._files(operation), operation.fs_group)
         finally:
             os.close(place)
         return Done()
+
+    def _files(self, operation: WriteVolume) -> dict[str, File]:
+        """The files of a volume. One that cannot be given to its user can be read by all users of the pod instead (RT-9)."""
+        files = {}
+        for path, content in operation.files.items():
+            mode, user = operation.modes.get(path, operation.mode), operation.users.get(path, tree.KEEP)
+            if user not in (tree.KEEP, os.geteuid()) and os.geteuid() != 0:
+                self._abilities.say_once("tokens can be read by every user of their pod: this process may not give files away")
+                mode, user = mode | 0o444, tree.KEEP
+            files[path] = File(content, mode, user)
+        return files
 
     def _make(self, volumes: int, operation: WriteVolume) -> None:
         """An empty directory, there with its owner and permissions or not at all."""

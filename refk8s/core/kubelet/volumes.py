@@ -94,6 +94,8 @@ def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, s
     uid, name, group = sync.memory.uid, volume.name, fs_group(pod)
     if (empty := volume.empty_dir) is not None:
         in_memory = empty.medium == MEMORY
+        if empty.medium and not in_memory:
+            raise BadConfig(f'medium "{empty.medium}" is not supported')
         limit = quantity.value(empty.size_limit) if in_memory and empty.size_limit else 0
         return WriteVolume(uid, name, mode=0o777, medium=empty.medium or "", fs_group=group, size_limit_bytes=limit), PRESENT
     if (host := volume.host_path) is not None:

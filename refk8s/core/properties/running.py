@@ -1,13 +1,13 @@
-"""Laws of what nodes run. Rules KUBELET-2, KUBELET-4, KUBELET-32, POD-2, POD-11 (spec/kubelet.md, spec/pod.md)."""
+"""Laws of what nodes run. Rules KUBELET-2, KUBELET-4, KUBELET-32, KUBELET-95, POD-2, POD-11 (spec/kubelet.md, spec/pod.md)."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.actions import Action, Operate
-from refk8s.core.api.resources import PODS
+from refk8s.core.api.resources import CONFIG_MAPS, PODS
 from refk8s.core.cluster import Cluster
 from refk8s.core.loop.state import LoopState
-from refk8s.core.ports import RUNNING, ListPods, PodsListed, RunPodSandbox, StartContainer
+from refk8s.core.ports import RUNNING, CreateContainer, ListPods, PodsListed, RunPodSandbox, StartContainer
 from refk8s.core.properties.kubelet import FINAL, at_most_one_of_each
 from refk8s.core.properties.law import Arrived, Law
 
@@ -59,6 +59,33 @@ def what_ended_is_not_started(before: Cluster, action: Action, after: Cluster) -
     return found
 
 
+def what_a_pod_reads_is_not_older_than_it(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """KUBELET-95: a variable from a config map has a value that was there when the pod was made, or later."""
+    if before.operations is after.operations:
+        return None
+    found: list[str] | None = None
+    for channel in sorted(after.operations):
+        operation = after.operations[channel].operation
+        if channel in before.operations or not isinstance(operation, CreateContainer):
+            continue
+        config = operation.config
+        record = after.history.get(f"{PODS.prefix}{config.namespace}/{config.pod_name}")
+        if record is None or record.value.metadata.uid != config.pod_uid:
+            continue  # It has been deleted meanwhile.
+        for entry in next((c.env or () for c in record.value.spec.containers if c.name == config.name), ()):
+            reference = entry.value_from.config_map_key_ref if entry.value_from is not None else None
+            if reference is None or record.create_revision <= after.history.compacted:
+                continue
+            key = f"{CONFIG_MAPS.prefix}{config.namespace}/{reference.name}"
+            since = record.create_revision
+            there = [after.history.get(key, at=since), *[c.record for c in after.history.changes(key, since) if c.key == key]]
+            values = [(r.value.data or {}).get(reference.key) if r is not None else None for r in there]
+            told = dict(config.env).get(entry.name)
+            wrong = [f"{entry.name} of pod {config.pod_name} is {told}, and was one of {values} since the pod was made"]
+            found = (found or []) + ([] if told in values else wrong)
+    return found
+
+
 def _started(before: Cluster, action: Action) -> str | None:
     assert isinstance(action, Operate)
     match before.operations[action.operation].operation:
@@ -105,4 +132,5 @@ OF_STEPS = (
     Law("KUBELET-4", one_of_each_runs, actions=(Operate,)),
     Law("SCHED-25", a_pod_runs_on_one_node, actions=(Operate,)),
     Law("POD-2", what_ended_is_not_started),
+    Law("KUBELET-95", what_a_pod_reads_is_not_older_than_it),
 )
