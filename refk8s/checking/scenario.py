@@ -83,11 +83,15 @@ def refusal(cluster: Cluster, requests: Iterable[Request]) -> str:
     return ""
 
 
-def deployment(name: str, replicas: int, image: str = "app:1", cpu: str = "100m", surge: int = 1, unavailable: int = 0) -> dict[str, Any]:
-    """A Deployment, as a manifest has it, whose pods take two seconds to stop."""
-    container = {
-        "name": "main", "image": image, "resources": {"requests": {"cpu": cpu}}, "env": [{"name": "FAKE_STOP_SECONDS", "value": "1"}],
-    }  # fmt: skip
+def deployment(
+    name: str, replicas: int, image: str = "app:1", cpu: str = "100m", surge: int = 1, unavailable: int = 0, reads: str = ""
+) -> dict[str, Any]:
+    """A Deployment, as a manifest has it, whose pods take two seconds to stop; they read a variable from the config map `reads`."""
+    env: list[dict[str, Any]] = [{"name": "FAKE_STOP_SECONDS", "value": "1"}]
+    if reads:
+        reference = {"name": reads, "key": "version", "optional": True}
+        env.append({"name": "VERSION", "valueFrom": {"configMapKeyRef": reference}})
+    container = {"name": "main", "image": image, "resources": {"requests": {"cpu": cpu}}, "env": env}
     return {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
         "spec": {
@@ -111,4 +115,4 @@ def service(name: str, app: str) -> dict[str, Any]:
 
 def default_manifests() -> Sequence[dict[str, Any]]:
     """What a simulated user begins with who has brought nothing."""
-    return deployment("web", 3), service("web", "web"), deployment("db", 1, surge=0, unavailable=1)
+    return deployment("web", 3, reads="settings"), service("web", "web"), deployment("db", 1, surge=0, unavailable=1)

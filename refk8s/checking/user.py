@@ -68,7 +68,8 @@ def _make_deployment(cluster: Cluster, chance: Random) -> Submit | None:
     name = chance.choice(("web", "db", "cache"))
     if cluster.history.get(f"{DEPLOYMENTS.prefix}{OWN}/{name}") is not None:
         return None
-    tree = deployment(name, chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", cpu=CPU, surge=chance.randrange(1, 3))
+    replicas, image, surge = chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", chance.randrange(1, 3)
+    tree = deployment(name, replicas, image, cpu=CPU, surge=surge, reads="settings")
     tree["spec"]["template"]["spec"]["tolerations"] = [
         {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": chance.choice((5, 30))}
         for key in ("unreachable", "not-ready")
@@ -128,25 +129,12 @@ def _loner(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _settings(cluster: Cluster, chance: Random) -> Submit | None:
-    """A config map is made, changed or deleted."""
+    """The config map that some deployments read is made, changed or deleted."""
     there = cluster.history.get(f"{CONFIG_MAPS.prefix}{OWN}/settings")
     data = {"version": str(chance.randrange(1000))}
     if there is None:
         return Submit(creation(ConfigMap(metadata=ObjectMeta(name="settings", namespace=OWN), data=data)))
     return _delete(CONFIG_MAPS, there.value, DeleteOptions()) if chance.random() < 0.2 else _patch(CONFIG_MAPS, there.value, {"data": data})
-
-
-def _reader(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod whose variable comes from the config map, if there is one; two can be there at once."""
-    name = f"reader-{chance.randrange(2)}"
-    there = cluster.history.get(f"{PODS.prefix}{OWN}/{name}")
-    if there is not None:
-        return _delete(PODS, there.value, DeleteOptions(grace_period_seconds=chance.choice((None, 0))))
-    reference = {"name": "settings", "key": "version", "optional": True}
-    container = {"name": "main", "image": "app:1", "env": [{"name": "VERSION", "valueFrom": {"configMapKeyRef": reference}}]}
-    metadata = {"name": name, "namespace": OWN, "labels": {"app": "reader"}}
-    spec = {"terminationGracePeriodSeconds": 2, "containers": [container]}
-    return Submit(creation(codec.from_tree(Pod, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
 
 
 INT64_MAX = 2**63 - 1
@@ -248,7 +236,7 @@ _ACTS = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
     _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
-    _odd_pod, _odd_pod, _odd_status, _odd_deployment, _odd_service, _odd_service, _settings, _settings, _reader, _reader,
+    _odd_pod, _odd_pod, _odd_status, _odd_deployment, _odd_service, _odd_service, _settings, _settings, _settings,
 )  # fmt: skip
 
 

@@ -33,7 +33,11 @@ from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate
 from refk8s.core.api.core_v1 import (
     Binding,
     ConfigMap,
+    ConfigMapKeySelector,
+    Container,
     Endpoints,
+    EnvVar,
+    EnvVarSource,
     Namespace,
     NamespaceSpec,
     NamespaceStatus,
@@ -53,7 +57,7 @@ from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.cluster import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.view import Viewer
-from refk8s.core.ports import Rule, RuleSet, StartContainer, Target
+from refk8s.core.ports import ContainerConfig, CreateContainer, Rule, RuleSet, StartContainer, Target
 from refk8s.core.properties import bounded, laws
 from refk8s.core.properties.law import Broken, Law
 from refk8s.core.store import History, Put, compact
@@ -504,6 +508,19 @@ def starts_what_has_ended() -> Lie:
     return before, Wake("kubelet/n1"), evolve(before, operations=Map({("kubelet/n1", 1, 1): pending}))
 
 
+def makes_with_an_old_value() -> Lie:
+    """The config map was edited, then the pod was made; its container has the value of before."""
+    settings = ConfigMap(metadata=ObjectMeta(name="settings", namespace="default"), data={"version": "1"})
+    reference = EnvVarSource(config_map_key_ref=ConfigMapKeySelector(name="settings", key="version"))
+    variable = EnvVar(name="VERSION", value_from=reference)
+    reader = on_node("p")
+    reader = replace(reader, spec=replace(reader.spec, containers=(Container(name="main", env=(variable,)),)))
+    before = put(put(world(settings), replace(settings, data={"version": "2"})), reader)
+    config = ContainerConfig("uid-p", "default", "p", "main", "app:1", env=(("VERSION", "1"),))
+    pending = Pending(CreateContainer("box", config))
+    return before, Wake("kubelet/n1"), evolve(before, operations=Map({("kubelet/n1", 1, 1): pending}))
+
+
 def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
     there = slice_of(endpoint("10.1.0.1", True, True, False), endpoint("10.1.0.2", False, True, True))
     before = with_component(world(), "proxy/n1", loop(view_of(service(), there)))
@@ -527,6 +544,7 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
     "KUBELET-4": lambda: starts(Runtime("uid-p", "uid-p")),
     "SCHED-25": lambda: starts(Runtime("uid-p"), n2=Runtime("uid-p")),
     "POD-2": starts_what_has_ended,
+    "KUBELET-95": makes_with_an_old_value,
     "NET-3": lambda: programs(Target("10.1.0.1", 80), Target("10.1.0.2", 80)),
 }
 
