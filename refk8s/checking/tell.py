@@ -6,7 +6,9 @@ It was decided when the view had reached revision 54, and took effect when the n
 known. Where no number is given everything was. Works for any cluster: what it tells follows from the states before and after each action.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -65,6 +67,16 @@ def ending(broken: Sequence[Broken]) -> list[str]:
 
 
 MOST_WORDS = 5
+
+
+@cache
+def titles() -> Mapping[str, str]:
+    """The title of every rule of spec/, without its kind. Nothing where the pages are not at hand."""
+    pages = sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ()
+    return {rule: title for page in pages for rule, title in _TITLE.findall(page.read_text())}
+
+
+_TITLE = re.compile(r"^### ([A-Z]{2,12}-\d+) (?:\(\w+\) )?(.+)$", re.M)
 
 
 def statement(rule: str) -> list[str]:

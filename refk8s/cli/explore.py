@@ -14,7 +14,7 @@ from refk8s.checking.explore_moves import FAULTS
 from refk8s.checking.explore_replay import begin_model, history_actions, take
 from refk8s.checking.models import MODELS
 from refk8s.checking.tell import tell
-from refk8s.cli.report import BadUse, check_place, counts
+from refk8s.cli.report import BadUse, check_place, counts, tested_rules
 from refk8s.core.properties import laws
 
 STATUS = {HELD: 0, BROKE: 1}
@@ -60,7 +60,9 @@ def _report(result: Result) -> None:
     budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
     click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
     click.echo("moves taken:    " + counts(result.taken))
-    click.echo("rules tested:   " + counts(result.tested))
+    click.echo("rules tested:")
+    for line in tested_rules(result.tested):
+        click.echo(line)
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
     if result.unanswered:
         click.echo(f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here")

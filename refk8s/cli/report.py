@@ -1,7 +1,10 @@
 """What the commands that check have in common: bad use, and counts in words."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+
+from refk8s.checking.tell import titles
 
 
 class BadUse(Exception):
@@ -17,3 +20,25 @@ def check_place(save: str | None) -> None:
 def counts(counter: "Counter[str]") -> str:
     """Each name with its number, in the order of names."""
     return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
+
+
+def tested_rules(counter: "Counter[str]") -> list[str]:
+    """Each rule that was put to the test, how often, and its title: a line each."""
+    width = max((len(rule) for rule in counter), default=0)
+    often = max((len(f"{count:,}") for count in counter.values()), default=0)
+    return [f"    {rule:<{width}} {counter[rule]:>{often},}  {titles().get(rule, '')}".rstrip() for rule in by_number(counter)]
+
+
+def by_number(rules: Iterable[str]) -> list[str]:
+    """Rules by prefix, and those of one prefix by number: RS-2 before RS-10."""
+    return sorted(rules, key=lambda rule: (rule.rpartition("-")[0], int(rule.rpartition("-")[2])))
+
+
+def verdict(tested: "Counter[str]", every: set[str]) -> str:
+    """The line of a check in which no rule broke: how much of what could be asked was asked, and what was not."""
+    missing = by_number(every - set(tested))
+    words = f"every rule held: {len(every) - len(missing)} of {len(every)} rules were put to the test, {tested.total():,} times in all"
+    return words + (f"; not {', '.join(missing)}" if 0 < len(missing) <= MISSING_NAMED else "")
+
+
+MISSING_NAMED = 12

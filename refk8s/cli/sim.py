@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -19,8 +19,8 @@ from refk8s.checking.scenario import BadManifest, default_manifests, read_manife
 from refk8s.checking.script import Entry
 from refk8s.checking.shrink import shrink
 from refk8s.checking.simulate import NEAR_STEPS, SETTLE_SECONDS, Run, Setup, replay, simulate
-from refk8s.checking.tell import ending, tell
-from refk8s.cli.report import BadUse, check_place, counts
+from refk8s.checking.tell import ending, tell, titles
+from refk8s.cli.report import BadUse, by_number, check_place, counts, tested_rules, verdict
 from refk8s.core.actions import Action
 from refk8s.core.context import SECOND
 from refk8s.core.properties import laws
@@ -57,6 +57,8 @@ def simulate_and_tell(
     run = seen[-1]
     if run.broken:
         _tell_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"), shorten)
+    else:
+        click.echo(verdict(_total([each.tested for each in seen]), _every_rule()))
     click.echo(run.last_line)
     return BROKE if run.broken else HELD
 
@@ -95,7 +97,9 @@ def _replay(path: Path) -> int:
     run = replay(setup, actions)
     click.echo("\n".join(_story(run)))
     if run.left_out:
-        click.echo(f"{run.left_out} of {len(actions)} entries cannot happen any more, and were left out")
+        click.echo(f"UNDETERMINED: {run.left_out} of {len(actions)} entries cannot happen any more, and were left out")
+    elif not run.broken:
+        click.echo(verdict(run.tested, _every_rule()))
     click.echo(run.last_line)
     return BROKE if run.broken else UNDETERMINED if run.left_out else HELD
 
@@ -105,7 +109,7 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
     setup = evolve(_setup(seed, 0, 1, "none", files), user=False)
     base = patterns.begin(setup, patterns.story_of(setup.requests) if files else patterns.STORY)
     digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
-    failed = base.run if base.run.broken else None
+    failed, tested = base.run if base.run.broken else None, Counter(base.run.tested)
     for name in sorted(patterns.PATTERNS) if pattern == "all" else [pattern]:
         if failed is not None:
             break
@@ -117,6 +121,7 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
                 run = patterns.judge_trial(base, trial, rule)
                 steps, seconds = steps + len(run.actions), seconds + run.virtual_seconds
                 digest.update(run.digest.digest())
+                tested.update(run.tested)
                 if run.broken:
                     failed = run
                     break
@@ -127,6 +132,8 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
         click.echo(f"{name}: {done} {what}, {each} ({took:.0f} s)")
     if failed is not None:
         _tell_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
+    else:
+        click.echo(verdict(tested, _every_rule()))
     click.echo(f"seed {seed} steps {steps} virtual {seconds:.3f} digest {digest.hexdigest()}")
     return HELD if failed is None else BROKE
 
@@ -175,21 +182,28 @@ def _report(runs: list[Run], seconds: float) -> None:
         middle, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
         click.echo(f"at rest after:  {middle:.0f} s in the middle, {most:.0f} s in nine of ten, {settled[-1]:.0f} s at the latest; "
                    f"{SETTLE_SECONDS} s is the bound")  # fmt: skip
-    click.echo("rules tested:   " + counts(tested))
+    click.echo("rules tested:")
+    for line in tested_rules(tested):
+        click.echo(line)
     click.echo("actions taken:  " + counts(taken))
     click.echo("faults made:    " + (counts(faults) or "none"))
     wanted = runs[0].setup.faults
     idle = [name for name in sorted(wanted) if name not in faults]
-    untested = sorted({law.rule for law in laws.all_laws()} - set(tested))
+    untested = [f"{rule} ({titles()[rule]})" if rule in titles() else rule for rule in by_number(_every_rule() - set(tested))]
     calm = sorted(kind.__name__ for kind in get_args(Action) if kind.__name__ not in taken)
     for what, names in (("never made:     ", idle), ("never taken:    ", calm), ("never tested:   ", untested)):
         if names:
-            click.echo(what + ", ".join(names))
+            click.echo(what + ("; " if names is untested else ", ").join(names))
     possible = [(one, other) for one in sorted(wanted) for other in sorted(wanted) if one <= other]
     missing = [f"{one}+{other}" for one, other in possible if (one, other) not in pairs]
     click.echo(f"pairs of faults within {NEAR_STEPS} actions: {len(pairs)} of {len(possible)}")
     if missing and len(missing) <= PAIRS_NAMED:
         click.echo("pairs never met: " + ", ".join(missing))
+
+
+def _every_rule() -> set[str]:
+    """The rules that a run can put to the test."""
+    return {law.rule for law in laws.all_laws()} | {"SIM-8"}
 
 
 def _total(counters: "list[Counter[str]]") -> "Counter[str]":
@@ -199,14 +213,30 @@ def _total(counters: "list[Counter[str]]") -> "Counter[str]":
     return total
 
 
+PROGRESS_SECONDS = 10.0
+"""So far apart are the lines that say how far it is, where the output is no terminal."""
+
+
 @contextmanager
 def _progress(doing: str, what: str, total: int) -> Iterator[Any]:
-    """A bar on standard error, where that is a terminal."""
+    """On standard error, a bar where that is a terminal, else a line from time to time."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda taken: None
+        yield _lines(doing, what, total)
         return
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda taken: bar.update(task, completed=taken)
+
+
+def _lines(doing: str, what: str, total: int) -> Callable[[int], None]:
+    last = time.perf_counter()
+
+    def tick(taken: int) -> None:
+        nonlocal last
+        if (now := time.perf_counter()) - last >= PROGRESS_SECONDS:
+            last = now
+            click.echo(f"{doing}: {taken:,} of {total:,} {what}", err=True)
+
+    return tick

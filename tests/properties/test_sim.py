@@ -248,3 +248,21 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_runs():
     for command in (["sim"], ["explore", "garbage"]):
         done = CliRunner().invoke(main, [*command, "--save", "/does/not/exist/a.run"])
         assert done.exit_code == 2 and "cannot be written" in done.output
+
+
+def test_sim_10_a_run_without_a_fault_ends_with_what_was_put_to_the_test(monkeypatch):
+    """The verdict stands before the last line, with rules by name; where nobody looks at a bar, lines say how far it is."""
+    from refk8s.cli import sim
+
+    monkeypatch.setattr(sim, "PROGRESS_SECONDS", 0.0)
+    told = CliRunner().invoke(main, ["sim", "--seed", "5", "--steps", "300"])
+    assert told.exit_code == 0, told.output
+    lines = told.stdout.splitlines()
+    run = a_run(5, 300)
+    assert lines[-1] == run.last_line
+    assert lines[-2].startswith("every rule held: ") and f"{run.tested.total():,} times in all" in lines[-2]
+    [titled] = [line for line in lines if line.startswith("    CLUSTER-2 ")]
+    assert titled.split()[1] == f"{run.tested['CLUSTER-2']:,}" and len(titled.split()) > 4
+    numbers = [line.split()[0] for line in lines if line.startswith("    ")]
+    assert len(numbers) == len(run.tested) and numbers.index("STORE-8") < numbers.index("STORE-11")
+    assert any(line.startswith("simulating: ") and line.endswith(" of 300 actions") for line in told.stderr.splitlines())
