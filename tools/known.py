@@ -9,18 +9,22 @@ exhausted; without it that table stays as it is. What counts, from the strongest
     simulated    a law that judges every step, or the rest, of every simulated run (refk8s/core/properties/laws.py)
     drawn        named by a test whose inputs are drawn
     examples     named by a test of chosen inputs
+
+A citation does not say which of a rule's clauses is tested. So tests also name clauses, `API-16.b`: the second sentence, bullet or row of a
+table of the rule. Where one clause of a rule is named, the page tells all of them, and which no test names.
 """
 
 import argparse
 import ast
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from rule_index import HEADING, INDEX, cited_in  # noqa: E402
+from rule_index import CLAUSE, HEADING, INDEX, cited_in, clauses, statements  # noqa: E402
 
 PAGE = ROOT / "spec/known.md"
 SEARCHED = ("<!-- what was searched, by tools/known.py --explore -->", "<!-- so far the searches -->")
@@ -36,6 +40,50 @@ def rules() -> dict[str, list[str]]:
         if page not in (INDEX, PAGE) and (here := [rule for rule, _, _ in HEADING.findall(page.read_text())]):
             found[str(page.relative_to(ROOT / "spec"))] = here
     return found
+
+
+def texts_of_tests() -> Iterator[str]:
+    """The source of every test function and state machine."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        text = path.read_text()
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            is_machine = isinstance(node, ast.ClassDef) and any("StateMachine" in ast.unparse(base) for base in node.bases)
+            if is_machine or (isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
+                yield "\n".join(lines[node.lineno - 1 : node.end_lineno])
+
+
+def shown_clauses() -> dict[str, set[str]]:
+    """For each rule the letters of the clauses that tests name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for text in texts_of_tests():
+        for rule, letter in CLAUSE.findall(text):
+            found[rule].add(letter)
+    return found
+
+
+def table_of_clauses() -> list[str]:
+    """Every rule that was read clause by clause, and how many were not."""
+    shown, stated = shown_clauses(), {rule: clauses(text) for rule, text in statements().items()}
+    several = [rule for rule, parts in stated.items() if len(parts) > 1]
+    read = [rule for here in rules().values() for rule in here if rule in shown]
+    total = sum(len(stated[rule]) for rule in read)
+    count = sum(len(shown[rule] & set(LETTERS[: len(stated[rule])])) for rule in read)
+    lines = [
+        "", "### Clauses", "",
+        f"{len(several)} of {len(stated)} rules have several clauses, {sum(len(stated[rule]) for rule in several)} together. "
+        f"{len(read)} rules were read clause by clause:",
+        f"of their {total} clauses {count} are named by a test, and {total - count} are not. For every other rule the tables above",
+        "say that some of it is tested, and not that all of it is.", "",
+        "| clause | named by a test | says |", "|---|---|---|",
+    ]  # fmt: skip
+    for rule in read:
+        for letter, text in zip(LETTERS, stated[rule], strict=False):
+            lines.append(f"| {rule}.{letter} | {'yes' if letter in shown[rule] else '**no**'} | {text.replace('|', '/')} |")
+    return lines
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def tested() -> dict[str, set[str]]:
@@ -128,7 +176,7 @@ def table() -> str:
         f"Of {count} rules:", "", "| known by | rules |", "|---|---|", *[f"| {way} | {totals[way]} |" for way in WAYS],
         f"| examples only | {only} |",
     ]  # fmt: skip
-    return "\n".join([*head, *lines])
+    return "\n".join([*head, *lines, *table_of_clauses()])
 
 
 def main() -> int:

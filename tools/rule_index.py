@@ -18,6 +18,34 @@ NAMED = re.compile(r"\bdef test_\w+")
 IN_NAME = re.compile(r"_([a-z]{2,12})_(\d+)(?=_)")
 
 
+CLAUSE = re.compile(r"\b([A-Z]{2,12}-\d+)\.([a-z])\b")
+SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z`\"(])|(?<=;)\s+")
+
+
+def statements() -> dict[str, str]:
+    """What every rule states: the text below its heading, without source and example."""
+    found = {}
+    for page in sorted((ROOT / "spec").rglob("*.md")):
+        parts = re.split(r"^(?=#{1,4} )", page.read_text(), flags=re.M)
+        for part in parts:
+            if (heading := HEADING.match(part)) is not None:
+                found[heading[1]] = re.split(r"^\*?(?:Source|Example)\b", part[heading.end() :], flags=re.M)[0].strip()
+    return found
+
+
+def clauses(statement: str) -> list[str]:
+    """The clauses of a statement: sentences (parted at semicolons too), bullets, and rows of tables. They are called a, b, c ..."""
+    found: list[str] = []
+    for block in re.split(r"\n\s*\n", statement):
+        lines = block.strip().splitlines()
+        if lines and lines[0].startswith("|"):
+            found += [" ".join(cell.strip() for cell in line.strip("| ").split("|")) for line in lines[2:]]
+        else:
+            for bullet in re.split(r"^- ", block, flags=re.M):
+                found += [" ".join(each.split()) for each in SENTENCE.split(bullet.strip()) if each.strip()]
+    return found
+
+
 def cited_in(text: str) -> set[str]:
     """The rules that a source names: one by one, as ranges (RS-1 ... RS-4) and in the names of tests."""
     found = set()

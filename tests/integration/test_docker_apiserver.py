@@ -32,6 +32,7 @@ class Client:
 
 @pytest.mark.parametrize("rules", ["kernel", "userspace"])
 def test_host_2_a_pod_reaches_the_api_server_with_what_is_mounted(docker_host: Host, tmp_path: Path, rules: str) -> None:
+    # Shows HOST-2.a, HOST-2.d, HOST-2.e, HOST-2.f.
     """By address and by name, with kernel rules and with the proxy; authenticated as any request; nobody outside can connect."""
     cluster = Cluster(docker_host, tmp_path / "data")
     if rules == "userspace":

@@ -26,6 +26,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_host_4_a_second_run_on_a_data_directory_is_refused_with_any_store(tmp_path: Path) -> None:
+    # Shows HOST-4.b.
     cluster = FakeCluster(tmp_path, nodes=1).start()
     try:
         data = str(tmp_path / "data")
@@ -44,6 +45,7 @@ def test_host_4_a_second_run_on_a_data_directory_is_refused_with_any_store(tmp_p
 
 
 def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
+    # Shows HOST-1.a, HOST-1.f.
     for name in ("default", "bound"):
         (tmp_path / name).mkdir()
     default = FakeCluster(tmp_path / "default", nodes=1).start()
@@ -68,6 +70,7 @@ def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
 
 
 def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Path) -> None:
+    # Shows HOST-7.a, HOST-7.g, HOST-7.h.
     cluster = FakeCluster(tmp_path, nodes=1).start()
     config = tmp_path / "config"
     environment = {**os.environ, "KUBECONFIG": str(config)}
@@ -108,6 +111,7 @@ def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Pa
 
 
 def test_host_6_damaged_keys_and_ids_are_one_line_with_the_next_step(tmp_path: Path) -> None:
+    # Shows HOST-6.b, HOST-6.i.
     cluster = FakeCluster(tmp_path, nodes=1).start()
     cluster.kubectl("create", "configmap", "kept")
     cluster.stop()
@@ -127,6 +131,7 @@ def test_host_6_damaged_keys_and_ids_are_one_line_with_the_next_step(tmp_path: P
 
 
 def test_host_9_the_cluster_works_after_the_reader_of_its_story_has_gone_or_stalled(tmp_path: Path) -> None:
+    # Shows HOST-9.e.
     """A reader that exits and one that never reads: the controllers are told of every write all the same."""
     for name in ("gone", "stalled"):
         (tmp_path / name).mkdir()

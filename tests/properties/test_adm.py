@@ -355,6 +355,7 @@ MEDDLING = st.sampled_from(["delete Service", "delete Endpoints", "delete Endpoi
     st.lists(st.tuples(ADDRESSES, st.integers(1, 3)), min_size=1, max_size=5), st.lists(MEDDLING, min_size=5, max_size=5)
 )
 def test_host_2_whatever_was_changed_the_service_kubernetes_leads_to_the_api_server(places, meddling):
+    # Shows HOST-2.a.
     """The corrections of any state are accepted, and after them nothing is left to correct; what others added stays."""
     cluster = Cluster()
     for obj in bootstrap_objects(cluster.context, "127.0.0.1", 6443):

@@ -397,6 +397,7 @@ def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
 
 @given(st.sampled_from([None, 0, 60, 599, 600, 3600, 2**32, 2**32 + 1]), st.sampled_from([None, ("one",)]))
 def test_api_20_a_token_lasts_ten_minutes_or_longer(seconds, audiences):
+    # Shows API-16.b.
     world = World()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
     asked = TokenRequest(spec=TokenRequestSpec(audiences=audiences, expiration_seconds=seconds))
@@ -425,6 +426,7 @@ def a_token() -> tuple[str, int]:
 
 @given(st.integers(0, 10_000), st.characters(codec="ascii"))
 def test_api_16_one_changed_character_makes_a_token_nobodys(position, character):
+    # Shows API-16.c.
     token, now = a_token()
     position %= len(token)
     changed = token[:position] + character + token[position + 1 :]

@@ -241,6 +241,7 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
 
 @pytest.mark.parametrize(("version", "code"), [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)])
 def test_api_18_an_eviction_may_be_of_the_old_version(version, code):
+    # Shows API-18.j.
     world = populated()
     body = {"kind": "Eviction", "apiVersion": version, "metadata": {"name": "a"}}
     assert world.http("POST", "/api/v1/namespaces/default/pods/a/eviction", body).code == code

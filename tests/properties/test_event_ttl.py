@@ -39,6 +39,7 @@ steps = st.lists(
 
 @given(steps, st.booleans())
 def test_event_6_what_was_not_written_for_the_time_is_due_and_nothing_else(steps: list[tuple[str, str, int, int]], restarts: bool) -> None:
+    # Shows EVENT-6.a, EVENT-6.b, EVENT-6.d.
     """Against a dictionary of the last writes; what is due is deleted at once, in portions, oldest first."""
     events, written, now, revision = EventTtl(TTL), {}, BEGIN, 1
     for what, name, minutes, limit in steps:
@@ -64,6 +65,7 @@ def test_event_6_what_was_not_written_for_the_time_is_due_and_nothing_else(steps
 
 
 def test_event_6_an_event_that_was_updated_before_a_restart_counts_from_the_restart() -> None:
+    # Shows EVENT-6.d.
     events = EventTtl(TTL)
     events.load([record_of("old", 2, 1), record_of("counted", 5, 3), record_of("future", 6, 1, BEGIN + 99 * TTL)], BEGIN + TTL)
     assert [key[-3:] for key, _ in events.due(BEGIN + TTL, 9)] == ["old"]
@@ -80,6 +82,7 @@ class Clock:
 
 
 def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None:
+    # Shows EVENT-6.a, EVENT-6.b, EVENT-6.c.
     async def story() -> None:
         clock: Any = Clock()
         api = ApiServer(MemoryEngine(stamp), clock)

@@ -37,6 +37,7 @@ def names(world: World) -> list[str]:
 
 @given(st.recursive(st.integers(0, 30), lambda inner: st.lists(inner, max_size=4), max_leaves=8), st.booleans())
 def test_host_10_lists_and_documents_are_created_one_by_one(tree: Any, as_json: bool) -> None:
+    # Shows HOST-10.a, HOST-10.c.
     """Lists in lists, whatever their depth: every object is created once, and a second time it is there already."""
     world, numbers = World(), []
 
@@ -82,6 +83,7 @@ BAD = {
 
 @pytest.mark.parametrize("text", BAD, ids=lambda text: repr(text[:20]))
 def test_host_10_what_is_wrong_is_one_line_and_the_next_object_is_created(text: str | bytes) -> None:
+    # Shows HOST-10.b, HOST-10.d, HOST-10.e.
     world = World()
     (line, *more) = applied(world, text)
     assert BAD[text] in line and "\n" not in line and not more

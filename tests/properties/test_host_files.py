@@ -53,6 +53,7 @@ def copy_of(pki: Path, directory: Path) -> Path:
 
 
 def test_host_1_the_names_and_the_address_follow_from_bind() -> None:
+    # Shows HOST-1.c, HOST-1.d, HOST-1.e.
     assert url_of("127.0.0.1", 6443) == url_of("0.0.0.0", 6443) == "https://127.0.0.1:6443"
     assert url_of("192.0.2.11", 1) == "https://192.0.2.11:1"
     assert url_of("::1", 6443) == "https://[::1]:6443"
@@ -62,6 +63,7 @@ def test_host_1_the_names_and_the_address_follow_from_bind() -> None:
 
 
 def test_host_1_an_address_of_another_machine_and_a_port_in_use_are_refused() -> None:
+    # Shows HOST-1.b, HOST-1.f.
     with pytest.raises(CannotRun, match="--bind"):
         listen("192.0.2.250", 0)
     taken = listen("127.0.0.1", 0)
@@ -69,6 +71,10 @@ def test_host_1_an_address_of_another_machine_and_a_port_in_use_are_refused() ->
         listen("127.0.0.1", taken.getsockname()[1])
     assert taken.getsockname()[0] == "127.0.0.1"
     taken.close()
+    everywhere = listen("0.0.0.0", 0)
+    for address in ("127.0.0.1", "127.0.0.2"):
+        socket.create_connection((address, everywhere.getsockname()[1]), timeout=5).close()
+    everywhere.close()
 
 
 # --- HOST-3
@@ -76,6 +82,7 @@ def test_host_1_an_address_of_another_machine_and_a_port_in_use_are_refused() ->
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_host_3_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    # Shows HOST-3.a, HOST-3.b, STORE-20.a.
     before = os.umask(umask)
     try:
         data = tmp_path / "a/b"
@@ -94,6 +101,7 @@ def test_host_3_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> 
 
 
 def test_host_3_a_looser_data_directory_of_ours_is_corrected(tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Shows HOST-3.c.
     directory = copy_of(pki, tmp_path)
     directory.chmod(0o755)
     for file in directory.iterdir():
@@ -108,6 +116,7 @@ def test_host_3_a_looser_data_directory_of_ours_is_corrected(tmp_path: Path, pki
 
 
 def test_host_3_a_directory_that_others_use_is_left_alone(tmp_path: Path) -> None:
+    # Shows HOST-3.e.
     (tmp_path / "theirs").write_text("x")
     tmp_path.chmod(0o755)
     with pytest.raises(CannotRun, match="chmod 700"):
@@ -120,7 +129,19 @@ def test_host_3_a_directory_that_others_use_is_left_alone(tmp_path: Path) -> Non
     assert mode(tmp_path) == 0o1777
 
 
+def test_host_3_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows HOST-3.d.
+    user = os.geteuid()
+    monkeypatch.setattr(files.os, "geteuid", lambda: user + 1)
+    with pytest.raises(CannotRun, match=rf"belongs to another user \({user}\)"):
+        make_private(tmp_path)
+    monkeypatch.setattr(files.os, "geteuid", lambda: 0)  # root, started by sudo for that user, may use it
+    monkeypatch.setenv("SUDO_UID", str(user))
+    make_private(tmp_path)
+
+
 def test_store_20_an_open_store_is_made_private(tmp_path: Path) -> None:
+    # Shows STORE-20.b.
     path = tmp_path / "store.db"
     SqliteEngine(path, lambda v: b"", lambda k, w: None).close()
     path.chmod(0o666)
@@ -144,6 +165,7 @@ def test_store_20_a_file_that_is_refused_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_host_4_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    # Shows HOST-4.c, HOST-4.d.
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -182,6 +204,7 @@ def test_host_4_a_lock_whose_file_was_removed_locks_nothing(tmp_path: Path, monk
 
 
 def test_host_5_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows HOST-5.b.
     path = tmp_path / "file"
     write_file(path, b"old")
 
@@ -192,6 +215,27 @@ def test_host_5_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypat
     with pytest.raises(CannotRun, match="No space left"):
         write_file(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_host_5_a_file_and_its_name_are_synchronised_before_and_after_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Shows HOST-5.a.
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def replaced(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_file(tmp_path / "file", b"new")
+    assert done == ["file.new", "rename", tmp_path.name]
 
 
 def test_host_5_a_link_planted_beside_a_file_is_not_followed(tmp_path: Path) -> None:
@@ -225,6 +269,7 @@ def test_host_6_a_second_start_changes_nothing(tmp_path: Path, pki: Path, caplog
 @given(name=st.sampled_from(FILES), how=st.sampled_from(["missing", "empty", "cut", "altered", "of another"]), place=st.floats(0, 1))
 @settings(deadline=None)
 def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, place: float) -> None:
+    # Shows HOST-6.a, HOST-6.b, HOST-6.c, HOST-6.d, HOST-6.e, HOST-6.f, HOST-6.g, HOST-6.h, HOST-6.j.
     """After any damage to one file, a start is refused in one line or all is whole: each pair matches and is trusted."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = copy_of(pki, Path(temporary))
@@ -292,6 +337,7 @@ def test_host_6_a_certificate_of_another_user_is_not_the_administrators(tmp_path
 def test_host_6_a_directory_without_the_authoritys_key_gets_a_new_authority(
     tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Shows HOST-6.k.
     directory = copy_of(pki, tmp_path)
     for name in ("ca.key", "admin.key", "admin.crt", "sa.key"):
         (directory / name).unlink()
@@ -304,6 +350,7 @@ def test_host_6_a_directory_without_the_authoritys_key_gets_a_new_authority(
 
 
 def test_host_6_an_id_is_read_back_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Shows HOST-6.i.
     caplog.set_level(logging.WARNING)
     assert read_cluster_id(tmp_path, False) == ""
     write_cluster_id(tmp_path, "11111111-1111-1111-1111-111111111111")
@@ -316,6 +363,7 @@ def test_host_6_an_id_is_read_back_or_refused(tmp_path: Path, caplog: pytest.Log
 
 
 def test_host_2_a_listener_takes_only_what_arrives_at_its_devices() -> None:
+    # Shows HOST-2.f.
     """The socket for pods takes packets of their bridge and of the loopback device; a device without any traffic stands for others."""
     for devices, answered in ((("lo",), True), ((ANOTHER_DEVICE, "lo"), True), ((ANOTHER_DEVICE,), False)):
         server = listen("127.0.0.1", 0, devices)

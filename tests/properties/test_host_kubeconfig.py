@@ -64,6 +64,7 @@ def without_ours(tree: dict[str, Any]) -> dict[str, Any]:
 
 @given(kubeconfigs(), st.booleans())
 def test_host_7_every_other_entry_is_kept_and_ours_is_there_once(before: dict[str, Any], as_json: bool) -> None:
+    # Shows HOST-7.a, HOST-7.b, HOST-8.a, HOST-8.b.
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "config"
         path.write_text(json.dumps(before, ensure_ascii=False) if as_json else yaml.safe_dump(before, sort_keys=False, allow_unicode=True))
@@ -105,6 +106,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN, ids=lambda text: repr(text[:12]))
 def test_host_7_a_broken_file_is_refused_in_one_line_and_left_alone(tmp_path: Path, content: str) -> None:
+    # Shows HOST-7.g.
     path = tmp_path / "config"
     path.write_text(content)
     for use in (check_kubeconfig, lambda path: merge_kubeconfig(path, OURS), remove_from_kubeconfig):
@@ -115,6 +117,7 @@ def test_host_7_a_broken_file_is_refused_in_one_line_and_left_alone(tmp_path: Pa
 
 
 def test_host_7_mode_and_links_are_kept_and_a_new_file_is_private(tmp_path: Path) -> None:
+    # Shows HOST-7.d.
     real, link = tmp_path / "real/config", tmp_path / "config"
     real.parent.mkdir()
     real.write_text("apiVersion: v1\nkind: Config\nclusters: []\n")
@@ -128,6 +131,7 @@ def test_host_7_mode_and_links_are_kept_and_a_new_file_is_private(tmp_path: Path
 
 
 def test_host_7_values_of_others_keep_their_spelling(tmp_path: Path) -> None:
+    # Shows HOST-7.b, HOST-7.c.
     path = tmp_path / "config"
     kept = "users:\n- name: prod\n  user: {token: '0123', expiry: 2026-01-01, n: 0o17, y: yes, e: =}\n"
     path.write_text(f"# a comment\n{kept}")
@@ -139,6 +143,7 @@ def test_host_7_values_of_others_keep_their_spelling(tmp_path: Path) -> None:
 
 
 def test_host_7_a_lock_is_waited_for_and_then_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows HOST-7.f.
     path, lock = tmp_path / "config", tmp_path / "config.lock"
     lock.touch()
     waiting = threading.Event()
@@ -161,9 +166,25 @@ def test_host_7_the_lock_of_a_killed_refk8s_is_taken_over(tmp_path: Path) -> Non
 
 
 def test_host_8_the_file_is_the_one_that_kubectl_reads(tmp_path: Path) -> None:
+    # Shows HOST-8.c.
     first, second = tmp_path / "a", tmp_path / "b"
     assert default_path({"KUBECONFIG": f"{first}{os.pathsep}{second}"}) == first
     second.touch()
     assert default_path({"KUBECONFIG": f"{first}{os.pathsep}{os.pathsep}{second}"}) == second
     assert default_path({}) == default_path({"KUBECONFIG": ""}) == Path("~/.kube/config").expanduser()
     assert not remove_from_kubeconfig(first)
+
+
+def test_host_7_the_lock_is_there_while_the_file_is_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows HOST-7.e.
+    path, seen = tmp_path / "config", []
+    for name in ("read_file", "write_file"):
+        real = getattr(kubeconfig, name)
+
+        def watched(*arguments: Any, real: Any = real) -> Any:
+            seen.append((tmp_path / "config.lock").exists())
+            return real(*arguments)
+
+        monkeypatch.setattr(kubeconfig, name, watched)
+    merge_kubeconfig(path, OURS)
+    assert seen == [True, True] and not (tmp_path / "config.lock").exists()

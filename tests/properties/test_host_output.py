@@ -18,6 +18,7 @@ def told(text: str) -> list[int]:
 
 @given(st.integers(0, 400), st.integers(1, 50), st.integers(1, 3000))
 def test_host_9_every_line_is_written_in_order_or_counted(lines: int, lines_max: int, width: int) -> None:
+    # Shows HOST-9.b, HOST-9.c.
     """Nobody reads before all is said, so the pipe (64 kB) and then the queue are full where there is much."""
     reader, writer = os.pipe()
     output = Output(writer, lines_max)
@@ -43,6 +44,7 @@ def test_host_9_every_line_is_written_in_order_or_counted(lines: int, lines_max:
 
 
 def test_host_9_a_reader_that_never_reads_costs_a_bounded_queue() -> None:
+    # Shows HOST-9.a, HOST-9.f.
     reader, writer = os.pipe()
     output = Output(writer, lines_max=100, bytes_max=10_000)
     for number in range(50_000):
@@ -56,6 +58,7 @@ def test_host_9_a_reader_that_never_reads_costs_a_bounded_queue() -> None:
 
 
 def test_host_9_a_reader_that_has_gone_is_no_error() -> None:
+    # Shows HOST-9.d.
     reader, writer = os.pipe()
     os.close(reader)
     output = Output(writer)

@@ -160,6 +160,17 @@ def test_no_citation_dangles():
     assert not dangling, f"no page in spec/ has {dangling}"
 
 
+def test_no_named_clause_dangles():
+    """A test that names a clause by its letter means a sentence, bullet or row that there is."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from known import LETTERS, shown_clauses
+    from rule_index import clauses, statements
+
+    stated = {rule: LETTERS[: len(clauses(text))] for rule, text in statements().items()}
+    dangling = sorted(f"{rule}.{letter}" for rule, letters in shown_clauses().items() for letter in letters - set(stated.get(rule, "")))
+    assert not dangling, f"spec/ has no {dangling}: count the sentences, bullets and rows of tables of the rule (tools/known.py)"
+
+
 A_TEST = re.compile(r"\btest_[a-z0-9_]+\b(?!\.py)")
 
 

@@ -342,6 +342,7 @@ class Failing(MemoryEngine[Any]):
 
 
 def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions() -> None:
+    # Shows STORE-22.c.
     async def test() -> None:
         engine = Failing(stamp)
         api = await a_server(engine)
@@ -626,6 +627,7 @@ POD = {"pod": {"name": "p", "uid": "pod-uid"}, "node": {"name": "n", "uid": "nod
 def test_http_19_a_token_is_good_only_within_its_time_and_while_what_it_names_is_there(
     account: str | None, pod: str | None, is_bound: bool, seconds: int
 ) -> None:
+    # Shows API-16.b.
     objects = the_objects(**({"account": account} if account else {}), **({"pod": pod} if pod else {}))
     token = a_bound_token(**(POD if is_bound else {}))
     checked = check_token(token, DEFAULT_CONFIG, NOW + seconds * SECOND, objects)
@@ -666,6 +668,7 @@ def test_http_19_an_object_marked_for_deletion_ends_its_tokens_after_a_minute() 
 
 
 def test_http_19_others_find_the_key_and_keys_that_do_not_fit_are_refused() -> None:
+    # Shows API-16.a.
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 

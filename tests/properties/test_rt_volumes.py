@@ -156,6 +156,7 @@ INNER = st.lists(STEPS, min_size=1, max_size=4).map("/".join)
 @given(LINKS, INNER)
 @example({"inside": "../data-2"}, "inside/a")
 def test_rt_7_no_path_inside_a_volume_leads_out_of_it(links: dict[str, str], inner: str) -> None:
+    # Shows RT-7.a.
     """`data-2` lies beside `data` and begins with its name."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
@@ -449,6 +450,7 @@ def test_rt_31_the_table_of_mounts_is_read_with_its_escapes(places: list[str], b
 
 @given(st.text(max_size=6))
 def test_rt_7_names_are_single_parts_of_a_path(name: str) -> None:
+    # Shows RT-7.b.
     assume("\0" not in name)
     volumes = Volumes(Path("/nowhere/pods"), Abilities(frozenset()))
     try:
