@@ -441,6 +441,7 @@ STATES = {
     "ended": (ContainerState(terminated=ContainerStateTerminated(exit_code=1)), EXITED),
     "waiting": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), ""),
     "new": (ContainerState(waiting=ContainerStateWaiting(reason="ErrImagePull")), CREATED),
+    "started": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), RUNNING),  # not told yet
 }
 
 

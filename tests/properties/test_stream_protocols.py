@@ -135,7 +135,7 @@ def test_stream_4_a_session_over_spdy_has_its_streams_in_whatever_order_they_com
         for kind in kinds:
             written += peer.spdy.open(streams[kind], {"streamtype": kind})
             if kind == "stdin":
-                written += Spdy.send(streams["stdin"], said[:early])
+                written += Spdy.send(streams["stdin"], said[: early // 2]) + Spdy.send(streams["stdin"], said[early // 2 : early])
         written += Spdy.send(streams["stdin"], said[early:], ended=True)
         for at in range(0, len(written), 7 + 300 * cut):
             peer.reader.feed_data(written[at : at + 7 + 300 * cut])
