@@ -72,6 +72,25 @@ def test_shell_1_what_a_client_says_comes_back_and_the_exit_code_is_the_commands
         assert said.get(1, b"") == b"".join(pieces) and await session.exit_code() == code
         assert loop.time() - begun == pytest.approx(7, abs=1)
         session.close()
+        await asyncio.sleep(0)
+        assert not runtime._ends, "a session that is closed is remembered"
+
+    play(body)
+
+
+def test_shell_1_a_client_waits_for_a_command_that_does_not_read() -> None:
+    """STREAM-3"""
+
+    async def body(runtime: FakeRuntime, loop: Any) -> None:
+        one = await start(runtime, "/app/serve")
+        session = await SimulatedContainers(runtime, "n").execute(one, ("sh", "-c", "sleep 50; cat"), True, False)
+        hearing = asyncio.ensure_future(heard(session))
+        saying = asyncio.ensure_future(session.say(b"x" * (INPUT_BYTES_MAX + 1)))
+        await asyncio.sleep(20)
+        assert not saying.done()
+        await saying
+        session.end_input()
+        assert len((await hearing)[1]) == INPUT_BYTES_MAX + 1
 
     play(body)
 

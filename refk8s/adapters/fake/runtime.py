@@ -22,7 +22,7 @@ class FakeRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._closed = False
-        self._ends: dict[str, list[asyncio.Future[None]]] = {}  # who waits for a container's end
+        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits for a container's end
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
         """Call this with pod uids when containers end by themselves."""
@@ -46,11 +46,18 @@ class FakeRuntime:
         return self._now()
 
     def ended(self, id: str) -> "asyncio.Future[None]":
-        """Done when this container no longer runs."""
+        """Done when this container no longer runs. Cancel it when nobody waits any more."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(id, []).append(future)
+        self._ends.setdefault(id, set()).add(future)
+        future.add_done_callback(lambda done: self._forget(id, done))
         self._notice()
         return future
+
+    def _forget(self, id: str, done: "asyncio.Future[None]") -> None:
+        waiting = self._ends.get(id, set())
+        waiting.discard(done)
+        if not waiting:
+            self._ends.pop(id, None)
 
     def _notice(self) -> None:
         for id in tuple(self._ends):
