@@ -85,7 +85,7 @@ class Connection(HttpToolsProtocol):
         self.patient = False
         self.user: Any = None  # of the client certificate; None until it was looked at
         self.deadline: float | None = None
-        self.began = self.idle_since = self.loop.time()
+        self.began = self.idle_since = server.now
         self.on_writable: Callable[[], None] | None = None  # called when the client reads again
         self._in_head = True
         self._head_bytes = 0
@@ -103,7 +103,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.registry.open[self] = None
-        self.deadline = self.loop.time() + HEAD_SECONDS
+        self.deadline = self.registry.now + HEAD_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.registry.open.pop(self, None)
@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(status.uri_too_long() if too_long else status.header_fields_too_large())
 
     def pause_writing(self) -> None:
-        self._stalled_since = self.loop.time()
+        self._stalled_since = self.registry.now
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -140,7 +140,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         if self.is_idle:
-            self.deadline = self.loop.time() + HEAD_SECONDS
+            self.deadline = self.registry.now + HEAD_SECONDS
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol):
         elif len(self.headers) > HEADERS_MAX:
             self.refuse(status.header_fields_too_large())
         else:
-            self.deadline = self.loop.time() + BODY_SECONDS
+            self.deadline = self.registry.now + BODY_SECONDS
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
             upgrades = self.parser.should_upgrade()
             if upgrades:
@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.idle_since = self.loop.time()
+        self.idle_since = self.registry.now
         self.patient = False
         if self._in_head and self._head_bytes:
             self.deadline = self.idle_since + HEAD_SECONDS
@@ -232,7 +232,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.write(refusal(said))
         self.flow.resume_reading()
-        self.deadline = self.loop.time() + DRAIN_SECONDS
+        self.deadline = self.registry.now + DRAIN_SECONDS
 
     def check_time(self, now: float) -> None:
         """Close or refuse if a time is over (HTTP-5)."""
@@ -271,6 +271,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._listening: list[Listening] = []
         self._timer: asyncio.TimerHandle | None = None
+        self.now = self._loop.time()  # to the second: exact enough for deadlines, and costs a request nothing
 
     def start(self) -> None:
         """Begin to watch the times of connections."""
@@ -317,7 +318,7 @@ class Server:
             for level, option, value in _SOCKET_OPTIONS:
                 connection.setsockopt(level, option, value)
             task = self._loop.create_task(self._open(connection))
-            self._opening[task] = (connection, self._loop.time())
+            self._opening[task] = (connection, self.now)
             task.add_done_callback(self._opened)
 
     async def _open(self, connection: socket.socket) -> None:
@@ -353,7 +354,7 @@ class Server:
         return True
 
     def _check_times(self) -> None:
-        now = self._loop.time()
+        now = self.now = self._loop.time()
         for connection in list(self.open):
             connection.check_time(now)
         self._timer = self._loop.call_later(1.0, self._check_times)

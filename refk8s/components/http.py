@@ -114,10 +114,15 @@ class Front:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-            user = self._enter(path, headers, scope, connection)
-            body = b"" if method in ("GET", "HEAD") or user is None else await _read_body(receive_part, headers)
-            wire = WireRequest(method, path, query, headers, body)
-            received = receive(wire, user, await self._yaml_reader(headers, body), self.address, self.api.config, self.api.checks)
+            wire = WireRequest(method, path, query, headers)
+            user = self._enter(wire, connection)
+            read_yaml = _read_yaml
+            if method not in ("GET", "HEAD") and user is not None:
+                body = await _read_body(receive_part, headers)
+                wire = WireRequest(method, path, query, headers, body)
+                if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
+                    read_yaml = await self._read_beside(body)
+            received = receive(wire, user, read_yaml, self.address, self.api.config, self.api.checks)
             if type(received) is Received and scope["type"] == "websocket" and received.request.verb != "connect":
                 received = failure(ApiError(status.bad_request("only streams to containers are served over a WebSocket")))
             if type(received) is not Received:
@@ -136,9 +141,8 @@ class Front:
             log.exception("a request met a bug of ours: %s %s", method, scope["path"])
             await self._send(send, failure(ApiError(status.internal_error("the server has logged it"))), method, headers)
 
-    def _enter(self, path: str, headers: Mapping[str, str], scope: Scope, connection: Connection | None) -> User | None:
+    def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
         """Who asks, None for an anonymous user at a path that is open; ApiError 401. Reads no body (HTTP-3)."""
-        wire = WireRequest("", path, headers=headers)
         certificate = None
         if connection is not None:
             if connection.user is None:
@@ -149,10 +153,8 @@ class Front:
             connection.authenticated = True
         return user
 
-    async def _yaml_reader(self, headers: Mapping[str, str], body: bytes) -> Callable[[bytes], YamlDocument]:
-        """What reads the body if it is YAML. A long one has been read in a thread when this returns (HTTP-21)."""
-        if len(body) <= YAML_BYTES_INLINE or YAML not in headers.get("content-type", ""):
-            return _read_yaml
+    async def _read_beside(self, body: bytes) -> Callable[[bytes], YamlDocument]:
+        """What gives the document of a long body, which is read in a thread (HTTP-21)."""
         try:
             async with self._converting:
                 document = await asyncio.to_thread(_read_yaml, body)
@@ -209,9 +211,21 @@ class Front:
         await self._send(send, reply, method, headers)
 
     async def _send(self, send: Send, reply: Reply, method: str, headers: Mapping[str, str]) -> None:
-        if reply.length >= GZIP_BYTES_MIN and reply.encoding == "" and reply.code == 200 and accepts_gzip(headers):
+        if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(reply, headers):
             reply = await asyncio.to_thread(gzipped, reply)  # HTTP-16
-        await _send(send, reply, method)
+        start = reply.headers()
+        start.append((b"content-length", str(reply.length).encode()))
+        await send({"type": "http.response.start", "status": reply.code, "headers": start})
+        if method == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send({"type": "http.response.body", "body": reply.content, "more_body": bool(reply.more)})
+        for number, piece in enumerate(reply.more, 1):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)})
+
+
+def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
+    return reply.length >= GZIP_BYTES_MIN and not reply.encoding and reply.code == 200 and accepts_gzip(headers)
 
 
 def _raise(error: Exception) -> Any:
@@ -258,15 +272,3 @@ async def _read_body(receive_part: Receive, headers: Mapping[str, str]) -> bytes
         parts.append(part)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _send(send: Send, reply: Reply, method: str) -> None:
-    headers = reply.headers()
-    headers.append((b"content-length", str(reply.length).encode()))
-    await send({"type": "http.response.start", "status": reply.code, "headers": headers})
-    if method == "HEAD":
-        await send({"type": "http.response.body", "body": b""})
-        return
-    await send({"type": "http.response.body", "body": reply.content, "more_body": bool(reply.more)})
-    for number, piece in enumerate(reply.more, 1):
-        await send({"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)})

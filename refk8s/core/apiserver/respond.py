@@ -46,7 +46,7 @@ class Reply(Value, frozen=True):
     @property
     def length(self) -> int:
         """Of the whole body, in bytes."""
-        return len(self.content) + sum(map(len, self.more))
+        return len(self.content) + sum(map(len, self.more)) if self.more else len(self.content)
 
     def whole(self) -> "Reply":
         """The same with its body in one piece."""

@@ -17,7 +17,7 @@ from refk8s.core.api import status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.accept import Form, accept
+from refk8s.core.apiserver.accept import TABLE, Form, accept
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, Objects, authenticate
 from refk8s.core.apiserver.authorize import authorize_path
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
@@ -131,7 +131,8 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
         connection = Connection(wire.method, target.path, target.parameters, wire.headers, wire.body)
         request = Request(verb, target.resource, target.namespace, target.name, target.subresource, connection, user=user)
         return Received(request, Form(), target)
-    form = accept(wire.headers.get("accept", ""), target.resource not in REVIEWS)
+    accepted = wire.headers.get("accept", "")
+    form = accept(accepted) if TABLE not in accepted else accept(accepted, target.resource not in REVIEWS)
     body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
