@@ -30,7 +30,8 @@ BOOKMARK_SECONDS = 60.0
 BACKGROUND_SECONDS = 0.05
 BACKGROUND_BATCH = 32
 BACKGROUND_MAX = 10_000
-COMPACT_CHANGES = 2_000  # of one portion
+COMPACT_CHANGES = 500  # of one portion: some 10 ms
+TRIM_REVISIONS = 5_000  # after so many are forgotten, memory is given back to the system
 COMPACT_PAUSE_SECONDS = 0.02  # between portions
 COMPACT_RETRY_SECONDS = 10.0
 PROBE_SECONDS = 5.0
@@ -119,6 +120,7 @@ class ApiServer:
         self._background_timer: asyncio.TimerHandle | None = None
         self._dispatcher = Dispatcher()
         self._compact_from = engine.revision
+        self._forgotten = 0  # revisions, since memory was last given back
         self._store_problem = ""
         self._probe_after = 0.0
         self._timers = [
@@ -327,8 +329,14 @@ class ApiServer:
         """Forget in portions and then make the file smaller, so that no request waits for long; what fails is tried again (HTTP-10)."""
         seconds = COMPACT_SECONDS
         try:
-            if self.engine.compact(self._compact_from, COMPACT_CHANGES) and not self.engine.shrink():
+            before = self.engine.compacted
+            is_compact = self.engine.compact(self._compact_from, COMPACT_CHANGES)
+            self._forgotten += self.engine.compacted - before
+            if is_compact and not self.engine.shrink():
                 self._compact_from = self.engine.revision
+                if self._forgotten >= TRIM_REVISIONS:
+                    give_memory_back()
+                self._forgotten = 0
             else:
                 seconds = COMPACT_PAUSE_SECONDS
         except StoreUnavailable as error:
@@ -350,6 +358,16 @@ class ApiServer:
             self._end(watcher, 0)
         if self._batch:
             self._flush()
+
+
+def give_memory_back() -> None:
+    """Have the C library return what was freed: by itself it keeps half of a burst. Elsewhere than on glibc, nothing."""
+    import ctypes  # not needed before there is something to give back
+
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
 
 
 def _nothing() -> None:
