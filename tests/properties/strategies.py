@@ -56,7 +56,16 @@ odd_texts = st.sampled_from(
 )
 """Texts that code may take for a number, an address, a path or a word that it knows."""
 
-any_text = st.one_of(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), odd_texts)
+odd_times = st.sampled_from(
+    (
+        "2020-13-45T99:99:99Z", "0000-00-00T00:00:00Z", "2021-02-29T00:00:00Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00",
+        "2020-01-01T00:00:60Z", "2020-01-01T24:00:00Z", "2020-01-01", "20200-01-01T00:00:00Z", "2020-01-01T00:00:00+99:99",
+        "2020-01-01T00:00:00.Z", "2020-01-01t00:00:00z", "\uff12\uff10\uff12\uff10-01-01T00:00:00Z", "",
+    )
+)
+"""Texts that look like times and are none."""
+
+any_text = st.one_of(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), odd_texts, odd_times)
 """Any text that JSON can carry."""
 
 label_names = st.sampled_from(["app", "tier", "env", "track", "app.kubernetes.io/name", "Release", "x", "a.b_c-D"])
@@ -94,6 +103,15 @@ json_values = st.recursive(
     max_leaves=4,
 )
 """Any JSON tree."""
+
+odd_values = st.one_of(
+    json_values,
+    odd_texts,
+    odd_times,
+    st.sampled_from([2**31 - 1, 2**31, -(2**31) - 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 10**40, 1e300, 1.5, -0.0]),
+    st.sampled_from(["1e999999999", "9" * 20, "-9Ei"]),
+)
+"""What a client may send in any place: numbers at the edges of their types and beyond, texts that are nearly times and quantities."""
 
 
 # Any value of any record
@@ -389,3 +407,17 @@ def services(draw: st.DrawFn) -> Service:
             ports=tuple(ServicePort(name=f"p{number}", port=number, protocol=draw(protocols), target_port=number) for number in numbers),
         ),
     )
+
+
+@st.composite
+def odd_trees(draw: st.DrawFn, type_: Any) -> Any:
+    """A JSON tree with one of its values, however deep, replaced by an odd one; the tree may be refused, and must not be an exception."""
+    tree = draw(json_trees(type_))
+    place = tree
+    while place:
+        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or draw(st.integers(0, 3)) == 0:
+            place[key] = draw(odd_values)
+            break
+        place = place[key]
+    return tree

@@ -1,4 +1,4 @@
-"""Defaulting: DEF-1 to DEF-21 (spec/defaults.md)."""
+"""Defaulting: DEF-1 to DEF-22 (spec/defaults.md)."""
 
 import base64
 from typing import Any
@@ -14,6 +14,8 @@ from refk8s.core.api.core_v1 import Container, Pod, PodSpec
 from refk8s.core.apiserver.defaults import _FILES as FILES
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.defaults.pod import pull_policy
+from refk8s.core.apiserver.disabled import _KINDS as DROPPED
+from refk8s.core.apiserver.disabled import drop_disabled
 
 KINDS = [resource for resource in resources.ALL if f"{resource.module}.{resource.kind}" in FILES]
 NAMES = [f"{resource.kind}.{resource.api_version}" for resource in KINDS]
@@ -140,6 +142,16 @@ def test_def_5_the_tag_decides_when_to_pull(name, tag, digest):
     image = name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
     always = tag == "latest" or (tag is None and digest is None)
     assert pull_policy(image) == ("Always" if always else "IfNotPresent")
+
+
+@pytest.mark.parametrize("image", ["-1", "ä", "a\nb", "*", "10%", "Invalid_Name!", "a" * 256, "app:", "app@sha256:1", "a" * 64, ""])
+def test_def_5_what_is_no_reference_is_not_pulled_always(image):
+    assert pull_policy(image) == "IfNotPresent"
+
+
+@pytest.mark.parametrize("image", ["0", "100m", "LOCALHOST/a", "[::1]:5000/a"])
+def test_def_5_what_only_looks_odd_is_a_reference(image):
+    assert pull_policy(image) == "Always"
 
 
 @given(st.sampled_from(["Always", "IfNotPresent", "Never"]), image_names)
@@ -407,3 +419,44 @@ def test_def_6_a_pod_of_a_defaulted_template_costs_no_copy_of_its_containers():
     template = default(resources.PODS, Pod(spec=PodSpec(containers=(Container(name="c", image="i:1"),)))).spec
     pod = default(resources.PODS, Pod(spec=replace(template, enable_service_links=None)))
     assert pod.spec.containers is template.containers
+
+
+def test_def_10_a_daemon_set_that_does_not_roll_has_zeros():
+    made = defaulted("DaemonSet", "apps/v1", spec={"updateStrategy": {"type": "OnDelete", "rollingUpdate": {}}})["spec"]
+    assert made["updateStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 0}
+
+
+# --- fields of features that are off
+
+
+@pytest.mark.parametrize("resource", DROPPED, ids=[resource.kind for resource in DROPPED])
+def test_def_22_what_is_dropped_once_is_gone_and_what_was_there_stays(resource):
+    @settings(max_examples=50)
+    @given(objects(resource.type), objects(resource.type))
+    def law(drawn, other):
+        new, old = default(resource, drawn), default(resource, other)
+        dropped = drop_disabled(resource, new, None)
+        assert drop_disabled(resource, dropped, None) is dropped
+        assert drop_disabled(resource, new, new) == new or resource.kind == "Job"
+        assert drop_disabled(resource, dropped, old) == dropped
+
+    law()
+
+
+SIGNALLED = {"name": "c", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1"}, "livenessProbe": {"grpc": {"port": 1, "mode": "TLS"}}}
+OFF = [
+    ("Lease", "coordination.k8s.io/v1", {"strategy": "OldestEmulationVersion", "preferredHolder": "b"}),
+    ("Pod", "v1", {"containers": [SIGNALLED], "schedulingGroup": {"podGroupName": "g"}}),
+    ("Deployment", "apps/v1", {"template": {"spec": {"containers": [SIGNALLED]}}}),
+    ("StatefulSet", "apps/v1", {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 99}}}),
+    ("CronJob", "batch/v1", {"jobTemplate": {"spec": {"template": {"spec": {"containers": [SIGNALLED]}}}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "version", "spec"), OFF, ids=[row[0] for row in OFF])
+def test_def_22_a_new_object_loses_them_and_an_old_one_keeps_them(kind, version, spec):
+    resource = resources.by_kind(version, kind)
+    obj = default(resource, codec.decode_tolerant(resource.type, {"kind": kind, "apiVersion": version, "spec": spec})[0])
+    tree = str(codec.to_tree(drop_disabled(resource, obj, None)))
+    assert not any(word in tree for word in ("SIGUSR1", "TLS", "schedulingGroup", "99", "Emulation", "preferredHolder"))
+    assert drop_disabled(resource, obj, obj) == obj

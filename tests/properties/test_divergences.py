@@ -4,6 +4,7 @@ page can be kept true.
 
 import json
 import re
+from base64 import b64encode
 from typing import get_args
 
 import pytest
@@ -153,9 +154,29 @@ def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
     assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
 
 
-def test_d_25_what_is_only_for_another_operating_system_is_taken():
-    spec = {"containers": [CONTAINER], "os": {"name": "windows"}, "securityContext": {"runAsUser": 1}}
-    assert posted(World(), PODS_PATH, a_manifest("Pod", spec=spec))[0] == 201
+def test_d_25_managed_fields_and_pairs_of_keys_are_not_looked_at():
+    world = World()
+    managed = {"metadata": {"name": "a", "managedFields": [{"operation": "Odd", "fieldsType": "FieldsV0"}]}}
+    assert posted(world, "/api/v1/namespaces/default/configmaps", managed)[0] == 201
+    pem = [b64encode(f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n".encode()).decode() for what in ("CERTIFICATE", "PRIVATE KEY")]
+    pair = a_manifest("Secret", type="kubernetes.io/tls", data={"tls.crt": pem[0], "tls.key": pem[1]})
+    reply = world.http("POST", "/api/v1/namespaces/default/secrets", pair)
+    assert reply.code == 201 and not reply.warnings
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"evictionResponders": [{"name": "a"}]},
+        {"containers": [{**CONTAINER, "livenessProbe": {"grpc": {"port": 1, "mode": "TLS"}}}]},
+    ],
+)
+def test_d_31_a_field_that_comes_with_the_next_version_is_dropped_silently(more):
+    world = World()
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [CONTAINER], **more}}
+    path = "/api/v1/namespaces/default/podtemplates?fieldValidation=Strict"
+    reply = world.http("POST", path, a_manifest("PodTemplate", template=template))
+    assert reply.code == 201 and b"evictionResponders" not in reply.content and b"TLS" not in reply.content
 
 
 # --- the controllers ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Validation: VAL-1 to VAL-33 (spec/validation.md)."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import label_selectors, labels, objects, pods, services
+from val_examples import DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, STATEFUL_SET, C
 
 from refk8s.core.api import codec, quantity, resources, status
 from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
+from refk8s.core.api.selector import from_label_selector
 from refk8s.core.apiserver.admission.create import admit_job
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.validation import (
@@ -25,7 +28,10 @@ from refk8s.core.apiserver.validation import (
     validate_update,
 )
 from refk8s.core.apiserver.validation.batch import is_schedule
+from refk8s.core.apiserver.validation.job_policies import count_indexes
+from refk8s.core.apiserver.validation.security import namespace_of_sysctl
 from refk8s.core.apiserver.validation.selectors import validate_selector
+from refk8s.core.apiserver.versions import stored_resource
 
 NEW = [*val_examples.NEW, *val_examples_cluster.NEW]
 CHANGES = [*val_examples.CHANGES, *val_examples_cluster.CHANGES]
@@ -60,10 +66,12 @@ def causes_of(causes: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("resource", KINDS, ids=lambda resource: f"{resource.kind}.{resource.api_version}")
 def test_val_1_whatever_the_object_there_are_causes_and_no_errors(resource):
-    @given(objects(resource.type), objects(resource.type), st.booleans())
+    stored = stored_resource(resource)  # whatever version it was written in, an object is checked as it is stored (API-28)
+
+    @given(objects(stored.type), objects(stored.type), st.booleans())
     def law(new, old, is_defaulted):
         if is_defaulted:
-            new, old = default(resource, new), default(resource, old)
+            new, old = default(stored, new), default(stored, old)
         found = validate_create(resource, new) + validate_update(resource, new, old) + validate_status_update(resource, new, old)
         for cause in found:  # VAL-2
             assert cause.reason in REASONS and isinstance(cause.field, str)
@@ -94,7 +102,7 @@ def test_val_2_a_status_is_refused_with_these_causes(rule, kind, before, after, 
 
 def test_val_2_every_rule_about_objects_has_an_example_that_it_refuses():
     told = {rule for rule, *_, causes in [*NEW, *CHANGES, *STATUSES] if causes}
-    assert told >= {f"VAL-{n}" for n in (*range(3, 34), 50, 51)}
+    assert told >= {f"VAL-{n}" for n in (*range(3, 34), 50, 51, *range(60, 68))}
 
 
 @pytest.mark.parametrize(("before", "after", "causes"), val_examples_cluster.APPROVALS)
@@ -143,6 +151,39 @@ def test_val_7_a_template_that_its_selector_matches_is_right_and_another_is_not(
         empty = not (selector.match_labels or selector.match_expressions)
         assert ("spec.template.metadata.labels" in fields) == (not matched)
         assert ("spec.selector" in fields) == empty
+
+    law()
+
+
+hostile_labels = st.dictionaries(st.sampled_from(["app", "99%", "a b", "", "x/y/z"]), st.sampled_from(["web", "no/", "", "-x"]), max_size=2)
+hostile_expressions = st.lists(st.fixed_dictionaries({
+    "key": st.sampled_from(["app", "99%", ""]), "operator": st.sampled_from(["In", "NotIn", "Exists", "Is", ""]),
+    "values": st.lists(st.sampled_from(["web", "-x"]), max_size=2),
+}), max_size=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [REPLICA_SET, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, "ReplicationController", JOB])
+def test_val_7_an_accepted_workload_selects_the_pods_of_its_own_template(kind):
+    """So that a controller counts what it creates, and stops: the law behind bounded creations."""
+
+    @given(st.none() | hostile_labels, st.none() | hostile_expressions, hostile_labels)
+    @example({"99%": "web"}, None, {"app": "web"})
+    @example({"app": "web"}, None, {"app": "web"})
+    def law(match_labels, match_expressions, template_labels):
+        selector = {"matchLabels": match_labels, "matchExpressions": match_expressions}
+        if kind == "ReplicationController":
+            selector = match_labels
+        template = {"metadata": {"labels": template_labels}, "spec": {"containers": [C]}}
+        spec = {"selector": selector, "template": template}
+        if kind == JOB:
+            spec = {**spec, "manualSelector": True, "template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+        resource, obj = tree_of(kind, {"spec": spec})
+        if not validate_create(resource, obj):
+            labels = obj.spec.template.metadata.labels
+            if kind == "ReplicationController":
+                assert obj.spec.selector and obj.spec.selector.items() <= labels.items()
+            else:
+                assert from_label_selector(obj.spec.selector).matches(labels or {})
 
     law()
 
@@ -337,3 +378,35 @@ def test_val_28_a_schedule_has_five_fields_within_their_bounds(parts):
 
     expected = len(texts_of) == 5 and all(right(part, position) for position, part in enumerate(texts_of))
     assert is_schedule(" ".join(parts)) == expected
+
+
+# --- security, jobs
+
+
+@given(st.text(st.sampled_from("netipckrl./_-a1"), max_size=12))
+@example("net.ipv4.tcp_syncookies")
+@example("net/ipv4.conf/all")
+@example("kernel.shm_rmid_forced")
+def test_val_60_a_sysctl_is_of_one_kernel_namespace_however_it_is_written(name):
+    found = namespace_of_sysctl(name)
+    swapped = name.translate(str.maketrans("./", "/."))
+    assert found in ("", "net", "ipc")
+    if "." in name or "/" in name:
+        assert namespace_of_sysctl(swapped) == found, "dots and slashes change places"
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=4), st.integers(0, 40))
+def test_val_67_indexes_are_counted_as_often_as_they_are_named(intervals, completions):
+    text = ",".join(f"{low}-{low + more}" if more else str(low) for low, more in intervals)
+    named = [index for low, more in intervals for index in range(low, low + more + 1)]
+    total, wrong = count_indexes(text, completions)
+    rises = all(left < right for left, right in pairwise(named))
+    assert (wrong == "") == (rises and all(index < completions for index in named))
+    assert total == (len(named) if not wrong else 0)
+
+
+@given(st.text(st.sampled_from("0123,-+ a"), max_size=12), st.integers(0, 9))
+@example("9" * 5000, 9)
+def test_val_67_any_text_is_counted_or_refused(text, completions):
+    total, _ = count_indexes(text, completions)
+    assert 0 <= total <= max(completions, 0)

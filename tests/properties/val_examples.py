@@ -31,6 +31,15 @@ def service(**spec):
     return {"spec": {"ports": [{"port": 80}], **spec}}
 
 
+def scaler(**spec):
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    return {"spec": {"maxReplicas": 3, "scaleTargetRef": target, **spec}}
+
+
+def secured(**context):
+    return pod(securityContext=context)
+
+
 def job(**spec):
     return {"spec": {"template": J, **spec}}
 
@@ -41,7 +50,11 @@ POLICY, INGRESS = "NetworkPolicy.networking.k8s.io/v1", "Ingress.networking.k8s.
 BUDGET, AUTOSCALER = "PodDisruptionBudget.policy/v1", "HorizontalPodAutoscaler.autoscaling/v2"
 ROLE, BINDING = "Role.rbac.authorization.k8s.io/v1", "RoleBinding.rbac.authorization.k8s.io/v1"
 LEASE, PRIORITY_CLASS, STORAGE_CLASS = "Lease.coordination.k8s.io/v1", "PriorityClass.scheduling.k8s.io/v1", "StorageClass.storage.k8s.io/v1"
+RUNTIME_CLASS, REVISION, NEW_EVENT = "RuntimeClass.node.k8s.io/v1", "ControllerRevision.apps/v1", "Event.events.k8s.io/v1"
+INDEXED = {"completionMode": "Indexed", "completions": 3}
 ADDRESS, RANGE = "IPAddress.networking.k8s.io/v1", "ServiceCIDR.networking.k8s.io/v1"
+
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 NEW = [
     # metadata
@@ -148,7 +161,7 @@ NEW = [
         ("spec.containers[0].resources.requests", "Invalid"),
     ]),
     ("VAL-12", "Pod", container(resources={"requests": {"memory": "-1Mi"}}), [("spec.containers[0].resources.requests[memory]", "Invalid")]),
-    ("VAL-12", "Pod", container(resources={"requests": {"apples": "1"}}), [("spec.containers[0].resources.requests[apples]", "Invalid")]),
+    ("VAL-12", "Pod", container(resources={"requests": {"apples": "1"}}), [("spec.containers[0].resources.requests[apples]", "Invalid")] * 2),
     ("VAL-12", "Pod", container(resources={"requests": {"example.com/gpu": "1"}}), [("spec.containers[0].resources.limits", "Required")]),
     ("VAL-12", "Pod", container(resources={"limits": {"example.com/gpu": "1"}}), []),
     ("VAL-12", "Pod", container(resources={"limits": {"example.com/gpu": "500m"}}), [
@@ -185,12 +198,12 @@ NEW = [
     ]), [("spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds", "Invalid")]),
     ("VAL-15", "Pod", pod(volumes=[{"name": "v", "projected": {"sources": [
         {"secret": {"name": "a", "items": [{"key": "k", "path": "same"}]}}, {"secret": {"name": "b", "items": [{"key": "k", "path": "same"}]}},
-    ]}}]), [("spec.volumes[0].projected.sources[1]", "Invalid")]),
+    ]}}]), [("spec.volumes[0].projected", "Invalid")]),
     # environment
     ("VAL-16", "Pod", container(env=[{"name": "A=B", "value": "x"}]), [("spec.containers[0].env[0].name", "Invalid")]),
     ("VAL-16", "Pod", container(env=[{"name": "A", "valueFrom": {}}]), [("spec.containers[0].env[0].valueFrom", "Invalid")]),
     ("VAL-16", "Pod", container(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.foo"}}}]), [
-        ("spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", "NotSupported"),
+        ("spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", "Invalid"),
     ]),
     ("VAL-16", "Pod", container(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a/b']"}}}]), []),
     ("VAL-16", "Pod", container(envFrom=[{"configMapRef": {"name": ""}}]), [("spec.containers[0].envFrom[0].configMapRef.name", "Required")]),
@@ -286,16 +299,105 @@ NEW = [
     # policy
     ("VAL-31", BUDGET, {"spec": {"minAvailable": 1, "maxUnavailable": 1}}, [("spec", "Invalid")]),
     ("VAL-31", BUDGET, {"spec": {"minAvailable": "101%"}}, [("spec.minAvailable", "Invalid")]),
-    ("VAL-32", AUTOSCALER, {"spec": {"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}, [
+    ("VAL-32", AUTOSCALER, {"spec": {"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}, [
         ("spec.maxReplicas", "Invalid"),
     ]),
-    ("VAL-32", AUTOSCALER, {"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": ""}}}, [("spec.scaleTargetRef.name", "Required")]),
+    ("VAL-32", AUTOSCALER, {"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": ""}}}, [
+        ("spec.scaleTargetRef.name", "Required"), ("spec.scaleTargetRef.apiVersion", "Invalid"),
+    ]),
+    ("VAL-32", AUTOSCALER, scaler(minReplicas=0), [("spec.minReplicas", "Invalid"), ("spec.metrics", "Forbidden")]),
+    ("VAL-32", AUTOSCALER, scaler(maxReplicas=0), [("spec.maxReplicas", "Required"), ("spec.maxReplicas", "Invalid")]),
+    ("VAL-32", AUTOSCALER, scaler(metrics=[{"type": "Pods", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 1}}}]), [
+        ("spec.metrics[0].pods", "Required"),
+    ]),
+    ("VAL-32", AUTOSCALER, scaler(behavior={"scaleUp": {"policies": [{"type": "Pods", "value": 0, "periodSeconds": 1801}]}}), [
+        ("spec.behavior.scaleUp.policies[0].value", "Invalid"), ("spec.behavior.scaleUp.policies[0].periodSeconds", "Invalid"),
+    ]),
+    # security
+    ("VAL-60", "Pod", secured(sysctls=[{"name": "a b", "value": "1"}]), [("spec.securityContext.sysctls[0].name", "Invalid")]),
+    ("VAL-60", "Pod", secured(sysctls=[{"name": "net/ipv4.x", "value": "1"}]), []),
+    ("VAL-60", "Pod", pod(hostNetwork=True, securityContext={"sysctls": [{"name": "net.ipv4.x", "value": "1"}]}), [
+        ("spec.securityContext.sysctls[0].name", "Invalid"),
+    ]),
+    ("VAL-60", "Pod", secured(seccompProfile={"type": "Localhost", "localhostProfile": "../x"}), [
+        ("spec.securityContext.seccompProfile.localhostProfile", "Invalid"),
+    ]),
+    ("VAL-60", "Pod", secured(appArmorProfile={"type": "Odd"}), [("spec.securityContext.appArmorProfile.type", "NotSupported")]),
+    ("VAL-60", "Pod", container(securityContext={"procMount": "Unmasked"}), [("spec.containers[0].securityContext.procMount", "Invalid")]),
+    ("VAL-60", "Pod", {"spec": {"hostUsers": False, **container(securityContext={"procMount": "Unmasked"})["spec"]}}, []),
+    ("VAL-60", "Pod", pod(os={"name": "linux"}, securityContext={"windowsOptions": {"runAsUserName": "d\\u"}}), [
+        ("spec.securityContext.windowsOptions", "Forbidden"),
+    ]),
+    ("VAL-60", "Pod", pod(os={"name": "windows"}, securityContext={"runAsUser": 1}), [("spec.securityContext.runAsUser", "Forbidden")]),
+    ("VAL-60", "Pod", pod(os={"name": "plan9"}), [("spec.os", "NotSupported")]),
+    ("VAL-60", "Pod", secured(windowsOptions={"hostProcess": True}), [("spec.hostNetwork", "Invalid")]),
+    # restarts and resizes
+    ("VAL-61", "Pod", container(restartPolicyRules=[{"action": "Odd"}]), [
+        ("spec.containers[0].restartPolicy", "Required"), ("spec.containers[0].restartPolicyRules[0].action", "NotSupported"),
+        ("spec.containers[0].restartPolicyRules[0].exitCodes", "Required"),
+    ]),
+    ("VAL-61", "Pod", container(resizePolicy=[{"resourceName": "disk", "restartPolicy": "NotRequired"}]), [
+        ("spec.containers[0].resizePolicy", "NotSupported"),
+    ]),
+    # claims of a stateful set are volumes of its pods
+    ("VAL-7", STATEFUL_SET, {"spec": {"selector": S, "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": CLAIM}], "template": {
+        "metadata": T["metadata"], "spec": {"containers": [{**C, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]},
+    }}}, []),
+    ("VAL-7", STATEFUL_SET, work(volumeClaimTemplates=[{"metadata": {"name": "data"}}]), [
+        ("spec.volumeClaimTemplates[0].spec.accessModes", "Required"), ("spec.volumeClaimTemplates[0].spec.resources[storage]", "Required"),
+    ]),
+    ("VAL-62", REVISION, {"revision": -1}, [("data", "Required"), ("revision", "Invalid")]),
+    ("VAL-62", REVISION, {"data": "text"}, [("data", "Required")]),
+    # limits and quotas
+    ("VAL-63", "LimitRange", {"spec": {"limits": [{"type": "Sidecar"}]}}, [("spec.limits[0].type", "Invalid")]),
+    ("VAL-63", "LimitRange", {"spec": {"limits": [{"type": "Pod", "max": {"weight": "1"}}]}}, [("spec.limits[0].max[weight]", "Invalid")] * 2),
+    ("VAL-63", "LimitRange", {"spec": {"limits": [{"type": "Pod", "min": {"cpu": "1"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}]}}, [
+        ("spec.limits[0].maxLimitRequestRatio[cpu]", "Invalid"),
+    ]),
+    ("VAL-64", "ResourceQuota", {"spec": {"scopes": ["Odd"]}}, [("spec.scopes", "Invalid")]),
+    ("VAL-64", "ResourceQuota", {"spec": {"hard": {"services": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}}, [("spec.scopes", "Invalid")] * 3),
+    ("VAL-64", "ResourceQuota", {"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}}, [
+        ("spec.scopeSelector.matchExpressions.values", "Required"),
+    ]),
+    ("VAL-64", "ResourceQuota", {"spec": {"hard": {"requests.example.com/gpu": "1", "count/jobs.batch": "1"}}}, []),
+    # events
+    ("VAL-65", "Event", {"involvedObject": {"namespace": "other"}}, [("involvedObject.namespace", "Invalid")]),
+    ("VAL-65", "Event", {"involvedObject": {"namespace": "n"}, "type": "Odd"}, []),
+    ("VAL-65", "Event", {"involvedObject": {"namespace": "n"}, "eventTime": "2020-01-01T00:00:00.000000Z", "reportingComponent": "a", "reportingInstance": "a"}, [
+        ("action", "Required"), ("reason", "Required"),
+    ]),
+    # runtime classes
+    ("VAL-66", RUNTIME_CLASS, {"handler": ""}, [("handler", "Required")]),
+    ("VAL-66", RUNTIME_CLASS, {"handler": "h", "scheduling": {"tolerations": [{"operator": "Exists"}] * 2}}, [
+        ("scheduling.tolerations[1]", "Duplicate"),
+    ]),
+    # policies of jobs
+    ("VAL-67", JOB, job(podFailurePolicy={"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 1, 0]}}]}), [
+        ("spec.podFailurePolicy.rules[0].onExitCodes.values[2]", "Invalid"), ("spec.podFailurePolicy.rules[0].onExitCodes.values", "Invalid"),
+    ]),
+    ("VAL-67", JOB, job(successPolicy={"rules": [{"succeededCount": 1}]}), [("spec.successPolicy", "Invalid")]),
+    ("VAL-67", JOB, job(**INDEXED, successPolicy={"rules": [{"succeededIndexes": "0-1", "succeededCount": 3}]}), [
+        ("spec.successPolicy.rules[0].succeededCount", "Invalid"),
+    ]),
+    ("VAL-28", JOB, job(maxFailedIndexes=1), [("spec.backoffLimitPerIndex", "Required"), ("spec.maxFailedIndexes", "Invalid")]),
+    ("VAL-28", JOB, job(managedBy="nodomain"), [("spec.managedBy", "Invalid")]),
+    ("VAL-28", CRON_JOB, {"spec": {"schedule": "@daily", "timeZone": "Mars/Base", "jobTemplate": job()}}, [("spec.timeZone", "Invalid")]),
+    ("VAL-12", "Pod", pod(resources={"requests": {"cpu": "1"}}, containers=[{**C, "resources": {"requests": {"cpu": "2"}}}]), [
+        ("spec.resources.requests[cpu]", "Invalid"),
+    ]),
+    ("VAL-12", "Pod", container(resources={"claims": [{"name": "gpu"}]}), [("spec.containers[0].resources.claims[0]", "NotFound")]),
+    ("VAL-12", "Pod", container(resources={"limits": {"cpu": "1", "hugepages-2Mi": "3Mi"}}), [
+        ("spec.containers[0].resources.limits[hugepages-2Mi]", "Invalid"), ("spec.containers[0].resources.requests[hugepages-2Mi]", "Invalid"),
+    ]),
+    ("VAL-15", "Pod", pod(volumes=[{"name": "v", "ephemeral": {"volumeClaimTemplate": {"metadata": {"name": "x"}, "spec": CLAIM}}}]), [
+        ("spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.name", "Forbidden"),
+    ]),
+    ("VAL-15", "Pod", pod(volumes=[{"name": "v", "csi": {"driver": "a b"}}]), [("spec.volumes[0].csi.driver", "Invalid")]),
     ("VAL-33", ROLE, {"rules": [{"verbs": [], "apiGroups": [""], "resources": ["pods"]}]}, [("rules[0].verbs", "Required")]),
     ("VAL-33", ROLE, {"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}, [("rules[0].nonResourceURLs", "Invalid")]),
     ("VAL-33", BINDING, {"roleRef": {"kind": "Rule", "name": "r"}}, [("roleRef.kind", "NotSupported")]),
 ]
 
-CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 BIGGER = {**CLAIM, "resources": {"requests": {"storage": "2Gi"}}}
 BOUND = {"phase": "Bound"}
 
@@ -306,6 +408,9 @@ CHANGES = [
     ("VAL-5", "ConfigMap", {}, {"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}, [("metadata.deletionTimestamp", "Invalid")] * 2),
     ("VAL-5", "ConfigMap", {}, {"metadata": {"deletionGracePeriodSeconds": 5}}, [("metadata.deletionGracePeriodSeconds", "Invalid")] * 2),
     ("VAL-5", "ConfigMap", {"metadata": {"generation": 3}}, {"metadata": {"generation": 2}}, [("metadata.generation", "Invalid")] * 2),
+    ("VAL-62", REVISION, {"data": {"a": 1}}, {"data": {"a": 2}, "revision": 5}, [("data", "Invalid")]),
+    ("VAL-66", RUNTIME_CLASS, {"handler": "h"}, {"handler": "i"}, [("handler", "Invalid")]),
+    ("VAL-64", "ResourceQuota", {"spec": {"scopes": ["BestEffort"]}}, {"spec": {}}, [("spec.scopes", "Invalid")]),
     ("VAL-17", "Pod", pod(), container(command=["x"]), [("spec", "Forbidden")]),
     ("VAL-17", "Pod", pod(), container(image="j"), []),
     ("VAL-17", "Pod", pod(), pod(containers=[C, {"name": "d", "image": "i"}]), [("spec.containers", "Forbidden")]),

@@ -28,6 +28,7 @@ from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.apiserver.validation import validate_approval_update, validate_create, validate_status_update, validate_update
@@ -85,7 +86,7 @@ def _create_as(
 ) -> Written:
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
-    obj = default(resource, obj)
+    obj = drop_disabled(resource, default(resource, obj), None)
     admission = admit(request, resource, obj, None, store, context, config.admission)
     obj = admission.object
     write.check(resource, name, validate_create(request.asked or resource, obj))
@@ -95,7 +96,7 @@ def _create_as(
     key = resource.key(request.namespace, name)
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)
-    warnings = warnings_of(resource, obj)  # WARN-2
+    warnings = warnings_of(request.asked or resource, obj, None)  # WARN-2
     return write.conclude_create(request, key, obj, admission.compares, admission.writes, warnings)
 
 
@@ -138,14 +139,14 @@ def _change(
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     if request.subresource not in ("status", "approval"):
-        new = default(resource, new)
+        new = drop_disabled(resource, default(resource, new), old)  # DEF-22
     admission = admit(request, resource, new, old, store, context, config.admission)
     new = write.carry(strategy, old, admission.object, is_status=request.subresource in ("status", "approval"))
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.asked or resource, new, old))
     admission_check(request, resource, new, old, store)
     if not request.subresource:
-        warnings += warnings_of(resource, new, old)  # WARN-2
+        warnings += warnings_of(request.asked or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4
         return write.conclude_removal(request, record, new, *removed(resource, old, store), warnings)
     return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)

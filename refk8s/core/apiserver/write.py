@@ -50,13 +50,16 @@ def identify_new(request: Request) -> Any:
 
 
 def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str:
-    """The name of the object to create: its own, or generated and free (API-2). Empty where it has neither, which validation refuses."""
+    """The name of the object to create: its own, or generated and free (API-2). Empty where it has neither, which validation refuses.
+
+    A LimitRange without a name is named by a uid, as upstream's.
+    """
     metadata = obj.metadata
     if name := metadata.name or request.name:
         return str(name)
-    if not metadata.generate_name:
-        return ""
     resource = request.resource
+    if not metadata.generate_name:
+        return context.uid() if resource == resources.LIMIT_RANGES else ""
     for _ in range(GENERATE_TRIES_MAX):
         name = lifecycle.generate_name(metadata.generate_name, context)
         if store.get(resource.key(request.namespace, name)) is None:

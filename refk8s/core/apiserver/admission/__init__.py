@@ -9,7 +9,7 @@ the object (the address of a service) comes as writes and compares for the same 
 never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of it next.
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes".
-Left out, for now: LimitRanger, ResourceQuota, RuntimeClass, NodeRestriction, webhooks and admission policies. Each will be a stage of the
+Left out, for now: LimitRanger, ResourceQuota, NodeRestriction, webhooks and admission policies. Each will be a stage of the
 table below.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
-from refk8s.core.apiserver.admission import allocate, certificates, create, dropped, namespace, node, pod, priority, storage
+from refk8s.core.apiserver.admission import allocate, certificates, create, dropped, namespace, node, pod, priority, runtime_class, storage
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
@@ -52,6 +52,7 @@ Check = Callable[[Request, Any, Any, Reader], None]
 
 # What is refused although it is valid: asked after validation, so that a mistake is told first.
 _CHECKS: dict[Resource, Check] = {
+    resources.PODS: runtime_class.check_overhead,
     resources.CERTIFICATE_SIGNING_REQUESTS: certificates.check_subject,
     resources.PERSISTENT_VOLUME_CLAIMS: storage.check_growth,
 }
@@ -82,7 +83,7 @@ def admit(
 
 
 def check(request: Request, resource: Resource, new: Any, old: Any, store: Reader) -> None:
-    """ApiError 403 where the cluster refuses a valid object (ADM-20, ADM-22)."""
+    """ApiError 403 where the cluster refuses a valid object (ADM-20, ADM-22, ADM-31)."""
     if not request.subresource and (refuse := _CHECKS.get(resource)) is not None:
         refuse(request, new, old, store)
 

@@ -1,58 +1,60 @@
-"""The keys of an affinity term that stand for the pod's own labels become part of the term's selector. Rule ADM-30 (spec/admission.md).
+"""`matchLabelKeys`: selectors that a new pod completes with its own labels. Rule ADM-30 (spec/admission.md).
 
-Source: Kubernetes documentation, "Assigning Pods to Nodes" (matchLabelKeys, mismatchLabelKeys).
+Source: Kubernetes documentation, "Assigning Pods to Nodes" (matchLabelKeys, mismatchLabelKeys), "Pod Topology Spread Constraints".
 """
 
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Affinity, Pod, PodAffinity, PodAffinityTerm, PodAntiAffinity
-from refk8s.core.api.meta_v1 import LabelSelectorRequirement
+from refk8s.core.api.core_v1 import Pod, PodAffinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint
+from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
 
 Labels = dict[str, str]
 
 
 def merged(pod: Pod) -> dict[str, Any]:
-    """The affinity in which every term says in its selector what its keys mean (ADM-30); nothing where no term has such keys."""
-    affinity = pod.spec.affinity
-    if affinity is None or (affinity.pod_affinity is None and affinity.pod_anti_affinity is None):
-        return {}
-    labels = pod.metadata.labels or {}
-    near, far = _with_terms(affinity.pod_affinity, labels), _with_terms(affinity.pod_anti_affinity, labels)
-    after: Affinity = replace(affinity, pod_affinity=near, pod_anti_affinity=far)
-    return {} if after == affinity else {"affinity": after}
+    """ADM-30: every key that the pod has a label of becomes a requirement of its selector: In its value, or NotIn."""
+    spec, labels = pod.spec, pod.metadata.labels or {}
+    changed: dict[str, Any] = {}
+    affinity = spec.affinity
+    if affinity is not None:
+        near, far = affinity.pod_affinity, affinity.pod_anti_affinity
+        completed = replace(affinity, pod_affinity=near and _of_affinity(near, labels), pod_anti_affinity=far and _of_affinity(far, labels))
+        if completed != affinity:
+            changed["affinity"] = completed
+    constraints = spec.topology_spread_constraints
+    if constraints and any(constraint.match_label_keys for constraint in constraints):
+        changed["topology_spread_constraints"] = tuple([_of_constraint(constraint, labels) for constraint in constraints])
+    return changed
 
 
-def _with_terms(part: PodAffinity | PodAntiAffinity | None, labels: Labels) -> Any:
-    if part is None:
-        return None
-    required = part.required_during_scheduling_ignored_during_execution
-    preferred = part.preferred_during_scheduling_ignored_during_execution
+def _of_affinity(affinity: Any, labels: Labels) -> Any:
+    """A PodAffinity or PodAntiAffinity."""
+    kind: PodAffinity | PodAntiAffinity = affinity
+    demands = kind.required_during_scheduling_ignored_during_execution
+    wishes = kind.preferred_during_scheduling_ignored_during_execution
     return replace(
-        part,
-        required_during_scheduling_ignored_during_execution=tuple([_term(term, labels) for term in required]) if required else required,
-        preferred_during_scheduling_ignored_during_execution=tuple(
-            [replace(one, pod_affinity_term=_term(one.pod_affinity_term, labels)) for one in preferred]
-        )
-        if preferred
-        else preferred,
+        affinity,
+        required_during_scheduling_ignored_during_execution=demands and tuple([_of_term(term, labels) for term in demands]),
+        preferred_during_scheduling_ignored_during_execution=wishes
+        and tuple([replace(wish, pod_affinity_term=_of_term(wish.pod_affinity_term, labels)) for wish in wishes]),
     )
 
 
-def _term(term: PodAffinityTerm, labels: Labels) -> PodAffinityTerm:
-    if term.label_selector is None:
+def _of_term(term: PodAffinityTerm, labels: Labels) -> PodAffinityTerm:
+    if not (term.match_label_keys or term.mismatch_label_keys) or term.label_selector is None:
         return term
-    said = ((term.match_label_keys, "In"), (term.mismatch_label_keys, "NotIn"))
-    added = tuple(
-        [
-            LabelSelectorRequirement(key=key, operator=operator, values=(labels[key],))
-            for keys, operator in said
-            for key in keys or ()
-            if key in labels
-        ]
-    )
-    if not added:
-        return term
-    selector = term.label_selector
-    return replace(term, label_selector=replace(selector, match_expressions=(*(selector.match_expressions or ()), *added)))
+    selector = _with(term.label_selector, term.match_label_keys or (), labels, "In")
+    return replace(term, label_selector=_with(selector, term.mismatch_label_keys or (), labels, "NotIn"))
+
+
+def _of_constraint(constraint: TopologySpreadConstraint, labels: Labels) -> TopologySpreadConstraint:
+    if not constraint.match_label_keys or constraint.label_selector is None:
+        return constraint
+    return replace(constraint, label_selector=_with(constraint.label_selector, constraint.match_label_keys, labels, "In"))
+
+
+def _with(selector: LabelSelector, keys: tuple[str, ...], labels: Labels, operator: str) -> LabelSelector:
+    added = [LabelSelectorRequirement(key=key, operator=operator, values=(labels[key],)) for key in keys if key in labels]
+    return replace(selector, match_expressions=(*(selector.match_expressions or ()), *added)) if added else selector

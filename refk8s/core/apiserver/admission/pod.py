@@ -31,7 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.quantity import QuantityError, parse
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.admission import label_keys, priority
+from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 
@@ -68,8 +68,11 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     changed = identity(request, new, store, context)
     changed.update(patience(new))
     changed.update(priority.of_new(new, store))
-    changed.update(label_keys.merged(new))
+    if new.spec.affinity is not None or new.spec.topology_spread_constraints:
+        changed.update(label_keys.merged(new))
     pod = replace(new, spec=replace(new.spec, **changed))
+    if pod.spec.runtime_class_name is not None:
+        pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
     return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod)))  # ADM-6
 
 
@@ -149,9 +152,12 @@ def _tolerates(toleration: Toleration, key: str) -> bool:
 
 
 def compute_qos_class(pod: Pod) -> str:
-    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at what they request, else Burstable."""
+    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at what they request, else Burstable.
+
+    What a pod has as a whole counts instead of what its containers have, even where it is empty.
+    """
     spec = pod.spec
-    if spec.resources is not None and (spec.resources.limits or spec.resources.requests):
+    if spec.resources is not None:
         return _class_of((spec.resources,))
     containers = spec.containers + (spec.init_containers or ())
     return _class_of(tuple([container.resources for container in containers]))

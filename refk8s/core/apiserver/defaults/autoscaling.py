@@ -48,9 +48,10 @@ def default_autoscaler(autoscaler: HorizontalPodAutoscaler) -> HorizontalPodAuto
 def _complete(rules: HPAScalingRules | None, plain: HPAScalingRules) -> HPAScalingRules:
     if rules is None:
         return plain
+    choice = plain.select_policy if rules.select_policy is None else rules.select_policy
     window = plain.stabilization_window_seconds if rules.stabilization_window_seconds is None else rules.stabilization_window_seconds
     return replace(
-        rules, policies=rules.policies or plain.policies, select_policy=rules.select_policy or plain.select_policy,
+        rules, policies=rules.policies or plain.policies, select_policy=choice,
         stabilization_window_seconds=window,
     )  # fmt: skip
 

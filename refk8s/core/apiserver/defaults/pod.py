@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from refk8s.core.api import reference
 from refk8s.core.api.core_v1 import (
     Container,
     ContainerPort,
@@ -143,17 +144,13 @@ def _default_container(container: C) -> C:
 
 @remember(1024)
 def pull_policy(image: str) -> str:
-    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a tag counts as a tag.
-
-    The tag follows the last colon after the last slash: a colon before it belongs to the registry's port.
-    """
-    name, _, digest = image.partition("@")
-    if not name:
-        return "IfNotPresent"  # no image at all: validation speaks of it
-    _, colon, tag = name.rpartition("/")[2].partition(":")
-    if colon:
-        return "Always" if tag == "latest" else "IfNotPresent"
-    return "IfNotPresent" if digest else "Always"
+    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a tag counts as a tag."""
+    found = reference.parse(image)
+    if found is None:
+        return "IfNotPresent"  # no image at all, or none that a registry can have: nothing would be pulled
+    if found.tag:
+        return "Always" if found.tag == "latest" else "IfNotPresent"
+    return "IfNotPresent" if found.digest else "Always"
 
 
 def _default_port(port: ContainerPort) -> ContainerPort:

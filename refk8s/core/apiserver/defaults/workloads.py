@@ -137,6 +137,12 @@ def default_daemon_set(daemon_set: DaemonSet) -> DaemonSet:
             unavailable = 1 if rolling.max_unavailable is None else rolling.max_unavailable
             surge = 0 if rolling.max_surge is None else rolling.max_surge
             strategy = replace(strategy, rolling_update=RollingUpdateDaemonSet(max_unavailable=unavailable, max_surge=surge))
+    elif strategy.rolling_update is not None:  # not used, and yet shown with both numbers, as upstream shows it
+        rolling = strategy.rolling_update
+        if rolling.max_unavailable is None or rolling.max_surge is None:
+            unavailable = 0 if rolling.max_unavailable is None else rolling.max_unavailable
+            surge = 0 if rolling.max_surge is None else rolling.max_surge
+            strategy = replace(strategy, rolling_update=RollingUpdateDaemonSet(max_unavailable=unavailable, max_surge=surge))
     if strategy is not spec.update_strategy:
         changed["update_strategy"] = strategy
     if spec.revision_history_limit is None:

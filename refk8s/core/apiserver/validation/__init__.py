@@ -55,6 +55,9 @@ class Kind:
     metadata_last: bool = False
 
 
+_AUTOSCALER = Kind(
+    "autoscaling.validate_autoscaler", "autoscaling.validate_autoscaler_update", "autoscaling.validate_autoscaler_status"
+)
 _KINDS = {
     "core_v1.Pod": Kind("pod.validate_new_pod", "pod.validate_pod_update", "pod.validate_pod_status_update", whole=True),
     "core_v1.PodTemplate": Kind("pod.validate_pod_template", whole=True),
@@ -68,21 +71,31 @@ _KINDS = {
     "core_v1.ConfigMap": Kind("config.validate_config_map", "config.validate_config_map_update", whole=True),
     "core_v1.Secret": Kind("config.validate_secret", "config.validate_secret_update", whole=True),
     "core_v1.ServiceAccount": Kind(whole=True),
-    "core_v1.Event": Kind("cluster.validate_event"),
-    "core_v1.LimitRange": Kind("cluster.validate_limit_range", whole=True),
-    "core_v1.ResourceQuota": Kind("cluster.validate_resource_quota", "cluster.validate_resource_quota_update"),
+    "core_v1.Event": Kind("events.validate_event", "events.validate_event_update", metadata_last=True),
+    "events_v1.Event": Kind("events.validate_new_event", "events.validate_new_event_update"),
+    "core_v1.LimitRange": Kind("quota.validate_limit_range", whole=True),
+    "core_v1.ResourceQuota": Kind(
+        "quota.validate_resource_quota", "quota.validate_resource_quota_update", "quota.validate_resource_quota_status"
+    ),
     "apps_v1.Deployment": Kind(
         "workloads.validate_deployment", "workloads.validate_deployment_update", "workloads.validate_deployment_status"
     ),
     "apps_v1.ReplicaSet": Kind(
         "workloads.validate_replica_set", "workloads.validate_replica_set_update", "workloads.validate_replica_counts"
     ),
-    "apps_v1.StatefulSet": Kind("workloads.validate_stateful_set", "workloads.validate_stateful_set_update"),
+    "apps_v1.StatefulSet": Kind(
+        "stateful_set.validate_stateful_set", "stateful_set.validate_stateful_set_update", "stateful_set.validate_stateful_set_status"
+    ),
+    "apps_v1.ControllerRevision": Kind(
+        "stateful_set.validate_controller_revision", "stateful_set.validate_controller_revision_update", whole=True
+    ),
     "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
     "discovery_v1.EndpointSlice": Kind("endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True),
     "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
     "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update", any_finalizer=True),
-    "node_v1.RuntimeClass": Kind(any_finalizer=True),
+    "node_v1.RuntimeClass": Kind(
+        "runtime_class.validate_runtime_class", "runtime_class.validate_runtime_class_update", any_finalizer=True
+    ),
     "core_v1.PersistentVolume": Kind("storage.validate_persistent_volume", "storage.validate_persistent_volume_update", whole=True),
     "core_v1.PersistentVolumeClaim": Kind(
         "storage.validate_persistent_volume_claim", "storage.validate_persistent_volume_claim_update"
@@ -100,7 +113,7 @@ _KINDS = {
     "certificates_v1.CertificateSigningRequest": Kind(
         "certificates.validate_signing_request", status="certificates.validate_status", approval="certificates.validate_approval"
     ),
-    "batch_v1.Job": Kind("batch.validate_job", "batch.validate_job_update", "batch.validate_job_status"),
+    "batch_v1.Job": Kind("batch.validate_job", "batch.validate_job_update", "batch.validate_job_status", whole=True),
     "batch_v1.CronJob": Kind("batch.validate_cron_job", "batch.validate_cron_job_update"),
     "networking_v1.Ingress": Kind(
         "network.validate_new_ingress", "network.validate_ingress_update", "network.validate_ingress_status", whole=True
@@ -111,8 +124,8 @@ _KINDS = {
         "policy.validate_disruption_budget", "policy.validate_disruption_budget_update", "policy.validate_disruption_budget_status",
         metadata_last=True,
     ),
-    "autoscaling_v1.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
-    "autoscaling_v2.HorizontalPodAutoscaler": Kind("policy.validate_autoscaler", "policy.validate_autoscaler_update"),
+    "autoscaling_v1.HorizontalPodAutoscaler": _AUTOSCALER,
+    "autoscaling_v2.HorizontalPodAutoscaler": _AUTOSCALER,
     "rbac_v1.Role": Kind("policy.validate_role", whole=True),
     "rbac_v1.ClusterRole": Kind("policy.validate_role", whole=True),
     "rbac_v1.RoleBinding": Kind("policy.validate_binding", "policy.validate_binding_update", whole=True),

@@ -1,18 +1,24 @@
 """Jobs and cron jobs. Rule VAL-28 (spec/validation.md).
 
-Source: Kubernetes documentation, "Jobs" (pod selector, pod failure policy, success policy), "CronJob" (schedule syntax).
-Left out: the details of pod failure and success policies beyond their bounds.
+Source: Kubernetes documentation, "Jobs" (pod selector, indexed jobs, suspending), "CronJob" (schedule syntax, time zones).
 """
 
 from msgspec.structs import replace
 
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
-from refk8s.core.apiserver.validation.field import Causes, invalid, not_negative, not_supported, required, unchanged
+from refk8s.core.api.core_v1 import PodSpec, PodTemplateSpec, ResourceRequirements
+from refk8s.core.api.time_zones import TIME_ZONES
+from refk8s.core.apiserver.validation.field import Causes, invalid, not_negative, not_supported, required, too_long, unchanged
+from refk8s.core.apiserver.validation.job_policies import validate_policies
+from refk8s.core.apiserver.validation.names import dns_label, domain_prefixed_path
 from refk8s.core.apiserver.validation.pod import validate_template
 from refk8s.core.apiserver.validation.selectors import matches, validate_selector
 from refk8s.core.apiserver.validation.workloads import LABELS_DIFFER
 
-PARALLELISM_MAX = 100_000
+PARALLELISM_MAX = FAILED_INDEXES_MAX = COMPLETIONS_SOFT_MAX = 100_000
+PER_INDEX_MAX = 10_000
+MANAGER_BYTES_MAX = 63
+COMPLETION_MODES = ("NonIndexed", "Indexed")
 CRON_JOB_NAME_MAX = 52
 CONCURRENCY = ("Allow", "Forbid", "Replace")
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
@@ -22,7 +28,16 @@ _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight",
 
 
 def validate_job(job: Job) -> Causes:
-    return _validate_generated(job) + _validate_job_spec(job.spec, "spec")
+    return _validate_host_name(job) + _validate_generated(job) + _validate_job_spec(job.spec, "spec")
+
+
+def _validate_host_name(job: Job) -> Causes:
+    """VAL-28: the last pod of an indexed job has the job's name and its index for a host name."""
+    name, completions = job.metadata.name or "", job.spec.completions or 0
+    if job.spec.completion_mode != "Indexed" or completions <= 0:
+        return []
+    last = f"{name}-{completions - 1}"
+    return [invalid("metadata.name", name, f"will not able to create pod with invalid DNS label: {last}")] if dns_label(last) else []
 
 
 def _validate_generated(job: Job) -> Causes:
@@ -31,13 +46,17 @@ def _validate_generated(job: Job) -> Causes:
         return []
     causes: Causes = []
     labels = job.spec.template.metadata.labels or {}
-    for key, value in (("controller-uid", job.metadata.uid or ""), ("job-name", job.metadata.name or "")):
+    marks = (("controller-uid", job.metadata.uid or ""), ("job-name", job.metadata.name or ""))
+    for key, value in marks:
         for name in (key, f"batch.kubernetes.io/{key}"):
             where = f"spec.template.metadata.labels[{name}]"
             if name not in labels:
                 causes.append(required(where, f"must be '{value}'"))
             elif labels[name] != value:
                 causes.append(invalid(where, labels[name], f"must be '{value}'"))
+    known = {name: value for key, value in marks for name in (key, f"batch.kubernetes.io/{key}")}
+    if not matches(job.spec.selector, known):
+        causes.append(invalid("spec.selector", job.spec.selector, "`selector` not auto-generated"))
     return causes
 
 
@@ -60,22 +79,26 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
         (spec.backoff_limit_per_index, "backoffLimitPerIndex"), (spec.max_failed_indexes, "maxFailedIndexes"),
     ):  # fmt: skip
         causes += not_negative(f"{at}.{name}", count)
-    if spec.completion_mode is not None:
-        if spec.completion_mode not in ("NonIndexed", "Indexed"):
-            causes.append(not_supported(f"{at}.completionMode", spec.completion_mode, ("NonIndexed", "Indexed")))
-        elif spec.completion_mode == "Indexed":
-            if spec.completions is None:
-                causes.append(required(f"{at}.completions", "when completion mode is Indexed"))
-            if (spec.parallelism or 0) > PARALLELISM_MAX:
-                words = f"must be less than or equal to {PARALLELISM_MAX} when completion mode is Indexed"
-                causes.append(invalid(f"{at}.parallelism", spec.parallelism, words))
-    if spec.backoff_limit_per_index is not None and spec.completion_mode != "Indexed":
-        causes.append(invalid(f"{at}.backoffLimitPerIndex", spec.backoff_limit_per_index, "requires indexed completion mode"))
+    if spec.max_failed_indexes is not None and spec.backoff_limit_per_index is None:
+        causes.append(required(f"{at}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if spec.completion_mode is not None and spec.completion_mode not in COMPLETION_MODES:
+        causes.append(not_supported(f"{at}.completionMode", spec.completion_mode, COMPLETION_MODES))
+    elif spec.completion_mode == "Indexed":
+        causes += _validate_indexes(spec, at)
+    else:
+        for number, name in ((spec.backoff_limit_per_index, "backoffLimitPerIndex"), (spec.max_failed_indexes, "maxFailedIndexes")):
+            if number is not None:
+                causes.append(invalid(f"{at}.{name}", number, "requires indexed completion mode"))
+    causes += validate_policies(spec, at)
     policy = spec.pod_replacement_policy
-    if policy is not None and policy not in ("Failed", "TerminatingOrFailed"):
-        causes.append(not_supported(f"{at}.podReplacementPolicy", policy, ("Failed", "TerminatingOrFailed")))
-    elif spec.pod_failure_policy is not None and policy == "TerminatingOrFailed":
-        causes.append(not_supported(f"{at}.podReplacementPolicy", policy, ("Failed",)))
+    if policy is not None:
+        allowed = ("Failed", "TerminatingOrFailed") if spec.pod_failure_policy is None else ("Failed",)
+        if policy not in allowed:
+            causes.append(not_supported(f"{at}.podReplacementPolicy", policy, allowed))
+    if spec.managed_by is not None:
+        causes += [invalid(f"{at}.managedBy", spec.managed_by, word) for word in domain_prefixed_path(spec.managed_by)]
+        if len(spec.managed_by) > MANAGER_BYTES_MAX:
+            causes.append(too_long(f"{at}.managedBy", MANAGER_BYTES_MAX))
     causes += validate_template(spec.template, f"{at}.template")
     restart = spec.template.spec.restart_policy
     where = f"{at}.template.spec.restartPolicy"
@@ -84,7 +107,32 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
     elif restart not in ("OnFailure", "Never"):
         causes.append(not_supported(where, restart, ("OnFailure", "Never")))
     elif spec.pod_failure_policy is not None and restart != "Never":
-        causes.append(invalid(where, restart, "only 'Never' is supported when podFailurePolicy is specified"))
+        causes.append(invalid(where, restart, 'only "Never" is supported when podFailurePolicy is specified'))
+    return causes
+
+
+def _validate_indexes(spec: JobSpec, at: str) -> Causes:
+    """VAL-28: an indexed job has a number of completions, and bounds that its status can keep up with."""
+    causes: Causes = []
+    completions, parallelism, failed = spec.completions, spec.parallelism or 0, spec.max_failed_indexes
+    if completions is None:
+        causes.append(required(f"{at}.completions", "when completion mode is Indexed"))
+    if parallelism > PARALLELISM_MAX:
+        words = f"must be less than or equal to {PARALLELISM_MAX} when completion mode is Indexed"
+        causes.append(invalid(f"{at}.parallelism", spec.parallelism, words))
+    if completions is not None and failed is not None and failed > completions:
+        causes.append(invalid(f"{at}.maxFailedIndexes", failed, "must be less than or equal to completions"))
+    if failed is not None and failed > FAILED_INDEXES_MAX:
+        words = f"must be less than or equal to {FAILED_INDEXES_MAX} when completion mode is Indexed"
+        causes.append(invalid(f"{at}.maxFailedIndexes", failed, words))
+    if (completions or 0) > COMPLETIONS_SOFT_MAX and spec.backoff_limit_per_index is not None:
+        words = f"must be less than or equal to {PER_INDEX_MAX} when completions are above {COMPLETIONS_SOFT_MAX}"
+        if failed is None:
+            causes.append(required(f"{at}.maxFailedIndexes", f"must be specified when completions is above {COMPLETIONS_SOFT_MAX}"))
+        elif failed > PER_INDEX_MAX:
+            causes.append(invalid(f"{at}.maxFailedIndexes", failed, words))
+        if parallelism > PER_INDEX_MAX:
+            causes.append(invalid(f"{at}.parallelism", spec.parallelism, words))
     return causes
 
 
@@ -98,24 +146,24 @@ def validate_job_update(new: Job, old: Job) -> Causes:
     if after.completions != before.completions and not (elastic and after.completions == after.parallelism):
         causes.append(invalid("spec.completions", after.completions, "field is immutable"))
     causes += unchanged("spec.selector", after.selector, before.selector)
-    template = after.template
-    if before.suspend and old.status.start_time is None:  # what decides where pods run may change before any is made
-        kept = before.template.spec
-        template = replace(
-            template,
-            metadata=before.template.metadata,
-            spec=replace(
-                template.spec, node_selector=kept.node_selector, tolerations=kept.tolerations, affinity=kept.affinity,
-                scheduling_gates=kept.scheduling_gates,
-            ),
-        )  # fmt: skip
-    if template != before.template:
+    if before.suspend and old.status.start_time is None:
+        if _without_directives(after.template) != _without_directives(before.template):
+            causes.append(invalid("spec.template.spec", None, "field is immutable"))
+    elif after.template != before.template:
         causes.append(invalid("spec.template", None, "field is immutable"))
     causes += unchanged("spec.completionMode", after.completion_mode, before.completion_mode)
     causes += unchanged("spec.podFailurePolicy", after.pod_failure_policy, before.pod_failure_policy)
     causes += unchanged("spec.backoffLimitPerIndex", after.backoff_limit_per_index, before.backoff_limit_per_index)
     causes += unchanged("spec.managedBy", after.managed_by, before.managed_by)
     return causes + unchanged("spec.successPolicy", after.success_policy, before.success_policy)
+
+
+def _without_directives(template: PodTemplateSpec) -> PodSpec:
+    """What a template keeps of a job that has not begun: where its pods run and what they may use can still change."""
+    spec = replace(template.spec, node_selector=None, tolerations=None, affinity=None, scheduling_gates=None)
+    bare = tuple([replace(container, resources=ResourceRequirements()) for container in spec.containers])
+    first = spec.init_containers and tuple([replace(container, resources=ResourceRequirements()) for container in spec.init_containers])
+    return replace(spec, containers=bare, init_containers=first)
 
 
 def validate_job_status(new: Job, old: Job) -> Causes:
@@ -152,8 +200,14 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
         causes.append(required("spec.concurrencyPolicy"))
     elif spec.concurrency_policy not in CONCURRENCY:
         causes.append(not_supported("spec.concurrencyPolicy", spec.concurrency_policy, CONCURRENCY))
-    if spec.time_zone is not None and (not spec.time_zone or spec.time_zone.lower() == "local"):
-        causes.append(invalid("spec.timeZone", spec.time_zone, "timeZone must be an explicit time zone as defined in the tz database"))
+    zone = spec.time_zone
+    if zone is not None and not zone:
+        causes.append(invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"))
+    elif zone is not None and zone.lower() == "local":
+        words = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        causes.append(invalid("spec.timeZone", zone, words))
+    elif zone is not None and zone not in TIME_ZONES:
+        causes.append(invalid("spec.timeZone", zone, f"unknown time zone {zone}"))
     causes += not_negative("spec.successfulJobsHistoryLimit", spec.successful_jobs_history_limit)
     causes += not_negative("spec.failedJobsHistoryLimit", spec.failed_jobs_history_limit)
     job = spec.job_template.spec

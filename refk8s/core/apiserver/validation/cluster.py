@@ -1,4 +1,4 @@
-"""Namespaces, nodes, priority classes, leases, events, addresses of services. Rules VAL-13, VAL-25, VAL-26 (spec/validation.md).
+"""Namespaces, nodes, priority classes, leases, addresses of services. Rules VAL-13, VAL-25, VAL-26 (spec/validation.md).
 
 Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preemption", "Leases", "Taints and Tolerations".
 """
@@ -6,7 +6,7 @@ Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preem
 from ipaddress import ip_address, ip_network
 
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.core_v1 import Event, LimitRange, LimitRangeItem, Namespace, Node, ResourceQuota
+from refk8s.core.api.core_v1 import Namespace, Node
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.apiserver.validation.field import (
@@ -25,7 +25,6 @@ from refk8s.core.apiserver.validation.metadata import STANDARD_FINALIZERS
 from refk8s.core.apiserver.validation.names import dns_subdomain, is_cidr, parse_ip, path_segment, qualified_name
 from refk8s.core.apiserver.validation.resources import (
     WHOLE_RESOURCES,
-    amount,
     is_extended,
     validate_quantity,
     validate_resource_name,
@@ -162,18 +161,6 @@ def validate_lease_update(new: Lease, old: Lease) -> Causes:
     return [] if new.spec is old.spec else validate_lease(new)
 
 
-def validate_event(event: Event) -> Causes:
-    """VAL-26: an event lies in the namespace of what it is about; about what lies in none, in `default`."""
-    about, namespace = event.involved_object.namespace or "", event.metadata.namespace or ""
-    causes: Causes = []
-    if about:
-        if about != namespace:
-            causes.append(invalid("involvedObject.namespace", about, "does not match event.namespace"))
-    elif namespace not in ("default", "kube-system"):
-        causes.append(invalid("involvedObject.namespace", about, "does not match event.namespace"))
-    return causes
-
-
 def validate_ip_address(address: IPAddress) -> Causes:
     """VAL-26: its name is the address, in the one form that an address has; it belongs to something."""
     causes: Causes = []
@@ -240,86 +227,3 @@ def validate_service_cidr_update(new: ServiceCIDR, old: ServiceCIDR) -> Causes:
     for position, (was, is_) in enumerate(zip(before, after, strict=False)):
         causes += unchanged(f"spec.cidrs[{position}]", is_, was)
     return causes + (validate_service_cidr(new) if len(after) > len(before) else [])
-
-
-def validate_limit_range(limit_range: LimitRange) -> Causes:
-    """VAL-26: each type once, and bounds and defaults in order: min, default request, default, max."""
-    causes: Causes = []
-    seen: set[str] = set()
-    for position, item in enumerate(limit_range.spec.limits):
-        here = f"spec.limits[{position}]"
-        causes += [invalid(f"{here}.type", item.type, word) for word in qualified_name(item.type)]
-        if item.type in seen:
-            causes.append(duplicate(f"{here}.type", item.type))
-        seen.add(item.type)
-        causes += _validate_limit(item, here)
-    return causes
-
-
-def _validate_limit(item: LimitRangeItem, at: str) -> Causes:
-    causes: Causes = []
-    named: dict[str, None] = {}
-    for amounts, name in ((item.max, "max"), (item.min, "min")):
-        for resource, text in (amounts or {}).items():
-            named[resource] = None
-            causes += validate_resource_name(resource, f"{at}.{name}[{resource}]") + validate_quantity(text, f"{at}.{name}[{resource}]")
-    if item.type == "Pod":
-        for amounts, name in ((item.default, "default"), (item.default_request, "defaultRequest")):
-            if amounts:
-                causes.append(forbidden(f"{at}.{name}", "may not be specified when `type` is 'Pod'"))
-    else:
-        for amounts, name in ((item.default, "default"), (item.default_request, "defaultRequest")):
-            for resource, text in (amounts or {}).items():
-                named[resource] = None
-                causes += validate_resource_name(resource, f"{at}.{name}[{resource}]") + validate_quantity(text, f"{at}.{name}[{resource}]")
-    if item.type == "PersistentVolumeClaim" and not ("storage" in (item.min or {}) or "storage" in (item.max or {})):
-        causes.append(required(f"{at}.limits", "either minimum or maximum storage value is required, but neither was provided"))
-    for resource in item.max_limit_request_ratio or {}:
-        named[resource] = None
-        causes += validate_resource_name(resource, f"{at}.maxLimitRequestRatio[{resource}]")
-    for resource in sorted(named):
-        causes += _validate_order(item, resource, at)
-    return causes
-
-
-def _validate_order(item: LimitRangeItem, resource: str, at: str) -> Causes:
-    """Every bound at most the next one; Kubernetes' words for each pair."""
-    causes: Causes = []
-    least, most = (item.min or {}).get(resource), (item.max or {}).get(resource)
-    request, limit = (item.default_request or {}).get(resource), (item.default or {}).get(resource)
-    if item.type == "Pod":
-        request = limit = None
-    pairs = (
-        (least, most, "min", least, "min value {} is greater than max value {}"),
-        (least, request, "defaultRequest", request, "min value {} is greater than default request value {}"),
-        (request, most, "defaultRequest", request, "default request value {} is greater than max value {}"),
-        (request, limit, "defaultRequest", request, "default request value {} is greater than default limit value {}"),
-        (least, limit, "default", least, "min value {} is greater than default value {}"),
-        (limit, most, "default", most, "default value {} is greater than max value {}"),
-    )
-    for low, high, name, shown, words in pairs:
-        if low is not None and high is not None:
-            one, other = amount(low), amount(high)
-            if one is not None and other is not None and one.nano > other.nano:
-                causes.append(invalid(f"{at}.{name}[{resource}]", shown, words.format(low, high)))
-    ratio = amount((item.max_limit_request_ratio or {}).get(resource, "1"))
-    if ratio is not None and ratio.nano < 10**9:
-        where = f"{at}.maxLimitRequestRatio[{resource}]"
-        causes.append(invalid(where, (item.max_limit_request_ratio or {}).get(resource), f"ratio {ratio} is less than 1"))
-    return causes
-
-
-def validate_resource_quota(quota: ResourceQuota) -> Causes:
-    causes: Causes = []
-    for resource, text in (quota.spec.hard or {}).items():
-        here = f"spec.hard[{resource}]"
-        causes += [invalid(here, resource, word) for word in qualified_name(resource)]
-        causes += validate_quantity(text, here)
-    return causes
-
-
-def validate_resource_quota_update(new: ResourceQuota, old: ResourceQuota) -> Causes:
-    causes = validate_resource_quota(new)
-    if list(new.spec.scopes or ()) != list(old.spec.scopes or ()):
-        causes.append(invalid("spec.scopes", new.spec.scopes, "field is immutable"))
-    return causes

@@ -1,32 +1,49 @@
 """Containers of a pod. Rules VAL-8, VAL-9 (spec/validation.md).
 
 Source: Kubernetes API reference, "Container"; documentation, "Init Containers", "Sidecar Containers", "Ephemeral Containers".
-Left out: restart rules by exit code, stop signals by operating system, resize policies.
+Left out: stop signals, which a cluster of default gates drops (`dropped.py`).
 """
 
 from typing import Any
 
-from refk8s.core.api.core_v1 import Container, EphemeralContainer
+from attrs import frozen
+
+from refk8s.core.api.core_v1 import Container, ContainerResizePolicy, EphemeralContainer
 from refk8s.core.apiserver.validation.env import validate_env, validate_env_from
-from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_found, not_supported, required
+from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_found, not_supported, required, too_many
 from refk8s.core.apiserver.validation.mounts import AnyContainer, Volumes, validate_devices, validate_mounts
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.ports import validate_host_ports, validate_ports
 from refk8s.core.apiserver.validation.probes import validate_life
 from refk8s.core.apiserver.validation.resources import validate_requirements
 from refk8s.core.apiserver.validation.security import validate_security
+from refk8s.core.apiserver.validation.volume import PULL_POLICIES, validate_pull_policy
 
-PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 MESSAGE_POLICIES = ("FallbackToLogsOnError", "File")
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
+RESTART_ACTIONS = ("Restart", "RestartAllContainers")
+RESTART_RULES_MAX, EXIT_CODES_MAX = 20, 255
+RESIZED = ("cpu", "memory")
+RESIZE_POLICIES = ("NotRequired", "RestartContainer")
 EPHEMERAL_FORBIDDEN = (
     ("ports", "ports"), ("resources", "resources"), ("liveness_probe", "livenessProbe"), ("readiness_probe", "readinessProbe"),
     ("startup_probe", "startupProbe"), ("lifecycle", "lifecycle"), ("restart_policy", "restartPolicy"), ("resize_policy", "resizePolicy"),
+    ("restart_policy_rules", "restartPolicyRules"),
 )  # fmt: skip
 
 
+@frozen
+class Around:
+    """What the checks of a container need to know of its pod: the volumes that are right, and the names of its claims."""
 
-def validate_containers(containers: tuple[Container, ...], volumes: Volumes, grace: int | None, at: str) -> Causes:
+    volumes: Volumes
+    claims: frozenset[str] = frozenset()
+    grace: int | None = None
+    restart_policy: str | None = None
+    host_users: bool = True
+
+
+def validate_containers(containers: tuple[Container, ...], around: Around, at: str) -> Causes:
     """VAL-8: at least one container; names differ; host ports do not collide."""
     if not containers:
         return [required(at)]
@@ -34,35 +51,31 @@ def validate_containers(containers: tuple[Container, ...], volumes: Volumes, gra
     seen: set[str] = set()
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, volumes, here)
+        causes += validate_common(container, around, here)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
         seen.add(container.name)
-        causes += validate_life(container, grace, here)
-        if container.restart_policy is not None and container.restart_policy not in RESTART_POLICIES:
-            causes.append(not_supported(f"{here}.restartPolicy", container.restart_policy, RESTART_POLICIES))
+        causes += validate_life(container, around.grace, here)
+        if container.restart_policy is not None or container.restart_policy_rules:
+            causes += _validate_restarts(container, here)
     return causes + validate_host_ports(containers, at)
 
 
-def validate_init_containers(
-    containers: tuple[Container, ...], main: tuple[Container, ...], volumes: Volumes, grace: int | None, at: str
-) -> Causes:
+def validate_init_containers(containers: tuple[Container, ...], main: tuple[Container, ...], around: Around, at: str) -> Causes:
     """VAL-8: names differ from those of all other containers; only one that restarts always (a sidecar) has probes and hooks."""
     causes: Causes = []
     seen = {container.name for container in main}
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, volumes, here)
-        policy = container.restart_policy
-        if policy is not None and policy not in RESTART_POLICIES:
-            causes.append(not_supported(f"{here}.restartPolicy", policy, RESTART_POLICIES))
+        causes += validate_common(container, around, here)
+        causes += _validate_restarts(container, here, is_init=True)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
         elif container.name:
             seen.add(container.name)
         causes += validate_host_ports((container,), at)
-        if policy == "Always":
-            causes += validate_life(container, grace, here)
+        if container.restart_policy == "Always":
+            causes += validate_life(container, around.grace, here)
             continue
         words = "may not be set for init containers without restartPolicy=Always"
         for attribute, name in EPHEMERAL_FORBIDDEN:
@@ -71,8 +84,39 @@ def validate_init_containers(
     return causes
 
 
+def _validate_restarts(container: Container, at: str, is_init: bool = False) -> Causes:
+    """VAL-61: when a container alone is restarted: by its own policy, or by rules about its exit code.
+
+    The rules of an init container without a policy are not looked at.
+    """
+    causes: Causes = []
+    policy, rules = container.restart_policy, container.restart_policy_rules or ()
+    if policy is None:
+        if rules:
+            causes.append(required(f"{at}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+        if is_init:
+            return causes
+    elif policy not in RESTART_POLICIES:
+        causes.append(not_supported(f"{at}.restartPolicy", policy, RESTART_POLICIES))
+    if len(rules) > RESTART_RULES_MAX:
+        causes.append(too_many(f"{at}.restartPolicyRules", len(rules), RESTART_RULES_MAX))
+    for position, rule in enumerate(rules):
+        here = f"{at}.restartPolicyRules[{position}]"
+        if rule.action not in RESTART_ACTIONS:
+            causes.append(not_supported(f"{here}.action", rule.action, RESTART_ACTIONS))
+        codes = rule.exit_codes
+        if codes is None:
+            causes.append(required(f"{here}.exitCodes", "must be specified"))
+            continue
+        if codes.operator not in ("In", "NotIn"):
+            causes.append(not_supported(f"{here}.exitCodes.operator", codes.operator, ("In", "NotIn")))
+        if len(codes.values or ()) > EXIT_CODES_MAX:
+            causes.append(too_many(f"{here}.exitCodes.values", len(codes.values or ()), EXIT_CODES_MAX))
+    return causes
+
+
 def validate_ephemeral_containers(
-    containers: tuple[EphemeralContainer, ...], others: tuple[Container, ...], volumes: Volumes, at: str
+    containers: tuple[EphemeralContainer, ...], others: tuple[Container, ...], around: Around, at: str
 ) -> Causes:
     """VAL-8: a debugging container has a name of its own, a target that exists, and nothing that belongs to the workload."""
     causes: Causes = []
@@ -80,7 +124,7 @@ def validate_ephemeral_containers(
     seen = set(targets)
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, volumes, here)
+        causes += validate_common(container, around, here)
         causes += validate_image_is_trimmed(container, here)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
@@ -99,9 +143,10 @@ def validate_ephemeral_containers(
     return causes
 
 
-def validate_common(container: AnyContainer, volumes: Volumes, at: str) -> Causes:
+def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
     """VAL-9: what every container must be, whatever its part in the pod."""
     causes: Causes = []
+    volumes = around.volumes
     if not container.name:
         causes.append(required(f"{at}.name"))
     else:
@@ -117,7 +162,7 @@ def validate_common(container: AnyContainer, volumes: Volumes, at: str) -> Cause
     if container.ports:
         causes += validate_ports(container.ports, f"{at}.ports")
     if container.env:
-        causes += validate_env(container.env, f"{at}.env")
+        causes += validate_env(container.env, volumes, f"{at}.env")
     if container.env_from:
         causes += validate_env_from(container.env_from, f"{at}.envFrom")
     if container.volume_mounts:
@@ -125,13 +170,31 @@ def validate_common(container: AnyContainer, volumes: Volumes, at: str) -> Cause
     if container.volume_devices:
         causes += validate_devices(container, container.volume_devices, volumes, f"{at}.volumeDevices")
     if container.image_pull_policy not in PULL_POLICIES:
-        where = f"{at}.imagePullPolicy"
-        causes.append(not_supported(where, container.image_pull_policy, PULL_POLICIES) if container.image_pull_policy else required(where))
+        causes += validate_pull_policy(container.image_pull_policy, f"{at}.imagePullPolicy")
     resources = container.resources
     if resources.limits is not None or resources.requests is not None or resources.claims is not None:
-        causes += validate_requirements(resources, f"{at}.resources")
+        causes += validate_requirements(resources, f"{at}.resources", around.claims)
+    if container.resize_policy:
+        causes += _validate_resizing(container.resize_policy, around.restart_policy, f"{at}.resizePolicy")
     if container.security_context is not None:
-        causes += validate_security(container.security_context, f"{at}.securityContext")
+        causes += validate_security(container.security_context, f"{at}.securityContext", around.host_users)
+    return causes
+
+
+def _validate_resizing(policies: tuple[ContainerResizePolicy, ...], restart_policy: str | None, at: str) -> Causes:
+    """VAL-61: what a change of a resource asks of a running container, once a resource. Most paths do not say which, as upstream's."""
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, policy in enumerate(policies):
+        if policy.resource_name in seen:
+            causes.append(duplicate(f"{at}[{position}]", policy.resource_name))
+        seen.add(policy.resource_name)
+        for text, supported in ((policy.resource_name, RESIZED), (policy.restart_policy, RESIZE_POLICIES)):
+            if text not in supported:
+                causes.append(not_supported(at, text, supported) if text else required(at))
+        if restart_policy == "Never" and policy.restart_policy != "NotRequired":
+            words = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
+            causes.append(invalid(at, policy.restart_policy, words))
     return causes
 
 

@@ -3,23 +3,29 @@
 Source: Kubernetes documentation, "Define Environment Variables for a Container", "Downward API".
 """
 
-from refk8s.core.api.core_v1 import EnvFromSource, EnvVar, ObjectFieldSelector, ResourceFieldSelector
-from refk8s.core.apiserver.validation.field import Causes, invalid, not_supported, required
-from refk8s.core.apiserver.validation.names import config_key, dns_subdomain, env_name, qualified_name
+from refk8s.core.api.core_v1 import EnvFromSource, EnvVar, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector
+from refk8s.core.apiserver.validation.field import Causes, invalid, not_found, not_supported, required
+from refk8s.core.apiserver.validation.mounts import Volumes, validate_relative_path
+from refk8s.core.apiserver.validation.names import config_key, dns_label, dns_subdomain, env_name, qualified_name
 from refk8s.core.apiserver.validation.resources import amount
 
 ENV_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs",
     "status.podIP", "status.podIPs",
 )  # fmt: skip
+KNOWN_FIELDS = (
+    *ENV_FIELDS, "metadata.annotations", "metadata.labels", "spec.host", "spec.restartPolicy", "spec.schedulerName", "status.phase",
+)  # fmt: skip
+"""Every field of a pod that has a name; which of them can be used depends on where."""
 ENV_RESOURCES = (
     "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory",
 )  # fmt: skip
+PAGES = ("requests.hugepages-", "limits.hugepages-")
 CPU_DIVISORS = ("1", "1m")
 BYTE_DIVISORS = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 
 
-def validate_env(env: tuple[EnvVar, ...], at: str) -> Causes:
+def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
     causes: Causes = []
     for position, variable in enumerate(env):
         here = f"{at}[{position}]"
@@ -45,6 +51,7 @@ def validate_env(env: tuple[EnvVar, ...], at: str) -> Causes:
                 causes += _validate_key(reference.key, f"{inside}.{name}.key")
         if source.file_key_ref is not None:
             sources += 1
+            causes += _validate_file_key(source.file_key_ref, volumes, f"{inside}.fileKeyRef")
         if sources == 0:
             words = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
             causes.append(invalid(inside, "", words))
@@ -52,6 +59,30 @@ def validate_env(env: tuple[EnvVar, ...], at: str) -> Causes:
             causes.append(invalid(inside, "", "may not be specified when `value` is not empty"))
         elif sources > 1:
             causes.append(invalid(inside, "", "may not have more than one field specified at a time"))
+    return causes
+
+
+def _validate_file_key(selector: FileKeySelector, volumes: Volumes, at: str) -> Causes:
+    """A line of a file in an emptyDir volume of the pod."""
+    causes: Causes = []
+    if not selector.key:
+        causes.append(required(f"{at}.key"))
+    else:
+        causes += [invalid(f"{at}.key", selector.key, word) for word in env_name(selector.key)]
+    name = selector.volume_name
+    if not name:
+        causes.append(required(f"{at}.volumeName"))
+    else:
+        causes += [invalid(f"{at}.volumeName", name, word) for word in dns_label(name)]
+        volume = volumes.get(name)
+        if volume is None:
+            causes.append(not_found(f"{at}.volumeName", name))
+        elif volume.empty_dir is None:
+            causes.append(invalid(f"{at}.volumeName", name, "referenced volume must be of type emptyDir"))
+    if not selector.path:
+        causes.append(required(f"{at}.path"))
+    else:
+        causes += validate_relative_path(selector.path, f"{at}.path")
     return causes
 
 
@@ -87,12 +118,17 @@ def validate_field_selector(selector: ObjectFieldSelector, fields: tuple[str, ..
     path = selector.field_path
     if not path:
         return [required(f"{at}.fieldPath")]
-    whole, bracket, key = path.partition("['")
-    if bracket and key.endswith("']"):
+    if selector.api_version != "v1":
+        return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: unsupported pod version: {selector.api_version}")]
+    whole, bracket, key = path.removesuffix("']").partition("['")
+    if bracket and whole and path.endswith("']"):
         if whole in ("metadata.labels", "metadata.annotations"):
-            key = key[:-2] if whole == "metadata.labels" else key[:-2].lower()
+            key = key if whole == "metadata.labels" else key.lower()
             return [invalid(at, key, word) for word in qualified_name(key)]
         return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: field label does not support subscript: {path}")]
+    if path not in KNOWN_FIELDS:
+        return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: field label not supported: {path}")]
+    path = "spec.nodeName" if path == "spec.host" else path
     return [] if path in fields else [not_supported(f"{at}.fieldPath", path, fields)]
 
 
@@ -104,11 +140,13 @@ def validate_resource_selector(selector: ResourceFieldSelector, at: str, in_volu
         causes.append(required(f"{at}.containerName"))
     elif not resource:
         causes.append(required(f"{at}.resource"))
-    elif resource not in ENV_RESOURCES and not resource.startswith(("requests.hugepages-", "limits.hugepages-")):
+    elif resource not in ENV_RESOURCES and not resource.startswith(PAGES):
         causes.append(not_supported(f"{at}.resource", resource, ENV_RESOURCES))
     divisor = selector.divisor
     number = None if divisor is None else amount(divisor)
     if number is None or number.nano == 0:
+        return causes
+    if resource not in ENV_RESOURCES and not resource.startswith(PAGES):
         return causes
     allowed = CPU_DIVISORS if resource.endswith(".cpu") else BYTE_DIVISORS
     if divisor not in allowed:

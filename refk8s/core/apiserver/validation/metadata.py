@@ -26,7 +26,6 @@ _NAMES: dict[str, Check] = {
     "clustertrustbundles.certificates.k8s.io": names.path_segment,
     "ipaddresses.networking.k8s.io": names.ip,
     "events": names.path_segment,
-    "events.events.k8s.io": names.path_segment,
 }
 
 

@@ -8,6 +8,9 @@ from refk8s.core.api.core_v1 import Container, EphemeralContainer, Volume, Volum
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_found, not_supported, required
 from refk8s.core.memo import remember
 
+HOST_PATH_TYPES = (
+    "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
+)  # fmt: skip
 PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 
 Volumes = dict[str, Volume]
@@ -90,12 +93,22 @@ def validate_devices(container: AnyContainer, devices: tuple[VolumeDevice, ...],
             causes.append(invalid(f"{here}.devicePath", device.device_path, "must be unique"))
         if ".." in device.device_path.split("/"):
             causes.append(invalid(f"{here}.devicePath", device.device_path, "can not contain backsteps ('..')"))
-        paths.add(device.device_path)
+        else:
+            paths.add(device.device_path)
         if device.name in mounts:
             causes.append(invalid(f"{here}.name", device.name, "must not already exist in volumeMounts"))
         if device.device_path in mounts.values():
             causes.append(invalid(f"{here}.devicePath", device.device_path, "must not already exist as a path in volumeMounts"))
-        names.add(device.name)
+        if device.name:
+            names.add(device.name)
+    return causes
+
+
+def validate_relative_path(path: str, at: str) -> Causes:
+    """A file's place inside its volume, which does not begin with the dots of the kubelet's own directories."""
+    causes = validate_descending_path(path, at)
+    if path.startswith("..") and not path.startswith("../"):
+        causes.append(invalid(at, path, "must not start with '..'"))
     return causes
 
 
@@ -106,6 +119,17 @@ def validate_descending_path(path: str, at: str) -> Causes:
         causes.append(invalid(at, path, "must be a relative path"))
     if ".." in path.split("/"):
         causes.append(invalid(at, path, "must not contain '..'"))
+    return causes
+
+
+def validate_host_path(path: str, kind: str | None, at: str) -> Causes:
+    if not path:
+        return [required(f"{at}.path")]
+    causes: Causes = []
+    if ".." in path.split("/"):
+        causes.append(invalid(f"{at}.path", path, "must not contain '..'"))
+    if kind is not None and kind not in HOST_PATH_TYPES:
+        causes.append(not_supported(f"{at}.type", kind, HOST_PATH_TYPES))
     return causes
 
 

@@ -38,6 +38,7 @@ _is_env_name = re.compile(_ENV_NAME, re.ASCII).fullmatch
 _is_relaxed_env_name = re.compile(r"[ -<>-~]+", re.ASCII).fullmatch
 _is_http_header = re.compile(_HTTP_HEADER, re.ASCII).fullmatch
 _is_c_identifier = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
+_is_url_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", re.ASCII).fullmatch
 _is_port_name = re.compile(r"[-a-z0-9]+", re.ASCII).fullmatch
 
 _LABEL_MESSAGE = (
@@ -180,6 +181,19 @@ def port_name(text: str) -> Messages:
         messages.append("must not contain consecutive hyphens")
     if text[:1] == "-" or text[-1:] == "-":
         messages.append("must not begin or end with a hyphen")
+    return tuple(messages)
+
+
+def domain_prefixed_path(text: str) -> Messages:
+    """A domain, a slash and a path: who manages a job, `acme.io/foo`."""
+    domain, slash, path = text.partition("/")
+    if not slash:
+        return ('must be a domain-prefixed path (such as "acme.io/foo")',)
+    messages = list(dns_subdomain(domain))
+    if not path:
+        messages.append('must be a domain-prefixed path (such as "acme.io/foo")')
+    elif not _is_url_path(path):
+        messages.append("Invalid path (e.g. '/finalizers/foo')")
     return tuple(messages)
 
 

@@ -1,38 +1,51 @@
 """Pods and pod templates. Rules VAL-7, VAL-8 ... VAL-17 (spec/validation.md).
 
 Source: Kubernetes API reference, "Pod", "PodSpec"; documentation, "Pod Lifecycle", "DNS for Services and Pods".
-Left out: Windows pods, the checks of single operating systems, and the consistency of pod-level resources with the containers'.
+Left out: nothing.
 """
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Container, Pod, PodDNSConfig, PodSpec, PodTemplate, PodTemplateSpec
+from refk8s.core.api.core_v1 import (
+    Container,
+    Pod,
+    PodDNSConfig,
+    PodSpec,
+    PodTemplate,
+    PodTemplateSpec,
+    ResourceRequirements,
+)
 from refk8s.core.apiserver.validation.container import (
     RESTART_POLICIES,
+    Around,
     validate_containers,
     validate_ephemeral_containers,
     validate_image_is_trimmed,
     validate_init_containers,
 )
-from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required, too_long
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
+from refk8s.core.apiserver.validation.mounts import Volumes
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
+from refk8s.core.apiserver.validation.pod_resources import validate_pod_resources
 from refk8s.core.apiserver.validation.ports import validate_address
-from refk8s.core.apiserver.validation.resources import validate_requirements, validate_resource_list
+from refk8s.core.apiserver.validation.resources import validate_requirements
 from refk8s.core.apiserver.validation.scheduling import validate_affinity, validate_gates, validate_spread, validate_tolerations
-from refk8s.core.apiserver.validation.security import validate_pod_security
+from refk8s.core.apiserver.validation.security import validate_pod_security, validate_process_namespace
 from refk8s.core.apiserver.validation.volume import validate_volumes
+from refk8s.core.apiserver.validation.windows import validate_host_process, validate_system
 
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 PREEMPTION_POLICIES = ("PreemptLowerPriority", "Never")
 DEADLINE_MAX = 2**31 - 1
+HOSTNAME_MAX = 64
 NAMESERVERS_MAX, SEARCHES_MAX, SEARCH_CHARACTERS_MAX = 3, 32, 2048
 
 
 def validate_pod(pod: Pod) -> Causes:
     """A new pod, beyond its metadata."""
     spec = pod.spec
-    causes = validate_pod_spec(spec, "spec", True)
+    causes = validate_pod_spec(spec, "spec", True, pod.metadata.name or "")
     if not spec.service_account_name and spec.volumes:
         for position, volume in enumerate(spec.volumes):
             if volume.projected is not None:
@@ -75,24 +88,28 @@ def validate_template(template: PodTemplateSpec, at: str) -> Causes:
     return causes
 
 
-def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool) -> Causes:
-    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template."""
+def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> Causes:
+    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template; `name`: the pod's."""
     causes: Causes = []
     grace = spec.termination_grace_period_seconds
     if grace is None:
         causes.append(required(f"{at}.terminationGracePeriodSeconds"))
-    volumes = {}
+    volumes: Volumes = {}
     if spec.volumes:
-        causes += validate_volumes(spec.volumes, f"{at}.volumes")
-        volumes = {volume.name: volume for volume in spec.volumes}
-    causes += validate_containers(spec.containers, volumes, grace, f"{at}.containers")
+        wrong, volumes = validate_volumes(spec.volumes, f"{at}.volumes", name, in_pod)
+        causes += wrong
+    claims = frozenset([claim.name for claim in spec.resource_claims or () if claim.name])
+    if spec.resource_claims:
+        causes += _validate_claims(spec, f"{at}.resourceClaims")
+    around = Around(volumes, claims, grace, spec.restart_policy, spec.host_users is not False)
+    causes += validate_containers(spec.containers, around, f"{at}.containers")
     if spec.init_containers:
-        causes += validate_init_containers(spec.init_containers, spec.containers, volumes, grace, f"{at}.initContainers")
+        causes += validate_init_containers(spec.init_containers, spec.containers, around, f"{at}.initContainers")
     if spec.ephemeral_containers:
         others: tuple[Container, ...] = (*spec.containers, *(spec.init_containers or ()))
-        causes += validate_ephemeral_containers(spec.ephemeral_containers, others, volumes, f"{at}.ephemeralContainers")
+        causes += validate_ephemeral_containers(spec.ephemeral_containers, others, around, f"{at}.ephemeralContainers")
     if spec.resources is not None:
-        causes += validate_requirements(spec.resources, f"{at}.resources")
+        causes += validate_pod_resources(spec, claims, f"{at}.resources")
     if spec.host_network:
         causes += _validate_host_network(spec, f"{at}.containers", in_pod)
     if spec.restart_policy not in RESTART_POLICIES:
@@ -105,6 +122,7 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool) -> Causes:
         causes += validate_labels(spec.node_selector, f"{at}.nodeSelector")
     if spec.security_context is not None:
         causes += validate_pod_security(spec, at)
+        causes += validate_process_namespace(spec, at)
     if spec.affinity is not None:
         causes += validate_affinity(spec.affinity, f"{at}.affinity")
     if spec.dns_config is not None or spec.dns_policy == "None":
@@ -120,7 +138,7 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool) -> Causes:
 
 
 def _validate_rest(spec: PodSpec, at: str) -> Causes:
-    causes: Causes = []
+    causes = validate_host_process(spec, at)
     if spec.host_users is False:
         for held, name in ((spec.host_network, "hostNetwork"), (spec.host_pid, "HostPID"), (spec.host_ipc, "HostIPC")):
             if held:
@@ -149,19 +167,48 @@ def _validate_rest(spec: PodSpec, at: str) -> Causes:
         causes += [invalid(f"{at}.runtimeClassName", spec.runtime_class_name, word) for word in dns_subdomain(spec.runtime_class_name)]
     if spec.preemption_policy is not None and spec.preemption_policy not in PREEMPTION_POLICIES:
         causes.append(not_supported(f"{at}.preemptionPolicy", spec.preemption_policy, PREEMPTION_POLICIES))
-    if spec.overhead:
-        causes += validate_resource_list(spec.overhead, f"{at}.overhead")
-    if spec.os is not None and spec.os.name not in ("linux", "windows"):
-        where = f"{at}.os.name"
-        causes.append(not_supported(where, spec.os.name, ("linux", "windows")) if spec.os.name else required(where))
-    names: set[str] = set()
+    if spec.overhead is not None:
+        causes += validate_requirements(ResourceRequirements(limits=spec.overhead), f"{at}.overhead")
+    if spec.hostname_override is not None:
+        causes += _validate_hostname(spec, f"{at}.hostnameOverride")
+    return causes + validate_system(spec, at)
+
+
+def _validate_hostname(spec: PodSpec, at: str) -> Causes:
+    """A host name given outright is a subdomain of at most 64 bytes, and nothing else may make one."""
+    name = spec.hostname_override or ""
+    causes: Causes = [invalid(at, name, word) for word in dns_subdomain(name)]
+    if len(name) > HOSTNAME_MAX:
+        causes.append(too_long(at, HOSTNAME_MAX))
+    if spec.set_hostname_as_fqdn:
+        causes.append(forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+    if spec.host_network:
+        causes.append(forbidden(at, "may not be specified when hostNetwork is true"))
+    return causes
+
+
+def _validate_claims(spec: PodSpec, at: str) -> Causes:
+    """VAL-12: a claim has a name of its own in the pod, and is an object that exists or is made of a template."""
+    causes: Causes = []
+    seen: set[str] = set()
     for position, claim in enumerate(spec.resource_claims or ()):
-        where = f"{at}.resourceClaims[{position}].name"
+        here = f"{at}[{position}]"
         if not claim.name:
-            causes.append(required(where))
-        elif claim.name in names:
-            causes.append(duplicate(where, claim.name))
-        names.add(claim.name)
+            causes.append(required(f"{here}.name"))
+        elif claim.name in seen:
+            causes.append(duplicate(f"{here}.name", claim.name))
+        else:
+            causes += [invalid(f"{here}.name", claim.name, word) for word in dns_label(claim.name)]
+            seen.add(claim.name)
+        named = ((claim.resource_claim_name, "resourceClaimName"), (claim.resource_claim_template_name, "resourceClaimTemplateName"))
+        given = [(text, name) for text, name in named if text is not None]
+        if len(given) > 1:
+            words = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            causes.append(invalid(here, claim, words))
+        elif not given:
+            causes.append(invalid(here, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+        for text, name in given:
+            causes += [invalid(f"{here}.{name}", text, word) for word in dns_subdomain(text)]
     return causes
 
 

@@ -1,11 +1,8 @@
-"""Disruption budgets, autoscalers, and who may do what. Rules VAL-31, VAL-32, VAL-33 (spec/validation.md).
+"""Disruption budgets, and who may do what. Rules VAL-31, VAL-33 (spec/validation.md).
 
-Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Horizontal Pod Autoscaling", "Using RBAC
-Authorization".
-Left out: the metrics of an autoscaler beyond their kind.
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Using RBAC Authorization".
 """
 
-from refk8s.core.api import autoscaling_v1, autoscaling_v2
 from refk8s.core.api.policy_v1 import PodDisruptionBudget
 from refk8s.core.api.rbac_v1 import ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding
 from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, invalid, not_supported, required
@@ -14,7 +11,6 @@ from refk8s.core.apiserver.validation.selectors import validate_selector
 from refk8s.core.apiserver.validation.workloads import at_most_all, validate_int_or_percent
 
 EVICTION_POLICIES = ("AlwaysAllow", "IfHealthyBudget")
-METRIC_TYPES = ("ContainerResource", "External", "Object", "Pods", "Resource")
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
@@ -45,43 +41,6 @@ def validate_disruption_budget_status(new: PodDisruptionBudget, old: PodDisrupti
         (status.desired_healthy, "desiredHealthy"), (status.expected_pods, "expectedPods"),
     )  # fmt: skip
     return [invalid(f"status.{name}", count, NOT_NEGATIVE) for count, name in counts if count < 0]
-
-
-# --- autoscalers
-
-
-def validate_autoscaler(autoscaler: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler) -> Causes:
-    """VAL-32: bounds in order, and something to scale."""
-    spec = autoscaler.spec
-    causes: Causes = []
-    least, most = spec.min_replicas, spec.max_replicas
-    if least is not None and least < 1:
-        causes.append(invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
-    if most < 1:
-        causes.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
-    if least is not None and most < least:
-        causes.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    for part, name in ((spec.scale_target_ref.kind, "kind"), (spec.scale_target_ref.name, "name")):
-        if not part:
-            causes.append(required(f"spec.scaleTargetRef.{name}"))
-        else:
-            causes += [invalid(f"spec.scaleTargetRef.{name}", part, word) for word in path_segment(part)]
-    if isinstance(spec, autoscaling_v1.HorizontalPodAutoscalerSpec):
-        percent = spec.target_cpu_utilization_percentage
-        if percent is not None and percent < 1:
-            causes.append(invalid("spec.targetCPUUtilizationPercentage", percent, "must be greater than 0"))
-        return causes
-    for position, metric in enumerate(spec.metrics or ()):
-        if metric.type not in METRIC_TYPES:
-            causes.append(not_supported(f"spec.metrics[{position}].type", metric.type, METRIC_TYPES))
-    return causes
-
-
-def validate_autoscaler_update(
-    new: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler,
-    old: autoscaling_v1.HorizontalPodAutoscaler | autoscaling_v2.HorizontalPodAutoscaler,
-) -> Causes:
-    return [] if new.spec == old.spec else validate_autoscaler(new)
 
 
 # --- roles

@@ -15,6 +15,7 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
+from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.apiserver.validation.field import POSITIVE, Causes, duplicate, forbidden, invalid, not_supported, required
 from refk8s.core.apiserver.validation.names import dns_label, label_value, qualified_name
 from refk8s.core.apiserver.validation.selectors import validate_node_selector, validate_node_selector_term, validate_selector
@@ -102,7 +103,7 @@ def validate_node_affinity(affinity: NodeAffinity, at: str) -> Causes:
         here = f"{at}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
         if not 1 <= term.weight <= 100:
             causes.append(invalid(f"{here}.weight", term.weight, "must be in the range 1-100"))
-        causes += validate_node_selector_term(term.preference, f"{here}.preference")
+        causes += validate_node_selector_term(term.preference, f"{here}.preference", any_value=True)
     return causes
 
 
@@ -123,38 +124,49 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
     causes += validate_selector(term.namespace_selector, f"{at}.namespaceSelector")
     for name in term.namespaces or ():
         causes += [invalid(f"{at}.namespace", name, word) for word in dns_label(name)]
-    both = [key for key in term.match_label_keys or () if key in (term.mismatch_label_keys or ())]
-    for key in both:
-        causes.append(invalid(f"{at}.matchLabelKeys", key, "exists in both matchLabelKeys and mismatchLabelKeys"))
     for keys, name in ((term.match_label_keys, "matchLabelKeys"), (term.mismatch_label_keys, "mismatchLabelKeys")):
         if keys and term.label_selector is None:
             causes.append(forbidden(f"{at}.{name}", "must not be specified when labelSelector is not set"))
-        for position, key in enumerate(keys or ()):
-            causes += [invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)]
+        elif keys:
+            for position, key in enumerate(keys):
+                causes += [invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)]
+    if term.label_selector is not None and term.match_label_keys:
+        causes += _validate_keys_of(term.label_selector, term.match_label_keys, at)
+    for position, key in enumerate(term.match_label_keys or ()):
+        if key in (term.mismatch_label_keys or ()):
+            causes.append(invalid(f"{at}.matchLabelKeys[{position}]", key, "exists in both matchLabelKeys and mismatchLabelKeys"))
     if not term.topology_key:
         causes.append(required(f"{at}.topologyKey", "can not be empty"))
     causes += [invalid(f"{at}.topologyKey", term.topology_key, word) for word in qualified_name(term.topology_key)]
     return causes
 
 
+def _validate_keys_of(selector: LabelSelector, keys: tuple[str, ...], at: str) -> Causes:
+    """A key that the server itself adds to the selector (ADM-30) is not one that the selector already had."""
+    causes: Causes = []
+    seen = set(selector.match_labels or ())
+    for expression in selector.match_expressions or ():
+        if expression.key in keys and expression.key in seen:
+            last = len(keys) - 1 - keys[::-1].index(expression.key)
+            causes.append(invalid(f"{at}[{last}]", expression.key, "exists in both matchLabelKeys and labelSelector"))
+        seen.add(expression.key)
+    return causes
+
+
 def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) -> Causes:
     """VAL-14: a positive skew over a key, each key and consequence once."""
     causes: Causes = []
-    seen: list[tuple[str, str]] = []
     for position, constraint in enumerate(constraints):
         here = f"{at}[{position}]"
         if constraint.max_skew <= 0:
             causes.append(invalid(f"{here}.maxSkew", constraint.max_skew, POSITIVE))
         if not constraint.topology_key:
             causes.append(required(f"{here}.topologyKey", "can not be empty"))
-        else:
-            causes += [invalid(f"{here}.topologyKey", constraint.topology_key, word) for word in qualified_name(constraint.topology_key)]
         if constraint.when_unsatisfiable not in WHEN_UNSATISFIABLE:
             causes.append(not_supported(f"{here}.whenUnsatisfiable", constraint.when_unsatisfiable, WHEN_UNSATISFIABLE))
         pair = (constraint.topology_key, constraint.when_unsatisfiable)
-        if pair in seen:
+        if any((other.topology_key, other.when_unsatisfiable) == pair for other in constraints[position + 1 :]):
             causes.append(duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
-        seen.append(pair)
         if constraint.min_domains is not None:
             if constraint.min_domains <= 0:
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, POSITIVE))
@@ -168,10 +180,15 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
             causes.append(forbidden(f"{here}.matchLabelKeys", "must not be specified when labelSelector is not set"))
         for number, key in enumerate(constraint.match_label_keys or ()):
             causes += [invalid(f"{here}.matchLabelKeys[{number}]", key, word) for word in qualified_name(key)]
-            if constraint.label_selector and key in (constraint.label_selector.match_labels or {}):
+            if constraint.label_selector and _has_already(constraint.label_selector, key):
                 causes.append(invalid(f"{here}.matchLabelKeys[{number}]", key, "exists in both matchLabelKeys and labelSelector"))
         causes += validate_selector(constraint.label_selector, f"{here}.labelSelector")
     return causes
+
+
+def _has_already(selector: LabelSelector, key: str) -> bool:
+    """Whether a selector names the key beside the requirement that the server adds to a pod's (ADM-30)."""
+    return key in (selector.match_labels or ()) or [one.key for one in selector.match_expressions or ()].count(key) > 1
 
 
 def validate_gates(gates: tuple[PodSchedulingGate, ...], at: str) -> Causes:

@@ -72,16 +72,17 @@ def validate_node_selector(selector: NodeSelector, at: str) -> Causes:
     return causes
 
 
-def validate_node_selector_term(term: NodeSelectorTerm, at: str) -> Causes:
+def validate_node_selector_term(term: NodeSelectorTerm, at: str, any_value: bool = False) -> Causes:
+    """VAL-6. `any_value`: values need not be those of labels (upstream takes any where a term is only preferred)."""
     causes: Causes = []
     for position, requirement in enumerate(term.match_expressions or ()):
-        causes += _validate_expression(requirement, f"{at}.matchExpressions[{position}]")
+        causes += _validate_expression(requirement, f"{at}.matchExpressions[{position}]", any_value)
     for position, requirement in enumerate(term.match_fields or ()):
         causes += _validate_field(requirement, f"{at}.matchFields[{position}]")
     return causes
 
 
-def _validate_expression(requirement: NodeSelectorRequirement, at: str) -> Causes:
+def _validate_expression(requirement: NodeSelectorRequirement, at: str, any_value: bool) -> Causes:
     causes: Causes = []
     values = requirement.values or ()
     if requirement.operator in _WITH_VALUES:
@@ -96,7 +97,7 @@ def _validate_expression(requirement: NodeSelectorRequirement, at: str) -> Cause
     else:
         causes.append(invalid(f"{at}.operator", requirement.operator, "not a valid selector operator"))
     causes += [invalid(f"{at}.key", requirement.key, word) for word in qualified_name(requirement.key)]
-    for position, value in enumerate(values):
+    for position, value in enumerate(() if any_value else values):
         causes += [invalid(f"{at}.values[{position}]", value, word) for word in label_value(value)]
     return causes
 

@@ -145,10 +145,10 @@ def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolu
 
 
 def validate_persistent_volume_claim(claim: PersistentVolumeClaim) -> Causes:
-    return _validate_claim_spec(claim.spec, "spec")
+    return validate_claim_spec(claim.spec, "spec")
 
 
-def _validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
+def validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
     """VAL-29: modes, and how much."""
     causes: Causes = []
     if not spec.access_modes:
@@ -199,7 +199,7 @@ def _validate_data_source(source: TypedLocalObjectReference | TypedObjectReferen
 def validate_persistent_volume_claim_update(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> Causes:
     """VAL-29: a claim gets a volume once, may then grow and take another attributes class, and is else as it was."""
     before, after = old.spec, new.spec
-    causes = _validate_claim_spec(after, "spec")
+    causes = validate_claim_spec(after, "spec")
     if after == before:
         return causes
     changed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Where the data of a persistent volume lies: what each source must say. Rule VAL-29 (spec/validation.md).
+"""Where the data of a volume lies: what each source must say. Rules VAL-15, VAL-29 (spec/validation.md).
 
 Source: Kubernetes API reference, "PersistentVolume".
 """
@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from refk8s.core.api.core_v1 import PersistentVolumeSpec, SecretReference
+from refk8s.core.api.core_v1 import LocalObjectReference, PersistentVolumeSpec, SecretReference
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, too_long
+from refk8s.core.apiserver.validation.mounts import validate_host_path
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
-from refk8s.core.apiserver.validation.volume import validate_host_path
 
 DRIVER_NAME_BYTES_MAX = 63
 NUMBER_MAX = 255
@@ -40,10 +40,7 @@ def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
     if not given:
         return [required(at, "must specify a volume type")]
     attribute, name = given[0]
-    source, here = getattr(spec, attribute), f"{at}.{name}"
-    causes = [required(f"{here}.{part}") for owned, part in _REQUIRED.get(attribute, ()) if not getattr(source, owned)]
-    if (more := _MORE.get(attribute)) is not None:
-        causes += more(source, here)
+    causes = validate_fields(attribute, getattr(spec, attribute), f"{at}.{name}")
     if attribute == "local" and spec.node_affinity is None:
         causes.append(required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
     for other, other_name in given[1:]:
@@ -51,6 +48,13 @@ def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
             continue
         causes.append(forbidden(f"{at}.{other_name}", "may not specify more than 1 volume type"))
     return causes
+
+
+def validate_fields(attribute: str, source: Any, at: str) -> Causes:
+    """What a source must say: that of a persistent volume, and of a pod's volume where both know it (VAL-15)."""
+    causes = [required(f"{at}.{part}") for owned, part in _REQUIRED.get(attribute, ()) if not getattr(source, owned)]
+    more = _MORE.get(attribute)
+    return causes if more is None else causes + more(source, at)
 
 
 def validate_driver_name(name: str, at: str) -> Causes:
@@ -111,7 +115,7 @@ def _partition(source: Any, at: str) -> Causes:
 
 
 def _glusterfs(source: Any, at: str) -> Causes:
-    namespace = source.endpoints_namespace
+    namespace = getattr(source, "endpoints_namespace", None)  # a pod's has none
     if namespace is None:
         return []
     if not namespace:
@@ -154,9 +158,8 @@ def _iscsi(source: Any, at: str) -> Causes:
     causes += _number(source.lun, f"{at}.lun")
     if (source.chap_auth_discovery or source.chap_auth_session) and source.secret_ref is None:
         causes.append(required(f"{at}.secretRef"))
-    if source.secret_ref is not None:
-        for text, name in ((source.secret_ref.name, "name"), (source.secret_ref.namespace, "namespace")):
-            causes += [] if text else [required(f"{at}.secretRef.{name}")]
+    if isinstance(source.secret_ref, SecretReference):
+        causes += _named(source.secret_ref, f"{at}.secretRef")
     if source.initiator_name is not None:
         causes += _initiator(source.initiator_name, f"{at}.initiatorname")
     return causes
@@ -170,7 +173,8 @@ def _initiator(name: str, at: str) -> Causes:
 
 
 def _cinder(source: Any, at: str) -> Causes:
-    return _secret(source.secret_ref, f"{at}.secretRef")
+    secret = source.secret_ref
+    return _named(secret, f"{at}.secretRef") if isinstance(secret, LocalObjectReference) else _secret(secret, f"{at}.secretRef")
 
 
 def _fc(source: Any, at: str) -> Causes:
@@ -196,7 +200,7 @@ def _flex_volume(source: Any, at: str) -> Causes:
 
 
 def _azure_file(source: Any, at: str) -> Causes:
-    if source.secret_namespace == "":
+    if getattr(source, "secret_namespace", None) == "":
         return [invalid(f"{at}.secretNamespace", "", "may not be empty")]
     return []
 
@@ -223,9 +227,14 @@ def _storageos(source: Any, at: str) -> Causes:
     causes: Causes = []
     for text, name in ((source.volume_name, "volumeName"), (source.volume_namespace, "volumeNamespace")):
         causes += [invalid(f"{at}.{name}", text, word) for word in dns_label(text)] if text else []
-    if source.secret_ref is not None:
-        for text, name in ((source.secret_ref.name, "name"), (source.secret_ref.namespace, "namespace")):
-            causes += [] if text else [required(f"{at}.secretRef.{name}")]
+    return causes if source.secret_ref is None else causes + _named(source.secret_ref, f"{at}.secretRef")
+
+
+def _named(secret: Any, at: str) -> Causes:
+    """A secret of a volume has a name, and a namespace where it can have one (a pod's is in the pod's own)."""
+    causes: Causes = [] if secret.name else [required(f"{at}.name")]
+    if not isinstance(secret, LocalObjectReference) and not secret.namespace:
+        causes.append(required(f"{at}.namespace"))
     return causes
 
 

@@ -1,13 +1,11 @@
 """Workloads that keep pods running: selectors, templates, how they are replaced. Rules VAL-7, VAL-19, VAL-20 (spec/validation.md).
 
-Source: Kubernetes API reference, "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"; documentation,
+Source: Kubernetes API reference, "Deployment", "ReplicaSet", "DaemonSet", "ReplicationController"; documentation,
 "Deployments" (rolling update).
 """
 
 import re
 from typing import Any
-
-from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import (
     DaemonSet,
@@ -16,8 +14,6 @@ from refk8s.core.api.apps_v1 import (
     DeploymentSpec,
     ReplicaSet,
     ReplicaSetSpec,
-    StatefulSet,
-    StatefulSetSpec,
 )
 from refk8s.core.api.core_v1 import PodTemplateSpec, ReplicationController, ReplicationControllerSpec
 from refk8s.core.api.meta_v1 import LabelSelector
@@ -52,10 +48,10 @@ def validate_selected_template(selector: LabelSelector | None, template: PodTemp
         return [*causes, invalid(f"{at}.selector", selector, "invalid label selector")]
     if not matches(selector, template.metadata.labels):
         causes.append(invalid(f"{at}.template.metadata.labels", template.metadata.labels, LABELS_DIFFER))
-    return causes + validate_template(template, f"{at}.template") + _validate_lasting(template, f"{at}.template", kind)
+    return causes + validate_template(template, f"{at}.template") + validate_lasting(template, f"{at}.template", kind)
 
 
-def _validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
+def validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
     causes: Causes = []
     policy = template.spec.restart_policy
     if policy in ("OnFailure", "Never"):
@@ -84,7 +80,7 @@ def at_most_all(value: int | str, at: str) -> Causes:
     return []
 
 
-def _is_zero(value: int | str | None) -> bool:
+def is_zero(value: int | str | None) -> bool:
     if value is None or isinstance(value, int):
         return not value
     return bool(_is_percent(value)) and not value[:-1].strip("0")
@@ -136,7 +132,7 @@ def _validate_rolling(unavailable: int | str | None, surge: int | str | None, at
         causes += validate_int_or_percent(unavailable, f"{at}.maxUnavailable")
     if surge is not None:
         causes += validate_int_or_percent(surge, f"{at}.maxSurge")
-    if _is_zero(unavailable) and _is_zero(surge):
+    if is_zero(unavailable) and is_zero(surge):
         causes.append(invalid(f"{at}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
     if unavailable is not None:
         causes += at_most_all(unavailable, f"{at}.maxUnavailable")
@@ -222,70 +218,7 @@ def _validate_controller_spec(spec: ReplicationControllerSpec, at: str) -> Cause
     if not (spec.selector or {}).items() <= (labels or {}).items():
         causes.append(invalid(f"{at}.template.metadata.labels", labels, LABELS_DIFFER))
     causes += validate_template(spec.template, f"{at}.template")
-    return causes + _validate_lasting(spec.template, f"{at}.template", "ReplicationController")
-
-
-# --- StatefulSet
-
-
-def validate_stateful_set(stateful_set: StatefulSet) -> Causes:
-    return _validate_stateful_set_spec(stateful_set.spec, "spec")
-
-
-def validate_stateful_set_update(new: StatefulSet, old: StatefulSet) -> Causes:
-    """VAL-20: only what does not make its pods and claims others than they are can change."""
-    if new.spec is old.spec:
-        return []
-    causes = _validate_stateful_set_spec(new.spec, "spec")
-    free = (
-        "replicas", "template", "update_strategy", "min_ready_seconds", "ordinals", "revision_history_limit",
-        "persistent_volume_claim_retention_policy",
-    )  # fmt: skip
-    if replace(new.spec, **{name: getattr(old.spec, name) for name in free}) != old.spec:
-        words = (
-            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
-            "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
-        )
-        causes.append(forbidden("spec", words))
-    return causes
-
-
-def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
-    causes: Causes = []
-    if not spec.pod_management_policy:
-        causes.append(required(f"{at}.podManagementPolicy"))
-    elif spec.pod_management_policy not in ("OrderedReady", "Parallel"):
-        causes.append(invalid(f"{at}.podManagementPolicy", spec.pod_management_policy, "must be 'OrderedReady' or 'Parallel'"))
-    strategy = spec.update_strategy
-    if not strategy.type:
-        causes.append(required(f"{at}.updateStrategy"))
-    elif strategy.type == "OnDelete":
-        if strategy.rolling_update is not None:
-            words = "only allowed for updateStrategy 'RollingUpdate'"
-            causes.append(invalid(f"{at}.updateStrategy.rollingUpdate", strategy.rolling_update, words))
-    elif strategy.type == "RollingUpdate":
-        rolling = strategy.rolling_update
-        if rolling is not None:
-            causes += not_negative(f"{at}.updateStrategy.rollingUpdate.partition", rolling.partition)
-            if rolling.max_unavailable is not None:
-                where = f"{at}.updateStrategy.rollingUpdate.maxUnavailable"
-                causes += validate_int_or_percent(rolling.max_unavailable, where)
-                if _is_zero(rolling.max_unavailable):
-                    causes.append(invalid(where, rolling.max_unavailable, "cannot be 0"))
-                causes += at_most_all(rolling.max_unavailable, where)
-    else:
-        causes.append(invalid(f"{at}.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
-    retention = spec.persistent_volume_claim_retention_policy
-    if retention is not None:
-        for policy, name in ((retention.when_deleted, "whenDeleted"), (retention.when_scaled, "whenScaled")):
-            if policy not in ("Retain", "Delete"):
-                where = f"{at}.persistentVolumeClaimRetentionPolicy.{name}"
-                causes.append(not_supported(where, policy, ("Delete", "Retain")))
-    causes += not_negative(f"{at}.replicas", spec.replicas)
-    causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
-    if spec.ordinals is not None:
-        causes += not_negative(f"{at}.ordinals.start", spec.ordinals.start)
-    return causes + validate_selected_template(spec.selector, spec.template, at, "statefulset", "StatefulSet")
+    return causes + validate_lasting(spec.template, f"{at}.template", "ReplicationController")
 
 
 # --- DaemonSet
@@ -309,7 +242,7 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
     if spec.selector is not None and is_empty(spec.selector):
         causes.append(invalid(f"{at}.selector", spec.selector, "empty selector is invalid for daemonset"))
     causes += validate_template(spec.template, f"{at}.template")
-    causes += _validate_lasting(spec.template, f"{at}.template", "DaemonSet")
+    causes += validate_lasting(spec.template, f"{at}.template", "DaemonSet")
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     strategy = spec.update_strategy
     here = f"{at}.updateStrategy"
@@ -323,9 +256,9 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             causes += validate_int_or_percent(surge, f"{here}.rollingUpdate.maxSurge")
             causes += at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable")
             causes += at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
-            if not _is_zero(unavailable) and not _is_zero(surge):
+            if not is_zero(unavailable) and not is_zero(surge):
                 causes.append(invalid(f"{here}.rollingUpdate.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
-            elif _is_zero(unavailable) and _is_zero(surge):
+            elif is_zero(unavailable) and is_zero(surge):
                 causes.append(required(f"{here}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
     elif strategy.type != "OnDelete":
         causes.append(not_supported(here, strategy, ("RollingUpdate", "OnDelete")))

@@ -1,4 +1,4 @@
-"""Warnings: what is accepted and yet is not what its writer may think. Rules WARN-1, WARN-2 (spec/validation.md).
+"""Warnings: what is accepted and yet is not what its writer may think. Rules WARN-1 ... WARN-4 (spec/validation.md).
 
     deprecated    every request about an API that is going away
     warnings_of   create and update of an object that is valid, on the object as it is to be
@@ -26,6 +26,18 @@ _NONE: tuple[str, ...] = ()
 
 # Where a kind's warnings stand, as `file.function` of this package.
 _KINDS = {
+    "core_v1.Pod": "pods.of_pod",
+    "core_v1.PodTemplate": "workloads.of_pod_template",
+    "core_v1.ReplicationController": "workloads.of_replication_controller",
+    "core_v1.Secret": "config.of_secret",
+    "core_v1.ServiceAccount": "config.of_service_account",
+    "apps_v1.Deployment": "workloads.of_workload",
+    "apps_v1.ReplicaSet": "workloads.of_workload",
+    "apps_v1.DaemonSet": "workloads.of_workload",
+    "apps_v1.StatefulSet": "workloads.of_stateful_set",
+    "batch_v1.Job": "workloads.of_job",
+    "batch_v1.CronJob": "workloads.of_cron_job",
+    "node_v1.RuntimeClass": "config.of_runtime_class",
     "core_v1.Service": "network.warn_service",
     "core_v1.Endpoints": "network.warn_endpoints",
     "core_v1.Node": "network.warn_node",
@@ -43,9 +55,9 @@ def deprecated(resource: Resource) -> tuple[str, ...]:
 
 
 def warnings_of(resource: Resource, new: Any, old: Any = None) -> tuple[str, ...]:
-    """WARN-2: what is odd about a valid object; `old` is None on create."""
+    """WARN-2: what is odd about a valid object; `old` is None on create. Each text once."""
     warn = _warn(resource)
-    return () if warn is None else tuple(warn(new, old))
+    return () if warn is None else tuple(dict.fromkeys(warn(new, old)))
 
 
 @cache

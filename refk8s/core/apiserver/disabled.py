@@ -1,0 +1,143 @@
+"""Fields of features that are off by default are dropped when an object is written. Rule DEF-22 (spec/defaults.md).
+
+A field that the object already has is kept, so that an object of another time can still be changed.
+Source: Kubernetes documentation, "Feature Gates"; API conventions, "Defaulting" (disabled fields).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources
+from refk8s.core.api.apps_v1 import StatefulSet
+from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
+from refk8s.core.api.coordination_v1 import Lease
+from refk8s.core.api.core_v1 import Container, PodSpec, PodTemplateSpec, Probe
+from refk8s.core.api.resources import Resource
+
+Drop = Callable[[Any, Any], Any]
+"""(the defaulted object, the object as it was or None) -> the object; the same one where it has nothing to drop."""
+
+
+def drop_disabled(resource: Resource, new: Any, old: Any) -> Any:
+    """DEF-22: the object without fields that nothing here reads because their feature is off."""
+    drop = _KINDS.get(resource)
+    return new if drop is None else drop(new, old)
+
+
+def _of_pod(new: Any, old: Any) -> Any:
+    return _respec(new, _of_spec(new.spec, None if old is None else old.spec))
+
+
+def _of_templated(new: Any, old: Any) -> Any:
+    """What has a template in its spec."""
+    if new.spec.template is None:
+        return new
+    template = _of_template(new.spec.template, None if old is None else old.spec.template)
+    return new if template is new.spec.template else replace(new, spec=replace(new.spec, template=template))
+
+
+def _of_pod_template(new: Any, old: Any) -> Any:
+    template = _of_template(new.template, None if old is None else old.template)
+    return new if template is new.template else replace(new, template=template)
+
+
+def _of_stateful_set(new: StatefulSet, old: StatefulSet | None) -> Any:
+    rolling = new.spec.update_strategy.rolling_update
+    before = None if old is None else old.spec.update_strategy.rolling_update
+    if rolling is not None and rolling.max_unavailable is not None and (before is None or before.max_unavailable is None):
+        strategy = replace(new.spec.update_strategy, rolling_update=replace(rolling, max_unavailable=None))
+        new = replace(new, spec=replace(new.spec, update_strategy=strategy))
+    return _of_templated(new, old)
+
+
+def _of_job(new: Job, old: Job | None) -> Any:
+    return _respec(new, _of_job_spec(new.spec, None if old is None else old.spec))
+
+
+def _of_cron_job(new: CronJob, old: CronJob | None) -> Any:
+    spec = _of_job_spec(new.spec.job_template.spec, None if old is None else old.spec.job_template.spec)
+    if spec is new.spec.job_template.spec:
+        return new
+    return replace(new, spec=replace(new.spec, job_template=replace(new.spec.job_template, spec=spec)))
+
+
+def _of_job_spec(new: JobSpec, old: JobSpec | None) -> JobSpec:
+    template = _of_template(new.template, None if old is None else old.template)
+    scheduling = new.scheduling if old is not None and old.scheduling is not None else None
+    if template is new.template and scheduling is new.scheduling:
+        return new
+    return replace(new, template=template, scheduling=scheduling)
+
+
+def _of_lease(new: Lease, old: Lease | None) -> Any:
+    before = old is not None and (old.spec.strategy is not None or old.spec.preferred_holder is not None)
+    if before or (new.spec.strategy is None and new.spec.preferred_holder is None):
+        return new
+    return replace(new, spec=replace(new.spec, strategy=None, preferred_holder=None))
+
+
+def _respec(new: Any, spec: Any) -> Any:
+    return new if spec is new.spec else replace(new, spec=spec)
+
+
+def _of_template(new: PodTemplateSpec, old: PodTemplateSpec | None) -> PodTemplateSpec:
+    spec = _of_spec(new.spec, None if old is None else old.spec)
+    return new if spec is new.spec else replace(new, spec=spec)
+
+
+# --- pods
+
+
+def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
+    changed: dict[str, Any] = {}
+    for attribute in ("scheduling_group", "eviction_responders"):
+        if getattr(new, attribute) is not None and (old is None or getattr(old, attribute) is None):
+            changed[attribute] = None
+    if not _has_signals(old):
+        for attribute in ("containers", "init_containers"):
+            containers = getattr(new, attribute)
+            if containers and any(_is_signalled(container) for container in containers):
+                changed[attribute] = tuple([_unsignalled(container) for container in containers])
+    return replace(new, **changed) if changed else new
+
+
+def _has_signals(spec: PodSpec | None) -> bool:
+    return spec is not None and any(_is_signalled(container) for container in (*spec.containers, *(spec.init_containers or ())))
+
+
+def _is_signalled(container: Container) -> bool:
+    if container.lifecycle is not None and container.lifecycle.stop_signal is not None:
+        return True
+    probes = (container.liveness_probe, container.readiness_probe, container.startup_probe)
+    return any(probe is not None and probe.grpc is not None and probe.grpc.mode is not None for probe in probes)
+
+
+def _unsignalled(container: Container) -> Container:
+    lifecycle = container.lifecycle
+    return replace(
+        container,
+        lifecycle=lifecycle and replace(lifecycle, stop_signal=None),
+        liveness_probe=_plain(container.liveness_probe),
+        readiness_probe=_plain(container.readiness_probe),
+        startup_probe=_plain(container.startup_probe),
+    )
+
+
+def _plain(probe: Probe | None) -> Probe | None:
+    return probe if probe is None or probe.grpc is None else replace(probe, grpc=replace(probe.grpc, mode=None))
+
+
+_KINDS: dict[Resource, Drop] = {
+    resources.PODS: _of_pod,
+    resources.POD_TEMPLATES: _of_pod_template,
+    resources.REPLICATION_CONTROLLERS: _of_templated,
+    resources.REPLICA_SETS: _of_templated,
+    resources.DEPLOYMENTS: _of_templated,
+    resources.DAEMON_SETS: _of_templated,
+    resources.STATEFUL_SETS: _of_stateful_set,
+    resources.JOBS: _of_job,
+    resources.CRON_JOBS: _of_cron_job,
+    resources.LEASES: _of_lease,
+}

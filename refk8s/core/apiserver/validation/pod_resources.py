@@ -1,0 +1,68 @@
+"""What a pod as a whole asks for and is given, beside its containers. Rule VAL-12 (spec/validation.md).
+
+Source: Kubernetes documentation, "Assign Pod-level CPU and memory resources".
+"""
+
+from collections.abc import Iterable
+
+from refk8s.core.api.core_v1 import Container, PodSpec
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid
+from refk8s.core.apiserver.validation.resources import amount, validate_requirements
+
+Totals = dict[str, int]
+"""Amounts of resources in billionths."""
+
+
+def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Causes:
+    """VAL-12: a pod asks for at least what its containers ask for together, and no container may have more than the pod."""
+    resources = spec.resources
+    if resources is None:
+        return []
+    causes: Causes = []
+    if resources.claims is not None:
+        causes.append(forbidden(f"{at}.claims", "claims cannot be set for Resources at pod-level"))
+    causes += validate_requirements(resources, at, claims, of_pod=True)
+    requests, limits = resources.requests or {}, resources.limits or {}
+    for name, total in sorted(total_requests(spec).items()):
+        if name in requests and total > _nano(requests[name]):
+            words = "must be greater than or equal to aggregate container requests"
+            causes.append(invalid(f"{at}.requests[{name}]", requests[name], words))
+    for position, container in enumerate(spec.containers):
+        for name, text in (container.resources.limits or {}).items():
+            if name in limits and _nano(text) > _nano(limits[name]):
+                words = f"must be less than or equal to pod limits of {limits[name]}"
+                causes.append(invalid(f"{at}.containers[{position}][{name}].limits", text, words))
+    return causes
+
+
+def total_requests(spec: PodSpec) -> Totals:
+    """What the containers of a pod ask for together: the larger of the running ones and of each init container beside its sidecars."""
+    running = _sum(spec.containers)
+    sidecars: Totals = {}
+    highest: Totals = {}
+    for container in spec.init_containers or ():
+        own = _sum((container,))
+        if container.restart_policy == "Always":
+            sidecars = _plus(sidecars, own)
+            own = sidecars
+        else:
+            own = _plus(sidecars, own)
+        highest = {name: max(own.get(name, 0), highest.get(name, 0)) for name in own.keys() | highest.keys()}
+    running = _plus(running, sidecars)
+    return {name: max(running.get(name, 0), highest.get(name, 0)) for name in running.keys() | highest.keys()}
+
+
+def _sum(containers: Iterable[Container]) -> Totals:
+    total: Totals = {}
+    for container in containers:
+        total = _plus(total, {name: _nano(text) for name, text in (container.resources.requests or {}).items()})
+    return total
+
+
+def _plus(left: Totals, right: Totals) -> Totals:
+    return {name: left.get(name, 0) + right.get(name, 0) for name in left.keys() | right.keys()}
+
+
+def _nano(text: str) -> int:
+    number = amount(text)
+    return 0 if number is None else number.nano
