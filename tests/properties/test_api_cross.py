@@ -544,6 +544,10 @@ def test_api_12_api_20_a_token_request_stores_nothing(dry, unknown, validation, 
     reply = world.http("POST", f"{path_of(accounts)}/token" + query_of(dryRun="All" if dry else "", fieldValidation=validation), body)
     assert reply.code == (400 if unknown and validation else 201 if there else 404)
     assert stored(world, accounts) == before and world.history.revision == revision
+    if reply.code == 201:
+        metadata = json.loads(reply.content)["metadata"]
+        assert before is not None and metadata["creationTimestamp"]
+        assert [metadata[key] for key in ("name", "namespace", "uid")] == [before["metadata"][key] for key in ("name", "namespace", "uid")]
 
 
 @pytest.mark.parametrize("dry", [False, True])

@@ -273,7 +273,7 @@ def request_token(request: Request, store: Reader, context: Context, config: Con
     token = make_token(request.namespace, request.name, account.metadata.uid, audiences, seconds, bound, config, context)
     expires = timestamp(context.now + seconds * SECOND)
     metadata = ObjectMeta(
-        name=request.name, namespace=request.namespace, uid=context.uid(), creation_timestamp=timestamp(context.now)
+        name=request.name, namespace=request.namespace, uid=account.metadata.uid, creation_timestamp=timestamp(context.now)
     )
     return Response(
         201,
