@@ -69,7 +69,8 @@ class Ask:
     version: str = "none"  # of the body: none, zero, present, old, odd
     uid: str = "none"  # of the body: none, present, other
     media: str = "merge"
-    labels: bool = False
+    labels: bool = False  # labels and annotations change
+    holds: bool = False  # a finalizer and an owner are added
     change: int = -1  # which of the kind's changes; -1: none
     status: bool = False
     servers: bool = False  # the body has odd values for what is the server's
