@@ -1,7 +1,9 @@
 """Streams to simulated containers by real clients: kubectl in both of its protocols, and the official Python client."""
 
+import base64
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,3 +168,72 @@ def test_the_official_client_executes_forwards_and_reads_logs(cluster: FakeClust
     text = b"".join(iter(lambda: connection.recv(4096), b""))
     assert b"pod: web\n" in text and forwarded.error(80) is None
     assert api.read_namespaced_pod_log("web", "default", container="main").startswith("start\nseeded\n")
+
+
+PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""]
+
+
+def websocket(cluster: FakeCluster, path: str, *protocols: str) -> Any:
+    module = pytest.importorskip("websocket")
+    return module.create_connection(
+        f"wss://127.0.0.1:{cluster.port}/api/v1/namespaces/default/pods/web/{path}", timeout=20, sslopt={"cert_reqs": ssl.CERT_NONE},
+        header=[f"Authorization: Bearer {cluster.token}"], subprotocols=list(protocols) or None,
+    )  # fmt: skip
+
+
+def messages(connection: Any, is_text: bool) -> Iterator[tuple[int, bytes]]:
+    """(channel, data) until the other side closes."""
+    while True:
+        opcode, frame = connection.recv_data()
+        if opcode == 8:
+            return
+        assert opcode == (1 if is_text else 2)
+        yield (frame[0] - 48, base64.b64decode(frame[1:])) if is_text else (frame[0], frame[1:])
+
+
+@pytest.mark.parametrize("protocol_name", PROTOCOLS)
+def test_exec_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_name: str) -> None:
+    """STREAM-4, STREAM-5"""
+    query = "command=sh&command=-c&command=read+x%3B+echo+got+$x%3B+echo+wrong+%3E%262%3B+exit+3&stdin=1&stdout=1&stderr=1&container=main"
+    connection = websocket(cluster, f"exec?{query}", *([protocol_name] if protocol_name else []))
+    assert (connection.getsubprotocol() or "") == protocol_name
+    is_text = "base64" in protocol_name
+    if is_text:
+        connection.send("0" + base64.b64encode(b"line\n").decode())
+    else:
+        connection.send_binary(b"\0line\n")
+    said = list(messages(connection, is_text))
+    assert said[0] == (1, b"")
+    assert b"".join(data for channel, data in said if channel == 1) == b"got line\n"
+    assert b"".join(data for channel, data in said if channel == 2) == b"wrong\n"
+    end = b"".join(data for channel, data in said if channel == 3)
+    if protocol_name[:2] in ("v4", "v5"):
+        assert json.loads(end)["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+    else:
+        assert end.endswith(b"exit code 3") and not end.startswith(b"{")
+
+
+@pytest.mark.parametrize("protocol_name", ["binary.k8s.io", "base64.binary.k8s.io", ""])
+def test_a_log_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_name: str) -> None:
+    connection = websocket(cluster, "log?container=main&limitBytes=13", *([protocol_name] if protocol_name else []))
+    found = b""
+    while (message := connection.recv_data())[0] != 8:
+        found += base64.b64decode(message[1]) if protocol_name.startswith("base64") else message[1]
+    assert found == b"start\nseeded\n"
+
+
+@pytest.mark.parametrize("protocol_name", ["v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""])
+def test_port_forward_speaks_every_channel_protocol(cluster: FakeCluster, protocol_name: str) -> None:
+    """STREAM-6"""
+    connection = websocket(cluster, "portforward?ports=80,81", *([protocol_name] if protocol_name else []))
+    is_text = "base64" in protocol_name
+    request = b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"
+    if is_text:
+        connection.send("0" + base64.b64encode(request).decode())
+    else:
+        connection.send_binary(b"\0" + request)
+    heard: dict[int, bytes] = {}
+    for channel, data in messages(connection, is_text):
+        heard[channel] = heard.get(channel, b"") + data
+    assert heard[0][:2] == heard[1] == b"\x50\0" and b"pod: web\n" in heard[0]
+    assert heard[2] == b"\x51\0" and heard[3] == b"\x51\0error forwarding port 81 to pod web: connection refused"
