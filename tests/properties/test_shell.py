@@ -315,13 +315,20 @@ def test_shell_4_volumes_are_shared_by_a_pods_containers_and_what_lies_beside_th
     assert node.probe("grep", "red", "/etc/settings/colour", id=second).success
 
 
-@given(st.booleans(), st.integers(0, 3))
-def test_shell_6_the_termination_message_is_what_was_written(writes: bool, code: int) -> None:
-    line = f"{'echo no disk > /dev/termination-log; ' if writes else ''}sleep 1; exit {code}"
-    node = Node(config("sh", "-c", line, termination_message_path="/dev/termination-log"))
+@given(st.booleans(), st.integers(0, 3), st.booleans())
+def test_shell_6_the_termination_message_is_what_was_written_or_the_end_of_the_log(writes: bool, code: int, from_log: bool) -> None:
+    line = f"{'echo no disk > /dev/termination-log; ' if writes else ''}seq 1 100; sleep 1; exit {code}"
+    node = Node(config("sh", "-c", line, termination_message_path="/dev/termination-log", termination_message_from_log=from_log))
     node.wait(2)
     found = node.status()
-    assert (found.state, found.exit_code, found.message) == (EXITED, code, "no disk\n" if writes else "")
+    log = "".join(f"{number}\n" for number in range(21, 101)) if from_log and code else ""
+    assert (found.state, found.exit_code, found.message) == (EXITED, code, "no disk\n" if writes else log)
+
+
+def test_shell_3_a_command_runs_as_the_user_that_the_container_has() -> None:
+    _, said = compute_command(scene(user="1000:2000"), ("sh", "-c", "id -u; id -g; whoami; id"), START)
+    assert said == b"1000\n2000\n1000\nuid=1000 gid=2000 groups=2000\n"
+    assert run("id -u; whoami; id")[1] == "0\nroot\nuid=0(root) gid=0(root) groups=0(root)\n"
 
 
 def test_shell_8_a_log_has_what_the_command_prints_each_line_at_its_instant() -> None:

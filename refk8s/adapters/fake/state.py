@@ -9,7 +9,7 @@ from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
 
-from refk8s.adapters.fake.course import Change, Disks, Scene, given
+from refk8s.adapters.fake.course import Change, Disks, Scene, given, outputs
 from refk8s.adapters.fake.files import NO_DISK, ROOT, Disk, Entry, FileProblem, Files
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import EXITED, RUNNING, ContainerConfig, ContainerStatus, Later, NodeDescribed, Result, SandboxStatus, WriteVolume
@@ -21,6 +21,7 @@ IMAGE_BYTES = 1_000_000
 IMAGE_USER = "65532"
 """The user of every simulated image: not root, so that pods with runAsNonRoot run."""
 MESSAGE_BYTES_MAX = 4096
+LOG_LINES_MAX, LOG_BYTES_MAX, LOG_BYTES_KEPT = 80, 2048, 1 << 16
 
 
 class Fake(Struct, frozen=True):
@@ -101,8 +102,8 @@ def end(world: State, fake: Fake, exit_code: int, at: Instant) -> State:
         world = settle(world, fake.status.pod_uid, at)
         fake = replace(world.containers[fake.status.id], changes=())
     status = evolve(fake.status, state=EXITED, exit_code=exit_code, finished_at=at)
-    if fake.disk is not NO_DISK:
-        status = evolve(status, message=_message(world, fake))
+    if fake.disk is not NO_DISK or (exit_code and fake.config.termination_message_from_log):
+        status = evolve(status, message=_message(world, fake) or _end_of_log(fake, exit_code, at))
     world = replace(world, containers=world.containers.set(status.id, replace(fake, status=status)))
     return replace(world, ends=world.ends.delete(status.id)) if status.id in world.ends else world
 
@@ -197,3 +198,16 @@ def _message(world: State, fake: Fake) -> str:
     except FileProblem:
         return ""
     return data[:MESSAGE_BYTES_MAX].decode("utf-8", "replace")
+
+
+def _end_of_log(fake: Fake, exit_code: int, until: Instant) -> str:
+    """The last lines that a container printed which failed and has no message of its own (RT-16)."""
+    if not exit_code or not fake.config.termination_message_from_log or fake.start is None:
+        return ""
+    said = b""
+    for at, _, data in outputs(fake.start, fake.status.started_at):
+        if at > until:
+            break
+        said = (said + data)[-LOG_BYTES_KEPT:]
+    lines = said.splitlines(True)[-LOG_LINES_MAX:]
+    return b"".join(lines)[-LOG_BYTES_MAX:].decode("utf-8", "replace")

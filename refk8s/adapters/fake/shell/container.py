@@ -19,6 +19,7 @@ def make_shell(config: ContainerConfig, hostname: str, files: Files, unknown: Bu
     env = {"PATH": PATH, "HOME": "/root", "HOSTNAME": hostname, **dict(config.env)}
     shell = Shell(files, env, hostname, PROGRAMS, unknown, config.working_dir or "/")
     shell.stdin = Stdin(b"", not stdin)
+    shell.user = config.user or "0"
     return shell
 
 

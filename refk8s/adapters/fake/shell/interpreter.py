@@ -54,6 +54,7 @@ class Shell:
         self.stops_on_error = False
         self.calls = 0
         self.terminal = False  # somebody types: show a prompt
+        self.user = "0"  # "uid" or "uid:gid"
         self._tested = 0  # inside a condition: a failure is an answer
 
     @property
@@ -98,6 +99,7 @@ class Shell:
         made.stops_on_error = self.stops_on_error
         made.calls = self.calls + 1
         made.terminal = self.terminal
+        made.user = self.user
         return made
 
     def run_text(self, text: str, arguments: list[str] | None = None) -> Program:

@@ -280,8 +280,17 @@ def _uname(shell: Shell, arguments: list[str]) -> str:
     return " ".join([value for name, value in values.items() if name in letters or "a" in letters]) + "\n"
 
 
+def _user(shell: Shell, arguments: list[str]) -> str:
+    number = shell.user.partition(":")[0]
+    return "root\n" if number == "0" else f"{number}\n"
+
+
 def _id(shell: Shell, arguments: list[str]) -> str:
-    return "0\n" if arguments[:1] in (["-u"], ["-g"]) else "uid=0(root) gid=0(root) groups=0(root)\n"
+    user, _, group = shell.user.partition(":")
+    if arguments[:1] in (["-u"], ["-g"]):
+        return f"{user if arguments[0] == '-u' else group or 0}\n"
+    names = [f"{number}(root)" if number == "0" else number for number in (user, group or "0")]
+    return f"uid={names[0]} gid={names[1]} groups={names[1]}\n"
 
 
 def _kill(shell: Shell, arguments: list[str]) -> Program:
@@ -309,7 +318,7 @@ PROGRAMS: dict[str, Builtin] = {
     "trap": _nothing, "wait": _nothing, "umask": _nothing, "ulimit": _nothing, "sync": _nothing, "chown": _nothing, "chgrp": _nothing,
     "sh": _sh, "ash": _sh, "bash": _sh, "test": test(False), "[": test(True),
     "sleep": _sleep, "env": _env, "printenv": _printenv, "hostname": _hostname, "date": _date, "kill": _kill,
-    "pwd": _fixed(lambda shell, arguments: shell.cwd + "\n"), "whoami": _fixed(lambda shell, arguments: "root\n"), "id": _fixed(_id),
+    "pwd": _fixed(lambda shell, arguments: shell.cwd + "\n"), "whoami": _fixed(_user), "id": _fixed(_id),
     "uname": _fixed(_uname), "nproc": _fixed(lambda shell, arguments: "1\n"),
     "ps": _fixed(lambda shell, arguments: "PID   USER     TIME  COMMAND\n    1 root      0:00 simulated\n"),
     **PATHS, **TEXTS, "tar": tar, "tail": _tail,
