@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refk8s.adapters.docker.address import node_address
 from refk8s.components import certificates
@@ -15,11 +15,9 @@ from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import Credentials, load_credentials, read_cluster_id, write_cluster_id
 from refk8s.components.driver import Driver
-from refk8s.components.event_expiry import EventExpiry
 from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, remove_directories
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
-from refk8s.components.kubernetes_service import KubernetesService
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.run import LOCAL, RunOptions, listen, names_of, url_of
@@ -32,6 +30,10 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import Context
 from refk8s.store.errors import StoreRefused
 from refk8s.store.open import open_engine
+
+if TYPE_CHECKING:
+    from refk8s.components.event_expiry import EventExpiry
+    from refk8s.components.kubernetes_service import KubernetesService
 
 BOOTSTRAP_USER = User("system:apiserver", groups=("system:masters",))
 
@@ -168,6 +170,9 @@ class RunningCluster:
                 self.drivers.append(driver)
         for driver in self.drivers:
             driver.start()
+        from refk8s.components.event_expiry import EventExpiry
+        from refk8s.components.kubernetes_service import KubernetesService
+
         bind, port = self.options.bind, int(self.url.rpartition(":")[2])
         self._kubernetes = KubernetesService(api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address())
         self._kubernetes.start()

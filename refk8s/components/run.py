@@ -5,7 +5,6 @@ the components, then their containers and rules unless they are to be kept, then
 """
 
 import asyncio
-import ctypes
 import errno
 import gc
 import ipaddress
@@ -104,6 +103,8 @@ def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
 
     A filter and not SO_BINDTODEVICE: that would also bind the answers, and those to this host's own addresses have no route by a device.
     """
+    import ctypes  # only where there are pods with a network
+
     program = [(_LOAD_WORD, 0, 0, _DEVICE_NUMBER)]
     for place, device in enumerate(devices):
         program.append((_JUMP_IF_EQUAL, len(devices) - place, 0, socket.if_nametoindex(device)))
@@ -157,7 +158,6 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
 
 async def _run(options: RunOptions, out: Output) -> int:
     from refk8s.components.cluster import RunningCluster
-    from refk8s.components.manifests import apply
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -168,6 +168,8 @@ async def _run(options: RunOptions, out: Output) -> int:
         await cluster.start()
         out.say(cluster.ready_line)
         for manifest in options.manifests:
+            from refk8s.components.manifests import apply
+
             for line in await apply(Path(manifest), cluster.call):
                 out.say(line)
         await stop.wait()
