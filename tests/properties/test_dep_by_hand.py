@@ -143,43 +143,109 @@ counts = st.builds(
 )
 
 
-@settings(max_examples=4 * settings.default.max_examples)
-@given(currents, counts, counts, st.integers(1, 2), st.sampled_from([10, 10, None]), st.booleans())
-def test_dep_14_dep_15_what_a_status_says_of_progress(current, before, after, wanted, deadline, there):
-    """Generation 1; the deadline is 10 seconds; the current condition was last written 9, 10, 11 or 50 seconds ago."""
-    owner = change(deployment(replicas=wanted), progress_deadline_seconds=deadline)
-    owner = replace(owner, status=before)
+MEANINGS = {
+    "NewReplicaSetCreated": "True", "FoundNewReplicaSet": "True", "ReplicaSetUpdated": "True", "NewReplicaSetAvailable": "True",
+    "ProgressDeadlineExceeded": "False", "ReplicaSetCreateError": "False", "DeploymentPaused": "Unknown", "DeploymentResumed": "Unknown",
+}  # fmt: skip
+"""The table of the page: which status each reason of Progressing has."""
+
+
+def is_all_there(status, wanted):
+    """Everything that is asked for is there, new and available, nothing else is, and the status is of this generation."""
+    numbers = {status.replicas or 0, status.updated_replicas or 0, status.available_replicas or 0}
+    return numbers == {wanted} and status.observed_generation >= 1
+
+
+def went_forward(before, after):
+    """Some number that a rollout raises is higher, or some old pod is gone."""
+    pairs = [(b or 0, a or 0) for b, a in zip(numbers_of(before), numbers_of(after), strict=True)]
+    (all_before, all_after), (new_before, new_after) = pairs[0], pairs[1]
+    return any(a > b for b, a in pairs[1:]) or all_after - new_after < all_before - new_before
+
+
+def numbers_of(status):
+    return status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas
+
+
+progress_steps = st.tuples(currents, counts, counts, st.integers(1, 2), st.booleans())
+"""The condition so far, what the last status and this one count, how many are wanted, and whether there is a new ReplicaSet.
+Generation 1; the deadline is 10 seconds; the condition was last written 9, 10, 11 or 50 seconds ago."""
+
+
+def judged_progress(step, deadline=10):
+    """(the condition before, the condition after, the status after) of one judgement."""
+    current, before, after, wanted, there = step
+    owner = replace(change(deployment(replicas=wanted), progress_deadline_seconds=deadline), status=before)
     standing = (*others, *(() if current is None else (current,)))
-    new = replica_set("web-1") if there else None
-    result = statuses.compute_progress(owner, replace(after, conditions=standing), new, [], NOW)
-    found = of_type(result.conditions, "Progressing")
-    about = 'ReplicaSet "web-1"' if there else 'Deployment "web"'
+    result = statuses.compute_progress(owner, replace(after, conditions=standing), replica_set("web-1") if there else None, [], NOW)
+    assert others[0] in result.conditions, "conditions of others stay"
+    again = statuses.compute_progress(replace(owner, status=result), result, replica_set("web-1") if there else None, [], NOW)
+    assert again == result, "the same look says the same"
+    return current, of_type(result.conditions, "Progressing"), result
 
-    def n(status, name):
-        return getattr(status, f"{name}_replicas" if name else "replicas") or 0
 
-    complete = n(after, "") == n(after, "updated") == n(after, "available") == wanted and after.observed_generation >= 1
-    forward = any(n(after, name) > n(before, name) for name in ("updated", "ready", "available"))
-    forward = forward or n(after, "") - n(after, "updated") < n(before, "") - n(before, "updated")
-    reason = current.reason if current is not None else ""
-    missed = current is not None and (
-        reason == "ProgressDeadlineExceeded" or (reason != "NewReplicaSetAvailable" and current.last_update_time < ago(10))
-    )
-    if deadline is None:
-        assert found is None
-    elif after.replicas == after.updated_replicas and reason == "NewReplicaSetAvailable":
-        assert found == current
-    elif complete:
-        assert found == said(current, "Progressing", "True", "NewReplicaSetAvailable", f"{about} has successfully progressed.")
-    elif forward:
-        since = current.last_transition_time if current is not None and current.status == "True" else timestamp(NOW)
-        assert (found.status, found.reason, found.message) == ("True", "ReplicaSetUpdated", f"{about} is progressing.")
-        assert (found.last_update_time, found.last_transition_time) == (timestamp(NOW), since)
-    elif missed:
-        assert found == said(current, "Progressing", "False", "ProgressDeadlineExceeded", f"{about} has timed out progressing.")
+@given(progress_steps)
+def test_dep_14_without_a_deadline_nothing_is_said_of_progress(step):
+    assert judged_progress(step, deadline=None)[1] is None
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(progress_steps)
+def test_dep_14_the_words_fit_each_other_and_the_times_fit_the_words(step):
+    current, found, _ = judged_progress(step)
+    if found is None or found == current:
+        return
+    assert found.status == MEANINGS[found.reason] and found.last_update_time == timestamp(NOW)
+    is_same_status = current is not None and current.status == found.status
+    assert found.last_transition_time == (current.last_transition_time if is_same_status else timestamp(NOW))
+    about = 'ReplicaSet "web-1"' if step[4] else 'Deployment "web"'
+    ends = {"NewReplicaSetAvailable": "has successfully progressed.", "ReplicaSetUpdated": "is progressing."}
+    assert found.message == f"{about} {ends.get(found.reason, 'has timed out progressing.')}"
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(progress_steps)
+def test_dep_14_complete_is_said_of_what_is_all_there_and_is_not_taken_back_by_a_pod_that_dies(step):
+    current, found, _ = judged_progress(step)
+    _, _, after, wanted, _ = step
+    was_complete = current is not None and current.reason == "NewReplicaSetAvailable"
+    says_complete = found is not None and found.reason == "NewReplicaSetAvailable"
+    if is_all_there(after, wanted):
+        assert says_complete
+    elif says_complete:
+        assert was_complete and found == current
+    if was_complete and after.replicas == after.updated_replicas:
+        assert found == current, "no rollout is under way"
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(progress_steps)
+def test_dep_14_dep_15_every_step_forward_starts_the_deadline_anew_and_nothing_else_does(step):
+    current, found, _ = judged_progress(step)
+    _, before, after, wanted, _ = step
+    at_rest = current is not None and current.reason == "NewReplicaSetAvailable" and after.replicas == after.updated_replicas
+    if is_all_there(after, wanted) or at_rest:
+        return
+    if went_forward(before, after):
+        assert (found.reason, found.last_update_time) == ("ReplicaSetUpdated", timestamp(NOW))
     else:
-        assert found == current
-    assert others[0] in result.conditions
+        assert found == current or found.reason == "ProgressDeadlineExceeded"
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(progress_steps)
+def test_dep_15_a_deadline_is_missed_when_it_has_passed_and_stays_missed_until_something_moves(step):
+    current, found, _ = judged_progress(step)
+    _, before, after, wanted, _ = step
+    is_missed = found is not None and found.reason == "ProgressDeadlineExceeded"
+    was_missed = current is not None and current.reason == "ProgressDeadlineExceeded"
+    if is_missed and not was_missed:
+        assert current.last_update_time < ago(10) and current.reason != "NewReplicaSetAvailable"
+    moves = is_all_there(after, wanted) or went_forward(before, after)
+    if was_missed:
+        assert is_missed == (not moves)
+    elif current is not None and current.reason != "NewReplicaSetAvailable" and not moves:
+        assert is_missed == (current.last_update_time < ago(10))
 
 
 @settings(max_examples=4 * settings.default.max_examples)
@@ -386,25 +452,54 @@ sizes_before = st.lists(
 )
 
 
+def exact_share(one, allowed, there):
+    """The size at which it has its share of the whole that it knows, else of the pods that there are; None: no whole is known."""
+    whole = one.max_replicas_before or there
+    return Fraction(0) if allowed == 0 else Fraction(one.replicas * allowed, whole) if whole else None
+
+
 @settings(max_examples=5 * settings.default.max_examples)
 @given(sizes_before, st.integers(0, 20), st.integers(0, 20))
-def test_dep_9_shares_in_words(members, allowed, there):
-    """From the largest on (of equals the younger where all grow, else the older): its share of the whole that it knows, as far as that goes
-    in the direction of the whole; what is left over in the end is the largest's."""
-    sizes = rollout.spread(Bounds(allowed, 0, 1), members, there)
-    change = allowed - sum(one.replicas for one in members)
-    left, expected = change, {}
-    order = sorted(members, key=lambda one: (one.created_at, one.name), reverse=change > 0)
-    order = sorted(order, key=lambda one: one.replicas, reverse=True)
-    for one in order:
-        whole = one.max_replicas_before or there
-        share = floor(Fraction(one.replicas * allowed, whole) + Fraction(1, 2)) - one.replicas if whole else 0
-        if allowed == 0:
-            share = -one.replicas
-        given_to = 0 if left == 0 else min(share, left) if change > 0 else max(share, left)
-        expected[one.name], left = one.replicas + given_to, left - given_to
-    expected[order[0].name] = max(expected[order[0].name] + left, 0)
-    assert sizes == (expected if change else {one.name: one.replicas for one in members})
+def test_dep_9_each_gets_its_share_rounded_as_far_as_there_is_something_left_and_the_largest_the_rest(members, allowed, there):
+    sizes, total = rollout.spread(Bounds(allowed, 0, 0), members, there), sum(one.replicas for one in members)
+    assert set(sizes) == {one.name for one in members}
+    largest = max(one.replicas for one in members)
+    if allowed == total:
+        assert all(sizes[one.name] == one.replicas for one in members), "nothing is to be given or taken"
+        return
+    assert sum(sizes.values()) == allowed or any(sizes[one.name] == 0 for one in members if one.replicas == largest)
+    off = []  # that did not get their share, rounded
+    for one in members:
+        exact = exact_share(one, allowed, there)
+        wanted, got = (exact if exact is not None else Fraction(one.replicas)) - one.replicas, sizes[one.name] - one.replicas
+        if abs(got - wanted) > Fraction(1, 2):
+            off.append(one)
+            if one.replicas < largest:
+                assert min(wanted, 0) <= got <= max(wanted, 0), "one that is not the largest never gets more than its share"
+    short = [one for one in off if one.replicas < largest]
+    for one in short:
+        for smaller in members:
+            if smaller.replicas < one.replicas:
+                left_out = exact_share(smaller, allowed, there)
+                towards = 0 if left_out is None else left_out - smaller.replicas
+                got = sizes[smaller.name] - smaller.replicas
+                assert got == 0 or (towards < 0) == (allowed > total), "what comes later gets nothing of what ran out before"
+
+
+@given(sizes_before, st.integers(0, 20), st.integers(0, 20), st.randoms(use_true_random=False))
+def test_dep_9_the_order_in_which_replica_sets_are_listed_does_not_matter(members, allowed, there, chance):
+    shuffled = list(members)
+    chance.shuffle(shuffled)
+    assert rollout.spread(Bounds(allowed, 0, 0), shuffled, there) == rollout.spread(Bounds(allowed, 0, 0), members, there)
+
+
+@given(st.integers(1, 9), st.integers(0, 30), st.permutations("abcd"))
+def test_dep_9_of_equals_the_younger_grows_first_and_the_older_shrinks_first(size, allowed, names):
+    """Four of one size that know the whole; what is given or taken goes to the younger or the older first."""
+    members = [Member(name, size, size, ago(9 - at), 4 * size) for at, name in enumerate(names)]
+    sizes = rollout.spread(Bounds(allowed, 0, 0), members, 0)
+    by_age = [sizes[name] for name in names]
+    assert by_age == sorted(by_age), "of equals no older one is larger in the end"
 
 
 olds = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4)
