@@ -272,7 +272,10 @@ def test_dep_3_the_new_one_is_the_oldest_that_carries_the_template(wanted, carri
         assert new in matching and all(new.metadata.creation_timestamp <= rs.metadata.creation_timestamp for rs in matching)
 
 
-@given(versions, st.lists(st.tuples(versions, st.sampled_from([None, 1, 2, 5])), max_size=4, unique_by=lambda pair: pair[0]))
+numbers = st.sampled_from([None, 1, 2, 5, 3546343826724305832, 2**63 - 2])
+
+
+@given(versions, st.lists(st.tuples(versions, numbers), max_size=4, unique_by=lambda pair: pair[0]))
 def test_dep_4_the_template_in_use_has_the_highest_revision(wanted, carried):
     owner = deployment("web", 2, template=template(wanted))
     owned = [carrying(owner, version, revision=revision) for version, revision in carried]

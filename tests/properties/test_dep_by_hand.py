@@ -397,8 +397,20 @@ def test_dep_6_what_is_not_said_is_a_quarter_and_one():
 @given(st.none() | st.text("0123456789+-x ", max_size=21))
 def test_dep_4_a_revision_is_a_whole_number_or_none(text):
     annotations = None if text is None else {"n": text, "other": "1"}
-    plain = re.fullmatch(r"[+-]?[0-9]{1,18}", text or "")
+    plain = re.fullmatch(r"[+-]?[0-9]+", text or "") and -(2**63) <= int(text) < 2**63
     assert revisions.whole_number(annotations, "n") == (int(text) if plain else None)
+
+
+def test_dep_4_revisions_have_64_bits_and_end_there():
+    owner = deployment()
+
+    def rs(text):
+        return replica_set("rs", annotations={revisions.REVISION: text})
+
+    assert revisions.next_revision([rs("3546343826724305832")]) == 3546343826724305833
+    assert revisions.next_revision([rs("9223372036854775807")]) == 9223372036854775807
+    assert revisions.next_revision([rs("9223372036854775808")]) == 1, "more than 64 bits is no number"
+    assert revisions.compute_annotations(owner, None, 2**63 - 1)[revisions.REVISION] == "9223372036854775807"
 
 
 @given(st.lists(st.integers(0, 10**9).map(str), max_size=8), st.integers(1, 9), st.integers(1_950, 2_010) | st.just(0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -116,10 +118,12 @@ some_pods = st.lists(st.tuples(tied_pods(), st.integers(0, 9)), max_size=6)
 
 web, everybody = LabelSelector(match_labels={"app": "web"}), LabelSelector()
 close_terms = st.builds(
-    lambda selector, key, scope, keys: PodAffinityTerm(label_selector=selector, topology_key=key, match_label_keys=keys, **scope),
+    lambda selector, key, scope, keys, others: PodAffinityTerm(
+        label_selector=selector, topology_key=key, match_label_keys=keys, mismatch_label_keys=None if keys else others, **scope
+    ),
     st.sampled_from([web, web, everybody]), topology_keys,
     st.sampled_from([{}, {}, {"namespaces": ("b",)}, {"namespace_selector": LabelSelector(match_labels={"team": "b"})}]),
-    st.sampled_from([None, None, ("tier",)]),
+    st.sampled_from([None, None, ("tier",)]), st.sampled_from([None, None, ("tier",)]),
 )  # fmt: skip
 close_constraint = st.builds(
     lambda selector, key, skew, least, keys: TopologySpreadConstraint(
@@ -222,6 +226,21 @@ def test_sched_32_constraints_count_nodes_that_have_every_key_and_pods_that_stay
         assert (choose(info_of(pod), snapshot, NAMESPACES, Remembered())[0] is None) == all(
             why_not(pod, each, []) or why_not_among(pod, each, nodes, running, NAMESPACE_LABELS) for each in nodes
         )
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["", "a", "b"]), st.booleans()), max_size=6))
+def test_sched_27_siblings_that_leave_do_not_count(rows):
+    """Each pod is (on which of two nodes, of which ReplicaSet, whether it is on its way out)."""
+    nodes = [a_node("n0"), a_node("n1")]
+    gone = {True: "2026-01-01T00:00:00Z", False: None}
+    pods = [
+        placed(a_pod(f"p{at}"), f"n{which}", f"u{at}", owner, deletion_timestamp=gone[leaves])
+        for at, (which, owner, leaves) in enumerate(rows)
+    ]
+    snapshot = recompute(nodes, pods)
+    for number in (0, 1):
+        counted = Counter(owner for which, owner, leaves in rows if which == number and owner and not leaves)
+        assert dict(snapshot.load(f"n{number}").siblings) == counted
 
 
 kinds_of_event = st.sampled_from(["place", "place", "remove", "leave", "relabel", "drop"])
