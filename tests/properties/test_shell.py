@@ -66,7 +66,7 @@ def run(script: str, stdin: bytes = b"", limit: int = 50_000) -> tuple[int, str,
             return stop.value, said[1].decode("utf-8", "replace"), said[2].decode("utf-8", "replace"), (at - START) // SECOND
         answer = None
         assert isinstance(ask, Write | Read | Pause | Now | Tick | Forever)
-        steps += isinstance(ask, Tick)
+        steps += ask.cost if isinstance(ask, Tick) else 0
         if isinstance(ask, Write):
             said[ask.stream] += ask.data
             steps += len(ask.data) >> 10
@@ -361,7 +361,10 @@ def test_shell_9_a_terminal_shows_what_is_typed_and_gives_whole_lines(typed: str
 
 
 def test_shell_1_a_probe_that_reads_or_loops_has_an_end() -> None:
-    for script in ("cat", "while :; do :; done", "yes", "x=aaaaaaaa; while true; do x=$x$x; done", "seq 100000 | sort | wc -l"):
+    for script in (
+        "cat", "while :; do :; done", "yes", "x=aaaaaaaa; while true; do x=$x$x; done", "seq 100000 | sort | wc -l",
+        "for i in $(seq 3000); do seq 100000 | sort > /dev/null; done", "seq 90000 > /tmp/x; for i in $(seq 3000); do md5sum /tmp/x; done",
+    ):  # fmt: skip
         course, said = compute_command(scene(), ("sh", "-c", script), START)
         assert course.takes is None or course.takes == 0
         assert len(said) <= courses.LOG_BYTES_MAX + (1 << 21)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from refk8s.adapters.fake.files import DIRECTORY, IMAGE_DIRECTORIES, IMAGE_FILES, NO_DISK, ROOT, Disk, Entry, FileProblem, Files
 from refk8s.adapters.fake.files import Disks as Keeper
-from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program, Read, Tick, Write
+from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program, Read, Tick, Write, cost_of
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import ContainerConfig, WriteVolume
 
@@ -26,6 +26,8 @@ STEPS_MAX = 2000
 LOG_STEPS_MAX = 20_000
 LOG_BYTES_MAX = 1 << 20
 """So many commands, and so much of what they print, a log shows."""
+WORK_FACTOR = 8
+"""Work beyond a single command counts so much more in a log, which is computed while other requests wait."""
 CHANGES_MAX = 1000
 MOMENT = SECOND
 
@@ -151,10 +153,10 @@ def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = 
                 draft.at = at
             case Now():
                 answer = at
-            case Tick():
-                steps += 1
+            case Tick(cost):
+                steps += cost
             case Write(_, data):
-                steps += len(data) >> 12
+                steps += cost_of(len(data))
                 if said is not None and len(said) < LOG_BYTES_MAX:
                     said += data
         if steps > STEPS_MAX or isinstance(ask, Forever | Read):
@@ -180,8 +182,8 @@ def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, byte
                 draft.at = at
             case Now():
                 answer = at
-            case Tick():
-                steps += 1
+            case Tick(cost):
+                steps += cost if cost <= 1 else cost * WORK_FACTOR
             case Write(stream, data) if data:
                 size += len(data)
                 yield at, stream, data

@@ -15,7 +15,7 @@ from refk8s.core.ports import Mount
 
 FILE_BYTES_MAX = 1 << 22
 DISK_BYTES_MAX = 1 << 23
-ENTRIES_MAX = 10_000
+ENTRIES_MAX = 2_000
 PATH_CHARACTERS_MAX = 4096
 
 NO_FILE = "No such file or directory"
@@ -115,8 +115,10 @@ class Files:
         written, given = self._disks.disk(disk).entries, self._disks.given(disk)
         for paths in (written, given):
             for at in paths:
-                if at.startswith(prefix) and at != prefix and self._entry(disk, at) is not None:
-                    yield at[len(prefix) :].partition("/")[0]
+                if at.startswith(prefix) and at != prefix:
+                    entry = written.get(at) or given.get(at)
+                    if entry is not None and not entry.gone:
+                        yield at[len(prefix) :].partition("/")[0]
 
     def kind(self, path: str) -> str:
         """ "file", "directory", or empty where there is neither."""

@@ -26,6 +26,8 @@ INPUT_BYTES_MAX = 1 << 18
 EAGER_TICKS = 200
 """So many commands run without a pause; then each takes a moment, so that a script without end leaves time for others."""
 TICK_SECONDS = 0.005
+YIELD_EVERY = 256
+"""After so many lines of a log others have their turn."""
 KILLED, INTERRUPTED = 137, 130
 
 
@@ -92,8 +94,8 @@ class ProgramSession:
                     answer = self._runtime.now()
                 case Pause(microseconds):
                     await self._wait(microseconds / SECOND)
-                case Tick():
-                    ticks += 1
+                case Tick(cost):
+                    ticks += cost
                     await self._wait(0 if ticks < EAGER_TICKS else TICK_SECONDS)
                 case Read():
                     self._is_reading = True
@@ -212,7 +214,7 @@ class SimulatedContainers:
     async def _log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
         left = options.limit_bytes
         wanted = {1: options.stdout, 2: options.stderr}
-        past = [one for one in self._past(container) if wanted[one[1]] and one[0] >= options.since]
+        past = [one for one in await self._past(container) if wanted[one[1]] and one[0] >= options.since]
         lines = _lines(past)
         if options.tail_lines >= 0:
             lines = lines[max(0, len(lines) - options.tail_lines) :]
@@ -241,7 +243,7 @@ class SimulatedContainers:
             return 0
         return fake.status.finished_at if fake.status.state != RUNNING else self._runtime.now()
 
-    def _past(self, container: ContainerStatus) -> list[tuple[Instant, int, bytes]]:
+    async def _past(self, container: ContainerStatus) -> list[tuple[Instant, int, bytes]]:
         """What was printed until now."""
         fake = self._runtime.world.containers.get(container.id)
         if fake is None or fake.start is None:
@@ -252,6 +254,8 @@ class SimulatedContainers:
             if one[0] > until:
                 break
             found.append(one)
+            if len(found) % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
         return found
 
     async def _following(self, container: ContainerStatus) -> AsyncGenerator[tuple[Instant, int, bytes], None]:

@@ -34,11 +34,18 @@ class Now(Value, frozen=True):
 
 
 class Tick(Value, frozen=True):
-    """A command begins: whoever runs the program may stop it here."""
+    """Work is done, a command's or that of so many bytes: whoever runs the program may stop it here."""
+
+    cost: int = 1
 
 
 class Forever(Value, frozen=True):
     """What follows has no end: a loop without one, or a program that is not simulated."""
+
+
+def cost_of(size: int) -> int:
+    """What it costs to pass on so many bytes, in commands."""
+    return size >> 12
 
 
 Ask: TypeAlias = Write | Read | Pause | Now | Tick | Forever

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, Ask, Program, Read, Write
+from refk8s.adapters.fake.shell.asks import STDERR, Ask, Program, Read, Tick, Write, cost_of
 from refk8s.adapters.fake.shell.syntax import Script, Simple, Text, Word
 
 BROKEN_PIPE = 141
@@ -80,6 +80,7 @@ def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
             elif isinstance(target, int):
                 yield Write(target, ask.data)
             else:
+                yield Tick(cost_of(len(ask.data)))
                 try:
                     target(ask.data)
                 except FileProblem as problem:

@@ -8,7 +8,7 @@ from posixpath import basename, dirname
 from typing import Any
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Forever, Program, Tick, Write
+from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Forever, Program, Tick, Write, cost_of
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 
 COUNT_MAX = 100_000
@@ -85,7 +85,9 @@ Take = Callable[[list[str], bytes], tuple[int, bytes]]
 def _inputs(shell: Shell, name: str, paths: list[str]) -> Generator[Ask, Any, tuple[int, bytes]]:
     """(exit code, bytes) of these files, or of stdin where there is none."""
     if not paths:
-        return 0, (yield from shell.stdin.all())
+        data = yield from shell.stdin.all()
+        yield Tick(cost_of(len(data)))
+        return 0, data
     data, code = b"", 0
     for path in paths:
         try:
@@ -93,6 +95,7 @@ def _inputs(shell: Shell, name: str, paths: list[str]) -> Generator[Ask, Any, tu
         except FileProblem as problem:
             yield Write(STDERR, f"{name}: can't open '{path}': {problem.words}\n".encode())
             code = 1
+    yield Tick(cost_of(len(data)))
     return code, data
 
 
