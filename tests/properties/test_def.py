@@ -1,4 +1,4 @@
-"""Defaulting: DEF-1 to DEF-22 (spec/defaults.md)."""
+"""Defaulting: DEF-1 to DEF-22, DEF-30 (spec/defaults.md)."""
 
 import base64
 from typing import Any
@@ -460,3 +460,18 @@ def test_def_22_a_new_object_loses_them_and_an_old_one_keeps_them(kind, version,
     tree = str(codec.to_tree(drop_disabled(resource, obj, None)))
     assert not any(word in tree for word in ("SIGUSR1", "TLS", "schedulingGroup", "99", "Emulation", "preferredHolder"))
     assert drop_disabled(resource, obj, obj) == obj
+
+
+@given(st.sampled_from([None, "All", "ExactCount"]), st.sampled_from([None, 0, 1, 3]), st.sampled_from([None, "Equal", "Exists"]))
+def test_def_30_a_request_for_devices_is_for_exactly_one_unless_it_says_otherwise(mode, count, operator):
+    wish = {"deviceClassName": "gpu", "tolerations": [{"key": "a", **({"operator": operator} if operator else {})}]}
+    wish |= {name: value for name, value in (("allocationMode", mode), ("count", count)) if value is not None}
+    for part in ({"exactly": wish}, {"firstAvailable": [{"name": "s", **wish}]}):
+        spec = {"devices": {"requests": [{"name": "r", **part}]}}
+        for resource, tree in ((resources.RESOURCE_CLAIMS, {"spec": spec}), (resources.RESOURCE_CLAIM_TEMPLATES, {"spec": {"spec": spec}})):
+            obj = default(resource, codec.decode_tolerant(resource.type, tree)[0])
+            (request,) = (obj.spec if resource is resources.RESOURCE_CLAIMS else obj.spec.spec).devices.requests
+            found = request.exactly or request.first_available[0]
+            assert found.allocation_mode == (mode or "ExactCount")
+            assert (found.count or 0) == (count or (0 if mode == "All" else 1))
+            assert found.tolerations[0].operator == (operator or "Equal")

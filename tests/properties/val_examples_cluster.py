@@ -41,6 +41,16 @@ def peer(**fields):
     return {"spec": {"podSelector": {}, "ingress": [{"from": [fields]}]}}
 
 
+def wish(**exactly):
+    request = {"name": "a", "exactly": {"deviceClassName": "gpu", **exactly}}
+    return {"spec": {"devices": {"requests": [request]}}}
+
+
+def device_slice(**spec):
+    return {"spec": {"driver": "d.example", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}, **spec}}
+
+
+DEVICES, DEVICE_CLASS, DEVICE_SLICE = "ResourceClaim.resource.k8s.io/v1", "DeviceClass.resource.k8s.io/v1", "ResourceSlice.resource.k8s.io/v1"
 INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "d.example", "volumeHandle": "h"}}
 TOPOLOGY = {"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}
 
@@ -120,6 +130,32 @@ NEW = [
     ("VAL-51", SIGNING, signing(signerName="com/path"), [("spec.signerName", "Invalid")]),
     ("VAL-51", SIGNING, signing(signerName="kubernetes.io/legacy-unknown"), [("spec.signerName", "Invalid")]),
     ("VAL-51", SIGNING, signing(expirationSeconds=599), [("spec.expirationSeconds", "Invalid")]),
+    # devices
+    ("VAL-52", DEVICES, wish(), []),
+    ("VAL-52", DEVICES, {"spec": {"devices": {"requests": [{"name": "a"}, {"name": "a", "exactly": {}}]}}}, [
+        ("spec.devices.requests[0]", "Required"), ("spec.devices.requests[1].name", "Duplicate"),
+        ("spec.devices.requests[1].exactly.deviceClassName", "Required"),
+    ]),
+    ("VAL-52", DEVICES, wish(allocationMode="All", count=2), [("spec.devices.requests[0].exactly.count", "Invalid")]),
+    ("VAL-52", DEVICES, wish(count=-1), [("spec.devices.requests[0].exactly.count", "Invalid")]),
+    ("VAL-52", DEVICES, wish(allocationMode="Some"), [("spec.devices.requests[0].exactly.allocationMode", "NotSupported")]),
+    ("VAL-52", DEVICES, wish(selectors=[{}]), [("spec.devices.requests[0].exactly.selectors[0].cel", "Required")]),
+    ("VAL-52", DEVICES, wish(tolerations=[{"operator": "Exists", "value": "x"}]), [
+        ("spec.devices.requests[0].exactly.tolerations[0].value", "Invalid"),
+    ]),
+    ("VAL-52", DEVICES, {"spec": {"devices": {"requests": [], "constraints": [{"requests": ["x"], "matchAttribute": "y"}]}}}, [
+        ("spec.devices.constraints[0].requests[0]", "Invalid"), ("spec.devices.constraints[0].matchAttribute", "Invalid"),
+    ]),
+    ("VAL-52", DEVICE_CLASS, {"spec": {"config": [{"opaque": {"driver": "d", "parameters": {"a": 1}}}]}}, []),
+    ("VAL-52", DEVICE_CLASS, {"spec": {"config": [{"opaque": {"driver": "A_B"}}, {}]}}, [
+        ("spec.config[0].opaque.driver", "Invalid"), ("spec.config[0].opaque.parameters", "Required"), ("spec.config[1].opaque", "Required"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[{"name": "d", "attributes": {"a": {"int": 1}}}]), []),
+    ("VAL-52", DEVICE_SLICE, device_slice(), [("spec", "Required")]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", allNodes=True), [("spec", "Invalid")]),
+    ("VAL-52", DEVICE_SLICE, device_slice(allNodes=True, devices=[{"name": "d", "attributes": {"1a": {}}}, {"name": "d"}]), [
+        ("spec.devices[0].attributes[1a]", "Invalid"), ("spec.devices[0].attributes[1a]", "Required"), ("spec.devices[1].name", "Duplicate"),
+    ]),
     # networking
     ("VAL-30", INGRESS, ingress(), [("spec.defaultBackend", "Invalid")]),
     ("VAL-30", INGRESS, ingress(service={"name": "1s", "port": {"number": 80}}), []),
@@ -186,6 +222,8 @@ CHANGES = [
     ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), attachment(persistentVolumeName="w"), [("spec", "Invalid")]),
     ("VAL-50", ATTRIBUTES, {"driverName": "d", "parameters": {"a": "b"}}, {"driverName": "e", "parameters": {"a": "b"}}, [("driverName", "Forbidden")]),
     ("VAL-50", CAPACITY, {"storageClassName": "a"}, {"storageClassName": "b"}, [("storageClassName", "Invalid")]),
+    ("VAL-52", DEVICES, wish(), wish(count=2), [("spec", "Invalid")]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n"), device_slice(nodeName="m"), [("spec.nodeName", "Invalid")]),
     ("VAL-30", INGRESS_CLASS, {"spec": {"controller": "a.b/c"}}, {"spec": {"controller": "a.b/d"}}, [("spec.controller", "Invalid")]),
     ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8"]}}, {"spec": {"cidrs": ["10.0.0.0/8", "fd00::/108"]}}, []),
     ("VAL-26", RANGE, {"spec": {"cidrs": ["10.0.0.0/8"]}}, {"spec": {"cidrs": ["11.0.0.0/8"]}}, [("spec.cidrs[0]", "Invalid")]),

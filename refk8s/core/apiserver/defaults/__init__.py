@@ -6,7 +6,7 @@ that a pod made from a defaulted template costs a few looks and no copy.
 
 Source: Kubernetes API reference (the defaults named with each field); API conventions, "Defaulting".
 Left out: defaults of resources this table does not name have none upstream either, or belong to groups that no component here reads
-(resource.k8s.io, storagemigration.k8s.io). What is set once, on create, is admission's (refk8s/core/apiserver/admission/create.py).
+(storagemigration.k8s.io). What is set once, on create, is admission's (refk8s/core/apiserver/admission/create.py).
 """
 
 from collections.abc import Callable
@@ -43,6 +43,8 @@ _FILES = {
     "storage_v1.CSIDriver": "storage.default_csi_driver",
     "autoscaling_v1.HorizontalPodAutoscaler": "autoscaling.default_autoscaler_v1",
     "autoscaling_v2.HorizontalPodAutoscaler": "autoscaling.default_autoscaler",
+    "resource_v1.ResourceClaim": "devices.default_resource_claim",
+    "resource_v1.ResourceClaimTemplate": "devices.default_resource_claim_template",
     "rbac_v1.RoleBinding": "rbac.default_binding",
     "rbac_v1.ClusterRoleBinding": "rbac.default_binding",
 }

@@ -110,6 +110,12 @@ _KINDS = {
     "storage_v1.VolumeAttributesClass": Kind(
         "csi.validate_volume_attributes_class", "csi.validate_volume_attributes_class_update"
     ),
+    "resource_v1.DeviceClass": Kind("devices.validate_device_class", "devices.validate_device_class_update"),
+    "resource_v1.ResourceClaim": Kind("devices.validate_resource_claim", "devices.validate_resource_claim_update"),
+    "resource_v1.ResourceClaimTemplate": Kind(
+        "devices.validate_resource_claim_template", "devices.validate_resource_claim_template_update"
+    ),
+    "resource_v1.ResourceSlice": Kind("devices.validate_resource_slice", "devices.validate_resource_slice_update"),
     "certificates_v1.CertificateSigningRequest": Kind(
         "certificates.validate_signing_request", status="certificates.validate_status", approval="certificates.validate_approval"
     ),

@@ -161,6 +161,16 @@ def env_name(text: str) -> Messages:
     return ()
 
 
+def c_identifier(text: str) -> Messages:
+    """A name of a program's variable: attributes of devices."""
+    if _is_c_identifier(text):
+        return ()
+    return (
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. "
+        f"'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '{_C_IDENTIFIER}')",
+    )
+
+
 def http_header(text: str) -> Messages:
     if _is_http_header(text):
         return ()
