@@ -315,7 +315,7 @@ def test_kubelet_94_the_hosts_file_names_the_pod_and_its_aliases(
 CONFIGS = st.builds(
     ContainerConfig,
     pod_uid=st.just(UID), namespace=st.just("default"), pod_name=st.just("pod"), name=st.just("main"), image=st.just(IMAGE),
-    image_id=st.sampled_from(["", IMAGE]), user=st.sampled_from(["", "5:7"]), groups=st.sampled_from([(), (3, 4)]),
+    image_id=st.sampled_from(["", "sha256:1"]), user=st.sampled_from(["", "5:7"]), groups=st.sampled_from([(), (3, 4)]),
     read_only_root=st.booleans(), no_new_privileges=st.booleans(), unmasked_proc=st.booleans(),
     seccomp=st.sampled_from(["", "RuntimeDefault", "Unconfined", "Localhost/own.json", "Localhost/../secret", "Localhost/none"]),
     app_armor=st.sampled_from(["", "RuntimeDefault", "Unconfined", "Localhost/own"]),
@@ -330,6 +330,7 @@ def test_rt_35_the_engine_is_asked_for_all_of_it_or_no_container_is_made(config:
         (Path(folder) / "seccomp/own.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
         (Path(folder) / "secret").write_text("hidden")
         engine = make_engine()
+        engine.images["sha256:1"] = engine.images[IMAGE]
         agent = operations(engine, data=Path(folder))
         agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
         [box] = engine.containers
@@ -341,6 +342,7 @@ def test_rt_35_the_engine_is_asked_for_all_of_it_or_no_container_is_made(config:
         assert isinstance(result, ContainerCreated)
         host = engine.one(result.status.id)["HostConfig"]
         options = host.get("SecurityOpt", [])
+        assert engine.one(result.status.id)["Config"]["Image"] == (config.image_id or IMAGE), "the name may mean another image by now"
         assert ("no-new-privileges" in options) is config.no_new_privileges
         assume(not config.privileged)
         assert ("seccomp=unconfined" in options) is (config.seccomp == "Unconfined")

@@ -197,6 +197,11 @@ def test_rt_7_a_path_that_stays_inside_is_found_where_its_links_lead(links: dict
             os.close(found)
 
 
+@given(st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3), st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3))
+def test_rt_7_a_directory_is_no_parent_of_one_whose_name_begins_like_its_own(path: list[str], root: list[str]) -> None:
+    assert tree.is_inside("/" + "/".join(path), "/" + "/".join(root)) is (path[: len(root)] == root)
+
+
 # --- links that a container has made ------------------------------------------------------------------------------------------
 
 ENTRIES = st.sampled_from(["..data", "..data_tmp", "a", "b", "dir", "dir/a", "key.txt", ".hidden", "..evil"])
@@ -255,6 +260,20 @@ def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
         with tree.opened(folder) as top:
             tree.remove("volume", top)
         assert {name for name, _ in picture(Path(folder)).items()} == set(before) - {"volume"}
+
+
+@pytest.mark.parametrize("target", ["{outside}", "../outside", ".."])
+def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, target: str) -> None:
+    """What lies outside is not even looked at: it could be exchanged at any time."""
+    place, outside = tmp_path / "volume", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "key").write_bytes(b"1")
+    (outside / "key").chmod(0o644)
+    write_files(place, {"key": b"1"}, 0o644)
+    (place / DATA).unlink()
+    (place / DATA).symlink_to(target.format(outside=outside))
+    assert write_files(place, {"key": b"1"}, 0o644)
+    assert (place / DATA).resolve().parent == place and held(place) == {"key": b"1"}
 
 
 def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
@@ -425,14 +444,19 @@ def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path,
 
 
 def test_rt_31_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
-    place = mounts.memory_directory("/some/data", {})
+    owner = str(tmp_path)
+    place = mounts.memory_directory(owner, {})
     assert place is not None and os.stat(place).st_mode & 0o777 == 0o700
-    os.chmod(place, 0o750)
-    assert mounts.memory_directory("/some/data", {}) is None
-    os.rmdir(place)
+    try:
+        os.chmod(place, 0o750)
+        assert mounts.memory_directory(owner, {}) is None
+    finally:
+        os.rmdir(place)
     os.symlink(tmp_path, place)
-    assert mounts.memory_directory("/some/data", {}) is None
-    os.unlink(place)
+    try:
+        assert mounts.memory_directory(owner, {}) is None
+    finally:
+        os.unlink(place)
 
 
 PLACES = st.lists(st.text("ab /\\\n", min_size=1, max_size=5).map(lambda text: "/" + text.strip("/")), min_size=1, max_size=4)
