@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -23,15 +23,17 @@ from refk8s.components.websocket import refusing, websocket_protocol
 from refk8s.core.api import status
 from refk8s.core.api.request import Response, User
 from refk8s.core.api.status import ApiError
-from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.authorize import authorize
-from refk8s.core.apiserver.decode import BODY_BYTES_MAX
+from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 from refk8s.core.apiserver.wire import Received, WireRequest, failure, receive, reply_to, user_of
+
+if TYPE_CHECKING:
+    from refk8s.core.api.yaml_text import YamlDocument
 
 log = logging.getLogger("refk8s")
 
@@ -153,7 +155,7 @@ class Front:
             connection.authenticated = True
         return user
 
-    async def _read_beside(self, body: bytes) -> Callable[[bytes], YamlDocument]:
+    async def _read_beside(self, body: bytes) -> ReadYaml:
         """What gives the document of a long body, which is read in a thread (HTTP-21)."""
         try:
             async with self._converting:
@@ -232,7 +234,7 @@ def _raise(error: Exception) -> Any:
     raise error
 
 
-def _read_yaml(data: bytes) -> YamlDocument:
+def _read_yaml(data: bytes) -> "YamlDocument":
     # Imported here: few clusters are ever sent YAML.
     from refk8s.components.yaml_reader import read_yaml
 

@@ -5,7 +5,7 @@ Left out: CBOR. YAML is read by a function that the caller brings, since the cor
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -14,15 +14,17 @@ from refk8s.core.api.codec import DecodeError, MalformedJson, decode_request, en
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch
 from refk8s.core.api.status import ApiError
-from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
 from refk8s.core.apiserver.patch import accepted_media_types
 from refk8s.core.apiserver.route import Target, delete_options
 
+if TYPE_CHECKING:
+    from refk8s.core.api.yaml_text import YamlDocument
+
 BODY_BYTES_MAX = 3 * 1024 * 1024
 SHOWN_BYTES_MAX = 30
 
-ReadYaml = Callable[[bytes], YamlDocument]
+ReadYaml = Callable[[bytes], "YamlDocument"]
 """The first YAML document; ValueError for what is none."""
 
 

@@ -21,7 +21,6 @@ from refk8s.core.api.meta_v1 import ListMeta, PartialObjectMetadata, PartialObje
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
-from refk8s.core.api.yaml_text import write_yaml
 from refk8s.core.apiserver.accept import PARTIAL, PARTIAL_LIST, TABLE, WHOLE, YAML, Form
 from refk8s.core.apiserver.table import to_table
 from refk8s.core.context import Instant
@@ -144,6 +143,8 @@ def respond(
             return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
     if form.media_type == YAML:
+        from refk8s.core.api.yaml_text import write_yaml  # its patterns take 20 ms to compile, and few clients want YAML
+
         return Reply(reply.code, write_yaml(msgspec.json.decode(reply.whole().content)), YAML, reply.warnings)
     if pretty:
         return Reply(reply.code, msgspec.json.format(reply.whole().content.rstrip(), indent=2) + b"\n", warnings=reply.warnings)
