@@ -795,3 +795,23 @@ def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node
         assert said["authenticated"] and said["user"]["username"] == "jane"
 
     in_loop(test)
+
+
+def test_http_21_reading_long_yaml_blocks_no_other_request() -> None:
+    async def test() -> None:
+        front = Front(await a_server(config=Config(users={TOKEN: USER})))
+        order: list[str] = []
+
+        async def post() -> None:
+            body = b"metadata: {name: a}\ndata: {" + b",".join(b"k%d: 'v'" % number for number in range(60_000)) + b"}"
+            code, _, _ = await asked(front, "POST", CONFIG_MAPS, body, content_type="application/yaml")
+            order.append(f"post {code}")
+
+        async def get() -> None:
+            assert (await asked(front, "GET", CONFIG_MAPS))[0] == 200
+            order.append("get")
+
+        await asyncio.gather(post(), get())
+        assert order == ["get", "post 201"]
+
+    in_loop(test)
