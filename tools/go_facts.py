@@ -31,7 +31,8 @@ ORDER["EphemeralContainer"] = ORDER["EphemeralContainerCommon"] = ORDER["Contain
 # Optional, yet always written: structs, fields without an omit mark, and times that are no pointers (written as null when not set).
 ALWAYS_WRITTEN = _names("""
 apps_v1.ControllerRevision.revision apps_v1.DaemonSetSpec.updateStrategy apps_v1.DeploymentSpec.strategy apps_v1.ReplicaSetSpec.template
-apps_v1.StatefulSetSpec.updateStrategy apps_v1.StatefulSetOrdinals.start apps_v1.StatefulSetStatus.availableReplicas
+apps_v1.StatefulSetSpec.serviceName apps_v1.StatefulSetSpec.updateStrategy apps_v1.StatefulSetOrdinals.start
+apps_v1.StatefulSetStatus.availableReplicas
 apps_v1.*Condition.type apps_v1.*Condition.status apps_v1.*Condition.lastTransitionTime apps_v1.*Condition.lastUpdateTime
 authentication_v1.SelfSubjectReviewStatus.userInfo authentication_v1.TokenReviewStatus.user authentication_v1.TokenRequestStatus.token
 autoscaling_v2.HorizontalPodAutoscalerCondition.lastTransitionTime

@@ -1,7 +1,10 @@
-"""What a new pod takes from its runtime class and from its own labels: ADM-31, ADM-30 (spec/admission.md)."""
+"""What a new pod takes from its runtime class and its own labels: ADM-30, ADM-31 (spec/admission.md); its gates and debugging containers."""
 # ruff: noqa: E501
 
+import json
+
 import pytest
+from api_world import World
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_adm import Cluster
@@ -109,3 +112,49 @@ def test_adm_30_a_spread_constraint_is_completed_too():
     assert made.ok, made.body
     (got,) = made.body.spec.topology_spread_constraints
     assert [(one.key, one.operator, one.values) for one in got.label_selector.match_expressions] == [("v", "In", ("1",))]
+
+
+# --- gates and debugging containers
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def a_pod(**spec):
+    return {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}
+
+
+def posted(world, path, tree):
+    reply = world.http("POST", path, tree)
+    return reply.code, json.loads(reply.content)
+
+
+
+@given(st.lists(st.sampled_from(["a.com/x", "a.com/y"]), unique=True))
+def test_adm_6_a_gated_pod_says_why_it_is_not_scheduled_and_is_not_bound(gates):
+    world = World()
+    code, made = posted(world, PODS, a_pod(schedulingGates=[{"name": name} for name in gates]))
+    assert code == 201
+    told = [(one["type"], one["status"], one["reason"]) for one in made["status"].get("conditions") or ()]
+    assert told == ([("PodScheduled", "False", "SchedulingGated")] if gates else [])
+    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
+    assert posted(world, f"{PODS}/p/binding", binding)[0] == (409 if gates else 201)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ([{"name": "d", "image": "i", "command": ["x"]}], 422),
+        ([], 422),
+        ([{"name": "e", "image": "i"}], 422),
+        ([{"name": "d", "image": "i"}, {"name": "e", "image": "i"}], 200),
+        ([{"name": "d", "image": "i"}], 200),
+    ],
+)
+def test_val_17_a_debugging_container_stays_as_it_is(sent, code):
+    world = World()
+    assert posted(world, PODS, a_pod())[0] == 201
+    patch = {"content-type": "application/merge-patch+json"}
+    first = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i"}]}}
+    assert world.http("PATCH", f"{PODS}/p/ephemeralcontainers", first, patch).code == 200
+    reply = world.http("PATCH", f"{PODS}/p/ephemeralcontainers", {"spec": {"ephemeralContainers": sent}}, patch)
+    assert reply.code == code, reply.content

@@ -75,10 +75,12 @@ def test_api_28_a_write_in_one_version_is_seen_in_all():
         and seen["deprecatedCount"] == 2
     )
     assert seen["metadata"] == made["metadata"]
-    patch = {"note": "it went on"}
-    changed = world.http("PATCH", f"{EVENTS}/e", patch, {"content-type": "application/merge-patch+json"})
-    assert changed.code == 200 and json.loads(changed.content)["note"] == "it went on"
-    assert json.loads(world.http("GET", "/api/v1/namespaces/default/events/e").content)["message"] == "it went on"
+    patch = {"content-type": "application/merge-patch+json"}
+    assert world.http("PATCH", f"{EVENTS}/e", {"note": "it went on"}, patch).code == 422, "VAL-65"
+    named = world.http("PATCH", f"{EVENTS}/e", {"metadata": {"labels": {"a": "b"}}}, patch)
+    changed = world.http("PATCH", "/api/v1/namespaces/default/events/e", {"message": "it went on"}, patch)
+    assert (named.code, changed.code) == (200, 200) and json.loads(changed.content)["metadata"]["labels"] == {"a": "b"}
+    assert json.loads(world.http("GET", f"{EVENTS}/e").content)["note"] == "it went on"
     line = json.loads(world.http("GET", f"{EVENTS}?watch=1&fieldSelector=regarding.name%3Dp").content)
     assert line["type"] == "ADDED" and line["object"]["note"] == "it went on"
     for path, code in ((f"{EVENTS}?fieldSelector=regarding.name%3Dp", 1), (f"{EVENTS}?fieldSelector=regarding.name%3Dq", 0)):

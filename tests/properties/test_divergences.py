@@ -179,6 +179,15 @@ def test_d_31_a_field_that_comes_with_the_next_version_is_dropped_silently(more)
     assert reply.code == 201 and b"evictionResponders" not in reply.content and b"TLS" not in reply.content
 
 
+def test_d_32_a_patch_of_a_revision_created_with_blanks_is_taken():
+    world, path = World(), "/apis/apps/v1/namespaces/default/controllerrevisions"
+    body = b'{"metadata": {"name": "a"}, "data": {"x": 1, "y": ["z"]}, "revision": 1}'
+    assert world.http("POST", path, body).code == 201
+    patch = {"content-type": "application/merge-patch+json"}
+    assert world.http("PATCH", f"{path}/a", {"metadata": {"labels": {"x": "y"}}}, patch).code == 200
+    assert world.http("PATCH", f"{path}/a", {"data": {"x": 2}}, patch).code == 422
+
+
 # --- the controllers ------------------------------------------------------------------------------------------------------
 
 

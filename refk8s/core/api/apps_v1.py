@@ -216,7 +216,7 @@ class StatefulSetSpec(Record, frozen=True, kw_only=True):
     selector: LabelSelector | None = None
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     volume_claim_templates: Annotated[tuple[PersistentVolumeClaim, ...], SOME] | None = None
-    service_name: Text | None = None
+    service_name: str = field(default_factory=str)
     pod_management_policy: Text | None = None
     update_strategy: StatefulSetUpdateStrategy = field(default_factory=StatefulSetUpdateStrategy)
     revision_history_limit: Int32 | None = None

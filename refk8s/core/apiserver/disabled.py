@@ -13,7 +13,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.apps_v1 import StatefulSet
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.core_v1 import Container, PodSpec, PodTemplateSpec, Probe
+from refk8s.core.api.core_v1 import Container, Lifecycle, PodSpec, PodTemplateSpec, Probe
 from refk8s.core.api.resources import Resource
 
 Drop = Callable[[Any, Any], Any]
@@ -118,11 +118,16 @@ def _unsignalled(container: Container) -> Container:
     lifecycle = container.lifecycle
     return replace(
         container,
-        lifecycle=lifecycle and replace(lifecycle, stop_signal=None),
+        lifecycle=lifecycle if lifecycle is None or lifecycle.stop_signal is None else _without_signal(lifecycle),
         liveness_probe=_plain(container.liveness_probe),
         readiness_probe=_plain(container.readiness_probe),
         startup_probe=_plain(container.startup_probe),
     )
+
+
+def _without_signal(lifecycle: Lifecycle) -> Lifecycle | None:
+    """Hooks of which nothing is left are none."""
+    return replace(lifecycle, stop_signal=None) if lifecycle.post_start is not None or lifecycle.pre_stop is not None else None
 
 
 def _plain(probe: Probe | None) -> Probe | None:

@@ -61,6 +61,8 @@ def bind(request: Request, store: Reader, context: Context) -> Response | Commit
         raise _bind_conflict(name, f"pod {name} is being deleted, cannot be assigned to a host")
     if pod.spec.node_name:
         raise _bind_conflict(name, f"pod {name} is already assigned to node {status.show(pod.spec.node_name)}")
+    if pod.spec.scheduling_gates:
+        raise _bind_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
     metadata = pod.metadata
     if binding.metadata.annotations:
         metadata = replace(metadata, annotations={**(metadata.annotations or {}), **binding.metadata.annotations})

@@ -18,6 +18,7 @@ from refk8s.core.api.core_v1 import (
     KeyToPath,
     ObjectFieldSelector,
     Pod,
+    PodCondition,
     PodStatus,
     ProjectedVolumeSource,
     ResourceRequirements,
@@ -33,7 +34,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import Context
+from refk8s.core.context import Context, timestamp
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
@@ -73,7 +74,14 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     pod = replace(new, spec=replace(new.spec, **changed))
     if pod.spec.runtime_class_name is not None:
         pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
-    return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod)))  # ADM-6
+    conditions = (_gated(context),) if pod.spec.scheduling_gates else None
+    return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod), conditions=conditions))  # ADM-6
+
+
+def _gated(context: Context) -> PodCondition:
+    words = "Scheduling is blocked due to non-empty scheduling gates"
+    since = timestamp(context.now)
+    return PodCondition(type="PodScheduled", status="False", reason="SchedulingGated", message=words, last_transition_time=since)
 
 
 def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:

@@ -96,7 +96,7 @@ def _validate_metric(metric: MetricSpec, at: str) -> Causes:
     if not metric.type:
         causes.append(required(f"{at}.type", "must specify a metric source type"))
     if metric.type not in METRIC_TYPES:
-        causes.append(not_supported(f"{at}.type", metric.type, METRIC_TYPES))
+        causes += [not_supported(f"{at}.type", metric.type, METRIC_TYPES)] * 2  # upstream checks it by hand and by declaration
     given = [(getattr(metric, attribute), name, kind) for attribute, name, kind in _SOURCES if getattr(metric, attribute) is not None]
     if given:
         source, name, kind = given[0]

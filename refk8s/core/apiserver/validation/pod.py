@@ -15,6 +15,7 @@ from refk8s.core.api.core_v1 import (
     PodTemplateSpec,
     ResourceRequirements,
 )
+from refk8s.core.api.status import show
 from refk8s.core.apiserver.validation.container import (
     RESTART_POLICIES,
     Around,
@@ -267,6 +268,8 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
     if len(after.init_containers or ()) != len(before.init_containers or ()):
         return [*causes, forbidden("spec.initContainers", "pod updates may not add or remove containers")]
     causes += _validate_deadline(after.active_deadline_seconds, before.active_deadline_seconds)
+    if after.ephemeral_containers != before.ephemeral_containers:
+        causes += _validate_debuggers(after, before)
     added = [gate.name for gate in after.scheduling_gates or () if gate not in (before.scheduling_gates or ())]
     for name in added:
         position = [gate.name for gate in after.scheduling_gates or ()].index(name)
@@ -314,6 +317,18 @@ def _validate_deadline(after: int | None, before: int | None) -> Causes:
     if before is not None and before < after:
         return [invalid(at, after, "must be less than or equal to previous value")]
     return []
+
+
+def _validate_debuggers(after: PodSpec, before: PodSpec) -> Causes:
+    """A debugging container that was once there stays as it is."""
+    at, names = "spec.ephemeralContainers", {container.name: container for container in after.ephemeral_containers or ()}
+    causes: Causes = []
+    for container in before.ephemeral_containers or ():
+        if container.name not in names:
+            causes.append(forbidden(at, f"existing ephemeral containers {show(container.name)} may not be removed\n"))
+        elif names[container.name] != container:
+            causes.append(forbidden(at, f"existing ephemeral containers {show(container.name)} may not be changed\n"))
+    return causes
 
 
 def _validate_added_tolerations(after: PodSpec, before: PodSpec) -> Causes:
