@@ -27,7 +27,7 @@ def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tupl
 
     `owner`: uid and gid of the new file, where they are not to be this process's. Raises CannotRun.
     """
-    beside = path.with_name(path.name + ".new")
+    beside = path.with_name(f".{path.name}.refk8s-new")  # a name that is nobody else's: it is removed where it is left
     try:
         with suppress(FileNotFoundError):
             beside.unlink()  # left by a process that was killed; the data directory's lock says that nobody else writes it

@@ -175,10 +175,12 @@ def test_host_4_a_second_process_is_refused_until_the_first_is_killed(tmp_path: 
         held.release()
         os._exit(0)
     os.read(told, 4)
-    with pytest.raises(CannotRun, match=rf"in use by another refk8s \(process {child}\)"):
-        DirectoryLock(tmp_path)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    try:
+        with pytest.raises(CannotRun, match=rf"in use by another refk8s \(process {child}\)"):
+            DirectoryLock(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     DirectoryLock(tmp_path).release()
 
 
@@ -235,15 +237,17 @@ def test_host_5_a_file_and_its_name_are_synchronised_before_and_after_it_takes_i
     monkeypatch.setattr(files.os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     write_file(tmp_path / "file", b"new")
-    assert done == ["file.new", "rename", tmp_path.name]
+    assert done == [".file.refk8s-new", "rename", tmp_path.name]
 
 
 def test_host_5_a_link_planted_beside_a_file_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("kept")
-    (tmp_path / "file.new").symlink_to(victim)
+    (tmp_path / ".file.refk8s-new").symlink_to(victim)
+    (tmp_path / "file.new").write_text("a user's own")
     write_file(tmp_path / "file", b"new")
     assert victim.read_text() == "kept" and (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "file.new").read_text() == "a user's own"
 
 
 def test_host_5_what_is_no_plain_file_or_too_large_is_not_read(tmp_path: Path) -> None:
