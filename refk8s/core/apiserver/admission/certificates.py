@@ -27,9 +27,9 @@ def admit_signing_request(
     if old is not None:
         return new
     user = request.user
-    return replace(
-        new, spec=replace(new.spec, username=user.name or None, uid=user.uid or None, groups=user.groups or None, extra=None)
-    )
+    extra = dict(user.extra) or None
+    spec = replace(new.spec, username=user.name or None, uid=user.uid or None, groups=user.groups or None, extra=extra)
+    return replace(new, spec=spec)
 
 
 def check_subject(request: Request, new: CertificateSigningRequest, old: CertificateSigningRequest | None, store: Reader) -> None:
