@@ -6,7 +6,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from immutables import Map
-from workload_helpers import NOW, ago, pod, view_of
+from workload_helpers import NOW, ago, change, pod, sent, view_of
 
 from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, PodCondition, Taint, Toleration
 from refk8s.core.api.meta_v1 import ObjectMeta
@@ -353,3 +353,18 @@ def test_node_9_pods_are_found_by_their_node():
     index = lifecycle.pods_by_node()
     assert (index.name, index.resource) == ("node", PODS)
     assert tuple(index.values(bound())) == ("n",) and tuple(index.values(pod("p"))) == ()
+
+
+@given(st.booleans(), st.sampled_from(["", "n"]), st.sampled_from(["Pending", "Failed", "Succeeded", None]))
+def test_podgc_4_a_pod_that_is_deleted_without_a_node_has_failed(is_going, where, phase):
+    collector = PodGarbageCollector()
+    leaving = "2026-01-01T00:00:00Z" if is_going else None
+    one = change(pod("p"), deletion_timestamp=leaving, node_name=where or None, phase=phase)
+    view = view_of(collector, one, node())
+    plan = collector.reconcile(view, "default/p", NOW, Local(collector.start_memory(NOW)))
+    ends = is_going and not where and phase not in ("Failed", "Succeeded")
+    requests = sent(plan, "patch", PODS, "status")
+    assert [r.body.document for r in requests] == ([{"metadata": {"uid": "uid-p"}, "status": {"phase": "Failed"}}] if ends else [])
+    assert not sent(plan, "delete")
+    heard = next(interest for interest in collector.interests if interest.resource is PODS).keys(view, one, one)
+    assert ("default/p" in heard) == ends

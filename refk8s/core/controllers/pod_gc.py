@@ -1,4 +1,4 @@
-"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1 ... PODGC-3 (spec/workloads/node.md).
+"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1 ... PODGC-4 (spec/workloads/node.md).
 
 Only here, and only when the Node object is gone, is a pod deleted by force: nobody is left who could say that its containers have ended.
 Source: Kubernetes documentation, "Pod Lifecycle" (garbage collection of pods); pod-safety design proposal.
@@ -47,9 +47,18 @@ def _of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
     keys = []
     if len(view.fold("finished")) > FINISHED_MAX:
         keys.append(TOO_MANY)
-    if new is not None and new.spec is not None and new.spec.node_name and view.get(NODES, new.spec.node_name) is None:
+    if new is not None and (_is_without_its_node(view, new) or _ends_without_node(new)):
         keys.append(key_of(new))
     return keys
+
+
+def _is_without_its_node(view: View, pod: Pod) -> bool:
+    return bool(pod.spec.node_name) and view.get(NODES, pod.spec.node_name or "") is None
+
+
+def _ends_without_node(pod: Pod) -> bool:
+    """PODGC-4: it is being deleted, never got a node, and nobody has said yet that it has ended."""
+    return pod.metadata.deletion_timestamp is not None and not pod.spec.node_name and not is_finished(pod)
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
@@ -79,6 +88,8 @@ class PodGarbageCollector(Reconciler):
         # Observe
         memory: Memory = local.memory
         pod: Pod | None = view.get(PODS, key)
+        if pod is not None and _ends_without_node(pod):
+            return Plan(((_ended(pod),),))
         node_name = pod.spec.node_name if pod is not None and pod.spec is not None else None
         if pod is None or not node_name or view.get(NODES, node_name) is not None:
             return NOTHING
@@ -128,6 +139,13 @@ def _remove_oldest(view: View) -> Plan:
     oldest = sorted(finished.items(), key=lambda entry: (entry[1], entry[0]))[:surplus]
     pods = [pod for key, _ in oldest if (pod := view.get(PODS, key)) is not None]
     return Plan((tuple(_forced(pod, f"more than {FINISHED_MAX} pods have finished") for pod in pods),))
+
+
+def _ended(pod: Pod) -> Request:
+    metadata = pod.metadata
+    body = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed"}})
+    because = "it is being deleted and never got a node"
+    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
 
 
 def _failed(pod: Pod, now: Instant, because: str) -> Request:
