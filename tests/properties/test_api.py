@@ -16,7 +16,17 @@ from refk8s.core.api import resources
 from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec
 from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec
 from refk8s.core.api.codec import encode
-from refk8s.core.api.core_v1 import Binding, ConfigMap, ObjectReference, PodCondition, PodStatus, ServiceAccount
+from refk8s.core.api.core_v1 import (
+    Binding,
+    ConfigMap,
+    Container,
+    ObjectReference,
+    Pod,
+    PodCondition,
+    PodSpec,
+    PodStatus,
+    ServiceAccount,
+)
 from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta, Status
 from refk8s.core.api.policy_v1 import Eviction, PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
 from refk8s.core.api.request import Options, Patch, Request
@@ -440,7 +450,9 @@ def test_api_16_one_changed_character_makes_a_token_nobodys(position, character)
 def test_api_20_a_token_may_be_bound_to_what_exists():
     world = populated()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
-    for kind, name, code in (("Pod", "a", 201), ("Pod", "none", 404), ("ConfigMap", "a", 400)):
+    its_pod = Pod(metadata=metadata_of("its"), spec=PodSpec(containers=(Container(name="c", image="i"),), service_account_name="robot"))
+    assert world.do(Request("create", resources.PODS, "default", body=its_pod)).response.code == 201
+    for kind, name, code in (("Pod", "its", 201), ("Pod", "a", 400), ("Pod", "none", 404), ("ConfigMap", "a", 400)):
         asked = TokenRequest(spec=TokenRequestSpec(bound_object_ref=BoundObjectReference(kind=kind, name=name)))
         assert world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", "robot", "token", asked)).response.code == code
 

@@ -111,6 +111,7 @@ def test_sim_7_the_command_counts_its_trials_and_ends_with_the_line_that_all_run
     path.write_text("{apiVersion: v1, kind: Namespace, metadata: {name: one}}\n")
     done = CliRunner().invoke(main, ["sim", "--pattern", "skip", str(path)])
     assert done.exit_code == 0, done.output
-    first, last = done.output.splitlines()
+    first, verdict, last = done.output.splitlines()
     assert first.startswith("skip: ") and "changes unheard of, each ends as the undisturbed run" in first
+    assert verdict.startswith("every rule held: ")
     assert last.startswith("seed 0 steps ") and " digest " in last
