@@ -1,4 +1,4 @@
-"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-19 (spec/http.md).
+"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-23 (spec/http.md).
 
 An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`. Everything that is
 decided is decided in core/apiserver. The order of a request: who asks, from the headers alone; the body; what is
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -116,7 +116,8 @@ class Front:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-            wire = WireRequest(method, path, query, headers)
+            impersonation = _impersonation(scope["headers"])
+            wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = self._enter(wire, connection)
             read_yaml = _read_yaml
             if method not in ("GET", "HEAD") and user is not None:
@@ -228,6 +229,12 @@ class Front:
 
 def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
     return reply.length >= GZIP_BYTES_MIN and not reply.encoding and reply.code == 200 and accepts_gzip(headers)
+
+
+def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """The headers of an impersonation: unlike the others they may be repeated, and their values are UTF-8."""
+    found = [pair for pair in headers if pair[0].startswith(b"impersonate-")]
+    return tuple([(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in found]) if found else ()
 
 
 def _raise(error: Exception) -> Any:

@@ -81,7 +81,12 @@ def success(code: int = 200, details: StatusDetails | None = None) -> Status:
 
 def qualified(resource: Resource) -> str:
     """The resource with its group, as in messages: `pods`, `deployments.apps`."""
-    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    return qualified_name(resource.group, resource.plural)
+
+
+def qualified_name(group: str, plural: str) -> str:
+    """The plural with its group, where it has one."""
+    return f"{plural}.{group}" if group else plural
 
 
 def _details(resource: Resource, name: str, **more: Any) -> StatusDetails:

@@ -24,7 +24,9 @@ from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
 from refk8s.core.store import Record
 from refk8s.core.value import Value, field
 
-AUTHENTICATED = "system:authenticated"
+AUTHENTICATED: Final = "system:authenticated"
+UNAUTHENTICATED: Final = "system:unauthenticated"
+ANONYMOUS: Final = "system:anonymous"
 TOKEN_BYTES_MAX: Final = 8 << 10
 """The longest token that is looked at."""
 
@@ -61,7 +63,7 @@ class Config(Value, frozen=True):
     that it was given; who decides what users may; and what addresses and ports it gives to services.
 
     `sign` makes a signature by `token_key`; without it the key's plain arithmetic does. `authorizer` says whether a user may; without it
-    everybody who has authenticated may do everything (API-13).
+    every authenticated user may do everything (API-13).
     """
 
     token_key: TokenKey = TEST_KEY

@@ -4,31 +4,57 @@ An authorizer is part of the API server's configuration. Without one every authe
 Source: Kubernetes documentation, "Authorization" (request attributes, AlwaysAllow).
 """
 
+from typing import Final
+
 from refk8s.core.api import status
+from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Request, User
 from refk8s.core.api.status import ApiError, failure
-from refk8s.core.apiserver.authenticate import Attributes, Config
+from refk8s.core.apiserver.authenticate import UNAUTHENTICATED, Attributes, Config
+
+OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
+"""What anybody may ask for: load balancers and installers have no token (API-15)."""
+
+
+def is_open(path: str) -> bool:
+    """Whether anybody may ask for this path."""
+    return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
 def authorize(request: Request, config: Config) -> None:
     """ApiError 403 where the request's user may not send it. Runs before the store is looked at."""
-    if config.authorizer is None:
-        return
+    if config.authorizer is None and UNAUTHENTICATED not in request.user.groups:
+        return  # the whole of API-13, without making the attributes
     resource = request.resource
-    asked = Attributes(
-        request.user, request.verb, resource.group, resource.plural, request.subresource, request.namespace, request.name
+    require(
+        Attributes(
+            request.user, request.verb, resource.group, resource.plural, request.subresource, request.namespace, request.name
+        ),
+        config,
     )
-    if config.authorizer(asked):
+
+
+def require(asked: Attributes, config: Config) -> None:
+    """ApiError 403 where the user may not do this to a resource; one of impersonation is no resource of ours (HTTP-23)."""
+    if _may(asked, config):
         return
-    part = f"{resource.plural}/{request.subresource}" if request.subresource else resource.plural
-    words = f'User "{request.user.name}" cannot {request.verb} resource "{part}" in API group "{resource.group}"'
-    where = f' in the namespace "{request.namespace}"' if request.namespace else " at the cluster scope"
-    raise ApiError(status.forbidden(resource, request.name, words + where))
+    part = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
+    words = f'User "{asked.user.name}" cannot {asked.verb} resource "{part}" in API group "{asked.group}" {where}'
+    subject = status.qualified_name(asked.group, asked.resource) + (f' "{asked.name}"' if asked.name else "")
+    details = StatusDetails(name=asked.name or None, group=asked.group or None, kind=asked.resource)
+    raise ApiError(failure(403, "Forbidden", f"{subject} is forbidden: {words}", details))
 
 
 def authorize_path(user: User, method: str, path: str, config: Config) -> None:
     """As `authorize`, for a path that is no resource's."""
-    if config.authorizer is None or config.authorizer(Attributes(user, method.lower(), path=path)):
+    if _may(Attributes(user, method.lower(), path=path), config):
         return
     words = f'forbidden: User "{user.name}" cannot {method.lower()} path "{path}"'
     raise ApiError(failure(403, "Forbidden", words))
+
+
+def _may(asked: Attributes, config: Config) -> bool:
+    if config.authorizer is not None:
+        return config.authorizer(asked)
+    return UNAUTHENTICATED not in asked.user.groups or is_open(asked.path)  # API-13

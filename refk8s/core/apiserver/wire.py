@@ -18,11 +18,12 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import TABLE, Form, accept
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, Objects, authenticate
-from refk8s.core.apiserver.authorize import authorize_path
+from refk8s.core.apiserver.authenticate import ANONYMOUS, DEFAULT_CONFIG, UNAUTHENTICATED, Config, Objects, authenticate
+from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize_path, is_open
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
+from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.reviews import REVIEWS
@@ -31,21 +32,22 @@ from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, evolve, field
 
-OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-"""What anybody may ask for: load balancers and installers have no token (API-15)."""
-
 PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3")
 """What is told at the root."""
 
 
 class WireRequest(Value, frozen=True):
-    """A request as it came. `path` and `query` are percent-encoded; header names are in lower case."""
+    """A request as it came. `path` and `query` are percent-encoded; header names are in lower case.
+
+    `impersonation`: the headers that name another user, every one of those that are repeated.
+    """
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    impersonation: tuple[tuple[str, str], ...] = ()
 
 
 class Received(Value, frozen=True):
@@ -81,20 +83,18 @@ def user_of(
     """Who asks, by the headers alone: the body need not have been read. None for an anonymous user at an open path.
 
     ApiError 401 for wrong credentials on every path, and for none where the path is not open (API-15). A client certificate
-    counts before a token, as upstream.
+    counts before a token, as upstream. ApiError 403 and 500 for an impersonation that is not allowed (HTTP-23).
     """
-    if certificate_user is not None:
-        return certificate_user
+    user = certificate_user or _user_of_token(wire, config, now, objects)
+    return impersonate(user or _NOBODY, wire.impersonation, config) if wire.impersonation else user
+
+
+def _user_of_token(wire: WireRequest, config: Config, now: Instant, objects: Objects | None) -> User | None:
     authorization = wire.headers.get("authorization", "")
     user = authenticate(authorization, config, now, objects) if authorization else None
     if user is None and (authorization or not is_open(wire.path)):
         raise ApiError(status.unauthorized())
     return user
-
-
-def is_open(path: str) -> bool:
-    """Whether anybody may ask for this path."""
-    return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
 def receive(
@@ -122,7 +122,7 @@ def receive(
         return failure(error)
 
 
-_NOBODY = User("system:anonymous", groups=("system:unauthenticated",))
+_NOBODY = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
 
 
 def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None) -> Received:

@@ -1,0 +1,84 @@
+"""Impersonation: a user acts as another one, named in headers. Rule HTTP-23 (spec/http.md).
+
+`kubectl --as` sends `Impersonate-User`, `-Group` (repeated), `-Uid` and `-Extra-KEY` (repeated). The authenticated user
+needs the verb `impersonate` on each; from then on the request is the other user's.
+Source: Kubernetes documentation, "User impersonation".
+Left out: constrained impersonation (KEP-5284), which needs an authorizer that knows its verbs.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote
+
+from refk8s.core.api import status
+from refk8s.core.api.request import User
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.authenticate import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, Attributes, Config
+from refk8s.core.apiserver.authorize import require
+from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
+
+GROUP: Final = "authentication.k8s.io"
+_EXTRA: Final = "impersonate-extra-"
+_ACCOUNT: Final = "system:serviceaccount:"
+_NO_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
+
+
+def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) -> User:
+    """The user whom the headers name, or `user` where they name none (HTTP-23).
+
+    `headers`: those that begin with `impersonate-`, in lower case and in order. ApiError 500 for a group, uid or extra field
+    without a user, as upstream; ApiError 403 where the authorizer forbids one of them.
+    """
+    name, uid = "", ""
+    groups: list[str] = []
+    extra: dict[str, list[str]] = {}
+    for header, value in headers:
+        if header == "impersonate-user":
+            name = name or value  # as upstream, the first one counts
+        elif header == "impersonate-uid":
+            uid = uid or value
+        elif header == "impersonate-group":
+            groups.append(value)
+        elif header.startswith(_EXTRA):
+            extra.setdefault(_key(header[len(_EXTRA) :]), []).append(value)
+    if not name:
+        if uid or groups or extra:
+            words = "impersonation of a group, uid or extra field needs the header Impersonate-User"
+            raise ApiError(status.internal_error(words))
+        return user
+    account = _account(name)
+    if account is not None:
+        namespace, account_name = account
+        asked = Attributes(user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name)
+        require(asked, config)
+    else:
+        require(Attributes(user, "impersonate", resource="users", name=name), config)
+    for group in groups:
+        require(Attributes(user, "impersonate", resource="groups", name=group), config)
+    said = tuple([(key, tuple(extra[key])) for key in sorted(extra)])
+    for key, values in said:
+        for value in values:
+            require(Attributes(user, "impersonate", GROUP, "userextras", key, name=value), config)
+    if uid:
+        require(Attributes(user, "impersonate", GROUP, "uids", name=uid), config)
+    if account is not None and not groups:
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{account[0]}"]
+    if name == ANONYMOUS:
+        groups += [UNAUTHENTICATED] if UNAUTHENTICATED not in groups else []
+    elif AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
+        groups.append(AUTHENTICATED)
+    return User(name, uid, tuple(groups), said)
+
+
+def _account(name: str) -> tuple[str, str] | None:
+    """Namespace and name of the service account that has this user name."""
+    namespace, _, account = name.removeprefix(_ACCOUNT).partition(":")
+    if not name.startswith(_ACCOUNT) or dns_label(namespace) or dns_subdomain(account):
+        return None
+    return namespace, account
+
+
+def _key(text: str) -> str:
+    """The key of an extra field: what a header name cannot hold is percent-encoded; a wrong encoding stays as it is."""
+    return text.lower() if _NO_ESCAPE.search(text) else unquote(text.lower(), errors="replace")
