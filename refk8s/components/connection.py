@@ -89,6 +89,8 @@ class Connection(HttpToolsProtocol):
         self.on_writable: Callable[[], None] | None = None  # called when the client reads again
         self._in_head = True
         self._head_bytes = 0
+        self._body_parts = 0
+        self._around_body = 0  # bytes after the headers that came without any of the body: chunk extensions, trailers
         self._refused = False
         self._drained = 0
         self._stalled_since: float | None = None
@@ -117,8 +119,13 @@ class Connection(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
+        parts = self._body_parts
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+        if not self._in_head and self._body_parts == parts:
+            self._around_body += len(data)
+            if self._around_body > HEAD_BYTES_MAX:
+                self.refuse(status.header_fields_too_large())
+        elif self._in_head and self._head_bytes > HEAD_BYTES_MAX:
             too_long = len(self.url) > LINE_BYTES_MAX or not self.headers
             self.refuse(status.uri_too_long() if too_long else status.header_fields_too_large())
 
@@ -142,9 +149,13 @@ class Connection(HttpToolsProtocol):
         if self.is_idle:
             self.deadline = self.registry.now + HEAD_SECONDS
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer, which says nothing here (HTTP-2)
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._around_body = 0
         if self._refused:
             return
         if len(self.url) > LINE_BYTES_MAX:
@@ -152,16 +163,26 @@ class Connection(HttpToolsProtocol):
         elif len(self.headers) > HEADERS_MAX:
             self.refuse(status.header_fields_too_large())
         else:
+            upgrades = self.parser.should_upgrade()
+            if upgrades and self._announces_body():  # the parser ends such a request with its headers (HTTP-1)
+                self.refuse(status.bad_request("a request that asks for another protocol has no body"))
+                return
             self.deadline = self.registry.now + BODY_SECONDS
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
-            upgrades = self.parser.should_upgrade()
             if upgrades:
                 self.scope["extensions"] = {EXTENSION: self._take_over}
             super().on_headers_complete()
             if upgrades and self.cycle is not None:
                 self.cycle.keep_alive = False
 
+    def _announces_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0") != b"")
+            for name, value in self.headers
+        )
+
     def on_body(self, body: bytes) -> None:
+        self._body_parts += 1
         if not self._refused:
             super().on_body(body)
 
@@ -183,10 +204,12 @@ class Connection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the protocol of WebSockets; it is counted as long as it is open."""
+        if self._refused:
+            return
         self.authenticated = True  # who has not is refused at once, and that closes the connection
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()
-        if successor.scope is not None:  # None where the protocol has refused the request by itself
+        if getattr(successor, "scope", None) is not None:  # else the protocol has refused the request by itself
             successor.scope["connection"] = self
         self._give_to(successor)
 

@@ -110,6 +110,56 @@ def test_http_1_a_request_that_is_cut_off_changes_nothing(cluster: FakeCluster, 
     assert ours(cluster) == before
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "SPDY/3.1", "websocket"])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_http_1_a_body_is_not_lost_where_another_protocol_is_asked_for(cluster: FakeCluster, protocol: str, framing: str) -> None:
+    """The parser ends such a request with its headers: the preconditions in the body would not be seen."""
+    cluster.call("POST", CONFIG_MAPS, {"metadata": {"name": "kept"}, "data": {"k": "v"}})
+    before = ours(cluster)
+    asked = ["Content-Type: application/json", "Connection: Upgrade", f"Upgrade: {protocol}"]
+    client = opened(cluster)
+    if framing == "chunks":
+        begin = head(cluster, "DELETE", f"{CONFIG_MAPS}/kept", *asked, "Transfer-Encoding: chunked")
+        client.sendall(begin + f"{len(OPTIONS):x}\r\n{OPTIONS}\r\n0\r\n\r\n".encode())
+    else:
+        client.sendall(head(cluster, "DELETE", f"{CONFIG_MAPS}/kept", *asked, f"Content-Length: {len(OPTIONS)}") + OPTIONS.encode())
+    is_said(*answered(client), 400)
+    assert ours(cluster) == before
+
+
+@pytest.mark.parametrize("token", [None, ""])
+@pytest.mark.parametrize("piece", [b"X: " + b"y" * (64 << 10) + b"\r\n", b"y" * (64 << 10)])
+@pytest.mark.parametrize("begin", [b"0\r\nX: ", b"1;x="])
+def test_http_2_what_is_around_a_body_is_bounded(cluster: FakeCluster, token: str | None, piece: bytes, begin: bytes) -> None:
+    """Trailers and chunk extensions without end: the connection is closed while they are sent."""
+    client = opened(cluster)
+    client.sendall(head(cluster, "GET", "/version", "Transfer-Encoding: chunked", token=token) + begin)
+    sent = 0
+    with contextlib.suppress(OSError):
+        while sent < 64 << 20:
+            sent += client.send(piece)
+    assert sent < 32 << 20
+
+
+def test_http_2_a_trailer_is_no_header(cluster: FakeCluster) -> None:
+    """A token that comes after the body authenticates nobody."""
+    client = opened(cluster)
+    body = json.dumps({"metadata": {"name": "smuggled"}})
+    begin = head(cluster, "POST", CONFIG_MAPS, "Content-Type: application/json", "Transfer-Encoding: chunked", token="")
+    end = f"{len(body):x}\r\n{body}\r\n0\r\nAuthorization: Bearer {cluster.token}\r\n\r\n"
+    client.sendall(begin + end.encode())
+    is_said(*answered(client), 401)
+
+
+@pytest.mark.parametrize("key", ["", "x"])
+def test_http_2_a_websocket_that_is_none_is_answered(cluster: FakeCluster, key: str) -> None:
+    """The end of the module's fixture looks for tracebacks."""
+    client = opened(cluster)
+    asked = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
+    client.sendall(head(cluster, "GET", CONFIG_MAPS, *asked))
+    assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
 def test_http_2_headers_without_end_are_refused(cluster: FakeCluster) -> None:
     client = opened(cluster)
     client.sendall(head(cluster, "GET", "/api")[:-2] + b"X-Long: ")
