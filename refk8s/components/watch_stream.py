@@ -28,7 +28,6 @@ BACKLOG_EVENTS_MAX = 10_000
 EVENTS_A_PIECE = 64
 
 _HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private"), (b"transfer-encoding", b"chunked")]
-_LAST = b"0\r\n\r\n"
 
 
 class Fanout:

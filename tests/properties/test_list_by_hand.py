@@ -13,7 +13,7 @@ from api_world import World, an_object, populated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refk8s.core.api import resources
+from refk8s.core.api import integer, resources
 from refk8s.core.api.core_v1 import ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
@@ -128,7 +128,7 @@ def test_list_2_what_can_be_no_name_is_refused(name):
 @given(st.sampled_from([0, 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**19, 10**20 - 1, 10**20, 10**30]))
 def test_list_8_a_revision_has_a_largest_value(number):
     text = str(number)
-    if number <= read.REVISION_MAX:
+    if number <= integer.UINT64_MAX:
         assert read.parse_revision(text) == number
         return
     words = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from refk8s.core.api.integer import int64
 from refk8s.core.memo import remember
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ Operator: TypeAlias = Literal["in", "notin", "=", "!=", "exists", "!", "gt", "lt
 
 _NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
 _DNS_1123_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 NAME_LENGTH_MAX: Final = 63
 PREFIX_LENGTH_MAX: Final = 253
 
@@ -199,12 +199,6 @@ def label_value_problems(value: str) -> tuple[str, ...]:
     if value and _NAME.fullmatch(value) is None:
         problems.append(_VALUE_ERROR)
     return tuple(problems)
-
-
-def int64(text: str) -> int | None:
-    """The text as a whole number of 64 bits in plain decimal form, as Go's ParseInt reads it; None where it is none."""
-    number = int(text) if len(text) < 30 and _INTEGER.fullmatch(text) else None
-    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 # The object and the map

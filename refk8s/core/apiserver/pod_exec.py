@@ -23,6 +23,7 @@ import msgspec
 from refk8s.core.api import codec, status
 from refk8s.core.api.meta_v1 import Status, StatusCause, StatusDetails
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.parameters import is_true
 from refk8s.core.value import Value
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -80,7 +81,7 @@ class ExecOptions(Value, frozen=True):
 def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str) -> ExecOptions:
     """The options of a request to exec or attach; ApiError 400 where there would be nothing to do or to see."""
     values = list(parameters)
-    flags = {name: value.lower() not in ("0", "false") for name, value in values if name in ("stdin", "stdout", "stderr", "tty")}
+    flags = {name: is_true(value) for name, value in values if name in ("stdin", "stdout", "stderr", "tty")}
     command = tuple([value for name, value in values if name == "command"])
     if subresource == "exec" and not command:
         raise ApiError(status.bad_request("you must specify at least one command for the container"))

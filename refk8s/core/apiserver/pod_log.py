@@ -19,11 +19,11 @@ from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.ports import EXITED, RUNNING, ContainerStatus
 from refk8s.core.value import Value, evolve
 
-INT64_DIGITS = 19
 LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
 """The kind that a refusal of log options names."""
 STREAMS = {"All": (True, True), "Stdout": (True, False), "Stderr": (False, True)}
@@ -49,9 +49,9 @@ class LogOptions(Value, frozen=True):
 
 def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) -> LogOptions:
     """The options of a request's parameters; ApiError 400 where one cannot be read, 422 where they make no sense (RT-13)."""
-    seconds = _number(parameters, "sinceSeconds")
-    tail = _number(parameters, "tailLines")
-    limit = _number(parameters, "limitBytes")
+    seconds = get_number(parameters, "sinceSeconds")
+    tail = get_number(parameters, "tailLines")
+    limit = get_number(parameters, "limitBytes")
     moment = _moment(parameters.get("sinceTime", ""))
     causes: list[Cause] = []
     if tail is not None and tail < 0:
@@ -77,33 +77,15 @@ def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) 
     stdout, stderr = STREAMS[stream]
     return LogOptions(
         container=parameters.get("container", ""),
-        follow=_flag(parameters, "follow"),
-        previous=_flag(parameters, "previous"),
-        timestamps=_flag(parameters, "timestamps"),
+        follow=is_true(parameters.get("follow")),
+        previous=is_true(parameters.get("previous")),
+        timestamps=is_true(parameters.get("timestamps")),
         since=since,
         tail_lines=-1 if tail is None else tail,
         limit_bytes=-1 if limit is None else limit,
         stdout=stdout,
         stderr=stderr,
     )
-
-
-def _flag(parameters: Mapping[str, str], name: str) -> bool:
-    """As upstream reads it: there, and neither "0" nor "false"."""
-    return name in parameters and parameters[name].lower() not in ("0", "false")
-
-
-def _number(parameters: Mapping[str, str], name: str) -> int | None:
-    """A whole number of 64 bits, read as Go reads it; ApiError 400 for any other text."""
-    text = parameters.get(name, "")
-    if not text:
-        return None
-    digits = text[1:] if text[0] in "+-" else text
-    if not (digits.isascii() and digits.isdigit()):
-        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: invalid syntax"))
-    if len(digits.lstrip("0")) > INT64_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
-        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: value out of range"))
-    return int(text)
 
 
 def _moment(text: str) -> Instant | None:

@@ -16,6 +16,7 @@ import json
 from typing import Any
 
 from refk8s.core.api import status
+from refk8s.core.api.integer import UINT64_MAX, parse_uint64
 from refk8s.core.api.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 from refk8s.core.api.request import Options, Request, Response
 from refk8s.core.api.resources import Resource
@@ -25,7 +26,6 @@ from refk8s.core.apiserver.selection import Selection, select
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.store import Compacted, FutureRevision, Page, Record
 
-REVISION_MAX = 2**64 - 1
 EXACT, NOT_OLDER_THAN = "Exact", "NotOlderThan"
 
 # What a list leaves out of each item is told by the list as a whole; see respond.py.
@@ -135,13 +135,11 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
 
 def parse_revision(text: str, *, of_list: bool = False) -> int:
     """A resourceVersion as a number; ApiError 400 for any other text (LIST-8, divergence D-26)."""
-    is_number = text.isascii() and text.isdigit()
-    revision = int(text) if is_number and len(text) <= 20 else REVISION_MAX + 1
-    if revision <= REVISION_MAX:
-        return revision
-    why = "value out of range" if is_number else "invalid syntax"
-    words = f"resourceVersion: Invalid value: {status.show(text)}: strconv.ParseUint: parsing {status.show(text)}: {why}"
-    raise ApiError(status.bad_request(f"invalid resource version: {words}" if of_list else words))
+    try:
+        return parse_uint64(text)
+    except ValueError as error:
+        words = f"resourceVersion: Invalid value: {status.show(text)}: {error}"
+        raise ApiError(status.bad_request(f"invalid resource version: {words}" if of_list else words)) from None
 
 
 def check_reached(revision: int, store: Reader) -> None:
@@ -182,7 +180,7 @@ def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
     if version != "meta.k8s.io/v1":
         words = f"continue key is not valid: server does not recognize this encoded version {status.show(version)}"
         raise ApiError(status.bad_request(words))
-    if type(revision) is not int or not -1 <= revision <= REVISION_MAX or revision == 0:
+    if type(revision) is not int or not -1 <= revision <= UINT64_MAX or revision == 0:
         raise ApiError(status.bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"))
     if not isinstance(start, str) or not start:
         raise ApiError(status.bad_request("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"))

@@ -23,6 +23,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.apiserver.read import invalid_options
 from refk8s.core.memo import remember
 from refk8s.core.value import Value, field
@@ -95,7 +96,7 @@ def route(method: str, path: str, query: str) -> Target | Plain:
         subresource,
         _options(verb, values, parameters),
         values.get("includeObject", ""),
-        _is_true(values, "pretty"),
+        is_true(values.get("pretty")),
         parameters=parameters if verb in ("delete", "deletecollection") else (),
     )
 
@@ -144,7 +145,7 @@ def _verb(method: str, resource: Resource, name: str, subresource: str, values: 
         verb = _ON_OBJECT.get(method, "")
     else:
         verb = _ON_COLLECTION.get(method, "")
-        if verb == "list" and _is_true(values, "watch"):
+        if verb == "list" and is_true(values.get("watch")):
             verb = "watch"
     if verb not in resource.verbs:
         raise ApiError(status.method_not_allowed(resource))
@@ -161,26 +162,8 @@ def _first_values(parameters: tuple[tuple[str, str], ...]) -> dict[str, str]:
     return values
 
 
-def _is_true(values: Mapping[str, str], key: str) -> bool:
-    """Kubernetes' notion: given, and neither "false" nor "0"."""
-    return key in values and values[key].lower() not in ("false", "0")
-
-
 def _flag(values: Mapping[str, str], key: str) -> bool | None:
-    return _is_true(values, key) if key in values else None
-
-
-def _number(values: Mapping[str, str], key: str) -> int | None:
-    """A 64-bit number, None where it is not given; ApiError 400 for what is none."""
-    text = values.get(key, "")
-    if not text:
-        return None
-    digits = text[1:] if text[0] in "+-" else text
-    if not (digits.isascii() and digits.isdigit()):
-        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: invalid syntax"))
-    if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:
-        raise ApiError(status.bad_request(f"strconv.ParseInt: parsing {status.show(text)}: value out of range"))
-    return int(text)
+    return is_true(values.get(key)) if key in values else None
 
 
 def _options(verb: str, values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
@@ -200,12 +183,12 @@ def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
     return Options(
         label_selector=values.get("labelSelector", ""),
         field_selector=values.get("fieldSelector", ""),
-        limit=_number(values, "limit") or 0,
+        limit=get_number(values, "limit") or 0,
         continue_=values.get("continue", ""),
         resource_version=values.get("resourceVersion", ""),
         resource_version_match=values.get("resourceVersionMatch", ""),
-        timeout_seconds=_number(values, "timeoutSeconds"),
-        allow_watch_bookmarks=_is_true(values, "allowWatchBookmarks"),
+        timeout_seconds=get_number(values, "timeoutSeconds"),
+        allow_watch_bookmarks=is_true(values.get("allowWatchBookmarks")),
         send_initial_events=_flag(values, "sendInitialEvents"),
     )
 
@@ -215,7 +198,7 @@ def _collection_options(values: Mapping[str, str], parameters: tuple[tuple[str, 
     return Options(
         label_selector=values.get("labelSelector", ""),
         field_selector=values.get("fieldSelector", ""),
-        limit=_number(values, "limit") or 0,
+        limit=get_number(values, "limit") or 0,
         continue_=values.get("continue", ""),
         resource_version=values.get("resourceVersion", ""),
         resource_version_match=values.get("resourceVersionMatch", ""),
@@ -235,7 +218,7 @@ def delete_options(verb: str, parameters: tuple[tuple[str, str], ...]) -> Delete
     stages = tuple(value for key, value in parameters if key == "dryRun")
     return DeleteOptions(
         dry_run=stages if any(stages) else None,
-        grace_period_seconds=_number(values, "gracePeriodSeconds"),
+        grace_period_seconds=get_number(values, "gracePeriodSeconds"),
         propagation_policy=values.get("propagationPolicy") or None,
         orphan_dependents=_flag(values, "orphanDependents"),
         preconditions=Preconditions(uid=uid, resource_version=revision) if uid or revision else None,
@@ -247,7 +230,7 @@ _OF_A_DELETE = ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagation
 
 def _write_options(kind: str) -> Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]:
     def read(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
-        validation, manager, force = values.get("fieldValidation", ""), values.get("fieldManager", ""), _is_true(values, "force")
+        validation, manager, force = values.get("fieldValidation", ""), values.get("fieldManager", ""), is_true(values.get("force"))
         causes = []
         if validation not in FIELD_VALIDATIONS:
             supported = 'supported values: "", "Ignore", "Strict", "Warn"'

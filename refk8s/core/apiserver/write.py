@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import DecodeError, decode_tolerant, encode, to_tree
+from refk8s.core.api.integer import parse_uint64
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle, patch
 from refk8s.core.apiserver.outcome import Commit, Reader
-from refk8s.core.apiserver.read import REVISION_MAX
 from refk8s.core.apiserver.strategy import Strategy
 from refk8s.core.context import Context
 from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
@@ -213,14 +213,12 @@ def guard(request: Request, strategy: Strategy, record: Record[Any] | None, meta
 
 def number_of(revision: str) -> int:
     """The number that a resourceVersion in a body is. ApiError 500 without a reason for one that is none, as upstream's."""
-    is_number, digits = revision.isascii() and revision.isdigit(), revision.lstrip("0")
-    if is_number and len(digits) <= REVISION_DIGITS_MAX and int(digits or "0") < 2**64:
-        return int(digits or "0")
-    why = "value out of range" if is_number else "invalid syntax"
-    raise ApiError(status.unexplained(f"strconv.ParseUint: parsing {status.show(revision)}: {why}"))
+    try:
+        return parse_uint64(revision)
+    except ValueError as error:
+        raise ApiError(status.unexplained(str(error))) from None
 
 
-REVISION_DIGITS_MAX = 20
 _NO_REVISION = Cause(status.INVALID, "metadata.resourceVersion", "must be specified for an update", 0)
 
 
@@ -272,10 +270,11 @@ def refuse_revision(request: Request, metadata: Any) -> None:
 
     "0" and what is no number count as none. A dry run does not reach the storage, and is taken.
     """
-    revision = metadata.resource_version or ""
-    if request.options.dry_run or not (revision.isascii() and revision.isdigit()):
+    try:
+        revision = parse_uint64(metadata.resource_version or "0")
+    except ValueError:
         return
-    if 0 < int(revision[:21]) <= REVISION_MAX:
+    if revision and not request.options.dry_run:
         raise ApiError(status.unexplained("resourceVersion should not be set on objects to be created"))
 
 

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.api.core_v1 import PodTemplateSpec
+from refk8s.core.api.integer import int64
 from refk8s.core.api.meta_v1 import LabelSelector
-from refk8s.core.api.selector import int64
 from refk8s.core.context import SUFFIX_ALPHABET
 
 TEMPLATE_HASH = "pod-template-hash"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, ResourceRequirements
-from refk8s.core.api.selector import int64
+from refk8s.core.api.integer import int64
 from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.kubelet.sync import is_sidecar

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api import core_v1
 from refk8s.core.api.core_v1 import Container, HTTPGetAction, LifecycleHandler, Pod
-from refk8s.core.api.selector import int64
+from refk8s.core.api.integer import int64
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
 from refk8s.core.kubelet.sync import Sync, bounded_grace, is_sidecar

@@ -25,7 +25,7 @@ from refk8s.core.apiserver.validation.names import (
     port_name,
     wildcard_subdomain,
 )
-from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_port, validate_port_number
+from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_load_balancer, validate_port, validate_port_number
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
@@ -148,17 +148,7 @@ def validate_ingress_update(new: Ingress, old: Ingress) -> Causes:
 
 
 def validate_ingress_status(new: Ingress, old: Ingress) -> Causes:
-    """VAL-30: a load balancer is reached by an address or a name."""
-    causes: Causes = []
-    for position, point in enumerate(new.status.load_balancer.ingress or ()):
-        here = f"status.loadBalancer.ingress[{position}]"
-        if point.ip:
-            causes += validate_address(point.ip, f"{here}.ip")
-        if point.hostname:
-            causes += [invalid(f"{here}.hostname", point.hostname, word) for word in dns_subdomain(point.hostname)]
-            if parse_ip(point.hostname) is not None:
-                causes.append(invalid(f"{here}.hostname", point.hostname, "must be a DNS name, not an IP address"))
-    return causes
+    return validate_load_balancer(new.status.load_balancer.ingress, "status.loadBalancer.ingress")
 
 
 def validate_ingress_class(ingress_class: IngressClass) -> Causes:

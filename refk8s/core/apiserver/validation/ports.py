@@ -3,11 +3,13 @@
 Source: Kubernetes API reference, "Container" (ports); documentation, "Service" (port definitions).
 """
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from refk8s.core.api.core_v1 import Container, ContainerPort
+from refk8s.core.api.core_v1 import Container, ContainerPort, LoadBalancerIngress
+from refk8s.core.api.networking_v1 import IngressLoadBalancerIngress
 from refk8s.core.apiserver.validation.field import PORT_RANGE, Causes, duplicate, invalid, not_supported, required
-from refk8s.core.apiserver.validation.names import parse_ip, port_name
+from refk8s.core.apiserver.validation.names import dns_subdomain, parse_ip, port_name
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 
@@ -65,6 +67,23 @@ def validate_host_ports(containers: tuple[Container, ...], at: str) -> Causes:
 
 def validate_address(address: str, at: str) -> Causes:
     return [] if parse_ip(address) is not None else [invalid(at, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+
+
+def validate_load_balancer(
+    points: Sequence[LoadBalancerIngress | IngressLoadBalancerIngress] | None, at: str
+) -> Causes:
+    """VAL-22, VAL-30: the load balancer of a Service or an Ingress is reached by an address or a name."""
+    causes: Causes = []
+    for position, point in enumerate(points or ()):
+        here = f"{at}[{position}]"
+        if point.ip:
+            causes += validate_address(point.ip, f"{here}.ip")
+        if point.hostname:
+            causes += [invalid(f"{here}.hostname", point.hostname, word) for word in dns_subdomain(point.hostname)]
+            if parse_ip(point.hostname) is not None:
+                words = "must be a DNS name, not an IP address"
+                causes.append(invalid(f"{here}.hostname", point.hostname, words))
+    return causes
 
 
 def validate_non_special(text: str, at: str) -> Causes:

@@ -15,6 +15,7 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
+from refk8s.core.api.integer import int64
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.apiserver.validation.field import POSITIVE, Causes, duplicate, forbidden, invalid, not_supported, required
 from refk8s.core.apiserver.validation.names import dns_label, label_value, qualified_name
@@ -50,16 +51,11 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
                 causes.append(invalid(f"{at}[{position}].operator", value, ";".join(words)))
         elif operator not in OPERATORS:
             causes.append(not_supported(f"{at}[{position}].operator", operator, OPERATORS[:2]))
-        elif not _is_whole_number(value):
+        elif int64(value) is None:
             causes.append(invalid(f"{at}[{position}].value", value, f"must be an integer when `operator` is '{operator}'"))
         if effect and effect not in EFFECTS:
             causes.append(not_supported(f"{at}[{position}].effect", effect, EFFECTS))
     return causes
-
-
-def _is_whole_number(text: str) -> bool:
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    return digits.isascii() and digits.isdigit() and len(digits) <= 19 and -(2**63) <= int(text) < 2**63
 
 
 def validate_taints(taints: tuple[Taint, ...], at: str) -> Causes:

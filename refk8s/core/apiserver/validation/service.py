@@ -18,7 +18,14 @@ from refk8s.core.apiserver.validation.field import (
 )
 from refk8s.core.apiserver.validation.metadata import validate_labels
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, is_cidr, parse_ip, qualified_name
-from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_non_special, validate_port, validate_port_number
+from refk8s.core.apiserver.validation.ports import (
+    PROTOCOLS,
+    validate_address,
+    validate_load_balancer,
+    validate_non_special,
+    validate_port,
+    validate_port_number,
+)
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 ADDRESSED_TYPES = ("ClusterIP", "LoadBalancer", "NodePort")
@@ -263,11 +270,4 @@ def validate_service_update(new: Service, old: Service) -> Causes:
 
 
 def validate_service_status(new: Service, old: Service) -> Causes:
-    causes: Causes = []
-    for position, ingress in enumerate(new.status.load_balancer.ingress or ()):
-        here = f"status.loadBalancer.ingress[{position}]"
-        if ingress.ip:
-            causes += validate_address(ingress.ip, f"{here}.ip")
-        if ingress.hostname:
-            causes += [invalid(f"{here}.hostname", ingress.hostname, word) for word in dns_subdomain(ingress.hostname)]
-    return causes
+    return validate_load_balancer(new.status.load_balancer.ingress, "status.loadBalancer.ingress")

@@ -4,7 +4,7 @@ Source: Kubernetes documentation, "Assigning Pods to Nodes"; API reference, Node
 """
 
 from refk8s.core.api.core_v1 import NodeSelectorRequirement, NodeSelectorTerm
-from refk8s.core.api.selector import int64
+from refk8s.core.api.integer import int64
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts
