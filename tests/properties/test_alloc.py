@@ -305,6 +305,7 @@ def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
 
 @given(st.binary(min_size=1, max_size=4))
 def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
+    # Shows API-14.g.
     network = IPv4Network("10.0.0.0/27")  # 30 addresses, of which 16 are kept for those who choose
     servers = Servers(AdmissionConfig(network), seed)
     given_out = [IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)]

@@ -52,6 +52,7 @@ def metadata_of(name: str = "a", **more: object) -> ObjectMeta:
 
 @given(histories())
 def test_api_4_api_5_api_8_every_change_keeps_the_rules_of_a_change(sequence):
+    # Shows API-4.a API-4.b API-5.e.
     world = run(sequence)
     for taken in world.taken:
         for change in taken.changes:
@@ -62,12 +63,14 @@ def test_api_4_api_5_api_8_every_change_keeps_the_rules_of_a_change(sequence):
 
 @given(histories())
 def test_api_26_no_two_objects_ever_have_one_uid(sequence):
+    # Shows API-26.a API-26.b.
     world = run(sequence)
     assert not list(must.api_26_a_uid_is_never_used_again(world.history.changes("/", 0)))
 
 
 @given(histories(size=60))
 def test_api_14_no_sequence_of_requests_raises_or_is_answered_with_a_server_error(sequence):
+    # Shows API-14.a API-14.b.
     for taken in run(sequence).taken:
         said = taken.response
         is_odd = taken.request.verb == "update" and taken.request.body.metadata.resource_version == "x"  # API-6
@@ -98,6 +101,7 @@ def test_sometimes_the_histories_reach_every_kind_of_answer():
 
 @given(st.sampled_from(KINDS), st.integers(0, 3), st.uuids().map(str))
 def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
+    # Shows API-1.a API-1.b API-1.c API-1.f.
     world = World()
     theirs = metadata_of(
         uid=uid,
@@ -123,6 +127,7 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
 @example("a" * 58)
 @example("a" * 59)
 def test_api_2_a_generated_name_begins_as_asked_and_is_short_enough(base):
+    # Shows API-2.a.
     world = World()
     for _ in range(3):
         made = world.do(
@@ -148,6 +153,7 @@ def test_api_2_where_every_generated_name_is_taken_the_client_may_come_again():
 
 @given(st.sampled_from(KINDS), st.integers(0, 3), st.integers(0, 3))
 def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, other):
+    # Shows API-2.b.
     world = World()
     assert world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), one))).response.code == 201
     taken = world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), other)))
@@ -155,6 +161,7 @@ def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, ot
 
 
 def test_api_2_a_body_without_a_name_is_invalid():
+    # Shows API-2.d.
     said = World().do(Request("create", resources.CONFIG_MAPS, "default", body=ConfigMap())).response
     assert said.code == 422 and said.body.details.causes[0].field == "metadata.name"
 
@@ -171,6 +178,7 @@ def test_api_2_a_body_without_a_name_is_invalid():
     ],
 )
 def test_api_3_a_body_is_about_what_its_path_names(verb, name, metadata, code):
+    # Shows API-3.b API-3.c API-3.d.
     assert World().do(Request(verb, resources.CONFIG_MAPS, "default", name, body=ConfigMap(metadata=metadata))).response.code == code
 
 
@@ -186,6 +194,7 @@ def test_api_3_a_body_is_about_what_its_path_names(verb, name, metadata, code):
     ],
 )
 def test_api_3_a_body_of_another_kind_is_refused(kind, version, code):
+    # Shows API-3.a API-3.d.
     reply = World().http("POST", PATHS, {"kind": kind, "apiVersion": version, "metadata": {"name": "a"}})
     assert reply.code == code
 
@@ -195,6 +204,7 @@ def test_api_3_a_body_of_another_kind_is_refused(kind, version, code):
 
 @given(st.sampled_from(KINDS), st.integers(0, 3), st.integers(0, 3), st.sampled_from(["1", "none", "other uid"]))
 def test_api_6_a_put_that_means_another_state_or_object_changes_nothing(kind, one, other, wrong):
+    # Shows API-6.a API-6.b API-6.e.
     world = World()
     world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), one)))
     meta = metadata_of(resource_version="1" if wrong == "1" else None, uid="1-2-3" if wrong == "other uid" else None)
@@ -229,6 +239,7 @@ def test_api_7_a_put_creates_only_where_the_kind_allows_it(kind):
 
 @given(histories())
 def test_api_4_writing_what_is_there_writes_nothing(sequence):
+    # Shows API-4.b.
     world = run(sequence)
     for kind in KINDS:
         current = world.get(kind, "a")
@@ -242,6 +253,7 @@ def test_api_4_writing_what_is_there_writes_nothing(sequence):
 
 
 def test_api_5_the_annotations_of_a_deployment_are_desired_but_not_when_written_with_the_status():
+    # Shows API-5.b.
     world = populated()
     for subresource, generation in (("status", 1), ("", 2)):
         current = world.get(resources.DEPLOYMENTS, "a")
@@ -261,12 +273,14 @@ ON_A_AND_B = [
 
 @pytest.mark.parametrize("one", ON_A_AND_B, ids=lambda step: f"{step.verb} {step.resource.kind} {step.name} {step.subresource}")
 def test_api_9_of_two_decisions_on_one_state_only_one_about_an_object_holds(one):
+    # Shows API-9.a.
     for other in ON_A_AND_B:
         two_decisions_on_one_state(one, other)
 
 
 @given(steps(), steps())
 def test_api_9_so_it_is_for_any_two_steps(one, other):
+    # Shows API-9.a.
     two_decisions_on_one_state(one, other)
 
 
@@ -289,6 +303,7 @@ def two_decisions_on_one_state(one: Step, other: Step) -> None:
 
 @given(histories(size=10), steps())
 def test_api_12_a_dry_run_is_answered_as_the_request_itself_and_writes_nothing(sequence, step):
+    # Shows API-12.a.
     world = run(sequence)
     before, turn, now = world.history, world.turn, world.now
     asked = step.request(world)
@@ -309,6 +324,7 @@ def timeless(body):
 
 @pytest.mark.parametrize("stage", ["Some", "None", "all"])
 def test_api_12_any_other_stage_is_refused(stage):
+    # Shows API-12.b.
     reply = World().http("POST", f"{PATHS}?dryRun={stage}", {"metadata": {"name": "a"}})
     assert reply.code == 422 and json.loads(reply.content)["details"]["causes"][0]["field"] == "dryRun"
 
@@ -318,6 +334,7 @@ def test_api_12_any_other_stage_is_refused(stage):
 
 @given(histories())
 def test_api_24_the_kept_text_of_an_object_is_what_it_encodes_to(sequence):
+    # Shows API-24.c.
     world = run(sequence)
     for record in world.history.list("/").records:
         if not record.key.startswith("/core/namespaces/"):
@@ -391,6 +408,7 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
 
 @given(st.integers(0, 5))
 def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
+    # Shows API-19.b.
     world = populated()
     before = world.get(resources.DEPLOYMENTS, "a")
     shown = world.do(Request("get", resources.DEPLOYMENTS, "default", "a", "scale")).response.body
@@ -407,7 +425,7 @@ def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
 
 @given(st.sampled_from([None, 0, 60, 599, 600, 3600, 2**32, 2**32 + 1]), st.sampled_from([None, ("one",)]))
 def test_api_20_a_token_lasts_ten_minutes_or_longer(seconds, audiences):
-    # Shows API-16.b.
+    # Shows API-16.b API-20.a API-20.d.
     world = World()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
     asked = TokenRequest(spec=TokenRequestSpec(audiences=audiences, expiration_seconds=seconds))
@@ -448,6 +466,7 @@ def test_api_16_one_changed_character_makes_a_token_nobodys(position, character)
 
 
 def test_api_20_a_token_may_be_bound_to_what_exists():
+    # Shows API-20.c.
     world = populated()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
     its_pod = Pod(metadata=metadata_of("its"), spec=PodSpec(containers=(Container(name="c", image="i"),), service_account_name="robot"))
@@ -479,6 +498,7 @@ def test_api_2_chance_of_the_context_alone_names_things():
 @example("18446744073709551616")
 @example("0" * 5000)
 def test_api_6_a_resource_version_in_a_change_is_a_number_of_64_bits_or_answered_500(text):
+    # Shows API-6.c API-14.e.
     world = populated()
     step = Step("update", resources.CONFIG_MAPS, "default", "a", number=5).request(world)
     body = replace(step.body, metadata=replace(step.body.metadata, resource_version=text))

@@ -43,6 +43,7 @@ def create(world: World, name: str, **metadata: object):
     + [(odd, False, 201) for odd in ("", "0", "000", "abc", "-1", "1.5", "18446744073709551616", "9" * 5000)],
 )
 def test_api_2_a_new_object_has_no_resource_version(version, dry, code):
+    # Shows API-2.e API-2.f API-14.d.
     world = World()
     reply = world.http("POST", PATH + ("?dryRun=All" if dry else ""), {"metadata": {"name": "a", "resourceVersion": version}})
     said = json.loads(reply.content)
@@ -100,6 +101,7 @@ def test_del_5_these_kinds_are_answered_as_they_were():
 
 
 def test_del_5_a_deleted_service_is_the_answer():
+    # Shows DEL-5.c.
     world = World()
     made = world.http("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
     assert made.code == 201
@@ -112,6 +114,7 @@ def test_del_5_a_deleted_service_is_the_answer():
 @given(st.integers(GRACE_SECONDS_MAX - 2, 2**63 - 1), st.booleans())
 def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
     """Was 500: an OverflowError, and a controller whose delete was never answered."""
+    # Shows DEL-11.c.
     world = World()
     a_pod = an_object(resources.PODS, ObjectMeta(name="p"))
     spec = replace(a_pod.spec, node_name="node-1", termination_grace_period_seconds=seconds if own else 30)
@@ -128,6 +131,7 @@ def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
 
 @given(st.integers(-(2**90), 2**90))
 def test_api_14_every_instant_can_be_written(now):
+    # Shows API-14.h.
     for written in (timestamp(now), micro_timestamp(now)):
         assert len(written) in (20, 27)
         parse_timestamp(written)
@@ -135,6 +139,7 @@ def test_api_14_every_instant_can_be_written(now):
 
 def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(monkeypatch):
     """Was one transaction: 66,000 objects failed together with their neighbours, a stream of writes made it start again for ever."""
+    # Shows DEL-9.d DEL-9.e.
     monkeypatch.setattr(deleting, "PORTION_MAX", 4)
     world = World()
     for number in range(11):
@@ -171,6 +176,7 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
 
 
 def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
+    # Shows DEL-9.d.
     world = World()
     for name in ("a", "b"):
         create(world, name)
@@ -184,6 +190,7 @@ def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
 
 
 def test_del_9_the_objects_of_a_large_collection_go_in_many_transactions():
+    # Shows DEL-9.d.
     world = World()
     count = deleting.PORTION_MAX * 2 + 3
     for number in range(count):

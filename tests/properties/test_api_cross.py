@@ -263,6 +263,8 @@ def check_write(resource: Resource, ask: Ask, state: str) -> None:
 @settings(max_examples=max(10, settings.default.max_examples // 2))
 @given(data=st.data(), ask=asks_to_write, state=st.sampled_from(["there", "there", "there", "going", "absent"]))
 def test_api_1_api_4_api_5_api_6_api_8_api_12_api_23_a_write_does_what_the_reference_does(resource, data, ask, state):
+    # Shows API-1.c API-1.d API-4.b API-5.a API-5.b API-5.c API-5.d API-5.e API-6.a API-6.b
+    # API-6.d API-6.e API-7.a API-7.b API-8.a API-8.b API-8.c API-8.f API-12.a API-23.a.
     part = data.draw(st.sampled_from(parts_of(resource)))
     check_write(resource, evolve(ask, part=part), state)
 
@@ -270,6 +272,8 @@ def test_api_1_api_4_api_5_api_6_api_8_api_12_api_23_a_write_does_what_the_refer
 @pytest.mark.parametrize("resource", KEPT, ids=lambda one: one.kind)
 def test_api_5_api_6_api_7_api_8_api_12_each_option_alone(resource):
     """Without chance: every part, alone with every option and every change."""
+    # Shows API-5.a API-5.b API-5.c API-5.d API-6.a API-6.b API-6.c API-6.d API-6.e API-7.a
+    # API-7.b API-8.a API-8.b API-8.c API-8.f.
     plain = [Ask(verb, version=version) for verb in ("update", "patch") for version in ("present", "none", "zero", "old", "odd")]
     alone = [Ask("update", version="present", change=number) for number in range(len(CHANGES.get(resource.kind, ())))]
     alone += [Ask("update", version="present", **{flag: True}) for flag in ("labels", "holds", "status", "servers")]
@@ -288,6 +292,7 @@ def test_api_5_api_6_api_7_api_8_api_12_each_option_alone(resource):
 @settings(max_examples=max(5, settings.default.max_examples // 5))
 @given(ask=asks_to_write, state=st.sampled_from(["absent", "absent", "there", "going"]))
 def test_api_1_api_2_api_5_api_8_api_12_a_creation_does_what_the_reference_does(resource, ask, state):
+    # Shows API-1.b API-1.f API-2.b API-2.e API-5.a API-8.g.
     plain = stored(world_of(resource, "there"), resource)
     assert plain is not None
     world = world_of(resource, state)
@@ -372,6 +377,8 @@ def send_delete(world: World, path: str, before: Tree, ask: Ask) -> Any:
 @settings(max_examples=max(10, settings.default.max_examples // 3))
 @given(ask=asks_to_delete, data=st.data())
 def test_del_1_del_3_del_4_del_5_del_6_del_10_del_11_a_delete_does_what_the_reference_does(resource, ask, data):
+    # Shows DEL-1.b DEL-3.a DEL-4.a DEL-5.a DEL-5.b DEL-5.c DEL-6.a DEL-6.b DEL-6.c DEL-6.d
+    # DEL-10.a DEL-10.b DEL-11.a DEL-11.c DEL-12.c.
     states = ["there", "there", "going", "absent"] + (["placed", "placed"] if resource.kind == "Pod" else [])
     world = world_of(resource, data.draw(st.sampled_from(states)))
     before = stored(world, resource)
@@ -418,6 +425,7 @@ def test_del_7_del_10_api_12_a_namespace_is_marked_unless_it_is_a_dry_run(ask):
 @settings(max_examples=5)
 @given(ask=asks_to_delete, chosen=st.booleans())
 def test_del_9_del_10_a_collection_is_deleted_as_the_reference_deletes_its_objects(resource, ask, chosen):
+    # Shows DEL-9.a DEL-9.b DEL-9.c.
     ask = evolve(ask, wanted_uid="none", wanted_version="none")
     world = world_of(resource, "there")
     before = stored(world, resource)
@@ -447,6 +455,7 @@ def test_del_9_del_10_a_collection_is_deleted_as_the_reference_deletes_its_objec
 @pytest.mark.parametrize("state", ["there", "placed", "going", "absent"])
 def test_api_6_api_12_api_17_a_binding_does_what_the_reference_does(state):
     """All 144 combinations."""
+    # Shows API-17.a API-17.b API-17.c API-17.d.
     uids, versions, flags = ("none", "present", "other"), ("none", "present", "old"), (False, True)
     for uid, version, dry, through_pod, validation, unknown in product(uids, versions, flags, flags, ("", "Strict"), flags):
         check_binding(state, dry, uid, version, through_pod, validation, unknown)
@@ -523,6 +532,7 @@ SCALED = [one for one in KEPT if one.subresource("scale") is not None]
     st.sampled_from(["there", "going", "absent"]), st.sampled_from(["none", "present", "other"]),
 )  # fmt: skip
 def test_api_5_api_6_api_12_api_19_a_scale_does_what_the_reference_does(resource, verb, replicas, dry, version, state, uid):
+    # Shows API-19.b.
     world = world_of(resource, state)
     before = stored(world, resource)
     there = before["metadata"] if before is not None else {"resourceVersion": "1", "uid": "1"}
@@ -553,6 +563,7 @@ def test_api_5_api_6_api_12_api_19_a_scale_does_what_the_reference_does(resource
 
 @given(st.booleans(), st.booleans(), st.sampled_from(["", "Strict"]), st.booleans())
 def test_api_12_api_20_a_token_request_stores_nothing(dry, unknown, validation, there):
+    # Shows API-20.b API-20.d.
     accounts = resources.SERVICE_ACCOUNTS
     world = world_of(accounts, "there" if there else "absent")
     before, revision = stored(world, accounts), world.history.revision
@@ -569,6 +580,7 @@ def test_api_12_api_20_a_token_request_stores_nothing(dry, unknown, validation, 
 @pytest.mark.parametrize("dry", [False, True])
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
 def test_api_8_api_12_ephemeral_containers_are_all_that_their_path_changes(dry, verb):
+    # Shows API-8.d API-12.a.
     pods = resources.PODS
     world = world_of(pods, "placed")
     before = stored(world, pods)
@@ -591,6 +603,7 @@ def test_api_8_api_12_ephemeral_containers_are_all_that_their_path_changes(dry, 
 @pytest.mark.parametrize("part", ["", "status", "finalize"])
 @pytest.mark.parametrize("dry", [False, True])
 def test_api_8_api_12_only_finalize_changes_the_finalizers_of_a_namespace(part, dry):
+    # Shows API-8.a API-8.c API-12.a.
     namespaces = resources.NAMESPACES
     world = world_of(namespaces, "there")
     before = stored(world, namespaces)

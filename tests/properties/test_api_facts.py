@@ -114,6 +114,7 @@ def of_every(kinds: Any = KINDS) -> Any:
 
 @of_every()
 def test_api_5_the_generation_begins_at_one_and_counts_what_is_desired(kind):
+    # Shows API-5.a API-5.b API-5.c API-5.d.
     first, second = BODIES[kind]
     world, made = created(kind, first, generation=7)
     begins = 7 if kind in NOT_COUNTED else 1
@@ -161,6 +162,7 @@ STATUS: dict[str, Any] = {
 
 @of_every(WITH_STATUS)
 def test_api_8_no_creator_and_no_change_of_the_object_says_its_status(kind):
+    # Shows API-8.a API-8.g.
     if not kind.has_status:
         return
     first, _ = BODIES[kind]
@@ -185,6 +187,7 @@ def _base(kind: Resource) -> tuple[World, Any]:
 @of_every()
 def test_api_14_an_odd_value_in_any_place_is_answered(kind):
     """Times that are none, numbers outside of their types: 400 in upstream's words, or 422, or taken; a refusal changes nothing."""
+    # Shows API-14.a API-14.b.
 
     @settings(max_examples=60)
     @given(odd_trees(kind.type), st.sampled_from(["POST", "PUT"]), st.booleans())

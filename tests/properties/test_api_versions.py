@@ -23,18 +23,21 @@ EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 
 @given(objects(core_v1.Event))
 def test_api_28_an_event_to_the_other_version_and_back_is_the_event(event):
+    # Shows API-28.c.
     there = from_stored(resources.EVENTS_V1, event)
     assert to_stored(resources.EVENTS_V1, there, event) == replace(event, kind="Event", api_version="v1")
 
 
 @given(objects(events_v1.Event))
 def test_api_28_and_the_other_way_round(event):
+    # Shows API-28.c.
     back = from_stored(resources.EVENTS_V1, to_stored(resources.EVENTS_V1, event, None))
     assert back == replace(event, kind="Event", api_version="events.k8s.io/v1")
 
 
 @given(objects(autoscaling_v1.HorizontalPodAutoscaler), st.one_of(st.none(), objects(autoscaling_v2.HorizontalPodAutoscaler)))
 def test_api_28_whatever_is_kept_what_v1_says_is_read_as_it_was_written(scaler, kept):
+    # Shows API-28.c.
     kind = resources.HORIZONTAL_POD_AUTOSCALERS_V1
     status = replace(scaler.status, current_cpu_utilization_percentage=scaler.status.current_cpu_utilization_percentage or 0)
     scaler = replace(scaler, kind="HorizontalPodAutoscaler", api_version="autoscaling/v1", status=status)
@@ -43,6 +46,7 @@ def test_api_28_whatever_is_kept_what_v1_says_is_read_as_it_was_written(scaler, 
 
 @given(objects(autoscaling_v2.HorizontalPodAutoscaler))
 def test_api_28_what_only_v2_says_stays_when_v1_is_written(kept):
+    # Shows API-28.b.
     kind = resources.HORIZONTAL_POD_AUTOSCALERS_V1
     again = to_stored(kind, from_stored(kind, kept), kept)
     assert again.spec.behavior == kept.spec.behavior and again.status.conditions == kept.status.conditions
@@ -59,6 +63,7 @@ def test_api_28_versions_share_their_keys(resource):
 
 
 def test_api_28_a_write_in_one_version_is_seen_in_all():
+    # Shows API-28.a.
     world = World()
     event = {
         "metadata": {"name": "e"},
@@ -135,6 +140,7 @@ def test_api_28_an_autoscaler_is_one_object_in_both_versions():
     ],
 )
 def test_api_27_a_review_of_access_is_answered_and_not_kept(path, spec, allowed):
+    # Shows API-27.a API-27.b.
     world = World()
     before = world.history
     reply = world.http("POST", path, {"spec": spec})

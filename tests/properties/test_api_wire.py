@@ -44,6 +44,7 @@ SERVED = {"GET": ("get", "list"), "POST": ("create",), "PUT": ("update",), "PATC
 @pytest.mark.parametrize("resource", resources.ALL, ids=repr)
 def test_api_10_api_11_every_path_of_the_table_is_served_and_no_other(resource):
     """API-10, API-11."""
+    # Shows API-10.a API-10.b.
     base = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
     there = f"{base}/namespaces/default/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
     for method in METHODS:
@@ -79,6 +80,7 @@ def test_api_10_what_is_no_resource_is_plain(path):
 
 @pytest.mark.parametrize("name", [".", "..", "a%25b"])
 def test_api_10_what_can_be_no_name_is_refused(name):
+    # Shows API-10.c.
     assert World().http("GET", f"{PATHS}/{name}").code == 400
 
 
@@ -110,6 +112,7 @@ def test_api_10_streams_to_containers_are_handed_on_with_all_that_they_need():
     ],
 )
 def test_api_21_the_first_form_that_there_is(header, form):
+    # Shows API-21.a API-21.b.
     found = accept(header)
     assert (found.media_type, found.shown) == form
 
@@ -119,11 +122,13 @@ def test_api_21_the_first_form_that_there_is(header, form):
     ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=Nothing", ";", "application/json;q=0", "application/cbor"],
 )
 def test_api_21_none_that_there_is_is_406(header):
+    # Shows API-21.c.
     reply = World().http("GET", PATHS, headers={"accept": header})
     assert reply.code == 406 and json.loads(reply.content)["reason"] == "NotAcceptable"
 
 
 def test_api_21_metadata_alone_and_of_what():
+    # Shows API-21.b API-21.c.
     world = populated()
     one, many = (
         {"accept": f"application/json;as={kind};v=v1;g=meta.k8s.io"} for kind in ("PartialObjectMetadata", "PartialObjectMetadataList")
@@ -137,12 +142,14 @@ def test_api_21_metadata_alone_and_of_what():
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/cbor", ";;;", "application/merge-patch+json"])
 def test_api_22_a_body_of_another_media_type_is_415(media_type):
+    # Shows API-22.b API-22.c.
     world = World()
     assert world.http("POST", PATHS, {"metadata": {"name": "a"}}, {"content-type": media_type}).code == 415
     assert world.http("PATCH", f"{PATHS}/a", {}, {"content-type": "application/json"}).code == 415
 
 
 def test_api_22_json_and_protobuf_make_the_same_object():
+    # Shows API-22.a.
     tree = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"k": "v"}}
     worlds = World(), World()
     plain = worlds[0].http("POST", PATHS, tree, {"content-type": "application/json; charset=utf-8"})
@@ -151,6 +158,7 @@ def test_api_22_json_and_protobuf_make_the_same_object():
 
 
 def test_api_22_too_much_is_413():
+    # Shows API-22.b.
     assert World().http("POST", PATHS, b" " * (3 * 1024 * 1024 + 1)).code == 413
 
 
@@ -158,6 +166,7 @@ def test_api_22_too_much_is_413():
     ("validation", "code", "warnings"), [("Strict", 400, 0), ("Warn", 201, 2), ("", 201, 2), ("Ignore", 201, 0), ("Else", 422, 0)]
 )
 def test_api_23_unknown_and_repeated_fields_are_dropped_told_or_refused(validation, code, warnings):
+    # Shows API-23.a.
     body = b'{"metadata": {"name": "a", "nothing": 1}, "data": {"k": "v", "k": "w"}}'
     reply = World().http("POST", f"{PATHS}?fieldValidation={validation}", body)
     assert reply.code == code and len(reply.warnings) == warnings
@@ -165,6 +174,7 @@ def test_api_23_unknown_and_repeated_fields_are_dropped_told_or_refused(validati
 
 
 def test_api_25_discovery_and_health_stand_beside_the_resources():
+    # Shows API-25.a API-25.b.
     world = World()
     assert json.loads(world.http("GET", "/apis/apps/v1").content)["kind"] == "APIResourceList"
     assert world.http("GET", "/apis/nothing.example.com").content == b"404 page not found\n"
@@ -315,6 +325,7 @@ def test_api_14_a_number_that_is_none_is_refused(parameter, text):
     bodies,
 )
 def test_api_14_whatever_comes_over_the_wire_is_answered(method, collection, end, parameters, content_type, accepted, body):
+    # Shows API-14.a API-14.b.
     world = populated()
     query = "&".join(f"{key}={value}" for key, value in parameters)
     reply = world.http(method, f"{collection}{end}?{query}", body, {"content-type": content_type, "accept": accepted})

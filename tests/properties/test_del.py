@@ -42,6 +42,7 @@ def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 3
 
 @given(histories(size=40))
 def test_del_2_del_4_del_12_every_change_keeps_the_rules_of_deletion(sequence):
+    # Shows DEL-2.a DEL-2.b DEL-4.b DEL-12.a.
     world = run(sequence)
     for taken in world.taken:
         for change in taken.changes:
@@ -56,6 +57,7 @@ def test_del_2_del_4_del_12_every_change_keeps_the_rules_of_deletion(sequence):
 @given(histories(size=40))
 def test_del_1_only_a_delete_marks(sequence):
     """And the mark of a first delete is the instant of the request and the grace, with a generation more."""
+    # Shows DEL-1.a DEL-1.b.
     world = run(sequence)
     for taken in world.taken:
         for change in taken.changes:
@@ -72,6 +74,7 @@ def test_del_1_only_a_delete_marks(sequence):
 
 @given(histories(size=40))
 def test_del_4_an_object_that_goes_was_asked_to(sequence):
+    # Shows DEL-4.b.
     for taken in run(sequence).taken:
         for change in taken.changes:
             if change.record is None:
@@ -84,6 +87,7 @@ def test_del_4_an_object_that_goes_was_asked_to(sequence):
 
 @given(st.sampled_from([kind for kind in KINDS if kind != resources.PODS]), finalizer_tuples)
 def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_of_them(kind, finalizers):
+    # Shows DEL-1.a DEL-1.b DEL-4.a.
     world = World()
     world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers), 1)))
     before = world.get(kind, "a")
@@ -108,6 +112,7 @@ def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_
 
 
 def test_del_12_a_new_finalizer_on_what_is_going_is_refused():
+    # Shows DEL-12.a DEL-12.b.
     world = World()
     body = an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD))
     world.do(Request("create", resources.CONFIG_MAPS, "default", body=body))
@@ -123,6 +128,7 @@ def test_del_12_a_new_finalizer_on_what_is_going_is_refused():
 
 @given(st.sampled_from(KINDS), st.sampled_from(["uid", "version", "both"]), st.sampled_from([None, HELD]))
 def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind, wrong, finalizers):
+    # Shows DEL-3.a.
     world = World()
     world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers))))
     there = world.get(kind, "a").metadata
@@ -139,6 +145,7 @@ def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind,
 
 @pytest.mark.parametrize("kind", [*KINDS, resources.SERVICE_ACCOUNTS])
 def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
+    # Shows DEL-5.a DEL-5.b.
     world = World()
     obj = ServiceAccount(metadata=ObjectMeta(name="a")) if kind == resources.SERVICE_ACCOUNTS else an_object(kind, ObjectMeta(name="a"))
     world.do(Request("create", kind, "default", body=obj))
@@ -153,6 +160,7 @@ def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
 
 
 def test_del_5_the_legacy_way_of_asking_is_answered_with_202_while_the_object_stays():
+    # Shows DEL-5.a.
     world = World()
     world.do(
         Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD)))
@@ -170,6 +178,7 @@ def test_del_5_the_legacy_way_of_asking_is_answered_with_202_while_the_object_st
     st.sampled_from([None, True, False]),
 )
 def test_del_6_what_is_asked_counts_before_what_stands_there_and_that_before_the_usual(kind, present, policy, orphan):
+    # Shows DEL-6.b DEL-6.c DEL-6.d.
     if policy and orphan is not None:
         return
     found = propagation(strategy_of(kind), present, DeleteOptions(propagation_policy=policy, orphan_dependents=orphan))
@@ -183,6 +192,7 @@ def test_del_6_what_is_asked_counts_before_what_stands_there_and_that_before_the
     ("policy", "finalizers"), [("Foreground", ("foregroundDeletion",)), ("Orphan", ("orphan",)), ("Background", None), ("", None)]
 )
 def test_del_6_what_becomes_of_the_dependents_is_a_finalizer(policy, finalizers):
+    # Shows DEL-6.a.
     world = populated()
     delete(world, propagation_policy=policy)
     left = world.get(resources.CONFIG_MAPS, "a")
@@ -194,6 +204,7 @@ def test_del_6_what_becomes_of_the_dependents_is_a_finalizer(policy, finalizers)
 
 @given(st.sampled_from([None, HELD]), st.sampled_from([None, HELD]), st.booleans())
 def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, spec_first):
+    # Shows DEL-7.a DEL-7.b DEL-7.c DEL-4.a.
     world = World(())
     body = Namespace(metadata=ObjectMeta(name="n", finalizers=metadata), spec=NamespaceSpec(finalizers=own))
     world.do(Request("create", resources.NAMESPACES, body=body))
@@ -229,6 +240,7 @@ def test_del_7_a_namespace_in_use_cannot_lose_its_finalizers_by_the_main_path():
 
 @pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])
 def test_del_8_the_clusters_own_namespaces_stay(name):
+    # Shows DEL-8.a.
     world = World(("default", "kube-system", "kube-public", "kube-node-lease"))
     assert world.do(Request("delete", resources.NAMESPACES, "", name)).response.code == 403
     assert world.get(resources.NAMESPACES, name).metadata.deletion_timestamp is None
@@ -281,6 +293,7 @@ def kept(world: World):
     ],
 )
 def test_del_10_options_stand_in_the_body_or_in_the_query(query, body, code):
+    # Shows DEL-10.a DEL-10.b.
     world = populated()
     reply = world.http("DELETE", f"/api/v1/namespaces/default/configmaps/a?{query}", body)
     assert reply.code == code
@@ -301,6 +314,7 @@ def test_del_10_options_stand_in_the_body_or_in_the_query(query, body, code):
     st.sampled_from([None, HELD]),
 )
 def test_del_11_how_long_a_pod_may_take(node, phase, own, asked, finalizers):
+    # Shows DEL-11.a DEL-11.b DEL-11.c.
     world = World()
     a_pod(world, node=node, phase=phase, grace=own, finalizers=finalizers)
     said = delete(world, resources.PODS, "p", grace_period_seconds=asked).response
@@ -313,6 +327,7 @@ def test_del_11_how_long_a_pod_may_take(node, phase, own, asked, finalizers):
 
 @given(st.lists(st.sampled_from([None, 0, 5, 10, 100]), min_size=1, max_size=5))
 def test_del_2_later_deletes_of_a_pod_only_hurry_it(graces):
+    # Shows DEL-2.a DEL-2.b.
     world = World()
     a_pod(world)
     delete(world, resources.PODS, "p")

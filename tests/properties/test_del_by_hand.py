@@ -46,6 +46,7 @@ CLIENTS = ("labels", "annotations", "finalizers", "owner_references")
 
 @given(metadatas, st.sampled_from(["", "ns"]), st.sampled_from([None, 1]))
 def test_api_1_a_new_object_has_what_the_server_says_and_what_the_client_may(told, namespace, generation):
+    # Shows API-1.a API-1.b.
     found = lifecycle.begin(told, namespace, "name", generation, Context(START, SeededChance(b"x")))
     assert (found.name, found.namespace, found.generation) == ("name", namespace or None, generation)
     assert found.uid == Context(START, SeededChance(b"x")).uid() and found.creation_timestamp == timestamp(START)
@@ -57,6 +58,7 @@ def test_api_1_a_new_object_has_what_the_server_says_and_what_the_client_may(tol
 
 @given(metadatas, metadatas)
 def test_api_1_del_2_a_changed_object_keeps_what_is_the_servers(old, new):
+    # Shows API-1.a API-1.c DEL-2.a.
     found = lifecycle.carry_over(old, new)
     for field in (
         "namespace",
@@ -88,6 +90,7 @@ def test_api_1_controllers_are_counted(says):
 )
 def test_del_1_del_2_a_mark_is_made_once_and_only_ever_shortened(generation, asked, held):
     """Each deletion comes so many seconds after the one before, and asks for that grace period."""
+    # Shows DEL-1.a DEL-1.b DEL-2.a DEL-2.b.
     finalizers = ("x/y",) if held else None
     metadata, now, end, period = ObjectMeta(name="a", generation=generation), START, None, None
     first = START + asked[0][0] * SECOND
@@ -110,6 +113,7 @@ policies = st.sampled_from([None, "Foreground", "Background", "Orphan"])
 
 @given(st.none() | st.integers(0, 3), policies, st.none() | st.booleans())
 def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orphan):
+    # Shows DEL-10.b.
     told = DeleteOptions(grace_period_seconds=grace, propagation_policy=policy, orphan_dependents=orphan)
     request = Request("delete", CONFIG_MAPS, "default", "a", body=told)
     if policy and orphan is not None:

@@ -248,6 +248,7 @@ def test_http_7_kept_lists_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch)
 
 def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
     """The list is asked for by one user, so that it is kept, and then by another, for whom nothing has been decided."""
+    # Shows API-13.a.
 
     async def test() -> None:
         other = "o" * 32
@@ -728,6 +729,7 @@ ASK = b'{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}'
     ],
 )
 def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: str, shown: str, expected: tuple[str, str]) -> None:
+    # Shows API-21.d.
     async def test() -> None:
         api = await a_server(config=Config(users={TOKEN: USER}))
         await all_answered(api, [create("a")])
@@ -741,6 +743,7 @@ def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: st
 
 
 def test_api_21_there_is_no_table_of_a_review() -> None:
+    # Shows API-21.e.
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
         table = "application/json;as=Table;g=meta.k8s.io;v=v1"

@@ -139,6 +139,7 @@ def test_list_8_a_revision_has_a_largest_value(number):
 
 
 def test_list_9_a_revision_of_the_future_says_what_is_wrong_and_when_to_come_again():
+    # Shows API-14.c.
     world = populated()
     current = world.history.revision
     message = f"Too large resource version: {current + 5}, current: {current}"

@@ -49,6 +49,7 @@ def doomed(held: bool, count: int) -> Cluster:
 
 @given(choices, choices, st.booleans(), st.integers(0, 3))
 def test_ns_4_a_namespace_goes_when_its_content_can_and_never_before(first, second, held, count):
+    # Shows DEL-7.c.
     cluster = run(start_all(doomed(held, count)), first, laws, FAULTS)
     cluster = ask(cluster, Request("delete", NAMESPACES, name="doomed"))
     cluster = settle(run(cluster, second, laws, FAULTS), laws)

@@ -398,7 +398,7 @@ def test_api_18_preconditions_that_do_not_hold_refuse_an_eviction(wrong):
 
 
 def test_api_18_two_budgets_are_an_error_and_a_foreign_name_too():
-    # Shows API-18.d.
+    # Shows API-18.d API-14.f.
     world = world_of(ready="True", disruptions_allowed=1)
     world.do(Request("create", PDBS, "default", body=replace(budget(min_available=0), metadata=ObjectMeta(name="other"))))
     taken = ask_eviction(world)

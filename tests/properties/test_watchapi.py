@@ -256,6 +256,7 @@ def test_sometimes_watchers_hear_of_everything():
 
 @given(histories(size=15), kinds)
 def test_watchapi_6_the_lines_are_the_events(sequence, kind):
+    # Shows API-10.a.
     world = run(sequence)
     stream = stream_of(world, kind, "default", resource_version="1")
     events = told(world, stream)
