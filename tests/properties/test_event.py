@@ -1,14 +1,16 @@
-"""What is told about what happened (spec/loop.md, EVENT-1 and EVENT-2)."""
+"""What is told about what happened (spec/loop.md, EVENT-1, EVENT-2 and EVENT-7)."""
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from workload_helpers import NOW, pod
 
-from refk8s.core.api.core_v1 import Event, EventSource, Node, ObjectReference
+from refk8s.core.api.core_v1 import Event, EventSeries, EventSource, Node, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, User
 from refk8s.core.api.resources import EVENTS
-from refk8s.core.context import MINUTE, timestamp
+from refk8s.core.apiserver.validation.events import validate_new_event, validate_new_event_update
+from refk8s.core.context import MINUTE, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
 from refk8s.core.loop.recorder import BURST_MAX, REFILL, REMEMBERED_MAX, Recorder, record
 
@@ -100,6 +102,27 @@ def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, rep
         assert (again.verb, again.resource, again.namespace, again.name) == ("patch", EVENTS, namespace, name)
         assert again.body == Patch("application/merge-patch+json", {"count": number + 2, "lastTimestamp": timestamp(later)})
         assert again.user == SOMEBODY and again.because
+
+
+@given(st.text(max_size=1500), st.sampled_from(["", "node-1", "ü" * 100]), st.booleans(), st.integers(0, 3))
+def test_event_7_an_event_with_an_action_is_valid_in_both_groups_and_repeats_as_a_series(message, host, is_related, repeats):
+    other = pod("other") if is_related else None
+    note = Note(pod("p"), "Reason", message, action="Binding", related=other)
+    recorder, request = record(Recorder(), note, "default-scheduler", host, SOMEBODY, "abc", NOW)
+    event = request.body
+    assert validate_new_event(event) == []
+    assert (event.event_time, event.action, event.reporting_component) == (micro_timestamp(NOW), "Binding", "default-scheduler")
+    assert event.reporting_instance.startswith("default-scheduler")
+    assert (event.related.name if event.related else None) == ("other" if is_related else None)
+    if len(message.encode("utf-8", "replace")) <= 1024:
+        assert event.message == message
+    for number in range(repeats):
+        recorder, again = record(recorder, note, "default-scheduler", host, SOMEBODY, "abc", NOW + (number + 1) * MINUTE)
+        series = again.body.document.pop("series")
+        assert again.verb == "patch" and again.name == event.metadata.name and not again.body.document
+        assert series == {"count": number + 2, "lastObservedTime": micro_timestamp(NOW + (number + 1) * MINUTE)}
+        counted = replace(event, series=EventSeries(count=series["count"], last_observed_time=series["lastObservedTime"]))
+        assert validate_new_event_update(counted, event) == []
 
 
 def test_event_1_what_is_remembered_is_bounded_and_forgetting_begins_a_new_event():

@@ -237,7 +237,8 @@ def condition_of(cluster: Cluster, name: str):
 
 
 def events(cluster: Cluster, reason: str):
-    return [(event.involved_object.name, event.message, event.count) for event in stored(cluster, EVENTS) if event.reason == reason]
+    found = [event for event in stored(cluster, EVENTS) if event.reason == reason]
+    return [(event.involved_object.name, event.message, event.series.count if event.series else 1) for event in found]
 
 
 def test_sched_19_a_pod_waits_for_a_node_that_fits_and_says_why():

@@ -20,13 +20,18 @@ UNCHANGED: Any = _Unchanged()
 
 
 class Note(Value, frozen=True):
-    """A Kubernetes Event to record about an object: what a person sees in `kubectl describe`. Best effort."""
+    """A Kubernetes Event to record about an object: what a person sees in `kubectl describe`. Best effort.
+
+    With an `action` it is an Event of the kind that events.k8s.io writes, which may name a second object (EVENT-7).
+    """
 
     regarding: Any  # the object, with kind, apiVersion and metadata
     reason: str
     message: str
     type: str = "Normal"
     field_path: str = ""  # "spec.containers{name}"
+    action: str = ""  # what the component did about the object: "Binding"
+    related: Any = None  # another object, where the action concerns one
 
 
 class Plan(Value, frozen=True):

@@ -1,16 +1,19 @@
-"""The recorder: notes become Kubernetes Events, counted when they repeat and kept from flooding. Rules EVENT-1, EVENT-2 (spec/loop.md).
+"""The recorder: notes become Kubernetes Events, counted when they repeat. Rules EVENT-1, EVENT-2, EVENT-7 (spec/loop.md).
 
 Best effort: an Event is written in the background, and one that is lost is not sent again.
 Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
 """
 
+from typing import Any
+
 from immutables import Map
+from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request, User
 from refk8s.core.api.resources import EVENTS
-from refk8s.core.context import MINUTE, Instant, timestamp
+from refk8s.core.context import MINUTE, Instant, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
 from refk8s.core.value import Value, evolve, field
 
@@ -18,6 +21,8 @@ BURST_MAX = 25  # events about one object at once
 REFILL: Instant = 5 * MINUTE  # one more for every so long
 REMEMBERED_MAX = 4096
 NAME_LENGTH_MAX = 253
+TEXT_BYTES_MAX = 128  # of the reporting instance, where an Event has an eventTime (VAL-65)
+MESSAGE_BYTES_MAX = 1024  # likewise
 
 
 class _Bucket(Value, frozen=True):
@@ -58,7 +63,9 @@ def record(
     if known is not None:  # EVENT-1: the same again is counted, not repeated
         name, count = known
         recorder = evolve(recorder, seen=recorder.seen.set(key, (name, count + 1)))
-        document = {"count": count + 1, "lastTimestamp": timestamp(now)}
+        document: dict[str, Any] = {"count": count + 1, "lastTimestamp": timestamp(now)}
+        if note.action:  # EVENT-7
+            document = {"series": {"count": count + 1, "lastObservedTime": micro_timestamp(now)}}
         patch = Patch("application/merge-patch+json", document)
         return recorder, Request("patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again")
     # EVENT-5: the order of names is the order of time, also within one instant.
@@ -69,23 +76,48 @@ def record(
         api_version="v1",
         kind="Event",
         metadata=ObjectMeta(name=name, namespace=namespace),
-        involved_object=ObjectReference(
-            api_version=note.regarding.api_version,
-            kind=note.regarding.kind,
-            namespace=metadata.namespace,
-            name=metadata.name,
-            uid=metadata.uid,
-            resource_version=metadata.resource_version,
-            field_path=note.field_path or None,
-        ),
+        involved_object=_reference(note.regarding, note.field_path),
         reason=note.reason,
         message=note.message,
         type=note.type,
-        source=EventSource(component=component, host=host or None),
-        first_timestamp=timestamp(now),
-        last_timestamp=timestamp(now),
-        count=1,
         reporting_component=component,
-        reporting_instance=host,
     )
+    if note.action:  # EVENT-7
+        event = replace(
+            event,
+            message=_cut(note.message, MESSAGE_BYTES_MAX),
+            source=EventSource(),
+            event_time=micro_timestamp(now),
+            action=note.action,
+            related=None if note.related is None else _reference(note.related, ""),
+            reporting_instance=_cut(f"{component}-{host}" if host else component, TEXT_BYTES_MAX),
+        )
+    else:
+        event = replace(
+            event,
+            source=EventSource(component=component, host=host or None),
+            first_timestamp=timestamp(now),
+            last_timestamp=timestamp(now),
+            count=1,
+            reporting_instance=host,
+        )
     return recorder, Request("create", EVENTS, namespace, body=event, user=user, because="so that people can see what happened")
+
+
+def _reference(obj: Any, field_path: str) -> ObjectReference:
+    metadata = obj.metadata
+    return ObjectReference(
+        api_version=obj.api_version,
+        kind=obj.kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        resource_version=metadata.resource_version,
+        field_path=field_path or None,
+    )
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The text, or its beginning and three dots where it is longer than that in UTF-8."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= bytes_max else data[: bytes_max - 3].decode("utf-8", "ignore") + "..."

@@ -166,7 +166,7 @@ class Scheduler(Reconciler):
         again: list[tuple[str, Key]] = []
         if pod is not None and pod.metadata.uid == decision.pod.uid and pod.spec.node_name == decision.node:
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
-            notes = (Note(pod, "Scheduled", words),)
+            notes = (Note(pod, "Scheduled", words, action="Binding"),)
         elif self._is_ours(pod):
             again.append((self.name, key))  # Another pod of that name, which waits for its own decision.
         if node_taken(pod) != decision.node:
@@ -211,9 +211,9 @@ class Scheduler(Reconciler):
         again = (SCHEDULE,) if batch.displaced else ()
 
         # Report
-        notes = tuple(Note(pod, "FailedScheduling", message, "Warning") for pod, message in batch.failures)
+        notes = tuple(Note(pod, "FailedScheduling", message, "Warning", action="Scheduling") for pod, message in batch.failures)
         notes += tuple(
-            Note(victim, "Preempted", f"Preempted by pod {by.uid} on node {node}")
+            _preempted(victim, by, node, view)
             for info, by, node in batch.victims
             if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
         )
@@ -227,6 +227,11 @@ def _still_there(view: View, nomination: Nomination | None) -> list[Pod]:
     found = [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims] if nomination is not None else []
     uids = {info.uid for info in nomination.victims} if nomination is not None else set()
     return [pod for pod in found if pod is not None and pod.metadata.uid in uids and pod.metadata.deletion_timestamp is None]
+
+
+def _preempted(victim: Pod, by: PodInfo, node: str, view: View) -> Note:
+    words = f"Preempted by pod {by.uid} on node {node}"
+    return Note(victim, "Preempted", words, action="Preempting", related=view.get(PODS, f"{by.namespace}/{by.name}"))
 
 
 def _started(view: View, pod: PodInfo) -> str:
