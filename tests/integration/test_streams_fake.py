@@ -143,7 +143,7 @@ def test_a_port_is_forwarded(cluster: FakeCluster, protocol: None) -> None:
 
 
 def test_the_official_client_executes_forwards_and_reads_logs(cluster: FakeCluster) -> None:
-    kubernetes = pytest.importorskip("kubernetes")
+    import kubernetes
     from kubernetes.stream import portforward, stream
 
     kubernetes.config.load_kube_config(str(cluster.kubeconfig))
@@ -174,8 +174,9 @@ PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io
 
 
 def websocket(cluster: FakeCluster, path: str, *protocols: str) -> Any:
-    module = pytest.importorskip("websocket")
-    return module.create_connection(
+    import websocket as client  # comes with the official Python client
+
+    return client.create_connection(
         f"wss://127.0.0.1:{cluster.port}/api/v1/namespaces/default/pods/web/{path}", timeout=20, sslopt={"cert_reqs": ssl.CERT_NONE},
         header=[f"Authorization: Bearer {cluster.token}"], subprotocols=list(protocols) or None,
     )  # fmt: skip

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
-from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
+from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authenticate import Config
@@ -150,24 +150,31 @@ HOLD = "example.com/hold"
 
 @st.composite
 def ways_to_go(draw: st.DrawFn) -> Request:
-    """A service is held, let go, or goes: alone, with all of them, with its namespace, or by the change that lets it go, which may
-    change its type too."""
-    kind = draw(st.sampled_from(["hold", "let go", "let go", "delete", "delete all", "status"]))
-    name = draw(names)
-    if kind == "delete":
-        return Request("delete", resources.SERVICES, "n", name)
-    if kind == "delete all":
-        return Request("deletecollection", resources.SERVICES, "n")
-    tree: dict[str, Any] = {"metadata": {"finalizers": [HOLD] if kind == "hold" else None}}
-    if kind == "status":
-        return Request("patch", resources.SERVICES, "n", name, "status", body=Patch(MERGE, tree))
-    if kind == "let go" and draw(st.booleans()):
-        of_type = draw(st.sampled_from(TYPES))
-        tree["spec"] = {"type": of_type, **({"externalName": "a.b"} if of_type == "ExternalName" else {})}
-    return Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, tree))
+    """A Service is held by a finalizer, let go, or deleted: alone, in a collection, in the foreground, or by the change
+    that removes its last finalizer, which may change its type too. Some of it only as a dry run."""
+    kinds = ["hold", "let go", "let go", "delete", "foreground", "collection", "status"]
+    kind, name, is_dry = draw(st.sampled_from(kinds)), draw(names), draw(st.integers(0, 3)) == 0
+    options = DeleteOptions(dry_run=("All",) if is_dry else None)
+    match kind:
+        case "delete":
+            return Request("delete", resources.SERVICES, "n", name, body=options)
+        case "foreground":
+            return Request("delete", resources.SERVICES, "n", name, body=replace(options, propagation_policy="Foreground"))
+        case "collection":
+            chosen = Options(label_selector=draw(st.sampled_from(["", "held=yes"])))
+            return Request("deletecollection", resources.SERVICES, "n", body=options, options=chosen)
+        case _:
+            finalizers = [HOLD] if kind == "hold" else None
+            tree: dict[str, Any] = {"metadata": {"finalizers": finalizers, "labels": {"held": "yes"}}}
+            if kind == "let go" and draw(st.booleans()):
+                of_type = draw(st.sampled_from(TYPES))
+                tree["spec"] = {"type": of_type, "externalName": "a.b" if of_type == "ExternalName" else None}
+            subresource = "status" if kind == "status" else ""
+            body = Patch(MERGE, tree)
+            return Request("patch", resources.SERVICES, "n", name, subresource, body=body, options=Options(dry_run=is_dry))
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(wishes(), ways_to_go(), st.integers(0, 7)), max_size=30))
 def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
     servers = Servers()

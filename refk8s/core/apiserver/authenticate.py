@@ -2,7 +2,7 @@
 
 A token is either one that the cluster was given (the administrator's), or a signed statement (JSON Web Token, RS256) that
 this API server made for a service account: whose it is, for whom, until when and to which object it is bound. A signed
-token is good as long as what it names is there, under the same uid.
+token is valid while the objects that it names exist under the same uid.
 Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519.
 Left out: OpenID Connect, webhooks.
 """
