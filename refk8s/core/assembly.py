@@ -17,6 +17,7 @@ from refk8s.core.controllers.replication_controller import ReplicationController
 from refk8s.core.controllers.service_account import RootCertificatePublisher, ServiceAccountController
 from refk8s.core.controllers.service_cidr import ServiceCIDRController
 from refk8s.core.controllers.taint_eviction import TaintEviction
+from refk8s.core.controllers.token_secrets import TokenSecretController
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.loop import Loop
@@ -46,6 +47,7 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         DisruptionController(),
         ServiceAccountController(),
         RootCertificatePublisher(certificate),
+        TokenSecretController(certificate),
         ClaimProtection(),
         VolumeProtection(),
         ServiceCIDRController(),

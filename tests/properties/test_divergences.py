@@ -215,7 +215,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
-            "root-ca-certificate-publisher-controller",
+            "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
             "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller",
         ]
     )  # fmt: skip

@@ -270,6 +270,10 @@ def request_token(request: Request, store: Reader, context: Context, config: Con
     if seconds > EXPIRATION_SECONDS_MAX:
         words = "may not specify a duration larger than 2^32 seconds"
         raise _invalid("authentication.k8s.io", "TokenRequest", "", Cause(status.INVALID, "spec.expirationSeconds", words, seconds))
+    if asked.metadata is not None and asked.metadata.name not in (None, "", request.name):
+        words = "must match the service account name if specified"
+        cause = Cause(status.INVALID, "metadata.name", words, asked.metadata.name)
+        raise _invalid("authentication.k8s.io", "TokenRequest", request.name, cause)
     audiences = tuple(spec.audiences or config.audiences)
     bound = _bound(request, spec.bound_object_ref, store)
     token = make_token(request.namespace, request.name, account.metadata.uid, audiences, seconds, bound, config, context)
