@@ -20,7 +20,7 @@ from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
-from refk8s.components.run import LOCAL, RunOptions, listen, names_of, url_of
+from refk8s.components.run import LOCAL, PKI, RunOptions, listen, names_of, url_of
 from refk8s.components.story import Storyteller
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import ADMIN, Request, Response, User
@@ -41,8 +41,15 @@ BOOTSTRAP_USER = User("system:apiserver", groups=("system:masters",))
 class RunningCluster:
     """Everything of one `refk8s run`."""
 
-    def __init__(self, options: RunOptions, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        say: Callable[[str], None] = print,
+        token_key: Callable[[], bytes] = certificates.make_token_key,
+    ) -> None:
+        """`token_key` gives the key that a new cluster signs tokens with, in PEM."""
         self.options = options
+        self._make_token_key = token_key
         self.say = say
         self.clock = Clock()
         self.drivers: list[Driver] = []
@@ -81,7 +88,7 @@ class RunningCluster:
         port = socket.getsockname()[1]
         self.url = url_of(options.bind, port)
         names = names_of(options.bind, hostname(), node_address())
-        credentials = load_credentials(options.data / "pki", names)
+        credentials = load_credentials(options.data / PKI, names, self._make_token_key)
         self.api = ApiServer(self.engine, self.clock, self._config(credentials))
         await self._bootstrap(port)
         self.front = Front(self.api)

@@ -12,8 +12,11 @@ All are files below the data directory, made once and kept, so that a restarted 
 """
 
 import logging
+import os
 import re
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +32,9 @@ log = logging.getLogger("refk8s")
 ADMIN_NAME, ADMIN_GROUP = "kubernetes-admin", "system:masters"
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")
 CLUSTER_ID = "cluster-id"
+TOKEN_KEY = "sa.key"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_KEYS = ("ca.key", "server.key", "admin.key", "admin.token", "sa.key", "token.key")
+_KEYS = ("ca.key", "server.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
 @frozen
@@ -48,7 +52,22 @@ class Credentials:
     """Signs service account tokens."""
 
 
-def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
+def begin_token_key(directory: Path) -> Callable[[], bytes]:
+    """What gives the key, in PEM, that signs tokens where the directory has none; nothing is written.
+
+    Making one takes 15 to 200 ms by chance and does not hold the interpreter's lock, so it begins at once, in a thread.
+    """
+    if os.path.exists(directory / TOKEN_KEY):  # False too where that cannot be told: then it is told later
+        return certificates.make_token_key
+    with_one = ThreadPoolExecutor(1)
+    key = with_one.submit(certificates.make_token_key)
+    with_one.shutdown(wait=False)
+    return key.result
+
+
+def load_credentials(
+    directory: Path, hosts: tuple[str, ...], make_token_key: Callable[[], bytes] = certificates.make_token_key
+) -> Credentials:
     """The credentials in this directory, checked; what is missing and can be made safely is made (HOST-6). Raises CannotRun."""
     is_new = not directory.exists()
     make_directory(directory, "--data-dir")
@@ -72,7 +91,7 @@ def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
         write_file(admin.certificate, certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now))
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
-        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new),
+        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, make_token_key),
     )  # fmt: skip
 
 
@@ -139,13 +158,13 @@ def _admin_token(path: Path, is_new: bool) -> str:
     return token
 
 
-def _token_key(directory: Path, is_new: bool) -> TokenKey:
+def _token_key(directory: Path, is_new: bool, make: Callable[[], bytes]) -> TokenKey:
     """The key in sa.key; a data directory of an earlier version has none, and its tokens end with its token.key."""
-    path, old = directory / "sa.key", directory / "token.key"
+    path, old = directory / TOKEN_KEY, directory / "token.key"
     content = read_file(path)
     if content is None:
         _tell_missing(path, is_new, "tokens of service accounts that are in use are not accepted any more")
-        content = certificates.make_token_key()
+        content = make()
         write_file(path, content)
         old.unlink(missing_ok=True)
     try:

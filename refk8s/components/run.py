@@ -24,6 +24,7 @@ from refk8s.components.output import Output, descriptor_of
 log = logging.getLogger("refk8s")
 
 LOCAL = "127.0.0.1"
+PKI = "pki"  # the folder of the keys, below the data directory
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
@@ -62,6 +63,7 @@ def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
     # States are values: most garbage is young and free of cycles, so looking at everything old again and again finds nothing.
     gc.set_threshold(50_000, 20, 100)
+    gc.disable()  # until everything is loaded, which makes no garbage worth looking for
     out, err = Output(descriptor_of(sys.stdout)), Output(descriptor_of(sys.stderr))
     logging.basicConfig(stream=err, level=logging.WARNING, format="refk8s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says at the end of a watch is no news
@@ -71,6 +73,7 @@ def run_cluster(options: RunOptions) -> int:
         try:
             return runner.run(_run(options, out))
         finally:
+            gc.enable()
             out.close()
             err.close()
 
@@ -157,15 +160,20 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
 
 
 async def _run(options: RunOptions, out: Output) -> int:
+    from refk8s.components.credentials import begin_token_key
+
+    token_key = begin_token_key(options.data / PKI)  # made while the modules are loaded
     from refk8s.components.cluster import RunningCluster
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    cluster = RunningCluster(options, out.say)
+    cluster = RunningCluster(options, out.say, token_key)
     try:
         await cluster.start()
+        gc.freeze()  # modules and what the store held stay until the end: never looked at again
+        gc.enable()
         out.say(cluster.ready_line)
         for manifest in options.manifests:
             from refk8s.components.manifests import apply

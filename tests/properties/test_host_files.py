@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from refk8s.components import certificates, files
 from refk8s.components.certificates import Pair
-from refk8s.components.credentials import load_credentials, read_cluster_id, write_cluster_id
+from refk8s.components.credentials import begin_token_key, load_credentials, read_cluster_id, write_cluster_id
 from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, read_file, write_file
 from refk8s.components.run import listen, names_of, url_of
-from refk8s.core.apiserver.token_key import is_signed
+from refk8s.core.apiserver.token_key import is_signed, parse_key
 from refk8s.store.sqlite import SqliteEngine
 
 HOSTS = names_of("127.0.0.1", "machine", "192.0.2.11")
@@ -303,6 +303,15 @@ def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, pla
         assert not certificates.problem_of_server(server, authority, HOSTS, now)
         admin = Pair(credentials.admin_certificate, credentials.admin_key)
         assert not certificates.problem_of_client(admin, server, authority, "kubernetes-admin", "system:masters", now)
+
+
+def test_host_6_a_key_for_tokens_that_is_begun_early_is_written_only_with_the_others(tmp_path: Path) -> None:
+    make = begin_token_key(tmp_path / "pki")
+    pem = make()
+    assert not list(tmp_path.iterdir())
+    credentials = load_credentials(tmp_path / "pki", HOSTS, make)
+    assert (tmp_path / "pki/sa.key").read_bytes() == pem and credentials.token_key == parse_key(pem)
+    assert begin_token_key(tmp_path / "pki") is certificates.make_token_key, "one that exists is not made again"
 
 
 def test_host_6_an_empty_token_key_is_refused(tmp_path: Path, pki: Path) -> None:
