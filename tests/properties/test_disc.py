@@ -1,4 +1,4 @@
-"""Discovery and OpenAPI: they tell the whole truth about what is served, and nothing else. Rules DISC-1 ... DISC-12."""
+"""Discovery and OpenAPI: they tell the whole truth about what is served, and nothing else. Rules DISC-1 ... DISC-14."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from refk8s.core.api.resources import ALL, GROUPS, PODS, ROLES, Resource, type_o
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.discovery import AGGREGATED, JSON, discover, is_aggregated, versions
 from refk8s.core.apiserver.openapi import openapi
+from refk8s.core.apiserver.respond import Reply
+from refk8s.core.apiserver.route import Plain
+from refk8s.core.apiserver.wire import WireRequest, plain
 
 
 def group_root(group: str) -> str:
@@ -114,13 +117,33 @@ def test_disc_5_the_aggregated_form_says_what_the_lists_say() -> None:
         for version in item["versions"]:
             for one in version["resources"]:
                 name, kind = one["resource"], one["responseKind"]
-                triple = (kind["group"], kind["version"], kind["kind"])
+                assert (kind["group"], kind["version"]) == ("", "")
+                triple = (group, version["version"], kind["kind"])
                 found[group, version["version"], name] = (triple, one["verbs"], one.get("shortNames"), one.get("categories"))
                 for part in one.get("subresources", []):
                     kind = part["responseKind"]
-                    triple = (kind["group"], kind["version"], kind["kind"])
+                    is_own = not kind["version"]
+                    triple = (group if is_own else kind["group"], version["version"] if is_own else kind["version"], kind["kind"])
                     found[group, version["version"], f"{name}/{part['subresource']}"] = (triple, part["verbs"], None, None)
     assert found == lists
+
+
+@pytest.mark.parametrize("accept", ["", AGGREGATED])
+def test_disc_5_the_form_depends_on_the_accept_header_and_says_so(accept: str) -> None:
+    for path, vary in (("/api", "Accept"), ("/apis", "Accept"), ("/apis/apps", ""), ("/version", "")):
+        reply = plain(WireRequest("GET", path, headers={"accept": accept}), Plain(path, ()))
+        assert dict(reply.headers()).get(b"vary", b"") == vary.encode()
+
+
+def test_disc_14_the_root_names_every_document_and_each_of_them_is_there() -> None:
+    def get(path: str) -> Reply:
+        return plain(WireRequest("GET", path), Plain(path, ()))
+
+    told_there = json.loads(get("/").content)["paths"]
+    assert told_there == sorted(set(told_there))
+    expected = {f"{group_root(group)}/{version}" for group, version in GROUP_VERSIONS} | {group_root(group) for group in GROUPS}
+    assert expected | {"/api", "/apis", "/version", "/healthz", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks"} <= set(told_there)
+    assert all(get(path).code == 200 for path in told_there)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Discovery: what this API server serves, told from the table of resources. Rules DISC-1 ... DISC-6 (spec/discovery.md).
+"""Discovery: what this API server serves, told from the table of resources. Rules DISC-1 ... DISC-6 and DISC-14 (spec/discovery.md).
 
 A client that knows nothing but the address learns here which groups, versions and resources there are, of what kind, with which verbs
 and short names. Current clients ask for everything at once (aggregated discovery), older ones group by group.
@@ -45,6 +45,7 @@ class Answer(Value, frozen=True):
 
     tree: Tree
     media_type: str = JSON
+    vary: str = ""  # the header of the request that chose between two forms
 
 
 def discover(path: str, accept: str = "", resources: Resources = ALL, server_address: str = "") -> Answer | None:
@@ -57,13 +58,13 @@ def discover(path: str, accept: str = "", resources: Resources = ALL, server_add
         case ["version"]:
             return Answer(VERSION)
         case ["api"] if is_aggregated(accept):
-            return Answer(aggregated(resources, core=True), AGGREGATED)
+            return Answer(aggregated(resources, core=True), AGGREGATED, "Accept")
         case ["apis"] if is_aggregated(accept):
-            return Answer(aggregated(resources, core=False), AGGREGATED)
+            return Answer(aggregated(resources, core=False), AGGREGATED, "Accept")
         case ["api"]:
-            return Answer(core_versions(server_address))
+            return Answer(core_versions(server_address), vary="Accept")
         case ["apis"]:
-            return Answer(group_list(resources))
+            return Answer(group_list(resources), vary="Accept")
         case ["api", version]:
             return Answer(resource_list(resources, "", version))
         case ["apis", group] if group in groups(resources):
@@ -185,7 +186,7 @@ def aggregated(resources: Resources, core: bool) -> Tree:
 def _aggregated_entry(resource: Resource) -> Tree:
     entry: Tree = {
         "resource": resource.plural,
-        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "responseKind": _response_kind("", "", resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
         "verbs": sorted(resource.verbs),
@@ -194,13 +195,23 @@ def _aggregated_entry(resource: Resource) -> Tree:
     parts = [
         {
             "subresource": part.name,
-            "responseKind": {
-                "group": part.group if part.version else resource.group,
-                "version": part.version or resource.version,
-                "kind": part.kind,
-            },
+            "responseKind": _response_kind(part.group if part.version else "", part.version, part.kind),
             "verbs": sorted(part.verbs),
         }
         for part in resource.subresources
     ]
     return entry | {"subresources": parts} if parts else entry
+
+
+def _response_kind(group: str, version: str, kind: str) -> Tree:
+    """The kind of an answer; group and version are empty where they are the resource's own, as in the lists (DISC-5)."""
+    return {"group": group, "version": version, "kind": kind}
+
+
+@lru_cache(maxsize=64)
+def paths(resources: Resources = ALL) -> tuple[str, ...]:
+    """Where the documents of discovery are (DISC-14)."""
+    found = ["/version", "/api", "/apis", *(f"/api/{version}" for version in versions(resources, ""))]
+    for group in groups(resources):
+        found += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions(resources, group))]
+    return tuple(found)

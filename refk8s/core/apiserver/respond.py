@@ -41,6 +41,7 @@ class Reply(Value, frozen=True):
     more: tuple[bytes, ...] = ()
     encoding: str = ""  # "gzip" where the bytes are compressed
     cache: str = "no-cache, private"
+    vary: str = ""  # the header of the request that the form depends on
 
     @property
     def length(self) -> int:
@@ -56,6 +57,8 @@ class Reply(Value, frozen=True):
         found = [(b"content-type", self.media_type.encode()), (b"cache-control", self.cache.encode())]
         if self.encoding:
             found += [(b"content-encoding", self.encoding.encode()), (b"vary", b"accept-encoding")]
+        if self.vary:
+            found.append((b"vary", self.vary.encode()))
         if self.warnings:
             found += [(b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(self.warnings)]
         if self.code in (429, 504):

@@ -21,7 +21,7 @@ from refk8s.core.apiserver.accept import TABLE, Form, accept
 from refk8s.core.apiserver.authenticate import ANONYMOUS, DEFAULT_CONFIG, UNAUTHENTICATED, Config, Objects, authenticate
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize_path, is_open
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
-from refk8s.core.apiserver.discovery import discover
+from refk8s.core.apiserver.discovery import discover, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
@@ -32,8 +32,8 @@ from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, evolve, field
 
-PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3")
-"""What is told at the root."""
+PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3")
+"""What is told at the root beside the paths of discovery (DISC-14)."""
 
 
 class WireRequest(Value, frozen=True):
@@ -188,7 +188,7 @@ def plain(
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
     found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
     if found is not None:
-        return Reply(200, encode(found.tree) + b"\n", found.media_type)
+        return Reply(200, encode(found.tree) + b"\n", found.media_type, vary=found.vary)
     if path.startswith("/openapi/"):
         from refk8s.core.apiserver.openapi import openapi, protobuf_v2  # reads every record: not before somebody asks
 
@@ -197,5 +197,5 @@ def plain(
             is_text = document.startswith(b"{")
             return Reply(200, document, "application/json" if is_text else protobuf_v2.ANSWERED_AS)
     if path == "/":
-        return Reply(200, encode({"paths": sorted(PATHS)}) + b"\n")
+        return Reply(200, encode({"paths": sorted({*PATHS, *paths()})}) + b"\n")
     return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")
