@@ -18,6 +18,9 @@ class Commands(click.Group):
             sys.exit(stop.exit_code)
         except click.Abort:
             fail("interrupted")
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         except click.UsageError as error:
             where = error.ctx.command_path if error.ctx else "refk8s"
             fail(f"{error.format_message().rstrip('.')} (see {where} --help)")
@@ -73,12 +76,12 @@ def run(**options: Any) -> None:
         fail(str(reason))
 
 
-@main.group()
+@main.group(short_help="Take this cluster out of a kubeconfig.")
 def kubeconfig() -> None:
     """This cluster's entries in a kubeconfig; `refk8s run --kubeconfig PATH` puts them there."""
 
 
-@kubeconfig.command()
+@kubeconfig.command(short_help="Remove the entries of refk8s; others are kept.")
 @click.option("--kubeconfig", "path", default=None, metavar="PATH",
               help="Which file.  [default: the one of $KUBECONFIG that exists, else ~/.kube/config]")
 def remove(path: str | None) -> None:
@@ -125,7 +128,7 @@ def sim(**options: Any) -> None:
         fail(str(reason))
 
 
-@main.command()
+@main.command(short_help="Explore every interleaving of a small cluster.")
 @click.option("--faults", default="", metavar="WORDS", help="Budgets of faults: crash=1,lose=2.  [default: none]")
 @click.option("--depth", type=click.IntRange(1), default=None, metavar="N", help="Look no farther than so many steps from the start.")
 @click.option("--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after so many states.")

@@ -86,7 +86,8 @@ def _documents(name: str) -> list[Any]:
     try:
         return list(yaml.load_all(Path(name).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadUse(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadUse(f"{name} cannot be read: {' '.join(reason.split())}") from None
 
 
 def _replay(path: Path) -> int:

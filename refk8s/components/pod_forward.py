@@ -159,9 +159,10 @@ class Forwarding:
             await self._send(Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words)))
 
         try:
-            await run_connection(self._connect, forward.port, pipe, say, refuse)
-            await self._send(Spdy.send(forward.data, b"", ended=True))
-            await self._send(Spdy.send(forward.error, b"", ended=True))
+            with contextlib.suppress(OSError):  # The client has left: `carry` is told so as well, and ends the others.
+                await run_connection(self._connect, forward.port, pipe, say, refuse)
+                await self._send(Spdy.send(forward.data, b"", ended=True))
+                await self._send(Spdy.send(forward.error, b"", ended=True))
         finally:
             self._pipes.pop(forward.data, None)
             self._tasks.pop(forward.data, None)

@@ -93,6 +93,7 @@ class ContainerConfig(Value, frozen=True):
     capabilities_drop: tuple[str, ...] = ()
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False  # its stdin ends with that of the first client who attaches
     runs_to_end: bool = False  # it is expected to end by itself: an init container, a Job's, a command that is not restarted
     termination_grace_seconds: int = 30
     termination_message_path: str = ""  # a file in the container whose content is told when it has ended

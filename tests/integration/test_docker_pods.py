@@ -297,6 +297,16 @@ def test_a_client_joins_a_running_program(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "joined", "--now")
 
 
+def test_rt_14_the_end_of_a_clients_stdin_ends_that_of_a_program_with_stdin_once(cluster: Cluster) -> None:
+    """As `kubectl run -i --rm` does it, whose program reads to the end."""
+    cluster.apply(make_pod("once", container("main", "cat; exit 7", stdin=True, stdinOnce=True), restartPolicy="Never"))
+    wait_ready(cluster, "once")
+    assert cluster.kubectl("attach", "-i", "once", stdin="all of it") == "all of it"
+    state = until(lambda: cluster.pod("once")["status"]["containerStatuses"][0]["state"].get("terminated"), 10, "it has not ended")
+    assert state["exitCode"] == 7
+    cluster.kubectl("delete", "pod", "once", "--now")
+
+
 def test_a_port_of_a_pod_is_forwarded_also_one_that_only_the_pod_itself_can_reach(cluster: Cluster, protocol: None) -> None:
     script = "echo inside > /www/index.html; trap 'exit 0' TERM; httpd -f -p 127.0.0.1:8080 -h /www & wait"
     cluster.apply(make_pod("inner", container("main", script)))

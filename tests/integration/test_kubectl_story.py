@@ -81,3 +81,14 @@ def test_what_cannot_start_says_why_in_one_line(cluster: FakeCluster, tmp_path: 
         code, said = run(*arguments)
         assert code == 2 and len(said.splitlines()) == 1 and words in said, (arguments, said)
     assert not (tmp_path / "data").exists()  # type: ignore[operator]
+
+
+def test_commands_without_arguments_are_explained_and_help_has_whole_sentences() -> None:
+    for arguments in ((), ("kubeconfig",)):
+        command = [sys.executable, "-m", "refk8s.cli.main", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and done.stderr.startswith("Usage: ") and "see refk8s" not in done.stderr
+        asked = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
+        assert asked.returncode == 0 and asked.stdout.partition(" [OPTIONS]")[2] == done.stderr.partition(" [OPTIONS]")[2]
+        for line in asked.stdout.partition("Commands:\n")[2].splitlines():
+            assert line.endswith(".") and not line.endswith("..."), line

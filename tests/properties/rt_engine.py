@@ -60,7 +60,10 @@ class PretendEngine:
         state = {"Status": "created", "ExitCode": 0, "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"}
         self.containers[id] = {
             "Id": id, "Name": name, "Image": "sha256:1", "Created": "2026-01-01T00:00:00.000000001Z", "State": state,
-            "Config": {"Labels": dict(body["Labels"]), "Tty": False, "StopSignal": "", "Image": body["Image"]},
+            "Config": {
+                "Labels": dict(body["Labels"]), "Tty": False, "StopSignal": "", "Image": body["Image"],
+                "OpenStdin": body.get("OpenStdin", False), "StdinOnce": body.get("StdinOnce", False),
+            },
             "HostConfig": body["HostConfig"],
             "NetworkSettings": {"Networks": {n: {"IPAddress": "", "Asked": e["IPAMConfig"]["IPv4Address"]} for n, e in endpoints.items()}},
         }  # fmt: skip

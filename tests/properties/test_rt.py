@@ -334,3 +334,17 @@ def test_rt_3_a_container_without_its_sandbox_is_refused() -> None:
     agent = operations(make_engine())
     refused = agent.carry_out(CreateContainer("nobody", ContainerConfig("u", "default", "p", "main", IMAGE)))
     assert isinstance(refused, Failed) and "does not run" in refused.message
+
+
+@given(st.booleans(), st.booleans())
+@settings(max_examples=4)
+def test_rt_14_the_engine_is_told_whether_stdin_ends_with_its_first_client(stdin: bool, once: bool) -> None:
+    engine = make_engine()
+    agent = operations(engine)
+    agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
+    [sandbox] = engine.containers
+    config = ContainerConfig(UID, "default", "pod", "main", IMAGE, stdin=stdin, stdin_once=once)
+    made = agent.carry_out(CreateContainer(sandbox, config))
+    assert isinstance(made, ContainerCreated)
+    body = engine.one(made.status.id)["Config"]
+    assert (body["OpenStdin"], body["StdinOnce"]) == (stdin, once)

@@ -194,3 +194,39 @@ def test_rt_15_a_port_that_takes_no_connection_is_told_on_the_error_stream() -> 
         await asyncio.wait_for(carrying, 20)
 
     asyncio.run(main())
+
+
+def test_rt_15_a_client_that_leaves_while_the_pod_speaks_is_no_error() -> None:
+    async def main() -> None:
+        missed: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: missed.append(context))
+        client, has_left = Client(), asyncio.Event()
+
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await has_left.wait()
+            writer.write(b"too late")
+            writer.close()
+
+        async def send(frames: bytes) -> None:
+            if has_left.is_set():
+                raise OSError("the client has left")
+            await client.send(frames)
+
+        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        forwarding = Forwarding("web", lambda asked: asyncio.open_connection("127.0.0.1", port), send)
+        carrying = asyncio.ensure_future(forwarding.carry(client.receive))
+        for stream, kind in ((1, "error"), (3, "data")):
+            client.say(client.spdy.open(stream, {"streamtype": kind, "port": "80", "requestid": "0"}))
+        while client.replies < 2:
+            await asyncio.sleep(0)
+        [task] = forwarding._tasks.values()
+        has_left.set()
+        await asyncio.wait([task], timeout=5)
+        assert task.done() and task.exception() is None
+        client.leave()
+        await asyncio.wait_for(carrying, 20)
+        assert not missed
+        server.close()
+
+    asyncio.run(main())

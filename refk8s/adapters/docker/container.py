@@ -168,6 +168,7 @@ class Containers:
             "Labels": labels.container_labels(self._cluster, operation.sandbox_id, config),
             "Tty": config.tty,
             "OpenStdin": config.stdin,
+            "StdinOnce": config.stdin_once,  # RT-14
             "StopTimeout": config.termination_grace_seconds,
             "HostConfig": host,
         }

@@ -194,6 +194,7 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
         tty=bool(container.tty),
         stdin=bool(container.stdin),
+        stdin_once=bool(container.stdin and container.stdin_once),
         runs_to_end=is_expected_to_end(pod, container),
         termination_grace_seconds=bounded_grace(spec.termination_grace_period_seconds),
         termination_message_path=container.termination_message_path or "",
