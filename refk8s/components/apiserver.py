@@ -173,7 +173,7 @@ class ApiServer:
         self._commit(batch)
 
     def _commit(self, batch: list[tuple[Request, Commit, Answer]]) -> None:
-        """Commit, then answer, then tell. Whatever one answer, listener or watcher raises, the others get theirs (HTTP-9, HTTP-10)."""
+        """Commit, then answer, then send the events. An answer, listener or watcher that raises affects no other (HTTP-9, HTTP-10)."""
         try:
             results: Sequence[Committed[Any] | Conflict] = self.engine.commit_batch([commit.txn for _, commit, _ in batch])
         except StoreUnavailable as error:
@@ -209,7 +209,7 @@ class ApiServer:
             else:  # API-9: another write came first, so decide again on what it left
                 self._loop.call_soon(partial(self.submit, commit.again or request, answer))
         for prefix, changes in changed.items():
-            # What watchers of the same selection are told is made once and is the same tuple for all of them (HTTP-12).
+            # The events for watchers of the same selection are made once, as the same tuple for all of them (HTTP-12).
             shared: dict[Any, tuple[WatchEvent, ...]] = {}
             for watcher, mine in self._dispatcher.concerned(prefix, changes):
                 if watcher.open:
@@ -228,7 +228,7 @@ class ApiServer:
             watcher.deliver(events)
 
     def _answer(self, answer: Answer, outcome: Commit | Response, result: Any = None) -> None:
-        """Give an answer; a failure in making or taking it is told in the log and concerns nobody else."""
+        """Give an answer; a failure in making or taking it is logged and affects no other request."""
         try:
             response = outcome if isinstance(outcome, Response) else outcome.respond(result)
         except Exception:

@@ -76,7 +76,7 @@ _SOCKET_OPTIONS = (
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `authenticated` is set by who knows the user; `patient` where a client may stop reading for long."""
+    """One connection. `authenticated` is set once the user is known; `patient` where a client may stop reading for long."""
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server.config, server.state, {})
@@ -214,7 +214,7 @@ class Connection(HttpToolsProtocol):
         self._give_to(successor)
 
     def _take_over(self, version: str) -> Streams:
-        """A connection that asks to become SPDY is given to whoever answers (STREAM-4)."""
+        """A connection that asks to become SPDY is passed to the application (STREAM-4)."""
         streams = take_over(self, version)
         self._give_to(self.transport.get_protocol())
         return streams

@@ -189,7 +189,7 @@ def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:
 
 
 def _failure_of(effect: Effect, error: Exception) -> Event | None:
-    """What the machine hears of an effect that raised; None where it waits for nothing."""
+    """The input that answers an effect that raised; None where the machine waits for no answer."""
     words = f"{type(error).__name__}: {error}"
     match effect:
         case Call(id):

@@ -18,11 +18,11 @@ log = logging.getLogger("refk8s")
 LOOK_SECONDS = 1.0
 PORTION = 50
 PAUSE_SECONDS = 0.02
-"""Between portions: a backlog of 40,000 Events goes in a minute, and requests are served meanwhile."""
+"""Between portions: a backlog of 40,000 Events is deleted in a minute, and requests are served meanwhile."""
 
 
 class EventExpiry:
-    """Hears of every write, and looks once a second."""
+    """Listens to every write, and deletes once a second."""
 
     def __init__(self, api: ApiServer, call: Callable[[Request], Awaitable[Response]], user: User, ttl_seconds: float) -> None:
         self._api, self._call, self._user = api, call, user

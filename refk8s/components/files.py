@@ -27,10 +27,10 @@ def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tupl
 
     `owner`: uid and gid of the new file, where they are not to be this process's. Raises CannotRun.
     """
-    beside = path.with_name(f".{path.name}.refk8s-new")  # a name that is nobody else's: it is removed where it is left
+    beside = path.with_name(f".{path.name}.refk8s-new")  # a name of our own: a file that is left over is removed
     try:
         with suppress(FileNotFoundError):
-            beside.unlink()  # left by a process that was killed; the data directory's lock says that nobody else writes it
+            beside.unlink()  # left by a process that was killed; the data directory is locked, so no other process writes it
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -103,7 +103,7 @@ def remove_directories(made: Iterable[Path]) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Let nobody but this user into the data directory (HOST-3).
+    """Close the data directory to other users (HOST-3).
 
     A looser directory is tightened when it is empty or a data directory of refk8s. Any other is left as it is and refused: it
     may be one that the whole machine uses, such as /tmp.

@@ -42,7 +42,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLOSING_SECONDS = 2.0
-YAML_BYTES_INLINE = 4 << 10  # what is longer is read in a thread, so that it blocks nobody
+YAML_BYTES_INLINE = 4 << 10  # what is longer is read in a thread, so that it blocks no other request
 
 
 class Gone(Exception):
@@ -145,7 +145,7 @@ class Front:
             await self._send(send, failure(ApiError(status.internal_error("the server has logged it"))), method, headers)
 
     def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
-        """Who asks, None for an anonymous user at a path that is open; ApiError 401. Reads no body (HTTP-3)."""
+        """The user, None for an anonymous one at an open path; ApiError 401. Reads no body (HTTP-3)."""
         certificate = None
         if connection is not None:
             if connection.user is None:
@@ -249,7 +249,7 @@ def _read_yaml(data: bytes) -> "YamlDocument":
 
 
 def method_of(scope: Scope) -> str:
-    """The method of a request; who asks for a WebSocket has said GET."""
+    """The method of a request; that of a WebSocket handshake is GET."""
     return str(scope.get("method", "GET"))
 
 

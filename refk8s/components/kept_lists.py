@@ -1,4 +1,4 @@
-"""The lists that are asked for again and again, kept as text in bounds. Rules LIST-13, HTTP-7 and HTTP-16.
+"""The texts of lists that clients request repeatedly, kept in bounds. Rules LIST-13, HTTP-7 and HTTP-16.
 
 What is kept is decided in core/apiserver/list_text.py; here is how much.
 """
@@ -34,13 +34,13 @@ class _Kept:
 
 
 class KeptLists:
-    """At most LISTS_MAX lists and LISTS_BYTES_MAX bytes of them, by path and query; the one that was first kept goes first."""
+    """At most LISTS_MAX lists and LISTS_BYTES_MAX bytes of them, by path and query; the oldest is dropped first."""
 
     def __init__(self) -> None:
         self._kept: dict[Place, _Kept] = {}
 
     def recall(self, place: Place, received: Received, store: Reader) -> Reply | None:
-        """The reply to this request if its list is kept and still holds. Who asks must have been authorized."""
+        """The reply to this request if its list is kept and still holds. The user must have been authorized before."""
         kept = self._kept.get(place)
         return recall(kept.text, store) if kept is not None and received.form == PLAIN_JSON else None
 

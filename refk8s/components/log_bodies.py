@@ -37,7 +37,7 @@ def http_log(send: Send) -> tuple[SendPiece, Finish]:
 
 
 def websocket_log(offered: Sequence[str], receive: Receive, send: Send) -> tuple[SendPiece, Finish]:
-    """The log as messages. The first is empty and tells the client that the stream is there. ApiError 403 for an unknown protocol."""
+    """The log as messages. The first is empty and signals that the stream is open. ApiError 403 for an unknown protocol."""
     protocol = choose_protocol(offered, WEBSOCKET)
     begun = False
 

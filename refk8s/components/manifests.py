@@ -1,6 +1,6 @@
 """`refk8s run --apply FILE`: what a file of manifests holds, created as by `kubectl create`. Rule HOST-10 (spec/host.md).
 
-Every object goes the way of a POST by a client with `fieldValidation=Strict`, so what is wrong with it is said in the same words.
+Every object is handled as a POST with `fieldValidation=Strict`, so its errors have the API server's words.
 """
 
 import asyncio

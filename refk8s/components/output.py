@@ -70,7 +70,7 @@ class Output:
             try:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-            except OSError:  # EPIPE, EIO or a full disk: there is nobody to tell
+            except OSError:  # EPIPE, EIO or a full disk: the line cannot be written anywhere
                 with self._changed:
                     self._is_closed = True
                     self._waiting.clear()

@@ -48,7 +48,7 @@ class Pipe:
             await self._changed.wait()
 
     async def carry(self, writer: asyncio.StreamWriter) -> None:
-        """To the pod, until the last piece; one that no longer listens is told nothing."""
+        """Send to the pod, until the last piece; nothing once it has closed its end."""
         with contextlib.suppress(OSError, RuntimeError):
             while True:
                 while not self._parts:
@@ -67,7 +67,7 @@ class Pipe:
         self.close()
 
     def close(self) -> None:
-        """Nobody takes anything any more: what comes is dropped."""
+        """The connection has ended: further data is dropped."""
         self._closed = True
         self._parts.clear()
         self._changed.set()
@@ -81,7 +81,7 @@ async def run_connection(connect: Connector, port: int, pipe: Pipe, say: SendByt
     try:
         try:
             reader, writer = await connect(port)
-        except Exception as error:  # Whatever keeps it from being made is told to the client.
+        except Exception as error:  # The client gets the reason as the error of its connection.
             await refuse((getattr(error, "strerror", None) or str(error) or type(error).__name__).lower())
             return
         pumping = asyncio.ensure_future(pipe.carry(writer))

@@ -1,4 +1,4 @@
-"""What goes between a client and a pod's containers beside the API: logs, exec, attach, port-forward. Rules RT-12 ... RT-15,
+"""Connections between a client and the containers of a pod: logs, exec, attach, port-forward. Rules RT-12 ... RT-15,
 STREAM-1, STREAM-3, STREAM-4, STREAM-7.
 
 What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py and pod_forward.py; the bytes come from

@@ -33,11 +33,11 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 READ_BYTES = 1 << 16
 OPENING_SECONDS_MAX = 30.0
-"""So long a client may take to open its streams, as upstream's does."""
+"""How long a client may take to open its streams, as upstream's."""
 EARLY_EVENTS_MAX = 16
-"""So many frames may come before the last stream is opened."""
+"""How many frames may arrive before the last stream is opened."""
 LINGER_SECONDS_MAX = 5.0
-"""So long a client may take to close the connection when all is said; a close while it still sends could cost it the end."""
+"""How long a client may take to close the connection after the last message; closing it earlier could lose that message."""
 
 
 class WebSocketWire:
@@ -50,7 +50,7 @@ class WebSocketWire:
         self._send = send
 
     async def open(self) -> None:
-        """Accept; the first message has no data, and tells the client that the stream is there."""
+        """Accept; the first message has no data and signals that the stream is open."""
         await self._receive()  # The request to connect.
         await self._send({"type": "websocket.accept", "subprotocol": self._version.name or None})
         await self.send(first_channel(self._options), b"")

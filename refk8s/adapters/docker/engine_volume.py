@@ -1,7 +1,7 @@
 """Open directories as volumes of the engine, for an agent that may not mount. Rules RT-8, RT-34.
 
 The engine mounts the directory by the number under which this process has it open, when the container is started; so
-nobody can exchange it. The volume's name has the number: a container that was made by an earlier process is not started.
+no container can exchange it. The volume's name has the number: a container that was made by an earlier process is not started.
 Source: Docker documentation, "docker volume create" (the local driver and its options).
 """
 

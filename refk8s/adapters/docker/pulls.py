@@ -1,8 +1,8 @@
 """In which order images are pulled. Rules RT-4, RT-33.
 
 First the engine is asked whether it has the image, which takes a moment and waits for no pull. What must be fetched is
-fetched once for all who wait for it. A registry that does not answer holds up its own images only: at most a few are
-fetched from one registry at a time. Whoever is gone waits no more, and what nobody waits for is not begun.
+fetched once for all pods that wait for it. A registry that does not answer holds up its own images only: at most a few are
+fetched from one registry at a time. A pod that is removed waits no longer, and an image for which no pod waits is not fetched.
 
 Lives in the event loop's thread; the two kinds of work are done in threads.
 """

@@ -1,7 +1,7 @@
 """What the program of a simulated container does, in virtual time: when it ends and how, what it writes and where. Rule SHELL-6.
 
 A course is computed when the container starts, from the files as they are then; files that the program writes later are kept
-with their instants and appear when somebody looks. What it prints is not kept: whoever reads the log runs the program again.
+with their instants and appear when the files are read. What it prints is not kept: reading the log runs the program again.
 
 | the command | its course |
 |---|---|

@@ -184,10 +184,10 @@ class AttachedSession:
             yield stream, data
 
     async def say(self, data: bytes) -> None:
-        """Nobody reads it."""
+        """Ignored: the program does not read it."""
 
     def end_input(self) -> None:
-        """Nobody reads it."""
+        """Ignored: the program does not read it."""
 
     async def resize(self, columns: int, rows: int) -> None:
         """There is no terminal."""

@@ -42,7 +42,7 @@ TEST_KEY: Final = TokenKey(
         "168274201069350336104213558988801845783499072804914309237263705733327467729473"
     ),
 )
-"""Known to everybody: for tests and simulations, which let nobody in. A running cluster has its own."""
+"""A public key, for tests and simulations, which have no clients. A running cluster has its own."""
 
 
 class Attributes(Value, frozen=True):
@@ -85,7 +85,7 @@ class Objects(Protocol):
 
 
 class Checked(Value, frozen=True):
-    """What a token is worth. `user` is None where it names nobody: for another audience, or, with a `problem`, not good."""
+    """What a token is worth. `user` is None for a token of another audience, or, with a `problem`, an invalid one."""
 
     user: User | None = None
     audiences: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ INVALID = Checked(problem="invalid bearer token")
 
 
 def authenticate(authorization: str, config: Config, now: Instant, objects: Objects | None = None) -> User | None:
-    """The user of an Authorization header; None for a header that names nobody (API-15)."""
+    """The user of an Authorization header; None for a header without a valid token (API-15)."""
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if not token or scheme.lower() != "bearer":
@@ -196,7 +196,7 @@ def make_token(
 
 @lru_cache(maxsize=1024)
 def read_token(token: str, key: TokenKey) -> dict[str, Any]:
-    """The claims of a token that this key signed; nobody may change them. ValueError for any other, which is not remembered."""
+    """The claims of a token that this key signed; callers must not change them. ValueError for any other, which is not remembered."""
     signed, _, signature = token.rpartition(".")
     head, _, payload = signed.partition(".")
     try:

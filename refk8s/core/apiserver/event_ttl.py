@@ -17,7 +17,7 @@ PREFIX = EVENTS.prefix
 
 
 class EventTtl:
-    """The Events that there are, in the order of their last writes. Changed in place by whoever hears of every change."""
+    """The Events that there are, in the order of their last writes. Changed in place by a listener to every change."""
 
     def __init__(self, ttl: Instant) -> None:
         """`ttl`: how long an Event is kept after its last write, in the unit of `Instant`."""

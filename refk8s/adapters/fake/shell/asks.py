@@ -1,6 +1,6 @@
-"""What a simulated program asks of whoever runs it. A program is a generator of these that returns its exit code. Rule SHELL-1.
+"""The requests of a simulated program to its runner. A program is a generator of these that returns its exit code. Rule SHELL-1.
 
-The program itself reads no clock and does no I/O: the same answers give the same asks. So one program runs in virtual time when
+The program itself reads no clock and does no I/O: the same answers give the same requests. So one program runs in virtual time when
 a container starts, and in real time when a client executes it.
 """
 
@@ -34,7 +34,7 @@ class Now(Value, frozen=True):
 
 
 class Tick(Value, frozen=True):
-    """Work is done, a command's or that of so many bytes: whoever runs the program may stop it here."""
+    """Work is done, a command's or that of so many bytes: the runner may stop the program here."""
 
     cost: int = 1
 

@@ -42,7 +42,7 @@ def moment(shell: Shell, words: list[str]) -> Program:
 
 
 def not_found(shell: Shell, words: list[str]) -> Program:
-    """What a client that executes a script is told."""
+    """The answer to a client that executes a script."""
     yield Write(STDERR, f"sh: {words[0]}: not found\n".encode())
     return NOT_FOUND
 
