@@ -106,6 +106,7 @@ def test_empty_directories_are_shared_by_a_pods_containers_and_go_with_it(cluste
 
 
 def test_an_exec_probe_decides_by_the_exit_code(cluster: Cluster) -> None:
+    # Shows RT-10.c.
     probe = {"exec": {"command": ["/bin/test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
     cluster.apply(make_pod("probed", container("main", readinessProbe=probe)))
     until(lambda: phase(cluster, "probed") == "Running", 20, "it does not run")
@@ -249,6 +250,7 @@ def test_commands_in_containers_have_input_output_and_an_exit_code(cluster: Clus
 
 def test_an_id_that_a_client_wrote_into_a_status_reaches_no_container(cluster: Cluster) -> None:
     """STREAM-1: the id of another pod's container, of a foreign container, and of a path of the engine."""
+    # Shows STREAM-1.a STREAM-1.b.
     cluster.apply(make_pod("victim", container("main", "echo of the victim; trap 'exit 0' TERM; sleep 1000 & wait")))
     cluster.apply(make_pod("plain", container("main", "echo of my own; trap 'exit 0' TERM; sleep 1000 & wait")))
     wait_ready(cluster, "victim")

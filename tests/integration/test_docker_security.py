@@ -125,6 +125,7 @@ def test_the_message_of_an_end_is_read_from_a_file_and_no_more_than_that(cluster
 
 def test_secrets_are_in_memory_and_files_have_their_modes(cluster: Cluster) -> None:
     """RT-31, RT-32, KUBELET-90."""
+    # Shows RT-32.a.
     volumes = [
         {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400}},
         {"name": "map", "configMap": {"name": "settings", "items": [{"key": "size", "path": "deep/size", "mode": 0o600}]}},

@@ -145,6 +145,7 @@ def test_no_request_fails_during_a_rolling_update(story: Story) -> None:
 
 
 def test_a_killed_refk8s_finds_its_containers_again_and_touches_none(story: Story) -> None:
+    # Shows RT-2.b.
     def look() -> list[str]:
         format = "{{.Id}} {{.State.StartedAt}} {{.State.Status}}"
         return sorted(story.host.docker("inspect", "-f", format, *story.host.containers("-a")).splitlines())
@@ -190,6 +191,7 @@ def test_the_engine_may_restart(story: Story) -> None:
 
 
 def test_nothing_is_left_behind(story: Story) -> None:
+    # Shows RT-8.b.
     address = story.cluster_ip()
     assert story.cluster.stop() == 0
     assert story.host.containers("-a") == []

@@ -195,6 +195,7 @@ def messages(connection: Any, is_text: bool) -> Iterator[tuple[int, bytes]]:
 @pytest.mark.parametrize("protocol_name", PROTOCOLS)
 def test_exec_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_name: str) -> None:
     """STREAM-4, STREAM-5"""
+    # Shows STREAM-4.b.
     query = "command=sh&command=-c&command=read+x%3B+echo+got+$x%3B+echo+wrong+%3E%262%3B+exit+3&stdin=1&stdout=1&stderr=1&container=main"
     connection = websocket(cluster, f"exec?{query}", *([protocol_name] if protocol_name else []))
     assert (connection.getsubprotocol() or "") == protocol_name
@@ -226,6 +227,7 @@ def test_a_log_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_na
 @pytest.mark.parametrize("protocol_name", ["v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""])
 def test_port_forward_speaks_every_channel_protocol(cluster: FakeCluster, protocol_name: str) -> None:
     """STREAM-6"""
+    # Shows STREAM-6.a.
     connection = websocket(cluster, "portforward?ports=80,81", *([protocol_name] if protocol_name else []))
     is_text = "base64" in protocol_name
     request = b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"

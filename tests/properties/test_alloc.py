@@ -129,6 +129,7 @@ def wishes(draw: st.DrawFn) -> Request:
 @given(st.lists(st.one_of(wishes(), st.integers(0, 7)), max_size=30))
 def test_alloc_1_no_two_services_hold_one_thing_however_the_commits_interleave(steps):
     """A number lets one of the waiting commits land; with it every order of looking and landing can come."""
+    # Shows ALLOC-1.a ALLOC-1.b ALLOC-4.c.
     servers = Servers()
     for step in steps:
         if isinstance(step, Request):
@@ -177,6 +178,7 @@ def ways_to_go(draw: st.DrawFn) -> Request:
 @settings(max_examples=300)
 @given(st.lists(st.one_of(wishes(), ways_to_go(), st.integers(0, 7)), max_size=30))
 def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
+    # Shows ALLOC-9.a ALLOC-9.b.
     servers = Servers()
     for step in steps:
         if isinstance(step, Request):
@@ -195,6 +197,7 @@ def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
 @pytest.mark.parametrize("of_type", TYPES)
 @pytest.mark.parametrize("subresource", ["", "status"])
 def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_else_it_changes(of_type, subresource):
+    # Shows ALLOC-9.b.
     servers = Servers()
     assert servers.create("a", type="LoadBalancer", external_traffic_policy="Local").ok and servers.held() == (1, 2)
     held = Patch(MERGE, {"metadata": {"finalizers": [HOLD]}})
@@ -236,6 +239,7 @@ def test_alloc_1_the_same_service_again_exists_already_and_another_is_refused():
 
 
 def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
+    # Shows ALLOC-2.a ALLOC-2.b ALLOC-2.c.
     servers = Servers()
     plain = servers.create("a").body.spec
     assert (plain.ip_families, plain.ip_family_policy) == (("IPv4",), "SingleStack")
@@ -249,6 +253,7 @@ def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
 
 @given(addresses)
 def test_alloc_3_cluster_ip_is_the_first_of_cluster_ips(address):
+    # Shows ALLOC-3.a ALLOC-3.b ALLOC-3.c ALLOC-5.c.
     servers = Servers()
     response = servers.create("a", cluster_ip=address)
     in_range = address in (None, "None", "10.0.0.1", "10.0.0.2")
@@ -261,6 +266,7 @@ def test_alloc_3_cluster_ip_is_the_first_of_cluster_ips(address):
 
 @given(ports_of, st.sampled_from(["NodePort", "LoadBalancer"]))
 def test_alloc_4_every_port_has_a_node_port_and_only_protocols_share_one(drawn, of_type):
+    # Shows ALLOC-4.a ALLOC-4.b.
     ports = tuple([ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol) for port, protocol, _ in drawn])
     servers = Servers()
     made = servers.create("a", type=of_type, ports=ports).body.spec.ports
@@ -283,6 +289,7 @@ TWO_PORTS = [
 
 @pytest.mark.parametrize(("one", "other", "reason"), TWO_PORTS)
 def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_port_is_the_same(one, other, reason):
+    # Shows ALLOC-4.b.
     servers = Servers()
     ports = tuple([
         ServicePort(name=name, port=port, protocol=protocol, node_port=node_port)
@@ -297,6 +304,7 @@ def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_po
 
 
 def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it_back():
+    # Shows ALLOC-4.d.
     servers = Servers()
     spec = servers.create("a", type="LoadBalancer", external_traffic_policy="Local").body.spec
     assert 30000 <= spec.health_check_node_port <= 30005 and servers.held() == (1, 2)
@@ -305,14 +313,40 @@ def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it
 
 
 def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
+    # Shows ALLOC-4.a.
     servers = Servers()
     assert servers.create("a", type="LoadBalancer", allocate_load_balancer_node_ports=False).body.spec.ports[0].node_port is None
     assert servers.held() == (1, 0)
 
 
+@pytest.mark.parametrize("last", range(1, 15))
+def test_alloc_5_what_is_asked_for_is_given_anywhere_in_the_range_if_it_is_free(last):
+    # Shows ALLOC-5.b ALLOC-5.c.
+    servers = Servers(AdmissionConfig(IPv4Network("10.0.0.0/28")))
+    asked = {"type": "NodePort", "cluster_ip": f"10.0.0.{last}"}
+    port = 30000 + last % 6
+    made = servers.create("a", **asked, ports=(ServicePort(port=80, node_port=port),))
+    assert made.code == 201 and (made.body.spec.cluster_ip, made.body.spec.ports[0].node_port) == (f"10.0.0.{last}", port)
+    assert servers.create("b", **asked).code == 422
+    assert servers.create("c", type="NodePort", ports=(ServicePort(port=80, node_port=port),)).code == 422
+    assert servers.wrong() == [] and servers.held() == (1, 1)
+
+
+@pytest.mark.parametrize("given_now", [None, "None", "", "10.0.0.9"])
+def test_alloc_3_an_external_name_has_no_address_whatever_it_asks_for(given_now):
+    # Shows ALLOC-3.c.
+    servers = Servers()
+    made = servers.create("a", type="ExternalName", external_name="a.b", cluster_ip=given_now, ports=None)
+    assert made.code == (422 if given_now in ("None", "10.0.0.9") else 201)
+    assert made.code == 422 or (not made.body.spec.cluster_ip and not made.body.spec.cluster_ips)
+    headless = servers.create("b", cluster_ip="None")
+    assert headless.code == 201 and headless.body.spec.cluster_ips == ("None",)
+    assert servers.held() == (0, 0)
+
+
 @given(st.binary(min_size=1, max_size=4))
 def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
-    # Shows API-14.g.
+    # Shows API-14.h ALLOC-5.a.
     network = IPv4Network("10.0.0.0/27")  # 30 addresses, of which 16 are kept for those who choose
     servers = Servers(AdmissionConfig(network), seed)
     given_out = [IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)]
@@ -326,6 +360,7 @@ def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
 
 @given(st.lists(st.tuples(names, st.sampled_from(TYPES)), max_size=8))
 def test_alloc_6_when_all_services_are_gone_nothing_is_held(made):
+    # Shows ALLOC-6.a.
     servers = Servers()
     for name, of_type in made:
         servers.create(name, type=of_type, external_name="a.b" if of_type == "ExternalName" else None)
@@ -348,6 +383,7 @@ def test_alloc_6_what_another_holds_is_not_given_back():
 
 @pytest.mark.parametrize("of_type", TYPES)
 def test_alloc_7_the_same_body_again_changes_nothing(of_type):
+    # Shows ALLOC-7.a.
     servers = Servers()
     ports = (ServicePort(name="a", port=80), ServicePort(name="b", port=81))
     body = service("a", type=of_type, ports=ports, external_name="a.b" if of_type == "ExternalName" else None)
@@ -358,6 +394,7 @@ def test_alloc_7_the_same_body_again_changes_nothing(of_type):
 
 @given(st.permutations(["a", "b", "c"]))
 def test_alloc_7_a_port_keeps_its_node_port_by_its_name(order):
+    # Shows ALLOC-7.a.
     servers = Servers()
     made = {name: ServicePort(name=name, port=80 + number) for number, name in enumerate("abc")}
     first = servers.create("a", type="NodePort", ports=tuple(made.values())).body.spec.ports
@@ -371,6 +408,7 @@ NEEDS = {"ClusterIP": (1, 0), "NodePort": (1, 1), "LoadBalancer": (1, 1), "Exter
 
 @given(st.lists(st.sampled_from(TYPES), min_size=1, max_size=6))
 def test_alloc_8_a_change_of_type_alone_is_enough_and_holds_just_what_the_type_needs(types):
+    # Shows ALLOC-6.a ALLOC-8.a.
     servers = Servers()
     servers.create("a")
     for of_type in types:

@@ -131,7 +131,7 @@ def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
 
 @given(st.integers(-(2**90), 2**90))
 def test_api_14_every_instant_can_be_written(now):
-    # Shows API-14.h.
+    # Shows API-14.i.
     for written in (timestamp(now), micro_timestamp(now)):
         assert len(written) in (20, 27)
         parse_timestamp(written)
@@ -223,6 +223,7 @@ def test_list_13_lists_of_another_version_are_kept_by_its_own_field_names(select
 @given(st.integers(1, 3), st.integers(0, 3))
 def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page(limit, made):
     """Its later tokens named no revision: each page was of another state."""
+    # Shows LIST-5.b LIST-5.c LIST-7.a.
     world = World()
     for number in range(9):
         create(world, f"c{number}")

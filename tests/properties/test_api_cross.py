@@ -661,6 +661,7 @@ def test_list_3_these_are_the_fields_that_can_be_selected():
 
 @pytest.mark.parametrize("resource", [one for one in KEPT if one.kind in FIELDS], ids=lambda one: one.kind)
 def test_list_3_watchapi_5_a_field_selects_what_has_its_value(resource):
+    # Shows LIST-3.a.
     world = world_of(resource, "absent")
     body = sample(resource.kind, resource.api_version, labels={"app": "x"})
     body |= FULL_EVENT if resource.kind == "Event" else {}
@@ -683,6 +684,7 @@ def test_list_3_watchapi_5_a_field_selects_what_has_its_value(resource):
 @pytest.mark.parametrize("initial", [None, True, False])
 @pytest.mark.parametrize("bookmarks", [None, True, False])
 def test_watchapi_4_initial_events_end_with_a_bookmark_also_where_there_are_none(resource, state, initial, bookmarks):
+    # Shows WATCHAPI-4.b WATCHAPI-4.c.
     world = world_of(resource, state)
     there = [record for record in world.history.list(resource.prefix).records if f"/{name_of(resource)}" in record.key]
     query = "?watch=1&fieldSelector=" + quote(f"metadata.name={name_of(resource)}")

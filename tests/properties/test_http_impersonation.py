@@ -101,7 +101,7 @@ def test_http_23_the_request_is_the_named_users() -> None:
 
 
 def test_api_13_a_user_that_is_not_authenticated_reads_the_open_paths_alone() -> None:
-    # Shows API-13.b.
+    # Shows API-13.b API-13.c.
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
         for path, code in (("/version", 200), ("/healthz", 200), ("/api", 403), ("/api/v1/nodes", 403), ("/openapi/v2", 403)):

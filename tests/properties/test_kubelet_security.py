@@ -325,6 +325,7 @@ CONFIGS = st.builds(
 
 @given(CONFIGS)
 def test_rt_35_the_engine_is_asked_for_all_of_it_or_no_container_is_made(config: ContainerConfig):
+    # Shows RT-35.a RT-35.b.
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "seccomp").mkdir()
         (Path(folder) / "seccomp/own.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')

@@ -58,6 +58,7 @@ def list_of(world: World, kind=resources.CONFIG_MAPS, namespace="default", **opt
 
 @given(histories(), st.sampled_from(KINDS), st.sampled_from(["", "default", "other"]), selectors, fields)
 def test_list_1_list_3_a_list_is_what_the_selectors_choose_of_one_state_in_order(sequence, kind, namespace, labels, field):
+    # Shows LIST-1.a LIST-3.a LIST-12.a.
     world = run(sequence)
     said = list_of(world, kind, namespace, label_selector=labels, field_selector=field)
     everything = [record.value for record in sorted(world.history.list(kind.prefix).records, key=lambda record: record.key)]
@@ -71,6 +72,7 @@ def test_list_1_list_3_a_list_is_what_the_selectors_choose_of_one_state_in_order
 
 
 def test_list_1_the_order_is_of_code_points():
+    # Shows LIST-1.a.
     world = World()
     for name in ("n10", "n9", "n-1", "n.1"):
         world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name))))
@@ -79,6 +81,7 @@ def test_list_1_the_order_is_of_code_points():
 
 @given(histories(), st.integers(-2, 3))
 def test_list_2_list_9_a_get_is_never_older_than_asked(sequence, ahead):
+    # Shows LIST-9.a.
     world = run(sequence)
     said = world.do(
         Request("get", resources.CONFIG_MAPS, "default", "a", options=Options(resource_version=str(world.history.revision + ahead)))
@@ -118,6 +121,7 @@ def test_list_3_kinds_declare_fields_of_their_own(kind, selector, names):
 
 @pytest.mark.parametrize("options", [{"label_selector": "a in ("}, {"field_selector": "data.k=v"}, {"field_selector": "metadata.name"}])
 def test_list_3_what_cannot_be_read_or_is_no_selectable_field_is_refused(options):
+    # Shows LIST-3.b.
     assert list_of(World(), **options).code == 400
     assert list_of(World(), resources.PODS, field_selector="spec.none=1").code == 400
 
@@ -127,6 +131,7 @@ def test_list_3_what_cannot_be_read_or_is_no_selectable_field_is_refused(options
 
 @given(histories(size=15), st.integers(1, 3), selectors, st.lists(steps((resources.CONFIG_MAPS,)), max_size=6), st.booleans())
 def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequence, limit, labels, meanwhile, everywhere):
+    # Shows LIST-4.a LIST-4.b LIST-5.a LIST-12.d.
     world = run(sequence)
     for name in ("c", "d", "e"):
         world.do(
@@ -155,6 +160,7 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequen
 
 
 def test_list_6_resource_version_0_is_not_cut():
+    # Shows LIST-6.a LIST-12.a.
     world = populated()
     world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b"))))
     said = list_of(world, limit=1, resource_version="0").body
@@ -163,6 +169,7 @@ def test_list_6_resource_version_0_is_not_cut():
 
 @given(histories(size=15))
 def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_will(sequence):
+    # Shows LIST-5.b LIST-7.a.
     world = run(sequence)
     for name in ("c", "d", "e"):
         world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name))))
@@ -183,6 +190,7 @@ def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_wil
 @pytest.mark.parametrize("version", ["abc", "-1", "1.5", "99999999999999999999999", "٣", " 1"])
 def test_list_8_what_is_no_revision_is_refused(version):
     """Also divergence D-26: upstream answers a get or watch with 500."""
+    # Shows LIST-8.a.
     world = populated()
     assert list_of(world, resource_version=version).code == 400
     for verb, name in (("get", "a"), ("watch", "")):
@@ -197,6 +205,7 @@ def test_list_8_what_is_no_revision_is_refused(version):
     )
 )
 def test_list_8_what_is_no_token_of_ours_is_refused(token):
+    # Shows LIST-8.b.
     if token:
         assert list_of(populated(), continue_=token).code == 400
 
@@ -216,6 +225,7 @@ def test_list_8_what_is_no_token_of_ours_is_refused(token):
     ],
 )
 def test_list_8_nor_is_one_that_only_looks_like_it(tree):
+    # Shows LIST-8.b.
     import base64
 
     token = base64.urlsafe_b64encode(json.dumps(tree).encode()).rstrip(b"=").decode()
@@ -247,11 +257,13 @@ def test_list_9_a_token_of_the_future_is_not_served():
     ],
 )
 def test_list_10_resource_version_match_means_something_or_is_refused(options, code):
+    # Shows LIST-10.a.
     assert list_of(populated(), **options).code == code
 
 
 @given(histories(size=15), st.integers(0, 30), st.sampled_from(["", "Exact", "NotOlderThan"]), st.sampled_from([0, 5]), selectors)
 def test_list_12_which_state_a_list_is_of(sequence, back, match, limit, labels):
+    # Shows LIST-2.a LIST-12.b LIST-12.c.
     world = run(sequence)
     revision = max(world.history.revision - back, 1)
     said = list_of(world, resource_version=str(revision), resource_version_match=match, limit=limit, label_selector=labels)
@@ -264,6 +276,7 @@ def test_list_12_which_state_a_list_is_of(sequence, back, match, limit, labels):
 
 
 def test_list_12_an_exact_state_that_is_compacted_is_410():
+    # Shows LIST-12.c.
     world = populated()
     world.history = compact(world.history, world.history.revision)
     assert list_of(world, resource_version="2", resource_version_match="Exact").code == 410
@@ -275,6 +288,7 @@ def test_list_12_an_exact_state_that_is_compacted_is_410():
 
 @given(histories(), st.sampled_from(KINDS), selectors)
 def test_list_11_items_leave_kind_and_version_to_the_list(sequence, kind, labels):
+    # Shows LIST-11.a.
     world = run(sequence)
     base = f"/apis/{kind.group}/v1" if kind.group else "/api/v1"
     reply = world.http("GET", f"{base}/namespaces/default/{kind.plural}?labelSelector={labels.replace(' ', '%20')}")
@@ -294,6 +308,7 @@ def _tree(obj):
 
 @given(histories(size=15), st.lists(steps(), min_size=1, max_size=10), selectors)
 def test_list_13_a_kept_list_is_the_list(sequence, more, labels):
+    # Shows LIST-13.a LIST-13.b.
     world = run(sequence)
     received = receive(WireRequest("GET", PATH, f"labelSelector={labels.replace(' ', '%20')}"), object())
     kept, recalled = None, 0

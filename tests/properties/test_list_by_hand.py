@@ -59,6 +59,7 @@ def about(reason, field, value, detail):
 
 @given(matches, revisions, tokens, st.sampled_from([None, True, False]))
 def test_list_10_every_combination_that_means_nothing_is_told_with_all_its_causes(match, revision, token, initial):
+    # Shows LIST-10.a.
     causes = []
 
     def forbidden(field, detail):

@@ -68,6 +68,7 @@ def make_engine() -> PretendEngine:
     UIDS,
 )  # fmt: skip
 def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(config: ContainerConfig, sandbox: str) -> None:
+    # Shows RT-1.b.
     inspected = {
         "Id": "c1", "Image": "sha256:1", "Created": "2026-01-01T00:00:00.5Z",
         "State": {"Status": "exited", "ExitCode": 3, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "2026-01-01T00:00:02.000001Z"},
@@ -85,6 +86,7 @@ SANDBOXES = st.builds(SandboxConfig, pod_uid=UIDS, namespace=NAMES, name=NAMES, 
 
 @given(SANDBOXES, st.sampled_from(sorted(labels.STATES)))
 def test_rt_1_a_sandbox_is_read_back_and_has_an_address_only_while_it_runs(config: SandboxConfig, state: str) -> None:
+    # Shows RT-1.b.
     status = labels.sandbox_status("s1", labels.sandbox_labels(CLUSTER, config), state, ("10.244.0.9",), 5)
     told = (status.pod_uid, status.namespace, status.name, status.attempt)
     assert told == (config.pod_uid, config.namespace, config.name, config.attempt)
@@ -150,6 +152,7 @@ LIVES = st.lists(st.tuples(ACTIONS, st.integers(1, 2), st.integers(0, 1)), max_s
 @given(LIVES)
 @settings(max_examples=150)
 def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else(life: list[tuple[str, int, int]]) -> None:
+    # Shows RT-1.b RT-2.a.
     engine = make_engine()
     stranger = operations(engine, OTHER)
     stranger.carry_out(RunPodSandbox(SandboxConfig("f" * 8, "default", "foreign")))
@@ -176,6 +179,7 @@ def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else
 @given(LIVES)
 @settings(max_examples=150)
 def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(life: list[tuple[str, int, int]]) -> None:
+    # Shows RT-3.a RT-3.b.
     engine = make_engine()
     agent = operations(engine)
     for action, pod, attempt in life:
@@ -195,6 +199,7 @@ def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(l
 @given(LIVES)
 @settings(max_examples=100)
 def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: list[tuple[str, int, int]]) -> None:
+    # Shows RT-8.a.
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         engine = make_engine()
@@ -228,6 +233,7 @@ LINES = st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b""
 @example(b"", [b"%060d" % number for number in range(100)], True, 1)
 @settings(max_examples=60)
 def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: bytes, log: list[bytes], from_log: bool, code: int) -> None:
+    # Shows RT-16.a RT-16.b.
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine()
         agent = operations(engine, data=Path(folder))
@@ -255,6 +261,7 @@ def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: by
 
 @given(st.lists(st.integers(0, 14), max_size=120), st.sampled_from(["10.244.0.0/28", "10.244.7.16/28", "192.168.5.8/29"]))
 def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(steps: list[int], cidr: str) -> None:
+    # Shows RT-5.a RT-5.b.
     addresses = Addresses(cidr)
     count = (16 if cidr.endswith("28") else 8) - 3
     owners: dict[str, str] = {}
@@ -280,6 +287,7 @@ def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(steps: l
 
 @given(st.sets(st.integers(2, 14), max_size=12))
 def test_rt_5_addresses_found_in_use_are_not_given(held: set[int]) -> None:
+    # Shows RT-5.a.
     addresses = Addresses("10.244.0.0/28", {f"10.244.0.{number}": f"old-{number}" for number in sorted(held)})
     given_now = {addresses.take(f"new-{n}") for n in range(13 - len(held))}
     assert given_now == {f"10.244.0.{n}" for n in range(2, 15) if n not in held}
@@ -300,6 +308,7 @@ WANTED = st.lists(st.sampled_from(["ALL", "CAP_CHOWN", *CAPABILITIES]), max_size
 
 @given(st.sets(st.sampled_from(CAPABILITIES)), WANTED, st.integers(1, 3))
 def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(missing: set[str], wanted: list[str], times: int) -> None:
+    # Shows RT-9.a RT-9.b.
     abilities = Abilities(frozenset(missing))
     said: list[str] = []
     abilities.say = said.append  # type: ignore[method-assign]

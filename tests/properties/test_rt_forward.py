@@ -72,6 +72,7 @@ HALVES = st.lists(st.tuples(KINDS, IDS, PORTS), max_size=12)
 
 @given(HALVES)
 def test_rt_15_two_streams_of_one_request_and_port_are_one_connection(opened: list[tuple[str, str, str]]) -> None:
+    # Shows RT-15.a.
     pairs = Pairs()
     given_streams: dict[int, tuple[str, str, str]] = {}
     used: set[int] = set()
@@ -140,6 +141,7 @@ BODIES = st.lists(st.lists(st.binary(min_size=1, max_size=2000), max_size=4), mi
 @settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))  # a failure waits; so it is not made smaller
 def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[list[bytes]], mixed: bool) -> None:
     """A server that gives back what it gets, after it has all of it; several connections at once, their frames mixed."""
+    # Shows RT-15.a RT-15.b RT-15.c.
 
     async def main() -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,6 +180,7 @@ def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[lis
 
 
 def test_rt_15_a_port_that_takes_no_connection_is_told_on_the_error_stream() -> None:
+    # Shows RT-15.d.
     async def main() -> None:
         client = Client()
 

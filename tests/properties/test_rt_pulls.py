@@ -81,6 +81,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_rt_33_a_silent_registry_holds_up_nothing_but_its_own_images(steps: list[tuple[str, ...]]) -> None:
+    # Shows RT-33.a RT-33.c RT-33.d.
     node = Node()
     asked: dict[int, tuple[str, str]] = {}
     gone: set[int] = set()
@@ -105,6 +106,7 @@ def test_rt_33_a_silent_registry_holds_up_nothing_but_its_own_images(steps: list
 
 
 def test_rt_33_one_fetch_serves_all_who_wait_and_none_is_begun_for_nobody() -> None:
+    # Shows RT-33.b RT-33.e.
     node = Node()
     for pod in "abc":
         node.pull(pod, "app:1")

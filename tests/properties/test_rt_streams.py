@@ -60,6 +60,7 @@ from refk8s.core.ports import (
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 4))
 @settings(max_examples=40)
 def test_rt_4_what_is_put_into_one_lane_is_done_in_order_and_never_two_at_once(lanes_of_work: list[int], threads: int) -> None:
+    # Shows RT-4.a.
     done: dict[int, list[int]] = {}
     busy: set[int] = set()
     told: list[int] = []
@@ -109,6 +110,7 @@ def test_rt_4_different_lanes_go_side_by_side() -> None:
 
 
 def test_rt_4_every_operation_of_a_pod_is_in_that_pods_lane() -> None:
+    # Shows RT-4.a.
     about = [
         RunPodSandbox(SandboxConfig("uid", "ns", "pod")), CreateContainer("s", ContainerConfig("uid", "ns", "pod", "c", "image")),
         ListPods(("uid",)), StartContainer("uid", "c"), RemoveContainer("uid", "c"), StopPodSandbox("uid", "s"),
@@ -164,6 +166,7 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=
 @given(REQUESTS, st.integers(1, 100), st.booleans())
 def test_rt_11_sigkill_comes_at_the_earliest_moment_that_anybody_named(asked: list[tuple[int, int]], ends_after: int, heard: bool) -> None:
     """`ends_after` SIGTERM (at the first request) the container ends by itself; `heard`: the engine's events work."""
+    # Shows RT-11.b RT-11.c.
     said: list[tuple[float, Result]] = []
     kills: list[float] = []
     state = {"now": RUNNING}
@@ -234,6 +237,7 @@ def serve_once(answers: list[bytes], ask: Callable[[int], Coroutine[Any, Any, An
 @example(400, b"")
 @settings(max_examples=60)
 def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None:
+    # Shows RT-10.a.
     answer = f"HTTP/1.1 {code} Word\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     found, heard = serve_once([answer], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/healthz"), "127.0.0.1"))
     assert found.success is (code < 400) and not found.unknown
@@ -245,12 +249,14 @@ def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None
 @given(st.binary(max_size=60))
 @settings(max_examples=60)
 def test_rt_10_whatever_a_server_says_the_probe_has_an_answer(noise: bytes) -> None:
+    # Shows RT-10.d.
     found, _ = serve_once([noise], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/"), "127.0.0.1"))
     assert found.success is False or noise.startswith(b"HTTP/")
     assert found.success or found.output
 
 
 def test_rt_10_redirections_within_the_host_are_followed_and_others_are_success() -> None:
+    # Shows RT-10.a.
     def ask(port: int) -> Coroutine[Any, Any, Any]:
         return probe.ask(Probe("uid", "c", "http", 5, "", port, "/a"), "127.0.0.1")
 
@@ -280,6 +286,7 @@ def grpc_answer(state: int, extra: list[bytes], more: bool) -> bytes:
 @given(st.integers(0, 5), st.lists(st.binary(min_size=8, max_size=8), max_size=2), st.booleans())
 @settings(max_examples=30)
 def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(state: int, pings: list[bytes], more: bool) -> None:
+    # Shows RT-10.b.
     question = Probe("uid", "c", "grpc", 5, "", 0, "name")
     found, heard = serve_once([grpc_answer(state, pings, more)], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
     assert found.success is (state == 1) and not found.unknown
@@ -289,12 +296,14 @@ def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(state: int,
 @given(st.one_of(st.binary(max_size=60), st.just(grpc_answer(1, [], False)[:-25]), st.just(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
 @settings(max_examples=30)
 def test_rt_10_what_is_no_grpc_is_a_failure_with_words(noise: bytes) -> None:
+    # Shows RT-10.d.
     question = Probe("uid", "c", "grpc", 5, "", 0, "")
     found, _ = serve_once([noise], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
     assert not found.success and found.output and not found.unknown
 
 
 def test_rt_10_a_connection_is_what_a_tcp_probe_wants() -> None:
+    # Shows RT-10.b.
     found, _ = serve_once([b""], lambda port: probe.ask(Probe("uid", "c", "tcp", 5, "", port), "127.0.0.1"))
     assert found.success
     nobody = asyncio.run(probe.ask(Probe("uid", "c", "tcp", 5, "", 1), "127.0.0.1"))
@@ -350,6 +359,7 @@ MESSAGES = st.lists(
 def test_rt_14_what_a_command_says_comes_in_order_and_its_end_once_and_last(
     says: list[tuple[int, bytes]], messages: list[bytes], code: int, stderr: bool, leaves: bool
 ) -> None:
+    # Shows RT-14.a RT-14.b RT-14.d RT-14.e.
     sent: list[dict[str, Any]] = []
     options = compute_exec_options([("command", "x"), ("stdin", "1"), ("stdout", "1"), ("stderr", str(int(stderr)))], "exec")
 
@@ -447,6 +457,7 @@ STATES = {
 
 @given(st.sampled_from(sorted(STATES)), st.booleans(), st.booleans())
 def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(state: str, has_last: bool, previous: bool) -> None:
+    # Shows RT-12.a RT-12.b RT-12.c RT-12.d STREAM-1.b.
     now, newest = STATES[state]
     forged = "docker://" + "f" * 64  # STREAM-1: no id comes from here.
     found = ApiContainerStatus(name="main", state=now, container_id=forged, image="", image_id="", ready=False, restart_count=1)
@@ -466,6 +477,7 @@ def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(state: str, has_l
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), unique=True, min_size=1), st.sampled_from(["", "a", "d"]))
 def test_rt_12_without_a_name_the_only_container_is_meant(names: list[str], named: str) -> None:
+    # Shows RT-12.e RT-12.f.
     try:
         chosen = choose_container(pod(*names), named)
     except ApiError as error:
@@ -484,6 +496,7 @@ KINDS = st.sampled_from(["All", "Stdout", "Stderr", "Stdin"])
 
 @given(NUMBERS, NUMBERS, NUMBERS, MOMENTS, KINDS)
 def test_rt_13_numbers_below_their_least_are_refused(tail: Any, limit: Any, seconds: Any, since: str, stream: str) -> None:
+    # Shows RT-13.a RT-13.b.
     given_now = {"tailLines": tail, "limitBytes": limit, "sinceSeconds": seconds, "sinceTime": since or None, "stream": stream}
     parameters = {name: value for name, value in given_now.items() if value is not None}
     now = 10**9 * SECOND

@@ -77,6 +77,7 @@ def held(place: Path) -> dict[str, bytes]:
 
 @given(st.lists(st.tuples(FILES, MODES), min_size=1, max_size=5))
 def test_rt_6_a_volume_holds_exactly_the_files_of_its_last_version(versions: list[tuple[dict[str, bytes], int]]) -> None:
+    # Shows RT-6.b.
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "volume"
         for files, mode in versions:
@@ -122,6 +123,7 @@ def killed_at(step: int) -> Iterator[None]:
 
 @given(FILES, FILES, st.integers(1, 40))
 def test_rt_6_whenever_the_agent_is_killed_the_version_is_whole(old: dict[str, bytes], new: dict[str, bytes], step: int) -> None:
+    # Shows RT-6.b RT-6.c RT-6.d.
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "volume"
         write_files(place, old, 0o644)
@@ -245,6 +247,7 @@ def picture(place: Path) -> dict[str, tuple[int, bytes]]:
 def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
     old: dict[str, bytes], new: dict[str, bytes], made: dict[str, str], mode: int
 ) -> None:
+    # Shows RT-30.a RT-30.b.
     with tempfile.TemporaryDirectory() as folder:
         place, outside = Path(folder) / "volume", Path(folder) / "outside"
         (outside / "folder").mkdir(parents=True)
@@ -265,6 +268,7 @@ def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
 @pytest.mark.parametrize("target", ["{outside}", "../outside", ".."])
 def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, target: str) -> None:
     """What lies outside is not even looked at: it could be exchanged at any time."""
+    # Shows RT-30.b.
     place, outside = tmp_path / "volume", tmp_path / "outside"
     outside.mkdir()
     (outside / "key").write_bytes(b"1")
@@ -278,6 +282,7 @@ def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, t
 
 def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
     """Deeper than a path may be long, than functions may call each other and than directories may be open."""
+    # Shows RT-30.c.
     with tempfile.TemporaryDirectory() as folder, tree.opened(folder) as top:
         at = os.dup(top)
         for _ in range(3000):
@@ -290,6 +295,7 @@ def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
 
 
 def test_rt_30_a_file_of_the_pod_is_written_and_read_without_following_a_link() -> None:
+    # Shows RT-30.a.
     with tempfile.TemporaryDirectory() as folder:
         volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
         outside = Path(folder) / "outside"
@@ -311,6 +317,7 @@ def test_rt_30_a_file_of_the_pod_is_written_and_read_without_following_a_link() 
 def test_rt_32_files_have_their_modes_and_the_group_may_read_them(
     files: dict[str, bytes], mode: int, modes: dict[str, int], group: int
 ) -> None:
+    # Shows RT-32.b.
     with tempfile.TemporaryDirectory() as folder:
         volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
         operation = WriteVolume("uid", "data", files, mode, modes=modes, fs_group=group)
@@ -347,6 +354,7 @@ def engine_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 @pytest.mark.parametrize("may_mount", [True, False])
 def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path: Path, engine_beside: None, may_mount: bool) -> None:
     """Without the right to mount the first case is the second: the open directory is named to the engine."""
+    # Shows RT-34.a RT-34.b RT-34.c RT-34.d.
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = may_mount
     assert volumes.write(WriteVolume("uid", "data", mode=0o777)) == Done()
@@ -380,6 +388,7 @@ def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path
 
 
 def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_numbers(tmp_path: Path, engine_beside: None) -> None:
+    # Shows RT-34.c RT-34.e RT-34.f.
     engine = make_engine()
     agent = operations(engine, data=tmp_path)
     agent.volumes._may_mount = False
@@ -410,6 +419,7 @@ def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_nu
 
 
 def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows RT-34.d.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none'}")
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = False
@@ -421,6 +431,7 @@ def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(
 
 @pytest.mark.parametrize("may_mount", [True, False])
 def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path, may_mount: bool) -> None:
+    # Shows RT-31.a RT-31.b RT-31.c.
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = may_mount
     secret = WriteVolume("uid", "keys", {"password": b"hidden"}, medium="Memory")
@@ -444,6 +455,7 @@ def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path,
 
 
 def test_rt_31_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
+    # Shows RT-31.b.
     owner = str(tmp_path)
     place = mounts.memory_directory(owner, {})
     assert place is not None and os.stat(place).st_mode & 0o777 == 0o700

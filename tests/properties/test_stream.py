@@ -57,6 +57,7 @@ def with_engine(answer: Any, body: Callable[[Streams], Awaitable[Any]]) -> Any:
 @example("0" * 64 + " HTTP/1.1\r\n\r\nPOST /containers/create")
 @settings(max_examples=40)
 def test_stream_2_an_id_that_is_none_never_reaches_the_engine(id: str) -> None:
+    # Shows STREAM-2.b.
     listener = Listener()
 
     async def body(streams: Streams) -> None:
@@ -74,6 +75,7 @@ def test_stream_2_an_id_that_is_none_never_reaches_the_engine(id: str) -> None:
 
 @given(st.one_of(st.sampled_from(HOSTILE).filter(lambda id: "/" not in id or ".." in id or "?" in id), st.text("/.\r\n ?#%", min_size=1)))
 def test_stream_2_a_name_that_changes_the_path_never_reaches_the_engines_library(name: str) -> None:
+    # Shows STREAM-2.b.
     class Library:
         def inspect_container(self, id: str) -> None:
             raise AssertionError(f"asked about {id!r}")
@@ -88,6 +90,7 @@ def test_stream_2_a_name_that_changes_the_path_never_reaches_the_engines_library
 @given(st.booleans(), st.booleans(), st.sampled_from(["start", "remove", "kill", "terminate", "status"]))
 def test_stream_1_an_operation_by_id_touches_no_container_of_another_pod_or_cluster(same_cluster: bool, runs: bool, what: str) -> None:
     """A restarted kubelet knows ids from the status of its pods."""
+    # Shows STREAM-1.c.
     engine: PretendEngine = make_engine()
     agent = operations(engine)
     other = ContainerConfig("other", "default", "p", "c", "image")
@@ -113,6 +116,7 @@ ATTEMPTS = st.lists(st.builds(
 
 @given(ATTEMPTS)
 def test_stream_1_exec_takes_the_newest_running_attempt_that_the_runtime_lists(attempts: list[ContainerStatus]) -> None:
+    # Shows STREAM-1.a.
     found = find_running(attempts, "a")
     running = [one for one in attempts if one.name == "a" and one.state == RUNNING]
     assert (found is None) == (not running)
@@ -128,6 +132,7 @@ def test_stream_3_a_long_frame_is_passed_on_in_parts_and_not_kept(kind: int, len
 
 
 def test_stream_3_a_silent_log_begins_at_once_and_its_connection_closes_when_it_is_left() -> None:
+    # Shows STREAM-3.a.
     closed = asyncio.Event
 
     async def main_engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -46,6 +46,7 @@ NAMES = st.lists(st.sampled_from([*WEBSOCKET, "x", "v3.channel.k8s.io"]).filter(
 
 @given(NAMES)
 def test_stream_4_v5_is_spoken_where_it_is_offered_and_else_the_first_that_is_known(offered: list[str]) -> None:
+    # Shows STREAM-4.a STREAM-4.d.
     known = [name for name in offered if name in WEBSOCKET]
     if offered and not known:
         for choose in (choose_websocket, choose_spdy) if "v3.channel.k8s.io" not in offered else (choose_websocket,):
@@ -62,6 +63,7 @@ def test_stream_4_v5_is_spoken_where_it_is_offered_and_else_the_first_that_is_kn
 
 @given(VERSIONS, st.binary(max_size=50))
 def test_stream_5_what_a_client_says_on_stdin_is_read_in_every_version(version: Version, data: bytes) -> None:
+    # Shows STREAM-5.a.
     message = write_message(version, 0, data)
     sent = message.encode() if isinstance(message, str) else message
     assert read_message(version, sent) == Input(data=data)
@@ -75,6 +77,7 @@ def test_stream_5_what_a_client_says_on_stdin_is_read_in_every_version(version: 
 @example(WEBSOCKET["v4.channel.k8s.io"], b"\xff\x00")
 @example(V5, b"\x04" + b"[" * 100_000)
 def test_stream_5_a_message_that_is_not_understood_changes_nothing(version: Version, message: bytes) -> None:
+    # Shows STREAM-5.b.
     told = read_message(version, message)
     assert told.is_end == (version == V5 and message == b"\xff\x00")
     if version.is_text:
@@ -85,6 +88,7 @@ def test_stream_5_a_message_that_is_not_understood_changes_nothing(version: Vers
 
 @given(st.sampled_from([*WEBSOCKET.values(), *SPDY.values()]), st.integers(0, 255))
 def test_stream_4_the_end_is_a_status_from_v4_on_and_text_before(version: Version, code: int) -> None:
+    # Shows STREAM-4.e STREAM-4.f.
     said = write_end(version, compute_end(("ls", "-l"), code))
     if version.ends_with_status:
         assert json.loads(said)["status"] == ("Success" if code == 0 else "Failure")
@@ -187,6 +191,7 @@ def test_stream_6_ports_are_numbers_and_there_is_one(values: list[str]) -> None:
 
 
 def test_stream_6_there_are_only_so_many_ports() -> None:
+    # Shows STREAM-6.b.
     try:
         compute_ports([("ports", ",".join(["80"] * (PORTS_MAX + 1)))])
     except ApiError as error:
@@ -199,6 +204,7 @@ def test_stream_6_there_are_only_so_many_ports() -> None:
 @settings(max_examples=25)
 def test_stream_6_each_port_has_two_channels_and_its_own_connection(version: Version, bodies: list[bytes]) -> None:
     """A server that gives back what it gets; the last port takes no connection."""
+    # Shows STREAM-6.a.
 
     async def main() -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -352,6 +358,7 @@ def refused(response: Any) -> tuple[int, str]:
 
 
 def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
+    # Shows STREAM-7.a STREAM-7.b STREAM-7.c STREAM-7.d.
     node = Node(HERE)
     choose = "a container name must be specified for pod web, choose one of: [a b]"
     unscheduled = Pod(metadata=POD.metadata, spec=PodSpec(containers=POD.spec.containers), status=POD.status)
@@ -379,6 +386,7 @@ def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
 
 
 def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_channel() -> None:
+    # Shows STREAM-7.d.
     response, sent = ask("exec", websocket("v5.channel.k8s.io"), *WITH_B, node=Node(HERE))
     assert response is None and sent[0]["type"] == "websocket.accept" and sent[-1]["type"] == "websocket.close"
     [end] = [message["bytes"] for message in sent if message["type"] == "websocket.send" and message["bytes"][:1] == b"\x03"]
@@ -389,6 +397,7 @@ def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_cha
 @settings(max_examples=8)
 def test_stream_3_a_followed_log_ends_when_its_client_has_left(how: str) -> None:
     """STREAM-5: over a WebSocket the log is messages."""
+    # Shows STREAM-3.a STREAM-5.d.
     node = Node(HERE)
     scope = http() if how == "http" else websocket(*[how] if how else [])
     response, sent = ask("log", scope, ("container", "a"), ("follow", "1"), node=node)

@@ -65,6 +65,7 @@ def listed(world: World, kind, namespace, labels, field):
 def test_watchapi_1_watchapi_5_watchapi_6_a_list_and_what_is_told_after_it_are_any_later_list(
     sequence, later, kind, namespace, labels, field
 ):
+    # Shows WATCHAPI-1.a WATCHAPI-6.a WATCHAPI-6.b.
     world = run(sequence)
     first = listed(world, kind, namespace, labels, field)
     start = first.metadata.resource_version
@@ -85,6 +86,7 @@ WAYS = [None, {}, {"app": "x"}, {"app": "y"}]
 @pytest.mark.parametrize("selector", ["app=x", "app!=x", ""])
 def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, after, selector):
     """From labels to labels; None: there is no object. All there is, so the table of watch.py holds as a whole."""
+    # Shows WATCHAPI-5.a WATCHAPI-5.b WATCHAPI-5.c WATCHAPI-5.d WATCHAPI-7.a.
     if before is None and after is None:
         return
     world = World()
@@ -111,6 +113,7 @@ def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, 
 
 @given(histories(size=25), st.integers(0, 40), kinds, selectors)
 def test_watchapi_6_what_is_told_does_not_depend_on_how_it_is_cut(sequence, cut, kind, labels):
+    # Shows WATCHAPI-6.b.
     world = run(sequence)
     stream = stream_of(world, kind, "", resource_version="1", label_selector=labels)
     changes = world.history.changes(kind.prefix, 1)
@@ -120,6 +123,7 @@ def test_watchapi_6_what_is_told_does_not_depend_on_how_it_is_cut(sequence, cut,
 
 @given(histories(size=25), kinds, namespaces, selectors)
 def test_watchapi_1_watchapi_4_without_a_revision_what_is_there_comes_first(sequence, kind, namespace, labels):
+    # Shows WATCHAPI-1.b WATCHAPI-4.a.
     world = run(sequence)
     there = listed(world, kind, namespace, labels, "").items
     for version in ("", "0"):
@@ -138,6 +142,7 @@ def test_watchapi_1_watchapi_4_without_a_revision_what_is_there_comes_first(sequ
     ],
 )
 def test_watchapi_4_initial_events_and_their_end(options, kinds_of_events):
+    # Shows WATCHAPI-4.b WATCHAPI-4.c.
     world = populated()
     stream = stream_of(world, resource_version_match="NotOlderThan", **options)
     events = told(world, stream)
@@ -158,12 +163,14 @@ def test_watchapi_4_initial_events_and_their_end(options, kinds_of_events):
     ],
 )
 def test_watchapi_2_send_initial_events_needs_not_older_than(options):
+    # Shows WATCHAPI-2.a.
     said = populated().do(Request("watch", resources.CONFIG_MAPS, "default", options=Options(**options))).response
     assert said.code == 422
 
 
 @given(histories(size=15), st.integers(0, 20), st.integers(0, 20))
 def test_watchapi_3_a_past_that_is_forgotten_is_410_and_any_other_is_told(sequence, compacted_back, start_back):
+    # Shows WATCHAPI-3.a WATCHAPI-3.b.
     world = run(sequence)
     compacted = max(world.history.revision - compacted_back, 1)
     start = max(world.history.revision - start_back, 1)
@@ -187,6 +194,7 @@ def test_watchapi_1_a_watch_from_the_future_hears_what_comes_after_it():
 
 @given(histories(size=30), kinds, selectors)
 def test_watchapi_7_deleted_shows_the_last_state_that_matched_at_the_revision_of_its_end(sequence, kind, labels):
+    # Shows WATCHAPI-7.a.
     world = run(sequence)
     stream = stream_of(world, kind, "", resource_version="1", label_selector=labels)
     for change in world.history.changes(kind.prefix, 1):
@@ -204,6 +212,7 @@ def test_watchapi_7_deleted_shows_the_last_state_that_matched_at_the_revision_of
 
 @given(histories(size=10), st.lists(steps(), max_size=12), kinds)
 def test_watchapi_8_whoever_goes_on_from_a_bookmark_misses_nothing_and_hears_nothing_twice(sequence, later, kind):
+    # Shows WATCHAPI-8.a WATCHAPI-8.b.
     world = run(sequence)
     stream = stream_of(world, kind, "", resource_version="1", allow_watch_bookmarks=True)
     before = told(world, stream)
@@ -222,6 +231,7 @@ single_fields = st.sampled_from(
 
 @given(histories((resources.PODS, resources.CONFIG_MAPS), size=30), single_fields, namespaces)
 def test_watchapi_9_an_index_finds_every_watcher_that_hears_of_a_change(sequence, field, namespace):
+    # Shows WATCHAPI-9.a.
     world = run(sequence)
     for kind in (resources.PODS, resources.CONFIG_MAPS):
         if "spec" in field and kind != resources.PODS:
