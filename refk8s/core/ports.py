@@ -54,6 +54,8 @@ class Mount(Value, frozen=True):
     path: str
     read_only: bool = False
     managed: bool = False  # a volume that the agent alone writes: no container can change what its paths lead to
+    propagation: str = ""  # HostToContainer, Bidirectional or empty: mounts made later are seen on neither side
+    recursive_read_only: bool = False  # what is mounted below it must be read-only too
 
 
 class Resources(Value, frozen=True):

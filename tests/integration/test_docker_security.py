@@ -1,6 +1,7 @@
 """Containers that attack the node through their volumes, and what security contexts become of: RT-30 ... RT-35, KUBELET-90 ... 94."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,46 @@ def test_what_this_node_cannot_enforce_does_not_run(cluster: Cluster, spec: dict
     until(lambda: reason in (cluster.pod("refused")["status"].get("reason"), waiting(cluster, "refused").get("reason")), 20, "not refused")
     assert cluster.ids("refused", "main") == []
     cluster.kubectl("delete", "pod", "refused", "--now")
+
+
+@pytest.mark.parametrize("propagation", ["HostToContainer", "Bidirectional"])
+def test_mounts_go_where_a_container_asks_for_it_or_it_does_not_run(cluster: Cluster, tmp_path: Path, propagation: str) -> None:
+    """RT-35: rslave and rshared need a mount that the node shares; where it does not, the engine says so."""
+    mounted = {"name": "v", "mountPath": "/v", "mountPropagation": propagation}
+    main = container("main", SLEEP, volumeMounts=[mounted], securityContext={"privileged": True})
+
+    def shown() -> bool:
+        """The container's own view: a slave has a master, a shared mount is shared."""
+        if not cluster.pod("propagates")["status"]["containerStatuses"][0]["ready"]:
+            return False
+        [line] = [line for line in cluster.inside("propagates", "main", "cat", "/proc/self/mountinfo").splitlines() if " /v " in line]
+        return ("master:" if propagation == "HostToContainer" else "shared:") in line
+
+    cluster.apply(make_pod("propagates", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}]))
+    until(lambda: cluster.pod("propagates")["status"].get("containerStatuses"), 20, "no status")
+    until(lambda: shown() or "not a shared" in str(cluster.pod("propagates")["status"]), 20, "it neither runs nor says why")
+    cluster.kubectl("delete", "pod", "propagates", "--now")
+
+
+def test_what_is_mounted_below_is_read_only_too(cluster: Cluster, tmp_path: Path) -> None:
+    """RT-35."""
+    below = tmp_path / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(below)], check=True)
+    try:
+        mounted = {"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "Enabled"}
+        main = container("main", f"touch /v/below/x || echo read-only; {SLEEP}", volumeMounts=[mounted])
+        cluster.apply(make_pod("recursive", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}]))
+
+        def held() -> bool:
+            if "too old" in waiting(cluster, "recursive").get("message", ""):
+                return True  # an engine before Docker 25
+            return bool(cluster.ids("recursive", "main")) and "read-only" in cluster.kubectl("logs", "recursive")
+
+        until(held, 20, "a mount below can be written, or nothing is said")
+        cluster.kubectl("delete", "pod", "recursive", "--now")
+    finally:
+        subprocess.run(["umount", "-l", str(below)], check=True)
 
 
 # --- /etc/hosts ------------------------------------------------------------------------------------------------------------

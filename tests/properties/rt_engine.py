@@ -18,6 +18,7 @@ class PretendEngine:
         self.images: dict[str, dict[str, Any]] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.starts: list[str] = []
+        self.version: tuple[int, ...] = (1, 48)
         self._made = 0
 
     def call(self, method: str, *arguments: Any, **more: Any) -> Any:

@@ -49,6 +49,7 @@ from refk8s.core.ports import (
     CreateContainer,
     Failed,
     ImagePulled,
+    Mount,
     PullImage,
     RunPodSandbox,
     SandboxConfig,
@@ -354,6 +355,41 @@ def test_rt_35_the_engine_is_asked_for_all_of_it_or_no_container_is_made(config:
         assert ("label=level:s0" in options) is bool(config.se_linux)
         assert host["GroupAdd"] == [str(group) for group in config.groups] and host["ReadonlyRootfs"] is config.read_only_root
         assert (host.get("MaskedPaths"), host.get("ReadonlyPaths")) == (([], []) if config.unmasked_proc else (None, None))
+
+
+@given(
+    st.sampled_from([None, "None", "HostToContainer", "Bidirectional"]), st.sampled_from([None, "Disabled", "IfPossible", "Enabled"])
+)
+def test_rt_35_the_runtime_is_asked_for_the_propagation_of_mounts(propagation: str | None, recursive: str | None):
+    mount = VolumeMount(
+        name="host", mount_path="/data", read_only=True, mount_propagation=propagation, recursive_read_only=recursive
+    )
+    [asked] = made(ready(mounted(KINDS["host"], mounts=(mount,)), seconds=1)).mounts
+    assert asked.propagation == ("" if propagation in (None, "None") else propagation)
+    assert asked.recursive_read_only is (recursive == "Enabled")
+
+
+@given(st.sampled_from(["", "HostToContainer", "Bidirectional", "Sideways"]), st.booleans(), st.booleans())
+def test_rt_35_the_engine_propagates_mounts_as_asked_or_no_container_is_made(propagation: str, recursive: bool, old: bool):
+    with tempfile.TemporaryDirectory() as folder:
+        engine = make_engine()
+        engine.version = (1, 43) if old else (1, 44)
+        agent = operations(engine, data=Path(folder))
+        agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
+        agent.carry_out(WriteVolume(UID, "v"))
+        [box] = engine.containers
+        mount = Mount("v", "/v", read_only=True, propagation=propagation, recursive_read_only=recursive)
+        result = agent.carry_out(CreateContainer(box, ContainerConfig(UID, "default", "pod", "main", IMAGE, mounts=(mount,))))
+        if propagation == "Sideways" or (recursive and (old or propagation)):
+            assert isinstance(result, Failed) and result.reason == "CreateContainerConfigError" and "/v" in result.message
+            assert len(engine.containers) == 1
+            return
+        assert isinstance(result, ContainerCreated)
+        [shown] = [found for found in engine.one(result.status.id)["HostConfig"]["Mounts"] if found["Target"] == "/v"]
+        options = shown.get("BindOptions", {})
+        private = "rprivate" if recursive else None
+        assert options.get("Propagation") == {"": private, "HostToContainer": "rslave", "Bidirectional": "rshared"}[propagation]
+        assert options.get("ReadOnlyForceRecursive", False) is recursive
 
 
 def test_rt_35_the_engines_words_tell_which_modules_it_has():

@@ -22,6 +22,7 @@ from refk8s.core.ports import (
     CreateContainer,
     Done,
     Failed,
+    Mount,
     RemoveContainer,
     Resources,
     Result,
@@ -34,6 +35,8 @@ CPU_SHARES_MIN = 2
 NODE_HOSTS = "/etc/hosts"
 HOSTS_BYTES_MAX = 1 << 20
 PROFILE_BYTES_MAX = 1 << 20
+PROPAGATIONS = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+RECURSIVE_READ_ONLY_VERSION = (1, 44)  # of the engine's API; earlier ones overlook what they do not know
 LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
 """A container's log is turned over at this size, as the kubelet's defaults have it."""
 
@@ -190,6 +193,8 @@ class Containers:
             if self._volumes.is_held(source):
                 name = self._engine_volumes.make(config, index, source)
                 shown = {"Type": "volume", "Source": name, "VolumeOptions": {"NoCopy": True}}
+            if options := self._bind_options(mount, shown["Type"] == "bind"):
+                shown["BindOptions"] = options
             mounts.append({**shown, "Target": mount.path, "ReadOnly": mount.read_only})
         if config.termination_message_path:
             source = str(self._messages.prepare(config))
@@ -200,6 +205,23 @@ class Containers:
         if config.hosts:
             mounts.append({"Type": "bind", "Source": str(self._hosts(config)), "Target": "/etc/hosts", "ReadOnly": False})
         return mounts
+
+    def _bind_options(self, mount: Mount, is_bind: bool) -> dict[str, Any]:
+        """Which mounts made elsewhere are seen, and whether those below are read-only (RT-35). LeadsOut where that cannot be had."""
+        options: dict[str, Any] = {}
+        if mount.propagation:
+            if mount.propagation not in PROPAGATIONS:
+                raise LeadsOut(f"mountPropagation {mount.propagation!r} of {mount.path} is not known")
+            options["Propagation"] = PROPAGATIONS[mount.propagation]
+        if mount.recursive_read_only:
+            if mount.propagation:
+                raise LeadsOut(f"recursiveReadOnly of {mount.path} is Enabled, which goes with no mountPropagation")
+            if self._engine.version < RECURSIVE_READ_ONLY_VERSION:
+                raise LeadsOut(f"recursiveReadOnly of {mount.path} is Enabled, which this container engine is too old for")
+            options |= {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}  # the engine takes the one with the other alone
+        if options and not is_bind:
+            raise LeadsOut(f"mountPropagation and recursiveReadOnly of the subPath at {mount.path} need an agent that may mount")
+        return options
 
     def _hosts(self, config: ContainerConfig) -> Path:
         """The pod's /etc/hosts, which its containers share (KUBELET-94)."""

@@ -67,6 +67,11 @@ class Engine:
     def _client(self, timeout_seconds: int | None) -> Any:
         return docker.APIClient(version="auto", timeout=timeout_seconds, max_pool_size=CONNECTIONS_MAX, **self._arguments)
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the API that is spoken with it."""
+        return tuple(int(part) for part in str(self._api.api_version).split(".") if part.isdigit())
+
     def call(self, method: str, *arguments: Any, **more: Any) -> Any:
         """One call, answered. Raises Refused or Unreachable. Arguments by position are ids and names, which become part of a path."""
         for argument in arguments:

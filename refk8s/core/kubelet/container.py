@@ -229,6 +229,8 @@ def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tup
             raise BadConfig(f'the subPath "{inner}" of volume "{mount.name}" leads out of it')
         managed = not is_lasting(volumes[mount.name])
         source = f"{mount.name}/{inner}" if inner else mount.name
-        mounts.append(Mount(source, mount.mount_path, bool(mount.read_only) or managed, managed))
+        propagation = "" if mount.mount_propagation in (None, "None") else mount.mount_propagation
+        recursive = mount.recursive_read_only == "Enabled"
+        mounts.append(Mount(source, mount.mount_path, bool(mount.read_only) or managed, managed, propagation, recursive))
     return tuple(mounts)
 
