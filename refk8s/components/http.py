@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import IDLE_SECONDS, Connection, Listening, Server, compute_connections_max
 from refk8s.components.credentials import Credentials
 from refk8s.components.kept_lists import KeptLists
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("refk8s")
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLOSING_SECONDS = 2.0
 YAML_BYTES_INLINE = 4 << 10  # what is longer is read in a thread, so that it blocks no other request

@@ -5,12 +5,10 @@ Source: Kubernetes API reference, "read log of the specified Pod"; ours.
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
+from refk8s.components.asgi import Receive, Send
 from refk8s.core.apiserver.pod_exec import choose_protocol
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 SendPiece = Callable[[bytes], Awaitable[None]]
 """Sends one piece; the first call begins the answer, and may have none."""
 Finish = Callable[[], Awaitable[None]]

@@ -7,11 +7,12 @@ the adapter of the pod's node.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.driver import Runtime
 from refk8s.components.log_bodies import SendPiece, http_log, websocket_log
 from refk8s.components.pod_sessions import Session, Wire, carry
@@ -37,10 +38,6 @@ from refk8s.core.apiserver.pod_exec import (
 from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
 from refk8s.core.apiserver.pod_log import LogOptions, check_scheduled, choose_container, choose_log, compute_log_options, find_running
 from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus, StreamFailed
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CHUNK_BYTES = 1 << 16
 

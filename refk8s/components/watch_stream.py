@@ -7,10 +7,10 @@ noticed by what waits for it, whether or not a send is under way.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.asgi import Receive, Send
 from refk8s.components.clock import Clock
 from refk8s.components.connection import Connection
 from refk8s.core.api import status
@@ -19,8 +19,6 @@ from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.apiserver.respond import write_error, write_events
 from refk8s.core.apiserver.wire import Received
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Events = tuple[WatchEvent, ...]
 
 BACKLOG_BYTES_MAX = 8 << 20  # by which a client may be behind before its watch is ended; one event may be longer

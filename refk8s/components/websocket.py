@@ -5,11 +5,9 @@ The library is loaded when the first client asks for one: most runs never need i
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from refk8s.components.asgi import Send
 
 _SILENT = logging.getLogger("refk8s.websocket")
 _SILENT.setLevel(logging.CRITICAL)

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
 
+from refk8s.components.asgi import Receive, Send
 from refk8s.components.upgrade import Streams
 from refk8s.core.api.meta_v1 import Status
 from refk8s.core.apiserver.pod_exec import (
@@ -27,9 +26,6 @@ from refk8s.core.apiserver.pod_exec import (
     write_message,
 )
 from refk8s.core.apiserver.spdy import Data, Gone, Happened, NotSpdy, Opened, Pinged, Reset, Spdy
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 READ_BYTES = 1 << 16
 OPENING_SECONDS_MAX = 30.0
