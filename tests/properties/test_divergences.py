@@ -21,7 +21,6 @@ from refk8s.core.api.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     PERSISTENT_VOLUME_CLAIMS,
-    POD_DISRUPTION_BUDGETS,
     PODS,
     RESOURCE_CLAIMS,
     SERVICES,
@@ -226,10 +225,10 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
 # --- the scheduler --------------------------------------------------------------------------------------------------------
 
 
-def test_d_61_d_63_the_scheduler_does_not_look_at_budgets_volumes_or_claims():
+def test_d_63_the_scheduler_does_not_look_at_volumes_or_claims():
     seen = scheduler().sources
     assert PODS.prefix in seen
-    assert not {POD_DISRUPTION_BUDGETS.prefix, PERSISTENT_VOLUME_CLAIMS.prefix, RESOURCE_CLAIMS.prefix} & set(seen)
+    assert not {PERSISTENT_VOLUME_CLAIMS.prefix, RESOURCE_CLAIMS.prefix} & set(seen)
 
 
 def test_d_62_an_image_that_is_there_and_a_service_in_common_change_no_choice():

@@ -1,4 +1,4 @@
-"""Preemption (spec/scheduler.md, SCHED-35 to SCHED-37): who goes for whom, and who may not take the room."""
+"""Preemption (spec/scheduler.md, SCHED-35 to SCHED-38): who goes for whom, and who may not take the room."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from test_sched import all_is_well, condition_of, crash, events, faults, memory_
 from refk8s.core.actions import Arrive, Elapse, Submit
 from refk8s.core.api.core_v1 import Affinity, PodAffinityTerm, PodAntiAffinity
 from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
-from refk8s.core.api.request import Request
-from refk8s.core.api.resources import NODES, PODS, PRIORITY_CLASSES
+from refk8s.core.api.policy_v1 import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, PRIORITY_CLASSES
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.cluster import enabled, step
 from refk8s.core.context import SECOND
+from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.preempt import preempt
 from refk8s.core.scheduler.snapshot import info_of, recompute
@@ -74,6 +76,84 @@ def test_sched_35_sched_36_the_fewest_and_least_important_go_and_only_where_it_h
     highest = max(victim.priority for victim in eviction.victims)
     for node in curable:  # nowhere would it do with less important victims
         assert not fits_without(node, lesser(node, min(highest, priority))), "SCHED-36: elsewhere less important pods would do"
+
+
+chosen = st.sampled_from([None, {}, {"app": "a"}, {"app": "b"}, {"99%": "x"}])
+budget_worlds = st.lists(st.tuples(st.sampled_from(["default", "other"]), chosen, st.integers(-1, 2)), max_size=3)
+app_labels = st.lists(st.sampled_from(["", "a", "b"]), min_size=10, max_size=10)
+
+
+@given(running, app_labels, budget_worlds, st.sampled_from(["500m", "1900m"]), st.booleans())
+def test_sched_38_no_other_node_and_no_other_victims_break_fewer_budgets(pods, apps, drawn, cpu, is_leaving):
+    there = [
+        replace(one, metadata=replace(one.metadata, labels={"app": app} if app else None))
+        for one, app in zip(fitting(pods), apps, strict=False)
+    ]
+    leaving = {"r0": "2026-01-01T00:00:00Z"} if is_leaving else None
+    objects = [
+        PodDisruptionBudget(
+            metadata=ObjectMeta(name=f"b{at}", namespace=namespace),
+            spec=PodDisruptionBudgetSpec(selector=None if labels is None else LabelSelector(match_labels=labels)),
+            status=PodDisruptionBudgetStatus(disruptions_allowed=allowed, disrupted_pods=leaving),
+        )
+        for at, (namespace, labels, allowed) in enumerate(drawn)
+    ]
+    nodes = [a_node(f"n{at}") for at in range(3)]
+    snapshot, pod = recompute(nodes, there), info_of(placed(ranked("p", 1000, cpu), "", "p"))
+    if Chooser().choose(pod, snapshot)[0] is not None:
+        return
+    eviction, _ = preempt(pod, Chooser().refusing(pod, snapshot), snapshot, {}, started, budgets_of(objects))
+    assert eviction is not None
+
+    def protected(node):
+        """The rule in its own words, one budget after another."""
+        lesser = sorted(snapshot.load(node).pods.values(), key=lambda other: (-other.priority, started(other), other.uid))
+        found = set()
+        for namespace, labels, allowed in drawn:
+            if namespace != "default" or labels is None or "99%" in labels:
+                continue
+            matching = [o for o in lesser if labels.items() <= (o.labels or {}).items() and not (is_leaving and o.name == "r0")]
+            found |= {other.uid for other in matching[max(0, allowed) :]}
+        return found
+
+    def fits_without(node, gone):
+        return judge(pod, node, recompute(nodes, [other for other in there if other.metadata.uid not in gone]), {}) is None
+
+    gone = {victim.uid for victim in eviction.victims}
+    assert fits_without(eviction.node, gone)
+    assert eviction.violations == len(gone & protected(eviction.node))
+    others = set(snapshot.load(eviction.node).pods) - protected(eviction.node)
+    broken = gone & protected(eviction.node)
+    assert not any(fits_without(eviction.node, others | broken - {uid}) for uid in broken), "another could have gone instead"
+    for node in ("n0", "n1", "n2"):
+        uids = set(snapshot.load(node).pods)
+        if fits_without(node, uids - protected(node)):
+            assert eviction.violations == 0, f"on {node} no budget would be broken"
+
+
+def test_sched_38_a_protected_pod_is_spared_before_a_more_important_one():
+    there = [placed(ranked("safe", 10, "1"), "n", "u0"), placed(ranked("other", 100, "1"), "n", "u1")]
+    there[0] = replace(there[0], metadata=replace(there[0].metadata, labels={"app": "safe"}))
+    spec = PodDisruptionBudgetSpec(selector=LabelSelector(match_labels={"app": "safe"}))
+    budget = PodDisruptionBudget(metadata=ObjectMeta(name="b", namespace="default"), spec=spec)
+    snapshot, pod = recompute([a_node("n")], there), info_of(placed(ranked("p", 1000, "1"), "", "p"))
+    refusing = Chooser().refusing(pod, snapshot)
+    assert [v.name for v in preempt(pod, refusing, snapshot, {}, started, budgets_of([budget]))[0].victims] == ["other"]
+    assert [v.name for v in preempt(pod, refusing, snapshot, {}, started)[0].victims] == ["safe"]
+
+
+def test_sched_38_the_pod_without_a_budget_goes():
+    cluster = with_node(with_node(with_classes(new_cluster()), a_node("a", cpu="1")), a_node("b", cpu="1"))
+    for node in ("a", "b"):
+        cluster = quiet(with_pod(cluster, classed(f"v{node}", "low", "1", node_selector={"kubernetes.io/hostname": node})))
+    budget = PodDisruptionBudget(
+        metadata=ObjectMeta(name="pdb"), spec=PodDisruptionBudgetSpec(min_available=1, selector=LabelSelector(match_labels={"app": "va"}))
+    )
+    labelled = Patch("application/merge-patch+json", {"metadata": {"labels": {"app": "va"}}})
+    cluster = step(cluster, Submit(Request("patch", PODS, "default", "va", body=labelled)))
+    cluster = quiet(step(cluster, Submit(Request("create", POD_DISRUPTION_BUDGETS, "default", body=budget))))
+    cluster = quiet(with_pod(cluster, classed("vip", "high", "1")))
+    assert names(cluster) == ["va", "vip"] and pod_named(cluster, "vip").spec.node_name == "b"
 
 
 def with_classes(cluster):

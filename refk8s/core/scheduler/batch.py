@@ -1,13 +1,14 @@
-"""One batch of decisions: each pod against what all those before it have left. Rules SCHED-10, 16, 28, 35 and 37 (spec/scheduler.md).
+"""One batch of decisions: each pod against what all those before it have left. Rules SCHED-10, 16, 28, 35, 37 and 38 (spec/scheduler.md).
 
 For each pod: a node, or a refusal with its reasons and perhaps with victims who would have to go. Nothing is sent from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.loop.plan import Key
+from refk8s.core.scheduler.budgets import Budgets
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.preempt import Nomination, Started, preempt, with_nominated
 from refk8s.core.scheduler.queue import Waiting
@@ -26,6 +27,7 @@ class Batch:
         nominations: Mapping[Key, Nomination],
         namespaces: Mapping[str, Any],
         started: Started,
+        budgets: Callable[[], Budgets],
     ) -> None:
         self.working = working  # with those that have got a node in this batch
         self.nominations = dict(nominations.items())
@@ -37,6 +39,8 @@ class Batch:
         self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, for whom, on which node)
         self.problems: list[Exception] = []  # what decisions raised: our bugs, to be reported
         self._chooser, self._namespaces, self._started = chooser, namespaces, started
+        self._read_budgets = budgets
+        self._budgets: Budgets | None = None  # read when the first pod looks for victims
         self._reasons: dict[tuple[bytes, int, str], str] = {}  # of refusals since the last thing that changed
 
     def decide(self, waiting: Waiting, pod: Pod | None) -> None:
@@ -97,7 +101,9 @@ class Batch:
         if nomination is not None and self._is_emptying(nomination):
             return LEAVING
         refusing = self._chooser.refusing(waiting.pod, around, self._namespaces)
-        eviction, counts = preempt(waiting.pod, refusing, around, self._namespaces, self._started)
+        if self._budgets is None:
+            self._budgets = self._read_budgets()
+        eviction, counts = preempt(waiting.pod, refusing, around, self._namespaces, self._started, self._budgets)
         if eviction is None:
             self.nominations.pop(waiting.key, None)
             return histogram(counts, len(around.nodes))

@@ -17,13 +17,14 @@ from typing import Any
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
 from refk8s.core.scheduler.batch import Batch
+from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.placement import Chooser, judge
@@ -51,7 +52,12 @@ class Scheduler(Reconciler):
 
     def __init__(self, name: str = DEFAULT_SCHEDULER) -> None:
         self.name = name
-        self.interests = (Interest(PODS, self._keys_of_pod), Interest(NODES, _keys_of_node), Interest(NAMESPACES, _keys_of_namespace))
+        self.interests = (
+            Interest(PODS, self._keys_of_pod),
+            Interest(NODES, _keys_of_node),
+            Interest(NAMESPACES, _keys_of_namespace),
+            Interest(POD_DISRUPTION_BUDGETS, _no_keys),  # SCHED-38: looked at when victims are chosen
+        )
         # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
         self._chooser = Chooser()
 
@@ -197,7 +203,9 @@ class Scheduler(Reconciler):
         ready, next_ready = queue.ready(now, is_welcome, memory.nominations)
 
         # Decide
-        batch = Batch(self._chooser, working, memory.nominations, namespaces, lambda pod: _started(view, pod))
+        started = lambda pod: _started(view, pod)  # noqa: E731
+        budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
+        batch = Batch(self._chooser, working, memory.nominations, namespaces, started, budgets)
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
@@ -242,6 +250,10 @@ def _started(view: View, pod: PodInfo) -> str:
 def _namespaces(view: View) -> Mapping[str, Any]:
     """The Namespace objects by name, for terms that select namespaces by label."""
     return view.table(NAMESPACES).objects
+
+
+def _no_keys(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    return ()
 
 
 def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:

@@ -1,14 +1,14 @@
-"""Preemption: which less important pods must go, so that a pod that fits nowhere fits somewhere. Rules SCHED-35 to SCHED-37.
+"""Preemption: which less important pods must go, so that a pod that fits nowhere fits somewhere. Rules SCHED-35 to SCHED-38.
 
     nodes that could be cured --all less important pods gone: fits?--> take back whom it still fits with --> victims --> the least harm
 
 Source: Kubernetes documentation, "Pod Priority and Preemption".
-Left out: PodDisruptionBudgets are not looked at when victims are chosen (divergence; upstream prefers not to break them and may).
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from refk8s.core.scheduler.budgets import Budgets, find_protected
 from refk8s.core.scheduler.placement import judge
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
@@ -35,10 +35,16 @@ class Eviction(Value, frozen=True, eq=False):
 
     node: str
     victims: tuple[PodInfo, ...]
+    violations: int  # how many of them a budget protects
 
 
 def preempt(
-    pod: PodInfo, refusing: Mapping[str, Refusal], snapshot: Snapshot, namespaces: Mapping[str, Any], started: Started
+    pod: PodInfo,
+    refusing: Mapping[str, Refusal],
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    started: Started,
+    budgets: Budgets = (),
 ) -> tuple[Eviction | None, dict[str, int]]:
     """SCHED-35, SCHED-36: the eviction that does the least harm, or None with how many nodes are not to be had for what reason.
 
@@ -51,11 +57,11 @@ def preempt(
         if not refusal.resolvable:
             counts[UNHELPFUL] += 1
             continue
-        found = _victims(pod, name, snapshot, namespaces, started)
+        found = _victims(pod, name, snapshot, namespaces, started, budgets)
         if isinstance(found, Eviction):
             best = found if best is None else min(best, found, key=lambda eviction: _harm(eviction, started))
             tries -= 1
-            if not tries:
+            if tries <= 0 and not best.violations:  # SCHED-38: a node where no budget is broken may come yet
                 break
         else:
             for message in found:
@@ -64,7 +70,7 @@ def preempt(
 
 
 def _victims(
-    pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any], started: Started
+    pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any], started: Started, budgets: Budgets
 ) -> Eviction | tuple[str, ...]:
     """SCHED-35: the fewest that must leave this node, or why that would not help."""
     load = snapshot.load(name)
@@ -76,13 +82,15 @@ def _victims(
     refusal = judge(pod, name, snapshot.with_load(name, load), namespaces)
     if refusal is not None:
         return refusal.messages
-    victims = []
-    for other in lesser:  # the most important are spared first
+    protected = find_protected(lesser, budgets) if budgets else frozenset()
+    spared = set()
+    # Those whom a budget protects are spared first (SCHED-38), and among them the most important.
+    for other in sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser:
         if judge(pod, name, snapshot.with_load(name, load.plus(other)), namespaces) is None:
             load = load.plus(other)
-        else:
-            victims.append(other)
-    return Eviction(name, tuple(victims))
+            spared.add(other.uid)
+    victims = tuple([other for other in lesser if other.uid not in spared])
+    return Eviction(name, victims, sum(victim.uid in protected for victim in victims))
 
 
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
@@ -90,13 +98,14 @@ def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     return -pod.priority, started(pod), pod.uid
 
 
-def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, tuple[int, ...], str]:
-    """SCHED-36: the smaller the better."""
+def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:
+    """SCHED-36, SCHED-38: the smaller the better."""
     highest = max(victim.priority for victim in eviction.victims)
     oldest = min(started(victim) for victim in eviction.victims if victim.priority == highest)
     total = sum(victim.priority + PRIORITY_OFFSET for victim in eviction.victims)
     # The later the better, so the text is compared the other way round.
-    return highest, total, len(eviction.victims), tuple(-ord(letter) for letter in oldest), eviction.node
+    late = tuple(-ord(letter) for letter in oldest)
+    return eviction.violations, highest, total, len(eviction.victims), late, eviction.node
 
 
 def with_nominated(snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo) -> Snapshot:
