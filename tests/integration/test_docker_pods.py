@@ -301,6 +301,7 @@ def test_a_client_joins_a_running_program(cluster: Cluster) -> None:
 
 def test_rt_14_the_end_of_a_clients_stdin_ends_that_of_a_program_with_stdin_once(cluster: Cluster) -> None:
     """As `kubectl run -i --rm` does it, whose program reads to the end."""
+    # Shows RT-14.f.
     cluster.apply(make_pod("once", container("main", "cat; exit 7", stdin=True, stdinOnce=True), restartPolicy="Never"))
     wait_ready(cluster, "once")
     assert cluster.kubectl("attach", "-i", "once", stdin="all of it") == "all of it"

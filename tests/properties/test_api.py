@@ -425,7 +425,7 @@ def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
 
 @given(st.sampled_from([None, 0, 60, 599, 600, 3600, 2**32, 2**32 + 1]), st.sampled_from([None, ("one",)]))
 def test_api_20_a_token_lasts_ten_minutes_or_longer(seconds, audiences):
-    # Shows API-16.b API-20.a API-20.d.
+    # Shows API-16.b API-20.a API-20.e.
     world = World()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
     asked = TokenRequest(spec=TokenRequestSpec(audiences=audiences, expiration_seconds=seconds))
@@ -466,7 +466,7 @@ def test_api_16_one_changed_character_makes_a_token_nobodys(position, character)
 
 
 def test_api_20_a_token_may_be_bound_to_what_exists():
-    # Shows API-20.c.
+    # Shows API-20.d.
     world = populated()
     world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=metadata_of("robot"))))
     its_pod = Pod(metadata=metadata_of("its"), spec=PodSpec(containers=(Container(name="c", image="i"),), service_account_name="robot"))

@@ -65,6 +65,7 @@ def test_api_2_a_put_that_creates_may_have_a_resource_version():
 @pytest.mark.parametrize("said", [{"kind": "Pod"}, {"apiVersion": "v9"}, {"kind": None, "apiVersion": None}])
 @pytest.mark.parametrize(("media_type", "code"), [("strategic-merge-patch", 200), ("merge-patch", 422)])
 def test_patch_1_a_strategic_patch_does_not_change_the_kind(said, media_type, code):
+    # Shows PATCH-1.c.
     world = populated()
     patch = Patch(f"application/{media_type}+json", {**said, "data": {"k": "new"}})
     answer = world.do(Request("patch", CONFIG_MAPS, "default", "a", body=patch)).response

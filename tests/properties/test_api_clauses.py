@@ -127,7 +127,7 @@ def test_api_8_d_71_no_path_changes_the_resources_of_a_container(verb):
 @given(st.permutations(["one", "two", "three"]))
 def test_api_9_a_request_that_another_write_overtook_is_handled_again(writers):
     """In one batch: the patches all hold, and of the creates of one name one."""
-    # Shows API-9.a API-9.b.
+    # Shows API-9.a API-9.b PATCH-1.b.
 
     async def test() -> None:
         api = await a_server()
@@ -294,7 +294,7 @@ def test_api_20_a_token_request_is_answered_with_what_was_asked_or_the_usual():
     ],
 )
 def test_api_20_a_token_may_be_bound_to_a_secret_or_a_node(kind, path, body):
-    # Shows API-20.c.
+    # Shows API-20.d.
     world = World()
     world.http("POST", ACCOUNT.removesuffix("/robot"), {"metadata": {"name": "robot"}})
     reference = {"kind": kind, "apiVersion": "v1", "name": "its"}

@@ -563,7 +563,7 @@ def test_api_5_api_6_api_12_api_19_a_scale_does_what_the_reference_does(resource
 
 @given(st.booleans(), st.booleans(), st.sampled_from(["", "Strict"]), st.booleans())
 def test_api_12_api_20_a_token_request_stores_nothing(dry, unknown, validation, there):
-    # Shows API-20.b API-20.d.
+    # Shows API-20.b API-20.e.
     accounts = resources.SERVICE_ACCOUNTS
     world = world_of(accounts, "there" if there else "absent")
     before, revision = stored(world, accounts), world.history.revision

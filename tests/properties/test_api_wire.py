@@ -142,7 +142,7 @@ def test_api_21_metadata_alone_and_of_what():
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/cbor", ";;;", "application/merge-patch+json"])
 def test_api_22_a_body_of_another_media_type_is_415(media_type):
-    # Shows API-22.b API-22.c.
+    # Shows API-22.b API-22.c PATCH-2.b.
     world = World()
     assert world.http("POST", PATHS, {"metadata": {"name": "a"}}, {"content-type": media_type}).code == 415
     assert world.http("PATCH", f"{PATHS}/a", {}, {"content-type": "application/json"}).code == 415

@@ -34,7 +34,7 @@ def sets_of_headers(draw: st.DrawFn) -> tuple[tuple[str, str], ...]:
 
 @given(sets_of_headers())
 def test_http_23_the_user_is_who_the_headers_name_and_each_of_them_is_authorized(headers: tuple[tuple[str, str], ...]) -> None:
-    # Shows HTTP-23.a, HTTP-23.c, HTTP-23.d, HTTP-23.e.
+    # Shows HTTP-23.a, HTTP-23.c, HTTP-23.d, HTTP-23.e API-14.g.
     values = {name: [value for said, value in headers if said == name] for name, _ in headers}
     seen: list[Attributes] = []
     config = Config(authorizer=lambda asked: not seen.append(asked))

@@ -51,10 +51,12 @@ def refusal(tree: dict[str, Any], media_type: str, document: Any, record: type |
 
 @pytest.mark.parametrize("media_type", ["application/json", "application/apply-patch+yaml", "", "text/plain"])
 def test_patch_2_other_media_types_are_not_supported(media_type: str) -> None:
+    # Shows PATCH-2.b.
     assert refusal({}, media_type, {}) == (415, "UnsupportedMediaType")
 
 
 def test_patch_2_a_custom_resource_has_no_strategic_merge_patch() -> None:
+    # Shows PATCH-2.c.
     assert refusal({}, STRATEGIC_MERGE_PATCH, {}, None) == (415, "UnsupportedMediaType")
     assert patched({"a": 1}, MERGE_PATCH, {"a": 2}, None) == {"a": 2}
 
@@ -64,6 +66,7 @@ def test_patch_2_a_custom_resource_has_no_strategic_merge_patch() -> None:
 @example(b'{"a":' * 50_000 + b"1" + b"}" * 50_000, STRATEGIC_MERGE_PATCH)
 @example(b'[{"op":"add","path":"/a","value":' + b"[" * 900 + b"]" * 900 + b"}]", JSON_PATCH)
 def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(document: bytes, media_type: str) -> None:
+    # Shows PATCH-3.a.
     tree = {"metadata": {"name": "a", "finalizers": ["x"]}, "spec": {"containers": [{"name": "c"}]}}
     try:
         assert isinstance(patched(tree, media_type, document), dict)
@@ -74,6 +77,7 @@ def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(d
 @pytest.mark.parametrize("media_type", [MERGE_PATCH, STRATEGIC_MERGE_PATCH])
 @pytest.mark.parametrize("document", [b"", b"{", b"[]", b"1", b'"x"', b"null", b"\xff", [], None, 1])
 def test_patch_3_a_merge_patch_that_is_no_object_is_a_bad_request(media_type: str, document: Any) -> None:
+    # Shows PATCH-3.a.
     assert refusal({"a": 1}, media_type, document) == (400, "BadRequest")
 
 
@@ -91,6 +95,7 @@ def _nested(levels: int, leaf: Any = 1) -> Any:
 
 
 def test_patch_4_depth_is_bounded_and_the_bound_itself_is_fine() -> None:
+    # Shows PATCH-4.c.
     for media_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH):
         assert patched({}, media_type, _nested(DEPTH_MAX)) == _nested(DEPTH_MAX)
         assert refusal({}, media_type, _nested(DEPTH_MAX + 1)) == (400, "BadRequest")
@@ -102,12 +107,14 @@ def test_patch_4_depth_is_bounded_and_the_bound_itself_is_fine() -> None:
 
 
 def test_patch_4_the_number_of_operations_is_bounded() -> None:
+    # Shows PATCH-4.a.
     operation = {"op": "test", "path": "/a", "value": 1}
     assert patched({"a": 1}, JSON_PATCH, [operation] * OPERATIONS_MAX) == {"a": 1}
     assert refusal({"a": 1}, JSON_PATCH, [operation] * (OPERATIONS_MAX + 1)) == (413, "RequestEntityTooLarge")
 
 
 def test_patch_4_copies_that_double_the_document_are_stopped() -> None:
+    # Shows PATCH-4.b.
     doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 60
     assert refusal({"a": ["x" * 100]}, JSON_PATCH, doubling) == (422, "Invalid")
     assert refusal({"a": "x" * (COPY_BYTES_MAX + 1)}, JSON_PATCH, [{"op": "copy", "from": "/a", "path": "/b"}]) == (422, "Invalid")
@@ -133,11 +140,13 @@ def without_null_members(value: Any) -> Any:
 @given(objects, objects.map(without_null_members))
 def test_patch_7_a_merge_patch_leads_from_any_object_to_any_other(old: dict[str, Any], new: dict[str, Any]) -> None:
     """PATCH-7, and PATCH-1, which `patched` asks of every patch here."""
+    # Shows PATCH-1.a PATCH-2.a PATCH-7.a PATCH-7.b PATCH-7.d.
     assert equal(patched(old, MERGE_PATCH, difference(old, new)), new)
 
 
 @given(objects, objects)
 def test_patch_7_merging_twice_is_merging_once(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+    # Shows PATCH-7.d.
     once = patched(tree, MERGE_PATCH, patch)
     assert equal(patched(once, MERGE_PATCH, patch), once)
 
@@ -159,6 +168,7 @@ def test_patch_7_merging_twice_is_merging_once(tree: dict[str, Any], patch: dict
 )
 def test_patch_7_the_cases_of_the_rfc(target_: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]) -> None:
     """RFC 7386, appendix A, those whose two sides are objects."""
+    # Shows PATCH-7.a PATCH-7.b PATCH-7.c.
     assert patched(target_, MERGE_PATCH, patch) == result
 
 
@@ -254,6 +264,7 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
 @example({"a": 1}, [{"op": "test", "path": "/a", "value": True}])
 @example({"a": {}}, [{"op": "add", "path": "/a/b"}, {"op": "copy", "from": "/a", "path": "/b"}, {"op": "remove", "path": "/b/b"}])
 def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(tree: dict[str, Any], patch: list[dict[str, Any]]) -> None:
+    # Shows PATCH-2.a PATCH-5.a PATCH-5.b PATCH-6.d.
     expected: Any = tree
     try:
         for operation in patch:
@@ -286,6 +297,7 @@ def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(tree: dict[s
     ],
 )
 def test_patch_5_a_failed_test_or_a_missing_place_is_invalid_in_upstreams_words(operation: dict[str, Any]) -> None:
+    # Shows PATCH-5.b PATCH-5.c PATCH-6.a.
     tree = {"metadata": {"name": "a"}, "data": {"k": "v"}}
     before = [{"op": "replace", "path": "/data/k", "value": "w"}]
     with pytest.raises(ApiError) as raised:
@@ -310,15 +322,18 @@ def test_patch_5_a_failed_test_or_a_missing_place_is_invalid_in_upstreams_words(
     ],
 )
 def test_patch_6_places_in_lists(operation: dict[str, Any], result: list[Any]) -> None:
+    # Shows PATCH-6.c PATCH-6.e.
     assert patched({"l": [1, 2]}, JSON_PATCH, [operation])["l"] == result
 
 
 @pytest.mark.parametrize("token", ["2", "-3", "-", "x", "", "1e0", "01x", "٣"])
 def test_patch_6_what_is_no_place_in_the_list_does_not_apply(token: str) -> None:
+    # Shows PATCH-6.c.
     assert refusal({"l": [1, 2]}, JSON_PATCH, [{"op": "remove", "path": f"/l/{token}"}]) == (422, "Invalid")
 
 
 def test_patch_6_slash_and_tilde_are_escaped_in_paths() -> None:
+    # Shows PATCH-6.b.
     tree = {"metadata": {"labels": {"app.kubernetes.io/name": "x", "~1": "y"}}}
     labels = "/metadata/labels"
     patch = [{"op": "remove", "path": f"{labels}/app.kubernetes.io~1name"}, {"op": "test", "path": f"{labels}/~01", "value": "y"}]
@@ -395,6 +410,7 @@ def test_patch_8_patching_twice_is_patching_once(tree: dict[str, Any], patch: di
 
 @given(pods(), pod_patches())
 def test_patch_9_lists_with_a_merge_key_stay_unique_and_nobody_is_lost(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+    # Shows PATCH-9.a PATCH-9.c.
     result = [element["name"] for element in strategic(tree, patch)["spec"]["containers"]]
     assert len(set(result)) == len(result)
     doomed = {element["name"] for element in patch["spec"]["containers"] if "$patch" in element}
@@ -404,12 +420,14 @@ def test_patch_9_lists_with_a_merge_key_stay_unique_and_nobody_is_lost(tree: dic
 
 @given(pods(), pod_patches())
 def test_patch_14_no_directive_and_no_null_is_left_in_the_object(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+    # Shows PATCH-14.a.
     text = msgspec.json.encode(strategic(tree, patch)).decode()
     assert "$" not in text and "null" not in text
 
 
 @given(pods(), pod_patches())
 def test_patch_13_the_order_asked_for_holds_and_the_rest_keeps_its_own(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+    # Shows PATCH-13.a.
     result = [element["name"] for element in strategic(tree, patch)["spec"]["containers"]]
     spec = patch["spec"]
     changed = [one for one in spec["containers"] if "$patch" not in one]
@@ -437,6 +455,7 @@ def container_names(tree: dict[str, Any]) -> list[str]:
     ],
 )
 def test_patch_13_how_the_two_orders_are_woven(server: str, order: str, result: str) -> None:
+    # Shows PATCH-13.b PATCH-13.c.
     tree = {"spec": {"containers": [{"name": name} for name in server]}}
     new = [{"name": name, "image": "i"} for name in order if name not in server]
     patch = {"spec": {"$setElementOrder/containers": [{"name": name} for name in order], "containers": new}}
@@ -450,12 +469,14 @@ def test_patch_8_a_map_in_a_map_merges_and_null_takes_a_key_away() -> None:
 
 
 def test_patch_8_a_list_without_a_merge_strategy_is_replaced() -> None:
+    # Shows PATCH-2.a PATCH-8.a.
     tree = {"spec": {"containers": [{"name": "c", "command": ["a", "b"]}], "tolerations": [{"key": "a"}]}}
     result = strategic(tree, {"spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}})
     assert result == {"spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}}
 
 
 def test_patch_9_service_ports_merge_by_port_and_primitive_lists_by_value() -> None:
+    # Shows PATCH-9.a PATCH-9.b.
     tree = {"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 443}]}, "metadata": {"finalizers": ["a", "b"]}}
     patch = {"spec": {"ports": [{"port": 443, "name": "b"}, {"port": 8080}]}, "metadata": {"finalizers": ["b", "c", "b"]}}
     result = strategic(tree, patch, Service)
@@ -486,6 +507,7 @@ def test_patch_9_true_and_one_are_two_values() -> None:
 
 
 def test_patch_10_delete_and_replace_in_lists_and_maps() -> None:
+    # Shows PATCH-10.a PATCH-10.b.
     tree = {"spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "c", "env": [{"name": "A"}, {"name": "B"}]}, {"name": "d"}]}}
     gone = {"spec": {"containers": [{"name": "d", "$patch": "delete"}, {"name": "c", "env": [{"name": "A", "$patch": "delete"}]}]}}
     assert strategic(tree, gone)["spec"]["containers"] == [{"name": "c", "env": [{"name": "B"}]}]
@@ -502,6 +524,7 @@ def test_patch_10_a_directive_in_a_template_reaches_the_template() -> None:
 
 
 def test_patch_11_retain_keys_drops_what_it_does_not_name() -> None:
+    # Shows PATCH-11.a.
     tree = {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}}
     patch = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
     assert strategic(tree, patch, Deployment) == {"spec": {"strategy": {"type": "Recreate"}}}
@@ -510,7 +533,21 @@ def test_patch_11_retain_keys_drops_what_it_does_not_name() -> None:
     assert strategic(volumes, other) == {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}
 
 
+def test_patch_12_additions_to_a_list_come_before_what_is_taken_out_of_it() -> None:
+    # Shows PATCH-12.c.
+    patch = {"metadata": {"finalizers": ["b", "c"], "$deleteFromPrimitiveList/finalizers": ["b"]}}
+    assert strategic({"metadata": {"finalizers": ["a"]}}, patch, ConfigMap) == {"metadata": {"finalizers": ["c", "a"]}}
+
+
+@pytest.mark.parametrize("there", [{}, {"nodeSelector": "text"}, {"nodeSelector": ["a"]}, {"nodeSelector": None}])
+def test_patch_8_what_the_object_has_not_or_of_another_kind_is_the_patchs_value(there: dict[str, Any]) -> None:
+    # Shows PATCH-8.b PATCH-14.a.
+    patch = {"spec": {"nodeSelector": {"a": "b", "c": None, "$retainKeys": ["a"]}}}
+    assert strategic({"spec": there}, patch) == {"spec": {"nodeSelector": {"a": "b"}}}
+
+
 def test_patch_12_values_are_taken_out_of_a_list_wherever_they_are() -> None:
+    # Shows PATCH-12.a PATCH-12.b.
     tree = {"metadata": {"finalizers": ["a", "b", "a", "c"]}}
     patch = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a", "x"]}}
     assert strategic(tree, patch, ConfigMap) == {"metadata": {"finalizers": ["b", "c"]}}
@@ -541,6 +578,7 @@ def test_patch_12_values_are_taken_out_of_a_list_wherever_they_are() -> None:
     ],
 )
 def test_patch_10_a_malformed_directive_is_a_bad_request(patch: dict[str, Any]) -> None:
+    # Shows PATCH-9.d PATCH-10.c PATCH-11.b PATCH-13.d.
     tree = {"metadata": {"finalizers": ["a"]}, "spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "c"}]}}
     assert refusal(tree, STRATEGIC_MERGE_PATCH, patch) == (400, "BadRequest")
 
