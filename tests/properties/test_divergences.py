@@ -48,6 +48,19 @@ def posted(world, path, tree):
 # --- objects and the store ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("target", [{"kind": "Pod", "name": "n"}, {"kind": "Node"}])
+def test_d_33_a_binding_without_a_node_is_the_clients_mistake(target):
+    world = World()
+    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
+    code, said = posted(world, f"{PODS_PATH}/a/binding", a_manifest("Binding", target=target))
+    assert (code, said["reason"]) == (422, "Invalid")
+
+
+def test_d_34_there_are_no_component_statuses_and_no_metrics():
+    assert json.loads(World().http("GET", "/api/v1/componentstatuses").content)["items"] == []
+    assert World().http("GET", "/metrics").code == 404
+
+
 @pytest.mark.parametrize(("depth", "code"), [(200, 201), (300, 400)])
 def test_d_2_json_is_read_to_a_depth_of_256(depth, code):
     """`metadata` and what lies below it, in a definition, which may hold any JSON."""
@@ -208,7 +221,7 @@ def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints():
         assert all(endpoint.hints is None for endpoint in getattr(each, "endpoints", None) or ())
 
 
-def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
+def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
     assert sorted(assembly.controller_manager().reconcilers) == sorted(
         [
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
