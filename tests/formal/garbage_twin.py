@@ -46,7 +46,7 @@ class GarbageTwin(Twin):
     witnesses = ("some_question", "some_wait", "some_orphan_is_let_go", "some_late_write")
     core_bugs = (
         CoreBug("what is not shown is gone", GarbageCollector.reconcile, "questions.append(question)", "absent.append(reference)"),
-        CoreBug("what waits is let go at once", garbage_collector._wait_for_dependents, "if not blocking:", "if True:"),
+        CoreBug("what waits is let go at once", garbage_collector._wait_for_dependents, "if not _blocking(view, graph, uid):", "if True:"),
         CoreBug("one owner is enough to go", GarbageCollector.reconcile, "if solid:", "if solid and not absent and not waiting:"),
         CoreBug("a deletion carries no version", garbage_collector._deletion, "resource_version=metadata.resource_version",
                 "resource_version=None"),

@@ -251,7 +251,7 @@ def test_def_10_a_deployment_rolls_by_quarters():
 def test_def_10_the_other_workloads_have_their_own_ways():
     assert spec_of("ReplicaSet") == {"replicas": 1}
     assert spec_of("StatefulSet") == {
-        "replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady",
+        "replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady", "serviceName": "",
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
     }  # fmt: skip
