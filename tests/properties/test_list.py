@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference, Secret
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Options, Request
+from refk8s.core.api.request import ADMIN, Options, Request
 from refk8s.core.apiserver import list_text
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.read import make_continue, parse_continue
@@ -310,7 +310,7 @@ def _tree(obj):
 def test_list_13_a_kept_list_is_the_list(sequence, more, labels):
     # Shows LIST-13.a LIST-13.b.
     world = run(sequence)
-    received = receive(WireRequest("GET", PATH, f"labelSelector={labels.replace(' ', '%20')}"), object())
+    received = receive(WireRequest("GET", PATH, f"labelSelector={labels.replace(' ', '%20')}"), ADMIN)
     kept, recalled = None, 0
     for step in more:
         response = handle(received.request, world.history, Context(START, SeededChance(b"")))
@@ -331,6 +331,6 @@ def test_list_13_pages_and_other_forms_are_not_kept():
         ("", {"accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}),
         ("pretty=true", {}),
     ):
-        received = receive(WireRequest("GET", PATH, query, headers), object())
+        received = receive(WireRequest("GET", PATH, query, headers), ADMIN)
         response = handle(received.request, world.history, Context(START, SeededChance(b"")))
         assert list_text.keep(received, response, reply_to(received, response, START), world.history) is None
