@@ -54,7 +54,9 @@ def main() -> None:
 @click.option("--event-ttl", default="1h", show_default=True, metavar="DURATION", help="How long an Event is kept after its last write.")
 @click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
 @click.option("--keep", is_flag=True, help="Leave containers and service rules in place when stopped.")
-@click.option("--apply", "manifests", multiple=True, metavar="FILE", help="Create what this YAML file holds once ready. May be repeated.")
+@click.option("--apply", "manifests", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, readable=True),
+              help="Create what this YAML file holds once ready. May be repeated.")
 def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
     if options["adapter"] == "docker" and options["nodes"] not in (None, 1):

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from api_world import World
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refk8s.cli.main import main
 from refk8s.components.manifests import apply
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS
@@ -100,3 +102,10 @@ def test_host_10_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         (line,) = asyncio.run(apply(path, submit))
         assert line.startswith(f"cannot apply {path}: ") and "\n" not in line
+
+
+def test_host_10_a_file_that_is_not_there_is_refused_before_the_cluster_starts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for path in (tmp_path / "none", tmp_path):
+        done = CliRunner().invoke(main, ["run", "--data-dir", str(data), "--apply", str(path)])
+        assert done.exit_code == 2 and "--apply" in done.output and not data.exists()
