@@ -166,10 +166,11 @@ def test_host_10_what_is_applied_is_told_line_by_line_after_the_ready_line(tmp_p
         "- {apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {a: b}}, "
         "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}\n"
     )
+    (tmp_path / "none.yaml").write_text("")
     cluster = FakeCluster(tmp_path, "--apply", str(manifest), "--apply", str(tmp_path / "none.yaml")).start()
     try:
         lines = until(lambda: len(found := cluster.log.read_text().splitlines()) >= 4 and found, "all is told")
     finally:
         cluster.stop()
     assert "is ready at" in lines[0] and lines[2] == "deployment.apps/web created"
-    assert 'unknown field "dataa"' in lines[1] and "No such file" in lines[3]
+    assert 'unknown field "dataa"' in lines[1] and "it holds no objects" in lines[3]
