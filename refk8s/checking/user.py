@@ -167,7 +167,7 @@ def _odd_pod(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
-    """Somebody who may write the status of pods and nodes writes words that nobody knows into it."""
+    """A user who may write the status of pods and nodes writes unknown words into it."""
     resource = chance.choice((PODS, PODS, NODES))
     found = _one(cluster, chance, resource, OWN if resource is PODS else "")
     if found is None:

@@ -57,7 +57,7 @@ def begin_token_key(directory: Path) -> Callable[[], bytes]:
 
     Making one takes 15 to 200 ms by chance and does not hold the interpreter's lock, so it begins at once, in a thread.
     """
-    if os.path.exists(directory / TOKEN_KEY):  # False too where that cannot be told: then it is told later
+    if os.path.exists(directory / TOKEN_KEY):  # False also where the directory cannot be read: a later check reports that
         return certificates.make_token_key
     with_one = ThreadPoolExecutor(1)
     key = with_one.submit(certificates.make_token_key)

@@ -159,7 +159,7 @@ class Forwarding:
             await self._send(Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words)))
 
         try:
-            with contextlib.suppress(OSError):  # The client has left: `carry` is told so as well, and ends the others.
+            with contextlib.suppress(OSError):  # The client has left: `carry` receives the same event and ends the others.
                 await run_connection(self._connect, forward.port, pipe, say, refuse)
                 await self._send(Spdy.send(forward.data, b"", ended=True))
                 await self._send(Spdy.send(forward.error, b"", ended=True))

@@ -51,7 +51,7 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
             return  # The client has left.
         try:
             outgoing.result()
-            # Whoever attached looks for the exit code in the pod's status, as upstream's attach has none.
+            # A client of attach reads the exit code from the pod's status: as upstream, attach reports none.
             end = compute_end(options.command, await session.exit_code() if options.command else 0)
         except Exception as error:
             end = compute_failure(str(error) or type(error).__name__)

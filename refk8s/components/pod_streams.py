@@ -58,7 +58,7 @@ class Containers(Protocol):
         """Join the container's own program; StreamFailed where it does not run."""
 
     async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where nobody takes it."""
+        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where it is refused."""
 
 
 class StreamNode(Protocol):

@@ -22,7 +22,7 @@ class CannotEnter(Exception):
 
 
 async def connect(streams: Streams, sandbox_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to this port in the network of a sandbox that has this address. OSError where nobody takes it."""
+    """A connection to this port in the network of a sandbox that has this address. OSError where it is refused."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
     process = int(inspected["State"].get("Pid") or 0)
     try:

@@ -110,5 +110,5 @@ def memory_directory(owner: str, environment: Mapping[str, str], make: bool = Tr
         except OSError:
             continue
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
-            return place  # Else somebody else made it, to read what is written there.
+            return place  # A place of another owner could expose what is written there.
     return None

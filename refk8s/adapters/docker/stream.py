@@ -56,7 +56,7 @@ def _checked(path: str) -> str:
 
 
 class EngineSilent(OSError):
-    """Nobody takes the connection to the engine: not to be taken for a port of a pod that takes none."""
+    """The engine does not accept connections. Differs from a pod's port that refuses one."""
 
 
 class _Answer:

@@ -46,7 +46,7 @@ class FakeRuntime:
         return self._now()
 
     def ended(self, id: str) -> "asyncio.Future[None]":
-        """Done when this container no longer runs. Cancel it when nobody waits any more."""
+        """Done when this container no longer runs. Cancel it when no caller waits for it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(id, set()).add(future)
         future.add_done_callback(lambda done: self._forget(id, done))

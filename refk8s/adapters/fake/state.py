@@ -32,7 +32,7 @@ class Fake(Struct, frozen=True):
     ends_at: Instant = NEVER  # by itself, or because it was told to
     disk: Disk = NO_DISK  # what was written beside its volumes
     changes: tuple[Change, ...] = ()  # what its program will write
-    start: Scene | None = None  # in what its program started, for whoever asks what it prints
+    start: Scene | None = None  # what its program started in; its output is computed from this
     exit_code: int = 0
     starts_at: Instant = 0  # for one that starts slowly: when it is up
 

@@ -34,7 +34,7 @@ PLAIN_JSON = Form()
 def accept(header: str, tables: bool = True) -> Form:
     """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had.
 
-    `tables`: whether there are Tables of the resource. Of reviews, which nobody lists, there are none.
+    `tables`: whether there are Tables of the resource. Reviews have none, because they cannot be listed.
     """
     if not header.strip():
         return PLAIN_JSON

@@ -50,7 +50,7 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
 Check = Callable[[Request, Any, Any, Reader], None]
 """(request, the valid object as it is to be, as it was or None, store). ApiError where the cluster refuses it."""
 
-# What is refused although it is valid: asked after validation, so that a mistake is told first.
+# What is refused although it is valid: asked after validation, so that an invalid object is answered with its causes.
 _CHECKS: dict[Resource, Check] = {
     resources.PODS: runtime_class.check_overhead,
     resources.CERTIFICATE_SIGNING_REQUESTS: certificates.check_subject,
