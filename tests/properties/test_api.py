@@ -101,7 +101,7 @@ def test_sometimes_the_histories_reach_every_kind_of_answer():
 
 @given(st.sampled_from(KINDS), st.integers(0, 3), st.uuids().map(str))
 def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
-    # Shows API-1.a API-1.b API-1.c API-1.f.
+    # Shows API-1.a API-1.b API-1.c API-1.f API-2.a.
     world = World()
     theirs = metadata_of(
         uid=uid,
@@ -127,7 +127,7 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
 @example("a" * 58)
 @example("a" * 59)
 def test_api_2_a_generated_name_begins_as_asked_and_is_short_enough(base):
-    # Shows API-2.a.
+    # Shows API-2.b.
     world = World()
     for _ in range(3):
         made = world.do(
@@ -153,7 +153,7 @@ def test_api_2_where_every_generated_name_is_taken_the_client_may_come_again():
 
 @given(st.sampled_from(KINDS), st.integers(0, 3), st.integers(0, 3))
 def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, other):
-    # Shows API-2.b.
+    # Shows API-2.c.
     world = World()
     assert world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), one))).response.code == 201
     taken = world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), other)))
@@ -161,7 +161,7 @@ def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, ot
 
 
 def test_api_2_a_body_without_a_name_is_invalid():
-    # Shows API-2.d.
+    # Shows API-2.e.
     said = World().do(Request("create", resources.CONFIG_MAPS, "default", body=ConfigMap())).response
     assert said.code == 422 and said.body.details.causes[0].field == "metadata.name"
 

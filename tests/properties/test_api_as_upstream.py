@@ -43,7 +43,7 @@ def create(world: World, name: str, **metadata: object):
     + [(odd, False, 201) for odd in ("", "0", "000", "abc", "-1", "1.5", "18446744073709551616", "9" * 5000)],
 )
 def test_api_2_a_new_object_has_no_resource_version(version, dry, code):
-    # Shows API-2.e API-2.f API-14.d.
+    # Shows API-2.f API-2.g API-14.d.
     world = World()
     reply = world.http("POST", PATH + ("?dryRun=All" if dry else ""), {"metadata": {"name": "a", "resourceVersion": version}})
     said = json.loads(reply.content)
@@ -77,6 +77,7 @@ def test_patch_1_a_strategic_patch_does_not_change_the_kind(said, media_type, co
 
 @pytest.mark.parametrize("media_type", ["strategic-merge-patch", "merge-patch", "json-patch"])
 def test_api_23_an_unknown_field_in_a_patch_is_422_where_in_a_create_it_is_400(media_type):
+    # Shows API-23.c.
     world = populated()
     document = [{"op": "add", "path": "/odd", "value": 1}] if media_type == "json-patch" else {"odd": 1}
     headers = {"content-type": f"application/{media_type}+json"}
@@ -250,7 +251,7 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
 
 @pytest.mark.parametrize(("version", "code"), [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)])
 def test_api_18_an_eviction_may_be_of_the_old_version(version, code):
-    # Shows API-18.j.
+    # Shows API-18.k.
     world = populated()
     body = {"kind": "Eviction", "apiVersion": version, "metadata": {"name": "a"}}
     assert world.http("POST", "/api/v1/namespaces/default/pods/a/eviction", body).code == code

@@ -66,7 +66,7 @@ class Repeats:
 
 @pytest.mark.parametrize("times", range(10))
 def test_api_2_a_generated_name_that_is_taken_is_drawn_again_up_to_eight_times(times):
-    # Shows API-2.c.
+    # Shows API-2.d.
     world = World()
     world.do(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="web-bbbbb"))))
     asked = Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(generate_name="web-")))

@@ -264,7 +264,7 @@ def check_write(resource: Resource, ask: Ask, state: str) -> None:
 @given(data=st.data(), ask=asks_to_write, state=st.sampled_from(["there", "there", "there", "going", "absent"]))
 def test_api_1_api_4_api_5_api_6_api_8_api_12_api_23_a_write_does_what_the_reference_does(resource, data, ask, state):
     # Shows API-1.c API-1.d API-4.b API-5.a API-5.b API-5.c API-5.d API-5.e API-6.a API-6.b
-    # API-6.d API-6.e API-7.a API-7.b API-8.a API-8.b API-8.c API-8.f API-12.a API-23.a.
+    # API-6.d API-6.e API-7.a API-7.b API-8.a API-8.b API-8.c API-8.f API-12.a API-23.a API-23.b API-23.c.
     part = data.draw(st.sampled_from(parts_of(resource)))
     check_write(resource, evolve(ask, part=part), state)
 
@@ -292,7 +292,7 @@ def test_api_5_api_6_api_7_api_8_api_12_each_option_alone(resource):
 @settings(max_examples=max(5, settings.default.max_examples // 5))
 @given(ask=asks_to_write, state=st.sampled_from(["absent", "absent", "there", "going"]))
 def test_api_1_api_2_api_5_api_8_api_12_a_creation_does_what_the_reference_does(resource, ask, state):
-    # Shows API-1.b API-1.f API-2.b API-2.e API-5.a API-8.g.
+    # Shows API-1.b API-1.f API-2.c API-2.f API-5.a API-8.g.
     plain = stored(world_of(resource, "there"), resource)
     assert plain is not None
     world = world_of(resource, state)
@@ -378,7 +378,7 @@ def send_delete(world: World, path: str, before: Tree, ask: Ask) -> Any:
 @given(ask=asks_to_delete, data=st.data())
 def test_del_1_del_3_del_4_del_5_del_6_del_10_del_11_a_delete_does_what_the_reference_does(resource, ask, data):
     # Shows DEL-1.b DEL-3.a DEL-4.a DEL-5.a DEL-5.b DEL-5.c DEL-6.a DEL-6.b DEL-6.c DEL-6.d
-    # DEL-10.a DEL-10.b DEL-11.a DEL-11.c DEL-12.c.
+    # DEL-10.a DEL-10.b DEL-10.c DEL-11.a DEL-11.c DEL-12.c.
     states = ["there", "there", "going", "absent"] + (["placed", "placed"] if resource.kind == "Pod" else [])
     world = world_of(resource, data.draw(st.sampled_from(states)))
     before = stored(world, resource)

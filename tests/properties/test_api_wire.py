@@ -112,7 +112,7 @@ def test_api_10_streams_to_containers_are_handed_on_with_all_that_they_need():
     ],
 )
 def test_api_21_the_first_form_that_there_is(header, form):
-    # Shows API-21.a API-21.b.
+    # Shows API-21.a.
     found = accept(header)
     assert (found.media_type, found.shown) == form
 
@@ -122,13 +122,13 @@ def test_api_21_the_first_form_that_there_is(header, form):
     ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=Nothing", ";", "application/json;q=0", "application/cbor"],
 )
 def test_api_21_none_that_there_is_is_406(header):
-    # Shows API-21.c.
+    # Shows API-21.b.
     reply = World().http("GET", PATHS, headers={"accept": header})
     assert reply.code == 406 and json.loads(reply.content)["reason"] == "NotAcceptable"
 
 
 def test_api_21_metadata_alone_and_of_what():
-    # Shows API-21.b API-21.c.
+    # Shows API-21.a API-21.b.
     world = populated()
     one, many = (
         {"accept": f"application/json;as={kind};v=v1;g=meta.k8s.io"} for kind in ("PartialObjectMetadata", "PartialObjectMetadataList")
@@ -166,7 +166,7 @@ def test_api_22_too_much_is_413():
     ("validation", "code", "warnings"), [("Strict", 400, 0), ("Warn", 201, 2), ("", 201, 2), ("Ignore", 201, 0), ("Else", 422, 0)]
 )
 def test_api_23_unknown_and_repeated_fields_are_dropped_told_or_refused(validation, code, warnings):
-    # Shows API-23.a.
+    # Shows API-23.a API-23.b API-23.c.
     body = b'{"metadata": {"name": "a", "nothing": 1}, "data": {"k": "v", "k": "w"}}'
     reply = World().http("POST", f"{PATHS}?fieldValidation={validation}", body)
     assert reply.code == code and len(reply.warnings) == warnings

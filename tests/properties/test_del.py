@@ -42,7 +42,7 @@ def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 3
 
 @given(histories(size=40))
 def test_del_2_del_4_del_12_every_change_keeps_the_rules_of_deletion(sequence):
-    # Shows DEL-2.a DEL-2.b DEL-4.b DEL-12.a.
+    # Shows DEL-2.a DEL-2.b DEL-4.c DEL-12.a.
     world = run(sequence)
     for taken in world.taken:
         for change in taken.changes:
@@ -74,7 +74,7 @@ def test_del_1_only_a_delete_marks(sequence):
 
 @given(histories(size=40))
 def test_del_4_an_object_that_goes_was_asked_to(sequence):
-    # Shows DEL-4.b.
+    # Shows DEL-4.c.
     for taken in run(sequence).taken:
         for change in taken.changes:
             if change.record is None:
@@ -87,7 +87,7 @@ def test_del_4_an_object_that_goes_was_asked_to(sequence):
 
 @given(st.sampled_from([kind for kind in KINDS if kind != resources.PODS]), finalizer_tuples)
 def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_of_them(kind, finalizers):
-    # Shows DEL-1.a DEL-1.b DEL-4.a.
+    # Shows DEL-1.a DEL-1.b DEL-4.a DEL-4.b.
     world = World()
     world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers), 1)))
     before = world.get(kind, "a")
@@ -204,7 +204,7 @@ def test_del_6_what_becomes_of_the_dependents_is_a_finalizer(policy, finalizers)
 
 @given(st.sampled_from([None, HELD]), st.sampled_from([None, HELD]), st.booleans())
 def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, spec_first):
-    # Shows DEL-7.a DEL-7.b DEL-7.c DEL-4.a.
+    # Shows DEL-7.a DEL-7.b DEL-7.c DEL-4.b.
     world = World(())
     body = Namespace(metadata=ObjectMeta(name="n", finalizers=metadata), spec=NamespaceSpec(finalizers=own))
     world.do(Request("create", resources.NAMESPACES, body=body))
@@ -293,7 +293,7 @@ def kept(world: World):
     ],
 )
 def test_del_10_options_stand_in_the_body_or_in_the_query(query, body, code):
-    # Shows DEL-10.a DEL-10.b.
+    # Shows DEL-10.a DEL-10.b DEL-10.c.
     world = populated()
     reply = world.http("DELETE", f"/api/v1/namespaces/default/configmaps/a?{query}", body)
     assert reply.code == code

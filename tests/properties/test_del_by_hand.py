@@ -113,7 +113,7 @@ policies = st.sampled_from([None, "Foreground", "Background", "Orphan"])
 
 @given(st.none() | st.integers(0, 3), policies, st.none() | st.booleans())
 def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orphan):
-    # Shows DEL-10.b.
+    # Shows DEL-10.c.
     told = DeleteOptions(grace_period_seconds=grace, propagation_policy=policy, orphan_dependents=orphan)
     request = Request("delete", CONFIG_MAPS, "default", "a", body=told)
     if policy and orphan is not None:

@@ -729,7 +729,7 @@ ASK = b'{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}'
     ],
 )
 def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: str, shown: str, expected: tuple[str, str]) -> None:
-    # Shows API-21.d.
+    # Shows API-21.c.
     async def test() -> None:
         api = await a_server(config=Config(users={TOKEN: USER}))
         await all_answered(api, [create("a")])
@@ -743,7 +743,7 @@ def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: st
 
 
 def test_api_21_there_is_no_table_of_a_review() -> None:
-    # Shows API-21.e.
+    # Shows API-21.d.
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
         table = "application/json;as=Table;g=meta.k8s.io;v=v1"
