@@ -149,7 +149,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @example(where=3715.5 / 16384, bit=0)  # a column that is not there
 @settings(max_examples=400, deadline=None)
 def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(sound: tuple[Path, str], where: float, bit: int) -> None:
-    # Shows STORE-21.c.
+    # Shows STORE-21.d.
     data, expected = sound[0].read_bytes(), sound[1]
     place = int(where * len(data))
     with tempfile.TemporaryDirectory() as directory:
@@ -169,7 +169,7 @@ def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(sound
 @given(revision=st.integers(9, 13), where=st.floats(0, 1, exclude_max=True))
 @settings(deadline=None)
 def test_store_21_an_altered_value_is_refused_by_its_key(sound: tuple[Path, str], revision: int, where: float) -> None:
-    # Shows STORE-21.a, STORE-21.b.
+    # Shows STORE-21.a, STORE-21.c.
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "store.db"
         path.write_bytes(sound[0].read_bytes())
@@ -190,6 +190,7 @@ def test_store_21_an_altered_value_is_refused_by_its_key(sound: tuple[Path, str]
     "UPDATE journal SET version = 'x' WHERE key = '/core/nodes/1'", "UPDATE journal SET key = 3 WHERE key = '/core/nodes/1'",
 ])  # fmt: skip
 def test_store_21_a_lost_row_and_an_altered_meta_are_refused(path: Path, sound: tuple[Path, str], change: str) -> None:
+    # Shows STORE-21.b.
     path.write_bytes(sound[0].read_bytes())
     with sqlite3.connect(path) as connection:
         connection.execute(change)
@@ -199,7 +200,7 @@ def test_store_21_a_lost_row_and_an_altered_meta_are_refused(path: Path, sound: 
 
 
 def test_store_21_a_store_of_layout_1_gets_checksums_once_and_keeps_everything(path: Path, sound: tuple[Path, str]) -> None:
-    # Shows STORE-21.d.
+    # Shows STORE-21.e.
     path.write_bytes(sound[0].read_bytes())
     with sqlite3.connect(path) as connection:
         for statement in (
