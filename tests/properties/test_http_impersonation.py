@@ -34,7 +34,7 @@ def sets_of_headers(draw: st.DrawFn) -> tuple[tuple[str, str], ...]:
 
 @given(sets_of_headers())
 def test_http_23_the_user_is_who_the_headers_name_and_each_of_them_is_authorized(headers: tuple[tuple[str, str], ...]) -> None:
-    # Shows HTTP-23.a, HTTP-23.c, HTTP-23.d, HTTP-23.e API-14.g.
+    # Shows HTTP-23.a, HTTP-23.b, HTTP-23.c, HTTP-23.f, HTTP-23.g, HTTP-23.h, HTTP-23.i API-14.g.
     values = {name: [value for said, value in headers if said == name] for name, _ in headers}
     seen: list[Attributes] = []
     config = Config(authorizer=lambda asked: not seen.append(asked))
@@ -66,7 +66,7 @@ def test_http_23_the_user_is_who_the_headers_name_and_each_of_them_is_authorized
 
 @given(sets_of_headers().filter(lambda headers: "impersonate-user" in dict(headers)), st.data())
 def test_http_23_one_part_that_is_forbidden_forbids_the_whole(headers: tuple[tuple[str, str], ...], data: st.DataObject) -> None:
-    # Shows HTTP-23.b.
+    # Shows HTTP-23.c, HTTP-23.d.
     parts: list[Attributes] = []
     impersonate(JANE, headers, Config(authorizer=lambda asked: not parts.append(asked)))
     denied = data.draw(st.sampled_from(parts))
@@ -80,6 +80,7 @@ def test_http_23_one_part_that_is_forbidden_forbids_the_whole(headers: tuple[tup
 
 def test_http_23_the_request_is_the_named_users() -> None:
     """By HTTP; a client without credentials may impersonate nobody."""
+    # Shows HTTP-23.e.
 
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
