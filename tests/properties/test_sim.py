@@ -170,7 +170,7 @@ def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_on
     assert re.search(r"user creates Deployment default/\w+  \[revision ", story)
     assert "because no ReplicaSet carries this template  [revision " in story
     assert "container dies" in story and "has ended with code 137" in story
-    assert "SIM-8 is broken." in story and "spec/simulation.md: SIM-8 (inv) Nobody fails by himself" in story
+    assert "SIM-8 is broken." in story and "spec/simulation.md: SIM-8 (inv) No step raises an exception" in story
     assert story.splitlines()[-1] == replay(setup, script).last_line
 
 
