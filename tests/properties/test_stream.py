@@ -125,6 +125,7 @@ def test_stream_1_exec_takes_the_newest_running_attempt_that_the_runtime_lists(a
 
 @given(st.integers(1, 3), st.integers(0, 1 << 20))
 def test_stream_3_a_long_frame_is_passed_on_in_parts_and_not_kept(kind: int, length: int) -> None:
+    # Shows STREAM-3.c.
     frames = Frames()
     frames.take(bytes([kind, 0, 0, 0]) + (1 << 31).to_bytes(4, "big"))
     assert sum(len(part) for _, part in frames.take(b"x" * length)) == length
@@ -132,7 +133,7 @@ def test_stream_3_a_long_frame_is_passed_on_in_parts_and_not_kept(kind: int, len
 
 
 def test_stream_3_a_silent_log_begins_at_once_and_its_connection_closes_when_it_is_left() -> None:
-    # Shows STREAM-3.a.
+    # Shows STREAM-3.a STREAM-3.b.
     closed = asyncio.Event
 
     async def main_engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

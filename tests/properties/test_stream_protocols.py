@@ -397,7 +397,7 @@ def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_cha
 @settings(max_examples=8)
 def test_stream_3_a_followed_log_ends_when_its_client_has_left(how: str) -> None:
     """STREAM-5: over a WebSocket the log is messages."""
-    # Shows STREAM-3.a STREAM-5.d.
+    # Shows STREAM-3.a STREAM-3.b STREAM-5.d.
     node = Node(HERE)
     scope = http() if how == "http" else websocket(*[how] if how else [])
     response, sent = ask("log", scope, ("container", "a"), ("follow", "1"), node=node)
