@@ -68,7 +68,7 @@ def make_engine() -> PretendEngine:
     UIDS,
 )  # fmt: skip
 def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(config: ContainerConfig, sandbox: str) -> None:
-    # Shows RT-1.b.
+    # Shows RT-1.c.
     inspected = {
         "Id": "c1", "Image": "sha256:1", "Created": "2026-01-01T00:00:00.5Z",
         "State": {"Status": "exited", "ExitCode": 3, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "2026-01-01T00:00:02.000001Z"},
@@ -86,7 +86,7 @@ SANDBOXES = st.builds(SandboxConfig, pod_uid=UIDS, namespace=NAMES, name=NAMES, 
 
 @given(SANDBOXES, st.sampled_from(sorted(labels.STATES)))
 def test_rt_1_a_sandbox_is_read_back_and_has_an_address_only_while_it_runs(config: SandboxConfig, state: str) -> None:
-    # Shows RT-1.b.
+    # Shows RT-1.c.
     status = labels.sandbox_status("s1", labels.sandbox_labels(CLUSTER, config), state, ("10.244.0.9",), 5)
     told = (status.pod_uid, status.namespace, status.name, status.attempt)
     assert told == (config.pod_uid, config.namespace, config.name, config.attempt)
@@ -152,7 +152,7 @@ LIVES = st.lists(st.tuples(ACTIONS, st.integers(1, 2), st.integers(0, 1)), max_s
 @given(LIVES)
 @settings(max_examples=150)
 def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else(life: list[tuple[str, int, int]]) -> None:
-    # Shows RT-1.b RT-2.a.
+    # Shows RT-1.c RT-2.a.
     engine = make_engine()
     stranger = operations(engine, OTHER)
     stranger.carry_out(RunPodSandbox(SandboxConfig("f" * 8, "default", "foreign")))
@@ -199,7 +199,7 @@ def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(l
 @given(LIVES)
 @settings(max_examples=100)
 def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: list[tuple[str, int, int]]) -> None:
-    # Shows RT-8.a.
+    # Shows RT-8.a RT-8.c.
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         engine = make_engine()

@@ -59,7 +59,7 @@ from refk8s.core.ports import (
 
 
 def test_rt_1_the_labels_say_whose_a_container_is() -> None:
-    # Shows RT-1.a.
+    # Shows RT-1.a RT-1.b.
     config = ContainerConfig("uid", "ns", "pod", "main", IMAGE, 7, spec_hash="cafe")
     assert {CLUSTER, "uid", "ns", "pod", "main", "7", "box", "cafe"} <= set(labels.container_labels(CLUSTER, "box", config).values())
     assert {CLUSTER, "uid", "ns", "pod", "3"} <= set(labels.sandbox_labels(CLUSTER, SandboxConfig("uid", "ns", "pod", 3)).values())
@@ -266,7 +266,7 @@ def test_rt_32_where_the_group_cannot_be_set_the_volume_is_not_made(files: dict[
 @pytest.mark.parametrize("inner", ["mounted", "deep/mounted", "deep/deeper/mounted"])
 def test_rt_30_a_tree_is_not_removed_below_a_place_where_something_is_mounted(tmp_path: Path, inner: str) -> None:
     """Where this process may mount; elsewhere nothing is mounted, and all of it goes."""
-    # Shows RT-30.c.
+    # Shows RT-30.d.
     place = tmp_path / "volume" / inner
     place.mkdir(parents=True)
     is_mounted = not mounts.mount_tmpfs(str(place), 0o755, -1, 0)
@@ -312,7 +312,7 @@ LOGS = st.builds(
 def test_rt_13_the_engine_is_asked_for_the_part_and_no_more_bytes_are_passed_on(
     options: LogOptions, said: list[tuple[int, bytes]], terminal: bool
 ) -> None:
-    # Shows RT-13.a.
+    # Shows RT-13.a RT-13.b RT-13.c.
     heads: list[bytes] = []
     frames = [bytes([kind, 0, 0, 0]) + len(data).to_bytes(4, "big") + data for kind, data in said]
     log = b"".join(data for _, data in said) if terminal else b"".join(frames)

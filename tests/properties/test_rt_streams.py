@@ -496,7 +496,7 @@ KINDS = st.sampled_from(["All", "Stdout", "Stderr", "Stdin"])
 
 @given(NUMBERS, NUMBERS, NUMBERS, MOMENTS, KINDS)
 def test_rt_13_numbers_below_their_least_are_refused(tail: Any, limit: Any, seconds: Any, since: str, stream: str) -> None:
-    # Shows RT-13.a RT-13.b.
+    # Shows RT-13.a RT-13.b RT-13.d.
     given_now = {"tailLines": tail, "limitBytes": limit, "sinceSeconds": seconds, "sinceTime": since or None, "stream": stream}
     parameters = {name: value for name, value in given_now.items() if value is not None}
     now = 10**9 * SECOND

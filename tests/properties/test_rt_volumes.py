@@ -247,7 +247,7 @@ def picture(place: Path) -> dict[str, tuple[int, bytes]]:
 def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
     old: dict[str, bytes], new: dict[str, bytes], made: dict[str, str], mode: int
 ) -> None:
-    # Shows RT-30.a RT-30.b.
+    # Shows RT-30.a RT-30.b RT-30.c.
     with tempfile.TemporaryDirectory() as folder:
         place, outside = Path(folder) / "volume", Path(folder) / "outside"
         (outside / "folder").mkdir(parents=True)
@@ -268,7 +268,7 @@ def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
 @pytest.mark.parametrize("target", ["{outside}", "../outside", ".."])
 def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, target: str) -> None:
     """What lies outside is not even looked at: it could be exchanged at any time."""
-    # Shows RT-30.b.
+    # Shows RT-30.c.
     place, outside = tmp_path / "volume", tmp_path / "outside"
     outside.mkdir()
     (outside / "key").write_bytes(b"1")
@@ -282,7 +282,7 @@ def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, t
 
 def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
     """Deeper than a path may be long, than functions may call each other and than directories may be open."""
-    # Shows RT-30.c.
+    # Shows RT-30.d.
     with tempfile.TemporaryDirectory() as folder, tree.opened(folder) as top:
         at = os.dup(top)
         for _ in range(3000):
@@ -295,7 +295,7 @@ def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
 
 
 def test_rt_30_a_file_of_the_pod_is_written_and_read_without_following_a_link() -> None:
-    # Shows RT-30.a.
+    # Shows RT-30.a RT-30.b.
     with tempfile.TemporaryDirectory() as folder:
         volumes = Volumes(Path(folder) / "pods", Abilities(frozenset()))
         outside = Path(folder) / "outside"
