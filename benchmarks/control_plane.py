@@ -1,9 +1,11 @@
-"""Start, size, throughput and a thousand replicas: what `refk8s run` does beside an empty application under the same server library.
+"""Start, size, throughput and a thousand replicas: what `refk8s run` does beside an empty
+application under the same server library.
 
     python benchmarks/control_plane.py            needs wrk (Debian) and openssl; about a minute
 
-Every figure of speed is also given as a ratio in this one run: requests to the empty application over TLS, and for the start and the
-thousand replicas the seconds of a real control plane (v1.20 with etcd 3.4 on a machine of this kind: 2.5 s and 10.5 s).
+Every figure of speed is also given as a ratio in this one run: requests to the empty application
+over TLS, and for the start and the thousand replicas the seconds of a real control plane (v1.20
+with etcd 3.4 on a machine of this kind: 2.5 s and 10.5 s).
 """
 
 import http.client
@@ -57,14 +59,18 @@ class Running:
         while not (self.directory / "kubeconfig").exists():
             time.sleep(0.002)
         self.token = (self.directory / "pki/admin.token").read_text().strip()
-        self.connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=ssl._create_unverified_context())
+        self.connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, context=ssl._create_unverified_context()
+        )
         while self.call("GET", "/readyz")[0] != 200:
             time.sleep(0.002)
         self.ready_seconds = time.monotonic() - begin
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        self.connection.request(
+            method, path, json.dumps(body) if body is not None else None, headers
+        )
         answer = self.connection.getresponse()
         text = answer.read()
         return answer.status, json.loads(text) if text[:1] == b"{" else text
@@ -100,10 +106,15 @@ def throughput() -> None:
     cluster = Running(nodes=1)
     time.sleep(3)
     ratio = cluster.ready_seconds / REAL_READY_SECONDS
-    print(f"ready to serve          {cluster.ready_seconds * 1000:6.0f} ms      {ratio:.2f} of a real control plane's")
+    print(
+        f"ready to serve          {cluster.ready_seconds * 1000:6.0f} ms      {ratio:.2f} of a real control plane's"
+    )
     print(f"resident, idle          {cluster.resident_mb():6d} MB")
     for number in range(500):
-        body = {"metadata": {"name": f"one-{number}", "labels": {"set": "many"}}, "data": {"key": "value" * 20}}
+        body = {
+            "metadata": {"name": f"one-{number}", "labels": {"set": "many"}},
+            "data": {"key": "value" * 20},
+        }
         assert cluster.call("POST", CONFIG_MAPS, body)[0] == 201
     listed = f"{CONFIG_MAPS}?labelSelector=set%3Dmany"
     large = len(json.dumps(cluster.call("GET", listed)[1], separators=(",", ":")))
@@ -111,22 +122,48 @@ def throughput() -> None:
     (cluster.directory / "bare.py").write_text(EMPTY.format(small=small, large=large))
     (cluster.directory / "create.lua").write_text(CREATE)
     port, pki = free_port(), cluster.directory / "pki"
-    command = [sys.executable, "-m", "uvicorn", "bare:application", "--port", str(port), "--ssl-keyfile", str(pki / "server.key")]
-    command += ["--ssl-certfile", str(pki / "server.crt"), "--log-level", "error", "--no-access-log", "--lifespan", "off"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "bare:application",
+        "--port",
+        str(port),
+        "--ssl-keyfile",
+        str(pki / "server.key"),
+    ]
+    command += [
+        "--ssl-certfile",
+        str(pki / "server.crt"),
+        "--log-level",
+        "error",
+        "--no-access-log",
+        "--lifespan",
+        "off",
+    ]
     floor = subprocess.Popen(command, cwd=cluster.directory)
     time.sleep(2)
     bare, ours = f"https://127.0.0.1:{port}", f"https://127.0.0.1:{cluster.port}"
     try:
         big, lists = wrk(f"{bare}/large", "", 4), wrk(ours + listed, cluster.token, 4)
-        empty, gets = wrk(f"{bare}/small", "", 16), wrk(f"{ours}{CONFIG_MAPS}/one-1", cluster.token, 16)
-        creates = wrk(ours + CONFIG_MAPS, cluster.token, 16, "-s", str(cluster.directory / "create.lua"))
+        empty, gets = (
+            wrk(f"{bare}/small", "", 16),
+            wrk(f"{ours}{CONFIG_MAPS}/one-1", cluster.token, 16),
+        )
+        creates = wrk(
+            ours + CONFIG_MAPS, cluster.token, 16, "-s", str(cluster.directory / "create.lua")
+        )
     finally:
         floor.terminate()
         floor.wait()
         cluster.stop()
-    print(f"gets, 16 connections    {gets:6.0f}/s       {gets / empty:.2f} of an empty application's {empty:.0f}/s")
+    print(
+        f"gets, 16 connections    {gets:6.0f}/s       {gets / empty:.2f} of an empty application's {empty:.0f}/s"
+    )
     print(f"durable creates         {creates:6.0f}/s       {creates / empty:.2f} of the same")
-    print(f"lists of 500            {lists:6.0f}/s       {lists / big:.2f} of the same {large // 1000} kB sent bare, {big:.0f}/s")
+    print(
+        f"lists of 500            {lists:6.0f}/s       {lists / big:.2f} of the same {large // 1000} kB sent bare, {big:.0f}/s"
+    )
 
 
 def thousand() -> None:
@@ -134,7 +171,10 @@ def thousand() -> None:
     while len(cluster.call("GET", "/api/v1/nodes")[1]["items"]) < 100:
         time.sleep(0.05)
     time.sleep(1)
-    template = {"metadata": {"labels": {"app": "big"}}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}}
+    template = {
+        "metadata": {"labels": {"app": "big"}},
+        "spec": {"containers": [{"name": "c", "image": "nginx"}]},
+    }
     spec = {"replicas": 1000, "selector": {"matchLabels": {"app": "big"}}, "template": template}
     path, begin, seen = "/apis/apps/v1/namespaces/default/deployments", time.monotonic(), {}
     assert cluster.call("POST", path, {"metadata": {"name": "big"}, "spec": spec})[0] == 201

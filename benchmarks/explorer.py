@@ -1,10 +1,12 @@
-"""How fast the explorer is, what it exhausts, and how it compares with a public explicit-state checker on the same toy.
+"""How fast the explorer is, what it exhausts, and how it compares with a public explicit-state
+checker on the same toy.
 
     python benchmarks/explorer.py [--seconds N] [MODEL ...]           needs minicheck (PyPI) for the comparison; some minutes
 
-The rates are per second of CPU, since the machine may have others to serve. The toy: machines that each read one object and write it back,
-one greater, with the version that they read, until each has done so twice; who meets a conflict reads again. In ours the machines talk to
-the real API server and store; in minicheck's they are tuples. Both count the same states.
+The rates are per second of CPU, since the machine may have others to serve. The toy: machines that
+each read one object and write it back, one greater, with the version that they read, until each has
+done so twice; who meets a conflict reads again. In ours the machines talk to the real API server
+and store; in minicheck's they are tuples. Both count the same states.
 """
 
 import argparse
@@ -24,12 +26,18 @@ BUDGETS: tuple[dict[str, int], ...] = (
     {}, {"crash": 1}, {"lose": 1}, {"give-up": 1}, {"duplicate": 1}, {"refuse": 1}, {"cut": 1, "compact": 1},
 )  # fmt: skip
 TIMES = 2
-OBJECT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counter"}, "data": {"value": "0"}}
+OBJECT = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "counter"},
+    "data": {"value": "0"},
+}
 GET = Request("get", CONFIG_MAPS, "default", "counter")
 
 
 class Counter:
-    """One machine of the toy. Its state: how many writes are still to be done, and whether it waits for one."""
+    """One machine of the toy. Its state: how many writes are still to be done, and whether it waits
+    for one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,7 +51,9 @@ class Counter:
         if not writes:
             body = event.response.body
             greater = replace(body, data={"value": str(int(body.data["value"]) + 1)})
-            return (left, True), (Call(1, Request("update", CONFIG_MAPS, "default", "counter", body=greater)),)
+            return (left, True), (
+                Call(1, Request("update", CONFIG_MAPS, "default", "counter", body=greater)),
+            )
         left -= event.response.ok
         return (left, False), (Call(1, GET),) if left else ()
 
@@ -57,7 +67,8 @@ def ours(machines: int) -> Model:
 
 
 def theirs(machines: int) -> Any:
-    """The toy as minicheck has it: (value, then for each machine (left, phase, value read or written))."""
+    """The toy as minicheck has it: (value, then for each machine (left, phase, value read or
+    written))."""
     from minicheck import Protocol
 
     def moves(state: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -70,7 +81,11 @@ def theirs(machines: int) -> Any:
                 to = (left, "put sent", seen)
             elif phase == "put sent":
                 is_newest = seen == value
-                then, to = (value + 1, (left, "put", value + 1)) if is_newest else (value, (left, "conflict", seen))
+                then, to = (
+                    (value + 1, (left, "put", value + 1))
+                    if is_newest
+                    else (value, (left, "conflict", seen))
+                )
             elif phase == "put":
                 to = (left - 1, "get sent", None) if left > 1 else (0, "done", None)
             elif phase == "conflict":
@@ -109,7 +124,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     given = parser.parse_args()
-    print("| model | budget | states | transitions | depth | at rest | CPU s | states/s | result |\n|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | budget | states | transitions | depth | at rest | CPU s | states/s | result |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for name in given.models or sorted(MODELS):
         for budget in BUDGETS:
             r = explore(MODELS[name](), Bounds(budget, seconds=given.seconds))

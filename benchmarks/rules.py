@@ -1,6 +1,8 @@
-"""What do service rules cost, beside the bare start of the tool that programs them? Prints ratios measured in one run.
+"""What do service rules cost, beside the bare start of the tool that programs them? Prints ratios
+measured in one run.
 
-Usage: python benchmarks/rules.py [--services N] [--endpoints N]. Needs root and nft; works in a network namespace of its own.
+Usage: python benchmarks/rules.py [--services N] [--endpoints N]. Needs root and nft; works in a
+network namespace of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ def seconds(work: Callable[[], Any], rounds: int = ROUNDS) -> float:
 def make_services(services: int, endpoints: int) -> Map[str, tuple[Rule, ...]]:
     rules = Map[str, tuple[Rule, ...]]().mutate()
     for i in range(services):
-        targets = tuple(Target(f"10.{128 + (i >> 12 & 31)}.{i >> 4 & 255}.{(i & 15) * 16 + j}", 8080) for j in range(endpoints))
+        targets = tuple(
+            Target(f"10.{128 + (i >> 12 & 31)}.{i >> 4 & 255}.{(i & 15) * 16 + j}", 8080)
+            for j in range(endpoints)
+        )
         rules[f"ns/service-{i}"] = (Rule(f"10.96.{i >> 8}.{i & 255}", "TCP", 80, targets),)
     return rules.finish()
 
@@ -92,14 +97,24 @@ def measure(services: int, endpoints: int) -> None:
     kernel = KernelRules("192.0.2.11", PODS, "bench000")
     kernel.program_now(whole)
     again = seconds(lambda: kernel.program_now(whole), 3)
-    sets = [RuleSet(rules.set("ns/service-7", (Rule("10.96.0.7", "TCP", 80, rules["ns/service-7"][0].targets[:n]),))) for n in (2, 3)]
+    sets = [
+        RuleSet(
+            rules.set(
+                "ns/service-7",
+                (Rule("10.96.0.7", "TCP", 80, rules["ns/service-7"][0].targets[:n]),),
+            )
+        )
+        for n in (2, 3)
+    ]
     for rule_set in sets:  # the chains for so many endpoints are made once
         kernel.program_now(rule_set)
     turn = iter(sets * ROUNDS)
     one = seconds(lambda: kernel.program_now(next(turn)))
     compare = seconds(lambda: change_table(kernel._table, sets[0]))
 
-    print(f"{services:,} services of {endpoints} endpoints; nft's own start takes {start * 1000:.1f} ms")
+    print(
+        f"{services:,} services of {endpoints} endpoints; nft's own start takes {start * 1000:.1f} ms"
+    )
     for words, took in (
         ("compiled in Python", compile_seconds),
         ("written as words", words_seconds),

@@ -1,4 +1,5 @@
-"""How fast is a decision, beside asking every node? Prints ratios measured in one run; microseconds differ between machines.
+"""How fast is a decision, beside asking every node? Prints ratios measured in one run; microseconds
+differ between machines.
 
 Usage: python benchmarks/scheduler.py [--nodes N] [--pods P].
 """
@@ -8,7 +9,16 @@ from __future__ import annotations
 import argparse
 import time
 
-from refk8s.core.api.core_v1 import Container, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus, ResourceRequirements
+from refk8s.core.api.core_v1 import (
+    Container,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodSpec,
+    PodStatus,
+    ResourceRequirements,
+)
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.scheduler.placement import Chooser, choose
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot, info_of, recompute
@@ -18,19 +28,44 @@ ROUNDS = 3
 
 
 def node(number: int) -> Node:
-    labels = {"kubernetes.io/hostname": f"n{number}", "topology.kubernetes.io/zone": f"z{number % 3}"}
+    labels = {
+        "kubernetes.io/hostname": f"n{number}",
+        "topology.kubernetes.io/zone": f"z{number % 3}",
+    }
     allocatable = {"cpu": "64", "memory": "256Gi", "pods": "1000"}
-    return Node(metadata=ObjectMeta(name=f"n{number:04}", labels=labels), spec=NodeSpec(), status=NodeStatus(allocatable=allocatable))
+    return Node(
+        metadata=ObjectMeta(name=f"n{number:04}", labels=labels),
+        spec=NodeSpec(),
+        status=NodeStatus(allocatable=allocatable),
+    )
 
 
 def pod(number: int, owner: str) -> PodInfo:
-    owners = (OwnerReference(api_version="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True),) if owner else None
-    container = Container(name="c", image="x", resources=ResourceRequirements(requests={"cpu": "10m", "memory": "16Mi"}))
-    metadata = ObjectMeta(name=f"p{number}", namespace="default", uid=f"u{number}", owner_references=owners)
-    return info_of(Pod(metadata=metadata, spec=PodSpec(containers=(container,)), status=PodStatus()))
+    owners = (
+        (
+            OwnerReference(
+                api_version="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True
+            ),
+        )
+        if owner
+        else None
+    )
+    container = Container(
+        name="c",
+        image="x",
+        resources=ResourceRequirements(requests={"cpu": "10m", "memory": "16Mi"}),
+    )
+    metadata = ObjectMeta(
+        name=f"p{number}", namespace="default", uid=f"u{number}", owner_references=owners
+    )
+    return info_of(
+        Pod(metadata=metadata, spec=PodSpec(containers=(container,)), status=PodStatus())
+    )
 
 
-def place(snapshot: Snapshot, pods: list[PodInfo], chooser: Chooser | None) -> tuple[Snapshot, float]:
+def place(
+    snapshot: Snapshot, pods: list[PodInfo], chooser: Chooser | None
+) -> tuple[Snapshot, float]:
     """The snapshot with these pods, and the microseconds that each of them took."""
     started = time.process_time()
     for info in pods:
@@ -55,11 +90,16 @@ def main() -> None:
             snapshot, remembered = place(empty, pods[: options.pods], chooser)
             snapshot, _ = place(snapshot, pods[options.pods : 2 * options.pods], chooser)
             _, full = place(snapshot, pods[2 * options.pods :], chooser)
-            best = {name: min(best[name], took) for name, took in (("plain", plain), ("remembered", remembered), ("full", full))}
+            best = {
+                name: min(best[name], took)
+                for name, took in (("plain", plain), ("remembered", remembered), ("full", full))
+            }
         kind = "pods of one ReplicaSet" if owner else "pods without an owner"
         print(f"{options.pods} {kind} on {options.nodes} nodes: {best['remembered']:.0f} us a pod")
         print(f"  asking every node takes {best['plain'] / best['remembered']:.0f} times as long")
-        print(f"  with {2 * options.pods} pods placed before: {best['full'] / best['remembered']:.2f} of that time")
+        print(
+            f"  with {2 * options.pods} pods placed before: {best['full'] / best['remembered']:.2f} of that time"
+        )
 
 
 if __name__ == "__main__":

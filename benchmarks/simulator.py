@@ -1,8 +1,10 @@
-"""How much simulated time in a minute, and how many actions in a second, beside a discrete-event loop that does nothing at its events?
+"""How much simulated time in a minute, and how many actions in a second, beside a discrete-event
+loop that does nothing at its events?
 
-Usage: python benchmarks/simulator.py [--steps N]. The peer is SimPy (PyPI) where it is installed, else the same loop on heapq. One process,
-one core, CPU time. Every action is judged by all laws; a busy cluster has a user and all faults at their usual rates. Measured on one core
-of a cloud machine under load, Python 3.11, SimPy 4.1.2 (1,050,000 events/s):
+Usage: python benchmarks/simulator.py [--steps N]. The peer is SimPy (PyPI) where it is installed,
+else the same loop on heapq. One process, one core, CPU time. Every action is judged by all laws; a
+busy cluster has a user and all faults at their usual rates. Measured on one core of a cloud machine
+under load, Python 3.11, SimPy 4.1.2 (1,050,000 events/s):
 
     2 nodes: idle 11,600 actions/s and 8,800 cluster-minutes a minute, busy 12,800 and 4,300
     20 nodes: idle 11,400 actions/s and 1,100 cluster-minutes a minute, busy 7,800 and 230
@@ -70,15 +72,29 @@ def peer() -> tuple[str, Callable[[int], None]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6_000, help="actions with two nodes; with twenty, three times as many")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=6_000,
+        help="actions with two nodes; with twenty, three times as many",
+    )
     steps: int = parser.parse_args().steps
     name, loop = peer()
     requests = read_manifests(default_manifests())
-    print(f"{'':24} {'actions':>8} {'actions/s':>10} {'cluster-minutes':>16} {'a minute':>9} {name + ', events/s':>24} {'ratio':>6}")
+    print(
+        f"{'':24} {'actions':>8} {'actions/s':>10} {'cluster-minutes':>16} {'a minute':>9} {name + ', events/s':>24} {'ratio':>6}"
+    )
     for nodes in (2, 20):
         for words, faults, is_busy in (("idle", "none", False), ("busy, every fault", "all", True)):
             many = steps * (1 if nodes == 2 else 3)
-            setup = Setup(seed=8, steps=many, nodes=nodes, faults=parse_faults(faults), requests=requests, user=is_busy)
+            setup = Setup(
+                seed=8,
+                steps=many,
+                nodes=nodes,
+                faults=parse_faults(faults),
+                requests=requests,
+                user=is_busy,
+            )
             took, run = seconds(lambda setup=setup: simulate(setup))
             assert isinstance(run, Run) and not run.broken, run.broken
             count = len(run.actions)

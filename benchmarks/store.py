@@ -1,6 +1,8 @@
-"""How fast is the store, beside what it is made of? Prints ratios measured in one run; seconds differ between machines.
+"""How fast is the store, beside what it is made of? Prints ratios measured in one run; seconds
+differ between machines.
 
-Usage: python benchmarks/store.py [--directory DIR] [--commits N]. The disk that counts is the one that DIR is on.
+Usage: python benchmarks/store.py [--directory DIR] [--commits N]. The disk that counts is the one
+that DIR is on.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def keys_of(count: int, salt: str = "") -> list[str]:
-    return [f"/core/pods/namespace-{number % 20}/web-{salt}{number * 7919 % count}" for number in range(count)]
+    return [
+        f"/core/pods/namespace-{number % 20}/web-{salt}{number * 7919 % count}"
+        for number in range(count)
+    ]
 
 
 def creations(keys: Sequence[str], value: Any) -> list[Txn[Any]]:
@@ -39,16 +44,26 @@ def creations(keys: Sequence[str], value: Any) -> list[Txn[Any]]:
 
 
 def raw_inserts(path: Path, keys: Sequence[str], batch: int) -> float:
-    """The floor: the same rows with the same synchronisation, and nothing decided, kept or answered."""
+    """The floor: the same rows with the same synchronisation, and nothing decided, kept or
+    answered."""
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in ("PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"):
+    for statement in (
+        "PRAGMA locking_mode = EXCLUSIVE",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+    ):
         connection.execute(statement)
-    connection.execute("CREATE TABLE journal (position INTEGER PRIMARY KEY, key, value BLOB, create_revision INTEGER, version INTEGER)")
+    connection.execute(
+        "CREATE TABLE journal (position INTEGER PRIMARY KEY, key, value BLOB, create_revision INTEGER, version INTEGER)"
+    )
     value = b"x" * VALUE_BYTES
 
     def work() -> None:
         for start in range(0, len(keys), batch):
-            rows = [((start + place) << 16, key, value, start, 1) for place, key in enumerate(keys[start : start + batch])]
+            rows = [
+                ((start + place) << 16, key, value, start, 1)
+                for place, key in enumerate(keys[start : start + batch])
+            ]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", rows)
             connection.execute("COMMIT")
@@ -61,13 +76,19 @@ def raw_inserts(path: Path, keys: Sequence[str], batch: int) -> float:
 def engine_commits(path: Path, keys: Sequence[str], batch: int) -> float:
     engine: SqliteEngine[bytes] = SqliteEngine(path, bytes, lambda key, wire: wire)
     txns = creations(keys, b"x" * VALUE_BYTES)
-    taken = seconds(lambda: [engine.commit_batch(txns[start : start + batch]) for start in range(0, len(txns), batch)])
+    taken = seconds(
+        lambda: [
+            engine.commit_batch(txns[start : start + batch]) for start in range(0, len(txns), batch)
+        ]
+    )
     engine.close()
     return taken
 
 
 def durable(directory: Path, commits: int) -> None:
-    print(f"durable commits of one key of {VALUE_BYTES} bytes      commits/s    raw inserts/s   ratio")
+    print(
+        f"durable commits of one key of {VALUE_BYTES} bytes      commits/s    raw inserts/s   ratio"
+    )
     for batch in (1, 16, 64):
         keys = keys_of(commits // 10 if batch == 1 else commits)
         taken, floor = [], []
@@ -115,22 +136,53 @@ def in_memory(objects: int) -> None:
             history, _ = commit(history, txn)
 
     def print_line(what: str, engine_seconds: float, history_seconds: float, count: int) -> None:
-        print(f"  {what:<42} {engine_seconds / count * 1e6:9.2f} {history_seconds / count * 1e6:9.2f}")
+        print(
+            f"  {what:<42} {engine_seconds / count * 1e6:9.2f} {history_seconds / count * 1e6:9.2f}"
+        )
 
     print(f"microseconds each, among {objects:,} objects           engine   history")
-    print_line("create", seconds(lambda: [engine.commit_batch((txn,)) for txn in creating]), seconds(lambda: commit_all(creating)), objects)
-    print_line("update", seconds(lambda: [engine.commit_batch((txn,)) for txn in updating]), seconds(lambda: commit_all(updating)), objects)
-    print_line("get", *(seconds(lambda store=store: [store.get(key) for key in keys]) for store in (engine, history)), objects)  # type: ignore[misc]
+    print_line(
+        "create",
+        seconds(lambda: [engine.commit_batch((txn,)) for txn in creating]),
+        seconds(lambda: commit_all(creating)),
+        objects,
+    )
+    print_line(
+        "update",
+        seconds(lambda: [engine.commit_batch((txn,)) for txn in updating]),
+        seconds(lambda: commit_all(updating)),
+        objects,
+    )
+    print_line(
+        "get",
+        *(
+            seconds(lambda store=store: [store.get(key) for key in keys])
+            for store in (engine, history)
+        ),
+        objects,
+    )  # type: ignore[misc]
     floor = seconds(lambda: [plain.__setitem__(key, 0) for key in keys]) / objects * 1e6
     print(f"  (to set a key of a dictionary: {floor:.2f})")
     for what, question in (
         ("list a namespace of twenty", lambda store: store.list("/core/pods/namespace-3/")),
         ("list all", lambda store: store.list("/core/pods/")),
-        ("page of 500, half the changes ago", lambda store: store.list("/core/pods/", at=objects, limit=500)),
+        (
+            "page of 500, half the changes ago",
+            lambda store: store.list("/core/pods/", at=objects, limit=500),
+        ),
         ("the last 10 changes", lambda store: store.changes("/core/pods/", store.revision - 10)),
-        ("prefix revision of a namespace", lambda store: store.prefix_revision("/core/pods/namespace-3/")),
+        (
+            "prefix revision of a namespace",
+            lambda store: store.prefix_revision("/core/pods/namespace-3/"),
+        ),
     ):
-        times = [min(seconds(lambda store=store, question=question: question(store)) for _ in range(ROUNDS)) for store in (engine, history)]
+        times = [
+            min(
+                seconds(lambda store=store, question=question: question(store))
+                for _ in range(ROUNDS)
+            )
+            for store in (engine, history)
+        ]
         print_line(what, *times, 1)
 
 

@@ -3,9 +3,10 @@
     python tools/generate_api.py            write the modules
     python tools/generate_api.py --check    exit 1 when a written module is not what the definitions say
 
-Source of names, types, required marks and x-kubernetes keys: the development dependency `kubernetes-validate`
-(`kubernetes-json-schema/v1.37.0-local/_definitions.json`). Facts that those definitions do not hold (which optional values
-the API server writes even when nobody gave them) stand in `go_facts.py`, each with where it was seen. No descriptions are taken.
+Source of names, types, required marks and x-kubernetes keys: the development dependency
+`kubernetes-validate` (`kubernetes-json-schema/v1.37.0-local/_definitions.json`). Facts that those
+definitions do not hold (which optional values the API server writes even when nobody gave them)
+stand in `go_facts.py`, each with where it was seen. No descriptions are taken.
 
 Rules: OBJ-1 to OBJ-4 and OBJ-9 (spec/object_model.md). Left out: alpha and beta versions.
 """
@@ -49,61 +50,100 @@ SCALARS = {
 }
 # What a required field of this type is when nobody gave it: always written (OBJ-3).
 REQUIRED_DEFAULTS = {
-    "str": "str", "Base64": "str", "bool": "bool", "Int32": "int", "Int64": "int", "Float": "float", "IntOrString": "int",
-    "Quantity": "zero_quantity", "Time": "null", "MicroTime": "null", "Json": "null",
+    "str": "str",
+    "Base64": "str",
+    "bool": "bool",
+    "Int32": "int",
+    "Int64": "int",
+    "Float": "float",
+    "IntOrString": "int",
+    "Quantity": "zero_quantity",
+    "Time": "null",
+    "MicroTime": "null",
+    "Json": "null",
 }
 
-# Records of the meta group that the definitions leave out. Source: Kubernetes API concepts, "Receiving resources as Tables"
-# and "Metadata-only fetches".
+# Records of the meta group that the definitions leave out. Source: Kubernetes API concepts,
+# "Receiving resources as Tables" and "Metadata-only fetches".
 EXTRA: dict[str, Any] = {
     META + "TableColumnDefinition": {
         "properties": {
-            "name": {"type": "string"}, "type": {"type": "string"}, "format": {"type": "string"},
-            "description": {"type": "string"}, "priority": {"type": "integer", "format": "int32"},
+            "name": {"type": "string"},
+            "type": {"type": "string"},
+            "format": {"type": "string"},
+            "description": {"type": "string"},
+            "priority": {"type": "integer", "format": "int32"},
         },
         "required": ["name", "type", "format", "description", "priority"],
     },
     META + "TableRowCondition": {
         "properties": {
-            "type": {"type": "string"}, "status": {"type": "string"}, "reason": {"type": "string"}, "message": {"type": "string"},
+            "type": {"type": "string"},
+            "status": {"type": "string"},
+            "reason": {"type": "string"},
+            "message": {"type": "string"},
         },
         "required": ["type", "status"],
     },
     META + "TableRow": {
         "properties": {
             "cells": {"type": "array", "items": {}},
-            "conditions": {"type": "array", "items": {"$ref": "#/$defs/" + META + "TableRowCondition"}},
+            "conditions": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/" + META + "TableRowCondition"},
+            },
             "object": {},
         },
         "required": ["cells"],
     },
     META + "Table": {
         "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": "#/$defs/" + META + "ListMeta"},
-            "columnDefinitions": {"type": "array", "items": {"$ref": "#/$defs/" + META + "TableColumnDefinition"}},
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": "#/$defs/" + META + "ListMeta"},
+            "columnDefinitions": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/" + META + "TableColumnDefinition"},
+            },
             "rows": {"type": "array", "items": {"$ref": "#/$defs/" + META + "TableRow"}},
         },
         "required": ["columnDefinitions", "rows"],
-        "x-kubernetes-group-version-kind": [{"group": "meta.k8s.io", "kind": "Table", "version": "v1"}],
+        "x-kubernetes-group-version-kind": [
+            {"group": "meta.k8s.io", "kind": "Table", "version": "v1"}
+        ],
     },
     META + "PartialObjectMetadata": {
         "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": "#/$defs/" + META + "ObjectMeta"},
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": "#/$defs/" + META + "ObjectMeta"},
         },
-        "x-kubernetes-group-version-kind": [{"group": "meta.k8s.io", "kind": "PartialObjectMetadata", "version": "v1"}],
+        "x-kubernetes-group-version-kind": [
+            {"group": "meta.k8s.io", "kind": "PartialObjectMetadata", "version": "v1"}
+        ],
     },
     META + "PartialObjectMetadataList": {
         "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": "#/$defs/" + META + "ListMeta"},
-            "items": {"type": "array", "items": {"$ref": "#/$defs/" + META + "PartialObjectMetadata"}},
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": "#/$defs/" + META + "ListMeta"},
+            "items": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/" + META + "PartialObjectMetadata"},
+            },
         },
         "required": ["items"],
-        "x-kubernetes-group-version-kind": [{"group": "meta.k8s.io", "kind": "PartialObjectMetadataList", "version": "v1"}],
+        "x-kubernetes-group-version-kind": [
+            {"group": "meta.k8s.io", "kind": "PartialObjectMetadataList", "version": "v1"}
+        ],
     },
     META + "CreateOptions": {
         "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "dryRun": {"type": "array", "items": {"type": "string"}},
-            "fieldManager": {"type": "string"}, "fieldValidation": {"type": "string"},
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "dryRun": {"type": "array", "items": {"type": "string"}},
+            "fieldManager": {"type": "string"},
+            "fieldValidation": {"type": "string"},
         },
     },
 }
@@ -113,13 +153,19 @@ def definitions() -> dict[str, Any]:
     """The definitions of the development dependency, with the records it leaves out."""
     package = importlib.util.find_spec("kubernetes_validate")
     assert package is not None and package.origin is not None, "pip install kubernetes-validate"
-    path = Path(package.origin).parent / "kubernetes-json-schema" / f"{KUBERNETES_VERSION}-local" / "_definitions.json"
+    path = (
+        Path(package.origin).parent
+        / "kubernetes-json-schema"
+        / f"{KUBERNETES_VERSION}-local"
+        / "_definitions.json"
+    )
     found: dict[str, Any] = json.loads(path.read_text())["$defs"]
     return {**found, **EXTRA}
 
 
 def module_of(name: str) -> str | None:
-    """The module a definition belongs to, or None when it is not generally available or no record."""
+    """The module a definition belongs to, or None when it is not generally available or no
+    record."""
     if name in SCALARS:
         return None
     group, version, _ = name.rsplit(".", 2)
@@ -130,11 +176,16 @@ def module_of(name: str) -> str | None:
 
 
 def attribute_of(wire: str) -> str:
-    """snake_case of a wire name: clusterIP -> cluster_ip, podCIDRs -> pod_cidrs, $ref -> ref, not -> not_, bool -> bool_."""
+    """snake_case of a wire name: clusterIP -> cluster_ip, podCIDRs -> pod_cidrs, $ref -> ref, not
+    -> not_, bool -> bool_."""
     name = re.sub(r"^\$", "", wire).replace("-", "_").replace("APIV3", "ApiV3")
     name = re.sub(r"([A-Z]{2,})s(?=[A-Z]|$)", lambda found: found.group(1).capitalize() + "s", name)
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-    return name + "_" if keyword.iskeyword(name) or name in ("bool", "dict", "float", "int", "str", "tuple") else name
+    return (
+        name + "_"
+        if keyword.iskeyword(name) or name in ("bool", "dict", "float", "int", "str", "tuple")
+        else name
+    )
 
 
 def camel(attribute: str) -> str:
@@ -153,7 +204,8 @@ class Writer:
         self.annotated = False
 
     def reference(self, name: str, owner: str) -> str:
-        """The Python name of another definition; quoted inside its own body, where it does not exist yet."""
+        """The Python name of another definition; quoted inside its own body, where it does not
+        exist yet."""
         if name in SCALARS:
             self.base.add(SCALARS[name])
             return SCALARS[name]
@@ -168,12 +220,20 @@ class Writer:
         if "$ref" in schema:
             return self.reference(schema["$ref"].removeprefix("#/$defs/"), owner)
         kinds = schema.get("type")
-        kind = next((one for one in kinds if one != "null"), None) if isinstance(kinds, list) else kinds
+        kind = (
+            next((one for one in kinds if one != "null"), None)
+            if isinstance(kinds, list)
+            else kinds
+        )
         if kind == "array":
             return f"tuple[{self.type_of(schema['items'], owner)}, ...]"
         if kind == "object":
             values = schema.get("additionalProperties")
-            return f"dict[str, {self.type_of(values, owner)}]" if values is not None else self.scalar("Json")
+            return (
+                f"dict[str, {self.type_of(values, owner)}]"
+                if values is not None
+                else self.scalar("Json")
+            )
         if kind == "integer":
             return self.scalar("Int32" if schema.get("format") == "int32" else "Int64")
         if kind == "number":
@@ -188,23 +248,37 @@ class Writer:
         self.base.add(name)
         return name
 
-    def field(self, name: str, wire: str, schema: dict[str, Any], gvk: dict[str, str] | None) -> str:
+    def field(
+        self, name: str, wire: str, schema: dict[str, Any], gvk: dict[str, str] | None
+    ) -> str:
         definition, short = self.every[name], name.rsplit(".", 1)[1]
         attribute, kind = attribute_of(wire), self.type_of(schema, short)
         path = f"{self.module}.{short}.{wire}"
-        # Sometimes a default is not dropped by omit_defaults: that of a factory other than list, dict and set.
+        # Sometimes a default is not dropped by omit_defaults: that of a factory other than list,
+        # dict and set.
         factory: str | None = None
         if gvk is not None and wire in ("apiVersion", "kind"):
             version = f"{gvk['group']}/{gvk['version']}" if gvk["group"] else gvk["version"]
             factory = f'constant("{version if wire == "apiVersion" else gvk["kind"]}")'
             self.base.add("constant")
-        elif wire in definition.get("required", ()) or go_facts.is_always_written(path) or self.is_part(definition, wire, gvk):
+        elif (
+            wire in definition.get("required", ())
+            or go_facts.is_always_written(path)
+            or self.is_part(definition, wire, gvk)
+        ):
             factory = REQUIRED_DEFAULTS.get(kind)
             if factory is None:
-                factory = "empty_tuple" if kind.startswith("tuple") else "empty_map" if kind.startswith("dict") else kind
+                factory = (
+                    "empty_tuple"
+                    if kind.startswith("tuple")
+                    else "empty_map"
+                    if kind.startswith("dict")
+                    else kind
+                )
         elif go_facts.is_written_as_null(path):
             factory = "null"
-        if kind == "LabelSelector" and self.module == "apps_v1":  # a pointer: validation tells absent from empty
+        # a pointer: validation tells absent from empty
+        if kind == "LabelSelector" and self.module == "apps_v1":
             factory = None
         arguments = []
         if factory is not None:
@@ -212,7 +286,9 @@ class Writer:
             if factory in ("empty_tuple", "empty_map", "null", "zero_quantity"):
                 self.base.add(factory)
         if factory in (None, "null") and kind != "Json":
-            kind = (self.non_zero(kind) if go_facts.is_zero_absent(path, kind) else kind) + " | None"
+            kind = (
+                self.non_zero(kind) if go_facts.is_zero_absent(path, kind) else kind
+            ) + " | None"
         if factory is None and camel(attribute) != wire:
             arguments.append("default=None")
         if camel(attribute) != wire:
@@ -226,7 +302,13 @@ class Writer:
 
     def non_zero(self, kind: str) -> str:
         """The type of an optional field whose zero value means absent (OBJ-4)."""
-        plain = {"bool": "Flag", "Int32": "Count32", "Int64": "Count64", "str": "Text", "Base64": "Bytes"}.get(kind)
+        plain = {
+            "bool": "Flag",
+            "Int32": "Count32",
+            "Int64": "Count64",
+            "str": "Text",
+            "Base64": "Bytes",
+        }.get(kind)
         if plain is not None:
             return self.scalar(plain)
         self.annotated = True
@@ -234,7 +316,8 @@ class Writer:
 
     @staticmethod
     def is_part(definition: dict[str, Any], wire: str, gvk: dict[str, str] | None) -> bool:
-        """Metadata, spec and status of a kind are values and not pointers upstream: always there, written as {} when empty."""
+        """Metadata, spec and status of a kind are values and not pointers upstream: always there,
+        written as {} when empty."""
         schema = definition["properties"][wire]
         return gvk is not None and wire in ("metadata", "spec", "status") and "$ref" in schema
 
@@ -242,7 +325,11 @@ class Writer:
         definition, short = self.every[name], name.rsplit(".", 1)[1]
         gvk = gvk_of(name, definition)
         properties = dict(sorted(definition.get("properties", {}).items()))
-        order = [wire for wire in ("kind", "apiVersion", "metadata") if wire in properties] if gvk else []
+        order = (
+            [wire for wire in ("kind", "apiVersion", "metadata") if wire in properties]
+            if gvk
+            else []
+        )
         order += [wire for wire in field_order(name, properties) if wire not in order]
         base = "Record"
         if gvk is not None and "metadata" in properties:
@@ -251,11 +338,14 @@ class Writer:
                 self.imports.setdefault("meta_v1", set()).add(base)
         if base == "Record":
             self.base.add("Record")
-        body = "\n".join(self.field(name, wire, properties[wire], gvk) for wire in order) or "    pass"
+        body = (
+            "\n".join(self.field(name, wire, properties[wire], gvk) for wire in order) or "    pass"
+        )
         return f"class {short}({base}, frozen=True, kw_only=True):\n{body}\n"
 
     def facts_text(self) -> str:
-        """Merge and list keys by class and wire name: what strategic merge patch and server-side apply go by."""
+        """Merge and list keys by class and wire name: what strategic merge patch and server-side
+        apply go by."""
         lines = []
         for name in self.names:
             definition, short = self.every[name], name.rsplit(".", 1)[1]
@@ -263,14 +353,24 @@ class Writer:
             for wire, schema in sorted(definition.get("properties", {}).items()):
                 facts = {
                     key: schema["x-kubernetes-" + key]
-                    for key in ("patch-strategy", "patch-merge-key", "list-type", "list-map-keys", "map-type")
+                    for key in (
+                        "patch-strategy",
+                        "patch-merge-key",
+                        "list-type",
+                        "list-map-keys",
+                        "map-type",
+                    )
                     if "x-kubernetes-" + key in schema
                 }
                 if wire in definition.get("required", ()):
                     facts["required"] = True
                 if facts:
                     entries.append(f"        {literal(wire)}: {literal(facts)},")
-            own = {"map-type": definition["x-kubernetes-map-type"]} if "x-kubernetes-map-type" in definition else {}
+            own = (
+                {"map-type": definition["x-kubernetes-map-type"]}
+                if "x-kubernetes-map-type" in definition
+                else {}
+            )
             if own:
                 entries.append(f"        {literal('')}: {literal(own)},")
             if entries:
@@ -299,15 +399,16 @@ class Writer:
             import_text("base", used),
         ]
         lines += [import_text(module, names) for module, names in sorted(self.imports.items())]
-        text = "\n".join(lines) + "\n\n\n" + body + "\n\n" + self.facts_text()
-        too_long = any(len(line) > LINE_MAX for line in text.splitlines())
-        return text.replace('"""\n\nfrom', '"""\n# ruff: noqa: E501\n\nfrom', 1) if too_long else text
+        return "\n".join(lines) + "\n\n\n" + body + "\n\n" + self.facts_text()
 
 
 def field_order(name: str, properties: dict[str, Any]) -> list[str]:
-    """The fields as Kubernetes writes them (HTTP-17): by their numbers in protobuf, which were given in the order of the fields,
-    but for those that `go_facts.ORDER` moves; fields without a number last."""
-    message = MESSAGES.get(name.removeprefix("io.k8s.api.").replace(META, "meta.v1.").removeprefix("io.k8s."), "")
+    """The fields as Kubernetes writes them (HTTP-17): by their numbers in protobuf, which were
+    given in the order of the fields, but for those that `go_facts.ORDER` moves; fields without a
+    number last."""
+    message = MESSAGES.get(
+        name.removeprefix("io.k8s.api.").replace(META, "meta.v1.").removeprefix("io.k8s."), ""
+    )
     numbered = [field.partition("=")[2].partition(":")[0] for field in message.split()]
     order = [wire for wire in numbered if wire in properties]
     order += [wire for wire in properties if wire not in order]
@@ -324,10 +425,15 @@ def literal(value: Any) -> str:
 
 
 def import_text(module: str, names: set[str]) -> str:
-    """One import in the linter's order: constants, classes, functions; one name a line when it would be too long."""
+    """One import in the linter's order: constants, classes, functions; one name a line when it
+    would be too long."""
     ordered = sorted(names, key=lambda name: (not name.isupper(), name[0].islower(), name))
     line = f"from refk8s.core.api.{module} import " + ", ".join(ordered)
-    return line if len(line) <= LINE_MAX else f"from refk8s.core.api.{module} import (\n    " + ",\n    ".join(ordered) + ",\n)"
+    return (
+        line
+        if len(line) <= LINE_MAX
+        else f"from refk8s.core.api.{module} import (\n    " + ",\n    ".join(ordered) + ",\n)"
+    )
 
 
 OBJECT_TEXT = '''class Object(Record, frozen=True, kw_only=True):
@@ -347,7 +453,8 @@ LIST_OBJECT_TEXT = '''class ListObject(Record, frozen=True, kw_only=True):
 
 
 def gvk_of(name: str, definition: dict[str, Any]) -> dict[str, str] | None:
-    """Group, version and kind of a record that stands alone on the wire; None for a part of others."""
+    """Group, version and kind of a record that stands alone on the wire; None for a part of
+    others."""
     found = definition.get("x-kubernetes-group-version-kind")
     if not found or len(found) != 1 or "kind" not in definition["properties"]:
         return None
@@ -356,7 +463,11 @@ def gvk_of(name: str, definition: dict[str, Any]) -> dict[str, str] | None:
 
 def references(schema: Any) -> set[str]:
     if isinstance(schema, dict):
-        found = {schema["$ref"].removeprefix("#/$defs/")} if isinstance(schema.get("$ref"), str) else set()
+        found = (
+            {schema["$ref"].removeprefix("#/$defs/")}
+            if isinstance(schema.get("$ref"), str)
+            else set()
+        )
         return found.union(*(references(value) for value in schema.values()))
     if isinstance(schema, list):
         return set().union(*(references(value) for value in schema)) if schema else set()
@@ -364,7 +475,8 @@ def references(schema: Any) -> set[str]:
 
 
 def in_order(names: set[str], every: dict[str, Any]) -> list[str]:
-    """Each definition after those it refers to; alphabetical otherwise. A class may refer to itself only."""
+    """Each definition after those it refers to; alphabetical otherwise. A class may refer to itself
+    only."""
     done: list[str] = []
     seen: set[str] = set()
 
@@ -397,13 +509,22 @@ def generate() -> dict[str, str]:
         for wire in every[name].get("properties", {})
     }
     if unused := go_facts.unused(fields):
-        raise SystemExit(f"go_facts.py has facts about fields that do not exist: {' '.join(unused)}")
-    return {f"{module}.py": Writer(module, in_order(names, every), every).text() for module, names in sorted(modules.items())}
+        raise SystemExit(
+            f"go_facts.py has facts about fields that do not exist: {' '.join(unused)}"
+        )
+    return {
+        f"{module}.py": Writer(module, in_order(names, every), every).text()
+        for module, names in sorted(modules.items())
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the API records of refk8s from the published Kubernetes definitions.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a module is not current")
+    parser = argparse.ArgumentParser(
+        description="Write the API records of refk8s from the published Kubernetes definitions."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when a module is not current"
+    )
     check = parser.parse_args().check
     stale = []
     for file, text in generate().items():
@@ -413,7 +534,9 @@ def main() -> int:
             if not check:
                 path.write_text(text)
     if stale:
-        print(("not current, run tools/generate_api.py: " if check else "written: ") + " ".join(stale))
+        print(
+            ("not current, run tools/generate_api.py: " if check else "written: ") + " ".join(stale)
+        )
     return 1 if stale and check else 0
 
 

@@ -1,11 +1,13 @@
-"""Write refk8s/core/apiserver/protobuf_fields.py: which field of which message has which number on the protobuf wire.
+"""Write refk8s/core/apiserver/protobuf_fields.py: which field of which message has which number on
+the protobuf wire.
 
     python tools/generate_protobuf.py FACTS.json            write the module
     python tools/generate_protobuf.py FACTS.json --check    exit 1 when it is not what the facts say
 
-FACTS.json maps full message names to {number: [name, type, "repeated"?]}, as read from the .proto files that Kubernetes publishes with
-its API types. JSON names come from the same definitions as the records (`generate_api.py`); where a message's field is no property of
-the JSON object, the message is embedded in Go and its fields lie in the object itself. Rule PROTO-2 (spec/protobuf.md).
+FACTS.json maps full message names to {number: [name, type, "repeated"?]}, as read from the .proto
+files that Kubernetes publishes with its API types. JSON names come from the same definitions as the
+records (`generate_api.py`); where a message's field is no property of the JSON object, the message
+is embedded in Go and its fields lie in the object itself. Rule PROTO-2 (spec/protobuf.md).
 """
 
 from __future__ import annotations
@@ -27,10 +29,17 @@ from refk8s.core.api.resources import ALL
 TARGET = Path(__file__).parent.parent / "refk8s" / "core" / "apiserver" / "protobuf_fields.py"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 BODIES = (
-    META + "Status", META + "DeleteOptions", META + "PartialObjectMetadata", META + "PartialObjectMetadataList", META + "WatchEvent",
-    "io.k8s.api.autoscaling.v1.Scale", "io.k8s.api.policy.v1.Eviction", "io.k8s.api.authentication.v1.TokenRequest",
+    META + "Status",
+    META + "DeleteOptions",
+    META + "PartialObjectMetadata",
+    META + "PartialObjectMetadataList",
+    META + "WatchEvent",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.policy.v1.Eviction",
+    "io.k8s.api.authentication.v1.TokenRequest",
 )
-# Messages whose JSON form is not an object of their fields: how the codec knows them (protobuf.py treats each by itself).
+# Messages whose JSON form is not an object of their fields: how the codec knows them (protobuf.py
+# treats each by itself).
 SCALARS = {
     META + "Time": "Time",
     META + "MicroTime": "MicroTime",
@@ -46,23 +55,47 @@ SCALARS = {
 }
 SCALAR_SUFFIXES = {".ExtraValue": "Strings"}
 # What a field is called in JSON where it is not the protobuf name.
-JSON_NAMES = {"uID": "uid", "aPIGroup": "apiGroup", "Webhooks": "webhooks", "Expression": "expression", "Name": "name"}
+JSON_NAMES = {
+    "uID": "uid",
+    "aPIGroup": "apiGroup",
+    "Webhooks": "webhooks",
+    "Expression": "expression",
+    "Name": "name",
+}
 SCHEMA_NAMES = {"ref": "$ref", "schema": "$schema"}
-_OBJECT_META, _LIST_META, _TIME = (".k8s.io" + META[6:] + name for name in ("ObjectMeta", "ListMeta", "Time"))
+_OBJECT_META, _LIST_META, _TIME = (
+    ".k8s.io" + META[6:] + name for name in ("ObjectMeta", "ListMeta", "Time")
+)
 # The aggregator's messages, which the facts leave out. Source: its published generated.proto.
 APISERVICE = {
-    "APIService": {"1": ["metadata", _OBJECT_META], "2": ["spec", "APIServiceSpec"], "3": ["status", "APIServiceStatus"]},
+    "APIService": {
+        "1": ["metadata", _OBJECT_META],
+        "2": ["spec", "APIServiceSpec"],
+        "3": ["status", "APIServiceStatus"],
+    },
     "APIServiceList": {"1": ["metadata", _LIST_META], "2": ["items", "APIService", "repeated"]},
     "APIServiceSpec": {
-        "1": ["service", "ServiceReference"], "2": ["group", "string"], "3": ["version", "string"], "4": ["insecureSkipTLSVerify", "bool"],
-        "5": ["caBundle", "bytes"], "7": ["groupPriorityMinimum", "int32"], "8": ["versionPriority", "int32"],
+        "1": ["service", "ServiceReference"],
+        "2": ["group", "string"],
+        "3": ["version", "string"],
+        "4": ["insecureSkipTLSVerify", "bool"],
+        "5": ["caBundle", "bytes"],
+        "7": ["groupPriorityMinimum", "int32"],
+        "8": ["versionPriority", "int32"],
     },
     "APIServiceStatus": {"1": ["conditions", "APIServiceCondition", "repeated"]},
     "APIServiceCondition": {
-        "1": ["type", "string"], "2": ["status", "string"], "3": ["lastTransitionTime", _TIME], "4": ["reason", "string"],
+        "1": ["type", "string"],
+        "2": ["status", "string"],
+        "3": ["lastTransitionTime", _TIME],
+        "4": ["reason", "string"],
         "5": ["message", "string"],
     },
-    "ServiceReference": {"1": ["namespace", "string"], "2": ["name", "string"], "3": ["port", "int32"]},
+    "ServiceReference": {
+        "1": ["namespace", "string"],
+        "2": ["name", "string"],
+        "3": ["port", "int32"],
+    },
 }
 AGGREGATOR = "io.k8s.kube_aggregator.pkg.apis.apiregistration.v1."
 
@@ -72,7 +105,6 @@ A message is its fields, `number=name:type` each; `*` stands before the type of 
 are strings), `^` before a message whose fields lie in the object itself. A type with a small letter is a scalar or a message
 (`core.v1.Pod`), one with a capital has a JSON form of its own.
 """
-# ruff: noqa: E501
 
 MESSAGES: dict[str, str] = {
 '''
@@ -88,7 +120,9 @@ def json_name(message: str, name: str, properties: set[str]) -> str | None:
     if message.endswith(".JSONSchemaProps") and name in SCHEMA_NAMES:
         return SCHEMA_NAMES[name]
     kebab = re.sub(r"(?=[A-Z])", "-", name).lower()
-    return next((one for one in (name, JSON_NAMES.get(name, name), kebab) if one in properties), None)
+    return next(
+        (one for one in (name, JSON_NAMES.get(name, name), kebab) if one in properties), None
+    )
 
 
 class Table:
@@ -106,10 +140,13 @@ class Table:
         assert message in self.facts, message
         self.found[short(message)] = ""  # recursive messages end here
         schema = self.every.get(message, {})
-        # An embedded message has no definition of its own: its fields are checked by whoever embeds it.
+        # An embedded message has no definition of its own: its fields are checked by whoever embeds
+        # it.
         properties = set(schema["properties"]) if "properties" in schema else None
         texts = []
-        for number, (name, kind, *repeated) in sorted(self.facts[message].items(), key=lambda item: int(item[0])):
+        for number, (name, kind, *repeated) in sorted(
+            self.facts[message].items(), key=lambda item: int(item[0])
+        ):
             mark = "*" if repeated else ""
             inner = kind
             if kind.startswith("map<string,"):
@@ -121,11 +158,17 @@ class Table:
             if shown is None:
                 self.dropped.append(f"{short(message)}.{name}")
                 continue
-            texts.append(f"{number}={shown}:{mark}{self.type_of(message, inner) if is_message else inner}")
+            texts.append(
+                f"{number}={shown}:{mark}{self.type_of(message, inner) if is_message else inner}"
+            )
         self.found[short(message)] = " ".join(texts)
 
     def type_of(self, message: str, inner: str) -> str:
-        full = "io.k8s" + inner.removeprefix(".k8s.io") if inner.startswith(".") else message.rsplit(".", 1)[0] + "." + inner
+        full = (
+            "io.k8s" + inner.removeprefix(".k8s.io")
+            if inner.startswith(".")
+            else message.rsplit(".", 1)[0] + "." + inner
+        )
         for suffix, known in SCALAR_SUFFIXES.items():
             if full.endswith(suffix):
                 return known
@@ -148,14 +191,19 @@ def generate(facts: dict[str, Any]) -> tuple[str, list[str]]:
         table.visit(message)
     for name in ("apiextensions.v1.JSONSchemaProps",):  # reached through its own JSON forms only
         table.visit(by_short[name])
-    lines = [f"    {json.dumps(name)}: {json.dumps(text)},\n" for name, text in sorted(table.found.items())]
+    lines = [
+        f"    {json.dumps(name)}: {json.dumps(text)},\n"
+        for name, text in sorted(table.found.items())
+    ]
     return HEAD + "".join(lines) + "}\n", table.dropped
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the table of protobuf field numbers.")
     parser.add_argument("facts", type=Path, help="message -> {number: [name, type, repeated?]}")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the module is not current")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when the module is not current"
+    )
     options = parser.parse_args()
     text, dropped = generate(json.loads(options.facts.read_text()))
     if options.check:

@@ -1,9 +1,12 @@
-"""What the published definitions do not say about the API's wire form. Read by generate_api.py only.
+"""What the published definitions do not say about the API's wire form. Read by generate_api.py
+only.
 
-Upstream keeps an optional field either as a pointer, whose zero value counts as given (`replicas: 0`), or as a plain value, whose zero
-value is taken for absent and is not written (`hostNetwork: false`); a struct that is not a pointer is always written (`resources: {}`).
-The definitions do not tell these apart. The sets below do, by rule and exception. Source: Kubernetes documentation, "API Conventions",
-section "Optional vs. Required"; answers of a real API server. A name is `module.Type.wireName`; `*` stands for any type or module.
+Upstream keeps an optional field either as a pointer, whose zero value counts as given (`replicas:
+0`), or as a plain value, whose zero value is taken for absent and is not written (`hostNetwork:
+false`); a struct that is not a pointer is always written (`resources: {}`). The definitions do not
+tell these apart. The sets below do, by rule and exception. Source: Kubernetes documentation, "API
+Conventions", section "Optional vs. Required"; answers of a real API server. A name is
+`module.Type.wireName`; `*` stands for any type or module.
 """
 
 from fnmatch import fnmatchcase
@@ -13,7 +16,8 @@ def _names(text: str) -> list[str]:
     return text.split()
 
 
-# Fields that were added later and stand before an older one: {type: {field: the field that follows it}}, applied in this order.
+# Fields that were added later and stand before an older one: {type: {field: the field that follows
+# it}}, applied in this order.
 ORDER: dict[str, dict[str, str]] = {
     "StatusDetails": {"uid": "causes"},
     "OwnerReference": {"apiVersion": "kind"},
@@ -28,7 +32,8 @@ ORDER: dict[str, dict[str, str]] = {
 }  # fmt: skip
 ORDER["EphemeralContainer"] = ORDER["EphemeralContainerCommon"] = ORDER["Container"]
 
-# Optional, yet always written: structs, fields without an omit mark, and times that are no pointers (written as null when not set).
+# Optional, yet always written: structs, fields without an omit mark, and times that are no pointers
+# (written as null when not set).
 ALWAYS_WRITTEN = _names("""
 apps_v1.ControllerRevision.revision apps_v1.DaemonSetSpec.updateStrategy apps_v1.DeploymentSpec.strategy apps_v1.ReplicaSetSpec.template
 apps_v1.StatefulSetSpec.serviceName apps_v1.StatefulSetSpec.updateStrategy apps_v1.StatefulSetOrdinals.start
@@ -99,7 +104,8 @@ apps_v1.*Status.terminatingReplicas autoscaling_v1.HorizontalPodAutoscalerStatus
 autoscaling_v2.HorizontalPodAutoscalerStatus.observedGeneration
 """)
 
-# Optional strings that are pointers: "" counts as given (`storageClassName: ""`). All others are plain values.
+# Optional strings that are pointers: "" counts as given (`storageClassName: ""`). All others are
+# plain values.
 POINTER_STRINGS = _names("""
 admissionregistration_v1.*.matchPolicy admissionregistration_v1.*.failurePolicy admissionregistration_v1.MutatingWebhook.reinvocationPolicy
 admissionregistration_v1.*.scope admissionregistration_v1.ParamRef.parameterNotFoundAction admissionregistration_v1.ServiceReference.path
@@ -146,7 +152,8 @@ def is_written_as_null(path: str) -> bool:
 
 
 def is_zero_absent(path: str, kind: str) -> bool:
-    """Whether the zero value of an optional field of this Python type means that the field is not there."""
+    """Whether the zero value of an optional field of this Python type means that the field is not
+    there."""
     if kind == "bool":
         return _in(path, PLAIN_BOOLEANS) and not _in(path, POINTER_BOOLEANS)
     if kind in ("Int32", "Int64"):
@@ -158,5 +165,13 @@ def is_zero_absent(path: str, kind: str) -> bool:
 
 def unused(paths: set[str]) -> list[str]:
     """Patterns that name no field: a fact about something that is no longer there."""
-    every = ALWAYS_WRITTEN + WRITTEN_AS_NULL + PLAIN_BOOLEANS + POINTER_BOOLEANS + PLAIN_INTEGERS + POINTER_INTEGERS + POINTER_STRINGS
+    every = (
+        ALWAYS_WRITTEN
+        + WRITTEN_AS_NULL
+        + PLAIN_BOOLEANS
+        + POINTER_BOOLEANS
+        + PLAIN_INTEGERS
+        + POINTER_INTEGERS
+        + POINTER_STRINGS
+    )
     return [pattern for pattern in every if not any(_in(path, [pattern]) for path in paths)]

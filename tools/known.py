@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the tables of spec/known.md: for every rule, how it is known. `--check` only says whether it is current.
+"""Writes the tables of spec/known.md: for every rule, how it is known. `--check` only says whether
+it is current.
 
-`--explore SECONDS` searches each of the explorer's models anew, with some budgets of faults, each for so long at most, and writes what was
-exhausted; without it that table stays as it is. What counts, from the strongest down:
+`--explore SECONDS` searches each of the explorer's models anew, with some budgets of faults, each
+for so long at most, and writes what was exhausted; without it that table stays as it is. What
+counts, from the strongest down:
 
     exhausted    a law that was put to the test in a model of the explorer all of whose states were seen
     modelled     named by a formal model (spec/formal/*.qnt)
@@ -10,8 +12,9 @@ exhausted; without it that table stays as it is. What counts, from the strongest
     drawn        named by a test whose inputs are drawn
     examples     named by a test of chosen inputs
 
-A citation does not say which of a rule's clauses is tested. So tests also name clauses, `API-16.b`: the second sentence, bullet or row of a
-table of the rule. Where one clause of a rule is named, the page tells all of them, and which no test names.
+A citation does not say which of a rule's clauses is tested. So tests also name clauses, `API-16.b`:
+the second sentence, bullet or row of a table of the rule. Where one clause of a rule is named, the
+page tells all of them, and which no test names.
 """
 
 import argparse
@@ -27,9 +30,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from rule_index import CLAUSE, HEADING, INDEX, cited_in, clauses, statements  # noqa: E402
 
 PAGE = ROOT / "spec/known.md"
-SEARCHED = ("<!-- what was searched, by tools/known.py --explore -->", "<!-- so far the searches -->")
+SEARCHED = (
+    "<!-- what was searched, by tools/known.py --explore -->",
+    "<!-- so far the searches -->",
+)
 RULES = ("<!-- rules, by tools/known.py -->", "<!-- so far the rules -->")
-BUDGETS: tuple[dict[str, int], ...] = ({}, {"crash": 1}, {"lose": 1}, {"duplicate": 1}, {"cut": 1, "compact": 1})
+BUDGETS: tuple[dict[str, int], ...] = (
+    {},
+    {"crash": 1},
+    {"lose": 1},
+    {"duplicate": 1},
+    {"cut": 1, "compact": 1},
+)
 WAYS = ("exhausted", "modelled", "simulated", "drawn", "examples")
 
 
@@ -37,7 +49,9 @@ def rules() -> dict[str, list[str]]:
     """Every rule, by page, in the order of the pages."""
     found = {}
     for page in sorted((ROOT / "spec").rglob("*.md")):
-        if page not in (INDEX, PAGE) and (here := [rule for rule, _, _ in HEADING.findall(page.read_text())]):
+        if page not in (INDEX, PAGE) and (
+            here := [rule for rule, _, _ in HEADING.findall(page.read_text())]
+        ):
             found[str(page.relative_to(ROOT / "spec"))] = here
     return found
 
@@ -48,7 +62,9 @@ def texts_of_tests() -> Iterator[str]:
         text = path.read_text()
         lines = text.splitlines()
         for node in ast.walk(ast.parse(text)):
-            is_machine = isinstance(node, ast.ClassDef) and any("StateMachine" in ast.unparse(base) for base in node.bases)
+            is_machine = isinstance(node, ast.ClassDef) and any(
+                "StateMachine" in ast.unparse(base) for base in node.bases
+            )
             if is_machine or (isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
                 yield "\n".join(lines[node.lineno - 1 : node.end_lineno])
 
@@ -79,7 +95,9 @@ def table_of_clauses() -> list[str]:
     ]  # fmt: skip
     for rule in read:
         for letter, text in zip(LETTERS, stated[rule], strict=False):
-            lines.append(f"| {rule}.{letter} | {'yes' if letter in shown[rule] else '**no**'} | {text.replace('|', '/')} |")
+            lines.append(
+                f"| {rule}.{letter} | {'yes' if letter in shown[rule] else '**no**'} | {text.replace('|', '/')} |"
+            )
     return lines
 
 
@@ -94,15 +112,24 @@ def tested() -> dict[str, set[str]]:
         lines = text.splitlines()
         tree = ast.parse(text)
         classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-        machines = [node for node in classes if any("StateMachine" in ast.unparse(base) for base in node.bases)]
+        machines = [
+            node
+            for node in classes
+            if any("StateMachine" in ast.unparse(base) for base in node.bases)
+        ]
         tables = [node for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
         for node in tables:  # of cases, which tests go through
             for rule in cited_in("\n".join(lines[node.lineno - 1 : node.end_lineno])):
                 found[rule].add("examples")
         for node in ast.walk(tree):
-            if node not in machines and not (isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
+            if node not in machines and not (
+                isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+            ):
                 continue
-            drawn = node in machines or any("given" in ast.unparse(each) or "rule(" in ast.unparse(each) for each in node.decorator_list)
+            drawn = node in machines or any(
+                "given" in ast.unparse(each) or "rule(" in ast.unparse(each)
+                for each in node.decorator_list
+            )
             begin = min([node.lineno, *[each.lineno for each in node.decorator_list]])
             for rule in cited_in("\n".join(lines[begin - 1 : node.end_lineno])):
                 found[rule].add("drawn" if drawn else "examples")
@@ -126,7 +153,9 @@ def ways() -> dict[str, set[str]]:
 
 def exhausted() -> set[str]:
     """The rules that the table of searches says were put to the test where everything was seen."""
-    rows = [line for line in part(PAGE.read_text(), SEARCHED).splitlines() if "| exhausted |" in line]
+    rows = [
+        line for line in part(PAGE.read_text(), SEARCHED).splitlines() if "| exhausted |" in line
+    ]
     return {rule for row in rows for rule in cited_in(row)}
 
 
@@ -136,14 +165,19 @@ def search(seconds: float) -> str:
     from refk8s.checking.models import MODELS
 
     said = {HELD: "exhausted", BROKE: "**a rule broke**"}
-    lines = ["| model | faults | outcome | states | depth | seconds of CPU | rules put to the test |", "|---|---|---|--:|--:|--:|---|"]
+    lines = [
+        "| model | faults | outcome | states | depth | seconds of CPU | rules put to the test |",
+        "|---|---|---|--:|--:|--:|---|",
+    ]
     for name in sorted(MODELS):
         for budget in BUDGETS:
             result = explore(MODELS[name](), Bounds(budget, seconds=seconds))
             faults = ", ".join(f"{fault} {count}" for fault, count in budget.items()) or "none"
             rules = ", ".join(sorted(result.tested))
             figures = f"{result.states:,} | {result.depth} | {result.cpu_seconds:.1f}"
-            lines.append(f"| {name} | {faults} | {said.get(result.verdict, 'UNDETERMINED')} | {figures} | {rules} |")
+            lines.append(
+                f"| {name} | {faults} | {said.get(result.verdict, 'UNDETERMINED')} | {figures} | {rules} |"
+            )
             print(lines[-1][:100], flush=True)
     return "\n".join(lines)
 
@@ -155,7 +189,9 @@ def part(text: str, marks: tuple[str, str]) -> str:
 
 def put(text: str, marks: tuple[str, str], new: str) -> str:
     """The page with something else between two marks."""
-    return text.replace(f"{marks[0]}{part(text, marks)}{marks[1]}", f"{marks[0]}\n{new}\n{marks[1]}")
+    return text.replace(
+        f"{marks[0]}{part(text, marks)}{marks[1]}", f"{marks[0]}\n{new}\n{marks[1]}"
+    )
 
 
 def table() -> str:
@@ -167,7 +203,11 @@ def table() -> str:
         lines += ["", f"### [{page.removesuffix('.md')}]({page})", ""]
         lines += ["| rule | " + " | ".join(WAYS) + " |", "|---" * (len(WAYS) + 1) + "|"]
         for rule in here:
-            lines.append(f"| {rule} | " + " | ".join("yes" if way in found[rule] else "" for way in WAYS) + " |")
+            lines.append(
+                f"| {rule} | "
+                + " | ".join("yes" if way in found[rule] else "" for way in WAYS)
+                + " |"
+            )
             for way in WAYS:
                 totals[way] += way in found[rule]
     count = sum(len(here) for here in rules().values())
@@ -181,8 +221,17 @@ def table() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is not current")
-    parser.add_argument("--explore", type=float, metavar="SECONDS", help="search the models anew, each for so long at most")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 where the page is not current",
+    )
+    parser.add_argument(
+        "--explore",
+        type=float,
+        metavar="SECONDS",
+        help="search the models anew, each for so long at most",
+    )
     arguments = parser.parse_args()
     if arguments.explore:
         found = search(arguments.explore)

@@ -1,11 +1,12 @@
-"""Searches the museum's bugs and writes what was found, by what and after how much, into spec/museum.md.
+"""Searches the museum's bugs and writes what was found, by what and after how much, into
+spec/museum.md.
 
     tools/museum.py                   all of them; writes the page
     tools/museum.py NAME ...          these; says what was found and writes nothing
     tools/museum.py --check           exit status 1 where the page is not that of the exhibits (figures of time are not compared)
 
-The table's figures are measured by this run: steps of a simulation and examples of a property are the same everywhere, seconds are those of
-this machine's processor.
+The table's figures are measured by this run: steps of a simulation and examples of a property are
+the same everywhere, seconds are those of this machine's processor.
 """
 
 import platform
@@ -25,14 +26,22 @@ Measured = dict[str, list[museum.Found] | None]
 
 
 def table(found: Measured) -> list[str]:
-    """A line for each way in which an exhibit is found. A figure that was not measured is left out."""
-    lines = ["| bug | source | rule broken | found by | after | seconds |", "|---|---|---|---|---|---|"]
+    """A line for each way in which an exhibit is found. A figure that was not measured is left
+    out."""
+    lines = [
+        "| bug | source | rule broken | found by | after | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, results in found.items():
         one = museum.load(name)
         for number, way in enumerate(one.ways):
             what = f"[{one.title}](#{name}) | [{one.source}]({one.url})" if number == 0 else "... |"
             result = results[number] if results is not None else None
-            after, seconds = ("", "") if result is None else (f"{result.count:,} {result.unit}", f"{result.seconds:.1f}")
+            after, seconds = (
+                ("", "")
+                if result is None
+                else (f"{result.count:,} {result.unit}", f"{result.seconds:.1f}")
+            )
             lines.append(f"| {what} | {way.rule} | {way.finder.words} | {after} | {seconds} |")
     return lines
 
@@ -41,10 +50,22 @@ def story(name: str) -> list[str]:
     """What happened, who told of it, and the change that makes it happen here."""
     one = museum.load(name)
     title, _, body = one.story.strip().partition("\n\n")
-    lines = [f"### {name}", "", title, "", body, "", f'Source: {one.source}, "{one.said}".', "", "```diff"]
+    lines = [
+        f"### {name}",
+        "",
+        title,
+        "",
+        body,
+        "",
+        f'Source: {one.source}, "{one.said}".',
+        "",
+        "```diff",
+    ]
     for change in one.changes:
         lines.append(f"  {change.where}")
-        lines += [f"- {line}" for line in change.old.splitlines()] + [f"+ {line}" for line in change.new.splitlines()]
+        lines += [f"- {line}" for line in change.old.splitlines()] + [
+            f"+ {line}" for line in change.new.splitlines()
+        ]
     return [*lines, "```", ""]
 
 
@@ -83,9 +104,14 @@ def main() -> int:
             right = bool(result.wrong) and way.is_right(result)
             wrong += not right
             words = f"{result.count} {result.unit}" + (f" (run {result.run})" if result.run else "")
-            print(f"{'ok ' if right else 'BAD'} {name}: {words}, {result.seconds:.1f} s: {result.wrong[:150]}", flush=True)
+            print(
+                f"{'ok ' if right else 'BAD'} {name}: {words}, {result.seconds:.1f} s: {result.wrong[:150]}",
+                flush=True,
+            )
     if not arguments and not wrong:
-        PAGE.write_text(text[: text.index(BEGIN)] + page(found) + text[text.index(END) + len(END) :])
+        PAGE.write_text(
+            text[: text.index(BEGIN)] + page(found) + text[text.index(END) + len(END) :]
+        )
     return 1 if wrong else 0
 
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Writes spec/index.md: every rule, the code that keeps it and the property that checks it. `--check` only says whether it is current.
+"""Writes spec/index.md: every rule, the code that keeps it and the property that checks it.
+`--check` only says whether it is current.
 
-Rules are the headings of spec/; a file keeps or checks a rule when it names it (or a test's name does: test_rs_4_... is RS-4).
+Rules are the headings of spec/; a file keeps or checks a rule when it names it (or a test's name
+does: test_rs_4_... is RS-4).
 """
 
 import argparse
@@ -29,25 +31,35 @@ def statements() -> dict[str, str]:
         parts = re.split(r"^(?=#{1,4} )", page.read_text(), flags=re.M)
         for part in parts:
             if (heading := HEADING.match(part)) is not None:
-                found[heading[1]] = re.split(r"^\*?(?:Source|Example)\b", part[heading.end() :], flags=re.M)[0].strip()
+                found[heading[1]] = re.split(
+                    r"^\*?(?:Source|Example)\b", part[heading.end() :], flags=re.M
+                )[0].strip()
     return found
 
 
 def clauses(statement: str) -> list[str]:
-    """The clauses of a statement: sentences (parted at semicolons too), bullets, and rows of tables. They are called a, b, c ..."""
+    """The clauses of a statement: sentences (parted at semicolons too), bullets, and rows of
+    tables. They are called a, b, c ..."""
     found: list[str] = []
     for block in re.split(r"\n\s*\n", statement):
         lines = block.strip().splitlines()
         if lines and lines[0].startswith("|"):
-            found += [" ".join(cell.strip() for cell in line.strip("| ").split("|")) for line in lines[2:]]
+            found += [
+                " ".join(cell.strip() for cell in line.strip("| ").split("|")) for line in lines[2:]
+            ]
         else:
             for bullet in re.split(r"^- ", block, flags=re.M):
-                found += [" ".join(each.split()) for each in SENTENCE.split(bullet.strip()) if each.strip()]
+                found += [
+                    " ".join(each.split())
+                    for each in SENTENCE.split(bullet.strip())
+                    if each.strip()
+                ]
     return found
 
 
 def cited_in(text: str) -> set[str]:
-    """The rules that a source names: one by one, as ranges (RS-1 ... RS-4) and in the names of tests."""
+    """The rules that a source names: one by one, as ranges (RS-1 ... RS-4) and in the names of
+    tests."""
     found = set()
     for prefix, first, last in CITED.findall(text):
         found |= {f"{prefix}-{number}" for number in range(int(first), int(last or first) + 1)}
@@ -66,7 +78,9 @@ def citations(folder: str) -> dict[str, list[Path]]:
 
 
 def links(paths: list[Path], start: str) -> str:
-    return " ".join(f"[{path.relative_to(ROOT / start)}](../{path.relative_to(ROOT)})" for path in paths)
+    return " ".join(
+        f"[{path.relative_to(ROOT / start)}](../{path.relative_to(ROOT)})" for path in paths
+    )
 
 
 def index() -> str:
@@ -88,13 +102,19 @@ def index() -> str:
         lines += ["| rule | | says | code | property |", "|---|---|---|---|---|"]
         for rule, kind, says in rules:
             total += 1
-            lines.append(f"| {rule} | {kind} | {says} | {links(code[rule], 'refk8s')} | {links(tests[rule], 'tests')} |")
+            lines.append(
+                f"| {rule} | {kind} | {says} | {links(code[rule], 'refk8s')} | {links(tests[rule], 'tests')} |"
+            )
     return "\n".join([*lines, "", f"{total} rules.", ""])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is not current")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 where the page is not current",
+    )
     wanted = index()
     is_current = INDEX.exists() and INDEX.read_text() == wanted
     if parser.parse_args().check:

@@ -1,4 +1,5 @@
-"""A run as a file: the setup that it follows from, and its actions, a line of JSON each. Rule SIM-1 (spec/simulation.md)."""
+"""A run as a file: the setup that it follows from, and its actions, a line of JSON each. Rule SIM-1
+(spec/simulation.md)."""
 
 import json
 from collections.abc import Sequence
@@ -24,8 +25,16 @@ class BadFile(Exception):
 
 def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") -> None:
     """Write a run. `words` say what is wrong with it, for whoever opens the file."""
-    head = {"format": FORMAT, "seed": setup.seed, "nodes": setup.nodes, "cpu": setup.cpu_milli, "because": words}
-    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in script]]) + "\n")
+    head = {
+        "format": FORMAT,
+        "seed": setup.seed,
+        "nodes": setup.nodes,
+        "cpu": setup.cpu_milli,
+        "because": words,
+    }
+    path.write_text(
+        "\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in script]]) + "\n"
+    )
 
 
 def read(path: Path) -> tuple[Setup, list[Entry]]:
@@ -40,7 +49,14 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
         if head.get("format") != FORMAT:
             raise ValueError(f"it should begin with format {FORMAT}")
         cpu = int(head.get("cpu", CPU_MILLI))
-        setup = Setup(seed=int(head["seed"]), steps=len(lines) - 1, nodes=int(head["nodes"]), cpu_milli=cpu, faults={}, user=False)
+        setup = Setup(
+            seed=int(head["seed"]),
+            steps=len(lines) - 1,
+            nodes=int(head["nodes"]),
+            cpu_milli=cpu,
+            faults={},
+            user=False,
+        )
         found = []
         for line in lines[1:]:
             number += 1
@@ -58,7 +74,8 @@ def to_tree(action: Entry) -> list[Any]:
 
 
 def from_tree(tree: list[Any]) -> Entry:
-    """The action of a tree made by `to_tree`. Raises (KeyError, TypeError, ValueError) where it is none."""
+    """The action of a tree made by `to_tree`. Raises (KeyError, TypeError, ValueError) where it is
+    none."""
     name, *rest = tree
     if name == "Submit":
         return Submit(_submitted(rest[0]))
@@ -67,7 +84,11 @@ def from_tree(tree: list[Any]) -> Entry:
     kind = getattr(alphabet, name)
     if not all(isinstance(each, (str, int, list)) for each in rest):
         raise ValueError(f"{name} is about words, numbers and channels")
-    return kind(*[(str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each for each in rest])  # type: ignore[no-any-return]
+    fields = [
+        (str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each
+        for each in rest
+    ]
+    return kind(*fields)  # type: ignore[no-any-return]
 
 
 def _request(request: Request) -> dict[str, Any]:
@@ -90,6 +111,16 @@ def _submitted(tree: dict[str, Any]) -> Request:
     if "patch" in tree:
         body = Patch(*tree["patch"])
     elif "body" in tree:
-        body = codec.from_tree(DeleteOptions if tree["verb"] == "delete" else resource.type, tree["body"])
+        body = codec.from_tree(
+            DeleteOptions if tree["verb"] == "delete" else resource.type, tree["body"]
+        )
     who = User(tree["user"], groups=tuple(tree["groups"]))
-    return Request(tree["verb"], resource, tree["namespace"], tree["name"], tree["subresource"], body=body, user=who)
+    return Request(
+        tree["verb"],
+        resource,
+        tree["namespace"],
+        tree["name"],
+        tree["subresource"],
+        body=body,
+        user=who,
+    )

@@ -1,6 +1,8 @@
-"""What a cluster looks like at rest, without what chance has chosen: names, uids, times, revisions, addresses. Rules SIM-5 ... SIM-7.
+"""What a cluster looks like at rest, without what chance has chosen: names, uids, times, revisions,
+addresses. Rules SIM-5 ... SIM-7.
 
-Two runs of the same wishes end alike when these are equal. Left out: leases, Events, and where in a list something stands.
+Two runs of the same wishes end alike when these are equal. Left out: leases, Events, and where in a
+list something stands.
 """
 
 import json
@@ -10,10 +12,19 @@ from typing import Any
 
 from refk8s.core.api import codec
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 
 UNTOLD = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix)
-CHANCE = {"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "observedGeneration", "containerID", "imageID"}
+CHANCE = {
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "managedFields",
+    "generation",
+    "observedGeneration",
+    "containerID",
+    "imageID",
+}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 TOKEN = re.compile(r"\bkube-api-access-\w{5}\b")
 """The volume with a pod's token, to whose name the API server adds five letters."""
@@ -21,7 +32,8 @@ ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
 
 
 def end_state(cluster: Cluster) -> "Counter[str]":
-    """Everything that is stored, runs, and is forwarded, each as one line, with how often it is there."""
+    """Everything that is stored, runs, and is forwarded, each as one line, with how often it is
+    there."""
     trees: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for record in cluster.history.list("/").records:
@@ -32,20 +44,29 @@ def end_state(cluster: Cluster) -> "Counter[str]":
             names[metadata.name] = f"{metadata.generate_name}*"
         trees.append(codec.to_tree(record.value))
     lines = [_line(tree, names) for tree in trees]
-    pods = {record.value.metadata.uid: record.value.metadata for record in cluster.history.list("/core/pods/").records}
+    pods = {
+        record.value.metadata.uid: record.value.metadata
+        for record in cluster.history.list("/core/pods/").records
+    }
     for name in sorted(cluster.worlds):
         for status in cluster.worlds[name].running():
             owner = pods.get(status.pod_uid)
             whose = names.get(owner.name, owner.name) if owner is not None else "nobody"
-            lines.append(f"{name} runs container {status.name} of pod {whose}, attempt {status.attempt}")
+            lines.append(
+                f"{name} runs container {status.name} of pod {whose}, attempt {status.attempt}"
+            )
     for name in sorted(cluster.rules):
         for service, rules in sorted(cluster.rules[name].services.items()):
-            lines += [f"{name} sends {rule.protocol} {rule.port} of {service} to {len(rule.targets)} targets" for rule in rules]
+            lines += [
+                f"{name} sends {rule.protocol} {rule.port} of {service} to {len(rule.targets)} targets"
+                for rule in rules
+            ]
     return Counter(lines)
 
 
 def difference(wanted: "Counter[str]", found: "Counter[str]") -> list[str]:
-    """What one has and the other has not, in words; nothing where they are alike. Of objects that differ in something, only that."""
+    """What one has and the other has not, in words; nothing where they are alike. Of objects that
+    differ in something, only that."""
     missing, surplus = sorted((wanted - found).elements()), sorted((found - wanted).elements())
     words = []
     for line in list(missing):
@@ -53,8 +74,15 @@ def difference(wanted: "Counter[str]", found: "Counter[str]") -> list[str]:
         if twin is not None and line.startswith("{"):
             missing.remove(line)
             surplus.remove(twin)
-            words += [f"{_title(line)}: {where}" for where in _fields(json.loads(line), json.loads(twin), "")]
-    return [*words, *(f"missing: {_title(line)}" for line in missing), *(f"too much: {_title(line)}" for line in surplus)]
+            words += [
+                f"{_title(line)}: {where}"
+                for where in _fields(json.loads(line), json.loads(twin), "")
+            ]
+    return [
+        *words,
+        *(f"missing: {_title(line)}" for line in missing),
+        *(f"too much: {_title(line)}" for line in surplus),
+    ]
 
 
 def _title(line: str) -> str:
@@ -72,7 +100,11 @@ def _fields(wanted: Any, found: Any, path: str) -> list[str]:
             for key in sorted({**wanted, **found})
             for words in _fields(wanted.get(key), found.get(key), f"{path}.{key}".strip("."))
         ]
-    return [] if wanted == found else [f"{path} is {json.dumps(found)}, where the undisturbed run has {json.dumps(wanted)}"]
+    return (
+        []
+        if wanted == found
+        else [f"{path} is {json.dumps(found)}, where the undisturbed run has {json.dumps(wanted)}"]
+    )
 
 
 def _line(tree: dict[str, Any], names: dict[str, str]) -> str:
@@ -83,7 +115,10 @@ def _plain(tree: Any, names: dict[str, str]) -> Any:
     if isinstance(tree, dict):
         return {key: _plain(value, names) for key, value in tree.items() if key not in CHANCE}
     if isinstance(tree, list):
-        return sorted([_plain(value, names) for value in tree], key=lambda value: json.dumps(value, sort_keys=True))
+        return sorted(
+            [_plain(value, names) for value in tree],
+            key=lambda value: json.dumps(value, sort_keys=True),
+        )
     if isinstance(tree, str):
         if tree in names:
             return names[tree]

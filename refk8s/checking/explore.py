@@ -1,6 +1,8 @@
-"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-11 (spec/explorer.md).
+"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-11
+(spec/explorer.md).
 
-A breadth-first search over the states of refk8s/checking/explore_moves.py, judged at every step. Its outcome is one of three:
+A breadth-first search over the states of refk8s/checking/explore_moves.py, judged at every step.
+Its outcome is one of three:
 
     HELD           every state within the model's bounds has been seen, and every rule held
     BROKE          a rule broke; the history is a shortest one
@@ -26,7 +28,8 @@ HELD, BROKE, UNDETERMINED = "held", "broke", "UNDETERMINED"
 
 @frozen
 class Bounds:
-    """How far to look: faults by name with their budgets, steps from the start, states, seconds. None: as far as there is anything."""
+    """How far to look: faults by name with their budgets, steps from the start, states, seconds.
+    None: as far as there is anything."""
 
     faults: dict[str, int] = field(factory=dict)
     depth: int | None = None
@@ -55,24 +58,35 @@ class Result:
     taken: Counter[str] = field(factory=Counter)
     tested: Counter[str] = field(factory=Counter)
     broken: list[Broken] = field(factory=list)
-    history: list[tuple[State, Move]] = field(factory=list)  # each move with the state that it was made in
+    # each move with the state that it was made in
+    history: list[tuple[State, Move]] = field(factory=list)
     moves: Moves | None = None
 
 
-def explore(model: Model, bounds: Bounds, progress: Callable[[Result], None] = lambda result: None, reduced: bool = True) -> Result:
+def explore(
+    model: Model,
+    bounds: Bounds,
+    progress: Callable[[Result], None] = lambda result: None,
+    reduced: bool = True,
+) -> Result:
     """Search until everything has been seen, a rule breaks, or a bound is met.
 
-    `progress` hears of it about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9, to compare.
+    `progress` hears of it about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9,
+    to compare.
     """
     gc.collect()
-    gc.disable()  # what a search makes are values, which it keeps: the collector would look through them again and again, and find nothing
+    # what a search makes are values, which it keeps: the collector would look through them again
+    # and again, and find nothing
+    gc.disable()
     try:
         return _explore(model, bounds, progress, reduced)
     finally:
         gc.enable()
 
 
-def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None], reduced: bool) -> Result:
+def _explore(
+    model: Model, bounds: Bounds, progress: Callable[[Result], None], reduced: bool
+) -> Result:
     began = time.perf_counter()
     moves = Moves(model, bounds.faults, reduced=reduced)
     judge = Judge(moves)
@@ -90,7 +104,11 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None], r
     def finish(verdict: str, why: str = "") -> Result:
         result.verdict, result.why = verdict, why
         result.states, result.expanded, result.seconds = len(order), at, time.perf_counter() - began
-        result.taken, result.cpu_seconds, result.unanswered = taken, time.process_time() - cpu, judge.unanswered
+        result.taken, result.cpu_seconds, result.unanswered = (
+            taken,
+            time.process_time() - cpu,
+            judge.unanswered,
+        )
         return result
 
     try:
@@ -150,7 +168,9 @@ def _explore(model: Model, bounds: Bounds, progress: Callable[[Result], None], r
     return finish(HELD)
 
 
-def _path(moves: Moves, order: list[State], parents: "array[int]", at: int) -> list[tuple[State, Move]]:
+def _path(
+    moves: Moves, order: list[State], parents: "array[int]", at: int
+) -> list[tuple[State, Move]]:
     """The moves that led to a state, each with the state that it was made in."""
     found: list[tuple[State, Move]] = []
     while parents[at] >= 0:

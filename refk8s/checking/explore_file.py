@@ -1,6 +1,8 @@
-"""A history of a model as a file, and the same again from the file. Rule EXPLORE-6 (spec/explorer.md).
+"""A history of a model as a file, and the same again from the file. Rule EXPLORE-6
+(spec/explorer.md).
 
-The first line names the model, every other is one action, in the words of refk8s/checking/actions_file.py.
+The first line names the model, every other is one action, in the words of
+refk8s/checking/actions_file.py.
 """
 
 import json
@@ -11,7 +13,8 @@ from refk8s.checking.explore_replay import begin_model, take
 from refk8s.checking.models import MODELS, Model
 from refk8s.checking.script import Fairly
 from refk8s.core.actions import Action
-from refk8s.core.cluster import Cluster, enabled
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.machine import Impossible
 from refk8s.core.properties.law import Broken
 from refk8s.core.properties.laws import OF_REST, judge
@@ -30,7 +33,9 @@ class Outdated(Exception):
 def write(path: Path, model: str, actions: list[Action], because: str) -> None:
     """Write a history of a model. `because`: what is wrong with it."""
     head = {"format": FORMAT, "model": model, "because": because}
-    path.write_text("\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n")
+    path.write_text(
+        "\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n"
+    )
 
 
 def read(path: Path) -> tuple[str, list[Action]]:
@@ -54,7 +59,8 @@ def read(path: Path) -> tuple[str, list[Action]]:
 
 
 def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
-    """The real cluster after these actions, and every rule that broke on the way or is broken by its coming to rest there."""
+    """The real cluster after these actions, and every rule that broke on the way or is broken by
+    its coming to rest there."""
     cluster = begin_model(model)
     broken: list[Broken] = []
     for number, action in enumerate(actions, 1):
@@ -66,7 +72,9 @@ def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
         for change in after.last_commit.changes if after.last_commit is not None else ():
             for law in model.laws:
                 if change.key.startswith(law.prefix):
-                    broken += [Broken(law.rule, words) for words in law.check(change, cluster, after) or ()]
+                    broken += [
+                        Broken(law.rule, words) for words in law.check(change, cluster, after) or ()
+                    ]
         cluster = after
     if not broken:
         broken = at_rest(model, cluster)
@@ -74,7 +82,8 @@ def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
 
 
 def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
-    """What is wrong with a cluster that has come to rest, once what is told for the record only has arrived as well."""
+    """What is wrong with a cluster that has come to rest, once what is told for the record only has
+    arrived as well."""
     for _ in range(1_000):
         action = next(iter(enabled(cluster)), None)
         if action is None or type(action).__name__ == "Elapse":
@@ -82,4 +91,8 @@ def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
         cluster = take(cluster, action)
     else:
         raise Impossible("this history does not come to rest")
-    return [Broken(law.rule, words) for law in (*OF_REST, *model.laws_of_rest) for words in law.check(cluster) or ()]
+    return [
+        Broken(law.rule, words)
+        for law in (*OF_REST, *model.laws_of_rest)
+        for words in law.check(cluster) or ()
+    ]

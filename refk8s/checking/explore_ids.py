@@ -1,4 +1,5 @@
-"""A loop's ids, counted anew in an order that does not tell in which order it asked. Rule EXPLORE-3 (spec/explorer.md)."""
+"""A loop's ids, counted anew in an order that does not tell in which order it asked. Rule EXPLORE-3
+(spec/explorer.md)."""
 
 from typing import Any
 
@@ -11,7 +12,8 @@ from refk8s.core.value import evolve
 
 
 def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
-    """What a loop waits for, by id, with what each is about: words that do not depend on the order in which it asked."""
+    """What a loop waits for, by id, with what each is about: words that do not depend on the order
+    in which it asked."""
     if not isinstance(state, LoopState):
         return {}
     found: dict[int, tuple[Any, ...]] = {}
@@ -31,13 +33,21 @@ def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
 
 
 def _about(request: Request) -> tuple[Any, ...]:
-    return (request.verb, request.resource.prefix, request.namespace, request.name, request.subresource)
+    return (
+        request.verb,
+        request.resource.prefix,
+        request.namespace,
+        request.name,
+        request.subresource,
+    )
 
 
 def canonical(state: Any) -> tuple[Any, dict[int, int]]:
-    """A loop's state with its ids counted anew in the order of what they are about, and the new ids by the old (EXPLORE-3).
+    """A loop's state with its ids counted anew in the order of what they are about, and the new ids
+    by the old (EXPLORE-3).
 
-    Ids are only ever compared for being the same; but those of due keys and of equal requests keep their order.
+    Ids are only ever compared for being the same; but those of due keys and of equal requests keep
+    their order.
     """
     if not isinstance(state, LoopState):
         return state, _AS_THEY_ARE
@@ -52,7 +62,9 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
             runs=_renamed(state.runs, ids),
             resends=_renamed(state.resends, ids),
             programs=_renamed(state.programs, ids),
-            due=Map({item: ids[id] for item, id in state.due.items()}) if len(state.due) else state.due,
+            due=Map({item: ids[id] for item, id in state.due.items()})
+            if len(state.due)
+            else state.due,
             counter=len(ids),
             recorder=_NO_RECORDER,
         ),

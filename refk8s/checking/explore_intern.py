@@ -1,8 +1,10 @@
-"""Values as small numbers: equal values get one number, so a state of a whole cluster is a short tuple of integers. Rule EXPLORE-3.
+"""Values as small numbers: equal values get one number, so a state of a whole cluster is a short
+tuple of integers. Rule EXPLORE-3.
 
-Numbers are given by exact comparison of contents, level by level (hash-consing): nothing rests on a hash being unlikely to collide. What
-no machine can tell apart gets one number although it differs: the encoded form of a record, the indexes of a table (they follow from its
-objects), what has been told in Events. Spec: spec/explorer.md.
+Numbers are given by exact comparison of contents, level by level (hash-consing): nothing rests on a
+hash being unlikely to collide. What no machine can tell apart gets one number although it differs:
+the encoded form of a record, the indexes of a table (they follow from its objects), what has been
+told in Events. Spec: spec/explorer.md.
 """
 
 from typing import Any
@@ -33,7 +35,8 @@ class Interner:
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
-        self._known: dict[int, tuple[Any, int]] = {}  # by identity, so that what is shared is looked through once
+        # by identity, so that what is shared is looked through once
+        self._known: dict[int, tuple[Any, int]] = {}
         self._fields: dict[type, tuple[str, ...] | None] = {}
 
     def __len__(self) -> int:
@@ -61,12 +64,16 @@ class Interner:
 
     def _look_into(self, cls: type, value: Any) -> Any:
         if cls is Map or cls is dict:
-            return (dict, *sorted([(self.number(key), self.number(each)) for key, each in value.items()]))
+            return (
+                dict,
+                *sorted([(self.number(key), self.number(each)) for key, each in value.items()]),
+            )
         if cls is set or cls is frozenset:
             return (frozenset, *sorted([self.number(each) for each in value]))
         fields = self._fields_of(cls)
         if fields is None:
-            return (cls, id(value))  # a function, say: equal only to itself, and kept alive by `_known`
+            # a function, say: equal only to itself, and kept alive by `_known`
+            return (cls, id(value))
         return (cls, *[self.number(getattr(value, name)) for name in fields])
 
     def _fields_of(self, cls: type) -> tuple[str, ...] | None:

@@ -1,9 +1,11 @@
-"""The laws of refk8s/core/properties put to the steps of an exploration, each as seldom as possible. Rule EXPLORE-7 (spec/explorer.md).
+"""The laws of refk8s/core/properties put to the steps of an exploration, each as seldom as
+possible. Rule EXPLORE-7 (spec/explorer.md).
 
-A law of a change or of a request is asked once for each store and request. A law of a step or of a decision is given one machine and the
-store, and is seen to read: it is asked once for each pair of bundles and each state of those resources that it read. A law that reaches
-for more says so (`NeedsMore`), and is then asked at every such step, of the whole cluster. So what is asked seldom is answered as if it had
-been asked every time.
+A law of a change or of a request is asked once for each store and request. A law of a step or of a
+decision is given one machine and the store, and is seen to read: it is asked once for each pair of
+bundles and each state of those resources that it read. A law that reaches for more says so
+(`NeedsMore`), and is then asked at every such step, of the whole cluster. So what is asked seldom
+is answered as if it had been asked every time.
 """
 
 from collections import Counter
@@ -16,9 +18,22 @@ from immutables import Map
 from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
 from refk8s.checking.explore_parts import Bundle
 from refk8s.checking.explore_store import Book, Reader, Row
-from refk8s.core.actions import Action, Answer, Arrive, Crash, CutWatch, Disturb, Elapse, LoseAnswer, LoseRequest, Notify, Operate, Wake
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    Crash,
+    CutWatch,
+    Disturb,
+    Elapse,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Operate,
+    Wake,
+)
 from refk8s.core.api.request import Request, Response
-from refk8s.core.cluster import Cluster, Component, Cursor, Flying, Pending
+from refk8s.core.cluster.state import Cluster, Component, Cursor, Flying, Pending
 from refk8s.core.properties import laws
 from refk8s.core.properties.law import Arrived, Broken, Law
 from refk8s.core.store import Change, Committed, Compacted, History, Page, resource_prefix
@@ -26,11 +41,13 @@ from refk8s.core.value import evolve
 
 COMMITTING = ("arrive", "orphan", "environment", "user", "duplicate")
 OF_THE_STORE = ("STORE-5", "STORE-7")
-"""Laws that ask whether a record is the very one that was written: here equal ones are one. The store is judged in simulated runs."""
+"""Laws that ask whether a record is the very one that was written: here equal ones are one. The
+store is judged in simulated runs."""
 
 UNJUDGED = ("environment", "user", "elapse", "duplicate", "orphan", "lose orphan")
-"""Moves of which no law of a step or of a decision is asked: no machine hears anything in them, or (elapse, and a server that restarts)
-several may. What these moves lead to is judged; what is decided in them is left to simulated runs."""
+"""Moves of which no law of a step or of a decision is asked: no machine hears anything in them, or
+(elapse, and a server that restarts) several may. What these moves lead to is judged; what is
+decided in them is left to simulated runs."""
 
 
 class NeedsMore(Exception):
@@ -61,7 +78,8 @@ class Own(dict[str, Any]):
 
 
 class Watched(Reader):
-    """A store that remembers which resources were read. Its revision is that of the resource which the step is about."""
+    """A store that remembers which resources were read. Its revision is that of the resource which
+    the step is about."""
 
     __slots__ = ("read",)
 
@@ -83,28 +101,39 @@ class Watched(Reader):
         self.read.add(self.home)
         return super().compacted
 
-    def list(self, prefix: str, at: int | None = None, after: str | None = None, limit: int | None = None) -> Page[Any]:
+    def list(
+        self, prefix: str, at: int | None = None, after: str | None = None, limit: int | None = None
+    ) -> Page[Any]:
         if prefix != "/":
             return super().list(prefix, at, after, limit)
-        records = [record for one in sorted(self.book.prefixes) for record in super(Watched, self).list(one).records]
+        records = [
+            record
+            for one in sorted(self.book.prefixes)
+            for record in super(Watched, self).list(one).records
+        ]
         return Page(tuple(sorted(records, key=_key_of)), self.revision, False, 0)
 
     def changes(self, prefix: str, after: int, limit: int | None = None) -> tuple[Change[Any], ...]:
-        """Of everything: what the resource of this step has seen. Of another resource, whose revisions are others: all that is known."""
+        """Of everything: what the resource of this step has seen. Of another resource, whose
+        revisions are others: all that is known."""
         prefix = self.book.prefixes[self.home] if prefix == "/" else prefix
         history = self._history(prefix)
         is_other = self.book.place(resource_prefix(prefix)) != self.home
-        return history.changes(prefix, history.compacted if is_other else self._at(history, after), limit)
+        return history.changes(
+            prefix, history.compacted if is_other else self._at(history, after), limit
+        )
 
 
 _key_of = attrgetter("key")
 
 Verdict = tuple[tuple[Broken, ...], tuple[tuple[Law, Any], ...]]
-"""What is broken, and which laws must see the whole cluster, each with what it is asked about (None: the action)."""
+"""What is broken, and which laws must see the whole cluster, each with what it is asked about
+(None: the action)."""
 
 
 class _Entry:
-    """What is known of a step of one machine: on which resources the laws' answers depend, and the answers."""
+    """What is known of a step of one machine: on which resources the laws' answers depend, and the
+    answers."""
 
     __slots__ = ("by_rows", "places", "verdicts")
 
@@ -122,7 +151,10 @@ class Judge:
         self.parts = moves.parts
         self.book = moves.parts.book
         self.tested: Counter[str] = Counter()
-        self.of_changes = (*[law for law in laws.OF_CHANGES if law.rule not in OF_THE_STORE], *moves.model.laws)
+        self.of_changes = (
+            *[law for law in laws.OF_CHANGES if law.rule not in OF_THE_STORE],
+            *moves.model.laws,
+        )
         self._local: dict[Any, _Entry] = {}
         self.asked_whole = 0
         self.unanswered = 0
@@ -170,11 +202,19 @@ class Judge:
         for law in (*laws.OF_REST, *self.moves.model.laws_of_rest):
             try:
                 found += self._note(law, law.check(whole))
-            except Compacted:  # it asks about a past that is forgotten here; of that it has nothing to say
+            except Compacted:
+                # it asks about a past that is forgotten here; of that it has nothing to say
                 self.unanswered += 1
         return found
 
-    def _of_request(self, before: int, after: int, request: Request, response: Response, committed: Committed[Any] | None) -> Verdict:
+    def _of_request(
+        self,
+        before: int,
+        after: int,
+        request: Request,
+        response: Response,
+        committed: Committed[Any] | None,
+    ) -> Verdict:
         """Laws of requests and of changes, one resource after the other."""
         broken: list[Broken] = []
         more: list[tuple[Law, Any]] = []
@@ -185,7 +225,9 @@ class Judge:
         for change in changes:
             groups.setdefault(self.book.place(resource_prefix(change.key)), []).append(change)
         for place, group in groups.items():
-            old, new = self._stores(before, after, place, Committed(group[-1].revision, tuple(group)))
+            old, new = self._stores(
+                before, after, place, Committed(group[-1].revision, tuple(group))
+            )
             for change in group:
                 for law in self.of_changes:
                     if change.key.startswith(law.prefix):
@@ -197,10 +239,14 @@ class Judge:
                 self._ask(law, arrived, (arrived, old, new), broken, more)
         return tuple(broken), tuple(more)
 
-    def _stores(self, before: int, after: int, home: int, committed: Committed[Any] | None) -> tuple[Glimpse, Glimpse]:
+    def _stores(
+        self, before: int, after: int, home: int, committed: Committed[Any] | None
+    ) -> tuple[Glimpse, Glimpse]:
         rows = self.parts.rows
         old = Glimpse(history=Watched(self.book, rows[before], home, set()), last_commit=None)
-        return old, Glimpse(history=Watched(self.book, rows[after], home, set()), last_commit=committed)
+        return old, Glimpse(
+            history=Watched(self.book, rows[after], home, set()), last_commit=committed
+        )
 
     def _of_machine(self, entry: _Entry, state: State, move: Move, after: State) -> Verdict:
         """Laws of steps and of decisions, for one machine."""
@@ -209,7 +255,12 @@ class Judge:
         rows = self.parts.rows
         row, row_after = rows[state[ROW]], rows[after[ROW]]
         here = self._glimpse(state, move[1], Watched(self.book, row, home, read))
-        there = self._glimpse(after, move[1], Watched(self.book, row_after, home, read), self._old_ids(state, move, after))
+        there = self._glimpse(
+            after,
+            move[1],
+            Watched(self.book, row_after, home, read),
+            self._old_ids(state, move, after),
+        )
         there.__dict__["last_commit"] = self._committed(state, move)
         action = self.action(state, move)
         broken: list[Broken] = []
@@ -218,17 +269,23 @@ class Judge:
         for law in laws.OF_STEPS:
             if not law.actions or kind in law.actions:
                 self._ask(law, None, (here, action, there), broken, more)
-        for decision in self.moves.decisions.get((state[FIRST + move[1]], after[FIRST + move[1]]), ()):
+        for decision in self.moves.decisions.get(
+            (state[FIRST + move[1]], after[FIRST + move[1]]), ()
+        ):
             for law in laws.OF_DECISIONS:
                 if decision.reconciler.startswith(law.prefix):
                     self._ask(law, decision, (decision, here, there), broken, more)
         if not read <= set(entry.places):
             entry.places = tuple(sorted(read | set(entry.places)))
-        verdict = entry.verdicts[self._shelves(entry, row, row_after)] = (tuple(broken), tuple(more))
+        verdict = entry.verdicts[self._shelves(entry, row, row_after)] = (
+            tuple(broken),
+            tuple(more),
+        )
         return verdict
 
     def _old_ids(self, state: State, move: Move, after: State) -> dict[int, int]:
-        """What is under way after a step is told under the ids that it had before, for laws that follow it."""
+        """What is under way after a step is told under the ids that it had before, for laws that
+        follow it."""
         if len(move) < 2 or move[0] in ("environment", "user", "elapse"):
             return {}
         return self.moves.old_ids.get((state[FIRST + move[1]], after[FIRST + move[1]]), {})
@@ -241,28 +298,47 @@ class Judge:
         row_after, _, committed = self.book.decide(row, self.parts.values[move[2][2]], state[NOW])
         return self._as_kept(committed, row, row_after)
 
-    def _as_kept(self, committed: Committed[Any] | None, row: Row, row_after: Row) -> Committed[Any] | None:
+    def _as_kept(
+        self, committed: Committed[Any] | None, row: Row, row_after: Row
+    ) -> Committed[Any] | None:
         """The changes with the records that stand for them here, where equal ones are one."""
         if committed is None:
             return None
         old, new = Reader(self.book, row, 0), Reader(self.book, row_after, 0)
-        changes = [Change(change.revision, change.key, new.get(change.key), old.get(change.key)) for change in committed.changes]
+        changes = [
+            Change(change.revision, change.key, new.get(change.key), old.get(change.key))
+            for change in committed.changes
+        ]
         return Committed(committed.revision, tuple(changes))
 
-    def _of_whole(self, state: State, move: Move, after: State, wanting: tuple[tuple[Law, Any], ...]) -> list[Broken]:
+    def _of_whole(
+        self, state: State, move: Move, after: State, wanting: tuple[tuple[Law, Any], ...]
+    ) -> list[Broken]:
         if not wanting:
             return []
         self.asked_whole += 1
         home = self._home(move)
         before = self.whole(state, home)
-        then = evolve(self.whole(after, home, self._old_ids(state, move, after), move), last_commit=self._committed(state, move))
+        then = evolve(
+            self.whole(after, home, self._old_ids(state, move, after), move),
+            last_commit=self._committed(state, move),
+        )
         found: list[Broken] = []
         for law, about in wanting:
-            given = (before, self.action(state, move), then) if about is None else (about, before, then)
+            given = (
+                (before, self.action(state, move), then) if about is None else (about, before, then)
+            )
             found += self._note(law, law.check(*given))
         return found
 
-    def _ask(self, law: Law, about: Any, given: tuple[Any, ...], broken: list[Broken], more: list[tuple[Law, Any]]) -> None:
+    def _ask(
+        self,
+        law: Law,
+        about: Any,
+        given: tuple[Any, ...],
+        broken: list[Broken],
+        more: list[tuple[Law, Any]],
+    ) -> None:
         try:
             broken += self._note(law, law.check(*given))
         except NeedsMore:
@@ -291,35 +367,61 @@ class Judge:
             return 0
         return self.book.place(resource.prefix)
 
-    # --- clusters from numbers -------------------------------------------------------------------------------------------
+    # --- clusters from numbers --------------------------------------------------------------------
 
-    def _glimpse(self, state: State, machine: int, history: Watched, ids: dict[int, int] | None = None) -> Glimpse:
-        parts: dict[str, Any] = dict(self._bundle_as_maps(self.parts.bundles[state[FIRST + machine]], ids or {}))
+    def _glimpse(
+        self, state: State, machine: int, history: Watched, ids: dict[int, int] | None = None
+    ) -> Glimpse:
+        parts: dict[str, Any] = dict(
+            self._bundle_as_maps(self.parts.bundles[state[FIRST + machine]], ids or {})
+        )
         if len(self.parts.first_worlds) > 1:
             parts["worlds"] = Own(parts["worlds"])
         return Glimpse(now=state[NOW], history=history, last_commit=None, **parts)
 
-    def whole(self, state: State, home: int = 0, ids: dict[int, int] | None = None, move: Move = ()) -> Cluster:
-        """The state as a Cluster, with ids counted anew; its history tells each resource's own revisions."""
+    def whole(
+        self, state: State, home: int = 0, ids: dict[int, int] | None = None, move: Move = ()
+    ) -> Cluster:
+        """The state as a Cluster, with ids counted anew; its history tells each resource's own
+        revisions."""
         maps: dict[str, dict[Any, Any]] = {}
         for machine, number in enumerate(state[FIRST:]):
             renamed = ids if ids and machine == move[1] else {}
             for name, entries in self._bundle_as_maps(self.parts.bundles[number], renamed).items():
                 maps.setdefault(name, {}).update(entries)
         parts: dict[str, Any] = {name: Map(entries) for name, entries in maps.items()}
-        cluster = Cluster(machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **parts)
+        cluster = Cluster(
+            machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **parts
+        )
         return evolve(cluster, history=Watched(self.book, self.parts.rows[state[ROW]], home, set()))
 
     def _bundle_as_maps(self, bundle: Bundle, ids: dict[int, int]) -> dict[str, "Map[Any, Any]"]:
         values, name = self.parts.values, self.parts.names[bundle.machine]
         life = bundle.life
-        flying = {(name, life, ids.get(f[0], f[0])): Flying(values[f[2]], values.get(f[3]), watch=f[1]) for f in bundle.flying}
-        flying |= {(name, 0, n): Flying(values[request]) for n, request in enumerate(bundle.orphans)}
+        flying = {
+            (name, life, ids.get(f[0], f[0])): Flying(values[f[2]], values.get(f[3]), watch=f[1])
+            for f in bundle.flying
+        }
+        flying |= {
+            (name, 0, n): Flying(values[request]) for n, request in enumerate(bundle.orphans)
+        }
         return {
             "components": Map({name: Component(values.get(bundle.state), life, bundle.wake_at)}),
             "flying": Map(flying),
-            "watches": Map({(name, life, ids.get(w[0], w[0])): Cursor(values[w[1]], w[2], values.get(w[3], ())) for w in bundle.watches}),
-            "operations": Map({(name, life, ids.get(j[0], j[0])): Pending(values[j[1]], j[2]) for j in bundle.jobs}),
+            "watches": Map(
+                {
+                    (name, life, ids.get(w[0], w[0])): Cursor(
+                        values[w[1]], w[2], values.get(w[3], ())
+                    )
+                    for w in bundle.watches
+                }
+            ),
+            "operations": Map(
+                {
+                    (name, life, ids.get(j[0], j[0])): Pending(values[j[1]], j[2])
+                    for j in bundle.jobs
+                }
+            ),
             "worlds": Map({name: values[bundle.world]}) if bundle.world >= 0 else Map(),
             "rules": Map({name: values[bundle.rules]}) if bundle.rules >= 0 else Map(),
         }
@@ -330,7 +432,11 @@ class Judge:
         if kind == "elapse":
             return Elapse(move[1])
         name = self.parts.names[move[1]]
-        channel = (name, self.parts.bundles[state[FIRST + move[1]]].life, move[2][0] if len(move) > 2 and isinstance(move[2], tuple) else 0)
+        channel = (
+            name,
+            self.parts.bundles[state[FIRST + move[1]]].life,
+            move[2][0] if len(move) > 2 and isinstance(move[2], tuple) else 0,
+        )
         made: dict[str, Any] = {
             "arrive": Arrive, "open": Arrive, "orphan": Arrive, "answer": Answer, "notify": Notify, "operate": Operate, "cut": CutWatch,
             "lose answer": LoseAnswer,

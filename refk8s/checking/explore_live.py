@@ -1,8 +1,10 @@
-"""What goes round for ever: fair cycles in what has been explored. Rule EXPLORE-10 (spec/explorer.md).
+"""What goes round for ever: fair cycles in what has been explored. Rule EXPLORE-10
+(spec/explorer.md).
 
-A run that never rests comes back, once quiet resources are counted anew, to a state in which it was. So it is
-a cycle of the explored graph, without faults and without the user (of whom there is finitely much), and it counts against the rules if it
-is fair: whatever can happen in all of its states happens in it. Here one looks for strongly connected parts that have such a cycle.
+A run that never rests comes back, once quiet resources are counted anew, to a state in which it
+was. So it is a cycle of the explored graph, without faults and without the user (of whom there is
+finitely much), and it counts against the rules if it is fair: whatever can happen in all of its
+states happens in it. Here one looks for strongly connected parts that have such a cycle.
 """
 
 from array import array
@@ -19,7 +21,8 @@ NOT_FREE = (
 
 
 class Graph:
-    """The states by number, and from each those that free moves lead to. States come in the order of their numbers."""
+    """The states by number, and from each those that free moves lead to. States come in the order
+    of their numbers."""
 
     def __init__(self) -> None:
         self.starts = array("l", [0])
@@ -34,7 +37,8 @@ class Graph:
 
 
 def components(graph: Graph) -> list[list[int]]:
-    """The strongly connected parts that have a cycle, each sorted (Tarjan's algorithm, without recursion). O(states + moves)."""
+    """The strongly connected parts that have a cycle, each sorted (Tarjan's algorithm, without
+    recursion). O(states + moves)."""
     size = len(graph.starts) - 1
     index, low = array("l", [-1]) * size, array("l", [0]) * size
     on_stack = bytearray(size)
@@ -95,7 +99,11 @@ def fair_cycle(moves: Moves, order: Sequence[State], graph: Graph) -> list[int] 
     numbers: dict[State, int] | None = None
     for part in components(graph):
         inside = set(part)
-        numbers = numbers if numbers is not None else {state: number for number, state in enumerate(order)}
+        numbers = (
+            numbers
+            if numbers is not None
+            else {state: number for number, state in enumerate(order)}
+        )
         always: set[tuple[Any, ...]] | None = None
         taken: set[tuple[Any, ...]] = set()
         for number in part:

@@ -1,14 +1,18 @@
-"""A cluster in interned parts, and what every action does to them. Rules EXPLORE-2, EXPLORE-3 (spec/explorer.md).
+"""A cluster in interned parts, and what every action does to them. Rules EXPLORE-2, EXPLORE-3
+(spec/explorer.md).
 
-The reference is `step` of refk8s/core/cluster.py. Here the same is done on numbers: a machine's state, each request, answer, stream and
-operation has one, a machine with all that flies, watches and runs for it is a *bundle* with one, and a state is (now, store, budgets,
-bundle, bundle ...). Machines and API server are the real ones and pure, so what they did once to the same numbers is looked up.
+The reference is `step` of refk8s/core/cluster/step.py. Here the same is done on numbers: a machine's
+state, each request, answer, stream and operation has one, a machine with all that flies, watches
+and runs for it is a *bundle* with one, and a state is (now, store, budgets, bundle, bundle ...).
+Machines and API server are the real ones and pure, so what they did once to the same numbers is
+looked up.
 
     tell       bundle, event             -> bundle      Loop.step, then ids in a canonical order
     decide     store, request            -> store, answer   handle and commit
     notify     bundle, watch, its shelf  -> bundle      watch.events, then tell
 
-Left out: skewed clocks, partitions and delays (any order of deliveries is a delay), stops (a crash is one of length zero).
+Left out: skewed clocks, partitions and delays (any order of deliveries is a delay), stops (a crash
+is one of length zero).
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +28,7 @@ from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import EVENTS, EVENTS_V1
 from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.outcome import Stream
-from refk8s.core.cluster import Component
+from refk8s.core.cluster.state import Component
 from refk8s.core.context import Instant, SeededChance
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import (
@@ -62,7 +66,8 @@ Job = tuple[int, int, Instant]  # id (0: asked in an earlier life), operation, d
 
 
 class Bundle(Value, frozen=True, eq=False):
-    """A machine with all that is under way for it, in numbers. `orphans`: writes on their way whose answer is for nobody."""
+    """A machine with all that is under way for it, in numbers. `orphans`: writes on their way whose
+    answer is for nobody."""
 
     machine: int
     state: int  # -1: down
@@ -83,7 +88,8 @@ class Bundle(Value, frozen=True, eq=False):
 
 
 class Turn(Value, frozen=True, eq=False):
-    """What one step of a machine came to: its next state, new names for ids (None: gone), and what it asked for under the new ids."""
+    """What one step of a machine came to: its next state, new names for ids (None: gone), and what
+    it asked for under the new ids."""
 
     state: int
     ids: dict[int, int]
@@ -98,7 +104,13 @@ class Turn(Value, frozen=True, eq=False):
 class Parts:
     """The parts of one exploration, and the steps on them."""
 
-    def __init__(self, machines: Mapping[str, AnyMachine], worlds: Mapping[str, Any], seed: bytes, one_revision: bool = False) -> None:
+    def __init__(
+        self,
+        machines: Mapping[str, AnyMachine],
+        worlds: Mapping[str, Any],
+        seed: bytes,
+        one_revision: bool = False,
+    ) -> None:
         self.seed = seed
         self.names = sorted(machines)
         self.machines = [machines[name] for name in self.names]
@@ -118,9 +130,11 @@ class Parts:
         self.misses = 0
         self.made: tuple[Decision, ...] = ()  # by all that was told since somebody emptied it
         self.ids: dict[int, int] | None = None  # new by old, of the last that was told
-        self.judge: Callable[[int, int, Request, Response, Committed[Any] | None], Any] = lambda *given: None
+        self.judge: Callable[[int, int, Request, Response, Committed[Any] | None], Any] = (
+            lambda *given: None
+        )
 
-    # --- numbers ------------------------------------------------------------------------------------------------------
+    # --- numbers ----------------------------------------------------------------------------------
 
     def keep(self, value: Any) -> int:
         """The number of a value, which stands for it from now on."""
@@ -162,7 +176,8 @@ class Parts:
         state = self.values.get(bundle.state)
         if isinstance(state, LoopState):
             for prefix, informer in state.informers.items():
-                if revision := informer.revision or state.view.tables[prefix].revision:  # who lists again still knows what it knew
+                # who lists again still knows what it knew
+                if revision := informer.revision or state.view.tables[prefix].revision:
                     note(prefix, revision)
         for _, stream, revision, _ in bundle.watches:
             note(self.values[stream].resource.prefix, revision)
@@ -174,19 +189,26 @@ class Parts:
                 note(asked.resource.prefix, int(self.values[answer].body.metadata.resource_version))
         return tuple(sorted(found.items()))
 
-    # --- machines -----------------------------------------------------------------------------------------------------
+    # --- machines ---------------------------------------------------------------------------------
 
     def start(self, machine: int, life: int, now: Instant, left: Bundle | None = None) -> int:
-        """A new life: nothing is remembered; what had been sent is on its way, for nobody (CLUSTER-3)."""
+        """A new life: nothing is remembered; what had been sent is on its way, for nobody
+        (CLUSTER-3)."""
         name = self.names[machine]
-        chance = SeededChance(self.seed + name.encode() + life.to_bytes(4, "big") + (0).to_bytes(8, "big"))
+        chance = SeededChance(
+            self.seed + name.encode() + life.to_bytes(4, "big") + (0).to_bytes(8, "big")
+        )
         seed = chance.draw(16) + name.encode() + life.to_bytes(4, "big")
         state, effects = self.machines[machine].start(now, seed)
         if left is None:
             world = self.first_worlds.get(name)
             bundle = Bundle(machine, -1, life, world=-1 if world is None else self.keep(world))
         else:
-            sent = [request for _, is_watch, request, answer in left.flying if answer < 0 and self._is_write(request)]
+            sent = [
+                request
+                for _, is_watch, request, answer in left.flying
+                if answer < 0 and self._is_write(request)
+            ]
             jobs = tuple(sorted([(0, operation, due) for _, operation, due in left.jobs]))
             bundle = evolve(left, state=-1, life=life, wake_at=None, flying=(), watches=(), jobs=jobs,
                             orphans=tuple(sorted((*left.orphans, *sent))))  # fmt: skip
@@ -201,8 +223,12 @@ class Parts:
             machine = self.machines[bundle.machine]
             state, effects = machine.step(self.values[bundle.state], (event,), now)
             past = self.values[bundle.state]
-            made = _decisions(self.names[bundle.machine], past, state, bundle.life) if effects else ()
-            turn = self._turns[memo] = evolve(self._turn(bundle.machine, state, effects, now), decisions=made)
+            made = (
+                _decisions(self.names[bundle.machine], past, state, bundle.life) if effects else ()
+            )
+            turn = self._turns[memo] = evolve(
+                self._turn(bundle.machine, state, effects, now), decisions=made
+            )
         self.made += turn.decisions
         self.ids = turn.ids
         return self._apply(bundle, turn)
@@ -236,7 +262,13 @@ class Parts:
         return Turn(
             self.keep(state),
             ids,
-            tuple([(ids[id], is_watch, self.keep(request), -1) for id, is_watch, request in calls if id in ids]),
+            tuple(
+                [
+                    (ids[id], is_watch, self.keep(request), -1)
+                    for id, is_watch, request in calls
+                    if id in ids
+                ]
+            ),
             tuple([(ids[id], self.keep(operation), 0) for id, operation in jobs if id in ids]),
             wakes,
             wake_at,
@@ -248,7 +280,9 @@ class Parts:
         flying = [(ids[f[0]], f[1], f[2], f[3]) for f in bundle.flying if f[0] in ids]
         orphans = bundle.orphans
         if len(flying) < len(bundle.flying):
-            lost = [f[2] for f in bundle.flying if f[0] not in ids and f[3] < 0 and self._is_write(f[2])]
+            lost = [
+                f[2] for f in bundle.flying if f[0] not in ids and f[3] < 0 and self._is_write(f[2])
+            ]
             orphans = tuple(sorted((*orphans, *lost))) if lost else orphans
         return Bundle(
             bundle.machine,
@@ -266,7 +300,7 @@ class Parts:
     def _is_write(self, request: int) -> bool:
         return self.values[request].verb not in READS
 
-    # --- what a bundle can do (each: bundle number -> bundle number) ------------------------------------------------------
+    # --- what a bundle can do (each: bundle number -> bundle number) ------------------------------
 
     def answer(self, number: int, flight: Flight, now: Instant) -> int:
         """The answer reaches who asked."""
@@ -312,19 +346,23 @@ class Parts:
         _, outcome, _ = self.book.decide(row, self.values[flight[2]], now)
         if not isinstance(outcome, Stream):
             code = outcome.code if isinstance(outcome, Response) else 0
-            return self.keep_bundle(self.tell(bundle, WatchEnded(flight[0], code), ("E", flight[0], code), now))
+            return self.keep_bundle(
+                self.tell(bundle, WatchEnded(flight[0], code), ("E", flight[0], code), now)
+            )
         initial = watching.initial_events(outcome)
         stream = self._stream(outcome)
         opened = (flight[0], stream, outcome.revision, self.keep(initial) if initial else -1)
         return self.keep_bundle(evolve(bundle, watches=tuple(sorted((*bundle.watches, opened)))))
 
     def _stream(self, stream: Stream) -> int:
-        """A watch without what has a number of its own: where it stands, and what is there when it begins."""
+        """A watch without what has a number of its own: where it stands, and what is there when it
+        begins."""
         bare = evolve(stream, revision=0, floor=0, initial=(), initial_events_end=False)
         return self.keep(bare)
 
     def lag(self, opened: Open, shelf: int) -> int:
-        """By how many changes a watch is behind (at least 1 where it has initial events to tell); -1: what it missed is compacted."""
+        """By how many changes a watch is behind (at least 1 where it has initial events to tell);
+        -1: what it missed is compacted."""
         key = ("lag", opened[1], opened[2], opened[3], shelf)
         found = self._chunks.get(key)
         if found is None:
@@ -333,7 +371,11 @@ class Parts:
                 found = -1
             else:
                 stream: Stream = self.values[opened[1]]
-                changes = history.changes(stream.prefix, opened[2]) if opened[2] <= history.revision else ()
+                changes = (
+                    history.changes(stream.prefix, opened[2])
+                    if opened[2] <= history.revision
+                    else ()
+                )
                 found = max(len(changes), int(opened[3] >= 0))
             self._chunks[key] = found
         return int(found)
@@ -349,11 +391,17 @@ class Parts:
         rest = tuple([other for other in bundle.watches if other != opened])
         if events is None:
             bundle = evolve(bundle, watches=rest)
-            return self.keep_bundle(self.tell(bundle, WatchEnded(opened[0], 410), ("E", opened[0], 410), now))
-        bundle = evolve(bundle, watches=tuple(sorted((*rest, (opened[0], opened[1], revision, -1)))))
+            return self.keep_bundle(
+                self.tell(bundle, WatchEnded(opened[0], 410), ("E", opened[0], 410), now)
+            )
+        bundle = evolve(
+            bundle, watches=tuple(sorted((*rest, (opened[0], opened[1], revision, -1))))
+        )
         if not events:
             return self.keep_bundle(bundle)
-        return self.keep_bundle(self.tell(bundle, Watched(opened[0], events), ("W", opened[0], events_number), now))
+        return self.keep_bundle(
+            self.tell(bundle, Watched(opened[0], events), ("W", opened[0], events_number), now)
+        )
 
     def _chunk(self, opened: Open, shelf: int, limit: int) -> Any:
         history = self.book.shelves[shelf].history
@@ -371,13 +419,17 @@ class Parts:
 
     def cut_watch(self, number: int, opened: Open, now: Instant) -> int:
         bundle = self.bundles[number]
-        bundle = evolve(bundle, watches=tuple([other for other in bundle.watches if other != opened]))
+        bundle = evolve(
+            bundle, watches=tuple([other for other in bundle.watches if other != opened])
+        )
         return self.keep_bundle(self.tell(bundle, WatchEnded(opened[0]), ("E", opened[0], 0), now))
 
     def disconnect(self, number: int, now: Instant) -> int:
         """Every connection breaks (CLUSTER-9)."""
         bundle = self.bundles[number]
-        ended = [(opened[0], True) for opened in bundle.watches] + [(flight[0], flight[1]) for flight in bundle.flying]
+        ended = [(opened[0], True) for opened in bundle.watches] + [
+            (flight[0], flight[1]) for flight in bundle.flying
+        ]
         bundle = evolve(bundle, flying=(), orphans=(), watches=())
         while ended:
             (id, is_watch), *ended = ended
@@ -432,10 +484,11 @@ class Parts:
             bundle = self.tell(bundle, RuntimeChanged(changed), ("C", self.keep(changed)), now)
         return self.keep_bundle(bundle)
 
-    # --- the API server ---------------------------------------------------------------------------------------------------
+    # --- the API server ---------------------------------------------------------------------------
 
     def decide(self, row: int, request: int, now: Instant) -> tuple[int, int, Any]:
-        """The store after a request, the number of its answer, and what the laws have to say of what was committed."""
+        """The store after a request, the number of its answer, and what the laws have to say of
+        what was committed."""
         key = (row, request, now)
         found = self._decided.get(key)
         if found is None:

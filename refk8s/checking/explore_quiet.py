@@ -1,10 +1,12 @@
-"""What everybody has heard of needs no order: revisions counted anew in every state. Rule EXPLORE-8 (spec/explorer.md).
+"""What everybody has heard of needs no order: revisions counted anew in every state. Rule EXPLORE-8
+(spec/explorer.md).
 
-Of each resource there is a revision up to which every machine that watches it has heard all there is. What the numbers up to there still
-say is one thing only: which version of an object it was, and that is asked of each object by itself (an update's precondition). So those
-versions are counted anew in the order of their names, older ones become one, `OLD`, and what came later is counted on in its order.
-Histories that differ in how often or in which order things were written then lead to the same state, and one that goes round in circles
-comes back to where it was.
+Of each resource there is a revision up to which every machine that watches it has heard all there
+is. What the numbers up to there still say is one thing only: which version of an object it was, and
+that is asked of each object by itself (an update's precondition). So those versions are counted
+anew in the order of their names, older ones become one, `OLD`, and what came later is counted on in
+its order. Histories that differ in how often or in which order things were written then lead to the
+same state, and one that goes round in circles comes back to where it was.
 """
 
 from bisect import bisect_right
@@ -32,13 +34,16 @@ from refk8s.core.value import evolve
 
 OLD = 1
 BASE = 1_000
-"""Present versions are counted from here: no store of a model comes this far by itself, so a renamed one is known by its revision."""
+"""Present versions are counted from here: no store of a model comes this far by itself, so a
+renamed one is known by its revision."""
 
 
 @cache
 def _prefix_of(cls: type) -> str | None:
     """Where objects of this type are kept; None for what is no API object."""
-    if not issubclass(cls, Struct) or not {"metadata", "kind", "api_version"} <= set(cls.__struct_fields__):
+    if not issubclass(cls, Struct) or not {"metadata", "kind", "api_version"} <= set(
+        cls.__struct_fields__
+    ):
         return None
     empty: Any = cls()
     resource = by_kind(empty.api_version, empty.kind)
@@ -50,9 +55,12 @@ _LEAVES = (str, int, bool, float, bytes, type(None))
 
 
 class Renaming:
-    """New revisions for one resource: `versions` of objects, and `revisions` from the one that all have reached on, in their order."""
+    """New revisions for one resource: `versions` of objects, and `revisions` from the one that all
+    have reached on, in their order."""
 
-    def __init__(self, prefix: str, versions: dict[str, str], revisions: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, prefix: str, versions: dict[str, str], revisions: list[tuple[int, int]]
+    ) -> None:
         self.prefix = prefix
         self.versions = versions
         self.old = [old for old, _ in revisions]
@@ -75,7 +83,11 @@ class Renaming:
             return value
         if cls is tuple:
             renamed = [self.of(each) for each in value]
-            return value if all(a is b for a, b in zip(renamed, value, strict=True)) else tuple(renamed)
+            return (
+                value
+                if all(a is b for a, b in zip(renamed, value, strict=True))
+                else tuple(renamed)
+            )
         known = self._done.get(id(value))
         if known is None:
             known = self._done[id(value)] = (value, self._renamed(cls, value))
@@ -106,17 +118,28 @@ class Renaming:
         if issubclass(cls, Struct):
             if hasattr(value, "items") and hasattr(value, "metadata"):  # a list of objects
                 return self._list(value)
-            fields = {name: new for name in cls.__struct_fields__ if (new := self.of(old := getattr(value, name))) is not old}
+            fields = {
+                name: new
+                for name in cls.__struct_fields__
+                if (new := self.of(old := getattr(value, name))) is not old
+            }
             return replace(value, **fields) if fields else value
         if attrs.has(cls):
-            fields = {each.name: new for each in attrs.fields(cls) if (new := self.of(old := getattr(value, each.name))) is not old}
+            fields = {
+                each.name: new
+                for each in attrs.fields(cls)
+                if (new := self.of(old := getattr(value, each.name))) is not old
+            }
             return attrs.evolve(value, **fields) if fields else value
         return value
 
     def object(self, obj: Any) -> Any:
         """An object of the resource under its new version."""
         metadata: ObjectMeta = obj.metadata
-        return replace(obj, metadata=replace(metadata, resource_version=self.version(metadata.resource_version)))
+        return replace(
+            obj,
+            metadata=replace(metadata, resource_version=self.version(metadata.resource_version)),
+        )
 
     def request(self, request: Request) -> Request:
         """A request about the resource: what it compares with, and from where it watches."""
@@ -126,25 +149,40 @@ class Renaming:
         if isinstance(body, Patch):
             metadata = body.document.get("metadata") if isinstance(body.document, dict) else None
             if metadata and metadata.get("resourceVersion"):
-                document = {**body.document, "metadata": {**metadata, "resourceVersion": self.version(metadata["resourceVersion"])}}
+                document = {
+                    **body.document,
+                    "metadata": {
+                        **metadata,
+                        "resourceVersion": self.version(metadata["resourceVersion"]),
+                    },
+                }
                 body = replace(body, document=document)
         elif isinstance(body, DeleteOptions):
             if body.preconditions is not None and body.preconditions.resource_version:
-                wanted = replace(body.preconditions, resource_version=self.version(body.preconditions.resource_version))
+                wanted = replace(
+                    body.preconditions,
+                    resource_version=self.version(body.preconditions.resource_version),
+                )
                 body = replace(body, preconditions=wanted)
         elif body is not None:
             kind: Any = type(body)
             body = self.object(body) if _prefix_of(kind) == self.prefix else body
         if options.resource_version not in ("", "0"):
-            options = replace(options, resource_version=str(self.revision(int(options.resource_version))))
+            options = replace(
+                options, resource_version=str(self.revision(int(options.resource_version)))
+            )
         return replace(request, body=body, options=options)
 
     def _tables(self, state: LoopState) -> LoopState:
         table = state.view.tables.get(self.prefix)
         if table is None:
             return state
-        renamed: Table = replace(table, revision=self.revision(table.revision) if table.revision else 0)
-        return replace(state, view=replace(state.view, tables=state.view.tables.set(self.prefix, renamed)))
+        renamed: Table = replace(
+            table, revision=self.revision(table.revision) if table.revision else 0
+        )
+        return replace(
+            state, view=replace(state.view, tables=state.view.tables.set(self.prefix, renamed))
+        )
 
     def _waits(self, busy: Busy) -> Busy:
         reached = busy.reached
@@ -153,7 +191,12 @@ class Renaming:
         return replace(busy, reached=reached, gone=self._seen(busy.gone))
 
     def _seen(self, seen: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple([(p, key, uid, self.version(old) if p == self.prefix else old) for p, key, uid, old in seen])
+        return tuple(
+            [
+                (p, key, uid, self.version(old) if p == self.prefix else old)
+                for p, key, uid, old in seen
+            ]
+        )
 
     def _list(self, listed: Any) -> Any:
         items = tuple([self.of(item) for item in listed.items])
@@ -161,7 +204,9 @@ class Renaming:
         is_ours = bool(items) and _prefix_of(kind) == self.prefix
         metadata = listed.metadata
         if is_ours and metadata.resource_version:
-            metadata = replace(metadata, resource_version=str(self.revision(int(metadata.resource_version))))
+            metadata = replace(
+                metadata, resource_version=str(self.revision(int(metadata.resource_version)))
+            )
         return replace(listed, items=items, metadata=metadata)
 
 
@@ -197,13 +242,18 @@ class Quiet:
                 if change.record is None:
                     writes.append(Delete(change.key))
                 else:
-                    versions[change.record.value.metadata.resource_version] = str(history.revision + 1)
+                    versions[change.record.value.metadata.resource_version] = str(
+                        history.revision + 1
+                    )
                     writes.append(Put(change.key, change.record.value))
             history, _ = commit(history, Txn((), tuple(writes)), stamp)
             revisions.append((revision, history.revision))
-        if revisions[-1][0] != old.history.revision:  # somebody has written elsewhere, and only the count has gone on
+        # somebody has written elsewhere, and only the count has gone on
+        if revisions[-1][0] != old.history.revision:
             revisions.append((old.history.revision, history.revision))
-        if all(before == after for before, after in revisions) and all(before == after for before, after in versions.items()):
+        if all(before == after for before, after in revisions) and all(
+            before == after for before, after in versions.items()
+        ):
             return None
         return Renaming(prefix, versions, revisions), book.keep(prefix, Shelf(history, old.graves))
 
@@ -214,7 +264,9 @@ class Quiet:
         if found is None:
             renaming = self.of_shelf(place, shelf)
             assert renaming is not None
-            found = self._bundles[key] = self._rename(self.parts.bundles[number], renaming[0], place)
+            found = self._bundles[key] = self._rename(
+                self.parts.bundles[number], renaming[0], place
+            )
         return found
 
     def _rename(self, bundle: Bundle, renaming: Renaming, place: int) -> int:
@@ -230,12 +282,23 @@ class Quiet:
         watches = []
         for id, stream, revision, initial in bundle.watches:
             is_ours = parts.values[stream].resource.prefix == renaming.prefix
-            watches.append((id, stream, renaming.revision(revision) if is_ours else revision, of(initial)))
+            watches.append(
+                (id, stream, renaming.revision(revision) if is_ours else revision, of(initial))
+            )
         flying = []
         for id, is_watch, request, answer in bundle.flying:
             asked = parts.values[request]
-            is_list = answer >= 0 and asked.verb == "list" and asked.resource.prefix == renaming.prefix
-            flying.append((id, is_watch, of(request), self._answer(renaming, answer) if is_list else of(answer)))
+            is_list = (
+                answer >= 0 and asked.verb == "list" and asked.resource.prefix == renaming.prefix
+            )
+            flying.append(
+                (
+                    id,
+                    is_watch,
+                    of(request),
+                    self._answer(renaming, answer) if is_list else of(answer),
+                )
+            )
         return parts.keep_bundle(
             evolve(
                 bundle,
@@ -255,6 +318,11 @@ class Quiet:
         if not response.ok:
             return answer
         listed = response.body
-        metadata = replace(listed.metadata, resource_version=str(renaming.revision(int(listed.metadata.resource_version))))
+        metadata = replace(
+            listed.metadata,
+            resource_version=str(renaming.revision(int(listed.metadata.resource_version))),
+        )
         items = tuple([renaming.of(item) for item in listed.items])
-        return self.parts.keep(replace(response, body=replace(listed, items=items, metadata=metadata)))
+        return self.parts.keep(
+            replace(response, body=replace(listed, items=items, metadata=metadata))
+        )

@@ -1,7 +1,9 @@
-"""An explored history on the reference: the actions of refk8s/core/actions.py that it consists of. Rules EXPLORE-2, EXPLORE-6.
+"""An explored history on the reference: the actions of refk8s/core/actions.py that it consists of.
+Rules EXPLORE-2, EXPLORE-6.
 
-The explorer counts ids anew in every state (EXPLORE-3); here each is found again in the real cluster by what it is about. `differences`
-compares a state of the explorer with a real one in all that can be observed.
+The explorer counts ids anew in every state (EXPLORE-3); here each is found again in the real
+cluster by what it is about. `differences` compares a state of the explorer with a real one in all
+that can be observed.
 """
 
 import re
@@ -41,7 +43,9 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.rbac_v1 import ClusterRole
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CLUSTER_ROLES
-from refk8s.core.cluster import Cluster, enabled, start_all, step
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import Chance, Context, SeededChance
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import Impossible
@@ -54,7 +58,8 @@ _OF_CHANNEL: dict[str, Any] = {
 
 
 class ModelCluster(Cluster, frozen=True, eq=False):
-    """A cluster whose chance is the explorer's (EXPLORE-4): a uid follows from the name, a container's id from the operation."""
+    """A cluster whose chance is the explorer's (EXPLORE-4): a uid follows from the name, a
+    container's id from the operation."""
 
     graves: Map[str, int] = field(default_factory=Map)
     name: bytes = b""  # what the uid follows from that the next write gives
@@ -66,7 +71,9 @@ class ModelCluster(Cluster, frozen=True, eq=False):
         pending = self.operations.get(channel)
         if pending is None:
             return super().chance(channel)
-        return SeededChance(chance_of_operation(self.seed, pending.operation, self.worlds[channel[0]].started))
+        return SeededChance(
+            chance_of_operation(self.seed, pending.operation, self.worlds[channel[0]].started)
+        )
 
 
 def take(cluster: Cluster, action: Action) -> Cluster:
@@ -96,14 +103,17 @@ def _name(cluster: ModelCluster, request: Request) -> bytes:
 
 def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
     """The model's cluster when its machines have just started."""
-    cluster: Cluster = ModelCluster(machines=dict(model.machines()), worlds=Map(model.worlds()), seed=seed, now=model.start)
+    cluster: Cluster = ModelCluster(
+        machines=dict(model.machines()), worlds=Map(model.worlds()), seed=seed, now=model.start
+    )
     for request in model.setup:
         cluster = take(cluster, Submit(request))
     return start_all(cluster)
 
 
 def prologue(cluster: Cluster) -> Iterator[Action]:
-    """What happens until the machines have come to rest for the first time, and all that has been told of it."""
+    """What happens until the machines have come to rest for the first time, and all that has been
+    told of it."""
     while True:
         action = next(enabled(cluster), None)
         if action is None or isinstance(action, Elapse):
@@ -113,7 +123,8 @@ def prologue(cluster: Cluster) -> Iterator[Action]:
 
 
 def history_actions(moves: Moves, history: list[tuple[State, Move]]) -> list[Action]:
-    """A whole history as actions, the prologue among them. Raises Impossible where the reference cannot follow."""
+    """A whole history as actions, the prologue among them. Raises Impossible where the reference
+    cannot follow."""
     cluster = begin_model(moves.model, moves.parts.seed)
     found: list[Action] = []
     for action in prologue(cluster):
@@ -132,7 +143,9 @@ def to_actions(moves: Moves, state: State, move: Move, cluster: Cluster) -> Iter
         return
     if move[0] == "compact":
         elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
-        yield Submit(Request("create", CLUSTER_ROLES, "", elsewhere.metadata.name or "", body=elsewhere))
+        yield Submit(
+            Request("create", CLUSTER_ROLES, "", elsewhere.metadata.name or "", body=elsewhere)
+        )
         yield Compact(cluster.history.revision + 1)
     else:
         yield to_action(moves, state, move, cluster)
@@ -179,7 +192,9 @@ def _orphan(moves: Moves, name: str, request: int, cluster: Cluster) -> Channel:
     wanted = _about(moves.parts.values[request])
     for channel in sorted(cluster.flying):
         flying = cluster.flying[channel]
-        is_orphan = channel[0] == name and (channel[1] != cluster.components[name].life or flying.given_up)
+        is_orphan = channel[0] == name and (
+            channel[1] != cluster.components[name].life or flying.given_up
+        )
         if is_orphan and flying.answer is None and _about(flying.request) == wanted:
             return channel
     raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
@@ -195,10 +210,16 @@ def _job(moves: Moves, name: str, job: Any, cluster: Cluster) -> Channel:
 
 
 def _about(request: Any) -> tuple[str, ...]:
-    return (request.verb, request.resource.prefix, request.namespace, request.name, request.subresource)
+    return (
+        request.verb,
+        request.resource.prefix,
+        request.namespace,
+        request.name,
+        request.subresource,
+    )
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------------------
+# --- comparing ------------------------------------------------------------------------------------
 
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{64}")
@@ -206,13 +227,19 @@ _REVISION = re.compile(r'"resourceVersion":"\d*"|resource_version=\'\d*\'|resour
 
 
 def _words(value: Any) -> str:
-    """A value as text without uids, container ids and revisions, which are other ones in the explorer."""
-    text = codec.encode(value).decode() if hasattr(value, "metadata") and hasattr(value, "kind") else repr(value)
+    """A value as text without uids, container ids and revisions, which are other ones in the
+    explorer."""
+    text = (
+        codec.encode(value).decode()
+        if hasattr(value, "metadata") and hasattr(value, "kind")
+        else repr(value)
+    )
     return _REVISION.sub("", _UID.sub("uid", text))
 
 
 def differences(moves: Moves, state: State, cluster: Cluster) -> list[str]:
-    """What can be observed in one and not in the other: nothing, if the explorer is right (EXPLORE-2)."""
+    """What can be observed in one and not in the other: nothing, if the explorer is right
+    (EXPLORE-2)."""
     found: list[str] = []
 
     def same(what: str, ours: Any, real: Any) -> None:
@@ -225,22 +252,49 @@ def differences(moves: Moves, state: State, cluster: Cluster) -> list[str]:
     for prefix in parts.book.prefixes:
         if prefix not in SILENT:
             ours = {record.key: _words(record.value) for record in reader.list(prefix).records}
-            real = {record.key: _words(record.value) for record in cluster.history.list(prefix).records if "/elsewhere-" not in record.key}
+            real = {
+                record.key: _words(record.value)
+                for record in cluster.history.list(prefix).records
+                if "/elsewhere-" not in record.key
+            }
             same(prefix, ours, real)
     for machine, name in enumerate(parts.names):
         bundle, component = parts.bundles[state[FIRST + machine]], cluster.components[name]
-        same(f"{name}: life and timer", (bundle.life, bundle.wake_at), (component.life, component.wake_at))
-        mine = {c: f for c, f in cluster.flying.items() if c[0] == name and f.request.resource.prefix not in SILENT}
-        current = [f for c, f in mine.items() if c[1] == component.life and not f.given_up and c[2] in live_ids(component.state)]
+        same(
+            f"{name}: life and timer",
+            (bundle.life, bundle.wake_at),
+            (component.life, component.wake_at),
+        )
+        mine = {
+            c: f
+            for c, f in cluster.flying.items()
+            if c[0] == name and f.request.resource.prefix not in SILENT
+        }
+        current = [
+            f
+            for c, f in mine.items()
+            if c[1] == component.life and not f.given_up and c[2] in live_ids(component.state)
+        ]
         same(f"{name}: on the way", sorted([(f[1], _about(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
              sorted([(f.watch, _about(f.request), _code(f.answer)) for f in current]))  # fmt: skip
-        lost = [f for c, f in mine.items() if (c[1] != component.life or f.given_up) and f.answer is None and f.request.verb not in READS]
+        lost = [
+            f
+            for c, f in mine.items()
+            if (c[1] != component.life or f.given_up)
+            and f.answer is None
+            and f.request.verb not in READS
+        ]
         orphans = sorted([_about(parts.values[number]) for number in bundle.orphans])
         same(f"{name}: on the way for nobody", orphans, sorted([_about(f.request) for f in lost]))
         lags = []
         for opened in bundle.watches:
             place = parts.book.place(parts.values[opened[1]].resource.prefix)
-            lags.append((parts.book.prefixes[place], parts.lag(opened, parts.book.shelf(parts.rows[state[ROW]], place))))
+            lags.append(
+                (
+                    parts.book.prefixes[place],
+                    parts.lag(opened, parts.book.shelf(parts.rows[state[ROW]], place)),
+                )
+            )
         real_lags = []
         for channel, cursor in cluster.watches.items():
             if channel[:2] == (name, component.life):
@@ -249,7 +303,11 @@ def differences(moves: Moves, state: State, cluster: Cluster) -> list[str]:
                     behind = len(cluster.history.changes(cursor.stream.prefix, cursor.revision))
                 real_lags.append((cursor.stream.resource.prefix, behind))
         same(f"{name}: watches", sorted(lags), sorted(real_lags))
-        same(f"{name}: what it knows", _knowledge(parts.values.get(bundle.state)), _knowledge(component.state))
+        same(
+            f"{name}: what it knows",
+            _knowledge(parts.values.get(bundle.state)),
+            _knowledge(component.state),
+        )
         if bundle.world >= 0:
             same(f"{name}: what runs", _words(sorted(parts.values[bundle.world].running(), key=_words)), _words(
                 sorted(cluster.worlds[name].running(), key=_words)))  # fmt: skip
@@ -265,8 +323,14 @@ def _knowledge(state: Any) -> Any:
     if not isinstance(state, LoopState):
         return None
     state, _ = canonical(state)
-    tables = {p: (t.synced, {key: _words(obj) for key, obj in sorted(t.objects.items())}) for p, t in sorted(state.view.tables.items())}
-    busy = {item: (b.outstanding, b.due, len(b.waves), len(b.last)) for item, b in sorted(state.busy.items())}
+    tables = {
+        p: (t.synced, {key: _words(obj) for key, obj in sorted(t.objects.items())})
+        for p, t in sorted(state.view.tables.items())
+    }
+    busy = {
+        item: (b.outstanding, b.due, len(b.waves), len(b.last))
+        for item, b in sorted(state.busy.items())
+    }
     waits = sorted([(about[0], str(about[1:-1])) for about in live_ids(state).values()])
     return tables, busy, waits, sorted(state.timers.items()), sorted(state.due), state.names
 

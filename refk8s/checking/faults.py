@@ -1,7 +1,9 @@
-"""What can go wrong in a simulated run, how often, and how often at most. Rule SIM-2 (spec/simulation.md).
+"""What can go wrong in a simulated run, how often, and how often at most. Rule SIM-2
+(spec/simulation.md).
 
-A fault has a name, a rate (the chance that it strikes at a step) and a budget (how often it may). Each is a function from a state and
-chance to the actions that it consists of: none where it finds nothing to strike.
+A fault has a name, a rate (the chance that it strikes at a step) and a budget (how often it may).
+Each is a function from a state and chance to the actions that it consists of: none where it finds
+nothing to strike.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +32,15 @@ from refk8s.core.actions import (
     Switch,
 )
 from refk8s.core.api.request import Patch, Request, User
-from refk8s.core.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, REPLICA_SETS, SERVICES
-from refk8s.core.cluster import Cluster
+from refk8s.core.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SERVICES,
+)
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.value import Value
 
@@ -52,13 +61,18 @@ class Rate(Value, frozen=True):
 
 
 def _some_time(cluster: Cluster, chance: Random) -> Instant:
-    """An instant between a millisecond and some minutes from now, short waits as likely as long ones."""
+    """An instant between a millisecond and some minutes from now, short waits as likely as long
+    ones."""
     return cluster.now + int(MILLISECOND * (LONGEST_SECONDS * 1_000) ** chance.random())
 
 
 def _requests(cluster: Cluster, answered: bool, watches: bool = True) -> list[Channel]:
     flights = [(channel, cluster.flying[channel]) for channel in sorted(cluster.flying)]
-    return [channel for channel, flying in flights if (flying.answer is not None) == answered and (watches or not flying.watch)]
+    return [
+        channel
+        for channel, flying in flights
+        if (flying.answer is not None) == answered and (watches or not flying.watch)
+    ]
 
 
 def _up(cluster: Cluster) -> list[str]:
@@ -89,7 +103,11 @@ def lose_answer(cluster: Cluster, chance: Random) -> Actions:
 
 def give_up(cluster: Cluster, chance: Random) -> Actions:
     """Somebody stops waiting for a request that is held back and takes effect later."""
-    waiting = [channel for channel in _requests(cluster, False, watches=False) if not cluster.flying[channel].given_up]
+    waiting = [
+        channel
+        for channel in _requests(cluster, False, watches=False)
+        if not cluster.flying[channel].given_up
+    ]
     if not waiting:
         return ()
     channel = chance.choice(waiting)
@@ -102,7 +120,9 @@ def duplicate(cluster: Cluster, chance: Random) -> Actions:
 
 def refuse(cluster: Cluster, chance: Random) -> Actions:
     """The store does not answer, for all that waits just now."""
-    return tuple([Refuse(channel, chance.choice((500, 503))) for channel in _requests(cluster, False)])
+    return tuple(
+        [Refuse(channel, chance.choice((500, 503))) for channel in _requests(cluster, False)]
+    )
 
 
 def slow_store(cluster: Cluster, chance: Random) -> Actions:
@@ -119,7 +139,9 @@ def delay(cluster: Cluster, chance: Random) -> Actions:
 
 def lag(cluster: Cluster, chance: Random) -> Actions:
     """A watch falls behind."""
-    return _one(chance, sorted(cluster.watches), lambda channel: Delay(channel, _some_time(cluster, chance)))
+    return _one(
+        chance, sorted(cluster.watches), lambda channel: Delay(channel, _some_time(cluster, chance))
+    )
 
 
 def cut_watch(cluster: Cluster, chance: Random) -> Actions:
@@ -128,12 +150,21 @@ def cut_watch(cluster: Cluster, chance: Random) -> Actions:
 
 def compact(cluster: Cluster, chance: Random) -> Actions:
     """The store forgets, and who lags behind must list again."""
-    return (Compact(cluster.history.revision),) if cluster.history.revision > cluster.history.compacted else ()
+    return (
+        (Compact(cluster.history.revision),)
+        if cluster.history.revision > cluster.history.compacted
+        else ()
+    )
 
 
 def skip(cluster: Cluster, chance: Random) -> Actions:
-    """Somebody never hears of what is happening now: the stream is cut, and then that past is gone."""
-    behind = [channel for channel in sorted(cluster.watches) if cluster.watches[channel].revision < cluster.history.revision]
+    """Somebody never hears of what is happening now: the stream is cut, and then that past is
+    gone."""
+    behind = [
+        channel
+        for channel in sorted(cluster.watches)
+        if cluster.watches[channel].revision < cluster.history.revision
+    ]
     return (*_one(chance, behind, CutWatch), *compact(cluster, chance)) if behind else ()
 
 
@@ -142,7 +173,8 @@ def restart_server(cluster: Cluster, chance: Random) -> Actions:
 
 
 def partition(cluster: Cluster, chance: Random) -> Actions:
-    """All that runs on a node is cut off from the API server; or a component of the control plane is."""
+    """All that runs on a node is cut off from the API server; or a component of the control plane
+    is."""
     name = chance.choice(sorted(cluster.components))
     until = _some_time(cluster, chance)
     return tuple([Partition(each, until) for each in _of_one_node(cluster, name)])
@@ -169,23 +201,57 @@ def skew(cluster: Cluster, chance: Random) -> Actions:
 
 
 def conflict(cluster: Cluster, chance: Random) -> Actions:
-    """Somebody else writes an object that components write too: whoever has read it before meets a conflict."""
-    records = [(resource, record) for resource in MEDDLED for record in cluster.history.list(resource.prefix).records]
+    """Somebody else writes an object that components write too: whoever has read it before meets a
+    conflict."""
+    records = [
+        (resource, record)
+        for resource in MEDDLED
+        for record in cluster.history.list(resource.prefix).records
+    ]
     if not records:
         return ()
     resource, record = chance.choice(records)
     metadata = record.value.metadata
     tree = {"metadata": {"annotations": {"example.com/touched": str(cluster.history.revision)}}}
     patch = Patch("application/merge-patch+json", tree)
-    return (Submit(Request("patch", resource, metadata.namespace or "", metadata.name, body=patch, user=STRANGER)),)
+    return (
+        Submit(
+            Request(
+                "patch",
+                resource,
+                metadata.namespace or "",
+                metadata.name,
+                body=patch,
+                user=STRANGER,
+            )
+        ),
+    )
 
 
 def container(cluster: Cluster, chance: Random) -> Actions:
-    return (Disturb(chance.choice(sorted(cluster.worlds)), "container dies", str(chance.randrange(100))),) if cluster.worlds else ()
+    return (
+        (
+            Disturb(
+                chance.choice(sorted(cluster.worlds)), "container dies", str(chance.randrange(100))
+            ),
+        )
+        if cluster.worlds
+        else ()
+    )
 
 
 def pause(cluster: Cluster, chance: Random) -> Actions:
-    return (Disturb(chance.choice(sorted(cluster.worlds)), "pause container dies", str(chance.randrange(100))),) if cluster.worlds else ()
+    return (
+        (
+            Disturb(
+                chance.choice(sorted(cluster.worlds)),
+                "pause container dies",
+                str(chance.randrange(100)),
+            ),
+        )
+        if cluster.worlds
+        else ()
+    )
 
 
 def node(cluster: Cluster, chance: Random) -> Actions:
@@ -197,18 +263,27 @@ def _fail(cluster: Cluster, chance: Random, until: Instant) -> Actions:
     if not cluster.worlds:
         return ()
     name = chance.choice(sorted(cluster.worlds))
-    stops = [Stop(each, until) for each in _of_one_node(cluster, name) if cluster.components[each].back_at is None]
+    stops = [
+        Stop(each, until)
+        for each in _of_one_node(cluster, name)
+        if cluster.components[each].back_at is None
+    ]
     return (*stops, Disturb(name, "machine restarts"))
 
 
 def lost(cluster: Cluster, chance: Random) -> Actions:
-    """A machine fails and stays away for so long that its pods are given up and made anew elsewhere."""
+    """A machine fails and stays away for so long that its pods are given up and made anew
+    elsewhere."""
     return _fail(cluster, chance, cluster.now + chance.randrange(360, 900) * SECOND)
 
 
 def down(cluster: Cluster, chance: Random) -> Actions:
     """A component is gone for minutes."""
-    return (Stop(chance.choice(up), cluster.now + chance.randrange(60, 600) * SECOND),) if (up := _up(cluster)) else ()
+    return (
+        (Stop(chance.choice(up), cluster.now + chance.randrange(60, 600) * SECOND),)
+        if (up := _up(cluster))
+        else ()
+    )
 
 
 def image(cluster: Cluster, chance: Random) -> Actions:
@@ -217,7 +292,10 @@ def image(cluster: Cluster, chance: Random) -> Actions:
         return ()
     name = chance.choice(sorted(cluster.worlds))
     described = [record.value.spec for record in cluster.history.list(PODS.prefix).records]
-    described += [record.value.spec.template.spec for record in cluster.history.list(DEPLOYMENTS.prefix).records]
+    described += [
+        record.value.spec.template.spec
+        for record in cluster.history.list(DEPLOYMENTS.prefix).records
+    ]
     images = sorted({container.image for spec in described for container in spec.containers})
     return (Disturb(name, "image is gone", chance.choice(images)),) if images else ()
 
@@ -225,7 +303,11 @@ def image(cluster: Cluster, chance: Random) -> Actions:
 def slow(cluster: Cluster, chance: Random) -> Actions:
     """On one node images come slowly, or containers start slowly."""
     what = chance.choice(("pulls are slow", "starts are slow"))
-    return (Disturb(chance.choice(sorted(cluster.worlds)), what, str(chance.randrange(1, 30))),) if cluster.worlds else ()
+    return (
+        (Disturb(chance.choice(sorted(cluster.worlds)), what, str(chance.randrange(1, 30))),)
+        if cluster.worlds
+        else ()
+    )
 
 
 def runtime(cluster: Cluster, chance: Random) -> Actions:
@@ -233,11 +315,14 @@ def runtime(cluster: Cluster, chance: Random) -> Actions:
     if not cluster.worlds:
         return ()
     name = chance.choice(sorted(cluster.worlds))
-    return (Disturb(name, "runtime is back" if cluster.worlds[name].faults.down else "runtime is down"),)
+    return (
+        Disturb(name, "runtime is back" if cluster.worlds[name].faults.down else "runtime is down"),
+    )
 
 
 def mend(cluster: Cluster) -> Actions:
-    """What makes a cluster sound again once faults have stopped. What is held back comes by itself."""
+    """What makes a cluster sound again once faults have stopped. What is held back comes by
+    itself."""
     found: list[Action] = []
     for name in sorted(cluster.worlds):
         world = cluster.worlds[name]
@@ -251,7 +336,9 @@ def mend(cluster: Cluster) -> Actions:
 def _of_one_node(cluster: Cluster, name: str) -> list[str]:
     """The components on the same node as this one; of the control plane, it alone."""
     _, slash, node = name.partition("/")
-    return [other for other in sorted(cluster.components) if slash and other.endswith(f"/{node}")] or [name]
+    return [
+        other for other in sorted(cluster.components) if slash and other.endswith(f"/{node}")
+    ] or [name]
 
 
 FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
@@ -291,21 +378,30 @@ class BadFaults(ValueError):
 
 
 def parse_faults(text: str) -> dict[str, Rate]:
-    """`all`, `none`, or names with a rate and a budget of their own: `crash=0.01:5,lose-answer,compact=0.1`. BadFaults."""
+    """`all`, `none`, or names with a rate and a budget of their own:
+    `crash=0.01:5,lose-answer,compact=0.1`. BadFaults."""
     if text == "all":
         return {name: rate for name, (_, rate) in FAULTS.items()}
     found: dict[str, Rate] = {}
     for word in [] if text == "none" else text.split(","):
         name, _, numbers = word.strip().partition("=")
         if name not in FAULTS:
-            raise BadFaults(f"no fault is called {name!r}; there are {', '.join(FAULTS)}, and all or none")
+            raise BadFaults(
+                f"no fault is called {name!r}; there are {', '.join(FAULTS)}, and all or none"
+            )
         usual = FAULTS[name][1]
         chance, _, budget = numbers.partition(":")
         try:
-            rate = Rate(float(chance) if chance else usual.chance, int(budget) if budget else usual.budget)
+            rate = Rate(
+                float(chance) if chance else usual.chance, int(budget) if budget else usual.budget
+            )
         except ValueError:
-            raise BadFaults(f"{word.strip()!r} should read {name}=RATE:BUDGET, such as {name}={usual.chance}:{usual.budget}") from None
+            raise BadFaults(
+                f"{word.strip()!r} should read {name}=RATE:BUDGET, such as {name}={usual.chance}:{usual.budget}"
+            ) from None
         if not 0 <= rate.chance <= 1 or rate.budget < 0:
-            raise BadFaults(f"the rate of {name} is a chance between 0 and 1, its budget a number from 0")
+            raise BadFaults(
+                f"the rate of {name} is a chance between 0 and 1, its budget a number from 0"
+            )
         found[name] = rate
     return found

@@ -1,7 +1,9 @@
-"""Small clusters for the explorer, by name: which machines there are, what is stored at first, what a user does. Spec: spec/explorer.md.
+"""Small clusters for the explorer, by name: which machines there are, what is stored at first, what
+a user does. Spec: spec/explorer.md.
 
-Everything that decides is the real code (refk8s/core). What a model leaves out (kubelets, say) is either silent or played by its
-`environment`: writes that somebody outside makes as long as they change something.
+Everything that decides is the real code (refk8s/core). What a model leaves out (kubelets, say) is
+either silent or played by its `environment`: writes that somebody outside makes as long as they
+change something.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +15,17 @@ from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request, User
-from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, SERVICES, Resource
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import SECOND, Context, Instant, SeededChance, timestamp
 from refk8s.core.controllers.deployment import DeploymentReconciler
@@ -42,7 +54,8 @@ def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
 
 
 class Model(Value, frozen=True, eq=False):
-    """A cluster to explore. `script`: what a user does, in this order, each at any moment. `horizon_seconds`: how long time goes on."""
+    """A cluster to explore. `script`: what a user does, in this order, each at any moment.
+    `horizon_seconds`: how long time goes on."""
 
     name: str
     summary: str
@@ -63,20 +76,42 @@ class Model(Value, frozen=True, eq=False):
 def create(resource: Resource, tree: dict[str, Any], namespace: str = "default") -> Request:
     """The request that creates what this manifest says."""
     obj = codec.from_tree(resource.type, tree)
-    return Request("create", resource, namespace if resource.namespaced else "", obj.metadata.name or "", body=obj)
+    return Request(
+        "create",
+        resource,
+        namespace if resource.namespaced else "",
+        obj.metadata.name or "",
+        body=obj,
+    )
 
 
-def patch(resource: Resource, name: str, tree: dict[str, Any], namespace: str = "default") -> Request:
+def patch(
+    resource: Resource, name: str, tree: dict[str, Any], namespace: str = "default"
+) -> Request:
     """A merge patch of an object."""
-    return Request("patch", resource, namespace if resource.namespaced else "", name, body=Patch("application/merge-patch+json", tree))
+    return Request(
+        "patch",
+        resource,
+        namespace if resource.namespaced else "",
+        name,
+        body=Patch("application/merge-patch+json", tree),
+    )
 
 
 def delete(resource: Resource, name: str, namespace: str = "default", **options: Any) -> Request:
     """Ask for an object to go."""
-    return Request("delete", resource, namespace if resource.namespaced else "", name, body=DeleteOptions(**options))
+    return Request(
+        "delete",
+        resource,
+        namespace if resource.namespaced else "",
+        name,
+        body=DeleteOptions(**options),
+    )
 
 
-NAMESPACE = Request("create", NAMESPACES, "", "default", body=Namespace(metadata=ObjectMeta(name="default")))
+NAMESPACE = Request(
+    "create", NAMESPACES, "", "default", body=Namespace(metadata=ObjectMeta(name="default"))
+)
 
 
 def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
@@ -84,7 +119,10 @@ def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
     container: dict[str, Any] = {"name": "main", "image": "app:1"}
     if cpu:
         container["resources"] = {"requests": {"cpu": cpu}}
-    return {"metadata": {"labels": labels}, "spec": {"containers": [container], "automountServiceAccountToken": False}}
+    return {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [container], "automountServiceAccountToken": False},
+    }
 
 
 def replica_set(name: str, replicas: int) -> dict[str, Any]:
@@ -97,21 +135,40 @@ def replica_set(name: str, replicas: int) -> dict[str, Any]:
 
 
 def pods_become_ready(reader: Reader, now: Instant) -> Iterable[Request]:
-    """What kubelets would write: every pod runs and is ready, in whatever order; one that is going is gone."""
+    """What kubelets would write: every pod runs and is ready, in whatever order; one that is going
+    is gone."""
     for record in reader.list(PODS.prefix).records:
         pod = record.value
         metadata = pod.metadata
         if metadata.deletion_timestamp is not None:
-            yield Request("delete", PODS, metadata.namespace, metadata.name, body=DeleteOptions(grace_period_seconds=0), user=KUBELET)
+            yield Request(
+                "delete",
+                PODS,
+                metadata.namespace,
+                metadata.name,
+                body=DeleteOptions(grace_period_seconds=0),
+                user=KUBELET,
+            )
         elif pod.status is None or pod.status.phase != "Running":
             at = timestamp(now)
             held = ("Initialized", "ContainersReady", "Ready")
-            conditions = [{"type": type, "status": "True", "lastTransitionTime": at} for type in held]
+            conditions = [
+                {"type": type, "status": "True", "lastTransitionTime": at} for type in held
+            ]
             container = {"name": "main", "image": "app:1", "imageID": "app:1", "containerID": "played://1", "ready": True, "started": True,
                          "restartCount": 0, "state": {"running": {"startedAt": at}}}  # fmt: skip
-            tree = {"status": {"phase": "Running", "startTime": at, "conditions": conditions, "containerStatuses": [container]}}
+            tree = {
+                "status": {
+                    "phase": "Running",
+                    "startTime": at,
+                    "conditions": conditions,
+                    "containerStatuses": [container],
+                }
+            }
             body = Patch("application/merge-patch+json", tree)
-            yield Request("patch", PODS, metadata.namespace, metadata.name, "status", body=body, user=KUBELET)
+            yield Request(
+                "patch", PODS, metadata.namespace, metadata.name, "status", body=body, user=KUBELET
+            )
 
 
 def _active(cluster: Any) -> list[Any]:
@@ -119,19 +176,30 @@ def _active(cluster: Any) -> list[Any]:
 
 
 def never_outside(fewest: int, most: int) -> Law:
-    """RS-2, of what is stored: where at least `fewest` and at most `most` replicas were ever asked for, no write of a controller leaves
-    fewer active pods or makes more; but what is under way when the controller crashes may come on top (one for each further life).
+    """RS-2, of what is stored: where at least `fewest` and at most `most` replicas were ever asked
+    for, no write of a controller leaves fewer active pods or makes more; but what is under way when
+    the controller crashes may come on top (one for each further life).
     """
 
     def check(change: Change[Any], before: Any, after: Any) -> Iterable[str] | None:
         count = len(_active(after))
         if change.previous is None and count > most:
             lives = sum(component.life for component in after.components.values())
-            return [f"{count} active pods, where at most {most} were ever asked for"] if count > most + lives - 1 else []
-        is_ended = change.record is None or change.record.value.metadata.deletion_timestamp is not None
+            return (
+                [f"{count} active pods, where at most {most} were ever asked for"]
+                if count > most + lives - 1
+                else []
+            )
+        is_ended = (
+            change.record is None or change.record.value.metadata.deletion_timestamp is not None
+        )
         if is_ended and count < fewest and count < len(_active(before)):
             lives = sum(component.life for component in after.components.values())
-            return [f"{count} active pods are left, where at least {fewest} were asked for"] if count < fewest - lives + 1 else []
+            return (
+                [f"{count} active pods are left, where at least {fewest} were asked for"]
+                if count < fewest - lives + 1
+                else []
+            )
         return []
 
     return Law("RS-2", check, PODS.prefix)
@@ -141,7 +209,7 @@ def _loop(name: str, *reconcilers: Reconciler) -> Callable[[], Mapping[str, AnyM
     return lambda: {name: Loop(name, reconcilers)}
 
 
-# --- the models -----------------------------------------------------------------------------------------------------------------
+# --- the models -----------------------------------------------------------------------------------
 
 
 def _replicaset(replicas: int = 2, then: int = 1) -> Model:
@@ -150,7 +218,10 @@ def _replicaset(replicas: int = 2, then: int = 1) -> Model:
         f"a ReplicaSet of {replicas}, scaled to {then}; pods become ready in any order",
         _loop("replicaset-controller", ReplicaSetReconciler()),
         (NAMESPACE,),
-        (create(REPLICA_SETS, replica_set("web", replicas)), patch(REPLICA_SETS, "web", {"spec": {"replicas": then}})),
+        (
+            create(REPLICA_SETS, replica_set("web", replicas)),
+            patch(REPLICA_SETS, "web", {"spec": {"replicas": then}}),
+        ),
         pods_become_ready,
         laws=(never_outside(min(replicas, then), max(replicas, then)),),
     )
@@ -181,7 +252,13 @@ def _deployment() -> Model:
 
 def _node(name: str, cpu: str) -> tuple[Request, Request]:
     room = {"cpu": cpu, "memory": "1Gi", "pods": "10"}
-    status = {"status": {"capacity": room, "allocatable": room, "conditions": [{"type": "Ready", "status": "True"}]}}
+    status = {
+        "status": {
+            "capacity": room,
+            "allocatable": room,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        }
+    }
     body = Patch("application/merge-patch+json", status)
     made = create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     return made, Request("patch", NODES, "", name, "status", body=body)
@@ -202,7 +279,11 @@ def _scheduler() -> Model:
         "two pods, one node with room for one of them, the first is deleted",
         lambda: {"kube-scheduler": scheduler()},
         (NAMESPACE, *_node("n1", "1"), patch(NODES, "n1", {"spec": {"taints": None}})),
-        (create(PODS, pod("a", "600m")), create(PODS, pod("b", "600m")), delete(PODS, "a", grace_period_seconds=0)),
+        (
+            create(PODS, pod("a", "600m")),
+            create(PODS, pod("b", "600m")),
+            delete(PODS, "a", grace_period_seconds=0),
+        ),
         horizon_seconds=10,
     )
 
@@ -225,15 +306,24 @@ def _holders_let_go(reader: Reader, now: Instant) -> Iterable[Request]:
     """Whoever has put a finalizer on something takes it off when that is being deleted."""
     for record in (*reader.list(CONFIG_MAPS.prefix).records, *reader.list(SECRETS.prefix).records):
         metadata = record.value.metadata
-        if metadata.deletion_timestamp is not None and "example.com/hold" in (metadata.finalizers or ()):
+        if metadata.deletion_timestamp is not None and "example.com/hold" in (
+            metadata.finalizers or ()
+        ):
             resource = CONFIG_MAPS if record.key.startswith(CONFIG_MAPS.prefix) else SECRETS
             rest = [name for name in metadata.finalizers if name != "example.com/hold"]
-            yield patch(resource, metadata.name, {"metadata": {"finalizers": rest or None}}, metadata.namespace)
+            yield patch(
+                resource,
+                metadata.name,
+                {"metadata": {"finalizers": rest or None}},
+                metadata.namespace,
+            )
 
 
 def _only(reconciler: Reconciler, resources: tuple[Resource, ...]) -> Reconciler:
     """A reconciler that hears only of these: of the others there is never anything in a model."""
-    reconciler.interests = tuple([interest for interest in reconciler.interests if interest.resource in resources])
+    reconciler.interests = tuple(
+        [interest for interest in reconciler.interests if interest.resource in resources]
+    )
     return reconciler
 
 
@@ -242,9 +332,20 @@ def _garbage() -> Model:
     return Model(
         "garbage",
         "an owner is deleted in the foreground; of its dependents one is held by a finalizer and one comes late",
-        lambda: {"garbage-collector": Loop("garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))])},
-        (NAMESPACE, create(CONFIG_MAPS, owner), create(SECRETS, _owned("Secret", "held", "owner", holds=True))),
-        (delete(CONFIG_MAPS, "owner", propagation_policy="Foreground"), create(SECRETS, _owned("Secret", "late", "owner"))),
+        lambda: {
+            "garbage-collector": Loop(
+                "garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))]
+            )
+        },
+        (
+            NAMESPACE,
+            create(CONFIG_MAPS, owner),
+            create(SECRETS, _owned("Secret", "held", "owner", holds=True)),
+        ),
+        (
+            delete(CONFIG_MAPS, "owner", propagation_policy="Foreground"),
+            create(SECRETS, _owned("Secret", "late", "owner")),
+        ),
         _holders_let_go,
     )
 
@@ -254,7 +355,13 @@ def _kubelet() -> Model:
         "kubelet",
         "one pod on one node is started and deleted; the agent restarts, containers die",
         lambda: {"kubelet/n1": kubelet("n1", KubeletConfig())},
-        (NAMESPACE, create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}})),
+        (
+            NAMESPACE,
+            create(
+                CONFIG_MAPS,
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}},
+            ),
+        ),
         (create(PODS, pod("a", node="n1")), delete(PODS, "a")),
         worlds=lambda: {"kubelet/n1": make_world("n1")},
         disturbances=(("container dies", "0"),),
@@ -283,14 +390,25 @@ def _pods_get_addresses(reader: Reader, now: Instant) -> Iterable[Request]:
 
 
 def _namespace() -> Model:
-    inside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inside", "finalizers": ["example.com/hold"]}}
+    inside = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "inside", "finalizers": ["example.com/hold"]},
+    }
     stage = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}
     return Model(
         "namespace",
         "a namespace with one object that is held is deleted; somebody creates another in it meanwhile",
-        lambda: {"namespace-controller": Loop("namespace-controller", [NamespaceController((CONFIG_MAPS,))])},
+        lambda: {
+            "namespace-controller": Loop(
+                "namespace-controller", [NamespaceController((CONFIG_MAPS,))]
+            )
+        },
         (create(NAMESPACES, stage), create(CONFIG_MAPS, inside, "stage")),
-        (delete(NAMESPACES, "stage"), create(CONFIG_MAPS, {**inside, "metadata": {"name": "another"}}, "stage")),
+        (
+            delete(NAMESPACES, "stage"),
+            create(CONFIG_MAPS, {**inside, "metadata": {"name": "another"}}, "stage"),
+        ),
         _holders_let_go,
         one_revision=True,
         horizon_seconds=20,

@@ -1,14 +1,17 @@
-"""Three patterns of failure, each tried at every place of one small story and not by chance. Rules SIM-5 ... SIM-7 (spec/simulation.md).
+"""Three patterns of failure, each tried at every place of one small story and not by chance. Rules
+SIM-5 ... SIM-7 (spec/simulation.md).
 
     crash   a component crashes after a write; for every component and every write
     lag     a watch is held back by so many changes all the time; for every watch and every lag up to a bound
     skip    a watcher never hears of a change: its stream breaks off, and that past is gone; for every watch and every change
 
-The story: a deployment and a service come, the image changes, a pod is deleted, a second deployment comes and goes, the first shrinks. Each
-run must keep every law, come to rest, and end as the undisturbed run does.
+The story: a deployment and a service come, the image changes, a pod is deleted, a second deployment
+comes and goes, the first shrinks. Each run must keep every law, come to rest, and end as the
+undisturbed run does.
 
-Source: Sun et al., "Automatic Reliability Testing for Cluster Management Controllers" (OSDI 2022), which names the patterns (intermediate
-states, stale states, unobserved states) and compares with an undisturbed end.
+Source: Sun et al., "Automatic Reliability Testing for Cluster Management Controllers" (OSDI 2022),
+which names the patterns (intermediate states, stale states, unobserved states) and compares with an
+undisturbed end.
 """
 
 from collections import Counter
@@ -21,14 +24,24 @@ from refk8s.checking.end_state import UNTOLD, difference, end_state
 from refk8s.checking.scenario import creation, deployment, service
 from refk8s.checking.script import Order
 from refk8s.checking.simulate import Run, Setup, is_news, settle
-from refk8s.core.actions import Action, Arrive, Channel, Compact, Crash, CutWatch, Elapse, Notify, Submit
+from refk8s.core.actions import (
+    Action,
+    Arrive,
+    Channel,
+    Compact,
+    Crash,
+    CutWatch,
+    Elapse,
+    Notify,
+    Submit,
+)
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import Service
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import DEPLOYMENTS, PODS
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND
 from refk8s.core.properties.law import Broken
 
@@ -50,11 +63,20 @@ def _create_service(cluster: Cluster) -> Request:
 
 def _update(cluster: Cluster) -> Request:
     tree = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}}
-    return Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree))
+    return Request(
+        "patch",
+        DEPLOYMENTS,
+        "default",
+        "web",
+        body=Patch("application/strategic-merge-patch+json", tree),
+    )
 
 
 def _delete_pod(cluster: Cluster) -> Request:
-    name = next((r.value.metadata.name for r in cluster.history.list(f"{PODS.prefix}default/").records), "none")
+    name = next(
+        (r.value.metadata.name for r in cluster.history.list(f"{PODS.prefix}default/").records),
+        "none",
+    )
     return Request("delete", PODS, "default", name, body=DeleteOptions())
 
 
@@ -63,14 +85,27 @@ def _create_db(cluster: Cluster) -> Request:
 
 
 def _delete_db(cluster: Cluster) -> Request:
-    return Request("delete", DEPLOYMENTS, "default", "db", body=DeleteOptions(propagation_policy="Foreground"))
+    return Request(
+        "delete", DEPLOYMENTS, "default", "db", body=DeleteOptions(propagation_policy="Foreground")
+    )
 
 
 def _shrink(cluster: Cluster) -> Request:
-    return Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/merge-patch+json", {"spec": {"replicas": 1}}))
+    return Request(
+        "patch",
+        DEPLOYMENTS,
+        "default",
+        "web",
+        body=Patch("application/merge-patch+json", {"spec": {"replicas": 1}}),
+    )
 
 
-STORY: tuple[tuple[Wish, ...], ...] = ((_create_web, _create_service), (_update,), (_delete_pod, _create_db), (_delete_db, _shrink))
+STORY: tuple[tuple[Wish, ...], ...] = (
+    (_create_web, _create_service),
+    (_update,),
+    (_delete_pod, _create_db),
+    (_delete_db, _shrink),
+)
 
 
 def story_of(requests: Sequence[Request]) -> tuple[tuple[Wish, ...], ...]:
@@ -97,7 +132,8 @@ class Calm:
 
 @define
 class Lagging:
-    """The fair order, in which one machine's watch of one resource stays so many changes behind, as long as anything else can happen."""
+    """The fair order, in which one machine's watch of one resource stays so many changes behind, as
+    long as anything else can happen."""
 
     machine: str
     prefix: str
@@ -107,7 +143,10 @@ class Lagging:
     def next_action(self, run: Run) -> Action | None:
         for _ in range(len(run.cluster.watches) + 1):
             action = self.order.next_action(run.cluster, run.ready)
-            if not (isinstance(action, Notify) and watched_by(run.cluster, action.watch) == (self.machine, self.prefix)):
+            if not (
+                isinstance(action, Notify)
+                and watched_by(run.cluster, action.watch) == (self.machine, self.prefix)
+            ):
                 return action
             cursor = run.cluster.watches[action.watch]
             others = [other for other in run.ready.actions(run.cluster) if other != action]
@@ -134,13 +173,25 @@ class Skipping:
         if not self.is_cut and cluster.history.revision >= self.revision:
             self.is_cut = True
             for channel in sorted(cluster.watches):
-                if watched_by(cluster, channel) == (self.machine, self.prefix) and cluster.watches[channel].revision < self.revision:
+                if (
+                    watched_by(cluster, channel) == (self.machine, self.prefix)
+                    and cluster.watches[channel].revision < self.revision
+                ):
                     return CutWatch(channel)
             self.is_over = True
         action = self.order.next_action(cluster, run.ready)
-        if self.is_cut and not self.is_over and isinstance(action, Arrive) and action.flying[0] == self.machine:
+        if (
+            self.is_cut
+            and not self.is_over
+            and isinstance(action, Arrive)
+            and action.flying[0] == self.machine
+        ):
             flying = cluster.flying[action.flying]
-            if flying.watch and flying.request.resource.prefix == self.prefix and cluster.history.compacted < cluster.history.revision:
+            if (
+                flying.watch
+                and flying.request.resource.prefix == self.prefix
+                and cluster.history.compacted < cluster.history.revision
+            ):
                 self.is_over = True
                 self.order = Order()
                 return Compact(cluster.history.revision)
@@ -155,12 +206,21 @@ def watched_by(cluster: Cluster, channel: Channel) -> tuple[str, str]:
 Keep: TypeAlias = Callable[[Run, int], None]
 
 
-def play(run: Run, story: Sequence[Sequence[Wish]], told: int, policy: Policy, keep: Keep = lambda run, told: None) -> Run:
-    """Go on with a run: after each pause the next wishes (`told` have been), and at last rest, which is judged."""
+def play(
+    run: Run,
+    story: Sequence[Sequence[Wish]],
+    told: int,
+    policy: Policy,
+    keep: Keep = lambda run, told: None,
+) -> Run:
+    """Go on with a run: after each pause the next wishes (`told` have been), and at last rest,
+    which is judged."""
     last, steps = run.cluster.now, 0
     while not run.broken:
         action = policy.next_action(run)
-        if action is None or (isinstance(action, Elapse) and action.to > last + PAUSE_SECONDS * SECOND):
+        if action is None or (
+            isinstance(action, Elapse) and action.to > last + PAUSE_SECONDS * SECOND
+        ):
             if told == len(story):
                 break
             for wish in story[told]:
@@ -171,7 +231,9 @@ def play(run: Run, story: Sequence[Sequence[Wish]], told: int, policy: Policy, k
         run.take(action)
         steps += 1
         if steps > STEPS_MAX:
-            run.broken.append(Broken("SIM-4", f"after {steps} steps this part of the story has not come to rest"))
+            run.broken.append(
+                Broken("SIM-4", f"after {steps} steps this part of the story has not come to rest")
+            )
         if is_news(run.cluster):
             last = run.cluster.now
         keep(run, told)
@@ -198,7 +260,8 @@ class Base:
     story: tuple[tuple[Wish, ...], ...]
     run: Run
     end: "Counter[str]"
-    writes: tuple[tuple[int, Cluster, int, int], ...]  # (revision, state, parts told, actions so far)
+    # (revision, state, parts told, actions so far)
+    writes: tuple[tuple[int, Cluster, int, int], ...]
 
 
 def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = STORY) -> Base:
@@ -216,7 +279,9 @@ def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = STORY) -> Base:
 def is_written(cluster: Cluster) -> bool:
     """Whether the last step wrote something that components decide by."""
     commit = cluster.last_commit
-    return commit is not None and any(not change.key.startswith(UNTOLD) for change in commit.changes)
+    return commit is not None and any(
+        not change.key.startswith(UNTOLD) for change in commit.changes
+    )
 
 
 def crashes(base: Base) -> Iterator[Trial]:
@@ -233,18 +298,29 @@ def lags(base: Base, most: int = LAG_MAX) -> Iterator[Trial]:
     for machine, prefix in _watches(base):
         for lag in range(1, most + 1):
             run = Run(base.setup, base.setup.first_cluster())
-            yield Trial(f"{machine} is {lag} behind in {prefix}", run, 0, Lagging(machine, prefix, lag))
+            yield Trial(
+                f"{machine} is {lag} behind in {prefix}", run, 0, Lagging(machine, prefix, lag)
+            )
 
 
 def skips(base: Base) -> Iterator[Trial]:
     """SIM-7: every watch, and every change that it would have told of."""
     watches = _watches(base)
     for revision, cluster, told, count in base.writes:
-        changed = {change.key for change in cluster.last_commit.changes} if cluster.last_commit is not None else set()
+        changed = (
+            {change.key for change in cluster.last_commit.changes}
+            if cluster.last_commit is not None
+            else set()
+        )
         for machine, prefix in watches:
             if any(key.startswith(prefix) for key in changed):
                 run = Run(base.setup, cluster, list(base.run.actions[:count]))
-                yield Trial(f"{machine} never hears of revision {revision} of {prefix}", run, told, Skipping(machine, prefix, revision))
+                yield Trial(
+                    f"{machine} never hears of revision {revision} of {prefix}",
+                    run,
+                    told,
+                    Skipping(machine, prefix, revision),
+                )
 
 
 PATTERNS: dict[str, tuple[str, str, Callable[[Base], Iterator[Trial]]]] = {
@@ -256,11 +332,15 @@ PATTERNS: dict[str, tuple[str, str, Callable[[Base], Iterator[Trial]]]] = {
 
 
 def judge_trial(base: Base, trial: Trial, rule: str) -> Run:
-    """Play a trial to its end: `broken` says what is wrong, also where it ends otherwise than the undisturbed run."""
+    """Play a trial to its end: `broken` says what is wrong, also where it ends otherwise than the
+    undisturbed run."""
     run = trial.run if trial.run.broken else play(trial.run, base.story, trial.told, trial.policy)
     if not run.broken:
         run.tested[rule] += 1
-        run.broken += [Broken(rule, f"{trial.words}: {words}") for words in difference(base.end, end_state(run.cluster))]
+        run.broken += [
+            Broken(rule, f"{trial.words}: {words}")
+            for words in difference(base.end, end_state(run.cluster))
+        ]
         run.at_rest = bool(run.broken)
     return run
 
@@ -269,4 +349,8 @@ def _watches(base: Base) -> list[tuple[str, str]]:
     """Who watches what, of what is written at all."""
     cluster = base.run.cluster
     there = sorted({watched_by(cluster, channel) for channel in cluster.watches})
-    return [(machine, prefix) for machine, prefix in there if base.writes and cluster.history.changes(prefix, cluster.history.compacted)]
+    return [
+        (machine, prefix)
+        for machine, prefix in there
+        if base.writes and cluster.history.changes(prefix, cluster.history.compacted)
+    ]

@@ -1,11 +1,25 @@
-"""What can happen next, kept up to date step by step: the same list as `happenings` of refk8s/core/cluster.py, at a fraction of its cost.
+"""What can happen next, kept up to date step by step: the same list as `happenings` of
+refk8s/core/cluster/step.py, at a fraction of its cost.
 
-Most of that cost is asking every open watch whether something has been written that it has not told. A step changes the answer for few of
-them: those of a resource that was written, and the one that told something. So only these are asked again.
+Most of that cost is asking every open watch whether something has been written that it has not
+told. A step changes the answer for few of them: those of a resource that was written, and the one
+that told something. So only these are asked again.
 """
 
-from refk8s.core.actions import Action, Answer, Arrive, CatchUp, Channel, Elapse, Notify, Operate, Start, Wake
-from refk8s.core.cluster import Cluster, is_behind, is_held, is_operable, upcoming
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    CatchUp,
+    Channel,
+    Elapse,
+    Notify,
+    Operate,
+    Start,
+    Wake,
+)
+from refk8s.core.cluster.enabled import is_behind, is_held, is_operable, upcoming
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.store import resource_prefix
 
 
@@ -22,7 +36,9 @@ class Ready:
             self._meet(cluster, channel)
 
     def _meet(self, cluster: Cluster, channel: Channel) -> None:
-        self._watchers.setdefault(resource_prefix(cluster.watches[channel].stream.prefix), []).append(channel)
+        self._watchers.setdefault(
+            resource_prefix(cluster.watches[channel].stream.prefix), []
+        ).append(channel)
         self._ask(cluster, channel)
 
     def took(self, before: Cluster, action: Action, after: Cluster) -> None:
@@ -30,7 +46,11 @@ class Ready:
         more = len(after.watches) - len(before.watches)
         if more == 1 and isinstance(action, Arrive) and action.flying in after.watches:
             self._meet(after, action.flying)
-        elif more or after.caches is not before.caches or after.history.compacted != before.history.compacted:
+        elif (
+            more
+            or after.caches is not before.caches
+            or after.history.compacted != before.history.compacted
+        ):
             self._survey(after)
             return
         if isinstance(action, Notify):
@@ -53,9 +73,17 @@ class Ready:
         for channel, flying in sorted(cluster.flying.items(), key=_channel):
             if not (held and is_held(cluster, channel)):
                 found.append(Arrive(channel) if flying.answer is None else Answer(channel))
-        found += [Notify(channel) for channel in sorted(self._behind) if not (held and is_held(cluster, channel))]
+        found += [
+            Notify(channel)
+            for channel in sorted(self._behind)
+            if not (held and is_held(cluster, channel))
+        ]
         if cluster.operations:
-            found += [Operate(channel) for channel in sorted(cluster.operations) if is_operable(cluster, channel)]
+            found += [
+                Operate(channel)
+                for channel in sorted(cluster.operations)
+                if is_operable(cluster, channel)
+            ]
         turns: list[tuple[str, Action]] = []
         for name, component in cluster.components.items():
             if component.back_at is not None:
@@ -65,7 +93,11 @@ class Ready:
                 turns.append((name, Wake(name)))
         found += [action for _, action in sorted(turns, key=_name)]
         if cluster.caches:
-            found += [CatchUp(server) for server in sorted(cluster.caches) if cluster.caches[server].until <= now]
+            found += [
+                CatchUp(server)
+                for server in sorted(cluster.caches)
+                if cluster.caches[server].until <= now
+            ]
         if not found and (instant := upcoming(cluster)) is not None:
             found.append(Elapse(instant))
         return found

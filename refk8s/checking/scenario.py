@@ -1,4 +1,5 @@
-"""What a simulated cluster begins with: nodes, components, the first objects, and what the user brings."""
+"""What a simulated cluster begins with: nodes, components, the first objects, and what the user
+brings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from refk8s.core.api import codec
 from refk8s.core.api.request import ADMIN, Request, User
 from refk8s.core.api.resources import by_kind
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-from refk8s.core.cluster import Cluster, begin, start_all, step, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, step, submit
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.config import KubeletConfig
 
@@ -29,10 +31,14 @@ def node_names(count: int) -> tuple[str, ...]:
 
 
 def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
-    """A cluster whose components have just started: nothing has been sent yet but what they say first."""
+    """A cluster whose components have just started: nothing has been sent yet but what they say
+    first."""
     names = node_names(nodes)
     machines = assembly.machines([(name, KubeletConfig()) for name in names])
-    worlds = {assembly.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli) for index, name in enumerate(names)}
+    worlds = {
+        assembly.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
+        for index, name in enumerate(names)
+    }
     cluster = begin(machines, worlds, seed, START)
     for obj in bootstrap_objects(cluster.context(), SERVER_ADDRESS, SERVER_PORT):
         cluster = step(cluster, Submit(creation(obj, User("system:apiserver"))))
@@ -54,7 +60,11 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
     for tree in trees:
         if tree is None:
             continue
-        if not isinstance(tree, dict) or not isinstance(tree.get("apiVersion"), str) or not isinstance(tree.get("kind"), str):
+        if (
+            not isinstance(tree, dict)
+            or not isinstance(tree.get("apiVersion"), str)
+            or not isinstance(tree.get("kind"), str)
+        ):
             raise BadManifest("a document without apiVersion and kind")
         if tree["kind"] == "List":
             items = tree.get("items") or ()
@@ -70,12 +80,15 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
         try:
             found.append(creation(codec.from_tree(resource.type, tree)))
         except Exception as error:
-            raise BadManifest(f"{tree['kind']} {(tree.get('metadata') or {}).get('name', '')}: {error}") from error
+            raise BadManifest(
+                f"{tree['kind']} {(tree.get('metadata') or {}).get('name', '')}: {error}"
+            ) from error
     return tuple(found)
 
 
 def refusal(cluster: Cluster, requests: Iterable[Request]) -> str:
-    """What the API server says to the first of these requests that it refuses, one after the other; nothing where it takes them all."""
+    """What the API server says to the first of these requests that it refuses, one after the other;
+    nothing where it takes them all."""
     for request in requests:
         cluster, response = submit(cluster, request)
         if not response.ok:
@@ -84,14 +97,26 @@ def refusal(cluster: Cluster, requests: Iterable[Request]) -> str:
 
 
 def deployment(
-    name: str, replicas: int, image: str = "app:1", cpu: str = "100m", surge: int = 1, unavailable: int = 0, reads: str = ""
+    name: str,
+    replicas: int,
+    image: str = "app:1",
+    cpu: str = "100m",
+    surge: int = 1,
+    unavailable: int = 0,
+    reads: str = "",
 ) -> dict[str, Any]:
-    """A Deployment, as a manifest has it, whose pods take two seconds to stop; they read a variable from the config map `reads`."""
+    """A Deployment, as a manifest has it, whose pods take two seconds to stop; they read a variable
+    from the config map `reads`."""
     env: list[dict[str, Any]] = [{"name": "FAKE_STOP_SECONDS", "value": "1"}]
     if reads:
         reference = {"name": reads, "key": "version", "optional": True}
         env.append({"name": "VERSION", "valueFrom": {"configMapKeyRef": reference}})
-    container = {"name": "main", "image": image, "resources": {"requests": {"cpu": cpu}}, "env": env}
+    container = {
+        "name": "main",
+        "image": image,
+        "resources": {"requests": {"cpu": cpu}},
+        "env": env,
+    }
     return {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
         "spec": {
@@ -115,4 +140,8 @@ def service(name: str, app: str) -> dict[str, Any]:
 
 def default_manifests() -> Sequence[dict[str, Any]]:
     """What a simulated user begins with who has brought nothing."""
-    return deployment("web", 3, reads="settings"), service("web", "web"), deployment("db", 1, surge=0, unavailable=1)
+    return (
+        deployment("web", 3, reads="settings"),
+        service("web", "web"),
+        deployment("db", 1, surge=0, unavailable=1),
+    )

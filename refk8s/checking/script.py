@@ -1,7 +1,9 @@
-"""A run as it is written down and shortened: actions, and stretches of which only the length is said. Rule SIM-1 (spec/simulation.md).
+"""A run as it is written down and shortened: actions, and stretches of which only the length is
+said. Rule SIM-1 (spec/simulation.md).
 
-Most of what happens in a run that breaks a rule happens as it would have anyway. A stretch of it is said in one word, `Fairly`, so that
-what is left to read is what matters: what the user did, what failed, and which deliveries came in an unusual order.
+Most of what happens in a run that breaks a rule happens as it would have anyway. A stretch of it is
+said in one word, `Fairly`, so that what is left to read is what matters: what the user did, what
+failed, and which deliveries came in an unusual order.
 """
 
 from collections.abc import Iterator
@@ -9,12 +11,14 @@ from typing import TypeAlias
 
 from refk8s.checking.ready import Ready
 from refk8s.core.actions import Action
-from refk8s.core.cluster import Cluster, is_enabled
+from refk8s.core.cluster.enabled import is_enabled
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.value import Value
 
 
 class Fairly(Value, frozen=True, order=True):
-    """So many actions without a fault, in the fair order: all that is enabled happens before what it leads to."""
+    """So many actions without a fault, in the fair order: all that is enabled happens before what
+    it leads to."""
 
     count: int
 

@@ -1,11 +1,15 @@
-"""From a run that broke a rule to a short one that breaks the same rule. Rule SIM-9 (spec/simulation.md).
+"""From a run that broke a rule to a short one that breaks the same rule. Rule SIM-9
+(spec/simulation.md).
 
-Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input"): take something away, run what is left, and
-keep the shorter run if the same rule breaks. What is taken away: the unusual order of what happens by itself (a stretch of it becomes a
-`Fairly`), faults, what the user did, stretches, single actions, nodes. Actions that no longer find what they are about are left out.
+Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input"): take
+something away, run what is left, and keep the shorter run if the same rule breaks. What is taken
+away: the unusual order of what happens by itself (a stretch of it becomes a `Fairly`), faults, what
+the user did, stretches, single actions, nodes. Actions that no longer find what they are about are
+left out.
 
-States are values, so a shorter run is tried from the state at which it begins to differ and not from the start. Where a rule broke at
-rest, the search takes a cluster for stuck as soon as nothing has changed for a while; what is handed back has been judged in full.
+States are values, so a shorter run is tried from the state at which it begins to differ and not
+from the start. Where a rule broke at rest, the search takes a cluster for stuck as soon as nothing
+has changed for a while; what is handed back has been judged in full.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +19,19 @@ from attrs import define, evolve, frozen
 
 from refk8s.checking.script import Entry, Fairly, Order
 from refk8s.checking.simulate import Run, Setup, replay, settle
-from refk8s.core.actions import Answer, Arrive, CatchUp, Elapse, Notify, Operate, Start, Submit, Wake
-from refk8s.core.cluster import Cluster, is_enabled
+from refk8s.core.actions import (
+    Answer,
+    Arrive,
+    CatchUp,
+    Elapse,
+    Notify,
+    Operate,
+    Start,
+    Submit,
+    Wake,
+)
+from refk8s.core.cluster.enabled import is_enabled
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Broken
 
 BY_ITSELF = (Arrive, Answer, Notify, Operate, Wake, Start, CatchUp, Elapse, Fairly)
@@ -83,7 +98,7 @@ class Shrinker:
         except _Late:
             pass
 
-    # --- what to take away ----------------------------------------------------------------------------------------------------
+    # --- what to take away ------------------------------------------------------------------------
 
     def _fewer_nodes(self) -> None:
         while self.setup.nodes > 1:
@@ -94,7 +109,8 @@ class Shrinker:
             self.setup, self.best = fewer, found
 
     def _go_on_fairly(self, parts: int) -> None:
-        """Replace what happens by itself by as many actions in the fair order: everywhere, then in halves of the run, quarters ..."""
+        """Replace what happens by itself by as many actions in the fair order: everywhere, then in
+        halves of the run, quarters ..."""
         size = len(self.best.script)
         least = max(size // parts, 1)
         while size >= least:
@@ -109,7 +125,8 @@ class Shrinker:
             size //= 2
 
     def _drop(self, concerns: Callable[[Entry], bool]) -> None:
-        """Leave out what this concerns: many at a time, then fewer, from the end to the beginning."""
+        """Leave out what this concerns: many at a time, then fewer, from the end to the
+        beginning."""
         there = [at for at, entry in enumerate(self.best.script) if concerns(entry)]
         size = max(len(there) // 2, 1)
         while there:
@@ -118,7 +135,15 @@ class Shrinker:
                 chosen = set(there[max(place - size, 0) : place])
                 start, end = min(chosen), max(chosen) + 1
                 if end <= len(self.best.script):
-                    self._try(start, end, [entry for at, entry in enumerate(self.best.script[start:end], start) if at not in chosen])
+                    self._try(
+                        start,
+                        end,
+                        [
+                            entry
+                            for at, entry in enumerate(self.best.script[start:end], start)
+                            if at not in chosen
+                        ],
+                    )
                 there = [at for at, entry in enumerate(self.best.script) if concerns(entry)]
                 place = min(place - size, len(there))
             if size == 1:
@@ -135,19 +160,23 @@ class Shrinker:
                 if not self._try(at, at + 1, [Fairly(count)] if count else []):
                     less = count + 1
 
-    # --- whether it still breaks ------------------------------------------------------------------------------------------------
+    # --- whether it still breaks ------------------------------------------------------------------
 
     def _try(self, start: int, end: int, instead: Sequence[Entry]) -> bool:
         if perf_counter() > self.end:
             raise _Late
         best = self.best
-        found = self._follow([*instead, *best.script[end:]], best.states[: start + 1], best.script[:start])
+        found = self._follow(
+            [*instead, *best.script[end:]], best.states[: start + 1], best.script[:start]
+        )
         if found is None or _size(found.script) >= _size(best.script):
             return False
         self.best = found
         return True
 
-    def _follow(self, script: Sequence[Entry], states: list[Cluster], before: Sequence[Entry]) -> _Trial | None:
+    def _follow(
+        self, script: Sequence[Entry], states: list[Cluster], before: Sequence[Entry]
+    ) -> _Trial | None:
         """Take these entries from the last of the states on; what is done, if the rule breaks."""
         self.tries += 1
         self.progress(self.longest - len(self.best.script), self.longest)
@@ -172,11 +201,19 @@ class Shrinker:
         return self._judged(trial, run)
 
     def _judged(self, trial: _Trial, run: Run) -> _Trial | None:
-        return trial if not self.at_rest and any(_signature(broken) == self.wanted for broken in run.broken) else None
+        return (
+            trial
+            if not self.at_rest and any(_signature(broken) == self.wanted for broken in run.broken)
+            else None
+        )
 
     def _fairly(self, run: Run, count: int) -> int:
         order, before = Order(), len(run.actions)
-        while len(run.actions) - before < count and not run.broken and (action := order.next_action(run.cluster, run.ready)) is not None:
+        while (
+            len(run.actions) - before < count
+            and not run.broken
+            and (action := order.next_action(run.cluster, run.ready)) is not None
+        ):
             run.take(action)
         return len(run.actions) - before
 
@@ -187,7 +224,8 @@ class Shrinker:
 
 @frozen
 class Shrunk:
-    """A short run that breaks what the long one broke: `run` is it as it went, `script` as it is written down."""
+    """A short run that breaks what the long one broke: `run` is it as it went, `script` as it is
+    written down."""
 
     setup: Setup
     script: tuple[Entry, ...]
@@ -195,8 +233,11 @@ class Shrunk:
     tries: int
 
 
-def shrink(run: Run, seconds: float = 60, progress: Progress = lambda done, total: None) -> Shrunk | None:
-    """The shortest run found within this time that breaks the same rule (the first that this one broke). None where none is shorter."""
+def shrink(
+    run: Run, seconds: float = 60, progress: Progress = lambda done, total: None
+) -> Shrunk | None:
+    """The shortest run found within this time that breaks the same rule (the first that this one
+    broke). None where none is shorter."""
     shrinker = Shrinker(run, seconds, progress)
     if not shrinker.is_sure:
         return None
@@ -210,11 +251,16 @@ def shrink(run: Run, seconds: float = 60, progress: Progress = lambda done, tota
 
 def _signature(broken: Broken) -> str:
     """What must stay the same: the rule; of an exception its type too."""
-    return broken.words.partition(" ends in ")[2].partition(":")[0] if broken.rule == "SIM-8" else broken.rule
+    return (
+        broken.words.partition(" ends in ")[2].partition(":")[0]
+        if broken.rule == "SIM-8"
+        else broken.rule
+    )
 
 
 def _size(script: Sequence[Entry]) -> tuple[int, int, int]:
-    """What is to be made small: entries, then those whose order matters, then how long it goes on fairly."""
+    """What is to be made small: entries, then those whose order matters, then how long it goes on
+    fairly."""
     calm = [entry.count for entry in script if isinstance(entry, Fairly)]
     odd = sum(1 for entry in script if isinstance(entry, BY_ITSELF)) - len(calm)
     return len(script), odd, sum(calm)

@@ -1,9 +1,11 @@
-"""Runs of a cluster in virtual time, with faults, from one seed. Rules SIM-1 ... SIM-4, SIM-8 (spec/simulation.md).
+"""Runs of a cluster in virtual time, with faults, from one seed. Rules SIM-1 ... SIM-4, SIM-8
+(spec/simulation.md).
 
-A run has two parts. In the first, so many steps are taken: whatever can happen happens in an order drawn from the seed, a user acts, and
-faults strike. In the second nothing fails any more: what is held back comes, what was stopped starts, what is broken is mended, and the
-cluster must come to rest within a bound of virtual time, with everything as it was wanted (SIM-3), and then be silent (SIM-4). At every
-step the laws of refk8s/core/properties are asked.
+A run has two parts. In the first, so many steps are taken: whatever can happen happens in an order
+drawn from the seed, a user acts, and faults strike. In the second nothing fails any more: what is
+held back comes, what was stopped starts, what is broken is mended, and the cluster must come to
+rest within a bound of virtual time, with everything as it was wanted (SIM-3), and then be silent
+(SIM-4). At every step the laws of refk8s/core/properties are asked.
 
 Left out: real time, sockets, disks (tests/integration has those).
 """
@@ -24,7 +26,9 @@ from refk8s.core.actions import Action, Answer, Arrive, Elapse, Notify, Operate,
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES, NODES
-from refk8s.core.cluster import Cluster, is_enabled, step
+from refk8s.core.cluster.enabled import is_enabled
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.properties.law import Broken
 from refk8s.core.properties.laws import judge, judge_rest
@@ -40,7 +44,8 @@ LAST_WRITES = 30
 USER_CHANCE = 0.004
 LULL_CHANCE = 0.002
 LULL_STEPS_MAX = 400
-"""Now and then for so many actions nobody acts and nothing fails: the cluster comes to rest, and minutes pass."""
+"""Now and then for so many actions nobody acts and nothing fails: the cluster comes to rest, and
+minutes pass."""
 MOOD_STEPS_MAX = 300
 NEAR_STEPS = 200
 """Two faults that lie no farther apart count as a pair: they can have met."""
@@ -54,7 +59,9 @@ class Setup:
     steps: int = 3_000
     nodes: int = 2
     cpu_milli: int = CPU_MILLI  # of each node
-    faults: dict[str, Rate] = field(factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()})
+    faults: dict[str, Rate] = field(
+        factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()}
+    )
     requests: tuple[Request, ...] = ()
     user: bool = True  # whether somebody acts besides
 
@@ -65,7 +72,8 @@ class Setup:
 
 @define
 class Run:
-    """A run as far as it has come: its actions are all that happened, and with the setup all that is needed to have it again (SIM-1)."""
+    """A run as far as it has come: its actions are all that happened, and with the setup all that
+    is needed to have it again (SIM-1)."""
 
     setup: Setup
     cluster: Cluster
@@ -81,7 +89,8 @@ class Run:
     settled_from: int | None = None  # how many actions had been taken when faults stopped
     settled_after: Instant = 0
     left_out: int = 0  # actions of a script that found nothing they were about
-    at_rest: bool = False  # whether what broke did so when the run was judged at rest, and not in a step
+    # whether what broke did so when the run was judged at rest, and not in a step
+    at_rest: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.ready = Ready(self.cluster)
@@ -102,7 +111,8 @@ class Run:
         self.tested["SIM-8"] += 1
         try:
             after = step(before, action)
-        except Exception as error:  # whatever it is, it is ours, and a run that shows it is a finding (SIM-8)
+        except Exception as error:
+            # whatever it is, it is ours, and a run that shows it is a finding (SIM-8)
             self.broken.append(Broken("SIM-8", f"{action} ends in {type(error).__name__}: {error}"))
             return
         self.cluster = after
@@ -142,7 +152,8 @@ def begin_run(setup: Setup) -> Run:
 
 
 def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None) -> Run:
-    """A whole run. `progress` hears how many steps have been taken. Ends at the first step that breaks a law."""
+    """A whole run. `progress` hears how many steps have been taken. Ends at the first step that
+    breaks a law."""
     run = begin_run(setup)
     chance = Random(setup.seed)
     budgets = {name: rate.budget for name, rate in setup.faults.items()}
@@ -165,7 +176,11 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
                 break
             draw -= rate.chance
         else:
-            if setup.user and draw < USER_CHANCE and (wish := user.act(run.cluster, chance)) is not None:
+            if (
+                setup.user
+                and draw < USER_CHANCE
+                and (wish := user.act(run.cluster, chance)) is not None
+            ):
                 run.take(wish)
             elif ready := run.ready.actions(run.cluster):
                 run.take(chance.choice(mood.choose(ready, run.cluster, chance)))
@@ -178,7 +193,8 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
 
 @define
 class Mood:
-    """Who is slow just now: for some hundred actions what concerns one machine, or one kind of action, waits until nothing else can happen.
+    """Who is slow just now: for some hundred actions what concerns one machine, or one kind of
+    action, waits until nothing else can happen.
 
     Any order can be drawn without this, but one component far behind all others hardly ever is.
     """
@@ -190,11 +206,17 @@ class Mood:
         """The actions to choose from."""
         if self.left == 0:
             self.left = chance.randrange(20, MOOD_STEPS_MAX)
-            self.slow = chance.choice((None, None, *sorted(cluster.components), Answer, Arrive, Notify, Operate))
+            self.slow = chance.choice(
+                (None, None, *sorted(cluster.components), Answer, Arrive, Notify, Operate)
+            )
         self.left -= 1
         if self.slow is None:
             return ready
-        return [action for action in ready if type(action) is not self.slow and _machine_of(action) != self.slow] or ready
+        return [
+            action
+            for action in ready
+            if type(action) is not self.slow and _machine_of(action) != self.slow
+        ] or ready
 
 
 def _machine_of(action: Action) -> object:
@@ -202,10 +224,14 @@ def _machine_of(action: Action) -> object:
     return about[0] if isinstance(about, tuple) else about
 
 
-def settle(run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = STEPS_AT_ONCE) -> None:
-    """The second part: no faults, and fair (all that is enabled happens before what it leads to), until rest, which is judged.
+def settle(
+    run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = STEPS_AT_ONCE
+) -> None:
+    """The second part: no faults, and fair (all that is enabled happens before what it leads to),
+    until rest, which is judged.
 
-    Who is in a hurry takes for the end what has not changed for `stuck_seconds`, and for a circle what takes so many steps and no time.
+    Who is in a hurry takes for the end what has not changed for `stuck_seconds`, and for a circle
+    what takes so many steps and no time.
     """
     run.settled_from = len(run.actions)
     for first in (*mend(run.cluster), *user.resume(run.cluster)):
@@ -220,9 +246,18 @@ def settle(run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = S
         if isinstance(action, Elapse):
             moved = len(run.actions)
         elif len(run.actions) - moved > steps_at_once * run.setup.nodes:
-            run.broken.append(Broken("SIM-4", f"no time passes, and these are written again and again: {_last_written(run.cluster)}"))
+            run.broken.append(
+                Broken(
+                    "SIM-4",
+                    f"no time passes, and these are written again and again: {_last_written(run.cluster)}",
+                )
+            )
             break
-        if isinstance(action, Elapse) and action.to >= last + QUIET_SECONDS * SECOND and not judge_rest(run.cluster):
+        if (
+            isinstance(action, Elapse)
+            and action.to >= last + QUIET_SECONDS * SECOND
+            and not judge_rest(run.cluster)
+        ):
             break
         is_late = run.cluster.now > begin + SETTLE_SECONDS * SECOND
         if is_late or run.cluster.now > last + stuck_seconds * SECOND:
@@ -245,7 +280,15 @@ def settle(run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = S
 
 def _last_written(cluster: Cluster) -> str:
     since = max(cluster.history.revision - LAST_WRITES, cluster.history.compacted)
-    return ", ".join(sorted({change.key for change in cluster.history.changes("/", since) if not change.key.startswith(NOISE)}))
+    return ", ".join(
+        sorted(
+            {
+                change.key
+                for change in cluster.history.changes("/", since)
+                if not change.key.startswith(NOISE)
+            }
+        )
+    )
 
 
 def is_news(cluster: Cluster) -> bool:
@@ -255,7 +298,8 @@ def is_news(cluster: Cluster) -> bool:
 
 
 def replay(setup: Setup, script: Sequence[Entry], is_whole: bool = True) -> Run:
-    """The run of these actions (those that find what they are about; the others are left out), judged, and settled where `is_whole`."""
+    """The run of these actions (those that find what they are about; the others are left out),
+    judged, and settled where `is_whole`."""
     run = Run(setup, setup.first_cluster())
     for entry in script:
         if isinstance(entry, Fairly):

@@ -1,9 +1,11 @@
-"""A run told as a story: who read what, who wrote what because of it, what failed, and which rule broke. Rule SIM-10 (spec/simulation.md).
+"""A run told as a story: who read what, who wrote what because of it, what failed, and which rule
+broke. Rule SIM-10 (spec/simulation.md).
 
     12.304 s  replicaset controller creates Pod default/web-x, because 1 of 3 pods is missing  [revision 61, read Pods 54 of 60]
 
-It was decided when the view had reached revision 54, and took effect when the newest change of a pod was 60: what lies between was not
-known. Where no number is given everything was. Works for any cluster: what it tells follows from the states before and after each action.
+It was decided when the view had reached revision 54, and took effect when the newest change of a
+pod was 60: what lies between was not known. Where no number is given everything was. Works for any
+cluster: what it tells follows from the states before and after each action.
 """
 
 import re
@@ -20,7 +22,9 @@ from refk8s.core import actions as alphabet
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, Resource
-from refk8s.core.cluster import Cluster, is_enabled, step
+from refk8s.core.cluster.enabled import is_enabled
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.state import LoopState
 from refk8s.core.ports import RemovePodSandbox, RunPodSandbox, SandboxConfig
@@ -29,14 +33,20 @@ from refk8s.core.store import Committed, Record
 
 SPEC = Path(refk8s.__file__).resolve().parent.parent / "spec"
 
-_COMPONENTS = {"kube-controller-manager": "the controller manager", "kube-scheduler": "the scheduler"}
+_COMPONENTS = {
+    "kube-controller-manager": "the controller manager",
+    "kube-scheduler": "the scheduler",
+}
 
 
 Take: TypeAlias = Callable[[Cluster, Action], Cluster]
 
 
-def tell(first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = (), take: Take = step) -> list[str]:
-    """The story of what these entries do to this cluster, a line each, and how it ends. What finds nothing to do is left out."""
+def tell(
+    first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = (), take: Take = step
+) -> list[str]:
+    """The story of what these entries do to this cluster, a line each, and how it ends. What finds
+    nothing to do is left out."""
     teller = Teller(first)
     cluster, ready = first, Ready(first)
     for entry in script:
@@ -61,7 +71,9 @@ def ending(broken: Sequence[Broken]) -> list[str]:
     lines: list[str] = []
     for rule in dict.fromkeys(one.rule for one in broken):
         lines.append(f"{rule} is broken.")
-        lines += [f"    {one.words.removeprefix(rule + ': ')}" for one in broken if one.rule == rule][:MOST_WORDS]
+        lines += [
+            f"    {one.words.removeprefix(rule + ': ')}" for one in broken if one.rule == rule
+        ][:MOST_WORDS]
         lines += [f"    | {line}" for line in statement(rule)]
     return lines
 
@@ -71,7 +83,8 @@ MOST_WORDS = 5
 
 @cache
 def titles() -> Mapping[str, str]:
-    """The title of every rule of spec/, without its kind. Nothing where the pages are not at hand."""
+    """The title of every rule of spec/, without its kind. Nothing where the pages are not at
+    hand."""
     pages = sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ()
     return {rule: title for page in pages for rule, title in _TITLE.findall(page.read_text())}
 
@@ -80,7 +93,8 @@ _TITLE = re.compile(r"^### ([A-Z]{2,12}-\d+) (?:\(\w+\) )?(.+)$", re.M)
 
 
 def statement(rule: str) -> list[str]:
-    """What spec/ says: where, the rule's title, and its first paragraph. Nothing where the pages are not at hand."""
+    """What spec/ says: where, the rule's title, and its first paragraph. Nothing where the pages
+    are not at hand."""
     heading = f"### {rule} "
     for page in sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ():
         lines = page.read_text().splitlines()
@@ -107,7 +121,9 @@ class Teller:
         for name in sorted(first.worlds):
             for uid in sorted(getattr(first.worlds[name], "pods", ())):
                 for sandbox in first.worlds[name].pods[uid].sandboxes:
-                    self._names.meet(RunPodSandbox(SandboxConfig(uid, sandbox.namespace, sandbox.name)))
+                    self._names.meet(
+                        RunPodSandbox(SandboxConfig(uid, sandbox.namespace, sandbox.name))
+                    )
         for channel in sorted(first.flying):
             self._decided[channel] = first
 
@@ -128,13 +144,21 @@ class Teller:
                 self._arrived(before, channel, after, isinstance(action, alphabet.Duplicate))
             case alphabet.Submit(request):
                 committed = after.last_commit
-                self.add(after.now, sentence(request, committed) if committed is not None else f"{_deed(request)}: nothing comes of it")
+                self.add(
+                    after.now,
+                    sentence(request, committed)
+                    if committed is not None
+                    else f"{_deed(request)}: nothing comes of it",
+                )
             case alphabet.Operate(channel):
                 self._operated(before, channel, after)
             case alphabet.Notify(channel):
                 if channel in before.watches and channel not in after.watches:
                     what = _kinds(before.watches[channel].stream.resource)
-                    self.add(after.now, f"{component(channel[0])} asks for changes of {what} that are forgotten (410), and lists again")
+                    self.add(
+                        after.now,
+                        f"{component(channel[0])} asks for changes of {what} that are forgotten (410), and lists again",
+                    )
             case alphabet.Answer(channel):
                 self._decided.pop(channel, None)
             case alphabet.Elapse() | alphabet.Wake():
@@ -150,7 +174,9 @@ class Teller:
             return
         again = " (a second time)" if is_surplus else ""
         if after.last_commit is not None:
-            words = sentence(request, after.last_commit) or _node_sentence(request, after.last_commit)
+            words = sentence(request, after.last_commit) or _node_sentence(
+                request, after.last_commit
+            )
             if words is not None:
                 read = self._read(channel, request, before)
                 self.add(after.now, f"{words.removesuffix(']')}{read}]{again}")
@@ -158,10 +184,13 @@ class Teller:
         answer = after.flying[channel].answer if channel in after.flying else None
         if answer is not None and not answer.ok and request.verb not in ("list", "watch"):
             reason = getattr(answer.body, "reason", "") or ""
-            self.add(after.now, f"{_deed(request)} is refused: {answer.code} {reason}{again}".rstrip())
+            self.add(
+                after.now, f"{_deed(request)} is refused: {answer.code} {reason}{again}".rstrip()
+            )
 
     def _read(self, channel: Channel, request: Request, now: Cluster) -> str:
-        """What the decider did not know yet when it decided: the resources that had been changed since, up to now."""
+        """What the decider did not know yet when it decided: the resources that had been changed
+        since, up to now."""
         then = self._decided.get(channel)
         if then is None or channel[0] not in then.components:
             return ""
@@ -169,12 +198,19 @@ class Teller:
         if component.life != channel[1] or not isinstance(component.state, LoopState):
             return ""
         machine = now.machines[channel[0]]
-        mine = {interest.resource.prefix for r in _reconcilers(machine) if _speaks_for(machine, r, request) for interest in r.interests}
+        mine = {
+            interest.resource.prefix
+            for r in _reconcilers(machine)
+            if _speaks_for(machine, r, request)
+            for interest in r.interests
+        }
         found = []
         for prefix, table in component.state.view.tables.items():
             newest = now.history.prefix_revision(prefix)
             if prefix in mine and newest > table.revision and table.synced:
-                found.append(f"{_kinds(component.state.informers[prefix].resource)} {table.revision} of {newest}")
+                found.append(
+                    f"{_kinds(component.state.informers[prefix].resource)} {table.revision} of {newest}"
+                )
         return f", read {', '.join(sorted(found))}" if found else ""
 
     def _operated(self, before: Cluster, channel: Channel, after: Cluster) -> None:
@@ -185,9 +221,16 @@ class Teller:
         if words is None:
             return
         if channel in after.operations:
-            self.add(after.now, f"{words}: it takes {_seconds(after.operations[channel].due - after.now)}")
+            self.add(
+                after.now,
+                f"{words}: it takes {_seconds(after.operations[channel].due - after.now)}",
+            )
             return
-        late = ", of a kubelet that is no more" if before.components[channel[0]].life != channel[1] else ""
+        late = (
+            ", of a kubelet that is no more"
+            if before.components[channel[0]].life != channel[1]
+            else ""
+        )
         self.add(after.now, words + late)
         if isinstance(operation, RemovePodSandbox):
             self._names.forget(operation.pod_uid)
@@ -206,10 +249,13 @@ class Teller:
                         fake = is_.containers.get(id)
                         code = f" with code {fake.status.exit_code}" if fake is not None else ""
                         pod = self._names.pod(ran[id].pod_uid)
-                        self.add(after.now, f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has ended{code}")
+                        self.add(
+                            after.now,
+                            f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has ended{code}",
+                        )
 
 
-# --- words ----------------------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 def component(machine: str) -> str:
@@ -240,7 +286,11 @@ def describe(cluster: Cluster, action: Action) -> str:
         case alphabet.Refuse(channel, code):
             return f"-- the store does not answer ({code}): {_of(cluster, channel)}"
         case alphabet.Delay(channel, until):
-            what = f"the watch on {_watched(cluster, channel)}" if channel in cluster.watches else _of(cluster, channel)
+            what = (
+                f"the watch on {_watched(cluster, channel)}"
+                if channel in cluster.watches
+                else _of(cluster, channel)
+            )
             return f"-- held back for {_seconds(until - cluster.now)}: {what} ({component(channel[0])})"
         case alphabet.Partition(name, until):
             return f"-- {component(name)} is cut off from the API server for {_seconds(until - cluster.now)}"
@@ -257,7 +307,13 @@ def describe(cluster: Cluster, action: Action) -> str:
         case alphabet.Compact(revision):
             return f"-- the store forgets all changes up to revision {revision}"
         case alphabet.Disturb(name, what, which):
-            which = f" ({which})" if which and not which.isdigit() else f" (now {which} s)" if "slow" in what else ""
+            which = (
+                f" ({which})"
+                if which and not which.isdigit()
+                else f" (now {which} s)"
+                if "slow" in what
+                else ""
+            )
             return f"-- on {name.rpartition('/')[2]}: {what}{which}"
         case alphabet.Operate(channel):
             return f"{component(channel[0])} hears the result of {type(cluster.operations[channel].operation).__name__}"
@@ -285,8 +341,14 @@ def _node_sentence(request: Request, committed: Committed[Any]) -> str | None:
 
 
 def _readiness(record: Record[Any] | None) -> str:
-    conditions = record.value.status.conditions or () if record is not None and record.value.status is not None else ()
-    return next((condition.status for condition in conditions if condition.type == "Ready"), "not said")
+    conditions = (
+        record.value.status.conditions or ()
+        if record is not None and record.value.status is not None
+        else ()
+    )
+    return next(
+        (condition.status for condition in conditions if condition.type == "Ready"), "not said"
+    )
 
 
 def error_words(error: Exception) -> str:
@@ -298,7 +360,11 @@ def _seconds(span: Instant) -> str:
 
 
 def _deed(request: Request) -> str:
-    name = f"{request.namespace}/{request.name}" if request.namespace and request.name else request.name
+    name = (
+        f"{request.namespace}/{request.name}"
+        if request.namespace and request.name
+        else request.name
+    )
     what = f"{request.resource.kind} {name}" if name else _kinds(request.resource)
     part = f" ({request.subresource})" if request.subresource else ""
     return f"{request.verb} of {what}{part} by {_speaker(request.user.name)}"
@@ -309,21 +375,34 @@ def _speaker(user: str) -> str:
 
 
 def _kinds(resource: Resource) -> str:
-    """The plural of a kind, as its objects are called in the story: Pods, StorageClasses, NetworkPolicies, Endpoints."""
-    return resource.kind + resource.plural[len(resource.kind) :] if not resource.kind.endswith("y") else f"{resource.kind[:-1]}ies"
+    """The plural of a kind, as its objects are called in the story: Pods, StorageClasses,
+    NetworkPolicies, Endpoints."""
+    return (
+        resource.kind + resource.plural[len(resource.kind) :]
+        if not resource.kind.endswith("y")
+        else f"{resource.kind[:-1]}ies"
+    )
 
 
 def _of(cluster: Cluster, channel: Channel) -> str:
     if channel in cluster.flying:
         flying = cluster.flying[channel]
-        return f"watch of {_kinds(flying.request.resource)} by {component(channel[0])}" if flying.watch else _deed(flying.request)
+        return (
+            f"watch of {_kinds(flying.request.resource)} by {component(channel[0])}"
+            if flying.watch
+            else _deed(flying.request)
+        )
     if channel in cluster.operations:
         return f"operation {type(cluster.operations[channel].operation).__name__} of {component(channel[0])}"
     return str(channel)
 
 
 def _watched(cluster: Cluster, channel: Channel) -> str:
-    return _kinds(cluster.watches[channel].stream.resource) if channel in cluster.watches else "something"
+    return (
+        _kinds(cluster.watches[channel].stream.resource)
+        if channel in cluster.watches
+        else "something"
+    )
 
 
 def _reconcilers(machine: Any) -> list[Any]:

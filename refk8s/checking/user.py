@@ -1,5 +1,5 @@
-"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones go; nodes are shut and removed.
-Rule SIM-2 (spec/simulation.md).
+"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones
+go; nodes are shut and removed. Rule SIM-2 (spec/simulation.md).
 """
 
 from random import Random
@@ -14,8 +14,17 @@ from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, Service
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
-from refk8s.core.cluster import Cluster
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SERVICES,
+    Resource,
+)
+from refk8s.core.cluster.state import Cluster
 
 REPLICAS_MAX = 4
 OWN = "default"
@@ -44,9 +53,14 @@ def _pause(cluster: Cluster, chance: Random) -> Submit | None:
 def _bound(cluster: Cluster, chance: Random) -> Submit | None:
     surge = chance.randrange(3)
     unavailable = chance.randrange(0 if surge else 1, 3)
-    bounds = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+    bounds = {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
     if chance.random() < 0.4:
-        return _change(cluster, chance, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
+        return _change(
+            cluster, chance, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
+        )
     return _change(cluster, chance, {"spec": {"strategy": bounds}})
 
 
@@ -61,17 +75,30 @@ def _delete_pod(cluster: Cluster, chance: Random) -> Submit | None:
 def _delete_deployment(cluster: Cluster, chance: Random) -> Submit | None:
     found = _one(cluster, chance, DEPLOYMENTS)
     policy = chance.choice(("Background", "Foreground", "Foreground", "Orphan"))
-    return _delete(DEPLOYMENTS, found, DeleteOptions(propagation_policy=policy)) if found is not None else None
+    return (
+        _delete(DEPLOYMENTS, found, DeleteOptions(propagation_policy=policy))
+        if found is not None
+        else None
+    )
 
 
 def _make_deployment(cluster: Cluster, chance: Random) -> Submit | None:
     name = chance.choice(("web", "db", "cache"))
     if cluster.history.get(f"{DEPLOYMENTS.prefix}{OWN}/{name}") is not None:
         return None
-    replicas, image, surge = chance.randrange(1, REPLICAS_MAX), f"app:{chance.randrange(1, 5)}", chance.randrange(1, 3)
+    replicas, image, surge = (
+        chance.randrange(1, REPLICAS_MAX),
+        f"app:{chance.randrange(1, 5)}",
+        chance.randrange(1, 3),
+    )
     tree = deployment(name, replicas, image, cpu=CPU, surge=surge, reads="settings")
     tree["spec"]["template"]["spec"]["tolerations"] = [
-        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": chance.choice((5, 30))}
+        {
+            "key": f"node.kubernetes.io/{key}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": chance.choice((5, 30)),
+        }
         for key in ("unreachable", "not-ready")
     ]
     return Submit(creation(codec.from_tree(Deployment, tree)))
@@ -86,14 +113,18 @@ def _service(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
-    """A service becomes another type, is held by a finalizer, is let go (and changed by the same write), or goes with all others."""
+    """A service becomes another type, is held by a finalizer, is let go (and changed by the same
+    write), or goes with all others."""
     if chance.random() < 0.2:
         return Submit(Request("deletecollection", SERVICES, OWN, body=DeleteOptions()))
     found = _one(cluster, chance, SERVICES)
     if found is None or found.metadata.name == "kubernetes":
         return None
     of_type = chance.choice(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
-    spec = {"type": of_type, **({"externalName": "example.com"} if of_type == "ExternalName" else {})}
+    spec = {
+        "type": of_type,
+        **({"externalName": "example.com"} if of_type == "ExternalName" else {}),
+    }
     tree: dict[str, Any] = {"spec": spec} if chance.random() < 0.7 else {}
     if chance.random() < 0.6:
         finalizers = None if found.metadata.finalizers else ["example.com/hold"]
@@ -116,12 +147,17 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _loner(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod of nobody's, which a service may choose and no ReplicaSet: it ends by itself, and is then taken away."""
+    """A pod of nobody's, which a service may choose and no ReplicaSet: it ends by itself, and is
+    then taken away."""
     name = chance.choice(("web", "db"))
     there = cluster.history.get(f"{PODS.prefix}{OWN}/loner-{name}")
     if there is not None:
         return _delete(PODS, there.value, DeleteOptions()) if chance.random() < 0.5 else None
-    container = {"name": "main", "image": "app:1", "command": ["sleep", str(chance.choice((1, 20, 300)))]}
+    container = {
+        "name": "main",
+        "image": "app:1",
+        "command": ["sleep", str(chance.choice((1, 20, 300)))],
+    }
     spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [container]}
     metadata = {"name": f"loner-{name}", "namespace": OWN, "labels": {"app": name}}
     tree = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
@@ -133,8 +169,14 @@ def _settings(cluster: Cluster, chance: Random) -> Submit | None:
     there = cluster.history.get(f"{CONFIG_MAPS.prefix}{OWN}/settings")
     data = {"version": str(chance.randrange(1000))}
     if there is None:
-        return Submit(creation(ConfigMap(metadata=ObjectMeta(name="settings", namespace=OWN), data=data)))
-    return _delete(CONFIG_MAPS, there.value, DeleteOptions()) if chance.random() < 0.2 else _patch(CONFIG_MAPS, there.value, {"data": data})
+        return Submit(
+            creation(ConfigMap(metadata=ObjectMeta(name="settings", namespace=OWN), data=data))
+        )
+    return (
+        _delete(CONFIG_MAPS, there.value, DeleteOptions())
+        if chance.random() < 0.2
+        else _patch(CONFIG_MAPS, there.value, {"data": data})
+    )
 
 
 INT64_MAX = 2**63 - 1
@@ -143,27 +185,53 @@ ODD_WORDS = ("", "Weird", "Unknown", "\u00b2", "99%", "-1", "9" * 40)
 
 
 def _odd_pod(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod with extreme numbers and odd words wherever the API server takes them, or its deletion with such a grace period."""
+    """A pod with extreme numbers and odd words wherever the API server takes them, or its deletion
+    with such a grace period."""
     there = cluster.history.get(f"{PODS.prefix}{OWN}/odd")
     if there is not None:
-        return _delete(PODS, there.value, DeleteOptions(grace_period_seconds=chance.choice(ODD_SECONDS)))
+        return _delete(
+            PODS, there.value, DeleteOptions(grace_period_seconds=chance.choice(ODD_SECONDS))
+        )
     long = chance.choice((1, 2**31 - 1))
-    probe = {"exec": {"command": ["true"]}, "periodSeconds": long, "initialDelaySeconds": chance.choice((0, 2**31 - 1))}
+    probe = {
+        "exec": {"command": ["true"]},
+        "periodSeconds": long,
+        "initialDelaySeconds": chance.choice((0, 2**31 - 1)),
+    }
     container = {
         "name": "main", "image": "app:1", "command": ["sleep", chance.choice(("20", "x", "9" * 40, "-1"))],
         "readinessProbe": probe, "env": [{"name": "A", "value": chance.choice(ODD_WORDS)}],
         "lifecycle": {"postStart": {"sleep": {"seconds": 1}}},
     }  # fmt: skip
-    tolerations = [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": chance.choice((*ODD_SECONDS, -1, -INT64_MAX))}]
+    tolerations = [
+        {
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": chance.choice((*ODD_SECONDS, -1, -INT64_MAX)),
+        }
+    ]
     spec: dict[str, Any] = {
         "restartPolicy": chance.choice(("Always", "OnFailure", "Never")), "terminationGracePeriodSeconds": chance.choice(ODD_SECONDS),
         "containers": [container], "tolerations": tolerations,
     }  # fmt: skip
     if chance.random() < 0.5:
         spec["activeDeadlineSeconds"] = chance.choice((1, 2**31 - 1))
-    annotations = {"controller.kubernetes.io/pod-deletion-cost": chance.choice(("-5", "2147483647"))}
-    metadata = {"name": "odd", "namespace": OWN, "labels": {"app": chance.choice(("web", "odd"))}, "annotations": annotations}
-    return Submit(creation(codec.from_tree(Pod, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
+    annotations = {
+        "controller.kubernetes.io/pod-deletion-cost": chance.choice(("-5", "2147483647"))
+    }
+    metadata = {
+        "name": "odd",
+        "namespace": OWN,
+        "labels": {"app": chance.choice(("web", "odd"))},
+        "annotations": annotations,
+    }
+    return Submit(
+        creation(
+            codec.from_tree(
+                Pod, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+            )
+        )
+    )
 
 
 def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
@@ -173,27 +241,50 @@ def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
     if found is None:
         return None
     word = chance.choice(ODD_WORDS)
-    condition = {"type": "example.com/odd", "status": word or "Unknown", "lastTransitionTime": "9999-12-31T23:59:59Z"}
+    condition = {
+        "type": "example.com/odd",
+        "status": word or "Unknown",
+        "lastTransitionTime": "9999-12-31T23:59:59Z",
+    }
     tree: dict[str, Any] = {"conditions": [condition]}
     if resource is PODS:
         tree |= {"phase": word or "Weird", "reason": word}
     patch = Patch("application/strategic-merge-patch+json", {"status": tree})
-    return Submit(Request("patch", resource, found.metadata.namespace or "", found.metadata.name, "status", body=patch))
+    return Submit(
+        Request(
+            "patch",
+            resource,
+            found.metadata.namespace or "",
+            found.metadata.name,
+            "status",
+            body=patch,
+        )
+    )
 
 
 def _odd_deployment(cluster: Cluster, chance: Random) -> Submit | None:
-    """Extreme numbers in a Deployment, and annotations of its ReplicaSets that are no numbers or huge ones."""
+    """Extreme numbers in a Deployment, and annotations of its ReplicaSets that are no numbers or
+    huge ones."""
     if chance.random() < 0.5:
         found = _one(cluster, chance, REPLICA_SETS)
         name = chance.choice(("revision", "desired-replicas", "max-replicas"))
         value = chance.choice((*ODD_WORDS, str(INT64_MAX), str(-INT64_MAX)))
-        return _patch(REPLICA_SETS, found, {"metadata": {"annotations": {f"deployment.kubernetes.io/{name}": value}}}) if found else None
+        return (
+            _patch(
+                REPLICA_SETS,
+                found,
+                {"metadata": {"annotations": {f"deployment.kubernetes.io/{name}": value}}},
+            )
+            if found
+            else None
+        )
     field = chance.choice(("progressDeadlineSeconds", "revisionHistoryLimit"))
     return _change(cluster, chance, {"spec": {field: chance.choice((30, 2**31 - 1))}})
 
 
 def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
-    """Somebody writes what a path does not change: the status by the object's, what is wanted by the status's (API-8)."""
+    """Somebody writes what a path does not change: the status by the object's, what is wanted by
+    the status's (API-8)."""
     found = _one(cluster, chance, DEPLOYMENTS)
     if found is None:
         return None
@@ -205,27 +296,43 @@ def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _release(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and is adopted."""
+    """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and
+    is adopted."""
     pods = [pod for pod in _all(cluster, PODS) if pod.metadata.namespace == OWN]
     aside = [pod for pod in pods if "aside" in (pod.metadata.labels or {})]
     if aside:
         pod = chance.choice(aside)
-        return _patch(PODS, pod, {"metadata": {"labels": {"app": pod.metadata.labels["aside"], "aside": None}}})
+        return _patch(
+            PODS,
+            pod,
+            {"metadata": {"labels": {"app": pod.metadata.labels["aside"], "aside": None}}},
+        )
     free = [pod for pod in pods if pod not in aside]
     if not free:
         return None
     pod = chance.choice(free)
-    return _patch(PODS, pod, {"metadata": {"labels": {"app": None, "aside": (pod.metadata.labels or {}).get("app")}}})
+    return _patch(
+        PODS,
+        pod,
+        {"metadata": {"labels": {"app": None, "aside": (pod.metadata.labels or {}).get("app")}}},
+    )
 
 
 def _shut(cluster: Cluster, chance: Random) -> Submit | None:
     """A node takes no more pods, or takes them again."""
     found = _one(cluster, chance, NODES, "")
-    return _patch(NODES, found, {"spec": {"unschedulable": None if found.spec.unschedulable else True}}) if found is not None else None
+    return (
+        _patch(
+            NODES, found, {"spec": {"unschedulable": None if found.spec.unschedulable else True}}
+        )
+        if found is not None
+        else None
+    )
 
 
 def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
-    """A Node object is deleted. Its kubelet does not make it anew before it starts again (KUBELET-60)."""
+    """A Node object is deleted. Its kubelet does not make it anew before it starts again
+    (KUBELET-60)."""
     if len(_all(cluster, NODES)) < len(cluster.worlds):
         return None
     found = _one(cluster, chance, NODES, "")
@@ -241,11 +348,24 @@ _ACTS = (
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:
-    """What a user does at last who wants things to be done: no deployment stays paused, no node shut, and every node is there."""
-    found: list[Action] = [_patch(DEPLOYMENTS, d, {"spec": {"paused": False}}) for d in _all(cluster, DEPLOYMENTS) if d.spec.paused]
+    """What a user does at last who wants things to be done: no deployment stays paused, no node
+    shut, and every node is there."""
+    found: list[Action] = [
+        _patch(DEPLOYMENTS, d, {"spec": {"paused": False}})
+        for d in _all(cluster, DEPLOYMENTS)
+        if d.spec.paused
+    ]
     nodes = _all(cluster, NODES)
-    found += [_patch(NODES, node, {"spec": {"unschedulable": None}}) for node in nodes if node.spec.unschedulable]
-    missing = [name for name in sorted(cluster.worlds) if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}]
+    found += [
+        _patch(NODES, node, {"spec": {"unschedulable": None}})
+        for node in nodes
+        if node.spec.unschedulable
+    ]
+    missing = [
+        name
+        for name in sorted(cluster.worlds)
+        if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}
+    ]
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 
@@ -265,8 +385,12 @@ def _change(cluster: Cluster, chance: Random, tree: dict[str, Any]) -> Submit | 
 
 def _patch(resource: Resource, obj: Any, tree: dict[str, Any]) -> Submit:
     patch = Patch("application/strategic-merge-patch+json", tree)
-    return Submit(Request("patch", resource, obj.metadata.namespace or "", obj.metadata.name, body=patch))
+    return Submit(
+        Request("patch", resource, obj.metadata.namespace or "", obj.metadata.name, body=patch)
+    )
 
 
 def _delete(resource: Resource, obj: Any, options: DeleteOptions) -> Submit:
-    return Submit(Request("delete", resource, obj.metadata.namespace or "", obj.metadata.name, body=options))
+    return Submit(
+        Request("delete", resource, obj.metadata.namespace or "", obj.metadata.name, body=options)
+    )

@@ -1,4 +1,5 @@
-"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and the three ways to end. Rule EXPLORE-5."""
+"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and the
+three ways to end. Rule EXPLORE-5."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,18 +23,27 @@ STATUS_UNDETERMINED = 3
 
 
 def parse_budgets(text: str) -> dict[str, int]:
-    """`crash=1,lose=2` as budgets by name; a name alone is one. BadUse where a fault has no such name."""
+    """`crash=1,lose=2` as budgets by name; a name alone is one. BadUse where a fault has no such
+    name."""
     found: dict[str, int] = {}
     for word in [] if text in ("", "none") else text.split(","):
         name, _, number = word.strip().partition("=")
         if name not in FAULTS or not (number or "1").isdigit():
-            raise BadUse(f"{word.strip()!r} is no fault with a number; there are {', '.join(FAULTS)}, such as crash=1,lose=2")
+            raise BadUse(
+                f"{word.strip()!r} is no fault with a number; there are {', '.join(FAULTS)}, such as crash=1,lose=2"
+            )
         found[name] = int(number or 1)
     return found
 
 
 def explore_and_tell(
-    model: str | None, faults: str, depth: int | None, states: int | None, seconds: float | None, save: str | None, replayed: str | None
+    model: str | None,
+    faults: str,
+    depth: int | None,
+    states: int | None,
+    seconds: float | None,
+    save: str | None,
+    replayed: str | None,
 ) -> int:
     """Explore and print what was seen; the exit status."""
     if replayed is not None:
@@ -58,28 +68,38 @@ def _report(result: Result) -> None:
     rate = result.expanded / max(result.cpu_seconds, 1e-9)
     click.echo(f"model {result.model.name}: {result.model.summary}")
     budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
-    click.echo(f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time")
+    click.echo(
+        f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time"
+    )
     click.echo("moves taken:    " + counts(result.taken))
     click.echo("rules tested:")
     for line in tested_rules(result.tested):
         click.echo(line)
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
     if result.unanswered:
-        click.echo(f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here")
+        click.echo(
+            f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here"
+        )
     if untested := sorted(every - set(result.tested)):
         click.echo("never tested:   " + ", ".join(untested))
     size = f"{result.states} states, {result.transitions} transitions, depth {result.depth}, {result.resting} at rest"
     if result.at_horizon:
         size += f" ({result.at_horizon} of them with timers beyond the model's time)"
     if result.verdict == HELD:
-        click.echo(f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
+        click.echo(
+            f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)"
+        )
     elif result.verdict == BROKE:
-        click.echo(f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
+        click.echo(
+            f"broke: after {size} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)"
+        )
     else:
         share = result.expanded / result.states
         click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}; {share:.1%} of the states seen were gone on from "
                    f"({result.transitions} transitions)")  # fmt: skip
-        click.echo(f"stopped by {result.why} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)")
+        click.echo(
+            f"stopped by {result.why} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)"
+        )
 
 
 def _tell_failure(result: Result, path: Path) -> None:
@@ -89,7 +109,9 @@ def _tell_failure(result: Result, path: Path) -> None:
     explore_file.write(path, result.model.name, actions, str(result.broken[0]))
     _, again = explore_file.replay(result.model, actions)
     rules = sorted({broken.rule for broken in again})
-    said = f"{', '.join(rules)} broke" if rules else "no rule broke, which is an error of the explorer"
+    said = (
+        f"{', '.join(rules)} broke" if rules else "no rule broke, which is an error of the explorer"
+    )
     click.echo(f"on the reference, action by action: {said}")
     click.echo(f"replay it:  refk8s explore --replay {path}")
 
@@ -112,13 +134,20 @@ def _replay(path: Path) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Result], None]]:
-    """A line on standard error that moves, where that is a terminal. How much there is nobody knows before the end."""
+    """A line on standard error that moves, where that is a terminal. How much there is nobody knows
+    before the end."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda result: None
         return
-    with Progress(TextColumn("exploring  {task.description}"), TimeElapsedColumn(), console=console, transient=True) as bar:
+    with Progress(
+        TextColumn("exploring  {task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
         task = bar.add_task("")
         yield lambda result: bar.update(
-            task, description=f"{result.states:,} states  depth {result.depth}  {result.states / max(result.seconds, 1e-9):,.0f} a second"
+            task,
+            description=f"{result.states:,} states  depth {result.depth}  {result.states / max(result.seconds, 1e-9):,.0f} a second",
         )

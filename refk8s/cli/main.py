@@ -1,4 +1,5 @@
-"""The command line. Imports what a command needs only when it runs, so that `refk8s --help` answers at once."""
+"""The command line. Imports what a command needs only when it runs, so that `refk8s --help` answers
+at once."""
 
 import sys
 from typing import Any, NoReturn
@@ -34,37 +35,99 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="refk8s")
 def main() -> None:
     """Kubernetes as one formally specified, readable transition system."""
 
 
 @main.command()
-@click.option("--adapter", type=click.Choice(["auto", "docker", "fake"]), default="auto", show_default=True,
-              help="Real containers on a Docker engine, or simulated nodes. auto: docker where an engine answers.")
-@click.option("--nodes", type=click.IntRange(0, 5000), default=None, metavar="N", help="Simulated nodes (fake only).  [default: 1]")
-@click.option("--store", default=None, metavar="memory|sqlite:PATH", help="Where objects are kept.  [default: sqlite:DATA_DIR/store.db]")
-@click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-              help="The address that the API server listens at; 0.0.0.0 for every address of this machine.")
-@click.option("--port", type=click.IntRange(0, 65535), default=6443, show_default=True, help="The API server's port; 0 picks a free one.")
-@click.option("--data-dir", default=None, metavar="DIR", help="Everything that outlives a restart.  [default: ~/.refk8s]")
-@click.option("--kubeconfig", default=None, metavar="PATH",
-              help="The kubeconfig to put this cluster into; its other entries are kept.  [default: DATA_DIR/kubeconfig]")
-@click.option("--event-ttl", default="1h", show_default=True, metavar="DURATION", help="How long an Event is kept after its last write.")
+@click.option(
+    "--adapter",
+    type=click.Choice(["auto", "docker", "fake"]),
+    default="auto",
+    show_default=True,
+    help="Real containers on a Docker engine, or simulated nodes. auto: docker where an engine answers.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 5000),
+    default=None,
+    metavar="N",
+    help="Simulated nodes (fake only).  [default: 1]",
+)
+@click.option(
+    "--store",
+    default=None,
+    metavar="memory|sqlite:PATH",
+    help="Where objects are kept.  [default: sqlite:DATA_DIR/store.db]",
+)
+@click.option(
+    "--bind",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address that the API server listens at; 0.0.0.0 for every address of this machine.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=6443,
+    show_default=True,
+    help="The API server's port; 0 picks a free one.",
+)
+@click.option(
+    "--data-dir",
+    default=None,
+    metavar="DIR",
+    help="Everything that outlives a restart.  [default: ~/.refk8s]",
+)
+@click.option(
+    "--kubeconfig",
+    default=None,
+    metavar="PATH",
+    help="The kubeconfig to put this cluster into; its other entries are kept.  [default: DATA_DIR/kubeconfig]",
+)
+@click.option(
+    "--event-ttl",
+    default="1h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long an Event is kept after its last write.",
+)
 @click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
-@click.option("--keep", is_flag=True, help="Leave containers and service rules in place when stopped.")
-@click.option("--apply", "manifests", multiple=True, metavar="FILE",
-              type=click.Path(exists=True, dir_okay=False, readable=True),
-              help="Create what this YAML file holds once ready. May be repeated.")
+@click.option(
+    "--keep", is_flag=True, help="Leave containers and service rules in place when stopped."
+)
+@click.option(
+    "--apply",
+    "manifests",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="Create what this YAML file holds once ready. May be repeated.",
+)
 def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
     if options["adapter"] == "docker" and options["nodes"] not in (None, 1):
-        fail("--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake")
-    from refk8s.components.run import EVENT_TTL_SECONDS, CannotRun, RunOptions, is_address, parse_duration, run_cluster
+        fail(
+            "--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake"
+        )
+    from refk8s.components.run import (
+        EVENT_TTL_SECONDS,
+        CannotRun,
+        RunOptions,
+        is_address,
+        parse_duration,
+        run_cluster,
+    )
 
     if not is_address(options["bind"]):
-        fail(f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them")
+        fail(
+            f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them"
+        )
 
     try:
         event_ttl = parse_duration(ttl := options.pop("event_ttl"))
@@ -84,8 +147,13 @@ def kubeconfig() -> None:
 
 
 @kubeconfig.command(short_help="Remove the entries of refk8s; others are kept.")
-@click.option("--kubeconfig", "path", default=None, metavar="PATH",
-              help="Which file.  [default: the one of $KUBECONFIG that exists, else ~/.kube/config]")
+@click.option(
+    "--kubeconfig",
+    "path",
+    default=None,
+    metavar="PATH",
+    help="Which file.  [default: the one of $KUBECONFIG that exists, else ~/.kube/config]",
+)
 def remove(path: str | None) -> None:
     """Remove the cluster, user and context of refk8s; every other entry is kept."""
     import os
@@ -99,28 +167,84 @@ def remove(path: str | None) -> None:
         removed = remove_from_kubeconfig(chosen)
     except CannotRun as reason:
         fail(str(reason))
-    click.echo(f"removed cluster refk8s from {chosen}" if removed else f"{chosen} has no entries of refk8s")
+    click.echo(
+        f"removed cluster refk8s from {chosen}" if removed else f"{chosen} has no entries of refk8s"
+    )
 
 
 @main.command()
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="What everything in the run follows from.")
-@click.option("--steps", type=click.IntRange(0, 10_000_000), default=3_000, show_default=True, metavar="N",
-              help="Actions before faults stop and the cluster must come to rest.")
-@click.option("--nodes", type=click.IntRange(1, 1_000), default=2, show_default=True, metavar="N", help="Simulated nodes.")
-@click.option("--faults", default="all", show_default=True, metavar="WORDS",
-              help="all, none, or names with rate and budget: crash=0.01:5,lose-answer,compact.")
-@click.option("--runs", type=click.IntRange(1, 1_000_000), default=1, show_default=True, metavar="N", help="Runs of successive seeds.")
-@click.option("--replay", "replayed", default=None, metavar="RUN", help="Take the actions of this file instead, and tell what happens.")
-@click.option("--save", default=None, metavar="RUN", help="Where to write a run that broke a rule.  [default: refk8s-seed-S.run]")
-@click.option("--no-shrink", "shorten", is_flag=True, flag_value=False, default=True,
-              help="Leave a run that broke a rule as long as it is.")
-@click.option("--pattern", type=click.Choice(["crash", "lag", "skip", "all"]), default=None,
-              help="Instead of chance: a crash after every write, every watch held back, every change unheard of; on one node.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="What everything in the run follows from.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(0, 10_000_000),
+    default=3_000,
+    show_default=True,
+    metavar="N",
+    help="Actions before faults stop and the cluster must come to rest.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 1_000),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Simulated nodes.",
+)
+@click.option(
+    "--faults",
+    default="all",
+    show_default=True,
+    metavar="WORDS",
+    help="all, none, or names with rate and budget: crash=0.01:5,lose-answer,compact.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs of successive seeds.",
+)
+@click.option(
+    "--replay",
+    "replayed",
+    default=None,
+    metavar="RUN",
+    help="Take the actions of this file instead, and tell what happens.",
+)
+@click.option(
+    "--save",
+    default=None,
+    metavar="RUN",
+    help="Where to write a run that broke a rule.  [default: refk8s-seed-S.run]",
+)
+@click.option(
+    "--no-shrink",
+    "shorten",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Leave a run that broke a rule as long as it is.",
+)
+@click.option(
+    "--pattern",
+    type=click.Choice(["crash", "lag", "skip", "all"]),
+    default=None,
+    help="Instead of chance: a crash after every write, every watch held back, every change unheard of; on one node.",
+)
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:
     """Simulate a cluster under faults, in virtual time.
 
-    What the FILEs hold is created first (without any: two deployments and a service). Exit status 1 where a rule broke.
+    What the FILEs hold is created first (without any: two deployments and a service). Exit status 1
+    where a rule broke.
     """
     from refk8s.cli.sim import BadUse, simulate_and_tell
 
@@ -131,17 +255,44 @@ def sim(**options: Any) -> None:
 
 
 @main.command(short_help="Explore every interleaving of a small cluster.")
-@click.option("--faults", default="", metavar="WORDS", help="Budgets of faults: crash=1,lose=2.  [default: none]")
-@click.option("--depth", type=click.IntRange(1), default=None, metavar="N", help="Look no farther than so many steps from the start.")
-@click.option("--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after so many states.")
-@click.option("--seconds", type=click.FloatRange(0), default=None, metavar="N", help="Stop after so long.")
-@click.option("--save", default=None, metavar="FILE", help="Where a history that broke a rule goes.  [default: refk8s-explore-MODEL.run]")
-@click.option("--replay", "replayed", default=None, metavar="FILE", help="Take the actions of this file, on the reference.")
+@click.option(
+    "--faults",
+    default="",
+    metavar="WORDS",
+    help="Budgets of faults: crash=1,lose=2.  [default: none]",
+)
+@click.option(
+    "--depth",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="Look no farther than so many steps from the start.",
+)
+@click.option(
+    "--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after so many states."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=None, metavar="N", help="Stop after so long."
+)
+@click.option(
+    "--save",
+    default=None,
+    metavar="FILE",
+    help="Where a history that broke a rule goes.  [default: refk8s-explore-MODEL.run]",
+)
+@click.option(
+    "--replay",
+    "replayed",
+    default=None,
+    metavar="FILE",
+    help="Take the actions of this file, on the reference.",
+)
 @click.argument("model", required=False)
 def explore(**options: Any) -> None:
     """Explore every interleaving of a small cluster; without a MODEL, list them.
 
-    Exit status 0: everything was seen and every rule held; 1: a rule broke; 3: undetermined, a bound stopped the search.
+    Exit status 0: everything was seen and every rule held; 1: a rule broke; 3: undetermined, a
+    bound stopped the search.
     """
     from refk8s.cli.explore import BadUse, explore_and_tell
 

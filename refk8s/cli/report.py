@@ -12,7 +12,8 @@ class BadUse(Exception):
 
 
 def check_place(save: str | None) -> None:
-    """BadUse where a file could not be written: found before anything has run, not when there is something to lose."""
+    """BadUse where a file could not be written: found before anything has run, not when there is
+    something to lose."""
     if save is not None and not Path(save).absolute().parent.is_dir():
         raise BadUse(f"{save} cannot be written: there is no such folder")
 
@@ -26,7 +27,10 @@ def tested_rules(counter: "Counter[str]") -> list[str]:
     """Each rule that was put to the test, how often, and its title: a line each."""
     width = max((len(rule) for rule in counter), default=0)
     often = max((len(f"{count:,}") for count in counter.values()), default=0)
-    return [f"    {rule:<{width}} {counter[rule]:>{often},}  {titles().get(rule, '')}".rstrip() for rule in by_number(counter)]
+    return [
+        f"    {rule:<{width}} {counter[rule]:>{often},}  {titles().get(rule, '')}".rstrip()
+        for rule in by_number(counter)
+    ]
 
 
 def by_number(rules: Iterable[str]) -> list[str]:
@@ -35,7 +39,8 @@ def by_number(rules: Iterable[str]) -> list[str]:
 
 
 def verdict(tested: "Counter[str]", every: set[str]) -> str:
-    """The line of a check in which no rule broke: how much of what could be asked was asked, and what was not."""
+    """The line of a check in which no rule broke: how much of what could be asked was asked, and
+    what was not."""
     missing = by_number(every - set(tested))
     words = f"every rule held: {len(every) - len(missing)} of {len(every)} rules were put to the test, {tested.total():,} times in all"
     return words + (f"; not {', '.join(missing)}" if 0 < len(missing) <= MISSING_NAMED else "")

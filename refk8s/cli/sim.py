@@ -1,4 +1,5 @@
-"""`refk8s sim`: runs of a whole cluster in virtual time, with faults (refk8s/checking/simulate.py)."""
+"""`refk8s sim`: runs of a whole cluster in virtual time, with faults
+(refk8s/checking/simulate.py)."""
 
 import hashlib
 import time
@@ -84,7 +85,11 @@ def _documents(name: str) -> list[Any]:
     import yaml
 
     try:
-        return list(yaml.load_all(Path(name).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        return list(
+            yaml.load_all(
+                Path(name).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            )
+        )
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadUse(f"{name} cannot be read: {' '.join(reason.split())}") from None
@@ -98,7 +103,9 @@ def _replay(path: Path) -> int:
     run = replay(setup, actions)
     click.echo("\n".join(_story(run)))
     if run.left_out:
-        click.echo(f"UNDETERMINED: {run.left_out} of {len(actions)} entries cannot happen any more, and were left out")
+        click.echo(
+            f"UNDETERMINED: {run.left_out} of {len(actions)} entries cannot happen any more, and were left out"
+        )
     elif not run.broken:
         click.echo(verdict(run.tested, _every_rule()))
     click.echo(run.last_line)
@@ -129,7 +136,11 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
                 done += 1
                 tick(done)
         took = time.perf_counter() - before
-        each = "each ends as the undisturbed run" if failed is None else "all of which end as the undisturbed run, and one that does not"
+        each = (
+            "each ends as the undisturbed run"
+            if failed is None
+            else "all of which end as the undisturbed run, and one that does not"
+        )
         click.echo(f"{name}: {done} {what}, {each} ({took:.0f} s)")
     if failed is not None:
         _tell_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
@@ -140,7 +151,8 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
 
 
 def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
-    """What broke, the shortest run found that breaks it, the end of its story, and the command that tells it all."""
+    """What broke, the shortest run found that breaks it, the end of its story, and the command that
+    tells it all."""
     for broken in run.broken:
         click.echo(f"broken: {broken}")
     script: list[Entry] = list(run.actions[: run.settled_from] if run.at_rest else run.actions)
@@ -151,23 +163,32 @@ def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
             found = shrink(run, SHRINK_SECONDS, lambda done, total: tick(done))
         if found is not None:
             took = time.perf_counter() - before
-            click.echo(f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} tries in {took:.0f} s)")
+            click.echo(
+                f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} tries in {took:.0f} s)"
+            )
             setup, script, told = found.setup, list(found.script), found.run
     actions_file.write(path, setup, script, words)
     story = _story(told)
     if len(story) > STORY_LINES:
-        click.echo(f"           ... ({len(story) - STORY_LINES} lines before; the command below tells them)")
+        click.echo(
+            f"           ... ({len(story) - STORY_LINES} lines before; the command below tells them)"
+        )
     click.echo("\n".join(story[-STORY_LINES:]))
     click.echo(f"replay it:  refk8s sim --replay {path}")
 
 
 def _story(run: Run) -> list[str]:
-    """All that happened and how it ended; of a cluster that did not come to rest, as much as is needed to see why."""
+    """All that happened and how it ended; of a cluster that did not come to rest, as much as is
+    needed to see why."""
     first = run.setup.first_cluster()
     if run.settled_from is None:
         return tell(first, run.actions, run.broken)
     rest = run.settled_from + SETTLING_ACTIONS
-    more = [f"           ... (and so on: {len(run.actions) - rest} more actions)"] if len(run.actions) > rest else []
+    more = (
+        [f"           ... (and so on: {len(run.actions) - rest} more actions)"]
+        if len(run.actions) > rest
+        else []
+    )
     return [*tell(first, run.actions[:rest]), *more, *ending(run.broken)]
 
 
@@ -177,9 +198,15 @@ def _report(runs: list[Run], seconds: float) -> None:
     minutes = sum(run.virtual_seconds for run in runs) / 60
     click.echo(f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {steps} actions, {minutes:.1f} virtual minutes in {seconds:.1f} s "
                f"({minutes / seconds * 60:.0f} a minute)")  # fmt: skip
-    tested, taken, faults = (_total([getattr(run, name) for run in runs]) for name in ("tested", "taken", "faults"))
+    tested, taken, faults = (
+        _total([getattr(run, name) for run in runs]) for name in ("tested", "taken", "faults")
+    )
     pairs = {pair for run in runs for pair in run.pairs}
-    if settled := sorted(run.settled_after / SECOND for run in runs if run.settled_from is not None and not run.broken):
+    if settled := sorted(
+        run.settled_after / SECOND
+        for run in runs
+        if run.settled_from is not None and not run.broken
+    ):
         middle, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
         click.echo(f"at rest after:  {middle:.0f} s in the middle, {most:.0f} s in nine of ten, {settled[-1]:.0f} s at the latest; "
                    f"{SETTLE_SECONDS} s is the bound")  # fmt: skip
@@ -190,9 +217,16 @@ def _report(runs: list[Run], seconds: float) -> None:
     click.echo("faults made:    " + (counts(faults) or "none"))
     wanted = runs[0].setup.faults
     idle = [name for name in sorted(wanted) if name not in faults]
-    untested = [f"{rule} ({titles()[rule]})" if rule in titles() else rule for rule in by_number(_every_rule() - set(tested))]
+    untested = [
+        f"{rule} ({titles()[rule]})" if rule in titles() else rule
+        for rule in by_number(_every_rule() - set(tested))
+    ]
     calm = sorted(kind.__name__ for kind in get_args(Action) if kind.__name__ not in taken)
-    for what, names in (("never made:     ", idle), ("never taken:    ", calm), ("never tested:   ", untested)):
+    for what, names in (
+        ("never made:     ", idle),
+        ("never taken:    ", calm),
+        ("never tested:   ", untested),
+    ):
         if names:
             click.echo(what + ("; " if names is untested else ", ").join(names))
     possible = [(one, other) for one in sorted(wanted) for other in sorted(wanted) if one <= other]
@@ -225,7 +259,13 @@ def _progress(doing: str, what: str, total: int) -> Iterator[Any]:
     if not console.is_terminal:
         yield _lines(doing, what, total)
         return
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+    columns = (
+        TextColumn(doing),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(what),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda taken: bar.update(task, completed=taken)

@@ -1,7 +1,9 @@
-"""The API server's engine room: handles requests, commits in groups, answers when durable, tells the watchers. Rules API-9, STORE-12.
+"""The API server's engine room: handles requests, commits in groups, answers when durable, tells
+the watchers. Rules API-9, STORE-12.
 
-Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become one batch with one synchronisation of
-the disk; nobody (no answer, no reader, no watcher) sees any of it before that. A request whose transaction met a conflict is handled again.
+Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become
+one batch with one synchronisation of the disk; nobody (no answer, no reader, no watcher) sees any
+of it before that. A request whose transaction met a conflict is handled again.
 """
 
 import asyncio
@@ -47,7 +49,12 @@ class Watcher:
 
     __slots__ = ("deliver", "ended", "index", "open", "stream", "timer")
 
-    def __init__(self, stream: Stream, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        deliver: Callable[[tuple[WatchEvent, ...]], None],
+        ended: Callable[[int], None],
+    ) -> None:
         self.stream = stream
         self.deliver = deliver
         self.ended = ended
@@ -57,10 +64,11 @@ class Watcher:
 
 
 class Dispatcher:
-    """Who watches what. A change costs only the watchers that it may concern, however many others there are.
+    """Who watches what. A change costs only the watchers that it may concern, however many others
+    there are.
 
-    A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a wait's metadata.name) stands under
-    that value; any other hears of every change of its resource.
+    A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a
+    wait's metadata.name) stands under that value; any other hears of every change of its resource.
     """
 
     def __init__(self) -> None:
@@ -86,9 +94,13 @@ class Dispatcher:
 
     def everyone(self) -> list[Watcher]:
         found = [watcher for watchers in self._all.values() for watcher in watchers]
-        return found + [w for under in self._indexed.values() for watchers in under.values() for w in watchers]
+        return found + [
+            w for under in self._indexed.values() for watchers in under.values() for w in watchers
+        ]
 
-    def concerned(self, prefix: str, changes: list[Change[Any]]) -> Iterable[tuple[Watcher, list[Change[Any]]]]:
+    def concerned(
+        self, prefix: str, changes: list[Change[Any]]
+    ) -> Iterable[tuple[Watcher, list[Change[Any]]]]:
         """Each watcher that may want to hear, with the changes for it, in order."""
         for watcher in list(self._all.get(prefix, ())):
             yield watcher, changes
@@ -133,16 +145,22 @@ class ApiServer:
         """What one decision may know."""
         return Context(self.clock.now(), CHANCE)
 
-    # --- requests ----------------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------
 
     def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
-        """Handle it; `answer` is called once what it says is durable. Background requests wait while others are under way.
+        """Handle it; `answer` is called once what it says is durable. Background requests wait
+        while others are under way.
 
-        More than BACKGROUND_MAX that wait are refused with 429, as by a server that has too much to do.
+        More than BACKGROUND_MAX that wait are refused with 429, as by a server that has too much to
+        do.
         """
         if background:
             if len(self._background) >= BACKGROUND_MAX:
-                answer(Response(429, status.too_many_requests("too many background requests are waiting")))
+                answer(
+                    Response(
+                        429, status.too_many_requests("too many background requests are waiting")
+                    )
+                )
                 return
             self._background.append((request, answer))
             self._arm_background()
@@ -150,7 +168,9 @@ class ApiServer:
         try:
             outcome = handle(request, self.engine, self.context(), self.config)
         except Exception:
-            log.exception("a request met a bug of ours: %s %s", request.verb, request.resource.plural)
+            log.exception(
+                "a request met a bug of ours: %s %s", request.verb, request.resource.plural
+            )
             answer(INTERNAL)
             return
         if type(outcome) is Commit:
@@ -165,7 +185,8 @@ class ApiServer:
         self._batch.append((request, outcome, answer))
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._loop.call_soon, self._flush)  # a turn later: who is answered at once asks again at once
+            # a turn later: who is answered at once asks again at once
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
@@ -173,9 +194,12 @@ class ApiServer:
         self._commit(batch)
 
     def _commit(self, batch: list[tuple[Request, Commit, Answer]]) -> None:
-        """Commit, then answer, then send the events. An answer, listener or watcher that raises affects no other (HTTP-9, HTTP-10)."""
+        """Commit, then answer, then send the events. An answer, listener or watcher that raises
+        affects no other (HTTP-9, HTTP-10)."""
         try:
-            results: Sequence[Committed[Any] | Conflict] = self.engine.commit_batch([commit.txn for _, commit, _ in batch])
+            results: Sequence[Committed[Any] | Conflict] = self.engine.commit_batch(
+                [commit.txn for _, commit, _ in batch]
+            )
         except StoreUnavailable as error:
             log.error("the store cannot write: %s", error)
             self._store_problem = str(error)
@@ -183,9 +207,14 @@ class ApiServer:
             for _, _, answer in batch:
                 self._answer(answer, refused)
             return
-        except Exception:  # HTTP-9: one transaction that the store cannot take does not fail its neighbours.
+        except Exception:
+            # HTTP-9: one transaction that the store cannot take does not fail its neighbours.
             if len(batch) == 1:
-                log.exception("the store refuses a transaction: %s %s", batch[0][0].verb, batch[0][0].resource.plural)
+                log.exception(
+                    "the store refuses a transaction: %s %s",
+                    batch[0][0].verb,
+                    batch[0][0].resource.plural,
+                )
                 self._answer(batch[0][2], INTERNAL)
             else:
                 for one in batch:
@@ -196,7 +225,9 @@ class ApiServer:
         for (request, commit, answer), result in zip(batch, results, strict=True):
             if isinstance(result, Committed):
                 for change in result.changes:
-                    changed.setdefault(change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []).append(change)
+                    changed.setdefault(
+                        change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []
+                    ).append(change)
                 if commit.rest is None:
                     self._answer(answer, commit, result)
                 else:
@@ -205,11 +236,14 @@ class ApiServer:
                     try:
                         listener(request, result)
                     except Exception:
-                        log.exception("a listener failed on %s %s", request.verb, request.resource.plural)
+                        log.exception(
+                            "a listener failed on %s %s", request.verb, request.resource.plural
+                        )
             else:  # API-9: another write came first, so decide again on what it left
                 self._loop.call_soon(partial(self.submit, commit.again or request, answer))
         for prefix, changes in changed.items():
-            # The events for watchers of the same selection are made once, as the same tuple for all of them (HTTP-12).
+            # The events for watchers of the same selection are made once, as the same tuple for all
+            # of them (HTTP-12).
             shared: dict[Any, tuple[WatchEvent, ...]] = {}
             for watcher, mine in self._dispatcher.concerned(prefix, changes):
                 if watcher.open:
@@ -219,16 +253,27 @@ class ApiServer:
                         log.exception("a watch of %s failed", watcher.stream.resource.plural)
                         self._end(watcher, 500)
 
-    def _tell(self, watcher: Watcher, changes: list[Change[Any]], shared: dict[Any, tuple[WatchEvent, ...]]) -> None:
+    def _tell(
+        self,
+        watcher: Watcher,
+        changes: list[Change[Any]],
+        shared: dict[Any, tuple[WatchEvent, ...]],
+    ) -> None:
         stream = watcher.stream
-        key = (stream.prefix, stream.resource.api_version, stream.matches, max(0, stream.floor - changes[0].revision + 1))
+        key = (
+            stream.prefix,
+            stream.resource.api_version,
+            stream.matches,
+            max(0, stream.floor - changes[0].revision + 1),
+        )
         if (events := shared.get(key)) is None:
             events = shared[key] = watching.events(stream, changes)
         if events:
             watcher.deliver(events)
 
     def _answer(self, answer: Answer, outcome: Commit | Response, result: Any = None) -> None:
-        """Give an answer; a failure in making or taking it is logged and affects no other request."""
+        """Give an answer; a failure in making or taking it is logged and affects no other
+        request."""
         try:
             response = outcome if isinstance(outcome, Response) else outcome.respond(result)
         except Exception:
@@ -240,7 +285,8 @@ class ApiServer:
             log.exception("an answer could not be given")
 
     def checks(self) -> dict[str, str]:
-        """What health is made of (HTTP-14). The store is asked to write, at most once in PROBE_SECONDS."""
+        """What health is made of (HTTP-14). The store is asked to write, at most once in
+        PROBE_SECONDS."""
         now = self._loop.time()
         if now >= self._probe_after:
             self._probe_after = now + PROBE_SECONDS
@@ -249,11 +295,18 @@ class ApiServer:
                 self._store_problem = ""
             except StoreUnavailable as error:
                 self._store_problem = str(error)
-        return {"ping": "", "log": "", "etcd": self._store_problem, "shutdown": "the server is stopping" if self.stopping else ""}
+        return {
+            "ping": "",
+            "log": "",
+            "etcd": self._store_problem,
+            "shutdown": "the server is stopping" if self.stopping else "",
+        }
 
     def _arm_background(self) -> None:
         if self._background_timer is None and self._background:
-            self._background_timer = self._loop.call_later(BACKGROUND_SECONDS, self._drain_background)
+            self._background_timer = self._loop.call_later(
+                BACKGROUND_SECONDS, self._drain_background
+            )
 
     def _drain_background(self) -> None:
         self._background_timer = None
@@ -262,10 +315,13 @@ class ApiServer:
             self.submit(request, answer)
         self._arm_background()
 
-    # --- watches -----------------------------------------------------------------------------------------------------
+    # --- watches ----------------------------------------------------------------------------------
 
     def watch(
-        self, request: Request, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+        self,
+        request: Request,
+        deliver: Callable[[tuple[WatchEvent, ...]], None],
+        ended: Callable[[int], None],
     ) -> Callable[[], None]:
         """Open a watch for a component; returns what closes it."""
         outcome = handle(request, self.engine, self.context(), self.config)
@@ -282,7 +338,8 @@ class ApiServer:
         ended: Callable[[int], None],
         first: Callable[[tuple[WatchEvent, ...]], None] | None = None,
     ) -> Callable[[], None]:
-        """Start a stream: its initial events, what it missed since its revision, and from then on every change.
+        """Start a stream: its initial events, what it missed since its revision, and from then on
+        every change.
 
         `first` takes what is known when it starts, which may be much, instead of `deliver`.
         """
@@ -323,10 +380,11 @@ class ApiServer:
                     self._end(watcher, 500)
         self._timers[1] = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
 
-    # --- housekeeping --------------------------------------------------------------------------------------------------
+    # --- housekeeping -----------------------------------------------------------------------------
 
     def _compact(self) -> None:
-        """Forget in portions and then make the file smaller, so that no request waits for long; what fails is tried again (HTTP-10)."""
+        """Forget in portions and then make the file smaller, so that no request waits for long;
+        what fails is tried again (HTTP-10)."""
         seconds = COMPACT_SECONDS
         try:
             before = self.engine.compacted
@@ -361,7 +419,8 @@ class ApiServer:
 
 
 def give_memory_back() -> None:
-    """Have the C library return what was freed: by itself it keeps half of a burst. Elsewhere than on glibc, nothing."""
+    """Have the C library return what was freed: by itself it keeps half of a burst. Elsewhere than
+    on glibc, nothing."""
     import ctypes  # not needed before there is something to give back
 
     try:

@@ -1,8 +1,10 @@
-"""Certificates of the cluster: how they are made, and how they are checked. Rule HOST-6 (spec/host.md).
+"""Certificates of the cluster: how they are made, and how they are checked. Rule HOST-6
+(spec/host.md).
 
-Checking uses the TLS library that the server needs anyway: a handshake in memory between the server's certificate and the administrator's
-fails exactly when one of them does not match its key, was not signed by the authority, has expired, or is for other names. Making them
-needs the cryptography package, which takes 50 ms to import, so that is done only where something is missing.
+Checking uses the TLS library that the server needs anyway: a handshake in memory between the
+server's certificate and the administrator's fails exactly when one of them does not match its key,
+was not signed by the authority, has expired, or is for other names. Making them needs the
+cryptography package, which takes 50 ms to import, so that is done only where something is missing.
 """
 
 import ipaddress
@@ -38,9 +40,11 @@ class Pair:
 
 
 def problem_of_self_signed(pair: Pair) -> str:
-    """Why what this pair signs would not be accepted by who trusts its certificate, in a few words; empty where it would.
+    """Why what this pair signs would not be accepted by who trusts its certificate, in a few words;
+    empty where it would.
 
-    The handshake signs with the key, so one altered byte of the key is noticed even where the key still parses.
+    The handshake signs with the key, so one altered byte of the key is noticed even where the key
+    still parses.
     """
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -52,7 +56,8 @@ def problem_of_self_signed(pair: Pair) -> str:
 
 
 def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: datetime) -> str:
-    """Why clients that trust the authority would not accept the server under each of these names; empty where they would."""
+    """Why clients that trust the authority would not accept the server under each of these names;
+    empty where they would."""
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(server.certificate, server.key)
@@ -63,8 +68,11 @@ def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: 
     return f"it is not for {', '.join(missing)}" if missing else _expiry(found, now)
 
 
-def problem_of_client(client: Pair, server: Pair, authority: Path, name: str, group: str, now: datetime) -> str:
-    """Why the server would not accept the client as this user of this group; empty where it would."""
+def problem_of_client(
+    client: Pair, server: Pair, authority: Path, name: str, group: str, now: datetime
+) -> str:
+    """Why the server would not accept the client as this user of this group; empty where it
+    would."""
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(server.certificate, server.key)
@@ -88,7 +96,8 @@ def _trusting(authority: Path) -> ssl.SSLContext:
 
 
 def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> tuple[Any, Any]:
-    """Connect the two contexts in memory; what the client was shown, and what the server was. Raises SSLError."""
+    """Connect the two contexts in memory; what the client was shown, and what the server was.
+    Raises SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = ours.wrap_bio(to_server, to_client, server_side=True)
     client = theirs.wrap_bio(to_client, to_server)
@@ -119,7 +128,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def _expiry(found: Any, now: datetime) -> str:
-    month, day, clock, year, _ = found["notAfter"].split()  # "Jan  5 09:34:43 2018 GMT"; strptime would cost 10 ms to import
+    # "Jan  5 09:34:43 2018 GMT"; strptime would cost 10 ms to import
+    month, day, clock, year, _ = found["notAfter"].split()
     hour, minute, second = map(int, clock.split(":"))
     ends = datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=UTC)
     return f"it expires at {ends:%Y-%m-%d}" if ends < now + RENEW_BEFORE else ""
@@ -127,11 +137,16 @@ def _expiry(found: Any, now: datetime) -> str:
 
 def _words(error: Exception) -> str:
     """What the library says, as part of a sentence."""
-    text = getattr(error, "verify_message", "") or getattr(error, "reason", "") or getattr(error, "strerror", "") or str(error)
+    text = (
+        getattr(error, "verify_message", "")
+        or getattr(error, "reason", "")
+        or getattr(error, "strerror", "")
+        or str(error)
+    )
     return str(text).lower().replace("_", " ")
 
 
-# --- Making ------------------------------------------------------------------------------------------------------------
+# --- Making ---------------------------------------------------------------------------------------
 
 
 def make_key() -> bytes:
@@ -140,7 +155,9 @@ def make_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, form, serialization.NoEncryption())
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        pem, form, serialization.NoEncryption()
+    )
 
 
 def make_token_key() -> bytes:
@@ -149,11 +166,14 @@ def make_token_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return rsa.generate_private_key(65537, 2048).private_bytes(pem, form, serialization.NoEncryption())
+    return rsa.generate_private_key(65537, 2048).private_bytes(
+        pem, form, serialization.NoEncryption()
+    )
 
 
 def signer(key: TokenKey) -> Callable[[bytes], bytes]:
-    """What signs tokens with this key (HTTP-19). The library is imported with the first token: that takes 150 ms once."""
+    """What signs tokens with this key (HTTP-19). The library is imported with the first token: that
+    takes 150 ms once."""
 
     def sign(data: bytes) -> bytes:
         from cryptography.hazmat.primitives import hashes
@@ -168,13 +188,15 @@ def signer(key: TokenKey) -> Callable[[bytes], bytes]:
         d, p, q = key.private_exponent, key.p, key.q
         public = rsa.RSAPublicNumbers(key.exponent, key.modulus)
         numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
-        return numbers.private_key(unsafe_skip_rsa_key_validation=True)  # parse_key has checked them
+        # parse_key has checked them
+        return numbers.private_key(unsafe_skip_rsa_key_validation=True)
 
     return sign
 
 
 def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
-    """The certificate, in PEM, of an authority with this key and name, signed by itself. ValueError for what is no key."""
+    """The certificate, in PEM, of an authority with this key and name, signed by itself. ValueError
+    for what is no key."""
     from cryptography import x509
 
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -201,7 +223,8 @@ def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: dat
 
 
 def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: datetime) -> bytes:
-    """A certificate, in PEM, by which a client is this user of this group (subject CN and O, as in Kubernetes)."""
+    """A certificate, in PEM, by which a client is this user of this group (subject CN and O, as in
+    Kubernetes)."""
     from cryptography import x509
 
     usage = x509.KeyUsage(True, False, True, False, False, False, False, False, False)
@@ -216,7 +239,9 @@ def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: da
 def _name(common: str, organization: str = "") -> "x509.Name":
     from cryptography import x509
 
-    parts = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else []
+    parts = (
+        [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else []
+    )
     return x509.Name([*parts, x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
 
 
@@ -228,11 +253,24 @@ def _sign(
     from cryptography.hazmat.primitives import hashes, serialization
 
     own, signing = _load(key), _load(authority_key)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(_name(issuer)).public_key(own.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(_name(issuer))
+        .public_key(own.public_key())
+    )
     begin = now - timedelta(minutes=5)
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(begin + VALID)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
-    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+    builder = (
+        builder.serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + VALID)
+    )
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False
+    )
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
+    )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return builder.sign(signing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

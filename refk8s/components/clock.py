@@ -7,7 +7,8 @@ from refk8s.core.context import Instant
 
 
 class SystemChance:
-    """Random bytes of the operating system, drawn a page at a time because a draw costs a system call."""
+    """Random bytes of the operating system, drawn a page at a time because a draw costs a system
+    call."""
 
     __slots__ = ("_pool", "_position")
 
@@ -37,4 +38,3 @@ class Clock:
 
 
 CHANCE = SystemChance()
-

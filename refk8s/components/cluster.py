@@ -1,4 +1,5 @@
-"""A running cluster: the store, the API server, and the drivers of every component, put together for `refk8s run`."""
+"""A running cluster: the store, the API server, and the drivers of every component, put together
+for `refk8s run`."""
 
 import asyncio
 import uuid
@@ -13,9 +14,20 @@ from refk8s.adapters.docker.address import node_address
 from refk8s.components import certificates
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
-from refk8s.components.credentials import Credentials, load_credentials, read_cluster_id, write_cluster_id
+from refk8s.components.credentials import (
+    Credentials,
+    load_credentials,
+    read_cluster_id,
+    write_cluster_id,
+)
 from refk8s.components.driver import Driver
-from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, remove_directories
+from refk8s.components.files import (
+    CannotRun,
+    DirectoryLock,
+    make_directory,
+    make_private,
+    remove_directories,
+)
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
@@ -67,7 +79,7 @@ class RunningCluster:
         words = self.nodes.words if self.nodes else ""
         return f"refk8s is ready at {self.url} with {words}: export KUBECONFIG={self.options.kubeconfig_path}"
 
-    # --- starting ----------------------------------------------------------------------------------------------------
+    # --- starting ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start everything. Raises CannotRun; `stop` then takes back what was made."""
@@ -76,9 +88,12 @@ class RunningCluster:
             made = make_directory(options.data, "--data-dir")
             undo.callback(remove_directories, made)
             make_private(options.data)
-            self._lock = DirectoryLock(options.data)  # before anything else of the directory is read or written (HOST-4)
+            # before anything else of the directory is read or written (HOST-4)
+            self._lock = DirectoryLock(options.data)
             undo.callback(self._lock.release, remove=options.data in made)
-            undo.callback(remove_directories, make_directory(options.kubeconfig_path.parent, "--kubeconfig"))
+            undo.callback(
+                remove_directories, make_directory(options.kubeconfig_path.parent, "--kubeconfig")
+            )
             check_kubeconfig(options.kubeconfig_path)
             self.nodes = self._choose_nodes()
             socket = listen(options.bind, options.port)
@@ -93,7 +108,9 @@ class RunningCluster:
         await self._bootstrap(port)
         self.front = Front(self.api)
         await self.front.serve(socket, credentials)
-        await asyncio.to_thread(merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials))
+        await asyncio.to_thread(
+            merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials)
+        )
         await self._start_components(credentials)
 
     def _config(self, credentials: Credentials) -> Config:
@@ -112,11 +129,14 @@ class RunningCluster:
                 return DockerNodes(self.clock, options.data, hostname())
             except (NoEngine, ImportError) as error:
                 if options.adapter == "docker":
-                    raise CannotRun(f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake") from None
+                    raise CannotRun(
+                        f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake"
+                    ) from None
         return FakeNodes(1 if options.nodes is None else options.nodes, self.clock)
 
     def _open_store(self, undo: ExitStack) -> Any:
-        """The store. Its cluster and the one of the data directory are the same (HOST-6): each tells the other where one was lost."""
+        """The store. Its cluster and the one of the data directory are the same (HOST-6): each
+        tells the other where one was lost."""
         kind, _, place = self.options.store_url.partition(":")
         path = Path(place).expanduser().absolute()
         is_file = kind == "sqlite" and bool(place)
@@ -125,18 +145,24 @@ class RunningCluster:
             undo.callback(remove_directories, make_directory(path.parent, "--store"))
         cluster_id = known or (None if is_file and path.exists() else str(uuid.uuid4()))
         try:
-            engine = open_engine(f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id)
+            engine = open_engine(
+                f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id
+            )
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
-            write_cluster_id(self.options.data, getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4()))
+            write_cluster_id(
+                self.options.data,
+                getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4()),
+            )
         return engine
 
     async def _bootstrap(self, port: int) -> None:
         """The objects that every cluster has: namespaces first, since the rest lies in them."""
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 
-        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)  # no endpoints yet: they follow (HOST-2)
+        # no endpoints yet: they follow (HOST-2)
+        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))
@@ -163,7 +189,10 @@ class RunningCluster:
         teller = Storyteller(clock.now, self.say) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
-        self.drivers += [Driver(machine, api, clock) for machine in assembly.control_plane(credentials.authority.read_text()).values()]
+        self.drivers += [
+            Driver(machine, api, clock)
+            for machine in assembly.control_plane(credentials.authority.read_text()).values()
+        ]
         for node in nodes:
             for machine in assembly.node_machines(node.name, node.config):
                 if machine.name == assembly.kubelet_name(node.name):
@@ -181,23 +210,27 @@ class RunningCluster:
         from refk8s.components.kubernetes_service import KubernetesService
 
         bind, port = self.options.bind, int(self.url.rpartition(":")[2])
-        self._kubernetes = KubernetesService(api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address())
+        self._kubernetes = KubernetesService(
+            api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address()
+        )
         self._kubernetes.start()
         self._expiry = EventExpiry(api, self.call, BOOTSTRAP_USER, self.options.event_ttl_seconds)
         self._expiry.start()
 
-    # --- while it runs -------------------------------------------------------------------------------------------------
+    # --- while it runs ----------------------------------------------------------------------------
 
     async def call(self, request: Request) -> Response:
         """One request of our own, answered."""
         assert self.api is not None
         answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
-        self.api.submit(request, lambda response: None if answered.done() else answered.set_result(response))
+        self.api.submit(
+            request, lambda response: None if answered.done() else answered.set_result(response)
+        )
         response = await answered
         assert response is not None, "the API server in this process always answers"
         return response
 
-    # --- stopping ------------------------------------------------------------------------------------------------------
+    # --- stopping ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Stop what was started, in order; safe after a start that failed half way."""
@@ -225,6 +258,7 @@ def _decode(key: str, data: bytes) -> Any:
     """What lies under this key, from its stored form."""
     if not _BY_PREFIX:
         _BY_PREFIX.update({r.prefix: r for r in resources.ALL if not r.storage_api_version})
-        _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES  # A node port that is taken is kept in the same shape.
+        # A node port that is taken is kept in the same shape.
+        _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES
     prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
     return codec.decode(_BY_PREFIX[prefix].type, data)

@@ -1,8 +1,9 @@
-"""Connections of the HTTP front: how many there are, how long each may take, how much each may send. Rules HTTP-1 ... HTTP-6.
+"""Connections of the HTTP front: how many there are, how long each may take, how much each may
+send. Rules HTTP-1 ... HTTP-6.
 
-uvicorn's protocol reads and writes HTTP; this one bounds what it reads. All times are measured by one timer a second
-that looks at the deadline of every connection, so a request costs no timer. Every connection is accepted here, so
-that those whose TLS handshake never ends are counted as well.
+uvicorn's protocol reads and writes HTTP; this one bounds what it reads. All times are measured by
+one timer a second that looks at the deadline of every connection, so a request costs no timer.
+Every connection is accepted here, so that those whose TLS handshake never ends are counted as well.
 """
 
 import asyncio
@@ -35,7 +36,9 @@ BODY_SECONDS = 60.0  # from the end of the headers to the end of the body
 ANONYMOUS_IDLE_SECONDS = 10.0  # between requests of a connection that has not authenticated
 IDLE_SECONDS = 120  # between requests of a connection that has
 WRITE_SECONDS = 60.0  # for which a client may not read an answer
-DRAIN_SECONDS = 2.0  # for which the rest of a refused request is read and thrown away, so that the client sees the answer
+# for which the rest of a refused request is read and thrown away, so that the client sees the
+# answer
+DRAIN_SECONDS = 2.0
 DRAIN_BYTES_MAX = 8 << 20
 CONNECTIONS_MAX = 10_000
 DESCRIPTORS_RESERVED = 256  # for the store, the engine's connections, logs and volumes
@@ -43,7 +46,8 @@ DESCRIPTORS_WANTED = 65_536
 
 
 def compute_connections_max() -> int:
-    """How many connections there may be: what the limit of descriptors leaves, which is raised as far as it may be (HTTP-6)."""
+    """How many connections there may be: what the limit of descriptors leaves, which is raised as
+    far as it may be (HTTP-6)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -76,7 +80,8 @@ _SOCKET_OPTIONS = (
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `authenticated` is set once the user is known; `patient` where a client may stop reading for long."""
+    """One connection. `authenticated` is set once the user is known; `patient` where a client may
+    stop reading for long."""
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server.config, server.state, {})
@@ -90,7 +95,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._body_parts = 0
-        self._around_body = 0  # bytes after the headers that came without any of the body: chunk extensions, trailers
+        # bytes after the headers that came without any of the body: chunk extensions, trailers
+        self._around_body = 0
         self._refused = False
         self._drained = 0
         self._stalled_since: float | None = None
@@ -164,8 +170,11 @@ class Connection(HttpToolsProtocol):
             self.refuse(status.header_fields_too_large())
         else:
             upgrades = self.parser.should_upgrade()
-            if upgrades and self._announces_body():  # the parser ends such a request with its headers (HTTP-1)
-                self.refuse(status.bad_request("a request that asks for another protocol has no body"))
+            # the parser ends such a request with its headers (HTTP-1)
+            if upgrades and self._announces_body():
+                self.refuse(
+                    status.bad_request("a request that asks for another protocol has no body")
+                )
                 return
             self.deadline = self.registry.now + BODY_SECONDS
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
@@ -177,7 +186,8 @@ class Connection(HttpToolsProtocol):
 
     def _announces_body(self) -> bool:
         return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0") != b"")
+            name == b"transfer-encoding"
+            or (name == b"content-length" and value.strip(b" \t0") != b"")
             for name, value in self.headers
         )
 
@@ -203,13 +213,15 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection to the protocol of WebSockets; it is counted as long as it is open."""
+        """Give the connection to the protocol of WebSockets; it is counted as long as it is
+        open."""
         if self._refused:
             return
         self.authenticated = True  # who has not is refused at once, and that closes the connection
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()
-        if getattr(successor, "scope", None) is not None:  # else the protocol has refused the request by itself
+        # else the protocol has refused the request by itself
+        if getattr(successor, "scope", None) is not None:
             successor.scope["connection"] = self
         self._give_to(successor)
 
@@ -220,7 +232,8 @@ class Connection(HttpToolsProtocol):
         return streams
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing is wrong: the request is answered as if it had not asked, and the connection ends with its answer."""
+        """Nothing is wrong: the request is answered as if it had not asked, and the connection ends
+        with its answer."""
 
     def _give_to(self, successor: Any) -> None:
         """From now on the connection is another protocol's; it is counted until that loses it."""
@@ -235,7 +248,8 @@ class Connection(HttpToolsProtocol):
         successor.connection_lost = connection_lost
 
     def send_400_response(self, msg: str) -> None:
-        # What is no HTTP (an unknown method, a broken header) is answered in the API's own form too.
+        # What is no HTTP (an unknown method, a broken header) is answered in the API's own form
+        # too.
         self.refuse(status.bad_request("the request is not HTTP/1.1 that this server reads"))
 
     # --- the front's side
@@ -259,7 +273,11 @@ class Connection(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """Close or refuse if a time is over (HTTP-5)."""
-        if self._stalled_since is not None and not self.patient and now - self._stalled_since > WRITE_SECONDS:
+        if (
+            self._stalled_since is not None
+            and not self.patient
+            and now - self._stalled_since > WRITE_SECONDS
+        ):
             self.transport.abort()
         elif self.deadline is None or now < self.deadline:
             return
@@ -283,25 +301,29 @@ class Listening:
 
 
 class Server:
-    """Accepts connections for one application, up to `connections_max`; over it the most idle one goes first (HTTP-6)."""
+    """Accepts connections for one application, up to `connections_max`; over it the most idle one
+    goes first (HTTP-6)."""
 
     def __init__(self, config: uvicorn.Config, connections_max: int) -> None:
         self.config = config
         self.state = ServerState()
         self.connections_max = connections_max
         self.open: dict[Connection, None] = {}  # in order of their beginning
-        self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}  # TLS handshakes, and since when
+        # TLS handshakes, and since when
+        self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}
         self._loop = asyncio.get_running_loop()
         self._listening: list[Listening] = []
         self._timer: asyncio.TimerHandle | None = None
-        self.now = self._loop.time()  # to the second: exact enough for deadlines, and costs a request nothing
+        # to the second: exact enough for deadlines, and costs a request nothing
+        self.now = self._loop.time()
 
     def start(self) -> None:
         """Begin to watch the times of connections."""
         self._timer = self._loop.call_later(1.0, self._check_times)
 
     def listen(self, listener: socket.socket) -> "Listening":
-        """Accept what comes to the listening socket, which must not block, until what is returned is closed."""
+        """Accept what comes to the listening socket, which must not block, until what is returned
+        is closed."""
         listening = Listening(self._loop.create_task(self._accept(listener)), listener)
         self._listening.append(listening)
         return listening
@@ -321,7 +343,11 @@ class Server:
             await asyncio.sleep(0.01)
         for connection in list(self.open):
             connection.transport.abort()
-        tasks = [*(listening.task for listening in self._listening), *self._opening, *self.state.tasks]
+        tasks = [
+            *(listening.task for listening in self._listening),
+            *self._opening,
+            *self.state.tasks,
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -335,7 +361,10 @@ class Server:
                     self._make_room()
                 await asyncio.sleep(0.05)
                 continue
-            if len(self.open) + len(self._opening) >= self.connections_max and not self._make_room():
+            if (
+                len(self.open) + len(self._opening) >= self.connections_max
+                and not self._make_room()
+            ):
                 connection.close()
                 continue
             for level, option, value in _SOCKET_OPTIONS:
@@ -349,8 +378,13 @@ class Server:
             if self.config.ssl is None:
                 await self._loop.connect_accepted_socket(lambda: Connection(self), connection)
             else:
-                times: Any = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": DRAIN_SECONDS}
-                await self._loop.connect_accepted_socket(lambda: Connection(self), connection, ssl=self.config.ssl, **times)
+                times: Any = {
+                    "ssl_handshake_timeout": HEAD_SECONDS,
+                    "ssl_shutdown_timeout": DRAIN_SECONDS,
+                }
+                await self._loop.connect_accepted_socket(
+                    lambda: Connection(self), connection, ssl=self.config.ssl, **times
+                )
         except OSError:
             connection.close()  # no TLS, or not in time
 
@@ -360,15 +394,20 @@ class Server:
             connection.close()
 
     def _make_room(self) -> bool:
-        """Close the connection that is missed least: one that has not authenticated, the oldest first, else the most idle one."""
+        """Close the connection that is missed least: one that has not authenticated, the oldest
+        first, else the most idle one."""
         anonymous = next((one for one in self.open if not one.authenticated), None)
         opening = next(iter(self._opening), None)
-        if opening is not None and (anonymous is None or self._opening[opening][1] <= anonymous.began):
+        if opening is not None and (
+            anonymous is None or self._opening[opening][1] <= anonymous.began
+        ):
             opening.cancel()
             self._opening[opening][0].close()
             return True
         idle = anonymous or min(
-            (one for one in self.open if one.is_idle and not one.patient), key=lambda one: one.idle_since, default=None
+            (one for one in self.open if one.is_idle and not one.patient),
+            key=lambda one: one.idle_since,
+            default=None,
         )
         if idle is None:
             return False

@@ -1,6 +1,8 @@
-"""What lets a user in: the cluster's authority, the server's certificate, the administrator's certificate and token. Rule HOST-6.
+"""What lets a user in: the cluster's authority, the server's certificate, the administrator's
+certificate and token. Rule HOST-6.
 
-All are files below the data directory, made once and kept, so that a restarted cluster is the same cluster to its clients.
+All are files below the data directory, made once and kept, so that a restarted cluster is the same
+cluster to its clients.
 
 | file | what it is | when it is missing or damaged |
 |---|---|---|
@@ -24,7 +26,14 @@ from attrs import frozen
 
 from refk8s.components import certificates
 from refk8s.components.certificates import Pair
-from refk8s.components.files import CannotRun, make_directory, make_private, read_file, tighten, write_file
+from refk8s.components.files import (
+    CannotRun,
+    make_directory,
+    make_private,
+    read_file,
+    tighten,
+    write_file,
+)
 from refk8s.core.apiserver.token_key import BadKey, TokenKey, parse_key
 
 log = logging.getLogger("refk8s")
@@ -39,7 +48,8 @@ _KEYS = ("ca.key", "server.key", "admin.key", "admin.token", TOKEN_KEY, "token.k
 
 @frozen
 class Credentials:
-    """Paths of the server's key and certificate, the authority's and the administrator's; tokens and keys by value."""
+    """Paths of the server's key and certificate, the authority's and the administrator's; tokens
+    and keys by value."""
 
     authority: Path
     authority_key: Path
@@ -53,11 +63,14 @@ class Credentials:
 
 
 def begin_token_key(directory: Path) -> Callable[[], bytes]:
-    """What gives the key, in PEM, that signs tokens where the directory has none; nothing is written.
+    """What gives the key, in PEM, that signs tokens where the directory has none; nothing is
+    written.
 
-    Making one takes 15 to 200 ms by chance and does not hold the interpreter's lock, so it begins at once, in a thread.
+    Making one takes 15 to 200 ms by chance and does not hold the interpreter's lock, so it begins
+    at once, in a thread.
     """
-    if os.path.exists(directory / TOKEN_KEY):  # False also where the directory cannot be read: a later check reports that
+    # False also where the directory cannot be read: a later check reports that
+    if os.path.exists(directory / TOKEN_KEY):
         return certificates.make_token_key
     with_one = ThreadPoolExecutor(1)
     key = with_one.submit(certificates.make_token_key)
@@ -66,9 +79,12 @@ def begin_token_key(directory: Path) -> Callable[[], bytes]:
 
 
 def load_credentials(
-    directory: Path, hosts: tuple[str, ...], make_token_key: Callable[[], bytes] = certificates.make_token_key
+    directory: Path,
+    hosts: tuple[str, ...],
+    make_token_key: Callable[[], bytes] = certificates.make_token_key,
 ) -> Credentials:
-    """The credentials in this directory, checked; what is missing and can be made safely is made (HOST-6). Raises CannotRun."""
+    """The credentials in this directory, checked; what is missing and can be made safely is made
+    (HOST-6). Raises CannotRun."""
     is_new = not directory.exists()
     make_directory(directory, "--data-dir")
     make_private(directory)
@@ -83,12 +99,19 @@ def load_credentials(
         _tell_renewal(server, problem)
         key = certificates.make_key()
         write_file(server.key, key)
-        write_file(server.certificate, certificates.make_server(key, _bytes(authority.key), hosts, now))
-    if problem := certificates.problem_of_client(admin, server, authority.certificate, ADMIN_NAME, ADMIN_GROUP, now):
+        write_file(
+            server.certificate, certificates.make_server(key, _bytes(authority.key), hosts, now)
+        )
+    if problem := certificates.problem_of_client(
+        admin, server, authority.certificate, ADMIN_NAME, ADMIN_GROUP, now
+    ):
         _tell_renewal(admin, problem)
         key = certificates.make_key()
         write_file(admin.key, key)
-        write_file(admin.certificate, certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now))
+        write_file(
+            admin.certificate,
+            certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now),
+        )
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
         _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, make_token_key),
@@ -96,7 +119,8 @@ def load_credentials(
 
 
 def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
-    """The id of this data directory's cluster; "" where there is none, or a damaged one that the store can tell. Raises CannotRun."""
+    """The id of this data directory's cluster; "" where there is none, or a damaged one that the
+    store can tell. Raises CannotRun."""
     path = directory / CLUSTER_ID
     content = read_file(path)
     if content is None:
@@ -118,15 +142,21 @@ def write_cluster_id(directory: Path, cluster_id: str) -> None:
 def _authority(directory: Path, now: datetime) -> Pair:
     pair = Pair(directory / "ca.crt", directory / "ca.key")
     certificate, key = read_file(pair.certificate), read_file(pair.key)
-    # Earlier versions did not keep the authority's key. Without it no certificate can be signed, so they get a new authority.
+    # Earlier versions did not keep the authority's key. Without it no certificate can be signed, so
+    # they get a new authority.
     old = directory / "server.names"
     is_of_old = old.exists() and (key is None or certificate is None)
     if (certificate is None and key is None) or is_of_old:
         if is_of_old:
-            log.warning("%s has no key: a new authority is made; copies of the kubeconfig must be made again", pair.certificate)
+            log.warning(
+                "%s has no key: a new authority is made; copies of the kubeconfig must be made again",
+                pair.certificate,
+            )
             pair.certificate.unlink(missing_ok=True)
         elif (directory / "server.crt").exists():
-            raise CannotRun(f"{pair.certificate} and {pair.key} are missing: restore them, or remove {directory} to make all keys anew")
+            raise CannotRun(
+                f"{pair.certificate} and {pair.key} are missing: restore them, or remove {directory} to make all keys anew"
+            )
         key = certificates.make_key()
         write_file(pair.key, key)
         _certify(pair, key, certificates.AUTHORITY_NAME, now)
@@ -154,23 +184,30 @@ def _admin_token(path: Path, is_new: bool) -> str:
         return token
     token = content.decode("ascii", "replace").strip()
     if not TOKEN.fullmatch(token):
-        raise CannotRun(f"{path} holds no token (16 characters or more, no spaces): restore it, or remove it to get a new token")
+        raise CannotRun(
+            f"{path} holds no token (16 characters or more, no spaces): restore it, or remove it to get a new token"
+        )
     return token
 
 
 def _token_key(directory: Path, is_new: bool, make: Callable[[], bytes]) -> TokenKey:
-    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with its token.key."""
+    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with
+    its token.key."""
     path, old = directory / TOKEN_KEY, directory / "token.key"
     content = read_file(path)
     if content is None:
-        _tell_missing(path, is_new, "tokens of service accounts that are in use are not accepted any more")
+        _tell_missing(
+            path, is_new, "tokens of service accounts that are in use are not accepted any more"
+        )
         content = make()
         write_file(path, content)
         old.unlink(missing_ok=True)
     try:
         return parse_key(content)
     except BadKey as error:
-        raise CannotRun(f"{path} holds no key for tokens ({error}): restore it, or remove it to get a new key") from None
+        raise CannotRun(
+            f"{path} holds no key for tokens ({error}): restore it, or remove it to get a new key"
+        ) from None
 
 
 def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
@@ -178,7 +215,9 @@ def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
     try:
         write_file(pair.certificate, certificates.make_self_signed(key, name, now))
     except (ValueError, TypeError) as error:
-        raise CannotRun(f"{pair.key} holds no private key ({error}): restore it, or remove it to get a new key") from None
+        raise CannotRun(
+            f"{pair.key} holds no private key ({error}): restore it, or remove it to get a new key"
+        ) from None
 
 
 def _tell_missing(path: Path, is_new: bool, what_follows: str) -> None:

@@ -1,4 +1,5 @@
-"""The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its services."""
+"""The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its
+services."""
 
 import asyncio
 import logging
@@ -25,7 +26,8 @@ T = TypeVar("T")
 
 
 class DockerNodes:
-    """Makes this machine a node. Raises NoEngine where no engine answers; touches nothing before `nodes` is called."""
+    """Makes this machine a node. Raises NoEngine where no engine answers; touches nothing before
+    `nodes` is called."""
 
     def __init__(self, clock: Clock, data_dir: Path, node_name: str) -> None:
         problem = why_not(os.environ)
@@ -38,23 +40,34 @@ class DockerNodes:
         self.words = f"the Docker engine at {engine_host(os.environ)}"
 
     def nodes(self) -> list[RunningNode]:
-        """The node. The cluster's id must have been written into the data directory: by it, what runs already is known for ours."""
+        """The node. The cluster's id must have been written into the data directory: by it, what
+        runs already is known for ours."""
         from refk8s.adapters.docker.runtime import DockerRuntime
 
         cluster = (self._data / CLUSTER_ID).read_text().strip()
         self._runtime = DockerRuntime(cluster, self._data, self._node_name)
         self._rules = ServiceRules(self._runtime, cluster)
-        return [RunningNode(self._node_name, KubeletConfig(), self._runtime, self._rules, DockerContainers(self._runtime.streams))]
+        return [
+            RunningNode(
+                self._node_name,
+                KubeletConfig(),
+                self._runtime,
+                self._rules,
+                DockerContainers(self._runtime.streams),
+            )
+        ]
 
     async def bridge(self) -> tuple[str, str]:
-        """The address of this machine in the network of the pods, and that network's device. Raises OSError where it is not known."""
+        """The address of this machine in the network of the pods, and that network's device. Raises
+        OSError where it is not known."""
         address, device, problem = await asyncio.to_thread(self._runtime.pods_bridge)
         if problem:
             raise OSError(problem)
         return address, device
 
     async def close(self, keep: bool) -> None:
-        """Let go of everything. Unless it is to be kept, take away the containers, networks and rules of this cluster (RT-8)."""
+        """Let go of everything. Unless it is to be kept, take away the containers, networks and
+        rules of this cluster (RT-8)."""
         if self._runtime is None:
             return
         self._runtime.close()
@@ -72,13 +85,17 @@ class DockerContainers:
     def __init__(self, streams: Any) -> None:
         self._streams = streams
 
-    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def log(
+        self, container: ContainerStatus, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         """The log, as the engine keeps it (RT-13)."""
         from refk8s.adapters.docker.logs import open_log
 
         return await self._begun(open_log(self._streams, container.id, options))
 
-    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    async def execute(
+        self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
+    ) -> Session:
         """A command in a container (RT-14)."""
         from refk8s.adapters.docker.session import execute
 
@@ -90,7 +107,9 @@ class DockerContainers:
 
         return await self._begun(attach(self._streams, container.id, stdin))
 
-    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection into the pod's network (RT-15)."""
         from refk8s.adapters.docker.forward import connect
 
@@ -112,7 +131,8 @@ class DockerContainers:
 
 
 class ServiceRules:
-    """The rules of services on this machine: chosen when the first set comes, because only then the range of the pods is known."""
+    """The rules of services on this machine: chosen when the first set comes, because only then the
+    range of the pods is known."""
 
     def __init__(self, runtime: Any, cluster: str) -> None:
         self._runtime = runtime
@@ -135,7 +155,8 @@ class ServiceRules:
         self._runtime.aside(self._choose, chosen)
 
     def _choose(self) -> str:
-        """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty. Called in a worker thread."""
+        """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty.
+        Called in a worker thread."""
         from refk8s.adapters.docker.address import node_address
         from refk8s.adapters.docker.rules import choose_rules
 

@@ -1,8 +1,10 @@
-"""The driver: feeds a machine its events and carries out its effects. The only meeting of asyncio and the core.
+"""The driver: feeds a machine its events and carries out its effects. The only meeting of asyncio
+and the core.
 
-Events that come in one turn of the event loop are handed over together, so a burst costs one decision. An exception about one key
-is logged and the machine goes on (LOOP-10). A machine whose step raises has a bug that is not about one key: the driver logs it,
-forgets its state and starts it again, as if the component had crashed. Every effect that cannot be carried out is answered with an
+Events that come in one turn of the event loop are handed over together, so a burst costs one
+decision. An exception about one key is logged and the machine goes on (LOOP-10). A machine whose
+step raises has a bug that is not about one key: the driver logs it, forgets its state and starts it
+again, as if the component had crashed. Every effect that cannot be carried out is answered with an
 error, and the effects after it are carried out (LOOP-11).
 """
 
@@ -46,16 +48,22 @@ RESTART_SECONDS = 1.0
 class Api(Protocol):
     """Where requests go: the API server in this process, or a client of one elsewhere."""
 
-    def submit(self, request: Request, answer: Callable[[Response | None], None], background: bool = False) -> None: ...
+    def submit(
+        self, request: Request, answer: Callable[[Response | None], None], background: bool = False
+    ) -> None: ...
 
     def watch(
-        self, request: Request, deliver: Callable[[tuple[WatchEvent, ...]], None], ended: Callable[[int], None]
+        self,
+        request: Request,
+        deliver: Callable[[tuple[WatchEvent, ...]], None],
+        ended: Callable[[int], None],
     ) -> Callable[[], None]:
         """Open a watch; returns what closes it."""
 
 
 class Runtime(Protocol):
-    """Carries out operations; `changed` is called with pod uids when the runtime changes by itself."""
+    """Carries out operations; `changed` is called with pod uids when the runtime changes by
+    itself."""
 
     def run(self, operation: Operation, done: Callable[[Result], None]) -> None: ...
 
@@ -72,7 +80,12 @@ class Driver:
     """Runs one machine."""
 
     def __init__(
-        self, machine: AnyMachine, api: Api, clock: Clock, runtime: Runtime | None = None, rules: Rules | None = None
+        self,
+        machine: AnyMachine,
+        api: Api,
+        clock: Clock,
+        runtime: Runtime | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.machine = machine
         self.api = api
@@ -133,20 +146,29 @@ class Driver:
         try:
             self.state, effects = self.machine.step(self.state, events, self.clock.now())
         except Exception:
-            log.exception("%s met a bug of ours and is started again in %s s", self.machine.name, RESTART_SECONDS)
+            log.exception(
+                "%s met a bug of ours and is started again in %s s",
+                self.machine.name,
+                RESTART_SECONDS,
+            )
             self._forget()
             self._loop.call_later(RESTART_SECONDS, self._begin)
             return
         self._carry_out(effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        """Effects go out in their order; what the port promises about order (ports.py) rests on this."""
+        """Effects go out in their order; what the port promises about order (ports.py) rests on
+        this."""
         life = self._life
         for effect in effects:
             try:
                 self._carry_out_one(effect, life)
             except Exception as error:
-                log.exception("%s: an effect was not carried out: %s", self.machine.name, type(effect).__name__)
+                log.exception(
+                    "%s: an effect was not carried out: %s",
+                    self.machine.name,
+                    type(effect).__name__,
+                )
                 if (answer := _failure_of(effect, error)) is not None:
                     self._post(life, answer)
 
@@ -155,7 +177,9 @@ class Driver:
             case Call(id, request, background):
                 self.api.submit(request, _Answer(self, life, id), background)
             case Watch(id, request):
-                self._watches[id] = self.api.watch(request, _Deliver(self, life, id), _Ended(self, life, id))
+                self._watches[id] = self.api.watch(
+                    request, _Deliver(self, life, id), _Ended(self, life, id)
+                )
             case Unwatch(id):
                 if close := self._watches.pop(id, None):
                     close()
@@ -176,7 +200,9 @@ class Driver:
                 self.rules.program(rules, _Took(self, life, id))
             case Problem(reconciler, key, error):
                 words = "%s: %s raised %s about %r, which is a bug; it is tried again later, and all else goes on"
-                log.error(words, self.machine.name, reconciler, type(error).__name__, key, exc_info=error)
+                log.error(
+                    words, self.machine.name, reconciler, type(error).__name__, key, exc_info=error
+                )
 
 
 def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:

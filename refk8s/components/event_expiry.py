@@ -1,4 +1,5 @@
-"""Deletes Events that have expired, in portions. Rule EVENT-6 (spec/loop.md); core/apiserver/event_ttl.py decides which have."""
+"""Deletes Events that have expired, in portions. Rule EVENT-6 (spec/loop.md);
+core/apiserver/event_ttl.py decides which have."""
 
 import asyncio
 import logging
@@ -18,13 +19,20 @@ log = logging.getLogger("refk8s")
 LOOK_SECONDS = 1.0
 PORTION = 50
 PAUSE_SECONDS = 0.02
-"""Between portions: a backlog of 40,000 Events is deleted in a minute, and requests are served meanwhile."""
+"""Between portions: a backlog of 40,000 Events is deleted in a minute, and requests are served
+meanwhile."""
 
 
 class EventExpiry:
     """Listens to every write, and deletes once a second."""
 
-    def __init__(self, api: ApiServer, call: Callable[[Request], Awaitable[Response]], user: User, ttl_seconds: float) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        call: Callable[[Request], Awaitable[Response]],
+        user: User,
+        ttl_seconds: float,
+    ) -> None:
         self._api, self._call, self._user = api, call, user
         self._events = EventTtl(int(ttl_seconds * SECOND))
         self._task: asyncio.Task[None] | None = None
@@ -58,7 +66,8 @@ class EventExpiry:
         due = self._events.due(self._api.clock.now(), PORTION)
         answers = await asyncio.gather(*(self._delete(key, str(revision)) for key, revision in due))
         for (key, _), response in zip(due, answers, strict=True):
-            if response.code not in (200, 404, 409, 503):  # 409: written again meanwhile; 503: the disk is full, the next time will tell
+            # 409: written again meanwhile; 503: the disk is full, the next time will tell
+            if response.code not in (200, 404, 409, 503):
                 self._events.postpone(key, self._api.clock.now())
         return len(due) == PORTION and all(response.code != 503 for response in answers)
 
@@ -66,4 +75,8 @@ class EventExpiry:
         namespace, _, name = key.removeprefix(PREFIX).partition("/")
         options = DeleteOptions(preconditions=Preconditions(resource_version=resource_version))
         because = "Events expire"
-        return await self._call(Request("delete", EVENTS, namespace, name, body=options, user=self._user, because=because))
+        return await self._call(
+            Request(
+                "delete", EVENTS, namespace, name, body=options, user=self._user, because=because
+            )
+        )

@@ -1,7 +1,9 @@
-"""The process's own files: private, written whole, and locked. Rules HOST-3 ... HOST-6 (spec/host.md).
+"""The process's own files: private, written whole, and locked. Rules HOST-3 ... HOST-6
+(spec/host.md).
 
-Everything that a start reads from the data directory is checked before it is used. What is wrong is a `CannotRun` of one line that names
-the file and the next step. Modes are set explicitly, so they do not depend on the umask.
+Everything that a start reads from the data directory is checked before it is used. What is wrong is
+a `CannotRun` of one line that names the file and the next step. Modes are set explicitly, so they
+do not depend on the umask.
 """
 
 import errno
@@ -14,7 +16,8 @@ from pathlib import Path
 
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 OURS = ("cluster-id", "pki", "ca.crt")
-"""A directory that holds one of these is a data directory of refk8s or its `pki`, and may be made private."""
+"""A directory that holds one of these is a data directory of refk8s or its `pki`, and may be made
+private."""
 FILE_BYTES_MAX = 1 << 20
 
 
@@ -22,15 +25,21 @@ class CannotRun(Exception):
     """Why the cluster cannot start, in one line that names the next step."""
 
 
-def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tuple[int, int] | None = None) -> None:
-    """Replace the file by this content, whole or not at all, and on disk when this returns (HOST-5).
+def write_file(
+    path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace the file by this content, whole or not at all, and on disk when this returns
+    (HOST-5).
 
     `owner`: uid and gid of the new file, where they are not to be this process's. Raises CannotRun.
     """
-    beside = path.with_name(f".{path.name}.refk8s-new")  # a name of our own: a file that is left over is removed
+    # a name of our own: a file that is left over is removed
+    beside = path.with_name(f".{path.name}.refk8s-new")
     try:
         with suppress(FileNotFoundError):
-            beside.unlink()  # left by a process that was killed; the data directory is locked, so no other process writes it
+            # left by a process that was killed; the data directory is locked, so no other process
+            # writes it
+            beside.unlink()
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -47,7 +56,9 @@ def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tupl
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise CannotRun(f"cannot write {path}: {error.strerror}; free the disk or correct the permissions of {path.parent}") from None
+        raise CannotRun(
+            f"cannot write {path}: {error.strerror}; free the disk or correct the permissions of {path.parent}"
+        ) from None
 
 
 def sync_directory(path: Path) -> None:
@@ -60,7 +71,8 @@ def sync_directory(path: Path) -> None:
 
 
 def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
-    """The content of a private file, or None where there is none. Raises CannotRun for what cannot be read or is no plain file."""
+    """The content of a private file, or None where there is none. Raises CannotRun for what cannot
+    be read or is no plain file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -78,16 +90,21 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
 
 
 def make_directory(path: Path, flag: str) -> list[Path]:
-    """Make the directory where it is not there; returns what was made, innermost first. CannotRun where it cannot be written."""
+    """Make the directory where it is not there; returns what was made, innermost first. CannotRun
+    where it cannot be written."""
     made = [each for each in (path, *path.parents) if not each.exists()]
     try:
         for each in reversed(made):
             each.mkdir(mode=PRIVATE_DIRECTORY)
             each.chmod(PRIVATE_DIRECTORY)
     except FileExistsError:
-        raise CannotRun(f"cannot make the directory {path}: a file is in the way; choose another with {flag}") from None
+        raise CannotRun(
+            f"cannot make the directory {path}: a file is in the way; choose another with {flag}"
+        ) from None
     except OSError as error:
-        raise CannotRun(f"cannot make the directory {path}: {error.strerror}; choose another with {flag}") from None
+        raise CannotRun(
+            f"cannot make the directory {path}: {error.strerror}; choose another with {flag}"
+        ) from None
     if not path.is_dir():
         raise CannotRun(f"{path} is not a directory; choose another with {flag}")
     if not os.access(path, os.W_OK | os.X_OK):
@@ -105,24 +122,29 @@ def remove_directories(made: Iterable[Path]) -> None:
 def make_private(path: Path) -> None:
     """Close the data directory to other users (HOST-3).
 
-    A looser directory is tightened when it is empty or a data directory of refk8s. Any other is left as it is and refused: it
-    may be one that the whole machine uses, such as /tmp.
+    A looser directory is tightened when it is empty or a data directory of refk8s. Any other is
+    left as it is and refused: it may be one that the whole machine uses, such as /tmp.
     """
     found = path.stat()
     user = os.geteuid()
     if found.st_uid != user and not (user == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)):
-        raise CannotRun(f"the directory {path} belongs to another user ({found.st_uid}); choose another with --data-dir")
+        raise CannotRun(
+            f"the directory {path} belongs to another user ({found.st_uid}); choose another with --data-dir"
+        )
     if not stat.S_IMODE(found.st_mode) & 0o077:
         return
     is_ours = any(os.path.lexists(path / name) for name in OURS) or not any(path.iterdir())
     if not is_ours or found.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(found.st_mode)
-        raise CannotRun(f"the directory {path} is open to other users (mode {mode:04o}): chmod 700 it, or choose another with --data-dir")
+        raise CannotRun(
+            f"the directory {path} is open to other users (mode {mode:04o}): chmod 700 it, or choose another with --data-dir"
+        )
     _change_mode(path, PRIVATE_DIRECTORY)
 
 
 def tighten(path: Path) -> bool:
-    """Make a file readable for this user only; whether others could read or write it until now (HOST-3). Raises CannotRun."""
+    """Make a file readable for this user only; whether others could read or write it until now
+    (HOST-3). Raises CannotRun."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -139,11 +161,14 @@ def _change_mode(path: Path, mode: int) -> None:
     try:
         path.chmod(mode)
     except OSError as error:
-        raise CannotRun(f"{path} is open to other users and cannot be closed: {error.strerror}; chmod {mode:o} it") from None
+        raise CannotRun(
+            f"{path} is open to other users and cannot be closed: {error.strerror}; chmod {mode:o} it"
+        ) from None
 
 
 class DirectoryLock:
-    """The exclusive use of a data directory, for as long as this process lives (HOST-4). Raises CannotRun where another has it."""
+    """The exclusive use of a data directory, for as long as this process lives (HOST-4). Raises
+    CannotRun where another has it."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "lock"
@@ -152,16 +177,26 @@ class DirectoryLock:
             while not self._take():
                 pass  # the file was removed between open and flock: the lock on it locks nothing
         except OSError as error:
-            raise CannotRun(f"cannot lock {self._path}: {error.strerror}; choose another directory with --data-dir") from None
+            raise CannotRun(
+                f"cannot lock {self._path}: {error.strerror}; choose another directory with --data-dir"
+            ) from None
 
     def _take(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+        descriptor = os.open(
+            self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE
+        )
         try:
             os.fchmod(descriptor, PRIVATE_FILE)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            current = os.path.lexists(self._path) and os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
+            current = os.path.lexists(self._path) and os.path.samestat(
+                os.fstat(descriptor), os.lstat(self._path)
+            )
         except OSError as error:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() if error.errno in _HELD else ""
+            holder = (
+                os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                if error.errno in _HELD
+                else ""
+            )
             os.close(descriptor)
             if error.errno not in _HELD:
                 raise
@@ -177,7 +212,8 @@ class DirectoryLock:
         return True
 
     def release(self, remove: bool = False) -> None:
-        """Let others have it; `remove`: take the file away too, where the start failed and made it."""
+        """Let others have it; `remove`: take the file away too, where the start failed and made
+        it."""
         if self._descriptor >= 0:
             if remove:
                 with suppress(OSError):

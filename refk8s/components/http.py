@@ -1,8 +1,10 @@
-"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-23 (spec/http.md).
+"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-23
+(spec/http.md).
 
-An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`. Everything that is
-decided is decided in core/apiserver. The order of a request: who asks, from the headers alone; the body; what is
-asked, parsed once for the same method, path and query; whether the user may; the answer.
+An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`.
+Everything that is decided is decided in core/apiserver. The order of a request: who asks, from the
+headers alone; the body; what is asked, parsed once for the same method, path and query; whether the
+user may; the answer.
 """
 
 import asyncio
@@ -16,7 +18,13 @@ import uvicorn
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
-from refk8s.components.connection import IDLE_SECONDS, Connection, Listening, Server, compute_connections_max
+from refk8s.components.connection import (
+    IDLE_SECONDS,
+    Connection,
+    Listening,
+    Server,
+    compute_connections_max,
+)
 from refk8s.components.credentials import Credentials
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
@@ -40,7 +48,8 @@ log = logging.getLogger("refk8s")
 
 
 CLOSING_SECONDS = 2.0
-YAML_BYTES_INLINE = 4 << 10  # what is longer is read in a thread, so that it blocks no other request
+# what is longer is read in a thread, so that it blocks no other request
+YAML_BYTES_INLINE = 4 << 10
 
 
 class Gone(Exception):
@@ -52,14 +61,17 @@ class Front:
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api
-        self.connect: Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None = None  # streams to containers
+        # streams to containers
+        self.connect: (
+            Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None
+        ) = None
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
         self._converting = asyncio.Semaphore(1)  # one thread at a time reads or writes YAML
 
-    # --- the server --------------------------------------------------------------------------------------------------
+    # --- the server -------------------------------------------------------------------------------
 
     async def serve(self, listener: socket.socket, credentials: Credentials) -> None:
         """Start to accept connections; returns when that is so."""
@@ -92,7 +104,8 @@ class Front:
         self._server.listen(listener)
 
     async def listen_also(self, listener: socket.socket) -> Listening:
-        """Accept connections of another socket too, until what is returned or this front is closed."""
+        """Accept connections of another socket too, until what is returned or this front is
+        closed."""
         assert self._server is not None
         return self._server.listen(listener)
 
@@ -101,7 +114,7 @@ class Front:
         if self._server is not None:
             await self._server.close(CLOSING_SECONDS)
 
-    # --- one request -------------------------------------------------------------------------------------------------
+    # --- one request ------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive_part: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("connection")
@@ -111,9 +124,14 @@ class Front:
             method = scope["method"]
         else:
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         try:
-            path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+            path, query = (
+                scope["raw_path"].decode("latin-1"),
+                scope["query_string"].decode("latin-1"),
+            )
             impersonation = _impersonation(scope["headers"])
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = self._enter(wire, connection)
@@ -123,27 +141,45 @@ class Front:
                 wire = WireRequest(method, path, query, headers, body)
                 if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
                     read_yaml = await self._read_beside(body)
-            received = receive(wire, user, read_yaml, self.address, self.api.config, self.api.checks)
-            if type(received) is Received and scope["type"] == "websocket" and received.request.verb != "connect":
-                received = failure(ApiError(status.bad_request("only streams to containers are served over a WebSocket")))
+            received = receive(
+                wire, user, read_yaml, self.address, self.api.config, self.api.checks
+            )
+            if (
+                type(received) is Received
+                and scope["type"] == "websocket"
+                and received.request.verb != "connect"
+            ):
+                received = failure(
+                    ApiError(
+                        status.bad_request("only streams to containers are served over a WebSocket")
+                    )
+                )
             if type(received) is not Received:
                 await self._send(send, received, method, headers)  # type: ignore[arg-type]
                 return
             await self._answer(received, scope, receive_part, send, headers)
         except ApiError as error:
             if connection is not None and method not in ("GET", "HEAD"):
-                connection.refuse(error.status)  # The rest of the body is not read (HTTP-3, HTTP-4).
+                # The rest of the body is not read (HTTP-3, HTTP-4).
+                connection.refuse(error.status)
             else:
                 await self._send(send, failure(error), method, headers)
         except Gone:
             return
         except Exception:
-            # Our own mistake: it must not take the connection along, and must not show the client our inside.
+            # Our own mistake: it must not take the connection along, and must not show the client
+            # our inside.
             log.exception("a request met a bug of ours: %s %s", method, scope["path"])
-            await self._send(send, failure(ApiError(status.internal_error("the server has logged it"))), method, headers)
+            await self._send(
+                send,
+                failure(ApiError(status.internal_error("the server has logged it"))),
+                method,
+                headers,
+            )
 
     def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
-        """The user, None for an anonymous one at an open path; ApiError 401. Reads no body (HTTP-3)."""
+        """The user, None for an anonymous one at an open path; ApiError 401. Reads no body
+        (HTTP-3)."""
         certificate = None
         if connection is not None:
             if connection.user is None:
@@ -165,17 +201,26 @@ class Front:
         return lambda _: document
 
     async def _answer(
-        self, received: Received, scope: Scope, receive_part: Receive, send: Send, headers: Mapping[str, str]
+        self,
+        received: Received,
+        scope: Scope,
+        receive_part: Receive,
+        send: Send,
+        headers: Mapping[str, str],
     ) -> None:
         api, request = self.api, received.request
         method = method_of(scope)
         try:
-            authorize(request, api.config)  # HTTP-8: before anything that could answer, a list that is kept included
+            # HTTP-8: before anything that could answer, a list that is kept included
+            authorize(request, api.config)
         except ApiError as error:
             await self._send(send, failure(error), method, headers)
             return
         place = (scope["raw_path"], scope["query_string"])
-        if request.verb == "list" and (kept := self._lists.recall(place, received, api.engine)) is not None:
+        if (
+            request.verb == "list"
+            and (kept := self._lists.recall(place, received, api.engine)) is not None
+        ):
             if kept.length >= GZIP_BYTES_MIN and accepts_gzip(headers):
                 kept = await self._lists.gzipped(place, kept)
             await self._send(send, kept, method, headers)
@@ -183,13 +228,19 @@ class Front:
         outcome = handle(request, api.engine, api.context(), api.config)
         if type(outcome) is Commit:
             answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
-            api.enqueue(request, outcome, lambda response: None if answered.done() else answered.set_result(response))
+            api.enqueue(
+                request,
+                outcome,
+                lambda response: None if answered.done() else answered.set_result(response),
+            )
             response = await answered
             assert response is not None
         elif type(outcome) is Response:
             response = outcome
         elif type(outcome) is Stream:
-            await WatchStream(self._fanout, outcome, received, scope.get("connection")).run(api, receive_part, send)
+            await WatchStream(self._fanout, outcome, received, scope.get("connection")).run(
+                api, receive_part, send
+            )
             return
         else:
             assert type(outcome) is Connect
@@ -211,8 +262,12 @@ class Front:
             self._lists.keep(place, received, response, reply, api.engine)
         await self._send(send, reply, method, headers)
 
-    async def _send(self, send: Send, reply: Reply, method: str, headers: Mapping[str, str]) -> None:
-        if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(reply, headers):
+    async def _send(
+        self, send: Send, reply: Reply, method: str, headers: Mapping[str, str]
+    ) -> None:
+        if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(
+            reply, headers
+        ):
             reply = await asyncio.to_thread(gzipped, reply)  # HTTP-16
         start = reply.headers()
         start.append((b"content-length", str(reply.length).encode()))
@@ -220,19 +275,33 @@ class Front:
         if method == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
-        await send({"type": "http.response.body", "body": reply.content, "more_body": bool(reply.more)})
+        await send(
+            {"type": "http.response.body", "body": reply.content, "more_body": bool(reply.more)}
+        )
         for number, piece in enumerate(reply.more, 1):
-            await send({"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)})
+            await send(
+                {"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)}
+            )
 
 
 def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
-    return reply.length >= GZIP_BYTES_MIN and not reply.encoding and reply.code == 200 and accepts_gzip(headers)
+    return (
+        reply.length >= GZIP_BYTES_MIN
+        and not reply.encoding
+        and reply.code == 200
+        and accepts_gzip(headers)
+    )
 
 
 def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    """The headers of an impersonation: unlike the others they may be repeated, and their values are UTF-8."""
+    """The headers of an impersonation: unlike the others they may be repeated, and their values are
+    UTF-8."""
     found = [pair for pair in headers if pair[0].startswith(b"impersonate-")]
-    return tuple([(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in found]) if found else ()
+    return (
+        tuple([(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in found])
+        if found
+        else ()
+    )
 
 
 def _raise(error: Exception) -> Any:
@@ -262,7 +331,8 @@ def _user_of_certificate(connection: Connection) -> User | None:
 
 
 async def _read_body(receive_part: Receive, headers: Mapping[str, str]) -> bytes:
-    """The whole body. Gone where the client leaves before its end; ApiError 413 as soon as it is known to be too large."""
+    """The whole body. Gone where the client leaves before its end; ApiError 413 as soon as it is
+    known to be too large."""
     too_large = ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
     announced = headers.get("content-length", "")
     if len(announced) > 15 or (announced.isdigit() and int(announced) > BODY_BYTES_MAX):

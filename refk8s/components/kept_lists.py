@@ -1,4 +1,5 @@
-"""The texts of lists that clients request repeatedly, kept in bounds. Rules LIST-13, HTTP-7 and HTTP-16.
+"""The texts of lists that clients request repeatedly, kept in bounds. Rules LIST-13, HTTP-7 and
+HTTP-16.
 
 What is kept is decided in core/apiserver/list_text.py; here is how much.
 """
@@ -34,15 +35,19 @@ class _Kept:
 
 
 class KeptLists:
-    """At most LISTS_MAX lists and LISTS_BYTES_MAX bytes of them, by path and query; the oldest is dropped first."""
+    """At most LISTS_MAX lists and LISTS_BYTES_MAX bytes of them, by path and query; the oldest is
+    dropped first."""
 
     def __init__(self) -> None:
         self._kept: dict[Place, _Kept] = {}
 
     def recall(self, place: Place, received: Received, store: Reader) -> Reply | None:
-        """The reply to this request if its list is kept and still holds. The user must have been authorized before."""
+        """The reply to this request if its list is kept and still holds. The user must have been
+        authorized before."""
         kept = self._kept.get(place)
-        return recall(kept.text, store) if kept is not None and received.form == PLAIN_JSON else None
+        return (
+            recall(kept.text, store) if kept is not None and received.form == PLAIN_JSON else None
+        )
 
     async def gzipped(self, place: Place, reply: Reply) -> Reply:
         """A recalled reply compressed; all but its first bytes only once."""
@@ -52,9 +57,14 @@ class KeptLists:
             self._put(place, evolve(kept, packed=packed))
         return changed(reply, content=compressed((reply.content,)), more=(packed,), encoding="gzip")
 
-    def keep(self, place: Place, received: Received, response: Response, reply: Reply, store: Reader) -> None:
+    def keep(
+        self, place: Place, received: Received, response: Response, reply: Reply, store: Reader
+    ) -> None:
         """Keep the reply to a list, if it is one that can be kept."""
-        if sum(map(len, place)) <= PLACE_BYTES_MAX and (text := keep(received, response, reply, store)) is not None:
+        if (
+            sum(map(len, place)) <= PLACE_BYTES_MAX
+            and (text := keep(received, response, reply, store)) is not None
+        ):
             self._put(place, _Kept(text))
 
     def _put(self, place: Place, kept: Any) -> None:
@@ -62,5 +72,8 @@ class KeptLists:
         if kept.size > LISTS_BYTES_MAX:
             return
         self._kept[place] = kept
-        while len(self._kept) > LISTS_MAX or sum(one.size for one in self._kept.values()) > LISTS_BYTES_MAX:
+        while (
+            len(self._kept) > LISTS_MAX
+            or sum(one.size for one in self._kept.values()) > LISTS_BYTES_MAX
+        ):
             del self._kept[next(iter(self._kept))]

@@ -1,7 +1,9 @@
-"""The kubeconfig: the entries of this cluster, merged into a file that may hold others, and removed. Rules HOST-7, HOST-8.
+"""The kubeconfig: the entries of this cluster, merged into a file that may hold others, and
+removed. Rules HOST-7, HOST-8.
 
-As kubectl, kind and minikube do: entries of the same names are replaced, every other is kept, the file is replaced as a
-whole, and while it is read and written `PATH.lock` exists. Entries of others are not interpreted; only comments are lost.
+As kubectl, kind and minikube do: entries of the same names are replaced, every other is kept, the
+file is replaced as a whole, and while it is read and written `PATH.lock` exists. Entries of others
+are not interpreted; only comments are lost.
 
 Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files".
 """
@@ -30,13 +32,22 @@ LISTS = (("clusters", CLUSTER), ("users", USER), ("contexts", CONTEXT))
 
 
 def default_path(environment: "os._Environ[str] | dict[str, str]") -> Path:
-    """Which file kubectl would read: the first of KUBECONFIG that exists, else the first of it, else ~/.kube/config."""
-    named = [Path(part).expanduser() for part in environment.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return next((path for path in named if path.exists()), named[0] if named else Path("~/.kube/config").expanduser())
+    """Which file kubectl would read: the first of KUBECONFIG that exists, else the first of it,
+    else ~/.kube/config."""
+    named = [
+        Path(part).expanduser()
+        for part in environment.get("KUBECONFIG", "").split(os.pathsep)
+        if part
+    ]
+    return next(
+        (path for path in named if path.exists()),
+        named[0] if named else Path("~/.kube/config").expanduser(),
+    )
 
 
 def kubeconfig_of(server: str, credentials: "Credentials") -> str:
-    """A kubeconfig with this cluster alone. It offers a client certificate and a token, for some clients accept only one."""
+    """A kubeconfig with this cluster alone. It offers a client certificate and a token, for some
+    clients accept only one."""
 
     def encoded(path: Path) -> str:
         return base64.b64encode(path.read_bytes()).decode()
@@ -71,7 +82,8 @@ def check_kubeconfig(path: Path) -> None:
 
 
 def merge_kubeconfig(path: Path, ours: str) -> None:
-    """Put the entries of `ours` into the file and make its context the current one (HOST-7). Raises CannotRun, and then it is as it was."""
+    """Put the entries of `ours` into the file and make its context the current one (HOST-7). Raises
+    CannotRun, and then it is as it was."""
 
     def merged(content: bytes) -> bytes:
         if not content.strip() or content == ours.encode():
@@ -83,7 +95,9 @@ def merge_kubeconfig(path: Path, ours: str) -> None:
             if not entries:
                 _set(theirs, field, _value(mine, field))
                 continue
-            place = next((place for place, each in enumerate(entries) if _name(each) == name), len(entries))
+            place = next(
+                (place for place, each in enumerate(entries) if _name(each) == name), len(entries)
+            )
             entries[:] = [each for each in entries if _name(each) != name]
             entries.insert(place, entry)
         _set(theirs, "current-context", _value(mine, "current-context"))
@@ -93,7 +107,8 @@ def merge_kubeconfig(path: Path, ours: str) -> None:
 
 
 def remove_from_kubeconfig(path: Path) -> bool:
-    """Take the entries of this cluster out of the file (HOST-8); whether there were any. Raises CannotRun, and then it is as it was."""
+    """Take the entries of this cluster out of the file (HOST-8); whether there were any. Raises
+    CannotRun, and then it is as it was."""
     found: list[str] = []
 
     def without(content: bytes) -> bytes:
@@ -116,11 +131,12 @@ def remove_from_kubeconfig(path: Path) -> bool:
     return bool(found)
 
 
-# --- The file ------------------------------------------------------------------------------------------------------------
+# --- The file -------------------------------------------------------------------------------------
 
 
 def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Replace the content under the lock that kubectl takes. A symbolic link stays one: the file that it names is replaced."""
+    """Replace the content under the lock that kubectl takes. A symbolic link stays one: the file
+    that it names is replaced."""
     with _locked(path):
         target = Path(os.path.realpath(path))
         before = read_file(target, BYTES_MAX)
@@ -150,10 +166,14 @@ def _locked(path: Path) -> Iterator[None]:
                     lock.unlink()
                 continue
             if time.monotonic() >= end:
-                raise CannotRun(f"{path} is locked by {lock}: wait for the program that changes it, or remove that file") from None
+                raise CannotRun(
+                    f"{path} is locked by {lock}: wait for the program that changes it, or remove that file"
+                ) from None
             time.sleep(LOCK_POLL_SECONDS)
         except OSError as error:
-            raise CannotRun(f"cannot write beside {path}: {error.strerror}; choose another with --kubeconfig") from None
+            raise CannotRun(
+                f"cannot write beside {path}: {error.strerror}; choose another with --kubeconfig"
+            ) from None
     try:
         yield
     finally:
@@ -162,7 +182,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _is_left_behind(lock: Path) -> bool:
-    """Whether the lock names a refk8s that does not live any more. kubectl writes no number: its locks are left alone."""
+    """Whether the lock names a refk8s that does not live any more. kubectl writes no number: its
+    locks are left alone."""
     try:
         with open(lock, "rb") as file:
             os.kill(int(file.read(20)), 0)
@@ -173,7 +194,7 @@ def _is_left_behind(lock: Path) -> bool:
     return False
 
 
-# --- YAML as a tree of nodes: what is not ours keeps its tags, styles and order ---------------------------------------------
+# --- YAML as a tree of nodes: what is not ours keeps its tags, styles and order -------------------
 
 
 def _parse(path: Path, content: bytes) -> Any:
@@ -188,10 +209,16 @@ def _parse(path: Path, content: bytes) -> Any:
         raise _broken(path, "it is no mapping")
     kind = _value(root, "kind")
     if kind is not None and kind.value != "Config":
-        raise _broken(path, f"it is a {kind.value}" if isinstance(kind.value, str) else "its kind is no text")
+        raise _broken(
+            path, f"it is a {kind.value}" if isinstance(kind.value, str) else "its kind is no text"
+        )
     for field, _ in LISTS:
         found = _value(root, field)
-        if found is not None and not isinstance(found, yaml.SequenceNode) and found.tag != "tag:yaml.org,2002:null":
+        if (
+            found is not None
+            and not isinstance(found, yaml.SequenceNode)
+            and found.tag != "tag:yaml.org,2002:null"
+        ):
             raise _broken(path, f"{field} is no list")
         for place, entry in enumerate(_entries(root, field)):
             if not isinstance(entry, yaml.MappingNode) or _name(entry) is None:
@@ -200,7 +227,9 @@ def _parse(path: Path, content: bytes) -> Any:
 
 
 def _broken(path: Path, why: str) -> CannotRun:
-    return CannotRun(f"{path} is no kubeconfig ({why}): mend it or move it away, or choose another with --kubeconfig")
+    return CannotRun(
+        f"{path} is no kubeconfig ({why}): mend it or move it away, or choose another with --kubeconfig"
+    )
 
 
 def _text(root: Any) -> bytes:
@@ -208,12 +237,15 @@ def _text(root: Any) -> bytes:
 
     _quote_times(root)
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: bytes = yaml.serialize(root, Dumper=dumper, encoding="utf-8", width=1 << 30, allow_unicode=True)
+    text: bytes = yaml.serialize(
+        root, Dumper=dumper, encoding="utf-8", width=1 << 30, allow_unicode=True
+    )
     return text
 
 
 def _quote_times(node: Any, seen: "set[int] | None" = None) -> None:
-    """Kubernetes reads 12:30:45 as text, the library as a number that it cannot write in braces: quotes say what is meant."""
+    """Kubernetes reads 12:30:45 as text, the library as a number that it cannot write in braces:
+    quotes say what is meant."""
     seen = set() if seen is None else seen
     if id(node) in seen:
         return

@@ -1,7 +1,8 @@
 """The service default/kubernetes: by it, pods reach the API server. Rule HOST-2 (spec/host.md).
 
-Looks every ten seconds, as Kubernetes' API server does. Where the API server listens at a loopback address, which no pod can
-reach, it listens at the address of the pods' bridge too, for connections that arrive at the bridge or come from this machine.
+Looks every ten seconds, as Kubernetes' API server does. Where the API server listens at a loopback
+address, which no pod can reach, it listens at the address of the pods' bridge too, for connections
+that arrive at the bridge or come from this machine.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ log = logging.getLogger("refk8s")
 LOOK_SECONDS = 10.0
 LOOPBACK = "lo"
 UNREACHABLE = "192.0.2.1"
-"""For simulated nodes on a machine without an address: from the range that is reserved for documentation."""
+"""For simulated nodes on a machine without an address: from the range that is reserved for
+documentation."""
 
 _WHERE = (
     (resources.SERVICES, "Service"),
@@ -69,15 +71,32 @@ class KubernetesService:
     async def look(self) -> None:
         """Have what is needed listen, and correct the objects."""
         address = await self._address()
-        records = [self._api.engine.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE]
-        service, endpoints, endpoint_slice = [None if record is None else record.value for record in records]
-        for verb, obj in kubernetes_corrections(service, endpoints, endpoint_slice, address, self._port, self._api.config.admission):
+        records = [
+            self._api.engine.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
+        ]
+        service, endpoints, endpoint_slice = [
+            None if record is None else record.value for record in records
+        ]
+        for verb, obj in kubernetes_corrections(
+            service, endpoints, endpoint_slice, address, self._port, self._api.config.admission
+        ):
             resource = next(resource for resource, kind in _WHERE if kind == obj.kind)
             body: Any = None if verb == "delete" else obj
             where = (resource, "default", "kubernetes")
-            response = await self._call(Request(verb, *where, body=body, user=self._user, because="pods reach the API server by it"))
-            if not response.ok and response.code != 409:  # a conflict is looked at again the next time
-                self._say_once(f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}")
+            response = await self._call(
+                Request(
+                    verb,
+                    *where,
+                    body=body,
+                    user=self._user,
+                    because="pods reach the API server by it",
+                )
+            )
+            # a conflict is looked at again the next time
+            if not response.ok and response.code != 409:
+                self._say_once(
+                    f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}"
+                )
 
     async def _address(self) -> str:
         """Where pods reach the API server; empty while that is not known."""
@@ -91,21 +110,30 @@ class KubernetesService:
             self._say_once(f"pods cannot reach the API server: {error}; it is tried again")
             return ""
         if not address or self._bind.is_unspecified:
-            return self._node_address if not ipaddress.ip_address(self._node_address).is_loopback else address or UNREACHABLE
+            return (
+                self._node_address
+                if not ipaddress.ip_address(self._node_address).is_loopback
+                else address or UNREACHABLE
+            )
         return address
 
     async def _listen(self, address: str, device: str) -> None:
-        """Listen at the bridge for what arrives there, and for what this machine sends itself (its proxy, pods in its network).
+        """Listen at the bridge for what arrives there, and for what this machine sends itself (its
+        proxy, pods in its network).
 
-        Nothing is taken that arrives at another device, even from a neighbour that routes the address to this machine.
+        Nothing is taken that arrives at another device, even from a neighbour that routes the
+        address to this machine.
         """
         at = (address, socket.if_nametoindex(device))
         if at == self._listening_at:
             return
-        if self._listening is not None:  # the network was made anew, and its device has another number
+        # the network was made anew, and its device has another number
+        if self._listening is not None:
             self._listening.close()
             self._listening = None
-        self._listening = await self._front.listen_also(listen(address, self._port, (device, LOOPBACK)))
+        self._listening = await self._front.listen_also(
+            listen(address, self._port, (device, LOOPBACK))
+        )
         self._listening_at = at
 
     def _say_once(self, words: str) -> None:

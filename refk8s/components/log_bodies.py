@@ -1,4 +1,5 @@
-"""The pieces of a log on their way to a client: the body of an answer, or the messages of a WebSocket. Rule STREAM-5.
+"""The pieces of a log on their way to a client: the body of an answer, or the messages of a
+WebSocket. Rule STREAM-5.
 
 Source: Kubernetes API reference, "read log of the specified Pod"; ours.
 """
@@ -35,7 +36,8 @@ def http_log(send: Send) -> tuple[SendPiece, Finish]:
 
 
 def websocket_log(offered: Sequence[str], receive: Receive, send: Send) -> tuple[SendPiece, Finish]:
-    """The log as messages. The first is empty and signals that the stream is open. ApiError 403 for an unknown protocol."""
+    """The log as messages. The first is empty and signals that the stream is open. ApiError 403 for
+    an unknown protocol."""
     protocol = choose_protocol(offered, WEBSOCKET)
     begun = False
 

@@ -1,6 +1,8 @@
-"""`refk8s run --apply FILE`: what a file of manifests holds, created as by `kubectl create`. Rule HOST-10 (spec/host.md).
+"""`refk8s run --apply FILE`: what a file of manifests holds, created as by `kubectl create`. Rule
+HOST-10 (spec/host.md).
 
-Every object is handled as a POST with `fieldValidation=Strict`, so its errors have the API server's words.
+Every object is handled as a POST with `fieldValidation=Strict`, so its errors have the API server's
+words.
 """
 
 import asyncio
@@ -26,7 +28,8 @@ Submit = Callable[[Request], Awaitable[Response]]
 
 
 class BadManifest(Exception):
-    """Why a file, a document or an object cannot be created, in one line without the name of the file."""
+    """Why a file, a document or an object cannot be created, in one line without the name of the
+    file."""
 
 
 class Manifest(Value, frozen=True):
@@ -37,7 +40,8 @@ class Manifest(Value, frozen=True):
 
 
 async def apply(path: Path, submit: Submit) -> list[str]:
-    """Create what the file holds, in its order; one line for each object, and one for a file that cannot be read."""
+    """Create what the file holds, in its order; one line for each object, and one for a file that
+    cannot be read."""
     try:
         text = await asyncio.to_thread(_read, path)
         manifests = await asyncio.to_thread(lambda: list(manifests_of(text)))
@@ -55,7 +59,8 @@ async def apply(path: Path, submit: Submit) -> list[str]:
 
 
 def manifests_of(text: bytes) -> Iterator[Manifest]:
-    """The objects of all documents, those of lists one by one. Raises BadManifest for a text that is no YAML."""
+    """The objects of all documents, those of lists one by one. Raises BadManifest for a text that
+    is no YAML."""
     from refk8s.components.yaml_reader import BadYaml, read_yaml_documents
 
     count = 0
@@ -86,7 +91,9 @@ def _objects(document: YamlDocument, place: int) -> Iterator[Manifest]:
         if tree is None:
             continue  # an empty document, or an empty place of a list
         if not isinstance(tree, dict):
-            yield Manifest({}, f"document {place} holds {type(tree).__name__} where an object is expected")
+            yield Manifest(
+                {}, f"document {place} holds {type(tree).__name__} where an object is expected"
+            )
         elif str(tree.get("kind", "")).endswith("List") and isinstance(tree.get("items"), list):
             waiting += reversed(tree["items"])
         else:
@@ -121,7 +128,9 @@ async def _create(manifest: Manifest, path: Path, submit: Submit) -> str:
     prefix = f"/apis/{version}" if resource.group else f"/api/{version}"
     where = f"/namespaces/{quote(str(namespace), safe='')}" if resource.namespaced else ""
     headers = {"content-type": "application/json"}
-    wire = WireRequest("POST", f"{prefix}{where}/{resource.plural}", "fieldValidation=Strict", headers, _json(tree))
+    wire = WireRequest(
+        "POST", f"{prefix}{where}/{resource.plural}", "fieldValidation=Strict", headers, _json(tree)
+    )
     received = receive(wire, ADMIN)
     if not isinstance(received, Received):
         raise BadManifest(parse(received.content)["message"])

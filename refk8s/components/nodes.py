@@ -1,4 +1,5 @@
-"""The nodes of `refk8s run`: which adapter, and for each node a runtime and the rules of its services."""
+"""The nodes of `refk8s run`: which adapter, and for each node a runtime and the rules of its
+services."""
 
 import logging
 import socket
@@ -39,7 +40,8 @@ class Nodes(Protocol):
     def nodes(self) -> list[RunningNode]: ...
 
     async def bridge(self) -> tuple[str, str]:
-        """Where pods reach this machine: an address of it, and the device that it belongs to; empty where pods have no network."""
+        """Where pods reach this machine: an address of it, and the device that it belongs to; empty
+        where pods have no network."""
 
     async def close(self, keep: bool) -> None: ...
 
@@ -59,7 +61,9 @@ class FakeNodes:
 
         def node(name: str, number: int) -> RunningNode:
             runtime = FakeRuntime(make_world(name, number), self._clock.now, CHANCE)
-            return RunningNode(name, KubeletConfig(), runtime, NoRules(), SimulatedContainers(runtime, name))
+            return RunningNode(
+                name, KubeletConfig(), runtime, NoRules(), SimulatedContainers(runtime, name)
+            )
 
         return [node(f"node-{number}", number) for number in range(1, self._count + 1)]
 

@@ -1,7 +1,9 @@
-"""What the process prints: written by a thread of its own, so that a slow or closed reader never stops the server. Rule HOST-9.
+"""What the process prints: written by a thread of its own, so that a slow or closed reader never
+stops the server. Rule HOST-9.
 
-Lines wait in a queue of a fixed size. What does not fit is left out, and the next line that is written says how many were. After the reader
-has closed its end (EPIPE) or the disk of a redirected output is full, lines are discarded.
+Lines wait in a queue of a fixed size. What does not fit is left out, and the next line that is
+written says how many were. After the reader has closed its end (EPIPE) or the disk of a redirected
+output is full, lines are discarded.
 """
 
 import os
@@ -18,13 +20,17 @@ CLOSE_SECONDS = 2.0
 
 
 class Output:
-    """Lines to one file descriptor. `say` never blocks and never raises; it may be called from any thread."""
+    """Lines to one file descriptor. `say` never blocks and never raises; it may be called from any
+    thread."""
 
-    def __init__(self, descriptor: int, lines_max: int = LINES_MAX, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(
+        self, descriptor: int, lines_max: int = LINES_MAX, bytes_max: int = BYTES_MAX
+    ) -> None:
         self._descriptor = descriptor
         self._lines_max = lines_max
         self._bytes_max = bytes_max
-        self._waiting: deque[bytes | int] = deque()  # a line, or at its place how many were left out
+        # a line, or at its place how many were left out
+        self._waiting: deque[bytes | int] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
         self._is_closed = descriptor < 0
@@ -45,7 +51,9 @@ class Output:
             else:
                 self._waiting.append(1)
             if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="refk8s-output", daemon=True)
+                self._writer = threading.Thread(
+                    target=self._write, name="refk8s-output", daemon=True
+                )
                 self._writer.start()
             self._changed.notify()
 

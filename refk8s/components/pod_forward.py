@@ -1,6 +1,8 @@
-"""Port forwarding: a client on one side, connections into a pod on the other. Rules RT-15, STREAM-3, STREAM-6.
+"""Port forwarding: a client on one side, connections into a pod on the other. Rules RT-15,
+STREAM-3, STREAM-6.
 
-Frames are read and written in core/apiserver/spdy.py, streams are paired in core/apiserver/pod_forward.py; here they are carried.
+Frames are read and written in core/apiserver/spdy.py, streams are paired in
+core/apiserver/pod_forward.py; here they are carried.
 """
 
 import asyncio
@@ -24,7 +26,8 @@ PIPE_BYTES_MAX = 1 << 16
 
 
 class Pipe:
-    """Bytes from the client on their way to one connection, in order. At most PIPE_BYTES_MAX wait, and one piece more."""
+    """Bytes from the client on their way to one connection, in order. At most PIPE_BYTES_MAX wait,
+    and one piece more."""
 
     def __init__(self) -> None:
         self._parts: deque[tuple[bytes, bool]] = deque()
@@ -76,13 +79,17 @@ class Pipe:
 Refuse = Callable[[str], Awaitable[None]]
 
 
-async def run_connection(connect: Connector, port: int, pipe: Pipe, say: SendBytes, refuse: Refuse) -> None:
+async def run_connection(
+    connect: Connector, port: int, pipe: Pipe, say: SendBytes, refuse: Refuse
+) -> None:
     """One connection into the pod, from its beginning to the end of what the pod says."""
     try:
         try:
             reader, writer = await connect(port)
         except Exception as error:  # The client gets the reason as the error of its connection.
-            await refuse((getattr(error, "strerror", None) or str(error) or type(error).__name__).lower())
+            await refuse(
+                (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+            )
             return
         pumping = asyncio.ensure_future(pipe.carry(writer))
         try:
@@ -128,7 +135,11 @@ class Forwarding:
     async def _take(self, event: Any) -> None:
         match event:
             case Opened(stream, headers, _):
-                found = self._pairs.opened(stream, headers) if len(self._pipes) < CONNECTIONS_MAX else None
+                found = (
+                    self._pairs.opened(stream, headers)
+                    if len(self._pipes) < CONNECTIONS_MAX
+                    else None
+                )
                 if found is None:
                     await self._send(self._spdy.refuse(stream))
                     return
@@ -136,10 +147,13 @@ class Forwarding:
                 if headers.get("streamtype") == "data":
                     self._pipes[stream] = Pipe()
                 if isinstance(found, Forward) and found.data in self._pipes:
-                    self._tasks[found.data] = asyncio.ensure_future(self._forward(found, self._pipes[found.data]))
+                    self._tasks[found.data] = asyncio.ensure_future(
+                        self._forward(found, self._pipes[found.data])
+                    )
             case Data(stream, data, ended) if (pipe := self._pipes.get(stream)) is not None:
                 if pipe.is_full and stream not in self._tasks:
-                    del self._pipes[stream]  # Its partner does not come, so there will be no connection.
+                    # Its partner does not come, so there will be no connection.
+                    del self._pipes[stream]
                     await self._send(self._spdy.refuse(stream))
                 else:
                     await pipe.put(data, ended)
@@ -156,10 +170,13 @@ class Forwarding:
             await self._send(Spdy.send(forward.data, data))
 
         async def refuse(words: str) -> None:
-            await self._send(Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words)))
+            await self._send(
+                Spdy.send(forward.error, compute_refusal(forward.port, self._pod, words))
+            )
 
         try:
-            with contextlib.suppress(OSError):  # The client has left: `carry` receives the same event and ends the others.
+            # The client has left: `carry` receives the same event and ends the others.
+            with contextlib.suppress(OSError):
                 await run_connection(self._connect, forward.port, pipe, say, refuse)
                 await self._send(Spdy.send(forward.data, b"", ended=True))
                 await self._send(Spdy.send(forward.error, b"", ended=True))
@@ -172,9 +189,15 @@ SendMessage = Callable[[bytes | str], Awaitable[None]]
 
 
 async def forward_channels(
-    version: Version, ports: tuple[int, ...], pod: str, connect: Connector, receive: ReceiveBytes, send: SendMessage
+    version: Version,
+    ports: tuple[int, ...],
+    pod: str,
+    connect: Connector,
+    receive: ReceiveBytes,
+    send: SendMessage,
 ) -> None:
-    """Everything of one client with a pair of channels for each port, until all connections have ended or it leaves (STREAM-6)."""
+    """Everything of one client with a pair of channels for each port, until all connections have
+    ended or it leaves (STREAM-6)."""
     pipes = [Pipe() for _ in ports]
 
     async def forward(index: int, port: int) -> None:

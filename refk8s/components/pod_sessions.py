@@ -1,6 +1,8 @@
-"""exec and attach: a client on one side, a session with a container on the other. Rules RT-14, STREAM-3.
+"""exec and attach: a client on one side, a session with a container on the other. Rules RT-14,
+STREAM-3.
 
-What the messages mean is decided in core/apiserver/pod_exec.py; `wires.py` carries them over a WebSocket or SPDY.
+What the messages mean is decided in core/apiserver/pod_exec.py; `wires.py` carries them over a
+WebSocket or SPDY.
 """
 
 import asyncio
@@ -42,7 +44,8 @@ class Wire(Protocol):
 
 
 async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
-    """Carry everything both ways until the command ends or the client leaves; then send the end, once and last."""
+    """Carry everything both ways until the command ends or the client leaves; then send the end,
+    once and last."""
     incoming = asyncio.ensure_future(_listen(session, options, wire))
     outgoing = asyncio.ensure_future(_speak(session, options, wire))
     try:
@@ -51,13 +54,16 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
             return  # The client has left.
         try:
             outgoing.result()
-            # A client of attach reads the exit code from the pod's status: as upstream, attach reports none.
+            # A client of attach reads the exit code from the pod's status: as upstream, attach
+            # reports none.
             end = compute_end(options.command, await session.exit_code() if options.command else 0)
         except Exception as error:
             end = compute_failure(str(error) or type(error).__name__)
         incoming.cancel()
-        await asyncio.gather(incoming, return_exceptions=True)  # From here on the wire reads by itself.
-        with contextlib.suppress(RuntimeError, OSError):  # The client may leave at this very moment.
+        # From here on the wire reads by itself.
+        await asyncio.gather(incoming, return_exceptions=True)
+        # The client may leave at this very moment.
+        with contextlib.suppress(RuntimeError, OSError):
             await wire.end(end)
     finally:
         session.close()

@@ -1,8 +1,8 @@
-"""Connections between a client and the containers of a pod: logs, exec, attach, port-forward. Rules RT-12 ... RT-15,
-STREAM-1, STREAM-3, STREAM-4, STREAM-7.
+"""Connections between a client and the containers of a pod: logs, exec, attach, port-forward. Rules
+RT-12 ... RT-15, STREAM-1, STREAM-3, STREAM-4, STREAM-7.
 
-What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py and pod_forward.py; the bytes come from
-the adapter of the pod's node.
+What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py
+and pod_forward.py; the bytes come from the adapter of the pod's node.
 """
 
 import asyncio
@@ -36,8 +36,23 @@ from refk8s.core.apiserver.pod_exec import (
     compute_failure,
 )
 from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
-from refk8s.core.apiserver.pod_log import LogOptions, check_scheduled, choose_container, choose_log, compute_log_options, find_running
-from refk8s.core.ports import ContainerStatus, Failed, ListPods, PodsListed, Result, SandboxStatus, StreamFailed
+from refk8s.core.apiserver.pod_log import (
+    LogOptions,
+    check_scheduled,
+    choose_container,
+    choose_log,
+    compute_log_options,
+    find_running,
+)
+from refk8s.core.ports import (
+    ContainerStatus,
+    Failed,
+    ListPods,
+    PodsListed,
+    Result,
+    SandboxStatus,
+    StreamFailed,
+)
 
 CHUNK_BYTES = 1 << 16
 
@@ -46,19 +61,27 @@ Choose = Callable[[tuple[str, ...]], T]
 
 
 class Containers(Protocol):
-    """Streams of the containers of a node. What they are about comes from the node's own runtime, never from an object (STREAM-1)."""
+    """Streams of the containers of a node. What they are about comes from the node's own runtime,
+    never from an object (STREAM-1)."""
 
-    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def log(
+        self, container: ContainerStatus, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a log as they come; StreamFailed where it cannot be read."""
 
-    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+    async def execute(
+        self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
+    ) -> Session:
         """Run a command; StreamFailed where it cannot be run."""
 
     async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
         """Join the container's own program; StreamFailed where it does not run."""
 
-    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where it is refused."""
+    async def connect(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where
+        it is refused."""
 
 
 class StreamNode(Protocol):
@@ -72,13 +95,16 @@ class StreamNode(Protocol):
 
 
 class PodStreams:
-    """Carries out what `Connect` asks for. An answer that is no stream is returned as a Response."""
+    """Carries out what `Connect` asks for. An answer that is no stream is returned as a
+    Response."""
 
     def __init__(self, api: ApiServer, nodes: Mapping[str, StreamNode]) -> None:
         self._api = api
         self._nodes = nodes
 
-    async def __call__(self, outcome: Connect, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def __call__(
+        self, outcome: Connect, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
         request = outcome.request
         try:
             if request.resource.plural == "pods":
@@ -111,13 +137,20 @@ class PodStreams:
     async def _listed(node: StreamNode, pod: Pod) -> PodsListed:
         """What the node's runtime has under this pod's uid (STREAM-1)."""
         answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        node.runtime.run(ListPods((pod.metadata.uid or "",)), lambda result: None if answered.done() else answered.set_result(result))
+        node.runtime.run(
+            ListPods((pod.metadata.uid or "",)),
+            lambda result: None if answered.done() else answered.set_result(result),
+        )
         result = await answered
         if not isinstance(result, PodsListed):
-            raise StreamFailed(result.message if isinstance(result, Failed) else "the runtime does not answer")
+            raise StreamFailed(
+                result.message if isinstance(result, Failed) else "the runtime does not answer"
+            )
         return result
 
-    async def _session(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def _session(
+        self, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
         options = compute_exec_options(request.body.parameters, request.subresource)
         pod = self._pod(request)
         name = choose_container(pod, options.container)
@@ -142,13 +175,22 @@ class PodStreams:
         return None
 
     @staticmethod
-    async def _run(request: Request, node: StreamNode, container: ContainerStatus | None, options: ExecOptions, wire: Wire) -> None:
-        """The session itself. What goes wrong from here on is said on the error channel: the connection is a stream already."""
+    async def _run(
+        request: Request,
+        node: StreamNode,
+        container: ContainerStatus | None,
+        options: ExecOptions,
+        wire: Wire,
+    ) -> None:
+        """The session itself. What goes wrong from here on is said on the error channel: the
+        connection is a stream already."""
         try:
             if container is None:
                 raise StreamFailed(_no_container(options.container))
             if request.subresource == "exec":
-                session = await node.containers.execute(container, options.command, options.stdin, options.tty)
+                session = await node.containers.execute(
+                    container, options.command, options.stdin, options.tty
+                )
             else:
                 session = await node.containers.attach(container, options.stdin)
         except StreamFailed as error:
@@ -156,16 +198,24 @@ class PodStreams:
             return
         await carry(session, options, wire)
 
-    async def _forward(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def _forward(
+        self, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
         from refk8s.components.pod_forward import Forwarding, forward_channels  # Few runs need it.
 
         pod = self._pod(request)
         node = self._node(pod)
-        spdy, name = _agree(scope, lambda offered: choose_protocol(offered, (SPDY,)), lambda offered: choose_protocol(offered, WEBSOCKET))
+        spdy, name = _agree(
+            scope,
+            lambda offered: choose_protocol(offered, (SPDY,)),
+            lambda offered: choose_protocol(offered, WEBSOCKET),
+        )
         ports = () if spdy is not None or name == TUNNEL else compute_ports(request.body.parameters)
         ready = [one for one in (await self._listed(node, pod)).sandboxes if one.ready]
         if not ready:
-            raise StreamFailed(f'unable to upgrade connection: pod not found ("{request.name}_{request.namespace}")')
+            raise StreamFailed(
+                f'unable to upgrade connection: pod not found ("{request.name}_{request.namespace}")'
+            )
 
         async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await node.containers.connect(pod, ready[-1], port)
@@ -191,10 +241,16 @@ class PodStreams:
 
         async def next_message() -> bytes | None:
             message = await receive()
-            return None if message["type"] == "websocket.disconnect" else message.get("bytes") or (message.get("text") or "").encode()
+            return (
+                None
+                if message["type"] == "websocket.disconnect"
+                else message.get("bytes") or (message.get("text") or "").encode()
+            )
 
         async def say(message: bytes | str) -> None:
-            await send({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+            await send(
+                {"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message}
+            )
 
         if name == TUNNEL:
             is_spdy = await Forwarding(request.name, connect, say).carry(next_message)
@@ -204,20 +260,34 @@ class PodStreams:
         await send({"type": "websocket.close", "code": 1000 if is_spdy else 1002})
         return None
 
-    async def _log(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def _log(
+        self, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
         pod = self._pod(request)
-        options = compute_log_options(dict(reversed(request.body.parameters)), request.name, self._api.clock.now())
+        options = compute_log_options(
+            dict(reversed(request.body.parameters)), request.name, self._api.clock.now()
+        )
         container = choose_container(pod, options.container)
         if not pod.spec.node_name:
             await _answer_nothing(send)
             return None
         node = self._node(pod)
-        attempt = choose_log(pod, (await self._listed(node, pod)).containers, container, options.previous)
-        send_piece, finish = http_log(send) if scope["type"] == "http" else websocket_log(offered_protocols(scope), receive, send)
+        attempt = choose_log(
+            pod, (await self._listed(node, pod)).containers, container, options.previous
+        )
+        send_piece, finish = (
+            http_log(send)
+            if scope["type"] == "http"
+            else websocket_log(offered_protocols(scope), receive, send)
+        )
         async with aclosing(await node.containers.log(attempt, options)) as lines:
             await send_piece(b"")
-            # A log that is followed may stay silent for ever, so the client's leaving ends it as well (STREAM-3).
-            tasks = [asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(_send_all(lines, send_piece))]
+            # A log that is followed may stay silent for ever, so the client's leaving ends it as
+            # well (STREAM-3).
+            tasks = [
+                asyncio.ensure_future(_until_gone(receive)),
+                asyncio.ensure_future(_send_all(lines, send_piece)),
+            ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -232,8 +302,11 @@ def _no_container(name: str) -> str:
     return f'unable to upgrade connection: container not found ("{name}")'
 
 
-def _agree(scope: Scope, over_spdy: Choose[T], over_websocket: Choose[T]) -> tuple[Callable[[str], Streams] | None, T]:
-    """(what makes the connection SPDY, or None for a WebSocket; the version to speak). ApiError 400 or 403 (STREAM-4, STREAM-7)."""
+def _agree(
+    scope: Scope, over_spdy: Choose[T], over_websocket: Choose[T]
+) -> tuple[Callable[[str], Streams] | None, T]:
+    """(what makes the connection SPDY, or None for a WebSocket; the version to speak). ApiError 400
+    or 403 (STREAM-4, STREAM-7)."""
     if scope["type"] == "websocket":
         return None, over_websocket(offered_protocols(scope))
     if wanted_upgrade(scope) != "spdy/3.1":

@@ -1,7 +1,8 @@
 """`refk8s run`: opens the store, serves the API, and starts every component in one process.
 
-Order of starting: what can fail (engine, port, directory, store) comes first, and leaves nothing behind when it does. Order of stopping:
-the components, then their containers and rules unless they are to be kept, then the server, then the store.
+Order of starting: what can fail (engine, port, directory, store) comes first, and leaves nothing
+behind when it does. Order of stopping: the components, then their containers and rules unless they
+are to be kept, then the server, then the store.
 """
 
 import asyncio
@@ -27,7 +28,13 @@ LOCAL = "127.0.0.1"
 PKI = "pki"  # the folder of the keys, below the data directory
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
-NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
+NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+)
 
 
 @frozen
@@ -52,7 +59,11 @@ class RunOptions:
 
     @property
     def kubeconfig_path(self) -> Path:
-        return Path(self.kubeconfig).expanduser().absolute() if self.kubeconfig else self.data / "kubeconfig"
+        return (
+            Path(self.kubeconfig).expanduser().absolute()
+            if self.kubeconfig
+            else self.data / "kubeconfig"
+        )
 
     @property
     def store_url(self) -> str:
@@ -61,12 +72,14 @@ class RunOptions:
 
 def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
-    # States are values: most garbage is young and free of cycles, so looking at everything old again and again finds nothing.
+    # States are values: most garbage is young and free of cycles, so looking at everything old
+    # again and again finds nothing.
     gc.set_threshold(50_000, 20, 100)
     gc.disable()  # until everything is loaded, which makes no garbage worth looking for
     out, err = Output(descriptor_of(sys.stdout)), Output(descriptor_of(sys.stderr))
     logging.basicConfig(stream=err, level=logging.WARNING, format="refk8s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says at the end of a watch is no news
+    # what it says at the end of a watch is no news
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -79,13 +92,17 @@ def run_cluster(options: RunOptions) -> int:
 
 
 def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket:
-    """A socket of the API server (HOST-1). `devices`: packets are taken only where they arrive at one of these. Raises CannotRun."""
+    """A socket of the API server (HOST-1). `devices`: packets are taken only where they arrive at
+    one of these. Raises CannotRun."""
     address = ipaddress.ip_address(bind)
-    server = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    server = socket.socket(
+        socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM
+    )
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.version == 6:
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is every address, those of IPv4 too
+            # "::" is every address, those of IPv4 too
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if devices:
             take_only_from(server, devices)
         server.bind((bind, port))
@@ -93,18 +110,26 @@ def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket
     except OSError as error:
         server.close()
         if error.errno == errno.EADDRINUSE:
-            raise CannotRun(f"port {port} is in use: choose another with --port, or 0 for any free one") from None
+            raise CannotRun(
+                f"port {port} is in use: choose another with --port, or 0 for any free one"
+            ) from None
         if error.errno == errno.EADDRNOTAVAIL:
-            raise CannotRun(f"{bind} is no address of this machine: choose another with --bind") from None
-        raise CannotRun(f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port") from None
+            raise CannotRun(
+                f"{bind} is no address of this machine: choose another with --bind"
+            ) from None
+        raise CannotRun(
+            f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port"
+        ) from None
     server.setblocking(False)
     return server
 
 
 def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
-    """Drop packets that arrive at any other device; connections that are accepted later inherit it. Raises OSError.
+    """Drop packets that arrive at any other device; connections that are accepted later inherit it.
+    Raises OSError.
 
-    A filter and not SO_BINDTODEVICE: that would also bind the answers, and those to this host's own addresses have no route by a device.
+    A filter and not SO_BINDTODEVICE: that would also bind the answers, and those to this host's own
+    addresses have no route by a device.
     """
     import ctypes  # only where there are pods with a network
 
@@ -114,17 +139,23 @@ def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
     program += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)]
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code)
-    server.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(buffer)))
+    server.setsockopt(
+        socket.SOL_SOCKET,
+        _SO_ATTACH_FILTER,
+        struct.pack("HP", len(program), ctypes.addressof(buffer)),
+    )
 
 
 _SO_ATTACH_FILTER = 26
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _DEVICE_NUMBER = 0xFFFFF000 + 8
-"""Of Linux' socket filters (linux/filter.h, linux/bpf_common.h): where a packet's device is to be loaded from, and what to do with it."""
+"""Of Linux' socket filters (linux/filter.h, linux/bpf_common.h): where a packet's device is to be
+loaded from, and what to do with it."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as Kubernetes' flags have it: 1h, 90s, 1h30m. ValueError for what is none."""
+    """Seconds of a duration as Kubernetes' flags have it: 1h, 90s, 1h30m. ValueError for what is
+    none."""
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
@@ -182,7 +213,8 @@ async def _run(options: RunOptions, out: Output) -> int:
                 out.say(line)
         await stop.wait()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # A second signal while stopping ends the process at once.
+        # A second signal while stopping ends the process at once.
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         await cluster.stop()
     return 0

@@ -1,7 +1,8 @@
 """The story: who wrote what because of what, a line a step, as it happens (`refk8s run --story`).
 
-Every line is one write that the store has accepted, one operation that a node's runtime has been asked for, or one set of service rules.
-Heartbeats and Events are left out: they repeat what other lines say.
+Every line is one write that the store has accepted, one operation that a node's runtime has been
+asked for, or one set of service rules. Heartbeats and Events are left out: they repeat what other
+lines say.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,9 @@ def speaker(user: str) -> str:
     if user.startswith("system:node:"):
         return f"kubelet of {user.removeprefix('system:node:')}"
     if user.startswith("system:serviceaccount:kube-system:"):
-        account = user.removeprefix("system:serviceaccount:kube-system:").removesuffix("-controller")
+        account = user.removeprefix("system:serviceaccount:kube-system:").removesuffix(
+            "-controller"
+        )
         return _ACCOUNTS.get(account, f"{account} controller")
     return user
 
@@ -53,7 +56,11 @@ def speaker(user: str) -> str:
 def sentence(request: Request, committed: "Committed[Any]") -> str | None:
     """What a committed request did, or None where it is not worth a line."""
     resource = request.resource
-    if resource.prefix in UNTOLD or not committed.changes or (resource.plural == "nodes" and request.subresource == "status"):
+    if (
+        resource.prefix in UNTOLD
+        or not committed.changes
+        or (resource.plural == "nodes" and request.subresource == "status")
+    ):
         return None
     changes = [change for change in committed.changes if change.key.startswith(resource.prefix)]
     if not changes:
@@ -66,14 +73,18 @@ def sentence(request: Request, committed: "Committed[Any]") -> str | None:
             words = f"binds {name} to node {obj.spec.node_name}"
         case "create", "":
             words = f"creates {name}"
-        case ("update" | "patch"), "status":
+        case (("update" | "patch"), "status"):
             words = f"reports {name}{_state(obj)}"
-        case ("update" | "patch"), "scale":
+        case (("update" | "patch"), "scale"):
             words = f"scales {name} to {obj.spec.replicas}"
         case "delete" | "deletecollection", _:
             words = f"deletes {name}" if change.record is None else f"marks {name} for deletion"
         case _:
-            words = f"changes {name}" if change.record is not None else f"lets go of {name}, which is gone"
+            words = (
+                f"changes {name}"
+                if change.record is not None
+                else f"lets go of {name}, which is gone"
+            )
     because = f", because {request.because}" if request.because else ""
     return f"{speaker(request.user.name)} {words}{because}  [revision {committed.revision}]"
 
@@ -91,10 +102,11 @@ def _state(obj: Any) -> str:
 
 
 class Names:
-    """What pods and containers are called, as far as the story has told: operations know them by uid and id alone.
+    """What pods and containers are called, as far as the story has told: operations know them by
+    uid and id alone.
 
-    A container's id is learned when it is started, since a pod's containers are started in the order in which they were made. What was
-    there before the story began has no name here.
+    A container's id is learned when it is started, since a pod's containers are started in the
+    order in which they were made. What was there before the story began has no name here.
     """
 
     def __init__(self) -> None:
@@ -110,7 +122,9 @@ class Names:
             case CreateContainer(_, config):
                 self._pods[config.pod_uid] = f"{config.namespace}/{config.pod_name}"
                 self._made.setdefault(config.pod_uid, []).append(config.name)
-            case StartContainer(uid, container_id) if container_id not in self._containers.get(uid, {}) and self._made.get(uid):
+            case StartContainer(uid, container_id) if container_id not in self._containers.get(
+                uid, {}
+            ) and self._made.get(uid):
                 self._containers.setdefault(uid, {})[container_id] = self._made[uid].pop(0)
             case RemoveContainer(uid, container_id):
                 self._containers.get(uid, {}).pop(container_id, None)
@@ -156,12 +170,22 @@ def _ordinal(number: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     """The number with the noun, whose plural is regular."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    return (
+        f"{number} {noun}"
+        if number == 1
+        else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    )
 
 
 def rules_sentence(node: str, rules: RuleSet) -> str:
-    """What a node's proxy has made the rules; a service with several ports has several addresses."""
-    open_rules = [rule for of_service in rules.services.values() for rule in of_service if rule.targets or rule.inside]
+    """What a node's proxy has made the rules; a service with several ports has several
+    addresses."""
+    open_rules = [
+        rule
+        for of_service in rules.services.values()
+        for rule in of_service
+        if rule.targets or rule.inside
+    ]
     targets = {target for rule in open_rules for target in (*rule.targets, *rule.inside)}
     if not open_rules:
         return f"proxy of {node} knows no service with endpoints"

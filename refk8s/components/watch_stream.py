@@ -1,8 +1,10 @@
-"""A watch as a response without end: lines as things happen, in bounds. Rules HTTP-11, HTTP-12, WATCHAPI-8.
+"""A watch as a response without end: lines as things happen, in bounds. Rules HTTP-11, HTTP-12,
+WATCHAPI-8.
 
-The events of one change are written as bytes once and given to all watchers of the same form. Once the initial events
-are sent, they go to the connection at once, without a task that would have to wake. A client that does not read is
-noticed by what waits for it, whether or not a send is under way.
+The events of one change are written as bytes once and given to all watchers of the same form. Once
+the initial events are sent, they go to the connection at once, without a task that would have to
+wake. A client that does not read is noticed by what waits for it, whether or not a send is under
+way.
 """
 
 import asyncio
@@ -21,15 +23,21 @@ from refk8s.core.apiserver.wire import Received
 
 Events = tuple[WatchEvent, ...]
 
-BACKLOG_BYTES_MAX = 8 << 20  # by which a client may be behind before its watch is ended; one event may be longer
+# by which a client may be behind before its watch is ended; one event may be longer
+BACKLOG_BYTES_MAX = 8 << 20
 BACKLOG_EVENTS_MAX = 10_000
 EVENTS_A_PIECE = 64
 
-_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private"), (b"transfer-encoding", b"chunked")]
+_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-cache, private"),
+    (b"transfer-encoding", b"chunked"),
+]
 
 
 class Fanout:
-    """The bytes of events, made once for all watchers of the same form; forgotten in the next turn of the loop (HTTP-12)."""
+    """The bytes of events, made once for all watchers of the same form; forgotten in the next turn
+    of the loop (HTTP-12)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,11 +51,19 @@ class Fanout:
                 asyncio.get_running_loop().call_soon(self._written.clear)
             found = self._written[id(events)] = (events, {})
         include, resource = received.target.include_object, received.request.resource
-        # `received.form` and `resource` are values, and the same ones for watchers of the same kind.
+        # `received.form` and `resource` are values, and the same ones for watchers of the same
+        # kind.
         key = (received.form, include, columns, resource.prefix, resource.api_version)
         chunk = found[1].get(key)
         if chunk is None:
-            lines = write_events(events, received.form, resource, self._clock.now(), include_object=include, columns=columns)
+            lines = write_events(
+                events,
+                received.form,
+                resource,
+                self._clock.now(),
+                include_object=include,
+                columns=columns,
+            )
             chunk = found[1][key] = _chunk(lines)
         return chunk
 
@@ -59,7 +75,9 @@ def _chunk(data: bytes) -> bytes:
 class WatchStream:
     """One watch of one client over one connection."""
 
-    def __init__(self, fanout: Fanout, stream: Stream, received: Received, connection: Connection) -> None:
+    def __init__(
+        self, fanout: Fanout, stream: Stream, received: Received, connection: Connection
+    ) -> None:
         self._fanout = fanout
         self._stream = stream
         self._received = received
@@ -80,7 +98,9 @@ class WatchStream:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             columns = True
             while self._initial and not self._over.is_set():
-                await self._flow(self._fanout.chunk(self._initial.popleft(), self._received, columns))
+                await self._flow(
+                    self._fanout.chunk(self._initial.popleft(), self._received, columns)
+                )
                 columns = False
             self._opened = True
             connection.on_writable = self._write_waiting
@@ -94,10 +114,14 @@ class WatchStream:
             gone.cancel()
 
     async def _flow(self, chunk: bytes) -> None:
-        """Send a chunk when the client has read what came before, or not at all when the watch is over."""
+        """Send a chunk when the client has read what came before, or not at all when the watch is
+        over."""
         connection = self._connection
         if connection.flow.write_paused:
-            drained, over = asyncio.ensure_future(connection.flow.drain()), asyncio.ensure_future(self._over.wait())
+            drained, over = (
+                asyncio.ensure_future(connection.flow.drain()),
+                asyncio.ensure_future(self._over.wait()),
+            )
             await asyncio.wait((drained, over), return_when=asyncio.FIRST_COMPLETED)
             drained.cancel()
             over.cancel()
@@ -114,7 +138,8 @@ class WatchStream:
     # --- called by the API server
 
     def _first(self, events: Events) -> None:
-        self._columns = not events  # The first event in the order of sending tells the columns of a table (TABLE-5).
+        # The first event in the order of sending tells the columns of a table (TABLE-5).
+        self._columns = not events
         for start in range(0, len(events), EVENTS_A_PIECE):
             self._initial.append(events[start : start + EVENTS_A_PIECE])
 
@@ -129,9 +154,12 @@ class WatchStream:
         self._waiting.append((chunk, len(events)))
         self._bytes += len(chunk)
         self._events += len(events)
-        if len(self._waiting) > 1 and (self._bytes > BACKLOG_BYTES_MAX or self._events > BACKLOG_EVENTS_MAX):
+        if len(self._waiting) > 1 and (
+            self._bytes > BACKLOG_BYTES_MAX or self._events > BACKLOG_EVENTS_MAX
+        ):
             self._waiting.clear()
-            self._connection.transport.abort()  # too slow: the client watches again from where it was, or lists
+            # too slow: the client watches again from where it was, or lists
+            self._connection.transport.abort()
             self._over.set()
 
     def _write_waiting(self) -> None:

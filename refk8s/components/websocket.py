@@ -1,4 +1,5 @@
-"""WebSockets beside HTTP: who asks for one is received like anybody else, and answered in HTTP where there is to be no stream.
+"""WebSockets beside HTTP: who asks for one is received like anybody else, and answered in HTTP
+where there is to be no stream.
 
 The library is loaded when the first client asks for one: most runs never need it.
 """
@@ -12,7 +13,8 @@ from refk8s.components.asgi import Send
 _SILENT = logging.getLogger("refk8s.websocket")
 _SILENT.setLevel(logging.CRITICAL)
 
-# Kubernetes' protocols have names that the library takes for malformed (a slash): it is not shown the offer.
+# Kubernetes' protocols have names that the library takes for malformed (a slash): it is not shown
+# the offer.
 OFFERED = b"x-offered-protocol"
 _OFFER = re.compile(rb"(\r\n)sec-websocket-protocol:", re.IGNORECASE)
 
@@ -33,8 +35,10 @@ def websocket_protocol(**arguments: Any) -> Any:
         protocol.data_received = take
         take(_OFFER.sub(b"\\1" + OFFERED + b":", data, count=1))
 
-    protocol.data_received = take_request  # What comes first is the whole request, put together by the HTTP protocol before it.
-    protocol.logger = _SILENT  # It takes every refusal for a mistake of ours; those we tell ourselves (http.py).
+    # What comes first is the whole request, put together by the HTTP protocol before it.
+    protocol.data_received = take_request
+    # It takes every refusal for a mistake of ours; those we tell ourselves (http.py).
+    protocol.logger = _SILENT
     return protocol
 
 
@@ -45,7 +49,8 @@ def offered_protocols(scope: dict[str, Any]) -> tuple[str, ...]:
 
 
 def refusing(send: Send) -> Send:
-    """Takes an HTTP answer as the refusal of a WebSocket, and the WebSocket's own messages as they are."""
+    """Takes an HTTP answer as the refusal of a WebSocket, and the WebSocket's own messages as they
+    are."""
 
     async def either(message: dict[str, Any]) -> None:
         await send({**message, "type": _AS_REFUSAL.get(message["type"], message["type"])})

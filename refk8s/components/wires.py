@@ -1,4 +1,5 @@
-"""The client's side of exec and attach: the same messages over a WebSocket or over SPDY. Rules STREAM-4, STREAM-5."""
+"""The client's side of exec and attach: the same messages over a WebSocket or over SPDY. Rules
+STREAM-4, STREAM-5."""
 
 import asyncio
 import contextlib
@@ -33,13 +34,16 @@ OPENING_SECONDS_MAX = 30.0
 EARLY_EVENTS_MAX = 16
 """How many frames may arrive before the last stream is opened."""
 LINGER_SECONDS_MAX = 5.0
-"""How long a client may take to close the connection after the last message; closing it earlier could lose that message."""
+"""How long a client may take to close the connection after the last message; closing it earlier
+could lose that message."""
 
 
 class WebSocketWire:
     """Messages that begin with their channel."""
 
-    def __init__(self, version: Version, options: ExecOptions, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, version: Version, options: ExecOptions, receive: Receive, send: Send
+    ) -> None:
         self._version = version
         self._options = options
         self._receive = receive
@@ -55,11 +59,15 @@ class WebSocketWire:
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             return None
-        return read_message(self._version, message.get("bytes") or (message.get("text") or "").encode())
+        return read_message(
+            self._version, message.get("bytes") or (message.get("text") or "").encode()
+        )
 
     async def send(self, channel: int, data: bytes) -> None:
         message = write_message(self._version, channel, data)
-        await self._send({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+        await self._send(
+            {"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message}
+        )
 
     async def end(self, status: Status) -> None:
         data = write_end(self._version, status)
@@ -99,7 +107,8 @@ class SpdyWire:
         return True
 
     async def _next(self) -> Happened | None:
-        """What happens next besides openings and pings, which are answered here. None at the end."""
+        """What happens next besides openings and pings, which are answered here. None at the
+        end."""
         while True:
             if not self._waiting:
                 try:
@@ -161,7 +170,9 @@ class SpdyWire:
         for channel in (STDOUT, STDERR):
             if channel in self._streams:
                 await self._write(Spdy.send(self._streams[channel], b"", ended=True))
-        await self._write(Spdy.send(self._streams[ERROR], write_end(self._version, status), ended=True))
+        await self._write(
+            Spdy.send(self._streams[ERROR], write_end(self._version, status), ended=True)
+        )
         await self.close()
 
     async def close(self) -> None:

@@ -1,9 +1,10 @@
 """YAML documents to JSON trees, as Kubernetes reads them. Rules HTTP-20 and HTTP-21 (spec/http.md).
 
-The library only splits the text into events; what a scalar means is decided in core/api/yaml_text.py. Time and
-memory are bounded by the length of the text and by the bounds below, whatever the aliases in it say: an alias
-refers to the tree of its anchor, and what all aliases would add to the text is counted before it is written.
-Source: YAML 1.1; the documentation of sigs.k8s.io/yaml.
+The library only splits the text into events; what a scalar means is decided in
+core/api/yaml_text.py. Time and memory are bounded by the length of the text and by the bounds
+below, whatever the aliases in it say: an alias refers to the tree of its anchor, and what all
+aliases would add to the text is counted before it is written. Source: YAML 1.1; the documentation
+of sigs.k8s.io/yaml.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ DUPLICATES_MAX: Final = 100
 
 
 class BadYaml(ValueError):
-    """The text is no YAML, or none that is read. The message begins with "yaml: " or names what JSON does not have."""
+    """The text is no YAML, or none that is read. The message begins with "yaml: " or names what
+    JSON does not have."""
 
 
 def read_yaml(data: bytes | str) -> YamlDocument:
-    """The first document of a text, None in an empty one. BadYaml for what cannot be read. O(length)."""
+    """The first document of a text, None in an empty one. BadYaml for what cannot be read.
+    O(length)."""
     return next(read_yaml_documents(data), YamlDocument(None))
 
 
@@ -59,14 +62,20 @@ def read_yaml_documents(data: bytes | str, nodes_max: int = NODES_MAX) -> Iterat
         raise BadYaml(f"yaml: {_explain(error)}") from None
     except BadScalar as error:
         said = str(error)
-        raise BadYaml(said if said.startswith(("json: ", "unsupported ")) else f"yaml: {said}") from None
+        raise BadYaml(
+            said if said.startswith(("json: ", "unsupported ")) else f"yaml: {said}"
+        ) from None
     finally:
         loader.dispose()
 
 
 def _explain(error: Exception) -> str:
     """The parser's complaint as Go's reader words it."""
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unknown problem parsing YAML content"
+    problem = (
+        getattr(error, "problem", None)
+        or getattr(error, "reason", None)
+        or "unknown problem parsing YAML content"
+    )
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     line = (mark.line + (type(error).__name__ == "ScannerError")) if mark is not None else 0
     return f"line {line}: {problem}" if line else str(problem)
@@ -145,7 +154,8 @@ class _Builder:
         return found
 
     def _put(self, value: Any, size: int, depth: int, event: Any) -> None:
-        """Give a complete node to the mapping or sequence around it. `size`: bytes of its text, aliases expanded."""
+        """Give a complete node to the mapping or sequence around it. `size`: bytes of its text,
+        aliases expanded."""
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise BadScalar(f"document contains more than {self._nodes_max} nodes")
@@ -174,12 +184,15 @@ class _Builder:
         known = key if type(key) is str else (type(key), key)
         if known in frame.seen and len(self._duplicates) < DUPLICATES_MAX:
             shown = "true" if key is True else "false" if key is False else json.dumps(key)
-            self._duplicates.append(f"line {event.start_mark.line + 1}: key {shown} already set in map")
+            self._duplicates.append(
+                f"line {event.start_mark.line + 1}: key {shown} already set in map"
+            )
         frame.seen.add(known)
         frame.tree[yaml_text.key_text(key)] = _json(value)
 
     def _merge(self, frame: _Frame, value: Any, event: Any) -> None:
-        """`<<: *a` and `<<: [*a, *b]`, where the earlier counts. Merging costs what an alias may add, entry by entry."""
+        """`<<: *a` and `<<: [*a, *b]`, where the earlier counts. Merging costs what an alias may
+        add, entry by entry."""
         for one in reversed(value) if type(value) is list else (value,):
             if type(one) is not dict:
                 raise BadScalar("map merge requires map or sequence of maps as the value")
@@ -189,7 +202,9 @@ class _Builder:
 
 
 def _is_merge(event: Any) -> bool:
-    return getattr(event, "tag", None) == yaml_text.MERGE or (event.tag is None and event.implicit[0])
+    return getattr(event, "tag", None) == yaml_text.MERGE or (
+        event.tag is None and event.implicit[0]
+    )
 
 
 def _value(event: Any) -> Any:
@@ -198,7 +213,9 @@ def _value(event: Any) -> Any:
         return yaml_text.resolve(event.value) if event.implicit[0] else event.value
     if tag == yaml_text.BINARY:
         try:
-            return base64.b64decode(event.value.translate({10: None, 13: None, 32: None}), validate=True).decode("utf-8", "replace")
+            return base64.b64decode(
+                event.value.translate({10: None, 13: None, 32: None}), validate=True
+            ).decode("utf-8", "replace")
         except (binascii.Error, ValueError):
             raise BadScalar("!!binary value contains invalid base64 data") from None
     return yaml_text.resolve(event.value, tag)

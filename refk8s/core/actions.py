@@ -1,8 +1,9 @@
-"""The alphabet of a cluster: everything that can happen, as data. Rules CLUSTER-1 ... CLUSTER-12 (spec/cluster.md).
+"""The alphabet of a cluster: everything that can happen, as data. Rules CLUSTER-1 ... CLUSTER-12
+(spec/cluster.md).
 
-Three kinds: what happens by itself, what somebody outside asks for, and faults. An action names what it is about by words that do not
-depend on what else has happened (a `Channel`), so the same list means the same after one action has been taken out of it, and can be
-written to a file.
+Three kinds: what happens by itself, what somebody outside asks for, and faults. An action names
+what it is about by words that do not depend on what else has happened (a `Channel`), so the same
+list means the same after one action has been taken out of it, and can be written to a file.
 """
 
 from typing import TypeAlias
@@ -12,10 +13,11 @@ from refk8s.core.context import Instant
 from refk8s.core.value import Value
 
 Channel: TypeAlias = tuple[str, int, int]
-"""A request, a watch or an operation: (the machine that began it, in which life, under which id)."""
+"""A request, a watch or an operation: (the machine that began it, in which life, under which
+id)."""
 
 
-# --- what happens by itself -------------------------------------------------------------------------------------------------
+# --- what happens by itself -----------------------------------------------------------------------
 
 
 class Arrive(Value, frozen=True, order=True):
@@ -31,7 +33,8 @@ class Answer(Value, frozen=True, order=True):
 
 
 class Notify(Value, frozen=True, order=True):
-    """A watch delivers its next changes (CLUSTER-2), up to `limit` of them (or a bookmark where there are none that match)."""
+    """A watch delivers its next changes (CLUSTER-2), up to `limit` of them (or a bookmark where
+    there are none that match)."""
 
     watch: Channel
     limit: int = 1_000_000
@@ -67,7 +70,7 @@ class Elapse(Value, frozen=True, order=True):
     to: Instant
 
 
-# --- what somebody outside does -----------------------------------------------------------------------------------------------
+# --- what somebody outside does -------------------------------------------------------------------
 
 
 class Submit(Value, frozen=True):
@@ -76,11 +79,12 @@ class Submit(Value, frozen=True):
     request: Request
 
 
-# --- faults -------------------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 class Crash(Value, frozen=True, order=True):
-    """A component loses its state and starts again; what it had sent is still on its way, what comes back is for nobody (CLUSTER-3)."""
+    """A component loses its state and starts again; what it had sent is still on its way, what
+    comes back is for nobody (CLUSTER-3)."""
 
     machine: str
 
@@ -111,19 +115,22 @@ class LoseAnswer(Value, frozen=True, order=True):
 
 
 class GiveUp(Value, frozen=True, order=True):
-    """Whoever sent a request stops waiting for it (unknown), while it is still on its way and may take effect later."""
+    """Whoever sent a request stops waiting for it (unknown), while it is still on its way and may
+    take effect later."""
 
     flying: Channel
 
 
 class Duplicate(Value, frozen=True, order=True):
-    """A request arrives once more than it was sent; the answer to the surplus one is for nobody (CLUSTER-7)."""
+    """A request arrives once more than it was sent; the answer to the surplus one is for nobody
+    (CLUSTER-7)."""
 
     flying: Channel
 
 
 class Refuse(Value, frozen=True, order=True):
-    """The API server cannot do what a request asks for (its store does not answer): nothing happens, and it says so."""
+    """The API server cannot do what a request asks for (its store does not answer): nothing
+    happens, and it says so."""
 
     flying: Channel
     code: int = 500
@@ -137,18 +144,21 @@ class Delay(Value, frozen=True, order=True):
 
 
 class Partition(Value, frozen=True, order=True):
-    """Nothing passes between a component and the API server, either way, until that instant (CLUSTER-8)."""
+    """Nothing passes between a component and the API server, either way, until that instant
+    (CLUSTER-8)."""
 
     machine: str
     until: Instant
 
 
 class RestartServer(Value, frozen=True, order=True):
-    """The API server starts again: every connection breaks. Requests are lost or done and unanswered, watches are cut (CLUSTER-9)."""
+    """The API server starts again: every connection breaks. Requests are lost or done and
+    unanswered, watches are cut (CLUSTER-9)."""
 
 
 class Stale(Value, frozen=True, order=True):
-    """An API server's cache stops following the store, until that instant (CLUSTER-10). Server 0 is the one that all begin with."""
+    """An API server's cache stops following the store, until that instant (CLUSTER-10). Server 0 is
+    the one that all begin with."""
 
     server: int
     until: Instant
@@ -162,7 +172,8 @@ class Switch(Value, frozen=True, order=True):
 
 
 class Skew(Value, frozen=True, order=True):
-    """From now on a component's clock (and its node's) shows so many microseconds more than the API server's (CLUSTER-11)."""
+    """From now on a component's clock (and its node's) shows so many microseconds more than the API
+    server's (CLUSTER-11)."""
 
     machine: str
     by: Instant
@@ -175,7 +186,8 @@ class Compact(Value, frozen=True, order=True):
 
 
 class Disturb(Value, frozen=True, order=True):
-    """A node's world changes by force: `what` is one of the words that it knows, `which` says of which container, image or pod."""
+    """A node's world changes by force: `what` is one of the words that it knows, `which` says of
+    which container, image or pod."""
 
     machine: str
     what: str

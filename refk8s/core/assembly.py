@@ -1,4 +1,5 @@
-"""Which deciders make up which component: the one list that `refk8s run`, the simulator and the tests all start from."""
+"""Which deciders make up which component: the one list that `refk8s run`, the simulator and the
+tests all start from."""
 
 from collections.abc import Iterable
 
@@ -14,7 +15,10 @@ from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
-from refk8s.core.controllers.service_account import RootCertificatePublisher, ServiceAccountController
+from refk8s.core.controllers.service_account import (
+    RootCertificatePublisher,
+    ServiceAccountController,
+)
 from refk8s.core.controllers.service_cidr import ServiceCIDRController
 from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.controllers.token_secrets import TokenSecretController

@@ -1,7 +1,8 @@
 """Time, chance and identity: the only doors through which they enter the core.
 
-Nothing in `refk8s/core` reads a clock or draws a random number. A driver hands in the instant and a `Chance`; a simulator hands in
-virtual time and a `SeededChance`, and so gets the same history twice from the same seed.
+Nothing in `refk8s/core` reads a clock or draws a random number. A driver hands in the instant and a
+`Chance`; a simulator hands in virtual time and a `SeededChance`, and so gets the same history twice
+from the same seed.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,15 @@ SECOND: Instant = 1_000_000
 MINUTE: Instant = 60 * SECOND
 
 SECONDS_MAX = 2**31 - 1
-"""The longest duration that an adapter is handed, about 68 years: engines and timers take no more than 32 or 64 bits of some unit."""
+"""The longest duration that an adapter is handed, about 68 years: engines and timers take no more
+than 32 or 64 bits of some unit."""
 
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# The alphabet of generated names: no vowels and no look-alikes, so that no word and no misreading arises.
+# The alphabet of generated names: no vowels and no look-alikes, so that no word and no misreading
+# arises.
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 SUFFIX_LENGTH = 5
 
@@ -38,7 +41,8 @@ _SECOND_MAX = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 @lru_cache(maxsize=64)
 def _second_text(second: int) -> str:
-    """The second in RFC 3339, which has four digits for a year: what is beyond is told as its first or last second."""
+    """The second in RFC 3339, which has four digits for a year: what is beyond is told as its first
+    or last second."""
     second = min(max(second, _SECOND_MIN), _SECOND_MAX)
     return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
 
@@ -46,7 +50,8 @@ def _second_text(second: int) -> str:
 def timestamp(now: Instant) -> str:
     """The instant as Kubernetes' Time: RFC 3339, UTC, whole seconds (rounded down).
 
-    An instant outside the years 1 to 9999 becomes the first or the last one that can be written (LOOP-12).
+    An instant outside the years 1 to 9999 becomes the first or the last one that can be written
+    (LOOP-12).
     """
     return _second_text(now // SECOND) + "Z"
 

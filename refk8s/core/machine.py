@@ -1,7 +1,8 @@
 """What a component is: a pure state machine that is fed events and hands back effects.
 
-A driver (real time) or the simulator (virtual time) carries the effects out and feeds the results back as events. The state is a
-value, so a crash is "forget it and call `start` again", and a fork costs nothing. Rules LOOP-1 ... in spec/loop.md.
+A driver (real time) or the simulator (virtual time) carries the effects out and feeds the results
+back as events. The state is a value, so a crash is "forget it and call `start` again", and a fork
+costs nothing. Rules LOOP-1 ... in spec/loop.md.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ class Impossible(Exception):
     """A state that cannot arise from valid ones: our mistake, never a user's."""
 
 
-# --- effects: what a machine asks for --------------------------------------------------------------------------------
+# --- effects: what a machine asks for -------------------------------------------------------------
 
 
 class Call(Value, frozen=True):
-    """Send this request; the answer comes as `Answered` with the same id. Background calls (Kubernetes Events) may wait for others."""
+    """Send this request; the answer comes as `Answered` with the same id. Background calls
+    (Kubernetes Events) may wait for others."""
 
     id: int
     request: Request
@@ -29,7 +31,8 @@ class Call(Value, frozen=True):
 
 
 class Watch(Value, frozen=True):
-    """Open this watch (verb "watch", from options.resource_version); it yields `Watched` until `WatchEnded`."""
+    """Open this watch (verb "watch", from options.resource_version); it yields `Watched` until
+    `WatchEnded`."""
 
     id: int
     request: Request
@@ -55,14 +58,16 @@ class Run(Value, frozen=True):
 
 
 class Program(Value, frozen=True):
-    """Make these the node's service rules, in one transaction; `Programmed` says whether it took."""
+    """Make these the node's service rules, in one transaction; `Programmed` says whether it
+    took."""
 
     id: int
     rules: RuleSet
 
 
 class Problem(Value, frozen=True, eq=False):
-    """The decider raised an exception about this key, which is our bug: report it. The machine itself goes on (LOOP-10)."""
+    """The decider raised an exception about this key, which is our bug: report it. The machine
+    itself goes on (LOOP-10)."""
 
     reconciler: str
     key: str
@@ -72,11 +77,12 @@ class Problem(Value, frozen=True, eq=False):
 Effect: TypeAlias = Call | Watch | Unwatch | WakeAt | Run | Program | Problem
 
 
-# --- events: what a machine hears ------------------------------------------------------------------------------------
+# --- events: what a machine hears -----------------------------------------------------------------
 
 
 class Answered(Value, frozen=True):
-    """The answer of a call. None: no answer came; the request is neither done nor failed, and may still take effect."""
+    """The answer of a call. None: no answer came; the request is neither done nor failed, and may
+    still take effect."""
 
     id: int
     response: Response | None
@@ -90,7 +96,8 @@ class Watched(Value, frozen=True):
 
 
 class WatchEnded(Value, frozen=True):
-    """The watch is over. `code` 410: what follows is compacted, list again; any other: the stream was cut, watch on."""
+    """The watch is over. `code` 410: what follows is compacted, list again; any other: the stream
+    was cut, watch on."""
 
     id: int
     code: int = 0
@@ -115,7 +122,8 @@ class Programmed(Value, frozen=True):
 
 
 class RuntimeChanged(Value, frozen=True):
-    """The container runtime says by itself that containers changed; empty: it does not know which pods."""
+    """The container runtime says by itself that containers changed; empty: it does not know which
+    pods."""
 
     pod_uids: tuple[str, ...] = ()
 
@@ -127,12 +135,14 @@ Effects: TypeAlias = tuple[Effect, ...]
 
 
 class Machine(Protocol[S]):
-    """A component. `step` takes the events that came since the last step, in order, so that a burst costs one decision."""
+    """A component. `step` takes the events that came since the last step, in order, so that a burst
+    costs one decision."""
 
     name: str
 
     def start(self, now: Instant, seed: bytes) -> tuple[S, Effects]:
-        """The state after a start or crash: nothing is remembered. The seed makes this instance's generated names its own."""
+        """The state after a start or crash: nothing is remembered. The seed makes this instance's
+        generated names its own."""
 
     def step(self, state: S, events: Sequence[Event], now: Instant) -> tuple[S, Effects]:
         """The next state, and what to do."""

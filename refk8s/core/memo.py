@@ -10,7 +10,8 @@ TEXT_LENGTH_MAX = 512
 
 
 def remember(maxsize: int) -> Callable[[F], F]:
-    """As `lru_cache(maxsize)`, but that the results for long strings are computed anew each time."""
+    """As `lru_cache(maxsize)`, but that the results for long strings are computed anew each
+    time."""
 
     def decorate(function: F) -> F:
         remembered = lru_cache(maxsize)(function)

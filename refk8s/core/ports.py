@@ -1,9 +1,11 @@
-"""What an adapter must understand: operations of the container runtime with their results, and sets of service rules.
+"""What an adapter must understand: operations of the container runtime with their results, and sets
+of service rules.
 
-The operations bear the names of the Container Runtime Interface (CRI). An adapter carries out each operation whole or not at all and
-answers exactly once; it decides nothing. Operations about one pod are carried out in the order given; those of different pods may run
-at the same time. Every operation may be repeated after a crash of the agent: running what runs and removing what is gone succeed.
-Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
+The operations bear the names of the Container Runtime Interface (CRI). An adapter carries out each
+operation whole or not at all and answers exactly once; it decides nothing. Operations about one pod
+are carried out in the order given; those of different pods may run at the same time. Every
+operation may be repeated after a crash of the agent: running what runs and removing what is gone
+succeed. Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
 """
 
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ class StreamFailed(Exception):
     """Why a stream to a container cannot be had, in words for a user."""
 
 
-# --- what runs -------------------------------------------------------------------------------------------------------
+# --- what runs ------------------------------------------------------------------------------------
 
 
 class PortMapping(Value, frozen=True):
@@ -48,18 +50,22 @@ class SandboxConfig(Value, frozen=True):
 
 
 class Mount(Value, frozen=True):
-    """A file or directory of the node's agent shown in a container. `source` names a volume of the pod that the adapter keeps."""
+    """A file or directory of the node's agent shown in a container. `source` names a volume of the
+    pod that the adapter keeps."""
 
     source: str
     path: str
     read_only: bool = False
-    managed: bool = False  # a volume that the agent alone writes: no container can change what its paths lead to
-    propagation: str = ""  # HostToContainer, Bidirectional or empty: mounts made later are seen on neither side
+    # a volume that the agent alone writes: no container can change what its paths lead to
+    managed: bool = False
+    # HostToContainer, Bidirectional or empty: mounts made later are seen on neither side
+    propagation: str = ""
     recursive_read_only: bool = False  # what is mounted below it must be read-only too
 
 
 class Resources(Value, frozen=True):
-    """Limits of a container: milli-CPUs (0: none), bytes of memory (0: none), and the share of CPU that was requested."""
+    """Limits of a container: milli-CPUs (0: none), bytes of memory (0: none), and the share of CPU
+    that was requested."""
 
     cpu_limit_milli: int = 0
     memory_limit_bytes: int = 0
@@ -96,14 +102,18 @@ class ContainerConfig(Value, frozen=True):
     tty: bool = False
     stdin: bool = False
     stdin_once: bool = False  # its stdin ends with that of the first client who attaches
-    runs_to_end: bool = False  # it is expected to end by itself: an init container, a Job's, a command that is not restarted
+    # it is expected to end by itself: an init container, a Job's, a command that is not restarted
+    runs_to_end: bool = False
     termination_grace_seconds: int = 30
-    termination_message_path: str = ""  # a file in the container whose content is told when it has ended
-    termination_message_from_log: bool = False  # where that is empty and it failed: the end of its log
+    # a file in the container whose content is told when it has ended
+    termination_message_path: str = ""
+    # where that is empty and it failed: the end of its log
+    termination_message_from_log: bool = False
     spec_hash: str = ""  # changes when the container must be made anew
     image_id: str = ""  # as the pull answered; empty: whatever has the name
     hosts: str = ""  # what /etc/hosts holds; empty: as the runtime makes it
-    host_network: bool = False  # the lines of the node's own /etc/hosts come after the first of `hosts`
+    # the lines of the node's own /etc/hosts come after the first of `hosts`
+    host_network: bool = False
 
 
 class SandboxStatus(Value, frozen=True):
@@ -143,11 +153,12 @@ class ContainerStatus(Value, frozen=True):
     init: bool = False
 
 
-# --- operations ------------------------------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------
 
 
 class ListPods(Value, frozen=True):
-    """Everything of ours on this node: answered by `PodsListed`. With `pod_uids`, only those pods."""
+    """Everything of ours on this node: answered by `PodsListed`. With `pod_uids`, only those
+    pods."""
 
     pod_uids: tuple[str, ...] = ()
 
@@ -173,7 +184,8 @@ class RemovePodSandbox(Value, frozen=True):
 
 
 class PullImage(Value, frozen=True):
-    """Have the image on the node. `policy` is Always, IfNotPresent or Never; answered by `ImagePulled`."""
+    """Have the image on the node. `policy` is Always, IfNotPresent or Never; answered by
+    `ImagePulled`."""
 
     pod_uid: str
     image: str
@@ -212,8 +224,9 @@ class RemoveContainer(Value, frozen=True):
 class Probe(Value, frozen=True):
     """Ask a container once; answered by `Probed`.
 
-    `action` is http, tcp, grpc or exec. For http `host` may be empty (the pod's address), `scheme` HTTP or HTTPS; for grpc `path` is the
-    service asked about; for exec `command` runs in the container.
+    `action` is http, tcp, grpc or exec. For http `host` may be empty (the pod's address), `scheme`
+    HTTP or HTTPS; for grpc `path` is the service asked about; for exec `command` runs in the
+    container.
     """
 
     pod_uid: str
@@ -229,7 +242,8 @@ class Probe(Value, frozen=True):
 
 
 class RunHook(Value, frozen=True):
-    """A lifecycle hook (postStart, preStop): like a probe, but run to its end or the timeout; answered by `Probed`."""
+    """A lifecycle hook (postStart, preStop): like a probe, but run to its end or the timeout;
+    answered by `Probed`."""
 
     pod_uid: str
     container_id: str
@@ -245,11 +259,13 @@ class RunHook(Value, frozen=True):
 
 
 class WriteVolume(Value, frozen=True):
-    """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an empty directory.
+    """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an
+    empty directory.
 
-    `modes` and `users` have the permissions and owners of single files where they are not the volume's `mode` and the
-    agent's own user. `fs_group` (-1: none) owns the volume and what is made in it. `host_path` names a path of the node
-    instead; `medium` "Memory" asks for a tmpfs, of at most `size_limit_bytes` (0: no limit). Answered by `Done`.
+    `modes` and `users` have the permissions and owners of single files where they are not the
+    volume's `mode` and the agent's own user. `fs_group` (-1: none) owns the volume and what is made
+    in it. `host_path` names a path of the node instead; `medium` "Memory" asks for a tmpfs, of at
+    most `size_limit_bytes` (0: no limit). Answered by `Done`.
     """
 
     pod_uid: str
@@ -275,11 +291,12 @@ Operation: TypeAlias = (
 )  # fmt: skip
 
 
-# --- results ---------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 class Failed(Value, frozen=True):
-    """The operation did not take effect, or not wholly. `reason` is a word that users see: ErrImagePull, RunContainerError ..."""
+    """The operation did not take effect, or not wholly. `reason` is a word that users see:
+    ErrImagePull, RunContainerError ..."""
 
     reason: str
     message: str
@@ -312,7 +329,8 @@ class ContainerCreated(Value, frozen=True):
 
 
 class Probed(Value, frozen=True):
-    """`success` False with the words of the failure; `unknown` where the question itself could not be put."""
+    """`success` False with the words of the failure; `unknown` where the question itself could not
+    be put."""
 
     success: bool
     output: str = ""
@@ -320,7 +338,8 @@ class Probed(Value, frozen=True):
 
 
 class NodeDescribed(Value, frozen=True):
-    """Facts for the Node object: addresses, capacity in quantities' base units, versions, images."""
+    """Facts for the Node object: addresses, capacity in quantities' base units, versions,
+    images."""
 
     hostname: str
     internal_ip: str
@@ -340,19 +359,30 @@ class NodeDescribed(Value, frozen=True):
     memory_available_bytes: int = -1  # -1: not known
     disk_available_fraction: float = -1.0  # -1: not known
     pids_available: int = -1
-    security_modules: tuple[str, ...] = ()  # of apparmor, seccomp, selinux: those that the runtime can enforce
+    # of apparmor, seccomp, selinux: those that the runtime can enforce
+    security_modules: tuple[str, ...] = ()
 
 
-Result: TypeAlias = Failed | Done | PodsListed | SandboxStarted | ImagePulled | ContainerCreated | Probed | NodeDescribed
+Result: TypeAlias = (
+    Failed
+    | Done
+    | PodsListed
+    | SandboxStarted
+    | ImagePulled
+    | ContainerCreated
+    | Probed
+    | NodeDescribed
+)
 
 
 class Later(Value, frozen=True):
-    """No result yet: the runtime is at it until this instant. Who carries operations out asks again then; no machine ever hears of it."""
+    """No result yet: the runtime is at it until this instant. Who carries operations out asks again
+    then; no machine ever hears of it."""
 
     at: Instant
 
 
-# --- service rules ---------------------------------------------------------------------------------------------------
+# --- service rules --------------------------------------------------------------------------------
 
 
 class Target(Value, frozen=True, order=True):
@@ -363,12 +393,14 @@ class Target(Value, frozen=True, order=True):
 
 
 class Rule(Value, frozen=True, order=True):
-    """Packets to (address, protocol, port) go to one of the targets, each as likely; with none they are refused, or dropped if `drop`.
+    """Packets to (address, protocol, port) go to one of the targets, each as likely; with none they
+    are refused, or dropped if `drop`.
 
-    `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps a client at its target for so long
-    after its last connection. `masquerade` makes the node's address the source, so that the answer comes back through the node. `local`
-    says that `targets` are only those of this node, whose clients keep their addresses: who comes from within, from a pod of the node or
-    the node itself, goes to one of `inside` instead.
+    `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps
+    a client at its target for so long after its last connection. `masquerade` makes the node's
+    address the source, so that the answer comes back through the node. `local` says that `targets`
+    are only those of this node, whose clients keep their addresses: who comes from within, from a
+    pod of the node or the node itself, goes to one of `inside` instead.
     """
 
     address: str
@@ -383,7 +415,8 @@ class Rule(Value, frozen=True, order=True):
 
 
 class RuleSet(Value, frozen=True):
-    """All service rules of a node, by service ("namespace/name"). In one service no (address, protocol, port) stands twice."""
+    """All service rules of a node, by service ("namespace/name"). In one service no (address,
+    protocol, port) stands twice."""
 
     services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 

@@ -1,8 +1,10 @@
-"""The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-16 (spec/store.md).
+"""The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-16
+(spec/store.md).
 
-Decides what a transaction does to the state, which revision it gets, and what a reader at any revision sees. `History` and `commit`
-are the specification in code: a value, never changed in place, so that a fork, a crash or a look at the past costs nothing. An `Engine`
-is anything that cannot be told apart from it and may be durable; `refk8s.store` has them.
+Decides what a transaction does to the state, which revision it gets, and what a reader at any
+revision sees. `History` and `commit` are the specification in code: a value, never changed in
+place, so that a fork, a crash or a look at the past costs nothing. An `Engine` is anything that
+cannot be told apart from it and may be durable; `refk8s.store` has them.
 
     revision    1           2              3              4
                 (empty)     put a, put b   put a          delete b
@@ -10,12 +12,13 @@ is anything that cannot be told apart from it and may be durable; `refk8s.store`
     changes                 a: -> a2       a: a2 -> a3    b: b2 -> gone
                             b: -> b2
 
-The present state is kept, and the changes that led to it, each with what it replaced. An older state is the present one with the later
-changes undone, so a revision costs one entry in a log and no copy. Compaction forgets the changes up to a revision, and with them every
-state before it.
+The present state is kept, and the changes that led to it, each with what it replaced. An older
+state is the present one with the later changes undone, so a revision costs one entry in a log and
+no copy. Compaction forgets the changes up to a revision, and with them every state before it.
 
-Source: etcd documentation, "KV API guarantees" and "Data model"; Kubernetes documentation, "Kubernetes API Concepts" (resource versions).
-Left out: leases (time to live) and nested transactions, which Kubernetes' own resources do not need; ranges that are no prefix.
+Source: etcd documentation, "KV API guarantees" and "Data model"; Kubernetes documentation,
+"Kubernetes API Concepts" (resource versions). Left out: leases (time to live) and nested
+transactions, which Kubernetes' own resources do not need; ranges that are no prefix.
 """
 
 from __future__ import annotations
@@ -32,24 +35,28 @@ from msgspec import Struct
 V = TypeVar("V")
 
 Revision: TypeAlias = int
-"""The number of a state of the whole store. It counts mutating transactions, starting after `FIRST_REVISION`."""
+"""The number of a state of the whole store. It counts mutating transactions, starting after
+`FIRST_REVISION`."""
 
 FIRST_REVISION: Final = 1
-"""The revision of a store that nobody has written to: the first write has revision 2, as in etcd (STORE-1)."""
+"""The revision of a store that nobody has written to: the first write has revision 2, as in etcd
+(STORE-1)."""
 
 ABSENT: Final = 0
 """As the expected `mod_revision` of a `Compare`: the key does not exist (STORE-2)."""
 
 
-# These are msgspec structs and not attrs classes because a commit makes several of them and a store keeps many: 0.1 against 0.9
-# microseconds to make, and the collector need not visit them (`gc=False`: values are trees, which cannot refer back to their keeper).
+# These are msgspec structs and not attrs classes because a commit makes several of them and a store
+# keeps many: 0.1 against 0.9 microseconds to make, and the collector need not visit them
+# (`gc=False`: values are trees, which cannot refer back to their keeper).
 
 
 class Record(Struct, Generic[V], eq=False, gc=False):
     """What one key holds at some revision. Not to be changed, except `wire`.
 
-    `create_revision`: of the write that made the key exist; `mod_revision`: of the last write; `version`: writes since creation, from 1.
-    `wire`: the value's encoded form, kept by whoever encodes it first. A cache: no part of equality.
+    `create_revision`: of the write that made the key exist; `mod_revision`: of the last write;
+    `version`: writes since creation, from 1. `wire`: the value's encoded form, kept by whoever
+    encodes it first. A cache: no part of equality.
     """
 
     key: str
@@ -85,21 +92,24 @@ class Delete(Struct, frozen=True, gc=False):
 
 
 class Compare(Struct, frozen=True, gc=False):
-    """The condition that the key was last written at exactly `mod_revision`; `ABSENT` (0): that it does not exist (STORE-2)."""
+    """The condition that the key was last written at exactly `mod_revision`; `ABSENT` (0): that it
+    does not exist (STORE-2)."""
 
     key: str
     mod_revision: Revision
 
 
 class Txn(Struct, Generic[V], frozen=True, gc=False):
-    """All the writes if all the compares hold, else nothing (STORE-2, STORE-3). A key stands at most once among the writes."""
+    """All the writes if all the compares hold, else nothing (STORE-2, STORE-3). A key stands at
+    most once among the writes."""
 
     compares: tuple[Compare, ...]
     writes: tuple[Put[V] | Delete, ...]
 
 
 class Change(Struct, Generic[V], frozen=True, gc=False):
-    """What a transaction did to one key. `record` is None when it was deleted, `previous` when it was created."""
+    """What a transaction did to one key. `record` is None when it was deleted, `previous` when it
+    was created."""
 
     revision: Revision
     key: str
@@ -108,7 +118,8 @@ class Change(Struct, Generic[V], frozen=True, gc=False):
 
 
 class Committed(Struct, Generic[V], frozen=True, gc=False):
-    """The transaction took effect at `revision`. Without changes (no writes, or only deletes of absent keys) that is the present one."""
+    """The transaction took effect at `revision`. Without changes (no writes, or only deletes of
+    absent keys) that is the present one."""
 
     revision: Revision
     changes: tuple[Change[V], ...]
@@ -122,7 +133,8 @@ class Conflict(Struct, frozen=True, gc=False):
 
 
 class Page(Struct, Generic[V], frozen=True, gc=False):
-    """Part of a list: records in the order of their keys, as of `revision`. `remaining` of them follow the last; `more`: any do."""
+    """Part of a list: records in the order of their keys, as of `revision`. `remaining` of them
+    follow the last; `more`: any do."""
 
     records: tuple[Record[V], ...]
     revision: Revision
@@ -131,7 +143,8 @@ class Page(Struct, Generic[V], frozen=True, gc=False):
 
 
 class Compacted(Exception):
-    """The past asked for has been forgotten; what is known begins with the state at `compact_revision` (STORE-8)."""
+    """The past asked for has been forgotten; what is known begins with the state at
+    `compact_revision` (STORE-8)."""
 
     def __init__(self, compact_revision: Revision) -> None:
         super().__init__(f"the store has been compacted up to revision {compact_revision}")
@@ -142,12 +155,15 @@ class FutureRevision(Exception):
     """The revision asked for has not been reached; the present one is `revision` (STORE-9)."""
 
     def __init__(self, revision: Revision) -> None:
-        super().__init__(f"the store is at revision {revision} and has not reached the one asked for")
+        super().__init__(
+            f"the store is at revision {revision} and has not reached the one asked for"
+        )
         self.revision = revision
 
 
 Stamp: TypeAlias = Callable[[V, Revision], V]
-"""Writes into a value the revision that it is committed at (STORE-5): `metadata.resourceVersion`, for API objects."""
+"""Writes into a value the revision that it is committed at (STORE-5): `metadata.resourceVersion`,
+for API objects."""
 
 
 def unstamped(value: V, revision: Revision) -> V:
@@ -156,7 +172,8 @@ def unstamped(value: V, revision: Revision) -> V:
 
 
 class Engine(Protocol[V]):
-    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would. One caller at a time."""
+    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would.
+    One caller at a time."""
 
     @property
     def revision(self) -> Revision: ...
@@ -166,23 +183,34 @@ class Engine(Protocol[V]):
 
     def get(self, key: str, at: Revision | None = None) -> Record[V] | None: ...
 
-    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]: ...
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]: ...
 
-    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]: ...
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]: ...
 
     def prefix_revision(self, prefix: str) -> Revision: ...
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit each as `commit` would, one after the other, and return when all are durable (STORE-14)."""
+        """Commit each as `commit` would, one after the other, and return when all are durable
+        (STORE-14)."""
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
-        """Forget what is older than `revision`, or only its oldest part of about so many changes; whether all is forgotten."""
+        """Forget what is older than `revision`, or only its oldest part of about so many changes;
+        whether all is forgotten."""
 
     def probe(self) -> None:
         """Raises StoreUnavailable where the store could not write now."""
 
     def shrink(self) -> bool:
-        """Give a portion of the room that compaction freed back; whether there is more. Raises StoreUnavailable."""
+        """Give a portion of the room that compaction freed back; whether there is more. Raises
+        StoreUnavailable."""
 
     def close(self) -> None: ...
 
@@ -191,7 +219,8 @@ class Engine(Protocol[V]):
 
 
 def resource_prefix(key: str) -> str:
-    """The part of a key or of a longer prefix that names its resource: "/core/pods/" of "/core/pods/default/web-1".
+    """The part of a key or of a longer prefix that names its resource: "/core/pods/" of
+    "/core/pods/default/web-1".
 
     Raises ValueError when there are no two segments.
     """
@@ -204,19 +233,29 @@ def resource_prefix(key: str) -> str:
 def evaluate(
     txn: Txn[V], look_up: Callable[[str], Record[V] | None], revision: Revision, stamp: Stamp[V]
 ) -> Committed[V] | Conflict:
-    """What `txn` does to the state that `look_up` shows at `revision`. The one place where a transaction is decided (STORE-1 ... STORE-5).
+    """What `txn` does to the state that `look_up` shows at `revision`. The one place where a
+    transaction is decided (STORE-1 ... STORE-5).
 
-    Raises ValueError when a key stands twice among the writes: which of two would win is not for a reader to guess.
+    Raises ValueError when a key stands twice among the writes: which of two would win is not for a
+    reader to guess.
     """
-    failed = tuple(compare.key for compare in txn.compares if _mod_revision(look_up(compare.key)) != compare.mod_revision)  # STORE-2
+    # STORE-2
+    failed = tuple(
+        compare.key
+        for compare in txn.compares
+        if _mod_revision(look_up(compare.key)) != compare.mod_revision
+    )
     if failed:
         return Conflict(revision, failed)  # STORE-3: nothing of it happens
     writes: Sequence[Put[V] | Delete] = txn.writes
     if len(writes) > 1:
-        writes = sorted(writes, key=_key_of)  # STORE-6: the order of changes does not depend on how the writes were listed
+        # STORE-6: the order of changes does not depend on how the writes were listed
+        writes = sorted(writes, key=_key_of)
         for one, other in pairwise(writes):
             if one.key == other.key:
-                raise ValueError(f"key {one.key!r} stands twice among the writes of one transaction")
+                raise ValueError(
+                    f"key {one.key!r} stands twice among the writes of one transaction"
+                )
     coming = revision + 1  # STORE-1: one more, whatever the number of writes
     changes: list[Change[V]] = []
     for write in writes:
@@ -246,10 +285,11 @@ def _mod_revision(record: Record[Any] | None) -> Revision:
 
 
 class _Log(Generic[V]):
-    """An append-only sequence of changes that forks share: the first `length` entries of a list that others may have lengthened.
+    """An append-only sequence of changes that forks share: the first `length` entries of a list
+    that others may have lengthened.
 
-    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind, which therefore never sees what
-    another appended (STORE-13).
+    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind,
+    which therefore never sees what another appended (STORE-13).
     """
 
     __slots__ = ("_entries", "_length")
@@ -271,7 +311,8 @@ class _Log(Generic[V]):
         return self._entries[start : self._length]
 
     def last(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, 0 without one. O(changes since), so at once for a whole resource."""
+        """The revision of the last change below `prefix`, 0 without one. O(changes since), so at
+        once for a whole resource."""
         for position in range(self._length - 1, -1, -1):
             if self._entries[position].key.startswith(prefix):
                 return self._entries[position].revision
@@ -293,13 +334,16 @@ class History(Generic[V]):
 
     __slots__ = ("_shelves", "compacted", "revision")
 
-    def __init__(self, revision: Revision, compacted: Revision, shelves: Map[str, _Shelf[V]]) -> None:
+    def __init__(
+        self, revision: Revision, compacted: Revision, shelves: Map[str, _Shelf[V]]
+    ) -> None:
         self.revision: Final = revision
         self.compacted: Final = compacted
         self._shelves: Final = shelves
 
     def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
-        """The record of `key` as of revision `at` (None: the present), None if it did not exist then (STORE-7)."""
+        """The record of `key` as of revision `at` (None: the present), None if it did not exist
+        then (STORE-7)."""
         self._check(at)
         shelf = self._shelves.get(resource_prefix(key))
         if shelf is None:
@@ -310,11 +354,17 @@ class History(Generic[V]):
                     return change.previous
         return shelf.records.get(key)
 
-    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]:
         """The records whose key begins with `prefix` as of `at`, in the order of keys (STORE-7).
 
-        With `after` only those with a greater key, with `limit` at most so many: pages of one chain pass the last key and the same `at`
-        (STORE-10). O(n log n) in the size of the resource.
+        With `after` only those with a greater key, with `limit` at most so many: pages of one chain
+        pass the last key and the same `at` (STORE-10). O(n log n) in the size of the resource.
         """
         self._check(at)
         state: dict[str, Record[V]] = {}
@@ -326,32 +376,52 @@ class History(Generic[V]):
                         del state[change.key]
                     else:
                         state[change.key] = change.previous
-        keys = sorted(key for key in state if key.startswith(prefix) and (after is None or key > after))
+        keys = sorted(
+            key for key in state if key.startswith(prefix) and (after is None or key > after)
+        )
         shown = keys if limit is None else keys[:limit]
         remaining = len(keys) - len(shown)
-        return Page(tuple(state[key] for key in shown), self.revision if at is None else at, remaining > 0, remaining)
+        return Page(
+            tuple(state[key] for key in shown),
+            self.revision if at is None else at,
+            remaining > 0,
+            remaining,
+        )
 
-    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
-        """What happened below `prefix` later than revision `after`, in the order of (revision, key) (STORE-6, STORE-11).
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]:
+        """What happened below `prefix` later than revision `after`, in the order of (revision, key)
+        (STORE-6, STORE-11).
 
-        With `limit`, about so many: a revision is never split, so that the last one's revision is where to go on.
+        With `limit`, about so many: a revision is never split, so that the last one's revision is
+        where to go on.
         """
         self._check(after)
-        found = [change for shelf in self._below(prefix) for change in shelf.log.after(after) if change.key.startswith(prefix)]
+        found = [
+            change
+            for shelf in self._below(prefix)
+            for change in shelf.log.after(after)
+            if change.key.startswith(prefix)
+        ]
         found.sort(key=order_of_change)
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, or `compacted` when none is known: what was read then is still so (STORE-12)."""
+        """The revision of the last change below `prefix`, or `compacted` when none is known: what
+        was read then is still so (STORE-12)."""
         last = 0
         for shelf in self._below(prefix):
             last = max(last, shelf.log.last(prefix))
         return last or self.compacted
 
     def _below(self, prefix: str) -> Iterable[_Shelf[V]]:
-        """The shelves on which keys with this prefix can lie: one at most, where it names a resource."""
+        """The shelves on which keys with this prefix can lie: one at most, where it names a
+        resource."""
         if prefix.count("/") < 3:
-            return [self._shelves[name] for name in sorted(self._shelves) if name.startswith(prefix)]
+            return [
+                self._shelves[name] for name in sorted(self._shelves) if name.startswith(prefix)
+            ]
         shelf = self._shelves.get(prefix) or self._shelves.get(resource_prefix(prefix))
         return () if shelf is None else (shelf,)
 
@@ -377,7 +447,9 @@ EMPTY: Final[History[Any]] = History(FIRST_REVISION, 0, Map())
 """The store that nobody has written to."""
 
 
-def commit(history: History[V], txn: Txn[V], stamp: Stamp[V] = unstamped) -> tuple[History[V], Committed[V] | Conflict]:
+def commit(
+    history: History[V], txn: Txn[V], stamp: Stamp[V] = unstamped
+) -> tuple[History[V], Committed[V] | Conflict]:
     """The state after `txn`, and what became of it. O(writes · log n)."""
     outcome = evaluate(txn, history.get, history.revision, stamp)
     if isinstance(outcome, Conflict) or not outcome.changes:
@@ -388,13 +460,18 @@ def commit(history: History[V], txn: Txn[V], stamp: Stamp[V] = unstamped) -> tup
         shelf = shelves.get(resource)
         if shelf is None:
             shelf = _Shelf(Map(), _Log([], 0))
-        records = shelf.records.delete(change.key) if change.record is None else shelf.records.set(change.key, change.record)
+        records = (
+            shelf.records.delete(change.key)
+            if change.record is None
+            else shelf.records.set(change.key, change.record)
+        )
         shelves = shelves.set(resource, _Shelf(records, shelf.log.append(change)))
     return History(outcome.revision, history.compacted, shelves), outcome
 
 
 def compact(history: History[V], revision: Revision) -> History[V]:
-    """Forget the changes up to and including `revision`: states from there on stay readable (STORE-8). Never goes back; O(changes kept).
+    """Forget the changes up to and including `revision`: states from there on stay readable
+    (STORE-8). Never goes back; O(changes kept).
 
     Raises FutureRevision for one that has not been reached.
     """
@@ -428,7 +505,8 @@ def order_of_change(change: Change[Any]) -> tuple[Revision, str]:
 
 
 def whole_revisions(changes: Sequence[Change[V]], limit: int) -> Sequence[Change[V]]:
-    """The first `limit` of `changes`, and the rest of the revision that the cut would fall into (STORE-11)."""
+    """The first `limit` of `changes`, and the rest of the revision that the cut would fall into
+    (STORE-11)."""
     end = max(limit, 1)
     while 0 < end < len(changes) and changes[end].revision == changes[end - 1].revision:
         end += 1

@@ -1,7 +1,9 @@
-"""Values: the records of the machines' own domain (states, events, effects, requests, rules), frozen and cheap.
+"""Values: the records of the machines' own domain (states, events, effects, requests, rules),
+frozen and cheap.
 
-They are msgspec structs: a step of a machine makes many of them, at a tenth of the cost of an ordinary class, and the collector need not
-look at them, because values are trees. `evolve` makes a changed copy.
+They are msgspec structs: a step of a machine makes many of them, at a tenth of the cost of an
+ordinary class, and the collector need not look at them, because values are trees. `evolve` makes a
+changed copy.
 """
 
 from typing import Any, TypeVar

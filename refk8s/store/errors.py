@@ -1,12 +1,15 @@
-"""What can go wrong with an engine that keeps its state somewhere. Each message names the place and the next step."""
+"""What can go wrong with an engine that keeps its state somewhere. Each message names the place and
+the next step."""
 
 from __future__ import annotations
 
 
 class StoreUnavailable(Exception):
-    """The batch could not be made durable (disk full, input/output error) and nothing of it is in effect (STORE-15). Try again later.
+    """The batch could not be made durable (disk full, input/output error) and nothing of it is in
+    effect (STORE-15). Try again later.
 
-    Until then the outcome is unknown, not failed: a crash right after may find some of the batch's transactions written.
+    Until then the outcome is unknown, not failed: a crash right after may find some of the batch's
+    transactions written.
     """
 
 

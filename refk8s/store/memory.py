@@ -1,8 +1,10 @@
-"""The engine that lives in memory: for tests and simulation, and the state behind the engines that are durable.
+"""The engine that lives in memory: for tests and simulation, and the state behind the engines that
+are durable.
 
-Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: each resource has a dictionary, a sorted list of keys and
-a log. A batch is decided in two steps, `stage` (nothing changes) and `publish` (everything does, at once), so that a durable engine can
-write in between and no reader sees what could still be lost (STORE-16).
+Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: each resource has a
+dictionary, a sorted list of keys and a log. A batch is decided in two steps, `stage` (nothing
+changes) and `publish` (everything does, at once), so that a durable engine can write in between and
+no reader sees what could still be lost (STORE-16).
 
 Left out: durability; several callers at the same time.
 """
@@ -45,7 +47,8 @@ _revision_of = attrgetter("revision")
 
 
 class Batch(Struct, Generic[V], frozen=True):
-    """Transactions decided and not yet in effect: one result for each, and all their changes in order."""
+    """Transactions decided and not yet in effect: one result for each, and all their changes in
+    order."""
 
     base: Revision
     revision: Revision
@@ -78,7 +81,8 @@ class MemoryEngine(Generic[V]):
         self._revision: Revision = FIRST_REVISION
         self._compacted: Revision = 0
         self._shelves: dict[str, _Shelf[V]] = {}
-        self._last_changes: dict[str, Revision] = {}  # of each resource's and each namespace's prefix
+        # of each resource's and each namespace's prefix
+        self._last_changes: dict[str, Revision] = {}
 
     @property
     def revision(self) -> Revision:
@@ -108,7 +112,13 @@ class MemoryEngine(Generic[V]):
                 return change.previous
         return record
 
-    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]:
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
             check_revision(at, self._compacted, self._revision)
@@ -123,32 +133,55 @@ class MemoryEngine(Generic[V]):
             end = len(shelf.keys) if whole else max(start, shelf.keys.bisect_left(_end_of(prefix)))
             undone = {} if at is None else _undone(shelf.changes_after(at), prefix, after)
             if undone:
-                total += end - start + sum((record is not None) - (key in shelf.records) for key, record in undone.items())
+                total += (
+                    end
+                    - start
+                    + sum(
+                        (record is not None) - (key in shelf.records)
+                        for key, record in undone.items()
+                    )
+                )
                 records.extend(islice(_with(undone, shelf, start, end), room))
             else:
                 total += end - start
                 present = shelf.records
-                records.extend([present[key] for key in shelf.keys[start : end if room is None else min(end, start + room)]])
+                records.extend(
+                    [
+                        present[key]
+                        for key in shelf.keys[
+                            start : end if room is None else min(end, start + room)
+                        ]
+                    ]
+                )
         remaining = total - len(records)
         return Page(tuple(records), self._revision if at is None else at, remaining > 0, remaining)
 
-    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]:
         """As `History.changes`. O(log n + changes of the resource since)."""
         check_revision(after, self._compacted, self._revision)
         found: builtins.list[Change[V]] = []
         for shelf in self._below(prefix):
-            found.extend([change for change in shelf.changes_after(after) if change.key.startswith(prefix)])
+            found.extend(
+                [change for change in shelf.changes_after(after) if change.key.startswith(prefix)]
+            )
         found.sort(key=order_of_change)
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """As `History.prefix_revision`. O(1) for the prefix of a resource or of a namespace in it."""
+        """As `History.prefix_revision`. O(1) for the prefix of a resource or of a namespace in
+        it."""
         if prefix.count("/") < 3:
-            last = max((shelf.log[-1].revision for shelf in self._below(prefix) if shelf.log), default=0)
+            last = max(
+                (shelf.log[-1].revision for shelf in self._below(prefix) if shelf.log), default=0
+            )
         elif prefix.endswith("/"):
             last = self._last_changes.get(prefix, 0)
         else:
-            last = max((change.revision for change in self.changes(prefix, self._compacted)), default=0)
+            last = max(
+                (change.revision for change in self.changes(prefix, self._compacted)), default=0
+            )
         return max(last, self._compacted)
 
     def _below(self, prefix: str) -> Iterator[_Shelf[V]]:
@@ -170,7 +203,8 @@ class MemoryEngine(Generic[V]):
         return batch.results
 
     def stage(self, txns: Iterable[Txn[V]]) -> Batch[V]:
-        """Decide the transactions, each on the state that those before it leave, and change nothing."""
+        """Decide the transactions, each on the state that those before it leave, and change
+        nothing."""
         pending: dict[str, Record[V] | None] = {}
 
         def look_up(key: str) -> Record[V] | None:
@@ -190,9 +224,12 @@ class MemoryEngine(Generic[V]):
         return Batch(self._revision, revision, tuple(results), tuple(changes))
 
     def publish(self, batch: Batch[V]) -> None:
-        """Let a staged batch take effect. Raises ValueError when another came between: it was decided on a state that is no more."""
+        """Let a staged batch take effect. Raises ValueError when another came between: it was
+        decided on a state that is no more."""
         if batch.base != self._revision:
-            raise ValueError(f"batch staged at revision {batch.base}, but the store is at {self._revision}")
+            raise ValueError(
+                f"batch staged at revision {batch.base}, but the store is at {self._revision}"
+            )
         for change in batch.changes:
             self._apply(change)
         self._revision = batch.revision
@@ -224,7 +261,8 @@ class MemoryEngine(Generic[V]):
         return shelf
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
-        """As `compact`; with `changes_max` only up to the revision of that many changes. O(changes kept)."""
+        """As `compact`; with `changes_max` only up to the revision of that many changes. O(changes
+        kept)."""
         if revision > self._revision:
             raise FutureRevision(self._revision)
         if revision <= self._compacted:
@@ -236,28 +274,44 @@ class MemoryEngine(Generic[V]):
             del shelf.log[: bisect_right(shelf.log, revision, key=_revision_of)]
             if not shelf.log and not shelf.records:
                 del self._shelves[resource]
-        self._last_changes = {prefix: last for prefix, last in self._last_changes.items() if last > revision}
+        self._last_changes = {
+            prefix: last for prefix, last in self._last_changes.items() if last > revision
+        }
         return revision == wanted
 
     def compaction_step(self, revision: Revision, changes_max: int | None) -> Revision:
-        """The revision up to which about so many changes lie, at most `revision`. O(changes_max x resources)."""
+        """The revision up to which about so many changes lie, at most `revision`. O(changes_max x
+        resources)."""
         if changes_max is None:
             return revision
-        oldest = sorted(change.revision for shelf in self._shelves.values() for change in shelf.log[: changes_max + 1])
+        oldest = sorted(
+            change.revision
+            for shelf in self._shelves.values()
+            for change in shelf.log[: changes_max + 1]
+        )
         return min(revision, oldest[changes_max - 1]) if len(oldest) > changes_max else revision
 
     def changes_until(self, revision: Revision) -> builtins.list[Change[V]]:
         """The changes that are remembered up to this revision, resource by resource. O(result)."""
         logs = [shelf.log for shelf in self._shelves.values()]
-        return [change for log in logs for change in log[: bisect_right(log, revision, key=_revision_of)]]
+        return [
+            change
+            for log in logs
+            for change in log[: bisect_right(log, revision, key=_revision_of)]
+        ]
 
     def probe(self) -> None:
         """Memory can always be written."""
 
     def restore(
-        self, records: Iterable[Record[V]], changes: Iterable[Change[V]], revision: Revision, compacted: Revision
+        self,
+        records: Iterable[Record[V]],
+        changes: Iterable[Change[V]],
+        revision: Revision,
+        compacted: Revision,
     ) -> None:
-        """Fill an empty engine with what another kept: its present records and its changes since `compacted`, in order."""
+        """Fill an empty engine with what another kept: its present records and its changes since
+        `compacted`, in order."""
         if self._shelves or self._revision != FIRST_REVISION:
             raise ValueError("only an empty engine can be restored into")
         for record in records:
@@ -277,7 +331,9 @@ class MemoryEngine(Generic[V]):
         """Nothing to give back."""
 
 
-def _undone(later: Iterable[Change[V]], prefix: str, after: str | None) -> dict[str, Record[V] | None]:
+def _undone(
+    later: Iterable[Change[V]], prefix: str, after: str | None
+) -> dict[str, Record[V] | None]:
     """For each key that changed: what it held before the first of the changes."""
     undone: dict[str, Record[V] | None] = {}
     for change in later:
@@ -287,9 +343,14 @@ def _undone(later: Iterable[Change[V]], prefix: str, after: str | None) -> dict[
     return undone
 
 
-def _with(undone: dict[str, Record[V] | None], shelf: _Shelf[V], start: int, end: int) -> Iterator[Record[V]]:
-    """The shelf's records from position `start` to `end`, as they were before what is `undone`, in the order of keys."""
-    revived = sorted(key for key, record in undone.items() if record is not None and key not in shelf.records)
+def _with(
+    undone: dict[str, Record[V] | None], shelf: _Shelf[V], start: int, end: int
+) -> Iterator[Record[V]]:
+    """The shelf's records from position `start` to `end`, as they were before what is `undone`, in
+    the order of keys."""
+    revived = sorted(
+        key for key, record in undone.items() if record is not None and key not in shelf.records
+    )
     for key in merge(shelf.keys.islice(start, end), revived):
         record = undone[key] if key in undone else shelf.records[key]
         if record is not None:

@@ -19,12 +19,14 @@ def open_engine(
     stamp: Stamp[V] = unstamped,
     cluster_id: str | None = None,
 ) -> Engine[V]:
-    """The engine that `where` names. Raises StoreRefused, whose message is one line with the next step, and then has made nothing."""
+    """The engine that `where` names. Raises StoreRefused, whose message is one line with the next
+    step, and then has made nothing."""
     kind, _, path = where.partition(":")
     if where == "memory":
         return MemoryEngine(stamp)
     if kind == "sqlite" and path:
-        from refk8s.store.sqlite import SqliteEngine  # here, because importing SQLite costs a tenth of a start that may not need it
+        # here, because importing SQLite costs a tenth of a start that may not need it
+        from refk8s.store.sqlite import SqliteEngine
 
         return SqliteEngine(path, encode, decode, stamp, cluster_id)
     raise StoreRefused(f"no such store: {where!r}; use memory or sqlite:PATH")

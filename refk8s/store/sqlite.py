@@ -1,9 +1,11 @@
-"""The durable engine: a journal in SQLite under the engine in memory. Rules STORE-14 (durable), STORE-15 (whole or not at all), STORE-16.
+"""The durable engine: a journal in SQLite under the engine in memory. Rules STORE-14 (durable),
+STORE-15 (whole or not at all), STORE-16.
 
-All reading is from memory. SQLite keeps one row for each change, in order, and nothing else: a table in which the last row of a key is its
-present record and the one before it what that replaced. Starting means reading the journal from its beginning. A batch is one SQLite
-transaction, written ahead and synchronised to disk before anything of it shows: stage, write, publish. Compaction deletes the rows that
-neither a state nor a change still readable needs.
+All reading is from memory. SQLite keeps one row for each change, in order, and nothing else: a
+table in which the last row of a key is its present record and the one before it what that replaced.
+Starting means reading the journal from its beginning. A batch is one SQLite transaction, written
+ahead and synchronised to disk before anything of it shows: stage, write, publish. Compaction
+deletes the rows that neither a state nor a change still readable needs.
 
     position               key                      value   create_revision  version
     (2 << 16)              /core/pods/default/a     ...     2                1          revision 2 made a
@@ -11,12 +13,12 @@ neither a state nor a change still readable needs.
     (3 << 16) + 1          /core/pods/default/b     ...     3                1              and made b
     (4 << 16)              /core/pods/default/a     NULL    2                2          revision 4 deleted a
 
-Each row has a checksum of all that it says, and the sum of the checksums is kept beside them: a row that was altered or lost is
-noticed at the next start (STORE-21), which is the only time that the file is read. Pages that compaction has freed are given back
-in portions (STORE-22).
+Each row has a checksum of all that it says, and the sum of the checksums is kept beside them: a row
+that was altered or lost is noticed at the next start (STORE-21), which is the only time that the
+file is read. Pages that compaction has freed are given back in portions (STORE-22).
 
-Source: SQLite documentation, "Write-Ahead Logging" and "Pragma statements" (synchronous, locking_mode).
-Left out: several processes on one file (the second is refused); encryption.
+Source: SQLite documentation, "Write-Ahead Logging" and "Pragma statements" (synchronous,
+locking_mode). Left out: several processes on one file (the second is refused); encryption.
 """
 
 from __future__ import annotations
@@ -45,7 +47,14 @@ from refk8s.core.store import (
     Txn,
     unstamped,
 )
-from refk8s.store.errors import OtherCluster, OtherSchema, StoreCorrupt, StoreInUse, StoreUnavailable, StoreUnwritable
+from refk8s.store.errors import (
+    OtherCluster,
+    OtherSchema,
+    StoreCorrupt,
+    StoreInUse,
+    StoreUnavailable,
+    StoreUnwritable,
+)
 from refk8s.store.memory import Batch, MemoryEngine
 
 V = TypeVar("V")
@@ -54,7 +63,8 @@ APPLICATION_ID: Final = 0x72386B38
 """Marks the file as ours (the bytes "r8k8")."""
 
 SCHEMA_VERSION: Final = 2
-"""The layout below. A change of it gets the next number. Layout 1 had no checksums; it is brought to this one when it is opened."""
+"""The layout below. A change of it gets the next number. Layout 1 had no checksums; it is brought
+to this one when it is opened."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -69,7 +79,8 @@ CREATE TABLE journal (
 """
 
 SPARE_PAGES: Final = 256
-"""So many free pages (of 4 KiB) the file may keep, or a quarter of it where that is more: what is written next needs them (STORE-22)."""
+"""So many free pages (of 4 KiB) the file may keep, or a quarter of it where that is more: what is
+written next needs them (STORE-22)."""
 
 VACUUM_PAGES: Final = 256
 """So many pages are given back at once: about 1 MiB is moved, in a few milliseconds."""
@@ -84,17 +95,21 @@ WRITES_MAX: Final = 1 << _PLACE_BITS
 """The most changes that one transaction can hold here."""
 
 WAL_BYTES_KEPT: Final = 8 << 20
-"""How much of the write-ahead file stays allocated after its content has moved into the main file."""
+"""How much of the write-ahead file stays allocated after its content has moved into the main
+file."""
 
 
 class SqliteEngine(Generic[V]):
-    """The store in the SQLite file at `path`, which is created when it does not exist (its directory must).
+    """The store in the SQLite file at `path`, which is created when it does not exist (its
+    directory must).
 
-    `encode` turns a value into bytes, `decode(key, bytes)` back; the bytes are also left in `Record.wire`. `cluster_id` None takes the
-    cluster that is there, or makes up a new one. One caller at a time; but between `stage` and `publish`, `write` may run in another
-    thread while this one reads.
+    `encode` turns a value into bytes, `decode(key, bytes)` back; the bytes are also left in
+    `Record.wire`. `cluster_id` None takes the cluster that is there, or makes up a new one. One
+    caller at a time; but between `stage` and `publish`, `write` may run in another thread while
+    this one reads.
 
-    Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and then has made nothing.
+    Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and then has made
+    nothing.
     """
 
     def __init__(
@@ -143,11 +158,19 @@ class SqliteEngine(Generic[V]):
         """As `MemoryEngine.get`."""
         return self._memory.get(key, at)
 
-    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[V]:
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]:
         """As `MemoryEngine.list`."""
         return self._memory.list(prefix, at, after, limit)
 
-    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[V], ...]:
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]:
         """As `MemoryEngine.changes`."""
         return self._memory.changes(prefix, after, limit)
 
@@ -158,7 +181,8 @@ class SqliteEngine(Generic[V]):
     # --- Writing
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none is in effect (STORE-15)."""
+        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none
+        is in effect (STORE-15)."""
         batch = self.stage(txns)
         self.write(batch)
         self.publish(batch)
@@ -195,12 +219,19 @@ class SqliteEngine(Generic[V]):
             if change.record is not None and record.wire is None:
                 record.wire = self._encode(record.value)
             value = None if change.record is None else record.wire
-            row = ((revision << _PLACE_BITS) + place, change.key, value, record.create_revision, record.version)
+            row = (
+                (revision << _PLACE_BITS) + place,
+                change.key,
+                value,
+                record.create_revision,
+                record.version,
+            )
             rows.append((*row, checksum(*row)))
         return rows
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
-        """As `MemoryEngine.compact`, on disk first. O(changes forgotten). Raises StoreUnavailable, and then nothing has been forgotten."""
+        """As `MemoryEngine.compact`, on disk first. O(changes forgotten). Raises StoreUnavailable,
+        and then nothing has been forgotten."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
         if revision <= self.compacted:
@@ -212,11 +243,16 @@ class SqliteEngine(Generic[V]):
                 doomed.append(_row_of(change.previous.mod_revision, change.key))
             if change.record is None:
                 doomed.append(_row_of(change.revision, change.key))
-        total = _wrapped(self._sum - checksum_of_compacted(self.compacted) + checksum_of_compacted(revision))
+        total = _wrapped(
+            self._sum - checksum_of_compacted(self.compacted) + checksum_of_compacted(revision)
+        )
         with self._transaction() as connection:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
             for row in doomed:
-                deleted = connection.execute("DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ? RETURNING checksum", row)
+                deleted = connection.execute(
+                    "DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ? RETURNING checksum",
+                    row,
+                )
                 total = _wrapped(total - sum(found for (found,) in deleted.fetchall()))
             connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
         self._sum = total
@@ -224,19 +260,24 @@ class SqliteEngine(Generic[V]):
         return revision == wanted
 
     def probe(self) -> None:
-        """Raises StoreUnavailable where a transaction could not be written now. One synchronisation of the disk."""
+        """Raises StoreUnavailable where a transaction could not be written now. One synchronisation
+        of the disk."""
         with self._transaction() as connection:
             connection.execute("UPDATE meta SET value = value WHERE name = 'compacted'")
 
     def shrink(self) -> bool:
-        """Give a portion of free pages back to the disk; whether there is more to give (STORE-22). Raises StoreUnavailable."""
+        """Give a portion of free pages back to the disk; whether there is more to give (STORE-22).
+        Raises StoreUnavailable."""
         with self._unavailable():
             if self._surplus() <= 0:
                 return False
-            self._connection.execute(f"PRAGMA incremental_vacuum({min(self._surplus(), VACUUM_PAGES)})").fetchall()
+            self._connection.execute(
+                f"PRAGMA incremental_vacuum({min(self._surplus(), VACUUM_PAGES)})"
+            ).fetchall()
             if self._surplus() > 0:
                 return True
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only now the file itself becomes shorter
+            # only now the file itself becomes shorter
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return False
 
     def _surplus(self) -> int:
@@ -253,7 +294,8 @@ class SqliteEngine(Generic[V]):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at all (STORE-15)."""
+        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at
+        all (STORE-15)."""
         connection = self._connection
         with self._unavailable():
             try:
@@ -261,7 +303,8 @@ class SqliteEngine(Generic[V]):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # not so when SQLite has already rolled back by itself
+                # not so when SQLite has already rolled back by itself
+                if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
@@ -274,15 +317,20 @@ class SqliteEngine(Generic[V]):
         except sqlite3.DatabaseError as error:
             if isinstance(error, _OUR_MISTAKES):
                 raise
-            raise StoreUnavailable(f"store {self.path}: {error}; nothing was changed; free the disk or repair it") from error
+            raise StoreUnavailable(
+                f"store {self.path}: {error}; nothing was changed; free the disk or repair it"
+            ) from error
 
     # --- Starting
 
     def _recover(self, decode: Callable[[str, bytes], V]) -> None:
-        """Rebuild the state and its past from the journal. Raises StoreCorrupt when rows are missing or cannot be read."""
+        """Rebuild the state and its past from the journal. Raises StoreCorrupt when rows are
+        missing or cannot be read."""
         compacted: Revision = _meta(self._connection, "compacted")
         if not isinstance(compacted, int) or compacted.bit_length() >= _SUM_BITS:
-            raise StoreCorrupt(f"store {self.path}: how far it is compacted was altered; {_NEXT_STEP}")
+            raise StoreCorrupt(
+                f"store {self.path}: how far it is compacted was altered; {_NEXT_STEP}"
+            )
         records: dict[str, Record[V]] = {}
         changes: builtins.list[Change[V]] = []
         last = max(compacted, FIRST_REVISION)
@@ -291,10 +339,14 @@ class SqliteEngine(Generic[V]):
             for position, key, wire, create_revision, version, found in rows:
                 revision = position >> _PLACE_BITS
                 if not _is_whole(position, key, wire, create_revision, version, found):
-                    raise StoreCorrupt(f"store {self.path}: {key} at revision {revision} was altered (checksum); {_NEXT_STEP}")
+                    raise StoreCorrupt(
+                        f"store {self.path}: {key} at revision {revision} was altered (checksum); {_NEXT_STEP}"
+                    )
                 total += found
                 if revision > last + 1:
-                    raise StoreCorrupt(f"store {self.path}: revision {last + 1} is missing; {_NEXT_STEP}")
+                    raise StoreCorrupt(
+                        f"store {self.path}: revision {last + 1} is missing; {_NEXT_STEP}"
+                    )
                 last = max(last, revision)
                 previous = records.get(key)
                 if wire is None:
@@ -306,24 +358,36 @@ class SqliteEngine(Generic[V]):
                     except Exception as error:
                         words = f"store {self.path}: {key} at revision {revision} cannot be read: {error}; {_NEXT_STEP}"
                         raise StoreCorrupt(words) from error
-                    record = records[key] = Record(key, value, create_revision, revision, version, wire)
+                    record = records[key] = Record(
+                        key, value, create_revision, revision, version, wire
+                    )
                 if revision > compacted:
                     changes.append(Change(revision, key, record, previous))
         self._sum = _wrapped(total)
         if self._sum != _meta(self._connection, "sum"):
-            raise StoreCorrupt(f"store {self.path}: rows of the journal are missing or altered (their sum differs); {_NEXT_STEP}")
+            raise StoreCorrupt(
+                f"store {self.path}: rows of the journal are missing or altered (their sum differs); {_NEXT_STEP}"
+            )
         self._memory.restore(records.values(), changes, last, compacted)
 
 
-def checksum(position: int, key: str, value: bytes | None, create_revision: Revision, version: int) -> int:
-    """Of all that a row says, as SQLite's signed 64 bits. TypeError or struct.error for a row of other types."""
-    digest = blake2b(_NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value)), digest_size=8)
+def checksum(
+    position: int, key: str, value: bytes | None, create_revision: Revision, version: int
+) -> int:
+    """Of all that a row says, as SQLite's signed 64 bits. TypeError or struct.error for a row of
+    other types."""
+    digest = blake2b(
+        _NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value)),
+        digest_size=8,
+    )
     digest.update(key.encode())
     digest.update(value or b"")
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def _is_whole(position: int, key: Any, value: Any, create_revision: Any, version: Any, found: Any) -> bool:
+def _is_whole(
+    position: int, key: Any, value: Any, create_revision: Any, version: Any, found: Any
+) -> bool:
     """Whether a row says what was written; the types of an altered one are anything."""
     try:
         return bool(found == checksum(position, key, value, create_revision, version))
@@ -372,9 +436,12 @@ def _make_file(path: str) -> bool:
     if os.path.isdir(path):
         raise StoreUnwritable(f"store {path}: is a directory; name a file in it")
     if not os.access(path if os.path.exists(path) else directory, os.W_OK):
-        raise StoreUnwritable(f"store {path}: not writable; choose another place or change its permissions")
+        raise StoreUnwritable(
+            f"store {path}: not writable; choose another place or change its permissions"
+        )
     try:
-        # Never opened where it is there: closing a second descriptor of the file would give up the locks of an engine in this process.
+        # Never opened where it is there: closing a second descriptor of the file would give up the
+        # locks of an engine in this process.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
@@ -386,7 +453,8 @@ def _make_file(path: str) -> bool:
 
 
 def _make_private(path: str) -> None:
-    """Take the rights of other users to the file and those beside it away (STORE-20). Raises StoreUnwritable."""
+    """Take the rights of other users to the file and those beside it away (STORE-20). Raises
+    StoreUnwritable."""
     for each in (path, f"{path}-wal", f"{path}-shm"):
         try:
             if os.stat(each).st_mode & 0o077:
@@ -394,18 +462,22 @@ def _make_private(path: str) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise StoreUnwritable(f"store {each}: open to other users ({error.strerror}); chmod 600 it") from None
+            raise StoreUnwritable(
+                f"store {each}: open to other users ({error.strerror}); chmod 600 it"
+            ) from None
 
 
 def _open(path: str) -> sqlite3.Connection:
     """The file, ours alone, with full synchronisation; not yet read."""
     with _explained(path):
-        # No waiting for a lock: whoever has the file keeps it. Statements begin and end transactions themselves.
+        # No waiting for a lock: whoever has the file keeps it. Statements begin and end
+        # transactions themselves.
         return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
 
 def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None) -> str:
-    """Lock the file, check that it is ours (STORE-18), and return its cluster; lay out an empty one for `cluster_id`."""
+    """Lock the file, check that it is ours (STORE-18), and return its cluster; lay out an empty one
+    for `cluster_id`."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is believed or written
     connection.execute("COMMIT")
@@ -417,15 +489,21 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
     if not fresh:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in (1, SCHEMA_VERSION):
-            raise OtherSchema(f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; use the version that wrote it")
+            raise OtherSchema(
+                f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; use the version that wrote it"
+            )
         found: str = _meta(connection, "cluster_id")
         if cluster_id not in (None, found):
-            raise OtherCluster(f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster")
+            raise OtherCluster(
+                f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster"
+            )
     if fresh:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # each commit reaches the disk before it returns (STORE-14)
-    connection.execute("PRAGMA fullfsync = ON")  # where the operating system's plain synchronisation stops at the drive's own memory
+    # each commit reaches the disk before it returns (STORE-14)
+    connection.execute("PRAGMA synchronous = FULL")
+    # where the operating system's plain synchronisation stops at the drive's own memory
+    connection.execute("PRAGMA fullfsync = ON")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     if not fresh:
         if version == 1:
@@ -438,7 +516,9 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0), ("sum", empty)])
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)", [("cluster_id", made), ("compacted", 0), ("sum", empty)]
+    )
     connection.execute("COMMIT")
     return made
 
@@ -450,8 +530,12 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("ALTER TABLE journal ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
-        connection.execute("UPDATE journal SET checksum = refk8s_checksum(position, key, value, create_revision, version)")
-        total = checksum_of_compacted(compacted) + checksum_of_cluster(_meta(connection, "cluster_id"))
+        connection.execute(
+            "UPDATE journal SET checksum = refk8s_checksum(position, key, value, create_revision, version)"
+        )
+        total = checksum_of_compacted(compacted) + checksum_of_cluster(
+            _meta(connection, "cluster_id")
+        )
         total += sum(found for (found,) in connection.execute("SELECT checksum FROM journal"))
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('sum', ?)", (_wrapped(total),))
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -463,7 +547,8 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
 
 
 def _allow_shrinking(connection: sqlite3.Connection) -> bool:
-    """Whether the file can give pages back. One of layout 1 is rewritten for that, once; not so where the disk has no room for it."""
+    """Whether the file can give pages back. One of layout 1 is rewritten for that, once; not so
+    where the disk has no room for it."""
     if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
         with suppress(sqlite3.OperationalError):
             connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
@@ -486,15 +571,24 @@ def _explained(path: str) -> Iterator[None]:
     """Turn what SQLite says while opening into what a person can act on."""
     try:
         yield
-    except (TypeError, ValueError) as error:  # an altered row has values of any type, and texts that are none
-        raise StoreCorrupt(f"store {path}: was altered ({' '.join(str(error).split())}); {_NEXT_STEP}") from error
+    except (TypeError, ValueError) as error:
+        # an altered row has values of any type, and texts that are none
+        raise StoreCorrupt(
+            f"store {path}: was altered ({' '.join(str(error).split())}); {_NEXT_STEP}"
+        ) from error
     except sqlite3.Error as error:
         words = " ".join(str(error).split())
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreInUse(f"store {path}: another process has it open; stop that one or name another file") from error
+            raise StoreInUse(
+                f"store {path}: another process has it open; stop that one or name another file"
+            ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StoreUnwritable(f"store {path}: {words}; check the permissions of the file and its directory") from error
+            raise StoreUnwritable(
+                f"store {path}: {words}; check the permissions of the file and its directory"
+            ) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StoreUnwritable(f"store {path}: {words}; free or repair the disk") from error
-        raise StoreCorrupt(f"store {path}: {words}; restore the file from a backup or name another") from error
+        raise StoreCorrupt(
+            f"store {path}: {words}; restore the file from a backup or name another"
+        ) from error

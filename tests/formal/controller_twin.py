@@ -1,6 +1,8 @@
-"""spec/formal/controller.qnt in the core: a cluster whose only component is the ReplicaSet controller (refk8s/core/loop, replica_set.py).
+"""spec/formal/controller.qnt in the core: a cluster whose only component is the ReplicaSet
+controller (refk8s/core/loop, replica_set.py).
 
-The model knows pods. What else the controller does (its ReplicaSet's status, Events, timers) is done at once after every act.
+The model knows pods. What else the controller does (its ReplicaSet's status, Events, timers) is
+done at once after every act.
 """
 
 import random
@@ -11,17 +13,32 @@ from msgspec.structs import replace
 from quint import Record, Variant
 from tie import Act, CoreBug, Impossible, ModelBug, Picture, Twin
 
-from refk8s.core.actions import Answer, Arrive, Channel, Compact, Crash, Duplicate, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify, Wake
+from refk8s.core.actions import (
+    Answer,
+    Arrive,
+    Channel,
+    Compact,
+    Crash,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Wake,
+)
 from refk8s.core.api.apps_v1 import ReplicaSet, ReplicaSetSpec
 from refk8s.core.api.core_v1 import Container, Namespace, PodSpec, PodTemplateSpec
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, PODS, REPLICA_SETS
-from refk8s.core.cluster import Cluster, begin, start_all, step, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, step, submit
 from refk8s.core.context import SECOND
 from refk8s.core.controllers import replica_set
 from refk8s.core.controllers.deletion_order import DELETION_COST
 from refk8s.core.loop import loop as loops
+from refk8s.core.loop import turn as turns
 from refk8s.core.loop.informer import LISTING
 from refk8s.core.loop.state import LoopState
 from refk8s.core.value import evolve
@@ -38,16 +55,16 @@ class ControllerTwin(Twin):
     model = "controller"
     witnesses = ("some_lookup", "some_surplus", "some_late_view", "some_stray")
     core_bugs = (
-        CoreBug("a lost answer is taken for a failure", loops._Turn._answered, "if response is None or response.code == 503:",
-                "if response is None:\n        self._answer_for(flight.item, Response(500, ''))\n        return\n    "
+        CoreBug("a lost answer is taken for a failure", turns.Turn._answered, "if response is None or response.code == 503:",
+                "if response is None:\n    self._answer_for(flight.item, Response(500, ''))\n    return\n"
                 "if response.code == 503:"),
-        CoreBug("a key is decided before the view shows its writes", loops._Turn._release, "revision >= revision", "revision >= 0"),
-        CoreBug("a key is decided before its deletions are seen", loops._Turn._release, "self._is_gone(*gone)", "True"),
-        CoreBug("what is in doubt is not looked up", loops._Turn._answered, "elif flight.doubtful or", "elif False and"),
+        CoreBug("a key is decided before the view shows its writes", turns.Turn._release, "revision >= revision", "revision >= 0"),
+        CoreBug("a key is decided before its deletions are seen", turns.Turn._release, "self._is_gone(*gone)", "True"),
+        CoreBug("what is in doubt is not looked up", turns.Turn._answered, "elif flight.doubtful or", "elif False and"),
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(making)", "(making,)"),
         CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
         CoreBug("the dearest pods go first", replica_set.ReplicaSetReconciler.reconcile, "[: min(-missing, BURST_MAX)]", "[missing:]"),
-        CoreBug("nothing is listed before deciding", loops._Turn._reconcile, "table.synced", "True"),
+        CoreBug("nothing is listed before deciding", turns.Turn._reconcile, "table.synced", "True"),
     )  # fmt: skip
     model_bugs = (
         ModelBug("the same again under another name", "pure def again(s: State, f: Flight): State = send(s, f.verb, f.name, f.seen, true)",
@@ -58,9 +75,16 @@ class ControllerTwin(Twin):
     )  # fmt: skip
 
     def __init__(self) -> None:
-        cluster = begin({NAME: loops.Loop(NAME, [replica_set.ReplicaSetReconciler()])}, {}, b"seed", START)
-        template = PodTemplateSpec(metadata=ObjectMeta(labels=LABELS), spec=PodSpec(containers=(Container(name="c", image="app"),)))
-        spec = ReplicaSetSpec(replicas=2, selector=LabelSelector(match_labels=LABELS), template=template)
+        cluster = begin(
+            {NAME: loops.Loop(NAME, [replica_set.ReplicaSetReconciler()])}, {}, b"seed", START
+        )
+        template = PodTemplateSpec(
+            metadata=ObjectMeta(labels=LABELS),
+            spec=PodSpec(containers=(Container(name="c", image="app"),)),
+        )
+        spec = ReplicaSetSpec(
+            replicas=2, selector=LabelSelector(match_labels=LABELS), template=template
+        )
         owner = ReplicaSet(metadata=ObjectMeta(name="web", namespace="default"), spec=spec)
         for request in (
             Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))),
@@ -80,7 +104,15 @@ class ControllerTwin(Twin):
 
     @classmethod
     def act_of(cls, action: str, picks: dict[str, Any], before: dict[str, Any]) -> Act:
-        arguments = {"arrive": "id", "answer": "id", "lose": "id", "give_up": "id", "duplicate": "id", "kill": "name", "scale": "number"}
+        arguments = {
+            "arrive": "id",
+            "answer": "id",
+            "lose": "id",
+            "give_up": "id",
+            "duplicate": "id",
+            "kill": "name",
+            "scale": "number",
+        }
         return Act(action, (picks[arguments[action]],) if action in arguments else ())
 
     def do(self, act: Act) -> None:
@@ -91,7 +123,11 @@ class ControllerTwin(Twin):
                 self._step(Answer(self._channel(number)))
             case Act("lose", (number,)):
                 channel = self._channel(number)
-                self._step(LoseRequest(channel) if self.cluster.flying[channel].answer is None else LoseAnswer(channel))
+                self._step(
+                    LoseRequest(channel)
+                    if self.cluster.flying[channel].answer is None
+                    else LoseAnswer(channel)
+                )
             case Act("give_up", (number,)):
                 self._step(GiveUp(self._channel(number)))
             case Act("duplicate", (number,)):
@@ -108,7 +144,9 @@ class ControllerTwin(Twin):
             case Act("crash", ()):
                 self._step(Crash(NAME))
             case Act("kill", (name,)):
-                self._submit(Request("delete", PODS, "default", self._real(name), body=DeleteOptions()))
+                self._submit(
+                    Request("delete", PODS, "default", self._real(name), body=DeleteOptions())
+                )
             case Act("scale", (number,)):
                 patch = Patch("application/merge-patch+json", {"spec": {"replicas": number}})
                 self._submit(Request("patch", REPLICA_SETS, "default", "web", body=patch))
@@ -126,9 +164,15 @@ class ControllerTwin(Twin):
         channel = self._channel(number)
         flying = self.cluster.flying[channel]
         if flying.request.verb == "create":
-            metadata = replace(flying.request.body.metadata, annotations={DELETION_COST: str(-self.names[flying.request.name])})
+            metadata = replace(
+                flying.request.body.metadata,
+                annotations={DELETION_COST: str(-self.names[flying.request.name])},
+            )
             request = evolve(flying.request, body=replace(flying.request.body, metadata=metadata))
-            self.cluster = evolve(self.cluster, flying=self.cluster.flying.set(channel, evolve(flying, request=request)))
+            self.cluster = evolve(
+                self.cluster,
+                flying=self.cluster.flying.set(channel, evolve(flying, request=request)),
+            )
 
     def _list(self) -> None:
         flying = self.cluster.flying
@@ -141,9 +185,13 @@ class ControllerTwin(Twin):
 
     def _step(self, action: Any) -> None:
         self.cluster = step(self.cluster, action)
-        for change in self.cluster.history.changes(PODS.prefix, max(self.known, self.cluster.history.compacted)):
+        for change in self.cluster.history.changes(
+            PODS.prefix, max(self.known, self.cluster.history.compacted)
+        ):
             self.revisions.append(change.revision)
-            self.log.append(Record(name=self.names[change.key.rpartition("/")[2]], gone=change.record is None))
+            self.log.append(
+                Record(name=self.names[change.key.rpartition("/")[2]], gone=change.record is None)
+            )
         self.known = self.cluster.history.revision
 
     def _submit(self, request: Request) -> None:
@@ -152,7 +200,8 @@ class ControllerTwin(Twin):
         self._step(Elapse(self.cluster.now))
 
     def _quiet(self) -> None:
-        """All that the model leaves out happens: other requests, the ReplicaSet's watch, timers; then new requests get their numbers."""
+        """All that the model leaves out happens: other requests, the ReplicaSet's watch, timers;
+        then new requests get their numbers."""
         for _ in range(QUIET_MAX):
             action = self._next_hidden()
             if action is None:
@@ -162,7 +211,9 @@ class ControllerTwin(Twin):
             raise AssertionError(f"not quiet after {QUIET_MAX} steps")
         for channel in sorted(self.cluster.flying):
             request = self.cluster.flying[channel].request
-            if channel not in self.channels.values() and not _is_pod_list(self.cluster.flying[channel]):
+            if channel not in self.channels.values() and not _is_pod_list(
+                self.cluster.flying[channel]
+            ):
                 self.channels[len(self.channels) + 1] = channel
                 if request.verb == "create":
                     self.names.setdefault(request.name, len(self.names) + 1)
@@ -174,7 +225,10 @@ class ControllerTwin(Twin):
                 return Arrive(channel) if flying.answer is None else Answer(channel)
         for channel in sorted(self.cluster.watches):
             cursor = self.cluster.watches[channel]
-            lags = cursor.revision < max(self.cluster.history.prefix_revision(REPLICA_SETS.prefix), self.cluster.history.compacted)
+            lags = cursor.revision < max(
+                self.cluster.history.prefix_revision(REPLICA_SETS.prefix),
+                self.cluster.history.compacted,
+            )
             if cursor.stream.resource == REPLICA_SETS and lags:
                 return Notify(channel)
         at = self.cluster.components[NAME].wake_at
@@ -201,7 +255,11 @@ class ControllerTwin(Twin):
         return channel[1] == self._life() and not self.cluster.flying[channel].given_up
 
     def _watch(self) -> Channel:
-        found = [channel for channel, cursor in self.cluster.watches.items() if cursor.stream.resource == PODS]
+        found = [
+            channel
+            for channel, cursor in self.cluster.watches.items()
+            if cursor.stream.resource == PODS
+        ]
         if len(found) != 1:
             raise Impossible(f"{len(found)} watches of pods are open")
         return found[0]
@@ -221,7 +279,10 @@ class ControllerTwin(Twin):
             flying = self.cluster.flying.get(channel)
             if flying is None:
                 continue
-            found += [Act("arrive", (number,)) if flying.answer is None else Act("answer", (number,)), Act("lose", (number,))]
+            found += [
+                Act("arrive", (number,)) if flying.answer is None else Act("answer", (number,)),
+                Act("lose", (number,)),
+            ]
             if flying.answer is None:
                 found.append(Act("duplicate", (number,)))
                 if self._hears(channel):
@@ -246,7 +307,9 @@ class ControllerTwin(Twin):
         return found
 
     def _stored(self) -> list[str]:
-        return [record.value.metadata.name for record in self.cluster.history.list(PODS.prefix).records]
+        return [
+            record.value.metadata.name for record in self.cluster.history.list(PODS.prefix).records
+        ]
 
     def _wanted(self) -> int:
         record = self.cluster.history.get(f"{REPLICA_SETS.prefix}default/web")
@@ -256,7 +319,11 @@ class ControllerTwin(Twin):
     # --- pictures
 
     def show(self) -> Picture:
-        flights = {number: self._show_flight(c) for number, c in self.channels.items() if c in self.cluster.flying}
+        flights = {
+            number: self._show_flight(c)
+            for number, c in self.channels.items()
+            if c in self.cluster.flying
+        }
         return Record(
             log=tuple(self.log),
             compacted=self._index(self.cluster.history.compacted),
@@ -275,11 +342,18 @@ class ControllerTwin(Twin):
         if answer is None:
             phase = Variant("Asked")
         elif not answer.ok:
-            phase = Variant("Absent" if answer.code == 404 else "Exists" if verb == "Create" else "Another")
+            phase = Variant(
+                "Absent" if answer.code == 404 else "Exists" if verb == "Create" else "Another"
+            )
         else:
-            phase = Variant("Answered", 0 if verb == "Delete" else self._index(int(answer.body.metadata.resource_version)))
+            phase = Variant(
+                "Answered",
+                0 if verb == "Delete" else self._index(int(answer.body.metadata.resource_version)),
+            )
         name = self.names[flying.request.name]
-        return Record(verb=Variant(verb), name=name, life=channel[1], deaf=flying.given_up, phase=phase)
+        return Record(
+            verb=Variant(verb), name=name, life=channel[1], deaf=flying.given_up, phase=phase
+        )
 
     def _show_controller(self) -> Record:
         state = self._state()
@@ -293,7 +367,9 @@ class ControllerTwin(Twin):
             waves=tuple(len(wave) for wave in busy.waves) if busy is not None else (),
             outstanding=busy.outstanding if busy is not None else 0,
             reached=self._index(busy.reached.get(PODS.prefix, 0)) if busy is not None else 0,
-            gone=frozenset(self._show_gone(*gone) for gone in busy.gone) if busy is not None else frozenset(),
+            gone=frozenset(self._show_gone(*gone) for gone in busy.gone)
+            if busy is not None
+            else frozenset(),
         )
 
     def _show_gone(self, prefix: str, key: str, uid: str, version: str) -> Record:
@@ -308,13 +384,21 @@ class ControllerTwin(Twin):
             for names in (pods, view) if index < s["controller"]["cursor"] else (pods,):
                 (names.discard if change["gone"] else names.add)(change["name"])
         flights = {number: cls._shown_flight(flight) for number, flight in s["flights"].items()}
-        fields = {name: s[name] for name in ("log", "compacted", "wanted", "made", "sent", "controller")}
+        fields = {
+            name: s[name] for name in ("log", "compacted", "wanted", "made", "sent", "controller")
+        }
         return Record(fields, pods=frozenset(pods), view=frozenset(view), flights=flights)
 
     @classmethod
     def _shown_flight(cls, flight: Record) -> Record:
-        phase = Variant("Answered", 0) if flight["verb"].tag == "Delete" and flight["phase"].tag == "Answered" else flight["phase"]
-        return Record({name: flight[name] for name in ("verb", "name", "life", "deaf")}, phase=phase)
+        phase = (
+            Variant("Answered", 0)
+            if flight["verb"].tag == "Delete" and flight["phase"].tag == "Answered"
+            else flight["phase"]
+        )
+        return Record(
+            {name: flight[name] for name in ("verb", "name", "life", "deaf")}, phase=phase
+        )
 
 
 def _is_pod_list(flying: Any) -> bool:

@@ -1,6 +1,8 @@
-"""spec/formal/garbage.qnt in the core: the collector (refk8s/core/controllers/garbage_collector.py) against the real API server.
+"""spec/formal/garbage.qnt in the core: the collector (refk8s/core/controllers/garbage_collector.py)
+against the real API server.
 
-The collector is asked directly, on a picture that the twin keeps from the watches' changes: any object, any time, however late.
+The collector is asked directly, on a picture that the twin keeps from the watches' changes: any
+object, any time, however late.
 """
 
 import random
@@ -15,7 +17,8 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, SECRETS, Resource
 from refk8s.core.apiserver import delete as deleting
-from refk8s.core.cluster import Cluster, begin, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import submit
 from refk8s.core.context import SECOND
 from refk8s.core.controllers import garbage_collector
 from refk8s.core.controllers.garbage_collector import MERGE_PATCH, GarbageCollector
@@ -65,11 +68,16 @@ class GarbageTwin(Twin):
 
     def __init__(self) -> None:
         cluster: Cluster = begin({}, {}, b"seed", START)
-        self.cluster, response = submit(cluster, Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))))
+        self.cluster, response = submit(
+            cluster,
+            Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))),
+        )
         assert response.ok, response.body
         self.known = self.cluster.history.revision
         self.collector = GarbageCollector()
-        self.viewer = Viewer([interest.resource for interest in self.collector.interests], (), self.collector.folds)
+        self.viewer = Viewer(
+            [interest.resource for interest in self.collector.interests], (), self.collector.folds
+        )
         self.view: View = self.viewer.empty()
         self.memory: Any = self.collector.start_memory(START)
         self.news: dict[str, list[Change[Any]]] = {"x": [], "y": []}
@@ -92,18 +100,32 @@ class GarbageTwin(Twin):
     def do(self, act: Act) -> None:
         match act:
             case Act("create", (name, parents, blocks, finalizers)):
-                owners = [_reference(parent, self._stored(parent).metadata.uid, blocks) for parent in sorted(parents)]
+                owners = [
+                    _reference(parent, self._stored(parent).metadata.uid, blocks)
+                    for parent in sorted(parents)
+                ]
                 self._create(name, owners, finalizers)
             case Act("create_for", (name, owner, uid)):
                 self._create(name, [_reference(owner, self._real(uid), True)], ())
             case Act("adopt", (name, owner)):
                 references = [*(self._stored(name).metadata.owner_references or ())]
                 references.append(_reference(owner, self._stored(owner).metadata.uid, True))
-                self._patch(name, {"ownerReferences": [garbage_collector._tree(reference) for reference in references]})
+                self._patch(
+                    name,
+                    {
+                        "ownerReferences": [
+                            garbage_collector._tree(reference) for reference in references
+                        ]
+                    },
+                )
             case Act("delete", (name, policy)):
                 self._ask(_request("delete", name, DeleteOptions(propagation_policy=policy.tag)))
             case Act("release", (name,)):
-                kept = [finalizer for finalizer in self._stored(name).metadata.finalizers if finalizer != "example.com/hold"]
+                kept = [
+                    finalizer
+                    for finalizer in self._stored(name).metadata.finalizers
+                    if finalizer != "example.com/hold"
+                ]
                 self._patch(name, {"finalizers": kept or None})
             case Act("deliver", (resource,)):
                 self._deliver(resource)
@@ -118,7 +140,10 @@ class GarbageTwin(Twin):
 
     def _create(self, name: str, owners: list[OwnerReference], finalizers: Any) -> None:
         metadata = ObjectMeta(
-            name=name, namespace="default", owner_references=tuple(owners) or None, finalizers=tuple(sorted(finalizers)) or None
+            name=name,
+            namespace="default",
+            owner_references=tuple(owners) or None,
+            finalizers=tuple(sorted(finalizers)) or None,
         )
         body = ConfigMap(metadata=metadata) if PLACES[name] == "x" else Secret(metadata=metadata)
         self._ask(Request("create", _resource(name), "default", name, body=body))
@@ -146,10 +171,13 @@ class GarbageTwin(Twin):
         change = self.news[resource].pop(0)
         key = f"default/{change.key.rpartition('/')[2]}"
         obj = change.record.value if change.record is not None else None
-        self.view, _ = self.viewer.apply(self.view, RESOURCES[resource], [(key, obj)], change.revision)
+        self.view, _ = self.viewer.apply(
+            self.view, RESOURCES[resource], [(key, obj)], change.revision
+        )
 
     def _plan(self, name: str) -> tuple[str, Plan]:
-        """What the collector would do about an object of its picture, and under which key; nothing where that key is busy (LOOP-3)."""
+        """What the collector would do about an object of its picture, and under which key; nothing
+        where that key is busy (LOOP-3)."""
         obj = self.view.get(_resource(name), f"default/{name}")
         if obj is None:
             return "", Plan()
@@ -159,7 +187,11 @@ class GarbageTwin(Twin):
         return key, self.collector.reconcile(self.view, key, START, Local(self.memory))
 
     def _is_idle(self, plan: Plan) -> bool:
-        return not any(plan.waves) and not plan.asks and (plan.memory is UNCHANGED or plan.memory == self.memory)
+        return (
+            not any(plan.waves)
+            and not plan.asks
+            and (plan.memory is UNCHANGED or plan.memory == self.memory)
+        )
 
     def _decide(self, name: str) -> None:
         key, plan = self._plan(name)
@@ -169,14 +201,19 @@ class GarbageTwin(Twin):
             self.memory = plan.memory
         waves = [wave for wave in plan.waves if wave] or [plan.asks]
         for number, wave in enumerate(waves):
-            self.flights += [Flight(key, self.life, number > 0 or self._is_second(plan), request) for request in wave]
+            self.flights += [
+                Flight(key, self.life, number > 0 or self._is_second(plan), request)
+                for request in wave
+            ]
 
     def _is_second(self, plan: Plan) -> bool:
         """A plan whose first wave is empty has only its last."""
         return len(plan.waves) == 2 and not plan.waves[0]
 
     def _arrive(self, flight: Flight) -> None:
-        plan = [other for other in self.flights if (other.key, other.life) == (flight.key, flight.life)]
+        plan = [
+            other for other in self.flights if (other.key, other.life) == (flight.key, flight.life)
+        ]
         if flight.answer is not None or (flight.last and any(not other.last for other in plan)):
             raise Impossible("it has not been sent yet, or has arrived")
         self.flights.remove(flight)
@@ -192,7 +229,9 @@ class GarbageTwin(Twin):
             raise Impossible("it has not been answered")
         self.flights.remove(flight)
         if flight.life == self.life:
-            self.memory, _ = self.collector.answered(self.memory, flight.key, flight.request, flight.answer, START)
+            self.memory, _ = self.collector.answered(
+                self.memory, flight.key, flight.request, flight.answer, START
+            )
 
     def _crash(self) -> None:
         self.life += 1
@@ -228,12 +267,15 @@ class GarbageTwin(Twin):
 
     def choices(self, chance: random.Random) -> list[Act]:
         found = [Act("deliver", (resource,)) for resource, news in self.news.items() if news]
-        found += [Act("decide", (name,)) for name in PLACES if not self._is_idle(self._plan(name)[1])]
+        found += [
+            Act("decide", (name,)) for name in PLACES if not self._is_idle(self._plan(name)[1])
+        ]
         for flight in self.flights:
             if flight.answer is not None:
                 found.append(Act("hear", (self._show_flight(flight),)))
             elif not flight.last or not any(
-                (other.key, other.life, other.last) == (flight.key, flight.life, False) for other in self.flights
+                (other.key, other.life, other.last) == (flight.key, flight.life, False)
+                for other in self.flights
             ):
                 found.append(Act("arrive", (self._show_flight(flight),)))
         if found and chance.randrange(5) < 3:
@@ -248,9 +290,24 @@ class GarbageTwin(Twin):
         for name in PLACES:
             if name not in present:
                 parents = frozenset(parent for parent in present if chance.randrange(2))
-                found.append(Act("create", (name, parents, chance.random() < 0.5, frozenset(chance.choice(FINALIZERS)))))
+                found.append(
+                    Act(
+                        "create",
+                        (
+                            name,
+                            parents,
+                            chance.random() < 0.5,
+                            frozenset(chance.choice(FINALIZERS)),
+                        ),
+                    )
+                )
                 if self.uids:
-                    found.append(Act("create_for", (name, chance.choice(list(PLACES)), chance.randint(1, len(self.uids)))))
+                    found.append(
+                        Act(
+                            "create_for",
+                            (name, chance.choice(list(PLACES)), chance.randint(1, len(self.uids))),
+                        )
+                    )
                 continue
             metadata = self._stored(name).metadata
             found.append(Act("delete", (name, Variant(chance.choice(POLICIES)))))
@@ -258,7 +315,11 @@ class GarbageTwin(Twin):
                 found.append(Act("release", (name,)))
             if metadata.deletion_timestamp is None:
                 uids = {reference.uid for reference in metadata.owner_references or ()}
-                found += [Act("adopt", (name, o)) for o in present if o != name and self._stored(o).metadata.uid not in uids]
+                found += [
+                    Act("adopt", (name, o))
+                    for o in present
+                    if o != name and self._stored(o).metadata.uid not in uids
+                ]
         return found
 
     # --- pictures
@@ -291,14 +352,23 @@ class GarbageTwin(Twin):
         )
 
     def _show_owner(self, reference: Any) -> Record:
-        return Record(name=reference.name, uid=self.uids[reference.uid], blocks=bool(reference.block_owner_deletion))
+        return Record(
+            name=reference.name,
+            uid=self.uids[reference.uid],
+            blocks=bool(reference.block_owner_deletion),
+        )
 
     def _show_place(self, wanted: str) -> Record:
         uid, place = wanted.split(" ")
         return Record(name=place.rpartition("/")[2], uid=self.uids[uid])
 
     def _show_flight(self, flight: Flight) -> Record:
-        return Record(key=self.uids[flight.key], life=flight.life, last=flight.last, act=self._show_act(flight))
+        return Record(
+            key=self.uids[flight.key],
+            life=flight.life,
+            last=flight.last,
+            act=self._show_act(flight),
+        )
 
     def _show_act(self, flight: Flight) -> Variant:
         request = flight.request
@@ -310,14 +380,30 @@ class GarbageTwin(Twin):
             return Variant("Told", Record(place, found=uid == request.options.field_manager))
         if request.verb == "delete":
             wanted = request.body.preconditions
-            target = Record(name=request.name, uid=self.uids[wanted.uid], version=self.versions.get(wanted.resource_version, 0))
-            return Variant("Erase", Record(target=target, policy=Variant(request.body.propagation_policy)))
+            target = Record(
+                name=request.name,
+                uid=self.uids[wanted.uid],
+                version=self.versions.get(wanted.resource_version, 0),
+            )
+            return Variant(
+                "Erase", Record(target=target, policy=Variant(request.body.propagation_policy))
+            )
         metadata = request.body.document["metadata"]
-        target = Record(name=request.name, uid=self.uids[metadata["uid"]], version=self.versions[metadata["resourceVersion"]])
+        target = Record(
+            name=request.name,
+            uid=self.uids[metadata["uid"]],
+            version=self.versions[metadata["resourceVersion"]],
+        )
         if "finalizers" in metadata:
-            return Variant("Finalizers", Record(target=target, kept=frozenset(metadata["finalizers"] or ())))
+            return Variant(
+                "Finalizers", Record(target=target, kept=frozenset(metadata["finalizers"] or ()))
+            )
         owners = frozenset(
-            Record(name=tree["name"], uid=self.uids[tree["uid"]], blocks=bool(tree.get("blockOwnerDeletion")))
+            Record(
+                name=tree["name"],
+                uid=self.uids[tree["uid"]],
+                blocks=bool(tree.get("blockOwnerDeletion")),
+            )
             for tree in metadata["ownerReferences"] or ()
         )
         return Variant("Owners", Record(target=target, kept=owners))
@@ -325,7 +411,19 @@ class GarbageTwin(Twin):
     @classmethod
     def shown(cls, state: dict[str, Any]) -> Picture:
         s = state["s"]
-        fields = {name: s[name] for name in ("objects", "view", "uids", "revision", "lookedUp", "life", "due", "flights")}
+        fields = {
+            name: s[name]
+            for name in (
+                "objects",
+                "view",
+                "uids",
+                "revision",
+                "lookedUp",
+                "life",
+                "due",
+                "flights",
+            )
+        }
         return Record(fields, unheard={resource: len(news) for resource, news in s["news"].items()})
 
 
@@ -338,4 +436,10 @@ def _request(verb: str, name: str, body: Any) -> Request:
 
 
 def _reference(name: str, uid: str, blocks: bool) -> OwnerReference:
-    return OwnerReference(api_version="v1", kind=_resource(name).kind, name=name, uid=uid, block_owner_deletion=blocks or None)
+    return OwnerReference(
+        api_version="v1",
+        kind=_resource(name).kind,
+        name=name,
+        uid=uid,
+        block_owner_deletion=blocks or None,
+    )

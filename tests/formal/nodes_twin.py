@@ -1,6 +1,8 @@
-"""spec/formal/nodes.qnt in the core: node_lifecycle.py, taint_eviction.py and pod_gc.py of refk8s/core/controllers, asked directly.
+"""spec/formal/nodes.qnt in the core: node_lifecycle.py, taint_eviction.py and pod_gc.py of
+refk8s/core/controllers, asked directly.
 
-What they ask for is done at once by the real API server. They see what is; only the pod collector's view of nodes may be late.
+What they ask for is done at once by the real API server. They see what is; only the pod collector's
+view of nodes may be late.
 """
 
 import random
@@ -14,10 +16,18 @@ from refk8s.core.api.core_v1 import Container, Namespace, Node, Pod, PodSpec, To
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import LEASES, NAMESPACES, NODES, PODS
-from refk8s.core.cluster import Cluster, begin, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import submit
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers import node_lifecycle, pod_gc, taint_eviction
-from refk8s.core.controllers.node_lifecycle import LEASE_NAMESPACE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, WATCHED_CONDITIONS
+from refk8s.core.controllers.node_lifecycle import (
+    LEASE_NAMESPACE,
+    NO_EXECUTE,
+    NO_SCHEDULE,
+    NOT_READY,
+    UNREACHABLE,
+    WATCHED_CONDITIONS,
+)
 from refk8s.core.loop.plan import UNCHANGED, Key, Local, Plan
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.view import View, Viewer
@@ -36,7 +46,11 @@ class Watcher:
 
     def __init__(self, reconciler: Reconciler) -> None:
         self.reconciler = reconciler
-        self.viewer = Viewer([interest.resource for interest in reconciler.interests], reconciler.indexes, reconciler.folds)
+        self.viewer = Viewer(
+            [interest.resource for interest in reconciler.interests],
+            reconciler.indexes,
+            reconciler.folds,
+        )
         self.view: View = self.viewer.empty()
         self.memory: Any = reconciler.start_memory(START)
 
@@ -84,7 +98,9 @@ class NodesTwin(Twin):
         self.now = 0
         self.cluster: Cluster = begin({}, {}, b"seed", START)
         for namespace in ("default", LEASE_NAMESPACE):
-            self._ask(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name=namespace))))
+            self._ask(
+                Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name=namespace)))
+            )
         self.lifecycle = Watcher(node_lifecycle.NodeLifecycle())
         self.eviction = Watcher(taint_eviction.TaintEviction())
         self.collector = Watcher(pod_gc.PodGarbageCollector())
@@ -119,7 +135,11 @@ class NodesTwin(Twin):
             case Act("beat", (name, ready)):
                 self._sign(name, STATUS[ready.tag], self._beats(name) + 1)
             case Act("finish", (name,)):
-                self._ask(Request("delete", PODS, "default", name, body=DeleteOptions(grace_period_seconds=0)))
+                self._ask(
+                    Request(
+                        "delete", PODS, "default", name, body=DeleteOptions(grace_period_seconds=0)
+                    )
+                )
             case Act("look", (name,)):
                 if not self._looks(name):
                     raise Impossible("the node controller has nothing to do")
@@ -133,7 +153,9 @@ class NodesTwin(Twin):
             case Act("collector_hears", ()):
                 self.collector.see(self.cluster, NODES)
                 for node in self.collector.view.keys(NODES):
-                    self._carry_out(self.collector, self.collector.plan(pod_gc.BACK + node, self._instant()))
+                    self._carry_out(
+                        self.collector, self.collector.plan(pod_gc.BACK + node, self._instant())
+                    )
             case Act("collect", (name,)):
                 self._collect(name)
             case Act("remove", (name,)):
@@ -147,16 +169,33 @@ class NodesTwin(Twin):
         self.signs += 1
         renewed = timestamp(START + self.signs * SECOND)
         exactly = renewed.removesuffix("Z") + ".000000Z"
-        lease = Lease(metadata=ObjectMeta(name=name, namespace=LEASE_NAMESPACE), spec=LeaseSpec(holder_identity=name, renew_time=exactly))
+        lease = Lease(
+            metadata=ObjectMeta(name=name, namespace=LEASE_NAMESPACE),
+            spec=LeaseSpec(holder_identity=name, renew_time=exactly),
+        )
         if self.cluster.history.get(f"{LEASES.prefix}{LEASE_NAMESPACE}/{name}") is None:
             self._ask(Request("create", LEASES, LEASE_NAMESPACE, body=lease))
         else:
             patch = Patch(MERGE_PATCH, {"spec": {"renewTime": exactly}})
             self._ask(Request("patch", LEASES, LEASE_NAMESPACE, name, body=patch))
         conditions = [
-            {"type": kind, "status": ready if kind == "Ready" else "False", "lastHeartbeatTime": renewed} for kind in WATCHED_CONDITIONS
+            {
+                "type": kind,
+                "status": ready if kind == "Ready" else "False",
+                "lastHeartbeatTime": renewed,
+            }
+            for kind in WATCHED_CONDITIONS
         ]
-        self._ask(Request("patch", NODES, "", name, "status", body=Patch(MERGE_PATCH, {"status": {"conditions": conditions}})))
+        self._ask(
+            Request(
+                "patch",
+                NODES,
+                "",
+                name,
+                "status",
+                body=Patch(MERGE_PATCH, {"status": {"conditions": conditions}}),
+            )
+        )
         self.beats[self._sign_of(name)] = beats
 
     def _sign_of(self, name: str) -> tuple[str, Any]:
@@ -196,14 +235,18 @@ class NodesTwin(Twin):
 
     def _looks(self, name: str) -> bool:
         plan, before = self._plan(name), self._show_health(self.lifecycle.memory)
-        return any(plan.waves) or (plan.memory is not UNCHANGED and self._show_health(plan.memory) != before)
+        return any(plan.waves) or (
+            plan.memory is not UNCHANGED and self._show_health(plan.memory) != before
+        )
 
     def _eviction(self, name: str) -> Plan:
         self.eviction.see(self.cluster, NODES, PODS)
         return self.eviction.plan(f"default/{name}", self._instant())
 
     def _evicts(self, name: str) -> bool:
-        return any(request.verb == "delete" for wave in self._eviction(name).waves for request in wave)
+        return any(
+            request.verb == "delete" for wave in self._eviction(name).waves for request in wave
+        )
 
     def _collection(self, name: str) -> Plan:
         self.collector.see(self.cluster, PODS)
@@ -211,7 +254,10 @@ class NodesTwin(Twin):
 
     def _collects(self, plan: Plan) -> bool:
         memory = self.collector.memory
-        changed = plan.memory is not UNCHANGED and (plan.memory.missing, plan.memory.gone) != (memory.missing, memory.gone)
+        changed = plan.memory is not UNCHANGED and (plan.memory.missing, plan.memory.gone) != (
+            memory.missing,
+            memory.gone,
+        )
         return any(plan.waves) or bool(plan.asks) or changed
 
     # --- what is where
@@ -237,7 +283,9 @@ class NodesTwin(Twin):
         pods = [name for name in PODS_OF_THE_MODEL if self._stored(name) is not None]
         found = [Act("look", (name,)) for name in NAMES if self._looks(name)]
         found += [Act("evict", (name,)) for name in pods if self._evicts(name)]
-        found += [Act("collect", (name,)) for name in pods if self._collects(self._collection(name))]
+        found += [
+            Act("collect", (name,)) for name in pods if self._collects(self._collection(name))
+        ]
         if self.collector.view.keys(NODES) != there:
             found.append(Act("collector_hears"))
         if found and chance.randrange(2):
@@ -254,9 +302,15 @@ class NodesTwin(Twin):
         for name in PODS_OF_THE_MODEL:
             if name not in pods and there:
                 found.append(Act("create", (name, chance.choice(there), chance.choice([-1, 0, 2]))))
-            elif name in pods and self._stored(name).metadata.deletion_timestamp and self._stored(name).spec.node_name in there:
+            elif (
+                name in pods
+                and self._stored(name).metadata.deletion_timestamp
+                and self._stored(name).spec.node_name in there
+            ):
                 found.append(Act("finish", (name,)))
-        return found + [Act("restart")] * (bool(self.lifecycle.memory.nodes) and chance.randrange(4) == 0)
+        return found + [Act("restart")] * (
+            bool(self.lifecycle.memory.nodes) and chance.randrange(4) == 0
+        )
 
     # --- pictures
 
@@ -264,13 +318,25 @@ class NodesTwin(Twin):
         collector = self.collector.memory
         return Record(
             now=self.now,
-            nodes={name: self._show_node(self._node(name)) for name in NAMES if self._node(name) is not None},
-            pods={name: self._show_pod(self._stored(name)) for name in PODS_OF_THE_MODEL if self._stored(name) is not None},
+            nodes={
+                name: self._show_node(self._node(name))
+                for name in NAMES
+                if self._node(name) is not None
+            },
+            pods={
+                name: self._show_pod(self._stored(name))
+                for name in PODS_OF_THE_MODEL
+                if self._stored(name) is not None
+            },
             uids=len(self.uids),
             **self._show_health(self.lifecycle.memory),
             shown=frozenset(self.collector.view.keys(NODES)),
             missing={name: self._tick(at) for name, at in collector.missing.items()},
-            ends=frozenset(name for name in PODS_OF_THE_MODEL if self._stored(name) is not None and self._evicts(name)),
+            ends=frozenset(
+                name
+                for name in PODS_OF_THE_MODEL
+                if self._stored(name) is not None and self._evicts(name)
+            ),
             gone=frozenset(name for name, is_gone in collector.gone.items() if is_gone),
         )
 
@@ -292,19 +358,33 @@ class NodesTwin(Twin):
 
     def _show_pod(self, pod: Any) -> Record:
         name = pod.metadata.name
-        return Record(node=pod.spec.node_name, host=self.hosts[name], deleting=pod.metadata.deletion_timestamp is not None)
+        return Record(
+            node=pod.spec.node_name,
+            host=self.hosts[name],
+            deleting=pod.metadata.deletion_timestamp is not None,
+        )
 
     def _show_health(self, memory: Any) -> Record:
         health = {
-            name: Record(uid=self.uids[one.uid], beats=self.beats[one.uid, one.sign], seen=self._tick(one.seen))
+            name: Record(
+                uid=self.uids[one.uid],
+                beats=self.beats[one.uid, one.sign],
+                seen=self._tick(one.seen),
+            )
             for name, one in memory.nodes.items()
         }
-        return Record(health=health, evictNext=max((self._tick(at) for at in memory.evict_next.values()), default=0))
+        return Record(
+            health=health,
+            evictNext=max((self._tick(at) for at in memory.evict_next.values()), default=0),
+        )
 
     @classmethod
     def shown(cls, state: dict[str, Any]) -> Picture:
         s = state["s"]
-        pods = {name: Record({field: pod[field] for field in ("node", "host", "deleting")}) for name, pod in s["pods"].items()}
+        pods = {
+            name: Record({field: pod[field] for field in ("node", "host", "deleting")})
+            for name, pod in s["pods"].items()
+        }
         fields = ("now", "nodes", "uids", "health", "evictNext", "shown", "missing", "gone", "ends")
         return Record({name: s[name] for name in fields}, pods=pods)
 
@@ -322,7 +402,10 @@ def _pod(name: str, node: str, patience: int) -> Pod:
     """A pod on a node that tolerates for so many ticks what drives pods out; -1: for ever."""
     seconds = None if patience < 0 else patience * TICK // SECOND
     tolerations = tuple(
-        Toleration(key=key, operator="Exists", effect=NO_EXECUTE, toleration_seconds=seconds) for key in (NOT_READY, UNREACHABLE)
+        Toleration(key=key, operator="Exists", effect=NO_EXECUTE, toleration_seconds=seconds)
+        for key in (NOT_READY, UNREACHABLE)
     )
-    spec = PodSpec(containers=(Container(name="c", image="app"),), node_name=node, tolerations=tolerations)
+    spec = PodSpec(
+        containers=(Container(name="c", image="app"),), node_name=node, tolerations=tolerations
+    )
     return Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=spec)

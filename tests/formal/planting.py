@@ -1,7 +1,7 @@
 """Bugs on purpose: a function of the core, or a model, with one piece of its text replaced.
 
-A tie that holds proves nothing unless it breaks when one side is wrong. So every model names bugs for both sides, and the tests plant each
-and expect to be told.
+A tie that holds proves nothing unless it breaks when one side is wrong. So every model names bugs
+for both sides, and the tests plant each and expect to be told.
 """
 
 import inspect
@@ -12,20 +12,27 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from patched_source import patched
+
 
 @contextmanager
 def planted(function: Any, old: str, new: str) -> Iterator[None]:
-    """While this lasts, the function's text has `new` where it had `old` (once). Whoever holds the function sees it."""
+    """While this lasts, the function's text has `new` where it had `old` (once). Whoever holds the
+    function sees it."""
     if not isinstance(function, FunctionType):
         raise TypeError(f"{function!r} is no plain function")
     source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(old) == 1, f"{function.__qualname__} has {source.count(old)} times {old!r}, not once: name another place"
     assert not function.__closure__, f"{function.__qualname__} refers to what surrounds it"
     space: dict[str, Any] = {}
-    code = compile(source.replace(old, new), inspect.getsourcefile(function) or "?", "exec", dont_inherit=True)
+    code = compile(
+        patched(source, old, new), inspect.getsourcefile(function) or "?", "exec", dont_inherit=True
+    )
     exec(code, function.__globals__, space)
     made = space[function.__name__]
-    before, function.__code__ = function.__code__, (made.fget if isinstance(made, property) else made).__code__
+    before, function.__code__ = (
+        function.__code__,
+        (made.fget if isinstance(made, property) else made).__code__,
+    )
     try:
         yield
     finally:
@@ -35,7 +42,9 @@ def planted(function: Any, old: str, new: str) -> Iterator[None]:
 def planted_model(model: Path, old: str, new: str, folder: Path) -> Path:
     """A copy of the model with `new` where it had `old` (once)."""
     text = model.read_text()
-    assert text.count(old) == 1, f"{model.name} has {text.count(old)} times {old!r}, not once: name another place"
+    assert text.count(old) == 1, (
+        f"{model.name} has {text.count(old)} times {old!r}, not once: name another place"
+    )
     copy = folder / model.name
     copy.write_text(text.replace(old, new))
     return copy

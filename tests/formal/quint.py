@@ -45,11 +45,21 @@ class Outcome(NamedTuple):
 
 
 def quint(command: str, model: Path, *arguments: str) -> Outcome:
-    """Run `quint COMMAND MODEL ARGUMENTS`. A Quint that is not there is a failure that says what to do, never a skip."""
+    """Run `quint COMMAND MODEL ARGUMENTS`. A Quint that is not there is a failure that says what to
+    do, never a skip."""
     if not TOOL.exists():
-        raise AssertionError("Quint is not installed: run `npm ci` in spec/formal (Node.js 18 or newer); tools/test does it by itself")
+        raise AssertionError(
+            "Quint is not installed: run `npm ci` in spec/formal (Node.js 18 or newer); tools/test does it by itself"
+        )
     line = [str(TOOL), command, str(model), *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=SECONDS_MAX, check=False, env={**os.environ, "NO_COLOR": "1"})
+    done = subprocess.run(
+        line,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
     return Outcome(done.returncode == 0, done.stdout + done.stderr)
 
 
@@ -76,16 +86,29 @@ class Tested(NamedTuple):
 
 
 def simulate(
-    model: Path, folder: Path, seed: int, samples: int, steps: int, traces: int, invariant: str = "safe", witnesses: tuple[str, ...] = ()
+    model: Path,
+    folder: Path,
+    seed: int,
+    samples: int,
+    steps: int,
+    traces: int,
+    invariant: str = "safe",
+    witnesses: tuple[str, ...] = (),
 ) -> Simulation:
-    """Random runs of the model from one seed: whether the invariant held in every state, and some of the runs as traces."""
+    """Random runs of the model from one seed: whether the invariant held in every state, and some
+    of the runs as traces."""
     done = quint(
         "run", model, "--backend", "typescript", "--invariant", invariant, "--seed", hex(seed), "--max-samples", str(samples),
         "--max-steps", str(steps), "--mbt", "--n-traces", str(traces), "--out-itf", str(folder / "trace_{seq}.itf.json"),
         "--verbosity", "1", *(("--witnesses", *witnesses) if witnesses else ()),
     )  # fmt: skip
-    found = {name: int(count) for name, count in re.findall(r"(\w+) was witnessed in (\d+) trace", done.words)}
-    kept = [encode(json.loads(path.read_text())) for path in sorted(folder.glob("trace_*.itf.json"))]
+    found = {
+        name: int(count)
+        for name, count in re.findall(r"(\w+) was witnessed in (\d+) trace", done.words)
+    }
+    kept = [
+        encode(json.loads(path.read_text())) for path in sorted(folder.glob("trace_*.itf.json"))
+    ]
     return Simulation(done.ok, done.words, found, kept)
 
 
@@ -98,7 +121,10 @@ def test(model: Path, folder: Path, seed: int, samples: int = 1, match: str = "T
     if not passed and not failed:
         raise AssertionError(f"quint test of {model.name} ran nothing:\n{done.words}")
     states = {path.name.removesuffix(".itf.json"): path for path in folder.glob("*.itf.json")}
-    kept = {name: [read_state(raw) for raw in json.loads(path.read_text())["states"]] for name, path in states.items()}
+    kept = {
+        name: [read_state(raw) for raw in json.loads(path.read_text())["states"]]
+        for name, path in states.items()
+    }
     return Tested(passed, failed, kept, done.words)
 
 
@@ -117,7 +143,11 @@ Trace = list[Step]
 
 
 def read_state(raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: read_value(value) for name, value in raw.items() if not name.startswith(("#", "mbt::"))}
+    return {
+        name: read_value(value)
+        for name, value in raw.items()
+        if not name.startswith(("#", "mbt::"))
+    }
 
 
 def encode(trace: dict[str, Any]) -> str:
@@ -125,8 +155,14 @@ def encode(trace: dict[str, Any]) -> str:
     steps: list[Any] = []
     before: Any = {}
     for state in trace["states"]:
-        picks = {name: pick["value"] for name, pick in state["mbt::nondetPicks"].items() if pick["tag"] == "Some"}
-        after = {name: value for name, value in state.items() if not name.startswith(("#", "mbt::"))}
+        picks = {
+            name: pick["value"]
+            for name, pick in state["mbt::nondetPicks"].items()
+            if pick["tag"] == "Some"
+        }
+        after = {
+            name: value for name, value in state.items() if not name.startswith(("#", "mbt::"))
+        }
         steps.append([state["mbt::actionTaken"], picks, _changes(before, after)])
         before = after
     return json.dumps(steps, separators=(",", ":"), sort_keys=True)
@@ -139,7 +175,13 @@ def decode(lines: Iterable[str]) -> list[Trace]:
         trace = []
         for action, picks, changes in json.loads(line):
             state = _changed(state, changes)
-            trace.append(Step(action, {name: read_value(value) for name, value in picks.items()}, read_state(state)))
+            trace.append(
+                Step(
+                    action,
+                    {name: read_value(value) for name, value in picks.items()},
+                    read_state(state),
+                )
+            )
         traces.append(trace)
     return traces
 
@@ -148,20 +190,32 @@ CHANGED = "#changed"  # no word of ITF
 
 
 def _is_record(raw: Any) -> bool:
-    return isinstance(raw, dict) and not any(name.startswith("#") for name in raw) and set(raw) != {"tag", "value"}
+    return (
+        isinstance(raw, dict)
+        and not any(name.startswith("#") for name in raw)
+        and set(raw) != {"tag", "value"}
+    )
 
 
 def _changes(before: Any, after: Any) -> Any:
     """`after`; of a record that was one before, those fields only that are different."""
     if not (_is_record(before) and _is_record(after)):
         return after
-    return {CHANGED: {name: _changes(before.get(name), value) for name, value in after.items() if before.get(name) != value}}
+    return {
+        CHANGED: {
+            name: _changes(before.get(name), value)
+            for name, value in after.items()
+            if before.get(name) != value
+        }
+    }
 
 
 def _changed(before: Any, changes: Any) -> Any:
     if not isinstance(changes, dict) or CHANGED not in changes:
         return changes
-    return before | {name: _changed(before.get(name), change) for name, change in changes[CHANGED].items()}
+    return before | {
+        name: _changed(before.get(name), change) for name, change in changes[CHANGED].items()
+    }
 
 
 def read_value(raw: Any) -> Any:
@@ -178,7 +232,9 @@ def read_value(raw: Any) -> Any:
         case {"tag": tag, "value": value}:
             return Variant(tag, read_value(value))
         case dict():
-            return Record({name: read_value(value) for name, value in raw.items() if not name.startswith("#")})
+            return Record(
+                {name: read_value(value) for name, value in raw.items() if not name.startswith("#")}
+            )
         case list():
             return tuple(map(read_value, raw))
     return raw
@@ -196,9 +252,21 @@ def write_value(value: Any) -> str:
         case Variant(tag, inner):
             return tag if inner == NO_VALUE else f"{tag}({write_value(inner)})"
         case Record():
-            return "{ " + ", ".join(f"{name}: {write_value(inner)}" for name, inner in sorted(value.items())) + " }"
+            return (
+                "{ "
+                + ", ".join(
+                    f"{name}: {write_value(inner)}" for name, inner in sorted(value.items())
+                )
+                + " }"
+            )
         case dict():
-            return "Map(" + ", ".join(f"{write_value(key)} -> {write_value(value[key])}" for key in sorted(value)) + ")"
+            return (
+                "Map("
+                + ", ".join(
+                    f"{write_value(key)} -> {write_value(value[key])}" for key in sorted(value)
+                )
+                + ")"
+            )
         case frozenset() | set():
             return "Set(" + ", ".join(sorted(map(write_value, value))) + ")"
         case tuple() | list():

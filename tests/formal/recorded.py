@@ -1,7 +1,8 @@
-"""Traces of the models, recorded, so that the core can be held against them where there is no Quint.
+"""Traces of the models, recorded, so that the core can be held against them where there is no
+Quint.
 
-A file per model in `traces/`: for each step its action, what was drawn, and those variables that are not as they were.
-`REFK8S_RECORD=1 pytest tests/formal/test_models.py` writes them anew.
+A file per model in `traces/`: for each step its action, what was drawn, and those variables that
+are not as they were. `REFK8S_RECORD=1 pytest tests/formal/test_models.py` writes them anew.
 """
 
 from pathlib import Path
@@ -22,7 +23,8 @@ def read(model: str) -> list[Trace]:
 
 
 def write(twin: type[Twin], lines: list[str]) -> None:
-    """Keep a few of the traces: the longest story, and as many as it takes to meet every bug that is to be planted in the core."""
+    """Keep a few of the traces: the longest story, and as many as it takes to meet every bug that
+    is to be planted in the core."""
     kept = [lines[0]]
     for bug in twin.core_bugs:
         if not any(is_met(twin, bug, line) for line in kept):

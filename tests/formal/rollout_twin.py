@@ -1,4 +1,5 @@
-"""spec/formal/rollout.qnt in the core: the decisions of the Deployment controller (refk8s/core/controllers/deployment.py, rollout.py)."""
+"""spec/formal/rollout.qnt in the core: the decisions of the Deployment controller
+(refk8s/core/controllers/deployment.py, rollout.py)."""
 
 import random
 from typing import Any
@@ -25,7 +26,9 @@ from refk8s.core.controllers.deployment_picture import Picture as Seen
 from refk8s.core.loop.view import View
 
 OLD, NEW = ("old1", "old2"), "new"
-SHARES = [Variant("Count", n) for n in (0, 1, 2)] + [Variant("Percent", n) for n in (0, 25, 30, 60, 100)]
+SHARES = [Variant("Count", n) for n in (0, 1, 2)] + [
+    Variant("Percent", n) for n in (0, 25, 30, 60, 100)
+]
 TEMPLATE, SELECTOR = PodTemplateSpec(), LabelSelector()
 EPOCH = 1_700_000_000 * SECOND
 
@@ -63,8 +66,15 @@ class RolloutTwin(Twin):
         """A ReplicaSet that is younger than all before it."""
         self.count += 1
         annotations = {revision.DESIRED_REPLICAS: str(wanted), revision.MAX_REPLICAS: str(most)}
-        metadata = ObjectMeta(name=f"set-{self.count}", creation_timestamp=timestamp(EPOCH + self.count * SECOND), annotations=annotations)
-        return ReplicaSet(metadata=metadata, spec=ReplicaSetSpec(replicas=size, selector=SELECTOR, template=TEMPLATE))
+        metadata = ObjectMeta(
+            name=f"set-{self.count}",
+            creation_timestamp=timestamp(EPOCH + self.count * SECOND),
+            annotations=annotations,
+        )
+        return ReplicaSet(
+            metadata=metadata,
+            spec=ReplicaSetSpec(replicas=size, selector=SELECTOR, template=TEMPLATE),
+        )
 
     # --- acts
 
@@ -76,7 +86,14 @@ class RolloutTwin(Twin):
             case "report":
                 return Act(action, (picks["name"],))
             case "edit" if "number" in picks:
-                return Act(action, (picks["number"], before["strategy"]["surge"], before["strategy"]["unavailable"]))
+                return Act(
+                    action,
+                    (
+                        picks["number"],
+                        before["strategy"]["surge"],
+                        before["strategy"]["unavailable"],
+                    ),
+                )
             case "edit":
                 return Act(action, (before["replicas"], picks["surge"], picks["unavailable"]))
         return Act(action)
@@ -99,7 +116,9 @@ class RolloutTwin(Twin):
         decision = self._decision()
         bounds = rollout.compute_bounds(self._deployment().spec)
         if decision.create is not None:
-            self.sets[NEW] = deployment_acts.resized(self._new_set(0, 0, 0), decision.create, bounds)
+            self.sets[NEW] = deployment_acts.resized(
+                self._new_set(0, 0, 0), decision.create, bounds
+            )
             self.ready[NEW] = 0
         elif not decision.sizes:
             raise Impossible("the controller has nothing to do")
@@ -110,18 +129,33 @@ class RolloutTwin(Twin):
 
     def _decision(self) -> Decision:
         spec = self._deployment().spec
-        seen = Seen(self._deployment(), rollout.compute_bounds(spec), self.sets.get(NEW), [self.sets[slot] for slot in OLD], 1)
+        seen = Seen(
+            self._deployment(),
+            rollout.compute_bounds(spec),
+            self.sets.get(NEW),
+            [self.sets[slot] for slot in OLD],
+            1,
+        )
         return deployment.decide(seen, View())
 
     def _deployment(self) -> Deployment:
-        parameters = RollingUpdateDeployment(max_surge=_share(self.surge), max_unavailable=_share(self.unavailable))
+        parameters = RollingUpdateDeployment(
+            max_surge=_share(self.surge), max_unavailable=_share(self.unavailable)
+        )
         strategy = DeploymentStrategy(type=rollout.ROLLING_UPDATE, rolling_update=parameters)
-        spec = DeploymentSpec(replicas=self.replicas, selector=SELECTOR, template=TEMPLATE, strategy=strategy)
+        spec = DeploymentSpec(
+            replicas=self.replicas, selector=SELECTOR, template=TEMPLATE, strategy=strategy
+        )
         return Deployment(metadata=ObjectMeta(name="web"), spec=spec)
 
     def _report(self, slot: str) -> None:
         rs = self.sets[slot]
-        self.sets[slot] = replace(rs, status=ReplicaSetStatus(replicas=self.ready[slot], available_replicas=self.ready[slot] or None))
+        self.sets[slot] = replace(
+            rs,
+            status=ReplicaSetStatus(
+                replicas=self.ready[slot], available_replicas=self.ready[slot] or None
+            ),
+        )
 
     # --- choices
 
@@ -130,7 +164,11 @@ class RolloutTwin(Twin):
         found = [Act("decide")] if decision.sizes or decision.create is not None else []
         for slot, rs in self.sets.items():
             most = max(rs.spec.replicas or 0, self.ready[slot])
-            found += [Act("run_pods", (slot, chance.randint(0, most))), Act("run_pods", (slot, rs.spec.replicas)), Act("report", (slot,))]
+            found += [
+                Act("run_pods", (slot, chance.randint(0, most))),
+                Act("run_pods", (slot, rs.spec.replicas)),
+                Act("report", (slot,)),
+            ]
         found.append(Act("edit", (chance.randint(0, 6), self.surge, self.unavailable)))
         found.append(Act("edit", (self.replicas, chance.choice(SHARES), chance.choice(SHARES))))
         if NEW in self.sets and not self.sets["old1"].spec.replicas:

@@ -1,7 +1,9 @@
-"""spec/formal/scheduler.qnt in the core: the scheduler (refk8s/core/scheduler/cycle.py) against the real API server.
+"""spec/formal/scheduler.qnt in the core: the scheduler (refk8s/core/scheduler/cycle.py) against the
+real API server.
 
-The scheduler's decider is asked directly, on a view that the twin keeps; what was not answered is sent again here as the loop does it.
-Back-off is no part of the model, so time passes before every look at the queue.
+The scheduler's decider is asked directly, on a view that the twin keeps; what was not answered is
+sent again here as the loop does it. Back-off is no part of the model, so time passes before every
+look at the queue.
 """
 
 import random
@@ -27,7 +29,8 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
 from refk8s.core.apiserver import subresources
-from refk8s.core.cluster import Cluster, begin, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import submit
 from refk8s.core.context import SECOND
 from refk8s.core.loop.plan import UNCHANGED, Local, Plan
 from refk8s.core.loop.view import View, Viewer, key_of
@@ -80,15 +83,28 @@ class SchedulerTwin(Twin):
         self.news: list[Change[Any]] = []
         self.node_news: list[Change[Any]] = []
         self.known = 0
-        self._ask(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))))
+        self._ask(
+            Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))
+        )
         for name, room in ROOM.items():
-            self._ask(Request("create", NODES, body=Node(metadata=ObjectMeta(name=name, labels={HOST: name}))))
+            self._ask(
+                Request(
+                    "create", NODES, body=Node(metadata=ObjectMeta(name=name, labels={HOST: name}))
+                )
+            )
             amounts = {"cpu": str(room), "memory": "1Gi", "pods": "110"}
             patch = Patch(MERGE_PATCH, {"status": {"capacity": amounts, "allocatable": amounts}})
             self._ask(Request("patch", NODES, "", name, "status", body=patch))
-            self._ask(Request("patch", NODES, "", name, body=Patch(MERGE_PATCH, {"spec": {"taints": None}})))  # A fresh node has one.
+            # A fresh node has one.
+            self._ask(
+                Request(
+                    "patch", NODES, "", name, body=Patch(MERGE_PATCH, {"spec": {"taints": None}})
+                )
+            )
         self.scheduler = Scheduler()
-        self.viewer = Viewer([interest.resource for interest in self.scheduler.interests], (), self.scheduler.folds)
+        self.viewer = Viewer(
+            [interest.resource for interest in self.scheduler.interests], (), self.scheduler.folds
+        )
         self.uids: dict[str, int] = {}
         self.costs: dict[str, int] = {}
         self.flights: dict[int, Flight] = {}
@@ -124,7 +140,9 @@ class SchedulerTwin(Twin):
                 self._carry_out(self._plan_for(name))
             case Act("schedule", ()):
                 self.now += PATIENCE
-                self._carry_out(self.scheduler.reconcile(self.view, SCHEDULE, self.now, Local(self.memory)))
+                self._carry_out(
+                    self.scheduler.reconcile(self.view, SCHEDULE, self.now, Local(self.memory))
+                )
             case Act("arrive", (number,)):
                 self._arrive(number)
             case Act("answer", (number,)):
@@ -146,20 +164,33 @@ class SchedulerTwin(Twin):
                 uid = self._stored(name).metadata.uid
                 self.uids[uid], self.costs[uid] = len(self.uids) + 1, cost
             case Act("delete", (name,)):
-                self._ask(Request("delete", PODS, "default", name, body=DeleteOptions(grace_period_seconds=0)))
+                self._ask(
+                    Request(
+                        "delete", PODS, "default", name, body=DeleteOptions(grace_period_seconds=0)
+                    )
+                )
             case Act("cordon", (node,)):
-                patch = Patch(MERGE_PATCH, {"spec": {"unschedulable": node not in self._cordoned() or None}})
+                patch = Patch(
+                    MERGE_PATCH, {"spec": {"unschedulable": node not in self._cordoned() or None}}
+                )
                 self._ask(Request("patch", NODES, "", node, body=patch))
 
     def _plan_for(self, name: str, failure: Response | None = None) -> Plan:
-        """What a look at this pod leads to; nothing while a request for it is not answered (LOOP-3)."""
-        if any(self._hears(flight) and flight.request.name == name for flight in self.flights.values()):
+        """What a look at this pod leads to; nothing while a request for it is not answered
+        (LOOP-3)."""
+        if any(
+            self._hears(flight) and flight.request.name == name for flight in self.flights.values()
+        ):
             return Plan()
-        return self.scheduler.reconcile(self.view, f"default/{name}", self.now, Local(self.memory, 0, failure))
+        return self.scheduler.reconcile(
+            self.view, f"default/{name}", self.now, Local(self.memory, 0, failure)
+        )
 
     def _bindings(self, plan: Plan) -> list[Request]:
         """The bindings that it asks for. (Conditions and victims are no part of the model.)"""
-        return [request for wave in plan.waves for request in wave if request.subresource == "binding"]
+        return [
+            request for wave in plan.waves for request in wave if request.subresource == "binding"
+        ]
 
     def _carry_out(self, plan: Plan) -> None:
         if not self._changes_something(plan):
@@ -171,7 +202,9 @@ class SchedulerTwin(Twin):
 
     def _changes_something(self, plan: Plan) -> bool:
         before = _show_memory(self.memory, self.uids, self.costs)
-        after = before if plan.memory is UNCHANGED else _show_memory(plan.memory, self.uids, self.costs)
+        after = (
+            before if plan.memory is UNCHANGED else _show_memory(plan.memory, self.uids, self.costs)
+        )
         return bool(self._bindings(plan)) or before != after
 
     def _send(self, flight: Flight) -> None:
@@ -205,7 +238,12 @@ class SchedulerTwin(Twin):
         change = news.pop(0)
         name = change.key.rpartition("/")[2]
         key = name if resource is NODES else f"default/{name}"
-        self.view, _ = self.viewer.apply(self.view, resource, [(key, change.record.value if change.record else None)], change.revision)
+        self.view, _ = self.viewer.apply(
+            self.view,
+            resource,
+            [(key, change.record.value if change.record else None)],
+            change.revision,
+        )
 
     def _ask(self, request: Request) -> None:
         response = self._submit(request)
@@ -226,7 +264,11 @@ class SchedulerTwin(Twin):
 
     def _cordoned(self) -> frozenset[str]:
         nodes = [record.value for record in self.cluster.history.list(NODES.prefix).records]
-        return frozenset(node.metadata.name for node in nodes if node.spec is not None and node.spec.unschedulable)
+        return frozenset(
+            node.metadata.name
+            for node in nodes
+            if node.spec is not None and node.spec.unschedulable
+        )
 
     def _flight(self, number: int) -> Flight:
         flight = self.flights.get(number)
@@ -239,14 +281,19 @@ class SchedulerTwin(Twin):
 
     def _due(self) -> frozenset[str]:
         due = {name for name in NAMES if self._changes_something(self._plan_for(name))}
-        if self._changes_something(self.scheduler.reconcile(self.view, SCHEDULE, self.now + PATIENCE, Local(self.memory))):
+        if self._changes_something(
+            self.scheduler.reconcile(self.view, SCHEDULE, self.now + PATIENCE, Local(self.memory))
+        ):
             due.add(SCHEDULE)
         return frozenset(due)
 
     # --- choices
 
     def choices(self, chance: random.Random) -> list[Act]:
-        found = [Act("schedule") if name == SCHEDULE else Act("look", (name,)) for name in sorted(self._due())]
+        found = [
+            Act("schedule") if name == SCHEDULE else Act("look", (name,))
+            for name in sorted(self._due())
+        ]
         for number, flight in self.flights.items():
             found.append(Act("arrive" if flight.answer is None else "answer", (number,)))
         found += [Act("deliver")] * bool(self.news) + [Act("deliver_node")] * bool(self.node_news)
@@ -270,7 +317,11 @@ class SchedulerTwin(Twin):
     def show(self) -> Picture:
         return Record(
             _show_memory(self.memory, self.uids, self.costs),
-            pods={name: self._show_pod(self._stored(name)) for name in NAMES if self._stored(name) is not None},
+            pods={
+                name: self._show_pod(self._stored(name))
+                for name in NAMES
+                if self._stored(name) is not None
+            },
             view={pod.metadata.name: self._show_pod(pod) for pod in self.view.list(PODS)},
             cordoned=self._cordoned(),
             unheard=(len(self.news), len(self.node_news)),
@@ -282,7 +333,11 @@ class SchedulerTwin(Twin):
         )
 
     def _show_pod(self, pod: Any) -> Record:
-        return Record(uid=self.uids[pod.metadata.uid], cost=self.costs[pod.metadata.uid], node=pod.spec.node_name or "")
+        return Record(
+            uid=self.uids[pod.metadata.uid],
+            cost=self.costs[pod.metadata.uid],
+            node=pod.spec.node_name or "",
+        )
 
     def _show_flight(self, flight: Flight) -> Record:
         phase = "Asked" if flight.answer is None else "Bound" if flight.answer.ok else "Refused"
@@ -295,21 +350,47 @@ class SchedulerTwin(Twin):
     @classmethod
     def shown(cls, state: dict[str, Any]) -> Picture:
         s = state["s"]
-        same = ("cordoned", "uids", "life", "flights", "sent", "due", "queue", "decisions", "arrivals")
+        same = (
+            "cordoned",
+            "uids",
+            "life",
+            "flights",
+            "sent",
+            "due",
+            "queue",
+            "decisions",
+            "arrivals",
+        )
         pods = {
-            table: {name: Record(uid=pod["uid"], cost=pod["cost"], node=pod["node"]) for name, pod in s[table].items()}
+            table: {
+                name: Record(uid=pod["uid"], cost=pod["cost"], node=pod["node"])
+                for name, pod in s[table].items()
+            }
             for table in ("pods", "view")
         }
-        return Record({name: s[name] for name in same}, **pods, unheard=(len(s["news"]), len(s["nodeNews"])))
+        return Record(
+            {name: s[name] for name in same}, **pods, unheard=(len(s["news"]), len(s["nodeNews"]))
+        )
 
 
 def _show_memory(memory: Memory, uids: dict[str, int], costs: dict[str, int]) -> Record:
     queue = {
-        key.rpartition("/")[2]: Record(uid=uids[w.pod.uid], number=w.number, cost=costs[w.pod.uid], parked=w.parked_at is not None)
+        key.rpartition("/")[2]: Record(
+            uid=uids[w.pod.uid],
+            number=w.number,
+            cost=costs[w.pod.uid],
+            parked=w.parked_at is not None,
+        )
         for key, w in memory.queue.pods.items()
     }
     decisions = {
-        key.rpartition("/")[2]: Record(uid=uids[d.pod.uid], number=d.waiting.number, cost=costs[d.pod.uid], node=d.node, sent=d.sent)
+        key.rpartition("/")[2]: Record(
+            uid=uids[d.pod.uid],
+            number=d.waiting.number,
+            cost=costs[d.pod.uid],
+            node=d.node,
+            sent=d.sent,
+        )
         for key, d in memory.decisions.items()
     }
     return Record(queue=queue, decisions=decisions, arrivals=memory.queue.arrivals)
@@ -317,8 +398,17 @@ def _show_memory(memory: Memory, uids: dict[str, int], costs: dict[str, int]) ->
 
 def _pod(name: str, cost: int, likes: str) -> Pod:
     """A pod that takes so many CPUs, and likes one node best."""
-    wish = NodeSelectorTerm(match_expressions=(NodeSelectorRequirement(key=HOST, operator="In", values=(likes,)),))
+    wish = NodeSelectorTerm(
+        match_expressions=(NodeSelectorRequirement(key=HOST, operator="In", values=(likes,)),)
+    )
     preferred = (PreferredSchedulingTerm(weight=100, preference=wish),)
-    affinity = Affinity(node_affinity=NodeAffinity(preferred_during_scheduling_ignored_during_execution=preferred))
-    container = Container(name="c", image="app", resources=ResourceRequirements(requests={"cpu": str(cost)}))
-    return Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(containers=(container,), affinity=affinity))
+    affinity = Affinity(
+        node_affinity=NodeAffinity(preferred_during_scheduling_ignored_during_execution=preferred)
+    )
+    container = Container(
+        name="c", image="app", resources=ResourceRequirements(requests={"cpu": str(cost)})
+    )
+    return Pod(
+        metadata=ObjectMeta(name=name, namespace="default"),
+        spec=PodSpec(containers=(container,), affinity=affinity),
+    )

@@ -1,4 +1,5 @@
-"""spec/formal/store.qnt in the core: a History, and three loops that watch it (refk8s/core/store.py, loop/informer.py, loop/view.py)."""
+"""spec/formal/store.qnt in the core: a History, and three loops that watch it
+(refk8s/core/store.py, loop/informer.py, loop/view.py)."""
 
 import random
 from typing import Any
@@ -12,7 +13,8 @@ from refk8s.core.api.core_v1 import ConfigMap, Secret
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import CONFIG_MAPS, SECRETS
 from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.cluster import Cluster, begin, start_all, step
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.loop import informer, loop
 from refk8s.core.loop.informer import Informer
@@ -39,22 +41,67 @@ class StoreTwin(Twin):
     model = "store"
     witnesses = ("some_watcher_expired", "some_conflict", "some_deletion", "some_stream_cut")
     core_bugs = (
-        CoreBug("a conflict is let through", store.evaluate, "!= compare.mod_revision", "> compare.mod_revision"),
-        CoreBug("deleting what does not exist is a change", store.evaluate, "elif previous is not None:", "else:"),
-        CoreBug("a key that is made again keeps its old age", store.evaluate, "previous.version + 1", "previous.version"),
-        CoreBug("the past is undone in the wrong order", store.History.list, "in reversed(shelf.log.after(at))", "in shelf.log.after(at)"),
-        CoreBug("compaction forgets one change too many", store.compact, "shelf.log.after(revision)", "shelf.log.after(revision + 1)"),
-        CoreBug("a watch resumes one revision late", store.History.changes, "shelf.log.after(after)", "shelf.log.after(after + 1)"),
+        CoreBug(
+            "a conflict is let through",
+            store.evaluate,
+            "!= compare.mod_revision",
+            "> compare.mod_revision",
+        ),
+        CoreBug(
+            "deleting what does not exist is a change",
+            store.evaluate,
+            "elif previous is not None:",
+            "else:",
+        ),
+        CoreBug(
+            "a key that is made again keeps its old age",
+            store.evaluate,
+            "previous.version + 1",
+            "previous.version",
+        ),
+        CoreBug(
+            "the past is undone in the wrong order",
+            store.History.list,
+            "in reversed(shelf.log.after(at))",
+            "in shelf.log.after(at)",
+        ),
+        CoreBug(
+            "compaction forgets one change too many",
+            store.compact,
+            "shelf.log.after(revision)",
+            "shelf.log.after(revision + 1)",
+        ),
+        CoreBug(
+            "a watch resumes one revision late",
+            store.History.changes,
+            "shelf.log.after(after)",
+            "shelf.log.after(after + 1)",
+        ),
         CoreBug("410 is taken for a cut", Informer.gone, "revision=0", "revision=self.revision"),
-        CoreBug("a relist keeps what is gone", loop._Turn._listed, "if key not in listed]", "if key in listed and False]"),
+        CoreBug(
+            "a relist keeps what is gone",
+            loop.Turn._listed,
+            "if key not in listed]",
+            "if key in listed and False]",
+        ),
     )
     model_bugs = (
-        ModelBug("a conflict is let through", "modified(state, k) != compares.get(k)", "modified(state, k) > compares.get(k)"),
-        ModelBug("a watch that is too late is resumed", "if (watcher.cursor < compacted) Listing else Watching", "Watching"),
+        ModelBug(
+            "a conflict is let through",
+            "modified(state, k) != compares.get(k)",
+            "modified(state, k) > compares.get(k)",
+        ),
+        ModelBug(
+            "a watch that is too late is resumed",
+            "if (watcher.cursor < compacted) Listing else Watching",
+            "Watching",
+        ),
     )
 
     def __init__(self) -> None:
-        machines = {name: Loop(name, [Onlooker(RESOURCES[resource])]) for name, resource in WATCHES.items()}
+        machines = {
+            name: Loop(name, [Onlooker(RESOURCES[resource])]) for name, resource in WATCHES.items()
+        }
         self.cluster: Cluster = start_all(begin(machines, {}, b"seed", START))
         self.answer = Variant("Nothing")
 
@@ -66,7 +113,10 @@ class StoreTwin(Twin):
             present = before["past"][before["revision"]]
             compares = picks.get("compares")
             if compares is None:
-                compares = {key: present[key]["modified"] if key in present else 0 for key in picks["guarded"]}
+                compares = {
+                    key: present[key]["modified"] if key in present else 0
+                    for key in picks["guarded"]
+                }
             return Act("transact", (compares, picks["writes"]))
         names = {"compact": ("r",), "deliver": ("w", "upto")}.get(action, ("w",))
         return Act(action, tuple(picks[name] for name in names))
@@ -94,9 +144,18 @@ class StoreTwin(Twin):
                 self._arrive(name)
 
     def _transact(self, compares: dict[str, int], writes: dict[str, Variant]) -> None:
-        puts = [store.Put(_key(key), _value(key, write.value)) for key, write in writes.items() if write.tag == "Put"]
-        removals = [store.Delete(_key(key)) for key, write in writes.items() if write.tag == "Remove"]
-        txn = store.Txn(tuple(store.Compare(_key(key), revision) for key, revision in compares.items()), (*puts, *removals))
+        puts = [
+            store.Put(_key(key), _value(key, write.value))
+            for key, write in writes.items()
+            if write.tag == "Put"
+        ]
+        removals = [
+            store.Delete(_key(key)) for key, write in writes.items() if write.tag == "Remove"
+        ]
+        txn = store.Txn(
+            tuple(store.Compare(_key(key), revision) for key, revision in compares.items()),
+            (*puts, *removals),
+        )
         history, outcome = store.commit(self.cluster.history, txn, stamp)
         self.cluster = evolve(self.cluster, history=history)
         if isinstance(outcome, store.Conflict):
@@ -160,7 +219,9 @@ class StoreTwin(Twin):
             else:
                 found.append(Act("cut", (name,)))
                 try:
-                    news = sorted({change.revision for change in self._changes(name, self._cursor(name))})
+                    news = sorted(
+                        {change.revision for change in self._changes(name, self._cursor(name))}
+                    )
                     found += [Act("deliver", (name, revision)) for revision in news]
                     if not news and self._cursor(name) < history.revision:
                         found.append(Act("bookmark", (name,)))
@@ -176,7 +237,12 @@ class StoreTwin(Twin):
             known = record.mod_revision if record is not None else 0
             if (luck := chance.randrange(10)) < 5:
                 compares[key] = known if luck else chance.randint(0, history.revision)
-        writes = {key: chance.choice([Variant("Keep"), Variant("Remove"), Variant("Put", 1), Variant("Put", 2)]) for key in KEYS}
+        writes = {
+            key: chance.choice(
+                [Variant("Keep"), Variant("Remove"), Variant("Put", 1), Variant("Put", 2)]
+            )
+            for key in KEYS
+        }
         return Act("transact", (compares, writes))
 
     # --- pictures
@@ -186,7 +252,10 @@ class StoreTwin(Twin):
         past = {}
         for revision in range(history.revision + 2):
             try:
-                past[revision] = {_name(record.key): _record(record) for record in history.list("/", at=revision).records}
+                past[revision] = {
+                    _name(record.key): _record(record)
+                    for record in history.list("/", at=revision).records
+                }
             except store.Compacted:
                 assert revision < history.compacted
             except store.FutureRevision:
@@ -201,15 +270,25 @@ class StoreTwin(Twin):
             past=past,
             answer=self.answer,
             known=tuple(known),
-            last={name: history.prefix_revision(resource.prefix) for name, resource in RESOURCES.items()},
+            last={
+                name: history.prefix_revision(resource.prefix)
+                for name, resource in RESOURCES.items()
+            },
             watchers={name: self._show_watcher(name) for name in WATCHES},
         )
 
     def _show_watcher(self, name: str) -> Record:
-        phase = {informer.LISTING: "Listing", informer.WATCHING: "Watching", informer.RESTING: "Cut"}[self._informer(name).phase]
+        phase = {
+            informer.LISTING: "Listing",
+            informer.WATCHING: "Watching",
+            informer.RESTING: "Cut",
+        }[self._informer(name).phase]
         table = self.cluster.components[name].state.view.table(RESOURCES[WATCHES[name]])
         view = {
-            obj.metadata.name: Record(value=_number(obj), modified=int(obj.metadata.resource_version)) for obj in table.objects.values()
+            obj.metadata.name: Record(
+                value=_number(obj), modified=int(obj.metadata.resource_version)
+            )
+            for obj in table.objects.values()
         }
         return Record(phase=Variant(phase), cursor=table.revision, view=view)
 
@@ -218,13 +297,25 @@ class StoreTwin(Twin):
         compacted, ever = state["compacted"], state["ever"]
         return Record(
             {name: state[name] for name in ("revision", "compacted", "past", "answer")},
-            known=tuple(Record(revision=c["revision"], key=c["key"], gone=c["gone"]) for c in ever if c["revision"] > compacted),
-            last={resource: max([compacted, *(c["revision"] for c in ever if KEYS[c["key"]] == resource)]) for resource in RESOURCES},
+            known=tuple(
+                Record(revision=c["revision"], key=c["key"], gone=c["gone"])
+                for c in ever
+                if c["revision"] > compacted
+            ),
+            last={
+                resource: max(
+                    [compacted, *(c["revision"] for c in ever if KEYS[c["key"]] == resource)]
+                )
+                for resource in RESOURCES
+            },
             watchers={
                 name: Record(
                     phase=watcher["phase"],
                     cursor=watcher["cursor"],
-                    view={key: Record(value=seen["value"], modified=seen["modified"]) for key, seen in watcher["view"].items()},
+                    view={
+                        key: Record(value=seen["value"], modified=seen["modified"])
+                        for key, seen in watcher["view"].items()
+                    },
                 )
                 for name, watcher in state["watchers"].items()
             },
@@ -251,4 +342,9 @@ def _number(obj: Any) -> int:
 
 
 def _record(record: Any) -> Record:
-    return Record(value=_number(record.value), created=record.create_revision, modified=record.mod_revision, version=record.version)
+    return Record(
+        value=_number(record.value),
+        created=record.create_revision,
+        modified=record.mod_revision,
+        version=record.version,
+    )

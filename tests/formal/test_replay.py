@@ -1,4 +1,5 @@
-"""The core follows the models: recorded traces of spec/formal, replayed. Needs no Quint; test_models.py draws fresh ones."""
+"""The core follows the models: recorded traces of spec/formal, replayed. Needs no Quint;
+test_models.py draws fresh ones."""
 
 import re
 from typing import Any
@@ -9,7 +10,11 @@ import tie
 from quint import MODELS
 from twins import TWINS
 
-BUGS = [pytest.param(twin, bug, id=f"{twin.model}: {bug.name}") for twin in TWINS.values() for bug in twin.core_bugs]
+BUGS = [
+    pytest.param(twin, bug, id=f"{twin.model}: {bug.name}")
+    for twin in TWINS.values()
+    for bug in twin.core_bugs
+]
 
 
 @pytest.mark.parametrize("model", TWINS)
@@ -28,7 +33,10 @@ def test_a_bug_planted_in_the_core_breaks_the_tie(twin: Any, bug: tie.CoreBug) -
 
 def test_models_stand_in_their_readme_and_on_the_pages_of_the_rules_that_they_name() -> None:
     readme = (MODELS / "README.md").read_text()
-    headings = {path: set(re.findall(r"^### ([A-Z]+-\d+) ", path.read_text(), re.MULTILINE)) for path in MODELS.parent.rglob("*.md")}
+    headings = {
+        path: set(re.findall(r"^### ([A-Z]+-\d+) ", path.read_text(), re.MULTILINE))
+        for path in MODELS.parent.rglob("*.md")
+    }
     models = sorted(MODELS.glob("*.qnt"))
     assert [path.stem for path in models] == sorted(TWINS), "every model has a twin"
     for path in models:
@@ -36,6 +44,8 @@ def test_models_stand_in_their_readme_and_on_the_pages_of_the_rules_that_they_na
         unknown = named - set().union(*headings.values())
         assert not unknown, f"{path.name} names rules that no page has: {sorted(unknown)}"
         assert f"({path.name})" in readme, f"{path.name} is not in spec/formal/README.md"
-        assert any(f"formal/{path.name})" in page.read_text() for page, rules in headings.items() if rules & named), (
-            f"no page with rules of {path.name} links to it"
-        )
+        assert any(
+            f"formal/{path.name})" in page.read_text()
+            for page, rules in headings.items()
+            if rules & named
+        ), f"no page with rules of {path.name} links to it"

@@ -1,9 +1,11 @@
-"""What ties a model to the code: a twin does in the real core what the model's actions say, and shows itself in the model's words.
+"""What ties a model to the code: a twin does in the real core what the model's actions say, and
+shows itself in the model's words.
 
     the model's traces    every action is done in the core too, and after each the core must show what the model shows      replay
     the core's histories  every step becomes a line of a Quint test: the model must allow it and come to show the same      walk, judge
 
-Neither side is asked what the other would do: a trace is drawn by the model's own choices, a history by the core's.
+Neither side is asked what the other would do: a trace is drawn by the model's own choices, a
+history by the core's.
 """
 
 import random
@@ -82,7 +84,8 @@ class Twin(ABC):
 
 
 def replay(twin: type[Twin], trace: Trace) -> str | None:
-    """Do all of the trace in the core. None: they agree in every step; else where and how they differ."""
+    """Do all of the trace in the core. None: they agree in every step; else where and how they
+    differ."""
     core = twin()
     for number, step in enumerate(trace):
         if number:
@@ -127,24 +130,37 @@ def walk(twin: type[Twin], seed: int, steps: int) -> History:
 HISTORY = "history_"
 
 
-def judge(twin: type[Twin], model: Path, histories: list[History], folder: Path, samples: int) -> tuple[list[str | None], dict[str, bool]]:
-    """Let the model take every step of the histories. For each, None: it allows all of them and comes to show the same; else what is wrong.
+def judge(
+    twin: type[Twin], model: Path, histories: list[History], folder: Path, samples: int
+) -> tuple[list[str | None], dict[str, bool]]:
+    """Let the model take every step of the histories. For each, None: it allows all of them and
+    comes to show the same; else what is wrong.
 
-    The histories become tests of a module that imports the model: chains of its actions. Quint runs them all at once and writes down
-    the states that they lead to; and it runs the model's own tests so many times, since it has been started anyway.
+    The histories become tests of a module that imports the model: chains of its actions. Quint runs
+    them all at once and writes down the states that they lead to; and it runs the model's own tests
+    so many times, since it has been started anyway.
     """
-    tests = "".join(f"  run {HISTORY}{n}Test = " + _chain(history) for n, history in enumerate(histories))
+    tests = "".join(
+        f"  run {HISTORY}{n}Test = " + _chain(history) for n, history in enumerate(histories)
+    )
     if model.parent != folder:
         shutil.copy(model, folder)
     file = folder / f"{model.stem}_histories.qnt"
-    file.write_text(f'module {model.stem}_histories {{\n  import {model.stem}.* from "./{model.stem}"\n\n{tests}}}\n')
+    file.write_text(
+        f'module {model.stem}_histories {{\n  import {model.stem}.* from "./{model.stem}"\n\n{tests}}}\n'
+    )
     tested = quint.test(file, folder, seed=1, samples=samples)
-    verdicts = [_verdict(twin, history, tested, f"{HISTORY}{n}Test") for n, history in enumerate(histories)]
+    verdicts = [
+        _verdict(twin, history, tested, f"{HISTORY}{n}Test") for n, history in enumerate(histories)
+    ]
     return verdicts, {name: name in tested.passed for name in tested.passed | tested.failed}
 
 
 def _chain(history: History) -> str:
-    return "\n    .then(".join([_call(history[0][0]), *(f"{_call(act)})" for act, _ in history[1:])]) + "\n"
+    return (
+        "\n    .then(".join([_call(history[0][0]), *(f"{_call(act)})" for act, _ in history[1:])])
+        + "\n"
+    )
 
 
 def _verdict(twin: type[Twin], history: History, tested: quint.Tested, name: str) -> str | None:

@@ -8,5 +8,12 @@ from scheduler_twin import SchedulerTwin
 from store_twin import StoreTwin
 from tie import Twin
 
-ALL: tuple[type[Twin], ...] = (StoreTwin, ControllerTwin, RolloutTwin, SchedulerTwin, NodesTwin, GarbageTwin)
+ALL: tuple[type[Twin], ...] = (
+    StoreTwin,
+    ControllerTwin,
+    RolloutTwin,
+    SchedulerTwin,
+    NodesTwin,
+    GarbageTwin,
+)
 TWINS: dict[str, type[Twin]] = {twin.model: twin for twin in ALL}

@@ -1,6 +1,8 @@
-"""A host for the Docker adapter's tests: a network namespace without a way out, an engine in it, and `refk8s run` driven by kubectl.
+"""A host for the Docker adapter's tests: a network namespace without a way out, an engine in it,
+and `refk8s run` driven by kubectl.
 
-Everything is named after this process and ended by its own number; nothing outside of the namespace is touched.
+Everything is named after this process and ended by its own number; nothing outside of the namespace
+is touched.
 """
 
 import json
@@ -28,7 +30,24 @@ NEEDED = {
     "busybox": "busybox-static",
     "sysctl": "procps",
 }
-COMMANDS = ("cat", "df", "echo", "hostname", "httpd", "id", "kill", "ls", "nc", "sh", "sleep", "stat", "stty", "test", "touch", "wget")
+COMMANDS = (
+    "cat",
+    "df",
+    "echo",
+    "hostname",
+    "httpd",
+    "id",
+    "kill",
+    "ls",
+    "nc",
+    "sh",
+    "sleep",
+    "stat",
+    "stty",
+    "test",
+    "touch",
+    "wget",
+)
 
 
 def missing_tools() -> list[str]:
@@ -47,7 +66,8 @@ def kubectl_path() -> str | None:
 
 
 def until(question: Callable[[], Any], seconds: float, words: str, every: float = 0.1) -> Any:
-    """Ask until the answer is true; it. AssertionError with the words and the last answer where that takes too long."""
+    """Ask until the answer is true; it. AssertionError with the words and the last answer where
+    that takes too long."""
     end = time.monotonic() + seconds
     while True:
         answer = question()
@@ -58,9 +78,11 @@ def until(question: Callable[[], Any], seconds: float, words: str, every: float 
 
 
 class Host:
-    """A namespace with an address and an engine, and a neighbour at the other end of its only wire; no way out of either.
+    """A namespace with an address and an engine, and a neighbour at the other end of its only wire;
+    no way out of either.
 
-    `forwards`: it forwards packets before the engine starts. Else the engine switches that on and drops what it does not know.
+    `forwards`: it forwards packets before the engine starts. Else the engine switches that on and
+    drops what it does not know.
     """
 
     def __init__(self, number: int = 1, *engine_flags: str, forwards: bool = True) -> None:
@@ -82,17 +104,34 @@ class Host:
             (self.neighbour, "link set wire0 up"), (self.namespace, "link set node0 up"), (self.namespace, "route add default dev node0"),
         ):  # fmt: skip
             subprocess.run(["ip", "-n", namespace, *setting.split()], check=True)
-        subprocess.run([*self.inside, "sysctl", "-qw", f"net.ipv4.ip_forward={int(self.forwards)}"], check=True)
+        subprocess.run(
+            [*self.inside, "sysctl", "-qw", f"net.ipv4.ip_forward={int(self.forwards)}"], check=True
+        )
         self.start_engine()
         self.docker("import", "-", IMAGE, stdin=self._image())
 
     def start_engine(self) -> None:
         work = self.work
-        places = ["--data-root", work / "root", "--exec-root", work / "exec", "--pidfile", work / "pid", "-H", self.address]
+        places = [
+            "--data-root",
+            work / "root",
+            "--exec-root",
+            work / "exec",
+            "--pidfile",
+            work / "pid",
+            "-H",
+            self.address,
+        ]
         with open(work / "log", "ab") as log:
-            self.engine = subprocess.Popen([*self.inside, "dockerd", *places, *self.flags], stdout=log, stderr=log)
+            self.engine = subprocess.Popen(
+                [*self.inside, "dockerd", *places, *self.flags], stdout=log, stderr=log
+            )
         ping = ["curl", "-sf", "--unix-socket", str(work / "sock"), "http://engine/_ping"]
-        until(lambda: subprocess.run(ping, capture_output=True).returncode == 0, 60, f"the engine did not start: {work / 'log'}")
+        until(
+            lambda: subprocess.run(ping, capture_output=True).returncode == 0,
+            60,
+            f"the engine did not start: {work / 'log'}",
+        )
 
     def stop_engine(self) -> None:
         assert self.engine is not None
@@ -107,10 +146,14 @@ class Host:
         shutil.copy(shutil.which("busybox") or "", tree / "bin/busybox")
         for name in COMMANDS:
             (tree / "bin" / name).symlink_to("busybox")
-        return subprocess.run(["tar", "-C", tree, "-c", "."], check=True, capture_output=True).stdout
+        return subprocess.run(
+            ["tar", "-C", tree, "-c", "."], check=True, capture_output=True
+        ).stdout
 
     def docker(self, *arguments: str, stdin: bytes | None = None) -> str:
-        done = subprocess.run(["docker", "-H", self.address, *arguments], input=stdin, capture_output=True)
+        done = subprocess.run(
+            ["docker", "-H", self.address, *arguments], input=stdin, capture_output=True
+        )
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
@@ -121,7 +164,9 @@ class Host:
     def curl(self, url: str, seconds: int = 3, neighbour: bool = False) -> str:
         """What is answered there, to this host or to its neighbour."""
         inside = ["nsenter", f"--net=/var/run/netns/{self.neighbour}"] if neighbour else self.inside
-        return subprocess.run([*inside, "curl", "-s", "-m", str(seconds), url], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [*inside, "curl", "-s", "-m", str(seconds), url], capture_output=True, text=True
+        ).stdout.strip()
 
     def sh(self, *command: str) -> str:
         """A command inside the namespace, with what it says; whether it fails or not."""
@@ -130,9 +175,13 @@ class Host:
 
     def stop(self) -> None:
         if self.engine is not None:
-            left = subprocess.run(["docker", "-H", self.address, "ps", "-aq"], capture_output=True, text=True).stdout.split()
+            left = subprocess.run(
+                ["docker", "-H", self.address, "ps", "-aq"], capture_output=True, text=True
+            ).stdout.split()
             if left:
-                subprocess.run(["docker", "-H", self.address, "rm", "-f", *left], capture_output=True)
+                subprocess.run(
+                    ["docker", "-H", self.address, "rm", "-f", *left], capture_output=True
+                )
             self.stop_engine()
         for namespace in (self.namespace, self.neighbour):
             subprocess.run(["ip", "netns", "delete", namespace])
@@ -145,7 +194,9 @@ class Cluster:
     def __init__(self, host: Host, data: Path, *arguments: str, user: str = "") -> None:
         """`user`: "uid:gid" to run as, else root."""
         uid, _, gid = user.partition(":")
-        self.rights = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if user else []
+        self.rights = (
+            ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if user else []
+        )
         self.host = host
         self.data = data
         self.arguments = arguments
@@ -163,13 +214,27 @@ class Cluster:
         """Start, and wait until it says that it is ready; how many seconds that took."""
         begin = time.monotonic()
         said = len(self.words())
-        flags = ["--adapter", "docker", "--port", str(self.port), "--data-dir", str(self.data), "--kubeconfig", str(self.kubeconfig)]
+        flags = [
+            "--adapter",
+            "docker",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.data),
+            "--kubeconfig",
+            str(self.kubeconfig),
+        ]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.host.inside, *self.rights, sys.executable, "-m", "refk8s.cli.main", "run", *flags, *self.arguments, *more],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        until(lambda: "is ready at" in self.words()[said:] or self.process.poll() is not None, 30, "refk8s is not ready", every=0.01)
+        until(
+            lambda: "is ready at" in self.words()[said:] or self.process.poll() is not None,
+            30,
+            "refk8s is not ready",
+            every=0.01,
+        )
         assert self.process.poll() is None, self.words()[said:]
         return time.monotonic() - begin
 
@@ -191,11 +256,18 @@ class Cluster:
         return code
 
     def kubectl(self, *arguments: str, stdin: str | None = None, fails: bool = False) -> str:
-        """What kubectl says; with `fails` it must fail, and what it says to stderr is the answer."""
+        """What kubectl says; with `fails` it must fail, and what it says to stderr is the
+        answer."""
         done = subprocess.run(
-            [*self.host.inside, kubectl_path() or "", *arguments], env=self.environment, input=stdin, capture_output=True, text=True
+            [*self.host.inside, kubectl_path() or "", *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
         )
-        assert bool(done.returncode) is fails, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        assert bool(done.returncode) is fails, (
+            f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        )
         return (done.stderr if fails else done.stdout).strip()
 
     def apply(self, *objects: dict[str, Any]) -> None:
@@ -215,7 +287,13 @@ class Cluster:
     def ids(self, pod: str, container: str) -> list[str]:
         """The engine's containers of that name, running or not, newest first."""
         uid = self.pod(pod)["metadata"]["uid"]
-        return self.host.containers("-a", "--filter", f"label=refk8s.pod-uid={uid}", "--filter", f"label=refk8s.container={container}")
+        return self.host.containers(
+            "-a",
+            "--filter",
+            f"label=refk8s.pod-uid={uid}",
+            "--filter",
+            f"label=refk8s.container={container}",
+        )
 
     def inside(self, pod: str, container: str, *command: str) -> str:
         return self.host.docker("exec", self.ids(pod, container)[0], *command)
@@ -232,4 +310,10 @@ def make_pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, A
 def container(name: str, script: str = "", **more: Any) -> dict[str, Any]:
     """A container that runs a script of the shell, or sleeps and ends when asked to."""
     script = script or "trap 'exit 0' TERM; sleep 1000 & wait"
-    return {"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["/bin/sh", "-c", script], **more}
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", script],
+        **more,
+    }

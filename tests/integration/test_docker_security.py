@@ -1,4 +1,5 @@
-"""Containers that attack the node through their volumes, and what security contexts become of: RT-30 ... RT-35, KUBELET-90 ... 94."""
+"""Containers that attack the node through their volumes, and what security contexts become of:
+RT-30 ... RT-35, KUBELET-90 ... 94."""
 
 import os
 import subprocess
@@ -23,7 +24,9 @@ def cluster(docker_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iter
     cluster.data.chmod(0o700)
     cluster.start()
     until(lambda: cluster.kubectl("get", "nodes", "-o", "name"), 10, "no node")
-    cluster.kubectl("create", "configmap", "settings", "--from-literal=colour=blue", "--from-literal=size=7")
+    cluster.kubectl(
+        "create", "configmap", "settings", "--from-literal=colour=blue", "--from-literal=size=7"
+    )
     cluster.kubectl("create", "secret", "generic", "keys", "--from-literal=password=s3cret")
     yield cluster
     cluster.stop()
@@ -33,7 +36,11 @@ def cluster(docker_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def wait_running(cluster: Cluster, name: str) -> None:
-    until(lambda: cluster.pod(name)["status"].get("phase") == "Running", 20, f"pod {name} does not run")
+    until(
+        lambda: cluster.pod(name)["status"].get("phase") == "Running",
+        20,
+        f"pod {name} does not run",
+    )
 
 
 def waiting(cluster: Cluster, name: str, kind: str = "containerStatuses") -> dict[str, str]:
@@ -45,30 +52,48 @@ def waiting(cluster: Cluster, name: str, kind: str = "containerStatuses") -> dic
 
 def refused(cluster: Cluster, name: str) -> str:
     """Wait until the pod's last container cannot be made; the message."""
-    until(lambda: waiting(cluster, name).get("reason") == "CreateContainerConfigError", 20, "not refused")
+    until(
+        lambda: waiting(cluster, name).get("reason") == "CreateContainerConfigError",
+        20,
+        "not refused",
+    )
     return waiting(cluster, name)["message"]
 
 
-# --- volumes -----------------------------------------------------------------------------------------------------------
+# --- volumes --------------------------------------------------------------------------------------
 
 
-def test_a_container_cannot_exchange_what_the_kubelet_writes(cluster: Cluster, tmp_path: Path) -> None:
-    """RT-30, KUBELET-90: the mount is read-only; and what a link in the volume on the host leads to is not touched."""
+def test_a_container_cannot_exchange_what_the_kubelet_writes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """RT-30, KUBELET-90: the mount is read-only; and what a link in the volume on the host leads to
+    is not touched."""
     volumes = [{"name": "settings", "configMap": {"name": "settings"}}]
     mounts = [{"name": "settings", "mountPath": "/settings", "readOnly": False}]
     script = f"ln -s /tmp /settings/..evil && echo MADE; echo x > /settings/colour && echo WRITTEN; echo tried; {SLEEP}"
-    cluster.apply(make_pod("writer", container("main", script, volumeMounts=mounts), volumes=volumes))
+    cluster.apply(
+        make_pod("writer", container("main", script, volumeMounts=mounts), volumes=volumes)
+    )
     wait_running(cluster, "writer")
     until(lambda: "tried" in cluster.kubectl("logs", "writer"), 5, "it has not tried")
-    assert "MADE" not in cluster.kubectl("logs", "writer") and "WRITTEN" not in cluster.kubectl("logs", "writer")
+    assert "MADE" not in cluster.kubectl("logs", "writer") and "WRITTEN" not in cluster.kubectl(
+        "logs", "writer"
+    )
     place = cluster.data / "pods" / cluster.pod("writer")["metadata"]["uid"] / "volumes/settings"
     outside = tmp_path / "outside"
     outside.mkdir()
     (place / "..data").unlink()
     (place / "..data").symlink_to(outside)  # As a container could while the mount was writable.
-    cluster.kubectl("patch", "configmap", "settings", "-p", '{"data": {"colour": "red", "new": "file"}}')
+    cluster.kubectl(
+        "patch", "configmap", "settings", "-p", '{"data": {"colour": "red", "new": "file"}}'
+    )
     cluster.kubectl("annotate", "pod", "writer", "look=again")
-    until(lambda: (place / "new").exists() and (place / "new").read_text() == "file", 90, "the volume does not follow", every=0.5)
+    until(
+        lambda: (place / "new").exists() and (place / "new").read_text() == "file",
+        90,
+        "the volume does not follow",
+        every=0.5,
+    )
     assert os.listdir(outside) == []
     cluster.kubectl("delete", "pod", "writer", "--now")
     assert os.listdir(outside) == [] and not place.exists()
@@ -78,23 +103,46 @@ def test_a_container_cannot_exchange_what_the_kubelet_writes(cluster: Cluster, t
 def test_a_link_that_leads_out_of_its_volume_is_not_mounted(cluster: Cluster, target: str) -> None:
     """RT-7: `v-2` lies beside `v`, and its path begins with the same letters."""
     name = f"out-{len(target)}"
-    first = container("first", f"ln -s {target} /v/out", volumeMounts=[{"name": "v", "mountPath": "/v"}])
-    second = container("main", volumeMounts=[{"name": "v", "mountPath": "/data", "subPath": "out"}, {"name": "v-2", "mountPath": "/v-2"}])
-    cluster.apply(make_pod(name, second, initContainers=[first], volumes=[{"name": "v", "emptyDir": {}}, {"name": "v-2", "emptyDir": {}}]))
+    first = container(
+        "first", f"ln -s {target} /v/out", volumeMounts=[{"name": "v", "mountPath": "/v"}]
+    )
+    second = container(
+        "main",
+        volumeMounts=[
+            {"name": "v", "mountPath": "/data", "subPath": "out"},
+            {"name": "v-2", "mountPath": "/v-2"},
+        ],
+    )
+    cluster.apply(
+        make_pod(
+            name,
+            second,
+            initContainers=[first],
+            volumes=[{"name": "v", "emptyDir": {}}, {"name": "v-2", "emptyDir": {}}],
+        )
+    )
     assert "leads out" in refused(cluster, name)
     assert cluster.ids(name, "main") == []
     cluster.kubectl("delete", "pod", name, "--now")
 
 
 def test_a_path_that_is_exchanged_all_the_time_never_shows_the_host(cluster: Cluster) -> None:
-    """RT-34: the attacker exchanges a directory for a link to the root of the host as fast as it can, while others mount it."""
+    """RT-34: the attacker exchanges a directory for a link to the root of the host as fast as it
+    can, while others mount it."""
     mark = Path("/") / MARK
     mark.touch()
     try:
         exchange = "mkdir -p /v/a/sub; cd /v; while true; do ln -s / b; mv -T a c; mv -T b a; rm a; mv -T c a; done"
         attacker = container("attacker", exchange, volumeMounts=[{"name": "v", "mountPath": "/v"}])
         look = f"test -e /sub/{MARK} && echo ESCAPED; echo looked; exit 1"
-        victims = [container(f"victim-{i}", look, volumeMounts=[{"name": "v", "mountPath": "/sub", "subPath": "a"}]) for i in range(3)]
+        victims = [
+            container(
+                f"victim-{i}",
+                look,
+                volumeMounts=[{"name": "v", "mountPath": "/sub", "subPath": "a"}],
+            )
+            for i in range(3)
+        ]
         cluster.apply(make_pod("race", attacker, *victims, volumes=[{"name": "v", "emptyDir": {}}]))
 
         place = cluster.data / "pods" / cluster.pod("race")["metadata"]["uid"] / "volumes/v/a"
@@ -102,7 +150,11 @@ def test_a_path_that_is_exchanged_all_the_time_never_shows_the_host(cluster: Clu
 
         def tries() -> int:
             found = cluster.pod("race")["status"].get("containerStatuses") or []
-            return sum(status["restartCount"] + ("waiting" in status["state"]) for status in found if status["name"] != "attacker")
+            return sum(
+                status["restartCount"] + ("waiting" in status["state"])
+                for status in found
+                if status["name"] != "attacker"
+            )
 
         until(lambda: tries() >= 4, 60, "the victims were not restarted")
         for victim in victims:
@@ -119,7 +171,9 @@ def test_the_message_of_an_end_is_read_from_a_file_and_no_more_than_that(cluster
     script = "i=0; while [ $i -lt 2000 ]; do echo 12345; i=$((i+1)); done > /dev/termination-log"
     cluster.apply(make_pod("long", container("main", script), restartPolicy="Never"))
     until(lambda: cluster.pod("long")["status"].get("phase") == "Succeeded", 20, "it has not ended")
-    message = cluster.pod("long")["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
+    message = cluster.pod("long")["status"]["containerStatuses"][0]["state"]["terminated"][
+        "message"
+    ]
     assert len(message) == 4096
     cluster.kubectl("delete", "pod", "long", "--now")
 
@@ -129,30 +183,51 @@ def test_secrets_are_in_memory_and_files_have_their_modes(cluster: Cluster) -> N
     # Shows RT-32.a.
     volumes = [
         {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400}},
-        {"name": "map", "configMap": {"name": "settings", "items": [{"key": "size", "path": "deep/size", "mode": 0o600}]}},
+        {
+            "name": "map",
+            "configMap": {
+                "name": "settings",
+                "items": [{"key": "size", "path": "deep/size", "mode": 0o600}],
+            },
+        },
         {"name": "quick", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "disk", "emptyDir": {}},
     ]
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
     context = {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000, "supplementalGroups": [4000]}
-    main = container("main", f"touch /disk/mine; id -G; cat /keys/password; echo; {SLEEP}", volumeMounts=mounts)
+    main = container(
+        "main", f"touch /disk/mine; id -G; cat /keys/password; echo; {SLEEP}", volumeMounts=mounts
+    )
     cluster.apply(make_pod("files", main, volumes=volumes, securityContext=context))
     wait_running(cluster, "files")
-    until(lambda: len(cluster.kubectl("logs", "files").split()) == 4, 5, "it has not read the secret")
+    until(
+        lambda: len(cluster.kubectl("logs", "files").split()) == 4, 5, "it has not read the secret"
+    )
     assert sorted(cluster.kubectl("logs", "files").split()) == ["2000", "3000", "4000", "s3cret"]
-    mounted = {line.split()[1]: line for line in cluster.inside("files", "main", "cat", "/proc/mounts").splitlines()}
-    assert mounted["/keys"].startswith("tmpfs") and " ro," in mounted["/keys"] and " ro," in mounted["/map"]
+    mounted = {
+        line.split()[1]: line
+        for line in cluster.inside("files", "main", "cat", "/proc/mounts").splitlines()
+    }
+    assert (
+        mounted["/keys"].startswith("tmpfs")
+        and " ro," in mounted["/keys"]
+        and " ro," in mounted["/map"]
+    )
     assert mounted["/quick"].startswith("tmpfs") and "size=1024k" in mounted["/quick"]
 
     def stat(path: str) -> str:
         return cluster.inside("files", "main", "stat", "-L", "-c", "%a %g", path)
 
     assert stat("/keys/password") == "440 2000" and stat("/map/deep/size") == "640 2000"
-    assert stat("/disk") == "2777 2000" and stat("/disk/mine") == "644 2000" and stat("/quick") == "2777 2000"
+    assert (
+        stat("/disk") == "2777 2000"
+        and stat("/disk/mine") == "644 2000"
+        and stat("/quick") == "2777 2000"
+    )
     cluster.kubectl("delete", "pod", "files", "--now")
 
 
-# --- security contexts ---------------------------------------------------------------------------------------------------
+# --- security contexts ----------------------------------------------------------------------------
 
 
 def test_an_image_that_runs_as_root_is_not_run_where_root_is_forbidden(cluster: Cluster) -> None:
@@ -171,37 +246,76 @@ def test_what_a_security_context_says_holds_inside(cluster: Cluster) -> None:
     }  # fmt: skip
     script = f"echo runs as $(id -u):$(id -g); touch /tmp/x || echo read-only; {SLEEP}"
     main = container("main", script, securityContext=context)
-    cluster.apply(make_pod("confined", main, securityContext={"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "79"}]}))
+    cluster.apply(
+        make_pod(
+            "confined",
+            main,
+            securityContext={
+                "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "79"}]
+            },
+        )
+    )
     wait_running(cluster, "confined")
     until(lambda: "read-only" in cluster.kubectl("logs", "confined"), 5, "the root can be written")
     assert "runs as 0:7" in cluster.kubectl("logs", "confined")
     status = cluster.inside("confined", "main", "cat", "/proc/1/status")
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
-    assert cluster.inside("confined", "main", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "79"
+    assert (
+        cluster.inside("confined", "main", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        == "79"
+    )
     cluster.kubectl("delete", "pod", "confined", "--now")
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, "SysctlForbidden"),
-        ({"securityContext": {"supplementalGroupsPolicy": "Strict"}}, "SupplementalGroupsPolicyNotSupported"),
-        ({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}}}, "CreateContainerConfigError"),
+        (
+            {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+            "SysctlForbidden",
+        ),
+        (
+            {"securityContext": {"supplementalGroupsPolicy": "Strict"}},
+            "SupplementalGroupsPolicyNotSupported",
+        ),
+        (
+            {
+                "securityContext": {
+                    "seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}
+                }
+            },
+            "CreateContainerConfigError",
+        ),
         ({"securityContext": {"seLinuxOptions": {"level": "s0:c1"}}}, "CreateContainerConfigError"),
         ({"hostUsers": False}, "CreateContainerConfigError"),
     ],
 )
-def test_what_this_node_cannot_enforce_does_not_run(cluster: Cluster, spec: dict[str, Any], reason: str) -> None:
+def test_what_this_node_cannot_enforce_does_not_run(
+    cluster: Cluster, spec: dict[str, Any], reason: str
+) -> None:
     """KUBELET-92, KUBELET-93."""
     cluster.apply(make_pod("refused", container("main"), **spec))
-    until(lambda: reason in (cluster.pod("refused")["status"].get("reason"), waiting(cluster, "refused").get("reason")), 20, "not refused")
+    until(
+        lambda: (
+            reason
+            in (
+                cluster.pod("refused")["status"].get("reason"),
+                waiting(cluster, "refused").get("reason"),
+            )
+        ),
+        20,
+        "not refused",
+    )
     assert cluster.ids("refused", "main") == []
     cluster.kubectl("delete", "pod", "refused", "--now")
 
 
 @pytest.mark.parametrize("propagation", ["HostToContainer", "Bidirectional"])
-def test_mounts_go_where_a_container_asks_for_it_or_it_does_not_run(cluster: Cluster, tmp_path: Path, propagation: str) -> None:
-    """RT-35: rslave and rshared need a mount that the node shares; where it does not, the engine says so."""
+def test_mounts_go_where_a_container_asks_for_it_or_it_does_not_run(
+    cluster: Cluster, tmp_path: Path, propagation: str
+) -> None:
+    """RT-35: rslave and rshared need a mount that the node shares; where it does not, the engine
+    says so."""
     mounted = {"name": "v", "mountPath": "/v", "mountPropagation": propagation}
     main = container("main", SLEEP, volumeMounts=[mounted], securityContext={"privileged": True})
 
@@ -209,12 +323,24 @@ def test_mounts_go_where_a_container_asks_for_it_or_it_does_not_run(cluster: Clu
         """The container's own view: a slave has a master, a shared mount is shared."""
         if not cluster.pod("propagates")["status"]["containerStatuses"][0]["ready"]:
             return False
-        [line] = [line for line in cluster.inside("propagates", "main", "cat", "/proc/self/mountinfo").splitlines() if " /v " in line]
+        [line] = [
+            line
+            for line in cluster.inside(
+                "propagates", "main", "cat", "/proc/self/mountinfo"
+            ).splitlines()
+            if " /v " in line
+        ]
         return ("master:" if propagation == "HostToContainer" else "shared:") in line
 
-    cluster.apply(make_pod("propagates", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}]))
+    cluster.apply(
+        make_pod("propagates", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}])
+    )
     until(lambda: cluster.pod("propagates")["status"].get("containerStatuses"), 20, "no status")
-    until(lambda: shown() or "not a shared" in str(cluster.pod("propagates")["status"]), 20, "it neither runs nor says why")
+    until(
+        lambda: shown() or "not a shared" in str(cluster.pod("propagates")["status"]),
+        20,
+        "it neither runs nor says why",
+    )
     cluster.kubectl("delete", "pod", "propagates", "--now")
 
 
@@ -225,13 +351,21 @@ def test_what_is_mounted_below_is_read_only_too(cluster: Cluster, tmp_path: Path
     subprocess.run(["mount", "-t", "tmpfs", "none", str(below)], check=True)
     try:
         mounted = {"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "Enabled"}
-        main = container("main", f"touch /v/below/x || echo read-only; {SLEEP}", volumeMounts=[mounted])
-        cluster.apply(make_pod("recursive", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}]))
+        main = container(
+            "main", f"touch /v/below/x || echo read-only; {SLEEP}", volumeMounts=[mounted]
+        )
+        cluster.apply(
+            make_pod(
+                "recursive", main, volumes=[{"name": "v", "hostPath": {"path": str(tmp_path)}}]
+            )
+        )
 
         def held() -> bool:
             if "too old" in waiting(cluster, "recursive").get("message", ""):
                 return True  # an engine before Docker 25
-            return bool(cluster.ids("recursive", "main")) and "read-only" in cluster.kubectl("logs", "recursive")
+            return bool(cluster.ids("recursive", "main")) and "read-only" in cluster.kubectl(
+                "logs", "recursive"
+            )
 
         until(held, 20, "a mount below can be written, or nothing is said")
         cluster.kubectl("delete", "pod", "recursive", "--now")
@@ -239,14 +373,18 @@ def test_what_is_mounted_below_is_read_only_too(cluster: Cluster, tmp_path: Path
         subprocess.run(["umount", "-l", str(below)], check=True)
 
 
-# --- /etc/hosts ------------------------------------------------------------------------------------------------------------
+# --- /etc/hosts -----------------------------------------------------------------------------------
 
 
 def test_the_kubelet_writes_the_hosts_file(cluster: Cluster) -> None:
     """KUBELET-94."""
     aliases = [{"ip": "192.0.2.7", "hostnames": ["first", "second"]}]
-    own = container("own", volumeMounts=[{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}])
-    write = container("write", "echo mine > /v/hosts", volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    own = container(
+        "own", volumeMounts=[{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}]
+    )
+    write = container(
+        "write", "echo mine > /v/hosts", volumeMounts=[{"name": "v", "mountPath": "/v"}]
+    )
     cluster.apply(
         make_pod("hosts", container("main"), own, initContainers=[write], hostAliases=aliases, hostname="web", subdomain="sub",
                  volumes=[{"name": "v", "emptyDir": {}}]),
@@ -257,10 +395,16 @@ def test_the_kubelet_writes_the_hosts_file(cluster: Cluster) -> None:
     lines = cluster.inside("hosts", "main", "cat", "/etc/hosts").splitlines()
     address = cluster.pod("hosts")["status"]["podIP"]
     assert lines[0] == "# Kubernetes-managed hosts file."
-    assert f"{address}\tweb.sub.default.svc.cluster.local\tweb" in lines and "192.0.2.7\tfirst\tsecond" in lines
+    assert (
+        f"{address}\tweb.sub.default.svc.cluster.local\tweb" in lines
+        and "192.0.2.7\tfirst\tsecond" in lines
+    )
     assert cluster.inside("hosts", "own", "cat", "/etc/hosts") == "mine"
     lines = cluster.inside("hosts-of-node", "main", "cat", "/etc/hosts").splitlines()
-    assert lines[0] == "# Kubernetes-managed hosts file (host network)." and lines[-1] == "192.0.2.7\tfirst\tsecond"
+    assert (
+        lines[0] == "# Kubernetes-managed hosts file (host network)."
+        and lines[-1] == "192.0.2.7\tfirst\tsecond"
+    )
     assert set(Path("/etc/hosts").read_text().splitlines()) <= set(lines)
     cluster.kubectl("delete", "pod", "hosts", "hosts-of-node", "--now")
 
@@ -268,6 +412,15 @@ def test_the_kubelet_writes_the_hosts_file(cluster: Cluster) -> None:
 def test_containers_that_wait_for_init_containers_say_so(cluster: Cluster) -> None:
     """POD-13."""
     cluster.apply(make_pod("slow", container("main"), initContainers=[container("first", SLEEP)]))
-    until(lambda: "running" in (cluster.pod("slow")["status"].get("initContainerStatuses") or [{"state": {}}])[0]["state"], 20, "no init")
+    until(
+        lambda: (
+            "running"
+            in (cluster.pod("slow")["status"].get("initContainerStatuses") or [{"state": {}}])[0][
+                "state"
+            ]
+        ),
+        20,
+        "no init",
+    )
     assert waiting(cluster, "slow") == {"reason": "PodInitializing"}
     cluster.kubectl("delete", "pod", "slow", "--now")

@@ -1,4 +1,5 @@
-"""The main job on a real engine: a service of three web servers, killed, deleted, scaled, updated under load, adopted, and taken down."""
+"""The main job on a real engine: a service of three web servers, killed, deleted, scaled, updated
+under load, adopted, and taken down."""
 
 import collections
 import subprocess
@@ -45,7 +46,11 @@ class Story:
         self.cluster = cluster
 
     def names(self) -> set[str]:
-        return set(self.cluster.kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}").split())
+        return set(
+            self.cluster.kubectl(
+                "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"
+            ).split()
+        )
 
     def servers(self) -> set[str]:
         return set(self.host.containers("--filter", "label=refk8s.container=server"))
@@ -58,10 +63,15 @@ class Story:
 
     def answers_of_all(self, url: str) -> None:
         """Every pod answers there, nobody else, and each a fair share."""
-        until(lambda: {self.host.curl(url) for _ in range(12)} == self.names(), 15, f"not exactly the pods answer at {url}")
+        until(
+            lambda: {self.host.curl(url) for _ in range(12)} == self.names(),
+            15,
+            f"not exactly the pods answer at {url}",
+        )
         answers = collections.Counter(self.host.curl(url) for _ in range(60))
         assert set(answers) == self.names()
-        assert min(answers.values()) >= 5, f"unevenly: {answers}"  # One in 10,000 fair draws is worse than this.
+        # One in 10,000 fair draws is worse than this.
+        assert min(answers.values()) >= 5, f"unevenly: {answers}"
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +95,14 @@ def test_three_servers_answer_by_node_port_and_cluster_ip(story: Story) -> None:
 
 
 def test_pods_reach_the_service_and_also_themselves_through_it(story: Story) -> None:
-    """A pod that is picked for its own request answers at once: that takes hairpin mode and a masquerade, and fails silently else."""
+    """A pod that is picked for its own request answers at once: that takes hairpin mode and a
+    masquerade, and fails silently else."""
     asker = sorted(story.servers())[0]
     name = story.host.docker("exec", asker, "hostname")
     begin = time.monotonic()
     answers = collections.Counter(
-        story.host.docker("exec", asker, "wget", "-q", "-O-", f"http://{story.cluster_ip()}/") for _ in range(20)
+        story.host.docker("exec", asker, "wget", "-q", "-O-", f"http://{story.cluster_ip()}/")
+        for _ in range(20)
     )
     seconds = time.monotonic() - begin
     assert set(answers) <= story.names() and sum(answers.values()) == 20
@@ -102,7 +114,10 @@ def test_a_killed_container_is_restarted_and_counted(story: Story) -> None:
     story.host.docker("kill", sorted(story.servers())[0])
 
     def restarts() -> list[int]:
-        return sorted(pod["status"]["containerStatuses"][0]["restartCount"] for pod in story.cluster.get("pods", "-l", "app=web")["items"])
+        return sorted(
+            pod["status"]["containerStatuses"][0]["restartCount"]
+            for pod in story.cluster.get("pods", "-l", "app=web")["items"]
+        )
 
     until(lambda: restarts() == [0, 0, 1], 30, "a killed container was not restarted with count 1")
     story.rollout()
@@ -118,7 +133,12 @@ def test_a_deleted_pod_is_replaced(story: Story) -> None:
 def test_scaling_up_and_down(story: Story) -> None:
     for replicas in (6, 2, 3):
         story.cluster.kubectl("scale", "deployment/web", f"--replicas={replicas}")
-        until(lambda n=replicas: len(story.names()) == len(story.servers()) == n, 60, f"scale to {replicas}", every=0.3)
+        until(
+            lambda n=replicas: len(story.names()) == len(story.servers()) == n,
+            60,
+            f"scale to {replicas}",
+            every=0.3,
+        )
     story.rollout()
 
 
@@ -148,7 +168,9 @@ def test_a_killed_refk8s_finds_its_containers_again_and_touches_none(story: Stor
     # Shows RT-2.b.
     def look() -> list[str]:
         format = "{{.Id}} {{.State.StartedAt}} {{.State.Status}}"
-        return sorted(story.host.docker("inspect", "-f", format, *story.host.containers("-a")).splitlines())
+        return sorted(
+            story.host.docker("inspect", "-f", format, *story.host.containers("-a")).splitlines()
+        )
 
     until(lambda: len(story.host.containers("-a")) == 6, 20, "containers of the update are left")
     was, names = look(), story.names()
@@ -200,7 +222,9 @@ def test_nothing_is_left_behind(story: Story) -> None:
     assert "refk8s" not in rules.lower() and address not in rules
     assert not (Path(story.cluster.data) / "pods").exists()
     assert "Traceback" not in story.cluster.words(), story.cluster.words()
-    links = subprocess.run([*story.host.inside, "ip", "-br", "link"], capture_output=True, text=True).stdout
+    links = subprocess.run(
+        [*story.host.inside, "ip", "-br", "link"], capture_output=True, text=True
+    ).stdout
     assert "refk8s" not in links
 
 
@@ -211,7 +235,9 @@ def test_without_an_engine_it_says_so_in_one_line(docker_host: Host, tmp_path: P
         cluster.start()
     assert cluster.process is not None and cluster.process.wait(10) == 2
     [line] = cluster.words().strip().splitlines()
-    assert line.startswith("refk8s: no Docker engine answers at unix://") and "--adapter fake" in line
+    assert (
+        line.startswith("refk8s: no Docker engine answers at unix://") and "--adapter fake" in line
+    )
     assert not (tmp_path / "data").exists()
 
 
@@ -220,10 +246,18 @@ def test_an_image_of_another_name_than_ours_is_not_made(docker_host: Host, tmp_p
     cluster = Cluster(docker_host, tmp_path / "data")
     cluster.start()
     try:
-        sample = {**container("main"), "image": "refk8s/sample:1", "command": ["/bin/sleep", "1000"]}
+        sample = {
+            **container("main"),
+            "image": "refk8s/sample:1",
+            "command": ["/bin/sleep", "1000"],
+        }
         other = {**container("main"), "image": "refk8s/other:1", "imagePullPolicy": "Never"}
         cluster.apply(make_pod("sample", sample), make_pod("other", other))
-        until(lambda: cluster.pod("sample")["status"].get("phase") == "Running", 20, "the sample does not run")
+        until(
+            lambda: cluster.pod("sample")["status"].get("phase") == "Running",
+            20,
+            "the sample does not run",
+        )
         state = cluster.pod("other")["status"]["containerStatuses"][0]["state"]
         assert state["waiting"]["reason"] == "ErrImageNeverPull"
     finally:

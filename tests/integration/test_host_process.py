@@ -1,4 +1,5 @@
-"""`refk8s run` among the other processes of its machine: its address, data directory and kubeconfig (spec/host.md)."""
+"""`refk8s run` among the other processes of its machine: its address, data directory and kubeconfig
+(spec/host.md)."""
 
 import contextlib
 import os
@@ -15,7 +16,9 @@ from fake_cluster import FakeCluster, free_port, need_kubectl, until
 def refk8s(*arguments: str, **environment: str) -> tuple[int, str]:
     """Status and all output of a command that ends by itself."""
     command = [sys.executable, "-m", "refk8s.cli.main", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
@@ -32,7 +35,10 @@ def test_host_4_a_second_run_on_a_data_directory_is_refused_with_any_store(tmp_p
         data = str(tmp_path / "data")
         for store in (("--store", "memory"), ("--store", f"sqlite:{tmp_path}/other.db"), ()):
             words = refused("--data-dir", data, *store)
-            assert f"in use by another refk8s (process {cluster.process.pid})" in words and "--data-dir" in words
+            assert (
+                f"in use by another refk8s (process {cluster.process.pid})" in words
+                and "--data-dir" in words
+            )
         assert not (tmp_path / "other.db").exists()
         for path in (tmp_path / "data", tmp_path / "data/pki"):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -57,7 +63,10 @@ def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
         default.stop()
     bound = FakeCluster(tmp_path / "bound", "--nodes", "1", "--bind", "127.0.0.3").start()
     try:
-        assert yaml.safe_load(bound.kubeconfig.read_text())["clusters"][0]["cluster"]["server"] == f"https://127.0.0.3:{bound.port}"
+        assert (
+            yaml.safe_load(bound.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+            == f"https://127.0.0.3:{bound.port}"
+        )
         assert "kubernetes" in bound.kubectl("get", "services")
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", bound.port))
@@ -76,7 +85,9 @@ def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Pa
     environment = {**os.environ, "KUBECONFIG": str(config)}
 
     def kubectl(*arguments: str) -> str:
-        done = subprocess.run([need_kubectl(), *arguments], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [need_kubectl(), *arguments], env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -95,8 +106,14 @@ def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Pa
     try:
         assert process.stdout is not None and "is ready" in process.stdout.readline()
         assert stat.S_IMODE(config.stat().st_mode) == 0o640
-        assert "kubernetes" in kubectl("get", "services") and "prod" in kubectl("config", "get-contexts", "-o", "name")
-        user = next(user for user in yaml.safe_load(config.read_text())["users"] if user["name"] == "refk8s-admin")["user"]
+        assert "kubernetes" in kubectl("get", "services") and "prod" in kubectl(
+            "config", "get-contexts", "-o", "name"
+        )
+        user = next(
+            user
+            for user in yaml.safe_load(config.read_text())["users"]
+            if user["name"] == "refk8s-admin"
+        )["user"]
         assert {"client-certificate-data", "client-key-data", "token"} <= set(user)
         code, words = refk8s("kubeconfig", "remove", KUBECONFIG=str(config))
     finally:
@@ -106,7 +123,9 @@ def test_host_7_a_users_kubeconfig_is_merged_into_and_cleaned_again(tmp_path: Pa
     after = yaml.safe_load(config.read_text())
     assert after == {**before, "current-context": ""}
     config.write_text("clusters: [")
-    assert "--kubeconfig" in refused("--data-dir", str(tmp_path / "data"), "--kubeconfig", str(config))
+    assert "--kubeconfig" in refused(
+        "--data-dir", str(tmp_path / "data"), "--kubeconfig", str(config)
+    )
     assert config.read_text() == "clusters: ["
 
 
@@ -130,21 +149,41 @@ def test_host_6_damaged_keys_and_ids_are_one_line_with_the_next_step(tmp_path: P
     assert "Traceback" not in cluster.log.read_text()
 
 
-def test_host_9_the_cluster_works_after_the_reader_of_its_story_has_gone_or_stalled(tmp_path: Path) -> None:
+def test_host_9_the_cluster_works_after_the_reader_of_its_story_has_gone_or_stalled(
+    tmp_path: Path,
+) -> None:
     # Shows HOST-9.e.
-    """A reader that exits and one that never reads: the controllers are told of every write all the same."""
+    """A reader that exits and one that never reads: the controllers are told of every write all the
+    same."""
     for name in ("gone", "stalled"):
         (tmp_path / name).mkdir()
         cluster = FakeCluster(tmp_path / name, nodes=1)
-        command = [sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", "--port", str(cluster.port), "--story"]
-        command += ["--kubeconfig", str(cluster.kubeconfig), "--data-dir", str(cluster.directory / "data")]
+        command = [
+            sys.executable,
+            "-m",
+            "refk8s.cli.main",
+            "run",
+            "--adapter",
+            "fake",
+            "--port",
+            str(cluster.port),
+            "--story",
+        ]
+        command += [
+            "--kubeconfig",
+            str(cluster.kubeconfig),
+            "--data-dir",
+            str(cluster.directory / "data"),
+        ]
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         with contextlib.suppress(BlockingIOError):
             while name == "stalled":
                 os.write(writer, b"x" * 4096)  # the pipe is full before the cluster begins
         os.set_blocking(writer, True)
-        cluster.process = subprocess.Popen(command, stdout=writer, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        cluster.process = subprocess.Popen(
+            command, stdout=writer, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
         os.close(writer)
         if name == "gone":
             assert os.read(reader, 10)
@@ -167,9 +206,13 @@ def test_host_10_what_is_applied_is_told_line_by_line_after_the_ready_line(tmp_p
         "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}\n"
     )
     (tmp_path / "none.yaml").write_text("")
-    cluster = FakeCluster(tmp_path, "--apply", str(manifest), "--apply", str(tmp_path / "none.yaml")).start()
+    cluster = FakeCluster(
+        tmp_path, "--apply", str(manifest), "--apply", str(tmp_path / "none.yaml")
+    ).start()
     try:
-        lines = until(lambda: len(found := cluster.log.read_text().splitlines()) >= 4 and found, "all is told")
+        lines = until(
+            lambda: len(found := cluster.log.read_text().splitlines()) >= 4 and found, "all is told"
+        )
     finally:
         cluster.stop()
     assert "is ready at" in lines[0] and lines[2] == "deployment.apps/web created"

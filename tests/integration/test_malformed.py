@@ -1,4 +1,5 @@
-"""A thousand requests that are wrong in form or value: a Status that says what is wrong, never a 5xx, a traceback or a cut connection."""
+"""A thousand requests that are wrong in form or value: a Status that says what is wrong, never a
+5xx, a traceback or a cut connection."""
 
 import json
 import random
@@ -23,27 +24,75 @@ PATHS = {
 }
 QUERIES = ("limit", "continue", "resourceVersion", "resourceVersionMatch", "labelSelector", "fieldSelector", "watch", "timeoutSeconds",
            "fieldValidation", "dryRun", "propagationPolicy", "gracePeriodSeconds", "sendInitialEvents", "pretty", "force")  # fmt: skip
-VALUES = ("-1", "abc", "%00", "a%3D%3D%3Db", "a%20in%20(", "!", "9" * 21, "true", "..", "%ff", "", "{}", "None,All")
-BODIES = (b"", b"{", b"\xff\xfe", b"[" * 20_000, b'{"a":' * 5_000, b"k8s\x00{}", b"null", b"--- \n- : [", b'{"kind":"A","kind":"B"}')
-PATCHES = ("json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml", "json")
+VALUES = (
+    "-1",
+    "abc",
+    "%00",
+    "a%3D%3D%3Db",
+    "a%20in%20(",
+    "!",
+    "9" * 21,
+    "true",
+    "..",
+    "%ff",
+    "",
+    "{}",
+    "None,All",
+)
+BODIES = (
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"[" * 20_000,
+    b'{"a":' * 5_000,
+    b"k8s\x00{}",
+    b"null",
+    b"--- \n- : [",
+    b'{"kind":"A","kind":"B"}',
+)
+PATCHES = (
+    "json-patch+json",
+    "merge-patch+json",
+    "strategic-merge-patch+json",
+    "apply-patch+yaml",
+    "json",
+)
 
 
 def good(path: str) -> dict[str, Any]:
     version, kind = PATHS[path].split()
     template = {
         "metadata": {"labels": {"app": "x"}},
-        "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "1"}}}]},
+        "spec": {
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "i",
+                    "ports": [{"containerPort": 80}],
+                    "resources": {"requests": {"cpu": "1"}},
+                }
+            ]
+        },
     }
     spec: dict[str, Any] = {
         "Pod": template["spec"],
         "Service": {"selector": {"app": "x"}, "ports": [{"port": 80, "targetPort": "http"}]},
         "Node": {}, "Namespace": {}, "Lease": {"holderIdentity": "me"},
     }.get(kind, {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": template})  # fmt: skip
-    body: dict[str, Any] = {"apiVersion": version, "kind": kind, "metadata": {"name": "kept", "labels": {"a": "b"}}}
+    body: dict[str, Any] = {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": "kept", "labels": {"a": "b"}},
+    }
     if kind == "ConfigMap":
         return {**body, "data": {"k": "v"}}
     if kind == "EndpointSlice":
-        return {**body, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}
+        return {
+            **body,
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"]}],
+            "ports": [{"port": 80}],
+        }
     return {**body, "spec": spec}
 
 
@@ -66,26 +115,62 @@ def test_api_14_a_thousand_malformed_requests_get_a_status_each(tmp_path: Path) 
             cluster.call("POST", path, good(path))
         for number in range(1_000):
             path = chance.choice(list(PATHS))
-            method = chance.choice(["POST", "POST", "PUT", "PATCH", "GET", "DELETE", "OPTIONS", "FOO"])
-            body: bytes | None = json.dumps(spoiled(good(chance.choice(list(PATHS))), chance)).encode()
+            method = chance.choice(
+                ["POST", "POST", "PUT", "PATCH", "GET", "DELETE", "OPTIONS", "FOO"]
+            )
+            body: bytes | None = json.dumps(
+                spoiled(good(chance.choice(list(PATHS))), chance)
+            ).encode()
             headers = {}
             if method != "POST" and chance.random() < 0.7:
-                path += chance.choice(["/kept", "/kept/status", "/kept/scale", "/%2e%2e", "/none", "/" + "n" * 300, "/UPPER"])
+                path += chance.choice(
+                    [
+                        "/kept",
+                        "/kept/status",
+                        "/kept/scale",
+                        "/%2e%2e",
+                        "/none",
+                        "/" + "n" * 300,
+                        "/UPPER",
+                    ]
+                )
             if chance.random() < 0.3:
                 body = chance.choice(BODIES)
             if method == "PATCH":
                 headers["Content-Type"] = "application/" + chance.choice(PATCHES)
             elif chance.random() < 0.2:
-                headers["Content-Type"] = chance.choice(["text/plain", "application/yaml", "application/vnd.kubernetes.protobuf", ";;;"])
+                headers["Content-Type"] = chance.choice(
+                    ["text/plain", "application/yaml", "application/vnd.kubernetes.protobuf", ";;;"]
+                )
             if chance.random() < 0.2:
-                headers["Accept"] = chance.choice(["text/html", "application/json;as=Nothing", ";", "application/vnd.kubernetes.protobuf"])
-            query = "&".join(f"{chance.choice(QUERIES)}={chance.choice(VALUES)}" for _ in range(chance.randint(0, 2)))
+                headers["Accept"] = chance.choice(
+                    [
+                        "text/html",
+                        "application/json;as=Nothing",
+                        ";",
+                        "application/vnd.kubernetes.protobuf",
+                    ]
+                )
+            query = "&".join(
+                f"{chance.choice(QUERIES)}={chance.choice(VALUES)}"
+                for _ in range(chance.randint(0, 2))
+            )
             if "watch" in query or "sendInitial" in query:
                 query += "&timeoutSeconds=1"
-            code, answer = cluster.call(method, f"{path}?{query}" if query else path, None if method == "GET" else body, headers)
+            code, answer = cluster.call(
+                method,
+                f"{path}?{query}" if query else path,
+                None if method == "GET" else body,
+                headers,
+            )
             said = f"request {number}: {method} {path}?{query} {headers} {(body or b'')[:200]!r} -> {code} {answer!r:.300}"
             assert code < 500, said
-            assert code < 400 or (isinstance(answer, dict) and answer["kind"] == "Status" and answer["message"] and answer["reason"]), said
+            assert code < 400 or (
+                isinstance(answer, dict)
+                and answer["kind"] == "Status"
+                and answer["message"]
+                and answer["reason"]
+            ), said
         assert cluster.call("GET", "/readyz")[0] == 200
         assert "Traceback" not in cluster.log.read_text()
     finally:

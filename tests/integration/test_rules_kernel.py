@@ -1,6 +1,8 @@
-"""Service rules in a real kernel: a node, three pods and a client in network namespaces of this test. Rules NET-10 ... NET-19.
+"""Service rules in a real kernel: a node, three pods and a client in network namespaces of this
+test. Rules NET-10 ... NET-19.
 
-What the properties of tests/properties/test_net.py say of the interpreter, the kernel must do; the last test compares the two.
+What the properties of tests/properties/test_net.py say of the interpreter, the kernel must do; the
+last test compares the two.
 """
 
 import collections
@@ -46,7 +48,11 @@ def pods(world):
 
 
 def program(world, rules, **services):
-    world.node.do(lambda: rules.program_now(RuleSet({f"ns/{name}": found for name, found in services.items()})))
+    world.node.do(
+        lambda: rules.program_now(
+            RuleSet({f"ns/{name}": found for name, found in services.items()})
+        )
+    )
 
 
 def times(space, count, address, port, by=ask):
@@ -55,7 +61,8 @@ def times(space, count, address, port, by=ask):
 
 
 def test_net_10_every_request_is_answered_and_all_endpoints_answer(world, rules, pods):
-    """20 of 20, by cluster IP and node port, by TCP and UDP, from a pod, the node and outside; also at 127.0.0.1."""
+    """20 of 20, by cluster IP and node port, by TCP and UDP, from a pod, the node and outside; also
+    at 127.0.0.1."""
     program(
         world,
         rules,
@@ -63,7 +70,13 @@ def test_net_10_every_request_is_answered_and_all_endpoints_answer(world, rules,
         dns=(Rule("10.96.0.2", "UDP", 53, pods), Rule("", "UDP", 30053, pods, masquerade=True)),
     )
     spaces = {"pod": world.pods[pods[0].address], "node": world.node, "client": world.client}
-    ways = [("10.96.0.1", 80, ask), (NODE, 30080, ask), ("127.0.0.1", 30080, ask), ("10.96.0.2", 53, ask_udp), (NODE, 30053, ask_udp)]
+    ways = [
+        ("10.96.0.1", 80, ask),
+        (NODE, 30080, ask),
+        ("127.0.0.1", 30080, ask),
+        ("10.96.0.2", 53, ask_udp),
+        (NODE, 30053, ask_udp),
+    ]
     for who, space in spaces.items():
         for address, port, by in ways:
             if address == "127.0.0.1" and who != "node":
@@ -75,24 +88,41 @@ def test_net_10_every_request_is_answered_and_all_endpoints_answer(world, rules,
                 answers.update(found)
                 if len({pod for pod, _ in answers}) == 3:
                     break
-            assert {pod for pod, _ in answers} == set(world.pods), f"{who} at {address}:{port}: {dict(answers)}"
+            assert {pod for pod, _ in answers} == set(world.pods), (
+                f"{who} at {address}:{port}: {dict(answers)}"
+            )
 
 
 def test_net_12_without_endpoints_it_is_refused_at_once(world, rules, pods):
-    program(world, rules, none=(Rule("10.96.0.3", "TCP", 80), Rule("10.96.0.3", "UDP", 53), Rule("", "TCP", 30081)))
+    program(
+        world,
+        rules,
+        none=(Rule("10.96.0.3", "TCP", 80), Rule("10.96.0.3", "UDP", 53), Rule("", "TCP", 30081)),
+    )
     for space in (world.client, world.pods[pods[0].address], world.node):
         assert space.do(lambda: ask("10.96.0.3", 80)) == ("refused", "")
         assert space.do(lambda: ask(NODE, 30081)) == ("refused", "")
     assert world.client.do(lambda: ask_udp("10.96.0.3", 53)) == ("refused", "")
-    program(world, rules, none=(Rule("10.96.0.3", "TCP", 80, pods), Rule("10.96.0.3", "UDP", 53, pods)))
+    program(
+        world, rules, none=(Rule("10.96.0.3", "TCP", 80, pods), Rule("10.96.0.3", "UDP", 53, pods))
+    )
     assert world.client.do(lambda: ask("10.96.0.3", 80))[0] in world.pods
     assert world.client.do(lambda: ask_udp("10.96.0.3", 53))[0] in world.pods
     assert world.client.do(lambda: ask(NODE, 30081)) == ("refused", "")  # nobody listens there
 
 
-def test_net_5_and_14_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goes(world, rules, pods):
+def test_net_5_and_14_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goes(
+    world, rules, pods
+):
     def sticky(*targets):
-        program(world, rules, web=(Rule("10.96.0.4", "TCP", 80, targets, 100), Rule("", "TCP", 30084, targets, 100, masquerade=True)))
+        program(
+            world,
+            rules,
+            web=(
+                Rule("10.96.0.4", "TCP", 80, targets, 100),
+                Rule("", "TCP", 30084, targets, 100, masquerade=True),
+            ),
+        )
 
     sticky(*pods)
     for address, port in (("10.96.0.4", 80), (NODE, 30084)):
@@ -109,7 +139,8 @@ def test_net_5_and_14_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goe
 
 
 def test_net_5_affinity_ends_with_its_time(world, rules, pods):
-    """With a second of affinity, an entry that is not renewed is forgotten; the kernel says how long it has."""
+    """With a second of affinity, an entry that is not renewed is forgotten; the kernel says how
+    long it has."""
     program(world, rules, web=(Rule("10.96.0.4", "TCP", 80, pods, 1),))
     world.client.do(lambda: ask("10.96.0.4", 80))
     listed = world.node.run("nft", "list", "map", "ip", rules.name, "sticky")
@@ -117,12 +148,18 @@ def test_net_5_affinity_ends_with_its_time(world, rules, pods):
 
 
 def test_net_15_a_pod_that_asks_itself_is_answered_at_once(world, rules, pods):
-    program(world, rules, web=(Rule("10.96.0.5", "TCP", 80, pods[:1]), Rule("10.96.0.5", "UDP", 80, pods[:1])))
+    program(
+        world,
+        rules,
+        web=(Rule("10.96.0.5", "TCP", 80, pods[:1]), Rule("10.96.0.5", "UDP", 80, pods[:1])),
+    )
     pod = world.pods[pods[0].address]
     for by in (ask, ask_udp):
         assert times(pod, 20, "10.96.0.5", 80, by) == {(pods[0].address, GATEWAY): 20}
         # ... while another pod is seen as itself
-        assert times(world.pods[pods[1].address], 3, "10.96.0.5", 80, by) == {(pods[0].address, pods[1].address): 3}
+        assert times(world.pods[pods[1].address], 3, "10.96.0.5", 80, by) == {
+            (pods[0].address, pods[1].address): 3
+        }
 
 
 def test_net_7_and_13_clients_keep_their_address_where_the_policy_says_so(world, rules, pods):
@@ -162,9 +199,14 @@ def test_net_11_a_change_of_one_service_leaves_connections_and_the_others_alone(
 
 
 def test_net_11_no_request_fails_while_endpoints_come_and_go(world, rules, pods):
-    """Nor when another process takes over and loads everything anew: the rules change whole, in one moment."""
+    """Nor when another process takes over and loads everything anew: the rules change whole, in one
+    moment."""
     sets = [pods, pods[:1], pods[1:], pods[2:], pods[:2]]
-    program(world, rules, web=(Rule("", "TCP", 30088, pods, masquerade=True), Rule("10.96.0.9", "TCP", 80, pods, 60)))
+    program(
+        world,
+        rules,
+        web=(Rule("", "TCP", 30088, pods, masquerade=True), Rule("10.96.0.9", "TCP", 80, pods, 60)),
+    )
     answers: collections.Counter = collections.Counter()
     stop = threading.Event()
 
@@ -181,7 +223,14 @@ def test_net_11_no_request_fails_while_endpoints_come_and_go(world, rules, pods)
             if i % 10 == 5:
                 rules = world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER))
             found = sets[i % len(sets)]
-            program(world, rules, web=(Rule("", "TCP", 30088, found, masquerade=True), Rule("10.96.0.9", "TCP", 80, found, 60)))
+            program(
+                world,
+                rules,
+                web=(
+                    Rule("", "TCP", 30088, found, masquerade=True),
+                    Rule("10.96.0.9", "TCP", 80, found, 60),
+                ),
+            )
     finally:
         stop.set()
         running.result(10)
@@ -190,12 +239,19 @@ def test_net_11_no_request_fails_while_endpoints_come_and_go(world, rules, pods)
 
 
 def test_net_11_another_process_takes_over_and_clients_stay_where_they_are(world, rules, pods):
-    sticky = (Rule("10.96.0.10", "TCP", 80, pods, 100), Rule("", "TCP", 30090, pods, 100, masquerade=True))
+    sticky = (
+        Rule("10.96.0.10", "TCP", 80, pods, 100),
+        Rule("", "TCP", 30090, pods, 100, masquerade=True),
+    )
     program(world, rules, web=sticky)
     spaces = [world.client, world.node, *world.pods.values()]
 
     def answers():
-        return [space.do(lambda a=a, p=p: ask(a, p))[0] for space in spaces for a, p in (("10.96.0.10", 80), (NODE, 30090))]
+        return [
+            space.do(lambda a=a, p=p: ask(a, p))[0]
+            for space in spaces
+            for a, p in (("10.96.0.10", 80), (NODE, 30090))
+        ]
 
     before = answers()
     program(world, world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER)), web=sticky)
@@ -219,14 +275,20 @@ def test_net_11_what_others_have_taken_away_is_made_again(world, rules, pods, fl
 
 
 def test_net_11_a_table_of_another_shape_is_replaced(world, rules, pods):
-    world.node.run("nft", f"table ip {rules.name} {{ map services {{ type ipv4_addr : verdict; }}; chain dispatch {{ }}; }}")
+    world.node.run(
+        "nft",
+        f"table ip {rules.name} {{ map services {{ type ipv4_addr : verdict; }}; chain dispatch {{ }}; }}",
+    )
     program(world, rules, web=(Rule("10.96.0.11", "TCP", 80, pods),))
     assert world.client.do(lambda: ask("10.96.0.11", 80))[0] in world.pods
 
 
-@pytest.mark.skipif(shutil.which("conntrack") is None and os.environ.get("CI") != "true", reason="needs conntrack")
+@pytest.mark.skipif(
+    shutil.which("conntrack") is None and os.environ.get("CI") != "true", reason="needs conntrack"
+)
 def test_net_16_a_udp_client_is_not_held_to_an_endpoint_that_left(world, rules, pods):
-    """Nor to nobody, when it spoke before there was a service; nor by a process that has just taken over."""
+    """Nor to nobody, when it spoke before there was a service; nor by a process that has just taken
+    over."""
     for address, port in (("10.96.0.13", 53), (NODE, 30053)):
         front = address if address != NODE else ""
         asking = lambda a=address, p=port: ask_udp(a, p, 0.3, source_port=5353)[0]  # noqa: E731
@@ -238,9 +300,13 @@ def test_net_16_a_udp_client_is_not_held_to_an_endpoint_that_left(world, rules, 
             by = world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER))
 
 
-@pytest.mark.skipif(shutil.which("iptables") is None and os.environ.get("CI") != "true", reason="needs iptables")
+@pytest.mark.skipif(
+    shutil.which("iptables") is None and os.environ.get("CI") != "true", reason="needs iptables"
+)
 @pytest.mark.parametrize("with_docker", [True, False])
-def test_net_18_service_traffic_passes_where_docker_drops_what_it_does_not_know(world, pods, with_docker):
+def test_net_18_service_traffic_passes_where_docker_drops_what_it_does_not_know(
+    world, pods, with_docker
+):
     """And other traffic does not; afterwards the host is as it was."""
     chains = [] if not with_docker else ["-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"]
     for line in [
@@ -260,7 +326,8 @@ def test_net_18_service_traffic_passes_where_docker_drops_what_it_does_not_know(
         assert world.client.do(lambda: ask(NODE, 30080))[0] in world.pods
         assert world.client.do(lambda: ask(pods[0].address, 8080, 0.3))[0] == "nothing"
         assert len(saved(world)) == len(before) + 1 and setting(world) == "1"
-        world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER).remove())  # by another process than the one that made it
+        # by another process than the one that made it
+        world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER).remove())
         assert saved(world) == before and setting(world) == localnet
     finally:
         world.node.do(rules.remove)
@@ -273,9 +340,15 @@ def test_net_18_the_node_reaches_cluster_ips_without_a_default_route(world, pods
     world.node.ip("route del default")
     try:
         bare = world.node.run("ip", "route")
-        program(world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80)))
-        program(world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80)))
-        assert set(times(world.node, 60, "10.96.0.15", 80)) == {(pod.address, GATEWAY) for pod in pods}
+        program(
+            world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80))
+        )
+        program(
+            world, rules, web=(Rule("10.96.0.15", "TCP", 80, pods), Rule("10.96.0.16", "TCP", 80))
+        )
+        assert set(times(world.node, 60, "10.96.0.15", 80)) == {
+            (pod.address, GATEWAY) for pod in pods
+        }
         assert world.node.do(lambda: ask("10.96.0.16", 80)) == ("refused", "")
         assert world.node.run("ip", "route") != bare
         world.node.do(rules.remove)
@@ -286,7 +359,11 @@ def test_net_18_the_node_reaches_cluster_ips_without_a_default_route(world, pods
 
 
 def saved(world):
-    return [line.partition(" [")[0] for line in world.node.run("iptables-save").splitlines() if not line.startswith("#")]
+    return [
+        line.partition(" [")[0]
+        for line in world.node.run("iptables-save").splitlines()
+        if not line.startswith("#")
+    ]
 
 
 def setting(world):
@@ -295,12 +372,18 @@ def setting(world):
 
 def test_net_19_removal_takes_only_what_is_ours(world, pods):
     """Another table stays, and so do another cluster's rules."""
-    first, second = (world.node.do(lambda c=c: KernelRules(NODE, PODS, c)) for c in ("11111111", "22222222"))
+    first, second = (
+        world.node.do(lambda c=c: KernelRules(NODE, PODS, c)) for c in ("11111111", "22222222")
+    )
     program(world, first, web=(Rule("10.96.0.20", "TCP", 80, pods),))
     program(world, second, web=(Rule("10.96.0.21", "TCP", 80, pods),))
     world.node.run("nft", "table ip somebodys { chain mine { }; }")
     world.node.do(first.remove)
-    assert world.node.run("nft", "list", "tables").split("\n") == ["table ip refk8s_22222222", "table ip somebodys", ""]
+    assert world.node.run("nft", "list", "tables").split("\n") == [
+        "table ip refk8s_22222222",
+        "table ip somebodys",
+        "",
+    ]
     assert world.client.do(lambda: ask("10.96.0.21", 80))[0] in world.pods
     world.node.do(second.remove)
     world.node.run("nft", "flush", "ruleset")
@@ -337,7 +420,9 @@ def test_net_11_the_kernel_holds_what_the_interpreter_says(world, rules, pods):
         world.node.do(lambda services=services: rules.program_now(RuleSet(services)))
         table, change = change_table(table, RuleSet(services))
         state = apply(state, change)
-        assert kernel_elements(world, rules.name) == {name: dict(entries) for name, entries in state.maps.items()}
+        assert kernel_elements(world, rules.name) == {
+            name: dict(entries) for name, entries in state.maps.items()
+        }
 
 
 def kernel_elements(world, name):

@@ -1,4 +1,5 @@
-"""Service rules by this process, where the kernel takes none: in the same small world, without nft. Rules NET-17, NET-19, NET-20."""
+"""Service rules by this process, where the kernel takes none: in the same small world, without nft.
+Rules NET-17, NET-19, NET-20."""
 
 import collections
 import logging
@@ -71,7 +72,9 @@ def pods(world):
 
 
 def times(space, count, address, port, by=ask):
-    return collections.Counter(pod for pod, _ in space.do(lambda: [by(address, port) for _ in range(count)]))
+    return collections.Counter(
+        pod for pod, _ in space.do(lambda: [by(address, port) for _ in range(count)])
+    )
 
 
 def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy, pods):
@@ -81,7 +84,12 @@ def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy,
         dns=(Rule("10.96.0.2", "UDP", 53, pods), Rule("", "UDP", 30053, pods, masquerade=True)),
     )
     for space in (world.pods[pods[0].address], world.node, world.client):
-        for address, port, by in (("10.96.0.1", 80, ask), (NODE, 30080, ask), ("10.96.0.2", 53, ask_udp), (NODE, 30053, ask_udp)):
+        for address, port, by in (
+            ("10.96.0.1", 80, ask),
+            (NODE, 30080, ask),
+            ("10.96.0.2", 53, ask_udp),
+            (NODE, 30053, ask_udp),
+        ):
             answers = times(space, 20, address, port, by) + times(space, 20, address, port, by)
             assert set(answers) == set(world.pods), dict(answers)
     assert set(times(world.node, 40, "127.0.0.1", 30080)) == set(world.pods)
@@ -89,7 +97,12 @@ def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy,
 
 def test_net_12_and_20_what_has_no_endpoints_is_refused_and_served_when_it_has(world, proxy, pods):
     for found in ((), pods, ()):
-        proxy.program(web=(Rule("10.96.0.3", "TCP", 80, found), Rule("", "TCP", 30081, found, masquerade=True)))
+        proxy.program(
+            web=(
+                Rule("10.96.0.3", "TCP", 80, found),
+                Rule("", "TCP", 30081, found, masquerade=True),
+            )
+        )
         for address, port in ((NODE, 30081), ("10.96.0.3", 80)):
             answer, _ = world.client.do(lambda a=address, p=port: ask(a, p))
             assert answer in (world.pods if found else ["refused"])
@@ -101,7 +114,9 @@ def test_net_20_an_endpoint_that_does_not_answer_is_passed_over(world, proxy, po
     assert times(world.client, 20, NODE, 30082) == {pods[1].address: 20}
 
 
-def test_net_5_and_20_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goes(world, proxy, pods):
+def test_net_5_and_20_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goes(
+    world, proxy, pods
+):
     def sticky(*targets):
         proxy.program(web=(Rule("", "TCP", 30083, targets, 100, masquerade=True),))
 
@@ -120,11 +135,23 @@ def test_net_7_and_20_who_is_within_goes_anywhere(world, proxy, pods):
         assert set(times(space, 40, NODE, 30084)) == set(world.pods)
 
 
-def test_net_16_and_20_a_udp_client_is_not_held_to_an_endpoint_that_left_but_is_to_one_that_stays(world, proxy, pods):
+def test_net_16_and_20_a_udp_client_is_not_held_to_an_endpoint_that_left_but_is_to_one_that_stays(
+    world, proxy, pods
+):
     proxy.program(dns=(Rule("", "UDP", 30054, pods, masquerade=True),))
     by = lambda address, port: ask_udp(address, port, source_port=5454)  # noqa: E731
     [first] = times(world.client, 10, NODE, 30054, by)
-    proxy.program(dns=(Rule("", "UDP", 30054, tuple(target for target in pods if target.address != first), masquerade=True),))
+    proxy.program(
+        dns=(
+            Rule(
+                "",
+                "UDP",
+                30054,
+                tuple(target for target in pods if target.address != first),
+                masquerade=True,
+            ),
+        )
+    )
     [second] = times(world.client, 10, NODE, 30054, by)
     assert second != first
 
@@ -136,7 +163,9 @@ def test_net_20_much_data_passes_both_ways_whole_and_ends_when_the_client_ends(w
 
     def exchange():
         with socket.create_connection((NODE, 30085), 10) as connection:
-            sending = threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)))
+            sending = threading.Thread(
+                target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR))
+            )
             sending.start()
             received = bytearray()
             while piece := connection.recv(1 << 16):
@@ -160,7 +189,9 @@ def test_net_20_established_connections_outlive_a_change(world, proxy, pods):
         assert connection.recv(10) == b"here"
 
 
-def test_net_20_a_port_that_somebody_has_is_said_once_and_had_when_it_is_free(world, proxy, pods, caplog):
+def test_net_20_a_port_that_somebody_has_is_said_once_and_had_when_it_is_free(
+    world, proxy, pods, caplog
+):
     web = (Rule("", "TCP", 30087, pods, masquerade=True),)
     somebody = world.node.do(lambda: socket.create_server(("0.0.0.0", 30087)))
     with somebody, caplog.at_level(logging.WARNING):
@@ -202,10 +233,16 @@ def test_net_17_who_may_not_program_the_kernel_gets_a_proxy_and_one_line_about_i
         pytest.skip("needs root, to become somebody else")
     root = Path(__file__).resolve().parents[2]
     ran = subprocess.run(
-        [sys.executable, "-c", CHOOSE], capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", CHOOSE],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     lines = ran.stdout.splitlines()
-    assert lines[1:] == ["UserspaceRules"] and lines[0].startswith("services are served by this process"), ran.stdout + ran.stderr
+    assert lines[1:] == ["UserspaceRules"] and lines[0].startswith(
+        "services are served by this process"
+    ), ran.stdout + ran.stderr
 
 
 def test_the_world_has_the_addresses_that_the_tests_think(world):

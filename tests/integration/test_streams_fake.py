@@ -1,4 +1,5 @@
-"""Streams to simulated containers by real clients: kubectl in both of its protocols, and the official Python client."""
+"""Streams to simulated containers by real clients: kubectl in both of its protocols, and the
+official Python client."""
 
 import base64
 import json
@@ -18,7 +19,12 @@ SETTINGS = {
 
 
 def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {**spec, "containers": list(containers)}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {**spec, "containers": list(containers)},
+    }
 
 
 def container(name: str, *command: str, **more: Any) -> dict[str, Any]:
@@ -45,11 +51,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
     running = FakeCluster(tmp_path_factory.mktemp("streams"), nodes=2).start()
     silent = pod("silent", container("main", "sleep", "1000"), container("side", "/app/serve"))
     crashed = pod("crashed", container("main", "sh", "-c", "echo attempt; exit 7"))
-    running.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, (SETTINGS, WEB, silent, crashed))))
+    running.kubectl(
+        "apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, (SETTINGS, WEB, silent, crashed)))
+    )
     running.kubectl("wait", "--for=condition=Ready", "pod/web", "pod/silent", "--timeout=30s")
     yield running
     assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text() and "bug of ours" not in running.log.read_text()
+    assert (
+        "Traceback" not in running.log.read_text() and "bug of ours" not in running.log.read_text()
+    )
 
 
 @pytest.fixture(params=["true", "false"], ids=["websocket", "spdy"])
@@ -60,23 +70,36 @@ def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_exec_has_input_output_files_and_an_exit_code(cluster: FakeCluster, protocol: None) -> None:
     k = cluster.kubectl
-    assert k("exec", "web", "-c", "main", "--", "cat", "/etc/settings/colour", "/shared/seed") == "blue\nseeded"
+    assert (
+        k("exec", "web", "-c", "main", "--", "cat", "/etc/settings/colour", "/shared/seed")
+        == "blue\nseeded"
+    )
     assert k("exec", "web", "-c", "main", "--", "sh", "-c", "echo $A; hostname") == "1\nweb"
     assert k("exec", "-i", "web", "-c", "main", "--", "cat", stdin="from here") == "from here"
     much = "0123456789abcdef" * (1 << 14)
     assert k("exec", "-i", "web", "-c", "main", "--", "cat", stdin=much) == much
     assert k("exec", "web", "-c", "main", "--", "sh", "/etc/settings/run.sh", "x") == "script x"
-    assert k("exec", "web", "-c", "main", "--", "sh", "-c", "exit 7", fine=False) == "command terminated with exit code 7"
+    assert (
+        k("exec", "web", "-c", "main", "--", "sh", "-c", "exit 7", fine=False)
+        == "command terminated with exit code 7"
+    )
     said = k("exec", "web", "-c", "main", "--", "sh", "-c", "x", fine=False)
     assert said == "sh: x: not found\ncommand terminated with exit code 127"
-    assert 'exec: "x": executable file not found in $PATH' in k("exec", "web", "-c", "main", "--", "x", fine=False)
-    assert "container side is not valid for pod web" in k("exec", "web", "-c", "side", "--", "ls", fine=False)
+    assert 'exec: "x": executable file not found in $PATH' in k(
+        "exec", "web", "-c", "main", "--", "x", fine=False
+    )
+    assert "container side is not valid for pod web" in k(
+        "exec", "web", "-c", "side", "--", "ls", fine=False
+    )
     assert 'container not found ("seed")' in k("exec", "web", "-c", "seed", "--", "ls", fine=False)
     raw = "/api/v1/namespaces/default/pods/{}/exec?command=ls&stdout=1"
     code, status = cluster.call("GET", raw.format("web"))
     assert (code, status["kind"], status["message"]) == (400, "Status", "Upgrade request required")
     code, status = cluster.call("POST", raw.format("silent"))
-    assert (code, status["message"]) == (400, "a container name must be specified for pod silent, choose one of: [main side]")
+    assert (code, status["message"]) == (
+        400,
+        "a container name must be specified for pod silent, choose one of: [main side]",
+    )
 
 
 def test_files_are_copied_both_ways(cluster: FakeCluster, protocol: None, tmp_path: Path) -> None:
@@ -95,12 +118,30 @@ def test_logs_are_what_the_command_prints(cluster: FakeCluster) -> None:
     assert k("logs", "web", "-c", "main", "--tail=1") == "tick"
     assert k("logs", "web", "-c", "main", "--limit-bytes=3") == "sta"
     assert k("logs", "web", "-c", "main", "--timestamps", "--limit-bytes=36").split()[1] == "start"
-    until(lambda: "attempt" in k("logs", "crashed", "--previous", fine=False), "there is a previous attempt")
-    code, status = cluster.call("GET", "/api/v1/namespaces/default/pods/web/log?container=main&tailLines=-1")
+    until(
+        lambda: "attempt" in k("logs", "crashed", "--previous", fine=False),
+        "there is a previous attempt",
+    )
+    code, status = cluster.call(
+        "GET", "/api/v1/namespaces/default/pods/web/log?container=main&tailLines=-1"
+    )
     assert (code, status["details"]["kind"]) == (422, "PodLogOptions")
-    command = [need_kubectl(), "--kubeconfig", str(cluster.kubeconfig), "logs", "-f", "web", "-c", "main", "--tail=0"]
+    command = [
+        need_kubectl(),
+        "--kubeconfig",
+        str(cluster.kubeconfig),
+        "logs",
+        "-f",
+        "web",
+        "-c",
+        "main",
+        "--tail=0",
+    ]
     followed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert followed.stdout is not None and [followed.stdout.readline() for _ in range(2)] == ["tick\n", "tick\n"]
+    assert followed.stdout is not None and [followed.stdout.readline() for _ in range(2)] == [
+        "tick\n",
+        "tick\n",
+    ]
     followed.kill()
     followed.communicate()
 
@@ -119,7 +160,9 @@ def test_a_client_attaches_and_runs_a_shell(cluster: FakeCluster, protocol: None
     said = cluster.kubectl(*command, stdin="echo hi from $HOSTNAME\nexit 3\n", fine=False)
     assert "hi from box" in said and "terminated (Error)" in said
     attached = subprocess.Popen(
-        [need_kubectl(), "--kubeconfig", str(cluster.kubeconfig), "attach", "web", "-c", "main"], stdout=subprocess.PIPE, text=True
+        [need_kubectl(), "--kubeconfig", str(cluster.kubeconfig), "attach", "web", "-c", "main"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert attached.stdout is not None and attached.stdout.readline() == "tick\n"
     attached.kill()
@@ -127,16 +170,33 @@ def test_a_client_attaches_and_runs_a_shell(cluster: FakeCluster, protocol: None
 
 
 def test_a_port_is_forwarded(cluster: FakeCluster, protocol: None) -> None:
-    command = [need_kubectl(), "--kubeconfig", str(cluster.kubeconfig), "port-forward", "pod/web", ":80", "--address", "127.0.0.1"]
+    command = [
+        need_kubectl(),
+        "--kubeconfig",
+        str(cluster.kubeconfig),
+        "port-forward",
+        "pod/web",
+        ":80",
+        "--address",
+        "127.0.0.1",
+    ]
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert client.stdout is not None
         port = int(client.stdout.readline().split()[2].rpartition(":")[2])
         for path in ("/a", "/b"):
             with socket.create_connection(("127.0.0.1", port), 10) as connection:
-                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-                text = b"".join(iter(lambda connection=connection: connection.recv(4096), b"")).decode()
-            assert text.startswith("HTTP/1.1 200 OK") and "pod: web\n" in text and f"request: GET {path}\n" in text
+                connection.sendall(
+                    f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+                )
+                text = b"".join(
+                    iter(lambda connection=connection: connection.recv(4096), b"")
+                ).decode()
+            assert (
+                text.startswith("HTTP/1.1 200 OK")
+                and "pod: web\n" in text
+                and f"request: GET {path}\n" in text
+            )
     finally:
         client.kill()
         client.communicate()
@@ -150,9 +210,27 @@ def test_the_official_client_executes_forwards_and_reads_logs(cluster: FakeClust
     api = kubernetes.client.CoreV1Api()
     flags = {"container": "main", "stderr": True, "stdout": True}
     script = ["sh", "-c", "echo out; echo err >&2"]
-    assert stream(api.connect_get_namespaced_pod_exec, "web", "default", command=script, stdin=False, tty=False, **flags) == "out\nerr\n"
+    assert (
+        stream(
+            api.connect_get_namespaced_pod_exec,
+            "web",
+            "default",
+            command=script,
+            stdin=False,
+            tty=False,
+            **flags,
+        )
+        == "out\nerr\n"
+    )
     shell = stream(
-        api.connect_post_namespaced_pod_exec, "web", "default", command=["/bin/sh"], stdin=True, tty=False, _preload_content=False, **flags
+        api.connect_post_namespaced_pod_exec,
+        "web",
+        "default",
+        command=["/bin/sh"],
+        stdin=True,
+        tty=False,
+        _preload_content=False,
+        **flags,
     )
     shell.write_stdin("echo test string 1\n")
     assert shell.readline_stdout(timeout=10) == "test string 1"
@@ -161,16 +239,27 @@ def test_the_official_client_executes_forwards_and_reads_logs(cluster: FakeClust
     shell.write_stdin("exit 5\n")
     shell.run_forever(timeout=10)
     assert shell.returncode == 5 and not shell.is_open()
-    forwarded = portforward(api.connect_get_namespaced_pod_portforward, "web", "default", ports="80")
+    forwarded = portforward(
+        api.connect_get_namespaced_pod_portforward, "web", "default", ports="80"
+    )
     connection = forwarded.socket(80)
     connection.setblocking(True)
     connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     text = b"".join(iter(lambda: connection.recv(4096), b""))
     assert b"pod: web\n" in text and forwarded.error(80) is None
-    assert api.read_namespaced_pod_log("web", "default", container="main").startswith("start\nseeded\n")
+    assert api.read_namespaced_pod_log("web", "default", container="main").startswith(
+        "start\nseeded\n"
+    )
 
 
-PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", ""]
+PROTOCOLS = [
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    "",
+]
 
 
 def websocket(cluster: FakeCluster, path: str, *protocols: str) -> Any:
@@ -217,7 +306,9 @@ def test_exec_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_nam
 
 @pytest.mark.parametrize("protocol_name", ["binary.k8s.io", "base64.binary.k8s.io", ""])
 def test_a_log_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_name: str) -> None:
-    connection = websocket(cluster, "log?container=main&limitBytes=13", *([protocol_name] if protocol_name else []))
+    connection = websocket(
+        cluster, "log?container=main&limitBytes=13", *([protocol_name] if protocol_name else [])
+    )
     found = b""
     while (message := connection.recv_data())[0] != 8:
         found += base64.b64decode(message[1]) if protocol_name.startswith("base64") else message[1]
@@ -225,10 +316,14 @@ def test_a_log_speaks_every_websocket_protocol(cluster: FakeCluster, protocol_na
 
 
 @pytest.mark.parametrize("protocol_name", ["v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""])
-def test_port_forward_speaks_every_channel_protocol(cluster: FakeCluster, protocol_name: str) -> None:
+def test_port_forward_speaks_every_channel_protocol(
+    cluster: FakeCluster, protocol_name: str
+) -> None:
     """STREAM-6"""
     # Shows STREAM-6.a.
-    connection = websocket(cluster, "portforward?ports=80,81", *([protocol_name] if protocol_name else []))
+    connection = websocket(
+        cluster, "portforward?ports=80,81", *([protocol_name] if protocol_name else [])
+    )
     is_text = "base64" in protocol_name
     request = b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"
     if is_text:
@@ -239,4 +334,7 @@ def test_port_forward_speaks_every_channel_protocol(cluster: FakeCluster, protoc
     for channel, data in messages(connection, is_text):
         heard[channel] = heard.get(channel, b"") + data
     assert heard[0][:2] == heard[1] == b"\x50\0" and b"pod: web\n" in heard[0]
-    assert heard[2] == b"\x51\0" and heard[3] == b"\x51\0error forwarding port 81 to pod web: connection refused"
+    assert (
+        heard[2] == b"\x51\0"
+        and heard[3] == b"\x51\0error forwarding port 81 to pod web: connection refused"
+    )

@@ -1,8 +1,10 @@
-"""A slow, obvious model of the API server: what a request on one object answers, and what is stored then.
+"""A slow, obvious model of the API server: what a request on one object answers, and what is stored
+then.
 
-It works on JSON trees as clients see them and shares nothing with refk8s/core/apiserver: the facts about the kinds are written
-out once more. Defaults and validation are not its business: the samples are valid and complete.
-Source: API conventions; Kubernetes documentation, "Kubernetes API Concepts"; answers of a v1.36.2.
+It works on JSON trees as clients see them and shares nothing with refk8s/core/apiserver: the facts
+about the kinds are written out once more. Defaults and validation are not its business: the samples
+are valid and complete. Source: API conventions; Kubernetes documentation, "Kubernetes API
+Concepts"; answers of a v1.36.2.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ class Ask:
 
 @frozen
 class Expected:
-    """The answer's code, what is stored afterwards (None: nothing), and whether a warning is given."""
+    """The answer's code, what is stored afterwards (None: nothing), and whether a warning is
+    given."""
 
     code: int
     after: Tree | None
@@ -124,14 +127,24 @@ def write(kind: str, before: Tree, ask: Ask, sent: Tree) -> Expected:
             if kind == "Deployment":
                 after["metadata"] = copied(theirs, there, "labels")
             if kind in STATUS_KEEPS_METADATA:
-                after["metadata"] = copied(theirs, there, "labels", "annotations", "finalizers", "ownerReferences")
+                after["metadata"] = copied(
+                    theirs, there, "labels", "annotations", "finalizers", "ownerReferences"
+                )
         case "finalize":
             after = {**sent, "status": before.get("status")}
         case "approval":
             conditions = (sent.get("status") or {}).get("conditions")
-            after = {**before, "metadata": theirs, "status": {**(before.get("status") or {}), "conditions": conditions}}
+            after = {
+                **before,
+                "metadata": theirs,
+                "status": {**(before.get("status") or {}), "conditions": conditions},
+            }
         case _:
-            after = {**sent, "status": before.get("status")} if "status" in before or ask.status else sent
+            after = (
+                {**sent, "status": before.get("status")}
+                if "status" in before or ask.status
+                else sent
+            )
             if kind == "Namespace":
                 after["spec"] = before["spec"]
             if kind == "CertificateSigningRequest":
@@ -142,7 +155,9 @@ def write(kind: str, before: Tree, ask: Ask, sent: Tree) -> Expected:
     if after == tidy(before):
         return Expected(200, before, warned, before)
     raises = kind in GENERATION and ask.part not in ("status", "approval")
-    if raises and any(value_at(after, path) != value_at(tidy(before), path) for path in GENERATION[kind]):
+    if raises and any(
+        value_at(after, path) != value_at(tidy(before), path) for path in GENERATION[kind]
+    ):
         after = with_value(after, "metadata.generation", there["generation"] + 1)
     return Expected(200, before if ask.dry_query else after, warned, after)
 
@@ -174,10 +189,14 @@ def delete(kind: str, before: Tree, ask: Ask) -> Expected:
     policy = policy or ("Orphan" if kind in ORPHANED else "Background")
     if kind in UNCOLLECTED:
         policy = "Background"
-    finalizers = others + {"Orphan": ["orphan"], "Foreground": ["foregroundDeletion"]}.get(policy, [])
+    finalizers = others + {"Orphan": ["orphan"], "Foreground": ["foregroundDeletion"]}.get(
+        policy, []
+    )
     seconds = 0
     if kind == "Pod" and "nodeName" in before["spec"]:
-        seconds = ask.grace if ask.grace is not None else before["spec"]["terminationGracePeriodSeconds"]
+        seconds = (
+            ask.grace if ask.grace is not None else before["spec"]["terminationGracePeriodSeconds"]
+        )
         seconds = seconds if seconds >= 0 else 1
     going = "deletionTimestamp" in metadata
     if not going and (finalizers or seconds or kind == "Namespace"):
@@ -189,8 +208,14 @@ def delete(kind: str, before: Tree, ask: Ask) -> Expected:
         after = {**before, "metadata": marked}
         if kind == "Namespace":
             after["status"] = {**before.get("status", {}), "phase": "Terminating"}
-        return Expected(202 if ask.orphan is False else 200, before if ask.dry else after, object=after)
+        return Expected(
+            202 if ask.orphan is False else 200, before if ask.dry else after, object=after
+        )
     if going and finalizers:  # nothing but finalizers holds it: they may change
         after = {**before, "metadata": {**metadata, "finalizers": finalizers}}
-        return Expected(202 if ask.orphan is False else 200, before if ask.dry else after, object=after)
-    return Expected(200, before if ask.dry else None, object=before if kind in ANSWERED_WHEN_DELETED else None)
+        return Expected(
+            202 if ask.orphan is False else 200, before if ask.dry else after, object=after
+        )
+    return Expected(
+        200, before if ask.dry else None, object=before if kind in ANSWERED_WHEN_DELETED else None
+    )

@@ -1,7 +1,9 @@
-"""An object of every kind that is kept, and what may be changed in it: the material of the cross product (test_api_cross.py).
+"""An object of every kind that is kept, and what may be changed in it: the material of the cross
+product (test_api_cross.py).
 
-`SAMPLES` has the fields of an object beside kind, apiVersion and metadata. `CHANGES` has, for each kind, values that a valid
-update may give to fields of the desired state: every field that raises the generation stands there. `STATUSES` has a status.
+`SAMPLES` has the fields of an object beside kind, apiVersion and metadata. `CHANGES` has, for each
+kind, values that a valid update may give to fields of the desired state: every field that raises
+the generation stands there. `STATUSES` has a status.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from typing import Any
 Tree = dict[str, Any]
 
 NEW_YEAR = "2026-01-01T00:00:00Z"
-_CONDITION = {"type": "X", "status": "True", "reason": "R", "message": "", "lastTransitionTime": NEW_YEAR}
+_CONDITION = {
+    "type": "X",
+    "status": "True",
+    "reason": "R",
+    "message": "",
+    "lastTransitionTime": NEW_YEAR,
+}
 _C = {"name": "c", "image": "i"}
 _T = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [_C]}}
 _J = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [_C], "restartPolicy": "Never"}}
@@ -120,12 +128,21 @@ SAMPLES: dict[str, Tree] = {
     },
 }  # fmt: skip
 
-NAMES = {"IPAddress": "10.9.0.1", "APIService": "v1.g.example.com", "CustomResourceDefinition": "gadgets.g.example.com"}
+NAMES = {
+    "IPAddress": "10.9.0.1",
+    "APIService": "v1.g.example.com",
+    "CustomResourceDefinition": "gadgets.g.example.com",
+}
 
 # (path, value) of valid changes. What the generation counts is marked in the reference, not here.
 CHANGES: dict[str, list[tuple[str, Any]]] = {
     "ConfigMap": [("data", {"k": "2"})],
-    "Endpoints": [("subsets", [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"port": 80, "protocol": "TCP"}]}])],
+    "Endpoints": [
+        (
+            "subsets",
+            [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"port": 80, "protocol": "TCP"}]}],
+        )
+    ],
     "Event": [("message", "m")],
     "LimitRange": [("spec.limits", [{"type": "Pod", "max": {"cpu": "2"}}])],
     "Node": [("spec.unschedulable", True)],
@@ -147,13 +164,20 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
     "CronJob": [("spec.suspend", True)],
     "Job": [("spec.parallelism", 2)],
     "IngressClass": [("spec.parameters", {"kind": "P", "name": "n", "scope": "Cluster"})],
-    "Ingress": [("spec.defaultBackend", {"service": {"name": "other", "port": {"number": 80}}}), ("spec.ingressClassName", "c")],
+    "Ingress": [
+        ("spec.defaultBackend", {"service": {"name": "other", "port": {"number": 80}}}),
+        ("spec.ingressClassName", "c"),
+    ],
     "NetworkPolicy": [("spec.podSelector", {"matchLabels": {"app": "y"}})],
     "PodDisruptionBudget": [("spec.minAvailable", 2)],
     "ClusterRole": [("rules", [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}])],
-    "ClusterRoleBinding": [("subjects", [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}])],
+    "ClusterRoleBinding": [
+        ("subjects", [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}])
+    ],
     "Role": [("rules", [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}])],
-    "RoleBinding": [("subjects", [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}])],
+    "RoleBinding": [
+        ("subjects", [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}])
+    ],
     "CSIStorageCapacity": [("capacity", "2Gi")],
     "StorageClass": [("allowVolumeExpansion", True)],
     "MutatingAdmissionPolicy": [("spec.reinvocationPolicy", "IfNeeded")],
@@ -211,7 +235,12 @@ STATUSES: dict[str, Tree] = {
 def sample(kind: str, api_version: str, name: str = "", **metadata: Any) -> Tree:
     """A new object of the kind."""
     name = name or NAMES.get(kind, "a")
-    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, **metadata}, **SAMPLES[kind]}
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": name, **metadata},
+        **SAMPLES[kind],
+    }
 
 
 def with_value(tree: Tree, path: str, value: Any) -> Tree:

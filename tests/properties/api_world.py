@@ -1,7 +1,9 @@
-"""An API server without a server, for tests: requests go through `handle` onto a `History`, and everything that happened is kept.
+"""An API server without a server, for tests: requests go through `handle` onto a `History`, and
+everything that happened is kept.
 
-`World` is one store with its past; `steps` draws what users, controllers and mistakes may ask of it, few objects of few kinds so that they
-meet. A step is drawn without knowing the state: "the present resourceVersion", "an old one" are looked up when it is taken.
+`World` is one store with its past; `steps` draws what users, controllers and mistakes may ask of
+it, few objects of few kinds so that they meet. A step is drawn without knowing the state: "the
+present resourceVersion", "an old one" are looked up when it is taken.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ from refk8s.core.value import evolve
 
 START = 1_700_000_000 * SECOND
 NAMESPACES = ("default", "other")
-KINDS = (resources.CONFIG_MAPS, resources.PODS, resources.DEPLOYMENTS, resources.LEASES, resources.NETWORK_POLICIES)
+KINDS = (
+    resources.CONFIG_MAPS,
+    resources.PODS,
+    resources.DEPLOYMENTS,
+    resources.LEASES,
+    resources.NETWORK_POLICIES,
+)
 
 
 @frozen
@@ -54,7 +62,8 @@ class Taken:
 
 
 class World:
-    """A store that requests are handled on, one after another. Time passes by a second with each."""
+    """A store that requests are handled on, one after another. Time passes by a second with
+    each."""
 
     def __init__(self, namespaces: tuple[str, ...] = NAMESPACES) -> None:
         self.history: History[Any] = EMPTY
@@ -62,7 +71,16 @@ class World:
         self.turn = 0
         self.taken: list[Taken] = []
         for name in namespaces:
-            assert self.do(Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name=name)))).response.code == 201
+            assert (
+                self.do(
+                    Request(
+                        "create",
+                        resources.NAMESPACES,
+                        body=Namespace(metadata=ObjectMeta(name=name)),
+                    )
+                ).response.code
+                == 201
+            )
 
     def context(self) -> Context:
         self.turn += 1
@@ -70,7 +88,8 @@ class World:
         return Context(self.now, SeededChance(self.turn.to_bytes(8, "big")))
 
     def do(self, request: Request) -> Taken:
-        """Handle it and commit what comes of it, again where the store says that it has changed since."""
+        """Handle it and commit what comes of it, again where the store says that it has changed
+        since."""
         before = self.history
         outcome = handle(request, before, self.context())
         response, committed = outcome, None
@@ -89,7 +108,12 @@ class World:
         return None if record is None else record.value
 
     def http(
-        self, method: str, target: str, body: bytes | Any = b"", headers: dict[str, str] | None = None, user: User | None = ADMIN
+        self,
+        method: str,
+        target: str,
+        body: bytes | Any = b"",
+        headers: dict[str, str] | None = None,
+        user: User | None = ADMIN,
     ) -> Reply | Connect:
         """The same by way of the wire: bytes in, bytes out."""
         path, _, query = target.partition("?")
@@ -100,8 +124,13 @@ class World:
         taken = self.do(received.request)
         if isinstance(taken.response, Stream):
             stream = taken.response
-            events = (*watch.initial_events(stream), *watch.events(stream, self.history.changes(stream.prefix, stream.revision)))
-            return Reply(200, write_events(events, received.form, stream.resource, self.now, columns=True))
+            events = (
+                *watch.initial_events(stream),
+                *watch.events(stream, self.history.changes(stream.prefix, stream.revision)),
+            )
+            return Reply(
+                200, write_events(events, received.form, stream.resource, self.now, columns=True)
+            )
         if isinstance(taken.response, Connect):
             return taken.response
         return reply_to(received, taken.response, self.now).whole()
@@ -110,7 +139,9 @@ class World:
 # --- objects
 
 _CONTAINERS = (Container(name="c", image="image:1"),)
-_TEMPLATE = PodTemplateSpec(metadata=ObjectMeta(labels={"app": "x"}), spec=PodSpec(containers=_CONTAINERS))
+_TEMPLATE = PodTemplateSpec(
+    metadata=ObjectMeta(labels={"app": "x"}), spec=PodSpec(containers=_CONTAINERS)
+)
 
 
 def an_object(resource: Resource, metadata: ObjectMeta, number: int = 0) -> Any:
@@ -119,9 +150,16 @@ def an_object(resource: Resource, metadata: ObjectMeta, number: int = 0) -> Any:
         case "ConfigMap":
             return ConfigMap(metadata=metadata, data={"number": str(number)})
         case "Pod":
-            return Pod(metadata=metadata, spec=PodSpec(containers=_CONTAINERS, active_deadline_seconds=1000 - number))
+            return Pod(
+                metadata=metadata,
+                spec=PodSpec(containers=_CONTAINERS, active_deadline_seconds=1000 - number),
+            )
         case "Deployment":
-            spec = DeploymentSpec(replicas=number, selector=LabelSelector(match_labels={"app": "x"}), template=_TEMPLATE)
+            spec = DeploymentSpec(
+                replicas=number,
+                selector=LabelSelector(match_labels={"app": "x"}),
+                template=_TEMPLATE,
+            )
             return Deployment(metadata=metadata, spec=spec)
         case "Lease":
             return Lease(metadata=metadata, spec=LeaseSpec(lease_transitions=number))
@@ -147,12 +185,15 @@ def with_status(obj: Any, number: int) -> Any:
 names = st.sampled_from(["a", "a", "b"])
 numbers = st.integers(0, 3)
 label_maps = st.sampled_from([None, {}, {"app": "x"}, {"app": "y"}, {"app": "x", "tier": "z"}])
-finalizer_tuples = st.sampled_from([None, (), ("example.com/one",), ("example.com/two",), ("example.com/one", "example.com/two")])
+finalizer_tuples = st.sampled_from(
+    [None, (), ("example.com/one",), ("example.com/two",), ("example.com/one", "example.com/two")]
+)
 
 
 @frozen
 class Step:
-    """Something to ask, not yet of a particular state. `version` and `uid` are none, present, old or odd."""
+    """Something to ask, not yet of a particular state. `version` and `uid` are none, present, old
+    or odd."""
 
     verb: str
     resource: Resource
@@ -174,10 +215,18 @@ class Step:
     def request(self, world: World) -> Request:
         """The request on this state."""
         current = world.get(self.resource, self.name, self.namespace)
-        version = {"none": None, "present": current.metadata.resource_version if current is not None else None, "old": "1", "odd": "x"}[
-            self.version
-        ]
-        uid = {"none": None, "present": current.metadata.uid if current is not None else None, "old": "1-2-3", "odd": ""}[self.uid]
+        version = {
+            "none": None,
+            "present": current.metadata.resource_version if current is not None else None,
+            "old": "1",
+            "odd": "x",
+        }[self.version]
+        uid = {
+            "none": None,
+            "present": current.metadata.uid if current is not None else None,
+            "old": "1-2-3",
+            "odd": "",
+        }[self.uid]
         metadata = ObjectMeta(
             name=self.name,
             labels=self.labels,
@@ -187,30 +236,57 @@ class Step:
             uid=uid,
             generation=77,
             creation_timestamp="2001-01-01T00:00:00Z",
-            deletion_timestamp="2001-01-01T00:00:00Z" if self.verb == "create" else None,  # in a change it is refused (VAL-5)
+            # in a change it is refused (VAL-5)
+            deletion_timestamp="2001-01-01T00:00:00Z" if self.verb == "create" else None,
         )
         options = Options(dry_run=self.dry_run)
-        asked = Request(self.verb, self.resource, self.namespace, self.name, self.subresource, None, options)
+        asked = Request(
+            self.verb, self.resource, self.namespace, self.name, self.subresource, None, options
+        )
         match self.verb:
             case "create" if self.subresource == "binding":
-                body: Any = core_v1.Binding(metadata=ObjectMeta(name=self.name), target=core_v1.ObjectReference(kind="Node", name="node-1"))
+                body: Any = core_v1.Binding(
+                    metadata=ObjectMeta(name=self.name),
+                    target=core_v1.ObjectReference(kind="Node", name="node-1"),
+                )
             case "create":
                 body = with_status(
-                    an_object(self.resource, replace(metadata, uid="of the client", resource_version=None), self.number), self.number
+                    an_object(
+                        self.resource,
+                        replace(metadata, uid="of the client", resource_version=None),
+                        self.number,
+                    ),
+                    self.number,
                 )
                 asked = evolve(asked, name="")
             case "update":
                 body = with_status(self._changed(current, metadata), self.number)
             case "patch":
-                tree = {"metadata": {"labels": self.labels, "finalizers": self.finalizers and list(self.finalizers), "generation": 99}}
+                tree = {
+                    "metadata": {
+                        "labels": self.labels,
+                        "finalizers": self.finalizers and list(self.finalizers),
+                        "generation": 99,
+                    }
+                }
                 if self.resource == resources.CONFIG_MAPS:
                     tree["data"] = {"number": str(self.number)}
                 body = Patch(self.media_type, tree)
             case "delete" | "deletecollection":
-                wanted = Preconditions(uid=uid, resource_version=version) if self.version != "none" or self.uid != "none" else None
-                body = DeleteOptions(propagation_policy=self.policy or None, grace_period_seconds=self.grace, preconditions=wanted)
+                wanted = (
+                    Preconditions(uid=uid, resource_version=version)
+                    if self.version != "none" or self.uid != "none"
+                    else None
+                )
+                body = DeleteOptions(
+                    propagation_policy=self.policy or None,
+                    grace_period_seconds=self.grace,
+                    preconditions=wanted,
+                )
                 if self.verb == "deletecollection":
-                    asked = evolve(asked, name="", options=evolve(options, label_selector=self.selector))
+                    asked = evolve(
+                        asked, name="", options=evolve(options, label_selector=self.selector)
+                    )
             case _:
                 body = None
         return evolve(asked, body=body)
@@ -222,15 +298,25 @@ class Step:
         fresh = an_object(self.resource, metadata, self.number)
         if self.resource == resources.PODS:
             deadline = min(current.spec.active_deadline_seconds or 1000, 1000 - self.number)
-            return replace(current, metadata=metadata, spec=replace(current.spec, active_deadline_seconds=deadline))
+            return replace(
+                current,
+                metadata=metadata,
+                spec=replace(current.spec, active_deadline_seconds=deadline),
+            )
         if self.resource == resources.DEPLOYMENTS:
-            return replace(current, metadata=metadata, spec=replace(current.spec, replicas=self.number))
+            return replace(
+                current, metadata=metadata, spec=replace(current.spec, replicas=self.number)
+            )
         return fresh
 
 
 def steps(kinds: tuple[Resource, ...] = KINDS) -> st.SearchStrategy[Step]:
     """Any step on these kinds."""
-    common = {"resource": st.sampled_from(kinds), "namespace": st.sampled_from(["default", "default", "default", "other"]), "name": names}
+    common = {
+        "resource": st.sampled_from(kinds),
+        "namespace": st.sampled_from(["default", "default", "default", "other"]),
+        "name": names,
+    }
     written = {
         "number": numbers,
         "labels": label_maps,
@@ -242,16 +328,41 @@ def steps(kinds: tuple[Resource, ...] = KINDS) -> st.SearchStrategy[Step]:
     uids = st.sampled_from(["none", "none", "present", "present", "old"])
     policies = st.sampled_from(["", "Background", "Foreground", "Orphan"])
     graces = st.sampled_from([None, None, 0, 5, 100, -1])
-    media_types = st.sampled_from(["application/merge-patch+json", "application/strategic-merge-patch+json"])
+    media_types = st.sampled_from(
+        ["application/merge-patch+json", "application/strategic-merge-patch+json"]
+    )
     creates = st.builds(Step, verb=st.just("create"), **common, **written, **notes)
-    updates = st.builds(Step, verb=st.just("update"), **common, **written, **notes, version=versions, uid=uids)
+    updates = st.builds(
+        Step, verb=st.just("update"), **common, **written, **notes, version=versions, uid=uids
+    )
     good_updates = st.builds(
-        Step, verb=st.just("update"), **common, **{**written, "dry_run": st.just(False)}, **notes, version=st.just("present")
+        Step,
+        verb=st.just("update"),
+        **common,
+        **{**written, "dry_run": st.just(False)},
+        **notes,
+        version=st.just("present"),
     )
     on_status = {**common, "resource": _with_status(kinds)}
-    statuses = st.builds(Step, verb=st.just("update"), subresource=st.just("status"), **on_status, **written, **notes, version=versions)
+    statuses = st.builds(
+        Step,
+        verb=st.just("update"),
+        subresource=st.just("status"),
+        **on_status,
+        **written,
+        **notes,
+        version=versions,
+    )
     patches = st.builds(Step, verb=st.just("patch"), **common, **written, media_type=media_types)
-    exact_deletes = st.builds(Step, verb=st.just("delete"), **common, version=versions, uid=uids, policy=policies, grace=graces)
+    exact_deletes = st.builds(
+        Step,
+        verb=st.just("delete"),
+        **common,
+        version=versions,
+        uid=uids,
+        policy=policies,
+        grace=graces,
+    )
     deletes = st.builds(Step, verb=st.just("delete"), **common, policy=policies, grace=graces)
     collections = st.builds(
         Step,
@@ -262,10 +373,26 @@ def steps(kinds: tuple[Resource, ...] = KINDS) -> st.SearchStrategy[Step]:
         selector=st.sampled_from(["app=y", "app=x", "", "app!=x"]),
     )
     common["resource"] = st.just(resources.PODS)
-    bindings = [st.builds(Step, verb=st.just("create"), subresource=st.just("binding"), **common)] if resources.PODS in kinds else []
-    # What makes objects and changes them stands here more than once, or deletes would leave nothing to look at.
+    bindings = (
+        [st.builds(Step, verb=st.just("create"), subresource=st.just("binding"), **common)]
+        if resources.PODS in kinds
+        else []
+    )
+    # What makes objects and changes them stands here more than once, or deletes would leave nothing
+    # to look at.
     return st.one_of(
-        creates, good_updates, updates, statuses, patches, creates, *bindings, exact_deletes, deletes, good_updates, patches, collections
+        creates,
+        good_updates,
+        updates,
+        statuses,
+        patches,
+        creates,
+        *bindings,
+        exact_deletes,
+        deletes,
+        good_updates,
+        patches,
+        collections,
     )
 
 
@@ -283,7 +410,14 @@ def populated() -> World:
     world = World()
     for kind in KINDS:
         assert (
-            world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", labels={"app": "x"})))).response.code
+            world.do(
+                Request(
+                    "create",
+                    kind,
+                    "default",
+                    body=an_object(kind, ObjectMeta(name="a", labels={"app": "x"})),
+                )
+            ).response.code
             == 201
         )
     return world

@@ -1,7 +1,9 @@
-"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and the least of an API server that it needs.
+"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and the least of
+an API server that it needs.
 
-The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods gracefully; what a real one answers to odd
-requests is tested elsewhere. Operations, answers and watch events are delivered one at a time, in an order that a test may choose.
+The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods
+gracefully; what a real one answers to odd requests is tested elsewhere. Operations, answers and
+watch events are delivered one at a time, in an order that a test may choose.
 """
 
 import json
@@ -21,8 +23,30 @@ from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, 
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.kubelet.memory import NodeMemory
-from refk8s.core.machine import Answered, Call, Effect, Event, Problem, Ran, Run, RuntimeChanged, WakeAt, Watch, Watched, Woken
-from refk8s.core.ports import EXITED, ContainerCreated, ContainerStatus, Done, Later, Operation, Result, SandboxStarted
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Effect,
+    Event,
+    Problem,
+    Ran,
+    Run,
+    RuntimeChanged,
+    WakeAt,
+    Watch,
+    Watched,
+    Woken,
+)
+from refk8s.core.ports import (
+    EXITED,
+    ContainerCreated,
+    ContainerStatus,
+    Done,
+    Later,
+    Operation,
+    Result,
+    SandboxStarted,
+)
 
 START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
 
@@ -30,8 +54,15 @@ START: Instant = parse_timestamp("2026-01-01T00:00:00Z")
 def make_pod(name: str = "p", containers: tuple[Container, ...] | None = None, **spec: Any) -> Pod:
     """A pod bound to the bench's node, as the API would have it."""
     if containers is None:
-        containers = (Container(name="c", image="example.invalid/app:1", image_pull_policy="IfNotPresent"),)
-    given = {"restart_policy": "Always", "termination_grace_period_seconds": 30, "node_name": "node", "enable_service_links": True}
+        containers = (
+            Container(name="c", image="example.invalid/app:1", image_pull_policy="IfNotPresent"),
+        )
+    given = {
+        "restart_policy": "Always",
+        "termination_grace_period_seconds": 30,
+        "node_name": "node",
+        "enable_service_links": True,
+    }
     return Pod(
         metadata=ObjectMeta(name=name, namespace="default"),
         spec=PodSpec(containers=containers, **{**given, **spec}),
@@ -40,9 +71,12 @@ def make_pod(name: str = "p", containers: tuple[Container, ...] | None = None, *
 
 
 class Bench:
-    """One node: its kubelet, its runtime, and an API. Everything that happened is in `requests`, `operations` and `history`."""
+    """One node: its kubelet, its runtime, and an API. Everything that happened is in `requests`,
+    `operations` and `history`."""
 
-    def __init__(self, seed: int = 0, config: KubeletConfig | None = None, world: World | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, config: KubeletConfig | None = None, world: World | None = None
+    ) -> None:
         self.loop = kubelet("node", config or KubeletConfig())
         self.chance = SeededChance(str(seed).encode())
         self.world = world or make_world("node")
@@ -53,7 +87,8 @@ class Bench:
         self.state: Any = None
         self.life = 0
         self.inbox: list[Event] = []
-        self.watches: list[tuple[int, int, str, dict[str, str]]] = []  # life, id, prefix, field selector
+        # life, id, prefix, field selector
+        self.watches: list[tuple[int, int, str, dict[str, str]]] = []
         self.calls: list[tuple[int, Call]] = []
         self.runs: list[tuple[int, Run, Instant]] = []
         self.wake_at: Instant | None = None
@@ -63,15 +98,18 @@ class Bench:
         self.history: dict[str, list[Pod]] = {}  # uid -> every version of a pod
         self.deleted: dict[str, Pod] = {}
         self.every_container: list[ContainerStatus] = []  # as it was created
-        self.asked: list[tuple[float, Operation]] = []  # (seconds since the start, operation), as the kubelet asked
+        # (seconds since the start, operation), as the kubelet asked
+        self.asked: list[tuple[float, Operation]] = []
         self.ends: dict[str, float] = {}
-        self.posthumous: set[str] = set()  # sandboxes started by operations of an agent that had crashed by then
+        # sandboxes started by operations of an agent that had crashed by then
+        self.posthumous: set[str] = set()
         self.refuse: Callable[[Request], Response | None] = lambda request: None
-        self.script: Callable[[Operation], Result | Later | None] = lambda operation: None  # a test's own answers
+        # a test's own answers
+        self.script: Callable[[Operation], Result | Later | None] = lambda operation: None
         self.api_away = False
         self.check: Callable[[], None] = lambda: None
 
-    # --- the kubelet -----------------------------------------------------------------------------------------------------
+    # --- the kubelet ------------------------------------------------------------------------------
 
     def start(self) -> "Bench":
         """Start the agent, or start it again after a crash: what was on its way is lost."""
@@ -183,7 +221,7 @@ class Bench:
         elif isinstance(result, SandboxStarted):
             self.posthumous.add(result.status.id)
 
-    # --- the API ---------------------------------------------------------------------------------------------------------
+    # --- the API ----------------------------------------------------------------------------------
 
     def _answer(self, index: int) -> None:
         life, call = self.calls.pop(index)
@@ -201,11 +239,22 @@ class Bench:
         key = f"{request.namespace}/{request.name}" if request.namespace else request.name
         obj = table.get(key)
         if request.verb == "list":
-            items = [table[k] for k in sorted(table) if _matches(table[k], request.options.field_selector)]
-            return Response(200, SimpleNamespace(metadata=ListMeta(resource_version=str(self.revision)), items=items))
+            items = [
+                table[k]
+                for k in sorted(table)
+                if _matches(table[k], request.options.field_selector)
+            ]
+            return Response(
+                200,
+                SimpleNamespace(
+                    metadata=ListMeta(resource_version=str(self.revision)), items=items
+                ),
+            )
         if request.verb == "create" and request.subresource == "token":
             expires = timestamp(self.now + (request.body.spec.expiration_seconds or 3600) * SECOND)
-            status = replace(request.body.status, token=f"token-{self.revision}", expiration_timestamp=expires)
+            status = replace(
+                request.body.status, token=f"token-{self.revision}", expiration_timestamp=expires
+            )
             return Response(201, replace(request.body, status=status))
         if request.verb == "create":
             if obj is not None:
@@ -218,7 +267,9 @@ class Bench:
         if request.verb == "update":
             if request.body.metadata.resource_version != obj.metadata.resource_version:
                 return Response(409, Status(code=409, reason="Conflict"))
-            return Response(200, self.put(request.resource, replace(obj, status=request.body.status)))
+            return Response(
+                200, self.put(request.resource, replace(obj, status=request.body.status))
+            )
         if request.verb == "patch":
             assert isinstance(request.body, Patch)
             tree = msgspec.to_builtins(obj)
@@ -228,7 +279,9 @@ class Bench:
         options = request.body
         if options.preconditions is not None and options.preconditions.uid != obj.metadata.uid:
             return Response(409, Status(code=409, reason="Conflict"))
-        return Response(200, self.delete(request.name, options.grace_period_seconds) or Status(status="Success"))
+        return Response(
+            200, self.delete(request.name, options.grace_period_seconds) or Status(status="Success")
+        )
 
     def put(self, resource: Resource, obj: Any) -> Any:
         """Make or change an object; watchers hear of it."""
@@ -236,7 +289,12 @@ class Bench:
         metadata = obj.metadata
         if not metadata.uid:
             self.uids += 1
-            metadata = replace(metadata, uid=f"uid-{self.uids}", creation_timestamp=timestamp(self.now), generation=1)
+            metadata = replace(
+                metadata,
+                uid=f"uid-{self.uids}",
+                creation_timestamp=timestamp(self.now),
+                generation=1,
+            )
         obj = replace(obj, metadata=replace(metadata, resource_version=str(self.revision)))
         key = f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
         known = key in self.table(resource)
@@ -261,11 +319,17 @@ class Bench:
         return f"default/{name}" in self.table(PODS)
 
     def did(self, *types: type) -> list[tuple[float, Any]]:
-        """(seconds since the start, operation) of the operations of these types that were carried out."""
-        return [((at - START) / SECOND, operation) for at, operation, _ in self.operations if isinstance(operation, types)]
+        """(seconds since the start, operation) of the operations of these types that were carried
+        out."""
+        return [
+            ((at - START) / SECOND, operation)
+            for at, operation, _ in self.operations
+            if isinstance(operation, types)
+        ]
 
     def ended_at(self, name: str) -> float:
-        """When the container of this name was last seen to have been stopped, in seconds since the start."""
+        """When the container of this name was last seen to have been stopped, in seconds since the
+        start."""
         return self.ends[name]
 
     def reasons(self) -> list[str]:
@@ -275,7 +339,11 @@ class Bench:
     def sent(self, resource: Resource, subresource: str = "") -> list[Request]:
         """The requests that change this resource, in order."""
         reads = ("get", "list", "watch")
-        return [r for r in self.requests if r.resource == resource and r.subresource == subresource and r.verb not in reads]
+        return [
+            r
+            for r in self.requests
+            if r.resource == resource and r.subresource == subresource and r.verb not in reads
+        ]
 
     def node(self) -> Node:
         found = self.table(NODES)["node"]
@@ -288,7 +356,8 @@ class Bench:
         return made
 
     def delete(self, name: str = "p", grace: int | None = None) -> Pod | None:
-        """Delete a pod as the API does: gracefully, unless the period is 0; a later period can only be shorter."""
+        """Delete a pod as the API does: gracefully, unless the period is 0; a later period can only
+        be shorter."""
         if not self.has_pod(name):
             return None
         pod = self.pod(name)
@@ -303,7 +372,9 @@ class Bench:
             self._tell(PODS, WatchEvent("DELETED", gone, self.revision))
             return None
         at = timestamp(self.now + seconds * SECOND)
-        metadata = replace(pod.metadata, deletion_timestamp=at, deletion_grace_period_seconds=seconds)
+        metadata = replace(
+            pod.metadata, deletion_timestamp=at, deletion_grace_period_seconds=seconds
+        )
         return self.put(PODS, replace(pod, metadata=metadata))  # type: ignore[no-any-return]
 
     def remove_node(self) -> None:
@@ -313,19 +384,31 @@ class Bench:
         self._tell(NODES, WatchEvent("DELETED", node, self.revision))
 
     def _open(self, watch: Watch) -> None:
-        selector = dict([watch.request.options.field_selector.split("=")]) if watch.request.options.field_selector else {}
+        selector = (
+            dict([watch.request.options.field_selector.split("=")])
+            if watch.request.options.field_selector
+            else {}
+        )
         prefix = watch.request.resource.prefix
         self.watches.append((self.life, watch.id, prefix, selector))
         since = int(watch.request.options.resource_version)
         wanted = watch.request.options.field_selector
-        missed = tuple(e for p, e in self.log if p == prefix and e.revision > since and _matches(e.object, wanted))
+        missed = tuple(
+            e
+            for p, e in self.log
+            if p == prefix and e.revision > since and _matches(e.object, wanted)
+        )
         if missed:
             self.inbox.append(Watched(watch.id, missed))
 
     def _tell(self, resource: Resource, event: WatchEvent) -> None:
         self.log.append((resource.prefix, event))
         for life, id, prefix, selector in self.watches:
-            if prefix == resource.prefix and life == self.life and all(_matches(event.object, f"{k}={v}") for k, v in selector.items()):
+            if (
+                prefix == resource.prefix
+                and life == self.life
+                and all(_matches(event.object, f"{k}={v}") for k, v in selector.items())
+            ):
                 self.inbox.append(Watched(id, (event,)))
 
 

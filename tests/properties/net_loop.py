@@ -1,4 +1,5 @@
-"""The proxy in its loop, without a cluster around it: lists and watches are answered from plain objects, rule sets are kept."""
+"""The proxy in its loop, without a cluster around it: lists and watches are answered from plain
+objects, rule sets are kept."""
 
 from typing import Any
 
@@ -8,7 +9,17 @@ from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
 from refk8s.core.loop.view import key_of
-from refk8s.core.machine import Answered, Call, Problem, Program, Programmed, WakeAt, Watch, Watched, Woken
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Problem,
+    Program,
+    Programmed,
+    WakeAt,
+    Watch,
+    Watched,
+    Woken,
+)
 from refk8s.core.network.proxy import proxy
 from refk8s.core.ports import RuleSet
 
@@ -16,7 +27,8 @@ LISTS = {SERVICES.prefix: ServiceList, ENDPOINT_SLICES.prefix: EndpointSliceList
 
 
 class ProxyInLoop:
-    """`handed` is every rule set that the proxy handed over; `errors` what the adapter says to each, then nothing but success."""
+    """`handed` is every rule set that the proxy handed over; `errors` what the adapter says to
+    each, then nothing but success."""
 
     def __init__(self, node: str, errors: list[str] | None = None) -> None:
         self.handed: list[RuleSet] = []
@@ -35,7 +47,10 @@ class ProxyInLoop:
 
     def start(self, services: list[Any], slices: list[Any]) -> None:
         """Start it on these, and go on until it has nothing to do."""
-        self._objects = {prefix: {key_of(obj): obj for obj in objects} for prefix, objects in _by_prefix(services, slices)}
+        self._objects = {
+            prefix: {key_of(obj): obj for obj in objects}
+            for prefix, objects in _by_prefix(services, slices)
+        }
         self._state, effects = self._machine.start(self.now, b"seed")
         self._carry_out(effects)
         self.settle()
@@ -46,7 +61,9 @@ class ProxyInLoop:
         for prefix, objects in _by_prefix(services, slices):
             before, after = self._objects[prefix], {key_of(obj): obj for obj in objects}
             changes = [("DELETED", before[key]) for key in before if key not in after]
-            changes += [("MODIFIED" if key in before else "ADDED", obj) for key, obj in after.items()]
+            changes += [
+                ("MODIFIED" if key in before else "ADDED", obj) for key, obj in after.items()
+            ]
             seen = []
             for kind, obj in changes:
                 self._revision += 1
@@ -76,14 +93,17 @@ class ProxyInLoop:
                 case Call(id, request) if request.verb == "list":
                     prefix = request.resource.prefix
                     body = LISTS[prefix](
-                        metadata=ListMeta(resource_version=str(self._revision)), items=tuple(self._objects[prefix].values())
+                        metadata=ListMeta(resource_version=str(self._revision)),
+                        items=tuple(self._objects[prefix].values()),
                     )
                     self._waiting.append(Answered(id, Response(200, body)))
                 case Watch(id, request):
                     self._watches[request.resource.prefix] = id
                 case Program(id, rules):
                     self.handed.append(rules)
-                    self._waiting.append(Programmed(id, self._errors.pop(0) if self._errors else ""))
+                    self._waiting.append(
+                        Programmed(id, self._errors.pop(0) if self._errors else "")
+                    )
                 case WakeAt(at):
                     self._wake = at
                 case Problem(error=error):

@@ -1,7 +1,9 @@
-"""A Docker engine as a value in memory: the calls that the adapter makes, with the engine's rules about names, states and networks.
+"""A Docker engine as a value in memory: the calls that the adapter makes, with the engine's rules
+about names, states and networks.
 
-It keeps the engine's contract as Docker's documentation of its API has it (names are used once, a running container is not removed without
-force, 404, 409), so that what is checked on it holds on the real one; tests/integration does the same on a real one.
+It keeps the engine's contract as Docker's documentation of its API has it (names are used once, a
+running container is not removed without force, 404, 409), so that what is checked on it holds on
+the real one; tests/integration does the same on a real one.
 """
 
 from typing import Any
@@ -34,7 +36,10 @@ class PretendEngine:
 
     def snapshot(self) -> dict[str, tuple[str, str, int]]:
         """name -> (id, state, exit code)."""
-        return {c["Name"]: (c["Id"], c["State"]["Status"], c["State"]["ExitCode"]) for c in self.containers.values()}
+        return {
+            c["Name"]: (c["Id"], c["State"]["Status"], c["State"]["ExitCode"])
+            for c in self.containers.values()
+        }
 
     def one(self, id: str) -> dict[str, Any]:
         for container in self.containers.values():
@@ -46,9 +51,11 @@ class PretendEngine:
         """A container ends by itself."""
         state = self.one(id)["State"]
         if state["Status"] == "running":
-            state.update(Status="exited", ExitCode=exit_code, FinishedAt="2026-01-01T00:00:02.000000002Z")
+            state.update(
+                Status="exited", ExitCode=exit_code, FinishedAt="2026-01-01T00:00:02.000000002Z"
+            )
 
-    # --- what the engine understands -------------------------------------------------------------------------------------
+    # --- what the engine understands --------------------------------------------------------------
 
     def _create_container_from_config(self, body: dict[str, Any], name: str) -> dict[str, str]:
         if any(c["Name"] == name for c in self.containers.values()):
@@ -58,7 +65,12 @@ class PretendEngine:
         self._made += 1
         id = f"{self._made:064x}"
         endpoints = body.get("NetworkingConfig", {}).get("EndpointsConfig", {})
-        state = {"Status": "created", "ExitCode": 0, "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"}
+        state = {
+            "Status": "created",
+            "ExitCode": 0,
+            "StartedAt": "0001-01-01T00:00:00Z",
+            "FinishedAt": "0001-01-01T00:00:00Z",
+        }
         self.containers[id] = {
             "Id": id, "Name": name, "Image": "sha256:1", "Created": "2026-01-01T00:00:00.000000001Z", "State": state,
             "Config": {
@@ -75,7 +87,11 @@ class PretendEngine:
         for name, network in container["NetworkSettings"]["Networks"].items():
             if name not in self.networks:
                 raise Refused(404, f"network {name} not found")
-            if any(network["Asked"] == address for address, by in self._addresses(name) if by != container["Name"]):
+            if any(
+                network["Asked"] == address
+                for address, by in self._addresses(name)
+                if by != container["Name"]
+            ):
                 raise Refused(403, "Address already in use")
         container["State"].update(Status="running", StartedAt="2026-01-01T00:00:01.000000001Z")
         for network in container["NetworkSettings"]["Networks"].values():
@@ -112,7 +128,9 @@ class PretendEngine:
     def _inspect_container(self, id: str) -> dict[str, Any]:
         return self.one(id)
 
-    def _containers(self, all: bool = False, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    def _containers(
+        self, all: bool = False, filters: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         wanted = (filters or {}).get("label", [])
         wanted = [wanted] if isinstance(wanted, str) else wanted
         found = []
@@ -133,14 +151,19 @@ class PretendEngine:
             raise Refused(404, f"No such image: {name}")
         return self.images[name]
 
-    def _import_image_from_data(self, data: bytes, repository: str, tag: str, changes: list[str]) -> None:
+    def _import_image_from_data(
+        self, data: bytes, repository: str, tag: str, changes: list[str]
+    ) -> None:
         self.images[f"{repository}:{tag}"] = {"Id": f"sha256:{len(self.images)}", "Size": len(data)}
 
     def _inspect_network(self, name: str) -> dict[str, Any]:
         if name not in self.networks:
             raise Refused(404, f"network {name} not found")
         told = {
-            c["Id"]: {"Name": c["Name"], "IPv4Address": f"{c['NetworkSettings']['Networks'][name]['IPAddress']}/24"}
+            c["Id"]: {
+                "Name": c["Name"],
+                "IPv4Address": f"{c['NetworkSettings']['Networks'][name]['IPAddress']}/24",
+            }
             for c in self.containers.values()
             if c["State"]["Status"] == "running" and name in c["NetworkSettings"]["Networks"]
         }
@@ -149,17 +172,29 @@ class PretendEngine:
     def _create_network(self, name: str, **more: Any) -> None:
         self.networks[name] = {"IPAM": more["ipam"], "Labels": more["labels"]}
 
-    def _create_volume(self, name: str, driver: str, driver_opts: dict[str, str], labels: dict[str, str]) -> None:
+    def _create_volume(
+        self, name: str, driver: str, driver_opts: dict[str, str], labels: dict[str, str]
+    ) -> None:
         self.volumes[name] = {"Name": name, "Labels": labels, "Options": driver_opts}
 
     def _volumes(self, filters: dict[str, Any]) -> dict[str, Any]:
         wanted = [label.partition("=")[::2] for label in filters["label"]]
-        return {"Volumes": [v for v in self.volumes.values() if all(v["Labels"].get(name) == value for name, value in wanted)]}
+        return {
+            "Volumes": [
+                v
+                for v in self.volumes.values()
+                if all(v["Labels"].get(name) == value for name, value in wanted)
+            ]
+        }
 
     def _remove_volume(self, name: str) -> None:
         if name not in self.volumes:
             raise Refused(404, f"get {name}: no such volume")
-        if any(m["Source"] == name for c in self.containers.values() for m in c["HostConfig"].get("Mounts") or ()):
+        if any(
+            m["Source"] == name
+            for c in self.containers.values()
+            for m in c["HostConfig"].get("Mounts") or ()
+        ):
             raise Refused(409, "volume is in use")
         del self.volumes[name]
 

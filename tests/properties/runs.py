@@ -1,11 +1,27 @@
-"""Random runs of a cluster: which action comes next is Hypothesis' choice, so a failing run shrinks to a short one."""
+"""Random runs of a cluster: which action comes next is Hypothesis' choice, so a failing run shrinks
+to a short one."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import strategies as st
 
-from refk8s.core.actions import Action, Answer, Arrive, Compact, Crash, CutWatch, Duplicate, Elapse, GiveUp, LoseAnswer, LoseRequest, Notify
-from refk8s.core.cluster import Cluster, enabled, is_enabled, step
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    Compact,
+    Crash,
+    CutWatch,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+)
+from refk8s.core.cluster.enabled import enabled, is_enabled
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import step
 
 Check = Callable[[Cluster, Cluster], Iterable[str]]
 
@@ -15,8 +31,9 @@ def _pairs(tape: bytes) -> list[tuple[int, int]]:
 
 
 choices = st.binary(min_size=50, max_size=120).map(_pairs) | st.binary(max_size=120).map(_pairs)
-"""What a run is made of: (what kind of thing happens, which one). From bytes, whose lengths and values Hypothesis spreads more evenly than
-those of lists, and half of the runs at least 25 steps long: what goes wrong needs several watches and answers to cross."""
+"""What a run is made of: (what kind of thing happens, which one). From bytes, whose lengths and
+values Hypothesis spreads more evenly than those of lists, and half of the runs at least 25 steps
+long: what goes wrong needs several watches and answers to cross."""
 
 
 def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
@@ -30,7 +47,12 @@ def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
             found.append(LoseRequest(id) if flying.answer is None else LoseAnswer(id))
         if "twice" in allowed and flying.answer is None and not flying.watch:
             found.append(Duplicate(id))
-        if "give up" in allowed and flying.answer is None and not flying.given_up and not flying.watch:
+        if (
+            "give up" in allowed
+            and flying.answer is None
+            and not flying.given_up
+            and not flying.watch
+        ):
             found.append(GiveUp(id))
     if "cut" in allowed:
         found += [CutWatch(id) for id in sorted(cluster.watches)]
@@ -39,10 +61,14 @@ def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
     return found
 
 
-def run(cluster: Cluster, drawn: Sequence[tuple[int, int]], check: Check, allowed: Sequence[str] = ()) -> Cluster:
-    """Take one step for each choice (kinds 0 to 8 the normal ones, else a fault, where allowed) and check each.
+def run(
+    cluster: Cluster, drawn: Sequence[tuple[int, int]], check: Check, allowed: Sequence[str] = ()
+) -> Cluster:
+    """Take one step for each choice (kinds 0 to 8 the normal ones, else a fault, where allowed) and
+    check each.
 
-    With an odd kind a watch tells one change only, so that views stand still between the writes of one wave.
+    With an odd kind a watch tells one change only, so that views stand still between the writes of
+    one wave.
     """
     for kind, which in drawn:
         normal = list(enabled(cluster))
@@ -57,7 +83,9 @@ def run(cluster: Cluster, drawn: Sequence[tuple[int, int]], check: Check, allowe
     return cluster
 
 
-def settle(cluster: Cluster, check: Check, steps_max: int = 5_000, seconds_max: int = 120) -> Cluster:
+def settle(
+    cluster: Cluster, check: Check, steps_max: int = 5_000, seconds_max: int = 120
+) -> Cluster:
     """Go on without faults, fairly, until nothing but time is left for so many virtual seconds.
 
     Fair: everything that is enabled happens before anything that it leads to.
@@ -83,7 +111,8 @@ def checked(cluster: Cluster, action: Action, check: Check) -> Cluster:
 
 
 def unexplained(cluster: Cluster) -> list[str]:
-    """Every write of a component says why, for people who are told the story (`refk8s run --story`)."""
+    """Every write of a component says why, for people who are told the story (`refk8s run
+    --story`)."""
     return [
         f"{channel} gives no reason for {flying.request.verb} {flying.request.resource.plural}"
         for channel, flying in cluster.flying.items()

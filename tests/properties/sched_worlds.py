@@ -1,4 +1,5 @@
-"""Small worlds for the scheduler's properties: templates of pods and nodes, and what users do to them."""
+"""Small worlds for the scheduler's properties: templates of pods and nodes, and what users do to
+them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
-from refk8s.core.cluster import Cluster, begin, start_all, step
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.machine import AnyMachine
 from refk8s.core.scheduler.cycle import scheduler
@@ -42,7 +44,12 @@ START = 1_700_000_000 * SECOND
 effects = st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"])
 taint_keys = st.sampled_from(["a", "b"])
 small_values = st.sampled_from(["", "1", "2"])
-taints = st.builds(lambda key, value, effect: Taint(key=key, value=value or None, effect=effect), taint_keys, small_values, effects)
+taints = st.builds(
+    lambda key, value, effect: Taint(key=key, value=value or None, effect=effect),
+    taint_keys,
+    small_values,
+    effects,
+)
 tolerations = st.one_of(
     st.builds(
         lambda key, value, effect: Toleration(key=key, operator="Equal", value=value or None, effect=effect),
@@ -62,7 +69,11 @@ def requirements(draw) -> NodeSelectorRequirement:
     if operator in ("Exists", "DoesNotExist"):
         return NodeSelectorRequirement(key=draw(label_keys), operator=operator)
     if operator in ("Gt", "Lt"):
-        return NodeSelectorRequirement(key=draw(label_keys), operator=operator, values=(draw(st.sampled_from(["5", "7", "12"])),))
+        return NodeSelectorRequirement(
+            key=draw(label_keys),
+            operator=operator,
+            values=(draw(st.sampled_from(["5", "7", "12"])),),
+        )
     values = draw(st.lists(label_values, min_size=1, max_size=2))
     return NodeSelectorRequirement(key=draw(label_keys), operator=operator, values=tuple(values))
 
@@ -83,9 +94,14 @@ def affinities(draw) -> Affinity:
     preferred = draw(st.lists(st.tuples(st.integers(1, 100), terms), max_size=2))
     return Affinity(
         node_affinity=NodeAffinity(
-            required_during_scheduling_ignored_during_execution=NodeSelector(node_selector_terms=tuple(required)) if required else None,
+            required_during_scheduling_ignored_during_execution=NodeSelector(
+                node_selector_terms=tuple(required)
+            )
+            if required
+            else None,
             preferred_during_scheduling_ignored_during_execution=tuple(
-                PreferredSchedulingTerm(weight=weight, preference=term) for weight, term in preferred
+                PreferredSchedulingTerm(weight=weight, preference=term)
+                for weight, term in preferred
             )
             or None,
         )
@@ -124,8 +140,17 @@ def pod_specs(draw) -> PodSpec:
     main = draw(st.lists(containers, min_size=1, max_size=2))
     return PodSpec(
         containers=tuple(replace(container, name=f"c{at}") for at, container in enumerate(main)),
-        init_containers=tuple(replace(container, name=f"i{at}") for at, container in enumerate(inits)) or None,
-        node_selector=draw(st.one_of(st.none(), st.none(), st.dictionaries(label_keys, label_values, min_size=1, max_size=1))),
+        init_containers=tuple(
+            replace(container, name=f"i{at}") for at, container in enumerate(inits)
+        )
+        or None,
+        node_selector=draw(
+            st.one_of(
+                st.none(),
+                st.none(),
+                st.dictionaries(label_keys, label_values, min_size=1, max_size=1),
+            )
+        ),
         affinity=draw(st.one_of(st.none(), st.none(), affinities())),
         tolerations=tuple(draw(st.lists(tolerations, max_size=2))) or None,
         overhead=draw(st.one_of(st.none(), st.none(), st.just({"cpu": "100m"}))),
@@ -136,7 +161,9 @@ def pod_specs(draw) -> PodSpec:
 @st.composite
 def nodes(draw, name: str = "n0") -> Node:
     return Node(
-        metadata=ObjectMeta(name=name, labels={"kubernetes.io/hostname": name, **draw(node_labels)}),
+        metadata=ObjectMeta(
+            name=name, labels={"kubernetes.io/hostname": name, **draw(node_labels)}
+        ),
         spec=NodeSpec(
             taints=tuple(draw(st.one_of(st.just([]), st.lists(taints, max_size=2)))) or None,
             unschedulable=draw(st.sampled_from([None, None, None, True])),
@@ -153,7 +180,14 @@ def nodes(draw, name: str = "n0") -> Node:
     )
 
 
-def a_node(name: str, cpu: str = "2", memory: str = "4Gi", pods: str = "10", labels: dict[str, str] | None = None, **spec) -> Node:
+def a_node(
+    name: str,
+    cpu: str = "2",
+    memory: str = "4Gi",
+    pods: str = "10",
+    labels: dict[str, str] | None = None,
+    **spec,
+) -> Node:
     return Node(
         metadata=ObjectMeta(name=name, labels={"kubernetes.io/hostname": name, **(labels or {})}),
         spec=NodeSpec(**spec),
@@ -164,20 +198,37 @@ def a_node(name: str, cpu: str = "2", memory: str = "4Gi", pods: str = "10", lab
 def a_pod(name: str, requests: dict[str, str] | None = None, **spec) -> Pod:
     container = Container(name="c", image="x", resources=ResourceRequirements(requests=requests))
     spec.setdefault("scheduler_name", "default-scheduler")
-    return Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(containers=(container,), **spec), status=PodStatus())
+    return Pod(
+        metadata=ObjectMeta(name=name, namespace="default"),
+        spec=PodSpec(containers=(container,), **spec),
+        status=PodStatus(),
+    )
 
 
 def placed(pod: Pod, node: str, uid: str, owner: str = "", **metadata) -> Pod:
     """The pod as it is when it has a node, without a cluster."""
-    owners = (OwnerReference(api_version="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True),) if owner else None
+    owners = (
+        (
+            OwnerReference(
+                api_version="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True
+            ),
+        )
+        if owner
+        else None
+    )
     changed = replace(pod.metadata, uid=uid, owner_references=owners, **metadata)
     return replace(pod, metadata=changed, spec=replace(pod.spec, node_name=node or None))
 
 
-def new_cluster(machine: AnyMachine | None = None, more: dict[str, AnyMachine] | None = None) -> Cluster:
+def new_cluster(
+    machine: AnyMachine | None = None, more: dict[str, AnyMachine] | None = None
+) -> Cluster:
     """A namespace and a scheduler, started."""
     cluster = begin({NAME: machine or scheduler(), **(more or {})}, {}, b"seed", START)
-    cluster = step(cluster, Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))))
+    cluster = step(
+        cluster,
+        Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))),
+    )
     return start_all(cluster)
 
 
@@ -186,9 +237,16 @@ def stored(cluster: Cluster, resource) -> list:
 
 
 def with_node(cluster: Cluster, node: Node) -> Cluster:
-    """A node joins and is ready: its object, its status, and the taint gone that it gets until somebody finds it ready."""
+    """A node joins and is ready: its object, its status, and the taint gone that it gets until
+    somebody finds it ready."""
     cluster = step(cluster, Submit(Request("create", NODES, body=node)))
-    cluster = patched(cluster, NODES, node.metadata.name, {"status": {"allocatable": node.status.allocatable}}, "status")
+    cluster = patched(
+        cluster,
+        NODES,
+        node.metadata.name,
+        {"status": {"allocatable": node.status.allocatable}},
+        "status",
+    )
     taints = [{"key": t.key, "value": t.value, "effect": t.effect} for t in node.spec.taints or ()]
     return patched(cluster, NODES, node.metadata.name, {"spec": {"taints": taints or None}})
 
@@ -199,7 +257,19 @@ def with_pod(cluster: Cluster, pod: Pod) -> Cluster:
 
 def patched(cluster: Cluster, resource, name: str, tree: dict, part: str = "") -> Cluster:
     namespace = "default" if resource is PODS else ""
-    return step(cluster, Submit(Request("patch", resource, namespace, name, part, body=Patch("application/merge-patch+json", tree))))
+    return step(
+        cluster,
+        Submit(
+            Request(
+                "patch",
+                resource,
+                namespace,
+                name,
+                part,
+                body=Patch("application/merge-patch+json", tree),
+            )
+        ),
+    )
 
 
 def deleted(cluster: Cluster, pod: Pod, now: bool) -> Cluster:
@@ -210,28 +280,54 @@ def deleted(cluster: Cluster, pod: Pod, now: bool) -> Cluster:
 OPERATIONS = 9
 
 
-def operate(cluster: Cluster, which: int, specs: Sequence[PodSpec], spare: Sequence[Node]) -> Cluster:
-    """Something that a user, a kubelet or an administrator does; nodes never shrink and never vanish."""
+def operate(
+    cluster: Cluster, which: int, specs: Sequence[PodSpec], spare: Sequence[Node]
+) -> Cluster:
+    """Something that a user, a kubelet or an administrator does; nodes never shrink and never
+    vanish."""
     kind, which = which % OPERATIONS, which // OPERATIONS
     pods, there = stored(cluster, PODS), stored(cluster, NODES)
     if kind <= 2:
         name = f"p{which % 7}"  # Few names, so that a pod may come back under the name of another.
         if any(pod.metadata.name == name for pod in pods):
             name = f"p{cluster.history.revision}"
-        return with_pod(cluster, Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=specs[which % len(specs)]))
+        return with_pod(
+            cluster,
+            Pod(
+                metadata=ObjectMeta(name=name, namespace="default"), spec=specs[which % len(specs)]
+            ),
+        )
     if kind == 3 and len(there) < len(spare):
         return with_node(cluster, spare[len(there)])
     if kind <= 5 and pods:
         pod = pods[which % len(pods)]
-        return deleted(cluster, pod, pod.metadata.deletion_timestamp is not None or not pod.spec.node_name)
+        return deleted(
+            cluster, pod, pod.metadata.deletion_timestamp is not None or not pod.spec.node_name
+        )
     if kind == 6 and (running := [pod for pod in pods if pod.spec.node_name]):
-        return patched(cluster, PODS, running[which % len(running)].metadata.name, {"status": {"phase": "Succeeded"}}, "status")
+        return patched(
+            cluster,
+            PODS,
+            running[which % len(running)].metadata.name,
+            {"status": {"phase": "Succeeded"}},
+            "status",
+        )
     if kind == 7 and there:
         node = there[which % len(there)]
-        return patched(cluster, NODES, node.metadata.name, {"spec": {"unschedulable": not node.spec.unschedulable}})
+        return patched(
+            cluster,
+            NODES,
+            node.metadata.name,
+            {"spec": {"unschedulable": not node.spec.unschedulable}},
+        )
     if there:
         node = there[which % len(there)]
-        return patched(cluster, NODES, node.metadata.name, {"metadata": {"labels": {"disk": "1" if which % 2 else None}}})
+        return patched(
+            cluster,
+            NODES,
+            node.metadata.name,
+            {"metadata": {"labels": {"disk": "1" if which % 2 else None}}},
+        )
     return cluster
 
 
@@ -242,4 +338,5 @@ worlds = st.tuples(
 """(templates of pods, nodes that join one after another)"""
 
 steps = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2**16)), min_size=30, max_size=100)
-"""What happens: kinds 0 to 4 the next thing that can, 5 time passes, 6 to 12 an operation, 13 to 15 a fault."""
+"""What happens: kinds 0 to 4 the next thing that can, 5 time passes, 6 to 12 an operation, 13 to 15
+a fault."""

@@ -1,4 +1,5 @@
-"""Clusters with services, pods and nodes that change, and what should then stand behind each service: said naively, from the store."""
+"""Clusters with services, pods and nodes that change, and what should then stand behind each
+service: said naively, from the store."""
 
 from collections import Counter
 from typing import Any
@@ -24,7 +25,8 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
-from refk8s.core.cluster import Cluster, start_all, submit
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import start_all, submit
 from refk8s.core.context import timestamp
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
@@ -33,10 +35,13 @@ from refk8s.core.controllers.endpoints import EndpointsController
 MAX = 3  # endpoints in a slice, so that a few pods need several
 FAULTS = ["lose", "give up", "cut", "compact", "crash"]
 NODE_NAMES = ("n0", "n1")
-OF_PODS, OF_ENDPOINTS = "endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"
+OF_PODS, OF_ENDPOINTS = (
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+)
 
 
-# --- what users, kubelets and clouds do ----------------------------------------------------------------------------------
+# --- what users, kubelets and clouds do -----------------------------------------------------------
 
 
 def attempt(cluster: Cluster, request: Request) -> Cluster:
@@ -44,18 +49,44 @@ def attempt(cluster: Cluster, request: Request) -> Cluster:
     return submit(cluster, request)[0]
 
 
-def merge(cluster: Cluster, resource: Any, name: str, document: Any, subresource: str = "") -> Cluster:
+def merge(
+    cluster: Cluster, resource: Any, name: str, document: Any, subresource: str = ""
+) -> Cluster:
     namespace = "default" if resource.namespaced else ""
-    return attempt(cluster, Request("patch", resource, namespace, name, subresource, body=Patch("application/merge-patch+json", document)))
+    return attempt(
+        cluster,
+        Request(
+            "patch",
+            resource,
+            namespace,
+            name,
+            subresource,
+            body=Patch("application/merge-patch+json", document),
+        ),
+    )
 
 
 def delete(cluster: Cluster, resource: Any, name: str, **options: Any) -> Cluster:
-    return attempt(cluster, Request("delete", resource, "default" if resource.namespaced else "", name, body=DeleteOptions(**options)))
+    return attempt(
+        cluster,
+        Request(
+            "delete",
+            resource,
+            "default" if resource.namespaced else "",
+            name,
+            body=DeleteOptions(**options),
+        ),
+    )
 
 
 def make_node(cluster: Cluster, name: str, zone: str) -> Cluster:
     labels = {"topology.kubernetes.io/zone": zone} if zone else None
-    return attempt(cluster, Request("create", NODES, "", name, body=Node(metadata=ObjectMeta(name=name, labels=labels))))
+    return attempt(
+        cluster,
+        Request(
+            "create", NODES, "", name, body=Node(metadata=ObjectMeta(name=name, labels=labels))
+        ),
+    )
 
 
 services = st.builds(
@@ -77,9 +108,22 @@ pods = st.builds(
 )
 
 
-def make_service(cluster: Cluster, name: str, kind: str, app: str, ports: tuple[Any, ...], publish: bool, labels: Any) -> Cluster:
-    told = () if kind == "bare" else tuple(
-        ServicePort(name=f"p{n}", port=80 + n, target_port=port, protocol="TCP") for n, port in enumerate(ports)
+def make_service(
+    cluster: Cluster,
+    name: str,
+    kind: str,
+    app: str,
+    ports: tuple[Any, ...],
+    publish: bool,
+    labels: Any,
+) -> Cluster:
+    told = (
+        ()
+        if kind == "bare"
+        else tuple(
+            ServicePort(name=f"p{n}", port=80 + n, target_port=port, protocol="TCP")
+            for n, port in enumerate(ports)
+        )
     )
     spec = ServiceSpec(
         type="ExternalName" if kind == "external" else "ClusterIP",
@@ -94,7 +138,15 @@ def make_service(cluster: Cluster, name: str, kind: str, app: str, ports: tuple[
 
 
 def make_pod(
-    cluster: Cluster, number: int, app: str, http: int | None, metrics: bool, sidecar: bool, node: str, host: str, ready: bool | None = None
+    cluster: Cluster,
+    number: int,
+    app: str,
+    http: int | None,
+    metrics: bool,
+    sidecar: bool,
+    node: str,
+    host: str,
+    ready: bool | None = None,
 ) -> Cluster:
     told = [ContainerPort(name="http", container_port=http, protocol="TCP")] if http else []
     told += [ContainerPort(name="metrics", container_port=9100, protocol="TCP")] if metrics else []
@@ -112,9 +164,18 @@ def make_pod(
 
 def report(cluster: Cluster, number: int, ready: bool, phase: str = "Running") -> Cluster:
     """What a kubelet would say."""
-    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": timestamp(cluster.now)}
+    condition = {
+        "type": "Ready",
+        "status": "True" if ready else "False",
+        "lastTransitionTime": timestamp(cluster.now),
+    }
     address = f"10.9.0.{number + 1}"
-    status = {"phase": phase, "podIP": address, "podIPs": [{"ip": address}], "conditions": [condition]}
+    status = {
+        "phase": phase,
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [condition],
+    }
     return merge(cluster, PODS, f"p{number}", {"status": status}, "status")
 
 
@@ -126,13 +187,33 @@ def write_by_hand(cluster: Cluster, name: str, variant: int) -> Cluster:
     addresses = tuple(EndpointAddress(ip=f"10.8.0.{n + 1}") for n in range(variant % 5 + 1))
     subsets = (
         EndpointSubset(addresses=addresses, ports=(EndpointPort(port=5432, protocol="TCP"),)),
-        EndpointSubset(not_ready_addresses=(EndpointAddress(ip="10.8.1.1", hostname="h"),), ports=(EndpointPort(port=54, protocol="TCP"),)),
+        EndpointSubset(
+            not_ready_addresses=(EndpointAddress(ip="10.8.1.1", hostname="h"),),
+            ports=(EndpointPort(port=54, protocol="TCP"),),
+        ),
     )[: variant % 2 + 1]
-    odd = {7: {"endpointslice.kubernetes.io/skip-mirror": "true"}, 8: {"shade": "blue"}}.get(variant)
-    annotations = {"control-plane.alpha.kubernetes.io/leader": "{}"} if variant == 9 else {"note": "x"} if variant == 10 else None
+    odd = {7: {"endpointslice.kubernetes.io/skip-mirror": "true"}, 8: {"shade": "blue"}}.get(
+        variant
+    )
+    annotations = (
+        {"control-plane.alpha.kubernetes.io/leader": "{}"}
+        if variant == 9
+        else {"note": "x"}
+        if variant == 10
+        else None
+    )
     metadata = ObjectMeta(name=name, labels=odd, annotations=annotations)
     if old is None:
-        return attempt(cluster, Request("create", ENDPOINTS, "default", name, body=Endpoints(metadata=metadata, subsets=subsets)))
+        return attempt(
+            cluster,
+            Request(
+                "create",
+                ENDPOINTS,
+                "default",
+                name,
+                body=Endpoints(metadata=metadata, subsets=subsets),
+            ),
+        )
     body = Endpoints(metadata=metadata, subsets=subsets)
     return attempt(cluster, Request("update", ENDPOINTS, "default", name, body=body))
 
@@ -152,7 +233,9 @@ def act(cluster: Cluster, choice: tuple[Any, ...]) -> Cluster:
         case "vanish":
             return delete(cluster, PODS, pod, grace_period_seconds=0)
         case "relabel":
-            return merge(cluster, PODS, pod, {"metadata": {"labels": {"app": ("web", "db")[which // 8 % 2]}}})
+            return merge(
+                cluster, PODS, pod, {"metadata": {"labels": {"app": ("web", "db")[which // 8 % 2]}}}
+            )
         case "service":
             return make_service(cluster, service, **drawn)
         case "service goes":
@@ -168,7 +251,16 @@ def act(cluster: Cluster, choice: tuple[Any, ...]) -> Cluster:
         case "by hand":
             return write_by_hand(cluster, service, which // 3 % 12)
         case "zone":
-            return merge(cluster, NODES, node, {"metadata": {"labels": {"topology.kubernetes.io/zone": ("a", "b")[which // 2 % 2]}}})
+            return merge(
+                cluster,
+                NODES,
+                node,
+                {
+                    "metadata": {
+                        "labels": {"topology.kubernetes.io/zone": ("a", "b")[which // 2 % 2]}
+                    }
+                },
+            )
         case "node goes":
             return delete(cluster, NODES, node)
         case "node comes":
@@ -185,17 +277,25 @@ deeds = st.lists(
         st.tuples(st.just("pod"), st.integers(0, 99), pods),
         st.tuples(st.just("service"), st.integers(0, 99), services),
         st.tuples(simple, st.integers(0, 999), st.none()),
-        st.tuples(st.just("components"), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2**16)), max_size=12), st.none()),
+        st.tuples(
+            st.just("components"),
+            st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2**16)), max_size=12),
+            st.none(),
+        ),
     ),
     max_size=40,
 )
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def world(*reconcilers: Any) -> Cluster:
-    chosen = reconcilers or (EndpointsController(), EndpointSliceController(MAX), EndpointSliceMirroringController(MAX))
+    chosen = reconcilers or (
+        EndpointsController(),
+        EndpointSliceController(MAX),
+        EndpointSliceMirroringController(MAX),
+    )
     cluster = new_cluster(*chosen)
     for name, zone in zip(NODE_NAMES, ("a", "b"), strict=True):
         cluster = make_node(cluster, name, zone)
@@ -220,7 +320,11 @@ def never_too_many(before: Cluster, after: Cluster) -> list[str]:
 
 def live(cluster: Cluster, drawn: Any) -> Cluster:
     for choice in drawn:
-        cluster = runs.run(cluster, choice[1], never_too_many, FAULTS) if choice[0] == "components" else act(cluster, choice)
+        cluster = (
+            runs.run(cluster, choice[1], never_too_many, FAULTS)
+            if choice[0] == "components"
+            else act(cluster, choice)
+        )
     return cluster
 
 
@@ -228,16 +332,20 @@ def settle(cluster: Cluster, check: runs.Check = never_too_many) -> Cluster:
     """Until all is quiet; then five minutes more must bring no write."""
     cluster = runs.settle(cluster, check, seconds_max=60)
     later = runs.settle(cluster, nothing_wrong, seconds_max=300)
-    assert later.history.revision == cluster.history.revision, "somebody still writes where nothing changes"
+    assert later.history.revision == cluster.history.revision, (
+        "somebody still writes where nothing changes"
+    )
     return later
 
 
-# --- what should be told, said naively -----------------------------------------------------------------------------------
+# --- what should be told, said naively ------------------------------------------------------------
 
 
 def kept(cluster: Cluster) -> list[Any]:
     """The services whose pods the cluster looks for."""
-    return [s for s in stored(cluster, SERVICES) if s.spec.selector and s.spec.type != "ExternalName"]
+    return [
+        s for s in stored(cluster, SERVICES) if s.spec.selector and s.spec.type != "ExternalName"
+    ]
 
 
 def chosen(cluster: Cluster, service: Any) -> list[Any]:
@@ -261,24 +369,43 @@ def numbers(service: Any, pod: Any) -> list[tuple[str, int]]:
     for container in [*reversed(pod.spec.init_containers or ()), *reversed(pod.spec.containers)]:
         if container in pod.spec.containers or container.restart_policy == "Always":
             names |= {port.name: port.container_port for port in container.ports or ()}
-    told = [(p.name, p.target_port if isinstance(p.target_port, int) else names.get(p.target_port)) for p in service.spec.ports or ()]
+    told = [
+        (p.name, p.target_port if isinstance(p.target_port, int) else names.get(p.target_port))
+        for p in service.spec.ports or ()
+    ]
     return [(name, number) for name, number in told if number is not None]
 
 
 def hostname(service: Any, pod: Any) -> str | None:
-    return pod.spec.hostname if pod.spec.hostname and pod.spec.subdomain == service.metadata.name else None
+    return (
+        pod.spec.hostname
+        if pod.spec.hostname and pod.spec.subdomain == service.metadata.name
+        else None
+    )
 
 
 def expected_endpoints(cluster: Cluster, service: Any) -> Counter[Any]:
     """What slices are to tell of the service's pods."""
-    nodes = {node.metadata.name: (node.metadata.labels or {}).get("topology.kubernetes.io/zone") for node in stored(cluster, NODES)}
+    nodes = {
+        node.metadata.name: (node.metadata.labels or {}).get("topology.kubernetes.io/zone")
+        for node in stored(cluster, NODES)
+    }
     publish, found = bool(service.spec.publish_not_ready_addresses), Counter()
     for pod in chosen(cluster, service):
         if publish or pod.spec.node_name in nodes:
             dying = pod.metadata.deletion_timestamp is not None
             conditions = (publish or (is_ready(pod) and not dying), is_ready(pod), dying)
             at = (pod.spec.node_name or None, nodes.get(pod.spec.node_name))
-            found[(pod.status.pod_ip, pod.metadata.uid, frozenset(numbers(service, pod)), conditions, at, hostname(service, pod))] += 1
+            found[
+                (
+                    pod.status.pod_ip,
+                    pod.metadata.uid,
+                    frozenset(numbers(service, pod)),
+                    conditions,
+                    at,
+                    hostname(service, pod),
+                )
+            ] += 1
     return found
 
 
@@ -296,7 +423,11 @@ def told_endpoints(slices: list[Any]) -> Counter[Any]:
 def slices_of(cluster: Cluster, name: str, manager: str) -> list[Any]:
     """The slices of the service that this controller keeps."""
     labels = {"kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": manager}
-    return [s for s in stored(cluster, ENDPOINT_SLICES) if labels.items() <= (s.metadata.labels or {}).items()]
+    return [
+        s
+        for s in stored(cluster, ENDPOINT_SLICES)
+        if labels.items() <= (s.metadata.labels or {}).items()
+    ]
 
 
 __all__ = ["NOW"]

@@ -1,5 +1,5 @@
-"""What a new pod takes from its runtime class and its own labels: ADM-30, ADM-31 (spec/admission.md); its gates and debugging containers."""
-# ruff: noqa: E501
+"""What a new pod takes from its runtime class and its own labels: ADM-30, ADM-31
+(spec/admission.md); its gates and debugging containers."""
 
 import json
 
@@ -14,12 +14,28 @@ from refk8s.core.api.core_v1 import Toleration
 from refk8s.core.api.node_v1 import RuntimeClass
 from refk8s.core.apiserver.admission.runtime_class import merge_tolerations
 
-amounts = st.none() | st.dictionaries(st.sampled_from(["cpu", "memory"]), st.sampled_from(["1", "16Mi", "100m"]), min_size=1, max_size=2)
+amounts = st.none() | st.dictionaries(
+    st.sampled_from(["cpu", "memory"]),
+    st.sampled_from(["1", "16Mi", "100m"]),
+    min_size=1,
+    max_size=2,
+)
 nodes = st.none() | st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)
-kinds = {"effect": st.sampled_from(["NoSchedule", "NoExecute", None]), "toleration_seconds": st.sampled_from([None, 5, 9])}
+kinds = {
+    "effect": st.sampled_from(["NoSchedule", "NoExecute", None]),
+    "toleration_seconds": st.sampled_from([None, 5, 9]),
+}
 tolerations = st.lists(
-    st.builds(Toleration, key=st.sampled_from(["a", "b", None]), operator=st.just("Exists"), **kinds)
-    | st.builds(Toleration, key=st.sampled_from("ab"), operator=st.just("Equal"), value=st.sampled_from(["x", None]), **kinds),
+    st.builds(
+        Toleration, key=st.sampled_from(["a", "b", None]), operator=st.just("Exists"), **kinds
+    )
+    | st.builds(
+        Toleration,
+        key=st.sampled_from("ab"),
+        operator=st.just("Equal"),
+        value=st.sampled_from(["x", None]),
+        **kinds,
+    ),
     max_size=4,
 ).map(tuple)
 
@@ -30,18 +46,29 @@ def with_class(overhead=None, selector=None):
     if overhead is not None:
         tree["overhead"] = {"podFixed": overhead}
     if selector is not None:
-        tree["scheduling"] = {"nodeSelector": selector, "tolerations": [{"key": "rt", "operator": "Exists"}]}
+        tree["scheduling"] = {
+            "nodeSelector": selector,
+            "tolerations": [{"key": "rt", "operator": "Exists"}],
+        }
     assert cluster.create(codec.decode_tolerant(RuntimeClass, tree)[0]).ok
     return cluster
 
 
 @given(amounts, amounts, nodes, nodes)
 @example({"cpu": "1"}, {"cpu": "1000m"}, None, None)
-def test_adm_31_a_pod_has_the_overhead_and_nodes_of_its_class_or_is_refused(overhead, own, selector, own_selector):
+def test_adm_31_a_pod_has_the_overhead_and_nodes_of_its_class_or_is_refused(
+    overhead, own, selector, own_selector
+):
     cluster = with_class(overhead, selector)
-    spec = {"runtimeClassName": "r"} | ({"overhead": own} if own else {}) | ({"nodeSelector": own_selector} if own_selector else {})
+    spec = (
+        {"runtimeClassName": "r"}
+        | ({"overhead": own} if own else {})
+        | ({"nodeSelector": own_selector} if own_selector else {})
+    )
     answer = cluster.pod(**spec)
-    contradicts = any((selector or {}).get(key, value) != value for key, value in (own_selector or {}).items())
+    contradicts = any(
+        (selector or {}).get(key, value) != value for key, value in (own_selector or {}).items()
+    )
     normal = {"1000m": "1"}
     same = own is None or {name: normal.get(text, text) for name, text in own.items()} == overhead
     if contradicts or not same:
@@ -56,7 +83,11 @@ def test_adm_31_a_pod_has_the_overhead_and_nodes_of_its_class_or_is_refused(over
 
 def test_adm_31_a_class_that_is_not_there_is_refused():
     answer = Cluster().pod(runtimeClassName="ghost")
-    assert answer.code == 403 and answer.body.message == 'pods "p" is forbidden: pod rejected: RuntimeClass "ghost" not found'
+    assert (
+        answer.code == 403
+        and answer.body.message
+        == 'pods "p" is forbidden: pod rejected: RuntimeClass "ghost" not found'
+    )
 
 
 def test_adm_31_an_overhead_without_a_class_is_refused_once_the_pod_is_valid():
@@ -66,11 +97,19 @@ def test_adm_31_an_overhead_without_a_class_is_refused_once_the_pod_is_valid():
 
 def plainly_tolerates(toleration, key, value, effect, seconds):
     """Whether a taint of this key, value and effect is tolerated for so many seconds."""
-    if (toleration.effect and toleration.effect != effect) or (toleration.key and toleration.key != key):
+    if (toleration.effect and toleration.effect != effect) or (
+        toleration.key and toleration.key != key
+    ):
         return False
-    if (toleration.operator or "Equal") == "Equal" and (not toleration.key or (toleration.value or "") != value):
+    if (toleration.operator or "Equal") == "Equal" and (
+        not toleration.key or (toleration.value or "") != value
+    ):
         return False
-    return toleration.toleration_seconds is None or effect != "NoExecute" or seconds <= toleration.toleration_seconds
+    return (
+        toleration.toleration_seconds is None
+        or effect != "NoExecute"
+        or seconds <= toleration.toleration_seconds
+    )
 
 
 @given(tolerations, tolerations)
@@ -82,22 +121,38 @@ def test_adm_31_merged_tolerations_tolerate_what_both_lists_do_and_no_more(first
             for value in ("x", ""):
                 for seconds in (4, 7, 99):
                     taint = (key, value, effect, seconds)
-                    assert any(plainly_tolerates(one, *taint) for one in merged) == any(plainly_tolerates(one, *taint) for one in first + second)
+                    assert any(plainly_tolerates(one, *taint) for one in merged) == any(
+                        plainly_tolerates(one, *taint) for one in first + second
+                    )
 
 
 @pytest.mark.parametrize("field", ["matchLabelKeys", "mismatchLabelKeys"])
 def test_adm_30_a_key_becomes_a_requirement_with_the_pods_own_value(field):
-    @given(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3), st.lists(st.sampled_from("abc"), max_size=3, unique=True))
+    @given(
+        st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3),
+        st.lists(st.sampled_from("abc"), max_size=3, unique=True),
+    )
     def law(labels, keys):
-        term = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "web"}}, field: keys}
+        term = {
+            "topologyKey": "zone",
+            "labelSelector": {"matchLabels": {"app": "web"}},
+            field: keys,
+        }
         pod = codec.decode_tolerant(POD, {
             "metadata": {"name": "p", "labels": labels},
             "spec": {"containers": [{"name": "c", "image": "i"}], "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}},
         })[0]  # fmt: skip
         made = Cluster().create(pod).body
         (got,) = made.spec.affinity.pod_affinity.required_during_scheduling_ignored_during_execution
-        found = [(one.key, one.operator, one.values) for one in got.label_selector.match_expressions or ()]
-        assert found == [(key, "In" if field == "matchLabelKeys" else "NotIn", (labels[key],)) for key in keys if key in labels]
+        found = [
+            (one.key, one.operator, one.values)
+            for one in got.label_selector.match_expressions or ()
+        ]
+        assert found == [
+            (key, "In" if field == "matchLabelKeys" else "NotIn", (labels[key],))
+            for key in keys
+            if key in labels
+        ]
 
     law()
 
@@ -106,12 +161,26 @@ POD = type(Cluster().pod().body)
 
 
 def test_adm_30_a_spread_constraint_is_completed_too():
-    constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}, "matchLabelKeys": ["v"]}
-    tree = {"metadata": {"name": "p", "labels": {"v": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "topologySpreadConstraints": [constraint]}}
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {},
+        "matchLabelKeys": ["v"],
+    }
+    tree = {
+        "metadata": {"name": "p", "labels": {"v": "1"}},
+        "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "topologySpreadConstraints": [constraint],
+        },
+    }
     made = Cluster().create(codec.decode_tolerant(POD, tree)[0])
     assert made.ok, made.body
     (got,) = made.body.spec.topology_spread_constraints
-    assert [(one.key, one.operator, one.values) for one in got.label_selector.match_expressions] == [("v", "In", ("1",))]
+    assert [
+        (one.key, one.operator, one.values) for one in got.label_selector.match_expressions
+    ] == [("v", "In", ("1",))]
 
 
 # --- gates and debugging containers
@@ -120,7 +189,10 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 def a_pod(**spec):
-    return {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}
+    return {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}], **spec},
+    }
 
 
 def posted(world, path, tree):
@@ -128,13 +200,15 @@ def posted(world, path, tree):
     return reply.code, json.loads(reply.content)
 
 
-
 @given(st.lists(st.sampled_from(["a.com/x", "a.com/y"]), unique=True))
 def test_adm_6_a_gated_pod_says_why_it_is_not_scheduled_and_is_not_bound(gates):
     world = World()
     code, made = posted(world, PODS, a_pod(schedulingGates=[{"name": name} for name in gates]))
     assert code == 201
-    told = [(one["type"], one["status"], one["reason"]) for one in made["status"].get("conditions") or ()]
+    told = [
+        (one["type"], one["status"], one["reason"])
+        for one in made["status"].get("conditions") or ()
+    ]
     assert told == ([("PodScheduled", "False", "SchedulingGated")] if gates else [])
     binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
     assert posted(world, f"{PODS}/p/binding", binding)[0] == (409 if gates else 201)
@@ -156,5 +230,7 @@ def test_val_17_a_debugging_container_stays_as_it_is(sent, code):
     patch = {"content-type": "application/merge-patch+json"}
     first = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i"}]}}
     assert world.http("PATCH", f"{PODS}/p/ephemeralcontainers", first, patch).code == 200
-    reply = world.http("PATCH", f"{PODS}/p/ephemeralcontainers", {"spec": {"ephemeralContainers": sent}}, patch)
+    reply = world.http(
+        "PATCH", f"{PODS}/p/ephemeralcontainers", {"spec": {"ephemeralContainers": sent}}, patch
+    )
     assert reply.code == code, reply.content

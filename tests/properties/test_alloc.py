@@ -19,7 +19,10 @@ from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.context import SECOND, Context, SeededChance
-from refk8s.core.properties.services import alloc_1_one_holder, alloc_9_nothing_held_without_its_service
+from refk8s.core.properties.services import (
+    alloc_1_one_holder,
+    alloc_9_nothing_held_without_its_service,
+)
 from refk8s.core.store import EMPTY, Conflict, commit
 
 TIGHT = AdmissionConfig(IPv4Network("10.0.0.0/28"), 30000, 30005)
@@ -28,7 +31,8 @@ MERGE = "application/merge-patch+json"
 
 
 class Servers:
-    """Several API servers on one store: each looks at the state when it is asked, and commits some time later."""
+    """Several API servers on one store: each looks at the state when it is asked, and commits some
+    time later."""
 
     def __init__(self, config: AdmissionConfig = TIGHT, seed: bytes = b"seed") -> None:
         self.config = Config(admission=config)
@@ -36,7 +40,9 @@ class Servers:
         self.history = EMPTY
         self.waiting: list[tuple[Request, Commit]] = []
         self.conflicts = 0
-        assert self.ask(Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="n")))).ok
+        assert self.ask(
+            Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="n")))
+        ).ok
 
     def look(self, request: Request) -> Response | None:
         """One server handles the request; what it wants to commit waits."""
@@ -48,7 +54,8 @@ class Servers:
         return outcome
 
     def land(self, which: int) -> Response:
-        """One of what waits is committed, or handled again because the store has moved on (API-9)."""
+        """One of what waits is committed, or handled again because the store has moved on
+        (API-9)."""
         request, wanted = self.waiting.pop(which % len(self.waiting))
         self.history, done = commit(self.history, wanted.txn, stamp)
         if not isinstance(done, Conflict):
@@ -66,7 +73,9 @@ class Servers:
         return self.ask(Request("create", resources.SERVICES, "n", body=service(name, **spec)))
 
     def patch(self, name: str, spec: Any) -> Response:
-        return self.ask(Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": spec})))
+        return self.ask(
+            Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": spec}))
+        )
 
     def delete(self, name: str) -> Response:
         return self.ask(Request("delete", resources.SERVICES, "n", name))
@@ -78,7 +87,10 @@ class Servers:
         addresses = {held.metadata.name: held for held in self.all(resources.IP_ADDRESSES.prefix)}
         ports = {int(held.metadata.name): held for held in self.all(NODE_PORT_PREFIX)}
         services = self.all(resources.SERVICES.prefix)
-        return [*alloc_1_one_holder(services, addresses, ports), *alloc_9_nothing_held_without_its_service(services, addresses, ports)]
+        return [
+            *alloc_1_one_holder(services, addresses, ports),
+            *alloc_9_nothing_held_without_its_service(services, addresses, ports),
+        ]
 
     def held(self) -> tuple[int, int]:
         return len(self.all(resources.IP_ADDRESSES.prefix)), len(self.all(NODE_PORT_PREFIX))
@@ -92,7 +104,9 @@ names = st.sampled_from(["a", "b", "c", "d"])
 node_ports = st.sampled_from([None, None, 30000, 30001, 40000])
 one_port = st.tuples(st.sampled_from([80, 81]), st.sampled_from(["TCP", "UDP"]), node_ports)
 ports_of = st.lists(one_port, min_size=1, max_size=3, unique_by=lambda port: port[:2])
-addresses = st.sampled_from([None, None, None, "None", "10.0.0.1", "10.0.0.2", "10.0.0.15", "192.0.2.1"])
+addresses = st.sampled_from(
+    [None, None, None, "None", "10.0.0.1", "10.0.0.2", "10.0.0.15", "192.0.2.1"]
+)
 
 
 @st.composite
@@ -115,7 +129,9 @@ def wishes(draw: st.DrawFn) -> Request:
         for port, protocol, node_port in draw(ports_of)
     ])  # fmt: skip
     address = draw(addresses) if of_type != "ExternalName" else None
-    policy = draw(st.sampled_from([None, "Local"])) if of_type in ("NodePort", "LoadBalancer") else None
+    policy = (
+        draw(st.sampled_from([None, "Local"])) if of_type in ("NodePort", "LoadBalancer") else None
+    )
     body = service(
         name, type=of_type, ports=ports, cluster_ip=address, external_name="a.b" if of_type == "ExternalName" else None,
         external_traffic_policy=policy,
@@ -128,7 +144,8 @@ def wishes(draw: st.DrawFn) -> Request:
 @settings(max_examples=150)
 @given(st.lists(st.one_of(wishes(), st.integers(0, 7)), max_size=30))
 def test_alloc_1_no_two_services_hold_one_thing_however_the_commits_interleave(steps):
-    """A number lets one of the waiting commits land; with it every order of looking and landing can come."""
+    """A number lets one of the waiting commits land; with it every order of looking and landing can
+    come."""
     # Shows ALLOC-1.a ALLOC-1.b ALLOC-4.c.
     servers = Servers()
     for step in steps:
@@ -151,8 +168,9 @@ HOLD = "example.com/hold"
 
 @st.composite
 def ways_to_go(draw: st.DrawFn) -> Request:
-    """A Service is held by a finalizer, let go, or deleted: alone, in a collection, in the foreground, or by the change
-    that removes its last finalizer, which may change its type too. Some of it only as a dry run."""
+    """A Service is held by a finalizer, let go, or deleted: alone, in a collection, in the
+    foreground, or by the change that removes its last finalizer, which may change its type too.
+    Some of it only as a dry run."""
     kinds = ["hold", "let go", "let go", "delete", "foreground", "collection", "status"]
     kind, name, is_dry = draw(st.sampled_from(kinds)), draw(names), draw(st.integers(0, 3)) == 0
     options = DeleteOptions(dry_run=("All",) if is_dry else None)
@@ -160,19 +178,40 @@ def ways_to_go(draw: st.DrawFn) -> Request:
         case "delete":
             return Request("delete", resources.SERVICES, "n", name, body=options)
         case "foreground":
-            return Request("delete", resources.SERVICES, "n", name, body=replace(options, propagation_policy="Foreground"))
+            return Request(
+                "delete",
+                resources.SERVICES,
+                "n",
+                name,
+                body=replace(options, propagation_policy="Foreground"),
+            )
         case "collection":
             chosen = Options(label_selector=draw(st.sampled_from(["", "held=yes"])))
-            return Request("deletecollection", resources.SERVICES, "n", body=options, options=chosen)
+            return Request(
+                "deletecollection", resources.SERVICES, "n", body=options, options=chosen
+            )
         case _:
             finalizers = [HOLD] if kind == "hold" else None
-            tree: dict[str, Any] = {"metadata": {"finalizers": finalizers, "labels": {"held": "yes"}}}
+            tree: dict[str, Any] = {
+                "metadata": {"finalizers": finalizers, "labels": {"held": "yes"}}
+            }
             if kind == "let go" and draw(st.booleans()):
                 of_type = draw(st.sampled_from(TYPES))
-                tree["spec"] = {"type": of_type, "externalName": "a.b" if of_type == "ExternalName" else None}
+                tree["spec"] = {
+                    "type": of_type,
+                    "externalName": "a.b" if of_type == "ExternalName" else None,
+                }
             subresource = "status" if kind == "status" else ""
             body = Patch(MERGE, tree)
-            return Request("patch", resources.SERVICES, "n", name, subresource, body=body, options=Options(dry_run=is_dry))
+            return Request(
+                "patch",
+                resources.SERVICES,
+                "n",
+                name,
+                subresource,
+                body=body,
+                options=Options(dry_run=is_dry),
+            )
 
 
 @settings(max_examples=300)
@@ -189,31 +228,58 @@ def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
     while servers.waiting:
         servers.land(0)
     for name in ("a", "b", "c", "d"):
-        servers.ask(Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"metadata": {"finalizers": None}})))
+        servers.ask(
+            Request(
+                "patch",
+                resources.SERVICES,
+                "n",
+                name,
+                body=Patch(MERGE, {"metadata": {"finalizers": None}}),
+            )
+        )
     servers.ask(Request("deletecollection", resources.SERVICES, "n"))
     assert servers.held() == (0, 0) and servers.wrong() == []
 
 
 @pytest.mark.parametrize("of_type", TYPES)
 @pytest.mark.parametrize("subresource", ["", "status"])
-def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_else_it_changes(of_type, subresource):
+def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_else_it_changes(
+    of_type, subresource
+):
     # Shows ALLOC-9.b.
     servers = Servers()
-    assert servers.create("a", type="LoadBalancer", external_traffic_policy="Local").ok and servers.held() == (1, 2)
+    assert servers.create(
+        "a", type="LoadBalancer", external_traffic_policy="Local"
+    ).ok and servers.held() == (1, 2)
     held = Patch(MERGE, {"metadata": {"finalizers": [HOLD]}})
-    assert servers.ask(Request("patch", resources.SERVICES, "n", "a", body=held)).ok and servers.delete("a").ok
+    assert (
+        servers.ask(Request("patch", resources.SERVICES, "n", "a", body=held)).ok
+        and servers.delete("a").ok
+    )
     assert servers.held() == (1, 2)
-    spec = {"type": of_type, "externalTrafficPolicy": None, **({"externalName": "a.b"} if of_type == "ExternalName" else {})}
+    spec = {
+        "type": of_type,
+        "externalTrafficPolicy": None,
+        **({"externalName": "a.b"} if of_type == "ExternalName" else {}),
+    }
     gone = Patch(MERGE, {"metadata": {"finalizers": None}, "spec": spec})
     assert servers.ask(Request("patch", resources.SERVICES, "n", "a", subresource, body=gone)).ok
     assert servers.held() == (0, 0) and servers.all(resources.SERVICES.prefix) == []
 
 
 def test_adm_1_two_servers_that_choose_one_address_do_not_both_get_it():
-    """Sometimes: the race that the rule is about is really met, and the loser gets another address."""
+    """Sometimes: the race that the rule is about is really met, and the loser gets another
+    address."""
     servers = Servers()
     for name in ("a", "b"):
-        servers.look(Request("create", resources.SERVICES, "n", body=service(name, cluster_ip="10.0.0.9", ports=(ServicePort(port=80),))))
+        servers.look(
+            Request(
+                "create",
+                resources.SERVICES,
+                "n",
+                body=service(name, cluster_ip="10.0.0.9", ports=(ServicePort(port=80),)),
+            )
+        )
     assert len(servers.waiting) == 2
     assert servers.land(0).code == 201
     assert servers.land(0).code == 422 and servers.conflicts == 1
@@ -224,7 +290,14 @@ def test_adm_1_two_servers_that_choose_one_address_do_not_both_get_it():
 def test_alloc_1_everybody_who_wants_an_address_gets_one_while_there_are_any(count):
     servers = Servers()
     for number in range(count):  # all choose on the same empty store
-        servers.look(Request("create", resources.SERVICES, "n", body=service(f"s{number}", ports=(ServicePort(port=80),))))
+        servers.look(
+            Request(
+                "create",
+                resources.SERVICES,
+                "n",
+                body=service(f"s{number}", ports=(ServicePort(port=80),)),
+            )
+        )
     while servers.waiting:
         assert servers.land(0).code == 201
     assert servers.held() == (count, 0) and servers.wrong() == []
@@ -232,7 +305,11 @@ def test_alloc_1_everybody_who_wants_an_address_gets_one_while_there_are_any(cou
 
 def test_alloc_1_the_same_service_again_exists_already_and_another_is_refused():
     servers = Servers()
-    asked = {"type": "NodePort", "cluster_ip": "10.0.0.9", "ports": (ServicePort(port=80, node_port=30001),)}
+    asked = {
+        "type": "NodePort",
+        "cluster_ip": "10.0.0.9",
+        "ports": (ServicePort(port=80, node_port=30001),),
+    }
     assert [servers.create("a", **asked).code for _ in range(2)] == [201, 409]
     assert servers.create("b", **asked).code == 422
     assert servers.wrong() == []
@@ -244,9 +321,19 @@ def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
     plain = servers.create("a").body.spec
     assert (plain.ip_families, plain.ip_family_policy) == (("IPv4",), "SingleStack")
     both = servers.create("b", cluster_ip="None", ports=None).body.spec
-    assert (both.ip_families, both.ip_family_policy, both.cluster_ips) == (("IPv4", "IPv6"), "RequireDualStack", ("None",))
-    assert servers.create("c", ip_family_policy="PreferDualStack").body.spec.ip_families == ("IPv4",)
-    for asked in ({"ip_families": ("IPv6",)}, {"ip_family_policy": "RequireDualStack"}, {"cluster_ip": "fd00::1"}):
+    assert (both.ip_families, both.ip_family_policy, both.cluster_ips) == (
+        ("IPv4", "IPv6"),
+        "RequireDualStack",
+        ("None",),
+    )
+    assert servers.create("c", ip_family_policy="PreferDualStack").body.spec.ip_families == (
+        "IPv4",
+    )
+    for asked in (
+        {"ip_families": ("IPv6",)},
+        {"ip_family_policy": "RequireDualStack"},
+        {"cluster_ip": "fd00::1"},
+    ):
         assert servers.create("d", **asked).code == 422
     assert servers.wrong() == []
 
@@ -260,14 +347,21 @@ def test_alloc_3_cluster_ip_is_the_first_of_cluster_ips(address):
     assert response.ok == in_range
     if in_range:
         spec = response.body.spec
-        assert spec.cluster_ips == (spec.cluster_ip,) and (address is None or spec.cluster_ip == address)
+        assert spec.cluster_ips == (spec.cluster_ip,) and (
+            address is None or spec.cluster_ip == address
+        )
     assert servers.held() == (int(in_range and address != "None"), 0)
 
 
 @given(ports_of, st.sampled_from(["NodePort", "LoadBalancer"]))
 def test_alloc_4_every_port_has_a_node_port_and_only_protocols_share_one(drawn, of_type):
     # Shows ALLOC-4.a ALLOC-4.b.
-    ports = tuple([ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol) for port, protocol, _ in drawn])
+    ports = tuple(
+        [
+            ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol)
+            for port, protocol, _ in drawn
+        ]
+    )
     servers = Servers()
     made = servers.create("a", type=of_type, ports=ports).body.spec.ports
     assert all(30000 <= port.node_port <= 30005 for port in made)
@@ -288,7 +382,9 @@ TWO_PORTS = [
 
 
 @pytest.mark.parametrize(("one", "other", "reason"), TWO_PORTS)
-def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_port_is_the_same(one, other, reason):
+def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_port_is_the_same(
+    one, other, reason
+):
     # Shows ALLOC-4.b.
     servers = Servers()
     ports = tuple([
@@ -298,9 +394,15 @@ def test_alloc_4_a_new_service_with_one_node_port_twice_is_refused_unless_the_po
     answer = servers.create("a", type="NodePort", ports=ports)
     assert answer.code == (422 if reason else 201)
     if reason:
-        causes = {cause.reason for cause in answer.body.details.causes if "nodePort" in (cause.field or "")}
+        causes = {
+            cause.reason
+            for cause in answer.body.details.causes
+            if "nodePort" in (cause.field or "")
+        }
         assert causes == {f"FieldValue{reason}"}
-    assert servers.wrong() == [] and servers.held()[1] == (0 if reason else len({port.node_port for port in answer.body.spec.ports}))
+    assert servers.wrong() == [] and servers.held()[1] == (
+        0 if reason else len({port.node_port for port in answer.body.spec.ports})
+    )
 
 
 def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it_back():
@@ -308,14 +410,22 @@ def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it
     servers = Servers()
     spec = servers.create("a", type="LoadBalancer", external_traffic_policy="Local").body.spec
     assert 30000 <= spec.health_check_node_port <= 30005 and servers.held() == (1, 2)
-    assert servers.patch("a", {"externalTrafficPolicy": "Cluster"}).body.spec.health_check_node_port is None
+    assert (
+        servers.patch("a", {"externalTrafficPolicy": "Cluster"}).body.spec.health_check_node_port
+        is None
+    )
     assert servers.held() == (1, 1) and servers.wrong() == []
 
 
 def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
     # Shows ALLOC-4.a.
     servers = Servers()
-    assert servers.create("a", type="LoadBalancer", allocate_load_balancer_node_ports=False).body.spec.ports[0].node_port is None
+    assert (
+        servers.create("a", type="LoadBalancer", allocate_load_balancer_node_ports=False)
+        .body.spec.ports[0]
+        .node_port
+        is None
+    )
     assert servers.held() == (1, 0)
 
 
@@ -326,9 +436,15 @@ def test_alloc_5_what_is_asked_for_is_given_anywhere_in_the_range_if_it_is_free(
     asked = {"type": "NodePort", "cluster_ip": f"10.0.0.{last}"}
     port = 30000 + last % 6
     made = servers.create("a", **asked, ports=(ServicePort(port=80, node_port=port),))
-    assert made.code == 201 and (made.body.spec.cluster_ip, made.body.spec.ports[0].node_port) == (f"10.0.0.{last}", port)
+    assert made.code == 201 and (made.body.spec.cluster_ip, made.body.spec.ports[0].node_port) == (
+        f"10.0.0.{last}",
+        port,
+    )
     assert servers.create("b", **asked).code == 422
-    assert servers.create("c", type="NodePort", ports=(ServicePort(port=80, node_port=port),)).code == 422
+    assert (
+        servers.create("c", type="NodePort", ports=(ServicePort(port=80, node_port=port),)).code
+        == 422
+    )
     assert servers.wrong() == [] and servers.held() == (1, 1)
 
 
@@ -336,7 +452,9 @@ def test_alloc_5_what_is_asked_for_is_given_anywhere_in_the_range_if_it_is_free(
 def test_alloc_3_an_external_name_has_no_address_whatever_it_asks_for(given_now):
     # Shows ALLOC-3.c.
     servers = Servers()
-    made = servers.create("a", type="ExternalName", external_name="a.b", cluster_ip=given_now, ports=None)
+    made = servers.create(
+        "a", type="ExternalName", external_name="a.b", cluster_ip=given_now, ports=None
+    )
     assert made.code == (422 if given_now in ("None", "10.0.0.9") else 201)
     assert made.code == 422 or (not made.body.spec.cluster_ip and not made.body.spec.cluster_ips)
     headless = servers.create("b", cluster_ip="None")
@@ -349,8 +467,12 @@ def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
     # Shows API-14.h ALLOC-5.a.
     network = IPv4Network("10.0.0.0/27")  # 30 addresses, of which 16 are kept for those who choose
     servers = Servers(AdmissionConfig(network), seed)
-    given_out = [IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)]
-    assert all(address > network[16] for address in given_out[:14]) and all(address <= network[16] for address in given_out[14:])
+    given_out = [
+        IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)
+    ]
+    assert all(address > network[16] for address in given_out[:14]) and all(
+        address <= network[16] for address in given_out[14:]
+    )
     assert sorted(given_out) == list(network.hosts())
     full = servers.create("late")
     assert full.code == 500 and "range is full" in full.body.message
@@ -363,7 +485,9 @@ def test_alloc_6_when_all_services_are_gone_nothing_is_held(made):
     # Shows ALLOC-6.a.
     servers = Servers()
     for name, of_type in made:
-        servers.create(name, type=of_type, external_name="a.b" if of_type == "ExternalName" else None)
+        servers.create(
+            name, type=of_type, external_name="a.b" if of_type == "ExternalName" else None
+        )
     for name in "abcd":
         servers.delete(name)
     assert servers.held() == (0, 0)
@@ -374,7 +498,12 @@ def test_alloc_6_what_another_holds_is_not_given_back():
     taken = servers.create("a").body.spec.cluster_ip
     key = resources.IP_ADDRESSES.key("", taken)
     record = servers.history.get(key)
-    stranger = replace(record.value, spec=replace(record.value.spec, parent_ref=replace(record.value.spec.parent_ref, name="other")))
+    stranger = replace(
+        record.value,
+        spec=replace(
+            record.value.spec, parent_ref=replace(record.value.spec.parent_ref, name="other")
+        ),
+    )
     asked = Request("update", resources.IP_ADDRESSES, "", taken, body=stranger)
     assert servers.ask(asked).code == 422  # VAL-26: an address does not change hands
     servers.delete("a")
@@ -386,7 +515,9 @@ def test_alloc_7_the_same_body_again_changes_nothing(of_type):
     # Shows ALLOC-7.a.
     servers = Servers()
     ports = (ServicePort(name="a", port=80), ServicePort(name="b", port=81))
-    body = service("a", type=of_type, ports=ports, external_name="a.b" if of_type == "ExternalName" else None)
+    body = service(
+        "a", type=of_type, ports=ports, external_name="a.b" if of_type == "ExternalName" else None
+    )
     first = servers.ask(Request("create", resources.SERVICES, "n", body=body)).body
     again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body))
     assert again.code == 200 and again.body == first
@@ -400,7 +531,9 @@ def test_alloc_7_a_port_keeps_its_node_port_by_its_name(order):
     first = servers.create("a", type="NodePort", ports=tuple(made.values())).body.spec.ports
     body = service("a", type="NodePort", ports=tuple([made[name] for name in order]))
     again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body)).body.spec.ports
-    assert {port.name: port.node_port for port in again} == {port.name: port.node_port for port in first}
+    assert {port.name: port.node_port for port in again} == {
+        port.name: port.node_port for port in first
+    }
 
 
 NEEDS = {"ClusterIP": (1, 0), "NodePort": (1, 1), "LoadBalancer": (1, 1), "ExternalName": (0, 0)}
@@ -412,9 +545,13 @@ def test_alloc_8_a_change_of_type_alone_is_enough_and_holds_just_what_the_type_n
     servers = Servers()
     servers.create("a")
     for of_type in types:
-        response = servers.patch("a", {"type": of_type, "externalName": "a.b" if of_type == "ExternalName" else None})
+        response = servers.patch(
+            "a", {"type": of_type, "externalName": "a.b" if of_type == "ExternalName" else None}
+        )
         assert response.code == 200, response
         spec = response.body.spec
         assert servers.held() == NEEDS[of_type] and servers.wrong() == []
-        assert bool(spec.cluster_ip) == bool(NEEDS[of_type][0]) and bool(spec.ports[0].node_port) == bool(NEEDS[of_type][1])
+        assert bool(spec.cluster_ip) == bool(NEEDS[of_type][0]) and bool(
+            spec.ports[0].node_port
+        ) == bool(NEEDS[of_type][1])
         assert bool(spec.external_traffic_policy) == (of_type in ("NodePort", "LoadBalancer"))

@@ -1,4 +1,5 @@
-"""Answers that a real v1.36 gives and that one would not guess: rules API-2, API-14, API-18, DEL-5, DEL-9 to DEL-11, LIST-5, LIST-7."""
+"""Answers that a real v1.36 gives and that one would not guess: rules API-2, API-14, API-18, DEL-5,
+DEL-9 to DEL-11, LIST-5, LIST-7."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ PATH = "/api/v1/namespaces/default/configmaps"
 
 
 def create(world: World, name: str, **metadata: object):
-    return world.do(Request("create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, ObjectMeta(name=name, **metadata))))
+    return world.do(
+        Request(
+            "create",
+            CONFIG_MAPS,
+            "default",
+            body=an_object(CONFIG_MAPS, ObjectMeta(name=name, **metadata)),
+        )
+    )
 
 
 # --- creation
@@ -40,14 +48,23 @@ def create(world: World, name: str, **metadata: object):
 @pytest.mark.parametrize(
     ("version", "dry", "code"),
     [("5", False, 500), ("18446744073709551615", False, 500), ("5", True, 201)]
-    + [(odd, False, 201) for odd in ("", "0", "000", "abc", "-1", "1.5", "18446744073709551616", "9" * 5000)],
+    + [
+        (odd, False, 201)
+        for odd in ("", "0", "000", "abc", "-1", "1.5", "18446744073709551616", "9" * 5000)
+    ],
 )
 def test_api_2_a_new_object_has_no_resource_version(version, dry, code):
     # Shows API-2.f API-2.g API-14.d.
     world = World()
-    reply = world.http("POST", PATH + ("?dryRun=All" if dry else ""), {"metadata": {"name": "a", "resourceVersion": version}})
+    reply = world.http(
+        "POST",
+        PATH + ("?dryRun=All" if dry else ""),
+        {"metadata": {"name": "a", "resourceVersion": version}},
+    )
     said = json.loads(reply.content)
-    assert reply.code == code and (world.get(CONFIG_MAPS, "a") is not None) == (code == 201 and not dry)
+    assert reply.code == code and (world.get(CONFIG_MAPS, "a") is not None) == (
+        code == 201 and not dry
+    )
     if code == 500:
         assert said["message"] == "resourceVersion should not be set on objects to be created"
         assert "reason" not in said and said["status"] == "Failure"
@@ -56,14 +73,21 @@ def test_api_2_a_new_object_has_no_resource_version(version, dry, code):
 def test_api_2_a_put_that_creates_may_have_a_resource_version():
     world = World()
     lease = an_object(resources.LEASES, ObjectMeta(name="a", resource_version="5"))
-    assert world.do(Request("update", resources.LEASES, "default", "a", body=lease)).response.code == 201
+    assert (
+        world.do(Request("update", resources.LEASES, "default", "a", body=lease)).response.code
+        == 201
+    )
 
 
 # --- patches
 
 
-@pytest.mark.parametrize("said", [{"kind": "Pod"}, {"apiVersion": "v9"}, {"kind": None, "apiVersion": None}])
-@pytest.mark.parametrize(("media_type", "code"), [("strategic-merge-patch", 200), ("merge-patch", 422)])
+@pytest.mark.parametrize(
+    "said", [{"kind": "Pod"}, {"apiVersion": "v9"}, {"kind": None, "apiVersion": None}]
+)
+@pytest.mark.parametrize(
+    ("media_type", "code"), [("strategic-merge-patch", 200), ("merge-patch", 422)]
+)
 def test_patch_1_a_strategic_patch_does_not_change_the_kind(said, media_type, code):
     # Shows PATCH-1.c.
     world = populated()
@@ -79,16 +103,30 @@ def test_patch_1_a_strategic_patch_does_not_change_the_kind(said, media_type, co
 def test_api_23_an_unknown_field_in_a_patch_is_422_where_in_a_create_it_is_400(media_type):
     # Shows API-23.c.
     world = populated()
-    document = [{"op": "add", "path": "/odd", "value": 1}] if media_type == "json-patch" else {"odd": 1}
+    document = (
+        [{"op": "add", "path": "/odd", "value": 1}] if media_type == "json-patch" else {"odd": 1}
+    )
     headers = {"content-type": f"application/{media_type}+json"}
     assert world.http("PATCH", f"{PATH}/a?fieldValidation=Strict", document, headers).code == 422
-    assert world.http("POST", f"{PATH}?fieldValidation=Strict", {"metadata": {"name": "b"}, "odd": 1}).code == 400
+    assert (
+        world.http(
+            "POST", f"{PATH}?fieldValidation=Strict", {"metadata": {"name": "b"}, "odd": 1}
+        ).code
+        == 400
+    )
 
 
 # --- deletes
 
 
-ANSWERED = ("Service", "DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "VolumeAttributesClass")
+ANSWERED = (
+    "Service",
+    "DeviceClass",
+    "ResourceClaim",
+    "ResourceClaimTemplate",
+    "ResourceSlice",
+    "VolumeAttributesClass",
+)
 
 
 def test_del_5_these_kinds_are_answered_as_they_were():
@@ -105,11 +143,18 @@ def test_del_5_these_kinds_are_answered_as_they_were():
 def test_del_5_a_deleted_service_is_the_answer():
     # Shows DEL-5.c.
     world = World()
-    made = world.http("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+    made = world.http(
+        "POST",
+        "/api/v1/namespaces/default/services",
+        {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}},
+    )
     assert made.code == 201
     reply = world.http("DELETE", "/api/v1/namespaces/default/services/a")
     said, was = json.loads(reply.content), json.loads(made.content)
-    assert int(said["metadata"].pop("resourceVersion")) == int(was["metadata"].pop("resourceVersion")) + 1, "of its deletion"
+    assert (
+        int(said["metadata"].pop("resourceVersion"))
+        == int(was["metadata"].pop("resourceVersion")) + 1
+    ), "of its deletion"
     assert said == was
 
 
@@ -119,7 +164,9 @@ def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
     # Shows DEL-11.c.
     world = World()
     a_pod = an_object(resources.PODS, ObjectMeta(name="p"))
-    spec = replace(a_pod.spec, node_name="node-1", termination_grace_period_seconds=seconds if own else 30)
+    spec = replace(
+        a_pod.spec, node_name="node-1", termination_grace_period_seconds=seconds if own else 30
+    )
     world.do(Request("create", resources.PODS, "default", body=replace(a_pod, spec=spec)))
     body = DeleteOptions(grace_period_seconds=None if own else seconds)
     said = world.do(Request("delete", resources.PODS, "default", "p", body=body)).response
@@ -127,7 +174,11 @@ def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
     assert said.code == 200 and said.body.metadata.deletion_grace_period_seconds == kept
     asked_at = parse_timestamp(said.body.metadata.deletion_timestamp) - kept * 1_000_000
     assert START < asked_at <= world.now
-    shorter = world.do(Request("delete", resources.PODS, "default", "p", body=DeleteOptions(grace_period_seconds=5))).response
+    shorter = world.do(
+        Request(
+            "delete", resources.PODS, "default", "p", body=DeleteOptions(grace_period_seconds=5)
+        )
+    ).response
     assert shorter.body.metadata.deletion_grace_period_seconds == 5
 
 
@@ -140,7 +191,8 @@ def test_api_14_every_instant_can_be_written(now):
 
 
 def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(monkeypatch):
-    """Was one transaction: 66,000 objects failed together with their neighbours, a stream of writes made it start again for ever."""
+    """Was one transaction: 66,000 objects failed together with their neighbours, a stream of writes
+    made it start again for ever."""
     # Shows DEL-9.d DEL-9.e.
     monkeypatch.setattr(deleting, "PORTION_MAX", 4)
     world = World()
@@ -156,7 +208,15 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
         # Before it is committed, somebody changes the last object of all, and creates another.
         last = world.get(CONFIG_MAPS, "c10")
         if last is not None and refused < 6:
-            world.do(Request("update", CONFIG_MAPS, "default", "c10", body=replace(last, data={"written": str(created)})))
+            world.do(
+                Request(
+                    "update",
+                    CONFIG_MAPS,
+                    "default",
+                    "c10",
+                    body=replace(last, data={"written": str(created)}),
+                )
+            )
         create(world, f"new-{created}")
         created += 1
         history, result = commit(world.history, outcome.txn, stamp)
@@ -171,10 +231,14 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
             break
         asked = outcome.rest
     answer = outcome if not isinstance(outcome, Commit) else outcome.respond(result)
-    assert [item.metadata.name for item in answer.body.items] == [f"c{number:02}" for number in range(11)]
+    assert [item.metadata.name for item in answer.body.items] == [
+        f"c{number:02}" for number in range(11)
+    ]
     assert sum(portions) == 11 and max(portions) <= 256 and refused
     kept = [record.value.metadata.name for record in world.history.list(CONFIG_MAPS.prefix).records]
-    assert sorted(kept) == sorted(f"new-{number}" for number in range(created)), "what came later stays"
+    assert sorted(kept) == sorted(f"new-{number}" for number in range(created)), (
+        "what came later stays"
+    )
 
 
 def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
@@ -182,11 +246,18 @@ def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
     world = World()
     for name in ("a", "b"):
         create(world, name)
-    listed = tuple((r.key, r.value.metadata.uid) for r in world.history.list(CONFIG_MAPS.prefix).records)
+    listed = tuple(
+        (r.key, r.value.metadata.uid) for r in world.history.list(CONFIG_MAPS.prefix).records
+    )
     answer = world.do(Request("list", CONFIG_MAPS, "default")).response
     world.do(Request("delete", CONFIG_MAPS, "default", "b"))
     create(world, "b")
-    rest = Request("deletecollection", CONFIG_MAPS, "default", body=deleting.Collection(DeleteOptions(), listed, answer))
+    rest = Request(
+        "deletecollection",
+        CONFIG_MAPS,
+        "default",
+        body=deleting.Collection(DeleteOptions(), listed, answer),
+    )
     assert world.do(rest).response is answer
     assert world.get(CONFIG_MAPS, "a") is None and world.get(CONFIG_MAPS, "b") is not None
 
@@ -206,14 +277,25 @@ def test_del_9_the_objects_of_a_large_collection_go_in_many_transactions():
 # --- lists
 
 
-@pytest.mark.parametrize("selector", ["reason=x", "regarding.name=y", "reason=x,regarding.name=y", "reportingController=z"])
+@pytest.mark.parametrize(
+    "selector",
+    ["reason=x", "regarding.name=y", "reason=x,regarding.name=y", "reportingController=z"],
+)
 def test_list_13_lists_of_another_version_are_kept_by_its_own_field_names(selector):
     """Was 500: the text was kept by a selection that named the fields of the other version."""
     world = World()
     about = ObjectReference(name="y", namespace="default")
-    event = Event(metadata=ObjectMeta(name="e"), reason="x", involved_object=about, reporting_component="z")
+    event = Event(
+        metadata=ObjectMeta(name="e"), reason="x", involved_object=about, reporting_component="z"
+    )
     world.do(Request("create", resources.EVENTS, "default", body=event))
-    wire = WireRequest("GET", "/apis/events.k8s.io/v1/namespaces/default/events", f"fieldSelector={selector}", {}, b"")
+    wire = WireRequest(
+        "GET",
+        "/apis/events.k8s.io/v1/namespaces/default/events",
+        f"fieldSelector={selector}",
+        {},
+        b"",
+    )
     received = receive(wire, User("u"))
     response = world.do(received.request).response
     reply = reply_to(received, response, START)
@@ -229,15 +311,26 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
     world = World()
     for number in range(9):
         create(world, f"c{number}")
-    first = world.do(Request("list", CONFIG_MAPS, "default", options=Options(limit=1))).response.body
+    first = world.do(
+        Request("list", CONFIG_MAPS, "default", options=Options(limit=1))
+    ).response.body
     create(world, "z")
     world.history = compact(world.history, world.history.revision)
-    refused = world.do(Request("list", CONFIG_MAPS, "default", options=Options(limit=1, continue_=first.metadata.continue_))).response
+    refused = world.do(
+        Request(
+            "list",
+            CONFIG_MAPS,
+            "default",
+            options=Options(limit=1, continue_=first.metadata.continue_),
+        )
+    ).response
     assert refused.code == 410
     expected = world.do(Request("list", CONFIG_MAPS, "default")).response.body.items[1:]
     token, items, revisions = refused.body.metadata.continue_, [], set()
     while token:
-        page = world.do(Request("list", CONFIG_MAPS, "default", options=Options(limit=limit, continue_=token))).response.body
+        page = world.do(
+            Request("list", CONFIG_MAPS, "default", options=Options(limit=limit, continue_=token))
+        ).response.body
         items += page.items
         revisions.add(page.metadata.resource_version)
         for number in range(made):
@@ -249,7 +342,10 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
 # --- evictions
 
 
-@pytest.mark.parametrize(("version", "code"), [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)])
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)],
+)
 def test_api_18_an_eviction_may_be_of_the_old_version(version, code):
     # Shows API-18.k.
     world = populated()
@@ -259,8 +355,16 @@ def test_api_18_an_eviction_may_be_of_the_old_version(version, code):
 
 
 def test_api_3_the_old_version_is_of_evictions_alone():
-    body = {"kind": "PodDisruptionBudget", "apiVersion": "policy/v1beta1", "metadata": {"name": "a"}, "spec": {}}
-    assert World().http("POST", "/apis/policy/v1/namespaces/default/poddisruptionbudgets", body).code == 400
+    body = {
+        "kind": "PodDisruptionBudget",
+        "apiVersion": "policy/v1beta1",
+        "metadata": {"name": "a"},
+        "spec": {},
+    }
+    assert (
+        World().http("POST", "/apis/policy/v1/namespaces/default/poddisruptionbudgets", body).code
+        == 400
+    )
 
 
 # --- events
@@ -273,7 +377,15 @@ def test_event_5_the_names_of_events_are_in_the_order_of_time(pauses, more):
     about = replace(pod("p"), metadata=replace(pod("p").metadata, name="p" + more))
     for number, pause in enumerate(pauses):
         chance = SeededChance(number.to_bytes(4, "big"))
-        recorder, request = record(recorder, Note(about, "R", f"m{number}"), "c", "", User("u"), Context(now, chance).suffix(), now)
+        recorder, request = record(
+            recorder,
+            Note(about, "R", f"m{number}"),
+            "c",
+            "",
+            User("u"),
+            Context(now, chance).suffix(),
+            now,
+        )
         assert request is not None
         names.append(request.body.metadata.name)
         now += pause
@@ -288,4 +400,9 @@ def test_event_5_the_names_of_events_are_in_the_order_of_time(pauses, more):
 def test_api_6_preconditions_of_a_query_are_those_of_a_body():
     world = populated()
     there = world.get(CONFIG_MAPS, "a").metadata
-    assert world.http("DELETE", f"{PATH}/a?uid={there.uid}&resourceVersion={there.resource_version}").code == 200
+    assert (
+        world.http(
+            "DELETE", f"{PATH}/a?uid={there.uid}&resourceVersion={there.resource_version}"
+        ).code
+        == 200
+    )

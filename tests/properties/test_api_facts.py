@@ -1,6 +1,8 @@
-"""The facts about each kind (core/apiserver/strategy.py), put to the test by requests: API-1, API-4 to API-8, API-14 (spec/api.md).
+"""The facts about each kind (core/apiserver/strategy.py), put to the test by requests: API-1, API-4
+to API-8, API-14 (spec/api.md).
 
-The table here was written from the API reference and from the answers of a v1.36.2, and not from the program's own table.
+The table here was written from the API reference and from the answers of a v1.36.2, and not from
+the program's own table.
 """
 
 import json
@@ -29,16 +31,27 @@ NOT_COUNTED = (
 )  # fmt: skip
 ALWAYS_ONE = (resources.PRIORITY_CLASSES,)
 KINDS = (*COUNTED, *NOT_COUNTED, *ALWAYS_ONE)
-WITH_STATUS = (*COUNTED, resources.HORIZONTAL_POD_AUTOSCALERS, resources.RESOURCE_QUOTAS, resources.NAMESPACES)
+WITH_STATUS = (
+    *COUNTED,
+    resources.HORIZONTAL_POD_AUTOSCALERS,
+    resources.RESOURCE_QUOTAS,
+    resources.NAMESPACES,
+)
 CREATED_BY_PUT = (resources.EVENTS, resources.LIMIT_RANGES, resources.LEASES)
 ONLY_WITH_VERSION = (resources.LEASES, resources.POD_DISRUPTION_BUDGETS, resources.RUNTIME_CLASSES)
 IN_THE_CLUSTER = (resources.NAMESPACES, resources.RUNTIME_CLASSES, resources.PRIORITY_CLASSES)
 
-NO_STATUS: dict[Resource, Any] = {resources.PODS: {"phase": "Pending", "qosClass": "BestEffort"}, resources.NAMESPACES: {"phase": "Active"}}
+NO_STATUS: dict[Resource, Any] = {
+    resources.PODS: {"phase": "Pending", "qosClass": "BestEffort"},
+    resources.NAMESPACES: {"phase": "Active"},
+}
 """What a new object's status is, where it is anything."""
 
 _TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
-_WORK = ({"spec": {"selector": S, "template": T}}, {"spec": {"selector": S, "template": T, "minReadySeconds": 5}})
+_WORK = (
+    {"spec": {"selector": S, "template": T}},
+    {"spec": {"selector": S, "template": T, "minReadySeconds": 5}},
+)
 _CLAIMLESS = {"selector": S, "template": T, "serviceName": "s"}
 _EVENT = {"involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "R"}
 BODIES: dict[Resource, tuple[Any, Any]] = {
@@ -78,11 +91,18 @@ BODIES: dict[Resource, tuple[Any, Any]] = {
 
 def path_of(kind: Resource) -> str:
     place = "" if kind in IN_THE_CLUSTER else "/namespaces/default"
-    return (f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}") + f"{place}/{kind.plural}"
+    return (
+        f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    ) + f"{place}/{kind.plural}"
 
 
 def body_of(kind: Resource, fields: Any, **metadata: Any) -> Any:
-    return {"kind": kind.kind, "apiVersion": kind.api_version, **fields, "metadata": {"name": "a", **metadata}}
+    return {
+        "kind": kind.kind,
+        "apiVersion": kind.api_version,
+        **fields,
+        "metadata": {"name": "a", **metadata},
+    }
 
 
 def said(reply: Any) -> tuple[int, Any]:
@@ -90,7 +110,8 @@ def said(reply: Any) -> tuple[int, Any]:
 
 
 def merged(old: Any, new: Any) -> Any:
-    """The new object with what is in the old one besides, as a client sends back what it has read."""
+    """The new object with what is in the old one besides, as a client sends back what it has
+    read."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -119,14 +140,23 @@ def test_api_5_the_generation_begins_at_one_and_counts_what_is_desired(kind):
     world, made = created(kind, first, generation=7)
     begins = 7 if kind in NOT_COUNTED else 1
     assert made["metadata"]["generation"] == begins
-    code, relabelled = said(world.http("PUT", f"{path_of(kind)}/a", {**made, "metadata": {**made["metadata"], "labels": {"x": "y"}}}))
+    code, relabelled = said(
+        world.http(
+            "PUT",
+            f"{path_of(kind)}/a",
+            {**made, "metadata": {**made["metadata"], "labels": {"x": "y"}}},
+        )
+    )
     assert code == 200 and relabelled["metadata"]["generation"] == begins
     code, changed = said(world.http("PUT", f"{path_of(kind)}/a", merged(relabelled, second)))
     assert code == 200, changed
     assert changed["metadata"].get("generation") == (begins + 1 if kind in COUNTED else begins)
     if kind is resources.DEPLOYMENTS:
         annotated = {**changed, "metadata": {**changed["metadata"], "annotations": {"n": "1"}}}
-        assert said(world.http("PUT", f"{path_of(kind)}/a", annotated))[1]["metadata"]["generation"] == 3
+        assert (
+            said(world.http("PUT", f"{path_of(kind)}/a", annotated))[1]["metadata"]["generation"]
+            == 3
+        )
 
 
 @of_every()
@@ -149,9 +179,14 @@ def test_api_7_a_put_creates_these_kinds_alone(kind):
 @of_every()
 def test_api_10_a_kind_is_in_a_namespace_or_in_the_cluster(kind):
     assert kind.namespaced is (kind not in IN_THE_CLUSTER)
-    elsewhere = f"/namespaces/default/{kind.plural}" if kind in IN_THE_CLUSTER else f"/{kind.plural}"
+    elsewhere = (
+        f"/namespaces/default/{kind.plural}" if kind in IN_THE_CLUSTER else f"/{kind.plural}"
+    )
     start = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    assert World().http("POST", start + elsewhere, body_of(kind, BODIES[kind][0])).code in (404, 405)
+    assert World().http("POST", start + elsewhere, body_of(kind, BODIES[kind][0])).code in (
+        404,
+        405,
+    )
 
 
 STATUS: dict[str, Any] = {
@@ -173,7 +208,11 @@ def test_api_8_no_creator_and_no_change_of_the_object_says_its_status(kind):
     if kind in NO_STATUS:
         assert bare == NO_STATUS[kind]
     code, changed = said(world.http("PUT", path, {**made, "status": STATUS}))
-    assert code == 200 and changed.get("status") == bare and changed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    assert (
+        code == 200
+        and changed.get("status") == bare
+        and changed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    )
 
 
 # --- whatever a client sends in any place
@@ -186,7 +225,8 @@ def _base(kind: Resource) -> tuple[World, Any]:
 
 @of_every()
 def test_api_14_an_odd_value_in_any_place_is_answered(kind):
-    """Times that are none, numbers outside of their types: 400 in upstream's words, or 422, or taken; a refusal changes nothing."""
+    """Times that are none, numbers outside of their types: 400 in upstream's words, or 422, or
+    taken; a refusal changes nothing."""
     # Shows API-14.a API-14.b.
 
     @settings(max_examples=60)
@@ -199,7 +239,10 @@ def test_api_14_an_odd_value_in_any_place_is_answered(kind):
         reply = world.http(method, path_of(kind) + ("/a" if method == "PUT" else ""), tree)
         answer = json.loads(reply.content)
         if reply.code >= 500:
-            assert "resourceVersion" in answer["message"] or "strconv.ParseUint" in answer["message"]  # API-2, API-6
+            # API-2, API-6
+            assert (
+                "resourceVersion" in answer["message"] or "strconv.ParseUint" in answer["message"]
+            )
         if reply.code >= 400:
             assert answer["message"] and world.history is before
         world.history = before

@@ -1,4 +1,5 @@
-"""Laws of what is asked for in another form than it is kept in, or not kept at all: rules API-27, API-28 (spec/api.md)."""
+"""Laws of what is asked for in another form than it is kept in, or not kept at all: rules API-27,
+API-28 (spec/api.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 def test_api_28_an_event_to_the_other_version_and_back_is_the_event(event):
     # Shows API-28.c.
     there = from_stored(resources.EVENTS_V1, event)
-    assert to_stored(resources.EVENTS_V1, there, event) == replace(event, kind="Event", api_version="v1")
+    assert to_stored(resources.EVENTS_V1, there, event) == replace(
+        event, kind="Event", api_version="v1"
+    )
 
 
 @given(objects(events_v1.Event))
@@ -35,12 +38,20 @@ def test_api_28_and_the_other_way_round(event):
     assert back == replace(event, kind="Event", api_version="events.k8s.io/v1")
 
 
-@given(objects(autoscaling_v1.HorizontalPodAutoscaler), st.one_of(st.none(), objects(autoscaling_v2.HorizontalPodAutoscaler)))
+@given(
+    objects(autoscaling_v1.HorizontalPodAutoscaler),
+    st.one_of(st.none(), objects(autoscaling_v2.HorizontalPodAutoscaler)),
+)
 def test_api_28_whatever_is_kept_what_v1_says_is_read_as_it_was_written(scaler, kept):
     # Shows API-28.c.
     kind = resources.HORIZONTAL_POD_AUTOSCALERS_V1
-    status = replace(scaler.status, current_cpu_utilization_percentage=scaler.status.current_cpu_utilization_percentage or 0)
-    scaler = replace(scaler, kind="HorizontalPodAutoscaler", api_version="autoscaling/v1", status=status)
+    status = replace(
+        scaler.status,
+        current_cpu_utilization_percentage=scaler.status.current_cpu_utilization_percentage or 0,
+    )
+    scaler = replace(
+        scaler, kind="HorizontalPodAutoscaler", api_version="autoscaling/v1", status=status
+    )
     assert from_stored(kind, to_stored(kind, scaler, kept)) == scaler
 
 
@@ -49,17 +60,28 @@ def test_api_28_what_only_v2_says_stays_when_v1_is_written(kept):
     # Shows API-28.b.
     kind = resources.HORIZONTAL_POD_AUTOSCALERS_V1
     again = to_stored(kind, from_stored(kind, kept), kept)
-    assert again.spec.behavior == kept.spec.behavior and again.status.conditions == kept.status.conditions
+    assert (
+        again.spec.behavior == kept.spec.behavior
+        and again.status.conditions == kept.status.conditions
+    )
     for metric in kept.spec.metrics or ():
         source = metric.resource
-        is_cpu = source is not None and source.name == "cpu" and source.target.average_utilization is not None
+        is_cpu = (
+            source is not None
+            and source.name == "cpu"
+            and source.target.average_utilization is not None
+        )
         assert is_cpu or metric in again.spec.metrics
 
 
 @pytest.mark.parametrize("resource", TWICE, ids=repr)
 def test_api_28_versions_share_their_keys(resource):
     stored = stored_resource(resource)
-    assert stored.prefix == resource.prefix and stored.api_version == resource.storage_api_version and not stored.storage_api_version
+    assert (
+        stored.prefix == resource.prefix
+        and stored.api_version == resource.storage_api_version
+        and not stored.storage_api_version
+    )
 
 
 def test_api_28_a_write_in_one_version_is_seen_in_all():
@@ -83,26 +105,59 @@ def test_api_28_a_write_in_one_version_is_seen_in_all():
     patch = {"content-type": "application/merge-patch+json"}
     assert world.http("PATCH", f"{EVENTS}/e", {"note": "it went on"}, patch).code == 422, "VAL-65"
     named = world.http("PATCH", f"{EVENTS}/e", {"metadata": {"labels": {"a": "b"}}}, patch)
-    changed = world.http("PATCH", "/api/v1/namespaces/default/events/e", {"message": "it went on"}, patch)
-    assert (named.code, changed.code) == (200, 200) and json.loads(changed.content)["metadata"]["labels"] == {"a": "b"}
+    changed = world.http(
+        "PATCH", "/api/v1/namespaces/default/events/e", {"message": "it went on"}, patch
+    )
+    assert (named.code, changed.code) == (200, 200) and json.loads(changed.content)["metadata"][
+        "labels"
+    ] == {"a": "b"}
     assert json.loads(world.http("GET", f"{EVENTS}/e").content)["note"] == "it went on"
-    line = json.loads(world.http("GET", f"{EVENTS}?watch=1&fieldSelector=regarding.name%3Dp").content)
+    line = json.loads(
+        world.http("GET", f"{EVENTS}?watch=1&fieldSelector=regarding.name%3Dp").content
+    )
     assert line["type"] == "ADDED" and line["object"]["note"] == "it went on"
-    for path, code in ((f"{EVENTS}?fieldSelector=regarding.name%3Dp", 1), (f"{EVENTS}?fieldSelector=regarding.name%3Dq", 0)):
+    for path, code in (
+        (f"{EVENTS}?fieldSelector=regarding.name%3Dp", 1),
+        (f"{EVENTS}?fieldSelector=regarding.name%3Dq", 0),
+    ):
         listed = json.loads(world.http("GET", path).content)
-        assert listed["kind"] == "EventList" and listed["apiVersion"] == "events.k8s.io/v1" and len(listed["items"]) == code
+        assert (
+            listed["kind"] == "EventList"
+            and listed["apiVersion"] == "events.k8s.io/v1"
+            and len(listed["items"]) == code
+        )
     assert world.http("GET", f"{EVENTS}?fieldSelector=note%3Dx").code == 400
-    assert world.http("DELETE", f"{EVENTS}/e").code == 200 and world.http("GET", "/api/v1/namespaces/default/events/e").code == 404
+    assert (
+        world.http("DELETE", f"{EVENTS}/e").code == 200
+        and world.http("GET", "/api/v1/namespaces/default/events/e").code == 404
+    )
 
 
 def test_api_28_an_autoscaler_is_one_object_in_both_versions():
     world = World()
-    path, other = (f"/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers" for version in ("v1", "v2"))
+    path, other = (
+        f"/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers"
+        for version in ("v1", "v2")
+    )
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
-    made = json.loads(world.http("POST", path, {"metadata": {"name": "a"}, "spec": {"maxReplicas": 3, "scaleTargetRef": target}}).content)
-    assert made["spec"] == {"maxReplicas": 3, "minReplicas": 1, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 80}
+    made = json.loads(
+        world.http(
+            "POST",
+            path,
+            {"metadata": {"name": "a"}, "spec": {"maxReplicas": 3, "scaleTargetRef": target}},
+        ).content
+    )
+    assert made["spec"] == {
+        "maxReplicas": 3,
+        "minReplicas": 1,
+        "scaleTargetRef": target,
+        "targetCPUUtilizationPercentage": 80,
+    }
     seen = json.loads(world.http("GET", f"{other}/a").content)
-    assert seen["spec"]["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 80}
+    assert seen["spec"]["metrics"][0]["resource"]["target"] == {
+        "type": "Utilization",
+        "averageUtilization": 80,
+    }
     scaler = world.get(resources.HORIZONTAL_POD_AUTOSCALERS, "a")
     asked = Request(
         "patch",
@@ -121,11 +176,27 @@ def test_api_28_an_autoscaler_is_one_object_in_both_versions():
 @pytest.mark.parametrize(
     ("path", "spec", "allowed"),
     [
-        ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"resourceAttributes": {"verb": "get", "resource": "pods"}}, 201),
-        ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"nonResourceAttributes": {"verb": "get", "path": "/"}}, 201),
+        (
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {"resourceAttributes": {"verb": "get", "resource": "pods"}},
+            201,
+        ),
+        (
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {"nonResourceAttributes": {"verb": "get", "path": "/"}},
+            201,
+        ),
         ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {}, 422),
-        ("/apis/authorization.k8s.io/v1/subjectaccessreviews", {"resourceAttributes": {"verb": "get"}, "user": "u"}, 201),
-        ("/apis/authorization.k8s.io/v1/subjectaccessreviews", {"resourceAttributes": {"verb": "get"}}, 422),
+        (
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            {"resourceAttributes": {"verb": "get"}, "user": "u"},
+            201,
+        ),
+        (
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            {"resourceAttributes": {"verb": "get"}},
+            422,
+        ),
         (
             "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews",
             {"resourceAttributes": {"namespace": "default"}, "user": "u"},
@@ -151,18 +222,35 @@ def test_api_27_a_review_of_access_is_answered_and_not_kept(path, spec, allowed)
 
 def test_api_27_who_am_i_and_whose_token_is_this():
     world = World()
-    said = json.loads(world.http("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}).content)
+    said = json.loads(
+        world.http("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}).content
+    )
     assert said["status"]["userInfo"]["username"] == "kubernetes-admin"
-    world.do(Request("create", resources.SERVICE_ACCOUNTS, "default", body=ServiceAccount(metadata=ObjectMeta(name="robot"))))
+    world.do(
+        Request(
+            "create",
+            resources.SERVICE_ACCOUNTS,
+            "default",
+            body=ServiceAccount(metadata=ObjectMeta(name="robot")),
+        )
+    )
     path = "/api/v1/namespaces/default/serviceaccounts/robot/token"
-    token = json.loads(world.http("POST", path, {"spec": {"audiences": ["vault"]}}).content)["status"]["token"]
+    token = json.loads(world.http("POST", path, {"spec": {"audiences": ["vault"]}}).content)[
+        "status"
+    ]["token"]
     for audiences, known in ((["vault"], True), ([], False), (["other"], False)):
         said = json.loads(
-            world.http("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token, "audiences": audiences}}).content
+            world.http(
+                "POST",
+                "/apis/authentication.k8s.io/v1/tokenreviews",
+                {"spec": {"token": token, "audiences": audiences}},
+            ).content
         )
         assert said["status"].get("authenticated", False) is known
         assert ("username" in said["status"]["user"]) is known
-    assert world.http("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {}}).code == 400
+    assert (
+        world.http("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {}}).code == 400
+    )
 
 
 def test_api_17_the_old_path_of_bindings_binds_too():
@@ -171,4 +259,11 @@ def test_api_17_the_old_path_of_bindings_binds_too():
     assert world.http("POST", "/api/v1/namespaces/default/bindings", binding).code == 201
     assert world.get(resources.PODS, "a").spec.node_name == "node-1"
     assert not world.history.list("/core/bindings/").records
-    assert world.do(Request("list", resources.PODS, "default", options=Options(field_selector="spec.nodeName=node-1"))).response.body.items
+    assert world.do(
+        Request(
+            "list",
+            resources.PODS,
+            "default",
+            options=Options(field_selector="spec.nodeName=node-1"),
+        )
+    ).response.body.items

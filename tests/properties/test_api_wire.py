@@ -1,4 +1,5 @@
-"""Laws of the way from bytes to a request and back, rules API-10 ... API-15 and API-21 ... API-25 (spec/api.md)."""
+"""Laws of the way from bytes to a request and back, rules API-10 ... API-15 and API-21 ... API-25
+(spec/api.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from refk8s.core.apiserver.wire import Connection
 # --- who asks, and for what
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer a.b.c", "Bearer ü.ü.ü"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer a.b.c", "Bearer ü.ü.ü"]
+)
 def test_api_15_without_a_token_of_ours_nobody_comes_in(header):
     assert authenticate(header, DEFAULT_CONFIG, START) is None
     world = World()
@@ -38,7 +41,13 @@ def test_api_13_whoever_is_somebody_may_do_everything():
 
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "FOO")
-SERVED = {"GET": ("get", "list"), "POST": ("create",), "PUT": ("update",), "PATCH": ("patch",), "DELETE": ("delete", "deletecollection")}
+SERVED = {
+    "GET": ("get", "list"),
+    "POST": ("create",),
+    "PUT": ("update",),
+    "PATCH": ("patch",),
+    "DELETE": ("delete", "deletecollection"),
+}
 
 
 @pytest.mark.parametrize("resource", resources.ALL, ids=repr)
@@ -46,17 +55,31 @@ def test_api_10_api_11_every_path_of_the_table_is_served_and_no_other(resource):
     """API-10, API-11."""
     # Shows API-10.a API-10.b.
     base = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
-    there = f"{base}/namespaces/default/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
+    there = (
+        f"{base}/namespaces/default/{resource.plural}"
+        if resource.namespaced
+        else f"{base}/{resource.plural}"
+    )
     for method in METHODS:
-        for path, on in ((there, ("list", "create", "deletecollection")), (f"{there}/name", ("get", "update", "patch", "delete"))):
-            verbs = [verb for verb in SERVED.get(method, ()) if verb in on and verb in resource.verbs]
+        for path, on in (
+            (there, ("list", "create", "deletecollection")),
+            (f"{there}/name", ("get", "update", "patch", "delete")),
+        ):
+            verbs = [
+                verb for verb in SERVED.get(method, ()) if verb in on and verb in resource.verbs
+            ]
             target = outcome_of(method, path)
             assert (
                 target == 405
                 if not verbs
-                else (target.verb, target.resource, target.name) == (verbs[0], resource, "name" if path != there else "")
+                else (target.verb, target.resource, target.name)
+                == (verbs[0], resource, "name" if path != there else "")
             )
-    elsewhere = f"{base}/{resource.plural}/name" if resource.namespaced else f"{base}/namespaces/default/{resource.plural}"
+    elsewhere = (
+        f"{base}/{resource.plural}/name"
+        if resource.namespaced
+        else f"{base}/namespaces/default/{resource.plural}"
+    )
     assert outcome_of("GET", elsewhere) == 404
     assert outcome_of("GET", f"{there}/name/nothing") == 404
     for part in resource.subresources:
@@ -72,7 +95,17 @@ def outcome_of(method, path, query=""):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/apis/nothing.example.com/v1/things", "/api", "/apis", "/openapi/v2", "/apis/apps", "/apis/apps/v1"]
+    "path",
+    [
+        "/",
+        "/nothing",
+        "/apis/nothing.example.com/v1/things",
+        "/api",
+        "/apis",
+        "/openapi/v2",
+        "/apis/apps",
+        "/apis/apps/v1",
+    ],
 )
 def test_api_10_what_is_no_resource_is_plain(path):
     assert isinstance(outcome_of("GET", path), Plain)
@@ -86,10 +119,18 @@ def test_api_10_what_can_be_no_name_is_refused(name):
 
 def test_api_10_streams_to_containers_are_handed_on_with_all_that_they_need():
     world = populated()
-    connect = world.http("POST", "/api/v1/namespaces/default/pods/a/exec?command=sh&command=-c&stdin=true&container=c", b"")
+    connect = world.http(
+        "POST",
+        "/api/v1/namespaces/default/pods/a/exec?command=sh&command=-c&stdin=true&container=c",
+        b"",
+    )
     assert isinstance(connect, Connect)
     asked: Connection = connect.request.body
-    assert asked.all("command") == ("sh", "-c") and asked.get("container") == "c" and asked.get("tty") == ""
+    assert (
+        asked.all("command") == ("sh", "-c")
+        and asked.get("container") == "c"
+        and asked.get("tty") == ""
+    )
     assert world.http("GET", "/api/v1/namespaces/default/pods/none/log").code == 404
 
 
@@ -107,7 +148,10 @@ def test_api_10_streams_to_containers_are_handed_on_with_all_that_they_need():
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
             ("application/json", "Table"),
         ),
-        ("application/json;as=Nothing;v=v1;g=meta.k8s.io,application/json", ("application/json", "")),
+        (
+            "application/json;as=Nothing;v=v1;g=meta.k8s.io,application/json",
+            ("application/json", ""),
+        ),
         ("application/json;q=0.1,application/yaml;q=0.9", ("application/yaml", "")),
     ],
 )
@@ -119,7 +163,14 @@ def test_api_21_the_first_form_that_there_is(header, form):
 
 @pytest.mark.parametrize(
     "header",
-    ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=Nothing", ";", "application/json;q=0", "application/cbor"],
+    [
+        "text/html",
+        "application/vnd.kubernetes.protobuf",
+        "application/json;as=Nothing",
+        ";",
+        "application/json;q=0",
+        "application/cbor",
+    ],
 )
 def test_api_21_none_that_there_is_is_406(header):
     # Shows API-21.b.
@@ -131,29 +182,50 @@ def test_api_21_metadata_alone_and_of_what():
     # Shows API-21.a API-21.b.
     world = populated()
     one, many = (
-        {"accept": f"application/json;as={kind};v=v1;g=meta.k8s.io"} for kind in ("PartialObjectMetadata", "PartialObjectMetadataList")
+        {"accept": f"application/json;as={kind};v=v1;g=meta.k8s.io"}
+        for kind in ("PartialObjectMetadata", "PartialObjectMetadataList")
     )
-    assert set(json.loads(world.http("GET", f"{PATHS}/a", headers=one).content)) == {"kind", "apiVersion", "metadata"}
-    assert [set(item) for item in json.loads(world.http("GET", PATHS, headers=many).content)["items"]] == [
-        {"kind", "apiVersion", "metadata"}
-    ]
-    assert world.http("GET", f"{PATHS}/a", headers=many).code == 406 == world.http("GET", PATHS, headers=one).code
+    assert set(json.loads(world.http("GET", f"{PATHS}/a", headers=one).content)) == {
+        "kind",
+        "apiVersion",
+        "metadata",
+    }
+    assert [
+        set(item) for item in json.loads(world.http("GET", PATHS, headers=many).content)["items"]
+    ] == [{"kind", "apiVersion", "metadata"}]
+    assert (
+        world.http("GET", f"{PATHS}/a", headers=many).code
+        == 406
+        == world.http("GET", PATHS, headers=one).code
+    )
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/cbor", ";;;", "application/merge-patch+json"])
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/cbor", ";;;", "application/merge-patch+json"]
+)
 def test_api_22_a_body_of_another_media_type_is_415(media_type):
     # Shows API-22.b API-22.c PATCH-2.b.
     world = World()
-    assert world.http("POST", PATHS, {"metadata": {"name": "a"}}, {"content-type": media_type}).code == 415
+    assert (
+        world.http("POST", PATHS, {"metadata": {"name": "a"}}, {"content-type": media_type}).code
+        == 415
+    )
     assert world.http("PATCH", f"{PATHS}/a", {}, {"content-type": "application/json"}).code == 415
 
 
 def test_api_22_json_and_protobuf_make_the_same_object():
     # Shows API-22.a.
-    tree = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"k": "v"}}
+    tree = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "labels": {"x": "y"}},
+        "data": {"k": "v"},
+    }
     worlds = World(), World()
     plain = worlds[0].http("POST", PATHS, tree, {"content-type": "application/json; charset=utf-8"})
-    other = worlds[1].http("POST", PATHS, protobuf.encode(tree), {"content-type": protobuf.MEDIA_TYPE})
+    other = worlds[1].http(
+        "POST", PATHS, protobuf.encode(tree), {"content-type": protobuf.MEDIA_TYPE}
+    )
     assert plain.code == other.code == 201 and plain.content == other.content
 
 
@@ -163,7 +235,8 @@ def test_api_22_too_much_is_413():
 
 
 @pytest.mark.parametrize(
-    ("validation", "code", "warnings"), [("Strict", 400, 0), ("Warn", 201, 2), ("", 201, 2), ("Ignore", 201, 0), ("Else", 422, 0)]
+    ("validation", "code", "warnings"),
+    [("Strict", 400, 0), ("Warn", 201, 2), ("", 201, 2), ("Ignore", 201, 0), ("Else", 422, 0)],
 )
 def test_api_23_unknown_and_repeated_fields_are_dropped_told_or_refused(validation, code, warnings):
     # Shows API-23.a API-23.b API-23.c.
@@ -278,24 +351,62 @@ TYPES = [
     "text/plain",
 ]
 junk = st.sampled_from(
-    [None, 0, -1, 1.5, "", "x" * 5000, "\0", "ü/..", [], {}, [[]], {"a": {"b": []}}, True, "2020-13-45", "-1Gi", [None], 2**70]
+    [
+        None,
+        0,
+        -1,
+        1.5,
+        "",
+        "x" * 5000,
+        "\0",
+        "ü/..",
+        [],
+        {},
+        [[]],
+        {"a": {"b": []}},
+        True,
+        "2020-13-45",
+        "-1Gi",
+        [None],
+        2**70,
+    ]
 )
 bodies = st.one_of(
     st.binary(max_size=20),
-    st.sampled_from([b"", b"{", b"\xff\xfe", b"[" * 20000, b'{"a":' * 5000, b"k8s\0", b"null", b"--- \n- : [", b'{"kind":"A","kind":"B"}']),
+    st.sampled_from(
+        [
+            b"",
+            b"{",
+            b"\xff\xfe",
+            b"[" * 20000,
+            b'{"a":' * 5000,
+            b"k8s\0",
+            b"null",
+            b"--- \n- : [",
+            b'{"kind":"A","kind":"B"}',
+        ]
+    ),
     st.recursive(
         junk,
-        lambda inner: st.dictionaries(st.sampled_from(["metadata", "spec", "status", "name", "data", "kind", "target", "op"]), inner),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["metadata", "spec", "status", "name", "data", "kind", "target", "op"]),
+            inner,
+        ),
         max_leaves=6,
     ).map(lambda tree: json.dumps(tree).encode()),
     st.fixed_dictionaries(
         {
             "metadata": st.dictionaries(
-                st.sampled_from(["name", "labels", "finalizers", "ownerReferences", "uid", "resourceVersion"]), junk
+                st.sampled_from(
+                    ["name", "labels", "finalizers", "ownerReferences", "uid", "resourceVersion"]
+                ),
+                junk,
             ),
             "spec": junk,
         }
-    ).map(lambda tree: json.dumps({**tree, "metadata": {"name": "a", **tree["metadata"]}}).encode()),
+    ).map(
+        lambda tree: json.dumps({**tree, "metadata": {"name": "a", **tree["metadata"]}}).encode()
+    ),
 )
 
 
@@ -324,14 +435,26 @@ def test_api_14_a_number_that_is_none_is_refused(parameter, text):
     ),
     bodies,
 )
-def test_api_14_whatever_comes_over_the_wire_is_answered(method, collection, end, parameters, content_type, accepted, body):
+def test_api_14_whatever_comes_over_the_wire_is_answered(
+    method, collection, end, parameters, content_type, accepted, body
+):
     # Shows API-14.a API-14.b.
     world = populated()
     query = "&".join(f"{key}={value}" for key, value in parameters)
-    reply = world.http(method, f"{collection}{end}?{query}", body, {"content-type": content_type, "accept": accepted})
+    reply = world.http(
+        method,
+        f"{collection}{end}?{query}",
+        body,
+        {"content-type": content_type, "accept": accepted},
+    )
     if isinstance(reply, Connect):
         return
     assert reply.code < 500
     if reply.code >= 400 and reply.media_type == "application/json":
         said = json.loads(reply.content)
-        assert said["kind"] == "Status" and said["reason"] and said["message"] and said["code"] == reply.code
+        assert (
+            said["kind"] == "Status"
+            and said["reason"]
+            and said["message"]
+            and said["code"] == reply.code
+        )

@@ -1,4 +1,5 @@
-"""The cluster as a transition system (spec/cluster.md): with machines that only listen and speak, and whole in another process."""
+"""The cluster as a transition system (spec/cluster.md): with machines that only listen and speak,
+and whole in another process."""
 
 import hashlib
 import os
@@ -44,13 +45,32 @@ from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Service
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
-from refk8s.core.api.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, SERVICES, by_kind
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    SERVICES,
+    by_kind,
+)
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.apiserver.handle import handle
-from refk8s.core.cluster import Cluster, Flying, begin, enabled, is_enabled, start_all, step
+from refk8s.core.cluster.enabled import enabled, is_enabled
+from refk8s.core.cluster.state import Cluster, Flying, begin
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.machine import Answered, Call, Event, Impossible, WakeAt, Watch, Watched, WatchEnded, Woken
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Event,
+    Impossible,
+    WakeAt,
+    Watch,
+    Watched,
+    WatchEnded,
+    Woken,
+)
 from refk8s.core.value import evolve
 
 START = 1_790_000_000 * SECOND
@@ -59,12 +79,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Speaker:
-    """Watches config maps from the beginning, makes two at each of its first wakings, and remembers all that it hears in this life."""
+    """Watches config maps from the beginning, makes two at each of its first wakings, and remembers
+    all that it hears in this life."""
 
     name = "speaker"
 
     def start(self, now: int, seed: bytes) -> tuple[Any, tuple[Any, ...]]:
-        watch = Request("watch", CONFIG_MAPS, options=Options(resource_version="1", allow_watch_bookmarks=True))
+        watch = Request(
+            "watch", CONFIG_MAPS, options=Options(resource_version="1", allow_watch_bookmarks=True)
+        )
         return (seed.hex()[:8], 0, (), now), (Watch(0, watch), WakeAt(now))
 
     @staticmethod
@@ -80,14 +103,28 @@ class Speaker:
             if isinstance(event, Woken) and count < MADE:
                 for count in (count + 1, count + 2):  # noqa: B020
                     body = ConfigMap(metadata=ObjectMeta(name=f"c{count}-{me}"))
-                    effects += (Call(count, Request("create", CONFIG_MAPS, "default", body.metadata.name, body=body)),)
+                    effects += (
+                        Call(
+                            count,
+                            Request(
+                                "create", CONFIG_MAPS, "default", body.metadata.name, body=body
+                            ),
+                        ),
+                    )
                 effects += (WakeAt(now + count * SECOND),)
         return (me, count, heard, now), effects
 
 
 def quiet() -> Cluster:
     cluster = begin({"speaker": Speaker()}, {}, b"seed", START)
-    return start_all(step(cluster, Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))))))
+    return start_all(
+        step(
+            cluster,
+            Submit(
+                Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))
+            ),
+        )
+    )
 
 
 def heard(cluster: Cluster) -> tuple[Event, ...]:
@@ -105,7 +142,9 @@ def outcome(action: Any, cluster: Cluster, limit: int) -> Any:
 drawn = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 99)), max_size=50)
 
 
-def wander(cluster: Cluster, choices: Any, see: Any = lambda before, action, after: None) -> tuple[Cluster, list[Any]]:
+def wander(
+    cluster: Cluster, choices: Any, see: Any = lambda before, action, after: None
+) -> tuple[Cluster, list[Any]]:
     """A run of normal actions (changes one or two at a time) and faults."""
     taken = []
     for kind, which in choices:
@@ -117,7 +156,13 @@ def wander(cluster: Cluster, choices: Any, see: Any = lambda before, action, aft
         elif kind == 14 and flying:
             id = flying[which % len(flying)]
             is_request, waits = cluster.flying[id].answer is None, not cluster.flying[id].given_up
-            actions = [GiveUp(id) if is_request and waits and which % 3 else LoseRequest(id) if is_request else LoseAnswer(id)]
+            actions = [
+                GiveUp(id)
+                if is_request and waits and which % 3
+                else LoseRequest(id)
+                if is_request
+                else LoseAnswer(id)
+            ]
         elif kind == 15 and cluster.watches:
             actions = [CutWatch(sorted(cluster.watches)[0])]
         if not actions:
@@ -134,13 +179,24 @@ def wander(cluster: Cluster, choices: Any, see: Any = lambda before, action, aft
 def test_cluster_2_a_watch_tells_every_change_once_and_in_order_however_many_at_a_time(choices):
     cluster, _ = wander(quiet(), [(kind % 13, which) for kind, which in choices])
     for _ in range(200):
-        cut = [Notify(action.watch, 1) if isinstance(action, Notify) else action for action in enabled(cluster)]
+        cut = [
+            Notify(action.watch, 1) if isinstance(action, Notify) else action
+            for action in enabled(cluster)
+        ]
         if not cut:
             break
         cluster = step(cluster, cut[0])
-    told = [event for one in heard(cluster) if isinstance(one, Watched) for event in one.events if event.type != "BOOKMARK"]
+    told = [
+        event
+        for one in heard(cluster)
+        if isinstance(one, Watched)
+        for event in one.events
+        if event.type != "BOOKMARK"
+    ]
     made = cluster.history.changes(CONFIG_MAPS.prefix, 1)
-    assert [(event.object.metadata.name, event.revision) for event in told] == [(c.record.value.metadata.name, c.revision) for c in made]
+    assert [(event.object.metadata.name, event.revision) for event in told] == [
+        (c.record.value.metadata.name, c.revision) for c in made
+    ]
     assert len(told) == MADE
 
 
@@ -149,7 +205,10 @@ def test_cluster_3_nothing_that_was_asked_in_an_earlier_life_is_heard_in_a_later
     def see(before: Cluster, action: Any, after: Cluster) -> None:
         if isinstance(action, Crash):
             assert heard(after) == () and len(after.flying) >= len(before.flying)
-        if isinstance(action, (Answer, LoseAnswer, LoseRequest, GiveUp)) and action.flying[1] != after.components["speaker"].life:
+        if (
+            isinstance(action, (Answer, LoseAnswer, LoseRequest, GiveUp))
+            and action.flying[1] != after.components["speaker"].life
+        ):
             assert heard(after) == heard(before)
         calls = after.components["speaker"].state[1]
         assert all(event.id <= calls for event in heard(after) if isinstance(event, Answered))
@@ -204,7 +263,9 @@ def test_cluster_5_a_request_takes_effect_at_most_once_and_silence_says_nothing(
     assert len(effects) == len(set(effects)) and set(effects) <= sent
     assert sorted(key.rpartition("/")[2] for key in names(cluster)) == sorted(effects)
     answers = [event.id for event in heard(cluster) if isinstance(event, Answered)]
-    assert len(answers) == len(set(answers)), "an answer was heard twice, or after it had been given up"
+    assert len(answers) == len(set(answers)), (
+        "an answer was heard twice, or after it had been given up"
+    )
 
 
 def test_cluster_5_sometimes_what_was_given_up_takes_effect_later():
@@ -219,11 +280,15 @@ def test_cluster_5_sometimes_what_was_given_up_takes_effect_later():
 
 
 @given(drawn)
-def test_cluster_1_cluster_6_the_same_actions_give_the_same_states_and_leave_the_old_ones_alone(choices):
+def test_cluster_1_cluster_6_the_same_actions_give_the_same_states_and_leave_the_old_ones_alone(
+    choices,
+):
     """CLUSTER-1, CLUSTER-6."""
     states: list[tuple[Cluster, Any]] = []
     first = quiet()
-    _, taken = wander(first, choices, lambda before, action, after: states.append((before, picture(before))))
+    _, taken = wander(
+        first, choices, lambda before, action, after: states.append((before, picture(before)))
+    )
     again = quiet()
     for (before, then), action in zip(states, taken, strict=True):
         assert picture(before) == then == picture(again)
@@ -231,7 +296,11 @@ def test_cluster_1_cluster_6_the_same_actions_give_the_same_states_and_leave_the
 
 
 def told(change: Any) -> tuple[int, str, bytes]:
-    return change.revision, change.key, codec.encode(change.record.value) if change.record is not None else b""
+    return (
+        change.revision,
+        change.key,
+        codec.encode(change.record.value) if change.record is not None else b"",
+    )
 
 
 def picture(cluster: Cluster) -> Any:
@@ -252,12 +321,22 @@ def test_cluster_2_a_watch_that_is_cut_or_compacted_away_says_so():
     [id] = cluster.watches
     assert heard(step(cluster, CutWatch(id)))[-1] == WatchEnded(0, 0)
     for n in range(2):
-        cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")))))
+        cluster = step(
+            cluster,
+            Submit(
+                Request(
+                    "create",
+                    CONFIG_MAPS,
+                    "default",
+                    body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")),
+                )
+            ),
+        )
     cluster = step(cluster, Compact(cluster.history.revision))
     assert heard(step(cluster, Notify(id)))[-1] == WatchEnded(0, 410)
 
 
-# --- the wider faults -----------------------------------------------------------------------------------------------------
+# --- the wider faults -----------------------------------------------------------------------------
 
 
 def speaking() -> tuple[Cluster, Any]:
@@ -265,7 +344,12 @@ def speaking() -> tuple[Cluster, Any]:
     cluster = quiet()
     while not cluster.watches or not any(not flying.watch for flying in cluster.flying.values()):
         cluster = step(
-            cluster, next(action for action in enabled(cluster) if not isinstance(action, (Arrive, Answer)) or is_watch(cluster, action))
+            cluster,
+            next(
+                action
+                for action in enabled(cluster)
+                if not isinstance(action, (Arrive, Answer)) or is_watch(cluster, action)
+            ),
         )
     return cluster, min(channel for channel in cluster.flying if not cluster.flying[channel].watch)
 
@@ -280,7 +364,9 @@ def test_cluster_7_what_arrives_twice_is_decided_twice_and_answered_once():
     assert len(names(cluster)) == 1 and channel in cluster.flying
     cluster = step(cluster, Arrive(channel))
     assert len(names(cluster)) == 1 and cluster.flying[channel].answer.code == 409
-    assert [e.response.code for e in heard(step(cluster, Answer(channel))) if isinstance(e, Answered)] == [409]
+    assert [
+        e.response.code for e in heard(step(cluster, Answer(channel))) if isinstance(e, Answered)
+    ] == [409]
 
 
 @given(st.sampled_from([500, 503]))
@@ -310,11 +396,19 @@ def test_cluster_8_what_is_held_back_comes_at_its_instant_and_not_before(wait, a
 def test_cluster_9_a_server_that_restarts_breaks_every_connection_and_keeps_what_is_stored(choices):
     cluster, _ = wander(quiet(), choices)
     after = step(cluster, RestartServer())
-    assert after.history is cluster.history and not any(channel in after.watches for channel in cluster.watches)
+    assert after.history is cluster.history and not any(
+        channel in after.watches for channel in cluster.watches
+    )
     life = cluster.components["speaker"].life
     told = heard(after)[len(heard(cluster)) :]
-    waiting = [channel for channel, f in cluster.flying.items() if channel[1] == life and not f.given_up and not f.watch]
-    assert sorted(e.id for e in told if isinstance(e, Answered)) == sorted(channel[2] for channel in waiting)
+    waiting = [
+        channel
+        for channel, f in cluster.flying.items()
+        if channel[1] == life and not f.given_up and not f.watch
+    ]
+    assert sorted(e.id for e in told if isinstance(e, Answered)) == sorted(
+        channel[2] for channel in waiting
+    )
     assert all(e.response is None for e in told if isinstance(e, Answered))
 
 
@@ -323,7 +417,17 @@ def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_
     cluster, _ = speaking()
 
     def write(cluster: Cluster, n: int) -> Cluster:
-        return step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")))))
+        return step(
+            cluster,
+            Submit(
+                Request(
+                    "create",
+                    CONFIG_MAPS,
+                    "default",
+                    body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")),
+                )
+            ),
+        )
 
     for n in range(before):
         cluster = write(cluster, n)
@@ -342,14 +446,23 @@ def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_
     cluster = step(cluster, CatchUp(0))
     while is_enabled(cluster, Notify(channel)):
         cluster = step(cluster, Notify(channel, 1))
-    assert sum(len(one.events) for one in heard(cluster) if isinstance(one, Watched)) == before + since
+    assert (
+        sum(len(one.events) for one in heard(cluster) if isinstance(one, Watched)) == before + since
+    )
 
 
 def test_cluster_10_who_asks_for_any_state_may_get_an_old_one_and_who_asks_for_the_newest_never():
     for version, seen in (("", 1), ("0", 0)):
         cluster, _ = speaking()
         cluster = step(cluster, Stale(1, cluster.now + SECOND))
-        cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="x")))))
+        cluster = step(
+            cluster,
+            Submit(
+                Request(
+                    "create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="x"))
+                )
+            ),
+        )
         cluster = step(cluster, Switch("speaker", 1))
         channel = ("speaker", 1, 99)
         asked = Flying(Request("list", CONFIG_MAPS, options=Options(resource_version=version)))
@@ -373,7 +486,11 @@ def test_cluster_11_a_wrong_clock_moves_what_a_component_thinks_and_not_when_its
 def test_cluster_12_two_things_that_have_nothing_to_do_with_each_other_may_change_places(choices):
     cluster, _ = wander(quiet(), choices)
     actions = [action for action in enabled(cluster) if isinstance(action, (Notify, Wake))]
-    arrivals = [action for action in enabled(cluster) if isinstance(action, Arrive) and not cluster.flying[action.flying].watch]
+    arrivals = [
+        action
+        for action in enabled(cluster)
+        if isinstance(action, Arrive) and not cluster.flying[action.flying].watch
+    ]
     for arrival in arrivals:
         for other in actions:
             if isinstance(other, Notify):  # what a watch tells then depends on what has arrived
@@ -395,17 +512,28 @@ def test_cluster_3_a_stopped_component_hears_nothing_and_starts_at_its_instant()
     assert cluster.components["speaker"].life == 2 and heard(cluster) == ()
 
 
-# --- a whole cluster, in this process and in others ------------------------------------------------------------------------
+# --- a whole cluster, in this process and in others -----------------------------------------------
 
 
 def whole_run(steps: int = 3_000) -> str:
-    """The digest of what the store has seen after so many steps of a whole cluster, in an order drawn from a fixed hash, with faults."""
+    """The digest of what the store has seen after so many steps of a whole cluster, in an order
+    drawn from a fixed hash, with faults."""
     machines = assembly.machines([(name, KubeletConfig()) for name in ("node-1", "node-2")])
-    worlds = {assembly.kubelet_name(name): make_world(name, i) for i, name in enumerate(("node-1", "node-2"))}
+    worlds = {
+        assembly.kubelet_name(name): make_world(name, i)
+        for i, name in enumerate(("node-1", "node-2"))
+    }
     cluster = begin(machines, worlds, b"replay", START)
     for obj in bootstrap_objects(cluster.context(), "127.0.0.1", 6443):
         resource = by_kind(obj.api_version, obj.kind)
-        cluster = step(cluster, Submit(Request("create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj)))
+        cluster = step(
+            cluster,
+            Submit(
+                Request(
+                    "create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj
+                )
+            ),
+        )
     tree = {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
         "spec": {
@@ -417,8 +545,22 @@ def whole_run(steps: int = 3_000) -> str:
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
     }  # fmt: skip
-    cluster = step(cluster, Submit(Request("create", SERVICES, "default", "web", body=codec.from_tree(Service, service))))
-    cluster = start_all(step(cluster, Submit(Request("create", DEPLOYMENTS, "default", "web", body=codec.from_tree(Deployment, tree)))))
+    cluster = step(
+        cluster,
+        Submit(
+            Request("create", SERVICES, "default", "web", body=codec.from_tree(Service, service))
+        ),
+    )
+    cluster = start_all(
+        step(
+            cluster,
+            Submit(
+                Request(
+                    "create", DEPLOYMENTS, "default", "web", body=codec.from_tree(Deployment, tree)
+                )
+            ),
+        )
+    )
     for number in range(steps):
         draw = int.from_bytes(hashlib.sha256(number.to_bytes(4, "big")).digest()[:4], "big")
         actions: list[Any] = list(enabled(cluster))
@@ -437,9 +579,21 @@ def whole_run(steps: int = 3_000) -> str:
 
 def test_cluster_1_a_run_of_the_whole_cluster_replays_byte_for_byte_under_another_hash_seed():
     here = whole_run()
-    assert " 5 endpoints" in here, f"the run should get as far as the endpoints of five pods: {here}"
+    assert " 5 endpoints" in here, (
+        f"the run should get as far as the endpoints of five pods: {here}"
+    )
     code = "import test_cluster; print(test_cluster.whole_run())"
     for seed in ("1", "20260101"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/properties")])}
-        there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/properties")]),
+        }
+        there = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert there.stdout.strip() == here

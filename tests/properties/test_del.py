@@ -1,4 +1,5 @@
-"""Laws of deletion, rules DEL-1 ... DEL-12 (spec/api.md): over histories of requests, and case by case where the rule is a table."""
+"""Laws of deletion, rules DEL-1 ... DEL-12 (spec/api.md): over histories of requests, and case by
+case where the rule is a table."""
 
 from __future__ import annotations
 
@@ -30,10 +31,21 @@ def delete(world: World, kind=resources.CONFIG_MAPS, name="a", body=None, **opti
 def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 30, finalizers=None):
     """A pod as it is while it runs on a node (or waits for one)."""
     pod = an_object(resources.PODS, ObjectMeta(name="p", finalizers=finalizers))
-    pod = replace(pod, spec=replace(pod.spec, termination_grace_period_seconds=grace, node_name=node or None))
+    pod = replace(
+        pod, spec=replace(pod.spec, termination_grace_period_seconds=grace, node_name=node or None)
+    )
     assert world.do(Request("create", resources.PODS, "default", body=pod)).response.code == 201
     made = world.get(resources.PODS, "p")
-    world.do(Request("update", resources.PODS, "default", "p", "status", body=replace(made, status=PodStatus(phase=phase))))
+    world.do(
+        Request(
+            "update",
+            resources.PODS,
+            "default",
+            "p",
+            "status",
+            body=replace(made, status=PodStatus(phase=phase)),
+        )
+    )
     return world.get(resources.PODS, "p")
 
 
@@ -56,7 +68,8 @@ def test_del_2_del_4_del_12_every_change_keeps_the_rules_of_deletion(sequence):
 
 @given(histories(size=40))
 def test_del_1_only_a_delete_marks(sequence):
-    """And the mark of a first delete is the instant of the request and the grace, with a generation more."""
+    """And the mark of a first delete is the instant of the request and the grace, with a generation
+    more."""
     # Shows DEL-1.a DEL-1.b.
     world = run(sequence)
     for taken in world.taken:
@@ -67,9 +80,14 @@ def test_del_1_only_a_delete_marks(sequence):
             if before.deletion_timestamp is None and after.deletion_timestamp is not None:
                 assert taken.request.verb in ("delete", "deletecollection")
                 assert after.deletion_grace_period_seconds is not None
-                asked = parse_timestamp(after.deletion_timestamp) - after.deletion_grace_period_seconds * SECOND
+                asked = (
+                    parse_timestamp(after.deletion_timestamp)
+                    - after.deletion_grace_period_seconds * SECOND
+                )
                 assert asked <= world.now and asked % SECOND == 0
-                assert (after.generation or 0) == (before.generation + 1 if before.generation else 0)
+                assert (after.generation or 0) == (
+                    before.generation + 1 if before.generation else 0
+                )
 
 
 @given(histories(size=40))
@@ -86,10 +104,19 @@ def test_del_4_an_object_that_goes_was_asked_to(sequence):
 
 
 @given(st.sampled_from([kind for kind in KINDS if kind != resources.PODS]), finalizer_tuples)
-def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_of_them(kind, finalizers):
+def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_of_them(
+    kind, finalizers
+):
     # Shows DEL-1.a DEL-1.b DEL-4.a DEL-4.b.
     world = World()
-    world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers), 1)))
+    world.do(
+        Request(
+            "create",
+            kind,
+            "default",
+            body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers), 1),
+        )
+    )
     before = world.get(kind, "a")
     first = delete(world, kind, propagation_policy="Background")
     assert first.response.code == 200
@@ -99,13 +126,23 @@ def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_
     marked = world.get(kind, "a")
     assert first.response.body == marked and marked.metadata.deletion_grace_period_seconds == 0
     assert parse_timestamp(marked.metadata.deletion_timestamp) == world.now
-    assert (marked.metadata.generation or 0) == (before.metadata.generation + 1 if before.metadata.generation else 0)
-    assert delete(world, kind, propagation_policy="Background").response.body == marked, "a second delete changes nothing"
+    assert (marked.metadata.generation or 0) == (
+        before.metadata.generation + 1 if before.metadata.generation else 0
+    )
+    assert delete(world, kind, propagation_policy="Background").response.body == marked, (
+        "a second delete changes nothing"
+    )
     left = list(finalizers)
     while left:
         left.pop()
         said = world.do(
-            Request("patch", kind, "default", "a", body=Patch("application/merge-patch+json", {"metadata": {"finalizers": left}}))
+            Request(
+                "patch",
+                kind,
+                "default",
+                "a",
+                body=Patch("application/merge-patch+json", {"metadata": {"finalizers": left}}),
+            )
         ).response
         assert said.code == 200 and tuple(said.body.metadata.finalizers or ()) == tuple(left)
         assert (world.get(kind, "a") is None) == (not left)
@@ -117,7 +154,9 @@ def test_del_12_a_new_finalizer_on_what_is_going_is_refused():
     body = an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD))
     world.do(Request("create", resources.CONFIG_MAPS, "default", body=body))
     delete(world)
-    more = Patch("application/merge-patch+json", {"metadata": {"finalizers": [*HELD, "example.com/more"]}})
+    more = Patch(
+        "application/merge-patch+json", {"metadata": {"finalizers": [*HELD, "example.com/more"]}}
+    )
     taken = world.do(Request("patch", resources.CONFIG_MAPS, "default", "a", body=more))
     assert taken.response.code == 422 and not taken.changes
     assert taken.response.body.details.causes[0].field == "metadata.finalizers"
@@ -126,17 +165,34 @@ def test_del_12_a_new_finalizer_on_what_is_going_is_refused():
 # --- preconditions
 
 
-@given(st.sampled_from(KINDS), st.sampled_from(["uid", "version", "both"]), st.sampled_from([None, HELD]))
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(["uid", "version", "both"]),
+    st.sampled_from([None, HELD]),
+)
 def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind, wrong, finalizers):
     # Shows DEL-3.a.
     world = World()
-    world.do(Request("create", kind, "default", body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers))))
+    world.do(
+        Request(
+            "create",
+            kind,
+            "default",
+            body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers)),
+        )
+    )
     there = world.get(kind, "a").metadata
     uid = "1-2-3" if wrong in ("uid", "both") else there.uid
     version = "1" if wrong in ("version", "both") else there.resource_version
-    refused = delete(world, kind, body=DeleteOptions(preconditions=Preconditions(uid=uid, resource_version=version)))
+    refused = delete(
+        world,
+        kind,
+        body=DeleteOptions(preconditions=Preconditions(uid=uid, resource_version=version)),
+    )
     assert refused.response.code == 409 and refused.after is refused.before
-    right = DeleteOptions(preconditions=Preconditions(uid=there.uid, resource_version=there.resource_version))
+    right = DeleteOptions(
+        preconditions=Preconditions(uid=there.uid, resource_version=there.resource_version)
+    )
     assert delete(world, kind, body=right).response.code == 200
 
 
@@ -147,7 +203,11 @@ def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind,
 def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
     # Shows DEL-5.a DEL-5.b.
     world = World()
-    obj = ServiceAccount(metadata=ObjectMeta(name="a")) if kind == resources.SERVICE_ACCOUNTS else an_object(kind, ObjectMeta(name="a"))
+    obj = (
+        ServiceAccount(metadata=ObjectMeta(name="a"))
+        if kind == resources.SERVICE_ACCOUNTS
+        else an_object(kind, ObjectMeta(name="a"))
+    )
     world.do(Request("create", kind, "default", body=obj))
     uid = world.get(kind, "a").metadata.uid
     said = delete(world, kind, propagation_policy="Background").response.body
@@ -155,7 +215,12 @@ def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
         assert said.kind == kind.kind and said.metadata.uid == uid
     else:
         assert said.kind == "Status" and said.status == "Success"
-        assert (said.details.name, said.details.uid, said.details.kind, said.details.group or "") == ("a", uid, kind.plural, kind.group)
+        assert (
+            said.details.name,
+            said.details.uid,
+            said.details.kind,
+            said.details.group or "",
+        ) == ("a", uid, kind.plural, kind.group)
     assert delete(world, kind).response.code == 404
 
 
@@ -163,7 +228,12 @@ def test_del_5_the_legacy_way_of_asking_is_answered_with_202_while_the_object_st
     # Shows DEL-5.a.
     world = World()
     world.do(
-        Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD)))
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD)),
+        )
     )
     assert delete(world, orphan_dependents=False).response.code == 202
 
@@ -172,24 +242,42 @@ def test_del_5_the_legacy_way_of_asking_is_answered_with_202_while_the_object_st
 
 
 @given(
-    st.sampled_from([resources.CONFIG_MAPS, resources.JOBS, resources.REPLICATION_CONTROLLERS, resources.EVENTS]),
+    st.sampled_from(
+        [resources.CONFIG_MAPS, resources.JOBS, resources.REPLICATION_CONTROLLERS, resources.EVENTS]
+    ),
     st.sampled_from([(), ("orphan",), ("foregroundDeletion",)]),
     st.sampled_from([None, "Foreground", "Background", "Orphan"]),
     st.sampled_from([None, True, False]),
 )
-def test_del_6_what_is_asked_counts_before_what_stands_there_and_that_before_the_usual(kind, present, policy, orphan):
+def test_del_6_what_is_asked_counts_before_what_stands_there_and_that_before_the_usual(
+    kind, present, policy, orphan
+):
     # Shows DEL-6.b DEL-6.c DEL-6.d.
     if policy and orphan is not None:
         return
-    found = propagation(strategy_of(kind), present, DeleteOptions(propagation_policy=policy, orphan_dependents=orphan))
+    found = propagation(
+        strategy_of(kind),
+        present,
+        DeleteOptions(propagation_policy=policy, orphan_dependents=orphan),
+    )
     asked = policy or {True: "Orphan", False: "Background", None: None}[orphan]
-    standing = {"orphan": "Orphan", "foregroundDeletion": "Foreground"}[present[0]] if present else None
-    usual = "Orphan" if kind in (resources.JOBS, resources.REPLICATION_CONTROLLERS) else "Background"
+    standing = (
+        {"orphan": "Orphan", "foregroundDeletion": "Foreground"}[present[0]] if present else None
+    )
+    usual = (
+        "Orphan" if kind in (resources.JOBS, resources.REPLICATION_CONTROLLERS) else "Background"
+    )
     assert found == ("Background" if kind == resources.EVENTS else asked or standing or usual)
 
 
 @pytest.mark.parametrize(
-    ("policy", "finalizers"), [("Foreground", ("foregroundDeletion",)), ("Orphan", ("orphan",)), ("Background", None), ("", None)]
+    ("policy", "finalizers"),
+    [
+        ("Foreground", ("foregroundDeletion",)),
+        ("Orphan", ("orphan",)),
+        ("Background", None),
+        ("", None),
+    ],
 )
 def test_del_6_what_becomes_of_the_dependents_is_a_finalizer(policy, finalizers):
     # Shows DEL-6.a.
@@ -206,22 +294,50 @@ def test_del_6_what_becomes_of_the_dependents_is_a_finalizer(policy, finalizers)
 def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, spec_first):
     # Shows DEL-7.a DEL-7.b DEL-7.c DEL-4.b.
     world = World(())
-    body = Namespace(metadata=ObjectMeta(name="n", finalizers=metadata), spec=NamespaceSpec(finalizers=own))
+    body = Namespace(
+        metadata=ObjectMeta(name="n", finalizers=metadata), spec=NamespaceSpec(finalizers=own)
+    )
     world.do(Request("create", resources.NAMESPACES, body=body))
     assert "kubernetes" in world.get(resources.NAMESPACES, "n").spec.finalizers
     for _ in range(2):
         said = world.do(Request("delete", resources.NAMESPACES, "", "n")).response
-        assert said.code == 200 and said.body.status.phase == "Terminating" and said.body.metadata.deletion_timestamp
-    made = world.do(Request("create", resources.CONFIG_MAPS, "n", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="late")))).response
+        assert (
+            said.code == 200
+            and said.body.status.phase == "Terminating"
+            and said.body.metadata.deletion_timestamp
+        )
+    made = world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "n",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="late")),
+        )
+    ).response
     assert made.code == 403 and made.body.details.causes[0].reason == "NamespaceTerminating"
 
     def empty_spec():
         there = world.get(resources.NAMESPACES, "n")
-        world.do(Request("update", resources.NAMESPACES, "", "n", "finalize", replace(there, spec=NamespaceSpec())))
+        world.do(
+            Request(
+                "update",
+                resources.NAMESPACES,
+                "",
+                "n",
+                "finalize",
+                replace(there, spec=NamespaceSpec()),
+            )
+        )
 
     def empty_metadata():
         world.do(
-            Request("patch", resources.NAMESPACES, "", "n", body=Patch("application/merge-patch+json", {"metadata": {"finalizers": None}}))
+            Request(
+                "patch",
+                resources.NAMESPACES,
+                "",
+                "n",
+                body=Patch("application/merge-patch+json", {"metadata": {"finalizers": None}}),
+            )
         )
 
     steps = [empty_spec, empty_metadata] if metadata else [empty_spec]
@@ -233,7 +349,10 @@ def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, s
 
 def test_del_7_a_namespace_in_use_cannot_lose_its_finalizers_by_the_main_path():
     world = World()
-    patch = Patch("application/merge-patch+json", {"spec": {"finalizers": []}, "status": {"phase": "Terminating"}})
+    patch = Patch(
+        "application/merge-patch+json",
+        {"spec": {"finalizers": []}, "status": {"phase": "Terminating"}},
+    )
     said = world.do(Request("patch", resources.NAMESPACES, "", "default", body=patch)).response
     assert said.body.spec.finalizers == ("kubernetes",) and said.body.status.phase == "Active"
 
@@ -249,14 +368,25 @@ def test_del_8_the_clusters_own_namespaces_stay(name):
 # --- collections
 
 
-@given(histories(size=20), st.sampled_from(["", "app=x", "app=y", "app!=x"]), st.sampled_from(["", "Foreground"]))
+@given(
+    histories(size=20),
+    st.sampled_from(["", "app=x", "app=y", "app!=x"]),
+    st.sampled_from(["", "Foreground"]),
+)
 def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence, selector, policy):
     one, many = run(sequence), run(sequence)
-    chosen = one.do(Request("list", resources.CONFIG_MAPS, "default", options=Options(label_selector=selector))).response.body
+    chosen = one.do(
+        Request("list", resources.CONFIG_MAPS, "default", options=Options(label_selector=selector))
+    ).response.body
     for item in chosen.items:
         delete(one, name=item.metadata.name, propagation_policy=policy)
-    chosen_by, body = Options(label_selector=selector), DeleteOptions(propagation_policy=policy or None)
-    asked = Request("deletecollection", resources.CONFIG_MAPS, "default", body=body, options=chosen_by)
+    chosen_by, body = (
+        Options(label_selector=selector),
+        DeleteOptions(propagation_policy=policy or None),
+    )
+    asked = Request(
+        "deletecollection", resources.CONFIG_MAPS, "default", body=body, options=chosen_by
+    )
     answer = many.do(asked).response
     assert answer.code == 200 and answer.body.items == chosen.items
     assert kept(one) == kept(many)
@@ -265,7 +395,10 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence,
 def kept(world: World):
     """Name, finalizers and whether it is going, of all ConfigMaps."""
     records = world.history.list(resources.CONFIG_MAPS.prefix).records
-    return [(r.key, r.value.metadata.finalizers, r.value.metadata.deletion_timestamp is not None) for r in records]
+    return [
+        (r.key, r.value.metadata.finalizers, r.value.metadata.deletion_timestamp is not None)
+        for r in records
+    ]
 
 
 # --- options
@@ -285,7 +418,11 @@ def kept(world: World):
         ("dryRun=All", b"", 200),
         ("propagationPolicy=Background", {"gracePeriodSeconds": 0}, 200),
         ("dryRun=All", {}, 200),
-        ("dryRun=Some&gracePeriodSeconds=abc&propagationPolicy=Sideways", {"gracePeriodSeconds": 0}, 200),
+        (
+            "dryRun=Some&gracePeriodSeconds=abc&propagationPolicy=Sideways",
+            {"gracePeriodSeconds": 0},
+            200,
+        ),
         ("dryRun=Some", b"", 422),
         ("uid=1-2-3", b"", 409),
         ("resourceVersion=1", b"", 409),
@@ -348,7 +485,12 @@ def test_del_2_while_a_pod_has_time_left_a_delete_changes_nothing_about_its_depe
     delete(world, resources.PODS, "p")
     before = world.get(resources.PODS, "p")
     for grace in (None, 30, 100):
-        assert delete(world, resources.PODS, "p", propagation_policy="Orphan", grace_period_seconds=grace).response.body == before
+        assert (
+            delete(
+                world, resources.PODS, "p", propagation_policy="Orphan", grace_period_seconds=grace
+            ).response.body
+            == before
+        )
     assert world.get(resources.PODS, "p") == before
 
 
@@ -364,7 +506,8 @@ def test_del_4_a_pod_that_loses_its_last_finalizer_keeps_the_time_it_has():
 
 
 def test_del_4_a_finalizer_that_a_delete_takes_away_may_be_the_last():
-    """Found by test_api_4: a pod that only its dependents held stayed for ever when a second delete let go of them."""
+    """Found by test_api_4: a pod that only its dependents held stayed for ever when a second delete
+    let go of them."""
     world = World()
     a_pod(world)
     delete(world, resources.PODS, "p", propagation_policy="Foreground", grace_period_seconds=0)
@@ -378,9 +521,18 @@ def test_del_11_an_eviction_gives_the_pod_its_time():
 
     world = World()
     a_pod(world)
-    asked = Request("create", resources.PODS, "default", "p", "eviction", Eviction(metadata=ObjectMeta(name="p")))
+    asked = Request(
+        "create",
+        resources.PODS,
+        "default",
+        "p",
+        "eviction",
+        Eviction(metadata=ObjectMeta(name="p")),
+    )
     assert world.do(asked).response.code == 201
     assert world.get(resources.PODS, "p").metadata.deletion_grace_period_seconds == 30
-    now = Eviction(metadata=ObjectMeta(name="p"), delete_options=DeleteOptions(grace_period_seconds=0))
+    now = Eviction(
+        metadata=ObjectMeta(name="p"), delete_options=DeleteOptions(grace_period_seconds=0)
+    )
     assert world.do(evolve(asked, body=now)).response.code == 201
     assert world.get(resources.PODS, "p") is None

@@ -1,4 +1,5 @@
-"""The metadata of an object from its creation to its end, and what a deletion is told, in full: API-1, API-2, DEL-1 to DEL-11.
+"""The metadata of an object from its creation to its end, and what a deletion is told, in full:
+API-1, API-2, DEL-1 to DEL-11.
 
 (spec/api.md)
 """
@@ -13,7 +14,13 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace
-from refk8s.core.api.meta_v1 import DeleteOptions, ManagedFieldsEntry, ObjectMeta, OwnerReference, Preconditions
+from refk8s.core.api.meta_v1 import (
+    DeleteOptions,
+    ManagedFieldsEntry,
+    ObjectMeta,
+    OwnerReference,
+    Preconditions,
+)
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete, lifecycle
@@ -45,12 +52,26 @@ CLIENTS = ("labels", "annotations", "finalizers", "owner_references")
 
 
 @given(metadatas, st.sampled_from(["", "ns"]), st.sampled_from([None, 1]))
-def test_api_1_a_new_object_has_what_the_server_says_and_what_the_client_may(told, namespace, generation):
+def test_api_1_a_new_object_has_what_the_server_says_and_what_the_client_may(
+    told, namespace, generation
+):
     # Shows API-1.a API-1.b.
     found = lifecycle.begin(told, namespace, "name", generation, Context(START, SeededChance(b"x")))
-    assert (found.name, found.namespace, found.generation) == ("name", namespace or None, generation)
-    assert found.uid == Context(START, SeededChance(b"x")).uid() and found.creation_timestamp == timestamp(START)
-    for field in ("resource_version", "deletion_timestamp", "deletion_grace_period_seconds", "self_link", "managed_fields"):
+    assert (found.name, found.namespace, found.generation) == (
+        "name",
+        namespace or None,
+        generation,
+    )
+    assert found.uid == Context(
+        START, SeededChance(b"x")
+    ).uid() and found.creation_timestamp == timestamp(START)
+    for field in (
+        "resource_version",
+        "deletion_timestamp",
+        "deletion_grace_period_seconds",
+        "self_link",
+        "managed_fields",
+    ):
         assert getattr(found, field) is None
     for field in CLIENTS:
         assert getattr(found, field) == (getattr(told, field) or None)
@@ -69,7 +90,9 @@ def test_api_1_del_2_a_changed_object_keeps_what_is_the_servers(old, new):
         assert getattr(found, field) == getattr(old, field)
     assert found.deletion_timestamp == (old.deletion_timestamp or new.deletion_timestamp)
     grace = new.deletion_grace_period_seconds
-    assert found.deletion_grace_period_seconds == (old.deletion_grace_period_seconds if grace is None else grace)
+    assert found.deletion_grace_period_seconds == (
+        old.deletion_grace_period_seconds if grace is None else grace
+    )
     assert found.uid == (new.uid or old.uid), "another uid is told to validation, which refuses it"
     assert (found.name, found.self_link, found.managed_fields) == (new.name, None, None)
     for field in CLIENTS:
@@ -78,14 +101,20 @@ def test_api_1_del_2_a_changed_object_keeps_what_is_the_servers(old, new):
 
 @given(st.lists(st.none() | st.booleans(), max_size=4))
 def test_api_1_controllers_are_counted(says):
-    owners = tuple(replace(OWNER, name=str(n), controller=controller) for n, controller in enumerate(says))
-    assert lifecycle.controller_count(ObjectMeta(owner_references=owners or None)) == says.count(True)
+    owners = tuple(
+        replace(OWNER, name=str(n), controller=controller) for n, controller in enumerate(says)
+    )
+    assert lifecycle.controller_count(ObjectMeta(owner_references=owners or None)) == says.count(
+        True
+    )
 
 
 @settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.none() | st.integers(1, 3),
-    st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 0, 1, 5, 30, 40])), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from([0, 0, 1, 5, 30, 40])), min_size=1, max_size=4
+    ),
     st.booleans(),
 )
 def test_del_1_del_2_a_mark_is_made_once_and_only_ever_shortened(generation, asked, held):
@@ -99,14 +128,17 @@ def test_del_1_del_2_a_mark_is_made_once_and_only_ever_shortened(generation, ask
         metadata = lifecycle.mark_deleted(metadata, now, seconds, finalizers)
         end = now + seconds * SECOND if end is None else min(end, first + seconds * SECOND)
         period = seconds if period is None else min(period, seconds)
-        assert (metadata.deletion_timestamp, metadata.deletion_grace_period_seconds) == (timestamp(end), period)
+        assert (metadata.deletion_timestamp, metadata.deletion_grace_period_seconds) == (
+            timestamp(end),
+            period,
+        )
         assert metadata.generation == (generation + 1 if generation else generation)
         assert metadata.finalizers == finalizers
         assert lifecycle.is_due(metadata, metadata.finalizers) == (not held and period == 0)
     assert not lifecycle.is_due(ObjectMeta(), None)
 
 
-# --- what a deletion asks for ----------------------------------------------------------------------------------------------------------
+# --- what a deletion asks for ---------------------------------------------------------------------
 
 policies = st.sampled_from([None, "Foreground", "Background", "Orphan"])
 
@@ -114,16 +146,26 @@ policies = st.sampled_from([None, "Foreground", "Background", "Orphan"])
 @given(st.none() | st.integers(0, 3), policies, st.none() | st.booleans())
 def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orphan):
     # Shows DEL-10.c.
-    told = DeleteOptions(grace_period_seconds=grace, propagation_policy=policy, orphan_dependents=orphan)
+    told = DeleteOptions(
+        grace_period_seconds=grace, propagation_policy=policy, orphan_dependents=orphan
+    )
     request = Request("delete", CONFIG_MAPS, "default", "a", body=told)
     if policy and orphan is not None:
         with pytest.raises(ApiError) as error:
             delete.delete_options(request)
         status = error.value.status
-        assert (status.code, status.reason, status.details.kind) == (422, "Invalid", "DeleteOptions")
+        assert (status.code, status.reason, status.details.kind) == (
+            422,
+            "Invalid",
+            "DeleteOptions",
+        )
         [cause] = status.details.causes
         words = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
-        assert (cause.reason, cause.field, cause.message) == ("FieldValueInvalid", "propagationPolicy", words)
+        assert (cause.reason, cause.field, cause.message) == (
+            "FieldValueInvalid",
+            "propagationPolicy",
+            words,
+        )
         return
     assert delete.delete_options(request) == told
 
@@ -136,7 +178,11 @@ def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orph
             "propagationPolicy",
             'Unsupported value: "Odd": supported values: "Foreground", "Background", "Orphan", "nil"',
         ),
-        (DeleteOptions(dry_run=("All", "Some")), "dryRun", 'Unsupported value: ["All","Some"]: supported values: "All"'),
+        (
+            DeleteOptions(dry_run=("All", "Some")),
+            "dryRun",
+            'Unsupported value: ["All","Some"]: supported values: "All"',
+        ),
     ],
 )
 def test_del_10_what_means_nothing_is_told(options, field, words):
@@ -146,9 +192,15 @@ def test_del_10_what_means_nothing_is_told(options, field, words):
     assert (cause.reason, cause.field, cause.message) == ("FieldValueNotSupported", field, words)
 
 
-@given(st.sampled_from([None, "u", "v"]), st.sampled_from([None, "7", "8"]), st.sampled_from([CONFIG_MAPS, resources.DEPLOYMENTS]))
+@given(
+    st.sampled_from([None, "u", "v"]),
+    st.sampled_from([None, "7", "8"]),
+    st.sampled_from([CONFIG_MAPS, resources.DEPLOYMENTS]),
+)
 def test_del_3_a_deletion_of_another_object_or_state_is_refused_and_says_so(uid, version, kind):
-    obj = kind.type(metadata=ObjectMeta(name="a", namespace="default", uid="u", resource_version="7"))
+    obj = kind.type(
+        metadata=ObjectMeta(name="a", namespace="default", uid="u", resource_version="7")
+    )
     options = DeleteOptions(preconditions=Preconditions(uid=uid, resource_version=version))
     if uid in (None, "u") and version in (None, "7"):
         assert delete.check_preconditions(strategy_of(kind), obj, options) is None
@@ -162,13 +214,24 @@ def test_del_3_a_deletion_of_another_object_or_state_is_refused_and_says_so(uid,
     with pytest.raises(ApiError) as error:
         delete.check_preconditions(strategy_of(kind), obj, options)
     status = error.value.status
-    assert (status.code, status.reason, status.message) == (409, "Conflict", f'Operation cannot be fulfilled on {what} "a": {why}')
-    assert (status.details.name, status.details.group, status.details.kind) == ("a", kind.group or None, kind.kind)
+    assert (status.code, status.reason, status.message) == (
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {what} "a": {why}',
+    )
+    assert (status.details.name, status.details.group, status.details.kind) == (
+        "a",
+        kind.group or None,
+        kind.kind,
+    )
 
 
 def test_del_8_the_namespaces_that_the_cluster_lives_in_stay():
     with pytest.raises(ApiError) as error:
-        delete.check_deletable(Request("delete", resources.NAMESPACES, name="default"), Namespace(metadata=ObjectMeta(name="default")))
+        delete.check_deletable(
+            Request("delete", resources.NAMESPACES, name="default"),
+            Namespace(metadata=ObjectMeta(name="default")),
+        )
     assert (error.value.status.code, error.value.status.message) == (
         403, 'namespaces "default" is forbidden: this namespace may not be deleted',
     )  # fmt: skip
@@ -176,8 +239,17 @@ def test_del_8_the_namespaces_that_the_cluster_lives_in_stay():
 
 def test_del_6_a_namespace_that_is_marked_keeps_what_the_policy_asks_for():
     obj = Namespace(metadata=ObjectMeta(name="a"))
-    for policy, finalizers in ((None, None), ("Orphan", ("orphan",)), ("Foreground", ("foregroundDeletion",))):
-        left = delete.after_delete(strategy_of(resources.NAMESPACES), obj, DeleteOptions(propagation_policy=policy), CONTEXT)
+    for policy, finalizers in (
+        (None, None),
+        ("Orphan", ("orphan",)),
+        ("Foreground", ("foregroundDeletion",)),
+    ):
+        left = delete.after_delete(
+            strategy_of(resources.NAMESPACES),
+            obj,
+            DeleteOptions(propagation_policy=policy),
+            CONTEXT,
+        )
         assert (left.metadata.finalizers, left.status.phase, left.metadata.deletion_timestamp) == (
             finalizers,
             "Terminating",
@@ -185,7 +257,7 @@ def test_del_6_a_namespace_that_is_marked_keeps_what_the_policy_asks_for():
         )
 
 
-# --- collections -----------------------------------------------------------------------------------------------------------------------
+# --- collections ----------------------------------------------------------------------------------
 
 objects = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=5)
 
@@ -195,25 +267,39 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
     """Each is (chosen by its label, held by a finalizer, going already)."""
     world = World()
     for number, (chosen, held, going) in enumerate(drawn):
-        metadata = ObjectMeta(name=f"o{number}", labels={"app": "x" if chosen else "y"}, finalizers=("x/y",) if held else None)
+        metadata = ObjectMeta(
+            name=f"o{number}",
+            labels={"app": "x" if chosen else "y"},
+            finalizers=("x/y",) if held else None,
+        )
         world.do(Request("create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, metadata)))
         if going and held:
             world.do(Request("delete", CONFIG_MAPS, "default", f"o{number}"))
-    before = {record.value.metadata.name: record.value for record in world.history.list(CONFIG_MAPS.prefix).records}
+    before = {
+        record.value.metadata.name: record.value
+        for record in world.history.list(CONFIG_MAPS.prefix).records
+    }
     revision = world.history.revision
     options = Options(label_selector=labels, dry_run=dry)
-    response = world.do(Request("deletecollection", CONFIG_MAPS, "default", options=options)).response
+    response = world.do(
+        Request("deletecollection", CONFIG_MAPS, "default", options=options)
+    ).response
     matching = [f"o{n}" for n, (chosen, _, _) in enumerate(drawn) if chosen or not labels]
     assert [item.metadata.name for item in response.body.items] == matching
     assert response.body.metadata.resource_version == str(revision)
-    after = {record.value.metadata.name: record.value for record in world.history.list(CONFIG_MAPS.prefix).records}
+    after = {
+        record.value.metadata.name: record.value
+        for record in world.history.list(CONFIG_MAPS.prefix).records
+    }
     changes = 0
     for number, (_, held, going) in enumerate(drawn):
         name = f"o{number}"
         if name not in matching or dry or (held and going):
             assert after[name] == before[name]
         elif held:
-            assert after[name].metadata.deletion_timestamp is not None and after[name].metadata.finalizers == ("x/y",)
+            assert after[name].metadata.deletion_timestamp is not None and after[
+                name
+            ].metadata.finalizers == ("x/y",)
             changes += 1
         else:
             assert name not in after
@@ -224,7 +310,15 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
 def test_del_9_one_refusal_refuses_all():
     world = World()
     for name in "ab":
-        world.do(Request("create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, ObjectMeta(name=name))))
-    options = DeleteOptions(preconditions=Preconditions(uid=world.history.get(CONFIG_MAPS.key("default", "a")).value.metadata.uid))
+        world.do(
+            Request(
+                "create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, ObjectMeta(name=name))
+            )
+        )
+    options = DeleteOptions(
+        preconditions=Preconditions(
+            uid=world.history.get(CONFIG_MAPS.key("default", "a")).value.metadata.uid
+        )
+    )
     response = world.do(Request("deletecollection", CONFIG_MAPS, "default", body=options)).response
     assert response.code == 409 and len(world.history.list(CONFIG_MAPS.prefix).records) == 2

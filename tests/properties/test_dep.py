@@ -1,4 +1,5 @@
-"""Deployments (spec/workloads/deployment.md): the arithmetic of rollouts, single decisions, and whole rollouts among all that happens."""
+"""Deployments (spec/workloads/deployment.md): the arithmetic of rollouts, single decisions, and
+whole rollouts among all that happens."""
 
 import pytest
 from hypothesis import assume, given
@@ -37,7 +38,7 @@ from refk8s.core.api.request import Response
 from refk8s.core.api.resources import DEPLOYMENTS, EVENTS, PODS, REPLICA_SETS
 from refk8s.core.api.selector import from_label_selector
 from refk8s.core.api.status import failure
-from refk8s.core.cluster import start_all
+from refk8s.core.cluster.step import start_all
 from refk8s.core.context import SECOND, SUFFIX_ALPHABET, parse_timestamp
 from refk8s.core.controllers import revision as revisions
 from refk8s.core.controllers import rollout
@@ -50,21 +51,29 @@ from refk8s.core.properties import workloads as laws
 
 DEP = DeploymentReconciler()
 
-# --- arithmetic ----------------------------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 
 shares = st.one_of(st.integers(0, 12), st.integers(0, 120).map(lambda n: f"{n}%"))
 
 
 @given(st.integers(0, 1000), shares, shares)
-def test_dep_6_the_surge_rounds_up_the_unavailable_down_and_never_both_to_nothing(replicas, surge, unavailable):
-    bounds = rollout.compute_bounds(deployment(replicas=replicas, surge=surge, unavailable=unavailable).spec)
+def test_dep_6_the_surge_rounds_up_the_unavailable_down_and_never_both_to_nothing(
+    replicas, surge, unavailable
+):
+    bounds = rollout.compute_bounds(
+        deployment(replicas=replicas, surge=surge, unavailable=unavailable).spec
+    )
 
     def exact(share):
         return share if isinstance(share, int) else int(share[:-1]) * replicas / 100
 
     assert exact(surge) <= bounds.max_surge < exact(surge) + 1
     if replicas and (bounds.max_surge or exact(unavailable) >= 1):
-        assert min(exact(unavailable), replicas) - 1 < bounds.max_unavailable <= min(exact(unavailable), replicas)
+        assert (
+            min(exact(unavailable), replicas) - 1
+            < bounds.max_unavailable
+            <= min(exact(unavailable), replicas)
+        )
     assert not replicas or bounds.max_surge + bounds.max_unavailable > 0
     assert 0 <= bounds.max_unavailable <= replicas
 
@@ -80,7 +89,12 @@ def test_dep_6_outside_a_rolling_update_nothing_is_above_or_missing():
 def members(draw, least=1, most=4, empty=False):
     """ReplicaSets as the arithmetic sees them; their statuses may be older than their sizes."""
     return [
-        Member(f"rs{n}", draw(st.integers(0 if empty else 1, 12)), draw(st.integers(0, 12)), draw(st.sampled_from([ago(9), ago(8)])))
+        Member(
+            f"rs{n}",
+            draw(st.integers(0 if empty else 1, 12)),
+            draw(st.integers(0, 12)),
+            draw(st.sampled_from([ago(9), ago(8)])),
+        )
         for n in range(draw(st.integers(least, most)))
     ]
 
@@ -127,7 +141,8 @@ def test_dep_8_what_is_not_available_goes_before_what_is(bounds, old):
     for m in old:
         taken = m.replicas - sizes.get(m.name, m.replicas)
         dead = m.replicas - min(m.replicas, m.available)
-        if taken > dead:  # an available pod went: then no pod that is not available was spared for lack of room
+        # an available pod went: then no pod that is not available was spared for lack of room
+        if taken > dead:
             spare = sum(n.replicas for n in old) - bounds.fewest_available
             assert spare >= sum(n.replicas - min(n.replicas, n.available) for n in old) or spare > 0
 
@@ -142,7 +157,9 @@ def rollouts_in_progress(draw):
         if left:
             size = draw(st.integers(1, left))
             left -= size
-            found.append(Member(f"rs{n}", size, size, draw(st.sampled_from([ago(9), ago(8)])), before.most))
+            found.append(
+                Member(f"rs{n}", size, size, draw(st.sampled_from([ago(9), ago(8)])), before.most)
+            )
     assume(len(found) > 1)
     return found
 
@@ -154,8 +171,11 @@ def test_dep_9_shares_sum_up_to_exactly_what_is_allowed(found, bounds):
     assert set(sizes) == {m.name for m in found}
     assert all(size >= 0 for size in sizes.values())
     largest = max(found, key=lambda m: m.replicas).replicas
-    if sum(sizes.values()) != allowed:  # only where roundings were more than the largest could give up
-        assert sum(sizes.values()) > allowed and any(sizes[m.name] == 0 for m in found if m.replicas == largest)
+    # only where roundings were more than the largest could give up
+    if sum(sizes.values()) != allowed:
+        assert sum(sizes.values()) > allowed and any(
+            sizes[m.name] == 0 for m in found if m.replicas == largest
+        )
     if bounds.replicas == 0:
         assert not any(sizes.values())
 
@@ -164,14 +184,16 @@ def test_dep_9_shares_sum_up_to_exactly_what_is_allowed(found, bounds):
 def test_dep_9_no_share_is_off_by_more_than_the_roundings(found, bounds):
     assume(bounds.replicas > 0)
     sizes = rollout.spread(bounds, found, 0)
-    assume(sum(m.replicas for m in found) == found[0].max_replicas_before)  # nothing was missing from the whole
+    # nothing was missing from the whole
+    assume(sum(m.replicas for m in found) == found[0].max_replicas_before)
     for m in found:
         exact = m.replicas * bounds.most / m.max_replicas_before
         assert abs(sizes[m.name] - exact) <= max(1, len(found))
 
 
 def test_dep_9_the_documented_example():
-    """Ten replicas in the middle of a rollout, 8 old and 5 new; scaled to fifteen: three of the five go to the old."""
+    """Ten replicas in the middle of a rollout, 8 old and 5 new; scaled to fifteen: three of the
+    five go to the old."""
     found = [Member("old", 8, 8, ago(9), 13), Member("new", 5, 0, ago(5), 13)]
     assert rollout.spread(Bounds(15, 3, 2), found, 13) == {"old": 11, "new": 7}
 
@@ -186,22 +208,36 @@ def test_dep_9_among_equals_growing_favours_the_young_and_shrinking_the_old(chan
 def test_dep_9_a_member_that_does_not_know_the_whole_takes_the_status_for_it():
     found = [Member("a", 4, 4, ago(9), None), Member("b", 2, 2, ago(8), 0)]
     assert rollout.spread(Bounds(9, 0, 1), found, 6) == {"a": 6, "b": 3}
-    assert rollout.spread(Bounds(9, 0, 1), found, 0) == {"a": 7, "b": 2}  # nobody knows it: the largest takes all
+    # nobody knows it: the largest takes all
+    assert rollout.spread(Bounds(9, 0, 1), found, 0) == {"a": 7, "b": 2}
 
 
-# --- templates and revisions -----------------------------------------------------------------------------------------------
+# --- templates and revisions ----------------------------------------------------------------------
 
 versions = st.sampled_from("123")
 
 
-def carrying(owner, version, replicas=0, name=None, available=0, revision=None, created=None, desired=None, **parts):
+def carrying(
+    owner,
+    version,
+    replicas=0,
+    name=None,
+    available=0,
+    revision=None,
+    created=None,
+    desired=None,
+    **parts,
+):
     """A ReplicaSet of the Deployment that carries this version."""
     its = template(version)
     hash = revisions.template_hash(its, owner.status.collision_count)
     labels = revisions.with_hash(LABELS, hash)
     annotations = {revisions.REVISION: str(revision)} if revision else {}
     if desired is not None:
-        annotations |= {revisions.DESIRED_REPLICAS: str(desired), revisions.MAX_REPLICAS: str(desired + 1)}
+        annotations |= {
+            revisions.DESIRED_REPLICAS: str(desired),
+            revisions.MAX_REPLICAS: str(desired + 1),
+        }
     rs = replica_set(
         name or f"{owner.metadata.name}-{hash}",
         replicas,
@@ -212,12 +248,20 @@ def carrying(owner, version, replicas=0, name=None, available=0, revision=None, 
         annotations=annotations or None,
         creation_timestamp=created or ago(60),
     )
-    return with_status(change(rs, **parts), replicas=replicas, available_replicas=available or None, observed_generation=1)
+    return with_status(
+        change(rs, **parts),
+        replicas=replicas,
+        available_replicas=available or None,
+        observed_generation=1,
+    )
 
 
 @given(versions, versions, st.sampled_from([None, 1, 2]), st.sampled_from([None, 1, 2]))
 def test_dep_2_the_hash_is_a_function_of_template_and_collisions(a, b, collisions_a, collisions_b):
-    one, other = revisions.template_hash(template(a), collisions_a), revisions.template_hash(template(b), collisions_b)
+    one, other = (
+        revisions.template_hash(template(a), collisions_a),
+        revisions.template_hash(template(b), collisions_b),
+    )
     assert (one == other) == ((a, collisions_a) == (b, collisions_b))
     assert set(one) <= set(SUFFIX_ALPHABET) and 1 <= len(one) <= 10
 
@@ -229,7 +273,9 @@ def test_dep_2_the_order_of_labels_does_not_show():
 
 
 def test_dep_2_the_new_replica_set_carries_template_hash_and_owner():
-    cluster = started(deployment("web", 1, uid=None, labels={"team": "x"}, annotations={"note": "n"}))
+    cluster = started(
+        deployment("web", 1, uid=None, labels={"team": "x"}, annotations={"note": "n"})
+    )
     owner = get(cluster, DEPLOYMENTS, "web")
     [rs] = stored(cluster, REPLICA_SETS)
     hash = rs.metadata.labels[revisions.TEMPLATE_HASH]
@@ -264,12 +310,17 @@ def test_dep_2_a_long_name_is_cut_and_still_a_name():
 @given(versions, st.lists(versions, max_size=4), st.permutations(range(4)))
 def test_dep_3_the_new_one_is_the_oldest_that_carries_the_template(wanted, carried, ages):
     owner = deployment("web", template=template(wanted))
-    owned = [carrying(owner, version, name=f"rs{n}", created=ago(10 * ages[n])) for n, version in enumerate(carried)]
+    owned = [
+        carrying(owner, version, name=f"rs{n}", created=ago(10 * ages[n]))
+        for n, version in enumerate(carried)
+    ]
     new = revisions.find_new(owner, owned)
     matching = [rs for n, rs in enumerate(owned) if carried[n] == wanted]
     assert (new is None) == (not matching)
     if new is not None:
-        assert new in matching and all(new.metadata.creation_timestamp <= rs.metadata.creation_timestamp for rs in matching)
+        assert new in matching and all(
+            new.metadata.creation_timestamp <= rs.metadata.creation_timestamp for rs in matching
+        )
 
 
 numbers = st.sampled_from([None, 1, 2, 5, 3546343826724305832, 2**63 - 2])
@@ -280,24 +331,36 @@ def test_dep_4_the_template_in_use_has_the_highest_revision(wanted, carried):
     owner = deployment("web", 2, template=template(wanted))
     owned = [carrying(owner, version, revision=revision) for version, revision in carried]
     plan = plan_for(DEP, owner, *owned)
-    written = {r.body.metadata.name: r.body for r in [*sent(plan, "update", REPLICA_SETS), *sent(plan, "create", REPLICA_SETS)]}
+    written = {
+        r.body.metadata.name: r.body
+        for r in [*sent(plan, "update", REPLICA_SETS), *sent(plan, "create", REPLICA_SETS)]
+    }
     final = {**{rs.metadata.name: rs for rs in owned}, **written}
     new = revisions.find_new(owner, list(final.values()))
     others = [revisions.revision_of(rs) for rs in final.values() if rs is not new]
     assert revisions.revision_of(new) > max(others, default=0)
     for report in sent(plan, "update", DEPLOYMENTS, "status"):
-        assert report.body.metadata.annotations[revisions.REVISION] == str(revisions.revision_of(new))
+        assert report.body.metadata.annotations[revisions.REVISION] == str(
+            revisions.revision_of(new)
+        )
 
 
 def test_dep_4_a_rollback_raises_the_revision_and_keeps_the_old_one_as_history():
     owner = deployment("web", 2)
     old, other = carrying(owner, "1", revision=1), carrying(owner, "2", 2, revision=2)
-    [update] = [r for r in sent(plan_for(DEP, owner, old, other), "update", REPLICA_SETS) if r.name == old.metadata.name]
+    [update] = [
+        r
+        for r in sent(plan_for(DEP, owner, old, other), "update", REPLICA_SETS)
+        if r.name == old.metadata.name
+    ]
     annotations = update.body.metadata.annotations
     assert (annotations[revisions.REVISION], annotations[revisions.REVISION_HISTORY]) == ("3", "1")
     again = revisions.compute_annotations(owner, annotations, 7)
     assert (again[revisions.REVISION], again[revisions.REVISION_HISTORY]) == ("7", "1,3")
-    assert revisions.compute_annotations(owner, {revisions.REVISION: "mine"}, 7)[revisions.REVISION] == "mine"
+    assert (
+        revisions.compute_annotations(owner, {revisions.REVISION: "mine"}, 7)[revisions.REVISION]
+        == "mine"
+    )
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=800))
@@ -311,12 +374,24 @@ def test_dep_4_the_history_stays_short_and_keeps_the_newest(numbers):
 
 
 def test_dep_5_annotations_are_copied_except_those_that_are_not_for_copying():
-    mine = {"a": "1", revisions.LAST_APPLIED: "{}", revisions.REVISION: "9", revisions.DESIRED_REPLICAS: "8"}
+    mine = {
+        "a": "1",
+        revisions.LAST_APPLIED: "{}",
+        revisions.REVISION: "9",
+        revisions.DESIRED_REPLICAS: "8",
+    }
     cluster = started(deployment("web", 0, uid=None, annotations=mine))
     [rs] = stored(cluster, REPLICA_SETS)
-    expected = {"a": "1", revisions.REVISION: "1", revisions.DESIRED_REPLICAS: "0", revisions.MAX_REPLICAS: "0"}
+    expected = {
+        "a": "1",
+        revisions.REVISION: "1",
+        revisions.DESIRED_REPLICAS: "0",
+        revisions.MAX_REPLICAS: "0",
+    }
     assert rs.metadata.annotations == expected
-    cluster = settle(patch(cluster, DEPLOYMENTS, "web", {"metadata": {"annotations": {"a": "2", "b": "3"}}}))
+    cluster = settle(
+        patch(cluster, DEPLOYMENTS, "web", {"metadata": {"annotations": {"a": "2", "b": "3"}}})
+    )
     [rs] = stored(cluster, REPLICA_SETS)
     assert rs.metadata.annotations == {**expected, "a": "2", "b": "3"}  # and no new revision
     assert rs.metadata.generation == 1
@@ -328,7 +403,7 @@ def test_dep_5_min_ready_seconds_follow():
     assert [rs.spec.min_ready_seconds for rs in stored(cluster, REPLICA_SETS)] == [7]
 
 
-# --- single decisions --------------------------------------------------------------------------------------------------------
+# --- single decisions -----------------------------------------------------------------------------
 
 
 def test_dep_1_an_empty_selector_is_refused():
@@ -365,7 +440,12 @@ def worlds(draw):
             desired=draw(st.sampled_from([None, owner.spec.replicas, owner.spec.replicas, 3])),
         )
         rs = with_status(rs, replicas=draw(st.integers(0, 7)))
-        owned.append(change(rs, owner_references=draw(st.sampled_from([rs.metadata.owner_references] * 3 + [None]))))
+        owned.append(
+            change(
+                rs,
+                owner_references=draw(st.sampled_from([rs.metadata.owner_references] * 3 + [None])),
+            )
+        )
     return owner, owned
 
 
@@ -390,7 +470,10 @@ def broken(view, owner, plan):
         *laws.dep_18_dying_reports_only(owner, plan),
     ]
     if not is_scaling(owner, owned):
-        wrong += [*laws.dep_7_never_above_surge(view, owner, plan), *laws.dep_8_never_below_available(view, owner, plan)]
+        wrong += [
+            *laws.dep_7_never_above_surge(view, owner, plan),
+            *laws.dep_8_never_below_available(view, owner, plan),
+        ]
     return wrong
 
 
@@ -402,13 +485,20 @@ def test_dep_7_dep_8_dep_11_dep_18_every_step_keeps_within_its_bounds(world):
 
 @given(worlds())
 def test_dep_7_what_grows_waits_for_what_shrinks(world):
-    """After each wave, and with only the growing half of a wave done, no more is asked for than may be, or than was before."""
+    """After each wave, and with only the growing half of a wave done, no more is asked for than may
+    be, or than was before."""
     owner, owned = world
     plan = plan_for(DEP, owner, *owned)
-    sizes = {rs.metadata.name: rs.spec.replicas for rs in laws.controlled(owned, owner.metadata.uid)}
+    sizes = {
+        rs.metadata.name: rs.spec.replicas for rs in laws.controlled(owned, owner.metadata.uid)
+    }
     most = max(sum(sizes.values()), rollout.compute_bounds(owner.spec).most)
     for wave in plan.waves:
-        asked = {r.name: r.body.spec.replicas for r in wave if r.resource is REPLICA_SETS and r.verb == "update"}
+        asked = {
+            r.name: r.body.spec.replicas
+            for r in wave
+            if r.resource is REPLICA_SETS and r.verb == "update"
+        }
         assert sum(max(size, asked.get(name, 0)) for name, size in sizes.items()) <= most
         sizes |= asked
 
@@ -421,7 +511,10 @@ def test_dep_16_a_report_is_not_written_twice(world):
     assume(not sent(plan, "patch"))  # then the status is only the guard of an adoption (OWN-5)
     for report in sent(plan, "update", DEPLOYMENTS, "status"):
         for again in sent(plan_for(DEP, report.body, *owned), "update", DEPLOYMENTS, "status"):
-            assert again.body.status != report.body.status or again.body.metadata != report.body.metadata
+            assert (
+                again.body.status != report.body.status
+                or again.body.metadata != report.body.metadata
+            )
 
 
 @given(worlds())
@@ -437,17 +530,24 @@ def test_dep_12_dep_13_the_status_is_the_sum_of_what_there_is(world):
     assert (status.replicas or 0) == sum(rs.status.replicas for rs in owned)
     assert (status.updated_replicas or 0) == (new.status.replicas if new is not None else 0)
     assert (status.available_replicas or 0) == available
-    assert (status.unavailable_replicas or 0) == max(0, sum(rs.spec.replicas for rs in owned) - available)
+    assert (status.unavailable_replicas or 0) == max(
+        0, sum(rs.spec.replicas for rs in owned) - available
+    )
     assert status.observed_generation == 1
     [condition] = [c for c in status.conditions if c.type == "Available"]
     enough = available >= rollout.compute_bounds(owner.spec).fewest_available
     assert condition.status == str(enough)
-    assert condition.reason == ("MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable")
+    assert condition.reason == (
+        "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable"
+    )
 
 
 def test_dep_12_what_is_being_deleted_is_counted_where_everybody_counts_it():
     owner = deployment("web", 1)
-    known, unknown = with_status(carrying(owner, "1", 1), terminating_replicas=2), carrying(owner, "2")
+    known, unknown = (
+        with_status(carrying(owner, "1", 1), terminating_replicas=2),
+        carrying(owner, "2"),
+    )
     fresh = with_status(unknown, observed_generation=None)
 
     def told(*owned):
@@ -459,7 +559,15 @@ def test_dep_12_what_is_being_deleted_is_counted_where_everybody_counts_it():
     assert told(known, unknown) is None
 
 
-REFUSED = Response(403, failure(403, "Forbidden", "replicasets is forbidden: quota", StatusDetails(kind="replicasets", group="apps")))
+REFUSED = Response(
+    403,
+    failure(
+        403,
+        "Forbidden",
+        "replicasets is forbidden: quota",
+        StatusDetails(kind="replicasets", group="apps"),
+    ),
+)
 
 
 def test_dep_20_a_refused_replica_set_is_told_and_tried_again():
@@ -467,7 +575,11 @@ def test_dep_20_a_refused_replica_set_is_told_and_tried_again():
     plan = plan_for(DEP, owner, local=Local(failures=1, failure=REFUSED))
     [report] = [request for wave in plan.waves for request in wave]
     [condition] = report.body.status.conditions
-    assert (condition.type, condition.status, condition.reason) == ("Progressing", "False", "ReplicaSetCreateError")
+    assert (condition.type, condition.status, condition.reason) == (
+        "Progressing",
+        "False",
+        "ReplicaSetCreateError",
+    )
     assert REFUSED.body.message in condition.message
     assert [note.reason for note in plan.notes] == ["ReplicaSetCreateError"]
     again = plan_for(DEP, report.body, local=Local(failures=2, failure=REFUSED))
@@ -479,13 +591,26 @@ def test_dep_20_a_refused_replica_set_is_told_and_tried_again():
 def test_dep_14_a_failure_of_pods_is_passed_on_and_taken_back():
     owner = deployment("web", 1)
     condition = ReplicaSetCondition(
-        type="ReplicaFailure", status="True", reason="FailedCreate", message="quota", last_transition_time=ago(5)
+        type="ReplicaFailure",
+        status="True",
+        reason="FailedCreate",
+        message="quota",
+        last_transition_time=ago(5),
     )
     failing = with_status(carrying(owner, "1", 1, revision=1, desired=1), conditions=(condition,))
     [report] = sent(plan_for(DEP, owner, failing), "update", DEPLOYMENTS, "status")
     [passed] = [c for c in report.body.status.conditions if c.type == "ReplicaFailure"]
-    assert (passed.reason, passed.message, passed.last_transition_time) == ("FailedCreate", "quota", ago(5))
-    [report] = sent(plan_for(DEP, report.body, with_status(failing, conditions=None)), "update", DEPLOYMENTS, "status")
+    assert (passed.reason, passed.message, passed.last_transition_time) == (
+        "FailedCreate",
+        "quota",
+        ago(5),
+    )
+    [report] = sent(
+        plan_for(DEP, report.body, with_status(failing, conditions=None)),
+        "update",
+        DEPLOYMENTS,
+        "status",
+    )
     assert not [c for c in report.body.status.conditions if c.type == "ReplicaFailure"]
 
 
@@ -505,10 +630,12 @@ def test_dep_17_one_whose_controller_has_not_seen_its_size_yet_stays():
     owner = with_status(deployment("web", 0, revision_history_limit=0), observed_generation=1)
     old = carrying(owner, "2", 0, revision=1)
     assert sent(plan_for(DEP, owner, carrying(owner, "1", revision=2), old), "delete")
-    assert not sent(plan_for(DEP, owner, carrying(owner, "1", revision=2), change(old, generation=2)), "delete")
+    assert not sent(
+        plan_for(DEP, owner, carrying(owner, "1", revision=2), change(old, generation=2)), "delete"
+    )
 
 
-# --- whole rollouts ------------------------------------------------------------------------------------------------------------
+# --- whole rollouts -------------------------------------------------------------------------------
 
 
 class Judged(DeploymentReconciler):
@@ -544,11 +671,16 @@ def carries(owner, rs):
 
 
 def all_become_ready(cluster, check=nothing, rounds=60):
-    """Peace: whatever is dying goes, whatever is not ready gets ready, until nothing is left to do."""
+    """Peace: whatever is dying goes, whatever is not ready gets ready, until nothing is left to
+    do."""
     for _ in range(rounds):
         cluster = settle(cluster, check)
         dying = [p for p in stored(cluster, PODS) if p.metadata.deletion_timestamp is not None]
-        waiting = [p for p in stored(cluster, PODS) if not is_ready(p) and p not in dying and p.status.phase != "Failed"]
+        waiting = [
+            p
+            for p in stored(cluster, PODS)
+            if not is_ready(p) and p not in dying and p.status.phase != "Failed"
+        ]
         if not waiting and not dying:
             return cluster
         for p in dying:
@@ -584,17 +716,23 @@ USERS = [
 
 @given(choices, st.sampled_from(["", "n1"]))
 def test_dep_19_one_replica_set_has_all_in_the_end_whatever_happened(drawn, node):
-    """Users change their minds, pods come, go, fail and finish, controllers crash and hear late: then peace."""
+    """Users change their minds, pods come, go, fail and finish, controllers crash and hear late:
+    then peace."""
     cluster = judged(deployment("web", 3, uid=None, template=template(node=node)))
     kinds = ["ready", "unready", "finish", "die", "vanish"]
-    cluster = live(cluster, drawn, nothing, kinds, ["crash", "lose", "give up", "cut", "compact"], USERS)
-    cluster = patch(cluster, DEPLOYMENTS, "web", {"spec": {"paused": None, "minReadySeconds": None}})
+    cluster = live(
+        cluster, drawn, nothing, kinds, ["crash", "lose", "give up", "cut", "compact"], USERS
+    )
+    cluster = patch(
+        cluster, DEPLOYMENTS, "web", {"spec": {"paused": None, "minReadySeconds": None}}
+    )
     cluster = all_become_ready(settle(cluster, seconds_max=30))
     is_settled(cluster)
 
 
 class Bounded:
-    """DEP-7, DEP-8 over a whole run in which pods only get ready: what the store holds, not what anybody believes."""
+    """DEP-7, DEP-8 over a whole run in which pods only get ready: what the store holds, not what
+    anybody believes."""
 
     def __init__(self, bounds, least):
         self.bounds, self.least = bounds, least
@@ -603,24 +741,33 @@ class Bounded:
         asked = sum(rs.spec.replicas for rs in stored(after, REPLICA_SETS))
         if asked > self.bounds.most:
             yield f"DEP-7: {asked} pods are asked for, where {self.bounds.most} may be"
-        available = sum(1 for p in stored(after, PODS) if is_ready(p) and p.metadata.deletion_timestamp is None)
+        available = sum(
+            1 for p in stored(after, PODS) if is_ready(p) and p.metadata.deletion_timestamp is None
+        )
         if available < self.least:
             yield f"DEP-8: {available} pods are available, where {self.least} are asked for"
 
 
-strategies = st.sampled_from([(1, 0), (0, 1), ("25%", "25%"), (2, 1), (3, 3), ("100%", 0), (0, "100%")])
+strategies = st.sampled_from(
+    [(1, 0), (0, 1), ("25%", "25%"), (2, 1), (3, 3), ("100%", 0), (0, "100%")]
+)
 
 
 @given(choices, st.integers(1, 6), strategies, st.sampled_from(["", "n1"]))
-def test_dep_7_dep_8_a_rolling_update_keeps_its_bounds_at_every_moment(drawn, replicas, strategy, node):
-    """In one life of the controller: what a crashed one has sent may still land, and a creation has no precondition to stop it."""
+def test_dep_7_dep_8_a_rolling_update_keeps_its_bounds_at_every_moment(
+    drawn, replicas, strategy, node
+):
+    """In one life of the controller: what a crashed one has sent may still land, and a creation has
+    no precondition to stop it."""
     cluster = judged(deployment("web", replicas, *strategy, uid=None, template=template("1", node)))
     cluster = all_become_ready(cluster)
     bounds = rollout.compute_bounds(get(cluster, DEPLOYMENTS, "web").spec)
     check = Bounded(bounds, bounds.fewest_available)
     cluster = roll("2")(cluster)
     users = [roll("3"), roll("1"), roll("2")]
-    cluster = live(cluster, drawn, check, ["ready", "vanish"], ["lose", "give up", "cut", "compact"], users)
+    cluster = live(
+        cluster, drawn, check, ["ready", "vanish"], ["lose", "give up", "cut", "compact"], users
+    )
     cluster = all_become_ready(settle(cluster, check, seconds_max=30), check)
     is_settled(cluster)
 
@@ -635,7 +782,10 @@ def test_dep_4_sometimes_a_rollback_reuses_the_old_replica_set():
     cluster = rolled(rolled(cluster, "2"), "1")
     back = get(cluster, REPLICA_SETS, first.metadata.name)
     assert back.metadata.uid == first.metadata.uid and len(stored(cluster, REPLICA_SETS)) == 2
-    assert (back.metadata.annotations[revisions.REVISION], back.metadata.annotations[revisions.REVISION_HISTORY]) == ("3", "1")
+    assert (
+        back.metadata.annotations[revisions.REVISION],
+        back.metadata.annotations[revisions.REVISION_HISTORY],
+    ) == ("3", "1")
     assert get(cluster, DEPLOYMENTS, "web").metadata.annotations[revisions.REVISION] == "3"
     is_settled(cluster)
 
@@ -644,7 +794,9 @@ def test_dep_4_sometimes_a_rollback_reuses_the_old_replica_set():
     ("replicas", "surge", "unavailable", "old", "new"),
     [(4, "25%", "25%", 3, 2), (3, 2, 0, 3, 2), (10, 3, 2, 8, 5), (1, "25%", "25%", 1, 1)],
 )
-def test_dep_7_dep_8_sometimes_a_rollout_is_stuck_exactly_at_its_bounds(replicas, surge, unavailable, old, new):
+def test_dep_7_dep_8_sometimes_a_rollout_is_stuck_exactly_at_its_bounds(
+    replicas, surge, unavailable, old, new
+):
     """The new pods never get ready."""
     cluster = all_become_ready(judged(deployment("web", replicas, surge, unavailable, uid=None)))
     [before] = stored(cluster, REPLICA_SETS)
@@ -652,7 +804,12 @@ def test_dep_7_dep_8_sometimes_a_rollout_is_stuck_exactly_at_its_bounds(replicas
     sizes = {rs.metadata.uid == before.metadata.uid: rs for rs in stored(cluster, REPLICA_SETS)}
     assert (sizes[True].spec.replicas, sizes[False].spec.replicas) == (old, new)
     status = get(cluster, DEPLOYMENTS, "web").status
-    assert (status.replicas, status.updated_replicas, status.available_replicas, status.unavailable_replicas) == (old + new, new, old, new)
+    assert (
+        status.replicas,
+        status.updated_replicas,
+        status.available_replicas,
+        status.unavailable_replicas,
+    ) == (old + new, new, old, new)
     if replicas == 10:  # DEP-9: scaled in the middle
         cluster = settle(edit(replicas=15)(cluster))
         for p in pods_of(cluster, before):
@@ -668,25 +825,56 @@ def test_dep_7_dep_8_sometimes_a_rollout_is_stuck_exactly_at_its_bounds(replicas
 @given(choices, st.sampled_from(["", "n1"]))
 def test_dep_10_a_recreate_never_has_old_and_new_pods_at_once(drawn, node):
     """In one life of the controllers, like DEP-7."""
-    owner = deployment("web", 2, uid=None, strategy=DeploymentStrategy(type="Recreate"), template=template("1", node))
+    owner = deployment(
+        "web",
+        2,
+        uid=None,
+        strategy=DeploymentStrategy(type="Recreate"),
+        template=template("1", node),
+    )
     cluster = all_become_ready(judged(owner))
 
     def one_version_at_a_time(before, after):
-        found = {p.spec.containers[0].image for p in stored(after, PODS) if p.status.phase not in ("Failed", "Succeeded")}
+        found = {
+            p.spec.containers[0].image
+            for p in stored(after, PODS)
+            if p.status.phase not in ("Failed", "Succeeded")
+        }
         if len(found) > 1:
             yield f"DEP-10: pods of {sorted(found)} at once"
 
     cluster = roll("2")(cluster)
-    cluster = live(cluster, drawn, one_version_at_a_time, ["ready", "die", "vanish"], ["lose", "give up", "cut", "compact"])
-    cluster = all_become_ready(settle(cluster, one_version_at_a_time, seconds_max=30), one_version_at_a_time)
+    cluster = live(
+        cluster,
+        drawn,
+        one_version_at_a_time,
+        ["ready", "die", "vanish"],
+        ["lose", "give up", "cut", "compact"],
+    )
+    cluster = all_become_ready(
+        settle(cluster, one_version_at_a_time, seconds_max=30), one_version_at_a_time
+    )
     is_settled(cluster)
 
 
 def test_dep_10_sometimes_the_last_old_pod_is_held_by_a_finalizer():
     made = template("1", finalizers=("example.com/hold",))
-    cluster = all_become_ready(started(deployment("web", 1, uid=None, strategy=DeploymentStrategy(type="Recreate"), template=made)))
+    cluster = all_become_ready(
+        started(
+            deployment(
+                "web", 1, uid=None, strategy=DeploymentStrategy(type="Recreate"), template=made
+            )
+        )
+    )
     [held] = stored(cluster, PODS)
-    cluster = settle(patch(roll("2")(cluster), DEPLOYMENTS, "web", {"spec": {"template": {"metadata": {"finalizers": None}}}}))
+    cluster = settle(
+        patch(
+            roll("2")(cluster),
+            DEPLOYMENTS,
+            "web",
+            {"spec": {"template": {"metadata": {"finalizers": None}}}},
+        )
+    )
     assert len(stored(cluster, REPLICA_SETS)) == 1 and len(stored(cluster, PODS)) == 1
     cluster = settle(patch(cluster, PODS, held.metadata.name, {"metadata": {"finalizers": None}}))
     assert len(stored(cluster, REPLICA_SETS)) == 2
@@ -694,13 +882,23 @@ def test_dep_10_sometimes_the_last_old_pod_is_held_by_a_finalizer():
 
 
 def progressing(cluster):
-    return next((c for c in get(cluster, DEPLOYMENTS, "web").status.conditions or () if c.type == "Progressing"), None)
+    return next(
+        (
+            c
+            for c in get(cluster, DEPLOYMENTS, "web").status.conditions or ()
+            if c.type == "Progressing"
+        ),
+        None,
+    )
 
 
 def test_dep_11_sometimes_a_paused_deployment_scales_and_rolls_out_only_when_resumed():
     cluster = started(deployment("web", 1, uid=None))
     cluster = settle(edit(paused=True)(cluster))
-    assert (progressing(cluster).status, progressing(cluster).reason) == ("Unknown", "DeploymentPaused")
+    assert (progressing(cluster).status, progressing(cluster).reason) == (
+        "Unknown",
+        "DeploymentPaused",
+    )
     cluster = settle(roll("2")(cluster))
     assert len(stored(cluster, REPLICA_SETS)) == 1
     cluster = settle(edit(replicas=2)(cluster))
@@ -716,17 +914,30 @@ def test_dep_11_sometimes_a_paused_deployment_scales_and_rolls_out_only_when_res
 
 def test_dep_14_a_rollout_begins_progresses_and_completes():
     cluster = started(deployment("web", 1, uid=None))
-    assert (progressing(cluster).status, progressing(cluster).reason) == ("True", "ReplicaSetUpdated")
+    assert (progressing(cluster).status, progressing(cluster).reason) == (
+        "True",
+        "ReplicaSetUpdated",
+    )
     cluster = all_become_ready(cluster)
-    assert (progressing(cluster).status, progressing(cluster).reason) == ("True", "NewReplicaSetAvailable")
+    assert (progressing(cluster).status, progressing(cluster).reason) == (
+        "True",
+        "NewReplicaSetAvailable",
+    )
     [one] = stored(cluster, PODS)
     cluster = settle(make_ready(cluster, one.metadata.name, ready=False), seconds_max=3600)
-    assert progressing(cluster).reason == "NewReplicaSetAvailable"  # what dies later is not the rollout's
-    assert [c.status for c in get(cluster, DEPLOYMENTS, "web").status.conditions if c.type == "Available"] == ["False"]
+    # what dies later is not the rollout's
+    assert progressing(cluster).reason == "NewReplicaSetAvailable"
+    assert [
+        c.status
+        for c in get(cluster, DEPLOYMENTS, "web").status.conditions
+        if c.type == "Available"
+    ] == ["False"]
 
 
 def test_dep_14_without_a_deadline_nothing_is_said_of_progress():
-    cluster = settle(edit(progressDeadlineSeconds=2**31 - 1)(started(deployment("web", 1, uid=None))))
+    cluster = settle(
+        edit(progressDeadlineSeconds=2**31 - 1)(started(deployment("web", 1, uid=None)))
+    )
     assert progressing(cluster) is None
     cluster = settle(edit(progressDeadlineSeconds=60)(cluster))
     assert progressing(cluster).reason == "FoundNewReplicaSet"
@@ -738,15 +949,24 @@ def test_dep_15_sometimes_the_deadline_passes_and_the_rollout_recovers():
     cluster = settle(cluster, seconds_max=10)
     assert progressing(cluster).reason == "ReplicaSetUpdated"
     cluster = settle(cluster, seconds_max=60)
-    assert (progressing(cluster).status, progressing(cluster).reason) == ("False", "ProgressDeadlineExceeded")
+    assert (progressing(cluster).status, progressing(cluster).reason) == (
+        "False",
+        "ProgressDeadlineExceeded",
+    )
     late = parse_timestamp(progressing(cluster).last_update_time) - since
     assert 20 * SECOND <= late <= 22 * SECOND
     cluster = all_become_ready(cluster)
-    assert (progressing(cluster).status, progressing(cluster).reason) == ("True", "NewReplicaSetAvailable")
+    assert (progressing(cluster).status, progressing(cluster).reason) == (
+        "True",
+        "NewReplicaSetAvailable",
+    )
 
 
 def test_dep_15_no_deadline_runs_while_paused():
-    cluster = settle(edit(paused=True)(started(deployment("web", 1, uid=None, progress_deadline_seconds=20))), seconds_max=600)
+    cluster = settle(
+        edit(paused=True)(started(deployment("web", 1, uid=None, progress_deadline_seconds=20))),
+        seconds_max=600,
+    )
     assert progressing(cluster).reason == "DeploymentPaused"
 
 
@@ -761,9 +981,13 @@ def test_dep_17_sometimes_the_history_is_cut():
 def test_dep_18_sometimes_a_deployment_dies_in_the_foreground():
     cluster = all_become_ready(started(deployment("web", 2, uid=None)))
     cluster = remove(roll("2")(cluster), DEPLOYMENTS, "web", propagation_policy="Foreground")
-    before = {rs.metadata.name: rs.metadata.resource_version for rs in stored(cluster, REPLICA_SETS)}
+    before = {
+        rs.metadata.name: rs.metadata.resource_version for rs in stored(cluster, REPLICA_SETS)
+    }
     cluster = settle(cluster)
-    assert {rs.metadata.name: rs.metadata.resource_version for rs in stored(cluster, REPLICA_SETS)} == before
+    assert {
+        rs.metadata.name: rs.metadata.resource_version for rs in stored(cluster, REPLICA_SETS)
+    } == before
     owner = get(cluster, DEPLOYMENTS, "web")
     assert owner.status.observed_generation == owner.metadata.generation
 
@@ -774,7 +998,10 @@ def test_dep_16_scaling_is_told():
     cluster = settle(edit(replicas=1)(cluster))
     told = [e.message for e in stored(cluster, EVENTS) if e.reason == "ScalingReplicaSet"]
     name = rs.metadata.name
-    assert sorted(told) == [f"Scaled down replica set {name} from 3 to 1", f"Scaled up replica set {name} from 0 to 3"]
+    assert sorted(told) == [
+        f"Scaled down replica set {name} from 3 to 1",
+        f"Scaled up replica set {name} from 0 to 3",
+    ]
 
 
 def test_dep_9_scaling_moves_the_annotations_and_neither_name_nor_revision():
@@ -783,12 +1010,19 @@ def test_dep_9_scaling_moves_the_annotations_and_neither_name_nor_revision():
     cluster = settle(edit(replicas=5)(cluster))
     [after] = stored(cluster, REPLICA_SETS)
     assert after.metadata.name == before.metadata.name and after.metadata.generation == 2
-    assert after.metadata.annotations == {revisions.REVISION: "1", revisions.DESIRED_REPLICAS: "5", revisions.MAX_REPLICAS: "7"}
+    assert after.metadata.annotations == {
+        revisions.REVISION: "1",
+        revisions.DESIRED_REPLICAS: "5",
+        revisions.MAX_REPLICAS: "7",
+    }
 
 
 def test_dep_9_a_saturated_new_one_leaves_nothing_to_the_old():
     owner = deployment("web", 3)
-    new, old = carrying(owner, "1", 3, available=3, revision=2, desired=3), carrying(owner, "2", 2, available=2, revision=1, desired=2)
+    new, old = (
+        carrying(owner, "1", 3, available=3, revision=2, desired=3),
+        carrying(owner, "2", 2, available=2, revision=1, desired=2),
+    )
     [update] = sent(plan_for(DEP, owner, new, old), "update", REPLICA_SETS)
     assert (update.name, update.body.spec.replicas) == (old.metadata.name, 0)
 
@@ -797,7 +1031,10 @@ def test_dep_19_an_orphan_with_another_template_becomes_an_old_one():
     cluster = started(replica_set("orphan", 2, uid=None, template=template("0")))
     cluster = settle(create(cluster, deployment("web", 1, 0, 1, uid=None)))
     orphan = get(cluster, REPLICA_SETS, "orphan")
-    assert controller_of(orphan).name == "web" and (orphan.spec.replicas, orphan.status.replicas) == (0, 0)
+    assert controller_of(orphan).name == "web" and (
+        orphan.spec.replicas,
+        orphan.status.replicas,
+    ) == (0, 0)
     assert get(cluster, DEPLOYMENTS, "web").metadata.annotations[revisions.REVISION] == "1"
 
 
@@ -808,8 +1045,11 @@ def test_dep_10_what_a_recreate_wants_to_hear_of_pods():
     running, finished = pod("p", rs, ready=True), pod("p", rs, phase="Failed")
     assert keys(view, running, None) == ("default/web",)
     assert keys(view, running, finished) == ("default/web",)
-    assert keys(view, None, running) == keys(view, running, running) == keys(view, finished, finished) == ()
+    assert (
+        keys(view, None, running)
+        == keys(view, running, running)
+        == keys(view, finished, finished)
+        == ()
+    )
     assert keys(view_of(DEP, deployment("web"), rs), running, None) == ()
     assert keys(view, pod("p"), None) == ()
-
-

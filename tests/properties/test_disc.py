@@ -1,4 +1,5 @@
-"""Discovery and OpenAPI: they tell the whole truth about what is served, and nothing else. Rules DISC-1 ... DISC-14."""
+"""Discovery and OpenAPI: they tell the whole truth about what is served, and nothing else. Rules
+DISC-1 ... DISC-14."""
 
 from __future__ import annotations
 
@@ -40,13 +41,17 @@ def told(path: str, accept: str = "") -> Any:
 
 # --- discovery
 
-words = st.sampled_from(["api", "apis", "v1", "v2", "apps", "version", "openapi", "batch", "", "v3", "pods"])
+words = st.sampled_from(
+    ["api", "apis", "v1", "v2", "apps", "version", "openapi", "batch", "", "v3", "pods"]
+)
 segments = st.one_of(words, st.text(max_size=5))
 accepts = st.sampled_from(["", JSON, AGGREGATED, "*/*", ";;,=", "a;g"])
 
 
 @given(st.lists(segments, max_size=5).map(lambda parts: "/" + "/".join(parts)), accepts)
-def test_disc_1_a_path_is_a_document_or_none_or_a_404_of_a_known_group(path: str, accept: str) -> None:
+def test_disc_1_a_path_is_a_document_or_none_or_a_404_of_a_known_group(
+    path: str, accept: str
+) -> None:
     try:
         answer = discover(path, accept)
     except ApiError as error:
@@ -82,7 +87,9 @@ def test_disc_3_every_group_is_listed_once_with_its_preferred_version_first() ->
 
 
 @by_group_version
-def test_disc_4_a_resource_list_has_exactly_the_resources_and_subresources_of_the_table(group: str, version: str) -> None:
+def test_disc_4_a_resource_list_has_exactly_the_resources_and_subresources_of_the_table(
+    group: str, version: str
+) -> None:
     listed = told(f"{group_root(group)}/{version}")
     assert listed["groupVersion"] == (f"{group}/{version}" if group else version)
     names = [entry["name"] for entry in listed["resources"]]
@@ -92,8 +99,15 @@ def test_disc_4_a_resource_list_has_exactly_the_resources_and_subresources_of_th
         if (resource.group, resource.version) == (group, version):
             expected[resource.plural] = (resource.kind, sorted(resource.verbs), resource.namespaced)
             for part in resource.subresources:
-                expected[f"{resource.plural}/{part.name}"] = (part.kind, sorted(part.verbs), resource.namespaced)
-    assert {entry["name"]: (entry["kind"], entry["verbs"], entry["namespaced"]) for entry in listed["resources"]} == expected
+                expected[f"{resource.plural}/{part.name}"] = (
+                    part.kind,
+                    sorted(part.verbs),
+                    resource.namespaced,
+                )
+    assert {
+        entry["name"]: (entry["kind"], entry["verbs"], entry["namespaced"])
+        for entry in listed["resources"]
+    } == expected
 
 
 def test_disc_4_a_body_of_another_group_is_told_with_its_group() -> None:
@@ -108,7 +122,12 @@ def test_disc_5_the_aggregated_form_says_what_the_lists_say() -> None:
     for group, version in GROUP_VERSIONS:
         for entry in told(f"{group_root(group)}/{version}")["resources"]:
             kind = (entry.get("group", group), entry.get("version", version), entry["kind"])
-            lists[group, version, entry["name"]] = (kind, entry["verbs"], entry.get("shortNames"), entry.get("categories"))
+            lists[group, version, entry["name"]] = (
+                kind,
+                entry["verbs"],
+                entry.get("shortNames"),
+                entry.get("categories"),
+            )
     found: dict[tuple[str, str, str], Any] = {}
     items = told("/api", AGGREGATED)["items"] + told("/apis", AGGREGATED)["items"]
     assert [item["metadata"].get("name", "") for item in items] == ["", *GROUPS]
@@ -119,18 +138,37 @@ def test_disc_5_the_aggregated_form_says_what_the_lists_say() -> None:
                 name, kind = one["resource"], one["responseKind"]
                 assert (kind["group"], kind["version"]) == ("", "")
                 triple = (group, version["version"], kind["kind"])
-                found[group, version["version"], name] = (triple, one["verbs"], one.get("shortNames"), one.get("categories"))
+                found[group, version["version"], name] = (
+                    triple,
+                    one["verbs"],
+                    one.get("shortNames"),
+                    one.get("categories"),
+                )
                 for part in one.get("subresources", []):
                     kind = part["responseKind"]
                     is_own = not kind["version"]
-                    triple = (group if is_own else kind["group"], version["version"] if is_own else kind["version"], kind["kind"])
-                    found[group, version["version"], f"{name}/{part['subresource']}"] = (triple, part["verbs"], None, None)
+                    triple = (
+                        group if is_own else kind["group"],
+                        version["version"] if is_own else kind["version"],
+                        kind["kind"],
+                    )
+                    found[group, version["version"], f"{name}/{part['subresource']}"] = (
+                        triple,
+                        part["verbs"],
+                        None,
+                        None,
+                    )
     assert found == lists
 
 
 @pytest.mark.parametrize("accept", ["", AGGREGATED])
 def test_disc_5_the_form_depends_on_the_accept_header_and_says_so(accept: str) -> None:
-    for path, vary in (("/api", "Accept"), ("/apis", "Accept"), ("/apis/apps", ""), ("/version", "")):
+    for path, vary in (
+        ("/api", "Accept"),
+        ("/apis", "Accept"),
+        ("/apis/apps", ""),
+        ("/version", ""),
+    ):
         reply = plain(WireRequest("GET", path, headers={"accept": accept}), Plain(path, ()))
         assert dict(reply.headers()).get(b"vary", b"") == vary.encode()
 
@@ -141,8 +179,18 @@ def test_disc_14_the_root_names_every_document_and_each_of_them_is_there() -> No
 
     told_there = json.loads(get("/").content)["paths"]
     assert told_there == sorted(set(told_there))
-    expected = {f"{group_root(group)}/{version}" for group, version in GROUP_VERSIONS} | {group_root(group) for group in GROUPS}
-    assert expected | {"/api", "/apis", "/version", "/healthz", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks"} <= set(told_there)
+    expected = {f"{group_root(group)}/{version}" for group, version in GROUP_VERSIONS} | {
+        group_root(group) for group in GROUPS
+    }
+    assert expected | {
+        "/api",
+        "/apis",
+        "/version",
+        "/healthz",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+    } <= set(told_there)
     assert all(get(path).code == 200 for path in told_there)
 
 
@@ -150,16 +198,27 @@ def test_disc_14_the_root_names_every_document_and_each_of_them_is_there() -> No
     ("accept", "aggregated"),
     [
         (AGGREGATED, True),
-        ("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json", True),
-        ("application/json, application/json; as=APIGroupDiscoveryList; v=v2; g=apidiscovery.k8s.io", True),
-        ("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json", False),
+        (
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+            True,
+        ),
+        (
+            "application/json, application/json; as=APIGroupDiscoveryList; v=v2; g=apidiscovery.k8s.io",
+            True,
+        ),
+        (
+            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
+            False,
+        ),
         ("application/json;g=apidiscovery.k8s.io;v=v2", False),
         ("application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", False),
         ("application/json", False),
         ("", False),
     ],
 )
-def test_disc_5_the_aggregated_form_is_for_those_who_name_it_and_says_so(accept: str, aggregated: bool) -> None:
+def test_disc_5_the_aggregated_form_is_for_those_who_name_it_and_says_so(
+    accept: str, aggregated: bool
+) -> None:
     assert is_aggregated(accept) == aggregated
     answer = discover("/apis", accept)
     assert answer is not None and answer.media_type == (AGGREGATED if aggregated else JSON)
@@ -171,7 +230,10 @@ def test_disc_6_the_storage_version_hash_names_the_version_in_which_objects_are_
               for entry in told(f"{group_root(group)}/{version}")["resources"]}  # fmt: skip
     assert hashes[ROLES.group, "v1", "roles"] == "7FuwZcIIItM="
     assert hashes["", "v1", "events"] == hashes["events.k8s.io", "v1", "events"]
-    assert hashes["autoscaling", "v1", "horizontalpodautoscalers"] == hashes["autoscaling", "v2", "horizontalpodautoscalers"]
+    assert (
+        hashes["autoscaling", "v1", "horizontalpodautoscalers"]
+        == hashes["autoscaling", "v2", "horizontalpodautoscalers"]
+    )
     assert hashes["", "v1", "pods/status"] is None and hashes["", "v1", "bindings"] is None
 
 
@@ -186,7 +248,9 @@ def document(path: str) -> Any:
 
 
 def v3(group: str, version: str) -> Any:
-    return document(f"/openapi/v3/apis/{group}/{version}" if group else f"/openapi/v3/api/{version}")
+    return document(
+        f"/openapi/v3/apis/{group}/{version}" if group else f"/openapi/v3/api/{version}"
+    )
 
 
 def schemas(group: str, version: str) -> Any:
@@ -197,7 +261,11 @@ def references(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
         return own.union(*(references(one) for one in value.values()))
-    return set().union(*(references(one) for one in value)) if isinstance(value, list) and value else set()
+    return (
+        set().union(*(references(one) for one in value))
+        if isinstance(value, list) and value
+        else set()
+    )
 
 
 @given(st.lists(segments, max_size=5).map(lambda parts: "/openapi/" + "/".join(parts)))
@@ -212,13 +280,21 @@ def test_disc_7_who_takes_no_json_is_not_given_any() -> None:
         with pytest.raises(ApiError) as raised:
             openapi("/openapi/v2", accept)
         assert raised.value.status.code == 406
-    for accept in ("application/com.github.proto-openapi.spec.v3@v1.0+protobuf,application/json", "*/*", "application/json;q=0.9", ""):
+    for accept in (
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf,application/json",
+        "*/*",
+        "application/json;q=0.9",
+        "",
+    ):
         assert openapi("/openapi/v3", accept) is not None
 
 
 def test_disc_8_the_index_leads_to_every_document_and_its_hash_is_that_of_the_bytes() -> None:
     index = document("/openapi/v3")["paths"]
-    assert sorted(index) == sorted(f"apis/{group}/{version}" if group else f"api/{version}" for group, version in GROUP_VERSIONS)
+    assert sorted(index) == sorted(
+        f"apis/{group}/{version}" if group else f"api/{version}"
+        for group, version in GROUP_VERSIONS
+    )
     for name, entry in index.items():
         path, _, query = entry["serverRelativeURL"].partition("?hash=")
         assert path == f"/openapi/v3/{name}"
@@ -231,13 +307,19 @@ def test_disc_9_every_reference_leads_to_a_schema(group: str, version: str) -> N
     found = v3(group, version)
     known = {f"#/components/schemas/{name}" for name in found["components"]["schemas"]}
     assert references(found) <= known
-    assert references(document("/openapi/v2")) <= {f"#/definitions/{name}" for name in document("/openapi/v2")["definitions"]}
+    assert references(document("/openapi/v2")) <= {
+        f"#/definitions/{name}" for name in document("/openapi/v2")["definitions"]
+    }
 
 
 def expected_operations(resource: Resource) -> set[tuple[str, str, str]]:
     """(path, method, action) of a resource, from its verbs."""
     root = f"{group_root(resource.group)}/{resource.version}"
-    home = f"{root}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{root}/{resource.plural}"
+    home = (
+        f"{root}/namespaces/{{namespace}}/{resource.plural}"
+        if resource.namespaced
+        else f"{root}/{resource.plural}"
+    )
     one = home + "/{name}"
     places = {
         "list": {(home, "get", "list"), (f"{root}/{resource.plural}", "get", "list")},
@@ -253,7 +335,9 @@ def expected_operations(resource: Resource) -> set[tuple[str, str, str]]:
 
 
 @by_group_version
-def test_disc_9_the_paths_are_those_of_the_verbs_each_with_its_kind_and_action(group: str, version: str) -> None:
+def test_disc_9_the_paths_are_those_of_the_verbs_each_with_its_kind_and_action(
+    group: str, version: str
+) -> None:
     mine = [resource for resource in ALL if (resource.group, resource.version) == (group, version)]
     found = set()
     names = set()
@@ -264,23 +348,39 @@ def test_disc_9_the_paths_are_those_of_the_verbs_each_with_its_kind_and_action(g
                 continue
             assert operation["operationId"] not in names
             names.add(operation["operationId"])
-            resource = next(one for one in mine if one.plural in path.replace("/namespaces/{namespace}", "").split("/")[3:5])
+            resource = next(
+                one
+                for one in mine
+                if one.plural in path.replace("/namespaces/{namespace}", "").split("/")[3:5]
+            )
             if not re.search(r"{name}/", path):
                 found.add((path, method, operation["x-kubernetes-action"]))
-                assert operation["x-kubernetes-group-version-kind"] == {"group": group, "kind": resource.kind, "version": version}
+                assert operation["x-kubernetes-group-version-kind"] == {
+                    "group": group,
+                    "kind": resource.kind,
+                    "version": version,
+                }
     assert found == set().union(*(expected_operations(resource) for resource in mine))
 
 
 @by_group_version
-def test_disc_12_kubectl_learns_that_the_server_checks_fields_and_takes_strategic_merge_patches(group: str, version: str) -> None:
+def test_disc_12_kubectl_learns_that_the_server_checks_fields_and_takes_strategic_merge_patches(
+    group: str, version: str
+) -> None:
     for item in v3(group, version)["paths"].values():
-        if (operation := item.get("patch")) is not None and operation["x-kubernetes-action"] == "patch":
-            assert "fieldValidation" in [one["name"] for one in operation["parameters"] if one["in"] == "query"]
+        if (operation := item.get("patch")) is not None and operation[
+            "x-kubernetes-action"
+        ] == "patch":
+            assert "fieldValidation" in [
+                one["name"] for one in operation["parameters"] if one["in"] == "query"
+            ]
             assert "application/strategic-merge-patch+json" in operation["requestBody"]["content"]
 
 
 @by_group_version
-def test_disc_10_every_kind_of_the_group_has_one_schema_that_bears_its_name(group: str, version: str) -> None:
+def test_disc_10_every_kind_of_the_group_has_one_schema_that_bears_its_name(
+    group: str, version: str
+) -> None:
     kinds: dict[tuple[str, str, str], list[str]] = {}
     for name, schema in schemas(group, version).items():
         for one in schema.get("x-kubernetes-group-version-kind", []):
@@ -296,7 +396,9 @@ def test_disc_10_every_kind_of_the_group_has_one_schema_that_bears_its_name(grou
 def test_disc_10_the_properties_are_the_fields_on_the_wire(group: str, version: str) -> None:
     for schema in schemas(group, version).values():
         for one in schema.get("x-kubernetes-group-version-kind", []):
-            type_ = type_of_kind(f"{one['group']}/{one['version']}" if one["group"] else one["version"], one["kind"])
+            type_ = type_of_kind(
+                f"{one['group']}/{one['version']}" if one["group"] else one["version"], one["kind"]
+            )
             if type_ is not None:
                 assert sorted(schema["properties"]) == sorted(type_.__struct_encode_fields__)
 
@@ -308,7 +410,12 @@ def test_disc_10_the_properties_are_the_fields_on_the_wire(group: str, version: 
 def published() -> dict[str, Any]:
     package = importlib.util.find_spec("kubernetes_validate")
     assert package is not None and package.origin is not None
-    path = Path(package.origin).parent / "kubernetes-json-schema" / "v1.37.0-local" / "_definitions.json"
+    path = (
+        Path(package.origin).parent
+        / "kubernetes-json-schema"
+        / "v1.37.0-local"
+        / "_definitions.json"
+    )
     found: dict[str, Any] = json.loads(path.read_text())["$defs"]
     return found
 
@@ -319,8 +426,11 @@ def kind_of(schema: dict[str, Any]) -> Any:
         return kind_of(schema["allOf"][0])
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        is_opaque = "properties" not in published().get(name, {"properties": ()}) and not name.endswith(("Quantity", "IntOrString", "Time"))
-        is_early = re.search(r"v\d+(alpha|beta)\d+", name)  # a part that is not generally available is kept as it is
+        is_opaque = "properties" not in published().get(
+            name, {"properties": ()}
+        ) and not name.endswith(("Quantity", "IntOrString", "Time"))
+        # a part that is not generally available is kept as it is
+        is_early = re.search(r"v\d+(alpha|beta)\d+", name)
         return "any" if is_opaque or is_early else name
     one = schema.get("type", "any")
     if isinstance(one, list):
@@ -336,7 +446,9 @@ FACTS = ("patch-strategy", "patch-merge-key", "list-type", "list-map-keys")
 
 
 @by_group_version
-def test_disc_11_types_required_fields_and_merge_keys_are_the_published_ones(group: str, version: str) -> None:
+def test_disc_11_types_required_fields_and_merge_keys_are_the_published_ones(
+    group: str, version: str
+) -> None:
     compared = 0
     for name, schema in schemas(group, version).items():
         definition = published().get(name)
@@ -348,7 +460,11 @@ def test_disc_11_types_required_fields_and_merge_keys_are_the_published_ones(gro
             mine = schema["properties"][field]
             assert kind_of(mine) == kind_of(wanted), (name, field)
             for fact in FACTS:
-                assert mine.get("x-kubernetes-" + fact) == wanted.get("x-kubernetes-" + fact), (name, field, fact)
+                assert mine.get("x-kubernetes-" + fact) == wanted.get("x-kubernetes-" + fact), (
+                    name,
+                    field,
+                    fact,
+                )
             compared += 1
     assert compared > 10
 
@@ -366,8 +482,14 @@ def test_disc_11_both_versions_of_openapi_say_the_same() -> None:
 
 def test_disc_11_containers_merge_by_name() -> None:
     field = schemas("", "v1")["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
-    assert (field["x-kubernetes-patch-strategy"], field["x-kubernetes-patch-merge-key"]) == ("merge", "name")
-    assert PODS.kind in {one["kind"] for one in schemas("", "v1")["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"]}
+    assert (field["x-kubernetes-patch-strategy"], field["x-kubernetes-patch-merge-key"]) == (
+        "merge",
+        "name",
+    )
+    assert PODS.kind in {
+        one["kind"]
+        for one in schemas("", "v1")["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"]
+    }
 
 
 def test_disc_13_version_2_in_protobuf_names_the_query_parameters_of_every_patch():
@@ -376,7 +498,9 @@ def test_disc_13_version_2_in_protobuf_names_the_query_parameters_of_every_patch
     from refk8s.core.apiserver.protobuf_wire import read_fields
 
     def fields(data, number):
-        return [value for found, _, value in read_fields(memoryview(bytes(data))) if found == number]
+        return [
+            value for found, _, value in read_fields(memoryview(bytes(data))) if found == number
+        ]
 
     def one(data, *numbers):
         for number in numbers:

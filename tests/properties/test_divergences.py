@@ -1,5 +1,5 @@
-"""What is known to differ from upstream and has no test elsewhere (spec/divergences.md): each fails when the difference goes, so that the
-page can be kept true.
+"""What is known to differ from upstream and has no test elsewhere (spec/divergences.md): each fails
+when the difference goes, so that the page can be kept true.
 """
 
 import json
@@ -45,7 +45,7 @@ def posted(world, path, tree):
     return reply.code, json.loads(reply.content)
 
 
-# --- objects and the store ------------------------------------------------------------------------------------------------
+# --- objects and the store ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", [{"kind": "Pod", "name": "n"}, {"kind": "Node"}])
@@ -64,12 +64,19 @@ def test_d_34_there_are_no_component_statuses_and_no_metrics():
 @pytest.mark.parametrize(("depth", "code"), [(200, 201), (300, 400)])
 def test_d_2_json_is_read_to_a_depth_of_256(depth, code):
     """`metadata` and what lies below it, in a definition, which may hold any JSON."""
-    deep = json.loads('{"type":"object","properties":{"a":' * (depth // 2) + "{}" + "}}" * (depth // 2))
+    deep = json.loads(
+        '{"type":"object","properties":{"a":' * (depth // 2) + "{}" + "}}" * (depth // 2)
+    )
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": deep}}
     names = {"plural": "things", "singular": "thing", "kind": "Thing"}
     spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
-    definition = a_manifest("CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec)
-    assert posted(World(), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == code
+    definition = a_manifest(
+        "CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec
+    )
+    assert (
+        posted(World(), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0]
+        == code
+    )
 
 
 def test_d_22_a_pod_that_nothing_holds_goes_in_one_write():
@@ -88,13 +95,21 @@ def test_d_90_a_store_has_prefixes_and_no_leases():
     assert fields(Put) == {"key", "value"} and fields(Txn) == {"compares", "writes"}
 
 
-# --- the API server -------------------------------------------------------------------------------------------------------
+# --- the API server -------------------------------------------------------------------------------
 
 
 def test_d_12_server_side_apply_is_no_media_type_here():
     world = World()
     assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
-    assert world.http("PATCH", f"{PODS_PATH}/a?fieldManager=me", {}, {"content-type": "application/apply-patch+yaml"}).code == 415
+    assert (
+        world.http(
+            "PATCH",
+            f"{PODS_PATH}/a?fieldManager=me",
+            {},
+            {"content-type": "application/apply-patch+yaml"},
+        ).code
+        == 415
+    )
 
 
 def test_d_13_objects_have_no_managed_fields():
@@ -110,18 +125,32 @@ def test_d_16_objects_are_answered_in_json_or_not_at_all(form):
 
 
 def test_d_18_the_beta_form_of_aggregated_discovery_is_not_there():
-    headers = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"}
-    assert json.loads(World().http("GET", "/apis", headers=headers).content)["kind"] == "APIGroupList"
+    headers = {
+        "accept": "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+    }
+    assert (
+        json.loads(World().http("GET", "/apis", headers=headers).content)["kind"] == "APIGroupList"
+    )
 
 
 def test_d_19_only_what_is_generally_available_is_served_and_definitions_make_no_resources():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
     world = World()
     names = {"plural": "things", "singular": "thing", "kind": "Thing"}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object"}},
+    }
     spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
-    definition = a_manifest("CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec)
-    assert posted(world, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] == 201
+    definition = a_manifest(
+        "CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec
+    )
+    assert (
+        posted(world, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0]
+        == 201
+    )
     assert world.http("GET", "/apis/example.com/v1/namespaces/default/things").code == 404
 
 
@@ -129,7 +158,12 @@ def test_d_19_only_what_is_generally_available_is_served_and_definitions_make_no
     ("path", "guard"),
     [
         ("resourcequotas", a_manifest("ResourceQuota", spec={"hard": {"pods": "0"}})),
-        ("limitranges", a_manifest("LimitRange", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]})),
+        (
+            "limitranges",
+            a_manifest(
+                "LimitRange", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]}
+            ),
+        ),
     ],
 )
 def test_d_20_quotas_and_limit_ranges_are_kept_and_do_nothing(path, guard):
@@ -143,10 +177,18 @@ def test_d_27_a_node_port_is_checked_in_a_dry_run_and_one_that_stands_twice_is_t
     world = World()
     path = "/api/v1/namespaces/default/services"
     ports = [{"name": "a", "port": 80, "nodePort": 30001}]
-    outside = a_manifest("Service", spec={"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]})
+    outside = a_manifest(
+        "Service", spec={"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}
+    )
     assert posted(world, f"{path}?dryRun=All", outside)[0] == 422
-    assert posted(world, path, a_manifest("Service", spec={"type": "NodePort", "ports": ports}))[0] == 201
-    twice = a_manifest("Service", spec={"type": "NodePort", "ports": [*ports, {"name": "b", "port": 81, "nodePort": 30001}]})
+    assert (
+        posted(world, path, a_manifest("Service", spec={"type": "NodePort", "ports": ports}))[0]
+        == 201
+    )
+    twice = a_manifest(
+        "Service",
+        spec={"type": "NodePort", "ports": [*ports, {"name": "b", "port": 81, "nodePort": 30001}]},
+    )
     assert world.http("PUT", f"{path}/a", twice).code == 422
 
 
@@ -157,21 +199,42 @@ def test_d_23_there_is_one_family_of_addresses(more):
 
 
 def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
-    metric = {"type": "Pods", "pods": {"metric": {"name": "x"}, "target": {"type": "AverageValue", "averageValue": "1"}}}
-    spec = {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a", "apiVersion": "apps/v1"}, "metrics": [metric]}
+    metric = {
+        "type": "Pods",
+        "pods": {"metric": {"name": "x"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+    }
+    spec = {
+        "maxReplicas": 3,
+        "scaleTargetRef": {"kind": "Deployment", "name": "a", "apiVersion": "apps/v1"},
+        "metrics": [metric],
+    }
     world = World()
     path = "namespaces/default/horizontalpodautoscalers"
-    assert posted(world, f"/apis/autoscaling/v2/{path}", a_manifest("HorizontalPodAutoscaler", "autoscaling/v2", spec=spec))[0] == 201
+    assert (
+        posted(
+            world,
+            f"/apis/autoscaling/v2/{path}",
+            a_manifest("HorizontalPodAutoscaler", "autoscaling/v2", spec=spec),
+        )[0]
+        == 201
+    )
     shown = json.loads(world.http("GET", f"/apis/autoscaling/v1/{path}/a").content)
     assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
 
 
 def test_d_25_managed_fields_and_pairs_of_keys_are_not_looked_at():
     world = World()
-    managed = {"metadata": {"name": "a", "managedFields": [{"operation": "Odd", "fieldsType": "FieldsV0"}]}}
+    managed = {
+        "metadata": {"name": "a", "managedFields": [{"operation": "Odd", "fieldsType": "FieldsV0"}]}
+    }
     assert posted(world, "/api/v1/namespaces/default/configmaps", managed)[0] == 201
-    pem = [b64encode(f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n".encode()).decode() for what in ("CERTIFICATE", "PRIVATE KEY")]
-    pair = a_manifest("Secret", type="kubernetes.io/tls", data={"tls.crt": pem[0], "tls.key": pem[1]})
+    pem = [
+        b64encode(f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n".encode()).decode()
+        for what in ("CERTIFICATE", "PRIVATE KEY")
+    ]
+    pair = a_manifest(
+        "Secret", type="kubernetes.io/tls", data={"tls.crt": pem[0], "tls.key": pem[1]}
+    )
     reply = world.http("POST", "/api/v1/namespaces/default/secrets", pair)
     assert reply.code == 201 and not reply.warnings
 
@@ -188,7 +251,11 @@ def test_d_31_a_field_that_comes_with_the_next_version_is_dropped_silently(more)
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [CONTAINER], **more}}
     path = "/api/v1/namespaces/default/podtemplates?fieldValidation=Strict"
     reply = world.http("POST", path, a_manifest("PodTemplate", template=template))
-    assert reply.code == 201 and b"evictionResponders" not in reply.content and b"TLS" not in reply.content
+    assert (
+        reply.code == 201
+        and b"evictionResponders" not in reply.content
+        and b"TLS" not in reply.content
+    )
 
 
 def test_d_32_a_patch_of_a_revision_created_with_blanks_is_taken():
@@ -200,24 +267,39 @@ def test_d_32_a_patch_of_a_revision_created_with_blanks_is_taken():
     assert world.http("PATCH", f"{path}/a", {"data": {"x": 2}}, patch).code == 422
 
 
-# --- the controllers ------------------------------------------------------------------------------------------------------
+# --- the controllers ------------------------------------------------------------------------------
 
 
 def test_d_41_a_settled_cluster_is_never_gone_through_again():
-    """However long it rests, everybody lists everything once: WATCH-4 is put to the test at each list."""
-    run = simulate(Setup(seed=1, steps=1_500, faults={}, requests=read_manifests(default_manifests()), user=False))
+    """However long it rests, everybody lists everything once: WATCH-4 is put to the test at each
+    list."""
+    run = simulate(
+        Setup(
+            seed=1, steps=1_500, faults={}, requests=read_manifests(default_manifests()), user=False
+        )
+    )
     assert not run.broken and run.virtual_seconds > 60
     states = [component.state for component in run.cluster.components.values()]
     assert run.tested["WATCH-4"] == sum(len(state.informers) for state in states) > 50
 
 
 def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints():
-    run = simulate(Setup(seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False))
-    found = [record.value for resource in (ENDPOINTS, ENDPOINT_SLICES) for record in run.cluster.history.list(resource.prefix).records]
+    run = simulate(
+        Setup(
+            seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False
+        )
+    )
+    found = [
+        record.value
+        for resource in (ENDPOINTS, ENDPOINT_SLICES)
+        for record in run.cluster.history.list(resource.prefix).records
+    ]
     of_web = [each for each in found if each.metadata.name.startswith("web")]
     assert len(of_web) == 2
     for each in of_web:
-        assert "endpoints.kubernetes.io/last-change-trigger-time" not in (each.metadata.annotations or {})
+        assert "endpoints.kubernetes.io/last-change-trigger-time" not in (
+            each.metadata.annotations or {}
+        )
         assert all(endpoint.hints is None for endpoint in getattr(each, "endpoints", None) or ())
 
 
@@ -235,7 +317,7 @@ def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
     assert {"StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler"} <= served
 
 
-# --- the scheduler --------------------------------------------------------------------------------------------------------
+# --- the scheduler --------------------------------------------------------------------------------
 
 
 def test_d_63_the_scheduler_does_not_look_at_volumes_or_claims():
@@ -249,19 +331,27 @@ def test_d_62_an_image_that_is_there_and_a_service_in_common_change_no_choice():
     nodes = [a_node(name) for name in ("n0", "n1")]
     there = (ContainerImage(names=("x",), size_bytes=900_000_000),)
     with_image = [nodes[0], replace(nodes[1], status=replace(nodes[1].status, images=there))]
-    choices = {Chooser().choose(info_of(a_pod("p")), recompute(each, []))[0] for each in (nodes, with_image)}
+    choices = {
+        Chooser().choose(info_of(a_pod("p")), recompute(each, []))[0]
+        for each in (nodes, with_image)
+    }
     assert choices == {"n0"}
 
 
 @pytest.mark.parametrize("operator", ["Gt", "Lt"])
 def test_d_64_tolerations_compare_no_numbers(operator):
     """5 is more than 4 and less than 6."""
-    pod = a_pod("p", tolerations=tuple([Toleration(key="k", operator=operator, value=value) for value in ("4", "6")]))
+    pod = a_pod(
+        "p",
+        tolerations=tuple(
+            [Toleration(key="k", operator=operator, value=value) for value in ("4", "6")]
+        ),
+    )
     node = a_node("n", taints=(Taint(key="k", value="5", effect="NoSchedule"),))
     assert judge(info_of(pod), "n", recompute([node], []), {}) is not None
 
 
-# --- the kubelet and the proxy --------------------------------------------------------------------------------------------
+# --- the kubelet and the proxy --------------------------------------------------------------------
 
 
 def fields(kind):
@@ -269,22 +359,38 @@ def fields(kind):
 
 
 def test_d_71_containers_are_told_without_resources_mounts_or_health():
-    run = simulate(Setup(seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False))
-    statuses = [s for record in run.cluster.history.list(PODS.prefix).records for s in record.value.status.container_statuses or ()]
+    run = simulate(
+        Setup(
+            seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False
+        )
+    )
+    statuses = [
+        s
+        for record in run.cluster.history.list(PODS.prefix).records
+        for s in record.value.status.container_statuses or ()
+    ]
     assert statuses
     for status in statuses:
-        assert (status.resources, status.volume_mounts, status.allocated_resources_status) == (None, None, None)
+        assert (status.resources, status.volume_mounts, status.allocated_resources_status) == (
+            None,
+            None,
+            None,
+        )
 
 
 def test_d_72_all_that_a_node_has_is_to_be_given():
-    facts = ports.NodeDescribed("n", "10.0.0.1", 4_000, 1 << 30, 1 << 30, 110, "amd64", "linux", "os", "kernel", "fake://1")
+    facts = ports.NodeDescribed(
+        "n", "10.0.0.1", 4_000, 1 << 30, 1 << 30, 110, "amd64", "linux", "os", "kernel", "fake://1"
+    )
     status = compute_node_status(KubeletConfig(), facts, "", NodeStatus(), 0)
     assert status.capacity and status.allocatable == status.capacity
 
 
 def test_d_74_a_container_is_made_without_devices_user_namespaces_or_another_containers_processes():
     known = fields(ports.ContainerConfig) | fields(ports.SandboxConfig)
-    assert not [name for name in known if re.search("device|share_process|host_users|strict_groups", name)]
+    assert not [
+        name for name in known if re.search("device|share_process|host_users|strict_groups", name)
+    ]
 
 
 def test_d_75_an_image_is_asked_for_without_a_secret():
@@ -298,11 +404,28 @@ def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [f"{PODS_PATH}/a/proxy", "/api/v1/nodes/n/proxy", "/api/v1/namespaces/default/services/a/proxy"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{PODS_PATH}/a/proxy",
+        "/api/v1/nodes/n/proxy",
+        "/api/v1/namespaces/default/services/a/proxy",
+    ],
+)
 def test_d_77_nothing_is_passed_on_to_pods_nodes_or_services(path):
     reply = World().http("GET", path)
     assert reply.code >= 400
 
 
 def test_d_78_a_rule_knows_no_source_ranges_and_no_health_checks():
-    assert fields(ports.Rule) == {"address", "protocol", "port", "targets", "affinity_seconds", "masquerade", "local", "inside", "drop"}
+    assert fields(ports.Rule) == {
+        "address",
+        "protocol",
+        "port",
+        "targets",
+        "affinity_seconds",
+        "masquerade",
+        "local",
+        "inside",
+        "drop",
+    }

@@ -32,14 +32,17 @@ def test_event_1_the_same_again_is_counted_and_not_repeated(messages):
     notes = [Note(pod("p"), "Reason", message) for message in messages]
     requests = [request for _, request in tell(notes, [0] * len(notes))]
     for message in set(messages):
-        mine = [request for request, told in zip(requests, messages, strict=True) if told == message]
+        mine = [
+            request for request, told in zip(requests, messages, strict=True) if told == message
+        ]
         assert mine[0].verb == "create" and mine[0].body.count == 1
         assert [r.body.document["count"] for r in mine[1:]] == list(range(2, len(mine) + 1))
         assert {r.name for r in mine[1:]} <= {mine[0].body.metadata.name}
 
 
 @given(
-    st.lists(st.integers(0, 7), min_size=1, max_size=80) | st.lists(st.sampled_from([0, 0, 0, 1, 4, 5, 6, 11]), min_size=30, max_size=80)
+    st.lists(st.integers(0, 7), min_size=1, max_size=80)
+    | st.lists(st.sampled_from([0, 0, 0, 1, 4, 5, 6, 11]), min_size=30, max_size=80)
 )
 def test_event_2_an_object_says_at_most_a_burst_and_one_more_every_five_minutes(pauses):
     notes = [Note(pod("p"), "Reason", f"message {n}") for n in range(len(pauses))]
@@ -49,9 +52,14 @@ def test_event_2_an_object_says_at_most_a_burst_and_one_more_every_five_minutes(
             assert j - i + 1 <= BURST_MAX + (times[j] - start) // REFILL + 1
     tokens, since, expected = BURST_MAX, NOW, []
     now = NOW
-    for pause in pauses:  # A bucket that gains one for every whole interval since it was last full or last gained.
+    # A bucket that gains one for every whole interval since it was last full or last gained.
+    for pause in pauses:
         gained = (now - since) // REFILL
-        tokens, since = (BURST_MAX, now) if tokens + gained >= BURST_MAX else (tokens + gained, since + gained * REFILL)
+        tokens, since = (
+            (BURST_MAX, now)
+            if tokens + gained >= BURST_MAX
+            else (tokens + gained, since + gained * REFILL)
+        )
         if tokens:
             tokens -= 1
             expected.append(now)
@@ -60,10 +68,17 @@ def test_event_2_an_object_says_at_most_a_burst_and_one_more_every_five_minutes(
     others = [Note(pod(f"p{n}"), "Reason", "m") for n in range(60)]
     others += [Note(pod("p", uid=f"u{n}"), "Reason", "m") for n in range(60)]
     others += [Note(Node(metadata=ObjectMeta(name=f"n{n}")), "Reason", "m") for n in range(60)]
-    assert all(request is not None for _, request in tell(others, [0] * len(others))), "one object's silence is not another's"
+    assert all(request is not None for _, request in tell(others, [0] * len(others))), (
+        "one object's silence is not another's"
+    )
 
 
-@given(st.booleans(), st.sampled_from(["", "spec.containers{c}"]), st.sampled_from(["", "node-1"]), st.integers(0, 3))
+@given(
+    st.booleans(),
+    st.sampled_from(["", "spec.containers{c}"]),
+    st.sampled_from(["", "node-1"]),
+    st.integers(0, 3),
+)
 def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, repeats):
     """All of the Event, and all of the patches that count it."""
     about = Node(metadata=ObjectMeta(name="p")) if is_node else pod("p", resource_version="7")
@@ -94,34 +109,69 @@ def test_event_1_an_event_says_about_whom_what_and_when(is_node, path, host, rep
         reporting_component="kubelet",
         reporting_instance=host,
     )
-    assert (request.verb, request.resource, request.namespace, request.user) == ("create", EVENTS, namespace, SOMEBODY)
+    assert (request.verb, request.resource, request.namespace, request.user) == (
+        "create",
+        EVENTS,
+        namespace,
+        SOMEBODY,
+    )
     assert request.because
     for number in range(repeats):
         later = NOW + (number + 1) * MINUTE
         recorder, again = record(recorder, note, "kubelet", host, SOMEBODY, "other", later)
-        assert (again.verb, again.resource, again.namespace, again.name) == ("patch", EVENTS, namespace, name)
-        assert again.body == Patch("application/merge-patch+json", {"count": number + 2, "lastTimestamp": timestamp(later)})
+        assert (again.verb, again.resource, again.namespace, again.name) == (
+            "patch",
+            EVENTS,
+            namespace,
+            name,
+        )
+        assert again.body == Patch(
+            "application/merge-patch+json", {"count": number + 2, "lastTimestamp": timestamp(later)}
+        )
         assert again.user == SOMEBODY and again.because
 
 
-@given(st.text(max_size=1500), st.sampled_from(["", "node-1", "ü" * 100]), st.booleans(), st.integers(0, 3))
-def test_event_7_an_event_with_an_action_is_valid_in_both_groups_and_repeats_as_a_series(message, host, is_related, repeats):
+@given(
+    st.text(max_size=1500),
+    st.sampled_from(["", "node-1", "ü" * 100]),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_event_7_an_event_with_an_action_is_valid_in_both_groups_and_repeats_as_a_series(
+    message, host, is_related, repeats
+):
     other = pod("other") if is_related else None
     note = Note(pod("p"), "Reason", message, action="Binding", related=other)
     recorder, request = record(Recorder(), note, "default-scheduler", host, SOMEBODY, "abc", NOW)
     event = request.body
     assert validate_new_event(event) == []
-    assert (event.event_time, event.action, event.reporting_component) == (micro_timestamp(NOW), "Binding", "default-scheduler")
+    assert (event.event_time, event.action, event.reporting_component) == (
+        micro_timestamp(NOW),
+        "Binding",
+        "default-scheduler",
+    )
     assert event.reporting_instance.startswith("default-scheduler")
     assert (event.related.name if event.related else None) == ("other" if is_related else None)
     if len(message.encode("utf-8", "replace")) <= 1024:
         assert event.message == message
     for number in range(repeats):
-        recorder, again = record(recorder, note, "default-scheduler", host, SOMEBODY, "abc", NOW + (number + 1) * MINUTE)
+        recorder, again = record(
+            recorder, note, "default-scheduler", host, SOMEBODY, "abc", NOW + (number + 1) * MINUTE
+        )
         series = again.body.document.pop("series")
-        assert again.verb == "patch" and again.name == event.metadata.name and not again.body.document
-        assert series == {"count": number + 2, "lastObservedTime": micro_timestamp(NOW + (number + 1) * MINUTE)}
-        counted = replace(event, series=EventSeries(count=series["count"], last_observed_time=series["lastObservedTime"]))
+        assert (
+            again.verb == "patch" and again.name == event.metadata.name and not again.body.document
+        )
+        assert series == {
+            "count": number + 2,
+            "lastObservedTime": micro_timestamp(NOW + (number + 1) * MINUTE),
+        }
+        counted = replace(
+            event,
+            series=EventSeries(
+                count=series["count"], last_observed_time=series["lastObservedTime"]
+            ),
+        )
         assert validate_new_event_update(counted, event) == []
 
 
@@ -129,6 +179,14 @@ def test_event_1_what_is_remembered_is_bounded_and_forgetting_begins_a_new_event
     recorder = Recorder()
     for number in range(REMEMBERED_MAX + 1):
         assert len(recorder.seen) <= REMEMBERED_MAX
-        recorder, request = record(recorder, Note(pod(f"p{number}"), "Reason", "m"), "kubelet", "", SOMEBODY, f"u{number}", NOW)
+        recorder, request = record(
+            recorder,
+            Note(pod(f"p{number}"), "Reason", "m"),
+            "kubelet",
+            "",
+            SOMEBODY,
+            f"u{number}",
+            NOW,
+        )
         assert request.verb == "create"
     assert len(recorder.seen) == 1

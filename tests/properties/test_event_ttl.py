@@ -1,4 +1,5 @@
-"""Events expire. Rule EVENT-6 (spec/loop.md): against a plain reading of every write, and through a running API server."""
+"""Events expire. Rule EVENT-6 (spec/loop.md): against a plain reading of every write, and through a
+running API server."""
 
 import asyncio
 from typing import Any
@@ -25,22 +26,30 @@ BEGIN = 1_700_000_000 * SECOND
 
 
 def record_of(name: str, revision: int, version: int, created: Instant = BEGIN) -> Record[Any]:
-    value = Event(metadata=ObjectMeta(name=name, namespace="default", creation_timestamp=timestamp(created)))
+    value = Event(
+        metadata=ObjectMeta(name=name, namespace="default", creation_timestamp=timestamp(created))
+    )
     return Record(f"{EVENTS.prefix}default/{name}", value, revision, revision, version)
 
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["write", "delete", "other"]), st.sampled_from("abcd"), st.sampled_from([0, 1, 20, 59, 60, 61]), st.integers(0, 3)
+        st.sampled_from(["write", "delete", "other"]),
+        st.sampled_from("abcd"),
+        st.sampled_from([0, 1, 20, 59, 60, 61]),
+        st.integers(0, 3),
     ),
     max_size=30,
 )
 
 
 @given(steps, st.booleans())
-def test_event_6_what_was_not_written_for_the_time_is_due_and_nothing_else(steps: list[tuple[str, str, int, int]], restarts: bool) -> None:
+def test_event_6_what_was_not_written_for_the_time_is_due_and_nothing_else(
+    steps: list[tuple[str, str, int, int]], restarts: bool
+) -> None:
     # Shows EVENT-6.a, EVENT-6.b, EVENT-6.d.
-    """Against a dictionary of the last writes; what is due is deleted at once, in portions, oldest first."""
+    """Against a dictionary of the last writes; what is due is deleted at once, in portions, oldest
+    first."""
     events, written, now, revision = EventTtl(TTL), {}, BEGIN, 1
     for what, name, minutes, limit in steps:
         now, revision = now + minutes * MINUTE, revision + 1
@@ -61,13 +70,23 @@ def test_event_6_what_was_not_written_for_the_time_is_due_and_nothing_else(steps
         if restarts:
             events = EventTtl(TTL)
             events.load([record_of(k[-1], r, 1, at) for k, (at, r) in written.items()], now)
-            assert events.due(now, 1000) == [(k, r) for _, r, k in sorted((a, r, k) for k, (a, r) in written.items() if a + TTL <= now)]
+            assert events.due(now, 1000) == [
+                (k, r)
+                for _, r, k in sorted((a, r, k) for k, (a, r) in written.items() if a + TTL <= now)
+            ]
 
 
 def test_event_6_an_event_that_was_updated_before_a_restart_counts_from_the_restart() -> None:
     # Shows EVENT-6.d.
     events = EventTtl(TTL)
-    events.load([record_of("old", 2, 1), record_of("counted", 5, 3), record_of("future", 6, 1, BEGIN + 99 * TTL)], BEGIN + TTL)
+    events.load(
+        [
+            record_of("old", 2, 1),
+            record_of("counted", 5, 3),
+            record_of("future", 6, 1, BEGIN + 99 * TTL),
+        ],
+        BEGIN + TTL,
+    )
     assert [key[-3:] for key, _ in events.due(BEGIN + TTL, 9)] == ["old"]
     assert len(events.due(BEGIN + 2 * TTL, 9)) == 3
 
@@ -93,18 +112,31 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
             return await answered
 
         def names() -> set[str]:
-            return {record.key.rpartition("/")[2] for record in api.engine.list(EVENTS.prefix).records}
+            return {
+                record.key.rpartition("/")[2] for record in api.engine.list(EVENTS.prefix).records
+            }
 
         async def write(verb: str, name: str) -> None:
             revision = found.value.metadata.resource_version if verb == "update" else None
             metadata = ObjectMeta(name=name, namespace="default", resource_version=revision)
-            body = Event(metadata=metadata, involved_object=ObjectReference(namespace="default"), reason=verb)
+            body = Event(
+                metadata=metadata, involved_object=ObjectReference(namespace="default"), reason=verb
+            )
             response = await call(Request(verb, EVENTS, "default", name, body=body, user=ADMIN))
             assert response.ok, response.body
 
         from refk8s.core.api.core_v1 import Namespace
 
-        assert (await call(Request("create", NAMESPACES, name="default", body=Namespace(metadata=ObjectMeta(name="default"))))).ok
+        assert (
+            await call(
+                Request(
+                    "create",
+                    NAMESPACES,
+                    name="default",
+                    body=Namespace(metadata=ObjectMeta(name="default")),
+                )
+            )
+        ).ok
         expiry = EventExpiry(api, call, ADMIN, TTL / SECOND)
         for number in range(PORTION + 10):
             await write("create", f"old-{number}")
@@ -129,7 +161,10 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90s", 90), ("1h30m", 5400), ("1.5h", 5400), ("500ms", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1h", 3600), ("90s", 90), ("1h30m", 5400), ("1.5h", 5400), ("500ms", 0.5)],
+)
 def test_event_6_the_time_is_written_as_in_kubernetes(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
     for wrong in ("", "1", "h", "1d", "-1h", "1h ", "1e3s"):

@@ -1,4 +1,5 @@
-"""The explorer (spec/explorer.md): what it says it has seen it has seen, as the reference would have it, and bugs do not escape it."""
+"""The explorer (spec/explorer.md): what it says it has seen it has seen, as the reference would
+have it, and bugs do not escape it."""
 
 import re
 
@@ -13,7 +14,14 @@ from refk8s.checking.explore import BROKE, HELD, UNDETERMINED, Bounds, explore
 from refk8s.checking.explore_intern import Interner
 from refk8s.checking.explore_live import Graph, components
 from refk8s.checking.explore_moves import FAULTS, ROW, Moves
-from refk8s.checking.explore_replay import begin_model, differences, history_actions, prologue, take, to_actions
+from refk8s.checking.explore_replay import (
+    begin_model,
+    differences,
+    history_actions,
+    prologue,
+    take,
+    to_actions,
+)
 from refk8s.checking.models import MODELS
 from refk8s.cli.main import main
 from refk8s.core.actions import Answer, Arrive
@@ -21,7 +29,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import EVENTS
 from refk8s.core.controllers import replica_set
-from refk8s.core.loop import loop
+from refk8s.core.loop import turn
 from refk8s.core.properties import pods
 from refk8s.core.properties.law import Law
 from refk8s.core.value import evolve
@@ -30,7 +38,11 @@ SMALL = ("endpoints", "garbage", "namespace", "scheduler")
 
 
 def found(name, reduced=True, **faults):
-    return explore(MODELS[name](), Bounds({fault.replace("_", "-"): count for fault, count in faults.items()}), reduced=reduced)
+    return explore(
+        MODELS[name](),
+        Bounds({fault.replace("_", "-"): count for fault, count in faults.items()}),
+        reduced=reduced,
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -38,13 +50,26 @@ def test_explore_1_a_small_model_is_exhausted_and_every_rule_holds(name):
     result = found(name)
     assert (result.verdict, result.broken) == (HELD, [])
     assert result.expanded == result.states > 100 and result.resting > 0 and result.depth > 10
-    assert result.taken["user"] and result.taken["notify"] and result.taken["answer"] and result.tested["WATCH-2"]
+    assert (
+        result.taken["user"]
+        and result.taken["notify"]
+        and result.taken["answer"]
+        and result.tested["WATCH-2"]
+    )
 
 
 @settings(deadline=None)
-@given(st.sampled_from(sorted(MODELS)), st.lists(st.integers(0, 2**16), max_size=50), st.booleans(), st.booleans())
-def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_values(name, choices, with_faults, reduced):
-    """Also EXPLORE-3, EXPLORE-4, EXPLORE-6: ids counted anew, a revision for each resource, every move an action."""
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.lists(st.integers(0, 2**16), max_size=50),
+    st.booleans(),
+    st.booleans(),
+)
+def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_values(
+    name, choices, with_faults, reduced
+):
+    """Also EXPLORE-3, EXPLORE-4, EXPLORE-6: ids counted anew, a revision for each resource, every
+    move an action."""
     model = MODELS[name]()
     moves = Moves(model, dict.fromkeys(FAULTS, 2 * with_faults), reduced=reduced)
     state, cluster = moves.first(), begin_model(model)
@@ -68,7 +93,10 @@ few = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2)), max_size=4)
 @given(few, few)
 def test_explore_3_equal_values_and_only_these_have_one_number(one, other):
     interner = Interner()
-    made = [tuple(Pod(metadata=ObjectMeta(name=name, generation=number)) for name, number in each) for each in (one, other)]
+    made = [
+        tuple(Pod(metadata=ObjectMeta(name=name, generation=number)) for name, number in each)
+        for each in (one, other)
+    ]
     assert (interner.number(made[0]) == interner.number(made[1])) == (one == other)
     assert interner.number(dict(one)) == interner.number(dict(sorted(dict(one).items())))
     assert interner.number(1) != interner.number(True) != interner.number("1")
@@ -79,7 +107,11 @@ def stored(result):
     seen = set()
     for state in result.rests:
         reader = result.moves.parts.reader(state[ROW])
-        records = [record.value for prefix in sorted(result.moves.parts.book.prefixes) for record in reader.list(prefix).records]
+        records = [
+            record.value
+            for prefix in sorted(result.moves.parts.book.prefixes)
+            for record in reader.list(prefix).records
+        ]
         seen.add(re.sub(r"resource_version='\d+'|[0-9a-f]{8}-[0-9a-f-]{27}", "", repr(records)))
     return seen
 
@@ -105,7 +137,7 @@ def broke(name, rule, reduced=True, **faults):
 
 
 TRAP = Change(
-    loop._Turn._answered,
+    turn.Turn._answered,
     "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again\n"
     "    delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)\n",
     "if response is None:\n"
@@ -115,12 +147,12 @@ TRAP = Change(
     "    delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)\n",
 )
 IMPATIENT = Change(
-    loop._Turn._release,
+    turn.Turn._release,
     "for item in sorted(self.waiting):\n    busy = self.busy[item]\n",
     "for item in sorted(self.waiting):\n    busy = evolve(self.busy[item], reached=Busy().reached, gone=())\n",
 )
 ANY_CHANGE = Change(
-    loop._Turn._is_gone,
+    turn.Turn._is_gone,
     "return obj.metadata.deletion_timestamp is not None and obj.metadata.resource_version != version",
     "return obj.metadata.resource_version != version",
 )
@@ -128,7 +160,8 @@ ALWAYS_REPORTS = Change(replica_set.report, "if status == owner.status:\n    ret
 
 
 def test_explore_1_a_lost_answer_that_is_taken_for_a_failure_makes_a_pod_too_many():
-    """The trap of LOOP-6: without the loss all is well, with it there is a history of a dozen moves."""
+    """The trap of LOOP-6: without the loss all is well, with it there is a history of a dozen
+    moves."""
     with applied([TRAP]):
         result = broke("replicaset", "RS-2", lose=1)
     kinds = [move[0] for _, move in result.history if move]
@@ -166,8 +199,13 @@ def test_explore_10_strongly_connected_parts_are_found():
 
 def test_explore_7_a_law_that_asks_for_the_whole_cluster_is_given_it():
     """And finds in the same step what a law of the store finds."""
+
     def none_is_bound(change, before, after):
-        return [f"{change.key} is bound"] if change.record is not None and change.record.value.spec.node_name else []
+        return (
+            [f"{change.key} is bound"]
+            if change.record is not None and change.record.value.spec.node_name
+            else []
+        )
 
     def none_is_bound_while_anything_flies(change, before, after):
         assert len(after.components) == 1 and after.watches is not None
@@ -189,12 +227,22 @@ def test_explore_5_the_exit_status_says_what_came_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
     held = run(main, ["explore", "garbage"])
-    assert held.exit_code == 0 and "exhausted: " in held.output and "UNDETERMINED" not in held.output
+    assert (
+        held.exit_code == 0 and "exhausted: " in held.output and "UNDETERMINED" not in held.output
+    )
     stopped = run(main, ["explore", "garbage", "--states", "20", "--faults", "crash=1,lose"])
-    assert stopped.exit_code == 3 and "UNDETERMINED: " in stopped.output and "exhausted" not in stopped.output
+    assert (
+        stopped.exit_code == 3
+        and "UNDETERMINED: " in stopped.output
+        and "exhausted" not in stopped.output
+    )
     with applied([IMPATIENT]):
         broken = run(main, ["explore", "replicaset"])
-        assert broken.exit_code == 1 and "RS-2 is broken" in broken.output and "on the reference, action by action: " in broken.output
+        assert (
+            broken.exit_code == 1
+            and "RS-2 is broken" in broken.output
+            and "on the reference, action by action: " in broken.output
+        )
         again = run(main, ["explore", "--replay", "refk8s-explore-replicaset.run"])
         assert again.exit_code == 1 and "RS-2 is broken" in again.output
     outdated = run(main, ["explore", "--replay", "refk8s-explore-replicaset.run"])
@@ -202,7 +250,9 @@ def test_explore_5_the_exit_status_says_what_came_of_it(tmp_path, monkeypatch):
     assert all(name in run(main, ["explore"]).output for name in MODELS)
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["garbage", "--faults", "rain=1"], ["--replay", "nowhere.run"]])
+@pytest.mark.parametrize(
+    "words", [["nothing"], ["garbage", "--faults", "rain=1"], ["--replay", "nowhere.run"]]
+)
 def test_explore_5_bad_use_is_told_in_one_line(words, capsys):
     result = CliRunner().invoke(main, ["explore", *words])
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
@@ -221,8 +271,15 @@ def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name,
             for action in to_actions(moves, state, move, cluster):
                 cluster = take(cluster, action)
             state = moves.normal(after)
-    if any(component.wake_at is not None and component.wake_at <= cluster.now for component in cluster.components.values()):
+    if any(
+        component.wake_at is not None and component.wake_at <= cluster.now
+        for component in cluster.components.values()
+    ):
         return  # whatever a machine hears lets its timer go off, which is a move of its own
-    for channel in [channel for channel, flying in sorted(cluster.flying.items()) if flying.request.resource == EVENTS]:
+    for channel in [
+        channel
+        for channel, flying in sorted(cluster.flying.items())
+        if flying.request.resource == EVENTS
+    ]:
         cluster = take(take(cluster, Arrive(channel)), Answer(channel))
         assert differences(moves, state, cluster) == []

@@ -1,4 +1,5 @@
-"""The simulated runtime on a clock: what the world does, when it does it. The clock is the event loop's own, and jumps."""
+"""The simulated runtime on a clock: what the world does, when it does it. The clock is the event
+loop's own, and jumps."""
 
 import asyncio
 import selectors
@@ -23,7 +24,8 @@ from refk8s.core.ports import (
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop that does not wait: where nothing is to be done, its clock goes on to the next timer."""
+    """An event loop that does not wait: where nothing is to be done, its clock goes on to the next
+    timer."""
 
     def __init__(self):
         self.at = 0.0
@@ -48,7 +50,11 @@ def play(body):
 
     async def main():
         loop = asyncio.get_running_loop()
-        runtime = FakeRuntime(make_world("node", pull_time=3 * SECOND), lambda: round(loop.time() * SECOND), SeededChance(b"x"))
+        runtime = FakeRuntime(
+            make_world("node", pull_time=3 * SECOND),
+            lambda: round(loop.time() * SECOND),
+            SeededChance(b"x"),
+        )
         try:
             return await body(runtime, loop)
         finally:
@@ -91,7 +97,9 @@ def test_a_container_that_ends_by_itself_is_told_when_it_does(seconds, code):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 40), st.integers(1, 40), st.one_of(st.none(), st.integers(1, 40)))
-def test_a_stop_is_answered_when_the_container_has_ended_and_a_shorter_one_hurries_it(takes, grace, shorter):
+def test_a_stop_is_answered_when_the_container_has_ended_and_a_shorter_one_hurries_it(
+    takes, grace, shorter
+):
     async def body(runtime, loop):
         id, at = await start(runtime, env=(("FAKE_STOP_SECONDS", str(takes)),))
         first = asyncio.ensure_future(run(runtime, StopContainer("uid", id, grace)))

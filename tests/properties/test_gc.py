@@ -1,4 +1,5 @@
-"""Garbage collection (spec/workloads/garbage_collector.md): ownership graphs of config maps, cut at random, under faults."""
+"""Garbage collection (spec/workloads/garbage_collector.md): ownership graphs of config maps, cut at
+random, under faults."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from refk8s.core.api.core_v1 import ConfigMap, Node
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS
-from refk8s.core.cluster import Cluster, start_all
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.garbage_collector import FOREGROUND, ORPHAN, GarbageCollector
 from refk8s.core.loop.plan import Local
 
@@ -28,13 +30,26 @@ def stored(cluster: Cluster) -> dict[str, ConfigMap]:
 
 @st.composite
 def graphs(draw):
-    """(owners of each object among the earlier ones, blocking or not), deletions (which, how), and who is held by somebody's finalizer."""
+    """(owners of each object among the earlier ones, blocking or not), deletions (which, how), and
+    who is held by somebody's finalizer."""
     count = draw(st.integers(1, 6))
     owners = [
-        draw(st.lists(st.tuples(st.integers(0, i - 1), st.booleans()), max_size=2, unique_by=lambda o: o[0])) if i else []
+        draw(
+            st.lists(
+                st.tuples(st.integers(0, i - 1), st.booleans()),
+                max_size=2,
+                unique_by=lambda o: o[0],
+            )
+        )
+        if i
+        else []
         for i in range(count)
     ]
-    deletions = draw(st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(POLICIES)), min_size=1, max_size=3))
+    deletions = draw(
+        st.lists(
+            st.tuples(st.integers(0, count - 1), st.sampled_from(POLICIES)), min_size=1, max_size=3
+        )
+    )
     return owners, deletions, draw(st.sets(st.integers(0, count - 1), max_size=2))
 
 
@@ -44,12 +59,20 @@ def build(owners, held=()) -> Cluster:
         known = stored(cluster)
         references = tuple(
             OwnerReference(
-                api_version="v1", kind="ConfigMap", name=f"o{i}", uid=known[f"o{i}"].metadata.uid, block_owner_deletion=blocks or None
+                api_version="v1",
+                kind="ConfigMap",
+                name=f"o{i}",
+                uid=known[f"o{i}"].metadata.uid,
+                block_owner_deletion=blocks or None,
             )
             for i, blocks in mine
         )
         finalizers = (HOLD,) if number in held else None
-        body = ConfigMap(metadata=ObjectMeta(name=f"o{number}", owner_references=references or None, finalizers=finalizers))
+        body = ConfigMap(
+            metadata=ObjectMeta(
+                name=f"o{number}", owner_references=references or None, finalizers=finalizers
+            )
+        )
         cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", f"o{number}", body=body))
     return cluster
 
@@ -65,12 +88,17 @@ def marked(obj) -> bool:
 def make_laws():
     """GC-1, GC-5, GC-7, as they show in the store, step by step.
 
-    An owner that somebody's finalizer holds may have waited for its dependents and wait no longer when one of their deletions arrives.
+    An owner that somebody's finalizer holds may have waited for its dependents and wait no longer
+    when one of their deletions arrives.
     """
     waited: set[str] = set()
 
     def check(before: Cluster, after: Cluster) -> list[str]:
-        waited.update(obj.metadata.uid for obj in stored(before).values() if FOREGROUND in (obj.metadata.finalizers or ()))
+        waited.update(
+            obj.metadata.uid
+            for obj in stored(before).values()
+            if FOREGROUND in (obj.metadata.finalizers or ())
+        )
         return laws(before, after, waited)
 
     return check
@@ -91,12 +119,21 @@ def laws(before: Cluster, after: Cluster, waited: set[str]) -> list[str]:
         if name not in new and FOREGROUND in (obj.metadata.finalizers or ()):
             uid = obj.metadata.uid
             blocking = [
-                c for c, o in old.items() if any(r.uid == uid and r.block_owner_deletion for r in o.metadata.owner_references or ())
+                c
+                for c, o in old.items()
+                if any(
+                    r.uid == uid and r.block_owner_deletion
+                    for r in o.metadata.owner_references or ()
+                )
             ]
             if blocking:
                 wrong.append(f"GC-5: {name} is gone before {blocking[0]}")
         if name not in new and ORPHAN in (obj.metadata.finalizers or ()):
-            left = [c for c, o in old.items() if any(r.uid == obj.metadata.uid for r in o.metadata.owner_references or ())]
+            left = [
+                c
+                for c, o in old.items()
+                if any(r.uid == obj.metadata.uid for r in o.metadata.owner_references or ())
+            ]
             if left:
                 wrong.append(f"GC-7: {name} is gone before {left[0]} lost the reference")
     return wrong
@@ -118,16 +155,29 @@ def test_gc_5_a_foreground_owner_outlives_blocking_dependents_however_long_they_
     owners, _, _ = graph
     laws = make_laws()
     cluster = settle(start_all(build(owners, range(1, len(owners)))), laws)
-    cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Foreground")))
+    cluster = ask(
+        cluster,
+        Request(
+            "delete",
+            CONFIG_MAPS,
+            "default",
+            "o0",
+            body=DeleteOptions(propagation_policy="Foreground"),
+        ),
+    )
     cluster = settle(cluster, laws)
     waiting = stored(cluster)
     present = uids(waiting)
     for name, obj in waiting.items():
         for reference in obj.metadata.owner_references or ():
-            assert reference.uid in present or not reference.block_owner_deletion, f"{reference.name} did not wait for {name}"
+            assert reference.uid in present or not reference.block_owner_deletion, (
+                f"{reference.name} did not wait for {name}"
+            )
     left = stored(settle(release(cluster), laws))
     assert "o0" not in left
-    assert all(r.uid in uids(left) for obj in left.values() for r in obj.metadata.owner_references or ())
+    assert all(
+        r.uid in uids(left) for obj in left.values() for r in obj.metadata.owner_references or ()
+    )
 
 
 @given(graphs(), choices)
@@ -139,7 +189,9 @@ def test_gc_4_exactly_the_ownerless_go_however_watches_and_answers_come(graph, d
         if f"o{which}" in stored(cluster):
             # The user deletes something of his own: whatever owns it has nothing to say.
             body = DeleteOptions(propagation_policy=policy)
-            cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", f"o{which}", body=body))
+            cluster = ask(
+                cluster, Request("delete", CONFIG_MAPS, "default", f"o{which}", body=body)
+            )
         cluster = run(cluster, drawn, laws, FAULTS)
     cluster = settle(release(settle(cluster, laws)), laws)
     left = stored(cluster)
@@ -147,7 +199,9 @@ def test_gc_4_exactly_the_ownerless_go_however_watches_and_answers_come(graph, d
     for name, obj in left.items():
         assert not marked(obj), f"{name} still waits: {obj.metadata.finalizers}"
         references = obj.metadata.owner_references or ()
-        assert not references or all(r.uid in present for r in references), f"GC-3/GC-4: {name} names an owner that is gone"
+        assert not references or all(r.uid in present for r in references), (
+            f"GC-3/GC-4: {name} names an owner that is gone"
+        )
 
 
 @given(graphs())
@@ -156,7 +210,12 @@ def test_gc_7_orphaned_dependents_survive(graph):
     laws = make_laws()
     cluster = settle(start_all(build(owners)), laws)
     children = [n for n, mine in enumerate(owners) if any(i == 0 for i, _ in mine)]
-    cluster = ask(cluster, Request("delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Orphan")))
+    cluster = ask(
+        cluster,
+        Request(
+            "delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Orphan")
+        ),
+    )
     cluster = settle(cluster, laws)
     left = stored(cluster)
     assert "o0" not in left
@@ -167,7 +226,12 @@ def owned(uid: str, kind: str = "ConfigMap", finalizers=None, **more) -> ConfigM
     reference = OwnerReference(api_version="v1", kind=kind, name="owner", uid=uid, **more)
     return ConfigMap(
         metadata=ObjectMeta(
-            name="child", namespace="default", uid="uid-child", resource_version="7", owner_references=(reference,), finalizers=finalizers
+            name="child",
+            namespace="default",
+            uid="uid-child",
+            resource_version="7",
+            owner_references=(reference,),
+            finalizers=finalizers,
         )
     )
 
@@ -176,7 +240,12 @@ def decide(collector: GarbageCollector, obj, *others, memory=None):
     from immutables import Map
     from workload_helpers import NOW, view_of
 
-    return collector.reconcile(view_of(collector, obj, *others), obj.metadata.uid, NOW, Local(Map() if memory is None else memory))
+    return collector.reconcile(
+        view_of(collector, obj, *others),
+        obj.metadata.uid,
+        NOW,
+        Local(Map() if memory is None else memory),
+    )
 
 
 def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts():
@@ -185,7 +254,9 @@ def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts
     plan = decide(collector, child)
     assert [ask.verb for ask in plan.asks] == ["get"] and not sent(plan, "delete")
     for response, deletes in ((None, 0), (Response(500, None), 0), (Response(404, None), 1)):
-        memory, _ = collector.answered(collector.start_memory(0), "uid-child", plan.asks[0], response, 0)
+        memory, _ = collector.answered(
+            collector.start_memory(0), "uid-child", plan.asks[0], response, 0
+        )
         assert len(sent(decide(collector, child, memory=memory), "delete")) == deletes
     there = Response(200, ConfigMap(metadata=ObjectMeta(name="owner", uid="uid-owner")))
     memory, _ = collector.answered(collector.start_memory(0), "uid-child", plan.asks[0], there, 0)
@@ -193,7 +264,11 @@ def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts
     another = Response(200, ConfigMap(metadata=ObjectMeta(name="owner", uid="uid-another")))
     memory, _ = collector.answered(collector.start_memory(0), "uid-child", plan.asks[0], another, 0)
     [deletion] = sent(decide(collector, child, memory=memory), "delete")
-    assert (deletion.body.preconditions.uid, deletion.body.preconditions.resource_version) == ("uid-child", "7")  # GC-1
+    # GC-1
+    assert (deletion.body.preconditions.uid, deletion.body.preconditions.resource_version) == (
+        "uid-child",
+        "7",
+    )
 
 
 def test_gc_6_gc_8_the_policy_follows_the_waiting_owner_and_the_own_finalizers():
@@ -201,7 +276,11 @@ def test_gc_6_gc_8_the_policy_follows_the_waiting_owner_and_the_own_finalizers()
     collector = GarbageCollector()
     owner = ConfigMap(
         metadata=ObjectMeta(
-            name="owner", namespace="default", uid="uid-owner", deletion_timestamp="2026-01-01T00:00:00Z", finalizers=(FOREGROUND,)
+            name="owner",
+            namespace="default",
+            uid="uid-owner",
+            deletion_timestamp="2026-01-01T00:00:00Z",
+            finalizers=(FOREGROUND,),
         )
     )
     grandchild = ConfigMap(
@@ -209,7 +288,9 @@ def test_gc_6_gc_8_the_policy_follows_the_waiting_owner_and_the_own_finalizers()
             name="g",
             namespace="default",
             uid="uid-g",
-            owner_references=(OwnerReference(api_version="v1", kind="ConfigMap", name="child", uid="uid-child"),),
+            owner_references=(
+                OwnerReference(api_version="v1", kind="ConfigMap", name="child", uid="uid-child"),
+            ),
         )
     )
     [deletion] = sent(decide(collector, owned("uid-owner"), owner, grandchild), "delete")
@@ -232,9 +313,22 @@ def test_gc_9_nothing_is_deleted_for_an_owner_that_cannot_be():
 def test_gc_3_a_reference_to_a_gone_owner_is_taken_off_while_another_is_there():
     collector = GarbageCollector()
     solid = ConfigMap(metadata=ObjectMeta(name="solid", namespace="default", uid="uid-solid"))
-    both = tuple(OwnerReference(api_version="v1", kind="ConfigMap", name=n, uid=f"uid-{n}") for n in ("solid", "gone"))
-    child = ConfigMap(metadata=ObjectMeta(name="child", namespace="default", uid="uid-child", resource_version="7", owner_references=both))
+    both = tuple(
+        OwnerReference(api_version="v1", kind="ConfigMap", name=n, uid=f"uid-{n}")
+        for n in ("solid", "gone")
+    )
+    child = ConfigMap(
+        metadata=ObjectMeta(
+            name="child",
+            namespace="default",
+            uid="uid-child",
+            resource_version="7",
+            owner_references=both,
+        )
+    )
     [question] = decide(collector, child, solid).asks
-    memory, _ = collector.answered(collector.start_memory(0), "uid-child", question, Response(404, None), 0)
+    memory, _ = collector.answered(
+        collector.start_memory(0), "uid-child", question, Response(404, None), 0
+    )
     [patch] = sent(decide(collector, child, solid, memory=memory), "patch")
     assert [r["name"] for r in patch.body.document["metadata"]["ownerReferences"]] == ["solid"]

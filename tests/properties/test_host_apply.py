@@ -20,7 +20,13 @@ from refk8s.core.api.resources import CONFIG_MAPS
 
 
 def config_map(name: str, **more: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "12:30"}, **more}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name},
+        "data": {"a": "12:30"},
+        **more,
+    }
 
 
 def applied(world: World, text: str | bytes, name: str = "a.yaml") -> list[str]:
@@ -37,10 +43,14 @@ def names(world: World) -> list[str]:
     return [record.value.metadata.name for record in world.history.list(CONFIG_MAPS.prefix).records]
 
 
-@given(st.recursive(st.integers(0, 30), lambda inner: st.lists(inner, max_size=4), max_leaves=8), st.booleans())
+@given(
+    st.recursive(st.integers(0, 30), lambda inner: st.lists(inner, max_size=4), max_leaves=8),
+    st.booleans(),
+)
 def test_host_10_lists_and_documents_are_created_one_by_one(tree: Any, as_json: bool) -> None:
     # Shows HOST-10.a, HOST-10.c.
-    """Lists in lists, whatever their depth: every object is created once, and a second time it is there already."""
+    """Lists in lists, whatever their depth: every object is created once, and a second time it is
+    there already."""
     world, numbers = World(), []
 
     def built(part: Any) -> dict[str, Any]:
@@ -50,7 +60,9 @@ def test_host_10_lists_and_documents_are_created_one_by_one(tree: Any, as_json: 
         return {"apiVersion": "v1", "kind": "List", "items": [built(each) for each in part]}
 
     documents = [built(part) for part in (tree if isinstance(tree, list) else [tree])]
-    text = "\n---\n".join(json.dumps(each) if as_json else yaml.safe_dump(each) for each in documents)
+    text = "\n---\n".join(
+        json.dumps(each) if as_json else yaml.safe_dump(each) for each in documents
+    )
     said = applied(world, text)
     if not numbers:
         assert said == ["cannot apply a.yaml: it holds no objects"]
@@ -75,16 +87,23 @@ BAD = {
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: 1}": "cannot be handled as a ConfigMap",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b, a: c}": 'key "a" already set',
     json.dumps(config_map("Not_A_Name")): "metadata.name",
-    json.dumps({**config_map("x"), "metadata": {"name": "x", "namespace": "../nowhere"}}): "error when creating",
-    json.dumps({**config_map("x"), "metadata": {"name": "x", "namespace": "missing"}}): 'namespaces "missing" not found',
-    "a: &a [x, x]\nb: &b [*a, *a]\n" + "".join(f"k{n}: &k{n} [*b, *b]\n" for n in range(3)): "an object needs",
+    json.dumps(
+        {**config_map("x"), "metadata": {"name": "x", "namespace": "../nowhere"}}
+    ): "error when creating",
+    json.dumps(
+        {**config_map("x"), "metadata": {"name": "x", "namespace": "missing"}}
+    ): 'namespaces "missing" not found',
+    "a: &a [x, x]\nb: &b [*a, *a]\n"
+    + "".join(f"k{n}: &k{n} [*b, *b]\n" for n in range(3)): "an object needs",
     b"\xff\xfe\x00": "cannot apply a.yaml: yaml: ",
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\nbinaryData: .inf": "",
 }
 
 
 @pytest.mark.parametrize("text", BAD, ids=lambda text: repr(text[:20]))
-def test_host_10_what_is_wrong_is_one_line_and_the_next_object_is_created(text: str | bytes) -> None:
+def test_host_10_what_is_wrong_is_one_line_and_the_next_object_is_created(
+    text: str | bytes,
+) -> None:
     # Shows HOST-10.b, HOST-10.d, HOST-10.e.
     world = World()
     (line, *more) = applied(world, text)
@@ -104,7 +123,9 @@ def test_host_10_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         assert line.startswith(f"cannot apply {path}: ") and "\n" not in line
 
 
-def test_host_10_a_file_that_is_not_there_is_refused_before_the_cluster_starts(tmp_path: Path) -> None:
+def test_host_10_a_file_that_is_not_there_is_refused_before_the_cluster_starts(
+    tmp_path: Path,
+) -> None:
     data = tmp_path / "data"
     for path in (tmp_path / "none", tmp_path):
         done = CliRunner().invoke(main, ["run", "--data-dir", str(data), "--apply", str(path)])

@@ -1,4 +1,5 @@
-"""The process's own files: modes, lock, keys. Rules HOST-1 and HOST-3 ... HOST-6 (spec/host.md), STORE-20 (spec/store.md)."""
+"""The process's own files: modes, lock, keys. Rules HOST-1 and HOST-3 ... HOST-6 (spec/host.md),
+STORE-20 (spec/store.md)."""
 
 import logging
 import os
@@ -17,15 +18,36 @@ from hypothesis import strategies as st
 
 from refk8s.components import certificates, files
 from refk8s.components.certificates import Pair
-from refk8s.components.credentials import begin_token_key, load_credentials, read_cluster_id, write_cluster_id
-from refk8s.components.files import CannotRun, DirectoryLock, make_directory, make_private, read_file, write_file
+from refk8s.components.credentials import (
+    begin_token_key,
+    load_credentials,
+    read_cluster_id,
+    write_cluster_id,
+)
+from refk8s.components.files import (
+    CannotRun,
+    DirectoryLock,
+    make_directory,
+    make_private,
+    read_file,
+    write_file,
+)
 from refk8s.components.run import listen, names_of, url_of
 from refk8s.core.apiserver.token_key import is_signed, parse_key
 from refk8s.store.sqlite import SqliteEngine
 
 HOSTS = names_of("127.0.0.1", "machine", "192.0.2.11")
 ANOTHER_DEVICE = next(name for _, name in socket.if_nameindex() if name != "lo")
-FILES = ("ca.crt", "ca.key", "server.crt", "server.key", "admin.crt", "admin.key", "admin.token", "sa.key")
+FILES = (
+    "ca.crt",
+    "ca.key",
+    "server.crt",
+    "server.key",
+    "admin.crt",
+    "admin.key",
+    "admin.token",
+    "sa.key",
+)
 
 
 def mode(path: Path) -> int:
@@ -58,7 +80,9 @@ def test_host_1_the_names_and_the_address_follow_from_bind() -> None:
     assert url_of("192.0.2.11", 1) == "https://192.0.2.11:1"
     assert url_of("::1", 6443) == "https://[::1]:6443"
     assert "192.0.2.11" not in HOSTS
-    assert {"192.0.2.11", "10.96.0.1", "localhost"} <= set(names_of("0.0.0.0", "machine", "192.0.2.11"))
+    assert {"192.0.2.11", "10.96.0.1", "localhost"} <= set(
+        names_of("0.0.0.0", "machine", "192.0.2.11")
+    )
     assert "198.51.100.7" in names_of("198.51.100.7", "machine", "192.0.2.11")
 
 
@@ -100,7 +124,9 @@ def test_host_3_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> 
         assert file.is_dir() or mode(file) == 0o600, file
 
 
-def test_host_3_a_looser_data_directory_of_ours_is_corrected(tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_host_3_a_looser_data_directory_of_ours_is_corrected(
+    tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # Shows HOST-3.c.
     directory = copy_of(pki, tmp_path)
     directory.chmod(0o755)
@@ -112,7 +138,9 @@ def test_host_3_a_looser_data_directory_of_ours_is_corrected(tmp_path: Path, pki
     load_credentials(directory, HOSTS)
     assert mode(tmp_path) == mode(directory) == 0o700
     assert {mode(directory / name) for name in FILES if not name.endswith(".crt")} == {0o600}
-    assert {record.args[0].name for record in caplog.records} == {name for name in FILES if not name.endswith(".crt")}  # type: ignore[index,union-attr]
+    assert {record.args[0].name for record in caplog.records} == {
+        name for name in FILES if not name.endswith(".crt")
+    }  # type: ignore[index,union-attr]
 
 
 def test_host_3_a_directory_that_others_use_is_left_alone(tmp_path: Path) -> None:
@@ -129,13 +157,16 @@ def test_host_3_a_directory_that_others_use_is_left_alone(tmp_path: Path) -> Non
     assert mode(tmp_path) == 0o1777
 
 
-def test_host_3_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_3_a_directory_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Shows HOST-3.d.
     user = os.geteuid()
     monkeypatch.setattr(files.os, "geteuid", lambda: user + 1)
     with pytest.raises(CannotRun, match=rf"belongs to another user \({user}\)"):
         make_private(tmp_path)
-    monkeypatch.setattr(files.os, "geteuid", lambda: 0)  # root, started by sudo for that user, may use it
+    # root, started by sudo for that user, may use it
+    monkeypatch.setattr(files.os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_UID", str(user))
     make_private(tmp_path)
 
@@ -184,7 +215,9 @@ def test_host_4_a_second_process_is_refused_until_the_first_is_killed(tmp_path: 
     DirectoryLock(tmp_path).release()
 
 
-def test_host_4_a_lock_whose_file_was_removed_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_4_a_lock_whose_file_was_removed_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flock = files.fcntl.flock
     removed = []
 
@@ -205,7 +238,9 @@ def test_host_4_a_lock_whose_file_was_removed_locks_nothing(tmp_path: Path, monk
 # --- HOST-5
 
 
-def test_host_5_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_5_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Shows HOST-5.b.
     path = tmp_path / "file"
     write_file(path, b"old")
@@ -263,18 +298,28 @@ def test_host_5_what_is_no_plain_file_or_too_large_is_not_read(tmp_path: Path) -
 # --- HOST-6
 
 
-def test_host_6_a_second_start_changes_nothing(tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_host_6_a_second_start_changes_nothing(
+    tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     directory = copy_of(pki, tmp_path)
     before = {file.name: file.read_bytes() for file in directory.iterdir()}
     load_credentials(directory, HOSTS)
-    assert {file.name: file.read_bytes() for file in directory.iterdir()} == before and not caplog.records
+    assert {
+        file.name: file.read_bytes() for file in directory.iterdir()
+    } == before and not caplog.records
 
 
-@given(name=st.sampled_from(FILES), how=st.sampled_from(["missing", "empty", "cut", "altered", "of another"]), place=st.floats(0, 1))
+@given(
+    name=st.sampled_from(FILES),
+    how=st.sampled_from(["missing", "empty", "cut", "altered", "of another"]),
+    place=st.floats(0, 1),
+)
 @settings(deadline=None)
 def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, place: float) -> None:
-    # Shows HOST-6.a, HOST-6.b, HOST-6.c, HOST-6.d, HOST-6.e, HOST-6.f, HOST-6.g, HOST-6.h, HOST-6.j.
-    """After any damage to one file, a start is refused in one line or all is whole: each pair matches and is trusted."""
+    # Shows HOST-6.a, HOST-6.b, HOST-6.c, HOST-6.d, HOST-6.e, HOST-6.f, HOST-6.g, HOST-6.h,
+    # HOST-6.j.
+    """After any damage to one file, a start is refused in one line or all is whole: each pair
+    matches and is trusted."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = copy_of(pki, Path(temporary))
         content = (directory / name).read_bytes()
@@ -302,16 +347,22 @@ def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, pla
         assert is_signed(key, b"data", certificates.signer(key)(b"data"))
         assert not certificates.problem_of_server(server, authority, HOSTS, now)
         admin = Pair(credentials.admin_certificate, credentials.admin_key)
-        assert not certificates.problem_of_client(admin, server, authority, "kubernetes-admin", "system:masters", now)
+        assert not certificates.problem_of_client(
+            admin, server, authority, "kubernetes-admin", "system:masters", now
+        )
 
 
-def test_host_6_a_key_for_tokens_that_is_begun_early_is_written_only_with_the_others(tmp_path: Path) -> None:
+def test_host_6_a_key_for_tokens_that_is_begun_early_is_written_only_with_the_others(
+    tmp_path: Path,
+) -> None:
     make = begin_token_key(tmp_path / "pki")
     pem = make()
     assert not list(tmp_path.iterdir())
     credentials = load_credentials(tmp_path / "pki", HOSTS, make)
     assert (tmp_path / "pki/sa.key").read_bytes() == pem and credentials.token_key == parse_key(pem)
-    assert begin_token_key(tmp_path / "pki") is certificates.make_token_key, "one that exists is not made again"
+    assert begin_token_key(tmp_path / "pki") is certificates.make_token_key, (
+        "one that exists is not made again"
+    )
 
 
 def test_host_6_an_empty_token_key_is_refused(tmp_path: Path, pki: Path) -> None:
@@ -322,12 +373,16 @@ def test_host_6_an_empty_token_key_is_refused(tmp_path: Path, pki: Path) -> None
             load_credentials(directory, HOSTS)
 
 
-def test_host_6_a_certificate_is_signed_anew_where_names_change_or_it_expires(tmp_path: Path, pki: Path) -> None:
+def test_host_6_a_certificate_is_signed_anew_where_names_change_or_it_expires(
+    tmp_path: Path, pki: Path
+) -> None:
     directory = copy_of(pki, tmp_path)
     before = (directory / "server.crt").read_bytes()
     load_credentials(directory, (*HOSTS, "192.0.2.77"))
     changed = (directory / "server.crt").read_bytes()
-    assert changed != before and (directory / "ca.crt").read_bytes() == (pki / "ca.crt").read_bytes()
+    assert (
+        changed != before and (directory / "ca.crt").read_bytes() == (pki / "ca.crt").read_bytes()
+    )
     key, then = certificates.make_key(), datetime.now(UTC) - certificates.VALID + timedelta(days=20)
     (directory / "server.key").write_bytes(key)
     old = certificates.make_server(key, (directory / "ca.key").read_bytes(), HOSTS, then)
@@ -336,14 +391,22 @@ def test_host_6_a_certificate_is_signed_anew_where_names_change_or_it_expires(tm
     assert (directory / "server.crt").read_bytes() != old
 
 
-def test_host_6_a_certificate_of_another_user_is_not_the_administrators(tmp_path: Path, pki: Path) -> None:
+def test_host_6_a_certificate_of_another_user_is_not_the_administrators(
+    tmp_path: Path, pki: Path
+) -> None:
     directory = copy_of(pki, tmp_path)
     key = certificates.make_key()
     (directory / "admin.key").write_bytes(key)
-    other = certificates.make_client(key, (directory / "ca.key").read_bytes(), "somebody", "system:masters", datetime.now(UTC))
+    other = certificates.make_client(
+        key, (directory / "ca.key").read_bytes(), "somebody", "system:masters", datetime.now(UTC)
+    )
     (directory / "admin.crt").write_bytes(other)
     load_credentials(directory, HOSTS)
-    shown = subprocess.run(["openssl", "x509", "-noout", "-subject", "-in", directory / "admin.crt"], capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-subject", "-in", directory / "admin.crt"],
+        capture_output=True,
+        text=True,
+    ).stdout
     assert "kubernetes-admin" in shown and "system:masters" in shown
 
 
@@ -362,7 +425,9 @@ def test_host_6_a_directory_without_the_authoritys_key_gets_a_new_authority(
     assert any("new authority" in record.getMessage() for record in caplog.records)
 
 
-def test_host_6_an_id_is_read_back_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_host_6_an_id_is_read_back_or_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # Shows HOST-6.i.
     caplog.set_level(logging.WARNING)
     assert read_cluster_id(tmp_path, False) == ""
@@ -377,8 +442,13 @@ def test_host_6_an_id_is_read_back_or_refused(tmp_path: Path, caplog: pytest.Log
 
 def test_host_2_a_listener_takes_only_what_arrives_at_its_devices() -> None:
     # Shows HOST-2.f.
-    """The socket for pods takes packets of their bridge and of the loopback device; a device without any traffic stands for others."""
-    for devices, answered in ((("lo",), True), ((ANOTHER_DEVICE, "lo"), True), ((ANOTHER_DEVICE,), False)):
+    """The socket for pods takes packets of their bridge and of the loopback device; a device
+    without any traffic stands for others."""
+    for devices, answered in (
+        (("lo",), True),
+        ((ANOTHER_DEVICE, "lo"), True),
+        ((ANOTHER_DEVICE,), False),
+    ):
         server = listen("127.0.0.1", 0, devices)
         with socket.socket() as client:
             client.settimeout(5 if answered else 0.3)

@@ -17,9 +17,12 @@ def told(text: str) -> list[int]:
 
 
 @given(st.integers(0, 400), st.integers(1, 50), st.integers(1, 3000))
-def test_host_9_every_line_is_written_in_order_or_counted(lines: int, lines_max: int, width: int) -> None:
+def test_host_9_every_line_is_written_in_order_or_counted(
+    lines: int, lines_max: int, width: int
+) -> None:
     # Shows HOST-9.b, HOST-9.c.
-    """Nobody reads before all is said, so the pipe (64 kB) and then the queue are full where there is much."""
+    """Nobody reads before all is said, so the pipe (64 kB) and then the queue are full where there
+    is much."""
     reader, writer = os.pipe()
     output = Output(writer, lines_max)
     for number in range(lines):

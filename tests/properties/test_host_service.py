@@ -33,7 +33,9 @@ class Front:
         return socket
 
 
-def address_of(bind: str, bridge: tuple[str, str], node_address: str = "192.0.2.11") -> tuple[str, list[Any]]:
+def address_of(
+    bind: str, bridge: tuple[str, str], node_address: str = "192.0.2.11"
+) -> tuple[str, list[Any]]:
     front = Front()
 
     async def look() -> str:
@@ -67,4 +69,7 @@ def test_host_2_the_address_follows_from_bind_and_bridge(
 ) -> None:
     """The loopback device stands for a bridge. It listens there once, however often it looks."""
     # Shows HOST-2.b, HOST-2.c, HOST-2.d, HOST-2.g, HOST-2.h.
-    assert address_of(bind, bridge, node_address) == (address, [("127.0.0.9", PORT)] if listens else [])
+    assert address_of(bind, bridge, node_address) == (
+        address,
+        [("127.0.0.9", PORT)] if listens else [],
+    )

@@ -1,9 +1,11 @@
-"""One object never stops a component (LOOP-10, LOOP-12): whatever is stored, no decision raises, and all others go on.
+"""One object never stops a component (LOOP-10, LOOP-12): whatever is stored, no decision raises,
+and all others go on.
 
-A cluster has run until its objects are of every kind that its components make. Then some of them are replaced by what a hostile client
-could have stored: any value that decodes. Validation refuses some of that, but not in every version that may have written it, and of a
-status it refuses little. The cluster then goes on, and an exception anywhere is the end of the test: cluster.py raises what a driver
-would report.
+A cluster has run until its objects are of every kind that its components make. Then some of them
+are replaced by what a hostile client could have stored: any value that decodes. Validation refuses
+some of that, but not in every version that may have written it, and of a status it refuses little.
+The cluster then goes on, and an exception anywhere is the end of the test: cluster.py raises what a
+driver would report.
 """
 
 from functools import cache
@@ -14,7 +16,13 @@ from msgspec.structs import replace
 from strategies import disturbed
 
 from refk8s.checking.ready import Ready
-from refk8s.checking.scenario import default_manifests, deployment, new_cluster, read_manifests, service
+from refk8s.checking.scenario import (
+    default_manifests,
+    deployment,
+    new_cluster,
+    read_manifests,
+    service,
+)
 from refk8s.checking.script import Order
 from refk8s.core.actions import Crash, Submit
 from refk8s.core.api.meta_v1 import DeleteOptions
@@ -33,7 +41,8 @@ from refk8s.core.api.resources import (
     SERVICES,
 )
 from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.cluster import Cluster, step, submit
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import step, submit
 from refk8s.core.store import Put, Txn, commit
 from refk8s.core.value import evolve
 
@@ -125,7 +134,8 @@ def rich() -> object:
 
 @cache
 def base() -> Cluster:
-    """A cluster with running pods, services, slices, endpoints, leases, events and a namespace that is going."""
+    """A cluster with running pods, services, slices, endpoints, leases, events and a namespace that
+    is going."""
     cluster = new_cluster(2, b"hostile")
     outside = service("outside", "x")
     del outside["spec"]["selector"]
@@ -147,18 +157,26 @@ def stored(prefix: str) -> tuple[tuple[str, object], ...]:
 
 @st.composite
 def disturbances(draw):
-    """One to eight stored objects, each with what it is replaced by, and whether and with what grace period it is deleted then."""
+    """One to eight stored objects, each with what it is replaced by, and whether and with what
+    grace period it is deleted then."""
     found = {}
     for resource in draw(st.lists(st.sampled_from(DECIDED_ON), min_size=1, max_size=8)):
         key, obj = draw(st.sampled_from(stored(resource.prefix)))
         grace = draw(st.sampled_from([None, 0, 1, 2**31, 2**63 - 1, -1, -(2**63)]))
-        found[key] = (resource, draw(disturbed(obj)), draw(st.booleans()), DeleteOptions(grace_period_seconds=grace))
+        found[key] = (
+            resource,
+            draw(disturbed(obj)),
+            draw(st.booleans()),
+            DeleteOptions(grace_period_seconds=grace),
+        )
     return found
 
 
 def store_all(cluster: Cluster, objects) -> Cluster:
     """Put them into the store past every check of the API server."""
-    history, result = commit(cluster.history, Txn((), tuple(Put(key, obj) for key, obj in objects)), stamp)
+    history, result = commit(
+        cluster.history, Txn((), tuple(Put(key, obj) for key, obj in objects)), stamp
+    )
     return evolve(cluster, history=history, last_commit=result)
 
 
@@ -170,7 +188,11 @@ def newcomers(draw):
         pod = draw(disturbed(rich()))
         node = draw(st.sampled_from([None, "node-1", "node-2"]))
         metadata = replace(pod.metadata, name=f"new-{number}", uid=f"uid-{number}")
-        pod = replace(pod, metadata=metadata, spec=replace(pod.spec, node_name=node) if draw(st.booleans()) else pod.spec)
+        pod = replace(
+            pod,
+            metadata=metadata,
+            spec=replace(pod.spec, node_name=node) if draw(st.booleans()) else pod.spec,
+        )
         found.append((f"{PODS.prefix}default/new-{number}", pod))
     return found
 
@@ -185,5 +207,12 @@ def test_loop_10_no_decision_raises_whatever_is_stored(found, new, restarted):
     for resource, obj, is_deleted, options in found.values():
         if is_deleted:
             metadata = obj.metadata
-            cluster = step(cluster, Submit(Request("delete", resource, metadata.namespace or "", metadata.name, body=options)))
+            cluster = step(
+                cluster,
+                Submit(
+                    Request(
+                        "delete", resource, metadata.namespace or "", metadata.name, body=options
+                    )
+                ),
+            )
     go_on(cluster, STEPS_AFTER)

@@ -63,13 +63,24 @@ def imports(path: Path) -> list[str]:
 
 
 def layer(module: str) -> int | None:
-    return next((number for prefix, number in LAYERS.items() if module == prefix or module.startswith(prefix + ".")), None)
+    return next(
+        (
+            number
+            for prefix, number in LAYERS.items()
+            if module == prefix or module.startswith(prefix + ".")
+        ),
+        None,
+    )
 
 
 def room(module: str) -> str | None:
     """The room of core that a module lies in."""
     parts = module.split(".")
-    return parts[2] if parts[:2] == ["refk8s", "core"] and len(parts) > 2 and parts[2] in CORE_LAYERS else None
+    return (
+        parts[2]
+        if parts[:2] == ["refk8s", "core"] and len(parts) > 2 and parts[2] in CORE_LAYERS
+        else None
+    )
 
 
 def module_of(path: Path) -> str:
@@ -90,7 +101,9 @@ def test_imports_go_downward(path):
     for module in imports(path):
         mine, theirs = layer(here), layer(module)
         if mine is not None and theirs is not None:
-            assert theirs <= mine, f"{here} imports {module}: imports go cli, testing -> components -> adapters, store -> core"
+            assert theirs <= mine, (
+                f"{here} imports {module}: imports go cli, testing -> components -> adapters, store -> core"
+            )
             assert not (mine == theirs == 1 and here.split(".")[1] != module.split(".")[1]), (
                 f"{here} imports {module}: store and adapters do not know each other"
             )
@@ -104,7 +117,9 @@ def test_imports_go_downward(path):
             )
 
 
-CLOCKS_AND_CHANCE = re.compile(r"\b(datetime\.now|datetime\.today|utcnow|date\.today|time\.time|uuid4|random\.)")
+CLOCKS_AND_CHANCE = re.compile(
+    r"\b(datetime\.now|datetime\.today|utcnow|date\.today|time\.time|uuid4|random\.)"
+)
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -115,11 +130,14 @@ def test_the_core_reads_no_clock_and_draws_no_number(path):
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_core_iterates_over_no_set_display(path):
-    """The order of a set shows the hash seed. This finds the plain cases; the replay test finds the rest."""
+    """The order of a set shows the hash seed. This finds the plain cases; the replay test finds the
+    rest."""
     for node in ast.walk(ast.parse(path.read_text())):
         iterated = node.iter if isinstance(node, (ast.For, ast.comprehension)) else None
         is_set = isinstance(iterated, (ast.Set, ast.SetComp)) or (
-            isinstance(iterated, ast.Call) and isinstance(iterated.func, ast.Name) and iterated.func.id in ("set", "frozenset")
+            isinstance(iterated, ast.Call)
+            and isinstance(iterated.func, ast.Name)
+            and iterated.func.id in ("set", "frozenset")
         )
         assert not is_set, f"{path.name}:{iterated.lineno}: iterate over sorted(...) instead"
 
@@ -128,11 +146,16 @@ STEP_LAWS = (*laws.OF_CHANGES, *laws.OF_REQUESTS, *laws.OF_DECISIONS, *laws.OF_S
 
 RULE = re.compile(r"^#{2,4} ([A-Z]{2,12}-\d+)\b", re.M)
 CITED = re.compile(r"\b([A-Z]{2,12}-\d+)\b")
-NAMED = re.compile(r"test_([a-z]{2,12})_(\d+)_")  # a test that keeps several rules names the others in its docstring
+# a test that keeps several rules names the others in its docstring
+NAMED = re.compile(r"test_([a-z]{2,12})_(\d+)_")
 
 
 def rules() -> list[str]:
-    return [rule for page in sorted((ROOT / "spec").rglob("*.md")) for rule in RULE.findall(page.read_text())]
+    return [
+        rule
+        for page in sorted((ROOT / "spec").rglob("*.md"))
+        for rule in RULE.findall(page.read_text())
+    ]
 
 
 def citations(paths: list[Path]) -> set[str]:
@@ -142,14 +165,20 @@ def citations(paths: list[Path]) -> set[str]:
 
 def test_every_rule_stands_once():
     found = rules()
-    assert sorted(set(found)) == sorted(found), f"twice in spec/: {sorted({rule for rule in found if found.count(rule) > 1})}"
+    assert sorted(set(found)) == sorted(found), (
+        f"twice in spec/: {sorted({rule for rule in found if found.count(rule) > 1})}"
+    )
 
 
 def test_every_rule_is_cited_by_code_and_by_a_property():
     known = set(rules())
     code, tests = citations(SOURCES), citations(sorted((ROOT / "tests").rglob("*.py")))
-    assert not known - code, f"no code in refk8s/ cites {sorted(known - code)}: name the rule where it is enforced"
-    assert not known - tests, f"no test cites {sorted(known - tests)}: write the property, or withdraw the rule"
+    assert not known - code, (
+        f"no code in refk8s/ cites {sorted(known - code)}: name the rule where it is enforced"
+    )
+    assert not known - tests, (
+        f"no test cites {sorted(known - tests)}: write the property, or withdraw the rule"
+    )
 
 
 def test_no_citation_dangles():
@@ -167,21 +196,35 @@ def test_no_named_clause_dangles():
     from rule_index import clauses, statements
 
     stated = {rule: LETTERS[: len(clauses(text))] for rule, text in statements().items()}
-    dangling = sorted(f"{rule}.{letter}" for rule, letters in shown_clauses().items() for letter in letters - set(stated.get(rule, "")))
-    assert not dangling, f"spec/ has no {dangling}: count the sentences, bullets and rows of tables of the rule (tools/known.py)"
+    dangling = sorted(
+        f"{rule}.{letter}"
+        for rule, letters in shown_clauses().items()
+        for letter in letters - set(stated.get(rule, ""))
+    )
+    assert not dangling, (
+        f"spec/ has no {dangling}: count the sentences, bullets and rows of tables of the rule (tools/known.py)"
+    )
 
 
 A_TEST = re.compile(r"\btest_[a-z0-9_]+\b(?!\.py)")
 
 
 def names_of_tests() -> set[str]:
-    return {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    return {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
 
 
 def rows(page: str, first: str) -> list[list[str]]:
     """The cells of the rows of a page's tables whose first cell looks so."""
     text = (ROOT / "spec" / page).read_text().replace("||", "or")
-    cells = [[cell.strip() for cell in line.strip().strip("|").split(" |")] for line in text.splitlines() if line.startswith("| ")]
+    cells = [
+        [cell.strip() for cell in line.strip().strip("|").split(" |")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     return [each for each in cells if re.fullmatch(first, each[0])]
 
 
@@ -190,33 +233,53 @@ def test_every_divergence_names_a_test_that_shows_it():
     assert len(found) > 40
     for row in found:
         named = A_TEST.findall(row[-1])
-        assert named, f"{row[0]} of spec/divergences.md: name the test that fails when this difference goes"
-        assert set(named) <= known, f"{row[0]} names {sorted(set(named) - known)}, which is not there"
+        assert named, (
+            f"{row[0]} of spec/divergences.md: name the test that fails when this difference goes"
+        )
+        assert set(named) <= known, (
+            f"{row[0]} names {sorted(set(named) - known)}, which is not there"
+        )
 
 
 def test_the_catalogue_names_rules_laws_and_tests_that_there_are():
     known, there = set(rules()), names_of_tests()
     found = rows("catalogue.md", r"\d+")
-    assert [int(row[0]) for row in found] == [number for number in range(1, 47) if not 32 <= number <= 37]
+    assert [int(row[0]) for row in found] == [
+        number for number in range(1, 47) if not 32 <= number <= 37
+    ]
     steps, rest = {law.rule for law in STEP_LAWS}, {law.rule for law in laws.OF_REST}
     for number, _, _, named, judged in found:
         named = CITED.findall(named)
         tests = A_TEST.findall(judged)
-        assert named and set(named) <= known, f"{number}: no page in spec/ has {sorted(set(named) - known)}"
+        assert named and set(named) <= known, (
+            f"{number}: no page in spec/ has {sorted(set(named) - known)}"
+        )
         assert set(tests) <= there, f"{number}: there is no {sorted(set(tests) - there)}"
         words = re.sub(A_TEST, "", judged)
-        assert "law" not in words or steps & set(named), f"{number}: none of {named} is a law of a step"
-        assert "rest" not in words or rest & set(named), f"{number}: none of {named} is a law of a rest"
-        assert tests or "law" in words or "rest" in words or set(named) & {"SIM-3", "SIM-4"}, f"{number}: by what is it judged?"
+        assert "law" not in words or steps & set(named), (
+            f"{number}: none of {named} is a law of a step"
+        )
+        assert "rest" not in words or rest & set(named), (
+            f"{number}: none of {named} is a law of a rest"
+        )
+        assert tests or "law" in words or "rest" in words or set(named) & {"SIM-3", "SIM-4"}, (
+            f"{number}: by what is it judged?"
+        )
 
 
 def test_what_is_known_is_current():
-    found = subprocess.run([sys.executable, str(ROOT / "tools/known.py"), "--check"], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "tools/known.py"), "--check"], capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_the_index_of_rules_is_current():
-    found = subprocess.run([sys.executable, str(ROOT / "tools/rule_index.py"), "--check"], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "tools/rule_index.py"), "--check"],
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -230,3 +293,25 @@ def test_no_file_needs_a_table_of_contents():
         if not GENERATED.search(str(path)) and (n := len(path.read_text().splitlines())) > 600
     ]
     assert not long, f"{long}: make two files of it"
+
+
+LONG_LINES_MAX = 0.015
+
+
+def test_lines_fit_a_screen():
+    """At most 100 columns, as the formatter has it; a few strings and tables are longer."""
+    files = [
+        path
+        for root in ("refk8s", "tests", "tools", "benchmarks")
+        for path in (ROOT / root).rglob("*.py")
+    ]
+    lines = [
+        line
+        for path in files
+        if "node_modules" not in path.parts
+        for line in path.read_text().splitlines()
+    ]
+    long = sum(len(line) > 100 for line in lines)
+    assert long <= LONG_LINES_MAX * len(lines), (
+        f"{long} of {len(lines)} lines have over 100 columns"
+    )

@@ -1,4 +1,5 @@
-"""The front without a network: what is committed, told, kept, compressed and bounded. Rules HTTP-5 ... HTTP-19 (spec/http.md)."""
+"""The front without a network: what is committed, told, kept, compressed and bounded. Rules HTTP-5
+... HTTP-19 (spec/http.md)."""
 
 import asyncio
 import contextlib
@@ -18,7 +19,13 @@ from test_api import a_token
 from refk8s.components import apiserver, connection, watch_stream
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import Clock
-from refk8s.components.connection import ANONYMOUS_IDLE_SECONDS, BODY_SECONDS, HEAD_SECONDS, WRITE_SECONDS, Server
+from refk8s.components.connection import (
+    ANONYMOUS_IDLE_SECONDS,
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    WRITE_SECONDS,
+    Server,
+)
 from refk8s.components.http import Front
 from refk8s.components.kept_lists import LISTS_BYTES_MAX, KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
@@ -60,7 +67,12 @@ def create(name: str, **data: str) -> Request:
 async def a_server(engine: Any = None, config: Config = DEFAULT_CONFIG) -> ApiServer:
     api = ApiServer(engine or MemoryEngine(stamp), Clock(), config)
     done = asyncio.Event()
-    api.submit(Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))), lambda _: done.set())
+    api.submit(
+        Request(
+            "create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))
+        ),
+        lambda _: done.set(),
+    )
     await done.wait()
     return api
 
@@ -79,8 +91,18 @@ async def asked(
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """What the application answers: code, headers and body."""
     sent: list[dict[str, Any]] = []
-    named = [(key.replace("_", "-").encode(), value.encode()) for key, value in {"authorization": f"Bearer {TOKEN}", **headers}.items()]
-    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query, "headers": named}
+    named = [
+        (key.replace("_", "-").encode(), value.encode())
+        for key, value in {"authorization": f"Bearer {TOKEN}", **headers}.items()
+    ]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": named,
+    }
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
@@ -89,7 +111,11 @@ async def asked(
         sent.append(message)
 
     await front(scope, receive, send)
-    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message["body"] for message in sent[1:])
+    return (
+        sent[0]["status"],
+        dict(sent[0]["headers"]),
+        b"".join(message["body"] for message in sent[1:]),
+    )
 
 
 # --- times and connections
@@ -148,7 +174,12 @@ REQUEST = f"POST {CONFIG_MAPS} HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\ncont
         (b"", lambda c: True, HEAD_SECONDS, None),
         (b"GET /ap", lambda c: c._head_bytes, HEAD_SECONDS, 408),
         (REQUEST, lambda c: c.authenticated, BODY_SECONDS, 408),
-        (b"GET /healthz HTTP/1.1\r\n\r\n", lambda c: c.cycle and c.cycle.response_complete, ANONYMOUS_IDLE_SECONDS, None),
+        (
+            b"GET /healthz HTTP/1.1\r\n\r\n",
+            lambda c: c.cycle and c.cycle.response_complete,
+            ANONYMOUS_IDLE_SECONDS,
+            None,
+        ),
     ],
     ids=["nothing", "half a head", "half a body", "nothing more"],
 )
@@ -163,7 +194,9 @@ def test_http_5_a_part_that_does_not_come_in_its_time_ends_the_connection(
         if b"healthz" in sent:
             assert b"200 OK" in await asyncio.get_running_loop().sock_recv(one.client, 4096)
         one.connection.check_time(asyncio.get_running_loop().time() + seconds - 1)
-        assert not one.connection.transport.is_closing() and not one.connection._refused, "not before its time"
+        assert not one.connection.transport.is_closing() and not one.connection._refused, (
+            "not before its time"
+        )
         try:
             answer = await one.later(seconds + 1)
         except ConnectionResetError:
@@ -194,7 +227,9 @@ def test_http_5_who_does_not_read_is_closed_unless_patience_is_due() -> None:
 
 def test_http_6_over_the_limit_the_anonymous_go_first_then_the_idle() -> None:
     async def test() -> None:
-        server, connect = await a_listener(Front(await a_server(config=Config(users={TOKEN: USER}))), connections_max=3)
+        server, connect = await a_listener(
+            Front(await a_server(config=Config(users={TOKEN: USER}))), connections_max=3
+        )
         clients = [await connect() for _ in range(3)]
         first, second, third = list(server.open)
         first.authenticated = True
@@ -247,13 +282,16 @@ def test_http_7_kept_lists_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
-    """The list is asked for by one user, so that it is kept, and then by another, for whom nothing has been decided."""
+    """The list is asked for by one user, so that it is kept, and then by another, for whom nothing
+    has been decided."""
     # Shows API-13.a.
 
     async def test() -> None:
         other = "o" * 32
         users = {TOKEN: USER, other: User("eve")}
-        api = await a_server(config=Config(users=users, authorizer=lambda asked: asked.user.name != "eve"))
+        api = await a_server(
+            config=Config(users=users, authorizer=lambda asked: asked.user.name != "eve")
+        )
         front = Front(api)
         for _ in range(2):
             assert (await asked(front, "GET", CONFIG_MAPS))[0] == 200
@@ -265,8 +303,12 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
             'configmaps is forbidden: User "eve" cannot list resource "configmaps" in API group "" in the namespace "default"'
         )
         for path in ("/api", "/openapi/v2", "/version", "/healthz", "/nothing"):
-            assert (await asked(front, "GET", path, authorization=f"Bearer {other}"))[0] == 403, path
-        assert (await asked(front, "POST", CONFIG_MAPS, b"{}", authorization=f"Bearer {other}"))[0] == 403
+            assert (await asked(front, "GET", path, authorization=f"Bearer {other}"))[0] == 403, (
+                path
+            )
+        assert (await asked(front, "POST", CONFIG_MAPS, b"{}", authorization=f"Bearer {other}"))[
+            0
+        ] == 403
 
     in_loop(test)
 
@@ -276,11 +318,23 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
 
 def test_http_9_a_transaction_that_is_too_large_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     async def test() -> None:
-        engine = SqliteEngine(tmp_path / "store.db", codec.encode, lambda key, data: codec.decode(ConfigMap, data), stamp)
+        engine = SqliteEngine(
+            tmp_path / "store.db",
+            codec.encode,
+            lambda key, data: codec.decode(ConfigMap, data),
+            stamp,
+        )
         api = await a_server(engine)
-        puts = tuple(Put(f"/core/configmaps/default/x{number}", config_map(f"x{number}")) for number in range(WRITES_MAX + 1))
+        puts = tuple(
+            Put(f"/core/configmaps/default/x{number}", config_map(f"x{number}"))
+            for number in range(WRITES_MAX + 1)
+        )
         answers: list[Response | None] = []
-        api.enqueue(create("large"), apiserver.Commit(Txn((), puts), lambda _: Response(200, None)), answers.append)
+        api.enqueue(
+            create("large"),
+            apiserver.Commit(Txn((), puts), lambda _: Response(200, None)),
+            answers.append,
+        )
         assert await all_answered(api, [create(f"c{number}") for number in range(8)]) == [201] * 8
         assert [answer.code for answer in answers if answer] == [500]
         assert len(engine.list("/core/configmaps/").records) == 8
@@ -342,7 +396,9 @@ class Failing(MemoryEngine[Any]):
             raise StoreUnavailable("full")
 
 
-def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Shows STORE-22.c.
     async def test() -> None:
         engine = Failing(stamp)
@@ -351,7 +407,9 @@ def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions(mon
         await all_answered(api, [create(f"c{number}") for number in range(5_000)])
         api._compact_from = engine.revision
         api._compact()
-        assert api._timers[0].when() - loop.time() <= apiserver.COMPACT_RETRY_SECONDS, "it is tried again soon"
+        assert api._timers[0].when() - loop.time() <= apiserver.COMPACT_RETRY_SECONDS, (
+            "it is tried again soon"
+        )
         engine.full = False
         given: list[bool] = []
         monkeypatch.setattr(apiserver, "give_memory_back", lambda: given.append(True))
@@ -370,10 +428,17 @@ def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions(mon
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["/core/pods/a/", "/core/nodes/", "/apps/sets/b/"]), st.integers(0, 3)), max_size=40),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["/core/pods/a/", "/core/nodes/", "/apps/sets/b/"]), st.integers(0, 3)
+        ),
+        max_size=40,
+    ),
     st.integers(1, 9),
 )
-def test_http_10_portions_forget_what_one_compaction_forgets(writes: list[tuple[str, int]], portion: int) -> None:
+def test_http_10_portions_forget_what_one_compaction_forgets(
+    writes: list[tuple[str, int]], portion: int
+) -> None:
     engine, whole, history = MemoryEngine[Any](), MemoryEngine[Any](), EMPTY
     for prefix, number in writes:
         txn = Txn((), (Put(f"{prefix}{number}", number),))
@@ -385,7 +450,11 @@ def test_http_10_portions_forget_what_one_compaction_forgets(writes: list[tuple[
     while not engine.compact(target, portion):
         assert engine.compacted < target
         assert engine.changes("/", engine.compacted) == history.changes("/", engine.compacted)
-    for read in (lambda one: one.compacted, lambda one: one.changes("/", target), lambda one: one.list("/")):
+    for read in (
+        lambda one: one.compacted,
+        lambda one: one.changes("/", target),
+        lambda one: one.list("/"),
+    ):
         assert read(engine) == read(whole)
 
 
@@ -417,7 +486,9 @@ class Client:
         await asyncio.Event().wait()
 
 
-async def a_watch(api: ApiServer, fanout: Fanout, client: Client, query: bytes = b"") -> asyncio.Task[None]:
+async def a_watch(
+    api: ApiServer, fanout: Fanout, client: Client, query: bytes = b""
+) -> asyncio.Task[None]:
     """A watch of config maps that has started."""
     from refk8s.core.apiserver.handle import handle
     from refk8s.core.apiserver.wire import Received, WireRequest, receive
@@ -485,7 +556,10 @@ def test_http_11_a_watcher_that_reads_late_gets_everything_in_order() -> None:
         client.write_paused = False
         assert client.on_writable is not None
         client.on_writable()
-        names = [json.loads(chunk.split(b"\r\n")[1])["object"]["metadata"]["name"] for chunk in client.written]
+        names = [
+            json.loads(chunk.split(b"\r\n")[1])["object"]["metadata"]["name"]
+            for chunk in client.written
+        ]
         assert names == [f"c{number:02}" for number in range(20)]
 
     in_loop(test)
@@ -499,10 +573,16 @@ def test_http_12_watchers_of_one_selection_are_sent_the_same_bytes() -> None:
             await a_watch(api, fanout, client)
         for client in clients[4:]:
             await a_watch(api, fanout, client, b"labelSelector=a%3Db")
-        labelled = evolve(create("a"), body=ConfigMap(metadata=ObjectMeta(name="a", namespace="default", labels={"a": "b"})))
+        labelled = evolve(
+            create("a"),
+            body=ConfigMap(metadata=ObjectMeta(name="a", namespace="default", labels={"a": "b"})),
+        )
         await all_answered(api, [labelled])
         assert all(client.written[0] is clients[0].written[0] for client in clients[:4])
-        assert clients[4].written[0] is clients[5].written[0] and clients[4].written == clients[0].written
+        assert (
+            clients[4].written[0] is clients[5].written[0]
+            and clients[4].written == clients[0].written
+        )
         await asyncio.sleep(0)
         assert fanout._written == {}, "nothing is kept"
 
@@ -516,7 +596,11 @@ def test_http_12_watchers_of_one_selection_are_sent_the_same_bytes() -> None:
 def test_http_13_warnings_are_bounded_and_none_that_fits_is_lost(texts: list[str]) -> None:
     shown = shown_warnings(texts)
     assert sum(map(len, shown)) <= 4_096 + 256 and len(set(shown)) <= len(shown)
-    whole = [text for text in dict.fromkeys(texts) if text and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)]
+    whole = [
+        text
+        for text in dict.fromkeys(texts)
+        if text and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+    ]
     if sum(map(len, whole)) <= 4_096:
         assert shown == whole
     else:
@@ -535,7 +619,9 @@ def test_http_14_a_failing_check_is_named_and_can_be_excluded() -> None:
     )  # fmt: skip
     assert health("GET", "/livez/etcd", (), checks).code == 500
     assert health("GET", "/livez", (("exclude", "etcd"),), checks).content == b"ok"
-    told = health("GET", "/livez", (("exclude", "etcd"), ("exclude", "x"), ("verbose", "")), checks).content
+    told = health(
+        "GET", "/livez", (("exclude", "etcd"), ("exclude", "x"), ("verbose", "")), checks
+    ).content
     assert told.decode().splitlines() == [
         "[+]ping ok", "[+]log ok", "[+]etcd excluded: ok", 'warn: some health checks cannot be excluded: no matches for "x"',
         "livez check passed",
@@ -564,21 +650,41 @@ def test_http_16_large_answers_are_compressed_for_who_asks_kept_or_not() -> None
         await all_answered(api, [create(f"c{number}", k="value" * 100) for number in range(400)])
         plain = (await asked(front, "GET", CONFIG_MAPS))[2]
         assert len(plain) > GZIP_BYTES_MIN
-        for _ in range(3):  # the first keeps the list, the second compresses what is kept, the third has both
-            code, headers, body = await asked(front, "GET", CONFIG_MAPS, accept_encoding="deflate, gzip;q=0.5")
-            assert (code, headers[b"content-encoding"], headers[b"vary"]) == (200, b"gzip", b"accept-encoding")
+        # the first keeps the list, the second compresses what is kept, the third has both
+        for _ in range(3):
+            code, headers, body = await asked(
+                front, "GET", CONFIG_MAPS, accept_encoding="deflate, gzip;q=0.5"
+            )
+            assert (code, headers[b"content-encoding"], headers[b"vary"]) == (
+                200,
+                b"gzip",
+                b"accept-encoding",
+            )
             assert gzip.decompress(body) == plain and int(headers[b"content-length"]) == len(body)
-        code, headers, body = await asked(front, "GET", CONFIG_MAPS, query=b"limit=300", accept_encoding="gzip")
-        assert headers[b"content-encoding"] == b"gzip" and len(json.loads(gzip.decompress(body))["items"]) == 300
-        assert b"content-encoding" not in (await asked(front, "GET", f"{CONFIG_MAPS}/c1", accept_encoding="gzip"))[1]
-        assert b"content-encoding" not in (await asked(front, "GET", CONFIG_MAPS, accept_encoding="gzip;q=0"))[1]
+        code, headers, body = await asked(
+            front, "GET", CONFIG_MAPS, query=b"limit=300", accept_encoding="gzip"
+        )
+        assert (
+            headers[b"content-encoding"] == b"gzip"
+            and len(json.loads(gzip.decompress(body))["items"]) == 300
+        )
+        assert (
+            b"content-encoding"
+            not in (await asked(front, "GET", f"{CONFIG_MAPS}/c1", accept_encoding="gzip"))[1]
+        )
+        assert (
+            b"content-encoding"
+            not in (await asked(front, "GET", CONFIG_MAPS, accept_encoding="gzip;q=0"))[1]
+        )
 
     in_loop(test)
 
 
 def test_http_17_a_status_has_the_order_of_its_fields_and_every_answer_a_newline() -> None:
     causes = (StatusCause(reason="R", message="m", field="f"),)
-    details = StatusDetails(retry_after_seconds=1, uid="u", causes=causes, name="n", kind="k", group="g")
+    details = StatusDetails(
+        retry_after_seconds=1, uid="u", causes=causes, name="n", kind="k", group="g"
+    )
     said = status.failure(404, "NotFound", "not here", details)
     assert codec.encode(said).decode() == (
         '{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"not here","reason":"NotFound",'
@@ -609,7 +715,9 @@ NOW = 1_800_000_000 * SECOND
 def the_objects(**uids: str) -> MemoryEngine[Any]:
     engine = MemoryEngine[Any]()
     if "account" in uids:
-        account = resources.SERVICE_ACCOUNTS.type(metadata=ObjectMeta(name="robot", namespace="default", uid=uids["account"]))
+        account = resources.SERVICE_ACCOUNTS.type(
+            metadata=ObjectMeta(name="robot", namespace="default", uid=uids["account"])
+        )
         engine.commit_batch([Txn((), (Put("/core/serviceaccounts/default/robot", account),))])
     if "pod" in uids:
         pod = Pod(metadata=ObjectMeta(name="p", namespace="default", uid=uids["pod"]))
@@ -618,7 +726,16 @@ def the_objects(**uids: str) -> MemoryEngine[Any]:
 
 
 def a_bound_token(config: Config = DEFAULT_CONFIG, **bound: Any) -> str:
-    return make_token("default", "robot", "sa-uid", config.audiences, 600, bound, config, Context(NOW, SeededChance(b"t")))
+    return make_token(
+        "default",
+        "robot",
+        "sa-uid",
+        config.audiences,
+        600,
+        bound,
+        config,
+        Context(NOW, SeededChance(b"t")),
+    )
 
 
 POD = {"pod": {"name": "p", "uid": "pod-uid"}, "node": {"name": "n", "uid": "node-uid"}}
@@ -632,7 +749,9 @@ def test_http_19_a_token_is_good_only_within_its_time_and_while_what_it_names_is
     account: str | None, pod: str | None, is_bound: bool, seconds: int
 ) -> None:
     # Shows API-16.b.
-    objects = the_objects(**({"account": account} if account else {}), **({"pod": pod} if pod else {}))
+    objects = the_objects(
+        **({"account": account} if account else {}), **({"pod": pod} if pod else {})
+    )
     token = a_bound_token(**(POD if is_bound else {}))
     checked = check_token(token, DEFAULT_CONFIG, NOW + seconds * SECOND, objects)
     good = account == "sa-uid" and (pod == "pod-uid" or not is_bound) and 0 <= seconds < 600
@@ -668,7 +787,10 @@ def test_http_19_an_object_marked_for_deletion_ends_its_tokens_after_a_minute() 
     marked = replace(account, metadata=replace(account.metadata, deletion_timestamp=timestamp(NOW)))
     engine.commit_batch([Txn((), (Put("/core/serviceaccounts/default/robot", marked),))])
     token = a_bound_token()
-    assert [check_token(token, DEFAULT_CONFIG, NOW + s * SECOND, engine).user is not None for s in (0, 59, 60)] == [True, True, False]
+    assert [
+        check_token(token, DEFAULT_CONFIG, NOW + s * SECOND, engine).user is not None
+        for s in (0, 59, 60)
+    ] == [True, True, False]
 
 
 def test_http_19_others_find_the_key_and_keys_that_do_not_fit_are_refused() -> None:
@@ -677,7 +799,11 @@ def test_http_19_others_find_the_key_and_keys_that_do_not_fit_are_refused() -> N
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
     made = rsa.generate_private_key(65537, 2048)
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     key = parse_key(made.private_bytes(*form))
     config = Config(token_key=key)
     token = a_bound_token(config)
@@ -687,16 +813,30 @@ def test_http_19_others_find_the_key_and_keys_that_do_not_fit_are_refused() -> N
     raw = base64.urlsafe_b64decode(signature + "==")
     made.public_key().verify(raw, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     [told] = key_set(key)["keys"]
-    assert int.from_bytes(base64.urlsafe_b64decode(told["n"] + "=="), "big") == key.modulus and told["e"] == "AQAB"
-    documents = [issuer_document(path, config) for path in ("/.well-known/openid-configuration", "/openid/v1/jwks", "/openid")]
-    assert documents[2] is None and all(document and json.loads(document.content) for document in documents[:2])
+    assert (
+        int.from_bytes(base64.urlsafe_b64decode(told["n"] + "=="), "big") == key.modulus
+        and told["e"] == "AQAB"
+    )
+    documents = [
+        issuer_document(path, config)
+        for path in ("/.well-known/openid-configuration", "/openid/v1/jwks", "/openid")
+    ]
+    assert documents[2] is None and all(
+        document and json.loads(document.content) for document in documents[:2]
+    )
     assert check_token(token, DEFAULT_CONFIG, NOW).user is None, "another key signs for nobody here"
-    traditional = made.private_bytes(form[0], serialization.PrivateFormat.TraditionalOpenSSL, form[2])
+    traditional = made.private_bytes(
+        form[0], serialization.PrivateFormat.TraditionalOpenSSL, form[2]
+    )
     assert parse_key(traditional) == key
     body = made.private_bytes(serialization.Encoding.DER, *form[1:])
     for place in range(0, len(body), 37):
         damaged = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
-        text = b"-----BEGIN PRIVATE KEY-----\n" + base64.b64encode(damaged) + b"\n-----END PRIVATE KEY-----\n"
+        text = (
+            b"-----BEGIN PRIVATE KEY-----\n"
+            + base64.b64encode(damaged)
+            + b"\n-----END PRIVATE KEY-----\n"
+        )
         with contextlib.suppress(BadKey):
             assert parse_key(text) == key  # only a byte that the numbers do not depend on
     for text in (b"", b"x", b"-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----"):
@@ -709,7 +849,10 @@ def test_http_19_the_administrators_token_is_known_to_reviews() -> None:
     config = Config(users={TOKEN: USER})
     assert check_token(TOKEN, config, now).user == USER
     assert check_token(TOKEN, config, now, audiences=("vault",)).user is None
-    assert check_token(token, config, now, audiences=("vault", *config.audiences)).audiences == config.audiences
+    assert (
+        check_token(token, config, now, audiences=("vault", *config.audiences)).audiences
+        == config.audiences
+    )
     assert connection.HEADERS_MAX
 
 
@@ -724,11 +867,21 @@ ASK = b'{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}'
     ("path", "shown", "expected"),
     [
         (CONFIG_MAPS, "Table", ("meta.k8s.io/v1beta1", "Table")),
-        (f"{CONFIG_MAPS}/a", "PartialObjectMetadata", ("meta.k8s.io/v1beta1", "PartialObjectMetadata")),
-        (CONFIG_MAPS, "PartialObjectMetadataList", ("meta.k8s.io/v1beta1", "PartialObjectMetadataList")),
+        (
+            f"{CONFIG_MAPS}/a",
+            "PartialObjectMetadata",
+            ("meta.k8s.io/v1beta1", "PartialObjectMetadata"),
+        ),
+        (
+            CONFIG_MAPS,
+            "PartialObjectMetadataList",
+            ("meta.k8s.io/v1beta1", "PartialObjectMetadataList"),
+        ),
     ],
 )
-def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(path: str, shown: str, expected: tuple[str, str]) -> None:
+def test_api_21_tables_and_metadata_are_served_in_the_older_version_too(
+    path: str, shown: str, expected: tuple[str, str]
+) -> None:
     # Shows API-21.c.
     async def test() -> None:
         api = await a_server(config=Config(users={TOKEN: USER}))
@@ -759,11 +912,26 @@ def test_api_21_there_is_no_table_of_a_review() -> None:
 def test_api_10_a_write_to_what_is_not_served_is_not_found(method: str) -> None:
     async def test() -> None:
         front = Front(await a_server(config=Config(users={TOKEN: USER})))
-        unserved = ("/apis/no.example.com/v1/things", "/apis/no.example.com", "/apis/apps/v9/things", "/nothing", "/api/v1/things")
+        unserved = (
+            "/apis/no.example.com/v1/things",
+            "/apis/no.example.com",
+            "/apis/apps/v9/things",
+            "/nothing",
+            "/api/v1/things",
+        )
         for path in unserved:
             code, _, body = await asked(front, method, path, b"{}")
             assert code == 404 and json.loads(body)["reason"] == "NotFound", path
-        for path in ("/", "/api", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v2", "/healthz"):
+        for path in (
+            "/",
+            "/api",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/version",
+            "/openapi/v2",
+            "/healthz",
+        ):
             assert (await asked(front, method, path, b"{}"))[0] == 405, path
 
     in_loop(test)
@@ -773,7 +941,9 @@ def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node
     async def test() -> None:
         api = await a_server(config=Config(users={TOKEN: USER}))
         node = resources.NODES.type(metadata=ObjectMeta(name="n", uid="node-uid"))
-        account = resources.SERVICE_ACCOUNTS.type(metadata=ObjectMeta(name="robot", namespace="default", uid="sa-uid"))
+        account = resources.SERVICE_ACCOUNTS.type(
+            metadata=ObjectMeta(name="robot", namespace="default", uid="sa-uid")
+        )
         pods = [
             Pod(metadata=ObjectMeta(name=name, namespace="default", uid=f"{name}-uid"), spec=spec)
             for name in ("robot", "other")
@@ -788,13 +958,25 @@ def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node
         assert code == 400 and "different serviceaccount name" in json.loads(answer)["message"]
         code, _, answer = await asked(front, "POST", path, body % b"robot")
         review = json.dumps({"spec": {"token": json.loads(answer)["status"]["token"]}}).encode()
-        said = json.loads((await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2])["status"]
-        assert said["authenticated"] and said["user"]["username"] == "system:serviceaccount:default:robot"
+        said = json.loads(
+            (await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2]
+        )["status"]
+        assert (
+            said["authenticated"]
+            and said["user"]["username"] == "system:serviceaccount:default:robot"
+        )
         extra = {key.rpartition("/")[2]: value for key, value in said["user"]["extra"].items()}
         assert extra.pop("credential-id")[0].startswith("JTI=")
-        assert extra == {"node-name": ["n"], "node-uid": ["node-uid"], "pod-name": ["robot"], "pod-uid": ["robot-uid"]}
+        assert extra == {
+            "node-name": ["n"],
+            "node-uid": ["node-uid"],
+            "pod-name": ["robot"],
+            "pod-uid": ["robot-uid"],
+        }
         review = json.dumps({"spec": {"token": TOKEN}}).encode()
-        said = json.loads((await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2])["status"]
+        said = json.loads(
+            (await asked(front, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))[2]
+        )["status"]
         assert said["authenticated"] and said["user"]["username"] == "jane"
 
     in_loop(test)
@@ -806,8 +988,14 @@ def test_http_21_reading_long_yaml_blocks_no_other_request() -> None:
         order: list[str] = []
 
         async def post() -> None:
-            body = b"metadata: {name: a}\ndata: {" + b",".join(b"k%d: 'v'" % number for number in range(60_000)) + b"}"
-            code, _, _ = await asked(front, "POST", CONFIG_MAPS, body, content_type="application/yaml")
+            body = (
+                b"metadata: {name: a}\ndata: {"
+                + b",".join(b"k%d: 'v'" % number for number in range(60_000))
+                + b"}"
+            )
+            code, _, _ = await asked(
+                front, "POST", CONFIG_MAPS, body, content_type="application/yaml"
+            )
             order.append(f"post {code}")
 
         async def get() -> None:

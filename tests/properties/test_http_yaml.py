@@ -51,17 +51,38 @@ def test_http_20_keys_are_strings_and_the_first_document_counts() -> None:
     assert as_json("1: a\non: b\n1.5: c\n1e6: d\n0x10: e\n12:30: f\n--- \nsecond: 1") == {
         "1": "a", "true": "b", "1.5": "c", "1e+06": "d", "16": "e", "12:30": "f",
     }  # fmt: skip
-    assert [document.tree for document in read_yaml_documents("a: 1\n---\nb: 2\n---\n")] == [{"a": 1}, {"b": 2}, None]
+    assert [document.tree for document in read_yaml_documents("a: 1\n---\nb: 2\n---\n")] == [
+        {"a": 1},
+        {"b": 2},
+        None,
+    ]
 
 
 def test_http_20_merge_keys_merge_in_order_and_the_first_of_several_maps_counts() -> None:
-    assert as_json("a: &a {p: 1, q: 2}\nb: &b {p: 3, r: 4}\nc:\n  <<: [*a, *b]\n  q: 5\n")["c"] == {"p": 1, "q": 5, "r": 4}
+    assert as_json("a: &a {p: 1, q: 2}\nb: &b {p: 3, r: 4}\nc:\n  <<: [*a, *b]\n  q: 5\n")["c"] == {
+        "p": 1,
+        "q": 5,
+        "r": 4,
+    }
     assert as_json("a:\n  '<<': 1\n") == {"a": {"<<": 1}}
     with pytest.raises(BadYaml, match="map merge requires"):
         read_yaml("<<: 1")
 
 
-@pytest.mark.parametrize("body", ["~: 1", "{? [a] : b}", ".nan: .nan", "a: .inf", "!!int x", "a: *b", "a: &a [*a]", "a: b: c", "a: \x01"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "~: 1",
+        "{? [a] : b}",
+        ".nan: .nan",
+        "a: .inf",
+        "!!int x",
+        "a: *b",
+        "a: &a [*a]",
+        "a: b: c",
+        "a: \x01",
+    ],
+)
 def test_http_20_what_json_cannot_say_is_a_bad_request(body: str) -> None:
     reply = sent(body.encode())
     assert isinstance(reply, Reply) and reply.code == 400
@@ -74,7 +95,10 @@ BODY = b"metadata: {name: x}\ndata:\n  a: '1'\n  a: '2'\n  b: '3'\n  b: '4'\n"
 def test_http_20_a_repeated_key_is_a_warning_and_under_strict_refused() -> None:
     warned = sent(BODY)
     assert isinstance(warned, Received) and dict(warned.request.body.data) == {"a": "2", "b": "4"}
-    assert warned.warnings == ('line 4: key "a" already set in map', 'line 6: key "b" already set in map')
+    assert warned.warnings == (
+        'line 4: key "a" already set in map',
+        'line 6: key "b" already set in map',
+    )
     assert sent(BODY, "fieldValidation=Ignore").warnings == ()
     reply = sent(BODY, "fieldValidation=Strict")
     assert reply.code == 400
@@ -86,7 +110,10 @@ def test_http_20_a_repeated_key_is_a_warning_and_under_strict_refused() -> None:
 
 def bomb(levels: int) -> bytes:
     """A body of a few hundred bytes that stands for 9 to the power of `levels` nodes."""
-    lines = [f"a{number}: &a{number} [{','.join([f'*a{number - 1}'] * 9)}]" for number in range(1, levels)]
+    lines = [
+        f"a{number}: &a{number} [{','.join([f'*a{number - 1}'] * 9)}]"
+        for number in range(1, levels)
+    ]
     return "\n".join(["a0: &a0 [x,x,x,x,x,x,x,x,x]", *lines]).encode()
 
 
@@ -118,32 +145,74 @@ def test_http_21_nested_anchors_multiply_depth_too() -> None:
         read_yaml(f"a: &a {deep}\nb: {'[' * 100}*a{']' * 100}")
 
 
-@given(st.one_of(st.binary(max_size=60), st.text(alphabet="&*a!<>?:-[]{},'\"|\n #%0.1_~yT+e", max_size=40).map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.text(alphabet="&*a!<>?:-[]{},'\"|\n #%0.1_~yT+e", max_size=40).map(str.encode),
+    )
+)
 def test_http_21_whatever_the_bytes_are_they_are_a_request_or_a_bad_request(body: bytes) -> None:
     got = sent(body)
     assert isinstance(got, Received) or got.code == 400
 
 
-@given(st.lists(st.sampled_from("yYnNtrueTRUEfalseonOFF~null0123456789_.xXoObBeE+-:=infNa"), max_size=8).map("".join))
-def test_http_20_a_plain_scalar_differs_from_the_library_only_where_kubernetes_does(text: str) -> None:
-    """The library of the parser reads YAML 1.1 to the letter: every known difference is named here."""
+@given(
+    st.lists(
+        st.sampled_from("yYnNtrueTRUEfalseonOFF~null0123456789_.xXoObBeE+-:=infNa"), max_size=8
+    ).map("".join)
+)
+def test_http_20_a_plain_scalar_differs_from_the_library_only_where_kubernetes_does(
+    text: str,
+) -> None:
+    """The library of the parser reads YAML 1.1 to the letter: every known difference is named
+    here."""
     try:
         theirs, ours = yaml.safe_load(text), read_yaml(text).tree
     except (yaml.YAMLError, ValueError):
         return
-    if isinstance(theirs, str) and not isinstance(ours, str):  # y, n; numbers that YAML 1.1 does not have
-        assert text in ("y", "Y", "n", "N") or any(mark in text for mark in "eEoO") or text.lstrip("+-0_").startswith(("8", "9"))
+    # y, n; numbers that YAML 1.1 does not have
+    if isinstance(theirs, str) and not isinstance(ours, str):
+        assert (
+            text in ("y", "Y", "n", "N")
+            or any(mark in text for mark in "eEoO")
+            or text.lstrip("+-0_").startswith(("8", "9"))
+        )
     elif isinstance(ours, str) and not isinstance(theirs, str):
-        assert ":" in text or "_" in text or text.count("-") == 2 or text[:1] in ("+", "-", "."), text
+        assert ":" in text or "_" in text or text.count("-") == 2 or text[:1] in ("+", "-", "."), (
+            text
+        )
     elif isinstance(ours, float) and "_" not in text:
         assert theirs == ours
 
 
-ODD = ["yes", "y", "=", "12:30:45", "2001-01-01", "a\nb\n", "\n", " a", "a: b", "- x", "a #b", "0x1", "1e3", "<<", "l\n\nm\n\n"]
+ODD = [
+    "yes",
+    "y",
+    "=",
+    "12:30:45",
+    "2001-01-01",
+    "a\nb\n",
+    "\n",
+    " a",
+    "a: b",
+    "- x",
+    "a #b",
+    "0x1",
+    "1e3",
+    "<<",
+    "l\n\nm\n\n",
+]
 KEYS = st.one_of(st.text(max_size=6), st.sampled_from(["yes", "1", "a b"]))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), FLOATS, st.text(max_size=12), st.sampled_from(ODD)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        FLOATS,
+        st.text(max_size=12),
+        st.sampled_from(ODD),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
     max_leaves=15,
 )

@@ -5,13 +5,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refk8s.core.api.core_v1 import LoadBalancerIngress
-from refk8s.core.api.integer import INT64_MAX, INT64_MIN, UINT64_MAX, int64, parse_int64, parse_uint64
+from refk8s.core.api.integer import (
+    INT64_MAX,
+    INT64_MIN,
+    UINT64_MAX,
+    int64,
+    parse_int64,
+    parse_uint64,
+)
 from refk8s.core.api.networking_v1 import IngressLoadBalancerIngress
 from refk8s.core.apiserver.validation.ports import validate_load_balancer
 
-near = st.one_of(st.integers(-(10**25), 10**25), st.sampled_from([INT64_MIN, INT64_MAX, UINT64_MAX])).flatmap(
-    lambda number: st.integers(number - 1, number + 1)
-)
+near = st.one_of(
+    st.integers(-(10**25), 10**25), st.sampled_from([INT64_MIN, INT64_MAX, UINT64_MAX])
+).flatmap(lambda number: st.integers(number - 1, number + 1))
 
 
 @given(near, st.integers(0, 40))

@@ -1,4 +1,5 @@
-"""The kubelet of a node: KUBELET-1 to KUBELET-44 (spec/kubelet.md). What containers are made from is in test_kubelet_making.py."""
+"""The kubelet of a node: KUBELET-1 to KUBELET-44 (spec/kubelet.md). What containers are made from
+is in test_kubelet_making.py."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -58,7 +59,10 @@ def ready(*pods: Pod, seed: int = 0) -> Bench:
 
 def state(bench: Bench, name: str = "c") -> str:
     """The state of a container in a word: running, or the reason of the other states."""
-    statuses = (*(bench.pod().status.init_container_statuses or ()), *(bench.pod().status.container_statuses or ()))
+    statuses = (
+        *(bench.pod().status.init_container_statuses or ()),
+        *(bench.pod().status.container_statuses or ()),
+    )
     status = next(status for status in statuses if status.name == name)
     if status.state.running is not None:
         return "running"
@@ -66,7 +70,11 @@ def state(bench: Bench, name: str = "c") -> str:
 
 
 def restarts(bench: Bench, name: str = "c") -> int:
-    return next(status.restart_count for status in bench.pod().status.container_statuses or () if status.name == name)
+    return next(
+        status.restart_count
+        for status in bench.pod().status.container_statuses or ()
+        if status.name == name
+    )
 
 
 def crash(bench: Bench, name: str = "c", exit_code: int = 1) -> None:
@@ -74,14 +82,15 @@ def crash(bench: Bench, name: str = "c", exit_code: int = 1) -> None:
     bench.disturb(lambda world, now: fake.crash_container(world, id, exit_code, now))
 
 
-# --- always ----------------------------------------------------------------------------------------------------------------
+# --- always ---------------------------------------------------------------------------------------
 
 
 @settings(max_examples=80, deadline=None)
 @given(tapes)
 @example([0, 14, 96, 14, 3, 14, 4, 14, 5, 14, 1, 14])
 def test_kubelet_whatever_happens_to_a_node_its_laws_hold_and_it_settles(tape: list[int]) -> None:
-    """KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32, KUBELET-42, KUBELET-44; POD-3, POD-10, POD-11, POD-13, POD-15, POD-18."""
+    """KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32, KUBELET-42, KUBELET-44; POD-3,
+    POD-10, POD-11, POD-13, POD-15, POD-18."""
     Chaos().play(tape).mend().settled()
 
 
@@ -91,7 +100,14 @@ def test_kubelet_the_lives_of_a_node_reach_what_is_interesting() -> None:
     for seed in range(12):
         numbers = [(seed * 7919 + i * i * 104_729 + i * 31) % 4096 for i in range(150)]
         seen |= Chaos(seed).play(numbers).mend().seen
-    wanted = {"agent restarted", "sandbox crashed", "final delete", "CrashLoopBackOff", "Running", "Failed"}
+    wanted = {
+        "agent restarted",
+        "sandbox crashed",
+        "final delete",
+        "CrashLoopBackOff",
+        "Running",
+        "Failed",
+    }
     wanted |= {"StopContainer", "RemoveContainer"}
     assert wanted <= seen, wanted - seen
 
@@ -135,7 +151,9 @@ def test_kubelet_3_one_operation_at_a_time_on_a_container(count: int, order: lis
         assert len([op for op in flying if isinstance(op, RunPodSandbox)]) <= 1
         assert len([op for op in flying if isinstance(op, PullImage)]) <= len(names)
     bench.settle()
-    assert [operation.config.name for _, operation in bench.did(CreateContainer)] == [f"c{i}" for i in range(count)]
+    assert [operation.config.name for _, operation in bench.did(CreateContainer)] == [
+        f"c{i}" for i in range(count)
+    ]
 
 
 def test_kubelet_4_a_start_whose_answer_was_lost_in_a_crash_is_not_repeated() -> None:
@@ -149,7 +167,7 @@ def test_kubelet_4_a_start_whose_answer_was_lost_in_a_crash_is_not_repeated() ->
     assert restarts(bench) == 0
 
 
-# --- from a pod to running containers ------------------------------------------------------------------------------------------
+# --- from a pod to running containers -------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,14 +184,18 @@ def test_kubelet_10_a_pod_whose_sandbox_dies_gets_the_next(policy: str, deaths: 
         assert bench.pod().status.phase == "Failed"
     else:
         assert attempts == list(range(deaths + 1))
-        assert [operation.grace_period_seconds for _, operation in bench.did(StopContainer)] == [30] * deaths
+        assert [operation.grace_period_seconds for _, operation in bench.did(StopContainer)] == [
+            30
+        ] * deaths
         assert restarts(bench) == deaths  # and without waiting
         assert len(bench.world.pods[uid].sandboxes) == 1
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 3), st.lists(st.integers(0, 50), max_size=40))
-def test_kubelet_11_containers_are_made_when_sandbox_and_volumes_are_there(volumes: int, order: list[int]) -> None:
+def test_kubelet_11_containers_are_made_when_sandbox_and_volumes_are_there(
+    volumes: int, order: list[int]
+) -> None:
     bench = Bench().start().settle()
     empty = tuple(Volume(name=f"v{i}", empty_dir=EmptyDirVolumeSource()) for i in range(volumes))
     bench.add(make_pod(volumes=empty))
@@ -193,11 +215,15 @@ init_lists = st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, m
 
 @settings(max_examples=40, deadline=None)
 @given(init_lists)
-def test_kubelet_12_init_containers_one_after_another_then_the_others(inits: list[tuple[bool, int]]) -> None:
+def test_kubelet_12_init_containers_one_after_another_then_the_others(
+    inits: list[tuple[bool, int]],
+) -> None:
     """Each is (is it a sidecar, how long it runs)."""
     bench = Bench().start().settle()
     specs = [
-        container(f"i{n}", restart_policy="Always") if sidecar else shell(f"i{n}", f"sleep {seconds}")
+        container(f"i{n}", restart_policy="Always")
+        if sidecar
+        else shell(f"i{n}", f"sleep {seconds}")
         for n, (sidecar, seconds) in enumerate(inits)
     ]
     bench.add(make_pod(containers=(container("c"),), init_containers=tuple(specs)))
@@ -222,11 +248,16 @@ def test_kubelet_12_init_containers_one_after_another_then_the_others(inits: lis
 
 @settings(max_examples=20, deadline=None)
 @given(init_lists, st.integers(1, 2))
-def test_kubelet_12_every_sandbox_begins_with_the_init_containers(inits: list[tuple[bool, int]], deaths: int) -> None:
-    """Each is (is it a sidecar, how long it runs). What ended well in a sandbox that died does not count in the next."""
+def test_kubelet_12_every_sandbox_begins_with_the_init_containers(
+    inits: list[tuple[bool, int]], deaths: int
+) -> None:
+    """Each is (is it a sidecar, how long it runs). What ended well in a sandbox that died does not
+    count in the next."""
     bench = Bench().start().settle()
     specs = [
-        container(f"i{n}", restart_policy="Always") if sidecar else shell(f"i{n}", f"sleep {seconds}")
+        container(f"i{n}", restart_policy="Always")
+        if sidecar
+        else shell(f"i{n}", f"sleep {seconds}")
         for n, (sidecar, seconds) in enumerate(inits)
     ]
     bench.add(make_pod(containers=(container("c"),), init_containers=tuple(specs)))
@@ -248,7 +279,9 @@ def test_kubelet_12_what_follows_a_sidecar_waits_for_its_startup_probe(seconds: 
     bench = ready(make_pod(init_containers=(slow, shell("i", "true"))))
     bench.run_for(60)
     names = {status.id: status.name for status in bench.every_container}
-    starts = {names[op.container_id]: at for at, op in bench.asked if isinstance(op, StartContainer)}
+    starts = {
+        names[op.container_id]: at for at, op in bench.asked if isinstance(op, StartContainer)
+    }
     assert starts == {"s": 0, "i": seconds, "c": seconds}
 
 
@@ -272,7 +305,9 @@ def test_kubelet_12_an_init_container_that_fails_is_restarted_with_back_off() ->
     st.sampled_from([None, "Always", "OnFailure", "Never"]),
     st.sampled_from([None, ("In", 1), ("NotIn", 1)]),
 )
-def test_kubelet_13_the_restart_policy_is_a_table(policy: str, exit_code: int, own: str | None, rule: tuple[str, int] | None) -> None:
+def test_kubelet_13_the_restart_policy_is_a_table(
+    policy: str, exit_code: int, own: str | None, rule: tuple[str, int] | None
+) -> None:
     rules = None
     if rule is not None:
         codes = ContainerRestartRuleOnExitCodes(operator=rule[0], values=(rule[1],))
@@ -297,10 +332,17 @@ def test_kubelet_13_the_restart_policy_is_a_table(policy: str, exit_code: int, o
     own=st.sampled_from([None, "Always", "OnFailure", "Never"]),
     exit_code=st.sampled_from([0, 1, 143]),
 )
-def test_kubelet_13_what_a_probe_ended_is_restarted_whatever_its_exit_code(kind: str, policy: str, own: str | None, exit_code: int) -> None:
-    """A program that ends well when it is asked to has not done its work: OnFailure restarts it too."""
+def test_kubelet_13_what_a_probe_ended_is_restarted_whatever_its_exit_code(
+    kind: str, policy: str, own: str | None, exit_code: int
+) -> None:
+    """A program that ends well when it is asked to has not done its work: OnFailure restarts it
+    too."""
     probe = Probe(exec=EXEC, period_seconds=1, failure_threshold=1)
-    ill = scripted("c", **({"healthy_seconds": "2"} if kind == "liveness" else {"ready_seconds": "99"}), exit_code=str(exit_code))
+    ill = scripted(
+        "c",
+        **({"healthy_seconds": "2"} if kind == "liveness" else {"ready_seconds": "99"}),
+        exit_code=str(exit_code),
+    )
     ill = replace(ill, restart_policy=own, **{f"{kind}_probe": probe})
     bench = ready(make_pod(containers=(ill, container("d")), restart_policy=policy))
     bench.run_for(5)
@@ -332,7 +374,9 @@ def test_kubelet_15_a_changed_image_restarts_its_container_only_and_at_once() ->
     bench = ready(make_pod(containers=(container("c"), container("d")), restart_policy="Never"))
     edit_image(bench, "example.invalid/app:2")
     edit_image(bench, "example.invalid/app:3")
-    assert [op.config.image for _, op in bench.did(CreateContainer) if op.config.name == "c"][-1] == "example.invalid/app:3"
+    assert [op.config.image for _, op in bench.did(CreateContainer) if op.config.name == "c"][
+        -1
+    ] == "example.invalid/app:3"
     assert (restarts(bench, "c"), restarts(bench, "d")) == (2, 0)
     assert bench.pod().status.phase == "Running"
 
@@ -377,7 +421,9 @@ def test_kubelet_18_the_last_ended_attempt_is_kept_and_older_ones_are_removed(cr
     for _ in range(crashes):
         crash(bench)
         bench.run_for(700)
-    held = sorted(fake_container.status.attempt for fake_container in bench.world.containers.values())
+    held = sorted(
+        fake_container.status.attempt for fake_container in bench.world.containers.values()
+    )
     assert held == [crashes - 1, crashes]
     assert len(bench.did(RemoveContainer)) == crashes - 1
 
@@ -448,7 +494,12 @@ def test_kubelet_21_what_is_no_image_name_is_not_pulled() -> None:
         bench.run_for(1)
         assert state(bench) == "InvalidImageName", image
         assert state(bench, "d") == "running"
-    for image in ("a", "a:1", "localhost:5000/a/b_c:v1.2-x", "docker.io/library/a--b@sha256:" + "0" * 64):
+    for image in (
+        "a",
+        "a:1",
+        "localhost:5000/a/b_c:v1.2-x",
+        "docker.io/library/a--b@sha256:" + "0" * 64,
+    ):
         assert state(ready(make_pod(containers=(container("c", image=image),)))) == "running", image
 
 
@@ -484,7 +535,15 @@ def test_kubelet_22_a_missing_config_map_keeps_its_container_waiting_and_says_so
 
 
 def test_kubelet_22_root_is_refused_where_root_is_forbidden() -> None:
-    bench = ready(make_pod(containers=(container("c", security_context=SecurityContext(run_as_non_root=True, run_as_user=0)),)))
+    bench = ready(
+        make_pod(
+            containers=(
+                container(
+                    "c", security_context=SecurityContext(run_as_non_root=True, run_as_user=0)
+                ),
+            )
+        )
+    )
     bench.run_for(1)
     assert state(bench) == "CreateContainerConfigError"
 
@@ -505,7 +564,7 @@ def test_kubelet_23_what_failed_is_tried_again_after_ten_seconds(fault: str, fai
         assert [at for at, _ in bench.did(CreateContainer)] == [10 * n for n in range(failures + 2)]
 
 
-# --- telling the API -----------------------------------------------------------------------------------------------------------
+# --- telling the API ------------------------------------------------------------------------------
 
 
 def test_kubelet_30_a_node_at_rest_writes_nothing_but_heartbeats() -> None:
@@ -515,12 +574,17 @@ def test_kubelet_30_a_node_at_rest_writes_nothing_but_heartbeats() -> None:
     bench.run_for(250)
     quiet = [r for r in bench.requests[before:] if r.resource not in (LEASES, NODES)]
     assert not quiet
-    assert {type(operation) for _, operation, _ in bench.operations[operations:]} == {DescribeNode, ListPods}
+    assert {type(operation) for _, operation, _ in bench.operations[operations:]} == {
+        DescribeNode,
+        ListPods,
+    }
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 5), st.sampled_from([0, 100, 499, 501, 3000]))
-def test_kubelet_31_a_pod_that_starts_at_once_is_written_once(containers: int, milliseconds: int) -> None:
+def test_kubelet_31_a_pod_that_starts_at_once_is_written_once(
+    containers: int, milliseconds: int
+) -> None:
     bench = Bench().start().settle()
     bench.world = replace(bench.world, pull_time=milliseconds * SECOND // 1000)
     bench.add(make_pod(containers=tuple(container(f"c{i}") for i in range(containers))))
@@ -544,7 +608,10 @@ def test_kubelet_32_a_deleted_pod_is_given_up_once_and_in_order() -> None:
     bench.run_for(5)
     assert not bench.has_pod()
     *_, last = bench.sent(PODS, "status")
-    assert (last.body.status.phase, [s.state.terminated is not None for s in last.body.status.container_statuses]) == ("Failed", [True])
+    assert (
+        last.body.status.phase,
+        [s.state.terminated is not None for s in last.body.status.container_statuses],
+    ) == ("Failed", [True])
     assert len([r for r in bench.sent(PODS) if r.verb == "delete"]) == 1
     assert bench.requests.index(last) < bench.requests.index(bench.sent(PODS)[-1])
 
@@ -559,26 +626,41 @@ def test_kubelet_32_a_pod_that_finalizers_hold_is_not_deleted_twice() -> None:
         from refk8s.core.api.request import Response
 
         held = bench.pod()
-        return Response(200, bench.put(PODS, replace(held, metadata=replace(held.metadata, deletion_grace_period_seconds=0))))
+        return Response(
+            200,
+            bench.put(
+                PODS,
+                replace(held, metadata=replace(held.metadata, deletion_grace_period_seconds=0)),
+            ),
+        )
 
     bench.run_for(100)
     assert len([r for r in bench.sent(PODS) if r.verb == "delete"]) == 1
 
 
-# --- knowing what runs -----------------------------------------------------------------------------------------------------------
+# --- knowing what runs ----------------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3), st.booleans(), st.integers(0, 100))
-def test_kubelet_40_a_restarted_agent_adopts_what_runs(agents: int, init: bool, seconds: int) -> None:
+def test_kubelet_40_a_restarted_agent_adopts_what_runs(
+    agents: int, init: bool, seconds: int
+) -> None:
     inits = (shell("i", "true"), container("s", restart_policy="Always")) if init else None
     bench = ready(make_pod(containers=(container("c"), container("d")), init_containers=inits))
     bench.run_for(seconds)
-    operations, writes, running = len(bench.operations), len(bench.sent(PODS, "status")), bench.world.running()
+    operations, writes, running = (
+        len(bench.operations),
+        len(bench.sent(PODS, "status")),
+        bench.world.running(),
+    )
     for _ in range(agents):
         bench.start().settle()
     bench.run_for(30)
-    assert {type(operation) for _, operation, _ in bench.operations[operations:]} <= {ListPods, DescribeNode}
+    assert {type(operation) for _, operation, _ in bench.operations[operations:]} <= {
+        ListPods,
+        DescribeNode,
+    }
     assert len(bench.sent(PODS, "status")) == writes
     assert bench.world.running() == running
 
@@ -587,7 +669,9 @@ def test_kubelet_40_nothing_is_decided_before_the_runtime_was_listed() -> None:
     bench = Bench()
     bench.add(make_pod())
     minute = START + 60 * SECOND
-    bench.script = lambda operation: Later(minute) if isinstance(operation, ListPods) and bench.now < minute else None
+    bench.script = lambda operation: (
+        Later(minute) if isinstance(operation, ListPods) and bench.now < minute else None
+    )
     bench.start().run_for(30)
     bench.add(make_pod("q"))
     bench.run_for(29)
@@ -628,7 +712,10 @@ def test_kubelet_43_a_container_that_cannot_start_has_ended() -> None:
     assert state(bench) == "CrashLoopBackOff"
     status = (bench.pod().status.container_statuses or ())[0]
     assert status.last_state.terminated is not None
-    assert (status.last_state.terminated.exit_code, status.last_state.terminated.reason) == (128, "StartError")
+    assert (status.last_state.terminated.exit_code, status.last_state.terminated.reason) == (
+        128,
+        "StartError",
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -652,11 +739,19 @@ def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[in
 
 @given(st.integers(0, 7))
 def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
-    """The runtime is listed, and the result arrives when a pod that came since has been made, or half made."""
+    """The runtime is listed, and the result arrives when a pod that came since has been made, or
+    half made."""
     bench = Bench().start().settle()
     bench.inbox.append(RuntimeChanged())
     bench.step()
-    bench.do(("run", next(i for i, (_, run, _) in enumerate(bench.runs) if isinstance(run.operation, ListPods))))
+    bench.do(
+        (
+            "run",
+            next(
+                i for i, (_, run, _) in enumerate(bench.runs) if isinstance(run.operation, ListPods)
+            ),
+        )
+    )
     late = bench.inbox.pop()
     bench.add(make_pod())
     for _ in range(steps):

@@ -1,4 +1,5 @@
-"""What containers are made from, the node, and what it takes: KUBELET-50 to KUBELET-82 (spec/kubelet.md)."""
+"""What containers are made from, the node, and what it takes: KUBELET-50 to KUBELET-82
+(spec/kubelet.md)."""
 
 import random
 import re
@@ -51,13 +52,27 @@ from refk8s.core.api.core_v1 import (
     VolumeProjection,
 )
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.resources import CONFIG_MAPS, LEASES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, SERVICES
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    LEASES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.kubelet.admission import matches_node, requests_of
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import compute_node
-from refk8s.core.ports import CreateContainer, DescribeNode, RunPodSandbox, StopContainer, WriteVolume
+from refk8s.core.ports import (
+    CreateContainer,
+    DescribeNode,
+    RunPodSandbox,
+    StopContainer,
+    WriteVolume,
+)
 from refk8s.core.value import evolve
 
 
@@ -97,15 +112,26 @@ def config_map(name="settings", namespace="default", **data):
 
 
 def secret(name="keys", **data):
-    return SECRETS, Secret(metadata=named(name), data={key: b64encode(value.encode()).decode() for key, value in data.items()})
+    return SECRETS, Secret(
+        metadata=named(name),
+        data={key: b64encode(value.encode()).decode() for key, value in data.items()},
+    )
 
 
-# --- the sandbox -----------------------------------------------------------------------------------------------------------------
+# --- the sandbox ----------------------------------------------------------------------------------
 
 
-@given(st.booleans(), st.sampled_from([None, "web", "x" * 63]), st.sampled_from([None, "override"]), st.booleans())
+@given(
+    st.booleans(),
+    st.sampled_from([None, "web", "x" * 63]),
+    st.sampled_from([None, "override"]),
+    st.booleans(),
+)
 def test_kubelet_50_the_sandbox_has_the_pods_names_and_ports(host, hostname, override, fqdn):
-    ports = (ContainerPort(container_port=80, host_port=8080, host_ip="127.0.0.1"), ContainerPort(container_port=81))
+    ports = (
+        ContainerPort(container_port=80, host_port=8080, host_ip="127.0.0.1"),
+        ContainerPort(container_port=81),
+    )
     pod = make_pod(
         containers=(container("c", ports=ports),),
         host_network=host,
@@ -126,29 +152,46 @@ def test_kubelet_50_the_sandbox_has_the_pods_names_and_ports(host, hostname, ove
         assert config.hostname == "node"
     else:
         assert config.hostname == (full if fqdn and not override else first)
-    assert [(p.host_port, p.container_port, p.host_ip) for p in config.port_mappings] == ([] if host else [(8080, 80, "127.0.0.1")])
+    assert [(p.host_port, p.container_port, p.host_ip) for p in config.port_mappings] == (
+        [] if host else [(8080, 80, "127.0.0.1")]
+    )
 
 
 @given(
-    st.sampled_from([None, "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]), st.booleans(), st.booleans(), st.booleans()
+    st.sampled_from([None, "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
 )
 def test_kubelet_51_names_are_resolved_as_the_policy_says(policy, host, has_dns, custom):
-    own = PodDNSConfig(nameservers=("9.9.9.9",), searches=("example.com",), options=(PodDNSConfigOption(name="ndots", value="2"),))
+    own = PodDNSConfig(
+        nameservers=("9.9.9.9",),
+        searches=("example.com",),
+        options=(PodDNSConfigOption(name="ndots", value="2"),),
+    )
     pod = make_pod(dns_policy=policy, host_network=host, dns_config=own if custom else None)
-    config = sandbox(ready(pod, config=KubeletConfig(cluster_dns=("10.96.0.10",) if has_dns else ())))
-    clustered = has_dns and (policy == "ClusterFirstWithHostNet" or (policy in (None, "ClusterFirst") and not host))
+    config = sandbox(
+        ready(pod, config=KubeletConfig(cluster_dns=("10.96.0.10",) if has_dns else ()))
+    )
+    clustered = has_dns and (
+        policy == "ClusterFirstWithHostNet" or (policy in (None, "ClusterFirst") and not host)
+    )
     extra = 1 if custom else 0
     assert config.dns_servers == (("10.96.0.10",) if clustered else ()) + ("9.9.9.9",) * extra
-    domains = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local") if clustered else ()
+    domains = (
+        ("default.svc.cluster.local", "svc.cluster.local", "cluster.local") if clustered else ()
+    )
     assert config.dns_searches == domains + ("example.com",) * extra
     assert config.dns_options == (("ndots:2",) if custom else ("ndots:5",) if clustered else ())
 
 
-# --- environment -------------------------------------------------------------------------------------------------------------------
+# --- environment ----------------------------------------------------------------------------------
 
 
 def field(name, path):
-    return EnvVar(name=name, value_from=EnvVarSource(field_ref=ObjectFieldSelector(field_path=path)))
+    return EnvVar(
+        name=name, value_from=EnvVarSource(field_ref=ObjectFieldSelector(field_path=path))
+    )
 
 
 def resource(name, what, divisor=None, of=None):
@@ -157,7 +200,9 @@ def resource(name, what, divisor=None, of=None):
 
 
 def test_kubelet_52_fields_and_resources_are_variables():
-    limits = ResourceRequirements(limits={"cpu": "1500m", "memory": "100Mi"}, requests={"cpu": "250m"})
+    limits = ResourceRequirements(
+        limits={"cpu": "1500m", "memory": "100Mi"}, requests={"cpu": "250m"}
+    )
     env = (
         field("NAME", "metadata.name"),
         field("SPACE", "metadata.namespace"),
@@ -181,15 +226,24 @@ def test_kubelet_52_fields_and_resources_are_variables():
         "APP": "web", "NONE": "", "CPUS": "2", "MILLI": "1500", "MEMORY": "100", "REQUEST": "250", "OTHER": "32",
     }  # fmt: skip
     resources = made(bench).resources
-    assert (resources.cpu_limit_milli, resources.memory_limit_bytes, resources.cpu_request_milli) == (1500, 100 << 20, 250)
+    assert (
+        resources.cpu_limit_milli,
+        resources.memory_limit_bytes,
+        resources.cpu_request_milli,
+    ) == (1500, 100 << 20, 250)
 
 
 names = st.sampled_from(["A", "B", "LONG_NAME", "x.y"])
 words = st.sampled_from(["$", "$$", "$(", ")", "(A)", "t "])
-pieces = st.one_of(names.map(lambda name: f"$({name})"), names.map(lambda name: f"$$({name})"), words)
+pieces = st.one_of(
+    names.map(lambda name: f"$({name})"), names.map(lambda name: f"$$({name})"), words
+)
 
 
-@given(st.lists(pieces, max_size=8).map("".join), st.dictionaries(names, st.sampled_from(["1", "$(A)", ""]), max_size=4))
+@given(
+    st.lists(pieces, max_size=8).map("".join),
+    st.dictionaries(names, st.sampled_from(["1", "$(A)", ""]), max_size=4),
+)
 def test_kubelet_53_a_name_in_dollar_brackets_is_its_value(text, known):
     """Against the rule as one regular expression."""
 
@@ -202,8 +256,14 @@ def test_kubelet_53_a_name_in_dollar_brackets_is_its_value(text, known):
 
 
 def test_kubelet_53_variables_may_name_those_before_them():
-    env = (EnvVar(name="A", value="1"), EnvVar(name="B", value="$(A)2 $(C)"), EnvVar(name="C", value="$(B)$$(B)"))
-    bench = ready(make_pod(containers=(container("c", env=env, command=("run", "$(C)"), args=("$(NONE)",)),)))
+    env = (
+        EnvVar(name="A", value="1"),
+        EnvVar(name="B", value="$(A)2 $(C)"),
+        EnvVar(name="C", value="$(B)$$(B)"),
+    )
+    bench = ready(
+        make_pod(containers=(container("c", env=env, command=("run", "$(C)"), args=("$(NONE)",)),))
+    )
     assert dict(made(bench).env) == {"A": "1", "B": "12 $(C)", "C": "12 $(C)$(B)"}
     assert made(bench).command == ("run", "12 $(C)$(B)")
     assert made(bench).args == ("$(NONE)",)
@@ -211,14 +271,26 @@ def test_kubelet_53_variables_may_name_those_before_them():
 
 def service(name, namespace="default", ip="10.96.0.9", *ports):
     found = ports or (ServicePort(port=6379),)
-    return SERVICES, Service(metadata=named(name, namespace), spec=ServiceSpec(cluster_ip=ip, ports=found))
+    return SERVICES, Service(
+        metadata=named(name, namespace), spec=ServiceSpec(cluster_ip=ip, ports=found)
+    )
 
 
 @given(st.booleans(), st.sampled_from(["10.96.0.9", "None", None]))
 def test_kubelet_54_services_are_variables(links, address):
-    redis = service("redis-main", "default", address, ServicePort(port=6379, name="db"), ServicePort(port=53, protocol="UDP"))
+    redis = service(
+        "redis-main",
+        "default",
+        address,
+        ServicePort(port=6379, name="db"),
+        ServicePort(port=53, protocol="UDP"),
+    )
     bench = Bench().start().settle()
-    for resource_, obj in (redis, service("kubernetes", ip="10.96.0.1"), service("far", "elsewhere")):
+    for resource_, obj in (
+        redis,
+        service("kubernetes", ip="10.96.0.1"),
+        service("far", "elsewhere"),
+    ):
         bench.put(resource_, obj)
     bench.add(make_pod(enable_service_links=links))
     bench.settle()
@@ -245,31 +317,61 @@ def test_kubelet_54_later_variables_win():
     )
     env = (EnvVar(name="B", value="own"), EnvVar(name="D", value="$(A)$(S_K)"))
     pod = make_pod(containers=(container("c", env_from=sources, env=env),))
-    bench = ready(pod, config_map(A="a", B="b", KUBERNETES_SERVICE_HOST="mine"), secret(K="k"), service("kubernetes"))
+    bench = ready(
+        pod,
+        config_map(A="a", B="b", KUBERNETES_SERVICE_HOST="mine"),
+        secret(K="k"),
+        service("kubernetes"),
+    )
     told = dict(made(bench).env)
-    assert (told["A"], told["B"], told["S_K"], told["D"], told["KUBERNETES_SERVICE_HOST"]) == ("a", "own", "k", "ak", "mine")
+    assert (told["A"], told["B"], told["S_K"], told["D"], told["KUBERNETES_SERVICE_HOST"]) == (
+        "a",
+        "own",
+        "k",
+        "ak",
+        "mine",
+    )
     assert len(told) == len(made(bench).env)
 
 
-# --- volumes -----------------------------------------------------------------------------------------------------------------------
+# --- volumes --------------------------------------------------------------------------------------
 
 
 def mounted(*volumes, mounts=None, **spec):
     """A pod that mounts these volumes."""
-    found = mounts or tuple(VolumeMount(name=volume.name, mount_path=f"/{volume.name}") for volume in volumes)
+    found = mounts or tuple(
+        VolumeMount(name=volume.name, mount_path=f"/{volume.name}") for volume in volumes
+    )
     return make_pod(containers=(container("c", volume_mounts=found),), volumes=volumes, **spec)
 
 
 EMPTY = Volume(name="v", empty_dir=EmptyDirVolumeSource(medium="Memory"))
 
 
-@given(st.sampled_from([("", "v"), ("a/b", "v/a/b"), ("../x", None), ("/etc", None), ("a/../../x", None)]), st.booleans())
+@given(
+    st.sampled_from(
+        [("", "v"), ("a/b", "v/a/b"), ("../x", None), ("/etc", None), ("a/../../x", None)]
+    ),
+    st.booleans(),
+)
 def test_kubelet_55_a_mount_names_a_volume_or_a_path_inside(case, read_only):
     inner, source = case
-    bench = ready(mounted(EMPTY, mounts=(VolumeMount(name="v", mount_path="/data", sub_path=inner or None, read_only=read_only),)))
+    bench = ready(
+        mounted(
+            EMPTY,
+            mounts=(
+                VolumeMount(
+                    name="v", mount_path="/data", sub_path=inner or None, read_only=read_only
+                ),
+            ),
+        )
+    )
     bench.run_for(1)
     if source is None:
-        assert bench.pod().status.container_statuses[0].state.waiting.reason == "CreateContainerConfigError"
+        assert (
+            bench.pod().status.container_statuses[0].state.waiting.reason
+            == "CreateContainerConfigError"
+        )
         return
     mount = made(bench).mounts[0]
     assert (mount.source, mount.path, mount.read_only) == (source, "/data", read_only)
@@ -280,16 +382,28 @@ def test_kubelet_56_every_kind_of_volume_becomes_what_it_says():
     volumes = (
         EMPTY,
         Volume(name="host", host_path=HostPathVolumeSource(path="/srv", type="Directory")),
-        Volume(name="map", config_map=ConfigMapVolumeSource(name="settings", items=items, default_mode=0o400)),
+        Volume(
+            name="map",
+            config_map=ConfigMapVolumeSource(name="settings", items=items, default_mode=0o400),
+        ),
         Volume(name="keys", secret=SecretVolumeSource(secret_name="keys")),
         Volume(
             name="all",
             projected=ProjectedVolumeSource(
                 sources=(
-                    VolumeProjection(config_map=None, secret=None, service_account_token=ServiceAccountTokenProjection(path="token")),
+                    VolumeProjection(
+                        config_map=None,
+                        secret=None,
+                        service_account_token=ServiceAccountTokenProjection(path="token"),
+                    ),
                     VolumeProjection(
                         downward_api=DownwardAPIProjection(
-                            items=(DownwardAPIVolumeFile(path="labels", field_ref=ObjectFieldSelector(field_path="metadata.labels")),)
+                            items=(
+                                DownwardAPIVolumeFile(
+                                    path="labels",
+                                    field_ref=ObjectFieldSelector(field_path="metadata.labels"),
+                                ),
+                            )
                         )
                     ),
                 )
@@ -336,7 +450,9 @@ def test_kubelet_57_an_empty_directory_is_made_once(events):
         if event == "agent":
             bench.start()
         elif event == "crash":
-            bench.disturb(lambda world, now: fake.crash_container(world, world.running()[0].id, 1, now))
+            bench.disturb(
+                lambda world, now: fake.crash_container(world, world.running()[0].id, 1, now)
+            )
         elif event == "sandbox":
             bench.disturb(lambda world, now: fake.crash_sandbox(world, uid, now))
         else:
@@ -350,14 +466,19 @@ def test_kubelet_57_an_empty_directory_is_made_once(events):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(["1", "2"]), min_size=1, max_size=4), st.booleans())
 def test_kubelet_58_files_follow_their_source(values, restart):
-    bench = ready(mounted(Volume(name="v", config_map=ConfigMapVolumeSource(name="settings"))), config_map(a="0"))
+    bench = ready(
+        mounted(Volume(name="v", config_map=ConfigMapVolumeSource(name="settings"))),
+        config_map(a="0"),
+    )
     expected = ["0"]
     for value in values:
         bench.put(*config_map(a=value))
         if restart:
             bench.start()
         bench.run_for(62)
-        assert dict(bench.world.pods[bench.pod().metadata.uid].volumes["v"].files) == {"a": value.encode()}
+        assert dict(bench.world.pods[bench.pod().metadata.uid].volumes["v"].files) == {
+            "a": value.encode()
+        }
         if value != expected[-1]:
             expected.append(value)
     if not restart:
@@ -371,7 +492,12 @@ def test_kubelet_58_labels_in_a_volume_follow_the_pod():
             sources=(
                 VolumeProjection(
                     downward_api=DownwardAPIProjection(
-                        items=(DownwardAPIVolumeFile(path="l", field_ref=ObjectFieldSelector(field_path="metadata.labels")),)
+                        items=(
+                            DownwardAPIVolumeFile(
+                                path="l",
+                                field_ref=ObjectFieldSelector(field_path="metadata.labels"),
+                            ),
+                        )
                     )
                 ),
             )
@@ -384,14 +510,23 @@ def test_kubelet_58_labels_in_a_volume_follow_the_pod():
     assert [files["l"] for _, files in written(bench)] == [b"", b'a="1"']
 
 
-# --- the node ----------------------------------------------------------------------------------------------------------------------
+# --- the node -------------------------------------------------------------------------------------
 
 
 def test_kubelet_60_the_node_is_registered_once():
     bench = Bench(config=KubeletConfig(node_labels=(("disk", "ssd"),))).start().settle()
     labels = bench.node().metadata.labels
-    assert (labels["disk"], labels["kubernetes.io/hostname"], labels["kubernetes.io/arch"]) == ("ssd", "node", "amd64")
-    assert bench.node().status.capacity == {"cpu": "4", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
+    assert (labels["disk"], labels["kubernetes.io/hostname"], labels["kubernetes.io/arch"]) == (
+        "ssd",
+        "node",
+        "amd64",
+    )
+    assert bench.node().status.capacity == {
+        "cpu": "4",
+        "memory": "32Gi",
+        "ephemeral-storage": "100Gi",
+        "pods": "110",
+    }
     bench.start().run_for(100)
     assert len([r for r in bench.sent(NODES) if r.verb == "create"]) == 1
     bench.remove_node()
@@ -443,11 +578,21 @@ def test_kubelet_62_the_lease_is_renewed_every_ten_seconds(seconds, lose):
     assert seconds // 10 - 1 <= len(bench.sent(LEASES)) - 1 <= seconds // 10 + 1
 
 
-@given(st.sampled_from([-1, 0, 99 << 20, 100 << 20]), st.sampled_from([-1.0, 0.05, 0.1]), st.sampled_from([-1, 999, 1000]), st.booleans())
+@given(
+    st.sampled_from([-1, 0, 99 << 20, 100 << 20]),
+    st.sampled_from([-1.0, 0.05, 0.1]),
+    st.sampled_from([-1, 999, 1000]),
+    st.booleans(),
+)
 @settings(max_examples=40, deadline=None)
 def test_kubelet_63_the_conditions_say_what_the_machine_says(memory, disk, pids, down):
     bench = Bench().start().settle()
-    told = evolve(bench.world.node, memory_available_bytes=memory, disk_available_fraction=disk, pids_available=pids)
+    told = evolve(
+        bench.world.node,
+        memory_available_bytes=memory,
+        disk_available_fraction=disk,
+        pids_available=pids,
+    )
     bench.world = replace(bench.world, node=told)
     bench.run_for(11)
     if down:
@@ -465,7 +610,7 @@ def test_kubelet_63_the_conditions_say_what_the_machine_says(memory, disk, pids,
     assert {c.type: c.status for c in bench.node().status.conditions}["Ready"] == "True"
 
 
-# --- objects -----------------------------------------------------------------------------------------------------------------------
+# --- objects --------------------------------------------------------------------------------------
 
 
 def gets(bench):
@@ -475,7 +620,14 @@ def gets(bench):
 def test_kubelet_70_an_object_is_read_once_for_all_pods_of_the_node():
     bench = Bench().start().settle()
     bench.put(*config_map(mode="x"))
-    env = (EnvVar(name="M", value_from=EnvVarSource(config_map_key_ref=ConfigMapKeySelector(name="settings", key="mode"))),)
+    env = (
+        EnvVar(
+            name="M",
+            value_from=EnvVarSource(
+                config_map_key_ref=ConfigMapKeySelector(name="settings", key="mode")
+            ),
+        ),
+    )
     for n in range(5):
         bench.add(make_pod(f"p{n}", (container("c", env=env),)))
     bench.settle()
@@ -500,7 +652,14 @@ def test_kubelet_71_what_is_missing_is_asked_for_again(seconds):
 
 
 def test_kubelet_71_where_the_api_is_silent_what_was_read_last_is_used():
-    env = (EnvVar(name="M", value_from=EnvVarSource(config_map_key_ref=ConfigMapKeySelector(name="settings", key="mode"))),)
+    env = (
+        EnvVar(
+            name="M",
+            value_from=EnvVarSource(
+                config_map_key_ref=ConfigMapKeySelector(name="settings", key="mode")
+            ),
+        ),
+    )
     bench = ready(make_pod(containers=(container("c", env=env),)), config_map(mode="x"))
     bench.run_for(200)
     bench.api_away = True
@@ -513,8 +672,13 @@ def test_kubelet_71_where_the_api_is_silent_what_was_read_last_is_used():
 @settings(max_examples=10, deadline=None)
 @given(st.integers(120, 1440).map(lambda number: 5 * number))
 def test_kubelet_72_a_token_is_renewed_in_time(seconds):
-    source = ServiceAccountTokenProjection(path="token", expiration_seconds=seconds, audience="vault")
-    volume = Volume(name="v", projected=ProjectedVolumeSource(sources=(VolumeProjection(service_account_token=source),)))
+    source = ServiceAccountTokenProjection(
+        path="token", expiration_seconds=seconds, audience="vault"
+    )
+    volume = Volume(
+        name="v",
+        projected=ProjectedVolumeSource(sources=(VolumeProjection(service_account_token=source),)),
+    )
     bench = ready(mounted(volume))
     bench.run_for(seconds * 2)
     times = [at for at, _ in written(bench)]
@@ -522,22 +686,35 @@ def test_kubelet_72_a_token_is_renewed_in_time(seconds):
     assert bench.sent(SERVICE_ACCOUNTS, "token")[0].body.spec.audiences == ("vault",)
 
 
-# --- what a node takes -----------------------------------------------------------------------------------------------------------
+# --- what a node takes ----------------------------------------------------------------------------
 
 
 def wants(name="c", restart_policy=None, **amounts):
-    return Container(name=name, image="a", restart_policy=restart_policy, resources=ResourceRequirements(requests=amounts))
+    return Container(
+        name=name,
+        image="a",
+        restart_policy=restart_policy,
+        resources=ResourceRequirements(requests=amounts),
+    )
 
 
 cpus = st.integers(0, 4)
 
 
-@given(st.lists(cpus, min_size=1, max_size=3), st.lists(st.tuples(st.booleans(), cpus), max_size=4), cpus)
+@given(
+    st.lists(cpus, min_size=1, max_size=3),
+    st.lists(st.tuples(st.booleans(), cpus), max_size=4),
+    cpus,
+)
 def test_kubelet_80_a_pod_counts_with_the_most_that_it_uses_at_once(containers, inits, overhead):
-    """Against every moment of the pod's life: each init container with the sidecars before it, and all containers with all sidecars."""
+    """Against every moment of the pod's life: each init container with the sidecars before it, and
+    all containers with all sidecars."""
     pod = make_pod(
         containers=tuple(wants(f"c{n}", cpu=str(amount)) for n, amount in enumerate(containers)),
-        init_containers=tuple(wants(f"i{n}", "Always" if sidecar else None, cpu=str(amount)) for n, (sidecar, amount) in enumerate(inits)),
+        init_containers=tuple(
+            wants(f"i{n}", "Always" if sidecar else None, cpu=str(amount))
+            for n, (sidecar, amount) in enumerate(inits)
+        ),
         overhead={"cpu": str(overhead)},
     )
     moments = [sum(containers) + sum(amount for sidecar, amount in inits if sidecar)]
@@ -550,14 +727,23 @@ fates = ["run", "end", "delete"]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["128Mi", "20Gi"]), st.sampled_from(fates)), max_size=8), st.booleans())
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(["128Mi", "20Gi"]), st.sampled_from(fates)),
+        max_size=8,
+    ),
+    st.booleans(),
+)
 def test_kubelet_81_a_node_takes_no_more_than_it_has(pods, restart):
     """`end`: the pod ends by itself before the next comes."""
     bench = Bench(world=fake.make_world("node", pods=4)).start().settle()
     cpu, memory, count = 4000, 32 << 30, 4
     for n, (wanted, bytes_, fate) in enumerate(pods):
         line = "true" if fate == "end" else "sleep 100000"
-        spec = replace(shell("c", line), resources=ResourceRequirements(requests={"cpu": str(wanted), "memory": bytes_}))
+        spec = replace(
+            shell("c", line),
+            resources=ResourceRequirements(requests={"cpu": str(wanted), "memory": bytes_}),
+        )
         bench.add(make_pod(f"p{n}", (spec,), restart_policy="Never"))
         bench.run_for(1)
         if restart:
@@ -566,7 +752,9 @@ def test_kubelet_81_a_node_takes_no_more_than_it_has(pods, restart):
         fits = 1000 * wanted <= cpu and size <= memory and count > 0
         status = bench.pod(f"p{n}").status
         if not fits:
-            reason = "OutOfpods" if count <= 0 else "OutOfcpu" if 1000 * wanted > cpu else "OutOfmemory"
+            reason = (
+                "OutOfpods" if count <= 0 else "OutOfcpu" if 1000 * wanted > cpu else "OutOfmemory"
+            )
             assert (status.phase, status.reason) == ("Failed", reason)
             assert status.message.startswith("Pod was rejected: Node didn't have enough resource: ")
             continue
@@ -581,10 +769,21 @@ def test_kubelet_81_a_node_takes_no_more_than_it_has(pods, restart):
 
 def test_kubelet_81_a_host_port_is_taken_once():
     def pod(name, address=""):
-        return make_pod(name, (container("c", ports=(ContainerPort(container_port=80, host_port=80, host_ip=address),)),))
+        return make_pod(
+            name,
+            (
+                container(
+                    "c", ports=(ContainerPort(container_port=80, host_port=80, host_ip=address),)
+                ),
+            ),
+        )
 
     bench = ready(pod("p", "127.0.0.1"))
-    for name, address, taken in (("q", "127.0.0.2", False), ("r", "", True), ("s", "127.0.0.1", True)):
+    for name, address, taken in (
+        ("q", "127.0.0.2", False),
+        ("r", "", True),
+        ("s", "127.0.0.1", True),
+    ):
         bench.add(pod(name, address))
         bench.run_for(1)
         assert (bench.pod(name).status.reason == "NodePorts") is taken
@@ -599,13 +798,20 @@ requirements = st.builds(
 terms = st.builds(NodeSelectorTerm, match_expressions=st.lists(requirements, max_size=2).map(tuple))
 
 
-@given(st.lists(terms, max_size=3), st.dictionaries(st.sampled_from(["zone", "count"]), st.sampled_from(["a", "3"]), max_size=2))
-def test_kubelet_82_selector_and_affinity_are_matched_against_the_nodes_labels(alternatives, selector):
+@given(
+    st.lists(terms, max_size=3),
+    st.dictionaries(st.sampled_from(["zone", "count"]), st.sampled_from(["a", "3"]), max_size=2),
+)
+def test_kubelet_82_selector_and_affinity_are_matched_against_the_nodes_labels(
+    alternatives, selector
+):
     labels = {"zone": "a", "count": "3"}
 
     def holds(requirement):
         held = labels.get(requirement.key)
-        numbers = held == "3" and len(requirement.values) == 1 and requirement.values[0] not in ("a", "b")
+        numbers = (
+            held == "3" and len(requirement.values) == 1 and requirement.values[0] not in ("a", "b")
+        )
         return {
             "In": held in requirement.values,
             "NotIn": held not in requirement.values,
@@ -616,11 +822,16 @@ def test_kubelet_82_selector_and_affinity_are_matched_against_the_nodes_labels(a
         }[requirement.operator]
 
     expected = all(labels.get(key) == value for key, value in selector.items())
-    expected = expected and any(term.match_expressions and all(holds(r) for r in term.match_expressions) for term in alternatives)
+    expected = expected and any(
+        term.match_expressions and all(holds(r) for r in term.match_expressions)
+        for term in alternatives
+    )
     world = fake.make_world("node")
     node = compute_node("node", KubeletConfig(node_labels=tuple(labels.items())), world.node, START)
     required = NodeSelector(node_selector_terms=tuple(alternatives))
-    affinity = Affinity(node_affinity=NodeAffinity(required_during_scheduling_ignored_during_execution=required))
+    affinity = Affinity(
+        node_affinity=NodeAffinity(required_during_scheduling_ignored_during_execution=required)
+    )
     pod = make_pod(node_selector=selector, affinity=affinity)
     assert matches_node(pod, node.metadata.labels) is bool(expected)
     bench = ready(pod, config=KubeletConfig(node_labels=tuple(labels.items())))
@@ -639,9 +850,12 @@ def test_kubelet_a_runtime_that_does_not_describe_itself_holds_everything_up():
     assert running(bench)
 
 
-
-
-STEPS = st.lists(st.sampled_from(["edit", "remove", "pod in env", "pod in volume", "do", "do", "do", "time", "away", "back"]), max_size=25)
+STEPS = st.lists(
+    st.sampled_from(
+        ["edit", "remove", "pod in env", "pod in volume", "do", "do", "do", "time", "away", "back"]
+    ),
+    max_size=25,
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -651,7 +865,8 @@ STEPS = st.lists(st.sampled_from(["edit", "remove", "pod in env", "pod in volume
 @example(["edit", "pod in env", "settle", "remove", "pod in env"], 0)
 @example(["edit", "pod in env", "settle", "away", "edit", "pod in env", "time", "time"], 0)
 def test_kubelet_95_a_pod_sees_nothing_that_is_older_than_itself(steps, seed):
-    """Whatever is delivered in which order: the value in a container was current when its pod was made, or later."""
+    """Whatever is delivered in which order: the value in a container was current when its pod was
+    made, or later."""
     bench = Bench().start().settle()
     chance = random.Random(seed)
     made_at, version = {}, 0
@@ -669,7 +884,9 @@ def test_kubelet_95_a_pod_sees_nothing_that_is_older_than_itself(steps, seed):
             name = f"p{len(made_at)}"
             mounts = (VolumeMount(name="v", mount_path="/v"),)
             by_volume = make_pod(name, (container("c", volume_mounts=mounts),), volumes=(volume,))
-            pod = bench.add(make_pod(name, (container("c", env=env),)) if step == "pod in env" else by_volume)
+            pod = bench.add(
+                make_pod(name, (container("c", env=env),)) if step == "pod in env" else by_volume
+            )
             made_at[pod.metadata.uid] = version
         elif step == "time":
             bench.elapse_to(bench.now + 7 * SECOND)

@@ -1,4 +1,5 @@
-"""Single steps of the kubelet beside a plain reading: how one container is ended (POD-3, POD-7) and told (POD-13, POD-14), in full."""
+"""Single steps of the kubelet beside a plain reading: how one container is ended (POD-3, POD-7) and
+told (POD-13, POD-14), in full."""
 
 from __future__ import annotations
 
@@ -21,25 +22,49 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.lifecycle import is_stray, stop
-from refk8s.core.kubelet.memory import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, NEVER, ContainerMemory, Note, PodMemory
+from refk8s.core.kubelet.memory import (
+    LOST_EXIT_CODE,
+    LOST_MESSAGE,
+    LOST_REASON,
+    NEVER,
+    ContainerMemory,
+    Note,
+    PodMemory,
+)
 from refk8s.core.kubelet.objects import Library
 from refk8s.core.kubelet.status import compute_pod_status
 from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.ports import ContainerStatus as Found
 from refk8s.core.ports import NodeDescribed, RunHook, SandboxStatus, StopContainer
 
-NODE = NodeDescribed("node", "10.0.0.9", 1000, 1 << 30, 1 << 30, 10, "amd64", "linux", "os", "kernel", "fake://1")
+NODE = NodeDescribed(
+    "node", "10.0.0.9", 1000, 1 << 30, 1 << 30, 10, "amd64", "linux", "os", "kernel", "fake://1"
+)
 FACTS = Facts(KubeletConfig(), NODE)
 NOW = 100 * SECOND
 RUNS = Found(
-    id="c-2", sandbox_id="s-1", pod_uid="u", name="c", attempt=2, state="running", image="app:1", image_id="sha", started_at=5 * SECOND
+    id="c-2",
+    sandbox_id="s-1",
+    pod_uid="u",
+    name="c",
+    attempt=2,
+    state="running",
+    image="app:1",
+    image_id="sha",
+    started_at=5 * SECOND,
 )
 PRE_STOP = Lifecycle(pre_stop=LifecycleHandler(sleep=SleepAction(seconds=9)))
 
 
 def a_sync(held: ContainerMemory, spec=None, **memory) -> Sync:
     pod = make_pod("p", (spec or container("c"),))
-    return Sync(FACTS, pod, PodMemory("u", "default", "p", pod=pod, containers={"c": held}, **memory), Library({}, NOW), NOW)
+    return Sync(
+        FACTS,
+        pod,
+        PodMemory("u", "default", "p", pod=pod, containers={"c": held}, **memory),
+        Library({}, NOW),
+        NOW,
+    )
 
 
 @given(
@@ -52,24 +77,37 @@ def a_sync(held: ContainerMemory, spec=None, **memory) -> Sync:
     rests=st.sampled_from([0, 0, NOW, NOW + 1]),
     message=st.sampled_from(["", "Stopping container c"]),
 )
-def test_pod_3_pod_7_the_next_step_of_ending_a_container(state, doing, has_hook, hooked, left, seconds, rests, message):
-    """preStop once and first; SIGTERM with what is left of the period; a shorter period at once; nothing while an answer is to come."""
+def test_pod_3_pod_7_the_next_step_of_ending_a_container(
+    state, doing, has_hook, hooked, left, seconds, rests, message
+):
+    """preStop once and first; SIGTERM with what is left of the period; a shorter period at once;
+    nothing while an answer is to come."""
     grace_until = NEVER if left is None else NOW + left
     spec = container("c", lifecycle=PRE_STOP) if has_hook else container("c")
-    held = ContainerMemory(replace(RUNS, state=state), doing=doing, hooked=hooked, grace_until=grace_until, retry_at=rests)
+    held = ContainerMemory(
+        replace(RUNS, state=state),
+        doing=doing,
+        hooked=hooked,
+        grace_until=grace_until,
+        retry_at=rests,
+    )
     sync = a_sync(held, spec)
     stop(sync, spec, seconds, message)
     after = sync.memory.container("c")
     if state != "running" or doing in ("create", "start") or rests > NOW:
         assert (sync.operations, after, sync.memory.notes) == ([], held, ())
-        assert sync.wake_at == (rests if state == "running" and doing not in ("create", "start") else None)
+        assert sync.wake_at == (
+            rests if state == "running" and doing not in ("create", "start") else None
+        )
         return
     assert sync.wake_at is None
     told = Note("Killing", message, "Normal", "spec.containers{c}")
     assert sync.memory.notes == ((told,) if message and left is None else ())
     until = min(NOW + seconds * SECOND, grace_until)
     if doing == "" and has_hook and not hooked and left is None:
-        assert sync.operations == [RunHook("u", "c-2", "sleep" if has_hook else "", seconds, seconds=9)]
+        assert sync.operations == [
+            RunHook("u", "c-2", "sleep" if has_hook else "", seconds, seconds=9)
+        ]
         assert after == replace(held, doing="preStop", grace_until=until)
     elif doing in ("", "postStart"):
         whole = -((NOW - until) // SECOND)
@@ -82,7 +120,10 @@ def test_pod_3_pod_7_the_next_step_of_ending_a_container(state, doing, has_hook,
         assert (sync.operations, after) == ([], held)
 
 
-@given(st.sampled_from(["running", "created", "exited"]), st.sampled_from([None, ("s-1", True), ("s-1", False), ("s-2", True)]))
+@given(
+    st.sampled_from(["running", "created", "exited"]),
+    st.sampled_from([None, ("s-1", True), ("s-1", False), ("s-2", True)]),
+)
 def test_kubelet_2_what_runs_in_another_sandbox_or_a_dead_one_is_a_stray(state, sandbox):
     newest = SandboxStatus(sandbox[0], "u", "default", "p", 0, sandbox[1]) if sandbox else None
     sync = a_sync(ContainerMemory(replace(RUNS, state=state)), sandbox=newest)
@@ -94,13 +135,19 @@ def test_kubelet_2_what_runs_in_another_sandbox_or_a_dead_one_is_a_stray(state, 
 
 ENDED = replace(RUNS, state="exited", finished_at=60 * SECOND, exit_code=3)
 TOLD_ENDED = ContainerStateTerminated(
-    container_id="fake://c-2", exit_code=3, reason="Error", started_at=timestamp(5 * SECOND), finished_at=timestamp(60 * SECOND)
+    container_id="fake://c-2",
+    exit_code=3,
+    reason="Error",
+    started_at=timestamp(5 * SECOND),
+    finished_at=timestamp(60 * SECOND),
 )
 
 
 def told(held: ContainerMemory, before: ContainerStatus | None = None, **memory) -> ContainerStatus:
     sync = a_sync(held, **memory)
-    pod = replace(sync.pod, status=replace(sync.pod.status, container_statuses=(before,) if before else None))
+    pod = replace(
+        sync.pod, status=replace(sync.pod.status, container_statuses=(before,) if before else None)
+    )
     (status,) = compute_pod_status(FACTS, pod, sync.memory, NOW).container_statuses
     return status
 
@@ -118,27 +165,50 @@ def test_pod_13_each_state_of_a_container_in_full():
     )
     waiting = ContainerState(waiting=ContainerStateWaiting(reason="ContainerCreating"))
     image = container("c").image
-    none_yet = ContainerStatus(name="c", image=image, image_id="", last_state=ContainerState(), ready=False, started=False, restart_count=0)
+    none_yet = ContainerStatus(
+        name="c",
+        image=image,
+        image_id="",
+        last_state=ContainerState(),
+        ready=False,
+        started=False,
+        restart_count=0,
+    )
     assert told(ContainerMemory()) == replace(none_yet, state=waiting)
     runs = ContainerState(running=ContainerStateRunning(started_at=timestamp(5 * SECOND)))
     assert told(ContainerMemory(RUNS)) == replace(known, state=runs, ready=True, started=True)
-    assert told(ContainerMemory(ENDED)) == replace(known, state=ContainerState(terminated=TOLD_ENDED))
+    assert told(ContainerMemory(ENDED)) == replace(
+        known, state=ContainerState(terminated=TOLD_ENDED)
+    )
     looping = ContainerMemory(ENDED, reason="CrashLoopBackOff", message="back-off")
-    waits = ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message="back-off"))
-    assert told(looping) == replace(known, state=waits, last_state=ContainerState(terminated=TOLD_ENDED))
+    waits = ContainerState(
+        waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message="back-off")
+    )
+    assert told(looping) == replace(
+        known, state=waits, last_state=ContainerState(terminated=TOLD_ENDED)
+    )
     for over in ({"ended": True}, {"ending": "deleted"}):
-        assert told(looping, **over) == replace(known, state=ContainerState(terminated=TOLD_ENDED)), "nothing will be started any more"
-    earlier = replace(ENDED, id="c-1", attempt=1, exit_code=0, message="done", finished_at=0, started_at=0)
-    completed = ContainerStateTerminated(container_id="fake://c-1", exit_code=0, reason="Completed", message="done")
+        assert told(looping, **over) == replace(
+            known, state=ContainerState(terminated=TOLD_ENDED)
+        ), "nothing will be started any more"
+    earlier = replace(
+        ENDED, id="c-1", attempt=1, exit_code=0, message="done", finished_at=0, started_at=0
+    )
+    completed = ContainerStateTerminated(
+        container_id="fake://c-1", exit_code=0, reason="Completed", message="done"
+    )
     both = told(ContainerMemory(RUNS, last=earlier))
-    assert both == replace(known, state=runs, ready=True, started=True, last_state=ContainerState(terminated=completed))
+    assert both == replace(
+        known, state=runs, ready=True, started=True, last_state=ContainerState(terminated=completed)
+    )
     killed = told(ContainerMemory(replace(ENDED, reason="OOMKilled")))
     assert killed.state.terminated == replace(TOLD_ENDED, reason="OOMKilled")
 
 
 @given(st.sampled_from(["waiting", "running", "terminated"]), st.booleans(), st.integers(0, 5))
 def test_pod_14_what_was_told_of_an_attempt_that_is_gone_is_its_end(state, has_next, count):
-    """The attempt that the API knows is no more in the runtime: its end is the one told, or that nobody knows it."""
+    """The attempt that the API knows is no more in the runtime: its end is the one told, or that
+    nobody knows it."""
     end = ContainerStateTerminated(container_id="fake://c-0", exit_code=1, reason="Error")
     states = {
         "waiting": ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")),
@@ -146,11 +216,27 @@ def test_pod_14_what_was_told_of_an_attempt_that_is_gone_is_its_end(state, has_n
         "terminated": ContainerState(terminated=end),
     }
     older = ContainerState(terminated=replace(end, container_id="fake://c-older"))
-    before = ContainerStatus(name="c", container_id="fake://c-0", state=states[state], last_state=older, restart_count=count)
-    after = told(ContainerMemory(RUNS if has_next else None), before)
-    assert after.restart_count == (max(count, 2) if has_next else count), "restarts are never counted down"
-    lost = ContainerStateTerminated(
-        container_id="fake://c-0", exit_code=LOST_EXIT_CODE, reason=LOST_REASON, message=LOST_MESSAGE, started_at="2026-01-01T00:00:00Z"
+    before = ContainerStatus(
+        name="c",
+        container_id="fake://c-0",
+        state=states[state],
+        last_state=older,
+        restart_count=count,
     )
-    ends = {"waiting": older, "running": ContainerState(terminated=lost), "terminated": states["terminated"]}
+    after = told(ContainerMemory(RUNS if has_next else None), before)
+    assert after.restart_count == (max(count, 2) if has_next else count), (
+        "restarts are never counted down"
+    )
+    lost = ContainerStateTerminated(
+        container_id="fake://c-0",
+        exit_code=LOST_EXIT_CODE,
+        reason=LOST_REASON,
+        message=LOST_MESSAGE,
+        started_at="2026-01-01T00:00:00Z",
+    )
+    ends = {
+        "waiting": older,
+        "running": ContainerState(terminated=lost),
+        "terminated": states["terminated"],
+    }
     assert after.last_state == (ends[state] if has_next else older)

@@ -1,4 +1,5 @@
-"""Laws (refk8s/core/properties/laws.py): each of them can fail, and says so of a step that breaks its rule; none is left out."""
+"""Laws (refk8s/core/properties/laws.py): each of them can fail, and says so of a step that breaks
+its rule; none is left out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,10 +55,17 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Precond
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
 from refk8s.core.api.request import Patch, Request, Response, User
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
-from refk8s.core.cluster import Component, Cursor, Flying, Pending
+from refk8s.core.cluster.state import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.view import Viewer
-from refk8s.core.ports import ContainerConfig, CreateContainer, Rule, RuleSet, StartContainer, Target
+from refk8s.core.ports import (
+    ContainerConfig,
+    CreateContainer,
+    Rule,
+    RuleSet,
+    StartContainer,
+    Target,
+)
 from refk8s.core.properties import bounded, laws
 from refk8s.core.properties.law import Broken, Law
 from refk8s.core.store import History, Put, compact
@@ -73,7 +81,7 @@ def broken(lie: Lie) -> list[Broken]:
     return laws.judge(*lie)
 
 
-# --- changes --------------------------------------------------------------------------------------------------------------
+# --- changes --------------------------------------------------------------------------------------
 
 
 def meta(obj: Any, **parts: Any) -> Any:
@@ -87,8 +95,14 @@ def unstamped() -> Lie:
     before = world(A)
     after = put(before, meta(A, labels={"x": "y"}))
     [made] = after.last_commit.changes
-    wrong = replace(made, record=replace(made.record, value=meta(made.record.value, resource_version="99")))
-    return before, asks("update", A, body=UNNAMED), evolve(after, last_commit=replace(after.last_commit, changes=(wrong,)))
+    wrong = replace(
+        made, record=replace(made.record, value=meta(made.record.value, resource_version="99"))
+    )
+    return (
+        before,
+        asks("update", A, body=UNNAMED),
+        evolve(after, last_commit=replace(after.last_commit, changes=(wrong,))),
+    )
 
 
 def forged(**parts: Any) -> Lie:
@@ -96,7 +110,11 @@ def forged(**parts: Any) -> Lie:
     before = world(A)
     after = put(before, meta(A, labels={"x": "y"}))
     [made] = after.last_commit.changes
-    return before, asks("update", A), evolve(after, last_commit=replace(after.last_commit, changes=(replace(made, **parts),)))
+    return (
+        before,
+        asks("update", A),
+        evolve(after, last_commit=replace(after.last_commit, changes=(replace(made, **parts),))),
+    )
 
 
 def overfull() -> Lie:
@@ -110,7 +128,11 @@ BIG = change(pod("p"), containers=(replace(pod("p").spec.containers[0], resource
 
 def reborn() -> Lie:
     before = take(world(pod("p")), pod("p"))
-    return evolve(before, last_commit=None), asks("create", pod("q")), put(before, change(pod("q"), uid="uid-p"))
+    return (
+        evolve(before, last_commit=None),
+        asks("create", pod("q")),
+        put(before, change(pod("q"), uid="uid-p")),
+    )
 
 
 def created_where_nobody_lives(phase: str) -> Lie:
@@ -131,8 +153,16 @@ def namespace_goes_first() -> Lie:
 
 
 def service(name: str = "web", address: str = "10.0.0.1", app: str = "web") -> Service:
-    spec = ServiceSpec(cluster_ip=address, cluster_ips=(address,), selector={"app": app}, ports=(ServicePort(port=80),), type="ClusterIP")
-    return Service(metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"), spec=spec)
+    spec = ServiceSpec(
+        cluster_ip=address,
+        cluster_ips=(address,),
+        selector={"app": app},
+        ports=(ServicePort(port=80),),
+        type="ClusterIP",
+    )
+    return Service(
+        metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"), spec=spec
+    )
 
 
 def same_address() -> Lie:
@@ -144,7 +174,10 @@ def held(name: str) -> IPAddress:
     """An address or a node port, held for the service web."""
     owner = ParentReference(group="", resource="services", namespace="default", name="web")
     labels = {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
-    return IPAddress(metadata=ObjectMeta(name=name, uid=f"uid-{name}", labels=labels), spec=IPAddressSpec(parent_ref=owner))
+    return IPAddress(
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", labels=labels),
+        spec=IPAddressSpec(parent_ref=owner),
+    )
 
 
 def address_left_behind() -> Lie:
@@ -159,7 +192,11 @@ def address_of_nobody() -> Lie:
 
 def node_port_of_nobody() -> Lie:
     before = world(service())
-    return before, asks("update", service()), written(before, Put("/internal/nodeports/30001", held("30001")))
+    return (
+        before,
+        asks("update", service()),
+        written(before, Put("/internal/nodeports/30001", held("30001"))),
+    )
 
 
 def endpoint(address: str, ready: bool, serving: bool, terminating: bool) -> Endpoint:
@@ -169,7 +206,10 @@ def endpoint(address: str, ready: bool, serving: bool, terminating: bool) -> End
 
 
 def slice_of(*endpoints: Endpoint) -> EndpointSlice:
-    labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+    labels = {
+        "kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }
     metadata = ObjectMeta(name="web-1", namespace="default", uid="uid-web-1", labels=labels)
     ports = (EndpointPort(name="", port=80, protocol="TCP"),)
     return EndpointSlice(metadata=metadata, address_type="IPv4", endpoints=endpoints, ports=ports)
@@ -184,6 +224,7 @@ OWNER = replica_set("web", replicas=1)
 OTHER = replica_set("other", replicas=1)
 TWO_CONTROLLERS = change(pod("p"), owner_references=(reference_to(OWNER), reference_to(OTHER)))
 GOING = meta(A, deletion_timestamp=FOR_EVER, deletion_grace_period_seconds=5, generation=None)
+
 
 def one_too_many(last: int, made: Callable[[int], Any], *others: Any) -> Lie:
     """What one owner has made, and one more of it."""
@@ -201,7 +242,13 @@ def made_replica_set(n: int) -> Any:
 
 
 def made_slice(n: int) -> Any:
-    return meta(slice_of(), name=f"web-{n}", uid=f"uid-{n}", generate_name="web-", owner_references=(reference_to(service()),))
+    return meta(
+        slice_of(),
+        name=f"web-{n}",
+        uid=f"uid-{n}",
+        generate_name="web-",
+        owner_references=(reference_to(service()),),
+    )
 
 
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
@@ -217,7 +264,10 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "SCHED-1": overfull,
     "POD-10": lambda: told(pod("p", ready=True), pod("p")),
     "POD-12": lambda: told(pod("p"), with_container(pod("p", ready=True), ready=False)),
-    "POD-18": lambda: told(change(pod("p"), start_time="2026-01-01T00:00:00Z"), change(pod("p"), start_time="2026-01-02T00:00:00Z")),
+    "POD-18": lambda: told(
+        change(pod("p"), start_time="2026-01-01T00:00:00Z"),
+        change(pod("p"), start_time="2026-01-02T00:00:00Z"),
+    ),
     "KUBELET-16": lambda: told(with_container(pod("p"), 2), with_container(pod("p"), 1)),
     "STORE-5": lambda: forged(previous=None),
     "STORE-7": lambda: forged(previous=world(A).history.get(key(A))),
@@ -229,7 +279,9 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "ALLOC-9": address_left_behind,
     "an_address_has_its_service": address_of_nobody,
     "a_node_port_has_its_service": node_port_of_nobody,
-    "SLICE-2": lambda: with_slice(*[endpoint(f"10.1.0.{n}", True, True, False) for n in range(101)]),
+    "SLICE-2": lambda: with_slice(
+        *[endpoint(f"10.1.0.{n}", True, True, False) for n in range(101)]
+    ),
     "SLICE-3": lambda: with_slice(endpoint("10.1.0.1", True, True, True)),
 }
 
@@ -239,10 +291,15 @@ def test_adm_2_nothing_is_created_where_a_namespace_is_going():
 
 
 def test_del_7_terminating_never_reverts():
-    assert "DEL-7" in [each.rule for each in broken(told(TERMINATING, replace(TERMINATING, status=NamespaceStatus(phase="Active"))))]
+    assert "DEL-7" in [
+        each.rule
+        for each in broken(
+            told(TERMINATING, replace(TERMINATING, status=NamespaceStatus(phase="Active")))
+        )
+    ]
 
 
-# --- requests -------------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 COLLECTOR = SERVICE_ACCOUNT + "generic-garbage-collector"
 OWNED = pod("p", OWNER)
@@ -254,19 +311,34 @@ def meant(**preconditions: Any) -> DeleteOptions:
 
 def refused_and_done() -> Lie:
     channel = ("c", 1, 1)
-    before = with_component(world(A, flying=Map({channel: Flying(request("update", A))})), "c", None)
+    before = with_component(
+        world(A, flying=Map({channel: Flying(request("update", A))})), "c", None
+    )
     after = put(before, meta(A, labels={"x": "y"}))
-    return before, Arrive(channel), evolve(after, flying=Map({channel: Flying(request("update", A), Response(409, None))}))
+    return (
+        before,
+        Arrive(channel),
+        evolve(after, flying=Map({channel: Flying(request("update", A), Response(409, None))})),
+    )
 
 
 def collected_with_its_owner_there() -> Lie:
     before = world(OWNER, OWNED)
-    return before, asks("delete", OWNED, COLLECTOR, body=meant(uid="uid-p", resource_version="3")), take(before, OWNED)
+    return (
+        before,
+        asks("delete", OWNED, COLLECTOR, body=meant(uid="uid-p", resource_version="3")),
+        take(before, OWNED),
+    )
 
 
 def emptied(namespace: Namespace, *objects: Any, gone: Any) -> Lie:
     before = world(namespace, *objects)
-    asked = Request("deletecollection", CONFIG_MAPS, "default", user=User(SERVICE_ACCOUNT + "namespace-controller"))
+    asked = Request(
+        "deletecollection",
+        CONFIG_MAPS,
+        "default",
+        user=User(SERVICE_ACCOUNT + "namespace-controller"),
+    )
     return before, Submit(asked), take(before, gone)
 
 
@@ -275,7 +347,12 @@ NO_EXECUTE = (Taint(key="node.kubernetes.io/unreachable", effect="NoExecute"),)
 
 def forced(where: str) -> Lie:
     before = world(node(), on_node("p", where))
-    asked = asks("delete", on_node("p", where), SERVICE_ACCOUNT + "pod-garbage-collector", body=DeleteOptions(grace_period_seconds=0))
+    asked = asks(
+        "delete",
+        on_node("p", where),
+        SERVICE_ACCOUNT + "pod-garbage-collector",
+        body=DeleteOptions(grace_period_seconds=0),
+    )
     return before, asked, take(before, on_node("p", where))
 
 
@@ -296,10 +373,14 @@ OF_REQUESTS: dict[str, Callable[[], Lie]] = {
     "GC-2": collected_with_its_owner_there,
     "NS-1": lambda: emptied(Namespace(metadata=ObjectMeta(name="default", uid="n")), B, gone=B),
     "NS-3": lambda: emptied(TERMINATING, B, pod("p"), gone=B),
-    "NODE-4": lambda: told(node(), node(taints=NO_EXECUTE), who=SERVICE_ACCOUNT + "node-controller"),
+    "NODE-4": lambda: told(
+        node(), node(taints=NO_EXECUTE), who=SERVICE_ACCOUNT + "node-controller"
+    ),
     "PODGC-1": lambda: forced("n1"),
     "KUBELET-32": lambda: on_its_kubelet("delete", None),
-    "POD-11": lambda: on_its_kubelet("update", replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))),
+    "POD-11": lambda: on_its_kubelet(
+        "update", replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))
+    ),
 }
 
 
@@ -307,7 +388,7 @@ def test_podgc_1_a_pod_whose_node_is_gone_may_be_forced():
     assert "PODGC-1" not in [each.rule for each in broken(forced("elsewhere"))]
 
 
-# --- decisions ------------------------------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 POLICY = "replicaset-controller"
 ROLLING = deployment("web", replicas=3, surge=1, unavailable=0)
@@ -318,16 +399,25 @@ def new_pod(name: str = "new", owner: Any = OWNER) -> Request:
 
 
 def adoption(owner: Any, obj: Any) -> Request:
-    tree = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": [{"uid": owner.metadata.uid, "name": owner.metadata.name}]}}
+    tree = {
+        "metadata": {
+            "uid": obj.metadata.uid,
+            "ownerReferences": [{"uid": owner.metadata.uid, "name": owner.metadata.name}],
+        }
+    }
     return request("patch", obj, body=Patch("application/strategic-merge-patch+json", tree))
 
 
 def of_deployment(owner: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
-    return decides("deployment-controller", "default/web", view_of(owner, *view, resources=(PODS,)), requests)
+    return decides(
+        "deployment-controller", "default/web", view_of(owner, *view, resources=(PODS,)), requests
+    )
 
 
 def of_replica_set(owner: Any, view: tuple[Any, ...], *requests: Request, **more: Any) -> Lie:
-    return decides(POLICY, "default/web", view_of(owner, *view, resources=(PODS,)), requests, **more)
+    return decides(
+        POLICY, "default/web", view_of(owner, *view, resources=(PODS,)), requests, **more
+    )
 
 
 def rs(name: str, size: int, available: int = 0, owner: Any = ROLLING) -> Any:
@@ -340,11 +430,19 @@ def sized(replicas: Any, size: int) -> Request:
 
 
 def binding(name: str = "p", where: str = "n1") -> Request:
-    body = Binding(metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"), target=ObjectReference(kind="Node", name=where))
+    body = Binding(
+        metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"),
+        target=ObjectReference(kind="Node", name=where),
+    )
     return Request("create", PODS, "default", name, "binding", body=body)
 
 
-RECREATE = replace(ROLLING, spec=replace(ROLLING.spec, strategy=replace(ROLLING.spec.strategy, type="Recreate", rolling_update=None)))
+RECREATE = replace(
+    ROLLING,
+    spec=replace(
+        ROLLING.spec, strategy=replace(ROLLING.spec.strategy, type="Recreate", rolling_update=None)
+    ),
+)
 DYING = change(OWNER, deletion_timestamp=FOR_EVER)
 WAITING = change(OWNER, deletion_timestamp=FOR_EVER, finalizers=("foregroundDeletion",))
 LETTING_GO = change(OWNER, deletion_timestamp=FOR_EVER, finalizers=("orphan",))
@@ -352,47 +450,98 @@ LETTING_GO = change(OWNER, deletion_timestamp=FOR_EVER, finalizers=("orphan",))
 
 def unbound(owner: Any) -> Lie:
     body = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
-    return decides("generic-garbage-collector", owner.metadata.uid, view_of(owner, OWNED), (request("patch", owner, body=body),))
+    return decides(
+        "generic-garbage-collector",
+        owner.metadata.uid,
+        view_of(owner, OWNED),
+        (request("patch", owner, body=body),),
+    )
 
 
 def evicted(taint: str, *tolerations: Toleration, grace: int | None = None) -> Lie:
     held = node(taints=(Taint(key=taint, effect="NoExecute"),))
     asked = request("delete", on_node("p"), body=DeleteOptions(grace_period_seconds=grace))
-    return decides("taint-eviction-controller", "default/p", view_of(held, change(on_node("p"), tolerations=tolerations)), (asked,))
+    return decides(
+        "taint-eviction-controller",
+        "default/p",
+        view_of(held, change(on_node("p"), tolerations=tolerations)),
+        (asked,),
+    )
 
 
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
-    "ends_no_more_than_too_many": lambda: of_replica_set(OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))),
-    "LOOP-1": lambda: decides(POLICY, "default/web", Viewer([PODS, REPLICA_SETS], (), ()).empty(), (new_pod(),)),
-    "LOOP-3": lambda: of_replica_set(change(OWNER, replicas=9), (), new_pod("two"), earlier=[new_pod("one")]),
+    "ends_no_more_than_too_many": lambda: of_replica_set(
+        OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))
+    ),
+    "LOOP-1": lambda: decides(
+        POLICY, "default/web", Viewer([PODS, REPLICA_SETS], (), ()).empty(), (new_pod(),)
+    ),
+    "LOOP-3": lambda: of_replica_set(
+        change(OWNER, replicas=9), (), new_pod("two"), earlier=[new_pod("one")]
+    ),
     "LOOP-4": lambda: of_replica_set(OWNER, (), new_pod(), reached=Map({PODS.prefix: 7})),
-    "OWN-1": lambda: of_replica_set(OWNER, (pod("p", OTHER),), request("delete", pod("p", OTHER), body=meant(uid="uid-p"))),
+    "OWN-1": lambda: of_replica_set(
+        OWNER, (pod("p", OTHER),), request("delete", pod("p", OTHER), body=meant(uid="uid-p"))
+    ),
     "OWN-2": lambda: of_replica_set(OWNER, (pod("p", OTHER),), adoption(OWNER, pod("p"))),
     "OWN-4": lambda: of_replica_set(DYING, (pod("p"),), adoption(OWNER, pod("p"))),
-    "OWN-6": lambda: of_replica_set(OWNER, (OWNED,), request("delete", OWNED, body=DeleteOptions())),
+    "OWN-6": lambda: of_replica_set(
+        OWNER, (OWNED,), request("delete", OWNED, body=DeleteOptions())
+    ),
     "RS-2": lambda: of_replica_set(OWNER, (OWNED,), new_pod()),
     "RS-3": lambda: of_replica_set(DYING, (), new_pod()),
     "DEP-7": lambda: of_deployment(ROLLING, (rs("one", 3),), sized(rs("one", 3), 5)),
-    "DEP-8": lambda: of_deployment(ROLLING, (rs("one", 3, 3), rs("two", 1)), sized(rs("one", 3, 3), 2)),
-    "DEP-10": lambda: of_deployment(RECREATE, (rs("one", 0), rs("two", 0), pod("p", rs("one", 0), ready=True)), sized(rs("two", 0), 3)),
-    "DEP-11": lambda: of_deployment(change(ROLLING, paused=True), (), request("create", rs("one", 3))),
-    "DEP-18": lambda: of_deployment(change(ROLLING, deletion_timestamp=FOR_EVER), (rs("one", 3),), sized(rs("one", 3), 2)),
-    "SCHED-28": lambda: decides("default-scheduler", "default/p", view_of(node(), BIG), (binding(),)),
-    "GC-2": lambda: decides("generic-garbage-collector", "uid-p", view_of(OWNER, OWNED), (request("delete", OWNED, body=DeleteOptions()),)),
+    "DEP-8": lambda: of_deployment(
+        ROLLING, (rs("one", 3, 3), rs("two", 1)), sized(rs("one", 3, 3), 2)
+    ),
+    "DEP-10": lambda: of_deployment(
+        RECREATE,
+        (rs("one", 0), rs("two", 0), pod("p", rs("one", 0), ready=True)),
+        sized(rs("two", 0), 3),
+    ),
+    "DEP-11": lambda: of_deployment(
+        change(ROLLING, paused=True), (), request("create", rs("one", 3))
+    ),
+    "DEP-18": lambda: of_deployment(
+        change(ROLLING, deletion_timestamp=FOR_EVER), (rs("one", 3),), sized(rs("one", 3), 2)
+    ),
+    "SCHED-28": lambda: decides(
+        "default-scheduler", "default/p", view_of(node(), BIG), (binding(),)
+    ),
+    "GC-2": lambda: decides(
+        "generic-garbage-collector",
+        "uid-p",
+        view_of(OWNER, OWNED),
+        (request("delete", OWNED, body=DeleteOptions()),),
+    ),
     "GC-5": lambda: unbound(WAITING),
     "GC-7": lambda: unbound(LETTING_GO),
-    "NODE-6": lambda: decides("node-controller", "n1", view_of(node(ready="Unknown")), (request("update", node(taints=NO_EXECUTE)),)),
+    "NODE-6": lambda: decides(
+        "node-controller",
+        "n1",
+        view_of(node(ready="Unknown")),
+        (request("update", node(taints=NO_EXECUTE)),),
+    ),
     "NODE-8": lambda: evicted("upkeep", Toleration(operator="Exists")),
-    "PODGC-2": lambda: decides("pod-garbage-collector", "default/p", view_of(node(), on_node("p")), (request("delete", on_node("p")),)),
+    "PODGC-2": lambda: decides(
+        "pod-garbage-collector",
+        "default/p",
+        view_of(node(), on_node("p")),
+        (request("delete", on_node("p")),),
+    ),
 }
 
 
 @pytest.mark.parametrize("where", ["on their way", "stored"])
 def test_rs_2_creations_that_a_controller_does_not_see_yet_count(where):
     """A second decision before the view has moved, as if nothing had been asked for."""
-    before, action, after = of_replica_set(OWNER, (), new_pod("two"), earlier=[new_pod("one")] if where == "on their way" else ())
+    before, action, after = of_replica_set(
+        OWNER, (), new_pod("two"), earlier=[new_pod("one")] if where == "on their way" else ()
+    )
     if where == "stored":
-        before, after = (evolve(each, history=world(pod("one", OWNER)).history) for each in (before, after))
+        before, after = (
+            evolve(each, history=world(pod("one", OWNER)).history) for each in (before, after)
+        )
     assert "RS-2" in [each.rule for each in broken((before, action, after))]
     seen = of_replica_set(OWNER, (), new_pod("two"))
     assert not broken(seen)
@@ -400,11 +549,22 @@ def test_rs_2_creations_that_a_controller_does_not_see_yet_count(where):
 
 def test_sched_28_a_pod_that_is_bound_and_not_seen_takes_its_room():
     half = replace(ROOM, requests={"cpu": "600m"})
-    one, two = [change(pod(name), containers=(replace(pod(name).spec.containers[0], resources=half),)) for name in ("one", "two")]
+    one, two = [
+        change(pod(name), containers=(replace(pod(name).spec.containers[0], resources=half),))
+        for name in ("one", "two")
+    ]
     view = view_of(node(), one, two)
     assert not broken(decides("default-scheduler", "default/two", view, (binding("two"),)))
-    flying = decides("default-scheduler", "default/two", view, (binding("two"),), earlier=[binding("one")])
-    stored = decides("default-scheduler", "default/two", view, (binding("two"),), cluster=world(node(), change(one, node_name="n1")))
+    flying = decides(
+        "default-scheduler", "default/two", view, (binding("two"),), earlier=[binding("one")]
+    )
+    stored = decides(
+        "default-scheduler",
+        "default/two",
+        view,
+        (binding("two"),),
+        cluster=world(node(), change(one, node_name="n1")),
+    )
     assert all("SCHED-28" in [each.rule for each in broken(lie)] for lie in (flying, stored))
 
 
@@ -413,7 +573,14 @@ def test_loop_4_what_was_deleted_and_is_seen_as_it_was_has_not_been_seen():
     gone = (PODS.prefix, "default/p", "uid-p", "5")
     lie = of_replica_set(OWNER, (seen,), request("update", OWNER, sub="status"), gone=(gone,))
     assert [each.rule for each in broken(lie)] == ["LOOP-4"]
-    assert not broken(of_replica_set(OWNER, (change(seen, resource_version="6"),), request("update", OWNER, sub="status"), gone=(gone,)))
+    assert not broken(
+        of_replica_set(
+            OWNER,
+            (change(seen, resource_version="6"),),
+            request("update", OWNER, sub="status"),
+            gone=(gone,),
+        )
+    )
 
 
 def test_node_8_who_is_evicted_has_its_own_time():
@@ -423,18 +590,42 @@ def test_node_8_who_is_evicted_has_its_own_time():
 
 @pytest.mark.parametrize(("seconds", "rules"), [(29, ["NODE-8"]), (31, [])])
 def test_node_8_who_tolerates_for_a_while_stays_so_long(seconds, rules):
-    held = node(taints=(Taint(key="upkeep", effect="NoExecute", time_added=timestamp(NOW - seconds * SECOND)),))
-    going = change(on_node("p"), tolerations=(Toleration(key="upkeep", operator="Exists", toleration_seconds=30),))
-    lie = decides("taint-eviction-controller", "default/p", view_of(held, going), (request("delete", going, body=DeleteOptions()),))
+    held = node(
+        taints=(
+            Taint(key="upkeep", effect="NoExecute", time_added=timestamp(NOW - seconds * SECOND)),
+        )
+    )
+    going = change(
+        on_node("p"),
+        tolerations=(Toleration(key="upkeep", operator="Exists", toleration_seconds=30),),
+    )
+    lie = decides(
+        "taint-eviction-controller",
+        "default/p",
+        view_of(held, going),
+        (request("delete", going, body=DeleteOptions()),),
+    )
     assert [each.rule for each in broken(lie)] == rules
 
 
 def test_gc_7_who_lets_go_first_may_go():
     """The same patch, after a wave that takes the reference off."""
     body = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
-    release = request("patch", OWNED, body=Patch("application/merge-patch+json", {"metadata": {"ownerReferences": None}}))
+    release = request(
+        "patch",
+        OWNED,
+        body=Patch("application/merge-patch+json", {"metadata": {"ownerReferences": None}}),
+    )
     view = view_of(LETTING_GO, OWNED)
-    assert not broken(decides("generic-garbage-collector", "uid-web", view, (release,), (request("patch", LETTING_GO, body=body),)))
+    assert not broken(
+        decides(
+            "generic-garbage-collector",
+            "uid-web",
+            view,
+            (release,),
+            (request("patch", LETTING_GO, body=body),),
+        )
+    )
 
 
 def test_decisions_are_judged_once_and_not_when_they_are_sent_again():
@@ -444,19 +635,39 @@ def test_decisions_are_judged_once_and_not_when_they_are_sent_again():
     state = after.components["component"].state
     again = evolve(state, flights=Map({5: evolve(state.flights[1], doubtful=True)}), counter=5)
     assert not broken((after, action, with_component(after, "component", again)))
-    waiting = loop(state.view, busy=Map({item: evolve(busy, waves=((state.flights[1].request,),)) for item, busy in state.busy.items()}))
-    sent = evolve(state, busy=Map({item: evolve(busy, waves=()) for item, busy in state.busy.items()}))
-    assert not broken((with_component(after, "component", waiting), action, with_component(after, "component", sent)))
+    waiting = loop(
+        state.view,
+        busy=Map(
+            {
+                item: evolve(busy, waves=((state.flights[1].request,),))
+                for item, busy in state.busy.items()
+            }
+        ),
+    )
+    sent = evolve(
+        state, busy=Map({item: evolve(busy, waves=()) for item, busy in state.busy.items()})
+    )
+    assert not broken(
+        (
+            with_component(after, "component", waiting),
+            action,
+            with_component(after, "component", sent),
+        )
+    )
 
 
-# --- steps ----------------------------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 WATCH = ("c", 1, 1)
 
 
 def skipped_revision() -> Lie:
     before = world(A)
-    return before, asks("update", A), put(put(before, meta(A, labels={"x": "1"})), meta(A, labels={"x": "2"}))
+    return (
+        before,
+        asks("update", A),
+        put(put(before, meta(A, labels={"x": "1"})), meta(A, labels={"x": "2"})),
+    )
 
 
 def forgot_too_much() -> Lie:
@@ -464,21 +675,44 @@ def forgot_too_much() -> Lie:
     return before, Compact(3), evolve(before, history=compact(take(before, B).history, 3))
 
 
-def hears(was: tuple[Any, ...], now: tuple[Any, ...], selector: str = "", up_to: int = 3, answer: bool = False) -> Lie:
-    """A watch of config maps (of pods, where it selects) tells what it tells; the store holds `A`, changed at revision 3."""
+def hears(
+    was: tuple[Any, ...],
+    now: tuple[Any, ...],
+    selector: str = "",
+    up_to: int = 3,
+    answer: bool = False,
+) -> Lie:
+    """A watch of config maps (of pods, where it selects) tells what it tells; the store holds `A`,
+    changed at revision 3."""
     resource = PODS if selector else CONFIG_MAPS
-    history = (put(world(on_node("p")), on_node("p", "n2")) if selector else put(world(A), meta(A, labels={"x": "y"}))).history
+    history = (
+        put(world(on_node("p")), on_node("p", "n2"))
+        if selector
+        else put(world(A), meta(A, labels={"x": "y"}))
+    ).history
     cluster = evolve(world(), history=history, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
-    cluster = evolve(cluster, flying=Map({WATCH: Flying(Request("list", resource), Response(200, None))}))
-    before = with_component(cluster, "c", loop(view_of(*was, revision=2, resources=(resource,)), {1: resource}, selector))
-    after = with_component(cluster, "c", loop(view_of(*now, revision=up_to, resources=(resource,)), {1: resource}, selector))
+    cluster = evolve(
+        cluster, flying=Map({WATCH: Flying(Request("list", resource), Response(200, None))})
+    )
+    before = with_component(
+        cluster,
+        "c",
+        loop(view_of(*was, revision=2, resources=(resource,)), {1: resource}, selector),
+    )
+    after = with_component(
+        cluster,
+        "c",
+        loop(view_of(*now, revision=up_to, resources=(resource,)), {1: resource}, selector),
+    )
     return before, Answer(WATCH) if answer else Notify(WATCH), after
 
 
 def old_list() -> Lie:
     answer = Response(200, ConfigMap(metadata=ListMeta(resource_version="2")))  # type: ignore[arg-type]
     asked = Flying(Request("list", CONFIG_MAPS))
-    cluster = with_component(put(world(A), B), "c", loop(view_of(resources=(CONFIG_MAPS,)), {1: CONFIG_MAPS}))
+    cluster = with_component(
+        put(world(A), B), "c", loop(view_of(resources=(CONFIG_MAPS,)), {1: CONFIG_MAPS})
+    )
     before = evolve(cluster, last_commit=None, flying=Map({WATCH: asked}))
     return before, Arrive(WATCH), evolve(before, flying=Map({WATCH: evolve(asked, answer=answer)}))
 
@@ -490,39 +724,70 @@ def watch_goes_to(revision: int) -> Lie:
 
 
 def starts(runtime: Runtime, **others: Runtime) -> Lie:
-    worlds = Map({"kubelet/n1": Runtime(), **{f"kubelet/{name}": held for name, held in others.items()}})
+    worlds = Map(
+        {"kubelet/n1": Runtime(), **{f"kubelet/{name}": held for name, held in others.items()}}
+    )
     operations = Map({("kubelet/n1", 1, 1): Pending(StartContainer("uid-p", "c"))})
-    before = world(on_node("p"), components=Map({"kubelet/n1": Component(None, 1)}), worlds=worlds, operations=operations)
-    return before, Operate(("kubelet/n1", 1, 1)), evolve(before, worlds=worlds.set("kubelet/n1", runtime))
+    before = world(
+        on_node("p"),
+        components=Map({"kubelet/n1": Component(None, 1)}),
+        worlds=worlds,
+        operations=operations,
+    )
+    return (
+        before,
+        Operate(("kubelet/n1", 1, 1)),
+        evolve(before, worlds=worlds.set("kubelet/n1", runtime)),
+    )
 
 
 def from_another_life() -> Lie:
     before, _, after = hears((A,), (A,))
-    return with_component(before, "c", None, life=2), Notify(WATCH), with_component(after, "c", after.components["c"].state, life=2)
+    return (
+        with_component(before, "c", None, life=2),
+        Notify(WATCH),
+        with_component(after, "c", after.components["c"].state, life=2),
+    )
 
 
 def starts_what_has_ended() -> Lie:
     ended = replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))
     before = with_component(world(), "kubelet/n1", loop(view_of(ended)))
     pending = Pending(StartContainer("uid-p", "c"))
-    return before, Wake("kubelet/n1"), evolve(before, operations=Map({("kubelet/n1", 1, 1): pending}))
+    return (
+        before,
+        Wake("kubelet/n1"),
+        evolve(before, operations=Map({("kubelet/n1", 1, 1): pending})),
+    )
 
 
 def makes_with_an_old_value() -> Lie:
     """The config map was edited, then the pod was made; its container has the value of before."""
-    settings = ConfigMap(metadata=ObjectMeta(name="settings", namespace="default"), data={"version": "1"})
-    reference = EnvVarSource(config_map_key_ref=ConfigMapKeySelector(name="settings", key="version"))
+    settings = ConfigMap(
+        metadata=ObjectMeta(name="settings", namespace="default"), data={"version": "1"}
+    )
+    reference = EnvVarSource(
+        config_map_key_ref=ConfigMapKeySelector(name="settings", key="version")
+    )
     variable = EnvVar(name="VERSION", value_from=reference)
     reader = on_node("p")
-    reader = replace(reader, spec=replace(reader.spec, containers=(Container(name="main", env=(variable,)),)))
+    reader = replace(
+        reader, spec=replace(reader.spec, containers=(Container(name="main", env=(variable,)),))
+    )
     before = put(put(world(settings), replace(settings, data={"version": "2"})), reader)
     config = ContainerConfig("uid-p", "default", "p", "main", "app:1", env=(("VERSION", "1"),))
     pending = Pending(CreateContainer("box", config))
-    return before, Wake("kubelet/n1"), evolve(before, operations=Map({("kubelet/n1", 1, 1): pending}))
+    return (
+        before,
+        Wake("kubelet/n1"),
+        evolve(before, operations=Map({("kubelet/n1", 1, 1): pending})),
+    )
 
 
 def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
-    there = slice_of(endpoint("10.1.0.1", True, True, False), endpoint("10.1.0.2", False, True, True))
+    there = slice_of(
+        endpoint("10.1.0.1", True, True, False), endpoint("10.1.0.2", False, True, True)
+    )
     before = with_component(world(), "proxy/n1", loop(view_of(service(), there)))
     rules = RuleSet({"default/web": (Rule(front, "TCP", 80, targets),)})
     return before, Wake("proxy/n1"), evolve(before, rules=Map({"proxy/n1": rules}))
@@ -550,12 +815,19 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
 
 
 def hears_of_nothing() -> Lie:
-    """A bookmark comes, of a revision at which nothing of its kind was written, and something is gone."""
+    """A bookmark comes, of a revision at which nothing of its kind was written, and something is
+    gone."""
     history = put(world(A), pod("p")).history
     cluster = evolve(world(), history=history, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
     there = world(A).history.get(key(A)).value
     before = with_component(cluster, "c", loop(view_of(there, revision=2), {1: CONFIG_MAPS}))
-    return before, Notify(WATCH), with_component(cluster, "c", loop(view_of(resources=(CONFIG_MAPS,), revision=3), {1: CONFIG_MAPS}))
+    return (
+        before,
+        Notify(WATCH),
+        with_component(
+            cluster, "c", loop(view_of(resources=(CONFIG_MAPS,), revision=3), {1: CONFIG_MAPS})
+        ),
+    )
 
 
 def test_watch_1_a_list_is_taken_over_as_it_is():
@@ -579,7 +851,7 @@ def test_cluster_4_time_goes_where_it_was_said_to_go():
     assert broken((world(), Elapse(NOW + 5), evolve(world(), now=NOW + 6)))
 
 
-# --- at rest ----------------------------------------------------------------------------------------------------------------
+# --- at rest --------------------------------------------------------------------------------------
 
 
 def rules_of_the_dead() -> Any:
@@ -588,7 +860,9 @@ def rules_of_the_dead() -> Any:
 
 
 def lost_view() -> Any:
-    return with_component(world(A), "c", loop(view_of(resources=(CONFIG_MAPS,), revision=2), {1: CONFIG_MAPS}))
+    return with_component(
+        world(A), "c", loop(view_of(resources=(CONFIG_MAPS,), revision=2), {1: CONFIG_MAPS})
+    )
 
 
 def with_address(name: str, **more: Any) -> Any:
@@ -596,7 +870,10 @@ def with_address(name: str, **more: Any) -> Any:
     return replace(made, status=replace(made.status, pod_ip="10.1.0.1", **more))
 
 
-SETTLED = replace(replica_set("web", replicas=1), status=replace(replica_set().status, observed_generation=1, replicas=1))
+SETTLED = replace(
+    replica_set("web", replicas=1),
+    status=replace(replica_set().status, observed_generation=1, replicas=1),
+)
 
 OF_REST: dict[str, Callable[[], Any]] = {
     "RS-1": lambda: world(SETTLED),
@@ -610,13 +887,17 @@ OF_REST: dict[str, Callable[[], Any]] = {
     "KUBELET-30": lambda: world(on_node("p"), worlds=Map({"kubelet/n1": Runtime("uid-p")})),
     "WATCH-1": lost_view,
     "SLICE-1": lambda: world(service(), with_address("p"), slice_of()),
-    "EP-5": lambda: world(service(), with_address("p"), Endpoints(metadata=ObjectMeta(name="web", namespace="default", uid="e"))),
+    "EP-5": lambda: world(
+        service(),
+        with_address("p"),
+        Endpoints(metadata=ObjectMeta(name="web", namespace="default", uid="e")),
+    ),
     "NET-1": rules_of_the_dead,
     "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
 }
 
 
-# --- all of them --------------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 KINDS = [
     (laws.OF_CHANGES, OF_CHANGES),
@@ -629,7 +910,9 @@ LISTS = ("OF_CHANGES", "OF_REQUESTS", "OF_DECISIONS", "OF_STEPS")
 
 
 def named(value: Any) -> str:
-    return f"{value.rule}-{getattr(value.check, '__name__', 'law')}" if isinstance(value, Law) else ""
+    return (
+        f"{value.rule}-{getattr(value.check, '__name__', 'law')}" if isinstance(value, Law) else ""
+    )
 
 
 @pytest.mark.parametrize(("law", "lies"), CASES, ids=named)
@@ -650,10 +933,14 @@ def test_every_law_of_a_rest_says_so_when_it_is_broken(law):
 
 
 def test_nothing_is_wrong_with_a_store_and_a_change_as_they_should_be():
-    namespace = Namespace(metadata=ObjectMeta(name="default", uid="n"), status=NamespaceStatus(phase="Active"))
+    namespace = Namespace(
+        metadata=ObjectMeta(name="default", uid="n"), status=NamespaceStatus(phase="Active")
+    )
     before = world(namespace, A)
     stored = before.history.get(key(A)).value
     assert isinstance(before.history, History)
-    assert not broken((before, asks("update", stored), put(before, meta(stored, labels={"x": "y"}))))
+    assert not broken(
+        (before, asks("update", stored), put(before, meta(stored, labels={"x": "y"})))
+    )
     assert not broken((before, asks("create", B), put(before, B)))
     assert not laws.judge_rest(before)

@@ -23,7 +23,13 @@ from refk8s.core.store import compact
 PATH = "/api/v1/namespaces/default/configmaps"
 selectors = st.sampled_from(["", "app=x", "app!=x", "app in (x,y)", "!app", "tier", "app=x,tier=z"])
 fields = st.sampled_from(
-    ["", "metadata.name=a", "metadata.name!=a", "metadata.namespace=default", "metadata.namespace=other,metadata.name=b"]
+    [
+        "",
+        "metadata.name=a",
+        "metadata.name!=a",
+        "metadata.namespace=default",
+        "metadata.namespace=other,metadata.name=b",
+    ]
 )
 
 
@@ -56,16 +62,29 @@ def list_of(world: World, kind=resources.CONFIG_MAPS, namespace="default", **opt
     return world.do(Request("list", kind, namespace, options=Options(**options))).response
 
 
-@given(histories(), st.sampled_from(KINDS), st.sampled_from(["", "default", "other"]), selectors, fields)
-def test_list_1_list_3_a_list_is_what_the_selectors_choose_of_one_state_in_order(sequence, kind, namespace, labels, field):
+@given(
+    histories(),
+    st.sampled_from(KINDS),
+    st.sampled_from(["", "default", "other"]),
+    selectors,
+    fields,
+)
+def test_list_1_list_3_a_list_is_what_the_selectors_choose_of_one_state_in_order(
+    sequence, kind, namespace, labels, field
+):
     # Shows LIST-1.a LIST-3.a LIST-12.a.
     world = run(sequence)
     said = list_of(world, kind, namespace, label_selector=labels, field_selector=field)
-    everything = [record.value for record in sorted(world.history.list(kind.prefix).records, key=lambda record: record.key)]
+    everything = [
+        record.value
+        for record in sorted(world.history.list(kind.prefix).records, key=lambda record: record.key)
+    ]
     expected = [
         obj
         for obj in everything
-        if namespace in ("", obj.metadata.namespace) and matches_labels(labels, obj.metadata.labels or {}) and matches_fields(field, obj)
+        if namespace in ("", obj.metadata.namespace)
+        and matches_labels(labels, obj.metadata.labels or {})
+        and matches_fields(field, obj)
     ]
     assert list(said.body.items) == expected
     assert said.body.metadata.resource_version == str(world.history.revision)
@@ -75,7 +94,14 @@ def test_list_1_the_order_is_of_code_points():
     # Shows LIST-1.a.
     world = World()
     for name in ("n10", "n9", "n-1", "n.1"):
-        world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name))))
+        world.do(
+            Request(
+                "create",
+                resources.CONFIG_MAPS,
+                "default",
+                body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+            )
+        )
     assert [item.metadata.name for item in list_of(world).body.items] == ["n-1", "n.1", "n10", "n9"]
 
 
@@ -84,7 +110,13 @@ def test_list_2_list_9_a_get_is_never_older_than_asked(sequence, ahead):
     # Shows LIST-9.a.
     world = run(sequence)
     said = world.do(
-        Request("get", resources.CONFIG_MAPS, "default", "a", options=Options(resource_version=str(world.history.revision + ahead)))
+        Request(
+            "get",
+            resources.CONFIG_MAPS,
+            "default",
+            "a",
+            options=Options(resource_version=str(world.history.revision + ahead)),
+        )
     ).response
     if ahead > 0:
         assert said.code == 504 and said.body.details.causes[0].reason == "ResourceVersionTooLarge"
@@ -104,7 +136,11 @@ def test_list_2_list_9_a_get_is_never_older_than_asked(sequence, ahead):
         (resources.PODS, "spec.nodeName=", ["a"]),
         (resources.PODS, "spec.nodeName=node-1", []),
         (resources.PODS, "spec.nodeName!=node-1", ["a"]),
-        (resources.PODS, "spec.restartPolicy=Always,spec.schedulerName=default-scheduler,spec.hostNetwork=false", ["a"]),
+        (
+            resources.PODS,
+            "spec.restartPolicy=Always,spec.schedulerName=default-scheduler,spec.hostNetwork=false",
+            ["a"],
+        ),
         (resources.PODS, "status.phase=Pending", ["a"]),
     ],
 )
@@ -112,14 +148,34 @@ def test_list_3_kinds_declare_fields_of_their_own(kind, selector, names):
     world = populated()
     about = ObjectReference(kind="Pod", namespace="default", name="a")
     event = Event(
-        metadata=ObjectMeta(name="e"), involved_object=about, source=EventSource(component="kubelet"), reason="Started", type="Normal"
+        metadata=ObjectMeta(name="e"),
+        involved_object=about,
+        source=EventSource(component="kubelet"),
+        reason="Started",
+        type="Normal",
     )
     assert world.do(Request("create", resources.EVENTS, "default", body=event)).response.code == 201
-    assert world.do(Request("create", resources.SECRETS, "default", body=Secret(metadata=ObjectMeta(name="s")))).response.code == 201
-    assert [item.metadata.name for item in list_of(world, kind, field_selector=selector).body.items] == names
+    assert (
+        world.do(
+            Request(
+                "create", resources.SECRETS, "default", body=Secret(metadata=ObjectMeta(name="s"))
+            )
+        ).response.code
+        == 201
+    )
+    assert [
+        item.metadata.name for item in list_of(world, kind, field_selector=selector).body.items
+    ] == names
 
 
-@pytest.mark.parametrize("options", [{"label_selector": "a in ("}, {"field_selector": "data.k=v"}, {"field_selector": "metadata.name"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_selector": "a in ("},
+        {"field_selector": "data.k=v"},
+        {"field_selector": "metadata.name"},
+    ],
+)
 def test_list_3_what_cannot_be_read_or_is_no_selectable_field_is_refused(options):
     # Shows LIST-3.b.
     assert list_of(World(), **options).code == 400
@@ -129,22 +185,38 @@ def test_list_3_what_cannot_be_read_or_is_no_selectable_field_is_refused(options
 # --- pages
 
 
-@given(histories(size=15), st.integers(1, 3), selectors, st.lists(steps((resources.CONFIG_MAPS,)), max_size=6), st.booleans())
-def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequence, limit, labels, meanwhile, everywhere):
+@given(
+    histories(size=15),
+    st.integers(1, 3),
+    selectors,
+    st.lists(steps((resources.CONFIG_MAPS,)), max_size=6),
+    st.booleans(),
+)
+def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(
+    sequence, limit, labels, meanwhile, everywhere
+):
     # Shows LIST-4.a LIST-4.b LIST-5.a LIST-12.d.
     world = run(sequence)
     for name in ("c", "d", "e"):
         world.do(
             Request(
-                "create", resources.CONFIG_MAPS, "other", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name, labels={"app": "x"}))
+                "create",
+                resources.CONFIG_MAPS,
+                "other",
+                body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name, labels={"app": "x"})),
             )
         )
     namespace = "" if everywhere else "other"
     whole = list_of(world, namespace=namespace, label_selector=labels).body
     items, token, left = [], "", None
     while True:
-        page = list_of(world, namespace=namespace, label_selector=labels, limit=limit, continue_=token).body
-        assert len(page.items) <= limit and page.metadata.resource_version == whole.metadata.resource_version
+        page = list_of(
+            world, namespace=namespace, label_selector=labels, limit=limit, continue_=token
+        ).body
+        assert (
+            len(page.items) <= limit
+            and page.metadata.resource_version == whole.metadata.resource_version
+        )
         items += page.items
         token = page.metadata.continue_ or ""
         left = page.metadata.remaining_item_count
@@ -152,7 +224,9 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequen
         assert bool(token) == (len(items) < len(whole.items))
         if not token:
             break
-        late = an_object(resources.CONFIG_MAPS, ObjectMeta(generate_name="cc-", labels={"app": "x"}))
+        late = an_object(
+            resources.CONFIG_MAPS, ObjectMeta(generate_name="cc-", labels={"app": "x"})
+        )
         world.do(Request("create", resources.CONFIG_MAPS, "other", body=late))
         if meanwhile:
             world.do(meanwhile.pop().request(world))
@@ -162,7 +236,14 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(sequen
 def test_list_6_resource_version_0_is_not_cut():
     # Shows LIST-6.a LIST-12.a.
     world = populated()
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b"))))
+    world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+        )
+    )
     said = list_of(world, limit=1, resource_version="0").body
     assert len(said.items) == 2 and said.metadata.continue_ is None
 
@@ -172,9 +253,23 @@ def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_wil
     # Shows LIST-5.b LIST-7.a.
     world = run(sequence)
     for name in ("c", "d", "e"):
-        world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name))))
+        world.do(
+            Request(
+                "create",
+                resources.CONFIG_MAPS,
+                "default",
+                body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+            )
+        )
     first = list_of(world, limit=1).body
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="z"))))
+    world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="z")),
+        )
+    )
     world.history = compact(world.history, world.history.revision)
     refused = list_of(world, limit=1, continue_=first.metadata.continue_)
     assert refused.code == 410 and refused.body.reason == "Expired"
@@ -184,7 +279,9 @@ def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_wil
         assert page.code == 200
         rest += page.body.items
         token = page.body.metadata.continue_
-    assert [*first.items, *rest] == list(list_of(world).body.items), "nothing before the place where it went on had changed"
+    assert [*first.items, *rest] == list(list_of(world).body.items), (
+        "nothing before the place where it went on had changed"
+    )
 
 
 @pytest.mark.parametrize("version", ["abc", "-1", "1.5", "99999999999999999999999", "٣", " 1"])
@@ -194,14 +291,24 @@ def test_list_8_what_is_no_revision_is_refused(version):
     world = populated()
     assert list_of(world, resource_version=version).code == 400
     for verb, name in (("get", "a"), ("watch", "")):
-        said = world.do(Request(verb, resources.CONFIG_MAPS, "default", name, options=Options(resource_version=version))).response
+        said = world.do(
+            Request(
+                verb,
+                resources.CONFIG_MAPS,
+                "default",
+                name,
+                options=Options(resource_version=version),
+            )
+        ).response
         assert said.code == 400 and said.body.reason == "BadRequest"
         assert said.body.message.startswith("resourceVersion: Invalid value: ")
 
 
 @given(
     st.one_of(
-        st.text(max_size=30), st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")), st.sampled_from(["e30", "W10", "bnVsbA", "e"])
+        st.text(max_size=30),
+        st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")),
+        st.sampled_from(["e30", "W10", "bnVsbA", "e"]),
     )
 )
 def test_list_8_what_is_no_token_of_ours_is_refused(token):
@@ -232,14 +339,23 @@ def test_list_8_nor_is_one_that_only_looks_like_it(tree):
     assert list_of(populated(), continue_=token).code == 400
 
 
-@given(st.integers(1, 2**40), st.text("abc-./", min_size=1, max_size=20).filter(lambda name: ".." not in name.split("/")))
+@given(
+    st.integers(1, 2**40),
+    st.text("abc-./", min_size=1, max_size=20).filter(lambda name: ".." not in name.split("/")),
+)
 def test_list_5_a_token_says_where_to_go_on(revision, name):
-    assert parse_continue(make_continue(revision, "/core/pods/", "/core/pods/" + name), "/core/pods/") == (revision, "/core/pods/" + name)
+    assert parse_continue(
+        make_continue(revision, "/core/pods/", "/core/pods/" + name), "/core/pods/"
+    ) == (revision, "/core/pods/" + name)
 
 
 def test_list_9_a_token_of_the_future_is_not_served():
     world = populated()
-    token = make_continue(world.history.revision + 5, f"{resources.CONFIG_MAPS.prefix}default/", f"{resources.CONFIG_MAPS.prefix}default/a")
+    token = make_continue(
+        world.history.revision + 5,
+        f"{resources.CONFIG_MAPS.prefix}default/",
+        f"{resources.CONFIG_MAPS.prefix}default/a",
+    )
     assert list_of(world, continue_=token).code == 504
 
 
@@ -249,7 +365,10 @@ def test_list_9_a_token_of_the_future_is_not_served():
         ({"resource_version_match": "Exact"}, 422),
         ({"resource_version_match": "Exact", "resource_version": "0"}, 422),
         ({"resource_version_match": "Nearly", "resource_version": "2"}, 422),
-        ({"resource_version_match": "NotOlderThan", "resource_version": "2", "continue_": "x"}, 422),
+        (
+            {"resource_version_match": "NotOlderThan", "resource_version": "2", "continue_": "x"},
+            422,
+        ),
         ({"send_initial_events": True}, 422),
         ({"continue_": "x", "resource_version": "2"}, 400),
         ({"resource_version_match": "Exact", "resource_version": "3"}, 200),
@@ -261,16 +380,31 @@ def test_list_10_resource_version_match_means_something_or_is_refused(options, c
     assert list_of(populated(), **options).code == code
 
 
-@given(histories(size=15), st.integers(0, 30), st.sampled_from(["", "Exact", "NotOlderThan"]), st.sampled_from([0, 5]), selectors)
+@given(
+    histories(size=15),
+    st.integers(0, 30),
+    st.sampled_from(["", "Exact", "NotOlderThan"]),
+    st.sampled_from([0, 5]),
+    selectors,
+)
 def test_list_12_which_state_a_list_is_of(sequence, back, match, limit, labels):
     # Shows LIST-2.a LIST-12.b LIST-12.c.
     world = run(sequence)
     revision = max(world.history.revision - back, 1)
-    said = list_of(world, resource_version=str(revision), resource_version_match=match, limit=limit, label_selector=labels)
+    said = list_of(
+        world,
+        resource_version=str(revision),
+        resource_version_match=match,
+        limit=limit,
+        label_selector=labels,
+    )
     exact = match == "Exact" or (not match and limit)
     at = revision if exact else world.history.revision
     assert said.code == 200 and said.body.metadata.resource_version == str(at)
-    then = [record.value for record in world.history.list(f"{resources.CONFIG_MAPS.prefix}default/", at=at).records]
+    then = [
+        record.value
+        for record in world.history.list(f"{resources.CONFIG_MAPS.prefix}default/", at=at).records
+    ]
     expected = [obj for obj in then if matches_labels(labels, obj.metadata.labels or {})]
     assert list(said.body.items) == (expected[:limit] if limit else expected)
 
@@ -291,13 +425,17 @@ def test_list_11_items_leave_kind_and_version_to_the_list(sequence, kind, labels
     # Shows LIST-11.a.
     world = run(sequence)
     base = f"/apis/{kind.group}/v1" if kind.group else "/api/v1"
-    reply = world.http("GET", f"{base}/namespaces/default/{kind.plural}?labelSelector={labels.replace(' ', '%20')}")
+    reply = world.http(
+        "GET", f"{base}/namespaces/default/{kind.plural}?labelSelector={labels.replace(' ', '%20')}"
+    )
     tree = json.loads(reply.content)
     assert (tree["kind"], tree["apiVersion"]) == (f"{kind.kind}List", kind.api_version)
     expected = list_of(world, kind, label_selector=labels).body.items
     for item, obj in zip(tree["items"], expected, strict=True):
         assert "kind" not in item and "apiVersion" not in item and next(iter(item)) == "metadata"
-        assert {"kind": kind.kind, "apiVersion": kind.api_version, **item} == json.loads(json.dumps(_tree(obj)))
+        assert {"kind": kind.kind, "apiVersion": kind.api_version, **item} == json.loads(
+            json.dumps(_tree(obj))
+        )
 
 
 def _tree(obj):
@@ -310,7 +448,9 @@ def _tree(obj):
 def test_list_13_a_kept_list_is_the_list(sequence, more, labels):
     # Shows LIST-13.a LIST-13.b.
     world = run(sequence)
-    received = receive(WireRequest("GET", PATH, f"labelSelector={labels.replace(' ', '%20')}"), ADMIN)
+    received = receive(
+        WireRequest("GET", PATH, f"labelSelector={labels.replace(' ', '%20')}"), ADMIN
+    )
     kept, recalled = None, 0
     for step in more:
         response = handle(received.request, world.history, Context(START, SeededChance(b"")))
@@ -333,4 +473,7 @@ def test_list_13_pages_and_other_forms_are_not_kept():
     ):
         received = receive(WireRequest("GET", PATH, query, headers), ADMIN)
         response = handle(received.request, world.history, Context(START, SeededChance(b"")))
-        assert list_text.keep(received, response, reply_to(received, response, START), world.history) is None
+        assert (
+            list_text.keep(received, response, reply_to(received, response, START), world.history)
+            is None
+        )

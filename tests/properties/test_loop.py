@@ -1,4 +1,5 @@
-"""The loop around every decider (spec/loop.md), shown with a decider that keeps a number of config maps."""
+"""The loop around every decider (spec/loop.md), shown with a decider that keeps a number of config
+maps."""
 
 from hypothesis import given
 from runs import choices, faults, run, settle
@@ -8,11 +9,14 @@ from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
-from refk8s.core.cluster import Cluster, begin, enabled, start_all, step
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import MILLISECOND, SECOND
-from refk8s.core.loop.loop import BACKOFF_FIRST, BACKOFF_MAX, Loop
+from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.machine import Answered, Call, WakeAt
 from refk8s.core.properties.watch import views_are_past_states, views_never_go_back
@@ -32,7 +36,10 @@ class Keeper(Reconciler):
     def reconcile(self, view: View, key: str, now: int, local: Local) -> Plan:
         kept = view.indexed(CONFIG_MAPS, "namespace", "default")
         body = ConfigMap(metadata=ObjectMeta(generate_name="kept-", namespace="default"))
-        missing = tuple(Request("create", CONFIG_MAPS, "default", body=body, because="too few") for _ in range(WANTED - len(kept)))
+        missing = tuple(
+            Request("create", CONFIG_MAPS, "default", body=body, because="too few")
+            for _ in range(WANTED - len(kept))
+        )
         surplus = tuple(
             Request(
                 "delete",
@@ -49,7 +56,10 @@ class Keeper(Reconciler):
 
 def new_cluster(reconciler: Reconciler | None = None) -> Cluster:
     cluster = begin({"keeper": Loop("keeper", [reconciler or Keeper()])}, {}, b"seed", START)
-    cluster = step(cluster, Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))))
+    cluster = step(
+        cluster,
+        Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))),
+    )
     return start_all(cluster)
 
 
@@ -76,13 +86,18 @@ def test_loop_3_loop_4_late_watches_and_answers_never_make_one_too_many(drawn):
 
 @given(choices)
 def test_loop_6_lost_answers_never_make_one_too_many_in_one_life(drawn):
-    cluster = settle(run(new_cluster(), drawn, never_too_many, ["lose", "give up", "cut", "compact"]), never_too_many)
+    cluster = settle(
+        run(new_cluster(), drawn, never_too_many, ["lose", "give up", "cut", "compact"]),
+        never_too_many,
+    )
     assert len(stored(cluster)) == WANTED
 
 
 @given(choices)
 def test_loop_7_requests_that_arrive_twice_never_make_one_too_many(drawn):
-    cluster = settle(run(new_cluster(), drawn, never_too_many, ["twice", "lose", "cut"]), never_too_many)
+    cluster = settle(
+        run(new_cluster(), drawn, never_too_many, ["twice", "lose", "cut"]), never_too_many
+    )
     assert len(stored(cluster)) == WANTED
 
 
@@ -95,13 +110,18 @@ def test_loop_7_who_meets_the_name_that_it_has_chosen_looks_up_what_is_there():
     assert cluster.flying[create.flying].answer.code == 409
     cluster = step(cluster, Answer(create.flying))
     asked = [flying.request for flying in cluster.flying.values() if flying.answer is None]
-    assert ("get", stored(cluster)[0].metadata.name) in [(request.verb, request.name) for request in asked]
+    assert ("get", stored(cluster)[0].metadata.name) in [
+        (request.verb, request.name) for request in asked
+    ]
     assert len(stored(settle(cluster, never_too_many))) == WANTED
 
 
 @given(choices)
 def test_loop_8_watch_1_watch_2_after_crashes_it_still_comes_to_what_is_wanted(drawn):
-    cluster = settle(run(new_cluster(), drawn, views_hold, ["crash", "lose", "give up", "cut", "compact"]), views_hold)
+    cluster = settle(
+        run(new_cluster(), drawn, views_hold, ["crash", "lose", "give up", "cut", "compact"]),
+        views_hold,
+    )
     assert len(stored(cluster)) == WANTED
 
 
@@ -166,7 +186,14 @@ def test_loop_2_a_burst_of_changes_costs_one_decision():
     cluster = step(cluster, notify)
     assert cluster.components["keeper"].state.memories["keeper"] == before + 1
     assert len(cluster.components["keeper"].state.view.list(CONFIG_MAPS)) == 20  # WATCH-7
-    assert len(cluster.components["keeper"].state.view.indexed_keys(CONFIG_MAPS, "namespace", "default")) == 20
+    assert (
+        len(
+            cluster.components["keeper"].state.view.indexed_keys(
+                CONFIG_MAPS, "namespace", "default"
+            )
+        )
+        == 20
+    )
 
 
 class Refused(Keeper):
@@ -175,8 +202,20 @@ class Refused(Keeper):
     def reconcile(self, view: View, key: str, now: int, local: Local) -> Plan:
         if local.failures >= 3:
             return NOTHING
-        make = [Request("create", CONFIG_MAPS, "default", name, body=ConfigMap(metadata=ObjectMeta(name=name))) for name in "abcdefg"]
-        return Plan((tuple(make[:1]), tuple(make[1:3]), tuple(make[3:])), last=(Request("get", NAMESPACES, name="default"),))
+        make = [
+            Request(
+                "create",
+                CONFIG_MAPS,
+                "default",
+                name,
+                body=ConfigMap(metadata=ObjectMeta(name=name)),
+            )
+            for name in "abcdefg"
+        ]
+        return Plan(
+            (tuple(make[:1]), tuple(make[1:3]), tuple(make[3:])),
+            last=(Request("get", NAMESPACES, name="default"),),
+        )
 
 
 def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
@@ -192,7 +231,10 @@ def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
             if isinstance(effect, WakeAt) and effect.at is not None and effect.at > now:
                 wakes.append(effect.at - now)
         if calls:
-            answers = [Answered(call.id, Response(403 if call.request.name == "b" else 200, None)) for call in calls]
+            answers = [
+                Answered(call.id, Response(403 if call.request.name == "b" else 200, None))
+                for call in calls
+            ]
             state, effects = loop.step(state, answers, now)
         elif wakes:
             now += wakes[-1]
@@ -201,5 +243,9 @@ def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
             if not effects and len(wakes) == wakes_before:
                 break
     assert sent == ["a", "b", "c", "default"] * 3
-    assert [wait for wait in wakes if wait >= BACKOFF_FIRST][:3] == [5 * MILLISECOND, 10 * MILLISECOND, 20 * MILLISECOND]
+    assert [wait for wait in wakes if wait >= BACKOFF_FIRST][:3] == [
+        5 * MILLISECOND,
+        10 * MILLISECOND,
+        20 * MILLISECOND,
+    ]
     assert BACKOFF_MAX == 1_000 * SECOND

@@ -1,7 +1,8 @@
-"""The loop driven by hand, one event at a time (spec/loop.md): LOOP-2 to LOOP-9 and EVENT-3, for any order of answers and changes.
+"""The loop driven by hand, one event at a time (spec/loop.md): LOOP-2 to LOOP-9 and EVENT-3, for
+any order of answers and changes.
 
-In test_loop.py the same loop runs in a cluster; here each answer and each change is the test's own choice, so that it can be said exactly
-when a key may be decided again, what is sent again and when.
+In test_loop.py the same loop runs in a cluster; here each answer and each change is the test's own
+choice, so that it can be said exactly when a key may be decided again, what is sent again and when.
 """
 
 import pytest
@@ -50,7 +51,8 @@ def shown(view, old, new):
 
 
 class Scripted(Reconciler):
-    """Decides what the test has written down, one plan after another, and remembers all that it was told."""
+    """Decides what the test has written down, one plan after another, and remembers all that it was
+    told."""
 
     name = "scripted"
     interests = (Interest(CONFIG_MAPS, shown), Interest(NODES, shown))
@@ -90,13 +92,22 @@ class Bench:
         self.state, effects = self.loop.start(NOW, b"seed")
         self._take(effects)
         for call in self.new(Call):
-            many, kind = (NodeList, Node) if call.request.resource is NODES else (ConfigMapList, ConfigMap)
-            body = many(metadata=ListMeta(resource_version=str(LISTED)), items=tuple(obj for obj in objects if isinstance(obj, kind)))
+            many, kind = (
+                (NodeList, Node) if call.request.resource is NODES else (ConfigMapList, ConfigMap)
+            )
+            body = many(
+                metadata=ListMeta(resource_version=str(LISTED)),
+                items=tuple(obj for obj in objects if isinstance(obj, kind)),
+            )
             self.hear(Answered(call.id, Response(200, body)))
 
     def _take(self, effects):
         self.effects += effects
-        self.watches |= {effect.request.resource.prefix: effect.id for effect in effects if isinstance(effect, Watch)}
+        self.watches |= {
+            effect.request.resource.prefix: effect.id
+            for effect in effects
+            if isinstance(effect, Watch)
+        }
 
     def hear(self, *events):
         self.state, effects = self.loop.step(self.state, events, self.now)
@@ -132,27 +143,43 @@ class Bench:
 
 
 def config_map(name="a", version=LISTED, uid="u", **more):
-    return ConfigMap(metadata=ObjectMeta(name=name, namespace="ns", uid=uid, resource_version=str(version), **more))
+    return ConfigMap(
+        metadata=ObjectMeta(
+            name=name, namespace="ns", uid=uid, resource_version=str(version), **more
+        )
+    )
 
 
 def create(name, **more):
-    return Request("create", CONFIG_MAPS, "ns", name, body=ConfigMap(metadata=ObjectMeta(name=name, namespace="ns")), **more)
+    return Request(
+        "create",
+        CONFIG_MAPS,
+        "ns",
+        name,
+        body=ConfigMap(metadata=ObjectMeta(name=name, namespace="ns")),
+        **more,
+    )
 
 
 WRITES = {
     "create": create("a"),
     "update": Request("update", CONFIG_MAPS, "ns", "a", body=config_map()),
-    "patch": Request("patch", CONFIG_MAPS, "ns", "a", "status", body=Patch("application/merge-patch+json", {})),
+    "patch": Request(
+        "patch", CONFIG_MAPS, "ns", "a", "status", body=Patch("application/merge-patch+json", {})
+    ),
     "delete": Request("delete", CONFIG_MAPS, "ns", "a"),
 }
 
 
-# --- own writes are seen first ---------------------------------------------------------------------------------------------
+# --- own writes are seen first --------------------------------------------------------------------
 
 
 @given(st.permutations([11, 12, 13]), st.lists(st.booleans(), min_size=6, max_size=6))
-def test_loop_3_loop_4_loop_9_a_key_rests_until_all_is_answered_and_the_view_has_the_last_of_its_writes(revisions, tells):
-    """Answers come in this order; before each of them, and after, the watch may go one revision further, without a change in it."""
+def test_loop_3_loop_4_loop_9_a_key_rests_until_all_is_answered_and_the_view_has_the_last_of_its_writes(
+    revisions, tells
+):
+    """Answers come in this order; before each of them, and after, the watch may go one revision
+    further, without a change in it."""
     bench = Bench(Plan((tuple(create(f"c{n}") for n in range(3)),)))
     calls, reached, left = bench.new(Call), LISTED, list(revisions)
     assert [call.request.name for call in calls] == ["c0", "c1", "c2"]
@@ -171,21 +198,40 @@ def test_loop_3_loop_4_loop_9_a_key_rests_until_all_is_answered_and_the_view_has
     assert not bench.new(Call)
 
 
-@given(st.sampled_from(["marked", "gone", "replaced"]), st.booleans(), st.sampled_from([200, 404]), st.booleans())
-def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_otherwise(how, is_node, code, early):
+@given(
+    st.sampled_from(["marked", "gone", "replaced"]),
+    st.booleans(),
+    st.sampled_from([200, 404]),
+    st.booleans(),
+)
+def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_otherwise(
+    how, is_node, code, early
+):
     """Of a namespace or not; `early`: the watch tells of it before the answer comes."""
-    metadata = ObjectMeta(name="a", namespace=None if is_node else "ns", uid="u", resource_version="7")
+    metadata = ObjectMeta(
+        name="a", namespace=None if is_node else "ns", uid="u", resource_version="7"
+    )
     resource, kind = (NODES, Node) if is_node else (CONFIG_MAPS, ConfigMap)
-    obj, other = kind(metadata=metadata), kind(metadata=replace(metadata, name="b", resource_version="11"))
-    bench = Bench(Plan(((Request("delete", resource, metadata.namespace or "", "a"),),)), objects=(obj,))
+    obj, other = (
+        kind(metadata=metadata),
+        kind(metadata=replace(metadata, name="b", resource_version="11")),
+    )
+    bench = Bench(
+        Plan(((Request("delete", resource, metadata.namespace or "", "a"),),)), objects=(obj,)
+    )
     [call] = bench.new(Call)
-    answered = kind(metadata=replace(metadata, resource_version="999"))  # Its revision is not waited for: nobody may ever tell of it.
+    # Its revision is not waited for: nobody may ever tell of it.
+    answered = kind(metadata=replace(metadata, resource_version="999"))
 
     def show():
         if how == "gone":
             bench.change("DELETED", obj, 12, resource)
         else:
-            part = {"uid": "v"} if how == "replaced" else {"resource_version": "12", "deletion_timestamp": "2026-01-01T00:00:00Z"}
+            part = (
+                {"uid": "v"}
+                if how == "replaced"
+                else {"resource_version": "12", "deletion_timestamp": "2026-01-01T00:00:00Z"}
+            )
             bench.change("MODIFIED", kind(metadata=replace(metadata, **part)), 12, resource)
 
     bench.change("ADDED", other, 11, resource)
@@ -197,8 +243,11 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
         bench.answer(call, code, answered)
         bench.reach(100, CONFIG_MAPS if is_node else NODES)
         assert bench.decisions == 1
-        # Somebody changed it before it was deleted, and that is told first: the explorer found two pods deleted where one was too many.
-        bench.change("MODIFIED", kind(metadata=replace(metadata, resource_version="11")), 11, resource)
+        # Somebody changed it before it was deleted, and that is told first: the explorer found two
+        # pods deleted where one was too many.
+        bench.change(
+            "MODIFIED", kind(metadata=replace(metadata, resource_version="11")), 11, resource
+        )
         assert bench.decisions == 1
         show()
     assert bench.decisions == 2
@@ -212,11 +261,17 @@ def test_loop_4_what_is_not_watched_is_not_waited_for():
         assert bench.decisions == 2
 
 
-# --- no answer ---------------------------------------------------------------------------------------------------------------
+# --- no answer ------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(sorted(WRITES)), st.lists(st.booleans(), min_size=1, max_size=12), st.sampled_from([403, 404, 409, 422, 201]))
-def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_refusal_is_looked_up(verb, losses, code):
+@given(
+    st.sampled_from(sorted(WRITES)),
+    st.lists(st.booleans(), min_size=1, max_size=12),
+    st.sampled_from([403, 404, 409, 422, 201]),
+)
+def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_refusal_is_looked_up(
+    verb, losses, code
+):
     """Each loss is no answer at all, or a 503."""
     bench = Bench(Plan(((WRITES[verb],),)), objects=(config_map(),))
     [call] = bench.new(Call)
@@ -246,7 +301,10 @@ def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_re
     assert bench.told("decided")[-1] == ("k", bench.now, 0, 0), "what is in doubt is no failure"
 
 
-@given(st.sampled_from(sorted(WRITES)), st.lists(st.sampled_from([500, 502, 504]), min_size=1, max_size=4))
+@given(
+    st.sampled_from(sorted(WRITES)),
+    st.lists(st.sampled_from([500, 502, 504]), min_size=1, max_size=4),
+)
 def test_loop_6_a_server_that_fails_says_nothing_of_an_earlier_sending(verb, codes):
     """Nor does it about what is looked up: both are asked again until there is an answer."""
     bench = Bench(Plan(((WRITES[verb],),)), objects=(config_map(),))
@@ -280,7 +338,10 @@ def test_loop_7_a_doubtful_write_that_left_nothing_is_decided_anew():
     assert bench.told("decided")[1:] == [("k", bench.now, 0, 0)]
 
 
-@given(st.sampled_from([verb for verb in sorted(WRITES) if verb != "delete"]), st.sampled_from([400, 403, 404, 409, 500]))
+@given(
+    st.sampled_from([verb for verb in sorted(WRITES) if verb != "delete"]),
+    st.sampled_from([400, 403, 404, 409, 500]),
+)
 def test_loop_5_a_refusal_of_the_first_sending_is_a_failure(verb, code):
     bench = Bench(Plan(((WRITES[verb],),)))
     [call] = bench.new(Call)
@@ -292,11 +353,13 @@ def test_loop_5_a_refusal_of_the_first_sending_is_a_failure(verb, code):
     assert bench.told("decided")[1:] == [("k", bench.now, 1, code)]
 
 
-# --- waves, failures, timers -----------------------------------------------------------------------------------------------------
+# --- waves, failures, timers ----------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(0, 3), max_size=4), st.integers(0, 2), st.none() | st.integers(0, 11))
-def test_loop_5_waves_one_after_another_the_last_one_always_and_nothing_after_a_refusal(sizes, last, refused):
+def test_loop_5_waves_one_after_another_the_last_one_always_and_nothing_after_a_refusal(
+    sizes, last, refused
+):
     """The waves are of these sizes; the request of that number, if there is one, is refused."""
     names = iter(f"c{number}" for number in range(20))
     waves = tuple(tuple(create(next(names)) for _ in range(size)) for size in sizes)
@@ -316,7 +379,9 @@ def test_loop_5_waves_one_after_another_the_last_one_always_and_nothing_after_a_
     assert not bench.new(Call)
     assert bench.decisions == (2 if expected and not failed else 1)
     bench.wait_until(NOW + 1_000 * SECOND)
-    assert bench.told("decided")[1:] == ([("k", bench.now, 1, 403)] if failed else [("k", NOW, 0, 0)] if expected else [])
+    assert bench.told("decided")[1:] == (
+        [("k", bench.now, 1, 403)] if failed else [("k", NOW, 0, 0)] if expected else []
+    )
 
 
 @given(st.integers(0, 40), st.integers(1, 4))
@@ -345,10 +410,15 @@ def test_loop_5_the_back_off_doubles_up_to_1000_seconds_and_success_ends_it(fail
     assert bench.new(WakeAt)[-1].at == bench.now + 5 * MILLISECOND
 
 
-@given(st.lists(st.none() | st.integers(1, 50), min_size=1, max_size=8), st.lists(st.integers(0, 60), min_size=1, max_size=12))
+@given(
+    st.lists(st.none() | st.integers(1, 50), min_size=1, max_size=8),
+    st.lists(st.integers(0, 60), min_size=1, max_size=12),
+)
 def test_loop_2_a_key_is_looked_at_when_its_last_decision_said_so(offsets, instants):
     """Each plan asks for this many seconds later; at these instants time has passed."""
-    bench = Bench(*[Plan(wake_at=None if offset is None else NOW + offset * SECOND) for offset in offsets])
+    bench = Bench(
+        *[Plan(wake_at=None if offset is None else NOW + offset * SECOND) for offset in offsets]
+    )
     expected, plans = 1, iter([*offsets, *[None] * 20])
     due = next(plans)
     for instant in sorted(instants):
@@ -356,7 +426,8 @@ def test_loop_2_a_key_is_looked_at_when_its_last_decision_said_so(offsets, insta
         while due is not None and due <= instant:
             expected, due, passed = expected + 1, next(plans), due
             if due is not None and due <= instant and passed is not None:
-                break  # A plan that asks for the past is looked at in the next turn, not in this one.
+                # A plan that asks for the past is looked at in the next turn, not in this one.
+                break
         assert bench.decisions == expected
         if due is not None:
             assert bench.state.asked == NOW + due * SECOND
@@ -379,7 +450,9 @@ def test_loop_2_whoever_has_asked_to_be_woken_does_not_ask_again():
 
 
 @given(st.integers(1, 30), st.sampled_from([CONFIG_MAPS, NODES]))
-def test_watch_6_a_cut_watch_is_opened_again_in_its_time_whatever_else_is_waited_for(milliseconds, resource):
+def test_watch_6_a_cut_watch_is_opened_again_in_its_time_whatever_else_is_waited_for(
+    milliseconds, resource
+):
     """Ten milliseconds after the cut; a key wants to be looked at after so many."""
     bench = Bench(Plan(wake_at=NOW + milliseconds * MILLISECOND))
     before = dict(bench.watches)
@@ -389,10 +462,12 @@ def test_watch_6_a_cut_watch_is_opened_again_in_its_time_whatever_else_is_waited
     bench.wait_until(NOW + 10 * MILLISECOND - 1)
     assert bench.watches == before
     bench.wait_until(NOW + 10 * MILLISECOND)
-    assert {prefix for prefix, id in bench.watches.items() if id != before[prefix]} == {resource.prefix}
+    assert {prefix for prefix, id in bench.watches.items() if id != before[prefix]} == {
+        resource.prefix
+    }
 
 
-# --- what a decider asks for and hears of ------------------------------------------------------------------------------------------
+# --- what a decider asks for and hears of ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -409,7 +484,9 @@ def test_loop_3_results_and_answers_reach_the_decider_under_the_key_that_asked(l
     response = None if lost else Response(404, None)
     bench.hear(Answered(call.id, response))
     bench.hear(Answered(call.id, Response(200, None)))
-    assert bench.told("answered") == [("k", call.request, response, bench.now)], "an ask is answered once, and not sent again"
+    assert bench.told("answered") == [("k", call.request, response, bench.now)], (
+        "an ask is answered once, and not sent again"
+    )
     assert bench.decisions == 3
     assert bench.told("began") == [(NOW,)]
 
@@ -424,7 +501,8 @@ def test_loop_2_a_runtime_that_changes_by_itself_is_told_to_every_decider():
 
 @given(st.booleans(), st.booleans())
 def test_loop_3_loop_5_rules_are_waited_for_like_requests(takes, changes):
-    """A change meanwhile makes the key due, so that it does not wait for its back-off, as in upstream's work queues."""
+    """A change meanwhile makes the key due, so that it does not wait for its back-off, as in
+    upstream's work queues."""
     rules = RuleSet({"ns/a": ()})
     bench = Bench(Plan(rules=rules))
     [program] = bench.new(Program)
@@ -437,7 +515,9 @@ def test_loop_3_loop_5_rules_are_waited_for_like_requests(takes, changes):
     if not takes and not changes:
         assert bench.decisions == 1
         bench.wait_until(NOW + 5 * MILLISECOND)
-    assert bench.told("decided")[1:] == [("k", bench.now, 0, 0) if takes else ("k", bench.now, 1, "the kernel said no")]
+    assert bench.told("decided")[1:] == [
+        ("k", bench.now, 0, 0) if takes else ("k", bench.now, 1, "the kernel said no")
+    ]
 
 
 def test_loop_2_a_plan_may_make_other_keys_due_at_once():
@@ -469,7 +549,9 @@ def test_loop_2_two_deciders_of_a_loop_share_one_watch_and_must_agree_on_it():
 
     class Choosy(Scripted):
         name = "choosy"
-        interests = (Interest(CONFIG_MAPS, lambda view, old, new: (), field_selector="metadata.name=x"),)
+        interests = (
+            Interest(CONFIG_MAPS, lambda view, old, new: (), field_selector="metadata.name=x"),
+        )
 
     assert len(Bench(reconcilers=[Scripted(), Other()]).watches) == 2
     for wrong in ([Scripted(), Scripted()], [Scripted(), Choosy()]):
@@ -477,13 +559,17 @@ def test_loop_2_two_deciders_of_a_loop_share_one_watch_and_must_agree_on_it():
             Loop("scripted", wrong)
 
 
-# --- requests as they are sent --------------------------------------------------------------------------------------------------------
+# --- requests as they are sent --------------------------------------------------------------------
 
 
 @given(st.text("abc-", max_size=70), st.integers(1, 3))
-def test_loop_6_a_generated_name_is_chosen_before_the_first_sending_and_each_intent_has_its_own(base, count):
+def test_loop_6_a_generated_name_is_chosen_before_the_first_sending_and_each_intent_has_its_own(
+    base, count
+):
     body = ConfigMap(metadata=ObjectMeta(generate_name=base, namespace="ns"))
-    bench = Bench(Plan((tuple(Request("create", CONFIG_MAPS, "ns", body=body) for _ in range(count)),)))
+    bench = Bench(
+        Plan((tuple(Request("create", CONFIG_MAPS, "ns", body=body) for _ in range(count)),))
+    )
     calls = bench.new(Call)
     names = [call.request.name for call in calls]
     assert {call.request.user for call in calls} == {ME}
@@ -499,13 +585,22 @@ def test_loop_6_a_generated_name_is_chosen_before_the_first_sending_and_each_int
 
 def test_loop_6_names_of_later_intents_are_others_too():
     body = ConfigMap(metadata=ObjectMeta(generate_name="web-", namespace="ns"))
-    make = Plan(((Request("create", CONFIG_MAPS, "ns", body=body),),), notes=(Note(config_map("owner"), "Odd", "it is odd"),))
-    bench, names, events = Bench(*[evolve(make, notes=(evolve(make.notes[0], message=str(n)),)) for n in range(5)]), [], []
+    make = Plan(
+        ((Request("create", CONFIG_MAPS, "ns", body=body),),),
+        notes=(Note(config_map("owner"), "Odd", "it is odd"),),
+    )
+    bench, names, events = (
+        Bench(*[evolve(make, notes=(evolve(make.notes[0], message=str(n)),)) for n in range(5)]),
+        [],
+        [],
+    )
     for _ in range(5):
         calls = bench.new(Call)
         [call] = [call for call in calls if not call.background]
         events += [call.request.body.metadata.name for call in calls if call.background]
-        assert len({call.id for call in calls}) == len(calls) and all(isinstance(call.id, int) for call in calls)
+        assert len({call.id for call in calls}) == len(calls) and all(
+            isinstance(call.id, int) for call in calls
+        )
         names.append(call.request.name)
         bench.answer(call, 201, config_map(version=LISTED))
     assert len(set(names)) == 5 and all(len(name) == len("web-") + 5 for name in names)
@@ -530,9 +625,14 @@ class Timed(Scripted):
         return Plan(waves, wake_at=wake_at, memory=(*local.memory, ("decided", key, now)))
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True), st.booleans(), st.lists(st.integers(0, 30), max_size=12))
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True),
+    st.booleans(),
+    st.lists(st.integers(0, 30), max_size=12),
+)
 def test_loop_2_every_key_has_its_own_time(seconds, lose, losses):
-    """While one request goes unanswered so often, and the loop is woken for nothing at these instants."""
+    """While one request goes unanswered so often, and the loop is woken for nothing at these
+    instants."""
 
     class Some(Timed):
         initial_keys = ("k", *map(str, seconds))
@@ -564,7 +664,9 @@ def test_loop_2_every_key_has_its_own_time(seconds, lose, losses):
 def test_loop_6_a_name_that_stands_is_kept_and_everything_is_sent_in_the_deciders_name():
     both = ConfigMap(metadata=ObjectMeta(name="own", generate_name="gen-", namespace="ns"))
     eviction = Request("create", CONFIG_MAPS, "ns", "p", "eviction", body=both)
-    bench = Bench(Plan(((Request("create", CONFIG_MAPS, "ns", body=both), eviction, WRITES["delete"]),)))
+    bench = Bench(
+        Plan(((Request("create", CONFIG_MAPS, "ns", body=both), eviction, WRITES["delete"]),))
+    )
     calls = bench.new(Call)
     assert [call.request.name for call in calls] == ["own", "p", "a"]
     assert [call.request.body for call in calls[:2]] == [both, both]
@@ -579,7 +681,14 @@ def test_loop_6_a_name_that_stands_is_kept_and_everything_is_sent_in_the_decider
 
 def test_watch_4_lists_and_watches_ask_for_what_interests_and_in_the_components_name():
     class Choosy(Scripted):
-        interests = (Interest(CONFIG_MAPS, lambda view, old, new: ("k",), field_selector="metadata.name=x", label_selector="a=b"),)
+        interests = (
+            Interest(
+                CONFIG_MAPS,
+                lambda view, old, new: ("k",),
+                field_selector="metadata.name=x",
+                label_selector="a=b",
+            ),
+        )
 
     loop = Loop("kubelet/n", [Choosy()])
     state, [call] = loop.start(NOW, b"x")
@@ -608,7 +717,7 @@ def test_watch_6_a_change_that_comes_through_ends_the_row_of_failures(cuts):
         bench.wait_until(wake.at)
 
 
-# --- what is told ------------------------------------------------------------------------------------------------------------------------
+# --- what is told ---------------------------------------------------------------------------------
 
 
 @given(st.sampled_from([201, 403, None]), st.sampled_from(["", "replicaset-controller"]))
@@ -620,7 +729,11 @@ def test_event_3_what_was_done_is_told_when_it_was_answered_well(code, component
         pass
 
     Telling.component = component
-    bench = Bench(reconcilers=[Telling(Plan(((create("child", note=note),),)))], component="manager", host="host-1")
+    bench = Bench(
+        reconcilers=[Telling(Plan(((create("child", note=note),),)))],
+        component="manager",
+        host="host-1",
+    )
     [call] = bench.new(Call)
     bench.hear(Answered(call.id, Response(code, config_map("child", version=11)) if code else None))
     told = bench.new(Call)
@@ -630,7 +743,11 @@ def test_event_3_what_was_done_is_told_when_it_was_answered_well(code, component
     [telling] = told
     assert telling.background and telling.request.resource is EVENTS and telling.request.user == ME
     event = telling.request.body
-    assert (event.reason, event.message, event.involved_object.uid) == ("SuccessfulCreate", "Created: child", "o")
+    assert (event.reason, event.message, event.involved_object.uid) == (
+        "SuccessfulCreate",
+        "Created: child",
+        "o",
+    )
     assert (event.source.component, event.source.host) == (component or "manager", "host-1")
 
 
@@ -641,4 +758,7 @@ def test_event_1_notes_of_plans_are_told_and_counted_over_decisions():
     requests = [call.request for call in bench.new(Call)]
     assert [request.verb for request in requests] == ["create", "patch", "patch"]
     assert [request.body.document["count"] for request in requests[1:]] == [2, 3]
-    assert (Loop("alone", [Scripted()]).component, Loop("alone", [Scripted()]).host) == ("alone", "")
+    assert (Loop("alone", [Scripted()]).component, Loop("alone", [Scripted()]).host) == (
+        "alone",
+        "",
+    )

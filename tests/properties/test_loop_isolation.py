@@ -1,4 +1,5 @@
-"""One key or effect that raises stops no other: LOOP-10 and LOOP-11 (spec/loop.md). test_hostile.py shows that ours raise about nothing."""
+"""One key or effect that raises stops no other: LOOP-10 and LOOP-11 (spec/loop.md). test_hostile.py
+shows that ours raise about nothing."""
 
 import asyncio
 
@@ -10,11 +11,22 @@ from test_loop_by_hand import LISTED, NOW, WRITES, Bench, config_map
 from refk8s.components.driver import Driver
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import CONFIG_MAPS, NODES, PODS
-from refk8s.core.loop.loop import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.plan import NOTHING, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.view import Fold, Index, Viewer, key_of
-from refk8s.core.machine import Answered, Call, Problem, Program, Programmed, Ran, Run, RuntimeChanged, Watch, WatchEnded
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Problem,
+    Program,
+    Programmed,
+    Ran,
+    Run,
+    RuntimeChanged,
+    Watch,
+    WatchEnded,
+)
 from refk8s.core.ports import Done, Failed, ListPods, RuleSet
 from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler
 
@@ -60,7 +72,9 @@ def bench_of(reconciler, *names):
 def test_loop_10_a_key_that_raises_backs_off_and_all_others_are_decided(bad, tries):
     reconciler = Fragile({f"ns/{name}" for name in bad})
     bench = bench_of(reconciler, *"abcdef")
-    assert sorted(bench.state.memories["fragile"]) == sorted(f"ns/{name}" for name in set("abcdef") - bad)
+    assert sorted(bench.state.memories["fragile"]) == sorted(
+        f"ns/{name}" for name in set("abcdef") - bad
+    )
     assert sorted(problem.key for problem in bench.new(Problem)) == sorted(reconciler.bad)
     for turn in range(tries):
         before, delay = len(reconciler.tried), min(BACKOFF_FIRST << turn, BACKOFF_MAX)
@@ -71,7 +85,9 @@ def test_loop_10_a_key_that_raises_backs_off_and_all_others_are_decided(bad, tri
         assert sorted(again) == [(key, bench.now, turn + 1) for key in sorted(reconciler.bad)]
     reconciler.bad.clear()
     bench.wait_until(bench.now + BACKOFF_MAX)
-    assert set(bench.state.memories["fragile"]) == {f"ns/{name}" for name in "abcdef"} and not len(bench.state.failures)
+    assert set(bench.state.memories["fragile"]) == {f"ns/{name}" for name in "abcdef"} and not len(
+        bench.state.failures
+    )
 
 
 def test_loop_10_a_result_that_cannot_be_taken_in_is_reported_and_the_machine_goes_on():
@@ -100,7 +116,9 @@ def test_loop_10_a_change_that_cannot_be_mapped_to_keys_is_reported_and_other_ch
 
     bench = bench_of(Mapping(()), "bad", "good")
     assert bench.state.memories["fragile"] == ("ns/good",)
-    assert [(problem.reconciler, problem.key) for problem in bench.new(Problem)] == [("fragile", "ns/bad")]
+    assert [(problem.reconciler, problem.key) for problem in bench.new(Problem)] == [
+        ("fragile", "ns/bad")
+    ]
 
 
 def fragile_values(obj):
@@ -114,31 +132,53 @@ def fragile_count(total, resource, old, new):
     for obj in (old, new):
         if obj is not None and "bad" in (obj.metadata.labels or {}):
             raise Odd("fold")
-    return total + (len(new.metadata.name) if new is not None else 0) - (len(old.metadata.name) if old is not None else 0)
+    return (
+        total
+        + (len(new.metadata.name) if new is not None else 0)
+        - (len(old.metadata.name) if old is not None else 0)
+    )
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "ab", "b", "cde"]), st.sampled_from(["good", "bad", "gone"])), max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "ab", "b", "cde"]), st.sampled_from(["good", "bad", "gone"])
+        ),
+        max_size=20,
+    )
+)
 def test_loop_10_an_index_or_fold_that_raises_about_an_object_has_all_others(changes):
-    viewer = Viewer([CONFIG_MAPS], [Index("first", CONFIG_MAPS, fragile_values)], [Fold("sum", (CONFIG_MAPS,), 0, fragile_count)])
+    viewer = Viewer(
+        [CONFIG_MAPS],
+        [Index("first", CONFIG_MAPS, fragile_values)],
+        [Fold("sum", (CONFIG_MAPS,), 0, fragile_count)],
+    )
     view, model = viewer.empty(), {}
     for revision, (name, what) in enumerate(changes, LISTED):
         labels = {"bad": ""} if what == "bad" else None
         obj = None if what == "gone" else config_map(name, revision, labels=labels)
         problems = []
-        view, _ = viewer.apply(view, CONFIG_MAPS, [(f"ns/{name}", obj)], revision, problems=problems)
+        view, _ = viewer.apply(
+            view, CONFIG_MAPS, [(f"ns/{name}", obj)], revision, problems=problems
+        )
         model[name] = what
         assert bool(problems) == (what == "bad")
         good = {name for name, what in model.items() if what == "good"}
         assert view.fold("sum") == sum(map(len, good))
         for letter in "abc":
-            assert view.indexed_keys(CONFIG_MAPS, "first", letter) == sorted(f"ns/{name}" for name in good if name[0] == letter)
+            assert view.indexed_keys(CONFIG_MAPS, "first", letter) == sorted(
+                f"ns/{name}" for name in good if name[0] == letter
+            )
 
 
 def test_loop_10_the_scheduler_parks_the_pod_it_fails_on_and_places_the_others():
     scheduler = Scheduler()
     viewer = Viewer([PODS, NODES], scheduler.indexes, scheduler.folds)
     view = viewer.empty()
-    for resource, objects in ((NODES, [a_node("n1")]), (PODS, [placed(a_pod("bad"), "", "u1"), placed(a_pod("good"), "", "u2")])):
+    for resource, objects in (
+        (NODES, [a_node("n1")]),
+        (PODS, [placed(a_pod("bad"), "", "u1"), placed(a_pod("good"), "", "u2")]),
+    ):
         view, _ = viewer.apply(view, resource, [(key_of(obj), obj) for obj in objects], 1)
     memory = scheduler.start_memory(NOW)
     keys = [key_of(pod) for pod in view.list(PODS)]
@@ -156,10 +196,12 @@ def test_loop_10_the_scheduler_parks_the_pod_it_fails_on_and_places_the_others()
     assert [str(problem) for problem in plan.problems] == ["bad"]
     assert [key.rpartition("/")[2] for key in plan.memory.decisions] == ["good"]
     (waiting,) = plan.memory.queue.pods.values()
-    assert waiting.parked_at == NOW and waiting.message == "the scheduler failed on this pod: Odd: bad"
+    assert (
+        waiting.parked_at == NOW and waiting.message == "the scheduler failed on this pod: Odd: bad"
+    )
 
 
-# --- the driver ----------------------------------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 
 class Machine:
@@ -218,7 +260,13 @@ class Still:
 @given(st.sets(st.integers(1, 5)), st.booleans())
 def test_loop_11_every_effect_is_answered_whatever_raises(bad, listener_raises):
     request = WRITES["create"]
-    effects = (Call(1, request), Watch(2, request), Run(3, ListPods()), Program(4, RuleSet({})), Call(5, request))
+    effects = (
+        Call(1, request),
+        Watch(2, request),
+        Run(3, ListPods()),
+        Program(4, RuleSet({})),
+        Call(5, request),
+    )
 
     async def drive():
         machine, rest = Machine(effects), Raising(bad)
@@ -256,6 +304,6 @@ def test_loop_11_a_problem_is_logged_with_its_key_and_the_machine_keeps_its_stat
 
     asyncio.run(drive())
     (entry,) = caplog.records
-    assert "web raised Odd about 'ns/bad'" in entry.getMessage() and entry.exc_info[1].args == ("why",)
-
-
+    assert "web raised Odd about 'ns/bad'" in entry.getMessage() and entry.exc_info[1].args == (
+        "why",
+    )

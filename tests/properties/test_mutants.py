@@ -1,4 +1,5 @@
-"""The table of mutation testing (tools/mutants.toml): what it names is there, and nothing stands twice."""
+"""The table of mutation testing (tools/mutants.toml): what it names is there, and nothing stands
+twice."""
 
 import re
 import tomllib
@@ -31,7 +32,9 @@ def test_every_test_file_is_there():
 def test_controllers_scheduler_loop_and_kubelet_are_all_in_it():
     counted = {path for group in SETUP["groups"].values() for path in modules_of(group)}
     for part in ("controllers", "scheduler", "loop", "kubelet"):
-        left_out = {path for path in (ROOT / "refk8s/core" / part).rglob("*.py") if path.read_text()} - counted
+        left_out = {
+            path for path in (ROOT / "refk8s/core" / part).rglob("*.py") if path.read_text()
+        } - counted
         assert not left_out, f"add {sorted(left_out)} to tools/mutants.toml"
 
 

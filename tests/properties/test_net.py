@@ -1,4 +1,5 @@
-"""The proxy: what becomes of packets under the rules of any services and slices. Rules NET-1 ... NET-20 (spec/network.md)."""
+"""The proxy: what becomes of packets under the rules of any services and slices. Rules NET-1 ...
+NET-20 (spec/network.md)."""
 
 import re
 from ipaddress import IPv4Network
@@ -28,9 +29,28 @@ from refk8s.core.network import proxy as proxy_module
 from refk8s.core.network.balance import HELD_MAX, NOBODY_HELD, order_of_trying, pick, targets_for
 from refk8s.core.network.flows import Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
-from refk8s.core.network.nft_script import CHAINS, MAPS, SETS, STICKY, change_script, load_script, remove_script
+from refk8s.core.network.nft_script import (
+    CHAINS,
+    MAPS,
+    SETS,
+    STICKY,
+    change_script,
+    load_script,
+    remove_script,
+)
 from refk8s.core.network.nftables import Picker, Table, change_table, compute_ids
-from refk8s.core.network.packets import DROPPED, NOBODY_STUCK, PASSES, REFUSED, SENT, Packet, Programmed, apply, load, route
+from refk8s.core.network.packets import (
+    DROPPED,
+    NOBODY_STUCK,
+    PASSES,
+    REFUSED,
+    SENT,
+    Packet,
+    Programmed,
+    apply,
+    load,
+    route,
+)
 from refk8s.core.network.proxy import compute_rules
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.properties import network as laws
@@ -39,15 +59,17 @@ NODE, OTHER_NODE = "n1", "n2"
 PODS = IPv4Network("10.244.0.0/24")
 EMPTY = Table(PODS)
 
-# --- services and slices -------------------------------------------------------------------------------------------------
+# --- services and slices --------------------------------------------------------------------------
 
 maybe = st.none() | st.booleans()
 READY = EndpointConditions(ready=True, serving=True, terminating=False)
 GOING = EndpointConditions(ready=False, serving=True, terminating=True)
-conditions = st.sampled_from([None, READY, READY, GOING, GOING, EndpointConditions(ready=False)]) | st.builds(
-    EndpointConditions, ready=maybe, serving=maybe, terminating=maybe
+conditions = st.sampled_from(
+    [None, READY, READY, GOING, GOING, EndpointConditions(ready=False)]
+) | st.builds(EndpointConditions, ready=maybe, serving=maybe, terminating=maybe)
+pod_addresses = st.sampled_from(
+    [f"10.244.0.{i}" for i in (2, 3, 4)] + [f"10.244.1.{i}" for i in (2, 3)] + ["192.0.2.11"]
 )
-pod_addresses = st.sampled_from([f"10.244.0.{i}" for i in (2, 3, 4)] + [f"10.244.1.{i}" for i in (2, 3)] + ["192.0.2.11"])
 endpoints = st.builds(
     lambda address, node, state: Endpoint(addresses=(address,), node_name=node, conditions=state),
     pod_addresses,
@@ -63,12 +85,15 @@ rarely = st.integers(0, 9).map(lambda number: number == 9)
 
 @st.composite
 def slices(draw, services):
-    """Slices of these services, mostly with the ports that the service has; few of none or of the other family."""
+    """Slices of these services, mostly with the ports that the service has; few of none or of the
+    other family."""
     found = []
     for of in [one for one in services for _ in range(draw(st.integers(0, 3)))]:
         ports = [(port.name or "", port.protocol) for port in of.spec.ports]
         if draw(rarely):
-            ports = draw(st.lists(st.tuples(port_names, protocols), min_size=1, max_size=2, unique=True))
+            ports = draw(
+                st.lists(st.tuples(port_names, protocols), min_size=1, max_size=2, unique=True)
+            )
         numbers = st.sampled_from([8080, 8080, 9090, 9090, None])
         name = "gone" if draw(rarely) else of.metadata.name
         labels = None if draw(rarely) else {"kubernetes.io/service-name": name}
@@ -77,7 +102,10 @@ def slices(draw, services):
                 metadata=ObjectMeta(name=f"slice-{len(found)}", namespace="ns", labels=labels),
                 address_type="IPv6" if draw(rarely) else "IPv4",
                 endpoints=tuple(draw(st.lists(endpoints, max_size=4))),
-                ports=tuple(EndpointPort(name=name, port=draw(numbers), protocol=protocol) for name, protocol in ports),
+                ports=tuple(
+                    EndpointPort(name=name, port=draw(numbers), protocol=protocol)
+                    for name, protocol in ports
+                ),
             )
         )
     return found
@@ -85,25 +113,53 @@ def slices(draw, services):
 
 @st.composite
 def service(draw, name, number, used_node_ports):
-    kind = "ExternalName" if draw(rarely) else draw(st.sampled_from(["NodePort", "ClusterIP", "LoadBalancer"]))
+    kind = (
+        "ExternalName"
+        if draw(rarely)
+        else draw(st.sampled_from(["NodePort", "ClusterIP", "LoadBalancer"]))
+    )
     ports = []
-    for port_name, protocol in draw(st.lists(st.tuples(port_names, protocols), min_size=1, max_size=3, unique=True)):
-        node_port = draw(st.sampled_from([30080, 30081, 30082, 30083, None])) if kind in ("NodePort", "LoadBalancer") else None
+    for port_name, protocol in draw(
+        st.lists(st.tuples(port_names, protocols), min_size=1, max_size=3, unique=True)
+    ):
+        node_port = (
+            draw(st.sampled_from([30080, 30081, 30082, 30083, None]))
+            if kind in ("NodePort", "LoadBalancer")
+            else None
+        )
         if (node_port, protocol) in used_node_ports:
             node_port = None
         used_node_ports.add((node_port, protocol))
         ports.append(
-            ServicePort(name=port_name or None, port=draw(st.sampled_from([53, 80, 30080])), protocol=protocol, node_port=node_port)
+            ServicePort(
+                name=port_name or None,
+                port=draw(st.sampled_from([53, 80, 30080])),
+                protocol=protocol,
+                node_port=node_port,
+            )
         )
     ports = list({(port.port, port.protocol): port for port in ports}.values())
     affinity = draw(st.sampled_from(["None", "ClientIP"]))
     spec = ServiceSpec(
         type=kind,
-        cluster_ip=draw(st.sampled_from(["None", None, "fd00::1"])) if draw(rarely) else f"10.96.0.{number}",
-        external_ips=tuple(draw(st.lists(st.sampled_from(["198.51.100.1", "198.51.100.2", "fd00::2"]), max_size=2, unique=True))) or None,
+        cluster_ip=draw(st.sampled_from(["None", None, "fd00::1"]))
+        if draw(rarely)
+        else f"10.96.0.{number}",
+        external_ips=tuple(
+            draw(
+                st.lists(
+                    st.sampled_from(["198.51.100.1", "198.51.100.2", "fd00::2"]),
+                    max_size=2,
+                    unique=True,
+                )
+            )
+        )
+        or None,
         ports=tuple(ports),
         session_affinity=affinity,
-        session_affinity_config=SessionAffinityConfig(client_ip=ClientIPConfig(timeout_seconds=draw(st.sampled_from([None, 60]))))
+        session_affinity_config=SessionAffinityConfig(
+            client_ip=ClientIPConfig(timeout_seconds=draw(st.sampled_from([None, 60])))
+        )
         if affinity == "ClientIP" and draw(st.booleans())
         else None,
         internal_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
@@ -126,7 +182,9 @@ def service(draw, name, number, used_node_ports):
         )
     )
     labels = {"service.kubernetes.io/service-proxy-name": "mesh"} if draw(rarely) else None
-    return Service(metadata=ObjectMeta(name=name, namespace="ns", labels=labels), spec=spec, status=status)
+    return Service(
+        metadata=ObjectMeta(name=name, namespace="ns", labels=labels), spec=spec, status=status
+    )
 
 
 @st.composite
@@ -142,7 +200,11 @@ def rules_of(services, slices) -> RuleSet:
     by_service = {}
     for one in services:
         key = laws.key_of(one)
-        mine = [slice for slice in slices if (slice.metadata.labels or {}).get("kubernetes.io/service-name") == one.metadata.name]
+        mine = [
+            slice
+            for slice in slices
+            if (slice.metadata.labels or {}).get("kubernetes.io/service-name") == one.metadata.name
+        ]
         if rules := compute_rules(one, mine, NODE):
             by_service[key] = rules
     return RuleSet(by_service)
@@ -152,7 +214,7 @@ def programmed(rule_set: RuleSet) -> Programmed:
     return load(Programmed(PODS), change_table(EMPTY, rule_set)[1])
 
 
-# --- the laws, for any services and slices -------------------------------------------------------------------------------
+# --- the laws, for any services and slices --------------------------------------------------------
 
 
 @settings(max_examples=3 * settings.default.max_examples)
@@ -166,7 +228,11 @@ def test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused(world):
 def test_net_5_every_way_in_keeps_its_clients_as_long_as_the_service_asks(world):
     for one in world[0]:
         config = one.spec.session_affinity_config
-        asked = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+        asked = (
+            config.client_ip.timeout_seconds
+            if config is not None and config.client_ip is not None
+            else None
+        )
         expected = (asked or 10_800) if one.spec.session_affinity == "ClientIP" else 0
         assert {rule.affinity_seconds for rule in compute_rules(one, world[1], NODE)} <= {expected}
 
@@ -178,14 +244,19 @@ def test_net_8_a_proxy_speaks_in_the_name_of_its_node():
 
 
 small_endpoints = st.lists(
-    st.tuples(st.sampled_from([NODE, OTHER_NODE]), st.sampled_from([READY, GOING, EndpointConditions(ready=False)])), max_size=4
+    st.tuples(
+        st.sampled_from([NODE, OTHER_NODE]),
+        st.sampled_from([READY, GOING, EndpointConditions(ready=False)]),
+    ),
+    max_size=4,
 )
 policies = st.sampled_from(["Cluster", "Local"])
 
 
 @given(small_endpoints, policies, policies)
 def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
-    """With NET-6 and NET-7: whether an endpoint that is going is needed is asked among those that may be chosen, not among all."""
+    """With NET-6 and NET-7: whether an endpoint that is going is needed is asked among those that
+    may be chosen, not among all."""
     spec = ServiceSpec(
         type="NodePort",
         cluster_ip="10.96.0.1",
@@ -195,7 +266,11 @@ def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
     )
     one = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=spec)
     told = tuple(
-        Endpoint(addresses=(f"10.244.{int(node == OTHER_NODE)}.{number}",), node_name=node, conditions=state)
+        Endpoint(
+            addresses=(f"10.244.{int(node == OTHER_NODE)}.{number}",),
+            node_name=node,
+            conditions=state,
+        )
         for number, (node, state) in enumerate(drawn, 2)
     )
     metadata = ObjectMeta(name="a-1", namespace="ns", labels={"kubernetes.io/service-name": "a"})
@@ -224,14 +299,18 @@ def test_net_13_the_source_is_hidden_only_where_it_must_be(world):
 
 @given(st.lists(worlds(), min_size=1, max_size=4))
 def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
-    """Incremental = from scratch, for any sequence of worlds; and a whole load over whatever was there gives the same again."""
+    """Incremental = from scratch, for any sequence of worlds; and a whole load over whatever was
+    there gives the same again."""
     table, state = EMPTY, Programmed(PODS)
     for world in history:
         table, change = change_table(table, rules_of(*world))
         state = apply(state, change)
     fresh = programmed(rules_of(*history[-1]))
     assert list(laws.net_11_same(state, fresh)) == []
-    assert list(laws.net_11_same(load(state, change_table(EMPTY, rules_of(*history[-1]))[1]), fresh)) == []
+    assert (
+        list(laws.net_11_same(load(state, change_table(EMPTY, rules_of(*history[-1]))[1]), fresh))
+        == []
+    )
     assert not change_table(table, rules_of(*history[-1]))[1]
 
 
@@ -245,14 +324,26 @@ def test_net_11_after_all_services_are_gone_no_element_is_left(world):
 @given(worlds(), st.randoms())
 def test_net_1_rules_do_not_depend_on_the_order_of_slices_endpoints_or_services(world, chance):
     services, slices = world
-    shuffled = [replace(slice, endpoints=tuple(chance.sample(slice.endpoints, len(slice.endpoints)))) for slice in slices]
+    shuffled = [
+        replace(slice, endpoints=tuple(chance.sample(slice.endpoints, len(slice.endpoints))))
+        for slice in slices
+    ]
     chance.shuffle(shuffled)
     assert rules_of(services, slices).services == rules_of(services, shuffled).services
-    backwards = change_table(EMPTY, RuleSet(dict(reversed(rules_of(services, shuffled).services.items()))))[1]
-    assert list(laws.net_11_same(load(Programmed(PODS), backwards), programmed(rules_of(services, slices)))) == []
+    backwards = change_table(
+        EMPTY, RuleSet(dict(reversed(rules_of(services, shuffled).services.items())))
+    )[1]
+    assert (
+        list(
+            laws.net_11_same(
+                load(Programmed(PODS), backwards), programmed(rules_of(services, slices))
+            )
+        )
+        == []
+    )
 
 
-# --- the reconcilers in the loop -----------------------------------------------------------------------------------------
+# --- the reconcilers in the loop ------------------------------------------------------------------
 
 
 @given(worlds(), worlds())
@@ -276,10 +367,14 @@ def test_net_8_a_set_that_failed_is_handed_over_again_and_a_good_one_after_a_whi
     assert len(loop.handed) == 4
 
 
-# --- affinity ------------------------------------------------------------------------------------------------------------
+# --- affinity -------------------------------------------------------------------------------------
 
 targets = st.lists(
-    st.builds(Target, st.sampled_from([f"10.244.0.{i}" for i in range(2, 9)]), st.sampled_from([80, 8080])), max_size=6, unique=True
+    st.builds(
+        Target, st.sampled_from([f"10.244.0.{i}" for i in range(2, 9)]), st.sampled_from([80, 8080])
+    ),
+    max_size=6,
+    unique=True,
 ).map(lambda found: tuple(sorted(found)))
 sticky_rules = st.builds(
     lambda outside, inside, local, node: Rule(
@@ -302,11 +397,17 @@ CLIENTS = ["10.244.0.200", "203.0.113.7", "203.0.113.8"]
 
 @given(
     st.lists(
-        st.tuples(sticky_rules, st.lists(st.tuples(st.sampled_from(CLIENTS), st.integers(0, 1000)), max_size=8)), min_size=1, max_size=5
+        st.tuples(
+            sticky_rules,
+            st.lists(st.tuples(st.sampled_from(CLIENTS), st.integers(0, 1000)), max_size=8),
+        ),
+        min_size=1,
+        max_size=5,
     )
 )
 def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history):
-    """In the kernel's maps and in the user-space choice alike; who leaves takes its entries along, and only who may answer is asked."""
+    """In the kernel's maps and in the user-space choice alike; who leaves takes its entries along,
+    and only who may answer is asked."""
     table, state, stuck, held = EMPTY, Programmed(PODS), NOBODY_STUCK, NOBODY_HELD
     had: dict = {}
     for rule, askers in history:
@@ -314,7 +415,9 @@ def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history
         state = apply(state, change)
         for client, number in askers:
             within = client.startswith("10.244.")
-            packet = Packet(client, rule.address or "192.0.2.11", "TCP", 30080, to_node=not rule.address)
+            packet = Packet(
+                client, rule.address or "192.0.2.11", "TCP", 30080, to_node=not rule.address
+            )
             fate, stuck = route(state, packet, number, stuck)
             chosen, held = pick(rule, client, within, number, held, 0)
             allowed = targets_for(rule, within)
@@ -323,8 +426,11 @@ def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history
                 assert (answer is None) == (not allowed)
                 if answer is not None:
                     assert answer in allowed
-                    before = had.get((who, way, rule.local))  # a change of policy may send clients elsewhere
-                    assert answer == before or before not in allowed, f"{client} left {before} for {answer} ({who})"
+                    # a change of policy may send clients elsewhere
+                    before = had.get((who, way, rule.local))
+                    assert answer == before or before not in allowed, (
+                        f"{client} left {before} for {answer} ({who})"
+                    )
                     had[who, way, rule.local] = answer
                     had.pop((who, way, not rule.local), None)
 
@@ -333,7 +439,8 @@ def test_net_5_affinity_ends_with_its_time():
     rule = Rule("10.96.0.1", "TCP", 80, (Target("10.244.0.2", 80), Target("10.244.0.3", 80)), 60)
     first, held = pick(rule, "203.0.113.7", False, 0, NOBODY_HELD, 0)
     still, held = pick(rule, "203.0.113.7", False, 1, held, 59 * SECOND)
-    later, held = pick(rule, "203.0.113.7", False, 1, held, 118 * SECOND)  # each connection begins the time anew
+    # each connection begins the time anew
+    later, held = pick(rule, "203.0.113.7", False, 1, held, 118 * SECOND)
     after, held = pick(rule, "203.0.113.7", False, 1, held, 178 * SECOND)
     assert first == still == later != after
 
@@ -349,7 +456,9 @@ def test_net_5_the_memory_of_clients_is_bounded():
 @given(sticky_rules)
 def test_net_14_ids_tell_the_targets_of_a_rule_apart_and_are_never_nothing(rule):
     ids = list(compute_ids(rule).values())
-    assert len(set(ids)) == len(ids) == len(rule.targets) + len(rule.inside) and all(0 < id < 1 << 32 for id in ids)
+    assert len(set(ids)) == len(ids) == len(rule.targets) + len(rule.inside) and all(
+        0 < id < 1 << 32 for id in ids
+    )
 
 
 @given(sticky_rules, st.booleans(), st.integers(0, 100))
@@ -362,16 +471,19 @@ def test_net_20_every_endpoint_is_tried_once_beginning_with_the_one_picked(rule,
     assert order[0] == target and sorted(order) == sorted(targets_for(rule, within))
 
 
-# --- contested fronts ----------------------------------------------------------------------------------------------------
+# --- contested fronts -----------------------------------------------------------------------------
 
 FRONT = ("198.51.100.1", "TCP", 80)
 claims = st.dictionaries(
-    st.sampled_from(["ns/a", "ns/b", "ns/c"]), st.sampled_from([1, 2]).map(lambda port: (Rule(*FRONT, (Target("10.244.0.2", port),)),))
+    st.sampled_from(["ns/a", "ns/b", "ns/c"]),
+    st.sampled_from([1, 2]).map(lambda port: (Rule(*FRONT, (Target("10.244.0.2", port),)),)),
 )
 
 
 @given(st.lists(claims, min_size=1, max_size=6))
-def test_net_9_a_front_claimed_twice_is_the_first_ones_in_the_alphabet_whatever_came_before(history):
+def test_net_9_a_front_claimed_twice_is_the_first_ones_in_the_alphabet_whatever_came_before(
+    history,
+):
     fronts = NO_FRONTS
     for services in history:
         before = fronts
@@ -380,18 +492,28 @@ def test_net_9_a_front_claimed_twice_is_the_first_ones_in_the_alphabet_whatever_
         assert (FRONT in differing) == (before.rules.get(FRONT) != fronts.rules.get(FRONT))
 
 
-# --- what connection tracking must forget --------------------------------------------------------------------------------
+# --- what connection tracking must forget ---------------------------------------------------------
 
 
-destinations = st.sampled_from(["10.96.0.1", "10.96.0.2", "192.0.2.11", "192.0.2.11", "203.0.113.7"])
+destinations = st.sampled_from(
+    ["10.96.0.1", "10.96.0.2", "192.0.2.11", "192.0.2.11", "203.0.113.7"]
+)
 repliers = st.sampled_from(["", "", "10.244.0.2", "10.244.0.3", "10.244.1.2"])  # "": not translated
 flows = st.lists(
-    st.builds(lambda to, port, by: Flow(to, port, by or to), destinations, st.sampled_from([53, 80, 30080, 30081]), repliers), max_size=30
+    st.builds(
+        lambda to, port, by: Flow(to, port, by or to),
+        destinations,
+        st.sampled_from([53, 80, 30080, 30081]),
+        repliers,
+    ),
+    max_size=30,
 )
 
 
 @given(worlds(), worlds(), flows)
-def test_net_16_udp_flows_to_endpoints_that_left_are_forgotten_and_no_others(first, second, remembered):
+def test_net_16_udp_flows_to_endpoints_that_left_are_forgotten_and_no_others(
+    first, second, remembered
+):
     table, _ = change_table(EMPTY, rules_of(*first))
     after, change = change_table(table, rules_of(*second))
     changed = {front for front in change.fronts if front[1] == "UDP"}
@@ -415,7 +537,10 @@ def test_net_16_the_listing_of_connection_tracking_is_read():
         "udp      17 29 src=192.0.2.9 dst=192.0.2.11 sport=5354 dport=30053 [UNREPLIED] src=192.0.2.11 dst=192.0.2.9 sport=30053 mark=0\n"
         "unknown  2 500 src=10.0.0.1 dst=224.0.0.1 src=224.0.0.1 dst=10.0.0.1\n"
     )
-    assert list(read_flows(listed)) == [Flow("10.96.0.13", 53, "10.244.77.2"), Flow("192.0.2.11", 30053, "192.0.2.11")]
+    assert list(read_flows(listed)) == [
+        Flow("10.96.0.13", 53, "10.244.77.2"),
+        Flow("192.0.2.11", 30053, "192.0.2.11"),
+    ]
 
 
 def test_net_16_only_the_flows_of_that_front_and_endpoint_are_named():
@@ -424,7 +549,7 @@ def test_net_16_only_the_flows_of_that_front_and_endpoint_are_named():
     ]  # fmt: skip
 
 
-# --- the words -----------------------------------------------------------------------------------------------------------
+# --- the words ------------------------------------------------------------------------------------
 
 
 @given(worlds())
@@ -440,9 +565,16 @@ def test_net_11_the_script_names_only_maps_and_chains_that_it_has_declared(world
 
 def test_net_10_a_change_of_one_service_among_many_names_only_that_one():
     four = tuple(Target(f"10.244.9.{j}", 80) for j in range(1, 5))
-    rules = {f"ns/s{i}": (Rule(f"10.96.{i // 250}.{i % 250}", "TCP", 80, four),) for i in range(1000)}
+    rules = {
+        f"ns/s{i}": (Rule(f"10.96.{i // 250}.{i % 250}", "TCP", 80, four),) for i in range(1000)
+    }
     table, _ = change_table(EMPTY, RuleSet(rules))
-    changed = {**rules, "ns/s7": (Rule("10.96.0.7", "TCP", 80, (Target("10.244.9.1", 80), Target("10.244.9.9", 80))),)}
+    changed = {
+        **rules,
+        "ns/s7": (
+            Rule("10.96.0.7", "TCP", 80, (Target("10.244.9.1", 80), Target("10.244.9.9", 80))),
+        ),
+    }
     _, change = change_table(table, RuleSet(changed))
     assert not change.pickers
     assert len(change.removed) + len(change.added) == 6
@@ -450,10 +582,14 @@ def test_net_10_a_change_of_one_service_among_many_names_only_that_one():
 
 
 def test_net_19_removal_names_the_table_and_nothing_else():
-    assert remove_script("refk8s_x").split("\n") == ["add table ip refk8s_x", "delete table ip refk8s_x", ""]
+    assert remove_script("refk8s_x").split("\n") == [
+        "add table ip refk8s_x",
+        "delete table ip refk8s_x",
+        "",
+    ]
 
 
-# --- sometimes: the interesting cases are reached -------------------------------------------------------------------------
+# --- sometimes: the interesting cases are reached -------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [SENT, REFUSED, DROPPED, PASSES])
@@ -478,33 +614,62 @@ def test_net_12_every_fate_is_met(kind):
 def test_net_3_an_endpoint_that_is_going_answers_only_while_none_is_ready():
     def state(**of):
         return EndpointSlice(
-            metadata=ObjectMeta(name="s", namespace="ns", labels={"kubernetes.io/service-name": "a"}),
+            metadata=ObjectMeta(
+                name="s", namespace="ns", labels={"kubernetes.io/service-name": "a"}
+            ),
             address_type="IPv4",
             ports=(EndpointPort(name="", port=80, protocol="TCP"),),
-            endpoints=tuple(Endpoint(addresses=(f"10.244.0.{i}",), conditions=EndpointConditions(**of_one)) for i, of_one in of.items()),
+            endpoints=tuple(
+                Endpoint(addresses=(f"10.244.0.{i}",), conditions=EndpointConditions(**of_one))
+                for i, of_one in of.items()
+            ),
         )
 
-    a = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=ServiceSpec(cluster_ip="10.96.0.1", ports=(ServicePort(port=80),)))
-    ready, going = {"ready": True, "serving": True, "terminating": False}, {"ready": False, "serving": True, "terminating": True}
+    a = Service(
+        metadata=ObjectMeta(name="a", namespace="ns"),
+        spec=ServiceSpec(cluster_ip="10.96.0.1", ports=(ServicePort(port=80),)),
+    )
+    ready, going = (
+        {"ready": True, "serving": True, "terminating": False},
+        {"ready": False, "serving": True, "terminating": True},
+    )
     silent = {"ready": False, "serving": False, "terminating": True}
-    assert [t.address for t in compute_rules(a, [state(**{"2": ready, "3": going})], NODE)[0].targets] == ["10.244.0.2"]
-    assert [t.address for t in compute_rules(a, [state(**{"2": silent, "3": going})], NODE)[0].targets] == ["10.244.0.3"]
+    assert [
+        t.address for t in compute_rules(a, [state(**{"2": ready, "3": going})], NODE)[0].targets
+    ] == ["10.244.0.2"]
+    assert [
+        t.address for t in compute_rules(a, [state(**{"2": silent, "3": going})], NODE)[0].targets
+    ] == ["10.244.0.3"]
     assert compute_rules(a, [state(**{"2": silent})], NODE)[0].targets == ()
 
 
 def test_net_2_two_ports_of_a_service_lead_to_their_own_numbers_of_every_slice():
-    ports = (ServicePort(name="http", port=80, protocol="TCP"), ServicePort(name="admin", port=81, protocol="TCP"))
-    a = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=ServiceSpec(cluster_ip="10.96.0.1", ports=ports))
+    ports = (
+        ServicePort(name="http", port=80, protocol="TCP"),
+        ServicePort(name="admin", port=81, protocol="TCP"),
+    )
+    a = Service(
+        metadata=ObjectMeta(name="a", namespace="ns"),
+        spec=ServiceSpec(cluster_ip="10.96.0.1", ports=ports),
+    )
     slices = [
         EndpointSlice(
-            metadata=ObjectMeta(name=f"s{i}", namespace="ns", labels={"kubernetes.io/service-name": "a"}),
+            metadata=ObjectMeta(
+                name=f"s{i}", namespace="ns", labels={"kubernetes.io/service-name": "a"}
+            ),
             address_type="IPv4",
-            ports=(EndpointPort(name="http", port=http, protocol="TCP"), EndpointPort(name="admin", port=9000, protocol="TCP")),
+            ports=(
+                EndpointPort(name="http", port=http, protocol="TCP"),
+                EndpointPort(name="admin", port=9000, protocol="TCP"),
+            ),
             endpoints=(Endpoint(addresses=(f"10.244.0.{i}",)),),
         )
         for i, http in ((2, 8080), (3, 8081))
     ]
-    found = {rule.port: {(target.address, target.port) for target in rule.targets} for rule in compute_rules(a, slices, NODE)}
+    found = {
+        rule.port: {(target.address, target.port) for target in rule.targets}
+        for rule in compute_rules(a, slices, NODE)
+    }
     assert found == {
         80: {("10.244.0.2", 8080), ("10.244.0.3", 8081)},
         81: {("10.244.0.2", 9000), ("10.244.0.3", 9000)},

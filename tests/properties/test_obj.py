@@ -1,4 +1,5 @@
-"""The object model, rules OBJ-1 to OBJ-11 (spec/object_model.md): records, their JSON, and the table of resources."""
+"""The object model, rules OBJ-1 to OBJ-11 (spec/object_model.md): records, their JSON, and the
+table of resources."""
 
 from __future__ import annotations
 
@@ -28,9 +29,15 @@ from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_ti
 from refk8s.core.api.quantity import canonical
 
 ROOT = Path(__file__).resolve().parents[2]
-each_kind = pytest.mark.parametrize("kind", strategies.KINDS, ids=lambda kind: f"{kind.__module__.rsplit('.', 1)[1]}.{kind.__name__}")
+each_kind = pytest.mark.parametrize(
+    "kind",
+    strategies.KINDS,
+    ids=lambda kind: f"{kind.__module__.rsplit('.', 1)[1]}.{kind.__name__}",
+)
 OBJECTS = [kind for kind in strategies.KINDS if not kind.__name__.endswith("List")]
-each_object = pytest.mark.parametrize("kind", OBJECTS, ids=lambda kind: f"{kind.__module__.rsplit('.', 1)[1]}.{kind.__name__}")
+each_object = pytest.mark.parametrize(
+    "kind", OBJECTS, ids=lambda kind: f"{kind.__module__.rsplit('.', 1)[1]}.{kind.__name__}"
+)
 briefly = settings(max_examples=max(8, settings().max_examples // 10))
 
 
@@ -87,7 +94,11 @@ def test_obj_2_what_is_absent_is_none_and_is_not_written(kind):
                 for part in msgspec.structs.fields(value):
                     inner = getattr(value, part.name)
                     assert (inner is None) == (tree.get(part.encode_name) is None), part.encode_name
-                    assert inner is not None or part.default is not None or part.encode_name not in tree
+                    assert (
+                        inner is not None
+                        or part.default is not None
+                        or part.encode_name not in tree
+                    )
                     visit(inner)
             elif isinstance(value, tuple):
                 for item in value:
@@ -105,14 +116,17 @@ def test_obj_3_a_required_field_is_always_written_and_may_be_missing_in_the_inpu
     assert {wire for wire, known in facts.items() if known.required} <= set(written)
     assert codec.decode(kind, b"{}") == kind()
     if issubclass(kind, Object):  # every object says what it is
-        assert written["kind"] == kind.__name__ and written["apiVersion"] and written["metadata"] == {}
+        assert (
+            written["kind"] == kind.__name__ and written["apiVersion"] and written["metadata"] == {}
+        )
 
 
 def test_obj_3_go_writes_empty_structs_and_we_do_too():
     pod = codec.decode(Pod, b'{"spec":{"containers":[{"name":"a"}]}}')
     assert json.loads(codec.encode(pod))["spec"]["containers"] == [{"name": "a", "resources": {}}]
     assert json.loads(codec.encode(Deployment()))["spec"] == {
-        "strategy": {}, "template": {"metadata": {}, "spec": {"containers": []}},
+        "strategy": {},
+        "template": {"metadata": {}, "spec": {"containers": []}},
     }
 
 
@@ -153,8 +167,14 @@ NOTHING_GIVEN = (
 
 
 almost_times = st.builds(
-    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z".format, st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32), st.integers(0, 25),
-    st.integers(0, 61), st.integers(0, 61), st.sampled_from(["", ".5", ".000000", ".123456", ".1234567"]),
+    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z".format,
+    st.integers(0, 9999),
+    st.integers(0, 13),
+    st.integers(0, 32),
+    st.integers(0, 25),
+    st.integers(0, 61),
+    st.integers(0, 61),
+    st.sampled_from(["", ".5", ".000000", ".123456", ".1234567"]),
 )
 almost_quantities = st.builds("{}{}{}".format, st.sampled_from(["", "-", "+", "0"]), st.integers(0, 10**6), st.sampled_from(
     ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3", "000", "000k", "24Ki"]
@@ -184,22 +204,45 @@ def test_obj_4_what_the_fast_way_takes_for_canonical_is(case):
 def test_obj_4_a_zero_that_is_no_pointer_upstream_is_absent():
     assert codec.decode_request(Pod, NOTHING_GIVEN).object == Pod()
     assert codec.decode_request(Pod, b'{"spec":{"hostNetwork":false}}').object == Pod()
-    given_zeros = codec.decode_request(Pod, b'{"spec":{"priority":0,"automountServiceAccountToken":false,"runtimeClassName":""}}').object
-    assert given_zeros.spec == PodSpec(priority=0, automount_service_account_token=False, runtime_class_name="")
-    deployment = codec.decode_request(Deployment, b'{"spec":{"replicas":0,"paused":false,"minReadySeconds":0}}').object
+    given_zeros = codec.decode_request(
+        Pod, b'{"spec":{"priority":0,"automountServiceAccountToken":false,"runtimeClassName":""}}'
+    ).object
+    assert given_zeros.spec == PodSpec(
+        priority=0, automount_service_account_token=False, runtime_class_name=""
+    )
+    deployment = codec.decode_request(
+        Deployment, b'{"spec":{"replicas":0,"paused":false,"minReadySeconds":0}}'
+    ).object
     assert deployment.spec == DeploymentSpec(replicas=0)
 
 
 def test_obj_4_null_inside_a_list_or_map_is_the_zero_value():
-    pod = codec.decode_request(Pod, b'{"metadata":{"labels":{"a":null}},"spec":{"tolerations":[null],"containers":[null]}}').object
+    pod = codec.decode_request(
+        Pod, b'{"metadata":{"labels":{"a":null}},"spec":{"tolerations":[null],"containers":[null]}}'
+    ).object
     assert pod.metadata.labels == {"a": ""} and codec.to_tree(pod)["spec"]["tolerations"] == [{}]
     assert codec.to_tree(pod)["spec"]["containers"] == [{"name": "", "resources": {}}]
 
 
-@given(strategies.quantities, st.one_of(st.integers(-(10**12), 10**12), st.integers(-999, 999).map(lambda number: number / 8)))
+@given(
+    strategies.quantities,
+    st.one_of(
+        st.integers(-(10**12), 10**12), st.integers(-999, 999).map(lambda number: number / 8)
+    ),
+)
 def test_obj_4_a_quantity_may_be_a_number_and_comes_out_canonical(text, number):
-    body = {"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": number, "memory": f" {text} "}}}]}}
-    limits = codec.decode_request(Pod, json.dumps(body).encode()).object.spec.containers[0].resources.limits
+    body = {
+        "spec": {
+            "containers": [
+                {"name": "a", "resources": {"limits": {"cpu": number, "memory": f" {text} "}}}
+            ]
+        }
+    }
+    limits = (
+        codec.decode_request(Pod, json.dumps(body).encode())
+        .object.spec.containers[0]
+        .resources.limits
+    )
     assert limits["memory"] == text
     assert limits["cpu"] == canonical(f"{number:f}" if isinstance(number, float) else str(number))
 
@@ -214,11 +257,20 @@ def test_obj_5_every_resource_is_found_by_its_path_and_its_kind():
         instance = resource.type()
         assert (instance.kind, instance.api_version) == (resource.kind, resource.api_version)
         assert resources.type_of_kind(resource.api_version, resource.kind) is resource.type
-        assert resource.singular == resource.kind.lower() and resource.plural == resource.plural.lower()
+        assert (
+            resource.singular == resource.kind.lower()
+            and resource.plural == resource.plural.lower()
+        )
         if "list" in resource.verbs:
-            assert resources.type_of_kind(resource.api_version, resource.list_kind) is resource.list_type
+            assert (
+                resources.type_of_kind(resource.api_version, resource.list_kind)
+                is resource.list_type
+            )
             assert resource.list_type().kind == resource.list_kind
-    assert resources.by_path("", "v1", "deployments") is None and resources.by_kind("v1", "Deployment") is None
+    assert (
+        resources.by_path("", "v1", "deployments") is None
+        and resources.by_kind("v1", "Deployment") is None
+    )
 
 
 def test_obj_5_every_generally_available_kind_is_served():
@@ -230,14 +282,20 @@ def test_obj_5_every_generally_available_kind_is_served():
         if module == "meta_v1":
             continue
         for name, value in sorted(vars(import_module(f"refk8s.core.api.{module}")).items()):
-            if isinstance(value, type) and issubclass(value, Object) and value.__module__.endswith("." + module):
+            if (
+                isinstance(value, type)
+                and issubclass(value, Object)
+                and value.__module__.endswith("." + module)
+            ):
                 assert (module, name) in served or name in bodies, f"{module}.{name} is in no table"
 
 
 def test_obj_5_names_are_unambiguous_within_a_group():
     for group in ("", *resources.GROUPS):
         names = [
-            name for resource in resources.ALL if resource.group == group and not resource.storage_api_version
+            name
+            for resource in resources.ALL
+            if resource.group == group and not resource.storage_api_version
             for name in (resource.plural, resource.singular, *resource.short_names)
         ]
         assert len(names) == len(set(names)) or group == "", names
@@ -249,14 +307,21 @@ places = st.tuples(st.sampled_from(resources.ALL), strategies.namespaces, strate
 @given(places, places)
 def test_obj_6_two_objects_have_one_key_only_if_they_are_one_object(one, other):
     (left, namespace, name), (right, other_namespace, other_name) = one, other
-    same_place = left.prefix == right.prefix and name == other_name and (namespace == other_namespace or not left.namespaced)
+    same_place = (
+        left.prefix == right.prefix
+        and name == other_name
+        and (namespace == other_namespace or not left.namespaced)
+    )
     assert (left.key(namespace, name) == right.key(other_namespace, other_name)) == same_place
     assert left.key(namespace, name).startswith(left.prefix) and left.prefix.endswith("/")
 
 
 def test_obj_6_versions_of_one_resource_are_one_thing_in_the_store():
     assert resources.EVENTS_V1.prefix == resources.EVENTS.prefix
-    assert resources.HORIZONTAL_POD_AUTOSCALERS_V1.prefix == resources.HORIZONTAL_POD_AUTOSCALERS.prefix
+    assert (
+        resources.HORIZONTAL_POD_AUTOSCALERS_V1.prefix
+        == resources.HORIZONTAL_POD_AUTOSCALERS.prefix
+    )
     shared = [resource for resource in resources.ALL if resource.storage_api_version]
     for resource in shared:
         kept = resources.by_kind(resource.storage_api_version, resource.kind)
@@ -286,14 +351,18 @@ def test_obj_7_unknown_fields_are_named_and_left_out(kind):
 def test_obj_7_a_repeated_field_is_named_and_its_last_value_counts():
     body = b'{"spec":{"replicas":1,"replicas":2,"nope":1,"template":{"metadata":{"labels":{"a":"b","a":"c"}}}},"kind":"Deployment"}'
     decoded = codec.decode_request(Deployment, body)
-    assert decoded.object.spec.replicas == 2 and decoded.object.spec.template.metadata.labels == {"a": "c"}
+    assert decoded.object.spec.replicas == 2 and decoded.object.spec.template.metadata.labels == {
+        "a": "c"
+    }
     assert decoded.strict_error == (
         'strict decoding error: unknown field "spec.nope", duplicate field "spec.template.metadata.labels.a", '
         'duplicate field "spec.replicas"'
     )
 
 
-@given(strategies.json_trees(Deployment), st.integers(0, 20), st.sampled_from([None, 1]), st.booleans())
+@given(
+    strategies.json_trees(Deployment), st.integers(0, 20), st.sampled_from([None, 1]), st.booleans()
+)
 def test_obj_7_a_repetition_is_found_however_the_text_is_spaced(tree, where, indent, repeated):
     text = json.dumps(tree, indent=indent, separators=None if indent else (",", ":"))
     keys = [part for part in ("kind", "apiVersion", "metadata", "spec", "status") if part in tree]
@@ -324,11 +393,20 @@ def test_obj_8_any_rfc_3339_time_means_the_same_instant_in_utc(moment, minutes, 
     text = expected.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)
     if expected.date() > datetime(1, 1, 1).date():
         assert canonical_time(f"{clock}{'.' + fraction if fraction else ''}{zone}") == text
-        assert canonical_micro_time(f"{clock}.{moment.microsecond:06}{zone}") == f"{text[:-1]}.{moment.microsecond:06}Z"
+        assert (
+            canonical_micro_time(f"{clock}.{moment.microsecond:06}{zone}")
+            == f"{text[:-1]}.{moment.microsecond:06}Z"
+        )
         assert canonical_time(text) == text
 
 
-@given(st.one_of(st.text("0123456789-:TZ.+", max_size=30), strategies.times.map(lambda text: text[:-1]), strategies.any_text))
+@given(
+    st.one_of(
+        st.text("0123456789-:TZ.+", max_size=30),
+        strategies.times.map(lambda text: text[:-1]),
+        strategies.any_text,
+    )
+)
 def test_obj_8_what_is_no_time_is_refused_and_says_why(text):
     try:
         made = canonical_time(text)
@@ -336,7 +414,9 @@ def test_obj_8_what_is_no_time_is_refused_and_says_why(text):
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         assert str(error).startswith(f'parsing time "{escaped}"')
         with pytest.raises(codec.DecodeError):
-            codec.decode_request(Pod, json.dumps({"metadata": {"creationTimestamp": text}}).encode())
+            codec.decode_request(
+                Pod, json.dumps({"metadata": {"creationTimestamp": text}}).encode()
+            )
     else:
         assert made is None or canonical_time(made) == made
 
@@ -387,8 +467,13 @@ def test_obj_9_every_merge_key_is_a_field_of_the_elements():
     merged = 0
     for record in every_record():
         for known in schema.fields_of(record).values():
-            keys = (known.patch_merge_key, *known.list_map_keys) if known.patch_merge_key else known.list_map_keys
-            if keys and record is not JobSchedulingConfiguration:       # its parts are not generally available, and plain JSON here
+            keys = (
+                (known.patch_merge_key, *known.list_map_keys)
+                if known.patch_merge_key
+                else known.list_map_keys
+            )
+            # its parts are not generally available, and plain JSON here
+            if keys and record is not JobSchedulingConfiguration:
                 merged += 1
                 assert known.is_list and known.element is not None, (record, known)
                 assert all(schema.field_facts(known.element, key) for key in keys), (record, known)
@@ -398,18 +483,31 @@ def test_obj_9_every_merge_key_is_a_field_of_the_elements():
 
 def test_obj_9_the_facts_that_patches_live_on():
     containers = schema.field_facts(PodSpec, "containers")
-    assert containers is not None and (containers.patch_strategy, containers.patch_merge_key) == (("merge",), "name")
+    assert containers is not None and (containers.patch_strategy, containers.patch_merge_key) == (
+        ("merge",),
+        "name",
+    )
     ports = schema.field_facts(resources.SERVICES.type().spec.__class__, "ports")
-    assert ports is not None and (ports.patch_merge_key, ports.list_map_keys) == ("port", ("port", "protocol"))
+    assert ports is not None and (ports.patch_merge_key, ports.list_map_keys) == (
+        "port",
+        ("port", "protocol"),
+    )
     strategy = schema.field_facts(DeploymentSpec, "strategy")
-    assert strategy is not None and strategy.patch_strategy == ("retainKeys",) and not strategy.is_list
+    assert (
+        strategy is not None and strategy.patch_strategy == ("retainKeys",) and not strategy.is_list
+    )
     selector = schema.field_facts(DeploymentSpec, "selector")
     assert selector is not None and selector.map_type == "atomic" and selector.required
     assert schema.field_facts(PodSpec, "foo") is None
 
 
 def test_obj_9_the_generated_modules_are_current():
-    made = subprocess.run([sys.executable, str(ROOT / "tools/generate_api.py"), "--check"], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "tools/generate_api.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert made.returncode == 0, made.stdout + made.stderr
 
 
@@ -424,7 +522,10 @@ scraps = st.sampled_from([
 
 
 @settings(max_examples=300)
-@given(st.sampled_from([Pod, Deployment, ConfigMap, Lease]), st.one_of(st.binary(max_size=60), st.lists(scraps, max_size=12).map(b"".join)))
+@given(
+    st.sampled_from([Pod, Deployment, ConfigMap, Lease]),
+    st.one_of(st.binary(max_size=60), st.lists(scraps, max_size=12).map(b"".join)),
+)
 @example(Pod, b"[" * 20000)
 @example(Pod, b'{"spec":' * 20000)
 @example(ConfigMap, b'{"data":{"a":"\xff","b":"\\ud800"}}')
@@ -444,10 +545,16 @@ def test_obj_10_any_bytes_give_a_record_or_a_decode_error(kind, data):
 
 
 @given(strategies.json_trees(Pod), strategies.json_values, st.randoms(use_true_random=False))
-def test_obj_10_a_value_of_the_wrong_type_is_refused_in_upstreams_words_or_is_right(tree, value, random):
+def test_obj_10_a_value_of_the_wrong_type_is_refused_in_upstreams_words_or_is_right(
+    tree, value, random
+):
     place = tree
     while isinstance(place, dict | list) and place:
-        key = random.choice(sorted(place)) if isinstance(place, dict) else random.randrange(len(place))
+        key = (
+            random.choice(sorted(place))
+            if isinstance(place, dict)
+            else random.randrange(len(place))
+        )
         if not isinstance(place[key], dict | list) or not place[key] or random.random() < 0.3:
             place[key] = value
             break
@@ -496,7 +603,8 @@ def test_obj_10_the_words_are_upstreams(kind, body, message):
 
 @given(st.binary(max_size=40))
 def test_obj_10_a_document_is_json_exactly_when_the_fast_decoder_says_so(data):
-    """Two parsers must agree on what JSON is; else a body could be one thing to field validation and another to the object."""
+    """Two parsers must agree on what JSON is; else a body could be one thing to field validation
+    and another to the object."""
     try:
         msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,5 @@
-"""Owners (spec/workloads/owners.md): who may act on what. Shown with ReplicaSets and pods; Deployments own by the same code."""
+"""Owners (spec/workloads/owners.md): who may act on what. Shown with ReplicaSets and pods;
+Deployments own by the same code."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,8 @@ from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
 from refk8s.core.api.resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from refk8s.core.api.selector import from_label_selector
-from refk8s.core.cluster import enabled, start_all, step
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.owners import dependent_keys, selects
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
@@ -75,7 +77,10 @@ def dependents(draw, most=8):
 @st.composite
 def owners(draw):
     """OURS, of any size, being deleted or not."""
-    return change(replica_set("web", draw(st.integers(0, 5))), deletion_timestamp=draw(st.sampled_from([None, None, ago(5)])))
+    return change(
+        replica_set("web", draw(st.integers(0, 5))),
+        deletion_timestamp=draw(st.sampled_from([None, None, ago(5)])),
+    )
 
 
 def broken(owner, pods, plan):
@@ -97,26 +102,37 @@ def test_own_1_own_2_own_4_own_6_every_act_meets_only_what_the_owner_may_touch(o
 @given(owners(), dependents())
 def test_own_2_own_3_the_claims_are_exactly_those_of_the_table(owner, pods):
     plan = plan_for(RS, owner, *pods)
-    patches = {r.name: r.body.document["metadata"]["ownerReferences"][0] for r in sent(plan, "patch", PODS)}
+    patches = {
+        r.name: r.body.document["metadata"]["ownerReferences"][0] for r in sent(plan, "patch", PODS)
+    }
     expected = {}
     for one in pods:
-        active = one.status.phase in ("Pending", "Running") and one.metadata.deletion_timestamp is None
+        active = (
+            one.status.phase in ("Pending", "Running") and one.metadata.deletion_timestamp is None
+        )
         is_selected = (one.metadata.labels or {}).get("app") == "web"
-        controller = next((r.uid for r in one.metadata.owner_references or () if r.controller), None)
+        controller = next(
+            (r.uid for r in one.metadata.owner_references or () if r.controller), None
+        )
         if owner.metadata.deletion_timestamp is None and active:
             if controller is None and is_selected:
                 expected[one.metadata.name] = "adopt"
             elif controller == owner.metadata.uid and not is_selected:
                 expected[one.metadata.name] = "release"
-    assert {name: "release" if "$patch" in reference else "adopt" for name, reference in patches.items()} == expected
+    assert {
+        name: "release" if "$patch" in reference else "adopt" for name, reference in patches.items()
+    } == expected
     if expected:
-        assert not sent(plan, "create", PODS) and not sent(plan, "delete", PODS)  # first it becomes true, then it is counted
+        # first it becomes true, then it is counted
+        assert not sent(plan, "create", PODS) and not sent(plan, "delete", PODS)
 
 
 def test_own_3_sometimes_a_pod_leaves_by_its_labels_and_another_takes_its_place():
     cluster = started(replica_set("web", 2, uid=None))
     left = stored(cluster, PODS)[0]
-    cluster = settle(patch(cluster, PODS, left.metadata.name, {"metadata": {"labels": {"app": "away"}}}))
+    cluster = settle(
+        patch(cluster, PODS, left.metadata.name, {"metadata": {"labels": {"app": "away"}}})
+    )
     assert controller_of(get(cluster, PODS, left.metadata.name)) is None
     assert len(pods_of(cluster, get(cluster, REPLICA_SETS, "web"))) == 2
     assert len(stored(cluster, PODS)) == 3
@@ -132,13 +148,19 @@ def test_own_2_sometimes_an_orphan_is_adopted_and_counts():
 
 def test_own_2_two_owners_with_one_selector_share_nothing():
     cluster = started(replica_set("one", 2, uid=None), replica_set("two", 1, uid=None))
-    assert [len(pods_of(cluster, get(cluster, REPLICA_SETS, name))) for name in ("one", "two")] == [2, 1]
+    assert [len(pods_of(cluster, get(cluster, REPLICA_SETS, name))) for name in ("one", "two")] == [
+        2,
+        1,
+    ]
 
 
 @given(choices)
 def test_own_1_own_2_two_owners_and_free_pods_however_the_news_travels(drawn):
     """Two owners want the same orphans; whoever gets one keeps it, and nothing else is touched."""
-    objects = [pod(f"p{n}", uid=None) for n in range(3)] + [replica_set("one", 1, uid=None), replica_set("two", 2, uid=None)]
+    objects = [pod(f"p{n}", uid=None) for n in range(3)] + [
+        replica_set("one", 1, uid=None),
+        replica_set("two", 2, uid=None),
+    ]
     cluster = start_all(create(new_cluster(RS), *objects))
 
     def nobody_is_robbed(before, after):
@@ -148,9 +170,14 @@ def test_own_1_own_2_two_owners_and_free_pods_however_the_news_travels(drawn):
             if was is not None and was != now:
                 yield f"{one.metadata.name} went from {was.name} to {now}"
 
-    cluster = live(cluster, drawn, nobody_is_robbed, ["ready"], ["lose", "give up", "cut", "compact", "crash"])
+    cluster = live(
+        cluster, drawn, nobody_is_robbed, ["ready"], ["lose", "give up", "cut", "compact", "crash"]
+    )
     cluster = settle(cluster, nobody_is_robbed, seconds_max=30)
-    assert [len(pods_of(cluster, get(cluster, REPLICA_SETS, name))) for name in ("one", "two")] == [1, 2]
+    assert [len(pods_of(cluster, get(cluster, REPLICA_SETS, name))) for name in ("one", "two")] == [
+        1,
+        2,
+    ]
 
 
 def test_own_4_a_dying_owner_takes_nothing_and_lets_nothing_go():
@@ -161,12 +188,14 @@ def test_own_4_a_dying_owner_takes_nothing_and_lets_nothing_go():
 
 
 def orphaned_behind_the_back():
-    """A cluster whose ReplicaSet is being deleted with its pods to be orphaned, and whose controller knows only of the orphans."""
+    """A cluster whose ReplicaSet is being deleted with its pods to be orphaned, and whose
+    controller knows only of the orphans."""
     cluster = started(replica_set("web", 1, uid=None))
     [kept] = stored(cluster, PODS)
     cluster = remove(cluster, REPLICA_SETS, "web", propagation_policy="Orphan")
     assert get(cluster, REPLICA_SETS, "web").metadata.deletion_timestamp is not None
-    cluster = patch(cluster, PODS, kept.metadata.name, {"metadata": {"ownerReferences": None}})  # the garbage collector lets it go
+    # the garbage collector lets it go
+    cluster = patch(cluster, PODS, kept.metadata.name, {"metadata": {"ownerReferences": None}})
     [news] = [id for id in cluster.watches if cluster.watches[id].stream.resource is PODS]
     return cluster, news, kept.metadata.name
 
@@ -185,7 +214,8 @@ def test_own_5_an_owner_with_an_old_view_of_itself_adopts_nothing():
             flying = cluster.flying[actions[0].flying]
             codes.append((flying.request.verb, flying.request.resource, flying.answer.code))
         cluster = step(cluster, actions[0])
-    assert codes == [("update", REPLICA_SETS, 409)]  # the guard met the deletion; the adoption was never sent
+    # the guard met the deletion; the adoption was never sent
+    assert codes == [("update", REPLICA_SETS, 409)]
     cluster = settle(cluster)
     assert controller_of(get(cluster, PODS, name)) is None
 
@@ -202,13 +232,16 @@ def test_own_5_the_guard_changes_nothing_where_the_view_is_fresh():
 
 
 def test_own_6_a_pod_made_anew_under_the_same_name_survives_a_deletion_meant_for_the_first():
-    from refk8s.core.cluster import submit
+    from refk8s.core.cluster.step import submit
 
     cluster = started(replica_set("web", 1, uid=None))
     owner = get(cluster, REPLICA_SETS, "web")
     [first] = stored(cluster, PODS)
     [deletion] = sent(plan_for(RS, change(owner, replicas=0), first), "delete")
-    cluster = create(remove(new_cluster_like(cluster), PODS, first.metadata.name), pod(first.metadata.name, uid=None))
+    cluster = create(
+        remove(new_cluster_like(cluster), PODS, first.metadata.name),
+        pod(first.metadata.name, uid=None),
+    )
     cluster, response = submit(cluster, deletion)
     assert response.code == 409 and get(cluster, PODS, first.metadata.name) is not None
 
@@ -220,11 +253,19 @@ def new_cluster_like(cluster):
     return evolve(cluster, components=Map(), watches=Map(), flying=Map())
 
 
-@given(st.lists(st.sampled_from(["web", "other"]), max_size=2), references, references, labels, labels)
-def test_own_7_every_owner_hears_of_what_changes_its_claim(names, before, after, labels_before, labels_after):
-    """Whoever would plan something else after a pod's change is told of it, unless a free pod has only ceased to be wanted."""
+@given(
+    st.lists(st.sampled_from(["web", "other"]), max_size=2), references, references, labels, labels
+)
+def test_own_7_every_owner_hears_of_what_changes_its_claim(
+    names, before, after, labels_before, labels_after
+):
+    """Whoever would plan something else after a pod's change is told of it, unless a free pod has
+    only ceased to be wanted."""
     kinds = [replica_set(name) for name in dict.fromkeys(names)]
-    old, new = pod("p", owner_references=before, labels=labels_before), pod("p", owner_references=after, labels=labels_after)
+    old, new = (
+        pod("p", owner_references=before, labels=labels_before),
+        pod("p", owner_references=after, labels=labels_after),
+    )
     keys = RS.interests[1].keys(view_of(RS, new, *kinds), old, new)
     assert len(keys) == len(set(keys))
     for owner in kinds:
@@ -239,7 +280,9 @@ def test_own_7_every_owner_hears_of_what_comes_and_goes(reference, its_labels, c
     view = view_of(RS, OURS, OTHER, *([one] if comes else []))
     keys = RS.interests[1].keys(view, None if comes else one, one if comes else None)
     for owner in (OURS, OTHER):
-        if (comes or controller_of(one) is not None) and plan_for(RS, owner) != plan_for(RS, owner, one):
+        if (comes or controller_of(one) is not None) and plan_for(RS, owner) != plan_for(
+            RS, owner, one
+        ):
             assert f"default/{owner.metadata.name}" in keys
 
 
@@ -249,21 +292,23 @@ def test_own_7_a_pod_that_keeps_its_controller_concerns_nobody_else():
     assert keys(view_of(RS, OURS, OTHER, new), old, new) == ["default/web"]
 
 
-# --- Deployments own ReplicaSets by the same rules ---------------------------------------------------------------------
+# --- Deployments own ReplicaSets by the same rules ------------------------------------------------
 
 
 def test_own_2_own_3_a_deployment_adopts_and_releases_replica_sets():
     reconciler = DeploymentReconciler()
     owner = deployment("web")
     free = replica_set("free")
-    strayed = change(replica_set("strayed"), labels={"app": "away"}, owner_references=(reference_to(owner),))
+    strayed = change(
+        replica_set("strayed"), labels={"app": "away"}, owner_references=(reference_to(owner),)
+    )
     plan = plan_for(reconciler, owner, free, strayed)
     assert [r.name for r in sent(plan, "patch", REPLICA_SETS)] == ["free", "strayed"]
     assert [r.name for r in plan.waves[0]] == ["web"]  # OWN-5: the guard
     assert sent(plan, "update", DEPLOYMENTS, "status") == list(plan.waves[0])
 
 
-# --- selectors -----------------------------------------------------------------------------------------------------------
+# --- selectors ------------------------------------------------------------------------------------
 
 
 @given(
@@ -272,7 +317,11 @@ def test_own_2_own_3_a_deployment_adopts_and_releases_replica_sets():
     st.booleans(),
 )
 def test_own_2_the_fast_way_of_selecting_is_the_plain_one(required, its_labels, with_expression):
-    expressions = (LabelSelectorRequirement(key="c", operator="NotIn", values=("z",)),) if with_expression else None
+    expressions = (
+        (LabelSelectorRequirement(key="c", operator="NotIn", values=("z",)),)
+        if with_expression
+        else None
+    )
     selector = LabelSelector(match_labels=required or None, match_expressions=expressions)
     plain = from_label_selector(selector).matches(its_labels)
     assert selects(selector)(its_labels) == (plain and bool(required or expressions))
@@ -282,10 +331,14 @@ def test_own_2_a_selector_without_requirements_selects_nothing():
     assert not selects(LabelSelector())({"app": "web"})
 
 
-@pytest.mark.parametrize("expressions", [None, (LabelSelectorRequirement(key="app", operator="Exists"),)])
+@pytest.mark.parametrize(
+    "expressions", [None, (LabelSelectorRequirement(key="app", operator="Exists"),)]
+)
 def test_own_2_orphans_are_found_by_labels_and_by_expressions(expressions):
-    selector = LabelSelector(match_labels=None if expressions else {"app": "web"}, match_expressions=expressions)
-    plan = plan_for(RS, change(OURS, selector=selector), pod("free"), pod("far", namespace="elsewhere"))
+    selector = LabelSelector(
+        match_labels=None if expressions else {"app": "web"}, match_expressions=expressions
+    )
+    plan = plan_for(
+        RS, change(OURS, selector=selector), pod("free"), pod("far", namespace="elsewhere")
+    )
     assert [r.name for r in sent(plan, "patch")] == ["free"]
-
-

@@ -25,20 +25,27 @@ floats = st.floats(allow_nan=False, allow_infinity=False, width=16)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), floats, st.text(max_size=2))
 media_types = st.sampled_from([JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH])
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)), max_leaves=8
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=8,
 )
 objects = st.dictionaries(keys, values, max_size=4)
 
 
-def patched(tree: dict[str, Any], media_type: str, document: Any, record: type | None = Pod) -> dict[str, Any]:
-    """The tree under the patch; neither may change by it (PATCH-1), and bytes and tree must mean the same."""
+def patched(
+    tree: dict[str, Any], media_type: str, document: Any, record: type | None = Pod
+) -> dict[str, Any]:
+    """The tree under the patch; neither may change by it (PATCH-1), and bytes and tree must mean
+    the same."""
     before = copy.deepcopy((tree, document))
     result = apply(record, tree, Patch(media_type, document))
     assert (tree, document) == before
     return result
 
 
-def refusal(tree: dict[str, Any], media_type: str, document: Any, record: type | None = Pod) -> tuple[int, str]:
+def refusal(
+    tree: dict[str, Any], media_type: str, document: Any, record: type | None = Pod
+) -> tuple[int, str]:
     with pytest.raises(ApiError) as raised:
         patched(tree, media_type, document, record)
     status = raised.value.status
@@ -49,7 +56,9 @@ def refusal(tree: dict[str, Any], media_type: str, document: Any, record: type |
 # --- all of them
 
 
-@pytest.mark.parametrize("media_type", ["application/json", "application/apply-patch+yaml", "", "text/plain"])
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "application/apply-patch+yaml", "", "text/plain"]
+)
 def test_patch_2_other_media_types_are_not_supported(media_type: str) -> None:
     # Shows PATCH-2.b.
     assert refusal({}, media_type, {}) == (415, "UnsupportedMediaType")
@@ -65,7 +74,9 @@ def test_patch_2_a_custom_resource_has_no_strategic_merge_patch() -> None:
 @example(b"[" * 100_000, MERGE_PATCH)
 @example(b'{"a":' * 50_000 + b"1" + b"}" * 50_000, STRATEGIC_MERGE_PATCH)
 @example(b'[{"op":"add","path":"/a","value":' + b"[" * 900 + b"]" * 900 + b"}]", JSON_PATCH)
-def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(document: bytes, media_type: str) -> None:
+def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(
+    document: bytes, media_type: str
+) -> None:
     # Shows PATCH-3.a.
     tree = {"metadata": {"name": "a", "finalizers": ["x"]}, "spec": {"containers": [{"name": "c"}]}}
     try:
@@ -75,16 +86,31 @@ def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(d
 
 
 @pytest.mark.parametrize("media_type", [MERGE_PATCH, STRATEGIC_MERGE_PATCH])
-@pytest.mark.parametrize("document", [b"", b"{", b"[]", b"1", b'"x"', b"null", b"\xff", [], None, 1])
-def test_patch_3_a_merge_patch_that_is_no_object_is_a_bad_request(media_type: str, document: Any) -> None:
+@pytest.mark.parametrize(
+    "document", [b"", b"{", b"[]", b"1", b'"x"', b"null", b"\xff", [], None, 1]
+)
+def test_patch_3_a_merge_patch_that_is_no_object_is_a_bad_request(
+    media_type: str, document: Any
+) -> None:
     # Shows PATCH-3.a.
     assert refusal({"a": 1}, media_type, document) == (400, "BadRequest")
 
 
 @pytest.mark.parametrize(
-    "document", [b"", b"{}", b"1", b"[1]", b'[{"op":1}]', b'[{"op":"add","path":2}]', b'[{"op":"copy","path":"/a","from":[]}]']
+    "document",
+    [
+        b"",
+        b"{}",
+        b"1",
+        b"[1]",
+        b'[{"op":1}]',
+        b'[{"op":"add","path":2}]',
+        b'[{"op":"copy","path":"/a","from":[]}]',
+    ],
 )
-def test_patch_3_a_json_patch_that_is_no_list_of_operations_is_a_bad_request(document: bytes) -> None:
+def test_patch_3_a_json_patch_that_is_no_list_of_operations_is_a_bad_request(
+    document: bytes,
+) -> None:
     assert refusal({"a": 1}, JSON_PATCH, document) == (400, "BadRequest")
 
 
@@ -110,35 +136,49 @@ def test_patch_4_the_number_of_operations_is_bounded() -> None:
     # Shows PATCH-4.a.
     operation = {"op": "test", "path": "/a", "value": 1}
     assert patched({"a": 1}, JSON_PATCH, [operation] * OPERATIONS_MAX) == {"a": 1}
-    assert refusal({"a": 1}, JSON_PATCH, [operation] * (OPERATIONS_MAX + 1)) == (413, "RequestEntityTooLarge")
+    assert refusal({"a": 1}, JSON_PATCH, [operation] * (OPERATIONS_MAX + 1)) == (
+        413,
+        "RequestEntityTooLarge",
+    )
 
 
 def test_patch_4_copies_that_double_the_document_are_stopped() -> None:
     # Shows PATCH-4.b.
     doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 60
     assert refusal({"a": ["x" * 100]}, JSON_PATCH, doubling) == (422, "Invalid")
-    assert refusal({"a": "x" * (COPY_BYTES_MAX + 1)}, JSON_PATCH, [{"op": "copy", "from": "/a", "path": "/b"}]) == (422, "Invalid")
+    assert refusal(
+        {"a": "x" * (COPY_BYTES_MAX + 1)}, JSON_PATCH, [{"op": "copy", "from": "/a", "path": "/b"}]
+    ) == (422, "Invalid")
 
 
 # --- JSON merge patch
 
 
 def difference(old: Any, new: Any) -> Any:
-    """A merge patch that leads from one object to another; possible where the new one holds no null."""
+    """A merge patch that leads from one object to another; possible where the new one holds no
+    null."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new
     patch = {key: None for key in old if key not in new}
-    return patch | {key: difference(old.get(key), value) for key, value in new.items() if key not in old or not equal(old[key], value)}
+    return patch | {
+        key: difference(old.get(key), value)
+        for key, value in new.items()
+        if key not in old or not equal(old[key], value)
+    }
 
 
 def without_null_members(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_null_members(inner) for key, inner in value.items() if inner is not None}
+        return {
+            key: without_null_members(inner) for key, inner in value.items() if inner is not None
+        }
     return value
 
 
 @given(objects, objects.map(without_null_members))
-def test_patch_7_a_merge_patch_leads_from_any_object_to_any_other(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_patch_7_a_merge_patch_leads_from_any_object_to_any_other(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
     """PATCH-7, and PATCH-1, which `patched` asks of every patch here."""
     # Shows PATCH-1.a PATCH-2.a PATCH-7.a PATCH-7.b PATCH-7.d.
     assert equal(patched(old, MERGE_PATCH, difference(old, new)), new)
@@ -166,7 +206,9 @@ def test_patch_7_merging_twice_is_merging_once(tree: dict[str, Any], patch: dict
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
-def test_patch_7_the_cases_of_the_rfc(target_: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]) -> None:
+def test_patch_7_the_cases_of_the_rfc(
+    target_: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]
+) -> None:
     """RFC 7386, appendix A, those whose two sides are objects."""
     # Shows PATCH-7.a PATCH-7.b PATCH-7.c.
     assert patched(target_, MERGE_PATCH, patch) == result
@@ -174,9 +216,9 @@ def test_patch_7_the_cases_of_the_rfc(target_: dict[str, Any], patch: dict[str, 
 
 # --- JSON patch
 
-paths = st.lists(st.sampled_from(["a", "b", "0", "1", "-", "-1", "~0", "a~1b", "metadata", ""]), max_size=3).map(
-    lambda tokens: "".join("/" + token for token in tokens)
-)
+paths = st.lists(
+    st.sampled_from(["a", "b", "0", "1", "-", "-1", "~0", "a~1b", "metadata", ""]), max_size=3
+).map(lambda tokens: "".join("/" + token for token in tokens))
 operations = st.fixed_dictionaries(
     {"op": st.sampled_from(["add", "remove", "replace", "move", "copy", "test"]), "path": paths},
     optional={"from": paths, "value": values},
@@ -184,12 +226,16 @@ operations = st.fixed_dictionaries(
 
 
 def _reference(tree: Any, operation: dict[str, Any]) -> Any:
-    """One operation as RFC 6902 tells it, on a deep copy: the plain twin of the fast way. LookupError where it does not apply."""
+    """One operation as RFC 6902 tells it, on a deep copy: the plain twin of the fast way.
+    LookupError where it does not apply."""
     tree = copy.deepcopy(tree)
     box = [tree]
 
     def tokens_of(pointer: str) -> list[Any]:
-        return [0, *[token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]]
+        return [
+            0,
+            *[token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]],
+        ]
 
     def index(container: list[Any], token: Any, end: int) -> int:
         if isinstance(token, int):
@@ -218,7 +264,10 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
         if isinstance(holder, dict):
             holder[tokens[-1]] = value
         elif isinstance(holder, list):
-            holder.insert(len(holder) if tokens[-1] == "-" else index(holder, tokens[-1], len(holder) + 1), value)
+            holder.insert(
+                len(holder) if tokens[-1] == "-" else index(holder, tokens[-1], len(holder) + 1),
+                value,
+            )
         else:
             raise LookupError
 
@@ -227,7 +276,9 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
             raise LookupError
         holder = get(tokens[:-1])
         value = get(tokens)
-        del holder[tokens[-1] if isinstance(holder, dict) else index(holder, tokens[-1], len(holder))]
+        del holder[
+            tokens[-1] if isinstance(holder, dict) else index(holder, tokens[-1], len(holder))
+        ]
         return value
 
     path, value = tokens_of(operation["path"]), copy.deepcopy(operation.get("value"))
@@ -244,7 +295,9 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
                 box[0] = value
             else:
                 holder = get(path[:-1])
-                holder[path[-1] if isinstance(holder, dict) else index(holder, path[-1], len(holder))] = value
+                holder[
+                    path[-1] if isinstance(holder, dict) else index(holder, path[-1], len(holder))
+                ] = value
         case "move":
             source = tokens_of(operation["from"])
             if source == path:
@@ -254,7 +307,11 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
         case "copy":
             add(path, copy.deepcopy(get(tokens_of(operation["from"]))))
         case "test":
-            missing = len(path) > 1 and isinstance(get(path[:-1]), dict) and path[-1] not in get(path[:-1])
+            missing = (
+                len(path) > 1
+                and isinstance(get(path[:-1]), dict)
+                and path[-1] not in get(path[:-1])
+            )
             if not (missing and value is None) and not equal(get(path), value):
                 raise LookupError
     return box[0]
@@ -262,8 +319,17 @@ def _reference(tree: Any, operation: dict[str, Any]) -> Any:
 
 @given(objects, st.lists(operations, max_size=5))
 @example({"a": 1}, [{"op": "test", "path": "/a", "value": True}])
-@example({"a": {}}, [{"op": "add", "path": "/a/b"}, {"op": "copy", "from": "/a", "path": "/b"}, {"op": "remove", "path": "/b/b"}])
-def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(tree: dict[str, Any], patch: list[dict[str, Any]]) -> None:
+@example(
+    {"a": {}},
+    [
+        {"op": "add", "path": "/a/b"},
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "remove", "path": "/b/b"},
+    ],
+)
+def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(
+    tree: dict[str, Any], patch: list[dict[str, Any]]
+) -> None:
     # Shows PATCH-2.a PATCH-5.a PATCH-5.b PATCH-6.d.
     expected: Any = tree
     try:
@@ -296,14 +362,19 @@ def test_patch_5_operations_apply_one_after_the_other_or_not_at_all(tree: dict[s
         {"op": "add", "path": "data/k", "value": "x"},
     ],
 )
-def test_patch_5_a_failed_test_or_a_missing_place_is_invalid_in_upstreams_words(operation: dict[str, Any]) -> None:
+def test_patch_5_a_failed_test_or_a_missing_place_is_invalid_in_upstreams_words(
+    operation: dict[str, Any],
+) -> None:
     # Shows PATCH-5.b PATCH-5.c PATCH-6.a.
     tree = {"metadata": {"name": "a"}, "data": {"k": "v"}}
     before = [{"op": "replace", "path": "/data/k", "value": "w"}]
     with pytest.raises(ApiError) as raised:
         patched(tree, JSON_PATCH, [*before, operation])
     assert raised.value.status.code == 422 and raised.value.status.reason == "Invalid"
-    assert raised.value.status.message == "the server rejected our request due to an error in our request"
+    assert (
+        raised.value.status.message
+        == "the server rejected our request due to an error in our request"
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,14 +400,20 @@ def test_patch_6_places_in_lists(operation: dict[str, Any], result: list[Any]) -
 @pytest.mark.parametrize("token", ["2", "-3", "-", "x", "", "1e0", "01x", "٣"])
 def test_patch_6_what_is_no_place_in_the_list_does_not_apply(token: str) -> None:
     # Shows PATCH-6.c.
-    assert refusal({"l": [1, 2]}, JSON_PATCH, [{"op": "remove", "path": f"/l/{token}"}]) == (422, "Invalid")
+    assert refusal({"l": [1, 2]}, JSON_PATCH, [{"op": "remove", "path": f"/l/{token}"}]) == (
+        422,
+        "Invalid",
+    )
 
 
 def test_patch_6_slash_and_tilde_are_escaped_in_paths() -> None:
     # Shows PATCH-6.b.
     tree = {"metadata": {"labels": {"app.kubernetes.io/name": "x", "~1": "y"}}}
     labels = "/metadata/labels"
-    patch = [{"op": "remove", "path": f"{labels}/app.kubernetes.io~1name"}, {"op": "test", "path": f"{labels}/~01", "value": "y"}]
+    patch = [
+        {"op": "remove", "path": f"{labels}/app.kubernetes.io~1name"},
+        {"op": "test", "path": f"{labels}/~01", "value": "y"},
+    ]
     assert patched(tree, JSON_PATCH, patch) == {"metadata": {"labels": {"~1": "y"}}}
 
 
@@ -344,12 +421,19 @@ def test_patch_6_slash_and_tilde_are_escaped_in_paths() -> None:
 
 names = st.sampled_from("abcdef")
 containers = st.lists(
-    st.fixed_dictionaries({"name": names}, optional={
-        "image": st.sampled_from(["i:1", "i:2"]),
-        "env": st.lists(st.fixed_dictionaries({"name": names, "value": names}), max_size=3, unique_by=lambda one: one["name"]),
-        "args": st.lists(names, max_size=2),
-        "stdin": st.booleans(),
-    }),
+    st.fixed_dictionaries(
+        {"name": names},
+        optional={
+            "image": st.sampled_from(["i:1", "i:2"]),
+            "env": st.lists(
+                st.fixed_dictionaries({"name": names, "value": names}),
+                max_size=3,
+                unique_by=lambda one: one["name"],
+            ),
+            "args": st.lists(names, max_size=2),
+            "stdin": st.booleans(),
+        },
+    ),
     max_size=4,
     unique_by=lambda one: one["name"],
 )
@@ -360,7 +444,11 @@ finalizers = st.lists(names, max_size=4, unique=True)
 @st.composite
 def pods(draw: st.DrawFn) -> dict[str, Any]:
     tree: dict[str, Any] = {"metadata": {"name": "p"}, "spec": {"containers": draw(containers)}}
-    for place, key, strategy in (("metadata", "labels", maps), ("metadata", "finalizers", finalizers), ("spec", "nodeSelector", maps)):
+    for place, key, strategy in (
+        ("metadata", "labels", maps),
+        ("metadata", "finalizers", finalizers),
+        ("spec", "nodeSelector", maps),
+    ):
         if draw(st.booleans()):
             tree[place][key] = draw(strategy)
     return tree
@@ -368,7 +456,8 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def pod_patches(draw: st.DrawFn) -> dict[str, Any]:
-    """A patch of pods in which nothing contradicts itself: with nulls, deletions and, at times, an order."""
+    """A patch of pods in which nothing contradicts itself: with nulls, deletions and, at times, an
+    order."""
     elements = draw(containers)
     for element in elements:
         if draw(st.integers(0, 4)) == 0:
@@ -377,12 +466,16 @@ def pod_patches(draw: st.DrawFn) -> dict[str, Any]:
         elif draw(st.integers(0, 4)) == 0:
             element["image"] = None
     doomed = [element["name"] for element in elements if "$patch" in element]
-    elements = [element for element in elements if "$patch" in element or element["name"] not in doomed]
+    elements = [
+        element for element in elements if "$patch" in element or element["name"] not in doomed
+    ]
     spec: dict[str, Any] = {"containers": elements}
     if draw(st.booleans()):
         others = [name for name in draw(st.permutations("abcdef")) if name not in doomed]
         spec["$setElementOrder/containers"] = [{"name": name} for name in others]
-        spec["containers"].sort(key=lambda element: others.index(element["name"]) if element["name"] in others else -1)
+        spec["containers"].sort(
+            key=lambda element: others.index(element["name"]) if element["name"] in others else -1
+        )
     metadata: dict[str, Any] = {}
     if draw(st.booleans()):
         metadata["labels"] = draw(st.dictionaries(names, st.one_of(names, st.none()), max_size=3))
@@ -392,7 +485,9 @@ def pod_patches(draw: st.DrawFn) -> dict[str, Any]:
         taken = [name for name in draw(finalizers) if name not in metadata.get("finalizers", [])]
         metadata["$deleteFromPrimitiveList/finalizers"] = taken
     if draw(st.booleans()):
-        spec["nodeSelector"] = draw(st.one_of(st.none(), maps, maps.map(lambda one: {**one, "$patch": "replace"})))
+        spec["nodeSelector"] = draw(
+            st.one_of(st.none(), maps, maps.map(lambda one: {**one, "$patch": "replace"}))
+        )
     return {"metadata": metadata, "spec": spec}
 
 
@@ -401,32 +496,45 @@ def strategic(tree: dict[str, Any], patch: dict[str, Any], record: type = Pod) -
 
 
 @given(pods(), pod_patches())
-def test_patch_8_patching_twice_is_patching_once(tree: dict[str, Any], patch: dict[str, Any]) -> None:
-    if tree["spec"].get("nodeSelector") is None and isinstance(patch["spec"].get("nodeSelector"), dict):
-        patch["spec"]["nodeSelector"].pop("$patch", None)  # PATCH-14: to replace what is not there is to leave it out
+def test_patch_8_patching_twice_is_patching_once(
+    tree: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    if tree["spec"].get("nodeSelector") is None and isinstance(
+        patch["spec"].get("nodeSelector"), dict
+    ):
+        # PATCH-14: to replace what is not there is to leave it out
+        patch["spec"]["nodeSelector"].pop("$patch", None)
     once = strategic(tree, patch)
     assert strategic(once, patch) == once
 
 
 @given(pods(), pod_patches())
-def test_patch_9_lists_with_a_merge_key_stay_unique_and_nobody_is_lost(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+def test_patch_9_lists_with_a_merge_key_stay_unique_and_nobody_is_lost(
+    tree: dict[str, Any], patch: dict[str, Any]
+) -> None:
     # Shows PATCH-9.a PATCH-9.c.
     result = [element["name"] for element in strategic(tree, patch)["spec"]["containers"]]
     assert len(set(result)) == len(result)
     doomed = {element["name"] for element in patch["spec"]["containers"] if "$patch" in element}
-    asked = {element["name"] for element in patch["spec"]["containers"]} | {element["name"] for element in tree["spec"]["containers"]}
+    asked = {element["name"] for element in patch["spec"]["containers"]} | {
+        element["name"] for element in tree["spec"]["containers"]
+    }
     assert set(result) == asked - doomed
 
 
 @given(pods(), pod_patches())
-def test_patch_14_no_directive_and_no_null_is_left_in_the_object(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+def test_patch_14_no_directive_and_no_null_is_left_in_the_object(
+    tree: dict[str, Any], patch: dict[str, Any]
+) -> None:
     # Shows PATCH-14.a.
     text = msgspec.json.encode(strategic(tree, patch)).decode()
     assert "$" not in text and "null" not in text
 
 
 @given(pods(), pod_patches())
-def test_patch_13_the_order_asked_for_holds_and_the_rest_keeps_its_own(tree: dict[str, Any], patch: dict[str, Any]) -> None:
+def test_patch_13_the_order_asked_for_holds_and_the_rest_keeps_its_own(
+    tree: dict[str, Any], patch: dict[str, Any]
+) -> None:
     # Shows PATCH-13.a.
     result = [element["name"] for element in strategic(tree, patch)["spec"]["containers"]]
     spec = patch["spec"]
@@ -458,7 +566,12 @@ def test_patch_13_how_the_two_orders_are_woven(server: str, order: str, result: 
     # Shows PATCH-13.b PATCH-13.c.
     tree = {"spec": {"containers": [{"name": name} for name in server]}}
     new = [{"name": name, "image": "i"} for name in order if name not in server]
-    patch = {"spec": {"$setElementOrder/containers": [{"name": name} for name in order], "containers": new}}
+    patch = {
+        "spec": {
+            "$setElementOrder/containers": [{"name": name} for name in order],
+            "containers": new,
+        }
+    }
     assert "".join(container_names(strategic(tree, patch))) == result
 
 
@@ -470,17 +583,37 @@ def test_patch_8_a_map_in_a_map_merges_and_null_takes_a_key_away() -> None:
 
 def test_patch_8_a_list_without_a_merge_strategy_is_replaced() -> None:
     # Shows PATCH-2.a PATCH-8.a.
-    tree = {"spec": {"containers": [{"name": "c", "command": ["a", "b"]}], "tolerations": [{"key": "a"}]}}
-    result = strategic(tree, {"spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}})
-    assert result == {"spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}}
+    tree = {
+        "spec": {
+            "containers": [{"name": "c", "command": ["a", "b"]}],
+            "tolerations": [{"key": "a"}],
+        }
+    }
+    result = strategic(
+        tree,
+        {"spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}},
+    )
+    assert result == {
+        "spec": {"containers": [{"name": "c", "command": ["z"]}], "tolerations": [{"key": "b"}]}
+    }
 
 
 def test_patch_9_service_ports_merge_by_port_and_primitive_lists_by_value() -> None:
     # Shows PATCH-9.a PATCH-9.b.
-    tree = {"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 443}]}, "metadata": {"finalizers": ["a", "b"]}}
-    patch = {"spec": {"ports": [{"port": 443, "name": "b"}, {"port": 8080}]}, "metadata": {"finalizers": ["b", "c", "b"]}}
+    tree = {
+        "spec": {"ports": [{"port": 80, "name": "a"}, {"port": 443}]},
+        "metadata": {"finalizers": ["a", "b"]},
+    }
+    patch = {
+        "spec": {"ports": [{"port": 443, "name": "b"}, {"port": 8080}]},
+        "metadata": {"finalizers": ["b", "c", "b"]},
+    }
     result = strategic(tree, patch, Service)
-    assert result["spec"]["ports"] == [{"port": 80, "name": "a"}, {"port": 443, "name": "b"}, {"port": 8080}]
+    assert result["spec"]["ports"] == [
+        {"port": 80, "name": "a"},
+        {"port": 443, "name": "b"},
+        {"port": 8080},
+    ]
     assert result["metadata"]["finalizers"] == ["a", "b", "c"]
 
 
@@ -503,24 +636,52 @@ def test_patch_9_fields_are_found_through_lists_and_maps() -> None:
 
 
 def test_patch_9_true_and_one_are_two_values() -> None:
-    assert strategic({"metadata": {"finalizers": [1]}}, {"metadata": {"finalizers": [True, 1.0]}})["metadata"]["finalizers"] == [True, 1]
+    assert strategic({"metadata": {"finalizers": [1]}}, {"metadata": {"finalizers": [True, 1.0]}})[
+        "metadata"
+    ]["finalizers"] == [True, 1]
 
 
 def test_patch_10_delete_and_replace_in_lists_and_maps() -> None:
     # Shows PATCH-10.a PATCH-10.b.
-    tree = {"spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "c", "env": [{"name": "A"}, {"name": "B"}]}, {"name": "d"}]}}
-    gone = {"spec": {"containers": [{"name": "d", "$patch": "delete"}, {"name": "c", "env": [{"name": "A", "$patch": "delete"}]}]}}
+    tree = {
+        "spec": {
+            "nodeSelector": {"a": "b"},
+            "containers": [{"name": "c", "env": [{"name": "A"}, {"name": "B"}]}, {"name": "d"}],
+        }
+    }
+    gone = {
+        "spec": {
+            "containers": [
+                {"name": "d", "$patch": "delete"},
+                {"name": "c", "env": [{"name": "A", "$patch": "delete"}]},
+            ]
+        }
+    }
     assert strategic(tree, gone)["spec"]["containers"] == [{"name": "c", "env": [{"name": "B"}]}]
-    replaced = {"spec": {"nodeSelector": {"$patch": "replace", "x": "y"}, "containers": [{"$patch": "replace"}, {"name": "e"}]}}
-    assert strategic(tree, replaced) == {"spec": {"nodeSelector": {"x": "y"}, "containers": [{"name": "e"}]}}
-    assert strategic(tree, {"spec": {"nodeSelector": {"$patch": "delete"}}})["spec"]["nodeSelector"] == {}
-    assert strategic(tree, {"spec": {"nodeSelector": {"$patch": "merge", "c": "d"}}})["spec"]["nodeSelector"] == {"a": "b", "c": "d"}
+    replaced = {
+        "spec": {
+            "nodeSelector": {"$patch": "replace", "x": "y"},
+            "containers": [{"$patch": "replace"}, {"name": "e"}],
+        }
+    }
+    assert strategic(tree, replaced) == {
+        "spec": {"nodeSelector": {"x": "y"}, "containers": [{"name": "e"}]}
+    }
+    assert (
+        strategic(tree, {"spec": {"nodeSelector": {"$patch": "delete"}}})["spec"]["nodeSelector"]
+        == {}
+    )
+    assert strategic(tree, {"spec": {"nodeSelector": {"$patch": "merge", "c": "d"}}})["spec"][
+        "nodeSelector"
+    ] == {"a": "b", "c": "d"}
 
 
 def test_patch_10_a_directive_in_a_template_reaches_the_template() -> None:
     tree = {"template": {"spec": {"containers": [{"name": "c"}, {"name": "d"}]}}}
     patch = {"template": {"spec": {"containers": [{"name": "c", "$patch": "delete"}]}}}
-    assert strategic(tree, patch, PodTemplate) == {"template": {"spec": {"containers": [{"name": "d"}]}}}
+    assert strategic(tree, patch, PodTemplate) == {
+        "template": {"spec": {"containers": [{"name": "d"}]}}
+    }
 
 
 def test_patch_11_retain_keys_drops_what_it_does_not_name() -> None:
@@ -529,18 +690,32 @@ def test_patch_11_retain_keys_drops_what_it_does_not_name() -> None:
     patch = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
     assert strategic(tree, patch, Deployment) == {"spec": {"strategy": {"type": "Recreate"}}}
     volumes = {"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}
-    other = {"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]}}
-    assert strategic(volumes, other) == {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}
+    other = {
+        "spec": {
+            "volumes": [
+                {"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}
+            ]
+        }
+    }
+    assert strategic(volumes, other) == {
+        "spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}
+    }
 
 
 def test_patch_12_additions_to_a_list_come_before_what_is_taken_out_of_it() -> None:
     # Shows PATCH-12.c.
     patch = {"metadata": {"finalizers": ["b", "c"], "$deleteFromPrimitiveList/finalizers": ["b"]}}
-    assert strategic({"metadata": {"finalizers": ["a"]}}, patch, ConfigMap) == {"metadata": {"finalizers": ["c", "a"]}}
+    assert strategic({"metadata": {"finalizers": ["a"]}}, patch, ConfigMap) == {
+        "metadata": {"finalizers": ["c", "a"]}
+    }
 
 
-@pytest.mark.parametrize("there", [{}, {"nodeSelector": "text"}, {"nodeSelector": ["a"]}, {"nodeSelector": None}])
-def test_patch_8_what_the_object_has_not_or_of_another_kind_is_the_patchs_value(there: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "there", [{}, {"nodeSelector": "text"}, {"nodeSelector": ["a"]}, {"nodeSelector": None}]
+)
+def test_patch_8_what_the_object_has_not_or_of_another_kind_is_the_patchs_value(
+    there: dict[str, Any],
+) -> None:
     # Shows PATCH-8.b PATCH-14.a.
     patch = {"spec": {"nodeSelector": {"a": "b", "c": None, "$retainKeys": ["a"]}}}
     assert strategic({"spec": there}, patch) == {"spec": {"nodeSelector": {"a": "b"}}}
@@ -579,12 +754,23 @@ def test_patch_12_values_are_taken_out_of_a_list_wherever_they_are() -> None:
 )
 def test_patch_10_a_malformed_directive_is_a_bad_request(patch: dict[str, Any]) -> None:
     # Shows PATCH-9.d PATCH-10.c PATCH-11.b PATCH-13.d.
-    tree = {"metadata": {"finalizers": ["a"]}, "spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "c"}]}}
+    tree = {
+        "metadata": {"finalizers": ["a"]},
+        "spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "c"}]},
+    }
     assert refusal(tree, STRATEGIC_MERGE_PATCH, patch) == (400, "BadRequest")
 
 
-directives = ["$patch", "$retainKeys", "$setElementOrder/containers", "$setElementOrder/a", "$deleteFromPrimitiveList/finalizers"]
-words = st.sampled_from([*directives, "metadata", "spec", "containers", "name", "finalizers", "env"])
+directives = [
+    "$patch",
+    "$retainKeys",
+    "$setElementOrder/containers",
+    "$setElementOrder/a",
+    "$deleteFromPrimitiveList/finalizers",
+]
+words = st.sampled_from(
+    [*directives, "metadata", "spec", "containers", "name", "finalizers", "env"]
+)
 hostile = st.recursive(
     st.one_of(scalars, st.sampled_from(["delete", "replace", "merge"])),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
@@ -593,10 +779,20 @@ hostile = st.recursive(
 
 
 @given(hostile, st.sampled_from([Pod, Deployment, Service, ConfigMap]))
-def test_patch_10_no_strategic_patch_raises_anything_but_an_api_error(patch: Any, record: type) -> None:
-    tree = {"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "delete", "env": [{"name": "x"}]}], "ports": [{"port": 1}]}}
+def test_patch_10_no_strategic_patch_raises_anything_but_an_api_error(
+    patch: Any, record: type
+) -> None:
+    tree = {
+        "metadata": {"finalizers": ["a"]},
+        "spec": {
+            "containers": [{"name": "delete", "env": [{"name": "x"}]}],
+            "ports": [{"port": 1}],
+        },
+    }
     try:
-        assert isinstance(patched(tree, STRATEGIC_MERGE_PATCH, {"spec": patch, "metadata": patch}, record), dict)
+        assert isinstance(
+            patched(tree, STRATEGIC_MERGE_PATCH, {"spec": patch, "metadata": patch}, record), dict
+        )
         event("applies")
     except ApiError as error:
         assert error.status.code == 400

@@ -7,7 +7,14 @@ from kubelet_chaos import EXEC, Chaos, container, scripted, shell
 from msgspec.structs import replace
 
 from refk8s.adapters.fake import world as fake
-from refk8s.core.api.core_v1 import Lifecycle, LifecycleHandler, PodCondition, PodReadinessGate, Probe, SleepAction
+from refk8s.core.api.core_v1 import (
+    Lifecycle,
+    LifecycleHandler,
+    PodCondition,
+    PodReadinessGate,
+    Probe,
+    SleepAction,
+)
 from refk8s.core.api.resources import PODS
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
@@ -36,21 +43,34 @@ def ready(*args, seed=0, **spec):
 def stops(bench):
     """(when, container name, grace period) of every stop that was asked for."""
     names = {status.id: status.name for status in bench.every_container}
-    return [(at, names[op.container_id], op.grace_period_seconds) for at, op in bench.asked if isinstance(op, StopContainer)]
+    return [
+        (at, names[op.container_id], op.grace_period_seconds)
+        for at, op in bench.asked
+        if isinstance(op, StopContainer)
+    ]
 
 
 def condition(bench, type):
     return next(c for c in bench.pod().status.conditions if c.type == type)
 
 
-# --- how a pod ends ---------------------------------------------------------------------------------------------------------------
+# --- how a pod ends -------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=3), st.sampled_from(["Never", "OnFailure"]))
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=3),
+    st.sampled_from(["Never", "OnFailure"]),
+)
 def test_pod_1_a_pod_ends_when_nothing_runs_and_nothing_will(containers, policy):
-    """Each container is (how long it runs, its exit code). A sidecar does not keep the pod alive."""
-    specs = tuple(shell(f"c{n}", f"sleep {seconds}; exit {code}") for n, (seconds, code) in enumerate(containers))
-    bench = ready(specs, restart_policy=policy, init_containers=(container("s", restart_policy="Always"),))
+    """Each container is (how long it runs, its exit code). A sidecar does not keep the pod
+    alive."""
+    specs = tuple(
+        shell(f"c{n}", f"sleep {seconds}; exit {code}")
+        for n, (seconds, code) in enumerate(containers)
+    )
+    bench = ready(
+        specs, restart_policy=policy, init_containers=(container("s", restart_policy="Always"),)
+    )
     failed = any(code for _, code in containers)
     bench.run_for(max(seconds for seconds, _ in containers) + 1)
     if failed and policy == "OnFailure":
@@ -59,7 +79,9 @@ def test_pod_1_a_pod_ends_when_nothing_runs_and_nothing_will(containers, policy)
         return
     assert bench.pod().status.phase == ("Failed" if failed else "Succeeded")
     assert not bench.world.running()
-    assert bench.world.pods, "its containers stay until it is deleted, so that people can read the logs"
+    assert bench.world.pods, (
+        "its containers stay until it is deleted, so that people can read the logs"
+    )
 
 
 def test_pod_1_a_pod_whose_containers_always_restart_does_not_end():
@@ -89,12 +111,23 @@ def test_pod_2_a_pod_that_ends_never_runs_again(why, agents):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 40)), st.integers(0, 60), st.integers(0, 30))
+@given(
+    st.integers(0, 40),
+    st.one_of(st.none(), st.integers(1, 40)),
+    st.integers(0, 60),
+    st.integers(0, 30),
+)
 @example(30, None, 60, 10)
-def test_pod_3_a_container_gets_its_grace_period_and_not_more(spec_grace, deletion_grace, takes, hook):
-    """`takes` is how long the container takes to end after SIGTERM, `hook` how long its preStop hook does."""
+def test_pod_3_a_container_gets_its_grace_period_and_not_more(
+    spec_grace, deletion_grace, takes, hook
+):
+    """`takes` is how long the container takes to end after SIGTERM, `hook` how long its preStop
+    hook does."""
     hooks = Lifecycle(pre_stop=LifecycleHandler(sleep=SleepAction(seconds=hook))) if hook else None
-    bench = ready((replace(scripted("c", stop_seconds=str(takes)), lifecycle=hooks),), termination_grace_period_seconds=spec_grace)
+    bench = ready(
+        (replace(scripted("c", stop_seconds=str(takes)), lifecycle=hooks),),
+        termination_grace_period_seconds=spec_grace,
+    )
     if spec_grace == 0 and deletion_grace is None:
         return  # It would be gone at once.
     bench.delete(grace=deletion_grace)
@@ -125,9 +158,14 @@ def test_pod_3_a_restart_of_the_agent_begins_the_period_anew():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3), st.integers(0, 3), st.integers(0, 5))
-def test_pod_4_containers_end_together_then_sidecars_in_reverse_then_the_network(count, sidecars, seconds):
+def test_pod_4_containers_end_together_then_sidecars_in_reverse_then_the_network(
+    count, sidecars, seconds
+):
     specs = tuple(scripted(f"c{n}", stop_seconds=str(seconds)) for n in range(count))
-    inits = tuple(replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always") for n in range(sidecars))
+    inits = tuple(
+        replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always")
+        for n in range(sidecars)
+    )
     bench = ready(specs, init_containers=inits)
     bench.delete()
     bench.run_for(60)
@@ -136,15 +174,25 @@ def test_pod_4_containers_end_together_then_sidecars_in_reverse_then_the_network
     assert [name for _, name, _ in asked[count:]] == [f"s{n}" for n in reversed(range(sidecars))]
     assert [at for at, _, _ in asked[count:]] == [seconds + n for n in range(sidecars)]
     kinds = [type(operation) for _, operation, _ in bench.operations]
-    assert kinds.index(StopPodSandbox) > max(i for i, kind in enumerate(kinds) if kind is StopContainer)
+    assert kinds.index(StopPodSandbox) > max(
+        i for i, kind in enumerate(kinds) if kind is StopContainer
+    )
     assert not bench.has_pod()
 
 
 @given(st.integers(1, 3), st.integers(0, 5))
 def test_pod_4_sidecars_outlive_an_init_container_too(sidecars, seconds):
     """The pod is deleted while it is being initialized; the init container takes so long to end."""
-    inits = tuple(replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always") for n in range(sidecars))
-    bench = ready(init_containers=(*inits, replace(scripted("i", stop_seconds=str(seconds)), command=("sleep", "1000"))))
+    inits = tuple(
+        replace(scripted(f"s{n}", stop_seconds="1"), restart_policy="Always")
+        for n in range(sidecars)
+    )
+    bench = ready(
+        init_containers=(
+            *inits,
+            replace(scripted("i", stop_seconds=str(seconds)), command=("sleep", "1000")),
+        )
+    )
     bench.run_for(10)
     bench.delete()
     bench.run_for(60)
@@ -171,7 +219,11 @@ def test_pod_5_a_pod_is_active_no_longer_than_its_deadline(seconds, restart, tak
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([StopContainer, StopPodSandbox, RemovePodSandbox]), st.integers(0, 4), st.booleans())
+@given(
+    st.sampled_from([StopContainer, StopPodSandbox, RemovePodSandbox]),
+    st.integers(0, 4),
+    st.booleans(),
+)
 def test_pod_6_nothing_of_a_deleted_pod_stays(kind, failures, orphan):
     """The operation fails so often; each time it is tried again ten seconds later (KUBELET-23)."""
     bench = ready((container("c"),))
@@ -186,7 +238,9 @@ def test_pod_6_nothing_of_a_deleted_pod_stays(kind, failures, orphan):
     bench.script = script
     bench.delete(grace=0 if orphan else None)
     bench.run_for(10 * failures + 1)
-    assert [at for at, operation in bench.asked if isinstance(operation, kind)] == [10 * n for n in range(failures + 1)]
+    assert [at for at, operation in bench.asked if isinstance(operation, kind)] == [
+        10 * n for n in range(failures + 1)
+    ]
     assert not must.nothing_is_left(Chaos.runtime_of(bench), [])
     assert not bench.has_pod()
 
@@ -206,12 +260,22 @@ def test_pod_6_a_pod_that_never_got_a_sandbox_leaves_no_volumes():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(5, 60), st.lists(st.tuples(st.integers(0, 10), st.integers(1, 60)), max_size=3), st.integers(0, 20))
+@given(
+    st.integers(5, 60),
+    st.lists(st.tuples(st.integers(0, 10), st.integers(1, 60)), max_size=3),
+    st.integers(0, 20),
+)
 def test_pod_7_a_shorter_grace_period_counts_at_once_and_a_longer_one_never(first, later, hook):
-    """`later` are further deletions: (how many seconds after the one before, the period they ask for)."""
+    """`later` are further deletions: (how many seconds after the one before, the period they ask
+    for)."""
     hooks = Lifecycle(pre_stop=LifecycleHandler(sleep=SleepAction(seconds=hook))) if hook else None
     bench = ready((replace(scripted("c", stop_seconds="1000"), lifecycle=hooks),))
-    at, nominal, until, period = 0, first, max(first, min(hook, first) + 2) if hook else first, first
+    at, nominal, until, period = (
+        0,
+        first,
+        max(first, min(hook, first) + 2) if hook else first,
+        first,
+    )
     bench.delete(grace=first)
     for after, seconds in later:
         bench.run_for(after)
@@ -243,7 +307,7 @@ def test_pod_8_a_deleted_pod_may_wait_a_moment(milliseconds, grace):
     assert not bench.has_pod()
 
 
-# --- what the status says ----------------------------------------------------------------------------------------------------------
+# --- what the status says -------------------------------------------------------------------------
 
 
 RANKS = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
@@ -255,7 +319,9 @@ def test_pod_10_a_phase_never_goes_back_not_even_one_that_the_runtime_cannot_exp
     """The API says that a pod was so far; the runtime knows nothing of it."""
     bench = Bench().start().settle()
     pod = make_pod(restart_policy="OnFailure")
-    pod = bench.add(replace(pod, status=replace(pod.status, phase=phase, start_time=timestamp(START))))
+    pod = bench.add(
+        replace(pod, status=replace(pod.status, phase=phase, start_time=timestamp(START)))
+    )
     bench.world = fake.set_faults(bench.world, sandbox_error="broken")
     for _ in range(agents):
         bench.start()
@@ -271,9 +337,14 @@ def test_pod_10_a_phase_never_goes_back_not_even_one_that_the_runtime_cannot_exp
 def test_pod_11_no_phase_is_final_while_a_container_runs(takes, why):
     """A sidecar that is slow to stop runs on while everything else has ended."""
     sidecar = replace(scripted("s", stop_seconds=str(takes)), restart_policy="Always")
-    containers = (shell("c", "sleep 2") if why == "finished" else scripted("c", stop_seconds=str(takes)), shell("d", "exit 1"))
+    containers = (
+        shell("c", "sleep 2") if why == "finished" else scripted("c", stop_seconds=str(takes)),
+        shell("d", "exit 1"),
+    )
     inits = (sidecar, shell("i", "exit 1")) if why == "init" else (sidecar,)
-    bench = ready(containers, init_containers=inits, restart_policy="Never", active_deadline_seconds=5)
+    bench = ready(
+        containers, init_containers=inits, restart_policy="Never", active_deadline_seconds=5
+    )
     seen = set()
 
     def look():
@@ -322,12 +393,19 @@ def test_pod_13_a_pod_with_init_containers_is_initializing(inits):
     bench = Bench().start().settle()
     bench.world = replace(bench.world, pull_time=2 * SECOND)
     names = [f"i{n}" for n in range(inits)]
-    bench.add(make_pod(init_containers=tuple(shell(name, "sleep 5; exit 0") for name in names) or None))
+    bench.add(
+        make_pod(init_containers=tuple(shell(name, "sleep 5; exit 0") for name in names) or None)
+    )
     for _ in range(3 * inits + 1):
         bench.run_for(1)
         status = bench.pod().status
-        waiting = [s.state.waiting for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))]
-        assert {w.reason for w in waiting if w is not None} <= {"PodInitializing" if inits else "ContainerCreating"}
+        waiting = [
+            s.state.waiting
+            for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
+        ]
+        assert {w.reason for w in waiting if w is not None} <= {
+            "PodInitializing" if inits else "ContainerCreating"
+        }
         assert status.container_statuses[0].state.waiting is not None
 
 
@@ -341,7 +419,11 @@ def test_pod_13_a_container_waits_runs_and_ends():
         status = (bench.pod().status.container_statuses or (None,))[0]
         if status is None:
             return
-        states = (("waiting", status.state.waiting), ("running", status.state.running), ("terminated", status.state.terminated))
+        states = (
+            ("waiting", status.state.waiting),
+            ("running", status.state.running),
+            ("terminated", status.state.terminated),
+        )
         ended = status.last_state.terminated
         now = next((name, getattr(s, "reason", "")) for name, s in states if s is not None)
         if not told or told[-1] != (*now, ended and ended.exit_code, status.restart_count):
@@ -361,11 +443,17 @@ def test_pod_13_a_container_waits_runs_and_ends():
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["Always", "Never"]), st.integers(0, 1))
 def test_pod_14_what_the_runtime_has_lost_is_told_as_lost(policy, ended_before):
-    bench = ready((shell("c", "sleep 2; exit 5") if ended_before else container("c"), container("d")), restart_policy=policy)
+    bench = ready(
+        (shell("c", "sleep 2; exit 5") if ended_before else container("c"), container("d")),
+        restart_policy=policy,
+    )
     bench.run_for(3)
     bench.world = fake.make_world("node")
     bench.start().run_for(30)
-    told = {s.name: (s.state.terminated or s.last_state.terminated) for s in bench.pod().status.container_statuses}
+    told = {
+        s.name: (s.state.terminated or s.last_state.terminated)
+        for s in bench.pod().status.container_statuses
+    }
     assert (told["d"].exit_code, told["d"].reason) == (137, "ContainerStatusUnknown")
     if policy == "Never":
         assert bench.pod().status.phase == "Failed"
@@ -380,7 +468,9 @@ def test_pod_15_the_conditions_follow_from_the_containers(initialized, probes, p
     inits = (shell("i", "sleep 1" if initialized else "sleep 1000"),)
     probe = Probe(exec=EXEC, period_seconds=1, failure_threshold=1) if probes else None
     bench = Bench().start().settle()
-    bench.script = lambda operation: Probed(False, "no") if type(operation).__name__ == "Probe" else None
+    bench.script = lambda operation: (
+        Probed(False, "no") if type(operation).__name__ == "Probe" else None
+    )
     containers = (shell("c", "sleep 5"), container("d", readiness_probe=probe))
     bench.add(make_pod(containers=containers, init_containers=inits, restart_policy=policy))
     bench.add(make_pod("other"))
@@ -390,19 +480,29 @@ def test_pod_15_the_conditions_follow_from_the_containers(initialized, probes, p
         "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled",
     ]  # fmt: skip
     assert held["PodScheduled"] == held["PodReadyToStartContainers"] == ("True", None)
-    assert held["Initialized"] == (("True", None) if initialized else ("False", "ContainersNotInitialized"))
+    assert held["Initialized"] == (
+        ("True", None) if initialized else ("False", "ContainersNotInitialized")
+    )
     good = initialized and not probes
-    assert held["ContainersReady"] == held["Ready"] == (("True", None) if good else ("False", "ContainersNotReady"))
+    assert (
+        held["ContainersReady"]
+        == held["Ready"]
+        == (("True", None) if good else ("False", "ContainersNotReady"))
+    )
     if initialized and probes:
         assert condition(bench, "Ready").message == "containers with unready status: [d]"
-    assert {c.observed_generation for c in bench.pod().status.conditions} == {bench.pod().metadata.generation}
+    assert {c.observed_generation for c in bench.pod().status.conditions} == {
+        bench.pod().metadata.generation
+    }
 
 
 def test_pod_15_an_ended_pod_says_how_and_keeps_the_conditions_of_others():
     bench = ready((shell("c", "sleep 1"),), restart_policy="Never")
     mine = PodCondition(type="example.com/audited", status="True")
     pod = bench.pod()
-    bench.put(PODS, replace(pod, status=replace(pod.status, conditions=(*pod.status.conditions, mine))))
+    bench.put(
+        PODS, replace(pod, status=replace(pod.status, conditions=(*pod.status.conditions, mine)))
+    )
     bench.run_for(3)
     held = {c.type: (c.status, c.reason) for c in bench.pod().status.conditions}
     assert held["Ready"] == held["ContainersReady"] == ("False", "PodCompleted")
@@ -417,11 +517,16 @@ def test_pod_16_readiness_gates_hold_back_ready_only(gate):
     if gate is not None:
         pod = bench.pod()
         mine = PodCondition(type="example.com/ok", status=gate)
-        bench.put(PODS, replace(pod, status=replace(pod.status, conditions=(*pod.status.conditions, mine))))
+        bench.put(
+            PODS,
+            replace(pod, status=replace(pod.status, conditions=(*pod.status.conditions, mine))),
+        )
         bench.settle()
     assert condition(bench, "ContainersReady").status == "True"
     assert condition(bench, "Ready").status == ("True" if gate == "True" else "False")
-    assert condition(bench, "Ready").reason == (None if gate == "True" else "ReadinessGatesNotReady")
+    assert condition(bench, "Ready").reason == (
+        None if gate == "True" else "ReadinessGatesNotReady"
+    )
 
 
 def test_pod_17_a_transition_time_is_that_of_the_last_change():

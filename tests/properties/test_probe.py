@@ -7,7 +7,16 @@ from kubelet_chaos import EXEC, container, scripted
 from msgspec.structs import replace
 
 from refk8s.adapters.fake import world as fake
-from refk8s.core.api.core_v1 import Container, ContainerPort, ExecAction, GRPCAction, HTTPGetAction, HTTPHeader, Probe, TCPSocketAction
+from refk8s.core.api.core_v1 import (
+    Container,
+    ContainerPort,
+    ExecAction,
+    GRPCAction,
+    HTTPGetAction,
+    HTTPHeader,
+    Probe,
+    TCPSocketAction,
+)
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet.probes import compute_probe
 from refk8s.core.ports import ContainerStatus, Failed, Later, Probed, StartContainer, StopContainer
@@ -17,7 +26,16 @@ KINDS = {kind: ExecAction(command=(kind,)) for kind in ("startup", "liveness", "
 
 
 def probe(kind, **more):
-    return Probe(exec=KINDS[kind], **{"period_seconds": 10, "failure_threshold": 3, "success_threshold": 1, "timeout_seconds": 1, **more})
+    return Probe(
+        exec=KINDS[kind],
+        **{
+            "period_seconds": 10,
+            "failure_threshold": 3,
+            "success_threshold": 1,
+            "timeout_seconds": 1,
+            **more,
+        },
+    )
 
 
 def with_probes(answers, spec=None, **probes):
@@ -36,7 +54,11 @@ def with_probes(answers, spec=None, **probes):
 
 
 def asked(bench, kind):
-    return [at for at, operation in bench.asked if isinstance(operation, Question) and operation.command[0] == kind]
+    return [
+        at
+        for at, operation in bench.asked
+        if isinstance(operation, Question) and operation.command[0] == kind
+    ]
 
 
 def ready_condition(bench):
@@ -50,7 +72,9 @@ seconds = st.integers(1, 20)
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["liveness", "readiness"]), st.integers(0, 20), seconds)
 def test_probe_1_questions_come_when_they_should(kind, delay, period):
-    bench = with_probes(lambda kind, at: GOOD, **{kind: {"initial_delay_seconds": delay, "period_seconds": period}})
+    bench = with_probes(
+        lambda kind, at: GOOD, **{kind: {"initial_delay_seconds": delay, "period_seconds": period}}
+    )
     bench.run_for(100)
     assert asked(bench, kind) == list(range(delay, 101, period))
 
@@ -69,7 +93,10 @@ def test_probe_2_one_question_at_a_time(period, takes):
         return Later(end) if bench.now < end else GOOD
 
     bench.script = script
-    slow = {"liveness_probe": probe("liveness", period_seconds=period), "readiness_probe": probe("readiness", period_seconds=7)}
+    slow = {
+        "liveness_probe": probe("liveness", period_seconds=period),
+        "readiness_probe": probe("readiness", period_seconds=7),
+    }
     bench.add(make_pod(containers=(replace(container("c"), **slow),)))
 
     def look():
@@ -85,7 +112,9 @@ def test_probe_2_one_question_at_a_time(period, takes):
 
 @given(st.booleans())
 def test_probe_3_a_new_attempt_knows_nothing_of_the_last(by_itself):
-    bench = with_probes(lambda kind, at: GOOD if at < 30 or at > 60 else BAD, readiness={"failure_threshold": 1000})
+    bench = with_probes(
+        lambda kind, at: GOOD if at < 30 or at > 60 else BAD, readiness={"failure_threshold": 1000}
+    )
     bench.run_for(35)
     assert ready_condition(bench) == "True"  # The threshold is far.
     id = bench.world.running()[0].id
@@ -116,7 +145,9 @@ def test_probe_4_liveness_and_readiness_wait_for_the_startup_probe(starts_at, pe
 
 
 def test_probe_4_an_ending_pod_is_asked_for_readiness_only():
-    bench = with_probes(lambda kind, at: GOOD, spec=scripted("c", stop_seconds="25"), liveness={}, readiness={})
+    bench = with_probes(
+        lambda kind, at: GOOD, spec=scripted("c", stop_seconds="25"), liveness={}, readiness={}
+    )
     bench.run_for(1)
     bench.delete()
     bench.run_for(100)
@@ -140,7 +171,9 @@ def verdicts(answers, failure_threshold, success_threshold):
 @given(st.lists(st.booleans(), min_size=1, max_size=15), st.integers(1, 4), st.integers(1, 3))
 def test_probe_5_a_verdict_takes_enough_equal_answers_in_a_row(answers, failures, successes):
     thresholds = {"failure_threshold": failures, "success_threshold": successes}
-    bench = with_probes(lambda kind, at: Probed(answers[min(int(at) // 10, len(answers) - 1)]), readiness=thresholds)
+    bench = with_probes(
+        lambda kind, at: Probed(answers[min(int(at) // 10, len(answers) - 1)]), readiness=thresholds
+    )
     found = []
     for _ in answers:
         found.append(bench.pod().status.container_statuses[0].ready)
@@ -151,11 +184,16 @@ def test_probe_5_a_verdict_takes_enough_equal_answers_in_a_row(answers, failures
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["liveness", "startup"]), st.integers(1, 4), seconds)
 def test_probe_5_a_container_that_is_condemned_is_restarted(kind, failures, period):
-    bench = with_probes(lambda kind, at: BAD, **{kind: {"failure_threshold": failures, "period_seconds": period}})
+    bench = with_probes(
+        lambda kind, at: BAD, **{kind: {"failure_threshold": failures, "period_seconds": period}}
+    )
     bench.run_for((failures - 1) * period + 1)
     starts = [at for at, _ in bench.did(StartContainer)]
     assert starts == [0, (failures - 1) * period] if failures > 1 or period > 1 else starts[0] == 0
-    assert next(at for at, op in bench.asked if isinstance(op, StopContainer)) == (failures - 1) * period
+    assert (
+        next(at for at, op in bench.asked if isinstance(op, StopContainer))
+        == (failures - 1) * period
+    )
     assert {"Unhealthy", "Killing"} <= set(bench.reasons())
 
 
@@ -163,8 +201,16 @@ def test_probe_5_a_container_that_is_condemned_is_restarted(kind, failures, peri
 @given(st.lists(st.sampled_from(["good", "bad", "unknown", "failed"]), max_size=20))
 def test_probe_6_what_could_not_be_asked_changes_nothing(answers):
     """The verdicts are those of the answers without the questions that could not be put."""
-    words = {"good": GOOD, "bad": BAD, "unknown": UNKNOWN, "failed": Failed("", "the runtime is away")}
-    bench = with_probes(lambda kind, at: words[answers[int(at) // 10]] if int(at) // 10 < len(answers) else UNKNOWN, readiness={})
+    words = {
+        "good": GOOD,
+        "bad": BAD,
+        "unknown": UNKNOWN,
+        "failed": Failed("", "the runtime is away"),
+    }
+    bench = with_probes(
+        lambda kind, at: words[answers[int(at) // 10]] if int(at) // 10 < len(answers) else UNKNOWN,
+        readiness={},
+    )
     bench.run_for(10 * len(answers) + 5)
     put = [answer == "good" for answer in answers if answer in ("good", "bad")]
     expected = bool(put) and verdicts(put, 3, 1)[-1] is True
@@ -173,7 +219,9 @@ def test_probe_6_what_could_not_be_asked_changes_nothing(answers):
 
 @given(st.booleans(), st.booleans())
 def test_probe_7_a_container_is_ready_when_it_has_started_and_says_so(has_startup, has_readiness):
-    probes = ({"startup": {}} if has_startup else {}) | ({"readiness": {"initial_delay_seconds": 5}} if has_readiness else {})
+    probes = ({"startup": {}} if has_startup else {}) | (
+        {"readiness": {"initial_delay_seconds": 5}} if has_readiness else {}
+    )
     bench = with_probes(lambda kind, at: GOOD if kind == "readiness" or at >= 10 else BAD, **probes)
     told = []
     for _ in range(25):
@@ -185,7 +233,10 @@ def test_probe_7_a_container_is_ready_when_it_has_started_and_says_so(has_startu
 
 @given(st.one_of(st.none(), st.integers(1, 60)), st.sampled_from(["liveness", "startup"]))
 def test_probe_8_a_condemned_container_gets_its_probes_grace_period(seconds, kind):
-    bench = with_probes(lambda kind, at: BAD, **{kind: {"failure_threshold": 1, "termination_grace_period_seconds": seconds}})
+    bench = with_probes(
+        lambda kind, at: BAD,
+        **{kind: {"failure_threshold": 1, "termination_grace_period_seconds": seconds}},
+    )
     first = next(op for _, op in bench.asked if isinstance(op, StopContainer))
     assert first.grace_period_seconds == (30 if seconds is None else seconds)
 
@@ -197,12 +248,29 @@ PORTS = Container(name="c", ports=(ContainerPort(container_port=8080, name="web"
 @given(st.sampled_from(["web", 8080, "8080", "other"]), st.sampled_from([None, "HTTPS"]))
 def test_probe_1_a_question_is_put_as_it_was_asked(port, scheme):
     """Ports may be named; a probe that names one that there is not asks nothing."""
-    http = HTTPGetAction(path="/ok", port=port, scheme=scheme, http_headers=(HTTPHeader(name="X", value="y"),))
+    http = HTTPGetAction(
+        path="/ok", port=port, scheme=scheme, http_headers=(HTTPHeader(name="X", value="y"),)
+    )
     question = compute_probe(PORTS, Probe(http_get=http, timeout_seconds=3), STATUS)
     if port == "other":
         assert question is None
         return
-    assert question == Question("uid", "id", "http", 3, port=8080, path="/ok", scheme=scheme or "HTTP", headers=(("X", "y"),))
-    assert compute_probe(PORTS, Probe(tcp_socket=TCPSocketAction(port=port)), STATUS) == Question("uid", "id", "tcp", 1, port=8080)
-    assert compute_probe(PORTS, Probe(grpc=GRPCAction(port=9, service="s")), STATUS) == Question("uid", "id", "grpc", 1, port=9, path="s")
-    assert compute_probe(PORTS, Probe(exec=EXEC), STATUS) == Question("uid", "id", "exec", 1, command=("check",))
+    assert question == Question(
+        "uid",
+        "id",
+        "http",
+        3,
+        port=8080,
+        path="/ok",
+        scheme=scheme or "HTTP",
+        headers=(("X", "y"),),
+    )
+    assert compute_probe(PORTS, Probe(tcp_socket=TCPSocketAction(port=port)), STATUS) == Question(
+        "uid", "id", "tcp", 1, port=8080
+    )
+    assert compute_probe(PORTS, Probe(grpc=GRPCAction(port=9, service="s")), STATUS) == Question(
+        "uid", "id", "grpc", 1, port=9, path="s"
+    )
+    assert compute_probe(PORTS, Probe(exec=EXEC), STATUS) == Question(
+        "uid", "id", "exec", 1, command=("check",)
+    )

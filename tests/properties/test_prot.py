@@ -1,10 +1,22 @@
-"""Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5 (spec/workloads/protection.md)."""
+"""Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5
+(spec/workloads/protection.md)."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from runs import choices, run
-from workload_helpers import NOW, ask, create, get, new_cluster, patch, remove, settle, stored, view_of
+from workload_helpers import (
+    NOW,
+    ask,
+    create,
+    get,
+    new_cluster,
+    patch,
+    remove,
+    settle,
+    stored,
+    view_of,
+)
 
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod, PodList
@@ -12,8 +24,15 @@ from refk8s.core.api.finalizers import CLAIM_PROTECTION, SERVICE_CIDR_PROTECTION
 from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
 from refk8s.core.api.request import Patch, Request, Response
-from refk8s.core.api.resources import IP_ADDRESSES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SERVICE_CIDRS
-from refk8s.core.cluster import Cluster, start_all
+from refk8s.core.api.resources import (
+    IP_ADDRESSES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    SERVICE_CIDRS,
+)
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection, claims_of
 from refk8s.core.controllers.service_cidr import ServiceCIDRController, contains
 from refk8s.core.loop.plan import Local
@@ -32,7 +51,11 @@ def a_claim(name):
 
 
 def a_volume(name):
-    spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": "/x"},
+    }
     return decoded(PersistentVolume, metadata={"name": name}, spec=spec)
 
 
@@ -47,11 +70,16 @@ def a_pod(name, claim, node="", **status):
 
 def users_of(cluster: Cluster, claim: str) -> set[str]:
     """The uids of pods on nodes that name the claim."""
-    return {pod.metadata.uid for pod in stored(cluster, PODS) if pod.spec.node_name and f"default/{claim}" in claims_of(pod)}
+    return {
+        pod.metadata.uid
+        for pod in stored(cluster, PODS)
+        if pod.spec.node_name and f"default/{claim}" in claims_of(pod)
+    }
 
 
 class Watched:
-    """PROT-1 as a law of steps: a claim does not go while a pod is there that used it when its deletion was asked for."""
+    """PROT-1 as a law of steps: a claim does not go while a pod is there that used it when its
+    deletion was asked for."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[str]] = {}
@@ -85,7 +113,9 @@ def test_prot_1_prot_2_prot_3_a_claim_goes_when_no_pod_uses_it_and_not_before(mo
         if move in ("pod", "bare pod") and not dying:
             cluster = create(cluster, a_pod(f"p{number}", name, "n" if move == "pod" else ""))
         elif move == "finish" and pod is not None:
-            cluster = patch(cluster, PODS, pod.metadata.name, {"status": {"phase": "Succeeded"}}, "status")
+            cluster = patch(
+                cluster, PODS, pod.metadata.name, {"status": {"phase": "Succeeded"}}, "status"
+            )
         elif move == "remove pod" and pod is not None:
             cluster = remove(cluster, PODS, pod.metadata.name, grace_period_seconds=0)
         elif move == "delete" and claim is not None:
@@ -93,7 +123,9 @@ def test_prot_1_prot_2_prot_3_a_claim_goes_when_no_pod_uses_it_and_not_before(mo
         elif move == "create" and claim is None:
             cluster = create(cluster, a_claim(name))
         elif move == "unprotect" and claim is not None and not dying:
-            cluster = patch(cluster, PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}})
+            cluster = patch(
+                cluster, PERSISTENT_VOLUME_CLAIMS, name, {"metadata": {"finalizers": None}}
+            )
         assert law(cluster, cluster) == []
         cluster = run(cluster, drawn, law, FAULTS)
     cluster = settle(cluster, law, seconds_max=60)
@@ -104,22 +136,30 @@ def test_prot_1_prot_2_prot_3_a_claim_goes_when_no_pod_uses_it_and_not_before(mo
             assert claim.metadata.deletion_timestamp is None or users_of(cluster, name)  # PROT-2
 
 
-kinds_of_pod = st.tuples(st.booleans(), st.sampled_from(["Pending", "Running", "Succeeded", "Failed"]))
+kinds_of_pod = st.tuples(
+    st.booleans(), st.sampled_from(["Pending", "Running", "Succeeded", "Failed"])
+)
 
 
 @given(st.lists(kinds_of_pod, max_size=2), choices, st.lists(kinds_of_pod, max_size=2), choices)
 @example([(True, "Succeeded")], [], [], [])
-def test_prot_1_a_claim_stays_for_every_pod_on_a_node_in_any_phase_though_the_view_is_behind(first, before, second, after):
+def test_prot_1_a_claim_stays_for_every_pod_on_a_node_in_any_phase_though_the_view_is_behind(
+    first, before, second, after
+):
     law = Watched()
     cluster = start_all(create(new_cluster(ClaimProtection()), a_claim("a")))
     for name, batch, drawn in (("p", first, before), ("q", second, ())):
         for number, (has_node, phase) in enumerate(batch):
-            cluster = create(cluster, a_pod(f"{name}{number}", "a", "n" if has_node else "", phase=phase))
+            cluster = create(
+                cluster, a_pod(f"{name}{number}", "a", "n" if has_node else "", phase=phase)
+            )
         cluster = run(cluster, drawn, law, FAULTS)
     cluster = remove(cluster, PERSISTENT_VOLUME_CLAIMS, "a")
     assert law(cluster, cluster) == []
     cluster = settle(run(cluster, after, law, FAULTS), law, seconds_max=60)
-    assert (get(cluster, PERSISTENT_VOLUME_CLAIMS, "a") is not None) == any(has_node for has_node, _ in (*first, *second))
+    assert (get(cluster, PERSISTENT_VOLUME_CLAIMS, "a") is not None) == any(
+        has_node for has_node, _ in (*first, *second)
+    )
 
 
 def test_prot_1_a_pod_that_the_view_does_not_show_yet_holds_the_claim():
@@ -131,8 +171,13 @@ def test_prot_1_a_pod_that_the_view_does_not_show_yet_holds_the_claim():
     view = view_of(controller, claim)
     plan = controller.reconcile(view, "default/a", NOW, Local(controller.start_memory(NOW)))
     assert not plan.waves and [request.verb for request in plan.asks] == ["list"]
-    for pods, lets_go in (((a_pod("p", "a", "n"),), False), ((a_pod("p", "b", "n"), a_pod("q", "a")), True)):
-        pods = tuple([replace(pod, metadata=replace(pod.metadata, namespace="default")) for pod in pods])
+    for pods, lets_go in (
+        ((a_pod("p", "a", "n"),), False),
+        ((a_pod("p", "b", "n"), a_pod("q", "a")), True),
+    ):
+        pods = tuple(
+            [replace(pod, metadata=replace(pod.metadata, namespace="default")) for pod in pods]
+        )
         answer = Response(200, PodList(metadata=ListMeta(resource_version="9"), items=pods))
         memory, _ = controller.answered(plan.memory, "default/a", plan.asks[0], answer, NOW)
         assert bool(controller.reconcile(view, "default/a", NOW, Local(memory)).waves) == lets_go
@@ -150,7 +195,12 @@ def test_prot_1_an_ephemeral_volume_uses_the_claim_of_its_pod_and_its_own_name()
 
 @given(st.sampled_from(["Pending", "Available", "Bound", "Released", "Failed"]), choices, choices)
 def test_prot_2_a_volume_goes_unless_it_is_bound(phase, first, second):
-    cluster = run(start_all(create(new_cluster(VolumeProtection()), a_volume("a"))), first, lambda *_: (), FAULTS)
+    cluster = run(
+        start_all(create(new_cluster(VolumeProtection()), a_volume("a"))),
+        first,
+        lambda *_: (),
+        FAULTS,
+    )
     status = Patch("application/merge-patch+json", {"status": {"phase": phase}})
     cluster = ask(cluster, Request("patch", PERSISTENT_VOLUMES, "", "a", "status", body=status))
     cluster = ask(cluster, Request("delete", PERSISTENT_VOLUMES, "", "a"))
@@ -170,21 +220,31 @@ def an_address(text):
     return decoded(IPAddress, metadata={"name": text}, spec={"parentRef": parent})
 
 
-@given(st.lists(st.sampled_from(["10.0.0.5", "10.0.1.5", "10.9.0.5"]), unique=True), st.booleans(), choices)
+@given(
+    st.lists(st.sampled_from(["10.0.0.5", "10.0.1.5", "10.9.0.5"]), unique=True),
+    st.booleans(),
+    choices,
+)
 def test_prot_4_prot_5_a_range_waits_for_its_own_addresses_alone(addresses, has_other, drawn):
     ranges = [a_range("a", "10.0.0.0/16")] + ([a_range("b", "10.0.1.0/24")] if has_other else [])
-    cluster = create(new_cluster(ServiceCIDRController()), *ranges, *[an_address(text) for text in addresses])
+    cluster = create(
+        new_cluster(ServiceCIDRController()), *ranges, *[an_address(text) for text in addresses]
+    )
     cluster = settle(start_all(cluster), seconds_max=60)
     ready = [c for c in get(cluster, SERVICE_CIDRS, "a").status.conditions if c.type == "Ready"]
     assert [c.status for c in ready] == ["True"]
     assert get(cluster, SERVICE_CIDRS, "a").metadata.finalizers == (SERVICE_CIDR_PROTECTION,)
-    cluster = run(ask(cluster, Request("delete", SERVICE_CIDRS, "", "a")), drawn, lambda *_: (), FAULTS)
+    cluster = run(
+        ask(cluster, Request("delete", SERVICE_CIDRS, "", "a")), drawn, lambda *_: (), FAULTS
+    )
     cluster = settle(cluster, seconds_max=60)
     holding = {"10.0.0.5"} if has_other else {"10.0.0.5", "10.0.1.5"}
     left = get(cluster, SERVICE_CIDRS, "a")
     assert (left is not None) == bool(holding & set(addresses))
     if left is not None:
-        assert [(c.status, c.reason) for c in left.status.conditions if c.type == "Ready"] == [("False", "Terminating")]
+        assert [(c.status, c.reason) for c in left.status.conditions if c.type == "Ready"] == [
+            ("False", "Terminating")
+        ]
         for text in sorted(holding & set(addresses)):
             cluster = ask(cluster, Request("delete", IP_ADDRESSES, "", text))
         assert get(settle(cluster, seconds_max=60), SERVICE_CIDRS, "a") is None
@@ -193,4 +253,6 @@ def test_prot_4_prot_5_a_range_waits_for_its_own_addresses_alone(addresses, has_
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=2))
 def test_prot_4_what_is_no_address_is_in_no_range(text, cidrs):
     assert contains(a_range("a", *cidrs), text) in (True, False)
-    assert not contains(a_range("a", "10.0.0.0/8"), "::1") and contains(a_range("a", "10.0.0.0/8"), "10.1.2.3")
+    assert not contains(a_range("a", "10.0.0.0/8"), "::1") and contains(
+        a_range("a", "10.0.0.0/8"), "10.1.2.3"
+    )

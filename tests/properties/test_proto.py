@@ -1,4 +1,5 @@
-"""Protobuf bodies: what is encoded decodes to the same object; no bytes break the decoder. Rules PROTO-1 ... PROTO-8."""
+"""Protobuf bodies: what is encoded decodes to the same object; no bytes break the decoder. Rules
+PROTO-1 ... PROTO-8."""
 
 from __future__ import annotations
 
@@ -29,14 +30,22 @@ def _is_known(api_version: str, kind: str) -> bool:
 
 
 KINDS = [(resource.api_version, resource.kind) for resource in ALL]
-KINDS += [(resource.api_version, resource.list_kind) for resource in ALL if "list" in resource.verbs]
-KINDS += [("autoscaling/v1", "Scale"), ("policy/v1", "Eviction"), ("authentication.k8s.io/v1", "TokenRequest"), ("v1", "Status")]
+KINDS += [
+    (resource.api_version, resource.list_kind) for resource in ALL if "list" in resource.verbs
+]
+KINDS += [
+    ("autoscaling/v1", "Scale"),
+    ("policy/v1", "Eviction"),
+    ("authentication.k8s.io/v1", "TokenRequest"),
+    ("v1", "Status"),
+]
 KNOWN = [one for one in KINDS if _is_known(*one)]
 
 
 @st.composite
 def known_part(draw: st.DrawFn, message: str, tree: dict[str, Any]) -> dict[str, Any]:
-    """Of a drawn object what protobuf has numbers for; where JSON takes any tree and protobuf a schema, a schema."""
+    """Of a drawn object what protobuf has numbers for; where JSON takes any tree and protobuf a
+    schema, a schema."""
     kept: dict[str, Any] = {}
     for field in fields_of(message):
         if field.shape == "^":
@@ -53,7 +62,13 @@ def known_part(draw: st.DrawFn, message: str, tree: dict[str, Any]) -> dict[str,
 
 
 def _fit(kind: str, value: Any) -> st.SearchStrategy[Any]:
-    schema = st.sampled_from([{"type": "string"}, {"properties": {"a": {"maximum": 2.5, "not": {}}}}, {"items": [{"id": "x"}]}])
+    schema = st.sampled_from(
+        [
+            {"type": "string"},
+            {"properties": {"a": {"maximum": 2.5, "not": {}}}},
+            {"items": [{"id": "x"}]},
+        ]
+    )
     match kind:
         case "SchemaOrBool":
             return st.one_of(schema, st.booleans())
@@ -66,23 +81,32 @@ def _fit(kind: str, value: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def known_objects(draw: st.DrawFn, kinds: list[tuple[str, str]]) -> tuple[type, Any]:
-    """A record of one of these kinds without the fields that are too new for the table of numbers."""
+    """A record of one of these kinds without the fields that are too new for the table of
+    numbers."""
     api_version, kind = draw(st.sampled_from(kinds))
     type_ = type_of_kind(api_version, kind)
     assert type_ is not None
     tree = codec.to_tree(draw(objects(type_)))
-    kept = {**draw(known_part(message_of(api_version, kind), tree)), "apiVersion": api_version, "kind": kind}
+    kept = {
+        **draw(known_part(message_of(api_version, kind), tree)),
+        "apiVersion": api_version,
+        "kind": kind,
+    }
     return type_, codec.from_tree(type_, kept)
 
 
 @given(known_objects(KNOWN))
-def test_proto_8_what_is_encoded_decodes_to_the_same_object_for_every_kind(drawn: tuple[type, Any]) -> None:
+def test_proto_8_what_is_encoded_decodes_to_the_same_object_for_every_kind(
+    drawn: tuple[type, Any],
+) -> None:
     type_, record = drawn
     assert codec.from_tree(type_, decode(encode(codec.to_tree(record)))) == record
 
 
 @pytest.mark.parametrize(("api_version", "kind"), KNOWN)
-def test_proto_2_every_kind_has_a_message_whose_fields_all_belong_to_its_record(api_version: str, kind: str) -> None:
+def test_proto_2_every_kind_has_a_message_whose_fields_all_belong_to_its_record(
+    api_version: str, kind: str
+) -> None:
     type_ = type_of_kind(api_version, kind)
     assert type_ is not None
     seen: set[str] = set()
@@ -104,14 +128,25 @@ def test_proto_2_every_kind_has_a_message_whose_fields_all_belong_to_its_record(
 
 def test_proto_2_kinds_too_new_for_the_table_are_refused_and_known_by_name() -> None:
     """The list is the divergence: it shrinks when newer numbers are published."""
-    unknown = {kind.removesuffix("List") for api_version, kind in KINDS if (api_version, kind) not in KNOWN}
-    assert unknown == {"ClusterTrustBundle", "DeviceTaintRule", "PodCertificateRequest", "StorageVersionMigration"}
+    unknown = {
+        kind.removesuffix("List") for api_version, kind in KINDS if (api_version, kind) not in KNOWN
+    }
+    assert unknown == {
+        "ClusterTrustBundle",
+        "DeviceTaintRule",
+        "PodCertificateRequest",
+        "StorageVersionMigration",
+    }
 
 
 def test_proto_2_the_table_is_the_generated_one() -> None:
-    """A pin: who changes a number by hand sees it here. tools/generate_protobuf.py makes the table, and then this changes on purpose."""
+    """A pin: who changes a number by hand sees it here. tools/generate_protobuf.py makes the table,
+    and then this changes on purpose."""
     text = "\n".join(f"{name} {fields}" for name, fields in MESSAGES.items())
-    assert (len(MESSAGES), blake2b(text.encode(), digest_size=8).hexdigest()) == (573, "3056c6f7c02a6f64")
+    assert (len(MESSAGES), blake2b(text.encode(), digest_size=8).hexdigest()) == (
+        573,
+        "3056c6f7c02a6f64",
+    )
 
 
 # --- what kubectl sends
@@ -150,12 +185,22 @@ def _sent(text: str) -> dict[str, Any]:
 
 
 def test_proto_1_kubectl_create_configmap() -> None:
-    assert _sent(CREATE_CONFIG_MAP) == {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}}
+    assert _sent(CREATE_CONFIG_MAP) == {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "a"},
+        "data": {"k": "v"},
+    }
 
 
 def test_proto_1_kubectl_create_deployment() -> None:
     labels = {"app": "web"}
-    container = {"name": "nginx", "image": "nginx:1", "ports": [{"containerPort": 80}], "resources": {}}
+    container = {
+        "name": "nginx",
+        "image": "nginx:1",
+        "ports": [{"containerPort": 80}],
+        "resources": {},
+    }
     assert _sent(CREATE_DEPLOYMENT) == {
         "kind": "Deployment",
         "apiVersion": "apps/v1",
@@ -172,12 +217,19 @@ def test_proto_1_kubectl_create_deployment() -> None:
 
 def test_proto_1_kubectl_create_job() -> None:
     pod = _sent(CREATE_JOB)["spec"]["template"]["spec"]
-    assert pod == {"restartPolicy": "Never", "containers": [{"name": "j", "image": "busybox", "command": ["echo", "hi"], "resources": {}}]}
+    assert pod == {
+        "restartPolicy": "Never",
+        "containers": [
+            {"name": "j", "image": "busybox", "command": ["echo", "hi"], "resources": {}}
+        ],
+    }
 
 
 def test_proto_5_kubectl_create_service_with_a_target_port() -> None:
     sent = _sent(CREATE_SERVICE)
-    assert sent["spec"]["ports"] == [{"name": "80-8080", "port": 80, "protocol": "TCP", "targetPort": 8080}]
+    assert sent["spec"]["ports"] == [
+        {"name": "80-8080", "port": 80, "protocol": "TCP", "targetPort": 8080}
+    ]
 
 
 def test_proto_5_kubectl_create_quota_with_quantities() -> None:
@@ -188,7 +240,11 @@ def test_proto_5_kubectl_create_quota_with_quantities() -> None:
 
 
 def _body(message: bytes, api_version: str = "v1", kind: str = "Pod") -> bytes:
-    return MAGIC + bytes_field(1, bytes_field(1, api_version.encode()) + bytes_field(2, kind.encode())) + bytes_field(2, message)
+    return (
+        MAGIC
+        + bytes_field(1, bytes_field(1, api_version.encode()) + bytes_field(2, kind.encode()))
+        + bytes_field(2, message)
+    )
 
 
 def _decodes_or_is_refused(data: bytes) -> bool:
@@ -208,7 +264,9 @@ wire_bytes = st.recursive(
         st.builds(bytes_field, st.integers(0, 20), st.binary(max_size=12)),
         st.builds(double_field, st.integers(1, 20), st.floats()),
     ),
-    lambda inner: st.one_of(st.builds(bytes_field, st.integers(1, 20), inner), st.builds(bytes.__add__, inner, inner)),
+    lambda inner: st.one_of(
+        st.builds(bytes_field, st.integers(1, 20), inner), st.builds(bytes.__add__, inner, inner)
+    ),
     max_leaves=12,
 )
 """Well-formed wire bytes of no message in particular: they reach further in than random ones."""
@@ -223,12 +281,16 @@ def test_proto_4_no_bytes_raise_anything_but_a_bad_request(data: bytes) -> None:
 
 
 @given(st.sampled_from(KNOWN), wire_bytes)
-def test_proto_4_no_well_formed_message_raises_anything_but_a_bad_request(kind: tuple[str, str], message: bytes) -> None:
+def test_proto_4_no_well_formed_message_raises_anything_but_a_bad_request(
+    kind: tuple[str, str], message: bytes
+) -> None:
     event("decoded" if _decodes_or_is_refused(_body(message, *kind)) else "refused")
 
 
 @given(known_objects(KNOWN), st.data())
-def test_proto_4_no_damaged_body_raises_anything_but_a_bad_request(drawn: tuple[type, Any], data: st.DataObject) -> None:
+def test_proto_4_no_damaged_body_raises_anything_but_a_bad_request(
+    drawn: tuple[type, Any], data: st.DataObject
+) -> None:
     body = bytearray(encode(codec.to_tree(drawn[1])))
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(body) - 1))
@@ -246,11 +308,15 @@ def test_proto_4_no_damaged_body_raises_anything_but_a_bad_request(drawn: tuple[
 @given(known_objects(KNOWN), st.data())
 def test_proto_4_a_body_cut_short_is_refused(drawn: tuple[type, Any], data: st.DataObject) -> None:
     body = encode(codec.to_tree(drawn[1]))
-    end = len(body) - 4  # the last four bytes are two empty strings of the envelope, without which it is whole
+    # the last four bytes are two empty strings of the envelope, without which it is whole
+    end = len(body) - 4
     assert not _decodes_or_is_refused(body[: data.draw(st.integers(0, end - 1))])
 
 
-@pytest.mark.parametrize("message", [b"\x02\x00", b"\x00\x01", b"\x38" + b"\xff" * 9 + b"\x02", b"\x0a\x05a", b"\x0b\x0c", b"\xff"])
+@pytest.mark.parametrize(
+    "message",
+    [b"\x02\x00", b"\x00\x01", b"\x38" + b"\xff" * 9 + b"\x02", b"\x0a\x05a", b"\x0b\x0c", b"\xff"],
+)
 def test_proto_4_what_no_writer_writes_is_refused(message: bytes) -> None:
     """Field number 0, numbers of more than 64 bits, lengths beyond the end, groups."""
     assert not _decodes_or_is_refused(_body(message))
@@ -261,7 +327,11 @@ def test_proto_4_messages_nested_without_end_are_refused() -> None:
     for _ in range(5_000):
         schema = bytes_field(28, schema)  # not: { not: { ...
     version = bytes_field(1, b"v1") + bytes_field(4, bytes_field(1, schema))
-    body = _body(bytes_field(2, bytes_field(7, version)), "apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    body = _body(
+        bytes_field(2, bytes_field(7, version)),
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+    )
     assert not _decodes_or_is_refused(body)
     nested = b"{}"
     for _ in range(500):
@@ -272,13 +342,21 @@ def test_proto_4_messages_nested_without_end_are_refused() -> None:
 # --- the forms one by one
 
 
-@given(known_objects([("v1", "Pod"), ("apps/v1", "Deployment"), ("v1", "Secret")]), st.integers(1000, 2000), wire_bytes)
-def test_proto_3_fields_of_a_newer_client_are_skipped(drawn: tuple[type, Any], number: int, unknown: bytes) -> None:
+@given(
+    known_objects([("v1", "Pod"), ("apps/v1", "Deployment"), ("v1", "Secret")]),
+    st.integers(1000, 2000),
+    wire_bytes,
+)
+def test_proto_3_fields_of_a_newer_client_are_skipped(
+    drawn: tuple[type, Any], number: int, unknown: bytes
+) -> None:
     type_, record = drawn
     tree = codec.to_tree(record)
     body = encode(tree) + bytes_field(number, unknown)
     assert codec.from_tree(type_, decode(body)) == record
-    message = protobuf._encode_message(message_of(record.api_version, record.kind), tree) + bytes_field(number, unknown)
+    message = protobuf._encode_message(
+        message_of(record.api_version, record.kind), tree
+    ) + bytes_field(number, unknown)
     assert codec.from_tree(type_, decode(_body(message, record.api_version, record.kind))) == record
 
 
@@ -286,7 +364,9 @@ def test_proto_3_numbers_come_one_by_one_or_packed() -> None:
     one_by_one = varint_field(6, 1) + varint_field(6, 2**64 - 1)
     packed = bytes_field(6, b"\x01" + b"\xff" * 9 + b"\x01")
     for message in (one_by_one, packed):
-        assert protobuf._decode_message("resource.v1.DeviceAttribute", memoryview(message), 0) == {"ints": [1, -1]}
+        assert protobuf._decode_message("resource.v1.DeviceAttribute", memoryview(message), 0) == {
+            "ints": [1, -1]
+        }
 
 
 def test_proto_3_the_last_of_a_repeated_single_value_counts() -> None:
@@ -318,7 +398,11 @@ def test_proto_5_every_form_is_read_as_it_was_written(kind: str, value: Any) -> 
         ("Time", b"", None),
         ("Time", varint_field(1, 0) + varint_field(2, 0), "1970-01-01T00:00:00Z"),
         ("Time", varint_field(1, 1_700_000_000), "2023-11-14T22:13:20Z"),
-        ("MicroTime", varint_field(1, 1_700_000_000) + varint_field(2, 123_456_789), "2023-11-14T22:13:20.123456Z"),
+        (
+            "MicroTime",
+            varint_field(1, 1_700_000_000) + varint_field(2, 123_456_789),
+            "2023-11-14T22:13:20.123456Z",
+        ),
         ("Quantity", bytes_field(1, b"250m"), "250m"),
         ("IntOrString", varint_field(1, 0) + varint_field(2, 8080) + bytes_field(3, b""), 8080),
         ("IntOrString", varint_field(1, 1) + varint_field(2, 0) + bytes_field(3, b"http"), "http"),
@@ -326,8 +410,16 @@ def test_proto_5_every_form_is_read_as_it_was_written(kind: str, value: Any) -> 
         ("Raw", b"", None),
         ("Strings", bytes_field(1, b"a") + bytes_field(1, b"b"), ["a", "b"]),
         ("SchemaOrBool", varint_field(1, 1), True),
-        ("SchemaOrBool", varint_field(1, 1) + bytes_field(2, bytes_field(5, b"string")), {"type": "string"}),
-        ("SchemaOrArray", bytes_field(2, b"") + bytes_field(2, bytes_field(1, b"x")), [{}, {"id": "x"}]),
+        (
+            "SchemaOrBool",
+            varint_field(1, 1) + bytes_field(2, bytes_field(5, b"string")),
+            {"type": "string"},
+        ),
+        (
+            "SchemaOrArray",
+            bytes_field(2, b"") + bytes_field(2, bytes_field(1, b"x")),
+            [{}, {"id": "x"}],
+        ),
         ("SchemaOrStrings", bytes_field(2, b"a"), ["a"]),
     ],
 )
@@ -355,22 +447,47 @@ def test_proto_4_values_out_of_shape_are_malformed(kind: str, wire: int, value: 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_proto_3_whole_numbers_keep_their_sign(number: int) -> None:
     message = protobuf._encode_message("apps.v1.ControllerRevision", {"revision": number})
-    assert protobuf._decode_message("apps.v1.ControllerRevision", memoryview(message), 0) == {"revision": number}
+    assert protobuf._decode_message("apps.v1.ControllerRevision", memoryview(message), 0) == {
+        "revision": number
+    }
 
 
-def test_proto_6_zeros_that_go_always_writes_are_dropped_by_the_codec_as_those_of_json_are() -> None:
+def test_proto_6_zeros_that_go_always_writes_are_dropped_by_the_codec_as_those_of_json_are() -> (
+    None
+):
     """A Go client writes every string and number that is no pointer, empty or not."""
-    metadata = bytes_field(1, b"a") + bytes_field(2, b"") + bytes_field(3, b"") + varint_field(7, 0) + bytes_field(8, b"")
+    metadata = (
+        bytes_field(1, b"a")
+        + bytes_field(2, b"")
+        + bytes_field(3, b"")
+        + varint_field(7, 0)
+        + bytes_field(8, b"")
+    )
     tree = decode(_body(bytes_field(1, metadata), "v1", "LimitRange"))
-    assert tree["metadata"] == {"name": "a", "generateName": "", "namespace": "", "generation": 0, "creationTimestamp": None}
+    assert tree["metadata"] == {
+        "name": "a",
+        "generateName": "",
+        "namespace": "",
+        "generation": 0,
+        "creationTimestamp": None,
+    }
     assert codec.to_tree(codec.from_tree(LIMIT_RANGES.type, tree))["metadata"] == {"name": "a"}
 
 
 def test_proto_7_delete_options_and_status_are_known_in_every_group() -> None:
-    tree = {"apiVersion": "apps/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"}}
+    tree = {
+        "apiVersion": "apps/v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": "u"},
+    }
     assert decode(encode(tree)) == tree
     options = codec.from_tree(DeleteOptions, decode(encode(tree)))
-    assert options.grace_period_seconds == 0 and options.preconditions is not None and options.preconditions.uid == "u"
+    assert (
+        options.grace_period_seconds == 0
+        and options.preconditions is not None
+        and options.preconditions.uid == "u"
+    )
     status = codec.to_tree(Status(code=404, reason="NotFound"))
     assert codec.from_tree(Status, decode(encode(status))).code == 404
 
@@ -397,6 +514,16 @@ def test_proto_8_a_field_without_a_number_is_not_left_out_silently() -> None:
     tree = codec.to_tree(PODS.type(api_version="v1", kind="Pod"))
     with pytest.raises(NoProtobuf):
         encode({**tree, "nothing": 1})
-    # CSINode.status is newer than the table and always written; an empty one says nothing, so it need not be sent.
-    empty = {"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "spec": {"drivers": []}, "status": {}}
-    assert decode(encode(empty)) == {"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "spec": {}}
+    # CSINode.status is newer than the table and always written; an empty one says nothing, so it
+    # need not be sent.
+    empty = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSINode",
+        "spec": {"drivers": []},
+        "status": {},
+    }
+    assert decode(encode(empty)) == {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSINode",
+        "spec": {},
+    }

@@ -11,23 +11,36 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from refk8s.core.api import quantity
-from refk8s.core.api.quantity import BINARY_SI, DECIMAL_EXPONENT, LARGEST, NANO, Amount, QuantityError
+from refk8s.core.api.quantity import (
+    BINARY_SI,
+    DECIMAL_EXPONENT,
+    LARGEST,
+    NANO,
+    Amount,
+    QuantityError,
+)
 
 UNITS = {
     "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1), "k": Fraction(10**3), "M": Fraction(10**6),
     "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18), "Ki": Fraction(2**10), "Mi": Fraction(2**20),
     "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
 }  # fmt: skip
-suffixes = st.one_of(st.sampled_from(sorted(UNITS)), st.integers(-20, 20).map(lambda exponent: f"e{exponent}"))
+suffixes = st.one_of(
+    st.sampled_from(sorted(UNITS)), st.integers(-20, 20).map(lambda exponent: f"e{exponent}")
+)
 decimals = st.builds(
     lambda sign, whole, fraction: f"{sign}{whole}{'.' + fraction if fraction else ''}",
-    st.sampled_from(["", "-", "+"]), st.integers(0, 10**20), st.text("0123456789", max_size=20),
+    st.sampled_from(["", "-", "+"]),
+    st.integers(0, 10**20),
+    st.text("0123456789", max_size=20),
 )
 
 
 def number_of(decimal: str, suffix: str) -> Fraction:
     """The number by plain arithmetic, before rounding and bounds."""
-    return Fraction(decimal) * (Fraction(10) ** int(suffix[1:]) if re.match("e-?[0-9]", suffix) else UNITS[suffix])
+    return Fraction(decimal) * (
+        Fraction(10) ** int(suffix[1:]) if re.match("e-?[0-9]", suffix) else UNITS[suffix]
+    )
 
 
 def as_kept(number: Fraction) -> int:
@@ -49,7 +62,10 @@ def test_qty_1_a_text_is_a_quantity_or_is_refused_in_kubernetes_words(text):
     form = re.fullmatch(r"[+-]?\d*(\.\d*)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?", text, re.ASCII)
     assert quantity.is_quantity(text) == (form is not None and text != "")
     if form is None or text == "":
-        with pytest.raises(QuantityError, match=r"quantities must match the regular expression|unable to parse quantity's suffix"):
+        with pytest.raises(
+            QuantityError,
+            match=r"quantities must match the regular expression|unable to parse quantity's suffix",
+        ):
             quantity.parse(text)
 
 
@@ -111,7 +127,10 @@ def test_qty_4_what_is_too_large_counts_as_the_largest(exponent, suffix):
 
 @given(strategies.quantities, strategies.quantities)
 def test_qty_5_sums_are_exact_and_keep_the_left_style(left, right):
-    assume(abs(quantity.parse(left).nano) < LARGEST // 2 and abs(quantity.parse(right).nano) < LARGEST // 2)
+    assume(
+        abs(quantity.parse(left).nano) < LARGEST // 2
+        and abs(quantity.parse(right).nano) < LARGEST // 2
+    )
     a, b = quantity.parse(left), quantity.parse(right)
     assert quantity.parse(quantity.add(left, right)).nano == a.nano + b.nano
     assert quantity.compare(quantity.subtract(quantity.add(left, right), right), left) == 0

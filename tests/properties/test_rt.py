@@ -1,4 +1,5 @@
-"""The runtime's adapter: labels, adoption, repetition, addresses, removal. Rules RT-1, RT-2, RT-3, RT-5, RT-8, RT-9, RT-12, RT-13."""
+"""The runtime's adapter: labels, adoption, repetition, addresses, removal. Rules RT-1, RT-2, RT-3,
+RT-5, RT-8, RT-9, RT-12, RT-13."""
 
 import copy
 import tempfile
@@ -43,9 +44,13 @@ IMAGE = "busybox:1"
 CLUSTER, OTHER = "11111111-aaaa", "22222222-bbbb"
 
 
-def operations(engine: PretendEngine, cluster: str = CLUSTER, data: Path | None = None) -> Operations:
+def operations(
+    engine: PretendEngine, cluster: str = CLUSTER, data: Path | None = None
+) -> Operations:
     """An agent as it starts: it remembers nothing."""
-    made = Operations(cluster, data or Path(tempfile.gettempdir()) / "refk8s-test-nowhere", "node", engine)  # type: ignore[arg-type]
+    made = Operations(
+        cluster, data or Path(tempfile.gettempdir()) / "refk8s-test-nowhere", "node", engine
+    )  # type: ignore[arg-type]
     made.network.let_pods_reach_themselves = lambda: None  # type: ignore[method-assign]  # the pretended bridge has no ports
     return made
 
@@ -56,7 +61,7 @@ def make_engine() -> PretendEngine:
     return engine
 
 
-# --- labels ----------------------------------------------------------------------------------------------------------------
+# --- labels ---------------------------------------------------------------------------------------
 
 
 @given(
@@ -67,7 +72,9 @@ def make_engine() -> PretendEngine:
     ),
     UIDS,
 )  # fmt: skip
-def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(config: ContainerConfig, sandbox: str) -> None:
+def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(
+    config: ContainerConfig, sandbox: str
+) -> None:
     # Shows RT-1.c.
     inspected = {
         "Id": "c1", "Image": "sha256:1", "Created": "2026-01-01T00:00:00.5Z",
@@ -75,55 +82,118 @@ def test_rt_1_what_was_asked_for_is_read_back_from_the_labels(config: ContainerC
         "Config": {"Labels": labels.container_labels(CLUSTER, sandbox, config)},
     }  # fmt: skip
     status = labels.container_status(inspected)
-    told = (status.pod_uid, status.name, status.attempt, status.init, status.spec_hash, status.image, status.sandbox_id)
-    assert told == (config.pod_uid, config.name, config.attempt, config.init, config.spec_hash, config.image, sandbox)
+    told = (
+        status.pod_uid,
+        status.name,
+        status.attempt,
+        status.init,
+        status.spec_hash,
+        status.image,
+        status.sandbox_id,
+    )
+    assert told == (
+        config.pod_uid,
+        config.name,
+        config.attempt,
+        config.init,
+        config.spec_hash,
+        config.image,
+        sandbox,
+    )
     assert (status.state, status.exit_code) == (EXITED, 3)
-    assert status.finished_at - status.started_at == 1_000_001 and status.started_at - status.created_at == 500_000
+    assert (
+        status.finished_at - status.started_at == 1_000_001
+        and status.started_at - status.created_at == 500_000
+    )
 
 
-SANDBOXES = st.builds(SandboxConfig, pod_uid=UIDS, namespace=NAMES, name=NAMES, attempt=st.integers(0, 99))
+SANDBOXES = st.builds(
+    SandboxConfig, pod_uid=UIDS, namespace=NAMES, name=NAMES, attempt=st.integers(0, 99)
+)
 
 
 @given(SANDBOXES, st.sampled_from(sorted(labels.STATES)))
-def test_rt_1_a_sandbox_is_read_back_and_has_an_address_only_while_it_runs(config: SandboxConfig, state: str) -> None:
+def test_rt_1_a_sandbox_is_read_back_and_has_an_address_only_while_it_runs(
+    config: SandboxConfig, state: str
+) -> None:
     # Shows RT-1.c.
-    status = labels.sandbox_status("s1", labels.sandbox_labels(CLUSTER, config), state, ("10.244.0.9",), 5)
+    status = labels.sandbox_status(
+        "s1", labels.sandbox_labels(CLUSTER, config), state, ("10.244.0.9",), 5
+    )
     told = (status.pod_uid, status.namespace, status.name, status.attempt)
     assert told == (config.pod_uid, config.namespace, config.name, config.attempt)
     assert bool(status.ips) == status.ready == (labels.STATES[state] == RUNNING)
 
 
-@given(st.lists(st.tuples(NAMES, NAMES, NAMES, UIDS, st.integers(0, 9)), unique=True, min_size=2, max_size=6))
+@given(
+    st.lists(
+        st.tuples(NAMES, NAMES, NAMES, UIDS, st.integers(0, 9)), unique=True, min_size=2, max_size=6
+    )
+)
 def test_rt_1_no_two_containers_have_one_name(found: list[tuple[str, str, str, str, int]]) -> None:
-    configs = [ContainerConfig(uid, namespace, pod, name, IMAGE, attempt) for name, pod, namespace, uid, attempt in found]
-    sandboxes = {labels.sandbox_name(SandboxConfig(c.pod_uid, c.namespace, c.pod_name, c.attempt)) for c in configs}
+    configs = [
+        ContainerConfig(uid, namespace, pod, name, IMAGE, attempt)
+        for name, pod, namespace, uid, attempt in found
+    ]
+    sandboxes = {
+        labels.sandbox_name(SandboxConfig(c.pod_uid, c.namespace, c.pod_name, c.attempt))
+        for c in configs
+    }
     names = {labels.container_name(c) for c in configs}
-    assert len(names) == len({(c.name, c.pod_uid, c.attempt, c.namespace, c.pod_name) for c in configs})
+    assert len(names) == len(
+        {(c.name, c.pod_uid, c.attempt, c.namespace, c.pod_name) for c in configs}
+    )
     assert not names & sandboxes
 
 
-# --- lives of an agent -------------------------------------------------------------------------------------------------------
+# --- lives of an agent ----------------------------------------------------------------------------
 
 UID = "00000000-0000-4000-8000-00000000000"
 ACTIONS = st.sampled_from(
-    ["up", "up", "sandbox", "create", "start", "start", "stop", "remove", "remove container", "end", "end unheard", "crash", "list"]
+    [
+        "up",
+        "up",
+        "sandbox",
+        "create",
+        "start",
+        "start",
+        "stop",
+        "remove",
+        "remove container",
+        "end",
+        "end unheard",
+        "crash",
+        "list",
+    ]
 )
 
 
-def act(agent: Operations, engine: PretendEngine, action: str, pod: int, attempt: int) -> tuple[Operation | None, Any]:
+def act(
+    agent: Operations, engine: PretendEngine, action: str, pod: int, attempt: int
+) -> tuple[Operation | None, Any]:
     """One thing that a kubelet asks for; the operation and its result."""
     uid = f"{UID}{pod}"
     sandbox_config = SandboxConfig(uid, "default", f"pod-{pod}", attempt)
     name = labels.sandbox_name(sandbox_config)
     sandbox = next((c["Id"] for c in engine.containers.values() if c["Name"] == name), "gone")
     config = ContainerConfig(uid, "default", f"pod-{pod}", "main", IMAGE, attempt)
-    container = next((c["Id"] for c in engine.containers.values() if c["Name"] == labels.container_name(config)), "gone")
+    container = next(
+        (c["Id"] for c in engine.containers.values() if c["Name"] == labels.container_name(config)),
+        "gone",
+    )
     asked: Operation | None = None
     if action == "up":
         for step in ("sandbox", "create"):
             act(agent, engine, step, pod, attempt)
         action = "start"
-        container = next((c["Id"] for c in engine.containers.values() if c["Name"] == labels.container_name(config)), "gone")
+        container = next(
+            (
+                c["Id"]
+                for c in engine.containers.values()
+                if c["Name"] == labels.container_name(config)
+            ),
+            "gone",
+        )
     match action:
         case "sandbox":
             asked = RunPodSandbox(sandbox_config)
@@ -151,7 +221,9 @@ LIVES = st.lists(st.tuples(ACTIONS, st.integers(1, 2), st.integers(0, 1)), max_s
 
 @given(LIVES)
 @settings(max_examples=150)
-def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else(life: list[tuple[str, int, int]]) -> None:
+def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else(
+    life: list[tuple[str, int, int]],
+) -> None:
     # Shows RT-1.c RT-2.a.
     engine = make_engine()
     stranger = operations(engine, OTHER)
@@ -165,7 +237,11 @@ def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else
         afresh = operations(engine).carry_out(ListPods())
         assert told == afresh, "what an agent has seen makes no difference to what it tells"
         assert isinstance(told, PodsListed)
-        ours = {id for id, c in engine.containers.items() if c["Config"]["Labels"][labels.CLUSTER] == CLUSTER}
+        ours = {
+            id
+            for id, c in engine.containers.items()
+            if c["Config"]["Labels"][labels.CLUSTER] == CLUSTER
+        }
         assert {status.id for status in (*told.sandboxes, *told.containers)} == ours
         for status in told.containers:
             assert status.state == labels.STATES[engine.one(status.id)["State"]["Status"]]
@@ -178,7 +254,9 @@ def test_rt_2_a_listing_tells_everything_of_ours_after_any_life_and_nothing_else
 
 @given(LIVES)
 @settings(max_examples=150)
-def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(life: list[tuple[str, int, int]]) -> None:
+def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(
+    life: list[tuple[str, int, int]],
+) -> None:
     # Shows RT-3.a RT-3.b.
     engine = make_engine()
     agent = operations(engine)
@@ -198,7 +276,9 @@ def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(l
 
 @given(LIVES)
 @settings(max_examples=100)
-def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: list[tuple[str, int, int]]) -> None:
+def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(
+    life: list[tuple[str, int, int]],
+) -> None:
     # Shows RT-8.a RT-8.c.
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -212,17 +292,29 @@ def test_rt_8_what_is_taken_down_leaves_nothing_and_touches_no_stranger(life: li
             asked, result = act(agent, engine, action, pod, attempt)
             if isinstance(asked, RemovePodSandbox):
                 assert result == Done()
-                left = [c for c in engine.containers.values() if c["Config"]["Labels"].get(labels.POD_UID) == asked.pod_uid]
-                assert all(c["Config"]["Labels"].get(labels.SANDBOX) != asked.sandbox_id and c["Id"] != asked.sandbox_id for c in left)
-                alone = not any(c["Config"]["Labels"][labels.TYPE] == labels.IS_SANDBOX for c in left)
-                assert (data / "pods" / asked.pod_uid).exists() is not alone, "the volumes go with the last sandbox, and not before"
+                left = [
+                    c
+                    for c in engine.containers.values()
+                    if c["Config"]["Labels"].get(labels.POD_UID) == asked.pod_uid
+                ]
+                assert all(
+                    c["Config"]["Labels"].get(labels.SANDBOX) != asked.sandbox_id
+                    and c["Id"] != asked.sandbox_id
+                    for c in left
+                )
+                alone = not any(
+                    c["Config"]["Labels"][labels.TYPE] == labels.IS_SANDBOX for c in left
+                )
+                assert (data / "pods" / asked.pod_uid).exists() is not alone, (
+                    "the volumes go with the last sandbox, and not before"
+                )
         operations(engine, data=data).remove_everything(1)
         assert engine.snapshot() == foreign
         assert list(engine.networks) == [f"refk8s-{OTHER[:8]}"]
         assert list(data.iterdir()) == []
 
 
-# --- the words of an end -----------------------------------------------------------------------------------------------------
+# --- the words of an end --------------------------------------------------------------------------
 
 
 LINES = st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=100)
@@ -232,7 +324,9 @@ LINES = st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b""
 @example(b"x" * 4097, [], False, 1)
 @example(b"", [b"%060d" % number for number in range(100)], True, 1)
 @settings(max_examples=60)
-def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: bytes, log: list[bytes], from_log: bool, code: int) -> None:
+def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(
+    written: bytes, log: list[bytes], from_log: bool, code: int
+) -> None:
     # Shows RT-16.a RT-16.b.
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine()
@@ -240,7 +334,13 @@ def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: by
         agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))
         [sandbox] = engine.containers
         config = ContainerConfig(
-            UID, "default", "pod", "main", IMAGE, termination_message_path="/dev/end", termination_message_from_log=from_log
+            UID,
+            "default",
+            "pod",
+            "main",
+            IMAGE,
+            termination_message_path="/dev/end",
+            termination_message_from_log=from_log,
         )
         made = agent.carry_out(CreateContainer(sandbox, config))
         assert isinstance(made, ContainerCreated)
@@ -256,11 +356,16 @@ def test_rt_16_the_message_is_what_was_written_or_the_end_of_the_log(written: by
         assert told.containers[0].message == expected.decode("utf-8", "replace")
 
 
-# --- addresses -------------------------------------------------------------------------------------------------------------
+# --- addresses ------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 14), max_size=120), st.sampled_from(["10.244.0.0/28", "10.244.7.16/28", "192.168.5.8/29"]))
-def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(steps: list[int], cidr: str) -> None:
+@given(
+    st.lists(st.integers(0, 14), max_size=120),
+    st.sampled_from(["10.244.0.0/28", "10.244.7.16/28", "192.168.5.8/29"]),
+)
+def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(
+    steps: list[int], cidr: str
+) -> None:
     # Shows RT-5.a RT-5.b.
     addresses = Addresses(cidr)
     count = (16 if cidr.endswith("28") else 8) - 3
@@ -288,26 +393,36 @@ def test_rt_5_an_address_that_became_free_is_the_last_to_be_given_again(steps: l
 @given(st.sets(st.integers(2, 14), max_size=12))
 def test_rt_5_addresses_found_in_use_are_not_given(held: set[int]) -> None:
     # Shows RT-5.a.
-    addresses = Addresses("10.244.0.0/28", {f"10.244.0.{number}": f"old-{number}" for number in sorted(held)})
+    addresses = Addresses(
+        "10.244.0.0/28", {f"10.244.0.{number}": f"old-{number}" for number in sorted(held)}
+    )
     given_now = {addresses.take(f"new-{n}") for n in range(13 - len(held))}
     assert given_now == {f"10.244.0.{n}" for n in range(2, 15) if n not in held}
 
 
-# --- what the machine cannot give --------------------------------------------------------------------------------------------
+# --- what the machine cannot give -----------------------------------------------------------------
 
 
 @given(st.sets(st.sampled_from(CAPABILITIES)), st.integers(36, 40))
 def test_rt_9_what_an_engine_lacks_is_read_from_its_process(missing: set[str], last: int) -> None:
-    bounds = sum(1 << number for number, name in enumerate(CAPABILITIES) if number <= last and name not in missing)
+    bounds = sum(
+        1 << number
+        for number, name in enumerate(CAPABILITIES)
+        if number <= last and name not in missing
+    )
     status = f"Name:\tdockerd\nCapEff:\t{bounds:016x}\nCapBnd:\t{bounds:016x}\nSeccomp:\t0\n"
-    assert missing_capabilities(status, last) == frozenset(missing) & frozenset(CAPABILITIES[: last + 1])
+    assert missing_capabilities(status, last) == frozenset(missing) & frozenset(
+        CAPABILITIES[: last + 1]
+    )
 
 
 WANTED = st.lists(st.sampled_from(["ALL", "CAP_CHOWN", *CAPABILITIES]), max_size=5)
 
 
 @given(st.sets(st.sampled_from(CAPABILITIES)), WANTED, st.integers(1, 3))
-def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(missing: set[str], wanted: list[str], times: int) -> None:
+def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(
+    missing: set[str], wanted: list[str], times: int
+) -> None:
     # Shows RT-9.a RT-9.b.
     abilities = Abilities(frozenset(missing))
     said: list[str] = []
@@ -317,12 +432,21 @@ def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(missing: set[str], 
         if "ALL" in wanted:
             assert (add, drop) == (["ALL"], sorted(missing))
         else:
-            assert (add, drop) == ([name.removeprefix("CAP_") for name in wanted if name.removeprefix("CAP_") not in missing], [])
-    lacking = missing & {name.removeprefix("CAP_") for name in wanted} if "ALL" not in wanted else missing
+            assert (add, drop) == (
+                [
+                    name.removeprefix("CAP_")
+                    for name in wanted
+                    if name.removeprefix("CAP_") not in missing
+                ],
+                [],
+            )
+    lacking = (
+        missing & {name.removeprefix("CAP_") for name in wanted} if "ALL" not in wanted else missing
+    )
     assert len(said) == bool(lacking)
 
 
-# --- images ----------------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 def test_rt_3_names_of_images_are_taken_apart() -> None:
@@ -336,18 +460,24 @@ def test_rt_3_names_of_images_are_taken_apart() -> None:
 def test_rt_3_the_pause_program_is_small_and_the_same_every_time() -> None:
     for machine in ("x86_64", "aarch64"):
         program = pause_program(machine)
-        assert program == pause_program(machine) and len(program) < 200 and program[:4] == b"\x7fELF"
+        assert (
+            program == pause_program(machine) and len(program) < 200 and program[:4] == b"\x7fELF"
+        )
 
 
 def test_rt_3_a_container_without_its_sandbox_is_refused() -> None:
     agent = operations(make_engine())
-    refused = agent.carry_out(CreateContainer("nobody", ContainerConfig("u", "default", "p", "main", IMAGE)))
+    refused = agent.carry_out(
+        CreateContainer("nobody", ContainerConfig("u", "default", "p", "main", IMAGE))
+    )
     assert isinstance(refused, Failed) and "does not run" in refused.message
 
 
 @given(st.booleans(), st.booleans())
 @settings(max_examples=4)
-def test_rt_14_the_engine_is_told_whether_stdin_ends_with_its_first_client(stdin: bool, once: bool) -> None:
+def test_rt_14_the_engine_is_told_whether_stdin_ends_with_its_first_client(
+    stdin: bool, once: bool
+) -> None:
     engine = make_engine()
     agent = operations(engine)
     agent.carry_out(RunPodSandbox(SandboxConfig(UID, "default", "pod")))

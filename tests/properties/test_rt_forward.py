@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 
 from refk8s.components.pod_forward import Forwarding
 from refk8s.core.apiserver.pod_forward import Forward, Half, Pairs
-from refk8s.core.apiserver.spdy import DATA_BYTES_MAX, DICTIONARY, Data, NotSpdy, Opened, Pinged, Spdy
+from refk8s.core.apiserver.spdy import (
+    DATA_BYTES_MAX,
+    DICTIONARY,
+    Data,
+    NotSpdy,
+    Opened,
+    Pinged,
+    Spdy,
+)
 
 NAMES = st.text("abcdefghijklmnop-", min_size=1, max_size=12)
 HEADERS = st.dictionaries(NAMES, st.text(max_size=20), max_size=4)
-FRAMES = st.lists(st.tuples(st.integers(1, 99), HEADERS, st.binary(max_size=50), st.booleans()), max_size=5)
+FRAMES = st.lists(
+    st.tuples(st.integers(1, 99), HEADERS, st.binary(max_size=50), st.booleans()), max_size=5
+)
 
 
 def test_rt_15_the_dictionary_is_the_protocols() -> None:
@@ -40,9 +50,15 @@ def test_rt_15_frames_are_read_as_they_were_written_however_they_come_in_pieces(
 @example(DATA_BYTES_MAX, True)
 @example(2 * DATA_BYTES_MAX + 1, True)
 @settings(max_examples=20)
-def test_rt_15_many_bytes_go_in_several_frames_and_only_the_last_ends(length: int, ended: bool) -> None:
+def test_rt_15_many_bytes_go_in_several_frames_and_only_the_last_ends(
+    length: int, ended: bool
+) -> None:
     body = bytes(range(256)) * (length // 256 + 1)
-    found = [event for event in Spdy().take(Spdy.send(7, body[:length], ended)) if isinstance(event, Data)]
+    found = [
+        event
+        for event in Spdy().take(Spdy.send(7, body[:length], ended))
+        if isinstance(event, Data)
+    ]
     assert b"".join(event.data for event in found) == body[:length]
     assert [event.ended for event in found] == [False] * (len(found) - 1) + [ended]
 
@@ -65,13 +81,18 @@ def test_rt_15_whatever_comes_is_frames_or_is_refused(noise: bytes) -> None:
             assert event.reply[:4] == b"\x80\x03\x00\x06"
 
 
-KINDS, IDS = st.sampled_from(["error", "data", "error", "data", "other"]), st.sampled_from(["1", "2"])
+KINDS, IDS = (
+    st.sampled_from(["error", "data", "error", "data", "other"]),
+    st.sampled_from(["1", "2"]),
+)
 PORTS = st.sampled_from(["80", "80", "80", "81", "0", "x", "99999"])
 HALVES = st.lists(st.tuples(KINDS, IDS, PORTS), max_size=12)
 
 
 @given(HALVES)
-def test_rt_15_two_streams_of_one_request_and_port_are_one_connection(opened: list[tuple[str, str, str]]) -> None:
+def test_rt_15_two_streams_of_one_request_and_port_are_one_connection(
+    opened: list[tuple[str, str, str]],
+) -> None:
     # Shows RT-15.a.
     pairs = Pairs()
     given_streams: dict[int, tuple[str, str, str]] = {}
@@ -88,10 +109,14 @@ def test_rt_15_two_streams_of_one_request_and_port_are_one_connection(opened: li
         assert isinstance(found, Forward)
         assert not used & {found.error, found.data}, "a stream is part of two connections"
         used |= {found.error, found.data}
-        assert given_streams[found.error] == ("error", id, port) and given_streams[found.data] == ("data", id, port)
+        assert given_streams[found.error] == ("error", id, port) and given_streams[found.data] == (
+            "data",
+            id,
+            port,
+        )
 
 
-# --- everything together -------------------------------------------------------------------------------------------------------
+# --- everything together --------------------------------------------------------------------------
 
 
 class Client:
@@ -134,13 +159,19 @@ class Client:
             await asyncio.wait_for(self._more.wait(), 3)
 
 
-BODIES = st.lists(st.lists(st.binary(min_size=1, max_size=2000), max_size=4), min_size=1, max_size=4)
+BODIES = st.lists(
+    st.lists(st.binary(min_size=1, max_size=2000), max_size=4), min_size=1, max_size=4
+)
 
 
 @given(BODIES, st.booleans())
-@settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))  # a failure waits; so it is not made smaller
-def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[list[bytes]], mixed: bool) -> None:
-    """A server that gives back what it gets, after it has all of it; several connections at once, their frames mixed."""
+# a failure waits; so it is not made smaller
+@settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(
+    bodies: list[list[bytes]], mixed: bool
+) -> None:
+    """A server that gives back what it gets, after it has all of it; several connections at once,
+    their frames mixed."""
     # Shows RT-15.a RT-15.b RT-15.c.
 
     async def main() -> None:
@@ -152,14 +183,18 @@ def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[lis
         port = server.sockets[0].getsockname()[1]
         client = Client()
         connect = lambda asked: asyncio.open_connection("127.0.0.1", port)  # noqa: E731
-        carrying = asyncio.ensure_future(Forwarding("pod", connect, client.send).carry(client.receive))
+        carrying = asyncio.ensure_future(
+            Forwarding("pod", connect, client.send).carry(client.receive)
+        )
         said = []
         for number, pieces in enumerate(bodies):
             error, data = 4 * number + 1, 4 * number + 3
             headers = {"port": "80", "requestid": str(number)}
             client.say(client.spdy.open(error, {**headers, "streamtype": "error"}, ended=True))
             client.say(client.spdy.open(data, {**headers, "streamtype": "data"}))
-            said.append([Spdy.send(data, piece) for piece in pieces] + [Spdy.send(data, b"", ended=True)])
+            said.append(
+                [Spdy.send(data, piece) for piece in pieces] + [Spdy.send(data, b"", ended=True)]
+            )
         client.say(b"")  # kubectl sends a message without bytes
         while any(said):
             for frames in said:
@@ -168,7 +203,8 @@ def test_rt_15_each_connection_gets_its_own_bytes_back_in_order(bodies: list[lis
         streams = [4 * number + 3 for number in range(len(bodies))]
         await client.until_ended(*streams, *[stream - 2 for stream in streams])
         assert {stream: client.heard[stream] for stream in streams} == {
-            stream: b"<" + b"".join(pieces) + b">" for stream, pieces in zip(streams, bodies, strict=True)
+            stream: b"<" + b"".join(pieces) + b">"
+            for stream, pieces in zip(streams, bodies, strict=True)
         }
         assert not any(client.heard.get(stream - 2) for stream in streams), "an error was told"
         assert client.replies == 2 * len(bodies)
@@ -187,9 +223,13 @@ def test_rt_15_a_port_that_takes_no_connection_is_told_on_the_error_stream() -> 
         async def connect(port: int) -> Any:
             raise ConnectionRefusedError(111, "Connection refused")
 
-        carrying = asyncio.ensure_future(Forwarding("web", connect, client.send).carry(client.receive))
+        carrying = asyncio.ensure_future(
+            Forwarding("web", connect, client.send).carry(client.receive)
+        )
         for stream, kind in ((1, "error"), (3, "data")):
-            client.say(client.spdy.open(stream, {"streamtype": kind, "port": "81", "requestid": "0"}))
+            client.say(
+                client.spdy.open(stream, {"streamtype": kind, "port": "81", "requestid": "0"})
+            )
         await client.until_ended(1, 3)
         assert client.heard[1] == b"error forwarding port 81 to pod web: connection refused"
         client.say(b"\x00\x01")  # half of nothing
@@ -202,7 +242,9 @@ def test_rt_15_a_port_that_takes_no_connection_is_told_on_the_error_stream() -> 
 def test_rt_15_a_client_that_leaves_while_the_pod_speaks_is_no_error() -> None:
     async def main() -> None:
         missed: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: missed.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: missed.append(context)
+        )
         client, has_left = Client(), asyncio.Event()
 
         async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -217,10 +259,14 @@ def test_rt_15_a_client_that_leaves_while_the_pod_speaks_is_no_error() -> None:
 
         server = await asyncio.start_server(speak, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        forwarding = Forwarding("web", lambda asked: asyncio.open_connection("127.0.0.1", port), send)
+        forwarding = Forwarding(
+            "web", lambda asked: asyncio.open_connection("127.0.0.1", port), send
+        )
         carrying = asyncio.ensure_future(forwarding.carry(client.receive))
         for stream, kind in ((1, "error"), (3, "data")):
-            client.say(client.spdy.open(stream, {"streamtype": kind, "port": "80", "requestid": "0"}))
+            client.say(
+                client.spdy.open(stream, {"streamtype": kind, "port": "80", "requestid": "0"})
+            )
         while client.replies < 2:
             await asyncio.sleep(0)
         [task] = forwarding._tasks.values()

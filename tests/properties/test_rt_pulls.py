@@ -11,7 +11,9 @@ from refk8s.core.ports import Failed, ImagePulled, PullImage, Result
 
 THERE = "there:1"
 SILENT, TALKING = "silent.example", "talking.example"
-IMAGES = st.sampled_from([THERE, *[f"{host}/app{n}:1" for host in (SILENT, TALKING, "docker") for n in range(5)]])
+IMAGES = st.sampled_from(
+    [THERE, *[f"{host}/app{n}:1" for host in (SILENT, TALKING, "docker") for n in range(5)]]
+)
 
 
 class ByHand:
@@ -58,7 +60,9 @@ class Node:
 
     def answer(self) -> None:
         """Every fetch that has begun ends, but for those of the silent registry."""
-        while talking := [entry for entry in self.fetchers.waiting if SILENT not in self.image(entry)]:
+        while talking := [
+            entry for entry in self.fetchers.waiting if SILENT not in self.image(entry)
+        ]:
             for work, then in talking:
                 self.fetchers.waiting.remove((work, then))
                 then(work())
@@ -71,7 +75,12 @@ class Node:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("pull"), st.sampled_from("abc"), IMAGES, st.sampled_from(["Always", "IfNotPresent"])),
+        st.tuples(
+            st.just("pull"),
+            st.sampled_from("abc"),
+            IMAGES,
+            st.sampled_from(["Always", "IfNotPresent"]),
+        ),
         st.tuples(st.just("forget"), st.sampled_from("abc")),
         st.tuples(st.just("answer")),
     ),
@@ -80,7 +89,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_rt_33_a_silent_registry_holds_up_nothing_but_its_own_images(steps: list[tuple[str, ...]]) -> None:
+def test_rt_33_a_silent_registry_holds_up_nothing_but_its_own_images(
+    steps: list[tuple[str, ...]],
+) -> None:
     # Shows RT-33.a RT-33.c RT-33.d.
     node = Node()
     asked: dict[int, tuple[str, str]] = {}
@@ -98,11 +109,16 @@ def test_rt_33_a_silent_registry_holds_up_nothing_but_its_own_images(steps: list
         else:
             node.answer()
         busy = [registry_of(node.image(entry)) for entry in node.fetchers.waiting]
-        assert all(busy.count(registry) <= PER_REGISTRY_MAX for registry in busy) and len(busy) <= FETCHES_MAX
+        assert (
+            all(busy.count(registry) <= PER_REGISTRY_MAX for registry in busy)
+            and len(busy) <= FETCHES_MAX
+        )
     node.answer()
     silent = {number for number, (_, image) in asked.items() if image.startswith(SILENT)}
     assert set(asked) - set(node.answers) == silent - gone
-    assert all(isinstance(node.answers[number], ImagePulled) for number in set(asked) - silent - gone)
+    assert all(
+        isinstance(node.answers[number], ImagePulled) for number in set(asked) - silent - gone
+    )
 
 
 def test_rt_33_one_fetch_serves_all_who_wait_and_none_is_begun_for_nobody() -> None:
@@ -117,7 +133,10 @@ def test_rt_33_one_fetch_serves_all_who_wait_and_none_is_begun_for_nobody() -> N
     node.pulls.forget(f"p{PER_REGISTRY_MAX}")
     assert isinstance(node.answers[3 + PER_REGISTRY_MAX], Failed)
     node.answer()
-    assert f"more{PER_REGISTRY_MAX}:1" not in node.fetched and len(node.fetched) == 1 + PER_REGISTRY_MAX
+    assert (
+        f"more{PER_REGISTRY_MAX}:1" not in node.fetched
+        and len(node.fetched) == 1 + PER_REGISTRY_MAX
+    )
 
 
 def test_rt_33_policy_always_joins_no_fetch_that_has_begun() -> None:
@@ -129,6 +148,11 @@ def test_rt_33_policy_always_joins_no_fetch_that_has_begun() -> None:
 
 
 def test_rt_33_the_registry_is_the_host_in_the_name() -> None:
-    hosts = {"busybox": "docker.io", "library/busybox:1": "docker.io", "localhost/a": "localhost", "a.example/b/c": "a.example"}
+    hosts = {
+        "busybox": "docker.io",
+        "library/busybox:1": "docker.io",
+        "localhost/a": "localhost",
+        "a.example/b/c": "a.example",
+    }
     for image, registry in {**hosts, "h:5000/a": "h:5000"}.items():
         assert registry_of(image) == registry

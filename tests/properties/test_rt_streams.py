@@ -54,12 +54,14 @@ from refk8s.core.ports import (
     WriteVolume,
 )
 
-# --- order ------------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 4))
 @settings(max_examples=40)
-def test_rt_4_what_is_put_into_one_lane_is_done_in_order_and_never_two_at_once(lanes_of_work: list[int], threads: int) -> None:
+def test_rt_4_what_is_put_into_one_lane_is_done_in_order_and_never_two_at_once(
+    lanes_of_work: list[int], threads: int
+) -> None:
     # Shows RT-4.a.
     done: dict[int, list[int]] = {}
     busy: set[int] = set()
@@ -101,7 +103,9 @@ def test_rt_4_different_lanes_go_side_by_side() -> None:
         lanes = Lanes(2, "test")
         ended = [asyncio.get_running_loop().create_future() for _ in range(2)]
         for number, future in enumerate(ended):
-            lanes.put(f"pod-{number}", both.wait, lambda result, future=future: future.set_result(result))
+            lanes.put(
+                f"pod-{number}", both.wait, lambda result, future=future: future.set_result(result)
+            )
         found = await asyncio.wait_for(asyncio.gather(*ended), 20)
         assert all(isinstance(result, int) for result in found)
         lanes.close()
@@ -120,7 +124,7 @@ def test_rt_4_every_operation_of_a_pod_is_in_that_pods_lane() -> None:
     assert lane_of(ListPods()) != "uid"
 
 
-# --- ends -------------------------------------------------------------------------------------------------------------------
+# --- ends -----------------------------------------------------------------------------------------
 
 
 class VirtualSelector(selectors.SelectSelector):
@@ -160,12 +164,16 @@ def status(state: str, exit_code: int = 0) -> ContainerStatus:
     return ContainerStatus("c", "s", "uid", "main", 0, state, exit_code=exit_code)
 
 
-REQUESTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=5)  # (seconds until asked, grace period)
+# (seconds until asked, grace period)
+REQUESTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=5)
 
 
 @given(REQUESTS, st.integers(1, 100), st.booleans())
-def test_rt_11_sigkill_comes_at_the_earliest_moment_that_anybody_named(asked: list[tuple[int, int]], ends_after: int, heard: bool) -> None:
-    """`ends_after` SIGTERM (at the first request) the container ends by itself; `heard`: the engine's events work."""
+def test_rt_11_sigkill_comes_at_the_earliest_moment_that_anybody_named(
+    asked: list[tuple[int, int]], ends_after: int, heard: bool
+) -> None:
+    """`ends_after` SIGTERM (at the first request) the container ends by itself; `heard`: the
+    engine's events work."""
     # Shows RT-11.b RT-11.c.
     said: list[tuple[float, Result]] = []
     kills: list[float] = []
@@ -196,7 +204,12 @@ def test_rt_11_sigkill_comes_at_the_earliest_moment_that_anybody_named(asked: li
 
         stopping = Stopping(AtOnce(), look, kill, look)  # type: ignore[arg-type]
         for at, grace in asked:
-            loop.call_at(at, lambda grace=grace: stopping.stop("uid", "c", grace, lambda result: said.append((loop.time(), result))))
+            loop.call_at(
+                at,
+                lambda grace=grace: stopping.stop(
+                    "uid", "c", grace, lambda result: said.append((loop.time(), result))
+                ),
+            )
         loop.call_at(first + ends_after, by_itself)
         await asyncio.sleep(1000)
         assert "c" not in stopping
@@ -212,11 +225,14 @@ def test_rt_11_sigkill_comes_at_the_earliest_moment_that_anybody_named(asked: li
     assert all(isinstance(result, Done) for _, result in said)
 
 
-# --- probes -----------------------------------------------------------------------------------------------------------------
+# --- probes ---------------------------------------------------------------------------------------
 
 
-def serve_once(answers: list[bytes], ask: Callable[[int], Coroutine[Any, Any, Any]]) -> tuple[Any, list[str]]:
-    """A server on loopback that gives these answers, one a connection; what `ask` found, and the first lines it was asked."""
+def serve_once(
+    answers: list[bytes], ask: Callable[[int], Coroutine[Any, Any, Any]]
+) -> tuple[Any, list[str]]:
+    """A server on loopback that gives these answers, one a connection; what `ask` found, and the
+    first lines it was asked."""
     heard: list[str] = []
 
     async def main() -> Any:
@@ -239,7 +255,10 @@ def serve_once(answers: list[bytes], ask: Callable[[int], Coroutine[Any, Any, An
 def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None:
     # Shows RT-10.a.
     answer = f"HTTP/1.1 {code} Word\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    found, heard = serve_once([answer], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/healthz"), "127.0.0.1"))
+    found, heard = serve_once(
+        [answer],
+        lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/healthz"), "127.0.0.1"),
+    )
     assert found.success is (code < 400) and not found.unknown
     assert heard == ["GET /healthz HTTP/1.1"]
     if code >= 400:
@@ -250,7 +269,9 @@ def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None
 @settings(max_examples=60)
 def test_rt_10_whatever_a_server_says_the_probe_has_an_answer(noise: bytes) -> None:
     # Shows RT-10.d.
-    found, _ = serve_once([noise], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/"), "127.0.0.1"))
+    found, _ = serve_once(
+        [noise], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/"), "127.0.0.1")
+    )
     assert found.success is False or noise.startswith(b"HTTP/")
     assert found.success or found.output
 
@@ -267,50 +288,82 @@ def test_rt_10_redirections_within_the_host_are_followed_and_others_are_success(
     found, heard = serve_once([away], ask)
     assert found.success and len(heard) == 1
     found, heard = serve_once([there], ask)
-    assert not found.success and "redirects" in found.output and len(heard) == probe.REDIRECTIONS_MAX + 1
+    assert (
+        not found.success
+        and "redirects" in found.output
+        and len(heard) == probe.REDIRECTIONS_MAX + 1
+    )
 
 
 def grpc_answer(state: int, extra: list[bytes], more: bool) -> bytes:
-    """What a gRPC server says: settings, headers (which nobody reads), other frames, the message with the state, and the trailers."""
+    """What a gRPC server says: settings, headers (which nobody reads), other frames, the message
+    with the state, and the trailers."""
 
     def frame(kind: int, flags: int, body: bytes) -> bytes:
-        return len(body).to_bytes(3, "big") + bytes([kind, flags]) + (0 if kind in (4, 6) else 1).to_bytes(4, "big") + body
+        return (
+            len(body).to_bytes(3, "big")
+            + bytes([kind, flags])
+            + (0 if kind in (4, 6) else 1).to_bytes(4, "big")
+            + body
+        )
 
     message = bytes([8, state]) if state else b""
     data = b"\0" + len(message).to_bytes(4, "big") + message
     halves = [data[:3], data[3:]] if more else [data]
-    frames = [frame(4, 0, b""), frame(1, 4, b"\x88"), *[frame(6, 0, ping) for ping in extra], *[frame(0, 0, half) for half in halves]]
+    frames = [
+        frame(4, 0, b""),
+        frame(1, 4, b"\x88"),
+        *[frame(6, 0, ping) for ping in extra],
+        *[frame(0, 0, half) for half in halves],
+    ]
     return b"".join([*frames, frame(1, 5, b"")])
 
 
 @given(st.integers(0, 5), st.lists(st.binary(min_size=8, max_size=8), max_size=2), st.booleans())
 @settings(max_examples=30)
-def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(state: int, pings: list[bytes], more: bool) -> None:
+def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(
+    state: int, pings: list[bytes], more: bool
+) -> None:
     # Shows RT-10.b.
     question = Probe("uid", "c", "grpc", 5, "", 0, "name")
-    found, heard = serve_once([grpc_answer(state, pings, more)], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
+    found, heard = serve_once(
+        [grpc_answer(state, pings, more)],
+        lambda port: probe.ask(replace(question, port=port), "127.0.0.1"),
+    )
     assert found.success is (state == 1) and not found.unknown
     assert heard == ["PRI * HTTP/2.0"]
 
 
-@given(st.one_of(st.binary(max_size=60), st.just(grpc_answer(1, [], False)[:-25]), st.just(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.just(grpc_answer(1, [], False)[:-25]),
+        st.just(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    )
+)
 @settings(max_examples=30)
 def test_rt_10_what_is_no_grpc_is_a_failure_with_words(noise: bytes) -> None:
     # Shows RT-10.d.
     question = Probe("uid", "c", "grpc", 5, "", 0, "")
-    found, _ = serve_once([noise], lambda port: probe.ask(replace(question, port=port), "127.0.0.1"))
+    found, _ = serve_once(
+        [noise], lambda port: probe.ask(replace(question, port=port), "127.0.0.1")
+    )
     assert not found.success and found.output and not found.unknown
 
 
 def test_rt_10_a_connection_is_what_a_tcp_probe_wants() -> None:
     # Shows RT-10.b.
-    found, _ = serve_once([b""], lambda port: probe.ask(Probe("uid", "c", "tcp", 5, "", port), "127.0.0.1"))
+    found, _ = serve_once(
+        [b""], lambda port: probe.ask(Probe("uid", "c", "tcp", 5, "", port), "127.0.0.1")
+    )
     assert found.success
     nobody = asyncio.run(probe.ask(Probe("uid", "c", "tcp", 5, "", 1), "127.0.0.1"))
-    assert not nobody.success and nobody.output == "dial tcp 127.0.0.1:1: connect: connection refused"
+    assert (
+        not nobody.success and nobody.output == "dial tcp 127.0.0.1:1: connect: connection refused"
+    )
 
 
-# --- commands ----------------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 class Talk:
@@ -361,7 +414,9 @@ def test_rt_14_what_a_command_says_comes_in_order_and_its_end_once_and_last(
 ) -> None:
     # Shows RT-14.a RT-14.b RT-14.d RT-14.e.
     sent: list[dict[str, Any]] = []
-    options = compute_exec_options([("command", "x"), ("stdin", "1"), ("stdout", "1"), ("stderr", str(int(stderr)))], "exec")
+    options = compute_exec_options(
+        [("command", "x"), ("stdin", "1"), ("stdout", "1"), ("stderr", str(int(stderr)))], "exec"
+    )
 
     async def main() -> Talk:
         talk = Talk(says, code, waits_for_input=True)
@@ -397,17 +452,25 @@ def test_rt_14_what_a_command_says_comes_in_order_and_its_end_once_and_last(
     end = json.loads(ends[0][1:])
     assert end["status"] == ("Success" if code == 0 else "Failure")
     if code:
-        assert end["reason"] == "NonZeroExitCode" and end["details"]["causes"] == [{"reason": "ExitCode", "message": str(code)}]
+        assert end["reason"] == "NonZeroExitCode" and end["details"]["causes"] == [
+            {"reason": "ExitCode", "message": str(code)}
+        ]
     if not ended_early:
-        assert b"".join(talk.heard) == b"".join(message[1:] for message in messages if message[:1] == b"\0")
-        assert len(talk.sizes) == sum(message == b'\x04{"Width":80,"Height":24}' for message in messages)
+        assert b"".join(talk.heard) == b"".join(
+            message[1:] for message in messages if message[:1] == b"\0"
+        )
+        assert len(talk.sizes) == sum(
+            message == b'\x04{"Width":80,"Height":24}' for message in messages
+        )
 
 
 EXEC_NAMES = st.sampled_from(["command", "container", "stdin", "stdout", "stderr", "tty"])
 
 
 @given(st.lists(st.tuples(EXEC_NAMES, st.sampled_from(["", "1", "0", "true", "false", "ls"]))))
-def test_rt_14_there_must_be_something_to_run_and_something_to_see(parameters: list[tuple[str, str]]) -> None:
+def test_rt_14_there_must_be_something_to_run_and_something_to_see(
+    parameters: list[tuple[str, str]],
+) -> None:
     try:
         options = compute_exec_options(parameters, "exec")
     except ApiError as error:
@@ -418,12 +481,16 @@ def test_rt_14_there_must_be_something_to_run_and_something_to_see(parameters: l
         assert options.command == tuple([value for name, value in parameters if name == "command"])
 
 
-# --- logs -------------------------------------------------------------------------------------------------------------------
+# --- logs -----------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=20)), max_size=8), st.data())
-def test_rt_13_frames_are_taken_apart_however_they_come_in_pieces(frames: list[tuple[int, bytes]], data: st.DataObject) -> None:
-    whole = b"".join(bytes([kind, 0, 0, 0]) + len(body).to_bytes(4, "big") + body for kind, body in frames)
+def test_rt_13_frames_are_taken_apart_however_they_come_in_pieces(
+    frames: list[tuple[int, bytes]], data: st.DataObject
+) -> None:
+    whole = b"".join(
+        bytes([kind, 0, 0, 0]) + len(body).to_bytes(4, "big") + body for kind, body in frames
+    )
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     taker = Frames()
     found = []
@@ -431,10 +498,18 @@ def test_rt_13_frames_are_taken_apart_however_they_come_in_pieces(frames: list[t
         found += taker.take(whole[begin:end])
     joined: list[tuple[int, bytes]] = []
     for kind, part in found:
-        joined[-1:] = [(kind, joined[-1][1] + part)] if joined and joined[-1][0] == kind else [*joined[-1:], (kind, part)]
+        joined[-1:] = (
+            [(kind, joined[-1][1] + part)]
+            if joined and joined[-1][0] == kind
+            else [*joined[-1:], (kind, part)]
+        )
     wanted: list[tuple[int, bytes]] = []
     for kind, body in [frame for frame in frames if frame[1]]:
-        wanted[-1:] = [(kind, wanted[-1][1] + body)] if wanted and wanted[-1][0] == kind else [*wanted[-1:], (kind, body)]
+        wanted[-1:] = (
+            [(kind, wanted[-1][1] + body)]
+            if wanted and wanted[-1][0] == kind
+            else [*wanted[-1:], (kind, body)]
+        )
     assert joined == wanted
 
 
@@ -451,16 +526,27 @@ STATES = {
     "ended": (ContainerState(terminated=ContainerStateTerminated(exit_code=1)), EXITED),
     "waiting": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), ""),
     "new": (ContainerState(waiting=ContainerStateWaiting(reason="ErrImagePull")), CREATED),
-    "started": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), RUNNING),  # not told yet
+    # not told yet
+    "started": (ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff")), RUNNING),
 }
 
 
 @given(st.sampled_from(sorted(STATES)), st.booleans(), st.booleans())
-def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(state: str, has_last: bool, previous: bool) -> None:
+def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(
+    state: str, has_last: bool, previous: bool
+) -> None:
     # Shows RT-12.a RT-12.b RT-12.c RT-12.d STREAM-1.b.
     now, newest = STATES[state]
     forged = "docker://" + "f" * 64  # STREAM-1: no id comes from here.
-    found = ApiContainerStatus(name="main", state=now, container_id=forged, image="", image_id="", ready=False, restart_count=1)
+    found = ApiContainerStatus(
+        name="main",
+        state=now,
+        container_id=forged,
+        image="",
+        image_id="",
+        ready=False,
+        restart_count=1,
+    )
     attempts = [ContainerStatus("last", "s", "uid", "main", 3, EXITED)] if has_last else []
     attempts += [ContainerStatus("now", "s", "uid", "main", 4, newest)] if newest else []
     attempts += [ContainerStatus("other", "s", "uid", "other", 9, RUNNING)]
@@ -470,12 +556,17 @@ def test_rt_12_the_log_is_that_of_the_attempt_that_people_mean(state: str, has_l
         assert error.status.code == 400
         assert (previous and not has_last) or (state in ("waiting", "new") and not has_last)
         words = {"waiting": "CrashLoopBackOff", "new": "image can't be pulled"}.get(state, "")
-        assert ("not found" if previous else f"waiting to start: {words}") in (error.status.message or "")
+        assert ("not found" if previous else f"waiting to start: {words}") in (
+            error.status.message or ""
+        )
     else:
         assert chosen == ("last" if previous or state in ("waiting", "new") else "now")
 
 
-@given(st.lists(st.sampled_from(["a", "b", "c"]), unique=True, min_size=1), st.sampled_from(["", "a", "d"]))
+@given(
+    st.lists(st.sampled_from(["a", "b", "c"]), unique=True, min_size=1),
+    st.sampled_from(["", "a", "d"]),
+)
 def test_rt_12_without_a_name_the_only_container_is_meant(names: list[str], named: str) -> None:
     # Shows RT-12.e RT-12.f.
     try:
@@ -495,25 +586,47 @@ KINDS = st.sampled_from(["All", "Stdout", "Stderr", "Stdin"])
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, MOMENTS, KINDS)
-def test_rt_13_numbers_below_their_least_are_refused(tail: Any, limit: Any, seconds: Any, since: str, stream: str) -> None:
+def test_rt_13_numbers_below_their_least_are_refused(
+    tail: Any, limit: Any, seconds: Any, since: str, stream: str
+) -> None:
     # Shows RT-13.a RT-13.b RT-13.d.
-    given_now = {"tailLines": tail, "limitBytes": limit, "sinceSeconds": seconds, "sinceTime": since or None, "stream": stream}
+    given_now = {
+        "tailLines": tail,
+        "limitBytes": limit,
+        "sinceSeconds": seconds,
+        "sinceTime": since or None,
+        "stream": stream,
+    }
     parameters = {name: value for name, value in given_now.items() if value is not None}
     now = 10**9 * SECOND
     least = {"tailLines": 0, "limitBytes": 1, "sinceSeconds": 1}
     texts = {name: parameters.get(name, "0" if name == "tailLines" else "1") for name in least}
-    whole = all(text.removeprefix("-").isdigit() and len(text) < 20 for text in texts.values()) and since != "yesterday"
-    sound = whole and all(int(texts[name]) >= least[name] for name in least) and not (since and seconds) and stream != "Stdin"
+    whole = (
+        all(text.removeprefix("-").isdigit() and len(text) < 20 for text in texts.values())
+        and since != "yesterday"
+    )
+    sound = (
+        whole
+        and all(int(texts[name]) >= least[name] for name in least)
+        and not (since and seconds)
+        and stream != "Stdin"
+    )
     sound = sound and not (tail and stream != "All")
     try:
         options = compute_log_options(parameters, "pod", now)
     except ApiError as error:
         assert error.status.code == (422 if whole else 400)
         assert not sound
-        assert not whole or (error.status.message or "").startswith('PodLogOptions "pod" is invalid: ')
+        assert not whole or (error.status.message or "").startswith(
+            'PodLogOptions "pod" is invalid: '
+        )
     else:
         assert sound
         assert options.tail_lines == (-1 if tail is None else int(tail))
         assert options.limit_bytes == (-1 if limit is None else int(limit))
-        assert (options.since == now - int(seconds) * SECOND) if seconds else (options.since > 0) == bool(since)
+        assert (
+            (options.since == now - int(seconds) * SECOND)
+            if seconds
+            else (options.since > 0) == bool(since)
+        )
         assert (options.stdout, options.stderr) == (stream != "Stderr", stream != "Stdout")

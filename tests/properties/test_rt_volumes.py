@@ -1,4 +1,5 @@
-"""Volumes: changes that are whole, paths that stay inside, links that are not followed. Rules RT-6, RT-7, RT-30 ... RT-34."""
+"""Volumes: changes that are whole, paths that stay inside, links that are not followed. Rules RT-6,
+RT-7, RT-30 ... RT-34."""
 
 import os
 import shutil
@@ -54,7 +55,9 @@ def write_files(place: Path, files: dict[str, bytes], mode: int, group: int = -1
     """Make the directory hold these files, as the volume of a pod does."""
     place.mkdir(exist_ok=True)
     with tree.opened(place) as directory:
-        return write_into(directory, {path: File(content, mode) for path, content in files.items()}, group)
+        return write_into(
+            directory, {path: File(content, mode) for path, content in files.items()}, group
+        )
 
 
 def seen(place: Path) -> dict[str, bytes]:
@@ -72,11 +75,17 @@ def seen(place: Path) -> dict[str, bytes]:
 def held(place: Path) -> dict[str, bytes]:
     """What the link to the version that counts leads to."""
     data = place / DATA
-    return {str(path.relative_to(data)): path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(data)): path.read_bytes()
+        for path in sorted(data.rglob("*"))
+        if path.is_file()
+    }
 
 
 @given(st.lists(st.tuples(FILES, MODES), min_size=1, max_size=5))
-def test_rt_6_a_volume_holds_exactly_the_files_of_its_last_version(versions: list[tuple[dict[str, bytes], int]]) -> None:
+def test_rt_6_a_volume_holds_exactly_the_files_of_its_last_version(
+    versions: list[tuple[dict[str, bytes], int]],
+) -> None:
     # Shows RT-6.b.
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "volume"
@@ -84,10 +93,21 @@ def test_rt_6_a_volume_holds_exactly_the_files_of_its_last_version(versions: lis
             write_files(place, files, mode)
             assert seen(place) == held(place) == files
             tops = {path.partition("/")[0] for path in files}
-            assert {entry.name for entry in place.iterdir() if not entry.name.startswith("..")} == tops
+            assert {
+                entry.name for entry in place.iterdir() if not entry.name.startswith("..")
+            } == tops
             for path in files:
                 assert (place / path).stat().st_mode & 0o777 == mode
-            assert len([entry for entry in place.iterdir() if entry.is_dir() and not entry.is_symlink()]) == 1, "old versions are left"
+            assert (
+                len(
+                    [
+                        entry
+                        for entry in place.iterdir()
+                        if entry.is_dir() and not entry.is_symlink()
+                    ]
+                )
+                == 1
+            ), "old versions are left"
             assert not write_files(place, files, mode), "what is there already is written again"
 
 
@@ -122,7 +142,9 @@ def killed_at(step: int) -> Iterator[None]:
 
 
 @given(FILES, FILES, st.integers(1, 40))
-def test_rt_6_whenever_the_agent_is_killed_the_version_is_whole(old: dict[str, bytes], new: dict[str, bytes], step: int) -> None:
+def test_rt_6_whenever_the_agent_is_killed_the_version_is_whole(
+    old: dict[str, bytes], new: dict[str, bytes], step: int
+) -> None:
     # Shows RT-6.b RT-6.c RT-6.d.
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "volume"
@@ -135,7 +157,8 @@ def test_rt_6_whenever_the_agent_is_killed_the_version_is_whole(old: dict[str, b
 
 
 def test_rt_6_the_kill_does_happen_in_the_midst() -> None:
-    """The premise of the property above is reached: some steps leave the old version, some the new one."""
+    """The premise of the property above is reached: some steps leave the old version, some the new
+    one."""
     outcomes = set()
     for step in range(1, 40):
         with tempfile.TemporaryDirectory() as folder:
@@ -147,10 +170,12 @@ def test_rt_6_the_kill_does_happen_in_the_midst() -> None:
     assert {(b"old", False), (b"new", False), (b"new", True)} <= outcomes
 
 
-# --- paths ------------------------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------
 
 TARGETS = st.sampled_from(["/", "..", "../..", "a", "/etc", ".", "loop", "deep"])
-LINKS = st.dictionaries(st.sampled_from(["inside", "out", "loop", "deep/link"]), TARGETS, max_size=3)
+LINKS = st.dictionaries(
+    st.sampled_from(["inside", "out", "loop", "deep/link"]), TARGETS, max_size=3
+)
 STEPS = st.sampled_from(["a", "b", "..", ".", "inside", "out", "loop", "deep", "link", "etc"])
 INNER = st.lists(STEPS, min_size=1, max_size=4).map("/".join)
 
@@ -176,11 +201,15 @@ def test_rt_7_no_path_inside_a_volume_leads_out_of_it(links: dict[str, str], inn
                 real = Path(os.readlink(f"/proc/self/fd/{found}"))
                 os.close(found)
                 assert real == root or root in real.parents
-        assert {str(path) for path in Path(folder).rglob("*") if root not in path.parents} == before, "something was made outside"
+        assert {
+            str(path) for path in Path(folder).rglob("*") if root not in path.parents
+        } == before, "something was made outside"
 
 
 @given(LINKS, INNER)
-def test_rt_7_a_path_that_stays_inside_is_found_where_its_links_lead(links: dict[str, str], inner: str) -> None:
+def test_rt_7_a_path_that_stays_inside_is_found_where_its_links_lead(
+    links: dict[str, str], inner: str
+) -> None:
     """The premise of the property above is reached: what is inside is not refused."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
@@ -199,15 +228,26 @@ def test_rt_7_a_path_that_stays_inside_is_found_where_its_links_lead(links: dict
             os.close(found)
 
 
-@given(st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3), st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3))
-def test_rt_7_a_directory_is_no_parent_of_one_whose_name_begins_like_its_own(path: list[str], root: list[str]) -> None:
+@given(
+    st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3),
+    st.lists(st.sampled_from(["v", "v-2", "a", "v2"]), max_size=3),
+)
+def test_rt_7_a_directory_is_no_parent_of_one_whose_name_begins_like_its_own(
+    path: list[str], root: list[str]
+) -> None:
     assert tree.is_inside("/" + "/".join(path), "/" + "/".join(root)) is (path[: len(root)] == root)
 
 
-# --- links that a container has made ------------------------------------------------------------------------------------------
+# --- links that a container has made --------------------------------------------------------------
 
-ENTRIES = st.sampled_from(["..data", "..data_tmp", "a", "b", "dir", "dir/a", "key.txt", ".hidden", "..evil"])
-MADE = st.dictionaries(ENTRIES, st.sampled_from(["link to a directory", "link to a file", "link up", "directory", "file"]), max_size=4)
+ENTRIES = st.sampled_from(
+    ["..data", "..data_tmp", "a", "b", "dir", "dir/a", "key.txt", ".hidden", "..evil"]
+)
+MADE = st.dictionaries(
+    ENTRIES,
+    st.sampled_from(["link to a directory", "link to a file", "link up", "directory", "file"]),
+    max_size=4,
+)
 
 
 def tamper(place: Path, made: dict[str, str], outside: Path) -> None:
@@ -235,7 +275,10 @@ def tamper(place: Path, made: dict[str, str], outside: Path) -> None:
 def picture(place: Path) -> dict[str, tuple[int, bytes]]:
     """Everything below a directory, with its permissions."""
     return {
-        str(path.relative_to(place)): (path.lstat().st_mode, path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        str(path.relative_to(place)): (
+            path.lstat().st_mode,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+        )
         for path in sorted(place.rglob("*"))
     }
 
@@ -254,12 +297,22 @@ def test_rt_30_an_update_writes_nothing_outside_whatever_the_container_did(
         (outside / "file").write_text("the host's")
         write_files(place, old, mode)
         tamper(place, made, outside)
-        before = {name: seen for name, seen in picture(Path(folder)).items() if not name.startswith("volume/")}
+        before = {
+            name: seen
+            for name, seen in picture(Path(folder)).items()
+            if not name.startswith("volume/")
+        }
         write_files(place, new, mode)
-        assert {name: seen for name, seen in picture(Path(folder)).items() if not name.startswith("volume/")} == before
+        assert {
+            name: seen
+            for name, seen in picture(Path(folder)).items()
+            if not name.startswith("volume/")
+        } == before
         assert held(place) == new
         for path, content in new.items():
-            assert (place / path).read_bytes() == content and place in (place / path).resolve().parents
+            assert (place / path).read_bytes() == content and place in (
+                place / path
+            ).resolve().parents
         with tree.opened(folder) as top:
             tree.remove("volume", top)
         assert {name for name, _ in picture(Path(folder)).items()} == set(before) - {"volume"}
@@ -281,7 +334,8 @@ def test_rt_30_a_link_to_the_right_files_elsewhere_is_replaced(tmp_path: Path, t
 
 
 def test_rt_30_a_tree_of_any_depth_is_removed() -> None:
-    """Deeper than a path may be long, than functions may call each other and than directories may be open."""
+    """Deeper than a path may be long, than functions may call each other and than directories may
+    be open."""
     # Shows RT-30.d.
     with tempfile.TemporaryDirectory() as folder, tree.opened(folder) as top:
         at = os.dup(top)
@@ -307,7 +361,10 @@ def test_rt_30_a_file_of_the_pod_is_written_and_read_without_following_a_link() 
         place.symlink_to(outside)
         assert volumes.read_file("uid", "main.0.message", 4096) is None
         volumes.write_file("uid", "main.0.message", b"new", 0o666)
-        assert outside.read_text() == "the host's" and volumes.read_file("uid", "main.0.message", 4096) == b"new"
+        assert (
+            outside.read_text() == "the host's"
+            and volumes.read_file("uid", "main.0.message", 4096) == b"new"
+        )
         place.unlink()
         os.mkfifo(place)
         assert volumes.read_file("uid", "main.0.message", 4096) is None, "a pipe was waited for"
@@ -328,10 +385,12 @@ def test_rt_32_files_have_their_modes_and_the_group_may_read_them(
             assert found.st_mode & 0o777 == modes.get(path, mode) | (0o440 if group >= 0 else 0)
         assert bool(place.stat().st_mode & 0o2000) is (group >= 0)
         assert volumes.write(WriteVolume("uid", "empty", mode=0o777, fs_group=group)) == Done()
-        assert volumes.path("uid", "empty").stat().st_mode & 0o7777 == (0o2777 if group >= 0 else 0o777)
+        assert volumes.path("uid", "empty").stat().st_mode & 0o7777 == (
+            0o2777 if group >= 0 else 0o777
+        )
 
 
-# --- mounts -------------------------------------------------------------------------------------------------------------------
+# --- mounts ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -352,8 +411,11 @@ def engine_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 @pytest.mark.parametrize("may_mount", [True, False])
-def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path: Path, engine_beside: None, may_mount: bool) -> None:
-    """Without the right to mount the first case is the second: the open directory is named to the engine."""
+def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(
+    tmp_path: Path, engine_beside: None, may_mount: bool
+) -> None:
+    """Without the right to mount the first case is the second: the open directory is named to the
+    engine."""
     # Shows RT-34.a RT-34.b RT-34.c RT-34.d.
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = may_mount
@@ -375,7 +437,9 @@ def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path
     (root / "logs").symlink_to(tmp_path / "outside")
     (root / "file").unlink()
     (root / "file").symlink_to(tmp_path / "outside/hosts-own")
-    assert os.listdir(folder) == ["mine"] and (not volumes._may_mount or file.read_bytes() == b"one file")
+    assert os.listdir(folder) == ["mine"] and (
+        not volumes._may_mount or file.read_bytes() == b"one file"
+    )
     with pytest.raises(LeadsOut):
         volumes.source("uid", Mount("data/logs", "/m"), "main", 0)
     volumes.release("uid", "main")
@@ -387,7 +451,9 @@ def test_rt_34_a_sub_path_shows_what_was_checked_though_it_is_exchanged(tmp_path
     assert os.listdir(tmp_path / "outside") == ["hosts-own"]
 
 
-def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_numbers(tmp_path: Path, engine_beside: None) -> None:
+def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_numbers(
+    tmp_path: Path, engine_beside: None
+) -> None:
     # Shows RT-34.c RT-34.e RT-34.f.
     engine = make_engine()
     agent = operations(engine, data=tmp_path)
@@ -399,14 +465,24 @@ def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_nu
     mounts_ = (Mount("data/logs", "/logs"), Mount("map/key", "/key", True, True))
 
     def make(agent: Operations, attempt: int) -> str:
-        made = agent.carry_out(CreateContainer(box, ContainerConfig(UID, "default", "pod", "main", IMAGE, attempt, mounts=mounts_)))
+        made = agent.carry_out(
+            CreateContainer(
+                box, ContainerConfig(UID, "default", "pod", "main", IMAGE, attempt, mounts=mounts_)
+            )
+        )
         assert isinstance(made, ContainerCreated)
         return made.status.id
 
     first = make(agent, 0)
     shown = {mount["Target"]: mount for mount in engine.one(first)["HostConfig"]["Mounts"]}
-    assert shown["/key"]["Source"] == str(tmp_path / "pods" / UID / "volumes/map/key") and shown["/logs"]["Type"] == "volume"
-    assert os.path.samefile(engine.volumes[shown["/logs"]["Source"]]["Options"]["device"], tmp_path / "pods" / UID / "volumes/data/logs")
+    assert (
+        shown["/key"]["Source"] == str(tmp_path / "pods" / UID / "volumes/map/key")
+        and shown["/logs"]["Type"] == "volume"
+    )
+    assert os.path.samefile(
+        engine.volumes[shown["/logs"]["Source"]]["Options"]["device"],
+        tmp_path / "pods" / UID / "volumes/data/logs",
+    )
     later = operations(engine, data=tmp_path)
     later.volumes._may_mount = False
     assert isinstance(later.carry_out(StartContainer(UID, first)), Failed) and not engine.starts[1:]
@@ -418,7 +494,9 @@ def test_rt_34_a_container_that_an_earlier_agent_made_is_not_started_with_its_nu
     assert engine.volumes == {} and not (tmp_path / "pods" / UID).exists()
 
 
-def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Shows RT-34.d.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none'}")
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
@@ -430,12 +508,18 @@ def test_rt_34_where_the_engine_does_not_see_this_process_a_sub_path_is_refused(
 
 
 @pytest.mark.parametrize("may_mount", [True, False])
-def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(tmp_path: Path, may_mount: bool) -> None:
+def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(
+    tmp_path: Path, may_mount: bool
+) -> None:
     # Shows RT-31.a RT-31.b RT-31.c.
     volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
     volumes._may_mount = may_mount
     secret = WriteVolume("uid", "keys", {"password": b"hidden"}, medium="Memory")
-    for operation in (secret, secret, WriteVolume("uid", "quick", mode=0o777, medium="Memory", fs_group=os.getgid())):
+    for operation in (
+        secret,
+        secret,
+        WriteVolume("uid", "quick", mode=0o777, medium="Memory", fs_group=os.getgid()),
+    ):
         assert volumes.write(operation) == Done()
         place = volumes.source("uid", Mount(operation.volume, "/m"))
         assert mounts.is_in_memory(str(place))
@@ -471,16 +555,28 @@ def test_rt_31_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> 
         os.unlink(place)
 
 
-PLACES = st.lists(st.text("ab /\\\n", min_size=1, max_size=5).map(lambda text: "/" + text.strip("/")), min_size=1, max_size=4)
+PLACES = st.lists(
+    st.text("ab /\\\n", min_size=1, max_size=5).map(lambda text: "/" + text.strip("/")),
+    min_size=1,
+    max_size=4,
+)
 
 
 @given(PLACES, st.sampled_from(["/a", "/a b", "/"]))
 def test_rt_31_the_table_of_mounts_is_read_with_its_escapes(places: list[str], below: str) -> None:
     def written(place: str) -> str:
-        return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in place)
+        return "".join(
+            f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in place
+        )
 
-    text = "\n".join(f"36 35 98:0 / {written(place)} rw,noatime shared:1 - tmpfs none rw" for place in places)
-    expected = [(place, "tmpfs") for place in places if place == below or place.startswith(below.rstrip("/") + "/")]
+    text = "\n".join(
+        f"36 35 98:0 / {written(place)} rw,noatime shared:1 - tmpfs none rw" for place in places
+    )
+    expected = [
+        (place, "tmpfs")
+        for place in places
+        if place == below or place.startswith(below.rstrip("/") + "/")
+    ]
     assert mounts.mounted(below, text) == expected
 
 

@@ -28,7 +28,9 @@ from refk8s.core.api import status
 from refk8s.core.api.core_v1 import PodSchedulingGate, Taint, Toleration
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import EVENTS, NODES, PODS
-from refk8s.core.cluster import Cluster, enabled, step
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.step import step
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.properties.scheduler import no_node_over_capacity, no_pod_moves, why_not
@@ -49,18 +51,28 @@ def plain(snapshot: Snapshot):
     """A snapshot as plain values."""
     loads = {}
     for name, load in snapshot.loads.items():
-        sums = (load.cpu, load.memory, load.ephemeral_storage, load.extended, load.scored_cpu, load.scored_memory)
+        sums = (
+            load.cpu,
+            load.memory,
+            load.ephemeral_storage,
+            load.extended,
+            load.scored_cpu,
+            load.scored_memory,
+        )
         loads[name] = (sorted(load.pods), sums, load.ports, dict(load.siblings))
     return dict(snapshot.nodes), loads
 
 
 def new_bindings(before: Cluster, after: Cluster):
-    """What has just been decided and sent for the first time: (pod, node). What is sent again is no new decision."""
+    """What has just been decided and sent for the first time: (pod, node). What is sent again is no
+    new decision."""
     same_life = before.components[NAME].life == after.components[NAME].life
     known = memory_of(before).decisions if same_life else {}
     for key, decision in sorted(memory_of(after).decisions.items()):
         earlier = known.get(key)
-        if decision.sent and not (earlier is not None and earlier.sent and earlier.pod.uid == decision.pod.uid):
+        if decision.sent and not (
+            earlier is not None and earlier.sent and earlier.pod.uid == decision.pod.uid
+        ):
             yield key, decision.node
 
 
@@ -68,7 +80,9 @@ def all_is_well(before: Cluster, after: Cluster) -> list[str]:
     """What must hold after every step."""
     pods = stored(after, PODS)
     wrong = no_node_over_capacity(stored(after, NODES), pods)
-    wrong += no_pod_moves({p.metadata.uid: p for p in stored(before, PODS)}, {p.metadata.uid: p for p in pods})
+    wrong += no_pod_moves(
+        {p.metadata.uid: p for p in stored(before, PODS)}, {p.metadata.uid: p for p in pods}
+    )
     view, memory = view_of(after), memory_of(after)
     truth = view.fold(TRUTH)
     if plain(truth) != plain(recompute(view.list(NODES), view.list(PODS))):
@@ -76,7 +90,9 @@ def all_is_well(before: Cluster, after: Cluster) -> list[str]:
     expected = truth
     for _, decision in sorted(memory.decisions.items()):
         if decision.pod.uid not in expected.load(decision.node).pods:
-            expected = expected.with_load(decision.node, expected.load(decision.node).plus(decision.pod))
+            expected = expected.with_load(
+                decision.node, expected.load(decision.node).plus(decision.pod)
+            )
     if plain(catch_up(memory, truth).working) != plain(expected):
         wrong.append("SCHED-22: the working snapshot is not the truth plus what is assumed")
     seen = {pod.metadata.uid: pod for pod in view.list(PODS)}
@@ -86,8 +102,14 @@ def all_is_well(before: Cluster, after: Cluster) -> list[str]:
         if pod is None or node is None:
             wrong.append(f"SCHED-28: {key} to {name}, and one of them is not there")
             continue
-        there = [p for uid, p in seen.items() if uid != pod.metadata.uid and (p.spec.node_name or assumed.get(uid)) == name]
-        there = [p for p in there if p.status is None or p.status.phase not in ("Succeeded", "Failed")]
+        there = [
+            p
+            for uid, p in seen.items()
+            if uid != pod.metadata.uid and (p.spec.node_name or assumed.get(uid)) == name
+        ]
+        there = [
+            p for p in there if p.status is None or p.status.phase not in ("Succeeded", "Failed")
+        ]
         wrong += [f"SCHED-28: {key} to {name}: {reason}" for reason in why_not(pod, node, there)]
     return wrong
 
@@ -98,7 +120,8 @@ def flights(cluster: Cluster) -> list:
 
 
 def crash(cluster: Cluster) -> Cluster:
-    """The scheduler dies, and with its connections what it had sent and what had not arrived yet."""
+    """The scheduler dies, and with its connections what it had sent and what had not arrived
+    yet."""
     for id in sorted(cluster.flying):
         if id in cluster.flying and cluster.flying[id].answer is None:
             cluster = step(cluster, LoseRequest(id))
@@ -107,7 +130,11 @@ def crash(cluster: Cluster) -> Cluster:
 
 def refuse(cluster: Cluster, which: int) -> Cluster:
     """The API server refuses a request of the scheduler, for reasons of its own."""
-    waiting = [id for id, f in flights(cluster) if f.answer is None and f.request.verb in ("create", "patch")]
+    waiting = [
+        id
+        for id, f in flights(cluster)
+        if f.answer is None and f.request.verb in ("create", "patch")
+    ]
     if not waiting:
         return cluster
     id = waiting[which % len(waiting)]
@@ -125,7 +152,9 @@ def run(cluster: Cluster, drawn, world, allowed=()) -> Cluster:
             elif "refuse" in allowed and kind >= 14:
                 cluster = refuse(cluster, which)
             else:
-                odd = faults(cluster, [fault for fault in allowed if fault not in ("crash", "refuse")])
+                odd = faults(
+                    cluster, [fault for fault in allowed if fault not in ("crash", "refuse")]
+                )
                 cluster = step(cluster, odd[which % len(odd)]) if odd else cluster
         elif kind >= 6:
             cluster = operate(cluster, which, specs, spare)
@@ -144,12 +173,23 @@ def waiting_but_welcome(cluster: Cluster) -> list[str]:
     there = stored(cluster, PODS)
     found = []
     for pod in there:
-        if pod.spec.node_name or pod.metadata.deletion_timestamp is not None or pod.spec.scheduling_gates:
+        if (
+            pod.spec.node_name
+            or pod.metadata.deletion_timestamp is not None
+            or pod.spec.scheduling_gates
+        ):
             continue
         for node in stored(cluster, NODES):
-            others = [p for p in there if p.spec.node_name == node.metadata.name and p.status.phase not in ("Succeeded", "Failed")]
+            others = [
+                p
+                for p in there
+                if p.spec.node_name == node.metadata.name
+                and p.status.phase not in ("Succeeded", "Failed")
+            ]
             if not why_not(pod, node, others):
-                found.append(f"SCHED-26: {pod.metadata.name} waits, and {node.metadata.name} would take it")
+                found.append(
+                    f"SCHED-26: {pod.metadata.name} waits, and {node.metadata.name} would take it"
+                )
     return found
 
 
@@ -162,11 +202,15 @@ def test_sched_1_sched_25_sched_28_late_watches_and_answers_never_overfill_a_nod
 
 
 @given(worlds, steps)
-def test_sched_22_sched_26_lost_requests_and_answers_neither_overfill_a_node_nor_strand_a_pod(world, drawn):
+def test_sched_22_sched_26_lost_requests_and_answers_neither_overfill_a_node_nor_strand_a_pod(
+    world, drawn
+):
     cluster = run(new_cluster(), drawn, world, ["lose", "give up", "cut", "compact"])
     cluster = settle(cluster, all_is_well)
     assert not waiting_but_welcome(cluster)
-    assert not len(memory_of(cluster).assumed), "SCHED-22: everything is settled, and a pod is still assumed"
+    assert not len(memory_of(cluster).assumed), (
+        "SCHED-22: everything is settled, and a pod is still assumed"
+    )
 
 
 @given(worlds, steps)
@@ -195,14 +239,18 @@ def test_sched_10_sched_11_every_refused_pod_says_why_and_then_there_is_silence(
         assert condition.message
     revision = cluster.history.revision
     cluster = settle(cluster, all_is_well, seconds_max=240)
-    assert cluster.history.revision == revision, "SCHED-11: nothing changes, and something is written"
+    assert cluster.history.revision == revision, (
+        "SCHED-11: nothing changes, and something is written"
+    )
 
 
 @given(worlds, steps)
 def test_sched_29_the_same_events_give_the_same_decisions(world, drawn):
     one, other = (run(new_cluster(), drawn, world, ["lose"]) for _ in range(2))
     assert one.history.revision == other.history.revision
-    assert [p.spec.node_name for p in stored(one, PODS)] == [p.spec.node_name for p in stored(other, PODS)]
+    assert [p.spec.node_name for p in stored(one, PODS)] == [
+        p.spec.node_name for p in stored(other, PODS)
+    ]
 
 
 @given(worlds, steps, st.integers(1, 5))
@@ -218,10 +266,12 @@ def test_sched_17_forgetting_what_has_been_worked_out_changes_nothing(world, dra
 
     forgetful = Loop(NAME, [Forgetful()], component="default-scheduler")
     one, other = run(new_cluster(), drawn, world), run(new_cluster(forgetful), drawn, world)
-    assert {p.metadata.uid: p.spec.node_name for p in stored(one, PODS)} == {p.metadata.uid: p.spec.node_name for p in stored(other, PODS)}
+    assert {p.metadata.uid: p.spec.node_name for p in stored(one, PODS)} == {
+        p.metadata.uid: p.spec.node_name for p in stored(other, PODS)
+    }
 
 
-# --- examples of single rules ----------------------------------------------------------------------------------------
+# --- examples of single rules ---------------------------------------------------------------------
 
 
 def quiet(cluster: Cluster, seconds: int = 60, check=all_is_well) -> Cluster:
@@ -233,12 +283,18 @@ def pod_named(cluster: Cluster, name: str):
 
 
 def condition_of(cluster: Cluster, name: str):
-    return next((c for c in pod_named(cluster, name).status.conditions or () if c.type == "PodScheduled"), None)
+    return next(
+        (c for c in pod_named(cluster, name).status.conditions or () if c.type == "PodScheduled"),
+        None,
+    )
 
 
 def events(cluster: Cluster, reason: str):
     found = [event for event in stored(cluster, EVENTS) if event.reason == reason]
-    return [(event.involved_object.name, event.message, event.series.count if event.series else 1) for event in found]
+    return [
+        (event.involved_object.name, event.message, event.series.count if event.series else 1)
+        for event in found
+    ]
 
 
 def test_sched_19_a_pod_waits_for_a_node_that_fits_and_says_why():
@@ -274,8 +330,12 @@ def test_sched_4_a_finished_pod_frees_its_node_and_a_terminating_one_does_not():
 
 def test_sched_5_uncordoning_lets_a_waiting_pod_in_and_a_toleration_never_waits():
     cluster = with_node(new_cluster(), a_node("n", unschedulable=True))
-    tolerant = Toleration(key="node.kubernetes.io/unschedulable", operator="Exists", effect="NoSchedule")
-    cluster = quiet(with_pod(with_pod(cluster, a_pod("plain")), a_pod("tolerant", tolerations=(tolerant,))))
+    tolerant = Toleration(
+        key="node.kubernetes.io/unschedulable", operator="Exists", effect="NoSchedule"
+    )
+    cluster = quiet(
+        with_pod(with_pod(cluster, a_pod("plain")), a_pod("tolerant", tolerations=(tolerant,)))
+    )
     assert pod_named(cluster, "tolerant").spec.node_name == "n"
     assert "1 node(s) were unschedulable" in condition_of(cluster, "plain").message
     cluster = quiet(patched(cluster, NODES, "n", {"spec": {"unschedulable": None}}))
@@ -284,7 +344,9 @@ def test_sched_5_uncordoning_lets_a_waiting_pod_in_and_a_toleration_never_waits(
 
 def test_sched_23_a_pod_of_another_scheduler_or_with_a_node_is_left_alone():
     cluster = with_node(new_cluster(), a_node("n", pods="0"))
-    cluster = with_pod(with_pod(cluster, a_pod("other", scheduler_name="nobody")), a_pod("direct", node_name="n"))
+    cluster = with_pod(
+        with_pod(cluster, a_pod("other", scheduler_name="nobody")), a_pod("direct", node_name="n")
+    )
     cluster = quiet(cluster, check=lambda before, after: [])
     for name in ("other", "direct"):
         assert condition_of(cluster, name) is None
@@ -294,7 +356,9 @@ def test_sched_23_a_pod_of_another_scheduler_or_with_a_node_is_left_alone():
 
 def test_sched_24_a_gated_pod_is_not_scheduled_until_its_last_gate_is_gone():
     gates = (PodSchedulingGate(name="a"), PodSchedulingGate(name="b"))
-    cluster = quiet(with_pod(with_node(new_cluster(), a_node("n")), a_pod("p", scheduling_gates=gates)))
+    cluster = quiet(
+        with_pod(with_node(new_cluster(), a_node("n")), a_pod("p", scheduling_gates=gates))
+    )
     assert condition_of(cluster, "p").reason == "SchedulingGated"
     assert not pod_named(cluster, "p").spec.node_name
     cluster = quiet(patched(cluster, PODS, "p", {"spec": {"schedulingGates": [{"name": "b"}]}}))
@@ -306,7 +370,9 @@ def test_sched_24_a_gated_pod_is_not_scheduled_until_its_last_gate_is_gone():
 def test_sched_22_a_binding_whose_answer_is_lost_keeps_its_room():
     cluster = with_node(new_cluster(), a_node("n", pods="1"))
     cluster = with_pod(cluster, a_pod("one"))
-    while not (bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]):
+    while not (
+        bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]
+    ):
         cluster = step(cluster, next(enabled(cluster)))
     cluster = step(cluster, LoseRequest(bindings[0]))  # never arrives, and nobody knows
     cluster = with_pod(cluster, a_pod("two"))
@@ -319,7 +385,9 @@ def test_sched_22_a_binding_whose_answer_is_lost_keeps_its_room():
 
 
 def test_sched_20_a_refused_pod_is_tried_again_after_its_back_off_only():
-    cluster = quiet(with_pod(with_node(new_cluster(), a_node("n", unschedulable=True)), a_pod("p")), seconds=0)
+    cluster = quiet(
+        with_pod(with_node(new_cluster(), a_node("n", unschedulable=True)), a_pod("p")), seconds=0
+    )
     assert condition_of(cluster, "p").reason == "Unschedulable"
     cluster = patched(cluster, NODES, "n", {"spec": {"unschedulable": None}})
     cluster = quiet(cluster, seconds=0)
@@ -331,7 +399,9 @@ def test_sched_20_a_refused_pod_is_tried_again_after_its_back_off_only():
 
 
 def test_sched_21_what_has_been_parked_for_five_minutes_says_what_is_true_now():
-    cluster = quiet(with_pod(with_node(new_cluster(), a_node("n", cpu="1")), a_pod("p", {"cpu": "3"})))
+    cluster = quiet(
+        with_pod(with_node(new_cluster(), a_node("n", cpu="1")), a_pod("p", {"cpu": "3"}))
+    )
     cluster = quiet(with_node(cluster, a_node("m", cpu="1")))
     assert condition_of(cluster, "p").message.startswith("0/1 nodes")
     cluster = settle(cluster, all_is_well, seconds_max=5 * MINUTE // SECOND)
@@ -339,16 +409,27 @@ def test_sched_21_what_has_been_parked_for_five_minutes_says_what_is_true_now():
 
 
 def test_sched_28_a_decision_that_the_view_has_overtaken_is_taken_anew():
-    """The write of the condition is still on its way when the pod is decided; before it is answered the node is cordoned."""
+    """The write of the condition is still on its way when the pod is decided; before it is answered
+    the node is cordoned."""
     cluster = with_pod(with_node(new_cluster(), a_node("n", cpu="1")), a_pod("p", {"cpu": "2"}))
-    while not any(f.request.verb == "patch" and f.request.resource == PODS for _, f in cluster.flying.items()):
+    while not any(
+        f.request.verb == "patch" and f.request.resource == PODS for _, f in cluster.flying.items()
+    ):
         cluster = step(cluster, next(enabled(cluster)))
-    patches = [id for id, f in flights(cluster) if f.request.verb == "patch" and f.request.resource == PODS]
+    patches = [
+        id for id, f in flights(cluster) if f.request.verb == "patch" and f.request.resource == PODS
+    ]
 
     def go_on(cluster, until):
         while cluster.now < until:
-            actions = [a for a in enabled(cluster) if not (isinstance(a, (Arrive, Answer)) and a.flying in patches)]
-            cluster = step(cluster, actions[0] if actions else Elapse(min(until, cluster.now + SECOND // 2)))
+            actions = [
+                a
+                for a in enabled(cluster)
+                if not (isinstance(a, (Arrive, Answer)) and a.flying in patches)
+            ]
+            cluster = step(
+                cluster, actions[0] if actions else Elapse(min(until, cluster.now + SECOND // 2))
+            )
         return cluster
 
     cluster = with_node(cluster, a_node("big", cpu="4"))
@@ -363,22 +444,30 @@ def test_sched_28_a_decision_that_the_view_has_overtaken_is_taken_anew():
 def test_sched_26_a_pod_that_has_ended_before_its_binding_is_answered_frees_its_room():
     """Found by the properties: the room was free and nobody looked for five minutes."""
     cluster = with_pod(with_node(new_cluster(), a_node("n", pods="1")), a_pod("one"))
-    while not (bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]):
+    while not (
+        bindings := [id for id, f in flights(cluster) if f.request.subresource == "binding"]
+    ):
         cluster = step(cluster, next(enabled(cluster)))
     cluster = step(cluster, Arrive(bindings[0]))
     cluster = with_pod(cluster, a_pod("two"))
     cluster = patched(cluster, PODS, "one", {"status": {"phase": "Succeeded"}}, "status")
-    while not isinstance(action := next(a for a in enabled(cluster) if a != Answer(bindings[0])), (Elapse, Answer)):
+    while not isinstance(
+        action := next(a for a in enabled(cluster) if a != Answer(bindings[0])), (Elapse, Answer)
+    ):
         cluster = step(cluster, action)
     cluster = quiet(cluster)
     assert pod_named(cluster, "two").spec.node_name == "n"
 
 
-# --- sometimes -------------------------------------------------------------------------------------------------------
+# --- sometimes ------------------------------------------------------------------------------------
 
 SPECS = [
     a_pod("", {"cpu": "1", "memory": "1Gi"}).spec,
-    a_pod("", {"cpu": "300m"}, tolerations=(Toleration(key="node.kubernetes.io/unschedulable", operator="Exists"),)).spec,
+    a_pod(
+        "",
+        {"cpu": "300m"},
+        tolerations=(Toleration(key="node.kubernetes.io/unschedulable", operator="Exists"),),
+    ).spec,
     a_pod("", {"cpu": "3"}).spec,
 ]
 SPARE = [a_node("n0"), a_node("n1", pods="3"), a_node("n2", cpu="4")]
@@ -394,9 +483,15 @@ def seen_in(before: Cluster, after: Cluster) -> set[str]:
         found.add("one pod is parked while another is on its way")
     if any(decision.waiting.attempts for _, decision in memory.decisions.items()):
         found.add("a pod that was refused once is on its way")
-    if before.components[NAME].life != after.components[NAME].life and len(memory_of(before).assumed):
+    if before.components[NAME].life != after.components[NAME].life and len(
+        memory_of(before).assumed
+    ):
         found.add("a crash forgets an assumed pod")
-    sends = [f.tries for _, f in after.components[NAME].state.flights.items() if f.request.subresource == "binding"]
+    sends = [
+        f.tries
+        for _, f in after.components[NAME].state.flights.items()
+        if f.request.subresource == "binding"
+    ]
     if any(tries > 0 for tries in sends):
         found.add("a binding is sent again")
     for key, decision in memory.decisions.items():
@@ -423,7 +518,12 @@ def test_sched_sometimes_the_runs_reach_what_the_rules_are_about():
         for _ in range(120):
             before = cluster
             drawn = [(chance.randrange(16), chance.randrange(2**16))]
-            cluster = run(cluster, drawn, (SPECS, SPARE), ["crash", "lose", "refuse"] if seed % 2 else ["lose", "give up"])
+            cluster = run(
+                cluster,
+                drawn,
+                (SPECS, SPARE),
+                ["crash", "lose", "refuse"] if seed % 2 else ["lose", "give up"],
+            )
             wanted -= seen_in(before, cluster)
         if not wanted:
             return

@@ -1,4 +1,5 @@
-"""Filters of the scheduler beside a plain reading: SCHED-5, SCHED-6, SCHED-7 (spec/scheduler.md)."""
+"""Filters of the scheduler beside a plain reading: SCHED-5, SCHED-6, SCHED-7
+(spec/scheduler.md)."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ numbers = [
     "x",
     "",
 ]
-long_ones = ["0" * 23 + "5", "0" * 24 + "5"]  # 24 characters are read, 25 are not
+long_ones = ["0" * 24 + "5", "1" + "0" * 24]  # leading zeros do not count
 texts = st.sampled_from([*numbers, *long_ones])
 
 
 def number(text):
-    """The text as a 64-bit integer, of at most 24 characters; None where it is none."""
+    """The text as a 64-bit integer; None where it is none."""
     digits = text[1:] if text[:1] in ("+", "-") else text
-    if len(text) > 24 or not digits.isdigit() or not -(2**63) <= int(text) < 2**63:
+    if not digits.isdigit() or not -(2**63) <= int(text) < 2**63:
         return None
     return int(text)
 
@@ -50,10 +51,19 @@ def test_sched_7_what_a_requirement_wants_of_a_node(operator, values, found, of_
     """Of a label or, as its only field, of the node's name."""
     name = found or "n"
     facts = facts_of(a_node(name, labels={} if found is None else {"k": found}))
-    requirement = NodeSelectorRequirement(key="metadata.name" if of_field else "k", operator=operator, values=tuple(values) or None)
-    term = NodeSelectorTerm(match_fields=(requirement,)) if of_field else NodeSelectorTerm(match_expressions=(requirement,))
+    requirement = NodeSelectorRequirement(
+        key="metadata.name" if of_field else "k", operator=operator, values=tuple(values) or None
+    )
+    term = (
+        NodeSelectorTerm(match_fields=(requirement,))
+        if of_field
+        else NodeSelectorTerm(match_expressions=(requirement,))
+    )
     has = name if of_field else found
-    mine, its = (None if has is None else number(has)), number(values[0]) if len(values) == 1 else None
+    mine, its = (
+        (None if has is None else number(has)),
+        number(values[0]) if len(values) == 1 else None,
+    )
     compared = mine is not None and its is not None
     expected = {
         "In": has in values,
@@ -74,14 +84,26 @@ effects = st.sampled_from([None, "", "NoSchedule", "NoExecute"])
 
 @settings(max_examples=10 * settings.default.max_examples)
 @given(
-    st.builds(Toleration, key=keys, value=keys, operator=st.sampled_from([None, "", "Equal", "Exists", "Odd"]), effect=effects),
-    st.builds(Taint, key=st.sampled_from(["a", "b"]), value=keys, effect=st.sampled_from(["NoSchedule", "NoExecute"])),
+    st.builds(
+        Toleration,
+        key=keys,
+        value=keys,
+        operator=st.sampled_from([None, "", "Equal", "Exists", "Odd"]),
+        effect=effects,
+    ),
+    st.builds(
+        Taint,
+        key=st.sampled_from(["a", "b"]),
+        value=keys,
+        effect=st.sampled_from(["NoSchedule", "NoExecute"]),
+    ),
 )
 def test_sched_6_what_tolerates_what(toleration, taint):
     assume(toleration.key or toleration.operator == "Exists")  # Validation refuses the others.
     same_key = not toleration.key or toleration.key == taint.key
     same_value = toleration.operator == "Exists" or (
-        toleration.operator in (None, "", "Equal") and (toleration.value or "") == (taint.value or "")
+        toleration.operator in (None, "", "Equal")
+        and (toleration.value or "") == (taint.value or "")
     )
     expected = (toleration.effect or taint.effect) == taint.effect and same_key and same_value
     assert taints.tolerates(toleration, taint) == expected
@@ -89,7 +111,11 @@ def test_sched_6_what_tolerates_what(toleration, taint):
 
 @given(st.booleans(), st.booleans())
 def test_sched_5_a_cordoned_node_takes_only_who_tolerates_it(cordoned, tolerant):
-    tolerations = (Toleration(key="node.kubernetes.io/unschedulable", operator="Exists"),) if tolerant else None
+    tolerations = (
+        (Toleration(key="node.kubernetes.io/unschedulable", operator="Exists"),)
+        if tolerant
+        else None
+    )
     needs = needs_of(a_pod("p", {"cpu": "1"}, tolerations=tolerations))
     refusal = node_unschedulable.check(needs, facts_of(a_node("n", unschedulable=cordoned)))
     assert (refusal is not None) == (cordoned and not tolerant)

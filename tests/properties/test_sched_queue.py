@@ -1,4 +1,5 @@
-"""The scheduler's queue beside a plain reading of its table (SCHED-18 to SCHED-21), and what it asks for, in full (SCHED-11, SCHED-35)."""
+"""The scheduler's queue beside a plain reading of its table (SCHED-18 to SCHED-21), and what it
+asks for, in full (SCHED-11, SCHED-35)."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ happenings = st.lists(
 
 @given(happenings, st.frozensets(st.sampled_from(KEYS), max_size=2))
 def test_sched_18_to_sched_21_the_queue_is_the_plain_table_of_who_waits(happening, nominated):
-    """A row: who came when, tried how often, not before when, parked since when. Nothing else may decide who is tried."""
+    """A row: who came when, tried how often, not before when, parked since when. Nothing else may
+    decide who is tried."""
     queue, now, arrivals = Queue(), 0, 0
     rows: dict[str, list] = {}
     for what, keys, cpu, priority, later in happening:
@@ -59,7 +61,9 @@ def test_sched_18_to_sched_21_the_queue_is_the_plain_table_of_who_waits(happenin
         if what == "admit":
             for key in keys:
                 arrivals += 1
-                info = info_of(placed(a_pod(key[2:], {"cpu": str(cpu)}, priority=priority), "", f"u{arrivals}"))
+                info = info_of(
+                    placed(a_pod(key[2:], {"cpu": str(cpu)}, priority=priority), "", f"u{arrivals}")
+                )
                 queue = queue.admit(key, info)
                 rows[key] = [info, arrivals, 0, 0, None]
         elif what == "park":
@@ -81,16 +85,28 @@ def test_sched_18_to_sched_21_the_queue_is_the_plain_table_of_who_waits(happenin
                 row[4] = None if row[4] is not None and row[4] + 5 * MINUTE <= now else row[4]
             assert queue.flush(now) is queue or queue.alarm is None, "what is flushed is flushed"
 
-        assert {key: [w.pod, w.number, w.attempts, w.not_before, w.parked_at] for key, w in queue.pods.items()} == rows
+        assert {
+            key: [w.pod, w.number, w.attempts, w.not_before, w.parked_at]
+            for key, w in queue.pods.items()
+        } == rows
         parked = {key: row for key, row in rows.items() if row[4] is not None}
         assert sorted(queue.active) == sorted(rows.keys() - parked.keys())
         assert sorted(key for among in queue.parked.values() for key in among) == sorted(parked)
-        assert all(len(among) for among in queue.parked.values()), "no kind is kept that nobody is of"
-        assert not parked or (queue.alarm is not None and queue.alarm <= min(row[4] for row in parked.values()) + 5 * MINUTE)
-        assert what != "flush" or queue.alarm is None or queue.alarm > now, "an alarm that has rung does not ring again at once"
+        assert all(len(among) for among in queue.parked.values()), (
+            "no kind is kept that nobody is of"
+        )
+        assert not parked or (
+            queue.alarm is not None
+            and queue.alarm <= min(row[4] for row in parked.values()) + 5 * MINUTE
+        )
+        assert what != "flush" or queue.alarm is None or queue.alarm > now, (
+            "an alarm that has rung does not ring again at once"
+        )
         tried = [row for key, row in rows.items() if key not in parked or is_welcome(row[0])]
         ready, next_ready = queue.ready(now, is_welcome, sorted(nominated))
-        in_order = sorted((row for row in tried if row[3] <= now), key=lambda row: (-row[0].priority, row[1]))
+        in_order = sorted(
+            (row for row in tried if row[3] <= now), key=lambda row: (-row[0].priority, row[1])
+        )
         assert [w.number for w in ready] == [row[1] for row in in_order]
         assert next_ready == min((row[3] for row in tried if row[3] > now), default=None)
 
@@ -117,7 +133,9 @@ def test_sched_19_pods_of_one_kind_are_asked_for_once_and_the_nominated_each_by_
 NOW = 90 * SECOND
 
 
-def a_waiting_pod(*conditions: PodCondition, generation: int | None = None, nominated: str | None = None):
+def a_waiting_pod(
+    *conditions: PodCondition, generation: int | None = None, nominated: str | None = None
+):
     pod = placed(a_pod("p"), "", "uid-p")
     return replace(
         pod,
@@ -127,7 +145,10 @@ def a_waiting_pod(*conditions: PodCondition, generation: int | None = None, nomi
 
 
 def patched(pod, tree) -> Patch:
-    return Patch("application/strategic-merge-patch+json", {"metadata": {"uid": pod.metadata.uid}, "status": tree})
+    return Patch(
+        "application/strategic-merge-patch+json",
+        {"metadata": {"uid": pod.metadata.uid}, "status": tree},
+    )
 
 
 def plain(request: Request) -> Request:
@@ -141,20 +162,43 @@ def asked_of(pod, tree) -> tuple[Request, ...]:
 
 
 @given(
-    st.sampled_from([None, ("False", "Unschedulable", "no room"), ("False", "SchedulingGated", "no room"), ("True", "", "")]),
+    st.sampled_from(
+        [
+            None,
+            ("False", "Unschedulable", "no room"),
+            ("False", "SchedulingGated", "no room"),
+            ("True", "", ""),
+        ]
+    ),
     st.sampled_from([None, 4]),
     st.sampled_from([None, "n1"]),
     st.sampled_from(["", "n1", "n2"]),
 )
-def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_something_new(found, generation, before, nominated):
+def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_something_new(
+    found, generation, before, nominated
+):
     others = [PodCondition(type="Ready", status="False", reason="Unschedulable", message="no room")]
-    conditions = [*others, *([PodCondition(type="PodScheduled", status=found[0], reason=found[1], message=found[2])] if found else [])]
+    conditions = [
+        *others,
+        *(
+            [PodCondition(type="PodScheduled", status=found[0], reason=found[1], message=found[2])]
+            if found
+            else []
+        ),
+    ]
     pod = a_waiting_pod(*conditions, generation=generation, nominated=before)
     tree = {}
     if found != ("False", "Unschedulable", "no room"):
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "no room",
+        }
         condition |= {"observedGeneration": generation} if generation else {}
-        condition |= {"lastTransitionTime": timestamp(NOW)} if found is None or found[0] == "True" else {}
+        condition |= (
+            {"lastTransitionTime": timestamp(NOW)} if found is None or found[0] == "True" else {}
+        )
         tree["conditions"] = [condition]
     if (before or "") != nominated:
         tree["nominatedNodeName"] = nominated or None
@@ -168,9 +212,19 @@ def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_
     pod = a_waiting_pod(PodCondition(type="Ready", status="True"), *told_before)
     told, delete = _evict(pod, "mine", NOW)
     reason = "mine: preempting to accommodate a higher priority pod"
-    condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": reason}
-    condition |= {"lastTransitionTime": timestamp(NOW), "observedGeneration": pod.metadata.generation}
-    assert tuple(map(plain, told)) == (() if is_told else asked_of(pod, {"conditions": [condition]}))
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": reason,
+    }
+    condition |= {
+        "lastTransitionTime": timestamp(NOW),
+        "observedGeneration": pod.metadata.generation,
+    }
+    assert tuple(map(plain, told)) == (
+        () if is_told else asked_of(pod, {"conditions": [condition]})
+    )
     options = DeleteOptions(preconditions=Preconditions(uid="uid-p"))
     assert plain(delete) == Request("delete", PODS, pod.metadata.namespace, "p", body=options)
 
@@ -179,23 +233,48 @@ def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_
 
 
 @given(st.integers(0, 5))
-def test_sched_20_sched_22_a_pod_whose_binding_was_refused_waits_anew_and_its_room_is_free(attempts):
-    """Every refusal counts as an attempt, so that a pod which the API server never lets go does not come round at once for ever."""
+def test_sched_20_sched_22_a_pod_whose_binding_was_refused_waits_anew_and_its_room_is_free(
+    attempts,
+):
+    """Every refusal counts as an attempt, so that a pod which the API server never lets go does not
+    come round at once for ever."""
     pod = placed(a_pod("p"), "", "uid-p")
     waiting = replace(Queue().admit("default/p", info_of(pod)).pods["default/p"], attempts=attempts)
     memory = Memory().assume([Decision(waiting, "n1", None, sent=True)], Queue(), EMPTY, {})
     view = View(Map({PODS.prefix: Table(objects=Map({"default/p": pod}))}))
     plan = Scheduler().reconcile(view, "default/p", NOW, Local(memory, 1, Response(409, None)))
     again = plan.memory.queue.pods["default/p"]
-    assert (again.attempts, again.not_before, again.parked_at) == (attempts + 1, NOW + plain_back_off(attempts), None)
-    assert (dict(plan.memory.decisions), dict(plan.memory.assumed), sorted(plan.memory.touched)) == ({}, {}, ["n1"])
+    assert (again.attempts, again.not_before, again.parked_at) == (
+        attempts + 1,
+        NOW + plain_back_off(attempts),
+        None,
+    )
+    assert (
+        dict(plan.memory.decisions),
+        dict(plan.memory.assumed),
+        sorted(plan.memory.touched),
+    ) == ({}, {}, ["n1"])
     assert (plan.waves, plan.enqueue) == ((), ((Scheduler().name, SCHEDULE),))
 
 
-@given(st.lists(st.tuples(pod_specs(), st.sampled_from(["", "owner"])), min_size=1, max_size=4), st.data())
+@given(
+    st.lists(st.tuples(pod_specs(), st.sampled_from(["", "owner"])), min_size=1, max_size=4),
+    st.data(),
+)
 def test_sched_4_who_leaves_a_node_leaves_nothing_of_himself(kinds, data):
     pods = [
-        info_of(placed(Pod(metadata=ObjectMeta(name=f"p{at}", namespace="default"), spec=spec, status=PodStatus()), "n1", f"u{at}", owner))
+        info_of(
+            placed(
+                Pod(
+                    metadata=ObjectMeta(name=f"p{at}", namespace="default"),
+                    spec=spec,
+                    status=PodStatus(),
+                ),
+                "n1",
+                f"u{at}",
+                owner,
+            )
+        )
         for at, (spec, owner) in enumerate(kinds)
     ]
     load, goes = IDLE, data.draw(st.sampled_from(pods))
@@ -222,10 +301,19 @@ def test_sched_36_the_first_hundred_nodes_that_would_do_are_compared_and_no_more
     pod = info_of(placed(a_pod("p", {"cpu": "2"}, priority=1000), "", "p"))
     for cheapest, chosen in ((CANDIDATES_MIN - 1, CANDIDATES_MIN - 1), (CANDIDATES_MIN, 0)):
         there = [
-            placed(a_pod(f"r{at}", {"cpu": "2"}, priority=1 if at == cheapest else 10), name, f"u{at}") for at, name in enumerate(names)
+            placed(
+                a_pod(f"r{at}", {"cpu": "2"}, priority=1 if at == cheapest else 10), name, f"u{at}"
+            )
+            for at, name in enumerate(names)
         ]
         snapshot = recompute([a_node(name) for name in names], there)
-        eviction, _ = preempt(pod, Chooser().refusing(pod, snapshot), snapshot, {}, lambda victim: "2026-01-01T00:00:00Z")
+        eviction, _ = preempt(
+            pod,
+            Chooser().refusing(pod, snapshot),
+            snapshot,
+            {},
+            lambda victim: "2026-01-01T00:00:00Z",
+        )
         assert eviction is not None
         assert eviction.node == names[chosen]
 

@@ -33,8 +33,11 @@ def by_the_book(key: str, operator: str, values: tuple[str, ...], labels: dict[s
 def test_sel_1_an_object_matches_when_every_requirement_holds(given_selector, label_maps):
     parsed = selector.from_label_selector(given_selector)
     for labels in label_maps:
-        expected = all(labels.get(key) == value for key, value in (given_selector.match_labels or {}).items()) and all(
-            by_the_book(one.key, one.operator, one.values or (), labels) for one in given_selector.match_expressions or ()
+        expected = all(
+            labels.get(key) == value for key, value in (given_selector.match_labels or {}).items()
+        ) and all(
+            by_the_book(one.key, one.operator, one.values or (), labels)
+            for one in given_selector.match_expressions or ()
         )
         assert parsed.matches(labels) == expected
 
@@ -45,13 +48,23 @@ def test_sel_1_a_map_selects_what_has_all_of_it(wanted, labels):
     assert selector.from_map(wanted).equalities == tuple(sorted(wanted.items()))
 
 
-@given(strategies.label_names, st.lists(strategies.label_values, min_size=1, max_size=3), strategies.labels)
+@given(
+    strategies.label_names,
+    st.lists(strategies.label_values, min_size=1, max_size=3),
+    strategies.labels,
+)
 def test_sel_2_an_operator_and_its_opposite_divide_all_objects(key, values, labels):
     listed = ",".join(values)
-    for yes, no in ((f"{key}={values[0]}", f"{key}!={values[0]}"), (f"{key} in ({listed})", f"{key} notin ({listed})"), (key, f"!{key}")):
+    for yes, no in (
+        (f"{key}={values[0]}", f"{key}!={values[0]}"),
+        (f"{key} in ({listed})", f"{key} notin ({listed})"),
+        (key, f"!{key}"),
+    ):
         assert selector.parse(yes).matches(labels) != selector.parse(no).matches(labels)
     if key not in labels:
-        assert selector.parse(f"{key}!=x").matches(labels) and not selector.parse(f"{key}=").matches(labels)
+        assert selector.parse(f"{key}!=x").matches(labels) and not selector.parse(
+            f"{key}="
+        ).matches(labels)
 
 
 @given(st.integers(-5, 15).map(str), st.integers(0, 9))
@@ -60,8 +73,12 @@ def test_sel_2_an_operator_and_its_opposite_divide_all_objects(key, values, labe
 @example("1" * 40, 1)
 def test_sel_2_greater_and_less_compare_numbers_and_nothing_else(value, bound):
     number = int(value) if value.lstrip("-").isdigit() and len(value) < 19 else None
-    assert selector.parse(f"a>{bound}").matches({"a": value}) == (number is not None and number > bound)
-    assert selector.parse(f"a<{bound}").matches({"a": value}) == (number is not None and number < bound)
+    assert selector.parse(f"a>{bound}").matches({"a": value}) == (
+        number is not None and number > bound
+    )
+    assert selector.parse(f"a<{bound}").matches({"a": value}) == (
+        number is not None and number < bound
+    )
 
 
 @given(st.text("ab=!,()<> inot/-.1", max_size=14))
@@ -116,25 +133,42 @@ def test_sel_4_the_canonical_text_is_the_same_selector(text, label_maps):
 def test_sel_4_an_object_and_its_text_select_alike(given_selector, label_maps):
     parsed = selector.from_label_selector(given_selector)
     if not parsed.is_everything:
-        assert [selector.parse(str(parsed)).matches(labels) for labels in label_maps] == [parsed.matches(labels) for labels in label_maps]
+        assert [selector.parse(str(parsed)).matches(labels) for labels in label_maps] == [
+            parsed.matches(labels) for labels in label_maps
+        ]
 
 
 @given(strategies.labels)
 def test_sel_5_absent_selects_nothing_and_empty_everything(labels):
-    assert not selector.from_label_selector(None).matches(labels) and not selector.from_label_selector(None).matches(None)
-    assert selector.from_label_selector(LabelSelector()).matches(labels) and selector.from_map(None).matches(labels)
+    assert not selector.from_label_selector(None).matches(
+        labels
+    ) and not selector.from_label_selector(None).matches(None)
+    assert selector.from_label_selector(LabelSelector()).matches(labels) and selector.from_map(
+        None
+    ).matches(labels)
     assert selector.parse("").matches(labels) and selector.parse("") == EVERYTHING
-    assert selector.from_label_selector(None) == NOTHING and NOTHING != EVERYTHING and not NOTHING.is_everything
+    assert (
+        selector.from_label_selector(None) == NOTHING
+        and NOTHING != EVERYTHING
+        and not NOTHING.is_everything
+    )
 
 
-field_maps = st.dictionaries(st.sampled_from(["metadata.name", "spec.nodeName", "status.phase"]), strategies.any_text, max_size=3)
+field_maps = st.dictionaries(
+    st.sampled_from(["metadata.name", "spec.nodeName", "status.phase"]),
+    strategies.any_text,
+    max_size=3,
+)
 
 
 @given(field_maps, field_maps, st.lists(st.booleans(), min_size=3, max_size=3))
 def test_sel_6_a_field_selector_compares_each_named_field(wanted, fields, equal):
     chosen = tuple(zip(sorted(wanted), equal, strict=False))
     parsed = selector.FieldSelector(
-        tuple(selector.FieldRequirement(key, "=" if is_equal else "!=", wanted[key]) for key, is_equal in chosen)
+        tuple(
+            selector.FieldRequirement(key, "=" if is_equal else "!=", wanted[key])
+            for key, is_equal in chosen
+        )
     )
     expected = all((fields.get(key, "") == wanted[key]) == is_equal for key, is_equal in chosen)
     assert parsed.matches(fields) == expected == parsed.matches(lambda key: fields.get(key, ""))
@@ -148,7 +182,10 @@ def test_sel_7_any_value_can_be_written_and_read_back(wanted, operators):
     def escape(value: str) -> str:
         return value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
 
-    text = ",".join(f"{key}{operator}{escape(value)}" for (key, value), operator in zip(wanted.items(), operators, strict=False))
+    text = ",".join(
+        f"{key}{operator}{escape(value)}"
+        for (key, value), operator in zip(wanted.items(), operators, strict=False)
+    )
     parsed = selector.parse_fields(text)
     assert {one.key: one.value for one in parsed.requirements} == wanted
     assert selector.parse_fields(str(parsed)) == parsed

@@ -1,4 +1,5 @@
-"""The simulated shell, its files, and what containers on simulated nodes do. Rules SHELL-1 ... SHELL-10 (spec/shell.md)."""
+"""The simulated shell, its files, and what containers on simulated nodes do. Rules SHELL-1 ...
+SHELL-10 (spec/shell.md)."""
 
 import io
 import tarfile
@@ -11,7 +12,14 @@ from immutables import Map
 
 from refk8s.adapters.fake import course as courses
 from refk8s.adapters.fake.course import Scene, compute_command, compute_course, outputs
-from refk8s.adapters.fake.files import DISK_BYTES_MAX, FILE_BYTES_MAX, Disk, Entry, FileProblem, Files
+from refk8s.adapters.fake.files import (
+    DISK_BYTES_MAX,
+    FILE_BYTES_MAX,
+    Disk,
+    Entry,
+    FileProblem,
+    Files,
+)
 from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Read, Tick, Write
 from refk8s.adapters.fake.shell.container import is_known, make_shell, not_found
 from refk8s.adapters.fake.shell.interpreter import Shell
@@ -35,12 +43,31 @@ from refk8s.core.ports import (
 )
 
 START = 1_700_000_000 * SECOND
-MOUNTS = (Mount("settings", "/etc/settings", True), Mount("shared", "/shared"), Mount("settings/colour", "/one"))
-VOLUMES = Map({"settings": WriteVolume("uid", "settings", {"colour": b"blue\n"}), "shared": WriteVolume("uid", "shared")})
+MOUNTS = (
+    Mount("settings", "/etc/settings", True),
+    Mount("shared", "/shared"),
+    Mount("settings/colour", "/one"),
+)
+VOLUMES = Map(
+    {
+        "settings": WriteVolume("uid", "settings", {"colour": b"blue\n"}),
+        "shared": WriteVolume("uid", "shared"),
+    }
+)
 
 
 def config(*command: str, **more: Any) -> ContainerConfig:
-    return ContainerConfig("uid", "default", "web", "main", "busybox", command=command, env=(("A", "1"),), mounts=MOUNTS, **more)
+    return ContainerConfig(
+        "uid",
+        "default",
+        "web",
+        "main",
+        "busybox",
+        command=command,
+        env=(("A", "1"),),
+        mounts=MOUNTS,
+        **more,
+    )
 
 
 def scene(*command: str, **more: Any) -> Scene:
@@ -63,7 +90,12 @@ def run(script: str, stdin: bytes = b"", limit: int = 50_000) -> tuple[int, str,
         try:
             ask = program.send(answer)
         except StopIteration as stop:
-            return stop.value, said[1].decode("utf-8", "replace"), said[2].decode("utf-8", "replace"), (at - START) // SECOND
+            return (
+                stop.value,
+                said[1].decode("utf-8", "replace"),
+                said[2].decode("utf-8", "replace"),
+                (at - START) // SECOND,
+            )
         answer = None
         assert isinstance(ask, Write | Read | Pause | Now | Tick | Forever)
         steps += ask.cost if isinstance(ask, Tick) else 0
@@ -74,7 +106,12 @@ def run(script: str, stdin: bytes = b"", limit: int = 50_000) -> tuple[int, str,
             at += ask.microseconds
         elif isinstance(ask, Now):
             answer = at
-    return -1, said[1].decode("utf-8", "replace"), said[2].decode("utf-8", "replace"), (at - START) // SECOND
+    return (
+        -1,
+        said[1].decode("utf-8", "replace"),
+        said[2].decode("utf-8", "replace"),
+        (at - START) // SECOND,
+    )
 
 
 SCRIPTS = [
@@ -83,7 +120,7 @@ SCRIPTS = [
     ("true && false; echo $?; exit 3", 3, "1\n"),
     ("echo hi > /tmp/x && cat /tmp/x >> /tmp/y; cat < /tmp/y | wc -c", 0, "3\n"),
     ("i=0; while [ $i -lt 3 ]; do echo $i; i=$((i+1)); sleep 1; done", 0, "0\n1\n2\n"),
-    ("for i in a 'b c' \"$A\"; do echo \"<$i>\"; done", 0, "<a>\n<b c>\n<1>\n"),
+    ('for i in a \'b c\' "$A"; do echo "<$i>"; done', 0, "<a>\n<b c>\n<1>\n"),
     ("if [ -f /nosuch ]; then echo a; elif test -d /tmp; then echo b; else echo c; fi", 0, "b\n"),
     ("case abc in x) echo x;; a*) echo A;; esac", 0, "A\n"),
     ("x='a  b'; echo $x \"$x\" ${#x} ${x%b} ${N:-def} ${A:+set}", 0, "a b a  b 4 a def set\n"),
@@ -94,7 +131,11 @@ SCRIPTS = [
     ("cat /etc/settings/colour /one; hostname", 0, "blue\nblue\nweb\n"),
     ("echo wrong >&2; echo right 2>/dev/null", 0, "right\n"),
     ("yes | head -n 2; printf '%s=%03d\\n' a 7", 0, "y\ny\na=007\n"),
-    ("mkdir -p /tmp/a/b; touch /tmp/a/b/c /tmp/a/d; cd /tmp/a; ls; echo *; rm -r b; ls", 0, "b\nd\nb d\nd\n"),
+    (
+        "mkdir -p /tmp/a/b; touch /tmp/a/b/c /tmp/a/d; cd /tmp/a; ls; echo *; rm -r b; ls",
+        0,
+        "b\nd\nb d\nd\n",
+    ),
     ("printf 'b\\na\\nb\\n' | sort | uniq -c | grep b", 0, "      2 b\n"),
     ("A=2 printenv A; echo $A; export B=3; env | grep ^B", 0, "2\n1\nB=3\n"),
     ("read a b; echo $b; read c; echo $c", 0, "two three\nfour\n"),
@@ -104,7 +145,9 @@ SCRIPTS = [
 ]
 
 
-@pytest.mark.parametrize(("script", "code", "said"), SCRIPTS, ids=[script for script, _, _ in SCRIPTS])
+@pytest.mark.parametrize(
+    ("script", "code", "said"), SCRIPTS, ids=[script for script, _, _ in SCRIPTS]
+)
 def test_shell_2_scripts_do_what_a_shell_does(script: str, code: int, said: str) -> None:
     """SHELL-3, SHELL-5: with the programs that there are."""
     found = run(script, b"one two three\nfour\n")
@@ -147,19 +190,45 @@ def test_shell_3_an_unknown_command_is_127(name: str) -> None:
     assert not is_known(shell, name) and not is_known(shell, "cd") and is_known(shell, "/bin/ls")
 
 
-# --- files -----------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
-PATHS = st.sampled_from(["/tmp/a", "/tmp/a/b", "/shared/a", "/shared/a/b", "/tmp/../shared/c", "/etc/settings/new", "/nosuch/x", "/tmp"])
+PATHS = st.sampled_from(
+    [
+        "/tmp/a",
+        "/tmp/a/b",
+        "/shared/a",
+        "/shared/a/b",
+        "/tmp/../shared/c",
+        "/etc/settings/new",
+        "/nosuch/x",
+        "/tmp",
+    ]
+)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["write", "append", "remove", "directory"]), PATHS, st.binary(max_size=9)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["write", "append", "remove", "directory"]),
+            PATHS,
+            st.binary(max_size=9),
+        ),
+        max_size=20,
+    )
+)
 def test_shell_4_files_are_what_was_written_last(steps: list[tuple[str, str, bytes]]) -> None:
     """Against a dictionary; directories are those that were made."""
     from posixpath import dirname, normpath
 
     files = Files(courses.Draft(scene(), START), MOUNTS)
-    known: dict[str, bytes | None] = {"/": None, "/tmp": None, "/shared": None, "/etc/settings": None, "/nosuch": b"never"}
+    known: dict[str, bytes | None] = {
+        "/": None,
+        "/tmp": None,
+        "/shared": None,
+        "/etc/settings": None,
+        "/nosuch": b"never",
+    }
     del known["/nosuch"]
     for what, path, data in steps:
         place = normpath(path)
@@ -171,12 +240,18 @@ def test_shell_4_files_are_what_was_written_last(steps: list[tuple[str, str, byt
                 known[place] = (here if what == "append" and place in known else b"") + data  # type: ignore[operator]
             elif what == "directory":
                 files.make_directory(path)
-                assert above is None and place not in known and not place.startswith("/etc/settings/")
+                assert (
+                    above is None and place not in known and not place.startswith("/etc/settings/")
+                )
                 known[place] = None
             else:
                 files.remove(path)
                 assert place in known
-                known = {name: value for name, value in known.items() if name != place and not name.startswith(place + "/")}
+                known = {
+                    name: value
+                    for name, value in known.items()
+                    if name != place and not name.startswith(place + "/")
+                }
         except FileProblem as problem:
             assert problem.words
     for name, value in known.items():
@@ -195,8 +270,13 @@ def test_shell_4_a_disk_has_a_size() -> None:
             disk = disk.put(f"/{number}", Entry(b"x" * FILE_BYTES_MAX))
 
 
-@given(st.sampled_from(["../../etc/passwd", "/etc/passwd", "a/../../../x", "..", "ok/file"]), st.booleans())
-def test_shell_5_nothing_is_unpacked_outside_the_directory_that_is_named(name: str, link: bool) -> None:
+@given(
+    st.sampled_from(["../../etc/passwd", "/etc/passwd", "a/../../../x", "..", "ok/file"]),
+    st.booleans(),
+)
+def test_shell_5_nothing_is_unpacked_outside_the_directory_that_is_named(
+    name: str, link: bool
+) -> None:
     into = io.BytesIO()
     with tarfile.open(fileobj=into, mode="w") as archive:
         info = tarfile.TarInfo(name)
@@ -213,7 +293,7 @@ def test_shell_5_nothing_is_unpacked_outside_the_directory_that_is_named(name: s
     assert whole[:2] == (0, "one\n")
 
 
-# --- containers ------------------------------------------------------------------------------------------------------------
+# --- containers -----------------------------------------------------------------------------------
 
 
 ENDS = [
@@ -228,15 +308,25 @@ ENDS = [
     ((), True, (SECOND, 0)),
     (("cat",), False, (0, 0)),
     (("sh", "-c", "until false; do sleep 1; done"), False, (None, 0)),
-    (("sh", "-c", "i=0; while [ $i -lt 5 ]; do i=$((i+1)); sleep 1; done; exit 9"), False, (5 * SECOND, 9)),
+    (
+        ("sh", "-c", "i=0; while [ $i -lt 5 ]; do i=$((i+1)); sleep 1; done; exit 9"),
+        False,
+        (5 * SECOND, 9),
+    ),
     (("sh", "-c", "while [ 1 -lt 2 ]; do :; done"), False, (None, 0)),
     (("sh", "-c", "syntax ( error"), False, (0, 2)),
     (("/etc/settings/colour",), True, (SECOND, 0)),
 ]
 
 
-@pytest.mark.parametrize(("command", "to_end", "wanted"), ENDS, ids=[" ".join(command) + str(to_end) for command, to_end, _ in ENDS])
-def test_shell_6_a_container_ends_as_its_command_does(command: tuple[str, ...], to_end: bool, wanted: tuple[int | None, int]) -> None:
+@pytest.mark.parametrize(
+    ("command", "to_end", "wanted"),
+    ENDS,
+    ids=[" ".join(command) + str(to_end) for command, to_end, _ in ENDS],
+)
+def test_shell_6_a_container_ends_as_its_command_does(
+    command: tuple[str, ...], to_end: bool, wanted: tuple[int | None, int]
+) -> None:
     course = compute_course(scene(*command, runs_to_end=to_end), START)
     assert (course.takes, course.exit_code) == wanted
 
@@ -253,7 +343,9 @@ class Node:
         self.world: World = make_world("node")
         self.now = START
         self.chance = SeededChance(b"shell")
-        self.sandbox = self.do(RunPodSandbox(SandboxConfig("uid", "default", "web", hostname="web"))).status
+        self.sandbox = self.do(
+            RunPodSandbox(SandboxConfig("uid", "default", "web", hostname="web"))
+        ).status
         for volume in VOLUMES.values():
             self.do(volume)
         self.ids: list[str] = []
@@ -283,11 +375,16 @@ class Node:
 
 @given(st.integers(1, 60), st.integers(0, 90))
 def test_shell_7_a_probe_sees_what_the_program_has_written_by_then(healthy: int, at: int) -> None:
-    node = Node(config("sh", "-c", f"touch /tmp/healthy; sleep {healthy}; rm -f /tmp/healthy; sleep 600"))
+    node = Node(
+        config("sh", "-c", f"touch /tmp/healthy; sleep {healthy}; rm -f /tmp/healthy; sleep 600")
+    )
     node.wait(at)
     found = node.probe("cat", "/tmp/healthy")
     assert found.success == (at < healthy)
-    assert found.success or found.output == "cat: can't open '/tmp/healthy': No such file or directory\n"
+    assert (
+        found.success
+        or found.output == "cat: can't open '/tmp/healthy': No such file or directory\n"
+    )
     assert node.probe("pg_isready", "-U", "x").success
     late = node.probe("sleep", "5")
     assert not late.success and "timed out after 1s" in late.output
@@ -296,17 +393,31 @@ def test_shell_7_a_probe_sees_what_the_program_has_written_by_then(healthy: int,
 
 def test_shell_7_what_a_hook_writes_is_there() -> None:
     node = Node(config("/app/serve"))
-    assert node.do(RunHook("uid", node.ids[0], "exec", 30, command=("sh", "-c", "echo started > /shared/hook"))).success
+    assert node.do(
+        RunHook("uid", node.ids[0], "exec", 30, command=("sh", "-c", "echo started > /shared/hook"))
+    ).success
     assert node.probe("grep", "started", "/shared/hook").success
-    assert not node.do(RunHook("uid", node.ids[0], "exec", 30, command=("sh", "-c", "exit 3"))).success
+    assert not node.do(
+        RunHook("uid", node.ids[0], "exec", 30, command=("sh", "-c", "exit 3"))
+    ).success
 
 
 def test_shell_4_volumes_are_shared_by_a_pods_containers_and_what_lies_beside_them_is_not() -> None:
-    node = Node(config("sh", "-c", "echo seed > /shared/seed; echo own > /tmp/own; sleep 2; echo late > /shared/late"))
-    other = ContainerConfig("uid", "default", "web", "other", "busybox", command=("/app/serve",), mounts=MOUNTS)
+    node = Node(
+        config(
+            "sh",
+            "-c",
+            "echo seed > /shared/seed; echo own > /tmp/own; sleep 2; echo late > /shared/late",
+        )
+    )
+    other = ContainerConfig(
+        "uid", "default", "web", "other", "busybox", command=("/app/serve",), mounts=MOUNTS
+    )
     second = node.start(other)
     assert node.probe("grep", "seed", "/shared/seed", id=second).success
-    assert not node.probe("ls", "/tmp/own", id=second).success and node.probe("ls", "/tmp/own").success
+    assert (
+        not node.probe("ls", "/tmp/own", id=second).success and node.probe("ls", "/tmp/own").success
+    )
     assert not node.probe("ls", "/shared/late", id=second).success
     node.wait(3)
     assert node.status().state == EXITED
@@ -316,17 +427,33 @@ def test_shell_4_volumes_are_shared_by_a_pods_containers_and_what_lies_beside_th
 
 
 @given(st.booleans(), st.integers(0, 3), st.booleans())
-def test_shell_6_the_termination_message_is_what_was_written_or_the_end_of_the_log(writes: bool, code: int, from_log: bool) -> None:
+def test_shell_6_the_termination_message_is_what_was_written_or_the_end_of_the_log(
+    writes: bool, code: int, from_log: bool
+) -> None:
     line = f"{'echo no disk > /dev/termination-log; ' if writes else ''}seq 1 100; sleep 1; exit {code}"
-    node = Node(config("sh", "-c", line, termination_message_path="/dev/termination-log", termination_message_from_log=from_log))
+    node = Node(
+        config(
+            "sh",
+            "-c",
+            line,
+            termination_message_path="/dev/termination-log",
+            termination_message_from_log=from_log,
+        )
+    )
     node.wait(2)
     found = node.status()
     log = "".join(f"{number}\n" for number in range(21, 101)) if from_log and code else ""
-    assert (found.state, found.exit_code, found.message) == (EXITED, code, "no disk\n" if writes else log)
+    assert (found.state, found.exit_code, found.message) == (
+        EXITED,
+        code,
+        "no disk\n" if writes else log,
+    )
 
 
 def test_shell_3_a_command_runs_as_the_user_that_the_container_has() -> None:
-    _, said = compute_command(scene(user="1000:2000"), ("sh", "-c", "id -u; id -g; whoami; id"), START)
+    _, said = compute_command(
+        scene(user="1000:2000"), ("sh", "-c", "id -u; id -g; whoami; id"), START
+    )
     assert said == b"1000\n2000\n1000\nuid=1000 gid=2000 groups=2000\n"
     assert run("id -u; whoami; id")[1] == "0\nroot\nuid=0(root) gid=0(root) groups=0(root)\n"
 
@@ -338,10 +465,18 @@ def test_shell_8_a_log_has_what_the_command_prints_each_line_at_its_instant() ->
         if at > START + 12 * SECOND:
             break
         found.append(((at - START) // SECOND, stream, data))
-    assert found == [(0, 1, b"begin\n"), (5, 1, b"tick\n"), (5, 2, b"wrong\n"), (10, 1, b"tick\n"), (10, 2, b"wrong\n")]
+    assert found == [
+        (0, 1, b"begin\n"),
+        (5, 1, b"tick\n"),
+        (5, 2, b"wrong\n"),
+        (10, 1, b"tick\n"),
+        (10, 2, b"wrong\n"),
+    ]
 
 
-@pytest.mark.parametrize("script", ["while true; do :; done", "yes", "while true; do echo x; done", "cat"])
+@pytest.mark.parametrize(
+    "script", ["while true; do :; done", "yes", "while true; do echo x; done", "cat"]
+)
 def test_shell_8_a_log_is_bounded(script: str) -> None:
     total = sum(len(data) for _, _, data in outputs(scene("sh", "-c", script), START))
     assert total <= courses.LOG_BYTES_MAX + 4096

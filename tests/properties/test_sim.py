@@ -1,4 +1,5 @@
-"""The simulator (spec/simulation.md): the same run twice, faults within budgets, and a cluster that comes to rest after all of them."""
+"""The simulator (spec/simulation.md): the same run twice, faults within budgets, and a cluster that
+comes to rest after all of them."""
 
 import os
 import re
@@ -21,7 +22,8 @@ from refk8s.checking.simulate import Setup, replay, simulate
 from refk8s.checking.tell import tell
 from refk8s.cli.main import main
 from refk8s.core.actions import Crash, Delay, Disturb, Skew, Submit
-from refk8s.core.cluster import enabled, step
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet import sync_pod
 from refk8s.core.ports import RunPodSandbox
@@ -72,7 +74,9 @@ rates = st.builds(Rate, st.floats(0, 0.02), st.integers(0, 4))
 @settings(max_examples=8, deadline=None)
 def test_sim_2_no_fault_strikes_beyond_its_budget_or_unasked(faults, seed):
     run = a_run(seed, faults=faults)
-    assert all(run.faults[name] <= faults[name].budget for name in run.faults) and set(run.faults) <= set(faults)
+    assert all(run.faults[name] <= faults[name].budget for name in run.faults) and set(
+        run.faults
+    ) <= set(faults)
 
 
 def test_sim_2_every_fault_finds_something_to_strike():
@@ -103,7 +107,12 @@ def test_cluster_4_what_is_ready_is_what_is_enabled(seed):
 
 
 KUBELET = "kubelet/node-2"
-CLOCK_SET_BACK = (*map(Submit, REQUESTS), Fairly(500), Disturb(KUBELET, "container dies", "0"), Skew(KUBELET, -102 * SECOND))
+CLOCK_SET_BACK = (
+    *map(Submit, REQUESTS),
+    Fairly(500),
+    Disturb(KUBELET, "container dies", "0"),
+    Skew(KUBELET, -102 * SECOND),
+)
 MET = {
     "KUBELET-20: whoever need not wait waited until a clock that was set back had caught up, and had no back-off to name": CLOCK_SET_BACK,
     "NODE-2: nodes were taken for silent by a clock that had jumped, their kubelets denied it, and so on without end": (
@@ -121,7 +130,9 @@ def test_sim_3_sim_8_what_runs_have_found_before(words):
 
 @given(st.integers(0, 40), st.integers(1, 60), st.booleans())
 @settings(max_examples=8, deadline=None)
-def test_cluster_13_a_sandbox_that_a_dead_kubelet_asked_for_comes_late_and_is_the_only_one(others, seconds, dies):
+def test_cluster_13_a_sandbox_that_a_dead_kubelet_asked_for_comes_late_and_is_the_only_one(
+    others, seconds, dies
+):
     """CLUSTER-13, KUBELET-2: found by simulation, two live sandboxes of one pod."""
     run = replay(Setup(nodes=1), [Submit(REQUESTS[2])], is_whole=False)
     order, kubelet = Order(), "kubelet/node-1"
@@ -130,7 +141,11 @@ def test_cluster_13_a_sandbox_that_a_dead_kubelet_asked_for_comes_late_and_is_th
         while not run.broken and not until():
             run.take(order.next_action(run.cluster, run.ready))
 
-    asked = lambda: [c for c, p in run.cluster.operations.items() if isinstance(p.operation, RunPodSandbox)]  # noqa: E731
+    def asked():
+        return [
+            c for c, p in run.cluster.operations.items() if isinstance(p.operation, RunPodSandbox)
+        ]
+
     go_on(asked)
     [channel] = asked()
     run.take(Delay(channel, run.cluster.now + seconds * SECOND))
@@ -148,16 +163,21 @@ def test_cluster_13_a_sandbox_that_a_dead_kubelet_asked_for_comes_late_and_is_th
 
 
 def wait_for_the_clock(backoff, finished_at):
-    """The first of these mistakes, grosser: nobody is restarted within a minute, and the first time there is no back-off to name."""
+    """The first of these mistakes, grosser: nobody is restarted within a minute, and the first time
+    there is no back-off to name."""
     return finished_at + 60 * SECOND
 
 
-def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_one_command(monkeypatch, tmp_path):
+def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_one_command(
+    monkeypatch, tmp_path
+):
     """A mistake is found in a run of some hundred actions, and shrinks to the few that matter."""
     monkeypatch.setattr(sync_pod, "restart_at", wait_for_the_clock)
     path = tmp_path / "short.run"
     faults = "container=0.02:50,skew=0.01:50,lag=0.01:9,crash=0.01:9"
-    found = CliRunner().invoke(main, ["sim", "--steps", "800", "--runs", "9", "--faults", faults, "--save", str(path)])
+    found = CliRunner().invoke(
+        main, ["sim", "--steps", "800", "--runs", "9", "--faults", faults, "--save", str(path)]
+    )
     assert found.exit_code == 1, found.output
     lines = found.output.splitlines()
     assert lines[-1].startswith("seed ") and lines[-2] == f"replay it:  refk8s sim --replay {path}"
@@ -170,14 +190,18 @@ def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_on
     assert re.search(r"user creates Deployment default/\w+  \[revision ", story)
     assert "because no ReplicaSet carries this template  [revision " in story
     assert "container dies" in story and "has ended with code 137" in story
-    assert "SIM-8 is broken." in story and "spec/simulation.md: SIM-8 (inv) No step raises an exception" in story
+    assert (
+        "SIM-8 is broken." in story
+        and "spec/simulation.md: SIM-8 (inv) No step raises an exception" in story
+    )
     assert story.splitlines()[-1] == replay(setup, script).last_line
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=4, deadline=None)
 def test_sim_10_every_write_is_told_with_what_its_author_had_not_seen(seed):
-    """Told of any run: a revision stands once, in order, and nobody had read what was not written yet."""
+    """Told of any run: a revision stands once, in order, and nobody had read what was not written
+    yet."""
     run = a_run(seed, 500)
     lines = tell(run.setup.first_cluster(), run.actions[:900])
     revisions = [int(number) for line in lines for number in re.findall(r"\[revision (\d+)", line)]
@@ -206,7 +230,14 @@ def test_manifests_that_make_no_sense_are_named(documents, words):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--faults", "x"], ["--replay", "/does/not/exist"], ["/does/not/exist.yaml"], ["--steps", "-1"], ["--nodes", "0"]]
+    "arguments",
+    [
+        ["--faults", "x"],
+        ["--replay", "/does/not/exist"],
+        ["/does/not/exist.yaml"],
+        ["--steps", "-1"],
+        ["--nodes", "0"],
+    ],
 )
 def test_bad_use_is_one_line_and_status_2(arguments):
     done = CliRunner().invoke(main, ["sim", *arguments])
@@ -232,7 +263,11 @@ def test_a_file_that_cannot_be_used_ends_in_one_line_before_anything_runs(tmp_pa
     path.write_text(text)
     for more in ([], ["--pattern", "skip"]):
         done = CliRunner().invoke(main, ["sim", str(path), *more])
-        assert done.exit_code == 2 and words in done.output and len(done.output.strip().splitlines()) == 1
+        assert (
+            done.exit_code == 2
+            and words in done.output
+            and len(done.output.strip().splitlines()) == 1
+        )
 
 
 def test_sim_1_a_run_that_cannot_happen_any_more_is_not_called_held(tmp_path):
@@ -240,7 +275,9 @@ def test_sim_1_a_run_that_cannot_happen_any_more_is_not_called_held(tmp_path):
     actions_file.write(path, Setup(), [Crash("nobody")])
     done = CliRunner().invoke(main, ["sim", "--replay", str(path)])
     assert done.exit_code == 3 and "1 of 1 entries cannot happen any more" in done.output
-    path.write_text(path.read_text().replace('["Crash", "nobody"]', '["Crash", {"component": "nobody"}]'))
+    path.write_text(
+        path.read_text().replace('["Crash", "nobody"]', '["Crash", {"component": "nobody"}]')
+    )
     assert CliRunner().invoke(main, ["sim", "--replay", str(path)]).exit_code == 2
 
 
@@ -251,7 +288,8 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_runs():
 
 
 def test_sim_10_a_run_without_a_fault_ends_with_what_was_put_to_the_test(monkeypatch):
-    """The verdict stands before the last line, with rules by name; where nobody looks at a bar, lines say how far it is."""
+    """The verdict stands before the last line, with rules by name; where nobody looks at a bar,
+    lines say how far it is."""
     from refk8s.cli import sim
 
     monkeypatch.setattr(sim, "PROGRESS_SECONDS", 0.0)
@@ -260,9 +298,15 @@ def test_sim_10_a_run_without_a_fault_ends_with_what_was_put_to_the_test(monkeyp
     lines = told.stdout.splitlines()
     run = a_run(5, 300)
     assert lines[-1] == run.last_line
-    assert lines[-2].startswith("every rule held: ") and f"{run.tested.total():,} times in all" in lines[-2]
+    assert (
+        lines[-2].startswith("every rule held: ")
+        and f"{run.tested.total():,} times in all" in lines[-2]
+    )
     [titled] = [line for line in lines if line.startswith("    CLUSTER-2 ")]
     assert titled.split()[1] == f"{run.tested['CLUSTER-2']:,}" and len(titled.split()) > 4
     numbers = [line.split()[0] for line in lines if line.startswith("    ")]
     assert len(numbers) == len(run.tested) and numbers.index("STORE-8") < numbers.index("STORE-11")
-    assert any(line.startswith("simulating: ") and line.endswith(" of 300 actions") for line in told.stderr.splitlines())
+    assert any(
+        line.startswith("simulating: ") and line.endswith(" of 300 actions")
+        for line in told.stderr.splitlines()
+    )

@@ -19,7 +19,7 @@ from refk8s.checking.simulate import Setup
 from refk8s.cli.main import main
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.loop import loop
+from refk8s.core.loop import turn
 
 NIGHTLY = settings().max_examples >= 1_000
 SETUP = Setup(seed=0, nodes=1, faults={}, user=False)
@@ -53,7 +53,11 @@ def test_sim_5_the_end_does_not_depend_on_what_chance_has_chosen(seed):
 def test_sim_5_what_ends_otherwise_is_named():
     base = undisturbed()
     smaller = Counter(base.end)
-    line = next(line for line in sorted(smaller) if '"kind": "ReplicaSet"' in line and '"replicas": 1' in line)
+    line = next(
+        line
+        for line in sorted(smaller)
+        if '"kind": "ReplicaSet"' in line and '"replicas": 1' in line
+    )
     del smaller[line]
     assert difference(base.end, smaller) == [f"missing: ReplicaSet default/web-{_hash(line)}"]
     smaller[line.replace('"readyReplicas": 1', '"readyReplicas": 7')] = 1
@@ -75,14 +79,17 @@ def hear_nothing_of_the_gone(self, prefix, id, response):
     for key, obj in self.before.view.tables[prefix].objects.items():
         if key not in objects:
             objects = objects.set(key, obj)
-    self.view = loop.evolve(self.view, tables=self.view.tables.set(prefix, loop.evolve(table, objects=objects)))
+    self.view = turn.evolve(
+        self.view, tables=self.view.tables.set(prefix, turn.evolve(table, objects=objects))
+    )
 
 
-LISTED = loop._Turn._listed
+LISTED = turn.Turn._listed
 
 
 def release_at_once(self):
-    """LOOP-4 forgotten: a key is decided again as soon as its requests are answered, whatever the view shows."""
+    """LOOP-4 forgotten: a key is decided again as soon as its requests are answered, whatever the
+    view shows."""
     for item in sorted(self.waiting):
         busy = self.busy[item]
         self.waiting = self.waiting.delete(item)
@@ -92,26 +99,42 @@ def release_at_once(self):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "method", "mistake"), [("skip", "_listed", hear_nothing_of_the_gone), ("lag", "_release", release_at_once)]
+    ("pattern", "method", "mistake"),
+    [("skip", "_listed", hear_nothing_of_the_gone), ("lag", "_release", release_at_once)],
 )
 def test_sim_6_sim_7_a_mistake_is_found(monkeypatch, pattern, method, mistake):
-    """Where a relist forgets what has gone, or a decision does not wait for its own writes, some place of the pattern shows it."""
-    monkeypatch.setattr(loop._Turn, method, mistake)
+    """Where a relist forgets what has gone, or a decision does not wait for its own writes, some
+    place of the pattern shows it."""
+    monkeypatch.setattr(turn.Turn, method, mistake)
     base = patterns.begin(SETUP, STORY)
     rule, _, trials = patterns.PATTERNS[pattern]
-    of_pods = (trial for trial in trials(base) if "controller-manager" in trial.words and trial.words.endswith("/core/pods/"))
-    assert base.run.broken or any(patterns.judge_trial(base, trial, rule).broken for trial in of_pods)
+    of_pods = (
+        trial
+        for trial in trials(base)
+        if "controller-manager" in trial.words and trial.words.endswith("/core/pods/")
+    )
+    assert base.run.broken or any(
+        patterns.judge_trial(base, trial, rule).broken for trial in of_pods
+    )
 
 
-STORY = patterns.story_of((creation(codec.from_tree(Deployment, deployment("web", 2))),)) + patterns.STORY[3:]
+STORY = (
+    patterns.story_of((creation(codec.from_tree(Deployment, deployment("web", 2))),))
+    + patterns.STORY[3:]
+)
 
 
-def test_sim_7_the_command_counts_its_trials_and_ends_with_the_line_that_all_runs_end_with(tmp_path):
+def test_sim_7_the_command_counts_its_trials_and_ends_with_the_line_that_all_runs_end_with(
+    tmp_path,
+):
     path = tmp_path / "one.yaml"
     path.write_text("{apiVersion: v1, kind: Namespace, metadata: {name: one}}\n")
     done = CliRunner().invoke(main, ["sim", "--pattern", "skip", str(path)])
     assert done.exit_code == 0, done.output
     first, verdict, last = done.output.splitlines()
-    assert first.startswith("skip: ") and "changes unheard of, each ends as the undisturbed run" in first
+    assert (
+        first.startswith("skip: ")
+        and "changes unheard of, each ends as the undisturbed run" in first
+    )
     assert verdict.startswith("every rule held: ")
     assert last.startswith("seed 0 steps ") and " digest " in last

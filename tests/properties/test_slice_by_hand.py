@@ -1,4 +1,5 @@
-"""One endpoint, one port, one slice's metadata, beside a plain reading: EP-1 to EP-7, SLICE-3, SLICE-5, SLICE-7.
+"""One endpoint, one port, one slice's metadata, beside a plain reading: EP-1 to EP-7, SLICE-3,
+SLICE-5, SLICE-7.
 
 (spec/workloads/endpoints.md)
 """
@@ -32,7 +33,12 @@ from refk8s.core.controllers import endpoint_slice_mirroring as mirrored
 from refk8s.core.controllers import endpoints as plain
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoints import EndpointsController
-from refk8s.core.controllers.endpoints_of import address_of, hostname_of, services_of_pod, target_port
+from refk8s.core.controllers.endpoints_of import (
+    address_of,
+    hostname_of,
+    services_of_pod,
+    target_port,
+)
 from refk8s.core.loop.plan import NOTHING, Local
 
 ZONE = "topology.kubernetes.io/zone"
@@ -40,8 +46,14 @@ protocols = st.sampled_from([None, "TCP", "UDP"])
 
 
 def service(*ports, selector=None, **more):
-    spec = ServiceSpec(selector={"app": "web"} if selector is None else selector, ports=ports or None, cluster_ip="10.96.0.1")
-    return Service(metadata=ObjectMeta(name="s", namespace="default", uid="uid-s"), spec=replace(spec, **more))
+    spec = ServiceSpec(
+        selector={"app": "web"} if selector is None else selector,
+        ports=ports or None,
+        cluster_ip="10.96.0.1",
+    )
+    return Service(
+        metadata=ObjectMeta(name="s", namespace="default", uid="uid-s"), spec=replace(spec, **more)
+    )
 
 
 def keys_of(reconciler, resource):
@@ -49,13 +61,21 @@ def keys_of(reconciler, resource):
 
 
 def reference(one):
-    return ObjectReference(kind="Pod", namespace="default", name=one.metadata.name, uid=one.metadata.uid)
+    return ObjectReference(
+        kind="Pod", namespace="default", name=one.metadata.name, uid=one.metadata.uid
+    )
 
 
-# --- ports and addresses -----------------------------------------------------------------------------------------------------------
+# --- ports and addresses --------------------------------------------------------------------------
 
 container_ports = st.lists(
-    st.builds(ContainerPort, name=st.sampled_from([None, "http", "dns"]), container_port=st.integers(1, 9), protocol=protocols), max_size=3
+    st.builds(
+        ContainerPort,
+        name=st.sampled_from([None, "http", "dns"]),
+        container_port=st.integers(1, 9),
+        protocol=protocols,
+    ),
+    max_size=3,
 ).map(tuple)
 
 
@@ -71,19 +91,47 @@ container_ports = st.lists(
 def test_ep_3_where_a_port_of_the_service_leads(main, beside, sidecar, target, protocol, app):
     spec = {
         "containers": (Container(name="c", ports=main),),
-        "init_containers": (Container(name="i", ports=beside, restart_policy="Always" if sidecar else None),),
+        "init_containers": (
+            Container(name="i", ports=beside, restart_policy="Always" if sidecar else None),
+        ),
     }
     one = pod("p", **spec)
-    port = ServicePort(name="a" if target else None, port=80, target_port=target, protocol=protocol, app_protocol=app)
-    named = [p for p in (*main, *(beside if sidecar else ())) if p.name == target and (p.protocol or "TCP") == (protocol or "TCP")]
+    port = ServicePort(
+        name="a" if target else None,
+        port=80,
+        target_port=target,
+        protocol=protocol,
+        app_protocol=app,
+    )
+    named = [
+        p
+        for p in (*main, *(beside if sidecar else ()))
+        if p.name == target and (p.protocol or "TCP") == (protocol or "TCP")
+    ]
     if isinstance(target, str) and target:
         expected = named[0].container_port if named else None
     else:
         expected = target or 80
     assert target_port(one, port) == expected
-    found = () if expected is None else (SlicePort(name=port.name or "", port=expected, protocol=protocol or "TCP", app_protocol=app),)
+    found = (
+        ()
+        if expected is None
+        else (
+            SlicePort(
+                name=port.name or "", port=expected, protocol=protocol or "TCP", app_protocol=app
+            ),
+        )
+    )
     assert of_pods.compute_ports(service(port), one) == found
-    found = [] if expected is None else [EndpointPort(name=port.name, port=expected, protocol=protocol or "TCP", app_protocol=app)]
+    found = (
+        []
+        if expected is None
+        else [
+            EndpointPort(
+                name=port.name, port=expected, protocol=protocol or "TCP", app_protocol=app
+            )
+        ]
+    )
     assert plain.compute_ports(service(port), one) == found
     assert plain.compute_ports(service(), one) == [None]
 
@@ -109,21 +157,39 @@ def test_ep_2_the_address_is_the_first_of_the_family(ips, ip, phase):
 )
 def test_ep_4_slice_3_what_is_told_of_one_pod(host, subdomain, is_ready, dying, publish, zone):
     ready = (PodCondition(type="Ready", status="True"),) if is_ready else None
-    one = pod("p", hostname=host, subdomain=subdomain, conditions=ready, deletion_timestamp=ago(1) if dying else None, node_name="n")
+    one = pod(
+        "p",
+        hostname=host,
+        subdomain=subdomain,
+        conditions=ready,
+        deletion_timestamp=ago(1) if dying else None,
+        node_name="n",
+    )
     of = service(publish_not_ready_addresses=publish or None)
     name = host if host and subdomain == "s" else None
     assert hostname_of(one, of) == name
-    node = None if zone is None else Node(metadata=ObjectMeta(name="n", labels={ZONE: zone} if zone else None))
+    node = (
+        None
+        if zone is None
+        else Node(metadata=ObjectMeta(name="n", labels={ZONE: zone} if zone else None))
+    )
     told = of_pods.compute_endpoint(of, one, "10.0.0.1", node)
-    assert told.conditions == EndpointConditions(ready=publish or (is_ready and not dying), serving=is_ready, terminating=dying)
-    assert (told.addresses, told.hostname, told.node_name, told.zone) == (("10.0.0.1",), name, "n", zone or None)
+    assert told.conditions == EndpointConditions(
+        ready=publish or (is_ready and not dying), serving=is_ready, terminating=dying
+    )
+    assert (told.addresses, told.hostname, told.node_name, told.zone) == (
+        ("10.0.0.1",),
+        name,
+        "n",
+        zone or None,
+    )
     assert told.target_ref == reference(one)
     assert plain.compute_address(of, one, "10.0.0.1") == EndpointAddress(
         ip="10.0.0.1", hostname=name, node_name="n", target_ref=reference(one)
     )
 
 
-# --- what is news to whom ------------------------------------------------------------------------------------------------------------
+# --- what is news to whom -------------------------------------------------------------------------
 
 parts = st.sampled_from(
     [
@@ -147,18 +213,43 @@ parts = st.sampled_from(
 @given(parts, st.sampled_from(["changes", "comes", "goes"]))
 def test_ep_5_a_pod_is_news_to_the_services_that_choose_it_before_or_after(part, how):
     """Only where something changed that an endpoint tells of."""
-    db = Service(metadata=ObjectMeta(name="db", namespace="default"), spec=ServiceSpec(selector={"app": "db"}))
-    both = Service(metadata=ObjectMeta(name="both", namespace="default"), spec=ServiceSpec(selector={"app": "web", "x": "y"}))
-    far = Service(metadata=ObjectMeta(name="s", namespace="far"), spec=ServiceSpec(selector={"app": "web"}))
-    everything = [service(), db, both, far, Service(metadata=ObjectMeta(name="n", namespace="default"), spec=ServiceSpec(selector=None))]
-    old, new = (None if how == "comes" else pod("p")), (None if how == "goes" else change(pod("p"), **part))
+    db = Service(
+        metadata=ObjectMeta(name="db", namespace="default"),
+        spec=ServiceSpec(selector={"app": "db"}),
+    )
+    both = Service(
+        metadata=ObjectMeta(name="both", namespace="default"),
+        spec=ServiceSpec(selector={"app": "web", "x": "y"}),
+    )
+    far = Service(
+        metadata=ObjectMeta(name="s", namespace="far"), spec=ServiceSpec(selector={"app": "web"})
+    )
+    everything = [
+        service(),
+        db,
+        both,
+        far,
+        Service(
+            metadata=ObjectMeta(name="n", namespace="default"), spec=ServiceSpec(selector=None)
+        ),
+    ]
+    old, new = (
+        (None if how == "comes" else pod("p")),
+        (None if how == "goes" else change(pod("p"), **part)),
+    )
     view = view_of(EndpointsController(), *everything)
-    silent = how == "changes" and (not part or set(part) <= {"annotations", "start_time"} or part == {"phase": "Running"})
+    silent = how == "changes" and (
+        not part or set(part) <= {"annotations", "start_time"} or part == {"phase": "Running"}
+    )
     chosen = set()
     for one in (old, new):
         for of in everything if one is not None and not silent else ():
             selector = of.spec.selector
-            if selector and of.metadata.namespace == "default" and selector.items() <= one.metadata.labels.items():
+            if (
+                selector
+                and of.metadata.namespace == "default"
+                and selector.items() <= one.metadata.labels.items()
+            ):
                 chosen.add(f"default/{of.metadata.name}")
     assert set(services_of_pod(view, old, new)) == chosen
 
@@ -168,12 +259,18 @@ def test_ep_7_endpoints_are_news_where_they_are_ours_or_have_a_service(manager, 
     controller = EndpointsController()
     labels = {"endpoints.kubernetes.io/managed-by": manager} if manager else None
     obj = Endpoints(metadata=ObjectMeta(name="s", namespace="default", labels=labels))
-    keys = keys_of(controller, ENDPOINTS)(view_of(controller, *([service()] if has_service else [])), obj, None if goes else obj)
+    keys = keys_of(controller, ENDPOINTS)(
+        view_of(controller, *([service()] if has_service else [])), obj, None if goes else obj
+    )
     assert bool(keys) == (has_service or (manager == "endpoint-controller" and not goes))
     assert set(keys) <= {"default/s"}
 
 
-@given(st.sampled_from([None, "", "a"]), st.sampled_from([None, "", "a", "b"]), st.sampled_from(["changes", "comes", "goes"]))
+@given(
+    st.sampled_from([None, "", "a"]),
+    st.sampled_from([None, "", "a", "b"]),
+    st.sampled_from(["changes", "comes", "goes"]),
+)
 def test_slice_6_a_node_is_news_where_it_comes_goes_or_changes_its_zone(before, after, how):
     controller = EndpointSliceController()
 
@@ -181,37 +278,86 @@ def test_slice_6_a_node_is_news_where_it_comes_goes_or_changes_its_zone(before, 
         return Node(metadata=ObjectMeta(name="n", labels=None if zone is None else {ZONE: zone}))
 
     old, new = (None if how == "comes" else node(before)), (None if how == "goes" else node(after))
-    view = view_of(controller, service(), pod("p", node_name="n"), pod("q", node_name="m"), pod("r"))
+    view = view_of(
+        controller, service(), pod("p", node_name="n"), pod("q", node_name="m"), pod("r")
+    )
     keys = keys_of(controller, NODES)(view, old, new)
     assert set(keys) == ({"default/s"} if how != "changes" or before != after else set())
-    assert keys_of(controller, PODS) is services_of_pod and keys_of(controller, SERVICES)(view, service(), None) == ("default/s",)
+    assert keys_of(controller, PODS) is services_of_pod and keys_of(controller, SERVICES)(
+        view, service(), None
+    ) == ("default/s",)
 
 
-# --- metadata -------------------------------------------------------------------------------------------------------------------------
+# --- metadata -------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from([None, {}, {"a": "b"}, {"kubernetes.io/service-name": "x", "service.kubernetes.io/headless": ""}]), st.booleans())
+@given(
+    st.sampled_from(
+        [
+            None,
+            {},
+            {"a": "b"},
+            {"kubernetes.io/service-name": "x", "service.kubernetes.io/headless": ""},
+        ]
+    ),
+    st.booleans(),
+)
 def test_slice_7_a_slice_is_the_services_own(labels, headless):
     of = service(cluster_ip="None" if headless else "10.96.0.1")
     of = replace(of, metadata=replace(of.metadata, labels=labels))
     found = of_pods.compute_metadata(of)
-    own = {"kubernetes.io/service-name": "s", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+    own = {
+        "kubernetes.io/service-name": "s",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }
     others = {key: value for key, value in (labels or {}).items() if key == "a"}
-    assert found.labels == {**others, **own, **({"service.kubernetes.io/headless": ""} if headless else {})}
+    assert found.labels == {
+        **others,
+        **own,
+        **({"service.kubernetes.io/headless": ""} if headless else {}),
+    }
     assert (found.generate_name, found.namespace) == ("s-", "default")
-    owner = OwnerReference(api_version="v1", kind="Service", name="s", uid="uid-s", controller=True, block_owner_deletion=True)
+    owner = OwnerReference(
+        api_version="v1",
+        kind="Service",
+        name="s",
+        uid="uid-s",
+        controller=True,
+        block_owner_deletion=True,
+    )
     assert found.owner_references == (owner,)
 
 
-@given(st.sampled_from([None, {"a": "b"}]), st.sampled_from([None, {"c": "d"}, {"c": "d", mirrored.NOT_COPIED[0]: "x"}]))
+@given(
+    st.sampled_from([None, {"a": "b"}]),
+    st.sampled_from([None, {"c": "d"}, {"c": "d", mirrored.NOT_COPIED[0]: "x"}]),
+)
 def test_slice_7_a_mirror_is_the_endpoints_own(labels, annotations):
-    obj = Endpoints(metadata=ObjectMeta(name="s", namespace="default", uid="uid-e", labels=labels, annotations=annotations))
+    obj = Endpoints(
+        metadata=ObjectMeta(
+            name="s", namespace="default", uid="uid-e", labels=labels, annotations=annotations
+        )
+    )
     found = mirrored.compute_metadata(obj)
-    own = {"kubernetes.io/service-name": "s", "endpointslice.kubernetes.io/managed-by": mirrored.CONTROLLER}
+    own = {
+        "kubernetes.io/service-name": "s",
+        "endpointslice.kubernetes.io/managed-by": mirrored.CONTROLLER,
+    }
     assert found.labels == {**(labels or {}), **own}
     assert found.annotations == ({"c": "d"} if annotations else None)
-    owner = OwnerReference(api_version="v1", kind="Endpoints", name="s", uid="uid-e", controller=True, block_owner_deletion=True)
-    assert (found.generate_name, found.namespace, found.owner_references) == ("s-", "default", (owner,))
+    owner = OwnerReference(
+        api_version="v1",
+        kind="Endpoints",
+        name="s",
+        uid="uid-e",
+        controller=True,
+        block_owner_deletion=True,
+    )
+    assert (found.generate_name, found.namespace, found.owner_references) == (
+        "s-",
+        "default",
+        (owner,),
+    )
 
 
 addresses = st.lists(
@@ -239,26 +385,45 @@ ports = st.lists(
 @given(st.lists(st.tuples(addresses, addresses, ports), max_size=3))
 def test_slice_5_a_mirror_says_what_the_endpoints_say(drawn):
     """Each subset is (ready addresses, others, ports)."""
-    subsets = tuple(EndpointSubset(addresses=a, not_ready_addresses=b, ports=p or None) for a, b, p in drawn)
-    found = mirrored.compute_endpoints(Endpoints(metadata=ObjectMeta(name="s"), subsets=subsets or None))
+    subsets = tuple(
+        EndpointSubset(addresses=a, not_ready_addresses=b, ports=p or None) for a, b, p in drawn
+    )
+    found = mirrored.compute_endpoints(
+        Endpoints(metadata=ObjectMeta(name="s"), subsets=subsets or None)
+    )
     expected = {}
     for ready, others, drawn_ports in drawn:
         told = tuple(
-            SlicePort(name=p.name or "", port=p.port, protocol=p.protocol or "TCP", app_protocol=p.app_protocol) for p in drawn_ports
+            SlicePort(
+                name=p.name or "",
+                port=p.port,
+                protocol=p.protocol or "TCP",
+                app_protocol=p.app_protocol,
+            )
+            for p in drawn_ports
         )
         for is_ready, list_ in ((True, ready), (False, others)):
             for one in list_ or ():
                 if ":" not in one.ip:
-                    entry = ((one.ip,), is_ready, one.hostname or None, one.node_name, one.target_ref)
+                    entry = (
+                        (one.ip,),
+                        is_ready,
+                        one.hostname or None,
+                        one.node_name,
+                        one.target_ref,
+                    )
                     expected.setdefault(told, []).append(entry)
     shown = {
-        told: [(e.addresses, e.conditions.ready, e.hostname, e.node_name, e.target_ref) for e in endpoints]
+        told: [
+            (e.addresses, e.conditions.ready, e.hostname, e.node_name, e.target_ref)
+            for e in endpoints
+        ]
         for told, endpoints in found.items()
     }
     assert shown == expected
 
 
-# --- the older Endpoints ------------------------------------------------------------------------------------------------------------------
+# --- the older Endpoints --------------------------------------------------------------------------
 
 
 @given(
@@ -269,17 +434,30 @@ def test_slice_5_a_mirror_says_what_the_endpoints_say(drawn):
 )
 def test_ep_5_endpoints_in_full(headless, exists, labels, annotations):
     controller = EndpointsController()
-    of = service(ServicePort(port=80, protocol="TCP"), cluster_ip="None" if headless else "10.96.0.1")
-    of = replace(of, metadata=replace(of.metadata, labels={**(labels or {}), "service.kubernetes.io/headless": "old"} if labels else None))
+    of = service(
+        ServicePort(port=80, protocol="TCP"), cluster_ip="None" if headless else "10.96.0.1"
+    )
+    of = replace(
+        of,
+        metadata=replace(
+            of.metadata,
+            labels={**(labels or {}), "service.kubernetes.io/headless": "old"} if labels else None,
+        ),
+    )
     ready = (PodCondition(type="Ready", status="True"),)
     pods = [
         pod("b", pod_ip="10.0.0.2", conditions=ready, node_name="n"),
         pod("a", pod_ip="10.0.0.1", conditions=ready),
         pod("c", pod_ip="10.0.0.3"),
     ]
-    pods = [*pods, pod("0"), pod("00", pod_ip="10.0.0.9", deletion_timestamp=ago(1))]  # without an address, and on its way out
-    before = Endpoints(metadata=ObjectMeta(name="s", namespace="default", uid="uid-e", annotations=annotations))
-    plan = controller.reconcile(view_of(controller, of, *pods, *([before] if exists else [])), "default/s", NOW, Local())
+    # without an address, and on its way out
+    pods = [*pods, pod("0"), pod("00", pod_ip="10.0.0.9", deletion_timestamp=ago(1))]
+    before = Endpoints(
+        metadata=ObjectMeta(name="s", namespace="default", uid="uid-e", annotations=annotations)
+    )
+    plan = controller.reconcile(
+        view_of(controller, of, *pods, *([before] if exists else [])), "default/s", NOW, Local()
+    )
     [request] = [request for wave in plan.waves for request in wave]
     assert (request.verb, request.resource, request.namespace, request.name) == (
         "update" if exists else "create",
@@ -287,23 +465,50 @@ def test_ep_5_endpoints_in_full(headless, exists, labels, annotations):
         "default",
         "s",
     )
-    assert request.because and (request.body.metadata.name, request.body.metadata.namespace) == ("s", "default")
+    assert request.because and (request.body.metadata.name, request.body.metadata.namespace) == (
+        "s",
+        "default",
+    )
     managed = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
-    assert request.body.metadata.labels == {**(labels or {}), **managed, **({"service.kubernetes.io/headless": ""} if headless else {})}
-    assert request.body.metadata.annotations == ({"x": "y"} if exists and annotations == {"x": "y"} else None)
+    assert request.body.metadata.labels == {
+        **(labels or {}),
+        **managed,
+        **({"service.kubernetes.io/headless": ""} if headless else {}),
+    }
+    assert request.body.metadata.annotations == (
+        {"x": "y"} if exists and annotations == {"x": "y"} else None
+    )
     [subset] = request.body.subsets
-    assert [(one.ip, one.node_name) for one in subset.addresses] == [("10.0.0.1", None), ("10.0.0.2", "n")]
+    assert [(one.ip, one.node_name) for one in subset.addresses] == [
+        ("10.0.0.1", None),
+        ("10.0.0.2", "n"),
+    ]
     assert [one.target_ref for one in subset.not_ready_addresses] == [reference(pods[2])]
     assert subset.ports == (EndpointPort(port=80, protocol="TCP"),)
-    assert controller.reconcile(view_of(controller, of, *pods, request.body), "default/s", NOW, Local()) == NOTHING
+    assert (
+        controller.reconcile(
+            view_of(controller, of, *pods, request.body), "default/s", NOW, Local()
+        )
+        == NOTHING
+    )
 
 
 def test_ep_7_endpoints_go_with_their_service():
     controller = EndpointsController()
     obj = Endpoints(metadata=ObjectMeta(name="s", namespace="default", uid="uid-e"))
-    [request] = sent(controller.reconcile(view_of(controller, obj), "default/s", NOW, Local()), "delete")
-    assert (request.resource, request.namespace, request.name, request.body.preconditions.uid) == (ENDPOINTS, "default", "s", "uid-e")
-    assert request.because and controller.reconcile(view_of(controller), "default/s", NOW, Local()) == NOTHING
+    [request] = sent(
+        controller.reconcile(view_of(controller, obj), "default/s", NOW, Local()), "delete"
+    )
+    assert (request.resource, request.namespace, request.name, request.body.preconditions.uid) == (
+        ENDPOINTS,
+        "default",
+        "s",
+        "uid-e",
+    )
+    assert (
+        request.because
+        and controller.reconcile(view_of(controller), "default/s", NOW, Local()) == NOTHING
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=3))
@@ -315,7 +520,10 @@ def test_ep_6_ready_addresses_are_kept_before_others(counts):
         subsets = [
             EndpointSubset(
                 addresses=tuple(EndpointAddress(ip=f"10.{n}.0.{i}") for i in range(ready)) or None,
-                not_ready_addresses=tuple(EndpointAddress(ip=f"10.{n}.1.{i}") for i in range(others)) or None,
+                not_ready_addresses=tuple(
+                    EndpointAddress(ip=f"10.{n}.1.{i}") for i in range(others)
+                )
+                or None,
             )
             for n, (ready, others) in enumerate(counts)
         ]
@@ -326,6 +534,8 @@ def test_ep_6_ready_addresses_are_kept_before_others(counts):
     assert over == (total > 5)
     if over:
         assert sum(len(s.addresses or ()) + len(s.not_ready_addresses or ()) for s in kept) == 5
-        assert sum(len(s.addresses or ()) for s in kept) == min(5, sum(ready for ready, _ in counts))
+        assert sum(len(s.addresses or ()) for s in kept) == min(
+            5, sum(ready for ready, _ in counts)
+        )
     else:
         assert kept == tuple(subsets)

@@ -1,4 +1,5 @@
-"""Opening a store, rule STORE-18 (spec/store.md): one file, one cluster, one process, and a clear refusal for all else."""
+"""Opening a store, rule STORE-18 (spec/store.md): one file, one cluster, one process, and a clear
+refusal for all else."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from refk8s.core.store import Delete, Put, Txn
-from refk8s.store.errors import OtherCluster, OtherSchema, StoreCorrupt, StoreInUse, StoreRefused, StoreUnwritable
+from refk8s.store.errors import (
+    OtherCluster,
+    OtherSchema,
+    StoreCorrupt,
+    StoreInUse,
+    StoreRefused,
+    StoreUnwritable,
+)
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.open import open_engine
 from refk8s.store.sqlite import SPARE_PAGES, SqliteEngine
@@ -59,7 +67,9 @@ def test_store_18_a_store_that_is_open_is_refused(path: Path) -> None:
     reopened(path).close()
 
 
-def test_store_18_a_store_that_another_process_has_open_is_refused_until_that_is_killed(path: Path) -> None:
+def test_store_18_a_store_that_another_process_has_open_is_refused_until_that_is_killed(
+    path: Path,
+) -> None:
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -84,8 +94,12 @@ def test_store_18_another_layout_is_refused(path: Path) -> None:
         reopened(path)
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 100, b"short"])
-def test_store_18_a_file_that_is_no_store_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to look at" * 100, b"short"]
+)
+def test_store_18_a_file_that_is_no_store_is_refused_and_left_alone(
+    path: Path, content: bytes
+) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreCorrupt):
         reopened(path)
@@ -105,7 +119,9 @@ def test_store_18_a_database_of_another_application_is_refused_and_left_alone(pa
 
 @given(st.integers(2, 6), st.booleans())
 @settings(max_examples=10, deadline=None)
-def test_store_18_a_journal_that_lost_or_spoilt_a_row_is_refused(revision: int, spoil: bool) -> None:
+def test_store_18_a_journal_that_lost_or_spoilt_a_row_is_refused(
+    revision: int, spoil: bool
+) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "store.db"
         engine = reopened(path)
@@ -124,14 +140,30 @@ def filled(path: Path) -> SqliteEngine[int]:
     """A store with a past: changed, deleted and partly compacted."""
     engine = reopened(path, "11111111-1111-1111-1111-111111111111")
     for number in range(12):
-        engine.commit_batch([Txn((), (Put(f"/core/nodes/{number % 5}", number), Put(f"/core/pods/default/{number}", number)))])
+        engine.commit_batch(
+            [
+                Txn(
+                    (),
+                    (
+                        Put(f"/core/nodes/{number % 5}", number),
+                        Put(f"/core/pods/default/{number}", number),
+                    ),
+                )
+            ]
+        )
     engine.commit_batch([Txn((), (Delete("/core/nodes/0"),))])
     engine.compact(8)
     return engine
 
 
 def content(engine: SqliteEngine[int]) -> object:
-    return engine.revision, engine.compacted, engine.cluster_id, engine.list("/"), engine.changes("/", engine.compacted)
+    return (
+        engine.revision,
+        engine.compacted,
+        engine.cluster_id,
+        engine.list("/"),
+        engine.changes("/", engine.compacted),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +180,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @example(where=3710.5 / 16384, bit=3)  # a text that is none
 @example(where=3715.5 / 16384, bit=0)  # a column that is not there
 @settings(max_examples=400, deadline=None)
-def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(sound: tuple[Path, str], where: float, bit: int) -> None:
+def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(
+    sound: tuple[Path, str], where: float, bit: int
+) -> None:
     # Shows STORE-21.d.
     data, expected = sound[0].read_bytes(), sound[1]
     place = int(where * len(data))
@@ -168,17 +202,26 @@ def test_store_21_an_altered_bit_of_the_file_is_refused_or_changes_nothing(sound
 
 @given(revision=st.integers(9, 13), where=st.floats(0, 1, exclude_max=True))
 @settings(deadline=None)
-def test_store_21_an_altered_value_is_refused_by_its_key(sound: tuple[Path, str], revision: int, where: float) -> None:
+def test_store_21_an_altered_value_is_refused_by_its_key(
+    sound: tuple[Path, str], revision: int, where: float
+) -> None:
     # Shows STORE-21.a, STORE-21.c.
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "store.db"
         path.write_bytes(sound[0].read_bytes())
         with sqlite3.connect(path) as connection:
-            key, value = connection.execute("SELECT key, value FROM journal WHERE position = ?", (revision << 16,)).fetchone()
+            key, value = connection.execute(
+                "SELECT key, value FROM journal WHERE position = ?", (revision << 16,)
+            ).fetchone()
             digit = (int(value) + 1) % 10 if len(value) == 1 else int(value) + 1
-            connection.execute("UPDATE journal SET value = ? WHERE position = ?", (str(digit).encode(), revision << 16))
+            connection.execute(
+                "UPDATE journal SET value = ? WHERE position = ?",
+                (str(digit).encode(), revision << 16),
+            )
         connection.close()
-        with pytest.raises(StoreCorrupt, match=rf"{key} at revision {revision} was altered.*restore the file"):
+        with pytest.raises(
+            StoreCorrupt, match=rf"{key} at revision {revision} was altered.*restore the file"
+        ):
             reopened(path)
 
 
@@ -189,7 +232,9 @@ def test_store_21_an_altered_value_is_refused_by_its_key(sound: tuple[Path, str]
     "UPDATE meta SET value = '22222222-1111-1111-1111-111111111111' WHERE name = 'cluster_id'",
     "UPDATE journal SET version = 'x' WHERE key = '/core/nodes/1'", "UPDATE journal SET key = 3 WHERE key = '/core/nodes/1'",
 ])  # fmt: skip
-def test_store_21_a_lost_row_and_an_altered_meta_are_refused(path: Path, sound: tuple[Path, str], change: str) -> None:
+def test_store_21_a_lost_row_and_an_altered_meta_are_refused(
+    path: Path, sound: tuple[Path, str], change: str
+) -> None:
     # Shows STORE-21.b.
     path.write_bytes(sound[0].read_bytes())
     with sqlite3.connect(path) as connection:
@@ -199,7 +244,9 @@ def test_store_21_a_lost_row_and_an_altered_meta_are_refused(path: Path, sound: 
         reopened(path)
 
 
-def test_store_21_a_store_of_layout_1_gets_checksums_once_and_keeps_everything(path: Path, sound: tuple[Path, str]) -> None:
+def test_store_21_a_store_of_layout_1_gets_checksums_once_and_keeps_everything(
+    path: Path, sound: tuple[Path, str]
+) -> None:
     # Shows STORE-21.e.
     path.write_bytes(sound[0].read_bytes())
     with sqlite3.connect(path) as connection:
@@ -229,7 +276,9 @@ def test_store_22_the_file_gives_back_what_compaction_has_freed(path: Path) -> N
     engine: SqliteEngine[str] = SqliteEngine(path, str.encode, lambda key, wire: wire.decode())
     keys = [f"/core/pods/default/{number}" for number in range(3_000)]
     for start in range(0, len(keys), 500):
-        engine.commit_batch([Txn((), (Put(key, "x" * 4_000),)) for key in keys[start : start + 500]])
+        engine.commit_batch(
+            [Txn((), (Put(key, "x" * 4_000),)) for key in keys[start : start + 500]]
+        )
     engine.commit_batch([Txn((), tuple(Delete(key) for key in keys))])
     engine.compact(engine.revision)
     (before,) = engine._connection.execute("PRAGMA page_count").fetchone()
@@ -244,7 +293,9 @@ def test_store_22_the_file_gives_back_what_compaction_has_freed(path: Path) -> N
     assert SqliteEngine(path, str.encode, lambda key, wire: wire.decode()).list("/").records == ()
 
 
-def test_store_18_a_place_that_cannot_hold_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_store_18_a_place_that_cannot_hold_a_store_is_refused_and_left_alone(
+    tmp_path: Path,
+) -> None:
     for place in (tmp_path / "nowhere" / "store.db", tmp_path, Path("/proc/store.db")):
         with pytest.raises(StoreUnwritable):
             reopened(place)

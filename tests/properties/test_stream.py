@@ -1,4 +1,5 @@
-"""Streams: only the pod's own containers are reached, whatever a client writes; nothing waits for ever. Rules STREAM-1 ... STREAM-3."""
+"""Streams: only the pod's own containers are reached, whatever a client writes; nothing waits for
+ever. Rules STREAM-1 ... STREAM-3."""
 
 import asyncio
 import json
@@ -19,15 +20,36 @@ from refk8s.adapters.docker.logs import open_log
 from refk8s.adapters.docker.session import attach, execute
 from refk8s.adapters.docker.stream import CHUNK_BYTES, Frames, StreamRefused, Streams, run_command
 from refk8s.core.apiserver.pod_log import LogOptions, find_running
-from refk8s.core.ports import EXITED, RUNNING, ContainerConfig, ContainerStatus, Failed, RemoveContainer, StartContainer
+from refk8s.core.ports import (
+    EXITED,
+    RUNNING,
+    ContainerConfig,
+    ContainerStatus,
+    Failed,
+    RemoveContainer,
+    StartContainer,
+)
 
 NEARLY = "0" * 64
-HOSTILE = ["../../images/create", "a/../b", "x\r\nHost: y", NEARLY + "/archive", NEARLY + "?x=1", "", "G" * 64, "%2e%2e", NEARLY + "0"]
-IDS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), st.text("0123456789abcdef", max_size=11))
+HOSTILE = [
+    "../../images/create",
+    "a/../b",
+    "x\r\nHost: y",
+    NEARLY + "/archive",
+    NEARLY + "?x=1",
+    "",
+    "G" * 64,
+    "%2e%2e",
+    NEARLY + "0",
+]
+IDS = st.one_of(
+    st.sampled_from(HOSTILE), st.text(max_size=20), st.text("0123456789abcdef", max_size=11)
+)
 
 
 class Listener:
-    """What stands where the engine would: it counts what is asked of it, and says no more than its version."""
+    """What stands where the engine would: it counts what is asked of it, and says no more than its
+    version."""
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -36,7 +58,9 @@ class Listener:
         head = await reader.readuntil(b"\r\n\r\n")
         if b"/_ping " not in head:
             self.asked.append(head)
-        writer.write(b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         writer.close()
 
 
@@ -47,7 +71,9 @@ def with_engine(answer: Any, body: Callable[[Streams], Awaitable[Any]]) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             server = await asyncio.start_unix_server(answer, f"{folder}/sock")
             async with server:
-                return await asyncio.wait_for(body(Streams({"DOCKER_HOST": f"unix://{folder}/sock"})), 20)
+                return await asyncio.wait_for(
+                    body(Streams({"DOCKER_HOST": f"unix://{folder}/sock"})), 20
+                )
 
     return asyncio.run(main())
 
@@ -73,7 +99,12 @@ def test_stream_2_an_id_that_is_none_never_reaches_the_engine(id: str) -> None:
     assert not listener.asked
 
 
-@given(st.one_of(st.sampled_from(HOSTILE).filter(lambda id: "/" not in id or ".." in id or "?" in id), st.text("/.\r\n ?#%", min_size=1)))
+@given(
+    st.one_of(
+        st.sampled_from(HOSTILE).filter(lambda id: "/" not in id or ".." in id or "?" in id),
+        st.text("/.\r\n ?#%", min_size=1),
+    )
+)
 def test_stream_2_a_name_that_changes_the_path_never_reaches_the_engines_library(name: str) -> None:
     # Shows STREAM-2.b.
     class Library:
@@ -87,8 +118,14 @@ def test_stream_2_a_name_that_changes_the_path_never_reaches_the_engines_library
             engine.call("inspect_container", name)
 
 
-@given(st.booleans(), st.booleans(), st.sampled_from(["start", "remove", "kill", "terminate", "status"]))
-def test_stream_1_an_operation_by_id_touches_no_container_of_another_pod_or_cluster(same_cluster: bool, runs: bool, what: str) -> None:
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["start", "remove", "kill", "terminate", "status"]),
+)
+def test_stream_1_an_operation_by_id_touches_no_container_of_another_pod_or_cluster(
+    same_cluster: bool, runs: bool, what: str
+) -> None:
     """A restarted kubelet knows ids from the status of its pods."""
     # Shows STREAM-1.c.
     engine: PretendEngine = make_engine()
@@ -96,7 +133,11 @@ def test_stream_1_an_operation_by_id_touches_no_container_of_another_pod_or_clus
     other = ContainerConfig("other", "default", "p", "c", "image")
     its = container_labels(CLUSTER if same_cluster else "another", "s", other)
     engine.images["image"] = {"Id": "sha256:1"}
-    id = engine.call("create_container_from_config", {"Image": "image", "Labels": its, "HostConfig": {}}, name="victim")["Id"]
+    id = engine.call(
+        "create_container_from_config",
+        {"Image": "image", "Labels": its, "HostConfig": {}},
+        name="victim",
+    )["Id"]
     engine.one(id)["State"]["Status"] = "running" if runs else "created"
     before = engine.snapshot()
     if what == "start":
@@ -115,12 +156,16 @@ ATTEMPTS = st.lists(st.builds(
 
 
 @given(ATTEMPTS)
-def test_stream_1_exec_takes_the_newest_running_attempt_that_the_runtime_lists(attempts: list[ContainerStatus]) -> None:
+def test_stream_1_exec_takes_the_newest_running_attempt_that_the_runtime_lists(
+    attempts: list[ContainerStatus],
+) -> None:
     # Shows STREAM-1.a.
     found = find_running(attempts, "a")
     running = [one for one in attempts if one.name == "a" and one.state == RUNNING]
     assert (found is None) == (not running)
-    assert found is None or (found in running and all(one.attempt <= found.attempt for one in running))
+    assert found is None or (
+        found in running and all(one.attempt <= found.attempt for one in running)
+    )
 
 
 @given(st.integers(1, 3), st.integers(0, 1 << 20))
@@ -144,7 +189,10 @@ def test_stream_3_a_silent_log_begins_at_once_and_its_connection_closes_when_it_
             gone.set()
         else:
             body = json.dumps({"Config": {"Tty": False}}).encode() if b"/json" in head else b""
-            writer.write(b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
         writer.close()
 
     gone: Any = None
@@ -152,7 +200,9 @@ def test_stream_3_a_silent_log_begins_at_once_and_its_connection_closes_when_it_
     async def body(streams: Streams) -> None:
         nonlocal gone
         gone = closed()
-        lines: AsyncGenerator[bytes, None] = await open_log(streams, "a" * 64, LogOptions(follow=True))
+        lines: AsyncGenerator[bytes, None] = await open_log(
+            streams, "a" * 64, LogOptions(follow=True)
+        )
         reading = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0)
         reading.cancel()
@@ -185,5 +235,3 @@ def test_stream_3_an_engine_that_answers_without_end_is_not_kept_in_memory() -> 
                 await streams.ask("GET", path)
 
     with_engine(endless, body)
-
-

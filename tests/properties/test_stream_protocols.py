@@ -1,4 +1,5 @@
-"""The protocols of exec, attach, port-forward and logs, message by message. Rules STREAM-4 ... STREAM-7."""
+"""The protocols of exec, attach, port-forward and logs, message by message. Rules STREAM-4 ...
+STREAM-7."""
 
 import asyncio
 import base64
@@ -45,15 +46,23 @@ NAMES = st.lists(st.sampled_from([*WEBSOCKET, "x", "v3.channel.k8s.io"]).filter(
 
 
 @given(NAMES)
-def test_stream_4_v5_is_spoken_where_it_is_offered_and_else_the_first_that_is_known(offered: list[str]) -> None:
+def test_stream_4_v5_is_spoken_where_it_is_offered_and_else_the_first_that_is_known(
+    offered: list[str],
+) -> None:
     # Shows STREAM-4.a STREAM-4.d.
     known = [name for name in offered if name in WEBSOCKET]
     if offered and not known:
-        for choose in (choose_websocket, choose_spdy) if "v3.channel.k8s.io" not in offered else (choose_websocket,):
+        for choose in (
+            (choose_websocket, choose_spdy)
+            if "v3.channel.k8s.io" not in offered
+            else (choose_websocket,)
+        ):
             try:
                 choose(offered)
             except ApiError as error:
-                assert error.status.code == 403 and "unable to negotiate protocol" in (error.status.message or "")
+                assert error.status.code == 403 and "unable to negotiate protocol" in (
+                    error.status.message or ""
+                )
             else:
                 raise AssertionError("a protocol that nobody knows was accepted")
         return
@@ -62,21 +71,27 @@ def test_stream_4_v5_is_spoken_where_it_is_offered_and_else_the_first_that_is_kn
 
 
 @given(VERSIONS, st.binary(max_size=50))
-def test_stream_5_what_a_client_says_on_stdin_is_read_in_every_version(version: Version, data: bytes) -> None:
+def test_stream_5_what_a_client_says_on_stdin_is_read_in_every_version(
+    version: Version, data: bytes
+) -> None:
     # Shows STREAM-5.a.
     message = write_message(version, 0, data)
     sent = message.encode() if isinstance(message, str) else message
     assert read_message(version, sent) == Input(data=data)
     assert isinstance(message, str) == version.is_text
     resized = write_message(version, 4, b'{"Width":80,"Height":24}')
-    assert read_message(version, resized.encode() if isinstance(resized, str) else resized) == Input(size=(80, 24))
+    assert read_message(
+        version, resized.encode() if isinstance(resized, str) else resized
+    ) == Input(size=(80, 24))
 
 
 @given(VERSIONS, st.binary(max_size=12))
 @example(WEBSOCKET["v4.base64.channel.k8s.io"], b"0!!!")
 @example(WEBSOCKET["v4.channel.k8s.io"], b"\xff\x00")
 @example(V5, b"\x04" + b"[" * 100_000)
-def test_stream_5_a_message_that_is_not_understood_changes_nothing(version: Version, message: bytes) -> None:
+def test_stream_5_a_message_that_is_not_understood_changes_nothing(
+    version: Version, message: bytes
+) -> None:
     # Shows STREAM-5.b.
     told = read_message(version, message)
     assert told.is_end == (version == V5 and message == b"\xff\x00")
@@ -87,7 +102,9 @@ def test_stream_5_a_message_that_is_not_understood_changes_nothing(version: Vers
 
 
 @given(st.sampled_from([*WEBSOCKET.values(), *SPDY.values()]), st.integers(0, 255))
-def test_stream_4_the_end_is_a_status_from_v4_on_and_text_before(version: Version, code: int) -> None:
+def test_stream_4_the_end_is_a_status_from_v4_on_and_text_before(
+    version: Version, code: int
+) -> None:
     # Shows STREAM-4.e STREAM-4.f.
     said = write_end(version, compute_end(("ls", "-l"), code))
     if version.ends_with_status:
@@ -98,7 +115,8 @@ def test_stream_4_the_end_is_a_status_from_v4_on_and_text_before(version: Versio
 
 
 class Peer:
-    """The client of a SPDY connection: what it writes is fed to the reader, what it is told is taken apart."""
+    """The client of a SPDY connection: what it writes is fed to the reader, what it is told is
+    taken apart."""
 
     def __init__(self) -> None:
         self.spdy, self.told = Spdy(), Spdy()
@@ -139,7 +157,9 @@ def test_stream_4_a_session_over_spdy_has_its_streams_in_whatever_order_they_com
         for kind in kinds:
             written += peer.spdy.open(streams[kind], {"streamtype": kind})
             if kind == "stdin":
-                written += Spdy.send(streams["stdin"], said[: early // 2]) + Spdy.send(streams["stdin"], said[early // 2 : early])
+                written += Spdy.send(streams["stdin"], said[: early // 2]) + Spdy.send(
+                    streams["stdin"], said[early // 2 : early]
+                )
         written += Spdy.send(streams["stdin"], said[early:], ended=True)
         for at in range(0, len(written), 7 + 300 * cut):
             peer.reader.feed_data(written[at : at + 7 + 300 * cut])
@@ -154,7 +174,9 @@ def test_stream_4_a_session_over_spdy_has_its_streams_in_whatever_order_they_com
         await wire.end(compute_end(("sh",), 3))
         assert peer.heard[streams["stdout"]] == b"out" and peer.heard[streams["stderr"]] == b"err"
         assert peer.heard[streams["error"]] == write_end(version, compute_end(("sh",), 3))
-        assert sorted(peer.ended) == sorted([streams["stdout"], streams["stderr"], streams["error"]])
+        assert sorted(peer.ended) == sorted(
+            [streams["stdout"], streams["stderr"], streams["error"]]
+        )
 
     asyncio.run(main())
 
@@ -162,10 +184,16 @@ def test_stream_4_a_session_over_spdy_has_its_streams_in_whatever_order_they_com
 def test_stream_4_sizes_over_spdy_come_in_pieces_and_the_newest_counts() -> None:
     async def main() -> None:
         peer = Peer()
-        wire = SpdyWire(SPDY["v4.channel.k8s.io"], ExecOptions("c", ("sh",), stdout=True, tty=True), (peer.reader, peer))  # type: ignore[arg-type]
+        wire = SpdyWire(
+            SPDY["v4.channel.k8s.io"],
+            ExecOptions("c", ("sh",), stdout=True, tty=True),
+            (peer.reader, peer),
+        )  # type: ignore[arg-type]
         for number, kind in ((1, "error"), (3, "stdout"), (5, "resize")):
             peer.reader.feed_data(peer.spdy.open(number, {"streamtype": kind}))
-        peer.reader.feed_data(Spdy.send(5, b'{"Width":1,"Height":2}\n{"Width":3,"Hei') + Spdy.send(5, b'ght":4}\n'))
+        peer.reader.feed_data(
+            Spdy.send(5, b'{"Width":1,"Height":2}\n{"Width":3,"Hei') + Spdy.send(5, b'ght":4}\n')
+        )
         assert await wire.open()
         assert await wire.receive() == Input(size=(1, 2))
         assert await wire.receive() == Input(size=(3, 4))
@@ -175,10 +203,15 @@ def test_stream_4_sizes_over_spdy_come_in_pieces_and_the_newest_counts() -> None
     asyncio.run(main())
 
 
-# --- port-forward -------------------------------------------------------------------------------------------------------------
+# --- port-forward ---------------------------------------------------------------------------------
 
 
-@given(st.lists(st.sampled_from(["80", "80,81", "", "x", "0", "65536", "-1", " 5 ", "1" * 9, "١"]), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(["80", "80,81", "", "x", "0", "65536", "-1", " 5 ", "1" * 9, "١"]),
+        max_size=4,
+    )
+)
 def test_stream_6_ports_are_numbers_and_there_is_one(values: list[str]) -> None:
     texts = [text.strip() for value in values for text in value.split(",")]
     sound = bool(texts) and all(text in ("80", "81", "5") for text in texts)
@@ -200,21 +233,31 @@ def test_stream_6_there_are_only_so_many_ports() -> None:
         raise AssertionError("too many ports were accepted")
 
 
-@given(st.sampled_from(list(CHANNELS.values())), st.lists(st.binary(max_size=300), min_size=1, max_size=4))
+@given(
+    st.sampled_from(list(CHANNELS.values())),
+    st.lists(st.binary(max_size=300), min_size=1, max_size=4),
+)
 @settings(max_examples=25)
-def test_stream_6_each_port_has_two_channels_and_its_own_connection(version: Version, bodies: list[bytes]) -> None:
+def test_stream_6_each_port_has_two_channels_and_its_own_connection(
+    version: Version, bodies: list[bytes]
+) -> None:
     """A server that gives back what it gets; the last port takes no connection."""
     # Shows STREAM-6.a.
 
     async def main() -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big")))
+            writer.write(
+                await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            )
             writer.close()
 
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         heard: dict[int, bytes] = {}
-        messages = [write_message(version, 2 * n, len(body).to_bytes(2, "big") + body) for n, body in enumerate(bodies)]
+        messages = [
+            write_message(version, 2 * n, len(body).to_bytes(2, "big") + body)
+            for n, body in enumerate(bodies)
+        ]
         messages += [write_message(version, 77, b"x"), b""]
 
         async def receive() -> bytes | None:
@@ -225,7 +268,11 @@ def test_stream_6_each_port_has_two_channels_and_its_own_connection(version: Ver
 
         async def send(message: bytes | str) -> None:
             assert isinstance(message, str) == version.is_text
-            raw = bytes([ord(message[0]) - 48]) + base64.b64decode(message[1:]) if isinstance(message, str) else message
+            raw = (
+                bytes([ord(message[0]) - 48]) + base64.b64decode(message[1:])
+                if isinstance(message, str)
+                else message
+            )
             heard[raw[0]] = heard.get(raw[0], b"") + raw[1:]
 
         async def connect(asked: int) -> Any:
@@ -239,7 +286,10 @@ def test_stream_6_each_port_has_two_channels_and_its_own_connection(version: Ver
             assert heard[2 * number] == (80 + number).to_bytes(2, "little") + body
             assert heard[2 * number + 1] == (80 + number).to_bytes(2, "little")
         last = 2 * len(bodies) + 1
-        assert heard[last] == (9).to_bytes(2, "little") + b"error forwarding port 9 to pod web: connection refused"
+        assert (
+            heard[last]
+            == (9).to_bytes(2, "little") + b"error forwarding port 9 to pod web: connection refused"
+        )
         server.close()
 
     asyncio.run(main())
@@ -261,7 +311,7 @@ def test_stream_3_a_connection_that_does_not_read_makes_the_client_wait() -> Non
     asyncio.run(main())
 
 
-# --- answers ------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 class Record:
@@ -270,11 +320,14 @@ class Record:
 
 
 class Node:
-    """A node whose runtime has one container of the pod, and whose log says nothing until it is left."""
+    """A node whose runtime has one container of the pod, and whose log says nothing until it is
+    left."""
 
     def __init__(self, *containers: ContainerStatus) -> None:
         self.runtime = self.containers = self
-        self.listed = PodsListed((SandboxStatus("s", "uid", "default", "web", 0, True),), containers)
+        self.listed = PodsListed(
+            (SandboxStatus("s", "uid", "default", "web", 0, True),), containers
+        )
         self.log_closed = False
 
     def run(self, operation: Any, done: Any) -> None:
@@ -300,7 +353,14 @@ POD = Pod(
 HERE = ContainerStatus("c" * 64, "s", "uid", "a", 0, RUNNING)
 
 
-def ask(subresource: str, scope: dict[str, Any], *parameters: tuple[str, str], node: Node, pod: Pod = POD, leaves: bool = True) -> Any:
+def ask(
+    subresource: str,
+    scope: dict[str, Any],
+    *parameters: tuple[str, str],
+    node: Node,
+    pod: Pod = POD,
+    leaves: bool = True,
+) -> Any:
     """(the response, what was sent) of a request for a stream of the pod."""
     sent: list[dict[str, Any]] = []
 
@@ -316,13 +376,20 @@ def ask(subresource: str, scope: dict[str, Any], *parameters: tuple[str, str], n
                 return 10**15
 
     async def main() -> Any:
-        waiting = [{"type": "websocket.connect"}] if scope["type"] == "websocket" else [{"type": "http.request"}]
+        waiting = (
+            [{"type": "websocket.connect"}]
+            if scope["type"] == "websocket"
+            else [{"type": "http.request"}]
+        )
         told = asyncio.Event()
 
         async def receive() -> dict[str, Any]:
             if waiting:
                 return waiting.pop(0)
-            while not any(message.get("body") or message.get("bytes") or message.get("text") for message in sent):
+            while not any(
+                message.get("body") or message.get("bytes") or message.get("text")
+                for message in sent
+            ):
                 told.clear()
                 await told.wait()
             return {"type": f"{scope['type']}.disconnect"}
@@ -331,7 +398,14 @@ def ask(subresource: str, scope: dict[str, Any], *parameters: tuple[str, str], n
             sent.append(message)
             told.set()
 
-        request = Request("connect", PODS, "default", "web", subresource, Connection("GET", "", parameters, {}, b""))
+        request = Request(
+            "connect",
+            PODS,
+            "default",
+            "web",
+            subresource,
+            Connection("GET", "", parameters, {}, b""),
+        )
         streams = PodStreams(Api(), {"node-1": node})  # type: ignore[arg-type, dict-item]
         return await asyncio.wait_for(streams(Connect(request), scope, receive, send), 20)
 
@@ -340,11 +414,18 @@ def ask(subresource: str, scope: dict[str, Any], *parameters: tuple[str, str], n
 
 def http(**headers: str) -> dict[str, Any]:
     upgrade = {EXTENSION: None} if headers else None
-    return {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "extensions": upgrade}
+    return {
+        "type": "http",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "extensions": upgrade,
+    }
 
 
 def websocket(*protocols: str) -> dict[str, Any]:
-    return {"type": "websocket", "headers": [(OFFERED, ", ".join(protocols).encode())] if protocols else []}
+    return {
+        "type": "websocket",
+        "headers": [(OFFERED, ", ".join(protocols).encode())] if protocols else [],
+    }
 
 
 EXEC = (("command", "ls"), ("stdout", "1"))
@@ -353,7 +434,11 @@ NOT_FOUND = 'Internal error occurred: unable to upgrade connection: container no
 
 
 def refused(response: Any) -> tuple[int, str]:
-    assert isinstance(response.body, Status) and response.body.status == "Failure" and response.body.code == response.code
+    assert (
+        isinstance(response.body, Status)
+        and response.body.status == "Failure"
+        and response.body.code == response.code
+    )
     return response.code, response.body.message or ""
 
 
@@ -361,8 +446,14 @@ def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
     # Shows STREAM-7.a STREAM-7.b STREAM-7.c STREAM-7.d.
     node = Node(HERE)
     choose = "a container name must be specified for pod web, choose one of: [a b]"
-    unscheduled = Pod(metadata=POD.metadata, spec=PodSpec(containers=POD.spec.containers), status=POD.status)
-    elsewhere = Pod(metadata=POD.metadata, spec=PodSpec(containers=POD.spec.containers, node_name="gone"), status=POD.status)
+    unscheduled = Pod(
+        metadata=POD.metadata, spec=PodSpec(containers=POD.spec.containers), status=POD.status
+    )
+    elsewhere = Pod(
+        metadata=POD.metadata,
+        spec=PodSpec(containers=POD.spec.containers, node_name="gone"),
+        status=POD.status,
+    )
     nothing = (("command", "ls"), ("stdout", "0"), ("container", "a"))
     for scope, parameters, pod, code, words in [
         (http(), WITH_A, POD, 400, "Upgrade request required"),
@@ -382,14 +473,25 @@ def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
         assert not sent
     assert refused(ask("portforward", http(), node=node)[0]) == (400, "Upgrade request required")
     assert refused(ask("portforward", websocket("v4.channel.k8s.io"), node=node)[0])[0] == 400
-    assert refused(ask("log", http(), ("container", "b"), node=node)[0]) == (400, 'container "b" in pod "web" is not available')
+    assert refused(ask("log", http(), ("container", "b"), node=node)[0]) == (
+        400,
+        'container "b" in pod "web" is not available',
+    )
 
 
 def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_channel() -> None:
     # Shows STREAM-7.d.
     response, sent = ask("exec", websocket("v5.channel.k8s.io"), *WITH_B, node=Node(HERE))
-    assert response is None and sent[0]["type"] == "websocket.accept" and sent[-1]["type"] == "websocket.close"
-    [end] = [message["bytes"] for message in sent if message["type"] == "websocket.send" and message["bytes"][:1] == b"\x03"]
+    assert (
+        response is None
+        and sent[0]["type"] == "websocket.accept"
+        and sent[-1]["type"] == "websocket.close"
+    )
+    [end] = [
+        message["bytes"]
+        for message in sent
+        if message["type"] == "websocket.send" and message["bytes"][:1] == b"\x03"
+    ]
     assert json.loads(end[1:])["message"] == NOT_FOUND
 
 

@@ -1,4 +1,5 @@
-"""Tables: a row for every object of every kind, and the words that `kubectl get` shows. Rules TABLE-1 ... TABLE-12."""
+"""Tables: a row for every object of every kind, and the words that `kubectl get` shows. Rules
+TABLE-1 ... TABLE-12."""
 
 from __future__ import annotations
 
@@ -31,13 +32,21 @@ def ago(seconds: int) -> str:
 
 
 def make(resource: Resource, tree: dict[str, Any]) -> Object:
-    return codec.from_tree(resource.type, {"kind": resource.kind, "apiVersion": resource.api_version, **tree})
+    return codec.from_tree(
+        resource.type, {"kind": resource.kind, "apiVersion": resource.api_version, **tree}
+    )
 
 
 def row(resource: Resource, tree: dict[str, Any]) -> dict[str, Any]:
     """The cells of one object by the names of their columns."""
     shown = to_table(resource, [make(resource, tree)], NOW)
-    return dict(zip([column.name for column in shown["columnDefinitions"]], shown["rows"][0]["cells"], strict=True))
+    return dict(
+        zip(
+            [column.name for column in shown["columnDefinitions"]],
+            shown["rows"][0]["cells"],
+            strict=True,
+        )
+    )
 
 
 # --- tables as such
@@ -46,7 +55,9 @@ def row(resource: Resource, tree: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("resource", LISTED, ids=lambda resource: repr(resource))
 @settings(max_examples=max(5, settings().max_examples // 10))
 @given(st.data())
-def test_table_1_any_object_of_any_kind_has_a_cell_for_each_column_of_a_type_that_fits(resource: Resource, data: st.DataObject) -> None:
+def test_table_1_any_object_of_any_kind_has_a_cell_for_each_column_of_a_type_that_fits(
+    resource: Resource, data: st.DataObject
+) -> None:
     those = data.draw(st.lists(objects(resource.type), min_size=1, max_size=2))
     shown = to_table(resource, those, NOW)
     assert len(shown["rows"]) == len(those)
@@ -68,7 +79,9 @@ def test_table_1_any_object_of_any_kind_has_a_cell_for_each_column_of_a_type_tha
 def test_table_1_columns_begin_with_the_name_and_have_a_description(resource: Resource) -> None:
     columns = layout_of(resource.group, resource.kind).columns
     names = [column.name for column in columns]
-    assert len(set(names)) == len(names) and all(column.description and column.priority in (0, 1) for column in columns)
+    assert len(set(names)) == len(names) and all(
+        column.description and column.priority in (0, 1) for column in columns
+    )
     if resource.kind != "Event":
         assert names[0] == "Name"
     assert [column.format for column in columns if column.name == "Name"] == (
@@ -77,8 +90,15 @@ def test_table_1_columns_begin_with_the_name_and_have_a_description(resource: Re
 
 
 def test_table_2_a_kind_without_columns_shows_name_and_creation_time() -> None:
-    shown = to_table(table.ROLES, [make(table.ROLES, {"metadata": {"name": "a", "creationTimestamp": ago(5)}})], NOW)
-    assert [(column.name, column.type) for column in shown["columnDefinitions"]] == [("Name", "string"), ("Created At", "date")]
+    shown = to_table(
+        table.ROLES,
+        [make(table.ROLES, {"metadata": {"name": "a", "creationTimestamp": ago(5)}})],
+        NOW,
+    )
+    assert [(column.name, column.type) for column in shown["columnDefinitions"]] == [
+        ("Name", "string"),
+        ("Created At", "date"),
+    ]
     assert list(shown["rows"][0]["cells"]) == ["a", ago(5)]
 
 
@@ -90,12 +110,19 @@ def test_table_2_a_custom_resource_shows_name_and_age_whatever_it_holds() -> Non
         {},
     ]
     shown = to_table(crontabs, trees, NOW)
-    assert [line["cells"] for line in shown["rows"]] == [["a", "90s"], ["", "<unknown>"], ["", "<unknown>"]]
+    assert [line["cells"] for line in shown["rows"]] == [
+        ["a", "90s"],
+        ["", "<unknown>"],
+        ["", "<unknown>"],
+    ]
     assert shown["rows"][0]["object"]["metadata"] == trees[0]["metadata"]
 
 
 def test_table_3_a_row_carries_metadata_or_the_object_or_nothing() -> None:
-    role = make(table.ROLES, {"metadata": {"name": "a", "labels": {"x": "y"}}, "rules": [{"verbs": ["get"]}]})
+    role = make(
+        table.ROLES,
+        {"metadata": {"name": "a", "labels": {"x": "y"}}, "rules": [{"verbs": ["get"]}]},
+    )
     for include in ("", "Metadata"):
         shown = to_table(table.ROLES, [role], NOW, include_object=include)["rows"][0]["object"]
         assert shown == PartialObjectMetadata(metadata=role.metadata)
@@ -116,7 +143,9 @@ def test_table_4_a_table_bears_the_metadata_of_its_list_or_the_version_of_its_on
     metadata = ListMeta(resource_version="9", continue_="more", remaining_item_count=3)
     assert to_table(table.ROLES, [role], NOW, list_metadata=metadata)["metadata"] == metadata
     assert to_table(table.ROLES, [role], NOW)["metadata"] == ListMeta(resource_version="7")
-    assert to_table(table.ROLES, [], NOW, list_metadata=ListMeta(resource_version="9"))["rows"] == []
+    assert (
+        to_table(table.ROLES, [], NOW, list_metadata=ListMeta(resource_version="9"))["rows"] == []
+    )
     not_stored = make(table.ROLES, {"metadata": {"name": "a"}})
     assert codec.to_tree(to_table(table.ROLES, [not_stored], NOW)["metadata"]) == {}
 
@@ -128,9 +157,16 @@ def test_table_5_a_watch_sends_the_columns_once() -> None:
 
 
 def test_table_12_a_subresource_is_shown_as_its_own_kind() -> None:
-    scale = codec.from_tree(SCALE, {"metadata": {"name": "a"}, "spec": {"replicas": 3}, "status": {"replicas": 2}})  # type: ignore[arg-type]
+    scale = codec.from_tree(
+        SCALE, {"metadata": {"name": "a"}, "spec": {"replicas": 3}, "status": {"replicas": 2}}
+    )  # type: ignore[arg-type]
     shown = to_table(table.DEPLOYMENTS, [scale], NOW)
-    assert [column.name for column in shown["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert [column.name for column in shown["columnDefinitions"]] == [
+        "Name",
+        "Desired",
+        "Available",
+        "Age",
+    ]
     assert list(shown["rows"][0]["cells"])[:3] == ["a", 3, 2]
 
 
@@ -140,7 +176,8 @@ UNITS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY, "y": YEAR}
 
 
 def seconds_of(text: str) -> tuple[int, int]:
-    """The seconds that a text stands for, and the size of its smallest unit shown (or that could have been shown)."""
+    """The seconds that a text stands for, and the size of its smallest unit shown (or that could
+    have been shown)."""
     parts = re.findall(r"(\d+)([smhdy])", text)
     assert "".join(number + unit for number, unit in parts) == text and 1 <= len(parts) <= 2
     return sum(int(number) * UNITS[unit] for number, unit in parts), UNITS[parts[-1][1]]
@@ -155,7 +192,10 @@ def test_table_6_a_duration_is_rounded_down_by_less_than_its_last_unit(seconds: 
 @given(st.integers(0, 30 * YEAR), st.integers(0, 30 * YEAR))
 def test_table_6_longer_is_never_told_as_shorter(one: int, other: int) -> None:
     short, long = sorted((one, other))
-    assert seconds_of(human_duration(short * SECOND))[0] <= seconds_of(human_duration(long * SECOND))[0]
+    assert (
+        seconds_of(human_duration(short * SECOND))[0]
+        <= seconds_of(human_duration(long * SECOND))[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,14 +213,28 @@ def test_table_6_where_the_units_change(seconds: int, text: str) -> None:
 
 
 def test_table_6_no_time_is_unknown() -> None:
-    assert [age(text, NOW) for text in (None, "", "yesterday", ago(5), 3)] == ["<unknown>", "<unknown>", "<unknown>", "5s", "<unknown>"]
+    assert [age(text, NOW) for text in (None, "", "yesterday", ago(5), 3)] == [
+        "<unknown>",
+        "<unknown>",
+        "<unknown>",
+        "5s",
+        "<unknown>",
+    ]
 
 
 # --- pods
 
 
 def running(name: str = "c", ready: bool = True, restarts: int = 0, **more: Any) -> dict[str, Any]:
-    return {"name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": restarts, "state": {"running": {}}, **more}
+    return {
+        "name": name,
+        "image": "i",
+        "imageID": "",
+        "ready": ready,
+        "restartCount": restarts,
+        "state": {"running": {}},
+        **more,
+    }
 
 
 def waiting(reason: str, name: str = "c", restarts: int = 0, **more: Any) -> dict[str, Any]:
@@ -188,13 +242,20 @@ def waiting(reason: str, name: str = "c", restarts: int = 0, **more: Any) -> dic
 
 
 def ended(code: int, reason: str = "", name: str = "c", signal: int = 0) -> dict[str, Any]:
-    return {**running(name, False), "state": {"terminated": {"exitCode": code, "reason": reason, "signal": signal}}}
+    return {
+        **running(name, False),
+        "state": {"terminated": {"exitCode": code, "reason": reason, "signal": signal}},
+    }
 
 
-def pod_row(status: dict[str, Any], spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+def pod_row(
+    status: dict[str, Any], spec: dict[str, Any] | None = None, **metadata: Any
+) -> dict[str, Any]:
     whole = {"containers": [{"name": "c", "image": "i"}], **(spec or {})}
     metadata = {"name": "p", "creationTimestamp": ago(300), **metadata}
-    return row(table.PODS, {"metadata": metadata, "spec": whole, "status": {"phase": "Running", **status}})
+    return row(
+        table.PODS, {"metadata": metadata, "spec": whole, "status": {"phase": "Running", **status}}
+    )
 
 
 READY = [{"type": "Ready", "status": "True"}]
@@ -219,7 +280,8 @@ SIDECAR = {"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Alwa
         ({"phase": "Failed", "reason": "Evicted"}, {}, "Evicted", "0/1"),
         ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}, {},
          "SchedulingGated", "0/1"),
-        # The first container has the last word, and one that ended well does not hide one that runs.
+        # The first container has the last word, and one that ended well does not hide one that
+        # runs.
         ({"containerStatuses": [waiting("CrashLoopBackOff"), ended(1, "Error", "d")]}, {}, "CrashLoopBackOff", "0/1"),
         ({"containerStatuses": [ended(0, "Completed"), running("d")], "conditions": READY}, {}, "Running", "1/1"),
         ({"containerStatuses": [ended(0, "Completed"), running("d")]}, {}, "NotReady", "1/1"),
@@ -235,7 +297,8 @@ SIDECAR = {"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Alwa
         ({"phase": "Pending", "initContainerStatuses": [waiting("CrashLoopBackOff", "i1")]}, INIT, "Init:CrashLoopBackOff", "0/1"),
         ({"phase": "Pending", "initContainerStatuses": [ended(0, "Completed", "i1"), ended(0, "Completed", "i2")],
           "containerStatuses": [waiting("PodInitializing")]}, INIT, "PodInitializing", "0/1"),
-        # An init container that is started again after the pod was initialized does not hide the containers.
+        # An init container that is started again after the pod was initialized does not hide the
+        # containers.
         ({"initContainerStatuses": [running("i1")], "containerStatuses": [running()],
           "conditions": [{"type": "Initialized", "status": "True"}, *READY]}, INIT, "Init:0/2", "1/1"),
         # A sidecar counts as a container.
@@ -244,23 +307,44 @@ SIDECAR = {"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Alwa
         ({"phase": "Pending", "initContainerStatuses": [running("s", started=False)]}, SIDECAR, "Init:0/1", "0/2"),
     ],
 )  # fmt: skip
-def test_table_8_one_word_says_how_a_pod_is(status: dict[str, Any], spec: dict[str, Any], word: str, ready: str) -> None:
+def test_table_8_one_word_says_how_a_pod_is(
+    status: dict[str, Any], spec: dict[str, Any], word: str, ready: str
+) -> None:
     shown = pod_row(status, spec)
     assert (shown["Status"], shown["Ready"]) == (word, ready)
 
 
-def test_table_8_a_pod_that_is_being_deleted_is_terminating_unless_it_has_ended_or_its_node_is_lost() -> None:
+def test_table_8_a_pod_that_is_being_deleted_is_terminating_unless_it_has_ended_or_its_node_is_lost() -> (
+    None
+):
     gone = {"deletionTimestamp": ago(0)}
     assert pod_row({"containerStatuses": [running()]}, **gone)["Status"] == "Terminating"
-    assert pod_row({"containerStatuses": [waiting("CrashLoopBackOff")]}, **gone)["Status"] == "Terminating"
-    assert pod_row({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}, **gone)["Status"] == "Completed"
-    assert pod_row({"reason": "NodeLost", "containerStatuses": [running()]}, **gone)["Status"] == "Unknown"
+    assert (
+        pod_row({"containerStatuses": [waiting("CrashLoopBackOff")]}, **gone)["Status"]
+        == "Terminating"
+    )
+    assert (
+        pod_row({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}, **gone)[
+            "Status"
+        ]
+        == "Completed"
+    )
+    assert (
+        pod_row({"reason": "NodeLost", "containerStatuses": [running()]}, **gone)["Status"]
+        == "Unknown"
+    )
 
 
 def test_table_8_a_pod_that_has_ended_is_marked_in_its_row() -> None:
     for phase, marked in (("Succeeded", True), ("Failed", True), ("Running", False)):
-        shown = to_table(table.PODS, [make(table.PODS, {"spec": {"containers": []}, "status": {"phase": phase}})], NOW)["rows"][0]
-        assert [(one.type, one.reason) for one in shown.get("conditions", ())] == ([("Completed", phase)] if marked else [])
+        shown = to_table(
+            table.PODS,
+            [make(table.PODS, {"spec": {"containers": []}, "status": {"phase": phase}})],
+            NOW,
+        )["rows"][0]
+        assert [(one.type, one.reason) for one in shown.get("conditions", ())] == (
+            [("Completed", phase)] if marked else []
+        )
 
 
 def last(seconds: int) -> dict[str, Any]:
@@ -271,28 +355,55 @@ def test_table_9_restarts_are_counted_and_the_latest_is_dated() -> None:
     assert pod_row({"containerStatuses": [running()]})["Restarts"] == "0"
     assert pod_row({"containerStatuses": [running(restarts=2)]})["Restarts"] == "2"
     assert (
-        pod_row({"containerStatuses": [running(restarts=2, **last(5)), running("d", restarts=1, **last(90))]})["Restarts"] == "3 (5s ago)"
+        pod_row(
+            {
+                "containerStatuses": [
+                    running(restarts=2, **last(5)),
+                    running("d", restarts=1, **last(90)),
+                ]
+            }
+        )["Restarts"]
+        == "3 (5s ago)"
     )
-    # Those of init containers count while the pod is initializing; afterwards only those of sidecars do.
+    # Those of init containers count while the pod is initializing; afterwards only those of
+    # sidecars do.
     init = {"initContainerStatuses": [waiting("CrashLoopBackOff", "i1", 4, **last(30))]}
     assert pod_row({"phase": "Pending", **init}, INIT)["Restarts"] == "4 (30s ago)"
-    done = {"initContainerStatuses": [{**ended(0, "Completed", "i1"), "restartCount": 4}, ended(0, "Completed", "i2")]}
+    done = {
+        "initContainerStatuses": [
+            {**ended(0, "Completed", "i1"), "restartCount": 4},
+            ended(0, "Completed", "i2"),
+        ]
+    }
     assert pod_row({**done, "containerStatuses": [running()]}, INIT)["Restarts"] == "0"
-    side = {"initContainerStatuses": [running("s", restarts=1, started=True, **last(10))], "containerStatuses": [running(restarts=1)]}
+    side = {
+        "initContainerStatuses": [running("s", restarts=1, started=True, **last(10))],
+        "containerStatuses": [running(restarts=1)],
+    }
     assert pod_row(side, SIDECAR)["Restarts"] == "2 (10s ago)"
 
 
 def test_table_8_wide_output_tells_address_node_and_gates() -> None:
     bare = pod_row({"phase": "Pending"})
-    assert [bare[name] for name in ("IP", "Node", "Nominated Node", "Readiness Gates")] == ["<none>"] * 4
+    assert [bare[name] for name in ("IP", "Node", "Nominated Node", "Readiness Gates")] == [
+        "<none>"
+    ] * 4
     status = {
         "podIP": "10.0.0.1",
         "podIPs": [{"ip": "10.0.0.1"}],
         "conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}],
     }
-    gates = {"nodeName": "n", "readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}]}
+    gates = {
+        "nodeName": "n",
+        "readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}],
+    }
     shown = pod_row(status, gates)
-    assert [shown[name] for name in ("IP", "Node", "Readiness Gates", "Age")] == ["10.0.0.1", "n", "1/3", "5m"]
+    assert [shown[name] for name in ("IP", "Node", "Readiness Gates", "Age")] == [
+        "10.0.0.1",
+        "n",
+        "1/3",
+        "5m",
+    ]
 
 
 # --- services, endpoints, nodes
@@ -305,12 +416,22 @@ def test_table_8_wide_output_tells_address_node_and_gates() -> None:
         ({"type": "ClusterIP", "externalIPs": ["1.1.1.1", "2.2.2.2"]}, {}, "1.1.1.1,2.2.2.2"),
         ({"type": "NodePort"}, {}, "<none>"),
         ({"type": "LoadBalancer"}, {}, "<pending>"),
-        ({"type": "LoadBalancer"}, {"loadBalancer": {"ingress": [{"ip": "9.9.9.9"}, {"hostname": "a.example"}]}}, "9.9.9.9,a.example"),
-        ({"type": "LoadBalancer", "externalIPs": ["1.1.1.1"]}, {"loadBalancer": {"ingress": [{"ip": "9.9.9.9"}]}}, "9.9.9.9,1.1.1.1"),
+        (
+            {"type": "LoadBalancer"},
+            {"loadBalancer": {"ingress": [{"ip": "9.9.9.9"}, {"hostname": "a.example"}]}},
+            "9.9.9.9,a.example",
+        ),
+        (
+            {"type": "LoadBalancer", "externalIPs": ["1.1.1.1"]},
+            {"loadBalancer": {"ingress": [{"ip": "9.9.9.9"}]}},
+            "9.9.9.9,1.1.1.1",
+        ),
         ({"type": "ExternalName", "externalName": "b.example"}, {}, "b.example"),
     ],
 )
-def test_table_11_the_external_address_of_a_service_is_by_its_type(spec: dict[str, Any], status: dict[str, Any], external: str) -> None:
+def test_table_11_the_external_address_of_a_service_is_by_its_type(
+    spec: dict[str, Any], status: dict[str, Any], external: str
+) -> None:
     assert row(table.SERVICES, {"spec": spec, "status": status})["External-IP"] == external
 
 
@@ -318,9 +439,21 @@ def test_table_11_ports_of_a_service() -> None:
     ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]
     shown = row(
         table.SERVICES,
-        {"spec": {"type": "NodePort", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"], "ports": ports, "selector": {"a": "b"}}},
+        {
+            "spec": {
+                "type": "NodePort",
+                "clusterIP": "10.0.0.9",
+                "clusterIPs": ["10.0.0.9"],
+                "ports": ports,
+                "selector": {"a": "b"},
+            }
+        },
     )
-    assert (shown["Port(s)"], shown["Cluster-IP"], shown["Selector"]) == ("80:30080/TCP,53/UDP", "10.0.0.9", "a=b")
+    assert (shown["Port(s)"], shown["Cluster-IP"], shown["Selector"]) == (
+        "80:30080/TCP,53/UDP",
+        "10.0.0.9",
+        "a=b",
+    )
     bare = row(table.SERVICES, {"spec": {"type": "ExternalName"}})
     assert (bare["Port(s)"], bare["Cluster-IP"], bare["Selector"]) == ("<none>", "<none>", "<none>")
 
@@ -336,21 +469,35 @@ def test_table_11_ports_of_a_service() -> None:
         (2, [80, 81], "10.0.0.0:80,10.0.0.1:80,10.0.0.0:81 + 1 more..."),
     ],
 )
-def test_table_7_three_endpoints_and_how_many_more(addresses: int, ports: list[int], text: str) -> None:
-    subset = {"addresses": [{"ip": f"10.0.0.{number}"} for number in range(addresses)], "ports": [{"port": port} for port in ports]}
+def test_table_7_three_endpoints_and_how_many_more(
+    addresses: int, ports: list[int], text: str
+) -> None:
+    subset = {
+        "addresses": [{"ip": f"10.0.0.{number}"} for number in range(addresses)],
+        "ports": [{"port": port} for port in ports],
+    }
     assert row(table.ENDPOINTS, {"subsets": [subset]})["Endpoints"] == text
     assert row(table.ENDPOINTS, {})["Endpoints"] == "<none>"
 
 
 def test_table_7_endpoints_of_ipv6_stand_in_brackets_and_slices_show_addresses_and_ports() -> None:
-    assert row(table.ENDPOINTS, {"subsets": [{"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 1}]}]})["Endpoints"] == "[fd00::1]:1"
+    assert (
+        row(
+            table.ENDPOINTS,
+            {"subsets": [{"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 1}]}]},
+        )["Endpoints"]
+        == "[fd00::1]:1"
+    )
     slice_ = {
         "addressType": "IPv4",
         "endpoints": [{"addresses": [f"10.0.0.{n}"]} for n in range(4)],
         "ports": [{"port": 80}, {"name": "x"}, {}],
     }
     shown = row(table.ENDPOINT_SLICES, slice_)
-    assert (shown["Ports"], shown["Endpoints"]) == ("80,x,*", "10.0.0.0,10.0.0.1,10.0.0.2 + 1 more...")
+    assert (shown["Ports"], shown["Endpoints"]) == (
+        "80,x,*",
+        "10.0.0.0,10.0.0.1,10.0.0.2 + 1 more...",
+    )
     empty = row(table.ENDPOINT_SLICES, {"addressType": "IPv4", "endpoints": []})
     assert (empty["Ports"], empty["Endpoints"]) == ("<unset>", "<unset>")
 
@@ -367,7 +514,9 @@ def test_table_7_endpoints_of_ipv6_stand_in_brackets_and_slices_show_addresses_a
         ([{"type": "MemoryPressure", "status": "True"}], False, "Unknown"),
     ],
 )
-def test_table_11_the_status_of_a_node(conditions: list[Any], unschedulable: bool, status: str) -> None:
+def test_table_11_the_status_of_a_node(
+    conditions: list[Any], unschedulable: bool, status: str
+) -> None:
     tree = {"spec": {"unschedulable": unschedulable}, "status": {"conditions": conditions}}
     assert row(table.NODES, tree)["Status"] == status
 
@@ -385,9 +534,17 @@ def test_table_11_the_roles_and_addresses_of_a_node() -> None:
         {"type": "InternalIP", "address": "2.2.2.2"},
     ]
     shown = row(
-        table.NODES, {"metadata": {"labels": labels}, "status": {"addresses": addresses, "nodeInfo": {"kubeletVersion": "v1.37.0"}}}
+        table.NODES,
+        {
+            "metadata": {"labels": labels},
+            "status": {"addresses": addresses, "nodeInfo": {"kubeletVersion": "v1.37.0"}},
+        },
     )
-    assert (shown["Roles"], shown["Internal-IP"], shown["External-IP"]) == ("edge,old,worker", "1.1.1.1", "<none>")
+    assert (shown["Roles"], shown["Internal-IP"], shown["External-IP"]) == (
+        "edge,old,worker",
+        "1.1.1.1",
+        "<none>",
+    )
     assert (shown["Version"], shown["OS-Image"]) == ("v1.37.0", "<unknown>")
     assert row(table.NODES, {})["Roles"] == "<none>"
 
@@ -396,12 +553,17 @@ def test_table_11_the_roles_and_addresses_of_a_node() -> None:
 
 
 def test_table_10_deployments_and_replica_sets() -> None:
-    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}, {"name": "d", "image": "i:2"}]}}
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i:1"}, {"name": "d", "image": "i:2"}]},
+    }
     spec = {"replicas": 3, "selector": {"matchLabels": {"b": "2", "a": "1"}}, "template": template}
     status = {"replicas": 3, "readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 1}
     shown = row(table.DEPLOYMENTS, {"metadata": {"name": "w"}, "spec": spec, "status": status})
     assert list(shown.values()) == ["w", "2/3", 3, 1, "<unknown>", "c,d", "i:1,i:2", "a=1,b=2"]
-    fresh = row(table.REPLICA_SETS, {"metadata": {"name": "w"}, "spec": spec, "status": {"replicas": 0}})
+    fresh = row(
+        table.REPLICA_SETS, {"metadata": {"name": "w"}, "spec": spec, "status": {"replicas": 0}}
+    )
     assert [fresh[name] for name in ("Desired", "Current", "Ready")] == [3, 0, 0]
 
 
@@ -422,7 +584,9 @@ def test_table_10_deployments_and_replica_sets() -> None:
          ("Terminating", "0/1", "")),
     ],
 )  # fmt: skip
-def test_table_10_how_far_a_job_is(spec: Any, status: Any, metadata: Any, shown: tuple[str, str, str]) -> None:
+def test_table_10_how_far_a_job_is(
+    spec: Any, status: Any, metadata: Any, shown: tuple[str, str, str]
+) -> None:
     spec = {"template": {"spec": {"containers": []}}, **spec}
     found = row(table.JOBS, {"metadata": metadata, "spec": spec, "status": status})
     assert (found["Status"], found["Completions"], found["Duration"]) == shown
@@ -430,9 +594,15 @@ def test_table_10_how_far_a_job_is(spec: Any, status: Any, metadata: Any, shown:
 
 def test_table_10_cron_jobs_autoscalers_and_disruption_budgets() -> None:
     cron = row(
-        table.CRON_JOBS, {"spec": {"schedule": "* * * * *", "suspend": False, "jobTemplate": {}}, "status": {"lastScheduleTime": ago(30)}}
+        table.CRON_JOBS,
+        {
+            "spec": {"schedule": "* * * * *", "suspend": False, "jobTemplate": {}},
+            "status": {"lastScheduleTime": ago(30)},
+        },
     )
-    assert [cron[name] for name in ("Schedule", "Timezone", "Suspend", "Active", "Last Schedule")] == [
+    assert [
+        cron[name] for name in ("Schedule", "Timezone", "Suspend", "Active", "Last Schedule")
+    ] == [
         "* * * * *",
         "<none>",
         "False",
@@ -441,17 +611,28 @@ def test_table_10_cron_jobs_autoscalers_and_disruption_budgets() -> None:
     ]
     resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
     target = {"scaleTargetRef": {"kind": "Deployment", "name": "w"}, "maxReplicas": 5}
-    hpa = row(table.HORIZONTAL_POD_AUTOSCALERS, {"spec": {**target, "metrics": [{"type": "Resource", "resource": resource}] * 3}})
+    hpa = row(
+        table.HORIZONTAL_POD_AUTOSCALERS,
+        {"spec": {**target, "metrics": [{"type": "Resource", "resource": resource}] * 3}},
+    )
     assert (hpa["Reference"], hpa["Targets"], hpa["MinPods"]) == (
         "Deployment/w",
         "cpu: <unknown>/80%, cpu: <unknown>/80% + 1 more...",
         "<unset>",
     )
     current = {"currentReplicas": 1, "desiredReplicas": 1, "currentCPUUtilizationPercentage": 30}
-    old = row(table.HORIZONTAL_POD_AUTOSCALERS_V1, {"spec": {**target, "targetCPUUtilizationPercentage": 80}, "status": current})
+    old = row(
+        table.HORIZONTAL_POD_AUTOSCALERS_V1,
+        {"spec": {**target, "targetCPUUtilizationPercentage": 80}, "status": current},
+    )
     assert old["Targets"] == "cpu: 30%/80%"
-    budget = row(table.POD_DISRUPTION_BUDGETS, {"spec": {"maxUnavailable": "25%"}, "status": {"disruptionsAllowed": 1}})
-    assert [budget[name] for name in ("Min Available", "Max Unavailable", "Allowed Disruptions")] == ["N/A", "25%", 1]
+    budget = row(
+        table.POD_DISRUPTION_BUDGETS,
+        {"spec": {"maxUnavailable": "25%"}, "status": {"disruptionsAllowed": 1}},
+    )
+    assert [
+        budget[name] for name in ("Min Available", "Max Unavailable", "Allowed Disruptions")
+    ] == ["N/A", "25%", 1]
 
 
 # --- events, storage and the rest
@@ -471,14 +652,41 @@ def test_table_11_events_of_both_groups_show_the_same() -> None:
         "deprecatedLastTimestamp": ago(5),
         "deprecatedSource": {"component": "kubelet", "host": "n"},
     }
-    expected = ["5s", "Normal", "Pulled", "pod/p", "spec.containers{c}", "kubelet, n", "done", "60s", 3, ""]
-    assert list(row(table.EVENTS, old).values()) == list(row(table.EVENTS_V1, new).values()) == expected
+    expected = [
+        "5s",
+        "Normal",
+        "Pulled",
+        "pod/p",
+        "spec.containers{c}",
+        "kubelet, n",
+        "done",
+        "60s",
+        3,
+        "",
+    ]
+    assert (
+        list(row(table.EVENTS, old).values())
+        == list(row(table.EVENTS_V1, new).values())
+        == expected
+    )
 
 
-def test_table_11_an_event_series_tells_when_it_was_last_seen_and_a_single_event_counts_one() -> None:
-    single = {"involvedObject": {}, "eventTime": ago(40)[:-1] + ".000000Z", "reportingComponent": "scheduler"}
+def test_table_11_an_event_series_tells_when_it_was_last_seen_and_a_single_event_counts_one() -> (
+    None
+):
+    single = {
+        "involvedObject": {},
+        "eventTime": ago(40)[:-1] + ".000000Z",
+        "reportingComponent": "scheduler",
+    }
     shown = row(table.EVENTS, single)
-    assert (shown["Last Seen"], shown["First Seen"], shown["Count"], shown["Source"], shown["Object"]) == ("40s", "40s", 1, "scheduler", "")
+    assert (
+        shown["Last Seen"],
+        shown["First Seen"],
+        shown["Count"],
+        shown["Source"],
+        shown["Object"],
+    ) == ("40s", "40s", 1, "scheduler", "")
     series = {**single, "series": {"count": 9, "lastObservedTime": ago(2)[:-1] + ".000000Z"}}
     assert (row(table.EVENTS, series)["Last Seen"], row(table.EVENTS, series)["Count"]) == ("2s", 9)
 
@@ -486,18 +694,45 @@ def test_table_11_an_event_series_tells_when_it_was_last_seen_and_a_single_event
 def test_table_11_volumes_and_claims() -> None:
     spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce", "ReadWriteMany"], "storageClassName": "fast",
             "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "a", "name": "b"}, "volumeMode": "Filesystem"}  # fmt: skip
-    volume = row(table.PERSISTENT_VOLUMES, {"metadata": {"name": "v"}, "spec": spec, "status": {"phase": "Bound"}})
+    volume = row(
+        table.PERSISTENT_VOLUMES,
+        {"metadata": {"name": "v"}, "spec": spec, "status": {"phase": "Bound"}},
+    )
     assert list(volume.values())[:7] == ["v", "1Gi", "RWO,RWX", "Retain", "Bound", "a/b", "fast"]
     claim_spec = {"volumeName": "v", "accessModes": ["ReadWriteOncePod"]}
     status = {"phase": "Bound", "capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOncePod"]}
-    claim = row(table.PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": "c"}, "spec": claim_spec, "status": status})
+    claim = row(
+        table.PERSISTENT_VOLUME_CLAIMS,
+        {"metadata": {"name": "c"}, "spec": claim_spec, "status": status},
+    )
     assert list(claim.values())[:5] == ["c", "Bound", "v", "2Gi", "RWOP"]
     pending = row(
-        table.PERSISTENT_VOLUME_CLAIMS, {"metadata": {"deletionTimestamp": ago(1)}, "spec": {}, "status": {**status, "phase": "Pending"}}
+        table.PERSISTENT_VOLUME_CLAIMS,
+        {
+            "metadata": {"deletionTimestamp": ago(1)},
+            "spec": {},
+            "status": {**status, "phase": "Pending"},
+        },
     )
-    assert (pending["Status"], pending["Capacity"], pending["Access Modes"]) == ("Terminating", "", "")
-    default = {"metadata": {"name": "s", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "x"}
-    assert list(row(table.STORAGE_CLASSES, default).values())[:5] == ["s (default)", "x", "Delete", "Immediate", False]
+    assert (pending["Status"], pending["Capacity"], pending["Access Modes"]) == (
+        "Terminating",
+        "",
+        "",
+    )
+    default = {
+        "metadata": {
+            "name": "s",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": "x",
+    }
+    assert list(row(table.STORAGE_CLASSES, default).values())[:5] == [
+        "s (default)",
+        "x",
+        "Delete",
+        "Immediate",
+        False,
+    ]
 
 
 def test_table_11_quotas_role_bindings_and_signing_requests() -> None:
@@ -506,8 +741,16 @@ def test_table_11_quotas_role_bindings_and_signing_requests() -> None:
     assert (quota["Request"], quota["Limit"]) == ("cpu: 0/1, pods: 2/5", "limits.cpu: 0/2")
     subjects = [{"kind": "User", "name": "u"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "namespace": "n", "name": "s"},
                 {"kind": "User", "name": "v"}]  # fmt: skip
-    binding = row(table.ROLE_BINDINGS, {"roleRef": {"kind": "Role", "name": "r", "apiGroup": "x"}, "subjects": subjects})
-    assert [binding[name] for name in ("Role", "Users", "Groups", "ServiceAccounts")] == ["Role/r", "u, v", "g", "n/s"]
+    binding = row(
+        table.ROLE_BINDINGS,
+        {"roleRef": {"kind": "Role", "name": "r", "apiGroup": "x"}, "subjects": subjects},
+    )
+    assert [binding[name] for name in ("Role", "Users", "Groups", "ServiceAccounts")] == [
+        "Role/r",
+        "u, v",
+        "g",
+        "n/s",
+    ]
     request = {
         "spec": {"signerName": "x", "request": "", "expirationSeconds": 3600},
         "status": {"certificate": "AA==", "conditions": [{"type": "Approved", "status": "True"}]},
@@ -518,14 +761,27 @@ def test_table_11_quotas_role_bindings_and_signing_requests() -> None:
 
 def test_table_11_ingresses() -> None:
     rules = [{"host": f"{letter}.example"} for letter in "abcde"]
-    shown = row(table.INGRESSES, {"spec": {"rules": rules, "tls": [{}]}, "status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}})
-    assert (shown["Hosts"], shown["Ports"], shown["Address"]) == ("a.example,b.example,c.example + 2 more...", "80, 443", "1.1.1.1")
+    shown = row(
+        table.INGRESSES,
+        {
+            "spec": {"rules": rules, "tls": [{}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}},
+        },
+    )
+    assert (shown["Hosts"], shown["Ports"], shown["Address"]) == (
+        "a.example,b.example,c.example + 2 more...",
+        "80, 443",
+        "1.1.1.1",
+    )
     assert row(table.INGRESSES, {})["Hosts"] == "*"
 
 
 def test_table_11_selectors_as_text() -> None:
     expressions = [{"key": "z", "operator": "Exists"}, {"key": "a", "operator": "NotIn", "values": ["y", "x"]},
                    {"key": "b", "operator": "DoesNotExist"}, {"key": "c", "operator": "In", "values": ["v"]}]  # fmt: skip
-    policy: Any = make(table.NETWORK_POLICIES, {"spec": {"podSelector": {"matchLabels": {"m": "n"}, "matchExpressions": expressions}}})
+    policy: Any = make(
+        table.NETWORK_POLICIES,
+        {"spec": {"podSelector": {"matchLabels": {"m": "n"}, "matchExpressions": expressions}}},
+    )
     assert selector_text(policy.spec.pod_selector) == "a notin (x,y),!b,c in (v),m=n,z"
     assert row(table.NETWORK_POLICIES, {"spec": {"podSelector": {}}})["Pod-Selector"] == "<none>"

@@ -36,17 +36,27 @@ from refk8s.core.apiserver.versions import stored_resource
 NEW = [*val_examples.NEW, *val_examples_cluster.NEW]
 CHANGES = [*val_examples.CHANGES, *val_examples_cluster.CHANGES]
 STATUSES = [*val_examples.STATUSES, *val_examples_cluster.STATUSES]
-KINDS = [resource for resource in resources.ALL if "create" in resource.verbs or "update" in resource.verbs]
+KINDS = [
+    resource
+    for resource in resources.ALL
+    if "create" in resource.verbs or "update" in resource.verbs
+]
 REASONS = set(status._WORDS)
 
 
 def tree_of(kind: str, fields: dict[str, Any]) -> Any:
-    """A defaulted object from the short form of an example: the kind as Kind.group/version, metadata filled in."""
+    """A defaulted object from the short form of an example: the kind as Kind.group/version,
+    metadata filled in."""
     name, _, version = kind.partition(".")
     resource = resources.by_kind(version or "v1", name)
     assert resource is not None, kind
     plain = {"name": "x", "uid": "u", **({"namespace": "n"} if resource.namespaced else {})}
-    tree = {"kind": name, "apiVersion": version or "v1", **fields, "metadata": plain | fields.get("metadata", {})}
+    tree = {
+        "kind": name,
+        "apiVersion": version or "v1",
+        **fields,
+        "metadata": plain | fields.get("metadata", {}),
+    }
     obj, unknown = codec.decode_tolerant(resource.type, tree)
     assert not unknown, unknown
     obj = default(resource, obj)
@@ -64,15 +74,22 @@ def causes_of(causes: Any) -> list[tuple[str, str]]:
 # --- the form
 
 
-@pytest.mark.parametrize("resource", KINDS, ids=lambda resource: f"{resource.kind}.{resource.api_version}")
+@pytest.mark.parametrize(
+    "resource", KINDS, ids=lambda resource: f"{resource.kind}.{resource.api_version}"
+)
 def test_val_1_whatever_the_object_there_are_causes_and_no_errors(resource):
-    stored = stored_resource(resource)  # whatever version it was written in, an object is checked as it is stored (API-28)
+    # whatever version it was written in, an object is checked as it is stored (API-28)
+    stored = stored_resource(resource)
 
     @given(objects(stored.type), objects(stored.type), st.booleans())
     def law(new, old, is_defaulted):
         if is_defaulted:
             new, old = default(stored, new), default(stored, old)
-        found = validate_create(resource, new) + validate_update(resource, new, old) + validate_status_update(resource, new, old)
+        found = (
+            validate_create(resource, new)
+            + validate_update(resource, new, old)
+            + validate_status_update(resource, new, old)
+        )
         for cause in found:  # VAL-2
             assert cause.reason in REASONS and isinstance(cause.field, str)
             json.dumps(cause.message)
@@ -86,15 +103,24 @@ def test_val_2_a_new_object_is_refused_with_these_causes(rule, kind, fields, cau
     assert causes_of(validate_create(resource, obj)) == causes
 
 
-@pytest.mark.parametrize(("rule", "kind", "before", "after", "causes"), CHANGES, ids=numbered(CHANGES))
+@pytest.mark.parametrize(
+    ("rule", "kind", "before", "after", "causes"), CHANGES, ids=numbered(CHANGES)
+)
 def test_val_2_a_change_is_refused_with_these_causes(rule, kind, before, after, causes):
     resource, old = tree_of(kind, before)
-    assert validate_create(resource, replace(old, status=type(old.status)()) if resource.has_status else old) == ()
+    assert (
+        validate_create(
+            resource, replace(old, status=type(old.status)()) if resource.has_status else old
+        )
+        == ()
+    )
     _, new = tree_of(kind, after)
     assert causes_of(validate_update(resource, new, old)) == causes
 
 
-@pytest.mark.parametrize(("rule", "kind", "before", "after", "causes"), STATUSES, ids=numbered(STATUSES))
+@pytest.mark.parametrize(
+    ("rule", "kind", "before", "after", "causes"), STATUSES, ids=numbered(STATUSES)
+)
 def test_val_2_a_status_is_refused_with_these_causes(rule, kind, before, after, causes):
     (resource, old), (_, new) = tree_of(kind, before), tree_of(kind, after)
     assert causes_of(validate_status_update(resource, new, old)) == causes
@@ -107,7 +133,10 @@ def test_val_2_every_rule_about_objects_has_an_example_that_it_refuses():
 
 @pytest.mark.parametrize(("before", "after", "causes"), val_examples_cluster.APPROVALS)
 def test_val_51_an_approval_is_refused_with_these_causes(before, after, causes):
-    (resource, old), (_, new) = tree_of(val_examples_cluster.SIGNING, before), tree_of(val_examples_cluster.SIGNING, after)
+    (resource, old), (_, new) = (
+        tree_of(val_examples_cluster.SIGNING, before),
+        tree_of(val_examples_cluster.SIGNING, after),
+    )
     assert causes_of(validate_approval_update(resource, new, old)) == causes
 
 
@@ -124,7 +153,12 @@ def admitted(pod: Pod) -> Pod:
 
 @given(pods())
 def test_val_2_what_users_write_is_right_once_it_is_defaulted_pods(pod):
-    assume(all(t.effect == "NoExecute" or t.toleration_seconds is None for t in pod.spec.tolerations or ()))
+    assume(
+        all(
+            t.effect == "NoExecute" or t.toleration_seconds is None
+            for t in pod.spec.tolerations or ()
+        )
+    )
     assert validate_create(resources.PODS, admitted(pod)) == ()
     assert validate_update(resources.PODS, admitted(pod), admitted(pod)) == ()
 
@@ -135,7 +169,8 @@ def test_val_2_what_users_write_is_right_once_it_is_defaulted_services(service):
 
 
 @pytest.mark.parametrize(
-    "resource", [resources.DEPLOYMENTS, resources.REPLICA_SETS, resources.STATEFUL_SETS, resources.DAEMON_SETS],
+    "resource",
+    [resources.DEPLOYMENTS, resources.REPLICA_SETS, resources.STATEFUL_SETS, resources.DAEMON_SETS],
     ids=lambda resource: resource.kind,
 )
 def test_val_7_a_template_that_its_selector_matches_is_right_and_another_is_not(resource):
@@ -145,7 +180,9 @@ def test_val_7_a_template_that_its_selector_matches_is_right_and_another_is_not(
         spec = replace(pod.spec, restart_policy="Always", active_deadline_seconds=None)
         obj, _ = codec.decode_tolerant(resource.type, {"metadata": {"name": "x", "namespace": "n"}})
         template = replace(obj.spec.template, metadata=metadata, spec=spec)
-        obj = default(resource, replace(obj, spec=replace(obj.spec, selector=selector, template=template)))
+        obj = default(
+            resource, replace(obj, spec=replace(obj.spec, selector=selector, template=template))
+        )
         fields = [cause.field for cause in validate_create(resource, obj)]
         matched = plainly_matches(selector, given_labels)
         empty = not (selector.match_labels or selector.match_expressions)
@@ -155,14 +192,20 @@ def test_val_7_a_template_that_its_selector_matches_is_right_and_another_is_not(
     law()
 
 
-hostile_labels = st.dictionaries(st.sampled_from(["app", "99%", "a b", "", "x/y/z"]), st.sampled_from(["web", "no/", "", "-x"]), max_size=2)
+hostile_labels = st.dictionaries(
+    st.sampled_from(["app", "99%", "a b", "", "x/y/z"]),
+    st.sampled_from(["web", "no/", "", "-x"]),
+    max_size=2,
+)
 hostile_expressions = st.lists(st.fixed_dictionaries({
     "key": st.sampled_from(["app", "99%", ""]), "operator": st.sampled_from(["In", "NotIn", "Exists", "Is", ""]),
     "values": st.lists(st.sampled_from(["web", "-x"]), max_size=2),
 }), max_size=2)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [REPLICA_SET, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, "ReplicationController", JOB])
+@pytest.mark.parametrize(
+    "kind", [REPLICA_SET, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, "ReplicationController", JOB]
+)
 def test_val_7_an_accepted_workload_selects_the_pods_of_its_own_template(kind):
     """So that a controller counts what it creates, and stops: the law behind bounded creations."""
 
@@ -176,7 +219,11 @@ def test_val_7_an_accepted_workload_selects_the_pods_of_its_own_template(kind):
         template = {"metadata": {"labels": template_labels}, "spec": {"containers": [C]}}
         spec = {"selector": selector, "template": template}
         if kind == JOB:
-            spec = {**spec, "manualSelector": True, "template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+            spec = {
+                **spec,
+                "manualSelector": True,
+                "template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}},
+            }
         resource, obj = tree_of(kind, {"spec": spec})
         if not validate_create(resource, obj):
             labels = obj.spec.template.metadata.labels
@@ -189,7 +236,9 @@ def test_val_7_an_accepted_workload_selects_the_pods_of_its_own_template(kind):
 
 
 def plainly_matches(selector: Any, given_labels: dict[str, str]) -> bool:
-    wanted = all(given_labels.get(key) == value for key, value in (selector.match_labels or {}).items())
+    wanted = all(
+        given_labels.get(key) == value for key, value in (selector.match_labels or {}).items()
+    )
     for one in selector.match_expressions or ():
         value = given_labels.get(one.key)
         wanted = wanted and {
@@ -206,7 +255,11 @@ texts = st.text(st.sampled_from([*dns_letters, "A", "_", "/", "%", " ", "é", "\
 
 
 def plainly_label(text: str) -> bool:
-    return 0 < len(text) <= 63 and all(mark in "abcdefghijklmnopqrstuvwxyz0123456789-" for mark in text) and text[0] != "-" != text[-1]
+    return (
+        0 < len(text) <= 63
+        and all(mark in "abcdefghijklmnopqrstuvwxyz0123456789-" for mark in text)
+        and text[0] != "-" != text[-1]
+    )
 
 
 @given(texts | st.text(st.sampled_from(dns_letters), min_size=60, max_size=70))
@@ -225,16 +278,32 @@ def test_val_3_a_subdomain_is_labels_between_dots(text):
 
 @given(st.text(st.sampled_from("a-"), min_size=200, max_size=30_000))
 def test_val_3_hostile_names_are_looked_at_once(text):
-    """No pattern backtracks: a name of any length is judged in time proportional to it (a quadratic one would not end here)."""
-    for check in (names.dns_subdomain, names.dns_label, names.qualified_name, names.label_value, names.config_key, names.port_name):
+    """No pattern backtracks: a name of any length is judged in time proportional to it (a quadratic
+    one would not end here)."""
+    for check in (
+        names.dns_subdomain,
+        names.dns_label,
+        names.qualified_name,
+        names.label_value,
+        names.config_key,
+        names.port_name,
+    ):
         check(text)
 
 
-@given(st.sampled_from([resources.PODS, resources.SERVICES, resources.NAMESPACES, resources.ROLES]), texts)
+@given(
+    st.sampled_from([resources.PODS, resources.SERVICES, resources.NAMESPACES, resources.ROLES]),
+    texts,
+)
 def test_val_3_each_kind_has_its_own_names(resource, name):
     namespace = "n" if resource.namespaced else None
     wrong = validate_metadata(resource, ObjectMeta(name=name or None, namespace=namespace))
-    checks = {"Pod": names.dns_subdomain, "Service": names.dns_1035_label, "Namespace": names.dns_label, "Role": names.path_segment}
+    checks = {
+        "Pod": names.dns_subdomain,
+        "Service": names.dns_label,
+        "Namespace": names.dns_label,
+        "Role": names.path_segment,
+    }
     check = checks[resource.kind]
     assert (not wrong) == (name != "" and check(name) == ())
 
@@ -244,13 +313,22 @@ keys = st.text(st.sampled_from("aZ0-_./é"), max_size=6)
 
 @given(keys, keys)
 def test_val_4_a_label_is_a_qualified_name_and_a_value(key, value):
-    wrong = validate_metadata(resources.PODS, ObjectMeta(name="x", namespace="n", labels={key: value}))
+    wrong = validate_metadata(
+        resources.PODS, ObjectMeta(name="x", namespace="n", labels={key: value})
+    )
 
     def inner(text: str) -> bool:
-        return text != "" and all(mark in "aZ0-_." for mark in text) and text[0] in "aZ0" and text[-1] in "aZ0"
+        return (
+            text != ""
+            and all(mark in "aZ0-_." for mark in text)
+            and text[0] in "aZ0"
+            and text[-1] in "aZ0"
+        )
 
     prefix, slash, name = key.rpartition("/")
-    right_key = inner(name) and (not slash or ("/" not in prefix and all(plainly_label(part) for part in prefix.split("."))))
+    right_key = inner(name) and (
+        not slash or ("/" not in prefix and all(plainly_label(part) for part in prefix.split(".")))
+    )
     assert (not wrong) == (right_key and (value == "" or inner(value)))
 
 
@@ -260,21 +338,36 @@ def test_val_4_one_owner_at_most_is_the_controller(controllers):
         OwnerReference(api_version="v1", kind="K", name=f"o{number}", uid=f"{number}", controller=is_controller or None)
         for number, is_controller in enumerate(controllers)
     ])  # fmt: skip
-    wrong = validate_metadata(resources.PODS, ObjectMeta(name="x", namespace="n", owner_references=owners or None))
+    wrong = validate_metadata(
+        resources.PODS, ObjectMeta(name="x", namespace="n", owner_references=owners or None)
+    )
     assert len(wrong) == max(0, sum(controllers) - 1)
 
 
 @given(st.integers(250_000, 270_000), st.sampled_from("aé"))
 def test_val_4_annotations_are_counted_in_bytes(size, letter):
     count = size // len(letter.encode())
-    wrong = validate_metadata(resources.PODS, ObjectMeta(name="x", namespace="n", annotations={"k": letter * count}))
-    assert [cause.reason for cause in wrong] == ["FieldValueTooLong"] * (1 + count * len(letter.encode()) > 256 * 1024)
+    wrong = validate_metadata(
+        resources.PODS, ObjectMeta(name="x", namespace="n", annotations={"k": letter * count})
+    )
+    assert [cause.reason for cause in wrong] == ["FieldValueTooLong"] * (
+        1 + count * len(letter.encode()) > 256 * 1024
+    )
 
 
-@given(st.lists(st.sampled_from(["a/1", "b/2", "c/3"]), unique=True), st.lists(st.sampled_from(["a/1", "b/2", "c/3"]), unique=True))
+@given(
+    st.lists(st.sampled_from(["a/1", "b/2", "c/3"]), unique=True),
+    st.lists(st.sampled_from(["a/1", "b/2", "c/3"]), unique=True),
+)
 def test_val_5_what_is_being_deleted_gets_no_new_finalizers(before, after):
     obj = default(resources.CONFIG_MAPS, resources.CONFIG_MAPS.type())
-    going = ObjectMeta(name="x", namespace="n", uid="u", deletion_timestamp="2026-01-01T00:00:00Z", finalizers=tuple(before) or None)
+    going = ObjectMeta(
+        name="x",
+        namespace="n",
+        uid="u",
+        deletion_timestamp="2026-01-01T00:00:00Z",
+        finalizers=tuple(before) or None,
+    )
     old = replace(obj, metadata=going)
     new = replace(obj, metadata=replace(going, finalizers=tuple(after) or None))
     assert bool(validate_update(resources.CONFIG_MAPS, new, old)) == bool(set(after) - set(before))
@@ -296,7 +389,10 @@ def test_val_8_every_name_in_a_pod_is_another(main, init):
     def made(ids):
         return tuple([Container(name=f"c{n}", image="i") for n in ids])
 
-    pod = Pod(metadata=ObjectMeta(name="x", namespace="n"), spec=PodSpec(containers=made(main), init_containers=made(init) or None))
+    pod = Pod(
+        metadata=ObjectMeta(name="x", namespace="n"),
+        spec=PodSpec(containers=made(main), init_containers=made(init) or None),
+    )
     wrong = validate_create(resources.PODS, admitted(pod))
     everyone = [*main, *init]
     assert len(wrong) == len(everyone) - len(set(everyone))
@@ -308,10 +404,17 @@ cpu = st.integers(0, 4000).map(lambda milli: f"{milli}m")
 
 @given(st.none() | cpu, st.none() | cpu)
 def test_val_12_a_request_is_at_most_its_limit(request, limit):
-    resources_of = {"requests": {"cpu": request} if request else {}, "limits": {"cpu": limit} if limit else {}}
-    _, pod = tree_of("Pod", {"spec": {"containers": [{"name": "c", "image": "i", "resources": resources_of}]}})
+    resources_of = {
+        "requests": {"cpu": request} if request else {},
+        "limits": {"cpu": limit} if limit else {},
+    }
+    _, pod = tree_of(
+        "Pod", {"spec": {"containers": [{"name": "c", "image": "i", "resources": resources_of}]}}
+    )
     wrong = validate_create(resources.PODS, pod)
-    assert bool(wrong) == (request is not None and limit is not None and int(request[:-1]) > int(limit[:-1]))
+    assert bool(wrong) == (
+        request is not None and limit is not None and int(request[:-1]) > int(limit[:-1])
+    )
 
 
 @given(st.text(max_size=4).filter(lambda text: not quantity.is_quantity(text)))
@@ -319,19 +422,33 @@ def test_val_1_what_is_no_quantity_has_a_cause_where_a_decoder_did_not_refuse_it
     """Components of this process hand over objects that no decoder has seen."""
     resources_of = ResourceRequirements(requests={"cpu": text}, limits={"memory": text})
     pod = Pod(
-        metadata=ObjectMeta(name="x", namespace="n"), spec=PodSpec(containers=(Container(name="c", image="i", resources=resources_of),))
+        metadata=ObjectMeta(name="x", namespace="n"),
+        spec=PodSpec(containers=(Container(name="c", image="i", resources=resources_of),)),
     )
-    assert {cause.field.partition(".resources")[2] for cause in validate_create(resources.PODS, admitted(pod))} >= {".limits[memory]"}
+    assert {
+        cause.field.partition(".resources")[2]
+        for cause in validate_create(resources.PODS, admitted(pod))
+    } >= {".limits[memory]"}
 
 
 @given(pods(), pods())
 def test_val_17_of_a_pod_only_images_and_what_the_rule_names_can_change(one, other):
     old = admitted(replace(one, metadata=replace(one.metadata, namespace="n")))
     fresh = zip(old.spec.containers, other.spec.containers, strict=False)
-    images = tuple([replace(mine, image=theirs.image) for mine, theirs in fresh]) + old.spec.containers[len(other.spec.containers) :]
-    assert validate_update(resources.PODS, replace(old, spec=replace(old.spec, containers=images)), old) == ()
+    images = (
+        tuple([replace(mine, image=theirs.image) for mine, theirs in fresh])
+        + old.spec.containers[len(other.spec.containers) :]
+    )
+    assert (
+        validate_update(
+            resources.PODS, replace(old, spec=replace(old.spec, containers=images)), old
+        )
+        == ()
+    )
     moved = replace(old, spec=replace(old.spec, node_name="elsewhere", hostname="h"))
-    assert ("spec", "FieldValueForbidden") in [(cause.field, cause.reason) for cause in validate_update(resources.PODS, moved, old)]
+    assert ("spec", "FieldValueForbidden") in [
+        (cause.field, cause.reason) for cause in validate_update(resources.PODS, moved, old)
+    ]
 
 
 @given(st.none() | st.integers(1, 100), st.none() | st.integers(1, 100))
@@ -349,16 +466,44 @@ counts = st.integers(0, 3)
 
 @given(counts, counts, counts, counts)
 def test_val_21_no_part_of_a_status_is_larger_than_the_whole(replicas, labelled, ready, available):
-    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
     spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
-    parts = {"replicas": replicas, "fullyLabeledReplicas": labelled, "readyReplicas": ready, "availableReplicas": available}
+    parts = {
+        "replicas": replicas,
+        "fullyLabeledReplicas": labelled,
+        "readyReplicas": ready,
+        "availableReplicas": available,
+    }
     _, old = tree_of("ReplicaSet.apps/v1", {"spec": spec})
     _, new = tree_of("ReplicaSet.apps/v1", {"spec": spec, "status": parts})
     right = labelled <= replicas and available <= ready <= replicas
     assert (validate_status_update(resources.REPLICA_SETS, new, old) == ()) == right
 
 
-fields_of_cron = st.sampled_from(["*", "?", "*/5", "1", "1-3", "1-3/2", "1,2", "jan", "MON", "60", "0", "7", "3-1", "x", "*/0", "-1", ""])
+fields_of_cron = st.sampled_from(
+    [
+        "*",
+        "?",
+        "*/5",
+        "1",
+        "1-3",
+        "1-3/2",
+        "1,2",
+        "jan",
+        "MON",
+        "60",
+        "0",
+        "7",
+        "3-1",
+        "x",
+        "*/0",
+        "-1",
+        "",
+    ]
+)
 
 
 @given(st.lists(fields_of_cron, min_size=4, max_size=6))
@@ -376,7 +521,9 @@ def test_val_28_a_schedule_has_five_fields_within_their_bounds(parts):
             return low <= int(part) <= high
         return (part == "jan" and position == 3) or (part == "MON" and position == 4)
 
-    expected = len(texts_of) == 5 and all(right(part, position) for position, part in enumerate(texts_of))
+    expected = len(texts_of) == 5 and all(
+        right(part, position) for position, part in enumerate(texts_of)
+    )
     assert is_schedule(" ".join(parts)) == expected
 
 

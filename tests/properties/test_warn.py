@@ -23,25 +23,80 @@ OLD_LABEL = {"matchLabelExpressions": [{"key": "beta.kubernetes.io/os", "values"
 ODD = [
     ("Service", {"spec": PORTS}, ""),
     ("Service", {"spec": {**PORTS, "externalName": "a.b"}}, "spec.externalName is ignored"),
-    ("Service", {"spec": {"type": "ExternalName", "externalName": "a.b", "externalIPs": ["1.2.3.4"]}}, "spec.externalIPs is ignored"),
-    ("Service", {"spec": {"clusterIP": "None", "clusterIPs": ["None"], "sessionAffinity": "ClientIP"}}, "spec.SessionAffinity is ignored"),
-    ("Service", {"spec": {**PORTS, "externalIPs": ["2001:DB8::1"]}}, "spec.externalIPs[0]: IPv6 address"),
-    ("Service", {"spec": {**PORTS, "externalIPs": ["::ffff:1.2.3.4"]}}, "spec.externalIPs[0]: non-standard"),
-    ("Service", {"spec": {**PORTS, "type": "LoadBalancer", "loadBalancerSourceRanges": ["1.0.0.1/8"]}}, "spec.loadBalancerSourceRanges[0]"),
-    ("Service", {"spec": {**PORTS, "trafficDistribution": "PreferClose"}}, "spec.trafficDistribution"),
+    (
+        "Service",
+        {"spec": {"type": "ExternalName", "externalName": "a.b", "externalIPs": ["1.2.3.4"]}},
+        "spec.externalIPs is ignored",
+    ),
+    (
+        "Service",
+        {"spec": {"clusterIP": "None", "clusterIPs": ["None"], "sessionAffinity": "ClientIP"}},
+        "spec.SessionAffinity is ignored",
+    ),
+    (
+        "Service",
+        {"spec": {**PORTS, "externalIPs": ["2001:DB8::1"]}},
+        "spec.externalIPs[0]: IPv6 address",
+    ),
+    (
+        "Service",
+        {"spec": {**PORTS, "externalIPs": ["::ffff:1.2.3.4"]}},
+        "spec.externalIPs[0]: non-standard",
+    ),
+    (
+        "Service",
+        {"spec": {**PORTS, "type": "LoadBalancer", "loadBalancerSourceRanges": ["1.0.0.1/8"]}},
+        "spec.loadBalancerSourceRanges[0]",
+    ),
+    (
+        "Service",
+        {"spec": {**PORTS, "trafficDistribution": "PreferClose"}},
+        "spec.trafficDistribution",
+    ),
     ("Node", {"spec": {"externalID": "x"}}, "spec.externalID"),
-    (INGRESS, {**BACKEND, "metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}}, "annotation"),
+    (
+        INGRESS,
+        {**BACKEND, "metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}},
+        "annotation",
+    ),
     ("PersistentVolume", volume(hostPath={"path": "/x"}), ""),
-    ("PersistentVolume", volume(hostPath={"path": "/x"}, persistentVolumeReclaimPolicy="Recycle"), "spec.persistentVolumeReclaimPolicy"),
+    (
+        "PersistentVolume",
+        volume(hostPath={"path": "/x"}, persistentVolumeReclaimPolicy="Recycle"),
+        "spec.persistentVolumeReclaimPolicy",
+    ),
     ("PersistentVolume", volume(rbd={"monitors": ["m"], "image": "i"}), "spec.rbd: deprecated"),
-    ("PersistentVolume", {**volume(hostPath={"path": "/x"}), "metadata": {
-        "annotations": {"volume.beta.kubernetes.io/mount-options": "x"},
-    }}, "metadata.annotations[volume.beta"),
+    (
+        "PersistentVolume",
+        {
+            **volume(hostPath={"path": "/x"}),
+            "metadata": {
+                "annotations": {"volume.beta.kubernetes.io/mount-options": "x"},
+            },
+        },
+        "metadata.annotations[volume.beta",
+    ),
     ("PersistentVolumeClaim", claim(), ""),
-    ("PersistentVolumeClaim", claim(resources={"requests": {"storage": "1500m"}}), "spec.resources.requests[storage]: fractional"),
-    (CLASS, {"provisioner": "p", "allowedTopologies": [OLD_LABEL]}, "allowedTopologies[0].matchLabelExpressions[0].key"),
-    (DRIVER, {"spec": {"tokenRequests": [{"audience": "a"}]}}, "spec.serviceAccountTokenInSecrets is unset"),
-    (DRIVER, {"spec": {"tokenRequests": [{"audience": "a"}], "serviceAccountTokenInSecrets": True}}, ""),
+    (
+        "PersistentVolumeClaim",
+        claim(resources={"requests": {"storage": "1500m"}}),
+        "spec.resources.requests[storage]: fractional",
+    ),
+    (
+        CLASS,
+        {"provisioner": "p", "allowedTopologies": [OLD_LABEL]},
+        "allowedTopologies[0].matchLabelExpressions[0].key",
+    ),
+    (
+        DRIVER,
+        {"spec": {"tokenRequests": [{"audience": "a"}]}},
+        "spec.serviceAccountTokenInSecrets is unset",
+    ),
+    (
+        DRIVER,
+        {"spec": {"tokenRequests": [{"audience": "a"}], "serviceAccountTokenInSecrets": True}},
+        "",
+    ),
 ]
 
 
@@ -57,12 +112,17 @@ def test_warn_2_an_odd_object_is_taken_with_a_warning(kind, fields, beginning):
     assert validate_create(resource, obj) == ()
 
 
-@pytest.mark.parametrize("resource", KINDS, ids=lambda resource: f"{resource.kind}.{resource.api_version}")
+@pytest.mark.parametrize(
+    "resource", KINDS, ids=lambda resource: f"{resource.kind}.{resource.api_version}"
+)
 def test_warn_2_whatever_the_object_there_are_texts_and_no_errors(resource):
     @given(objects(resource.type), st.booleans())
     def law(obj, is_defaulted):
         obj = default(resource, obj) if is_defaulted else obj
-        assert all(isinstance(text, str) for text in (*warnings_of(resource, obj), *warnings_of(resource, obj, obj)))
+        assert all(
+            isinstance(text, str)
+            for text in (*warnings_of(resource, obj), *warnings_of(resource, obj, obj))
+        )
 
     law()
 
@@ -70,7 +130,11 @@ def test_warn_2_whatever_the_object_there_are_texts_and_no_errors(resource):
 @pytest.mark.parametrize(("rule", "kind", "fields", "causes"), NEW, ids=numbered(NEW))
 def test_warn_2_what_is_refused_has_no_warnings(rule, kind, fields, causes):
     resource, obj = tree_of(kind, fields)
-    if validate_create(resource, obj) and obj.metadata.name and obj.metadata.namespace in (None, "n"):
+    if (
+        validate_create(resource, obj)
+        and obj.metadata.name
+        and obj.metadata.namespace in (None, "n")
+    ):
         assert not Server().ask("create", resource, obj.metadata.namespace or "", body=obj).warnings
 
 
@@ -79,7 +143,9 @@ def test_warn_2_what_is_refused_has_no_warnings(rule, kind, fields, causes):
 ])  # fmt: skip
 def test_warn_1_every_answer_about_endpoints_warns_and_none_about_slices(method, path):
     world = World()
-    body = {"POST": a_manifest("Endpoints"), "PUT": a_manifest("Endpoints"), "PATCH": {}}.get(method, b"")
+    body = {"POST": a_manifest("Endpoints"), "PUT": a_manifest("Endpoints"), "PATCH": {}}.get(
+        method, b""
+    )
     headers = {"content-type": "application/merge-patch+json"} if method == "PATCH" else None
     asked = f"/api/v1/namespaces/default/endpoints{path}"
     assert any("v1.33" in text for text in world.http(method, asked, body, headers).warnings)
@@ -87,4 +153,7 @@ def test_warn_1_every_answer_about_endpoints_warns_and_none_about_slices(method,
 
 
 def test_warn_1_only_what_goes_away_is_warned_about():
-    assert [resource.plural for resource in resources.ALL if deprecated(resource)] == ["componentstatuses", "endpoints"]
+    assert [resource.plural for resource in resources.ALL if deprecated(resource)] == [
+        "componentstatuses",
+        "endpoints",
+    ]

@@ -1,5 +1,4 @@
 """Warnings about pods and what makes them: WARN-3, WARN-4 (spec/validation.md)."""
-# ruff: noqa: E501
 
 import pytest
 from api_world import World
@@ -19,7 +18,10 @@ from refk8s.core.apiserver.warnings.pods import of_spec
 
 TERM = {"topologyKey": "kubernetes.io/hostname"}
 HOST_PORT = {"containerPort": 80, "hostPort": 80}
-TOKEN = [{"serviceAccountToken": {"path": "a"}}, {"secret": {"name": "s", "items": [{"key": "k", "path": "a"}]}}]
+TOKEN = [
+    {"serviceAccountToken": {"path": "a"}},
+    {"secret": {"name": "s", "items": [{"key": "k", "path": "a"}]}},
+]
 
 # (kind, fields, what the only warning begins with; empty: there is none)
 ODD = [
@@ -74,7 +76,12 @@ def test_warn_3_no_pod_makes_an_error_and_no_warning_is_given_twice(drawn):
     assert len(set(found)) == len(found) and all(isinstance(text, str) and text for text in found)
 
 
-@given(st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from(["", "x", "$(A)", "$(A)x", "$(B)"])), max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("AB"), st.sampled_from(["", "x", "$(A)", "$(A)x", "$(B)"])),
+        max_size=5,
+    )
+)
 def test_warn_3_a_variable_warns_where_an_earlier_value_of_it_is_lost(variables):
     _, obj = tree_of("Pod", pod())
     env = tuple([EnvVar(name=name, value=value or None) for name, value in variables])
@@ -84,7 +91,9 @@ def test_warn_3_a_variable_warns_where_an_earlier_value_of_it_is_lost(variables)
         if name in [earlier for earlier, _ in variables[:position]] and (f"$({name})" not in value or value == f"$({name})")
     ]  # fmt: skip
     found = of_spec(spec, obj.metadata, "")
-    assert [text.partition(":")[0] for text in found] == [f"spec.containers[0].env[{position}]" for position in lost]
+    assert [text.partition(":")[0] for text in found] == [
+        f"spec.containers[0].env[{position}]" for position in lost
+    ]
 
 
 def test_warn_4_a_template_warns_again_only_where_what_is_desired_changes():
@@ -92,11 +101,20 @@ def test_warn_4_a_template_warns_again_only_where_what_is_desired_changes():
     old = replace(old, metadata=replace(old.metadata, generation=1))
     labelled = replace(old, metadata=replace(old.metadata, labels={"a": "b"}))
     assert warnings_of(resource, old, None) and not warnings_of(resource, labelled, old)
-    assert warnings_of(resource, replace(labelled, metadata=replace(labelled.metadata, generation=2)), old)
+    assert warnings_of(
+        resource, replace(labelled, metadata=replace(labelled.metadata, generation=2)), old
+    )
 
 
 def test_warn_3_a_warning_is_a_header_of_the_answer():
     world = World()
     body = b'{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i","env":[{"name":"A"},{"name":"A"}]}]}}'
-    reply = world.http("POST", "/api/v1/namespaces/default/pods?dryRun=All", body, {"content-type": "application/json"})
-    assert reply.code == 201 and reply.warnings == ('spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',)
+    reply = world.http(
+        "POST",
+        "/api/v1/namespaces/default/pods?dryRun=All",
+        body,
+        {"content-type": "application/json"},
+    )
+    assert reply.code == 201 and reply.warnings == (
+        'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',
+    )

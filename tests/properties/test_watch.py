@@ -1,4 +1,5 @@
-"""Watches and views (spec/watch.md): WATCH-3 to WATCH-7, on one loop that only looks. WATCH-1 and WATCH-2 are in test_loop.py."""
+"""Watches and views (spec/watch.md): WATCH-3 to WATCH-7, on one loop that only looks. WATCH-1 and
+WATCH-2 are in test_loop.py."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,15 @@ from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
-from refk8s.core.loop.view import Fold, Viewer, controller_of, key_of, namespace_index, owner_index, split_key
+from refk8s.core.loop.view import (
+    Fold,
+    Viewer,
+    controller_of,
+    key_of,
+    namespace_index,
+    owner_index,
+    split_key,
+)
 from refk8s.core.machine import Answered, Call, WakeAt, Watch, Watched, WatchEnded
 
 
@@ -25,14 +34,24 @@ class Looker(Reconciler):
 
 
 def config_map(name: str, revision: int, owners: tuple[str, ...] = ()) -> ConfigMap:
-    references = tuple(OwnerReference(api_version="v1", kind="ConfigMap", name=o, uid=o) for o in owners)
-    metadata = ObjectMeta(name=name, namespace="default", uid=name, resource_version=str(revision), owner_references=references or None)
+    references = tuple(
+        OwnerReference(api_version="v1", kind="ConfigMap", name=o, uid=o) for o in owners
+    )
+    metadata = ObjectMeta(
+        name=name,
+        namespace="default",
+        uid=name,
+        resource_version=str(revision),
+        owner_references=references or None,
+    )
     return ConfigMap(metadata=metadata)
 
 
 def listed(revision: int, *names: str) -> Response:
     items = tuple(config_map(name, revision) for name in names)
-    return Response(200, ConfigMapList(metadata=ListMeta(resource_version=str(revision)), items=items))
+    return Response(
+        200, ConfigMapList(metadata=ListMeta(resource_version=str(revision)), items=items)
+    )
 
 
 def watching(revision: int, *names: str):
@@ -52,7 +71,10 @@ def names_of(state) -> list[str]:
 def test_watch_4_the_first_list_asks_for_the_newest_state_and_the_watch_goes_on_from_there():
     _, _, first, watch = watching(10, "a")
     assert first.verb == "list" and first.options.resource_version == ""
-    assert watch.request.options.resource_version == "10" and watch.request.options.allow_watch_bookmarks
+    assert (
+        watch.request.options.resource_version == "10"
+        and watch.request.options.allow_watch_bookmarks
+    )
 
 
 def test_watch_3_after_410_the_list_decides_what_is_gone():
@@ -62,7 +84,9 @@ def test_watch_3_after_410_the_list_decides_what_is_gone():
     assert call.request.options.resource_version == ""
     state, effects = loop.step(state, [Answered(call.id, listed(20, "b", "c"))], NOW)
     assert names_of(state) == ["b", "c"]
-    assert [effect.request.options.resource_version for effect in effects if isinstance(effect, Watch)] == ["20"]
+    assert [
+        effect.request.options.resource_version for effect in effects if isinstance(effect, Watch)
+    ] == ["20"]
 
 
 class Noting(Looker):
@@ -85,7 +109,9 @@ def test_watch_3_after_a_relist_the_view_is_the_list_and_what_differs_is_due(bef
 
     def told(revision, objects):
         items = tuple(config_map(name, at) for name, at in objects.items())
-        return Response(200, ConfigMapList(metadata=ListMeta(resource_version=str(revision)), items=items))
+        return Response(
+            200, ConfigMapList(metadata=ListMeta(resource_version=str(revision)), items=items)
+        )
 
     def call_in(effects):
         [call] = [effect for effect in effects if isinstance(effect, Call)]
@@ -97,26 +123,38 @@ def test_watch_3_after_a_relist_the_view_is_the_list_and_what_differs_is_due(bef
     [watch] = [effect for effect in effects if isinstance(effect, Watch)]
     state, effects = loop.step(state, [WatchEnded(watch.id, 410)], NOW)
     state, effects = loop.step(state, [Answered(call_in(effects), told(20, after))], NOW)
-    assert {obj.metadata.name: int(obj.metadata.resource_version) for obj in state.view.list(CONFIG_MAPS)} == after
+    assert {
+        obj.metadata.name: int(obj.metadata.resource_version)
+        for obj in state.view.list(CONFIG_MAPS)
+    } == after
     assert state.view.table(CONFIG_MAPS).revision == 20
-    differ = {f"default/{name}" for name in {*before, *after} if before.get(name) != after.get(name)}
+    differ = {
+        f"default/{name}" for name in {*before, *after} if before.get(name) != after.get(name)
+    }
     decided = state.memories["looker"][len(before) :]
     assert set(decided) == differ and len(decided) == len(differ)
 
 
 def test_watch_2_a_cut_watch_goes_on_from_where_it_was():
     loop, state, _, watch = watching(10, "a")
-    state, _ = loop.step(state, [Watched(watch.id, (WatchEvent("ADDED", config_map("b", 14), 14),))], NOW)
+    state, _ = loop.step(
+        state, [Watched(watch.id, (WatchEvent("ADDED", config_map("b", 14), 14),))], NOW
+    )
     state, effects = loop.step(state, [WatchEnded(watch.id)], NOW)
     [wake] = [effect for effect in effects if isinstance(effect, WakeAt)]
     state, effects = loop.step(state, [], wake.at)
-    assert [effect.request.options.resource_version for effect in effects if isinstance(effect, Watch)] == ["14"]
+    assert [
+        effect.request.options.resource_version for effect in effects if isinstance(effect, Watch)
+    ] == ["14"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=12))
 def test_watch_5_in_one_delivery_too(told):
     loop, state, _, watch = watching(10, "a")
-    events = [WatchEvent("DELETED" if gone else "MODIFIED", config_map("a", revision), revision) for revision, gone in told]
+    events = [
+        WatchEvent("DELETED" if gone else "MODIFIED", config_map("a", revision), revision)
+        for revision, gone in told
+    ]
     state, _ = loop.step(state, [Watched(watch.id, tuple(events))], NOW)
     reached, there = 10, True
     for revision, gone in told:
@@ -151,11 +189,18 @@ def test_watch_6_a_list_that_fails_rests_ever_longer_up_to_half_a_minute():
         waits.append(wake.at - now)
         now = wake.at
         state, effects = loop.step(state, [], now)
-    assert waits[:4] == [10 * MILLISECOND, 20 * MILLISECOND, 40 * MILLISECOND, 80 * MILLISECOND] and waits[-1] == 30 * SECOND
+    assert (
+        waits[:4] == [10 * MILLISECOND, 20 * MILLISECOND, 40 * MILLISECOND, 80 * MILLISECOND]
+        and waits[-1] == 30 * SECOND
+    )
 
 
 changes = st.lists(
-    st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.lists(st.sampled_from("xyz"), max_size=2, unique=True))), max_size=20
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.one_of(st.none(), st.lists(st.sampled_from("xyz"), max_size=2, unique=True)),
+    ),
+    max_size=20,
 )
 
 
@@ -165,7 +210,11 @@ def test_watch_7_indexes_and_folds_equal_their_recomputation(drawn):
         assert resource is CONFIG_MAPS
         return total + (new is not None) - (old is not None)
 
-    viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS), namespace_index(CONFIG_MAPS)], [Fold("count", (CONFIG_MAPS,), 0, count)])
+    viewer = Viewer(
+        [CONFIG_MAPS],
+        [owner_index(CONFIG_MAPS), namespace_index(CONFIG_MAPS)],
+        [Fold("count", (CONFIG_MAPS,), 0, count)],
+    )
     view = viewer.empty()
     for revision, (name, owners) in enumerate(drawn, 2):
         new = None if owners is None else config_map(name, revision, tuple(owners))
@@ -173,11 +222,23 @@ def test_watch_7_indexes_and_folds_equal_their_recomputation(drawn):
         everything = view.list(CONFIG_MAPS)
         assert view.fold("count") == len(everything) == view.count(CONFIG_MAPS)
         assert view.indexed(CONFIG_MAPS, "namespace", "default") == everything
-        assert view.indexed(CONFIG_MAPS, "namespace", "other") == [] == view.indexed(CONFIG_MAPS, "unheard of", "default")
-        assert [view.get(CONFIG_MAPS, key) for key in view.keys(CONFIG_MAPS)] == everything == view.list(CONFIG_MAPS)
+        assert (
+            view.indexed(CONFIG_MAPS, "namespace", "other")
+            == []
+            == view.indexed(CONFIG_MAPS, "unheard of", "default")
+        )
+        assert (
+            [view.get(CONFIG_MAPS, key) for key in view.keys(CONFIG_MAPS)]
+            == everything
+            == view.list(CONFIG_MAPS)
+        )
         assert view.list(PODS) == [] == view.keys(PODS)
         for owner in "xyz":
-            scanned = [o for o in everything if any(r.uid == owner for r in o.metadata.owner_references or ())]
+            scanned = [
+                o
+                for o in everything
+                if any(r.uid == owner for r in o.metadata.owner_references or ())
+            ]
             assert view.indexed(CONFIG_MAPS, "owner", owner) == scanned
 
 
@@ -191,9 +252,16 @@ def test_watch_7_a_key_is_namespace_and_name(namespace, name):
 
 @given(st.lists(st.booleans() | st.none(), max_size=3))
 def test_watch_7_the_controller_is_the_one_owner_that_says_so(says):
-    references = tuple(OwnerReference(api_version="v1", kind="X", name=str(n), uid=str(n), controller=c) for n, c in enumerate(says))
-    found = controller_of(ConfigMap(metadata=ObjectMeta(name="a", owner_references=references or None)))
-    assert found == next((reference for reference in references if reference.controller is True), None)
+    references = tuple(
+        OwnerReference(api_version="v1", kind="X", name=str(n), uid=str(n), controller=c)
+        for n, c in enumerate(says)
+    )
+    found = controller_of(
+        ConfigMap(metadata=ObjectMeta(name="a", owner_references=references or None))
+    )
+    assert found == next(
+        (reference for reference in references if reference.controller is True), None
+    )
 
 
 @given(st.lists(changes, min_size=1, max_size=3))
@@ -202,9 +270,17 @@ def test_watch_7_what_comes_at_once_is_what_comes_one_by_one(bursts):
     viewer = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS)], [])
     view = one_by_one = viewer.empty()
     for revision, burst in enumerate(bursts, 2):
-        told = [(f"default/{name}", None if owners is None else config_map(name, revision, tuple(owners))) for name, owners in burst]
+        told = [
+            (
+                f"default/{name}",
+                None if owners is None else config_map(name, revision, tuple(owners)),
+            )
+            for name, owners in burst
+        ]
         view, _ = viewer.apply(view, CONFIG_MAPS, told, revision)
         for change in told:
             one_by_one, _ = viewer.apply(one_by_one, CONFIG_MAPS, [change], revision)
         assert view.list(CONFIG_MAPS) == one_by_one.list(CONFIG_MAPS)
-        assert [view.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"] == [one_by_one.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"]
+        assert [view.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"] == [
+            one_by_one.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"
+        ]

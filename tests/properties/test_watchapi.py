@@ -1,4 +1,5 @@
-"""Laws of watches as the API server serves them, rules WATCHAPI-1 ... WATCHAPI-9 (spec/watch_api.md)."""
+"""Laws of watches as the API server serves them, rules WATCHAPI-1 ... WATCHAPI-9
+(spec/watch_api.md)."""
 
 from __future__ import annotations
 
@@ -38,11 +39,15 @@ def stream_of(world: World, kind=resources.CONFIG_MAPS, namespace="default", **o
 
 def told(world: World, stream: Stream) -> tuple[WatchEvent, ...]:
     """Everything that the watcher hears up to now."""
-    return (*watch.initial_events(stream), *watch.events(stream, world.history.changes(watch.prefix_of(stream), stream.revision)))
+    return (
+        *watch.initial_events(stream),
+        *watch.events(stream, world.history.changes(watch.prefix_of(stream), stream.revision)),
+    )
 
 
 def replayed(items, events) -> dict[str, object]:
-    """What a watcher holds that began with these objects and heard these events; it is strict about what it hears."""
+    """What a watcher holds that began with these objects and heard these events; it is strict about
+    what it hears."""
     held = {f"{item.metadata.namespace}/{item.metadata.name}": item for item in items}
     for event in events:
         if event.type == "BOOKMARK":
@@ -61,7 +66,14 @@ def listed(world: World, kind, namespace, labels, field):
     return world.do(Request("list", kind, namespace, options=options)).response.body
 
 
-@given(histories(FEW, size=10), st.lists(steps(FEW), max_size=25), st.sampled_from(FEW), namespaces, selectors, fields)
+@given(
+    histories(FEW, size=10),
+    st.lists(steps(FEW), max_size=25),
+    st.sampled_from(FEW),
+    namespaces,
+    selectors,
+    fields,
+)
 def test_watchapi_1_watchapi_5_watchapi_6_a_list_and_what_is_told_after_it_are_any_later_list(
     sequence, later, kind, namespace, labels, field
 ):
@@ -71,11 +83,22 @@ def test_watchapi_1_watchapi_5_watchapi_6_a_list_and_what_is_told_after_it_are_a
     start = first.metadata.resource_version
     for step in later:
         world.do(step.request(world))
-    stream = stream_of(world, kind, namespace, resource_version=start, label_selector=labels, field_selector=field)
+    stream = stream_of(
+        world, kind, namespace, resource_version=start, label_selector=labels, field_selector=field
+    )
     events = told(world, stream)
-    assert replayed(first.items, events) == replayed(listed(world, kind, namespace, labels, field).items, ())
-    assert all(one.revision <= other.revision for one, other in pairwise(events)) and all(event.revision > int(start) for event in events)
-    assert len({(event.revision, event.object.metadata.namespace, event.object.metadata.name) for event in events}) == len(events)
+    assert replayed(first.items, events) == replayed(
+        listed(world, kind, namespace, labels, field).items, ()
+    )
+    assert all(one.revision <= other.revision for one, other in pairwise(events)) and all(
+        event.revision > int(start) for event in events
+    )
+    assert len(
+        {
+            (event.revision, event.object.metadata.namespace, event.object.metadata.name)
+            for event in events
+        }
+    ) == len(events)
 
 
 WAYS = [None, {}, {"app": "x"}, {"app": "y"}]
@@ -85,7 +108,8 @@ WAYS = [None, {}, {"app": "x"}, {"app": "y"}]
 @pytest.mark.parametrize("after", WAYS)
 @pytest.mark.parametrize("selector", ["app=x", "app!=x", ""])
 def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, after, selector):
-    """From labels to labels; None: there is no object. All there is, so the table of watch.py holds as a whole."""
+    """From labels to labels; None: there is no object. All there is, so the table of watch.py holds
+    as a whole."""
     # Shows WATCHAPI-5.a WATCHAPI-5.b WATCHAPI-5.c WATCHAPI-5.d WATCHAPI-7.a.
     if before is None and after is None:
         return
@@ -95,14 +119,25 @@ def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, 
         body = an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", labels=labels), number)
         there = world.get(resources.CONFIG_MAPS, "a") is not None
         verb = "delete" if labels is None else "update" if there else "create"
-        assert world.do(Request(verb, resources.CONFIG_MAPS, "default", "a", body=None if labels is None else body)).response.ok
+        assert world.do(
+            Request(
+                verb, resources.CONFIG_MAPS, "default", "a", body=None if labels is None else body
+            )
+        ).response.ok
 
     if before is not None:
         write(before, 1)
     stream = stream_of(world, resource_version=str(world.history.revision), label_selector=selector)
     write(after, 2)
-    was, is_ = (labels is not None and matches_labels(selector, labels) for labels in (before, after))
-    expected = {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED", (False, False): None}[was, is_]
+    was, is_ = (
+        labels is not None and matches_labels(selector, labels) for labels in (before, after)
+    )
+    expected = {
+        (False, True): "ADDED",
+        (True, True): "MODIFIED",
+        (True, False): "DELETED",
+        (False, False): None,
+    }[was, is_]
     (event,) = told(world, stream) or (None,)
     assert (event.type if event is not None else None) == expected
     if event is not None:
@@ -118,25 +153,35 @@ def test_watchapi_6_what_is_told_does_not_depend_on_how_it_is_cut(sequence, cut,
     stream = stream_of(world, kind, "", resource_version="1", label_selector=labels)
     changes = world.history.changes(kind.prefix, 1)
     cut = min(cut, len(changes))
-    assert watch.events(stream, changes) == (*watch.events(stream, changes[:cut]), *watch.events(stream, changes[cut:]))
+    assert watch.events(stream, changes) == (
+        *watch.events(stream, changes[:cut]),
+        *watch.events(stream, changes[cut:]),
+    )
 
 
 @given(histories(size=25), kinds, namespaces, selectors)
-def test_watchapi_1_watchapi_4_without_a_revision_what_is_there_comes_first(sequence, kind, namespace, labels):
+def test_watchapi_1_watchapi_4_without_a_revision_what_is_there_comes_first(
+    sequence, kind, namespace, labels
+):
     # Shows WATCHAPI-1.b WATCHAPI-4.a.
     world = run(sequence)
     there = listed(world, kind, namespace, labels, "").items
     for version in ("", "0"):
         stream = stream_of(world, kind, namespace, resource_version=version, label_selector=labels)
         events = told(world, stream)
-        assert [(event.type, event.object) for event in events] == [("ADDED", item) for item in there]
+        assert [(event.type, event.object) for event in events] == [
+            ("ADDED", item) for item in there
+        ]
 
 
 @pytest.mark.parametrize(
     ("options", "kinds_of_events"),
     [
         ({"send_initial_events": True, "allow_watch_bookmarks": True}, ["ADDED", "BOOKMARK"]),
-        ({"send_initial_events": True, "allow_watch_bookmarks": True, "resource_version": "2"}, ["ADDED", "BOOKMARK"]),
+        (
+            {"send_initial_events": True, "allow_watch_bookmarks": True, "resource_version": "2"},
+            ["ADDED", "BOOKMARK"],
+        ),
         ({"send_initial_events": True}, ["ADDED"]),
         ({"send_initial_events": False}, []),
     ],
@@ -149,8 +194,18 @@ def test_watchapi_4_initial_events_and_their_end(options, kinds_of_events):
     assert [event.type for event in events] == kinds_of_events
     if "BOOKMARK" in kinds_of_events:
         end = events[-1]
-        assert end.object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"} and end.revision == world.history.revision
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b"))))
+        assert (
+            end.object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+            and end.revision == world.history.revision
+        )
+    world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+        )
+    )
     assert [event.type for event in told(world, stream)] == [*kinds_of_events, "ADDED"]
 
 
@@ -164,22 +219,36 @@ def test_watchapi_4_initial_events_and_their_end(options, kinds_of_events):
 )
 def test_watchapi_2_send_initial_events_needs_not_older_than(options):
     # Shows WATCHAPI-2.a.
-    said = populated().do(Request("watch", resources.CONFIG_MAPS, "default", options=Options(**options))).response
+    said = (
+        populated()
+        .do(Request("watch", resources.CONFIG_MAPS, "default", options=Options(**options)))
+        .response
+    )
     assert said.code == 422
 
 
 @given(histories(size=15), st.integers(0, 20), st.integers(0, 20))
-def test_watchapi_3_a_past_that_is_forgotten_is_410_and_any_other_is_told(sequence, compacted_back, start_back):
+def test_watchapi_3_a_past_that_is_forgotten_is_410_and_any_other_is_told(
+    sequence, compacted_back, start_back
+):
     # Shows WATCHAPI-3.a WATCHAPI-3.b.
     world = run(sequence)
     compacted = max(world.history.revision - compacted_back, 1)
     start = max(world.history.revision - start_back, 1)
     world.history = compact(world.history, compacted)
-    outcome = world.do(Request("watch", resources.CONFIG_MAPS, "default", options=Options(resource_version=str(start)))).response
+    outcome = world.do(
+        Request(
+            "watch", resources.CONFIG_MAPS, "default", options=Options(resource_version=str(start))
+        )
+    ).response
     if start < compacted:
         assert outcome.code == 410
         line = json.loads(world.http("GET", f"{PATH}?watch=true&resourceVersion={start}").content)
-        assert line["type"] == "ERROR" and line["object"]["code"] == 410 and line["object"]["reason"] == "Expired"
+        assert (
+            line["type"] == "ERROR"
+            and line["object"]["code"] == 410
+            and line["object"]["reason"] == "Expired"
+        )
     else:
         assert told(world, outcome) is not None
 
@@ -188,44 +257,83 @@ def test_watchapi_1_a_watch_from_the_future_hears_what_comes_after_it():
     world = populated()
     stream = stream_of(world, resource_version=str(world.history.revision + 1))
     for name in ("b", "c"):
-        world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name))))
+        world.do(
+            Request(
+                "create",
+                resources.CONFIG_MAPS,
+                "default",
+                body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+            )
+        )
     assert [event.object.metadata.name for event in told(world, stream)] == ["c"]
 
 
 @given(histories(size=30), kinds, selectors)
-def test_watchapi_7_deleted_shows_the_last_state_that_matched_at_the_revision_of_its_end(sequence, kind, labels):
+def test_watchapi_7_deleted_shows_the_last_state_that_matched_at_the_revision_of_its_end(
+    sequence, kind, labels
+):
     # Shows WATCHAPI-7.a.
     world = run(sequence)
     stream = stream_of(world, kind, "", resource_version="1", label_selector=labels)
     for change in world.history.changes(kind.prefix, 1):
         for event in watch.events(stream, (change,)):
-            assert event.object.metadata.resource_version == str(change.revision) == str(event.revision)
+            assert (
+                event.object.metadata.resource_version
+                == str(change.revision)
+                == str(event.revision)
+            )
             if event.type == "DELETED":
                 before = change.previous.value
                 restored = type(before).__struct_fields__
-                assert all(getattr(event.object, field) == getattr(before, field) for field in restored if field != "metadata")
-                assert event.object.metadata.uid == before.metadata.uid and event.object.metadata.labels == before.metadata.labels
+                assert all(
+                    getattr(event.object, field) == getattr(before, field)
+                    for field in restored
+                    if field != "metadata"
+                )
+                assert (
+                    event.object.metadata.uid == before.metadata.uid
+                    and event.object.metadata.labels == before.metadata.labels
+                )
                 assert stream.matches is None or stream.matches(event.object)
             else:
                 assert event.record is change.record and event.object is change.record.value
 
 
 @given(histories(size=10), st.lists(steps(), max_size=12), kinds)
-def test_watchapi_8_whoever_goes_on_from_a_bookmark_misses_nothing_and_hears_nothing_twice(sequence, later, kind):
+def test_watchapi_8_whoever_goes_on_from_a_bookmark_misses_nothing_and_hears_nothing_twice(
+    sequence, later, kind
+):
     # Shows WATCHAPI-8.a WATCHAPI-8.b.
     world = run(sequence)
     stream = stream_of(world, kind, "", resource_version="1", allow_watch_bookmarks=True)
     before = told(world, stream)
-    line = json.loads(write_events((WatchEvent("BOOKMARK", None, world.history.revision),), Form(), kind, world.now))
-    assert set(line["object"]) == {"kind", "apiVersion", "metadata"} and line["object"]["kind"] == kind.kind
+    line = json.loads(
+        write_events(
+            (WatchEvent("BOOKMARK", None, world.history.revision),), Form(), kind, world.now
+        )
+    )
+    assert (
+        set(line["object"]) == {"kind", "apiVersion", "metadata"}
+        and line["object"]["kind"] == kind.kind
+    )
     for step in later:
         world.do(step.request(world))
-    after = told(world, stream_of(world, kind, "", resource_version=line["object"]["metadata"]["resourceVersion"]))
+    after = told(
+        world,
+        stream_of(world, kind, "", resource_version=line["object"]["metadata"]["resourceVersion"]),
+    )
     assert (*before, *after) == told(world, stream)
 
 
 single_fields = st.sampled_from(
-    ["metadata.name=a", "metadata.name=b", "spec.nodeName=node-1", "spec.nodeName=", "spec.nodeName=node-2,metadata.name=a", ""]
+    [
+        "metadata.name=a",
+        "metadata.name=b",
+        "spec.nodeName=node-1",
+        "spec.nodeName=",
+        "spec.nodeName=node-2,metadata.name=a",
+        "",
+    ]
 )
 
 
@@ -252,10 +360,14 @@ def test_sometimes_watchers_hear_of_everything():
     @given(histories(FEW, size=40), st.sampled_from(["app=x", "app!=x"]))
     def collect(sequence, labels):
         world = run(sequence)
-        stream = stream_of(world, resources.CONFIG_MAPS, "", resource_version="1", label_selector=labels)
+        stream = stream_of(
+            world, resources.CONFIG_MAPS, "", resource_version="1", label_selector=labels
+        )
         for change in world.history.changes(resources.CONFIG_MAPS.prefix, 1):
             for event in watch.events(stream, (change,)):
-                seen["left" if event.type == "DELETED" and change.record is not None else event.type] += 1
+                seen[
+                    "left" if event.type == "DELETED" and change.record is not None else event.type
+                ] += 1
 
     collect()
     assert seen["ADDED"] and seen["MODIFIED"] and seen["DELETED"] and seen["left"]
@@ -276,27 +388,60 @@ def test_watchapi_6_the_lines_are_the_events(sequence, kind):
         f"{base}/watch/namespaces/default/{kind.plural}?resourceVersion=1",
     ):
         lines = world.http("GET", path).content.splitlines()
-        assert lines == [b'{"type":"%s","object":%s}' % (event.type.encode(), encode(event.object)) for event in events]
+        assert lines == [
+            b'{"type":"%s","object":%s}' % (event.type.encode(), encode(event.object))
+            for event in events
+        ]
 
 
 def test_watchapi_5_one_object_is_watched_by_its_name():
     world = populated()
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b"))))
+    world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+        )
+    )
     by_field = world.http("GET", f"{PATH}?watch=true&fieldSelector=metadata.name%3Da").content
     by_path = world.http("GET", "/api/v1/watch/namespaces/default/configmaps/a").content
-    assert by_field == by_path and [json.loads(line)["object"]["metadata"]["name"] for line in by_field.splitlines()] == ["a"]
+    assert by_field == by_path and [
+        json.loads(line)["object"]["metadata"]["name"] for line in by_field.splitlines()
+    ] == ["a"]
 
 
 def test_watchapi_6_tables_and_metadata_can_be_watched():
     world = populated()
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b"))))
+    world.do(
+        Request(
+            "create",
+            resources.CONFIG_MAPS,
+            "default",
+            body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+        )
+    )
     forms = {
         kind: {"accept": f"application/json;as={kind};v=v1;g=meta.k8s.io"}
         for kind in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
     }
-    lines = [json.loads(line) for line in world.http("GET", f"{PATH}?watch=1", headers=forms["Table"]).content.splitlines()]
+    lines = [
+        json.loads(line)
+        for line in world.http(
+            "GET", f"{PATH}?watch=1", headers=forms["Table"]
+        ).content.splitlines()
+    ]
     assert [line["object"]["kind"] for line in lines] == ["Table", "Table"]
-    assert [bool(line["object"]["columnDefinitions"]) for line in lines] == [True, False], "the columns come once"
-    lines = [json.loads(line) for line in world.http("GET", f"{PATH}?watch=1", headers=forms["PartialObjectMetadata"]).content.splitlines()]
+    assert [bool(line["object"]["columnDefinitions"]) for line in lines] == [True, False], (
+        "the columns come once"
+    )
+    lines = [
+        json.loads(line)
+        for line in world.http(
+            "GET", f"{PATH}?watch=1", headers=forms["PartialObjectMetadata"]
+        ).content.splitlines()
+    ]
     assert [set(line["object"]) for line in lines] == [{"kind", "apiVersion", "metadata"}] * 2
-    assert world.http("GET", f"{PATH}?watch=1", headers=forms["PartialObjectMetadataList"]).code == 406
+    assert (
+        world.http("GET", f"{PATH}?watch=1", headers=forms["PartialObjectMetadataList"]).code == 406
+    )

@@ -1,7 +1,9 @@
-"""The whole cluster in virtual time: every component, real deciders, simulated runtimes, and every fault at any step.
+"""The whole cluster in virtual time: every component, real deciders, simulated runtimes, and every
+fault at any step.
 
-A user deploys, scales, updates and deletes while components crash, watches are cut or compacted away, requests and answers are lost and
-containers die. At each step what must never happen has not happened; when the faults stop, what was wanted is there, and then silence.
+A user deploys, scales, updates and deletes while components crash, watches are cut or compacted
+away, requests and answers are lost and containers die. At each step what must never happen has not
+happened; when the faults stop, what was wanted is there, and then silence.
 """
 
 from collections.abc import Iterable
@@ -22,8 +24,17 @@ from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import Service
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES
-from refk8s.core.cluster import Cluster, enabled
+from refk8s.core.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    LEASES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SERVICES,
+)
+from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.controllers.pods import is_active, ready_condition
 from refk8s.core.properties.watch import views_are_past_states, views_never_go_back
 
@@ -74,7 +85,10 @@ def objects(cluster: Cluster, resource) -> list:
 
 
 def requested(pod) -> int:
-    return sum(quantity.milli_value((c.resources.requests or {}).get("cpu", "0")) for c in pod.spec.containers)
+    return sum(
+        quantity.milli_value((c.resources.requests or {}).get("cpu", "0"))
+        for c in pod.spec.containers
+    )
 
 
 def laws(before: Cluster, after: Cluster) -> Iterable[str]:
@@ -83,7 +97,11 @@ def laws(before: Cluster, after: Cluster) -> Iterable[str]:
     if after.last_commit is None:
         return
     for change in after.last_commit.changes:
-        if change.key.startswith(PODS.prefix) and change.record is not None and change.previous is not None:
+        if (
+            change.key.startswith(PODS.prefix)
+            and change.record is not None
+            and change.previous is not None
+        ):
             old, new = change.previous.value, change.record.value
             if old.spec.node_name and old.spec.node_name != new.spec.node_name:
                 yield f"pod {change.key} was bound to {old.spec.node_name} and then to {new.spec.node_name}"
@@ -92,11 +110,17 @@ def laws(before: Cluster, after: Cluster) -> Iterable[str]:
         if change.key.startswith(PODS.prefix):
             for name in NODE_NAMES:
                 used = sum(
-                    requested(p) for p in objects(after, PODS) if p.spec.node_name == name and p.status.phase not in ("Succeeded", "Failed")
+                    requested(p)
+                    for p in objects(after, PODS)
+                    if p.spec.node_name == name and p.status.phase not in ("Succeeded", "Failed")
                 )
                 if used > 2_000:
                     yield f"{name} has {used}m of 2000m CPU"
-        if change.key.startswith(REPLICA_SETS.prefix) and change.record is not None and change.previous is not None:
+        if (
+            change.key.startswith(REPLICA_SETS.prefix)
+            and change.record is not None
+            and change.previous is not None
+        ):
             yield from rolling_bounds(after, change)
 
 
@@ -107,11 +131,18 @@ def rolling_bounds(cluster: Cluster, change) -> Iterable[str]:
     if wanted is None or (new.spec.replicas or 0) <= (old.spec.replicas or 0):
         return
     spec = wanted.value.spec
-    total = sum(r.spec.replicas or 0 for r in objects(cluster, REPLICA_SETS) if r.metadata.deletion_timestamp is None)
+    total = sum(
+        r.spec.replicas or 0
+        for r in objects(cluster, REPLICA_SETS)
+        if r.metadata.deletion_timestamp is None
+    )
     bound = max(spec.replicas + spec.strategy.rolling_update.max_surge, 0)
     largest = max(
         spec.replicas,
-        *(int((r.metadata.annotations or {}).get("deployment.kubernetes.io/max-replicas", 0)) for r in objects(cluster, REPLICA_SETS)),
+        *(
+            int((r.metadata.annotations or {}).get("deployment.kubernetes.io/max-replicas", 0))
+            for r in objects(cluster, REPLICA_SETS)
+        ),
     )
     if total > max(bound, largest):
         yield f"replica sets ask for {total} pods, {bound} is the most"
@@ -121,11 +152,17 @@ def is_right(cluster: Cluster, replicas: int, image: str) -> None:
     """What was wanted is there, and nothing else."""
     pods = [pod for pod in objects(cluster, PODS) if pod.metadata.labels.get("app") == "web"]
     fits = min(replicas, 2 * (2_000 // max(requested(pods[0]), 1))) if pods else 0
-    assert len(pods) == replicas and all(is_active(pod) for pod in pods), [(p.metadata.name, p.status.phase) for p in pods]
+    assert len(pods) == replicas and all(is_active(pod) for pod in pods), [
+        (p.metadata.name, p.status.phase) for p in pods
+    ]
     assert sum(1 for pod in pods if ready_condition(pod)) == fits
     if fits == replicas:
         assert all(pod.spec.containers[0].image == image for pod in pods)
-    slices = [s for s in objects(cluster, ENDPOINT_SLICES) if (s.metadata.labels or {}).get("kubernetes.io/service-name") == "web"]
+    slices = [
+        s
+        for s in objects(cluster, ENDPOINT_SLICES)
+        if (s.metadata.labels or {}).get("kubernetes.io/service-name") == "web"
+    ]
     told = sorted(e.addresses[0] for s in slices for e in s.endpoints or () if e.conditions.ready)
     assert told == sorted(pod.status.pod_ip for pod in pods if ready_condition(pod))
     running = [c for w in cluster.worlds.values() for c in w.running() if c.name == "c"]
@@ -153,8 +190,15 @@ acts = st.lists(
 ALLOWED = ["crash", "lose", "give up", "cut", "compact"]
 
 
-@given(acts, st.integers(0, 3), st.sampled_from(["100m", "900m"]), st.sampled_from([(1, 0), (0, 1), (2, 1)]))
-def test_whatever_fails_on_the_way_what_was_wanted_comes_true_and_then_there_is_silence(drawn, replicas, cpu, bounds):
+@given(
+    acts,
+    st.integers(0, 3),
+    st.sampled_from(["100m", "900m"]),
+    st.sampled_from([(1, 0), (0, 1), (2, 1)]),
+)
+def test_whatever_fails_on_the_way_what_was_wanted_comes_true_and_then_there_is_silence(
+    drawn, replicas, cpu, bounds
+):
     life = NEW.fork()
     with life.told():
         live(life, drawn, replicas, cpu, bounds)
@@ -182,24 +226,55 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
                 life.take(found[which % len(found)], laws)
         elif what == "scale":
             replicas = which
-            ask(Request("patch", DEPLOYMENTS, "default", "web", body=merge({"spec": {"replicas": replicas}})))
+            ask(
+                Request(
+                    "patch",
+                    DEPLOYMENTS,
+                    "default",
+                    "web",
+                    body=merge({"spec": {"replicas": replicas}}),
+                )
+            )
         elif what == "update":
             image = f"app:{which}"
             tree = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}
-            ask(Request("patch", DEPLOYMENTS, "default", "web", body=Patch("application/strategic-merge-patch+json", tree)))
+            ask(
+                Request(
+                    "patch",
+                    DEPLOYMENTS,
+                    "default",
+                    "web",
+                    body=Patch("application/strategic-merge-patch+json", tree),
+                )
+            )
         elif what == "delete pod":
             pods = [p for p in objects(life.cluster, PODS) if p.metadata.namespace == "default"]
             if pods:
-                ask(Request("delete", PODS, "default", pods[which % len(pods)].metadata.name, body=DeleteOptions()))
+                ask(
+                    Request(
+                        "delete",
+                        PODS,
+                        "default",
+                        pods[which % len(pods)].metadata.name,
+                        body=DeleteOptions(),
+                    )
+                )
         else:
-            life.take(Disturb(assembly.kubelet_name(NODE_NAMES[which % 2]), "container dies", str(which)), laws)
+            life.take(
+                Disturb(assembly.kubelet_name(NODE_NAMES[which % 2]), "container dies", str(which)),
+                laws,
+            )
             count += 1
     assert not views_are_past_states(life.cluster)
     life.settle(laws, steps_max=20_000, seconds_max=60 + 60 * count)
     is_right(life.cluster, replicas, image)
     revision = life.cluster.history.revision
     life.settle(laws, steps_max=20_000, seconds_max=60)
-    written = [c for c in life.cluster.history.changes("/", revision) if not c.key.startswith((LEASES.prefix, NODES.prefix))]
+    written = [
+        c
+        for c in life.cluster.history.changes("/", revision)
+        if not c.key.startswith((LEASES.prefix, NODES.prefix))
+    ]
     assert not written, f"not silent: {[c.key for c in written][:5]}"
 
 
@@ -213,7 +288,10 @@ def test_sim_10_a_property_of_the_whole_that_fails_tells_its_run_and_how_to_repl
     lines = str(failure.value).splitlines()
     assert any("user creates Service default/web  [revision" in line for line in lines)
     command = lines[-1].removeprefix("replay it:  refk8s ").split()
-    assert replay(*actions_file.read(Path(command[-1])), is_whole=False).cluster.history == life.cluster.history
+    assert (
+        replay(*actions_file.read(Path(command[-1])), is_whole=False).cluster.history
+        == life.cluster.history
+    )
     Path(command[-1]).unlink()
 
 

@@ -1,4 +1,5 @@
-"""A run of a whole cluster that tells itself when something is wrong: its story, a file with it, and the command that replays it."""
+"""A run of a whole cluster that tells itself when something is wrong: its story, a file with it,
+and the command that replays it."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +11,15 @@ from refk8s.checking.script import Order
 from refk8s.checking.simulate import Run, Setup
 from refk8s.checking.tell import tell
 from refk8s.core.actions import Action, Elapse
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND
 
 STORY_LINES = 25
 
 
 class Life:
-    """A cluster and all that has happened to it. A value's past is kept: `fork` goes on from here, and this one stays what it is."""
+    """A cluster and all that has happened to it. A value's past is kept: `fork` goes on from here,
+    and this one stays what it is."""
 
     def __init__(self, setup: Setup, run: Run | None = None) -> None:
         self.run = run or Run(setup, setup.first_cluster())
@@ -36,8 +38,11 @@ class Life:
         wrong = [*map(str, self.run.broken), *check(before, self.cluster)]
         assert not wrong, wrong[0]
 
-    def settle(self, check: Callable[[Cluster, Cluster], Iterable[str]], steps_max: int, seconds_max: int) -> None:
-        """Go on fairly and without faults until nothing but time is left for so many virtual seconds."""
+    def settle(
+        self, check: Callable[[Cluster, Cluster], Iterable[str]], steps_max: int, seconds_max: int
+    ) -> None:
+        """Go on fairly and without faults until nothing but time is left for so many virtual
+        seconds."""
         end, order, steps = self.cluster.now + seconds_max * SECOND, Order(), 0
         while (action := order.next_action(self.cluster, self.run.ready)) is not None:
             if isinstance(action, Elapse) and action.to > end:
@@ -57,4 +62,6 @@ class Life:
             actions_file.write(path, self.run.setup, self.run.actions, words)
             story = tell(self.run.setup.first_cluster(), self.run.actions, self.run.broken)
             lines = "\n".join(story[-STORY_LINES:])
-            raise AssertionError(f"{words}\n{lines}\nreplay it:  refk8s sim --replay {path}") from error
+            raise AssertionError(
+                f"{words}\n{lines}\nreplay it:  refk8s sim --replay {path}"
+            ) from error

@@ -3,7 +3,6 @@
 The fields and reasons are those of a real cluster wherever one was asked. An entry without causes is right, and stands beside one that is
 not.
 """
-# ruff: noqa: E501
 
 C = {"name": "c", "image": "i"}
 T = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [C]}}

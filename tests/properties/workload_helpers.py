@@ -7,12 +7,28 @@ import msgspec
 import runs
 from hypothesis import strategies as st
 
-from refk8s.core.api.apps_v1 import Deployment, DeploymentSpec, DeploymentStrategy, ReplicaSet, ReplicaSetSpec, RollingUpdateDeployment
-from refk8s.core.api.core_v1 import Container, Namespace, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec
+from refk8s.core.api.apps_v1 import (
+    Deployment,
+    DeploymentSpec,
+    DeploymentStrategy,
+    ReplicaSet,
+    ReplicaSetSpec,
+    RollingUpdateDeployment,
+)
+from refk8s.core.api.core_v1 import (
+    Container,
+    Namespace,
+    Pod,
+    PodCondition,
+    PodSpec,
+    PodStatus,
+    PodTemplateSpec,
+)
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import PODS, Resource, by_kind
-from refk8s.core.cluster import Cluster, begin, start_all, submit
+from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.step import start_all, submit
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
@@ -27,7 +43,7 @@ LABELS = {"app": "web"}
 NO_MEMORY = Local()
 
 
-# --- objects -----------------------------------------------------------------------------------------------------------
+# --- objects --------------------------------------------------------------------------------------
 
 
 def ago(seconds: int) -> str:
@@ -35,20 +51,42 @@ def ago(seconds: int) -> str:
 
 
 def template(version: str = "1", node: str = "", **metadata: Any) -> PodTemplateSpec:
-    spec = PodSpec(containers=(Container(name="c", image=f"app:{version}"),), node_name=node or None, termination_grace_period_seconds=0)
+    spec = PodSpec(
+        containers=(Container(name="c", image=f"app:{version}"),),
+        node_name=node or None,
+        termination_grace_period_seconds=0,
+    )
     return PodTemplateSpec(metadata=ObjectMeta(labels=LABELS, **metadata), spec=spec)
 
 
 def replica_set(name: str = "web", replicas: int = 3, **parts: Any) -> ReplicaSet:
-    metadata = ObjectMeta(name=name, namespace="default", uid=f"uid-{name}", generation=1, labels=LABELS, creation_timestamp=ago(100))
-    spec = ReplicaSetSpec(replicas=replicas, selector=LabelSelector(match_labels=LABELS), template=template())
+    metadata = ObjectMeta(
+        name=name,
+        namespace="default",
+        uid=f"uid-{name}",
+        generation=1,
+        labels=LABELS,
+        creation_timestamp=ago(100),
+    )
+    spec = ReplicaSetSpec(
+        replicas=replicas, selector=LabelSelector(match_labels=LABELS), template=template()
+    )
     return change(ReplicaSet(metadata=metadata, spec=spec), **parts)
 
 
-def deployment(name: str = "web", replicas: int = 3, surge: int | str = "25%", unavailable: int | str = "25%", **parts: Any) -> Deployment:
-    metadata = ObjectMeta(name=name, namespace="default", uid=f"uid-{name}", generation=1, creation_timestamp=ago(100))
+def deployment(
+    name: str = "web",
+    replicas: int = 3,
+    surge: int | str = "25%",
+    unavailable: int | str = "25%",
+    **parts: Any,
+) -> Deployment:
+    metadata = ObjectMeta(
+        name=name, namespace="default", uid=f"uid-{name}", generation=1, creation_timestamp=ago(100)
+    )
     strategy = DeploymentStrategy(
-        type="RollingUpdate", rolling_update=RollingUpdateDeployment(max_surge=surge, max_unavailable=unavailable)
+        type="RollingUpdate",
+        rolling_update=RollingUpdateDeployment(max_surge=surge, max_unavailable=unavailable),
     )
     spec = DeploymentSpec(
         replicas=replicas,
@@ -62,12 +100,21 @@ def deployment(name: str = "web", replicas: int = 3, surge: int | str = "25%", u
 
 
 def pod(name: str, owner: Any = None, ready: bool = False, **parts: Any) -> Pod:
-    metadata = ObjectMeta(name=name, namespace="default", uid=f"uid-{name}", labels=LABELS, creation_timestamp=ago(50))
-    obj = Pod(metadata=metadata, spec=template().spec, status=PodStatus(phase="Running" if ready else "Pending"))
+    metadata = ObjectMeta(
+        name=name, namespace="default", uid=f"uid-{name}", labels=LABELS, creation_timestamp=ago(50)
+    )
+    obj = Pod(
+        metadata=metadata,
+        spec=template().spec,
+        status=PodStatus(phase="Running" if ready else "Pending"),
+    )
     if owner is not None:
         obj = change(obj, owner_references=(reference_to(owner),))
     if ready:
-        obj = change(obj, conditions=(PodCondition(type="Ready", status="True", last_transition_time=ago(30)),))
+        obj = change(
+            obj,
+            conditions=(PodCondition(type="Ready", status="True", last_transition_time=ago(30)),),
+        )
     return change(obj, **parts)
 
 
@@ -79,12 +126,15 @@ def reference_to(owner: Any, controller: bool = True) -> OwnerReference:
 
 
 def change(obj: Any, **parts: Any) -> Any:
-    """The object with these fields of its metadata, spec or status changed, wherever they belong."""
+    """The object with these fields of its metadata, spec or status changed, wherever they
+    belong."""
     for name, value in parts.items():
         for part in ("metadata", "spec", "status"):
             inner = getattr(obj, part)
             if name in inner.__struct_fields__:
-                obj = msgspec.structs.replace(obj, **{part: msgspec.structs.replace(inner, **{name: value})})
+                obj = msgspec.structs.replace(
+                    obj, **{part: msgspec.structs.replace(inner, **{name: value})}
+                )
                 break
         else:
             raise AttributeError(name)
@@ -95,36 +145,57 @@ def with_status(obj: Any, **fields: Any) -> Any:
     return msgspec.structs.replace(obj, status=msgspec.structs.replace(obj.status, **fields))
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# --- views ----------------------------------------------------------------------------------------
 
 
 def view_of(reconciler: Reconciler, *objects: Any) -> View:
     """What the reconciler would see if these were all objects."""
-    viewer = Viewer([interest.resource for interest in reconciler.interests], reconciler.indexes, reconciler.folds)
+    viewer = Viewer(
+        [interest.resource for interest in reconciler.interests],
+        reconciler.indexes,
+        reconciler.folds,
+    )
     view = viewer.empty()
     for interest in reconciler.interests:
         resource = interest.resource
-        mine = [(key_of(obj), obj) for obj in objects if by_kind(obj.api_version, obj.kind) is resource]
+        mine = [
+            (key_of(obj), obj) for obj in objects if by_kind(obj.api_version, obj.kind) is resource
+        ]
         view, _ = viewer.apply(view, resource, mine, 1)
     return view
 
 
-def plan_for(reconciler: Reconciler, owner: Any, *others: Any, now: int = NOW, local: Local = NO_MEMORY) -> Plan:
+def plan_for(
+    reconciler: Reconciler, owner: Any, *others: Any, now: int = NOW, local: Local = NO_MEMORY
+) -> Plan:
     return reconciler.reconcile(view_of(reconciler, owner, *others), key_of(owner), now, local)
 
 
-def sent(plan: Plan, verb: str, resource: Resource | None = None, subresource: str = "") -> list[Request]:
+def sent(
+    plan: Plan, verb: str, resource: Resource | None = None, subresource: str = ""
+) -> list[Request]:
     """The requests of this kind, in order."""
     requests = [request for wave in (*plan.waves, plan.last) for request in wave]
-    return [r for r in requests if r.verb == verb and r.subresource == subresource and (resource is None or r.resource is resource)]
+    return [
+        r
+        for r in requests
+        if r.verb == verb
+        and r.subresource == subresource
+        and (resource is None or r.resource is resource)
+    ]
 
 
-# --- clusters ----------------------------------------------------------------------------------------------------------
+# --- clusters -------------------------------------------------------------------------------------
 
 
 def new_cluster(*reconcilers: Reconciler) -> Cluster:
-    """A cluster with a namespace and one component that runs these (all three, where none is named), not started."""
-    chosen = reconcilers or (DeploymentReconciler(), ReplicaSetReconciler(), ReplicationControllerReconciler())
+    """A cluster with a namespace and one component that runs these (all three, where none is
+    named), not started."""
+    chosen = reconcilers or (
+        DeploymentReconciler(),
+        ReplicaSetReconciler(),
+        ReplicationControllerReconciler(),
+    )
     cluster = begin({"controllers": Loop("controllers", chosen)}, {}, b"seed", NOW)
     return create(cluster, Namespace(metadata=ObjectMeta(name="default")))
 
@@ -139,9 +210,13 @@ def ask(cluster: Cluster, request: Request) -> Cluster:
 def create(cluster: Cluster, *objects: Any) -> Cluster:
     for obj in objects:
         resource = by_kind(obj.api_version, obj.kind)
-        cluster = ask(cluster, Request("create", resource, "default" if resource.namespaced else "", body=obj))
+        cluster = ask(
+            cluster, Request("create", resource, "default" if resource.namespaced else "", body=obj)
+        )
         if getattr(obj, "status", None):
-            cluster = patch(cluster, resource, obj.metadata.name, {"status": wire(obj.status)}, "status")
+            cluster = patch(
+                cluster, resource, obj.metadata.name, {"status": wire(obj.status)}, "status"
+            )
     return cluster
 
 
@@ -149,7 +224,9 @@ def wire(obj: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(obj))
 
 
-def patch(cluster: Cluster, resource: Resource, name: str, document: Any, subresource: str = "") -> Cluster:
+def patch(
+    cluster: Cluster, resource: Resource, name: str, document: Any, subresource: str = ""
+) -> Cluster:
     body = Patch("application/merge-patch+json", document)
     return ask(cluster, Request("patch", resource, "default", name, subresource, body=body))
 
@@ -167,7 +244,11 @@ def get(cluster: Cluster, resource: Resource, name: str) -> Any:
 
 
 def pods_of(cluster: Cluster, owner: Any) -> list[Any]:
-    return [p for p in stored(cluster, PODS) if (r := controller_of(p)) is not None and r.uid == owner.metadata.uid]
+    return [
+        p
+        for p in stored(cluster, PODS)
+        if (r := controller_of(p)) is not None and r.uid == owner.metadata.uid
+    ]
 
 
 def nothing_wrong(before: Cluster, after: Cluster) -> Iterable[str]:
@@ -183,21 +264,30 @@ def started(*objects: Any, reconcilers: Sequence[Reconciler] = ()) -> Cluster:
     return settle(start_all(create(new_cluster(*reconcilers), *objects)))
 
 
-# --- nature: what pods do by themselves ----------------------------------------------------------------------------------
+# --- nature: what pods do by themselves -----------------------------------------------------------
 
 
 def make_ready(cluster: Cluster, name: str, ready: bool = True) -> Cluster:
     """What a kubelet would report."""
-    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": timestamp(cluster.now)}
-    return patch(cluster, PODS, name, {"status": {"phase": "Running", "conditions": [condition]}}, "status")
+    condition = {
+        "type": "Ready",
+        "status": "True" if ready else "False",
+        "lastTransitionTime": timestamp(cluster.now),
+    }
+    return patch(
+        cluster, PODS, name, {"status": {"phase": "Running", "conditions": [condition]}}, "status"
+    )
 
 
 def nature(cluster: Cluster, which: int, kinds: Sequence[str]) -> Cluster:
-    """One pod, chosen by number, does one of these: "ready", "unready", "finish", "die" (is deleted), "vanish" (its node lets go)."""
+    """One pod, chosen by number, does one of these: "ready", "unready", "finish", "die" (is
+    deleted), "vanish" (its node lets go)."""
     options = []
     for pod in stored(cluster, PODS):
         name, is_dying = pod.metadata.name, pod.metadata.deletion_timestamp is not None
-        is_ready = any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
+        is_ready = any(
+            c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ()
+        )
         if is_dying:
             options.append((name, "vanish"))
         elif pod.status.phase not in ("Failed", "Succeeded"):
@@ -225,7 +315,8 @@ def live(
     faults: Sequence[str] = (),
     users: Sequence[Any] = (),
 ) -> Cluster:
-    """A run in which components act, pods live and users want something else, each in an order that was drawn.
+    """A run in which components act, pods live and users want something else, each in an order that
+    was drawn.
 
     Of twelve kinds of choice five are the components', three nature's, two the users', two faults.
     """
@@ -248,4 +339,3 @@ def live(
 
 
 choices = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2**16)), max_size=80)
-

@@ -1,6 +1,7 @@
 """What this machine cannot set, and words about it that are said once. Rule RT-9.
 
-An engine in a machine of fewer capabilities fails in words that do not say so; who asks for everything gets what there is.
+An engine in a machine of fewer capabilities fails in words that do not say so; who asks for
+everything gets what there is.
 """
 
 import logging
@@ -40,14 +41,19 @@ class Abilities:
     def grantable(self, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """Of these capabilities (those to add, those to drop): what can be given of them (RT-9).
 
-        Of ALL the missing ones are dropped: engines do not know the names of all that their kernel has.
+        Of ALL the missing ones are dropped: engines do not know the names of all that their kernel
+        has.
         """
         wanted = [name.upper().removeprefix("CAP_") for name in names]
         every = "ALL" in wanted
         lacking = sorted(self.missing if every else self.missing.intersection(wanted))
         if lacking:
-            self.say_once(f"this machine lacks the capabilities {', '.join(lacking)}: containers that ask for them run without")
-        return (["ALL"], lacking) if every else ([name for name in wanted if name not in lacking], [])
+            self.say_once(
+                f"this machine lacks the capabilities {', '.join(lacking)}: containers that ask for them run without"
+            )
+        return (
+            (["ALL"], lacking) if every else ([name for name in wanted if name not in lacking], [])
+        )
 
 
 def look(process: int | None = None) -> Abilities:
@@ -62,6 +68,13 @@ def look(process: int | None = None) -> Abilities:
 
 
 def missing_capabilities(status: str, last: int) -> frozenset[str]:
-    """The capabilities (up to the number `last`, all that this kernel knows) that a process's status in /proc says it can never have."""
-    bounds = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), -1)
-    return frozenset(name for number, name in enumerate(CAPABILITIES) if number <= last and not bounds >> number & 1)
+    """The capabilities (up to the number `last`, all that this kernel knows) that a process's
+    status in /proc says it can never have."""
+    bounds = next(
+        (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), -1
+    )
+    return frozenset(
+        name
+        for number, name in enumerate(CAPABILITIES)
+        if number <= last and not bounds >> number & 1
+    )

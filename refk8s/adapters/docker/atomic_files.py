@@ -1,9 +1,10 @@
 """A volume of files that changes whole. Rules RT-6, RT-30.
 
-Each version is a directory of its own, `..data` is a link to the one that counts, what a container sees are links
-through `..data`, and a change is the one rename of that link: a reader sees the old or the new, whole. Nothing here
-follows a link of the volume: a container that exchanges `..data` gains nothing (RT-30).
-Source: Kubernetes documentation, "Secrets" and "ConfigMaps" (mounted ConfigMaps are updated automatically).
+Each version is a directory of its own, `..data` is a link to the one that counts, what a container
+sees are links through `..data`, and a change is the one rename of that link: a reader sees the old
+or the new, whole. Nothing here follows a link of the volume: a container that exchanges `..data`
+gains nothing (RT-30). Source: Kubernetes documentation, "Secrets" and "ConfigMaps" (mounted
+ConfigMaps are updated automatically).
 """
 
 import os
@@ -29,9 +30,11 @@ class File(NamedTuple):
 
 
 def write_files(place: int, files: Mapping[str, File], group: int = tree.KEEP) -> bool:
-    """Make the volume (an open directory) hold exactly these files, all at once; whether anything changed (RT-6).
+    """Make the volume (an open directory) hold exactly these files, all at once; whether anything
+    changed (RT-6).
 
-    A group owns every file and directory, as fsGroup asks for it: it may read them, and new files inherit it (RT-32).
+    A group owns every file and directory, as fsGroup asks for it: it may read them, and new files
+    inherit it (RT-32).
     """
     wanted = {}
     for path, file in files.items():
@@ -50,7 +53,8 @@ def write_files(place: int, files: Mapping[str, File], group: int = tree.KEEP) -
     tree.remove(NEW_DATA, place)
     os.symlink(version, NEW_DATA, dir_fd=place)
     if not tree.is_link(DATA, place):
-        tree.remove(DATA, place)  # What a container put in its place: a rename would not replace a directory.
+        # What a container put in its place: a rename would not replace a directory.
+        tree.remove(DATA, place)
     os.rename(NEW_DATA, DATA, src_dir_fd=place, dst_dir_fd=place)
     _show(place, wanted)
     for name in os.listdir(place):
@@ -68,7 +72,8 @@ def _own(directory: int, group: int) -> None:
 
 
 def _link(name: str, place: int) -> str | None:
-    """The version that this link names; None where it names none, or something that only a container can have made."""
+    """The version that this link names; None where it names none, or something that only a
+    container can have made."""
     try:
         target = os.readlink(name, dir_fd=place)
     except OSError:
@@ -90,7 +95,9 @@ def _holds(place: int, version: str, wanted: Mapping[str, File], group: int) -> 
     try:
         with tree.opened(version, place) as directory:
             paths = _files(directory, "", {path.rpartition("/")[0] for path in wanted})
-            return paths == set(wanted) and all(_is(directory, path, file, group) for path, file in wanted.items())
+            return paths == set(wanted) and all(
+                _is(directory, path, file, group) for path, file in wanted.items()
+            )
     except OSError:
         return False
 
@@ -114,7 +121,9 @@ def _is(directory: int, path: str, file: File, group: int) -> bool:
     inner = tree.walk(directory, names[:-1])
     try:
         found = os.stat(names[-1], dir_fd=inner, follow_symlinks=False)
-        if stat.S_IMODE(found.st_mode) != file.mode or (group != tree.KEEP and found.st_gid != group):
+        if stat.S_IMODE(found.st_mode) != file.mode or (
+            group != tree.KEEP and found.st_gid != group
+        ):
             return False
         if file.user != tree.KEEP and found.st_uid != file.user:
             return False

@@ -1,4 +1,5 @@
-"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1, RT-3, RT-4, RT-9, RT-34, RT-35."""
+"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1,
+RT-3, RT-4, RT-9, RT-34, RT-35."""
 
 import os
 from contextlib import suppress
@@ -36,7 +37,8 @@ NODE_HOSTS = "/etc/hosts"
 HOSTS_BYTES_MAX = 1 << 20
 PROFILE_BYTES_MAX = 1 << 20
 PROPAGATIONS = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
-RECURSIVE_READ_ONLY_VERSION = (1, 44)  # of the engine's API; earlier ones overlook what they do not know
+# of the engine's API; earlier ones overlook what they do not know
+RECURSIVE_READ_ONLY_VERSION = (1, 44)
 LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
 """A container's log is turned over at this size, as the kubelet's defaults have it."""
 
@@ -45,7 +47,13 @@ class Containers:
     """The containers of one cluster on one engine."""
 
     def __init__(
-        self, engine: Engine, cluster: str, volumes: Volumes, messages: Messages, abilities: Abilities, profiles: Path
+        self,
+        engine: Engine,
+        cluster: str,
+        volumes: Volumes,
+        messages: Messages,
+        abilities: Abilities,
+        profiles: Path,
     ) -> None:
         """`profiles`: the directory of the node's seccomp profiles."""
         self._profiles = profiles
@@ -57,14 +65,19 @@ class Containers:
         self._abilities = abilities
 
     def create(self, operation: CreateContainer) -> Result:
-        """Make the container. The same one again is taken as it is, unless it has been started already (RT-3)."""
+        """Make the container. The same one again is taken as it is, unless it has been started
+        already (RT-3)."""
         config = operation.config
         sandbox = self._engine.found("inspect_container", operation.sandbox_id)
         if sandbox is None or sandbox["State"]["Status"] != "running":
-            return Failed("CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run")
+            return Failed(
+                "CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run"
+            )
         name = labels.container_name(config)
         try:
-            id = self._engine.call("create_container_from_config", self._body(operation, sandbox), name=name)["Id"]
+            id = self._engine.call(
+                "create_container_from_config", self._body(operation, sandbox), name=name
+            )["Id"]
         except LeadsOut as error:
             return Failed("CreateContainerConfigError", str(error))
         except Refused as error:
@@ -76,18 +89,28 @@ class Containers:
             status = labels.container_status(found)
             if status.state == CREATED and status.sandbox_id == operation.sandbox_id:
                 return ContainerCreated(status)
-            return Failed("CreateContainerError", f"container {config.name} has had its attempt {config.attempt}")
+            return Failed(
+                "CreateContainerError",
+                f"container {config.name} has had its attempt {config.attempt}",
+            )
         made = self.status(id)
-        return ContainerCreated(made) if made is not None else Failed("CreateContainerError", "it was removed at once")
+        return (
+            ContainerCreated(made)
+            if made is not None
+            else Failed("CreateContainerError", "it was removed at once")
+        )
 
     def _own(self, id: str, pod_uid: str = "") -> dict[str, Any] | None:
-        """A container of this cluster (and pod) as the engine sees it; None for any other (STREAM-1).
+        """A container of this cluster (and pod) as the engine sees it; None for any other
+        (STREAM-1).
 
         A restarted kubelet reads ids from the status of its pods, which clients can write.
         """
         found: dict[str, Any] | None = self._engine.found("inspect_container", id)
         its = (found["Config"]["Labels"] or {}) if found is not None else {}
-        is_own = its.get(labels.CLUSTER) == self._cluster and (not pod_uid or its.get(labels.POD_UID) == pod_uid)
+        is_own = its.get(labels.CLUSTER) == self._cluster and (
+            not pod_uid or its.get(labels.POD_UID) == pod_uid
+        )
         return found if is_own else None
 
     def status(self, id: str, pod_uid: str = "") -> ContainerStatus | None:
@@ -102,7 +125,9 @@ class Containers:
             return Failed("RunContainerError", "no such container")
         if status.state == CREATED:
             made = self._own(operation.container_id, operation.pod_uid)
-            if made is not None and not all(self._volumes.is_held(place) for place in self._engine_volumes.places(made)):
+            if made is not None and not all(
+                self._volumes.is_held(place) for place in self._engine_volumes.places(made)
+            ):
                 return Failed("RunContainerError", "a subPath was open in an agent that has ended")
             try:
                 self._engine.call("start", operation.container_id)
@@ -114,7 +139,8 @@ class Containers:
         return Done(status)
 
     def terminate(self, id: str) -> ContainerStatus | None:
-        """Ask it to end, by the signal that its image wants; what it is now, None where it is gone. Does not wait."""
+        """Ask it to end, by the signal that its image wants; what it is now, None where it is gone.
+        Does not wait."""
         found = self._own(id)
         if found is None:
             return None
@@ -149,7 +175,7 @@ class Containers:
         self._engine_volumes.remove_of(found)
         return Done()
 
-    # --- what the engine is told to make ------------------------------------------------------------------------------
+    # --- what the engine is told to make ----------------------------------------------------------
 
     def _body(self, operation: CreateContainer, sandbox: dict[str, Any]) -> dict[str, Any]:
         config = operation.config
@@ -198,29 +224,62 @@ class Containers:
             mounts.append({**shown, "Target": mount.path, "ReadOnly": mount.read_only})
         if config.termination_message_path:
             source = str(self._messages.prepare(config))
-            mounts.append({"Type": "bind", "Source": source, "Target": config.termination_message_path, "ReadOnly": False})
+            mounts.append(
+                {
+                    "Type": "bind",
+                    "Source": source,
+                    "Target": config.termination_message_path,
+                    "ReadOnly": False,
+                }
+            )
         resolv_conf = self._volumes.file(config.pod_uid, RESOLV_CONF)
-        if resolv_conf is not None and all(mount["Target"] != "/etc/resolv.conf" for mount in mounts):
-            mounts.append({"Type": "bind", "Source": str(resolv_conf), "Target": "/etc/resolv.conf", "ReadOnly": False})
+        if resolv_conf is not None and all(
+            mount["Target"] != "/etc/resolv.conf" for mount in mounts
+        ):
+            mounts.append(
+                {
+                    "Type": "bind",
+                    "Source": str(resolv_conf),
+                    "Target": "/etc/resolv.conf",
+                    "ReadOnly": False,
+                }
+            )
         if config.hosts:
-            mounts.append({"Type": "bind", "Source": str(self._hosts(config)), "Target": "/etc/hosts", "ReadOnly": False})
+            mounts.append(
+                {
+                    "Type": "bind",
+                    "Source": str(self._hosts(config)),
+                    "Target": "/etc/hosts",
+                    "ReadOnly": False,
+                }
+            )
         return mounts
 
     def _bind_options(self, mount: Mount, is_bind: bool) -> dict[str, Any]:
-        """Which mounts made elsewhere are seen, and whether those below are read-only (RT-35). LeadsOut where that cannot be had."""
+        """Which mounts made elsewhere are seen, and whether those below are read-only (RT-35).
+        LeadsOut where that cannot be had."""
         options: dict[str, Any] = {}
         if mount.propagation:
             if mount.propagation not in PROPAGATIONS:
-                raise LeadsOut(f"mountPropagation {mount.propagation!r} of {mount.path} is not known")
+                raise LeadsOut(
+                    f"mountPropagation {mount.propagation!r} of {mount.path} is not known"
+                )
             options["Propagation"] = PROPAGATIONS[mount.propagation]
         if mount.recursive_read_only:
             if mount.propagation:
-                raise LeadsOut(f"recursiveReadOnly of {mount.path} is Enabled, which goes with no mountPropagation")
+                raise LeadsOut(
+                    f"recursiveReadOnly of {mount.path} is Enabled, which goes with no mountPropagation"
+                )
             if self._engine.version < RECURSIVE_READ_ONLY_VERSION:
-                raise LeadsOut(f"recursiveReadOnly of {mount.path} is Enabled, which this container engine is too old for")
-            options |= {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}  # the engine takes the one with the other alone
+                raise LeadsOut(
+                    f"recursiveReadOnly of {mount.path} is Enabled, which this container engine is too old for"
+                )
+            # the engine takes the one with the other alone
+            options |= {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}
         if options and not is_bind:
-            raise LeadsOut(f"mountPropagation and recursiveReadOnly of the subPath at {mount.path} need an agent that may mount")
+            raise LeadsOut(
+                f"mountPropagation and recursiveReadOnly of the subPath at {mount.path} need an agent that may mount"
+            )
         return options
 
     def _hosts(self, config: ContainerConfig) -> Path:
@@ -230,12 +289,18 @@ class Containers:
         if config.host_network:
             with suppress(OSError), open(NODE_HOSTS, "rb") as file:
                 own = file.read(HOSTS_BYTES_MAX).decode("utf-8", "replace")
-        return self._volumes.write_file(config.pod_uid, "etc-hosts", f"{head}\n{own}{rest}".encode())
+        return self._volumes.write_file(
+            config.pod_uid, "etc-hosts", f"{head}\n{own}{rest}".encode()
+        )
 
     def _rights(self, config: ContainerConfig) -> dict[str, Any]:
-        """Groups, capabilities and profiles; capabilities as far as this machine can give them (RT-9, RT-35)."""
+        """Groups, capabilities and profiles; capabilities as far as this machine can give them
+        (RT-9, RT-35)."""
         confined = self._security_options(config)
-        rights: dict[str, Any] = {"GroupAdd": [str(group) for group in config.groups], **self._capabilities(config)}
+        rights: dict[str, Any] = {
+            "GroupAdd": [str(group) for group in config.groups],
+            **self._capabilities(config),
+        }
         if confined:
             rights["SecurityOpt"] = [*rights.get("SecurityOpt", ()), *confined]
         if config.unmasked_proc:
@@ -243,7 +308,8 @@ class Containers:
         return rights
 
     def _security_options(self, config: ContainerConfig) -> list[str]:
-        """What the engine is to confine the container by (RT-35). BadProfile where a profile is not on this node."""
+        """What the engine is to confine the container by (RT-35). BadProfile where a profile is not
+        on this node."""
         options = ["no-new-privileges"] if config.no_new_privileges else []
         if config.seccomp == "Unconfined":
             options.append("seccomp=unconfined")
@@ -286,14 +352,27 @@ class Containers:
                 "DeviceCgroupRules": ["a *:* rwm"],
             }
         add, drop = self._abilities.grantable(config.capabilities_add)
-        return {"CapAdd": add, "CapDrop": [*[name.upper().removeprefix("CAP_") for name in config.capabilities_drop], *drop]}
+        return {
+            "CapAdd": add,
+            "CapDrop": [
+                *[name.upper().removeprefix("CAP_") for name in config.capabilities_drop],
+                *drop,
+            ],
+        }
 
 
 def compute_limits(resources: Resources) -> dict[str, int]:
-    """Limits and shares as the kernel wants them: a thousand milli-CPUs are 1024 shares, or one whole period of time in each period."""
+    """Limits and shares as the kernel wants them: a thousand milli-CPUs are 1024 shares, or one
+    whole period of time in each period."""
     limits = {"CpuShares": max(CPU_SHARES_MIN, resources.cpu_request_milli * 1024 // 1000)}
     if resources.cpu_limit_milli:
-        limits |= {"CpuPeriod": CPU_PERIOD, "CpuQuota": max(CPU_QUOTA_MIN, resources.cpu_limit_milli * CPU_PERIOD // 1000)}
+        limits |= {
+            "CpuPeriod": CPU_PERIOD,
+            "CpuQuota": max(CPU_QUOTA_MIN, resources.cpu_limit_milli * CPU_PERIOD // 1000),
+        }
     if resources.memory_limit_bytes:
-        limits |= {"Memory": resources.memory_limit_bytes, "MemorySwap": resources.memory_limit_bytes}
+        limits |= {
+            "Memory": resources.memory_limit_bytes,
+            "MemorySwap": resources.memory_limit_bytes,
+        }
     return limits

@@ -1,7 +1,9 @@
-"""The connection to the engine: the only file that knows the client library. It takes a seventh of a second to import, so import this late.
+"""The connection to the engine: the only file that knows the client library. It takes a seventh of
+a second to import, so import this late.
 
-Errors: what the engine refuses is `Refused` with its HTTP status and words; `Unreachable` where no engine answers.
-Rule STREAM-2: the library puts names and ids into paths as they are, so they are checked before.
+Errors: what the engine refuses is `Refused` with its HTTP status and words; `Unreachable` where no
+engine answers. Rule STREAM-2: the library puts names and ids into paths as they are, so they are
+checked before.
 """
 
 import re
@@ -50,14 +52,22 @@ def translated() -> Iterator[None]:
         yield
     except APIError as error:
         words = error.explanation
-        words = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words or error)
+        words = (
+            words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words or error)
+        )
         raise Refused(error.status_code or 0, words.strip()) from None
-    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except (
+        DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
         raise Unreachable(str(error) or type(error).__name__) from None
 
 
 class Engine:
-    """Calls to one engine, from any thread. `call("start", id)` is the library's low-level method of that name."""
+    """Calls to one engine, from any thread. `call("start", id)` is the library's low-level method
+    of that name."""
 
     def __init__(self) -> None:
         self._arguments = kwargs_from_env()
@@ -65,7 +75,12 @@ class Engine:
             self._api = self._client(ANSWER_SECONDS_MAX)
 
     def _client(self, timeout_seconds: int | None) -> Any:
-        return docker.APIClient(version="auto", timeout=timeout_seconds, max_pool_size=CONNECTIONS_MAX, **self._arguments)
+        return docker.APIClient(
+            version="auto",
+            timeout=timeout_seconds,
+            max_pool_size=CONNECTIONS_MAX,
+            **self._arguments,
+        )
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -73,7 +88,8 @@ class Engine:
         return tuple(int(part) for part in str(self._api.api_version).split(".") if part.isdigit())
 
     def call(self, method: str, *arguments: Any, **more: Any) -> Any:
-        """One call, answered. Raises Refused or Unreachable. Arguments by position are ids and names, which become part of a path."""
+        """One call, answered. Raises Refused or Unreachable. Arguments by position are ids and
+        names, which become part of a path."""
         for argument in arguments:
             if isinstance(argument, str) and (not _NAME.fullmatch(argument) or ".." in argument):
                 raise Refused(400, "the name is not one of the container engine's")
@@ -90,6 +106,7 @@ class Engine:
             raise
 
     def stream(self, open: Callable[[Any], Any]) -> Any:
-        """What the library makes of a connection of its own, on which nothing may come for as long as it takes."""
+        """What the library makes of a connection of its own, on which nothing may come for as long
+        as it takes."""
         with translated():
             return open(self._client(None))

@@ -1,8 +1,9 @@
 """Open directories as volumes of the engine, for an agent that may not mount. Rules RT-8, RT-34.
 
-The engine mounts the directory by the number under which this process has it open, when the container is started; so
-no container can exchange it. The volume's name has the number: a container that was made by an earlier process is not started.
-Source: Docker documentation, "docker volume create" (the local driver and its options).
+The engine mounts the directory by the number under which this process has it open, when the
+container is started; so no container can exchange it. The volume's name has the number: a container
+that was made by an earlier process is not started. Source: Docker documentation, "docker volume
+create" (the local driver and its options).
 """
 
 from collections.abc import Mapping
@@ -23,20 +24,27 @@ class EngineVolumes:
         self._cluster = cluster
 
     def make(self, config: ContainerConfig, index: int, place: str) -> str:
-        """The name of a volume that shows this place ("/proc/PID/fd/NUMBER") to one mount of a container."""
+        """The name of a volume that shows this place ("/proc/PID/fd/NUMBER") to one mount of a
+        container."""
         process, number = place.split("/")[2::2]
         name = f"{PREFIX}{config.pod_uid}-{config.name}-{index}-{process}-{number}"
         self._remove(name)  # Of an earlier attempt, whose number was the same.
         its = {labels.CLUSTER: self._cluster, labels.POD_UID: config.pod_uid}
         options = {"type": "none", "o": "bind", "device": place}
-        self._engine.call("create_volume", name=name, driver="local", driver_opts=options, labels=its)
+        self._engine.call(
+            "create_volume", name=name, driver="local", driver_opts=options, labels=its
+        )
         return name
 
     @staticmethod
     def places(inspected: Mapping[str, Any]) -> list[str]:
         """The open directories that a container was made with."""
         mounts = inspected["HostConfig"].get("Mounts") or ()
-        names = [mount["Source"] for mount in mounts if mount["Type"] == "volume" and mount["Source"].startswith(PREFIX)]
+        names = [
+            mount["Source"]
+            for mount in mounts
+            if mount["Type"] == "volume" and mount["Source"].startswith(PREFIX)
+        ]
         return ["/proc/{}/fd/{}".format(*name.rsplit("-", 2)[1:]) for name in names]
 
     def remove_of(self, inspected: Mapping[str, Any]) -> None:
@@ -47,7 +55,10 @@ class EngineVolumes:
 
     def remove(self, pod_uid: str = "") -> None:
         """Those of a pod whose containers have been removed; without one, those of every pod."""
-        wanted = [f"{labels.CLUSTER}={self._cluster}", *([f"{labels.POD_UID}={pod_uid}"] if pod_uid else [])]
+        wanted = [
+            f"{labels.CLUSTER}={self._cluster}",
+            *([f"{labels.POD_UID}={pod_uid}"] if pod_uid else []),
+        ]
         for volume in self._engine.call("volumes", filters={"label": wanted})["Volumes"] or ():
             self._remove(volume["Name"])
 

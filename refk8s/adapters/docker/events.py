@@ -1,4 +1,5 @@
-"""What the engine says by itself: containers of ours that end or are started by somebody else. One thread, which reconnects. Rule RT-2."""
+"""What the engine says by itself: containers of ours that end or are started by somebody else. One
+thread, which reconnects. Rule RT-2."""
 
 import logging
 import threading
@@ -15,7 +16,8 @@ BACKOFF_SECONDS_MAX = 5.0
 
 
 class EventStream:
-    """Follows the engine's events. `heard(action, id, labels)` and `reconnected()` are called in this thread."""
+    """Follows the engine's events. `heard(action, id, labels)` and `reconnected()` are called in
+    this thread."""
 
     def __init__(
         self,
@@ -45,17 +47,25 @@ class EventStream:
     def _follow(self) -> None:
         delay = BACKOFF_SECONDS
         lost = False
-        filters = {"type": ["container"], "label": [f"{labels.CLUSTER}={self._cluster}"], "event": ["die", "start"]}
+        filters = {
+            "type": ["container"],
+            "label": [f"{labels.CLUSTER}={self._cluster}"],
+            "event": ["die", "start"],
+        }
         while not self._closed.is_set():
             try:
-                self._stream = self._connect().stream(lambda api: api.events(filters=filters, decode=True))
+                self._stream = self._connect().stream(
+                    lambda api: api.events(filters=filters, decode=True)
+                )
                 if lost:
                     log.warning("the engine answers again")
                 lost, delay = False, BACKOFF_SECONDS
                 self._reconnected()  # What happened before this moment was not heard.
                 for event in self._stream:
                     actor = event.get("Actor") or {}
-                    self._heard(event.get("Action", ""), actor.get("ID", ""), actor.get("Attributes") or {})
+                    self._heard(
+                        event.get("Action", ""), actor.get("ID", ""), actor.get("Attributes") or {}
+                    )
             except (Unreachable, Refused, OSError, ValueError) as error:
                 if not lost and not self._closed.is_set():
                     log.warning("the engine does not tell of its containers any more: %s", error)

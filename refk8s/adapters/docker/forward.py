@@ -1,7 +1,9 @@
-"""Connections into a pod's network, for port forwarding: to its own loopback, as if from inside. Rule RT-15.
+"""Connections into a pod's network, for port forwarding: to its own loopback, as if from inside.
+Rule RT-15.
 
-A socket belongs to the network namespace of the thread that makes it; so a thread of its own enters the pod's, connects, and hands the
-socket out. Where this process may not do that, the pod's address is tried from here: then servers on the pod's loopback are not reached.
+A socket belongs to the network namespace of the thread that makes it; so a thread of its own enters
+the pod's, connects, and hands the socket out. Where this process may not do that, the pod's address
+is tried from here: then servers on the pod's loopback are not reached.
 """
 
 import asyncio
@@ -21,8 +23,11 @@ class CannotEnter(Exception):
     """This process may not enter other namespaces, or there is none to enter."""
 
 
-async def connect(streams: Streams, sandbox_id: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to this port in the network of a sandbox that has this address. OSError where it is refused."""
+async def connect(
+    streams: Streams, sandbox_id: str, address: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to this port in the network of a sandbox that has this address. OSError where it
+    is refused."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
     process = int(inspected["State"].get("Pid") or 0)
     try:
@@ -54,7 +59,8 @@ async def _in_namespace(process: int, port: int) -> socket.socket:
         if not loop.is_closed():
             loop.call_soon_threadsafe(finish, result, error)
 
-    threading.Thread(target=work, name="refk8s-forward", daemon=True).start()  # It stays in that namespace, so it is used once.
+    # It stays in that namespace, so it is used once.
+    threading.Thread(target=work, name="refk8s-forward", daemon=True).start()
     return await done
 
 

@@ -1,8 +1,8 @@
 """gRPC probes: the health checking protocol over the least of HTTP/2 that it takes. Rule RT-10.
 
-One call on one connection. The answer's headers are compressed and are not needed: a message that says SERVING is success, and whatever
-else comes, or nothing, is failure.
-Source: "GRPC Health Checking Protocol"; RFC 9113 "HTTP/2"; RFC 7541 "HPACK" (literal header fields without indexing).
+One call on one connection. The answer's headers are compressed and are not needed: a message that
+says SERVING is success, and whatever else comes, or nothing, is failure. Source: "GRPC Health
+Checking Protocol"; RFC 9113 "HTTP/2"; RFC 7541 "HPACK" (literal header fields without indexing).
 """
 
 import asyncio
@@ -20,7 +20,8 @@ SERVING = 1
 
 
 async def ask_grpc(host: str, port: int, service: str) -> Probed:
-    """Whether this service (empty: the server as a whole) says that it serves. OSError where there is no connection.
+    """Whether this service (empty: the server as a whole) says that it serves. OSError where there
+    is no connection.
 
     The caller limits the time.
     """
@@ -35,14 +36,19 @@ async def ask_grpc(host: str, port: int, service: str) -> Probed:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     if state is None:
-        return Probed(False, "error: health rpc probe failed: the server does not implement the health protocol, or not for this service")
+        return Probed(
+            False,
+            "error: health rpc probe failed: the server does not implement the health protocol, or not for this service",
+        )
     if state == SERVING:
         return Probed(True, "service healthy")
     return Probed(False, f"service unhealthy (responded with {STATES.get(state, str(state))!r})")
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+    return (
+        struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+    )
 
 
 def _literal(name: str, value: str) -> bytes:
@@ -61,7 +67,12 @@ def _request(host: str, port: int, service: str) -> bytes:
         )
     )  # fmt: skip
     call = b"\0" + struct.pack(">I", len(message)) + message
-    return _PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, 1, headers) + _frame(_DATA, _END_STREAM, 1, call)
+    return (
+        _PREFACE
+        + _frame(_SETTINGS, 0, 0, b"")
+        + _frame(_HEADERS, _END_HEADERS, 1, headers)
+        + _frame(_DATA, _END_STREAM, 1, call)
+    )
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
@@ -86,7 +97,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def _state(message: bytes) -> int | None:
-    """The field `status` of a whole HealthCheckResponse; None while it is not whole. It is 0 where it is not written."""
+    """The field `status` of a whole HealthCheckResponse; None while it is not whole. It is 0 where
+    it is not written."""
     if len(message) < 5 or len(message) < 5 + int.from_bytes(message[1:5], "big"):
         return None
     body = message[5 : 5 + int.from_bytes(message[1:5], "big")]

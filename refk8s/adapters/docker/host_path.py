@@ -1,4 +1,5 @@
-"""Paths of the node as volumes: what must be there, and what is made where it is missing. Rules RT-7, RT-30.
+"""Paths of the node as volumes: what must be there, and what is made where it is missing. Rules
+RT-7, RT-30.
 
 | type | a path that is not there |
 |---|---|
@@ -27,8 +28,8 @@ _CHECKS = {
 def prepare_host_path(place: str, kind: str) -> str:
     """Why the path is not what its type says; empty when it is, or was made so.
 
-    Links that are there are followed, as the administrator made them; what is made is made in open directories, so a
-    link that appears meanwhile is an error.
+    Links that are there are followed, as the administrator made them; what is made is made in open
+    directories, so a link that appears meanwhile is an error.
     """
     path = Path(place)
     if kind in ("", "DirectoryOrCreate"):

@@ -1,4 +1,5 @@
-"""Images: have one on the node, by its policy; the two that are made here; what there is. Rule RT-3.
+"""Images: have one on the node, by its policy; the two that are made here; what there is. Rule
+RT-3.
 
 | policy | on the node | not on the node |
 |---|---|---|
@@ -45,10 +46,15 @@ class Images:
         there = self._engine.found("inspect_image", image)
         if there is None and image in (SAMPLE_IMAGE, PAUSE_IMAGE):
             there = self._make(image)
-        if there is not None and (operation.policy != "Always" or image in (SAMPLE_IMAGE, PAUSE_IMAGE)):
+        if there is not None and (
+            operation.policy != "Always" or image in (SAMPLE_IMAGE, PAUSE_IMAGE)
+        ):
             return _pulled(there, False)
         if operation.policy == "Never":
-            return Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
+            return Failed(
+                "ErrImageNeverPull",
+                f'Container image "{image}" is not present with pull policy of Never',
+            )
         if there is None and image == SAMPLE_IMAGE:
             return Failed("ErrImagePull", NO_BUSYBOX)
         return None
@@ -88,21 +94,30 @@ class Images:
     def _make(self, image: str) -> Any:
         """One of our own images; None where this machine has not what it takes."""
         if image == PAUSE_IMAGE:
-            data, change = pause_archive(self._architecture), f"ENTRYPOINT {json.dumps([PAUSE_PATH])}"
+            data, change = (
+                pause_archive(self._architecture),
+                f"ENTRYPOINT {json.dumps([PAUSE_PATH])}",
+            )
         else:
             busybox = static_busybox()
             if busybox is None:
                 return None
             data, change = sample_archive(busybox), 'CMD ["/bin/sh"]'
         name, tag = split_reference(image)
-        self._engine.call("import_image_from_data", data, repository=name, tag=tag, changes=[change])
+        self._engine.call(
+            "import_image_from_data", data, repository=name, tag=tag, changes=[change]
+        )
         return self._engine.call("inspect_image", image)
 
     def list(self) -> tuple[tuple[tuple[str, ...], int], ...]:
         """(names, bytes) of each image, the largest first, as a Node's status tells them."""
         found = []
         for image in self._engine.call("images"):
-            names = [name for name in (*(image.get("RepoDigests") or ()), *(image.get("RepoTags") or ())) if "<none>" not in name]
+            names = [
+                name
+                for name in (*(image.get("RepoDigests") or ()), *(image.get("RepoTags") or ()))
+                if "<none>" not in name
+            ]
             if names:
                 found.append((tuple(names), int(image.get("Size") or 0)))
         found.sort(key=lambda entry: (-entry[1], entry[0]))
@@ -110,7 +125,12 @@ class Images:
 
 
 def _pulled(image: Any, fetched: bool) -> ImagePulled:
-    return ImagePulled(image["Id"], fetched, int(image.get("Size") or 0), (image.get("Config") or {}).get("User") or "")
+    return ImagePulled(
+        image["Id"],
+        fetched,
+        int(image.get("Size") or 0),
+        (image.get("Config") or {}).get("User") or "",
+    )
 
 
 def split_reference(image: str) -> tuple[str, str]:
@@ -125,7 +145,7 @@ def split_reference(image: str) -> tuple[str, str]:
     return head, tag
 
 
-# --- the sample image ----------------------------------------------------------------------------------------------------
+# --- the sample image -----------------------------------------------------------------------------
 
 NO_BUSYBOX = (
     f"{SAMPLE_IMAGE} is made from a statically linked busybox of this machine, and there is none: install one (Debian: apt-get install "
@@ -142,7 +162,9 @@ _COMMANDS = (
 def static_busybox() -> Path | None:
     """A busybox of this machine that needs no library, or None."""
     for name in ("busybox", "busybox.static"):
-        place = shutil.which(name) or shutil.which(name, path="/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin")
+        place = shutil.which(name) or shutil.which(
+            name, path="/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin"
+        )
         if place and is_static(Path(place)):
             return Path(place)
     return None
@@ -156,19 +178,29 @@ def is_static(program: Path) -> bool:
         return False
     if data[:5] != b"\x7fELF\x02":
         return False
-    offset, size, count = (int.from_bytes(data[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
-    kinds = [int.from_bytes(data[at : at + 4], "little") for at in range(offset, offset + size * count, size)]
+    offset, size, count = (
+        int.from_bytes(data[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58))
+    )
+    kinds = [
+        int.from_bytes(data[at : at + 4], "little")
+        for at in range(offset, offset + size * count, size)
+    ]
     return 3 not in kinds  # PT_INTERP
 
 
 def sample_archive(busybox: Path) -> bytes:
     """A root with busybox, its commands, and a directory to serve."""
-    done = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(
+        [busybox, "--list"], capture_output=True, text=True, check=False, timeout=10
+    )
     offered = set(done.stdout.split())
     links = {f"bin/{name}": "busybox" for name in _COMMANDS if name in offered}
     files = {
         "bin/busybox": (busybox.read_bytes(), 0o755),
-        "etc/passwd": (b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", 0o644),
+        "etc/passwd": (
+            b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+            0o644,
+        ),
         "etc/group": (b"root:x:0:\nnogroup:x:65534:\n", 0o644),
         "www/index.html": (b"It works.\n", 0o644),
     }

@@ -1,14 +1,23 @@
-"""The labels that make a container ours, and its status read back from them and from what the engine says. Rules RT-1, RT-2.
+"""The labels that make a container ours, and its status read back from them and from what the
+engine says. Rules RT-1, RT-2.
 
-Everything that a restarted agent must know of a container is written on it when it is made; nothing is kept elsewhere, so nothing can
-be lost.
+Everything that a restarted agent must know of a container is written on it when it is made; nothing
+is kept elsewhere, so nothing can be lost.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from refk8s.core.context import SECOND, Instant, parse_timestamp
-from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerConfig, ContainerStatus, SandboxConfig, SandboxStatus
+from refk8s.core.ports import (
+    CREATED,
+    EXITED,
+    RUNNING,
+    ContainerConfig,
+    ContainerStatus,
+    SandboxConfig,
+    SandboxStatus,
+)
 
 PREFIX = "refk8s."
 CLUSTER = PREFIX + "cluster"
@@ -73,7 +82,8 @@ def container_labels(cluster: str, sandbox_id: str, config: ContainerConfig) -> 
 
 
 def sandbox_name(config: SandboxConfig) -> str:
-    """The engine lets a name be used once: making the same sandbox twice finds the first (RT-3). POD is no container's name."""
+    """The engine lets a name be used once: making the same sandbox twice finds the first (RT-3).
+    POD is no container's name."""
     return f"refk8s_POD_{config.name}_{config.namespace}_{config.pod_uid}_{config.attempt}"
 
 
@@ -82,7 +92,9 @@ def container_name(config: ContainerConfig) -> str:
     return f"refk8s_{config.name}_{config.pod_name}_{config.namespace}_{config.pod_uid}_{config.attempt}"
 
 
-def sandbox_status(id: str, labels: Labels, state: str, ips: tuple[str, ...], created_at: Instant) -> SandboxStatus:
+def sandbox_status(
+    id: str, labels: Labels, state: str, ips: tuple[str, ...], created_at: Instant
+) -> SandboxStatus:
     """A sandbox as its labels and the engine have it. One that does not run has no address."""
     ready = STATES.get(state) == RUNNING
     return SandboxStatus(

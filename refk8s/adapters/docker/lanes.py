@@ -1,7 +1,9 @@
-"""In which order operations are carried out: those of one pod one after another, those of different pods at the same time. Rule RT-4.
+"""In which order operations are carried out: those of one pod one after another, those of different
+pods at the same time. Rule RT-4.
 
-A lane belongs to the event loop's thread; the work is done in a few threads, and the result comes back into the loop's thread. The threads
-are daemons: an engine that never answers does not keep this process from ending.
+A lane belongs to the event loop's thread; the work is done in a few threads, and the result comes
+back into the loop's thread. The threads are daemons: an engine that never answers does not keep
+this process from ending.
 """
 
 import asyncio
@@ -37,7 +39,9 @@ class Workers:
             self._waiting += 1
             if self._busy + self._waiting > self._threads and self._threads < self._threads_max:
                 self._threads += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+                threading.Thread(
+                    target=self._work, name=f"{self._name}-{self._threads}", daemon=True
+                ).start()
         self._jobs.put(job)
 
     def _work(self) -> None:
@@ -53,7 +57,8 @@ class Workers:
                     self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Until nothing is to be done or under way; False where that takes longer. Called in another thread."""
+        """Until nothing is to be done or under way; False where that takes longer. Called in
+        another thread."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
@@ -68,7 +73,8 @@ class Lanes:
         self._closed = False
 
     def put(self, lane: str, work: Work, then: Then) -> None:
-        """Do the work after all that was put into this lane before; then call `then` with what it returned."""
+        """Do the work after all that was put into this lane before; then call `then` with what it
+        returned."""
         waiting = self._lanes.get(lane)
         if waiting is None:
             self._lanes[lane] = deque()
@@ -115,5 +121,6 @@ class Lanes:
         self._lanes.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Until what was under way when it was closed has ended; False where that takes longer. Called in another thread."""
+        """Until what was under way when it was closed has ended; False where that takes longer.
+        Called in another thread."""
         return self._workers.wait(seconds)

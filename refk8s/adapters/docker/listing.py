@@ -1,7 +1,7 @@
 """What of ours there is on the engine. Rule RT-2.
 
-One question lists everything; what a listing does not tell (exit codes, exact times) is asked for container by container and remembered
-while the engine reports no change of it.
+One question lists everything; what a listing does not tell (exit codes, exact times) is asked for
+container by container and remembered while the engine reports no change of it.
 """
 
 from typing import Any
@@ -17,7 +17,9 @@ from refk8s.core.ports import ContainerStatus, ListPods, PodsListed, SandboxStat
 class Listing:
     """Lists the pods of one cluster."""
 
-    def __init__(self, engine: Engine, cluster: str, sandboxes: Sandboxes, messages: Messages) -> None:
+    def __init__(
+        self, engine: Engine, cluster: str, sandboxes: Sandboxes, messages: Messages
+    ) -> None:
         self._engine = engine
         self._cluster = cluster
         self._sandboxes = sandboxes
@@ -39,7 +41,9 @@ class Listing:
         wanted = [f"{labels.CLUSTER}={self._cluster}"]
         if len(uids) == 1:
             wanted.append(f"{labels.POD_UID}={operation.pod_uids[0]}")
-        found: list[dict[str, Any]] = self._engine.call("containers", all=True, filters={"label": wanted})
+        found: list[dict[str, Any]] = self._engine.call(
+            "containers", all=True, filters={"label": wanted}
+        )
         sandboxes: list[SandboxStatus] = []
         containers: list[ContainerStatus] = []
         for entry in sorted(found, key=lambda entry: entry["Id"]):
@@ -47,8 +51,14 @@ class Listing:
             if uids and its.get(labels.POD_UID) not in uids:
                 continue
             if its.get(labels.TYPE) == labels.IS_SANDBOX:
-                ips = self._sandboxes.ips(entry["NetworkSettings"]["Networks"], entry["HostConfig"]["NetworkMode"])
-                sandboxes.append(labels.sandbox_status(entry["Id"], its, self._state(entry), ips, entry["Created"] * SECOND))
+                ips = self._sandboxes.ips(
+                    entry["NetworkSettings"]["Networks"], entry["HostConfig"]["NetworkMode"]
+                )
+                sandboxes.append(
+                    labels.sandbox_status(
+                        entry["Id"], its, self._state(entry), ips, entry["Created"] * SECOND
+                    )
+                )
             elif (status := self._status(entry)) is not None:
                 containers.append(status)
         if not uids:
@@ -58,7 +68,8 @@ class Listing:
         return PodsListed(tuple(sandboxes), tuple(containers))
 
     def _state(self, entry: dict[str, Any]) -> str:
-        """The engine tells that a sandbox has died while its listing still shows it running, until its network is taken down: so ask it."""
+        """The engine tells that a sandbox has died while its listing still shows it running, until
+        its network is taken down: so ask it."""
         id = entry["Id"]
         if id not in self._doubtful:
             return str(entry["State"])

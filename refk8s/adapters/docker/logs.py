@@ -9,10 +9,13 @@ from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND
 
 
-async def open_log(streams: Streams, container_id: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+async def open_log(
+    streams: Streams, container_id: str, options: LogOptions
+) -> AsyncGenerator[bytes, None]:
     """The part of the log that is asked for, as it comes; with `follow` until the container ends.
 
-    Returns when the engine has accepted the request, also while the log is still empty. StreamRefused with its words.
+    Returns when the engine has accepted the request, also while the log is still empty.
+    StreamRefused with its words.
     """
     inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     query = {
@@ -25,11 +28,15 @@ async def open_log(streams: Streams, container_id: str, options: LogOptions) -> 
     if options.since:
         query["since"] = f"{options.since // SECOND}.{options.since % SECOND * 1000:09d}"
     frames = None if inspected["Config"]["Tty"] else Frames()
-    body = await streams.read("GET", f"/containers/{engine_id(container_id)}/logs?{urlencode(query)}")
+    body = await streams.read(
+        "GET", f"/containers/{engine_id(container_id)}/logs?{urlencode(query)}"
+    )
     return _pieces(body, frames, options.limit_bytes)
 
 
-async def _pieces(body: AsyncGenerator[bytes, None], frames: Frames | None, left: int) -> AsyncGenerator[bytes, None]:
+async def _pieces(
+    body: AsyncGenerator[bytes, None], frames: Frames | None, left: int
+) -> AsyncGenerator[bytes, None]:
     """What a frame holds, or everything from a terminal; at most `left` bytes, with -1 all."""
     async with contextlib.aclosing(body):
         async for data in body:

@@ -1,4 +1,5 @@
-"""Cluster IPs as addresses of the loopback device, for the proxy of our own. Rules NET-19, NET-20 (spec/network.md)."""
+"""Cluster IPs as addresses of the loopback device, for the proxy of our own. Rules NET-19, NET-20
+(spec/network.md)."""
 
 import logging
 
@@ -10,7 +11,8 @@ DEVICE = "lo"
 
 
 class LoopbackAddresses:
-    """Cluster IPs as addresses of the loopback device, under a label of this cluster, by which a later process finds them again."""
+    """Cluster IPs as addresses of the loopback device, under a label of this cluster, by which a
+    later process finds them again."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -28,7 +30,10 @@ class LoopbackAddresses:
             if address not in self._had and not self.refused:
                 self.refused = self._ip("add", address)
                 if self.refused:
-                    log.warning("cluster IPs are not served on this machine, only node ports: %s", self.refused)
+                    log.warning(
+                        "cluster IPs are not served on this machine, only node ports: %s",
+                        self.refused,
+                    )
         self._had = [] if self.refused else list(addresses)
 
     def remove_all(self) -> None:
@@ -42,10 +47,22 @@ class LoopbackAddresses:
             ran = call(["ip", "-o", "-4", "addr", "show", "label", self._label])
         except OSError:
             return []
-        return [words[3].partition("/")[0] for line in ran.stdout.splitlines() if len(words := line.split()) > 3]
+        return [
+            words[3].partition("/")[0]
+            for line in ran.stdout.splitlines()
+            if len(words := line.split()) > 3
+        ]
 
     def _ip(self, verb: str, address: str) -> str:
-        command = ["ip", "addr", verb, f"{address}/32", "dev", DEVICE, *(["label", self._label] if verb == "add" else [])]
+        command = [
+            "ip",
+            "addr",
+            verb,
+            f"{address}/32",
+            "dev",
+            DEVICE,
+            *(["label", self._label] if verb == "add" else []),
+        ]
         try:
             ran = call(command)
         except OSError:

@@ -1,4 +1,5 @@
-"""What a container has to say about its end: a file on this machine, seen in the container at the path that the pod names. Rule RT-16.
+"""What a container has to say about its end: a file on this machine, seen in the container at the
+path that the pod names. Rule RT-16.
 
 | the file | the policy is FallbackToLogsOnError, and it failed | the message |
 |---|---|---|
@@ -38,7 +39,9 @@ class Messages:
 
     def prepare(self, config: ContainerConfig) -> Path:
         """An empty file that anybody in the container may write."""
-        return self._volumes.write_file(config.pod_uid, self._name(config.name, config.attempt), b"", 0o666)
+        return self._volumes.write_file(
+            config.pod_uid, self._name(config.name, config.attempt), b"", 0o666
+        )
 
     def status(self, inspected: Mapping[str, Any]) -> ContainerStatus:
         """The container's status, with its message where it has ended (RT-16)."""
@@ -49,7 +52,9 @@ class Messages:
 
     def _file(self, status: ContainerStatus) -> str:
         try:
-            found = self._volumes.read_file(status.pod_uid, self._name(status.name, status.attempt), FILE_BYTES_MAX)
+            found = self._volumes.read_file(
+                status.pod_uid, self._name(status.name, status.attempt), FILE_BYTES_MAX
+            )
         except LeadsOut:
             return ""  # Labels that no agent wrote.
         return (found or b"").decode("utf-8", "replace")

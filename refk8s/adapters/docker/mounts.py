@@ -1,7 +1,8 @@
-"""Mounts of this machine: memory as a file system, one place seen at another, and what is mounted where. Rules RT-9, RT-31, RT-34.
+"""Mounts of this machine: memory as a file system, one place seen at another, and what is mounted
+where. Rules RT-9, RT-31, RT-34.
 
-A process that may not mount keeps files in memory below a directory of its own on a file system in memory that the
-machine has anyway: XDG_RUNTIME_DIR or /dev/shm.
+A process that may not mount keeps files in memory below a directory of its own on a file system in
+memory that the machine has anyway: XDG_RUNTIME_DIR or /dev/shm.
 """
 
 import ctypes
@@ -30,7 +31,8 @@ def mount_tmpfs(place: str, mode: int, group: int = -1, size_bytes: int = 0) -> 
 
 
 def bind(opened: int, place: str) -> int:
-    """Show an open file or directory at this place, with what is mounted below it; 0, or the error's number.
+    """Show an open file or directory at this place, with what is mounted below it; 0, or the
+    error's number.
 
     The source is named by its descriptor, so it cannot be exchanged between a check and the mount.
     """
@@ -42,7 +44,13 @@ def _mount(source: str, place: str, kind: str, flags: int, options: str) -> int:
         call = ctypes.CDLL(None, use_errno=True).mount
     except (AttributeError, OSError):
         return -1  # A system that mounts in another way.
-    done = call(os.fsencode(source), os.fsencode(place), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    done = call(
+        os.fsencode(source),
+        os.fsencode(place),
+        kind.encode(),
+        ctypes.c_ulong(flags),
+        options.encode(),
+    )
     return 0 if done == 0 else ctypes.get_errno()
 
 
@@ -52,13 +60,15 @@ def unmount(place: str) -> None:
         ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(place), MNT_DETACH | UMOUNT_NOFOLLOW)
 
 
-# --- what is mounted ---------------------------------------------------------------------------------------------------
+# --- what is mounted ------------------------------------------------------------------------------
 
 
 def mounted(below: str = "/", text: str | None = None) -> list[tuple[str, str]]:
-    """(place, kind of file system) of each mount at this place or below it, in the order in which they were mounted.
+    """(place, kind of file system) of each mount at this place or below it, in the order in which
+    they were mounted.
 
-    `text` is the table of mounts; none: this process's own. A machine without such a table has none.
+    `text` is the table of mounts; none: this process's own. A machine without such a table has
+    none.
     """
     if text is None:
         try:
@@ -86,20 +96,29 @@ def unmount_below(place: str) -> list[str]:
     return [found for found, _ in mounted(place)]
 
 
-# --- memory without the right to mount -----------------------------------------------------------------------------------
+# --- memory without the right to mount ------------------------------------------------------------
 
 
 def is_in_memory(place: str) -> bool:
     """Whether files at this place are kept in memory."""
-    over = [(found, kind) for found, kind in mounted() if place == found or place.startswith(f"{found.rstrip('/')}/")]
+    over = [
+        (found, kind)
+        for found, kind in mounted()
+        if place == found or place.startswith(f"{found.rstrip('/')}/")
+    ]
     return bool(over) and max(over, key=lambda mount: len(mount[0]))[1] in IN_MEMORY
 
 
 def memory_directory(owner: str, environment: Mapping[str, str], make: bool = True) -> str | None:
-    """A directory in memory that only this user may enter, for the files of `owner` (a path); None where there is none."""
+    """A directory in memory that only this user may enter, for the files of `owner` (a path); None
+    where there is none."""
     name = f"refk8s-{os.getuid()}-{blake2b(owner.encode(), digest_size=4).hexdigest()}"
     for parent in (environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):
-        if not os.path.isabs(parent) or not os.path.isdir(parent) or not is_in_memory(os.path.realpath(parent)):
+        if (
+            not os.path.isabs(parent)
+            or not os.path.isdir(parent)
+            or not is_in_memory(os.path.realpath(parent))
+        ):
             continue
         place = os.path.join(parent, name)
         if make:
@@ -109,6 +128,10 @@ def memory_directory(owner: str, environment: Mapping[str, str], make: bool = Tr
             found = os.lstat(place)
         except OSError:
             continue
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        if (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_uid == os.getuid()
+            and not found.st_mode & 0o077
+        ):
             return place  # A place of another owner could expose what is written there.
     return None

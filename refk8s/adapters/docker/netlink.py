@@ -1,7 +1,9 @@
-"""The little that must be asked of the kernel's network itself: which ports a bridge has, and that they send back where they received.
+"""The little that must be asked of the kernel's network itself: which ports a bridge has, and that
+they send back where they received.
 
-A pod that reaches its own service and is picked itself sends to itself through the bridge; a port does that only in hairpin mode, and an
-engine with its user-space proxy does not set it. Source: rtnetlink(7); the Linux header if_link.h (IFLA_BRPORT_MODE).
+A pod that reaches its own service and is picked itself sends to itself through the bridge; a port
+does that only in hairpin mode, and an engine with its user-space proxy does not set it. Source:
+rtnetlink(7); the Linux header if_link.h (IFLA_BRPORT_MODE).
 """
 
 import os
@@ -27,7 +29,9 @@ def set_hairpin(bridge: str) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
         netlink.bind((0, 0))
         netlink.settimeout(5)
-        ports = [port for port, master, hairpin in _ports(netlink) if master == index and not hairpin]
+        ports = [
+            port for port, master, hairpin in _ports(netlink) if master == index and not hairpin
+        ]
         for port in ports:
             mode = _attribute(_PROTINFO | _NESTED, _attribute(_BRPORT_MODE, b"\1"))
             _send(netlink, _SETLINK, _REQUEST | _ACK, _link(port) + mode)

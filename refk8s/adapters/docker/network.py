@@ -1,7 +1,9 @@
-"""The pods' network: one bridge network of the engine for this cluster, and an address in it for every pod. Rules RT-5, RT-8.
+"""The pods' network: one bridge network of the engine for this cluster, and an address in it for
+every pod. Rules RT-5, RT-8.
 
-The engine would give the address that became free last to the next pod, and for a moment the service rules of the node may still send the
-old pod's requests there. So addresses are chosen here: the one that has been free for longest.
+The engine would give the address that became free last to the next pod, and for a moment the
+service rules of the node may still send the old pod's requests there. So addresses are chosen here:
+the one that has been free for longest.
 """
 
 import ipaddress
@@ -24,14 +26,21 @@ class NoAddress(Exception):
 
 
 class Addresses:
-    """The addresses of one node's network: those in use by owner, and the free ones in the order of their turn (RT-5)."""
+    """The addresses of one node's network: those in use by owner, and the free ones in the order of
+    their turn (RT-5)."""
 
     def __init__(self, cidr: str, held: Mapping[str, str] | None = None) -> None:
-        """`held` are those in use already, with their owners. First come those after the highest of them, for others may just be free."""
+        """`held` are those in use already, with their owners. First come those after the highest of
+        them, for others may just be free."""
         self._used = dict(held or {})
-        hosts = [str(host) for host in ipaddress.ip_network(cidr).hosts()][1:]  # the first is the bridge's
-        begin = 1 + max([hosts.index(address) for address in self._used if address in hosts], default=-1)
-        self._free = dict.fromkeys(address for address in hosts[begin:] + hosts[:begin] if address not in self._used)
+        # the first is the bridge's
+        hosts = [str(host) for host in ipaddress.ip_network(cidr).hosts()][1:]
+        begin = 1 + max(
+            [hosts.index(address) for address in self._used if address in hosts], default=-1
+        )
+        self._free = dict.fromkeys(
+            address for address in hosts[begin:] + hosts[:begin] if address not in self._used
+        )
 
     def take(self, owner: str) -> str:
         """The address that has been free for longest; NoAddress where there is none."""
@@ -54,7 +63,8 @@ class Addresses:
 
 
 def routed_networks(path: str = "/proc/self/net/route") -> list[ipaddress.IPv4Network]:
-    """The networks that this machine has routes to, the default route aside; none where that is not to be known."""
+    """The networks that this machine has routes to, the default route aside; none where that is not
+    to be known."""
     found = []
     try:
         with open(path) as routes:
@@ -63,7 +73,11 @@ def routed_networks(path: str = "/proc/self/net/route") -> list[ipaddress.IPv4Ne
                 fields = line.split()
                 address, mask = (int(fields[i], 16).to_bytes(4, "little") for i in (1, 7))
                 if any(mask):
-                    found.append(ipaddress.IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False))
+                    found.append(
+                        ipaddress.IPv4Network(
+                            (address, str(ipaddress.IPv4Address(mask))), strict=False
+                        )
+                    )
     except (OSError, ValueError, IndexError):
         return []
     return found
@@ -93,8 +107,13 @@ class Network:
                 self._addresses = Addresses(self.cidr)
                 return
             self.cidr = found["IPAM"]["Config"][0]["Subnet"]
-            members = sorted((found.get("Containers") or {}).values(), key=lambda member: member["IPv4Address"])
-            self._addresses = Addresses(self.cidr, {member["IPv4Address"].partition("/")[0]: member["Name"] for member in members})
+            members = sorted(
+                (found.get("Containers") or {}).values(), key=lambda member: member["IPv4Address"]
+            )
+            self._addresses = Addresses(
+                self.cidr,
+                {member["IPv4Address"].partition("/")[0]: member["Name"] for member in members},
+            )
 
     def _make(self) -> str:
         """Make the network in the first range for a node that the engine finds free; the range."""
@@ -156,7 +175,10 @@ class Network:
             if not self._hairpin_said:
                 self._hairpin_said = True
                 words = getattr(error, "strerror", None) or error
-                log.warning("pods cannot reach themselves through their own service: the bridge's ports stay as they are (%s)", words)
+                log.warning(
+                    "pods cannot reach themselves through their own service: the bridge's ports stay as they are (%s)",
+                    words,
+                )
 
     def remove(self) -> None:
         """Take the network away (RT-8)."""

@@ -11,7 +11,9 @@ PODS_MAX = 110
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-def describe(engine: Engine, images: Images, node_name: str, node_ip: str, data: Path) -> NodeDescribed:
+def describe(
+    engine: Engine, images: Images, node_name: str, node_ip: str, data: Path
+) -> NodeDescribed:
     """The machine as it is now."""
     info = engine.call("info")
     disk = os.statvfs(_existing(Path(info.get("DockerRootDir") or "/"), data))

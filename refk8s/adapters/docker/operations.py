@@ -1,4 +1,5 @@
-"""Carries out one operation against the engine, whole or not at all. Called from worker threads; knows nothing of the event loop.
+"""Carries out one operation against the engine, whole or not at all. Called from worker threads;
+knows nothing of the event loop.
 
 Every operation may be repeated: what runs is left to run, what is gone is gone (RT-3).
 """
@@ -46,7 +47,9 @@ Answer = TypeVar("Answer")
 class Operations:
     """All that one node does with its engine."""
 
-    def __init__(self, cluster: str, data: Path, node_name: str, engine: Engine | None = None) -> None:
+    def __init__(
+        self, cluster: str, data: Path, node_name: str, engine: Engine | None = None
+    ) -> None:
         self.engine = Engine() if engine is None else engine
         self.cluster = cluster
         self.node_ip = node_address()
@@ -55,8 +58,12 @@ class Operations:
         self.network = Network(self.engine, cluster)
         self.images = Images(self.engine, os.uname().machine)
         self.messages = Messages(self.engine, self.volumes)
-        self.containers = Containers(self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp")
-        self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes, self.node_ip)
+        self.containers = Containers(
+            self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp"
+        )
+        self.sandboxes = Sandboxes(
+            self.engine, cluster, self.network, self.images, self.volumes, self.node_ip
+        )
         self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data
         self._node_name = node_name
@@ -88,7 +95,10 @@ class Operations:
         except (LeadsOut, NoAddress) as error:
             return Failed(REASONS.get(type(operation), ""), str(error))
         except OSError as error:
-            return Failed(REASONS.get(type(operation), ""), f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+            return Failed(
+                REASONS.get(type(operation), ""),
+                f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
+            )
 
     def _describe(self, operation: DescribeNode) -> Result:
         return describe(self.engine, self.images, self._node_name, self.node_ip, self._data)
@@ -105,7 +115,9 @@ class Operations:
         """What the engine says of a container; None where it is gone."""
         return self._status(self.containers.status, id)
 
-    def _status(self, ask: Callable[[str], ContainerStatus | None], id: str) -> ContainerStatus | Failed | None:
+    def _status(
+        self, ask: Callable[[str], ContainerStatus | None], id: str
+    ) -> ContainerStatus | Failed | None:
         try:
             return ask(id)
         except Refused as error:
@@ -113,17 +125,25 @@ class Operations:
         except Unreachable as error:
             return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
 
-    # --- taking everything down ----------------------------------------------------------------------------------------
+    # --- taking everything down -------------------------------------------------------------------
 
     def remove_everything(self, grace_seconds: float, threads: int = 8) -> None:
-        """End and remove every container of ours, sandboxes last, then the network and the volumes (RT-8)."""
-        found = self.engine.call("containers", all=True, filters={"label": f"{labels.CLUSTER}={self.cluster}"})
+        """End and remove every container of ours, sandboxes last, then the network and the volumes
+        (RT-8)."""
+        found = self.engine.call(
+            "containers", all=True, filters={"label": f"{labels.CLUSTER}={self.cluster}"}
+        )
         inside = [c for c in found if c["Labels"].get(labels.TYPE) != labels.IS_SANDBOX]
         running = [c["Id"] for c in inside if labels.STATES.get(c["State"]) == RUNNING]
         _in_threads(self.terminate, running, threads)
         self._wait_for(running, grace_seconds)
-        for group in (inside, [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX]):
-            _in_threads(lambda id: remove_container(self.engine, id), [c["Id"] for c in group], threads)
+        for group in (
+            inside,
+            [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX],
+        ):
+            _in_threads(
+                lambda id: remove_container(self.engine, id), [c["Id"] for c in group], threads
+            )
         self.network.remove()
         EngineVolumes(self.engine, self.cluster).remove()
         self.volumes.remove_all()

@@ -1,7 +1,7 @@
 """The image of the pause container, made here: no registry is asked for it.
 
-The program is a static ELF of under 200 bytes. It blocks SIGTERM and SIGINT and waits for one of them, so that as process 1 it neither
-dies of other signals nor outlives these, then exits with 0:
+The program is a static ELF of under 200 bytes. It blocks SIGTERM and SIGINT and waits for one of
+them, so that as process 1 it neither dies of other signals nor outlives these, then exits with 0:
 
     rt_sigprocmask(SIG_BLOCK, {SIGTERM, SIGINT});  while (rt_sigtimedwait({SIGTERM, SIGINT}, 0, 0) < 0);  exit_group(0)
 """
@@ -15,9 +15,10 @@ PAUSE_PATH = "/pause"
 
 _SIGNALS = struct.pack("<Q", 1 << (15 - 1) | 1 << (2 - 1))
 
-# mov eax,14; xor edi,edi; lea rsi,[signals]; xor edx,edx; mov r10d,8; syscall
-# wait: mov eax,128; lea rdi,[signals]; xor esi,esi; xor edx,edx; mov r10d,8; syscall; test eax,eax; js wait
-# mov eax,231; xor edi,edi; syscall; signals:
+#       mov eax,14; xor edi,edi; lea rsi,[signals]; xor edx,edx; mov r10d,8; syscall
+# wait: mov eax,128; lea rdi,[signals]; xor esi,esi; xor edx,edx; mov r10d,8; syscall
+#       test eax,eax; js wait
+#       mov eax,231; xor edi,edi; syscall; signals:
 _X86_64 = bytes.fromhex(
     "b80e000000 31ff 488d352f000000 31d2 41ba08000000 0f05"
     "b880000000 488d3d19000000 31f6 31d2 41ba08000000 0f05 85c0 78e4"
@@ -44,20 +45,29 @@ _AARCH64 = struct.pack(
     0xD4000001,  # svc 0
 )
 
-_PROGRAMS = {"x86_64": (_X86_64, 62), "amd64": (_X86_64, 62), "aarch64": (_AARCH64, 183), "arm64": (_AARCH64, 183)}
+_PROGRAMS = {
+    "x86_64": (_X86_64, 62),
+    "amd64": (_X86_64, 62),
+    "aarch64": (_AARCH64, 183),
+    "arm64": (_AARCH64, 183),
+}
 
 _BASE = 0x400000
 _HEADERS = 64 + 56
 
 
 def pause_program(architecture: str) -> bytes:
-    """The program for a machine as `uname -m` calls it; KeyError for one that we have no program for."""
+    """The program for a machine as `uname -m` calls it; KeyError for one that we have no program
+    for."""
     code, machine = _PROGRAMS[architecture]
     body = code + _SIGNALS
     size = _HEADERS + len(body)
     ident = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)  # 64 bits, little endian
-    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)  # loaded whole, readable and executable
+    header = ident + struct.pack(
+        "<HHIQQQIHHHHHH", 2, machine, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    # loaded whole, readable and executable
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return header + segment + body
 
 
@@ -66,8 +76,11 @@ def pause_archive(architecture: str) -> bytes:
     return archive({"pause": (pause_program(architecture), 0o755)}, {})
 
 
-def archive(files: dict[str, tuple[bytes, int]], links: dict[str, str], directories: tuple[str, ...] = ()) -> bytes:
-    """A tar file of directories, files (path -> content and mode) and symbolic links (path -> target), without times or owners."""
+def archive(
+    files: dict[str, tuple[bytes, int]], links: dict[str, str], directories: tuple[str, ...] = ()
+) -> bytes:
+    """A tar file of directories, files (path -> content and mode) and symbolic links (path ->
+    target), without times or owners."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for path in directories:

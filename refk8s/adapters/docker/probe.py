@@ -1,11 +1,13 @@
-"""Probes and hooks over the network, from the node to the pod, without a thread for each. Rule RT-10.
+"""Probes and hooks over the network, from the node to the pod, without a thread for each. Rule
+RT-10.
 
 | answer of an HTTP server | verdict |
 |---|---|
 | 200 to 399 | success; a redirection within the same host is followed first, at most ten times |
 | any other, none in time, no connection | failure, with the words that Kubernetes uses |
 
-Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes" (HTTP probes, TCP probes).
+Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes" (HTTP probes,
+TCP probes).
 """
 
 import asyncio
@@ -52,19 +54,28 @@ class _Reply:
 
 
 async def ask(operation: Probe | RunHook, address: str) -> Probed:
-    """Put the question of an http, tcp or grpc probe (or hook) to the pod at this address; the time-out is the operation's (RT-10)."""
+    """Put the question of an http, tcp or grpc probe (or hook) to the pod at this address; the
+    time-out is the operation's (RT-10)."""
     host = operation.host or address
     if operation.action == "grpc":
         late = "error: health rpc did not complete within the time-out"
         return await _in_time(_grpc(host, operation.port, operation.path), operation, late)
     if operation.action == "tcp":
-        return await _in_time(_tcp(host, operation.port), operation, f"dial tcp {_place(host, operation.port)}: i/o timeout")
+        return await _in_time(
+            _tcp(host, operation.port),
+            operation,
+            f"dial tcp {_place(host, operation.port)}: i/o timeout",
+        )
     url = f"{operation.scheme.lower()}://{_place(host, operation.port)}/{operation.path.removeprefix('/')}"
-    late = f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+    late = (
+        f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+    )
     return await _in_time(_http(url, operation.headers), operation, late)
 
 
-async def _in_time(question: Coroutine[Any, Any, Probed], operation: Probe | RunHook, late: str) -> Probed:
+async def _in_time(
+    question: Coroutine[Any, Any, Probed], operation: Probe | RunHook, late: str
+) -> Probed:
     try:
         return await asyncio.wait_for(question, max(1, operation.timeout_seconds))
     except TimeoutError:
@@ -79,7 +90,9 @@ async def _grpc(host: str, port: int, service: str) -> Probed:
     try:
         return await ask_grpc(host, port, service)
     except OSError as error:
-        return Probed(False, f'error: failed to connect service "{_place(host, port)}": {_plain(error)}')
+        return Probed(
+            False, f'error: failed to connect service "{_place(host, port)}": {_plain(error)}'
+        )
 
 
 async def _tcp(host: str, port: int) -> Probed:
@@ -95,31 +108,53 @@ async def _http(url: str, headers: tuple[tuple[str, str], ...]) -> Probed:
     for _ in range(REDIRECTIONS_MAX + 1):
         parts = urlsplit(url)
         try:
-            reply = await _get(parts.scheme, parts.hostname or "", parts.port, parts.path or "/", parts.query, headers)
+            reply = await _get(
+                parts.scheme,
+                parts.hostname or "",
+                parts.port,
+                parts.path or "/",
+                parts.query,
+                headers,
+            )
         except OSError as error:
             return Probed(False, f'Get "{url}": dial tcp {parts.netloc}: connect: {_plain(error)}')
         except (httptools.HttpParserError, ValueError):
             return Probed(False, f'Get "{url}": malformed HTTP response')
         if reply.code == 0:
             return Probed(False, f'Get "{url}": EOF')
-        following = urljoin(url, reply.location) if reply.location and 300 <= reply.code < 400 else ""
+        following = (
+            urljoin(url, reply.location) if reply.location and 300 <= reply.code < 400 else ""
+        )
         if not following or urlsplit(following).hostname != parts.hostname:
             words = reply.body.decode("utf-8", "replace")
-            return Probed(True, words) if 200 <= reply.code < 400 else Probed(False, f"HTTP probe failed with statuscode: {reply.code}")
+            return (
+                Probed(True, words)
+                if 200 <= reply.code < 400
+                else Probed(False, f"HTTP probe failed with statuscode: {reply.code}")
+            )
         url = following
     return Probed(False, f'Get "{url}": stopped after {REDIRECTIONS_MAX} redirects')
 
 
 def _plain(error: OSError) -> str:
-    """The words of the system for what went wrong, in lower case as Kubernetes has them; asyncio's own tell the address again."""
+    """The words of the system for what went wrong, in lower case as Kubernetes has them; asyncio's
+    own tell the address again."""
     return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
-async def _get(scheme: str, host: str, port: int | None, path: str, query: str, headers: tuple[tuple[str, str], ...]) -> _Reply:
+async def _get(
+    scheme: str,
+    host: str,
+    port: int | None,
+    path: str,
+    query: str,
+    headers: tuple[tuple[str, str], ...],
+) -> _Reply:
     tls = None
     if scheme == "https":
         tls = ssl.create_default_context()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # Kubernetes does not check a pod's certificate either.
+        # Kubernetes does not check a pod's certificate either.
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     default = 443 if scheme == "https" else 80
     reader, writer = await asyncio.open_connection(host, port or default, ssl=tls)
     try:

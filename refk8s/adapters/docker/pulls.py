@@ -1,8 +1,9 @@
 """In which order images are pulled. Rules RT-4, RT-33.
 
-First the engine is asked whether it has the image, which takes a moment and waits for no pull. What must be fetched is
-fetched once for all pods that wait for it. A registry that does not answer holds up its own images only: at most a few are
-fetched from one registry at a time. A pod that is removed waits no longer, and an image for which no pod waits is not fetched.
+First the engine is asked whether it has the image, which takes a moment and waits for no pull. What
+must be fetched is fetched once for all pods that wait for it. A registry that does not answer holds
+up its own images only: at most a few are fetched from one registry at a time. A pod that is removed
+waits no longer, and an image for which no pod waits is not fetched.
 
 Lives in the event loop's thread; the two kinds of work are done in threads.
 """
@@ -27,7 +28,8 @@ class Aside(Protocol):
 
 
 class Fetch:
-    """An image that is to be fetched, and who waits for it: (pod uid, what to do with the result)."""
+    """An image that is to be fetched, and who waits for it: (pod uid, what to do with the
+    result)."""
 
     __slots__ = ("begun", "operation", "waiting")
 
@@ -38,10 +40,15 @@ class Fetch:
 
 
 class Pulls:
-    """The pulls of one node. `look` answers what needs no registry, or None; `fetch` asks the registry."""
+    """The pulls of one node. `look` answers what needs no registry, or None; `fetch` asks the
+    registry."""
 
     def __init__(
-        self, lookers: Aside, fetchers: Aside, look: Callable[[PullImage], Result | None], fetch: Callable[[PullImage], Result]
+        self,
+        lookers: Aside,
+        fetchers: Aside,
+        look: Callable[[PullImage], Result | None],
+        fetch: Callable[[PullImage], Result],
     ) -> None:
         self._lookers = lookers
         self._fetchers = fetchers
@@ -52,7 +59,8 @@ class Pulls:
     def pull(self, operation: PullImage, done: Then) -> None:
         """Have the image; `done` gets the result, once."""
         self._lookers.put_aside(
-            lambda: self._look(operation), lambda result: self._wait(operation, done) if result is None else done(result)
+            lambda: self._look(operation),
+            lambda result: self._wait(operation, done) if result is None else done(result),
         )
 
     def forget(self, pod_uid: str) -> None:
@@ -68,7 +76,9 @@ class Pulls:
     def _wait(self, operation: PullImage, done: Then) -> None:
         """Join a fetch of this image. With policy Always one that has begun is too old."""
         for fetch in self._fetches:
-            if fetch.operation.image == operation.image and (not fetch.begun or operation.policy != "Always"):
+            if fetch.operation.image == operation.image and (
+                not fetch.begun or operation.policy != "Always"
+            ):
                 break
         else:
             fetch = Fetch(operation)
@@ -85,7 +95,11 @@ class Pulls:
                 busy[registry] = busy.get(registry, 0) + 1
         for fetch in self._fetches:
             registry = registry_of(fetch.operation.image)
-            if fetch.begun or busy.get(registry, 0) >= PER_REGISTRY_MAX or sum(busy.values()) >= FETCHES_MAX:
+            if (
+                fetch.begun
+                or busy.get(registry, 0) >= PER_REGISTRY_MAX
+                or sum(busy.values()) >= FETCHES_MAX
+            ):
                 continue
             fetch.begun = True
             busy[registry] = busy.get(registry, 0) + 1
@@ -102,6 +116,11 @@ class Pulls:
 
 
 def registry_of(image: str) -> str:
-    """The registry that an image is fetched from: the first part of its name where that is a host."""
+    """The registry that an image is fetched from: the first part of its name where that is a
+    host."""
     first, slash, _ = image.partition("/")
-    return first if slash and (first == "localhost" or "." in first or ":" in first) else DEFAULT_REGISTRY
+    return (
+        first
+        if slash and (first == "localhost" or "." in first or ":" in first)
+        else DEFAULT_REGISTRY
+    )

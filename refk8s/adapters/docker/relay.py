@@ -1,7 +1,9 @@
-"""Passing on what comes to a port: TCP connections and UDP flows, each to a target that is chosen when it begins. Rules NET-16, NET-20.
+"""Passing on what comes to a port: TCP connections and UDP flows, each to a target that is chosen
+when it begins. Rules NET-16, NET-20.
 
-Whoever listens asks `choose(front, client, here)` for targets, in the order in which they are to be tried; `here` is the address of this
-machine that the client came to. None means that the client is refused.
+Whoever listens asks `choose(front, client, here)` for targets, in the order in which they are to be
+tried; `here` is the address of this machine that the client came to. None means that the client is
+refused.
 """
 
 import asyncio
@@ -29,11 +31,12 @@ UdpClient: TypeAlias = tuple[str, int, bytes]
 """Its address and port, and the address of ours that it asked."""
 
 
-# --- TCP -----------------------------------------------------------------------------------------------------------------
+# --- TCP ------------------------------------------------------------------------------------------
 
 
 class TcpListener:
-    """One front by TCP. Closing it leaves what is established alone: an endpoint that goes ends its connections itself."""
+    """One front by TCP. Closing it leaves what is established alone: an endpoint that goes ends its
+    connections itself."""
 
     def __init__(self, choose: Choose, front: Front) -> None:
         self._choose = choose
@@ -52,7 +55,10 @@ class TcpListener:
 
     async def _connect(self, client: "Side") -> None:
         assert client.transport is not None
-        peer, here = client.transport.get_extra_info("peername"), client.transport.get_extra_info("sockname")
+        peer, here = (
+            client.transport.get_extra_info("peername"),
+            client.transport.get_extra_info("sockname"),
+        )
         loop = asyncio.get_running_loop()
         for target in self._choose(self._front, peer[0], here[0]) if peer else ():
             try:
@@ -66,12 +72,14 @@ class TcpListener:
 
 
 class Side(Protocol):
-    """One of the two connections of a client; what comes in here goes out at the other. The slower one sets the pace."""
+    """One of the two connections of a client; what comes in here goes out at the other. The slower
+    one sets the pace."""
 
     def __init__(self, connect: Callable[["Side"], Any] | None = None) -> None:
         self._connect = connect
         self._task: asyncio.Task[None] | None = None
-        self._early: list[bytes] = []  # came before there was another side; uvloop reads on although it was asked not to
+        # came before there was another side; uvloop reads on although it was asked not to
+        self._early: list[bytes] = []
         self._ended = False
         self._lost = False
         self.transport: Transport | None = None
@@ -94,7 +102,11 @@ class Side(Protocol):
                 side.transport.close()
 
     def _catch_up(self) -> None:
-        assert self.transport is not None and self.other is not None and self.other.transport is not None
+        assert (
+            self.transport is not None
+            and self.other is not None
+            and self.other.transport is not None
+        )
         for data in self._early:
             self.other.transport.write(data)
         self._early.clear()
@@ -139,13 +151,15 @@ class Side(Protocol):
             self.other.transport.close()
 
 
-# --- UDP -----------------------------------------------------------------------------------------------------------------
+# --- UDP ------------------------------------------------------------------------------------------
 
 
 class UdpListener:
-    """One front by UDP: every client has a socket of its own to its target, until it is silent or the target leaves.
+    """One front by UDP: every client has a socket of its own to its target, until it is silent or
+    the target leaves.
 
-    A node port listens at every address, so the answer must say by itself which of them the client asked (ip(7), IP_PKTINFO).
+    A node port listens at every address, so the answer must say by itself which of them the client
+    asked (ip(7), IP_PKTINFO).
     """
 
     def __init__(self, choose: Choose, front: Front) -> None:
@@ -181,18 +195,25 @@ class UdpListener:
     def _read(self) -> None:
         for _ in range(UDP_TURN_MAX):
             try:
-                data, ancillary, _, (address, port) = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(_PKTINFO.size))
+                data, ancillary, _, (address, port) = self._socket.recvmsg(
+                    1 << 16, socket.CMSG_SPACE(_PKTINFO.size)
+                )
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an earlier answer of ours found nobody
-            here = next((_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO), b"")
+            here = next(
+                (_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO),
+                b"",
+            )
             self._datagram_received(data, (address, port, here))
 
     def _datagram_received(self, data: bytes, client: UdpClient) -> None:
         flow = self._clients.get(client)
         if flow is None:
-            targets = self._choose(self._front, client[0], socket.inet_ntoa(client[2]) if client[2] else "")
+            targets = self._choose(
+                self._front, client[0], socket.inet_ntoa(client[2]) if client[2] else ""
+            )
             if not targets or len(self._clients) >= UDP_CLIENTS_MAX:
                 return
             flow = self._clients[client] = UdpFlow(self, client, targets[0])

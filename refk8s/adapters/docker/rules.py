@@ -1,12 +1,15 @@
-"""Service rules in the kernel of this machine, by `nft`. Rules NET-11, NET-16 ... NET-19 (spec/network.md).
+"""Service rules in the kernel of this machine, by `nft`. Rules NET-11, NET-16 ... NET-19
+(spec/network.md).
 
-A change is one transaction of one process. When a change does not fit (somebody flushed the tables) the whole set is loaded; that is also
-done for the first set of a process, for what an earlier one left is then replaced without a moment of no rules, and whenever the same set
-comes again: the proxy hands it over from time to time because the host may have been changed by others.
+A change is one transaction of one process. When a change does not fit (somebody flushed the tables)
+the whole set is loaded; that is also done for the first set of a process, for what an earlier one
+left is then replaced without a moment of no rules, and whenever the same set comes again: the proxy
+hands it over from time to time because the host may have been changed by others.
 
-Beside the table of our own, which bears the cluster's name, there are: an accept for service traffic where Docker's chains would drop it;
-`route_localnet` at the pods' bridge, without which node ports do not answer at 127.0.0.1; a route for cluster IPs on a machine that has no
-default route.
+Beside the table of our own, which bears the cluster's name, there are: an accept for service
+traffic where Docker's chains would drop it; `route_localnet` at the pods' bridge, without which
+node ports do not answer at 127.0.0.1; a route for cluster IPs on a machine that has no default
+route.
 """
 
 import asyncio
@@ -54,7 +57,8 @@ class KernelRules:
         self._host = Host(self._pods, f"refk8s {cluster_id[:8]}", self._say_once)
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        """Make these the rules; `done` hears "" or what went wrong, in the event loop's thread. What went wrong has changed nothing."""
+        """Make these the rules; `done` hears "" or what went wrong, in the event loop's thread.
+        What went wrong has changed nothing."""
         loop = asyncio.get_running_loop()
 
         def work() -> None:
@@ -73,7 +77,8 @@ class KernelRules:
         self._worker.submit(work)
 
     def program_now(self, rules: RuleSet) -> None:
-        """Make these the rules, and return when they are. Unusable where the kernel refuses them."""
+        """Make these the rules, and return when they are. Unusable where the kernel refuses
+        them."""
         table, change = change_table(self._table, rules)
         if self._loaded and change and self._change(table, change):
             self._table = table
@@ -86,7 +91,8 @@ class KernelRules:
         self._forget([*before, *self._table.fronts.rules])
 
     def remove(self) -> None:
-        """Take away what was made here, also by an earlier process of this cluster (NET-19). Nothing is programmed after this."""
+        """Take away what was made here, also by an earlier process of this cluster (NET-19).
+        Nothing is programmed after this."""
         self._worker.shutdown(wait=True, cancel_futures=True)
         try:
             _nft(remove_script(self.name))
@@ -98,7 +104,8 @@ class KernelRules:
         """The table anew: of the chains that were there only those remain that this set needs."""
         table, whole = change_table(self._empty, rules)
         if not (
-            self._try(prepare_script(self.name, table, whole, whole=True)) and self._try(load_script(self.name, table, whole))
+            self._try(prepare_script(self.name, table, whole, whole=True))
+            and self._try(load_script(self.name, table, whole))
         ):
             _nft(load_script(self.name, table, whole, replace=True))
         return table
@@ -117,15 +124,20 @@ class KernelRules:
         return True
 
     def _forget(self, changed: Iterable[Front]) -> None:
-        """Have connection tracking forget what it remembers of these fronts and is not so any more (NET-16)."""
+        """Have connection tracking forget what it remembers of these fronts and is not so any more
+        (NET-16)."""
         fronts = {front for front in changed if front[1] == FORGETFUL}
         if not fronts:
             return
         listed = said("conntrack", "-L", "-p", "udp")
         if listed is None:
-            self._say_once("there is no conntrack program here: UDP clients may stay with endpoints that have left")
+            self._say_once(
+                "there is no conntrack program here: UDP clients may stay with endpoints that have left"
+            )
             return
-        for flow in stale_flows(self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1"))[:FORGET_MAX]:
+        for flow in stale_flows(
+            self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1")
+        )[:FORGET_MAX]:
             said("conntrack", *forget_arguments(flow))
 
     def _say_once(self, words: str) -> None:
@@ -136,7 +148,17 @@ class KernelRules:
 
 def forget_arguments(flow: Flow) -> list[str]:
     """What conntrack is to delete: the flows of all clients that go this way."""
-    return ["-D", "-p", "udp", "--orig-dst", flow.destination, "--orig-port-dst", str(flow.port), "--reply-src", flow.replier]
+    return [
+        "-D",
+        "-p",
+        "udp",
+        "--orig-dst",
+        flow.destination,
+        "--orig-port-dst",
+        str(flow.port),
+        "--reply-src",
+        flow.replier,
+    ]
 
 
 def _nft(script: str, *flags: str) -> None:
@@ -152,7 +174,8 @@ def _nft(script: str, *flags: str) -> None:
 
 
 def why_no_kernel_rules() -> str:
-    """Why this kernel (or this user) cannot have service rules, in a few words; empty where it can. Nothing is changed (NET-17)."""
+    """Why this kernel (or this user) cannot have service rules, in a few words; empty where it can.
+    Nothing is changed (NET-17)."""
     target = (Target("192.0.2.1", 1),)
     rules = [
         Rule("192.0.2.2", "TCP", 1, target),
@@ -161,7 +184,9 @@ def why_no_kernel_rules() -> str:
         Rule("", "TCP", 1, target, 60, local=True, inside=target),
         Rule("", "UDP", 1, target, masquerade=True),
     ]
-    table, change = change_table(Table(IPv4Network("192.0.2.0/24")), RuleSet({"probe": tuple(rules)}))
+    table, change = change_table(
+        Table(IPv4Network("192.0.2.0/24")), RuleSet({"probe": tuple(rules)})
+    )
     try:
         _nft(load_script("refk8s_probe", table, change), "-c")
     except Unusable as error:
@@ -185,9 +210,12 @@ class Host:
                 if setting.read_text().strip() != "1":
                     setting.write_text("1")
             except OSError as error:
-                self._say(f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})")
+                self._say(
+                    f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})"
+                )
             if not any(SERVICES.subnet_of(network) for _, network in routes()):
-                # The node's own packets to a cluster IP are translated only if they have somewhere to go before. Most have a default route.
+                # The node's own packets to a cluster IP are translated only if they have somewhere
+                # to go before. Most have a default route.
                 said("ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
         chain = self._forward_chain()
         if chain and _iptables("-C", chain, *self._accept()) is None:
@@ -211,7 +239,8 @@ class Host:
         return [*match, "-m", "comment", "--comment", self._comment, "-j", "ACCEPT"]
 
     def _forward_chain(self) -> str:
-        """Where an accept is needed: Docker's chain for such rules, or the forward chain that drops what it does not know; else nowhere."""
+        """Where an accept is needed: Docker's chain for such rules, or the forward chain that drops
+        what it does not know; else nowhere."""
         if _iptables("-S", "DOCKER-USER") is not None:
             return "DOCKER-USER"
         return "FORWARD" if "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "") else ""
@@ -227,11 +256,18 @@ def _route_localnet(bridge: str) -> Path:
 
 def bridges_to(pods: IPv4Network) -> list[str]:
     """The interfaces that lead to pods of this node."""
-    return list(dict.fromkeys(interface for interface, network in routes() if network.prefixlen and network.subnet_of(pods)))
+    return list(
+        dict.fromkeys(
+            interface
+            for interface, network in routes()
+            if network.prefixlen and network.subnet_of(pods)
+        )
+    )
 
 
 def routes(table: str = "/proc/thread-self/net/route") -> list[tuple[str, IPv4Network]]:
-    """(interface, network) of every route of the network that this thread is in; none where that is not to be known."""
+    """(interface, network) of every route of the network that this thread is in; none where that is
+    not to be known."""
     try:
         lines = Path(table).read_text().splitlines()[1:]
     except OSError:
@@ -240,12 +276,15 @@ def routes(table: str = "/proc/thread-self/net/route") -> list[tuple[str, IPv4Ne
     for line in lines:
         interface, destination, _gateway, *rest = line.split()
         address, mask = (int(word, 16).to_bytes(4, "little") for word in (destination, rest[4]))
-        found.append((interface, IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False)))
+        found.append(
+            (interface, IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False))
+        )
     return found
 
 
 def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
-    """The rules of this node in the kernel where that is possible, else by this process, and one line about what is missed then (NET-17).
+    """The rules of this node in the kernel where that is possible, else by this process, and one
+    line about what is missed then (NET-17).
 
     Takes some milliseconds; may be called in any thread.
     """

@@ -1,4 +1,5 @@
-"""The container runtime of a node with a Docker engine, as a driver sees it. Lives in the event loop's thread; the work is done elsewhere.
+"""The container runtime of a node with a Docker engine, as a driver sees it. Lives in the event
+loop's thread; the work is done elsewhere.
 
 | operation | where |
 |---|---|
@@ -7,7 +8,8 @@
 | stops | SIGTERM in the lane; the waiting is nobody's (RT-11) |
 | probes and hooks | in the event loop |
 
-The engine's client library is imported in the first worker thread, so that a cluster is ready to serve before that is done.
+The engine's client library is imported in the first worker thread, so that a cluster is ready to
+serve before that is done.
 """
 
 import asyncio
@@ -66,7 +68,12 @@ class DockerRuntime:
         self._making = threading.Lock()
         self._lanes = Lanes(THREADS, "refk8s-docker")
         self._pull_lanes = Lanes(FETCHES_MAX, "refk8s-pull")
-        self._pulls = Pulls(self._lanes, self._pull_lanes, lambda op: self._pull(op, "look"), lambda op: self._pull(op, "fetch"))
+        self._pulls = Pulls(
+            self._lanes,
+            self._pull_lanes,
+            lambda op: self._pull(op, "look"),
+            lambda op: self._pull(op, "fetch"),
+        )
         self._stopping = Stopping(
             self._lanes,
             lambda id: self._operations().terminate(id),
@@ -84,7 +91,7 @@ class DockerRuntime:
         self._streams: Any = None
         self._closed = False
 
-    # --- the engine, from worker threads -------------------------------------------------------------------------------
+    # --- the engine, from worker threads ----------------------------------------------------------
 
     def _operations(self) -> Any:
         """The connection, made by the first who needs it; raises while no engine answers."""
@@ -97,7 +104,9 @@ class DockerRuntime:
         return self._with_engine(lambda operations: operations.carry_out(operation))
 
     def _pull(self, operation: PullImage, stage: str) -> Any:
-        return self._with_engine(lambda operations: operations.answer(operation, getattr(operations.images, stage)))
+        return self._with_engine(
+            lambda operations: operations.answer(operation, getattr(operations.images, stage))
+        )
 
     def _with_engine(self, work: Callable[[Any], Any]) -> Any:
         from refk8s.adapters.docker.engine import Refused, Unreachable
@@ -122,7 +131,8 @@ class DockerRuntime:
         self._lanes.put_aside(work, then)
 
     def pod_cidr(self) -> tuple[str, str]:
-        """(the range of this node's pods, why it is not known). Makes the network; from worker threads."""
+        """(the range of this node's pods, why it is not known). Makes the network; from worker
+        threads."""
         from refk8s.adapters.docker.engine import Refused, Unreachable
 
         try:
@@ -133,14 +143,15 @@ class DockerRuntime:
         return network.cidr, ""
 
     def pods_bridge(self) -> tuple[str, str, str]:
-        """(this machine's address on the pods' bridge, the bridge, why it is not known). Makes the network; from worker threads."""
+        """(this machine's address on the pods' bridge, the bridge, why it is not known). Makes the
+        network; from worker threads."""
         cidr, problem = self.pod_cidr()
         if problem:
             return "", "", problem
         network = self._operations().network
         return str(ipaddress.ip_network(cidr)[1]), network.bridge, ""
 
-    # --- what the driver asks ------------------------------------------------------------------------------------------
+    # --- what the driver asks ---------------------------------------------------------------------
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
         """Call this with pod uids when containers end or start without our doing."""
@@ -154,7 +165,9 @@ class DockerRuntime:
             def reconnected() -> None:
                 self._loop.call_soon_threadsafe(self._reconnected)
 
-            self._events = EventStream(lambda: self._operations().engine, self._cluster, heard, reconnected)
+            self._events = EventStream(
+                lambda: self._operations().engine, self._cluster, heard, reconnected
+            )
             self._events.start()
 
     def run(self, operation: Operation, done: Then) -> None:
@@ -174,10 +187,16 @@ class DockerRuntime:
                 elif isinstance(operation, (StopPodSandbox, RemovePodSandbox)):
                     self._own_ends.add(operation.sandbox_id)
                 lane = lane_of(operation)
-                self._lanes.put(lane, lambda: self._carry_out(operation), lambda result: self._finish(operation, result, done))
+                self._lanes.put(
+                    lane,
+                    lambda: self._carry_out(operation),
+                    lambda result: self._finish(operation, result, done),
+                )
 
     def _taken(self, result: Any) -> Result:
-        return Failed("", f"a bug of ours: {result}") if isinstance(result, BaseException) else result
+        return (
+            Failed("", f"a bug of ours: {result}") if isinstance(result, BaseException) else result
+        )
 
     def _finish(self, operation: Operation, result: Any, done: Then) -> None:
         result = self._taken(result)
@@ -202,7 +221,8 @@ class DockerRuntime:
             self._addresses[sandbox.pod_uid] = sandbox.ips[0]
 
     def _forget(self, operation: RemovePodSandbox) -> None:
-        """With its last sandbox the pod is gone from this node: nothing is pulled for it any more (RT-33)."""
+        """With its last sandbox the pod is gone from this node: nothing is pulled for it any more
+        (RT-33)."""
         uid = operation.pod_uid
         left = self._sandboxes.get(uid, set())
         left.discard(operation.sandbox_id)
@@ -211,7 +231,7 @@ class DockerRuntime:
             self._addresses.pop(uid, None)
             self._pulls.forget(uid)
 
-    # --- probes and hooks ----------------------------------------------------------------------------------------------
+    # --- probes and hooks -------------------------------------------------------------------------
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -223,7 +243,9 @@ class DockerRuntime:
             result = await self._asked(operation)
         except Exception as error:  # A probe must be answered, even where we have a bug.
             log.exception("a probe met a bug of ours")
-            result = Probed(False, str(error) or type(error).__name__, unknown=isinstance(operation, Probe))
+            result = Probed(
+                False, str(error) or type(error).__name__, unknown=isinstance(operation, Probe)
+            )
         if not self._closed:
             done(result)
 
@@ -232,7 +254,9 @@ class DockerRuntime:
         from refk8s.adapters.docker.stream import probe_command
 
         if operation.action == "exec":
-            return await probe_command(self.streams, operation.container_id, operation.command, operation.timeout_seconds)
+            return await probe_command(
+                self.streams, operation.container_id, operation.command, operation.timeout_seconds
+            )
         if isinstance(operation, RunHook) and operation.action == "sleep":
             await asyncio.sleep(min(operation.seconds, operation.timeout_seconds))
             return Probed(operation.seconds <= operation.timeout_seconds)
@@ -241,9 +265,11 @@ class DockerRuntime:
             if not address:
                 return Probed(False, "the pod has no address", unknown=True)
             return await probe.ask(operation, address)
-        return Probed(False, f"probes of the kind {operation.action} are not carried out on this node")
+        return Probed(
+            False, f"probes of the kind {operation.action} are not carried out on this node"
+        )
 
-    # --- what the engine says by itself ----------------------------------------------------------------------------------
+    # --- what the engine says by itself -----------------------------------------------------------
 
     def _heard(self, action: str, id: str, its: dict[str, str]) -> None:
         if self._closed:
@@ -253,7 +279,9 @@ class DockerRuntime:
         if action == "die" and id in self._stopping:
             self._stopping.ended(id)
             return
-        if action == "die" and (id in self._own_ends or its.get("refk8s.sandbox") in self._own_ends):
+        if action == "die" and (
+            id in self._own_ends or its.get("refk8s.sandbox") in self._own_ends
+        ):
             return
         if action == "start":
             if id in self._own_starts:
@@ -270,7 +298,7 @@ class DockerRuntime:
         self._stopping.look_at_all()
         self._changed(())
 
-    # --- the end -------------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Nothing more is carried out or heard; what runs, runs on."""
@@ -284,13 +312,15 @@ class DockerRuntime:
         self._pull_lanes.close()
 
     async def remove_everything(self) -> str:
-        """Take down every container, network and volume of this cluster (RT-8); why not, or empty."""
+        """Take down every container, network and volume of this cluster (RT-8); why not, or
+        empty."""
         return await asyncio.to_thread(self._remove_everything)
 
     def _remove_everything(self) -> str:
         from refk8s.adapters.docker.engine import Refused, Unreachable
 
-        self._lanes.wait(UNDER_WAY_SECONDS_MAX)  # What is being made just now must be there to be removed.
+        # What is being made just now must be there to be removed.
+        self._lanes.wait(UNDER_WAY_SECONDS_MAX)
         try:
             self._operations().remove_everything(REMOVAL_SECONDS_MAX)
         except (Refused, Unreachable) as error:
@@ -299,7 +329,8 @@ class DockerRuntime:
 
 
 def lane_of(operation: Operation) -> str:
-    """The pod that an operation is about; the node's own lane for what is about none or many (RT-4)."""
+    """The pod that an operation is about; the node's own lane for what is about none or many
+    (RT-4)."""
     match operation:
         case RunPodSandbox(config):
             return config.pod_uid
@@ -317,5 +348,3 @@ def _make_operations(cluster: str, data: Path, node_name: str) -> Any:
     from refk8s.adapters.docker.operations import Operations
 
     return Operations(cluster, data, node_name)
-
-

@@ -10,7 +10,17 @@ from refk8s.adapters.docker.image import Images
 from refk8s.adapters.docker.network import Network
 from refk8s.adapters.docker.pause import PAUSE_IMAGE, PAUSE_PATH
 from refk8s.adapters.docker.volume import Volumes
-from refk8s.core.ports import RUNNING, Done, Failed, RemovePodSandbox, Result, RunPodSandbox, SandboxConfig, SandboxStarted, StopPodSandbox
+from refk8s.core.ports import (
+    RUNNING,
+    Done,
+    Failed,
+    RemovePodSandbox,
+    Result,
+    RunPodSandbox,
+    SandboxConfig,
+    SandboxStarted,
+    StopPodSandbox,
+)
 
 TRIES_MAX = 5
 RESOLV_CONF = "resolv.conf"
@@ -19,7 +29,15 @@ RESOLV_CONF = "resolv.conf"
 class Sandboxes:
     """The sandboxes of one cluster on one engine."""
 
-    def __init__(self, engine: Engine, cluster: str, network: Network, images: Images, volumes: Volumes, node_ip: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cluster: str,
+        network: Network,
+        images: Images,
+        volumes: Volumes,
+        node_ip: str,
+    ) -> None:
         self._engine = engine
         self._cluster = cluster
         self._network = network
@@ -27,17 +45,20 @@ class Sandboxes:
         self._volumes = volumes
         self._node_ip = node_ip
 
-    # --- start ---------------------------------------------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------------
 
     def run(self, operation: RunPodSandbox) -> Result:
-        """Start the sandbox. One of this attempt that runs is taken as it is; one that has died stays dead (RT-3)."""
+        """Start the sandbox. One of this attempt that runs is taken as it is; one that has died
+        stays dead (RT-3)."""
         config = operation.config
         name = labels.sandbox_name(config)
         self._images.ensure_pause()
         for _ in range(TRIES_MAX):
             address = "" if config.host_network else self._network.take(name)
             try:
-                id = self._engine.call("create_container_from_config", self._body(config, address), name=name)["Id"]
+                id = self._engine.call(
+                    "create_container_from_config", self._body(config, address), name=name
+                )["Id"]
             except Refused as error:
                 if not error.is_conflict:
                     self._network.free(name)
@@ -63,7 +84,10 @@ class Sandboxes:
             if address:
                 self._network.let_pods_reach_themselves()
             return self._started(id)
-        return Failed("FailedCreatePodSandBox", f"no sandbox for {config.namespace}/{config.name} in {TRIES_MAX} tries")
+        return Failed(
+            "FailedCreatePodSandBox",
+            f"no sandbox for {config.namespace}/{config.name} in {TRIES_MAX} tries",
+        )
 
     def _known(self, name: str, config: SandboxConfig) -> Result:
         found = self._engine.found("inspect_container", name)
@@ -81,20 +105,32 @@ class Sandboxes:
         found = self._engine.call("inspect_container", id)
         ips = self.ips(found["NetworkSettings"]["Networks"], found["HostConfig"]["NetworkMode"])
         created = labels.whole_seconds(labels.instant(found["Created"]))
-        return SandboxStarted(labels.sandbox_status(id, found["Config"]["Labels"], found["State"]["Status"], ips, created))
+        return SandboxStarted(
+            labels.sandbox_status(
+                id, found["Config"]["Labels"], found["State"]["Status"], ips, created
+            )
+        )
 
     def ips(self, networks: dict[str, Any] | None, mode: str) -> tuple[str, ...]:
         """The pod's addresses: the node's own for the host's network."""
         if mode == "host":
             return (self._node_ip,)
-        return tuple([network["IPAddress"] for _, network in sorted((networks or {}).items()) if network.get("IPAddress")])
+        return tuple(
+            [
+                network["IPAddress"]
+                for _, network in sorted((networks or {}).items())
+                if network.get("IPAddress")
+            ]
+        )
 
     def _body(self, config: SandboxConfig, address: str) -> dict[str, Any]:
         """What the engine is told to make."""
         ports: dict[str, list[dict[str, str]]] = {}
         for mapping in config.port_mappings:
             key = f"{mapping.container_port}/{mapping.protocol.lower()}"
-            ports.setdefault(key, []).append({"HostIp": mapping.host_ip, "HostPort": str(mapping.host_port)})
+            ports.setdefault(key, []).append(
+                {"HostIp": mapping.host_ip, "HostPort": str(mapping.host_port)}
+            )
         host: dict[str, Any] = {
             "NetworkMode": "host" if config.host_network else self._network.name,
             "IpcMode": "host" if config.host_ipc else "shareable",
@@ -110,7 +146,14 @@ class Sandboxes:
         }
         path = self._resolv_conf(config)
         if path is not None:
-            host["Mounts"] = [{"Type": "bind", "Source": str(path), "Target": "/etc/resolv.conf", "ReadOnly": True}]
+            host["Mounts"] = [
+                {
+                    "Type": "bind",
+                    "Source": str(path),
+                    "Target": "/etc/resolv.conf",
+                    "ReadOnly": True,
+                }
+            ]
         body: dict[str, Any] = {
             "Image": PAUSE_IMAGE,
             "Entrypoint": [PAUSE_PATH],
@@ -120,11 +163,14 @@ class Sandboxes:
             "HostConfig": host,
         }
         if address:
-            body["NetworkingConfig"] = {"EndpointsConfig": {self._network.name: {"IPAMConfig": {"IPv4Address": address}}}}
+            body["NetworkingConfig"] = {
+                "EndpointsConfig": {self._network.name: {"IPAMConfig": {"IPv4Address": address}}}
+            }
         return body
 
     def _resolv_conf(self, config: SandboxConfig) -> Path | None:
-        """The pod's own resolv.conf where it is asked for; without, the engine gives the node's names."""
+        """The pod's own resolv.conf where it is asked for; without, the engine gives the node's
+        names."""
         lines = [f"nameserver {server}" for server in config.dns_servers]
         if config.dns_searches:
             lines.append("search " + " ".join(config.dns_searches))
@@ -132,13 +178,17 @@ class Sandboxes:
             lines.append("options " + " ".join(config.dns_options))
         if not lines:
             return None
-        return self._volumes.write_file(config.pod_uid, RESOLV_CONF, "\n".join(lines).encode() + b"\n")
+        return self._volumes.write_file(
+            config.pod_uid, RESOLV_CONF, "\n".join(lines).encode() + b"\n"
+        )
 
-    # --- stop and remove -----------------------------------------------------------------------------------------------
+    # --- stop and remove --------------------------------------------------------------------------
 
     def _of_pod(self, pod_uid: str) -> list[dict[str, Any]]:
         wanted = [f"{labels.CLUSTER}={self._cluster}", f"{labels.POD_UID}={pod_uid}"]
-        found: list[dict[str, Any]] = self._engine.call("containers", all=True, filters={"label": wanted})
+        found: list[dict[str, Any]] = self._engine.call(
+            "containers", all=True, filters={"label": wanted}
+        )
         return found
 
     def stop(self, operation: StopPodSandbox) -> Result:
@@ -160,7 +210,8 @@ class Sandboxes:
                 raise
 
     def remove(self, operation: RemovePodSandbox) -> Result:
-        """Remove the sandbox with its containers and, with the last one of the pod, its volumes (RT-8)."""
+        """Remove the sandbox with its containers and, with the last one of the pod, its volumes
+        (RT-8)."""
         found = self._of_pod(operation.pod_uid)
         inside = [c for c in found if c["Labels"].get(labels.SANDBOX) == operation.sandbox_id]
         own = [c for c in found if c["Id"] == operation.sandbox_id]
@@ -168,7 +219,11 @@ class Sandboxes:
             remove_container(self._engine, container["Id"])
         for container in own:
             self._network.free(container["Names"][0].lstrip("/"))
-        left = [c for c in found if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX and c["Id"] != operation.sandbox_id]
+        left = [
+            c
+            for c in found
+            if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX and c["Id"] != operation.sandbox_id
+        ]
         if not left:
             EngineVolumes(self._engine, self._cluster).remove(operation.pod_uid)
             self._volumes.remove(operation.pod_uid)

@@ -1,4 +1,5 @@
-"""Commands and attached containers as sessions: bytes both ways, a terminal's size, an end. Rule RT-14."""
+"""Commands and attached containers as sessions: bytes both ways, a terminal's size, an end. Rule
+RT-14."""
 
 from collections.abc import AsyncIterator
 
@@ -44,15 +45,34 @@ class Session:
         self._conversation.close()
 
 
-async def execute(streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool) -> Session:
+async def execute(
+    streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool
+) -> Session:
     """Run a command in a running container. StreamRefused with the engine's words."""
-    body = {"AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True, "Tty": tty, "Cmd": list(command)}
-    id = engine_id((await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"])
-    return Session(streams, await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": tty}), tty, f"/exec/{id}")
+    body = {
+        "AttachStdin": stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": tty,
+        "Cmd": list(command),
+    }
+    id = engine_id(
+        (await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"]
+    )
+    return Session(
+        streams,
+        await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": tty}),
+        tty,
+        f"/exec/{id}",
+    )
 
 
 async def attach(streams: Streams, container_id: str, stdin: bool) -> Session:
     """Join a running container's program. StreamRefused with the engine's words."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
-    conversation = await streams.open(f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}")
-    return Session(streams, conversation, bool(inspected["Config"]["Tty"]), f"/containers/{container_id}")
+    conversation = await streams.open(
+        f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
+    )
+    return Session(
+        streams, conversation, bool(inspected["Config"]["Tty"]), f"/containers/{container_id}"
+    )

@@ -1,7 +1,9 @@
-"""Containers that are being ended: SIGTERM, then SIGKILL when the time is over, without a thread that waits. Rule RT-11.
+"""Containers that are being ended: SIGTERM, then SIGKILL when the time is over, without a thread
+that waits. Rule RT-11.
 
-A later request may shorten the time that is left, and never lengthens it; all who asked are told of the end. That a container ended is
-heard from the engine's events; where these fail, it is looked at again.
+A later request may shorten the time that is left, and never lengthens it; all who asked are told of
+the end. That a container ended is heard from the engine's events; where these fail, it is looked at
+again.
 """
 
 import asyncio
@@ -30,10 +32,15 @@ class Stop:
 
 
 class Stopping:
-    """All stops under way. Lives in the event loop's thread. `terminate`, `kill` and `look` are called in worker threads."""
+    """All stops under way. Lives in the event loop's thread. `terminate`, `kill` and `look` are
+    called in worker threads."""
 
     def __init__(
-        self, lanes: Lanes, terminate: Callable[[str], Outcome], kill: Callable[[str], Outcome], look: Callable[[str], Outcome]
+        self,
+        lanes: Lanes,
+        terminate: Callable[[str], Outcome],
+        kill: Callable[[str], Outcome],
+        look: Callable[[str], Outcome],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
@@ -45,7 +52,9 @@ class Stopping:
     def __contains__(self, id: str) -> bool:
         return id in self._stops
 
-    def stop(self, lane: str, id: str, grace_seconds: float, done: Callable[[Result], None]) -> None:
+    def stop(
+        self, lane: str, id: str, grace_seconds: float, done: Callable[[Result], None]
+    ) -> None:
         """End this container within so many seconds (RT-11)."""
         stop = self._stops.get(id)
         first = stop is None
@@ -54,7 +63,9 @@ class Stopping:
         stop.asked.append(done)
         self._hurry(id, stop, self._loop.time() + max(0.0, grace_seconds))
         if first:
-            self._lanes.put(lane, lambda: self._terminate(id), lambda outcome: self._saw(id, outcome))
+            self._lanes.put(
+                lane, lambda: self._terminate(id), lambda outcome: self._saw(id, outcome)
+            )
 
     def ended(self, id: str) -> None:
         """The engine says that it ended: look how."""
@@ -85,7 +96,9 @@ class Stopping:
             return
         stop.kills += 1
         if stop.kills > KILLS_MAX:
-            self._finish(id, Failed("", f"the container does not end, not even of SIGKILL {KILLS_MAX} times"))
+            self._finish(
+                id, Failed("", f"the container does not end, not even of SIGKILL {KILLS_MAX} times")
+            )
             return
         stop.timer = self._loop.call_later(LOOK_AGAIN_SECONDS, self._kill_now, id)
         self._lanes.put_aside(lambda: self._kill(id), lambda outcome: self._saw(id, outcome))

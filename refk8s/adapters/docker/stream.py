@@ -1,9 +1,11 @@
-"""Streams of the engine inside the event loop: logs, commands in containers, attached containers. No thread waits for any of them.
+"""Streams of the engine inside the event loop: logs, commands in containers, attached containers.
+No thread waits for any of them.
 
-The client library's streams block a thread each, and may lose what comes together with the headers; so this speaks HTTP itself. An answer
-is read by httptools; a connection that the engine hands over ("101 Switching Protocols") is then bytes both ways.
-Rule STREAM-2: what stands in a path is an id of hexadecimal digits or percent-encoded, so a path names what it was meant to name.
-Source: Docker Engine API, "Attach to a container" (hijacking, stream format).
+The client library's streams block a thread each, and may lose what comes together with the headers;
+so this speaks HTTP itself. An answer is read by httptools; a connection that the engine hands over
+("101 Switching Protocols") is then bytes both ways. Rule STREAM-2: what stands in a path is an id
+of hexadecimal digits or percent-encoded, so a path names what it was meant to name. Source: Docker
+Engine API, "Attach to a container" (hijacking, stream format).
 """
 
 import asyncio
@@ -113,11 +115,14 @@ class Streams:
         folder = self._environment.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
         context = ssl.create_default_context(cafile=os.path.join(folder, "ca.pem"))
         with contextlib.suppress(FileNotFoundError):
-            context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
+            context.load_cert_chain(
+                os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+            )
         return context
 
     async def _version(self) -> str:
-        """What every path begins with: an engine refuses versions that are too old for it, so it is asked once for its own."""
+        """What every path begins with: an engine refuses versions that are too old for it, so it is
+        asked once for its own."""
         if self._prefix is None:
             reader, writer = await self._connect()
             try:
@@ -132,7 +137,12 @@ class Streams:
 
     @staticmethod
     def _head(method: str, path: str, body: bytes, upgrade: bool) -> bytes:
-        lines = [f"{method} {_checked(path)} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+        lines = [
+            f"{method} {_checked(path)} HTTP/1.1",
+            "Host: docker",
+            f"Content-Length: {len(body)}",
+            "Content-Type: application/json",
+        ]
         lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
@@ -147,11 +157,14 @@ class Streams:
         return json.loads(data) if data else None
 
     async def read(self, method: str, path: str, body: Any = None) -> AsyncGenerator[bytes, None]:
-        """The body of an answer, which has begun when this returns. StreamRefused where the engine refuses. Close what is not read on."""
+        """The body of an answer, which has begun when this returns. StreamRefused where the engine
+        refuses. Close what is not read on."""
         path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
-            writer.write(self._head(method, path, b"" if body is None else json.dumps(body).encode(), False))
+            writer.write(
+                self._head(method, path, b"" if body is None else json.dumps(body).encode(), False)
+            )
             answer = _Answer()
             refusal = b""
             while not answer.complete and not (answer.has_headers and answer.code < 400):
@@ -174,7 +187,9 @@ class Streams:
         path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
-            writer.write(self._head("POST", path, b"" if body is None else json.dumps(body).encode(), True))
+            writer.write(
+                self._head("POST", path, b"" if body is None else json.dumps(body).encode(), True)
+            )
             head = await reader.readuntil(b"\r\n\r\n")
             code = int(head.split(b" ", 2)[1])
             if code not in (101, 200):
@@ -185,7 +200,9 @@ class Streams:
             raise
 
 
-async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: _Answer) -> AsyncGenerator[bytes, None]:
+async def _body(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: _Answer
+) -> AsyncGenerator[bytes, None]:
     """The rest of an answer. It is read only as fast as it is taken."""
     try:
         while True:
@@ -207,7 +224,8 @@ def words_of(data: bytes) -> str:
 
 
 class Conversation:
-    """Bytes both ways with what runs in a container. Without a terminal, what it says comes in frames that tell stdout from stderr."""
+    """Bytes both ways with what runs in a container. Without a terminal, what it says comes in
+    frames that tell stdout from stderr."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -249,11 +267,12 @@ class Conversation:
         self._writer.close()
 
 
-# --- frames of a log -------------------------------------------------------------------------------------------------------
+# --- frames of a log ------------------------------------------------------------------------------
 
 
 class Frames:
-    """Takes the frames of a stream apart that comes in pieces of any size. Keeps less than one header, however long a frame is."""
+    """Takes the frames of a stream apart that comes in pieces of any size. Keeps less than one
+    header, however long a frame is."""
 
     def __init__(self) -> None:
         self._header = b""
@@ -279,7 +298,7 @@ class Frames:
         return found
 
 
-# --- commands --------------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 @frozen
@@ -291,10 +310,13 @@ class Ended:
 
 
 async def run_command(streams: Streams, container_id: str, command: tuple[str, ...]) -> Ended:
-    """Run a command in a running container to its end. The caller limits the time; the engine cannot end a command (divergence)."""
+    """Run a command in a running container to its end. The caller limits the time; the engine
+    cannot end a command (divergence)."""
     body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
     id = (await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"]
-    conversation = await streams.open(f"/exec/{engine_id(id)}/start", {"Detach": False, "Tty": False})
+    conversation = await streams.open(
+        f"/exec/{engine_id(id)}/start", {"Detach": False, "Tty": False}
+    )
     output = b""
     try:
         async for _, data in conversation.hear(False):
@@ -306,12 +328,19 @@ async def run_command(streams: Streams, container_id: str, command: tuple[str, .
     return Ended(int(found.get("ExitCode") or 0), output.decode("utf-8", "replace"))
 
 
-async def probe_command(streams: Streams, container_id: str, command: tuple[str, ...], timeout_seconds: int) -> Probed:
-    """An exec probe or hook (RT-10): exit code 0 is success; one that cannot be put, as when the container has just ended, is unknown."""
+async def probe_command(
+    streams: Streams, container_id: str, command: tuple[str, ...], timeout_seconds: int
+) -> Probed:
+    """An exec probe or hook (RT-10): exit code 0 is success; one that cannot be put, as when the
+    container has just ended, is unknown."""
     try:
-        ended = await asyncio.wait_for(run_command(streams, container_id, command), max(1, timeout_seconds))
+        ended = await asyncio.wait_for(
+            run_command(streams, container_id, command), max(1, timeout_seconds)
+        )
     except TimeoutError:
-        return Probed(False, f"command timed out: {list(command)!r} timed out after {timeout_seconds}s")
+        return Probed(
+            False, f"command timed out: {list(command)!r} timed out after {timeout_seconds}s"
+        )
     except StreamRefused as error:
         if error.code in (404, 409):
             return Probed(False, error.words, unknown=True)

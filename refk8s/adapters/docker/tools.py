@@ -7,9 +7,22 @@ TOOL_SECONDS_MAX = 30
 
 
 def call(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run it. It is found also where the user's path does not name the place; OSError or TimeoutExpired where it does not run."""
-    environment = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=TOOL_SECONDS_MAX, check=False, env=environment)
+    """Run it. It is found also where the user's path does not name the place; OSError or
+    TimeoutExpired where it does not run."""
+    environment = {
+        **os.environ,
+        "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin",
+        "LC_ALL": "C",
+    }
+    return subprocess.run(
+        command,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=TOOL_SECONDS_MAX,
+        check=False,
+        env=environment,
+    )
 
 
 def said(*command: str) -> str | None:

@@ -1,8 +1,9 @@
 """Files below a directory that a container may change at the same time. Rules RT-7, RT-8, RT-30.
 
-Every name is looked up in an open directory and no symbolic link is followed, so nothing is read, written or removed
-outside of the directory, whatever a container does to its content meanwhile. A name is one part of a path.
-Source: openat(2), "Rationale for openat() and other directory file descriptor APIs".
+Every name is looked up in an open directory and no symbolic link is followed, so nothing is read,
+written or removed outside of the directory, whatever a container does to its content meanwhile. A
+name is one part of a path. Source: openat(2), "Rationale for openat() and other directory file
+descriptor APIs".
 """
 
 import os
@@ -75,7 +76,8 @@ def exists(name: str, at: int) -> bool:
 
 
 def walk(root: int, names: list[str], flags: int = DIRECTORY) -> int:
-    """Open what lies there: every part but the last is a directory and no link. The caller closes it."""
+    """Open what lies there: every part but the last is a directory and no link. The caller closes
+    it."""
     at = os.dup(root)
     for position, name in enumerate(names):
         last = position + 1 == len(names)
@@ -87,11 +89,14 @@ def walk(root: int, names: list[str], flags: int = DIRECTORY) -> int:
     return at
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
-def write(name: str, at: int, content: bytes, mode: int = FILE_MODE, user: int = KEEP, group: int = KEEP) -> None:
-    """Give a regular file of this directory this content; one that is no regular file is replaced."""
+def write(
+    name: str, at: int, content: bytes, mode: int = FILE_MODE, user: int = KEEP, group: int = KEEP
+) -> None:
+    """Give a regular file of this directory this content; one that is no regular file is
+    replaced."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(part(name), flags, mode & 0o700, dir_fd=at)
@@ -116,7 +121,9 @@ def write(name: str, at: int, content: bytes, mode: int = FILE_MODE, user: int =
 def read(name: str, at: int, bytes_max: int) -> bytes | None:
     """The first bytes of a regular file; None where there is none of this name."""
     try:
-        file = os.open(part(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+        file = os.open(
+            part(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at
+        )
     except OSError:
         return None
     try:
@@ -130,11 +137,12 @@ def read(name: str, at: int, bytes_max: int) -> bytes | None:
         os.close(file)
 
 
-# --- removal ---------------------------------------------------------------------------------------------------------
+# --- removal --------------------------------------------------------------------------------------
 
 
 def remove(name: str, at: int) -> None:
-    """Remove a file, a link or a whole tree of this directory. What is gone is gone. O(entries), depth costs nothing."""
+    """Remove a file, a link or a whole tree of this directory. What is gone is gone. O(entries),
+    depth costs nothing."""
     try:
         os.unlink(part(name), dir_fd=at)
     except FileNotFoundError:
@@ -149,8 +157,8 @@ def remove(name: str, at: int) -> None:
 def empty(top: int) -> None:
     """Remove everything in this directory, on its own file system only.
 
-    A directory in a directory is emptied after it has been moved to the top: so the depth that a container made needs
-    neither a stack nor an open directory for each level.
+    A directory in a directory is emptied after it has been moved to the top: so the depth that a
+    container made needs neither a stack nor an open directory for each level.
     """
     device = os.fstat(top).st_dev
     while names := os.listdir(top):
@@ -162,7 +170,12 @@ def empty(top: int) -> None:
                     raise OSError(f"{name} is on another file system")
                 for below in os.listdir(inner):
                     if not _unlinked(below, inner):
-                        os.rename(below, f"..removed-{secrets.token_hex(8)}", src_dir_fd=inner, dst_dir_fd=top)
+                        os.rename(
+                            below,
+                            f"..removed-{secrets.token_hex(8)}",
+                            src_dir_fd=inner,
+                            dst_dir_fd=top,
+                        )
             os.rmdir(name, dir_fd=top)
 
 
@@ -178,14 +191,16 @@ def _unlinked(name: str, at: int) -> bool:
     return True
 
 
-# --- paths that a container has a say in -------------------------------------------------------------------------------
+# --- paths that a container has a say in ----------------------------------------------------------
 
 
 def open_inside(root: int, place: str, inner: str, mode: int) -> int:
-    """Open the file or directory that a subPath of the volume at `place` means; the caller closes it (RT-7).
+    """Open the file or directory that a subPath of the volume at `place` means; the caller closes
+    it (RT-7).
 
-    Links are followed where they stay in the volume. What is missing is made as a directory. LeadsOut where the path
-    does not stay in the volume; OSError where it was changed while it was looked at.
+    Links are followed where they stay in the volume. What is missing is made as a directory.
+    LeadsOut where the path does not stay in the volume; OSError where it was changed while it was
+    looked at.
     """
     wanted = parts(inner)
     real = os.path.realpath(place)
@@ -225,6 +240,6 @@ def _directory(name: str, at: int, mode: int) -> int:
 
 
 def is_inside(path: str, root: str) -> bool:
-    """Whether an absolute path is this directory or below it, part by part: /vol-2 is not below /vol."""
+    """Whether an absolute path is this directory or below it, part by part: /vol-2 is not below
+    /vol."""
     return os.path.commonpath([path, root]) == root
-

@@ -1,4 +1,5 @@
-"""The pods' volumes on this machine, under DATA_DIR/pods/UID/volumes/NAME. Rules RT-6 ... RT-9, RT-30 ... RT-32, RT-34.
+"""The pods' volumes on this machine, under DATA_DIR/pods/UID/volumes/NAME. Rules RT-6 ... RT-9,
+RT-30 ... RT-32, RT-34.
 
 | below pods/UID | what it is |
 |---|---|
@@ -6,9 +7,10 @@
 | volume-subpaths/CONTAINER/INDEX | the place where a subPath is seen, for the engine to mount |
 | etc-hosts, resolv.conf, NAME.ATTEMPT.message | files of the pod that are no volume |
 
-Containers can change what is in their volumes at any time, so everything there is opened by name in an open directory,
-and no link is followed (RT-30). The directories above the volumes are seen by no container.
-Source: Kubernetes documentation, "Volumes" (emptyDir, hostPath, using subPath), "Secrets" (tmpfs).
+Containers can change what is in their volumes at any time, so everything there is opened by name in
+an open directory, and no link is followed (RT-30). The directories above the volumes are seen by no
+container. Source: Kubernetes documentation, "Volumes" (emptyDir, hostPath, using subPath),
+"Secrets" (tmpfs).
 """
 
 import errno
@@ -38,7 +40,8 @@ class Volumes:
         self._root = root
         self._abilities = abilities
         self._may_mount = True
-        self._held: dict[tuple[str, str, int], int] = {}  # open subPaths by (pod uid, container, index)
+        # open subPaths by (pod uid, container, index)
+        self._held: dict[tuple[str, str, int], int] = {}
 
     def _pod(self, pod_uid: str) -> Path:
         return self._root / tree.part(pod_uid)
@@ -61,7 +64,7 @@ class Volumes:
         finally:
             os.close(at)
 
-    # --- volumes -------------------------------------------------------------------------------------------------------
+    # --- volumes ----------------------------------------------------------------------------------
 
     def write(self, operation: WriteVolume) -> Result:
         """Make or refresh a volume."""
@@ -70,7 +73,10 @@ class Volumes:
         except PermissionError:
             if operation.fs_group < 0:
                 raise
-            return Failed("FailedMount", f"fsGroup {operation.fs_group} cannot own the volume: this process may not (run it as root)")
+            return Failed(
+                "FailedMount",
+                f"fsGroup {operation.fs_group} cannot own the volume: this process may not (run it as root)",
+            )
 
     def _write(self, operation: WriteVolume) -> Result:
         name = tree.part(operation.volume)
@@ -88,7 +94,11 @@ class Volumes:
                     return Failed("FailedMount", problem)
             elif not tree.exists(name, volumes):
                 self._make(volumes, operation)
-            place = os.open(os.readlink(name, dir_fd=volumes) if tree.is_link(name, volumes) else name, tree.DIRECTORY, dir_fd=volumes)
+            place = os.open(
+                os.readlink(name, dir_fd=volumes) if tree.is_link(name, volumes) else name,
+                tree.DIRECTORY,
+                dir_fd=volumes,
+            )
         try:
             if operation.files or tree.exists(DATA, place):
                 write_files(place, self._files(operation), operation.fs_group)
@@ -97,12 +107,18 @@ class Volumes:
         return Done()
 
     def _files(self, operation: WriteVolume) -> dict[str, File]:
-        """The files of a volume. One that cannot be given to its user can be read by all users of the pod instead (RT-9)."""
+        """The files of a volume. One that cannot be given to its user can be read by all users of
+        the pod instead (RT-9)."""
         files = {}
         for path, content in operation.files.items():
-            mode, user = operation.modes.get(path, operation.mode), operation.users.get(path, tree.KEEP)
+            mode, user = (
+                operation.modes.get(path, operation.mode),
+                operation.users.get(path, tree.KEEP),
+            )
             if user not in (tree.KEEP, os.geteuid()) and os.geteuid() != 0:
-                self._abilities.say_once("tokens can be read by every user of their pod: this process may not give files away")
+                self._abilities.say_once(
+                    "tokens can be read by every user of their pod: this process may not give files away"
+                )
                 mode, user = mode | 0o444, tree.KEEP
             files[path] = File(content, mode, user)
         return files
@@ -117,7 +133,10 @@ class Volumes:
 
     def _have_memory(self, volumes: int, operation: WriteVolume) -> str:
         """Keep this volume in memory (RT-31); why that is not possible, or empty."""
-        name, place = operation.volume, os.path.realpath(self.path(operation.pod_uid, operation.volume).parent)
+        name, place = (
+            operation.volume,
+            os.path.realpath(self.path(operation.pod_uid, operation.volume).parent),
+        )
         place = f"{place}/{name}"
         if tree.is_link(name, volumes):
             return self._elsewhere(volumes, operation)
@@ -126,7 +145,9 @@ class Volumes:
         if self._may_mount:
             with tree.made(name, volumes) as directory:
                 tree.empty(directory)  # What an earlier agent left on the disk.
-            failed = mounts.mount_tmpfs(place, _mode(operation), operation.fs_group, operation.size_limit_bytes)
+            failed = mounts.mount_tmpfs(
+                place, _mode(operation), operation.fs_group, operation.size_limit_bytes
+            )
             if not failed:
                 return ""
             if failed not in (errno.EPERM, -1):
@@ -136,12 +157,15 @@ class Volumes:
         return self._elsewhere(volumes, operation)
 
     def _elsewhere(self, volumes: int, operation: WriteVolume) -> str:
-        """A directory in memory that is not mounted for it, or on the disk where the machine has none (RT-9)."""
+        """A directory in memory that is not mounted for it, or on the disk where the machine has
+        none (RT-9)."""
         if operation.size_limit_bytes:
             return "sizeLimit of a volume in memory cannot be enforced: this process may not mount"
         memory = mounts.memory_directory(str(self._root), os.environ)
         if memory is None:
-            self._abilities.say_once("volumes in memory are directories on disk here: this process may not mount")
+            self._abilities.say_once(
+                "volumes in memory are directories on disk here: this process may not mount"
+            )
             if not tree.exists(operation.volume, volumes):
                 self._make(volumes, operation)
             return ""
@@ -150,12 +174,16 @@ class Volumes:
                 self._make(pod, operation)
         if not tree.is_link(operation.volume, volumes):
             tree.remove(operation.volume, volumes)
-            os.symlink(f"{memory}/{operation.pod_uid}/{operation.volume}", operation.volume, dir_fd=volumes)
+            os.symlink(
+                f"{memory}/{operation.pod_uid}/{operation.volume}", operation.volume, dir_fd=volumes
+            )
         return ""
 
-    # --- files of the pod ------------------------------------------------------------------------------------------------
+    # --- files of the pod -------------------------------------------------------------------------
 
-    def write_file(self, pod_uid: str, name: str, content: bytes, mode: int = tree.FILE_MODE) -> Path:
+    def write_file(
+        self, pod_uid: str, name: str, content: bytes, mode: int = tree.FILE_MODE
+    ) -> Path:
         """A file of the pod that is no volume."""
         with self._opened(pod_uid) as pod:
             tree.write(name, pod, content, mode)
@@ -174,13 +202,17 @@ class Volumes:
         place = self._pod(pod_uid) / tree.part(name)
         return place if place.is_file() and not place.is_symlink() else None
 
-    # --- what a container mounts -------------------------------------------------------------------------------------------
+    # --- what a container mounts ------------------------------------------------------------------
 
-    def source(self, pod_uid: str, mount: Mount, container: str = "container", index: int = 0) -> Path:
-        """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's mounts.
+    def source(
+        self, pod_uid: str, mount: Mount, container: str = "container", index: int = 0
+    ) -> Path:
+        """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's
+        mounts.
 
-        LeadsOut where the inner path is not inside the volume (RT-7). Nobody can exchange what the answer leads to: it is
-        a mount of this file or directory itself, or names it as this process has it open (RT-34).
+        LeadsOut where the inner path is not inside the volume (RT-7). Nobody can exchange what the
+        answer leads to: it is a mount of this file or directory itself, or names it as this process
+        has it open (RT-34).
         """
         volume, _, inner = mount.source.partition("/")
         place = os.path.realpath(self.path(pod_uid, volume))
@@ -233,7 +265,11 @@ class Volumes:
     def is_held(self, source: str) -> bool:
         """Whether the path names a file or directory that this process has open for a mount."""
         head, _, number = source.rpartition("/fd/")
-        return head == f"/proc/{os.getpid()}" and number.isdigit() and int(number) in self._held.values()
+        return (
+            head == f"/proc/{os.getpid()}"
+            and number.isdigit()
+            and int(number) in self._held.values()
+        )
 
     def release(self, pod_uid: str, container: str) -> None:
         """The container has started: what was open for its mounts is needed no more."""
@@ -246,10 +282,11 @@ class Volumes:
         if found is not None:
             os.close(found)
 
-    # --- removal -----------------------------------------------------------------------------------------------------------
+    # --- removal ----------------------------------------------------------------------------------
 
     def remove(self, pod_uid: str) -> None:
-        """Everything of this pod. Nothing is removed below a place where something is still mounted."""
+        """Everything of this pod. Nothing is removed below a place where something is still
+        mounted."""
         place = self._pod(pod_uid)
         for uid, container, index in list(self._held):
             if uid == pod_uid:
@@ -261,7 +298,9 @@ class Volumes:
         if memory is not None:
             left = not _removed(Path(memory), pod_uid) or left
         if left:
-            self._abilities.say_once(f"files of ended pods are left in {self._root}: this process may not remove them")
+            self._abilities.say_once(
+                f"files of ended pods are left in {self._root}: this process may not remove them"
+            )
 
     def remove_all(self) -> None:
         """Everything of every pod."""
@@ -276,8 +315,13 @@ class Volumes:
 
 
 def _mode(operation: WriteVolume) -> int:
-    """The permissions of the volume's directory; a group that owns it hands itself on to new files (RT-32)."""
-    mode = operation.mode & 0o777 if not operation.files and operation.mode & 0o111 else tree.DIRECTORY_MODE
+    """The permissions of the volume's directory; a group that owns it hands itself on to new files
+    (RT-32)."""
+    mode = (
+        operation.mode & 0o777
+        if not operation.files and operation.mode & 0o111
+        else tree.DIRECTORY_MODE
+    )
     return mode | (stat.S_ISGID if operation.fs_group >= 0 else 0)
 
 

@@ -1,6 +1,8 @@
-"""Where the engine is, and whether one answers: without the engine's client library, so that a machine without Docker is told at once.
+"""Where the engine is, and whether one answers: without the engine's client library, so that a
+machine without Docker is told at once.
 
-DOCKER_HOST is respected: unix://PATH, or tcp://HOST:PORT (with DOCKER_TLS_VERIFY only the connection itself is tried).
+DOCKER_HOST is respected: unix://PATH, or tcp://HOST:PORT (with DOCKER_TLS_VERIFY only the
+connection itself is tried).
 """
 
 import http.client
@@ -30,11 +32,17 @@ def why_not(environment: Mapping[str, str], timeout_seconds: float = PING_SECOND
     except (OSError, ValueError, http.client.HTTPException) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return f"no Docker engine answers at {host} ({words.lower() or 'no words'})"
-    return "" if code == 200 else f"what answers at {host} is no Docker engine (it says {code} to /_ping)"
+    return (
+        ""
+        if code == 200
+        else f"what answers at {host} is no Docker engine (it says {code} to /_ping)"
+    )
 
 
 def _ping(kind: str, place: str, tls: bool, timeout_seconds: float) -> int:
-    connection = _UnixConnection(place, timeout_seconds) if kind == "unix" else _tcp(place, timeout_seconds)
+    connection = (
+        _UnixConnection(place, timeout_seconds) if kind == "unix" else _tcp(place, timeout_seconds)
+    )
     try:
         if tls or kind == "https":
             connection.connect()
@@ -64,24 +72,29 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def engine_process() -> int:
-    """The process that listens at the engine's socket of this machine, or 0 where that is not to be known."""
+    """The process that listens at the engine's socket of this machine, or 0 where that is not to be
+    known."""
     kind, _, place = engine_host(os.environ).partition("://")
     if kind != "unix" or not hasattr(socket, "SO_PEERCRED"):
         return 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(place)
-            return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+            return int.from_bytes(
+                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little"
+            )
         except OSError:
             return 0
 
 
 def sees_this_process() -> bool:
-    """Whether the engine has this process under the number that it has here, so that /proc/PID names the same to both."""
+    """Whether the engine has this process under the number that it has here, so that /proc/PID
+    names the same to both."""
     engine = engine_process()
     try:
         with open(f"/proc/{engine}/status") as status:
             numbers = [line.split()[1:] for line in status if line.startswith("NSpid:")]
     except OSError:
         return False
-    return numbers == [[str(engine)]]  # In a namespace of processes of its own it would have a second number.
+    # In a namespace of processes of its own it would have a second number.
+    return numbers == [[str(engine)]]

@@ -1,7 +1,9 @@
-"""What the program of a simulated container does, in virtual time: when it ends and how, what it writes and where. Rule SHELL-6.
+"""What the program of a simulated container does, in virtual time: when it ends and how, what it
+writes and where. Rule SHELL-6.
 
-A course is computed when the container starts, from the files as they are then; files that the program writes later are kept
-with their instants and appear when the files are read. What it prints is not kept: reading the log runs the program again.
+A course is computed when the container starts, from the files as they are then; files that the
+program writes later are kept with their instants and appear when the files are read. What it prints
+is not kept: reading the log runs the program again.
 
 | the command | its course |
 |---|---|
@@ -15,7 +17,17 @@ from collections.abc import Iterator, Mapping
 from immutables import Map
 from msgspec import Struct
 
-from refk8s.adapters.fake.files import DIRECTORY, IMAGE_DIRECTORIES, IMAGE_FILES, NO_DISK, ROOT, Disk, Entry, FileProblem, Files
+from refk8s.adapters.fake.files import (
+    DIRECTORY,
+    IMAGE_DIRECTORIES,
+    IMAGE_FILES,
+    NO_DISK,
+    ROOT,
+    Disk,
+    Entry,
+    FileProblem,
+    Files,
+)
 from refk8s.adapters.fake.files import Disks as Keeper
 from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program, Read, Tick, Write, cost_of
 from refk8s.core.context import SECOND, Instant
@@ -27,7 +39,8 @@ LOG_STEPS_MAX = 20_000
 LOG_BYTES_MAX = 1 << 20
 """So many commands, and so much of what they print, a log shows."""
 WORK_FACTOR = 8
-"""Work beyond a single command counts so much more in a log, which is computed while other requests wait."""
+"""Work beyond a single command counts so much more in a log, which is computed while other requests
+wait."""
 CHANGES_MAX = 1000
 MOMENT = SECOND
 
@@ -44,7 +57,8 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Course(Struct, frozen=True):
-    """`takes` microseconds to the end, or None where there is none; with which exit code; what is written meanwhile."""
+    """`takes` microseconds to the end, or None where there is none; with which exit code; what is
+    written meanwhile."""
 
     takes: Instant | None = None
     exit_code: int = 0
@@ -52,7 +66,8 @@ class Course(Struct, frozen=True):
 
 
 class Scene(Struct, frozen=True):
-    """What a program runs in: its container, the pod's host name and volumes, and the disks as they are now."""
+    """What a program runs in: its container, the pod's host name and volumes, and the disks as they
+    are now."""
 
     config: ContainerConfig
     hostname: str = ""
@@ -60,7 +75,7 @@ class Scene(Struct, frozen=True):
     disks: Disks = Map()
 
 
-# --- disks ---------------------------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------
 
 
 class Draft:
@@ -88,23 +103,36 @@ class Draft:
 def given(scene: Scene, name: str) -> Mapping[str, Entry]:
     """What lies below a disk: the files that the kubelet gave a volume, or those of the image."""
     if name == ROOT:
-        hosts = (scene.config.hosts or f"127.0.0.1\tlocalhost\n127.0.1.1\t{scene.hostname}\n").encode()
-        return {**_IMAGE, "/etc/hostname": Entry(f"{scene.hostname}\n".encode()), "/etc/hosts": Entry(hosts)}
+        hosts = (
+            scene.config.hosts or f"127.0.0.1\tlocalhost\n127.0.1.1\t{scene.hostname}\n"
+        ).encode()
+        return {
+            **_IMAGE,
+            "/etc/hostname": Entry(f"{scene.hostname}\n".encode()),
+            "/etc/hosts": Entry(hosts),
+        }
     volume = scene.volumes.get(name)
     if volume is None:
         return {}
-    return {f"/{path}": Entry(data, volume.modes.get(path, volume.mode)) for path, data in volume.files.items()}
+    return {
+        f"/{path}": Entry(data, volume.modes.get(path, volume.mode))
+        for path, data in volume.files.items()
+    }
 
 
-_IMAGE = {**dict.fromkeys(IMAGE_DIRECTORIES, DIRECTORY), **{path: Entry(data) for path, data in IMAGE_FILES.items()}}
+_IMAGE = {
+    **dict.fromkeys(IMAGE_DIRECTORIES, DIRECTORY),
+    **{path: Entry(data) for path, data in IMAGE_FILES.items()},
+}
 
 
-# --- programs ------------------------------------------------------------------------------------------------------------
+# --- programs -------------------------------------------------------------------------------------
 # The shell is loaded when the first command is computed: most simulations have none.
 
 
 def command_of(config: ContainerConfig) -> list[str]:
-    """The words that a container runs; a terminal without a command gets a shell, none: the image's own program."""
+    """The words that a container runs; a terminal without a command gets a shell, none: the image's
+    own program."""
     words = [*config.command, *config.args]
     return ["sh"] if not words and config.tty and config.stdin else words
 
@@ -115,7 +143,9 @@ def main_program(scene: Scene, disks: Keeper) -> Program:
 
     config = scene.config
     files = Files(disks, config.mounts, config.read_only_root)
-    shell = make_shell(config, scene.hostname, files, moment if config.runs_to_end else forever, config.stdin)
+    shell = make_shell(
+        config, scene.hostname, files, moment if config.runs_to_end else forever, config.stdin
+    )
     shell.terminal = config.tty
     return shell.run_words(command_of(config) or [""])
 
@@ -133,7 +163,12 @@ def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tup
     from refk8s.adapters.fake.shell.container import make_shell, succeeds
 
     draft = Draft(scene, now)
-    shell = make_shell(scene.config, scene.hostname, Files(draft, scene.config.mounts, scene.config.read_only_root), succeeds)
+    shell = make_shell(
+        scene.config,
+        scene.hostname,
+        Files(draft, scene.config.mounts, scene.config.read_only_root),
+        succeeds,
+    )
     said = bytearray()
     return _run(shell.run_words(list(command) or [""]), draft, now, said), bytes(said)
 
@@ -165,7 +200,8 @@ def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = 
 
 
 def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, bytes]]:
-    """What the container's program prints, with the instants; without end where the program has none, so take what is due."""
+    """What the container's program prints, with the instants; without end where the program has
+    none, so take what is due."""
     draft = Draft(scene, started)
     program = main_program(scene, draft)
     at, steps, size = started, 0, 0

@@ -1,4 +1,5 @@
-"""What is broken on a simulated node, by force: images, sandboxes, containers, the machine. Each is a function of the state."""
+"""What is broken on a simulated node, by force: images, sandboxes, containers, the machine. Each is
+a function of the state."""
 
 from collections.abc import Callable
 
@@ -11,15 +12,23 @@ from refk8s.core.value import evolve
 
 
 def break_image(world: State, image: str, message: str = "not found") -> State:
-    """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it was there."""
+    """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it
+    was there."""
     broken = world.faults.images
-    images = broken.set(image, message) if message else broken.delete(image) if image in broken else broken
+    images = (
+        broken.set(image, message)
+        if message
+        else broken.delete(image)
+        if image in broken
+        else broken
+    )
     world = replace(world, faults=replace(world.faults, images=images))
     return replace(world, images=world.images.delete(image)) if image in world.images else world
 
 
 def set_faults(world: State, **faults: str) -> State:
-    """Break (or, with empty words, mend) by name: sandbox_error, create_error, start_error, stop_error, down."""
+    """Break (or, with empty words, mend) by name: sandbox_error, create_error, start_error,
+    stop_error, down."""
     return replace(world, faults=replace(world.faults, **faults))
 
 
@@ -37,7 +46,9 @@ def crash_sandbox(world: State, pod_uid: str, now: Instant) -> Changed:
     if pod is None:
         return world, ()
     dead = tuple([evolve(sandbox, ready=False, ips=()) for sandbox in pod.sandboxes])
-    return free_addresses(set_pod(world, pod_uid, replace(pod, sandboxes=dead)), pod.sandboxes), (pod_uid,)
+    return free_addresses(set_pod(world, pod_uid, replace(pod, sandboxes=dead)), pod.sandboxes), (
+        pod_uid,
+    )
 
 
 def crash_node(world: State, now: Instant) -> Changed:
@@ -52,7 +63,11 @@ def crash_node(world: State, now: Instant) -> Changed:
 
 def _crash_one(world: State, which: str, now: Instant) -> Changed:
     running = world.running()
-    return crash_container(world, running[int(which or 0) % len(running)].id, KILLED, now) if running else (world, ())
+    return (
+        crash_container(world, running[int(which or 0) % len(running)].id, KILLED, now)
+        if running
+        else (world, ())
+    )
 
 
 def _crash_pause(world: State, which: str, now: Instant) -> Changed:
@@ -66,9 +81,18 @@ DISTURBANCES: dict[str, Callable[[State, str, Instant], Changed]] = {
     "machine restarts": lambda world, which, now: crash_node(world, now),
     "image is gone": lambda world, which, now: (break_image(world, which), ()),
     "image is back": lambda world, which, now: (break_image(world, which, ""), ()),
-    "runtime is down": lambda world, which, now: (set_faults(world, down="the runtime does not answer"), ()),
+    "runtime is down": lambda world, which, now: (
+        set_faults(world, down="the runtime does not answer"),
+        (),
+    ),
     "runtime is back": lambda world, which, now: (set_faults(world, down=""), ()),
-    "pulls are slow": lambda world, which, now: (replace(world, pull_time=int(which or 5) * SECOND), ()),
-    "starts are slow": lambda world, which, now: (replace(world, start_time=int(which or 5) * SECOND), ()),
+    "pulls are slow": lambda world, which, now: (
+        replace(world, pull_time=int(which or 5) * SECOND),
+        (),
+    ),
+    "starts are slow": lambda world, which, now: (
+        replace(world, start_time=int(which or 5) * SECOND),
+        (),
+    ),
 }
 """What a simulator does to a node by force, by the words that its story uses."""

@@ -1,7 +1,9 @@
-"""The file system of a simulated container: its image, its mounts, and what has been written. Rule SHELL-4 (spec/shell.md).
+"""The file system of a simulated container: its image, its mounts, and what has been written. Rule
+SHELL-4 (spec/shell.md).
 
-A disk is a value: the paths that were written or removed. Below the container's own disk lies a small image, below a volume's
-disk the files that the kubelet gave it. Paths are absolute and normal; a directory exists if it was made or something is in it.
+A disk is a value: the paths that were written or removed. Below the container's own disk lies a
+small image, below a volume's disk the files that the kubelet gave it. Paths are absolute and
+normal; a directory exists if it was made or something is in it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,15 +59,37 @@ class Disk(Struct, frozen=True):
     def put(self, path: str, entry: Entry) -> "Disk":
         """The disk with this entry; FileProblem where there is no room."""
         before = self.entries.get(path)
-        size = self.size - len(before.data or b"" if before is not None else b"") + len(entry.data or b"")
-        if size > DISK_BYTES_MAX or len(entry.data or b"") > FILE_BYTES_MAX or (before is None and len(self.entries) >= ENTRIES_MAX):
+        size = (
+            self.size
+            - len(before.data or b"" if before is not None else b"")
+            + len(entry.data or b"")
+        )
+        if (
+            size > DISK_BYTES_MAX
+            or len(entry.data or b"") > FILE_BYTES_MAX
+            or (before is None and len(self.entries) >= ENTRIES_MAX)
+        ):
             raise FileProblem(NO_SPACE)
         return Disk(self.entries.set(path, entry), size)
 
 
 NO_DISK = Disk()
 
-IMAGE_DIRECTORIES = ("/bin", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/local", "/var")
+IMAGE_DIRECTORIES = (
+    "/bin",
+    "/dev",
+    "/etc",
+    "/home",
+    "/proc",
+    "/root",
+    "/run",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/local",
+    "/var",
+)
 IMAGE_FILES: Mapping[str, bytes] = {
     "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
     "/etc/os-release": b'NAME="refk8s simulated container"\nID=refk8s\n',
@@ -88,11 +112,15 @@ class Disks(Protocol):
 class Files:
     """The files as a container sees them."""
 
-    def __init__(self, disks: Disks, mounts: tuple[Mount, ...], read_only_root: bool = False) -> None:
+    def __init__(
+        self, disks: Disks, mounts: tuple[Mount, ...], read_only_root: bool = False
+    ) -> None:
         self._disks = disks
         self._read_only_root = read_only_root
         # The longest path first: that mount hides the others.
-        self._mounts = sorted([(_normal(mount.path), mount) for mount in mounts], key=lambda pair: -len(pair[0]))
+        self._mounts = sorted(
+            [(_normal(mount.path), mount) for mount in mounts], key=lambda pair: -len(pair[0])
+        )
 
     def _locate(self, path: str) -> tuple[str, str, bool]:
         """(disk, path on it, whether it is read-only)."""
@@ -128,12 +156,24 @@ class Files:
         entry = self._entry(disk, inner)
         if entry is not None and entry.data is not None:
             return "file"
-        is_directory = entry is not None or next(self._below(disk, inner), None) is not None or bool(self._mounts_below(path))
-        return "directory" if is_directory or any(_normal(path) == place for place, _ in self._mounts) else ""
+        is_directory = (
+            entry is not None
+            or next(self._below(disk, inner), None) is not None
+            or bool(self._mounts_below(path))
+        )
+        return (
+            "directory"
+            if is_directory or any(_normal(path) == place for place, _ in self._mounts)
+            else ""
+        )
 
     def _mounts_below(self, path: str) -> set[str]:
         prefix = _normal(path).rstrip("/") + "/"
-        return {place[len(prefix) :].partition("/")[0] for place, _ in self._mounts if place.startswith(prefix) and place != prefix}
+        return {
+            place[len(prefix) :].partition("/")[0]
+            for place, _ in self._mounts
+            if place.startswith(prefix) and place != prefix
+        }
 
     def list(self, path: str) -> list[str]:
         """The names in a directory."""
@@ -161,7 +201,11 @@ class Files:
 
     def write(self, path: str, data: bytes, append: bool = False, mode: int | None = None) -> None:
         """Write a file in a directory that is there."""
-        if _normal(path).startswith("/dev/") and not _normal(path).startswith("/dev/shm/") and _normal(path) != "/dev/termination-log":
+        if (
+            _normal(path).startswith("/dev/")
+            and not _normal(path).startswith("/dev/shm/")
+            and _normal(path) != "/dev/termination-log"
+        ):
             return
         disk, inner, read_only = self._locate(path)
         kind = self.kind(path)
@@ -174,7 +218,11 @@ class Files:
         before = self._entry(disk, inner)
         if append and before is not None:
             data = (before.data or b"") + data
-        self._disks.put(disk, inner, Entry(data, mode if mode is not None else before.mode if before is not None else 0o644))
+        self._disks.put(
+            disk,
+            inner,
+            Entry(data, mode if mode is not None else before.mode if before is not None else 0o644),
+        )
 
     def make_directory(self, path: str) -> None:
         """Make one directory in one that is there."""

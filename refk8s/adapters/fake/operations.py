@@ -1,4 +1,5 @@
-"""The operations of the container runtime on a simulated node, each a function of the state: (state, operation) -> (state, result)."""
+"""The operations of the container runtime on a simulated node, each a function of the state:
+(state, operation) -> (state, result)."""
 
 import re
 from typing import Any
@@ -75,16 +76,24 @@ def _run_sandbox(world: State, operation: RunPodSandbox, now: Instant, chance: C
     pod = world.pods.get(config.pod_uid, NO_POD)
     for known in pod.sandboxes:
         if known.attempt == config.attempt:
-            return (world, SandboxStarted(known)) if known.ready else (world, Failed("", f"sandbox {config.attempt} has died"))
+            return (
+                (world, SandboxStarted(known))
+                if known.ready
+                else (world, Failed("", f"sandbox {config.attempt} has died"))
+            )
     ips: tuple[str, ...] = (world.node.internal_ip,)
     if not config.host_network:
         address = _free_address(world)
         if address is None:
             return world, Failed("", "no address is free")
         ips = (f"{world.pod_network}.{address}",)
-        world = replace(world, last_address=address, addresses=world.addresses.set(address, config.pod_uid))
+        world = replace(
+            world, last_address=address, addresses=world.addresses.set(address, config.pod_uid)
+        )
     id = chance.draw(32).hex()
-    sandbox = SandboxStatus(id, config.pod_uid, config.namespace, config.name, config.attempt, True, ips, now)
+    sandbox = SandboxStatus(
+        id, config.pod_uid, config.namespace, config.name, config.attempt, True, ips, now
+    )
     pod = replace(pod, sandboxes=(*pod.sandboxes, sandbox), hostname=config.hostname)
     return set_pod(world, config.pod_uid, pod), SandboxStarted(sandbox)
 
@@ -106,27 +115,46 @@ def _stop_sandbox(world: State, operation: StopPodSandbox, now: Instant, chance:
         fake = world.containers[id]
         if fake.status.sandbox_id == operation.sandbox_id and fake.status.state == RUNNING:
             world = end(world, fake, KILLED, now)
-    stopped = [sandbox for sandbox in pod.sandboxes if sandbox.id == operation.sandbox_id and sandbox.ready]
+    stopped = [
+        sandbox for sandbox in pod.sandboxes if sandbox.id == operation.sandbox_id and sandbox.ready
+    ]
     if not stopped:
         return world, Done()
-    dead = tuple([evolve(s, ready=False, ips=()) if s.id == operation.sandbox_id else s for s in pod.sandboxes])
-    return free_addresses(set_pod(world, operation.pod_uid, replace(pod, sandboxes=dead)), tuple(stopped)), Done()
+    dead = tuple(
+        [
+            evolve(s, ready=False, ips=()) if s.id == operation.sandbox_id else s
+            for s in pod.sandboxes
+        ]
+    )
+    return free_addresses(
+        set_pod(world, operation.pod_uid, replace(pod, sandboxes=dead)), tuple(stopped)
+    ), Done()
 
 
-def _remove_sandbox(world: State, operation: RemovePodSandbox, now: Instant, chance: Chance) -> Carried:
+def _remove_sandbox(
+    world: State, operation: RemovePodSandbox, now: Instant, chance: Chance
+) -> Carried:
     if world.faults.stop_error:
         return world, Failed("", world.faults.stop_error)
-    world, _ = _stop_sandbox(world, StopPodSandbox(operation.pod_uid, operation.sandbox_id), now, chance)
+    world, _ = _stop_sandbox(
+        world, StopPodSandbox(operation.pod_uid, operation.sandbox_id), now, chance
+    )
     pod = world.pods.get(operation.pod_uid)
     if pod is None:
         return world, Done()
-    gone = [id for id in pod.containers if world.containers[id].status.sandbox_id == operation.sandbox_id]
+    gone = [
+        id
+        for id in pod.containers
+        if world.containers[id].status.sandbox_id == operation.sandbox_id
+    ]
     for id in gone:
         world = forget(world, id)
     left = tuple([sandbox for sandbox in pod.sandboxes if sandbox.id != operation.sandbox_id])
     if not left:
         return replace(world, pods=world.pods.delete(operation.pod_uid)), Done()
-    pod = replace(pod, sandboxes=left, containers=tuple([id for id in pod.containers if id not in gone]))
+    pod = replace(
+        pod, sandboxes=left, containers=tuple([id for id in pod.containers if id not in gone])
+    )
     return set_pod(world, operation.pod_uid, pod), Done()
 
 
@@ -136,7 +164,10 @@ def _pull(world: State, operation: PullImage, now: Instant, chance: Chance) -> C
     if there is not None and operation.policy != "Always":
         return world, ImagePulled(there, False, IMAGE_BYTES, IMAGE_USER)
     if operation.policy == "Never":
-        return world, Failed("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
+        return world, Failed(
+            "ErrImageNeverPull",
+            f'Container image "{image}" is not present with pull policy of Never',
+        )
     message = world.faults.images.get(image, "")
     if not message and "missing" in re.split(r"[^a-z0-9]+", image):
         message = "not found"
@@ -145,12 +176,16 @@ def _pull(world: State, operation: PullImage, now: Instant, chance: Chance) -> C
     if world.pull_time:
         done = world.pulls.get(image)
         if done is None:
-            return replace(world, pulls=world.pulls.set(image, now + world.pull_time)), Later(now + world.pull_time)
+            return replace(world, pulls=world.pulls.set(image, now + world.pull_time)), Later(
+                now + world.pull_time
+            )
         if now < done:
             return world, Later(done)
         world = replace(world, pulls=world.pulls.delete(image))
     id = "sha256:" + chance.draw(32).hex() if there is None else there
-    return replace(world, images=world.images.set(image, id)), ImagePulled(id, True, IMAGE_BYTES, IMAGE_USER)
+    return replace(world, images=world.images.set(image, id)), ImagePulled(
+        id, True, IMAGE_BYTES, IMAGE_USER
+    )
 
 
 def _create(world: State, operation: CreateContainer, now: Instant, chance: Chance) -> Carried:
@@ -159,13 +194,18 @@ def _create(world: State, operation: CreateContainer, now: Instant, chance: Chan
         return world, Failed("CreateContainerError", world.faults.create_error)
     pod = world.pods.get(config.pod_uid, NO_POD)
     if not any(sandbox.id == operation.sandbox_id and sandbox.ready for sandbox in pod.sandboxes):
-        return world, Failed("CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run")
+        return world, Failed(
+            "CreateContainerError", f"sandbox {operation.sandbox_id[:12]} does not run"
+        )
     for known in pod.containers:
         status = world.containers[known].status
         if status.name == config.name and status.attempt == config.attempt:
             if status.state == CREATED and status.sandbox_id == operation.sandbox_id:
                 return world, ContainerCreated(status)
-            return world, Failed("CreateContainerError", f"container {config.name} has had its attempt {config.attempt}")
+            return world, Failed(
+                "CreateContainerError",
+                f"container {config.name} has had its attempt {config.attempt}",
+            )
     id = chance.draw(32).hex()
     image_id = world.images.get(config.image, "")
     status = ContainerStatus(
@@ -182,7 +222,9 @@ def _create(world: State, operation: CreateContainer, now: Instant, chance: Chan
         init=config.init,
     )
     world = replace(world, containers=world.containers.set(id, Fake(status, config)))
-    return set_pod(world, config.pod_uid, replace(pod, containers=(*pod.containers, id))), ContainerCreated(status)
+    return set_pod(
+        world, config.pod_uid, replace(pod, containers=(*pod.containers, id))
+    ), ContainerCreated(status)
 
 
 def _start(world: State, operation: StartContainer, now: Instant, chance: Chance) -> Carried:
@@ -197,15 +239,25 @@ def _start(world: State, operation: StartContainer, now: Instant, chance: Chance
     slow = seconds(fake, "FAKE_START_SECONDS") or world.start_time
     if slow and not fake.starts_at:
         fake = replace(fake, starts_at=now + slow)
-        return replace(world, containers=world.containers.set(fake.status.id, fake)), Later(fake.starts_at)
+        return replace(world, containers=world.containers.set(fake.status.id, fake)), Later(
+            fake.starts_at
+        )
     if now < fake.starts_at:
         return world, Later(fake.starts_at)
     world = settle(world, operation.pod_uid, now)
     seen = scene(world, fake)
     course = compute_course(seen, now)
     status = evolve(fake.status, state=RUNNING, started_at=now)
-    fake = replace(fake, status=status, exit_code=course.exit_code, changes=course.changes, start=seen if command_of(fake.config) else None)
-    world = replace(world, containers=world.containers.set(status.id, fake), started=world.started + 1)
+    fake = replace(
+        fake,
+        status=status,
+        exit_code=course.exit_code,
+        changes=course.changes,
+        start=seen if command_of(fake.config) else None,
+    )
+    world = replace(
+        world, containers=world.containers.set(status.id, fake), started=world.started + 1
+    )
     if course.takes is not None:
         world = end_at(world, fake, now + course.takes, course.exit_code)
     return world, Done(status)
@@ -242,7 +294,9 @@ def _remove(world: State, operation: RemoveContainer, now: Instant, chance: Chan
         return world, Failed("", "the container runs")
     uid = fake.status.pod_uid
     pod = world.pods.get(uid, NO_POD)
-    pod = replace(pod, containers=tuple([id for id in pod.containers if id != operation.container_id]))
+    pod = replace(
+        pod, containers=tuple([id for id in pod.containers if id != operation.container_id])
+    )
     return set_pod(forget(world, operation.container_id), uid, pod), Done()
 
 
@@ -265,7 +319,9 @@ def _probe(world: State, operation: Probe, now: Instant, chance: Chance) -> Carr
     return world, Probed(True, "ok")
 
 
-def _carried(world: State, fake: Fake, command: tuple[str, ...], now: Instant) -> tuple[State, Course, str]:
+def _carried(
+    world: State, fake: Fake, command: tuple[str, ...], now: Instant
+) -> tuple[State, Course, str]:
     """A command of a probe or hook: what it writes is there at once (SHELL-7)."""
     world = settle(world, fake.status.pod_uid, now)
     course, said = compute_command(scene(world, world.containers[fake.status.id]), command, now)
@@ -290,16 +346,22 @@ def _hook(world: State, operation: RunHook, now: Instant, chance: Chance) -> Car
         return world, Probed(True)
     if not begun:  # `starts_at` is of no other use once the container is up.
         end = now + min(takes, operation.timeout_seconds * SECOND)
-        return replace(world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=end))), Later(end)
+        return replace(
+            world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=end))
+        ), Later(end)
     if now < begun:
         return world, Later(begun)
-    world = replace(world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=0)))
+    world = replace(
+        world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=0))
+    )
     return world, Probed(takes <= operation.timeout_seconds * SECOND)
 
 
 def _write_volume(world: State, operation: WriteVolume, now: Instant, chance: Chance) -> Carried:
     pod = world.pods.get(operation.pod_uid, NO_POD)
-    return set_pod(world, operation.pod_uid, replace(pod, volumes=pod.volumes.set(operation.volume, operation))), Done()
+    return set_pod(
+        world, operation.pod_uid, replace(pod, volumes=pod.volumes.set(operation.volume, operation))
+    ), Done()
 
 
 def _describe(world: State, operation: DescribeNode, now: Instant, chance: Chance) -> Carried:

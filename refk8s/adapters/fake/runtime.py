@@ -1,6 +1,8 @@
-"""The simulated runtime on a real clock: what `refk8s run --adapter fake` drives. It holds one `World` and moves it.
+"""The simulated runtime on a real clock: what `refk8s run --adapter fake` drives. It holds one
+`World` and moves it.
 
-Operations are answered at once, except what the world says takes time (a slow pull, a container that is slow to stop).
+Operations are answered at once, except what the world says takes time (a slow pull, a container
+that is slow to stop).
 """
 
 import asyncio
@@ -12,7 +14,8 @@ from refk8s.core.ports import RUNNING, Later, Operation, Result
 
 
 class FakeRuntime:
-    """One simulated node. `now` reads the clock; it must be made and used inside a running event loop."""
+    """One simulated node. `now` reads the clock; it must be made and used inside a running event
+    loop."""
 
     def __init__(self, world: World, now: Callable[[], Instant], chance: Chance) -> None:
         self.world = world
@@ -88,7 +91,9 @@ class FakeRuntime:
             self._timer.cancel()
         self._timer, self._timer_at = None, at
         if at is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0, at - self._now()) / SECOND, self._let_time_pass)
+            self._timer = asyncio.get_running_loop().call_later(
+                max(0, at - self._now()) / SECOND, self._let_time_pass
+            )
 
     def _let_time_pass(self) -> None:
         self._timer, self._timer_at = None, None

@@ -1,4 +1,5 @@
-"""What a simulated node has: sandboxes, containers, images and volumes, as one value; and the small steps that change it.
+"""What a simulated node has: sandboxes, containers, images and volumes, as one value; and the small
+steps that change it.
 
 Nothing is changed in place, so a simulator can fork and a test can look back.
 """
@@ -12,7 +13,17 @@ from msgspec.structs import replace
 from refk8s.adapters.fake.course import Change, Disks, Scene, given, outputs
 from refk8s.adapters.fake.files import NO_DISK, ROOT, Disk, Entry, FileProblem, Files
 from refk8s.core.context import SECOND, Instant
-from refk8s.core.ports import EXITED, RUNNING, ContainerConfig, ContainerStatus, Later, NodeDescribed, Result, SandboxStatus, WriteVolume
+from refk8s.core.ports import (
+    EXITED,
+    RUNNING,
+    ContainerConfig,
+    ContainerStatus,
+    Later,
+    NodeDescribed,
+    Result,
+    SandboxStatus,
+    WriteVolume,
+)
 from refk8s.core.value import evolve
 
 NEVER: Instant = 1 << 62
@@ -51,7 +62,8 @@ NO_POD = Pod()
 
 
 class Faults(Struct, frozen=True):
-    """What is broken: images that cannot be had (by name, with the message), sandboxes and creations that fail, a runtime that is down."""
+    """What is broken: images that cannot be had (by name, with the message), sandboxes and
+    creations that fail, a runtime that is down."""
 
     images: Map[str, str] = Map()
     sandbox_error: str = ""
@@ -81,7 +93,11 @@ class State(Struct, frozen=True):
 
     def running(self) -> list[ContainerStatus]:
         """What runs, by id."""
-        return [self.containers[id].status for id in sorted(self.containers) if self.containers[id].status.state == RUNNING]
+        return [
+            self.containers[id].status
+            for id in sorted(self.containers)
+            if self.containers[id].status.state == RUNNING
+        ]
 
 
 Carried = tuple[State, Result | Later]
@@ -111,7 +127,12 @@ def end(world: State, fake: Fake, exit_code: int, at: Instant) -> State:
 def end_at(world: State, fake: Fake, at: Instant, exit_code: int) -> State:
     fake = replace(fake, ends_at=at, exit_code=exit_code)
     containers = world.containers.set(fake.status.id, fake)
-    return replace(world, containers=containers, ends=world.ends.set(fake.status.id, at), next_end=min(world.next_end, at))
+    return replace(
+        world,
+        containers=containers,
+        ends=world.ends.set(fake.status.id, at),
+        next_end=min(world.next_end, at),
+    )
 
 
 def free_addresses(world: State, sandboxes: tuple[SandboxStatus, ...]) -> State:
@@ -138,20 +159,33 @@ def seconds(fake: Fake, name: str) -> Instant:
         return 0
 
 
-# --- files -----------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def scene(world: State, fake: Fake) -> Scene:
     """What a program in this container sees now."""
     pod = world.pods.get(fake.status.pod_uid, NO_POD)
-    return Scene(fake.config, pod.hostname or fake.config.pod_name, pod.volumes, pod.disks.set(ROOT, fake.disk))
+    return Scene(
+        fake.config,
+        pod.hostname or fake.config.pod_name,
+        pod.volumes,
+        pod.disks.set(ROOT, fake.disk),
+    )
 
 
 def settle(world: State, pod_uid: str, now: Instant) -> State:
-    """The state in which everything is written that the programs of this pod have written by now."""
+    """The state in which everything is written that the programs of this pod have written by
+    now."""
     pod = world.pods.get(pod_uid, NO_POD)
     writers = [world.containers[id] for id in pod.containers if world.containers[id].changes]
-    due = sorted([(change.at, fake.status.id, n) for fake in writers for n, change in enumerate(fake.changes) if change.at <= now])
+    due = sorted(
+        [
+            (change.at, fake.status.id, n)
+            for fake in writers
+            for n, change in enumerate(fake.changes)
+            if change.at <= now
+        ]
+    )
     if not due:
         return world
     for _, id, number in due:
@@ -165,10 +199,14 @@ def settle(world: State, pod_uid: str, now: Instant) -> State:
 
 
 def write(world: State, id: str, disk: str, path: str, entry: Entry) -> State:
-    """One entry written by a container, to its own disk or a volume; FileProblem where there is no room."""
+    """One entry written by a container, to its own disk or a volume; FileProblem where there is no
+    room."""
     fake = world.containers[id]
     if disk == ROOT:
-        return replace(world, containers=world.containers.set(id, replace(fake, disk=fake.disk.put(path, entry))))
+        return replace(
+            world,
+            containers=world.containers.set(id, replace(fake, disk=fake.disk.put(path, entry))),
+        )
     pod = world.pods.get(fake.status.pod_uid, NO_POD)
     disks = pod.disks.set(disk, pod.disks.get(disk, NO_DISK).put(path, entry))
     return set_pod(world, fake.status.pod_uid, replace(pod, disks=disks))
@@ -201,7 +239,8 @@ def _message(world: State, fake: Fake) -> str:
 
 
 def _end_of_log(fake: Fake, exit_code: int, until: Instant) -> str:
-    """The last lines that a container printed which failed and has no message of its own (RT-16)."""
+    """The last lines that a container printed which failed and has no message of its own
+    (RT-16)."""
     if not exit_code or not fake.config.termination_message_from_log or fake.start is None:
         return ""
     said = b""

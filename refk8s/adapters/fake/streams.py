@@ -1,7 +1,8 @@
-"""Logs, exec, attach and port-forward of simulated containers. Rules SHELL-1, SHELL-8, SHELL-9 (spec/shell.md).
+"""Logs, exec, attach and port-forward of simulated containers. Rules SHELL-1, SHELL-8, SHELL-9
+(spec/shell.md).
 
-A program is run here in real time: its pauses are waited for, its input comes from the client, and what it writes to files is
-written to the node's state at once.
+A program is run here in real time: its pauses are waited for, its input comes from the client, and
+what it writes to files is written to the node's state at once.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from refk8s.core.ports import RUNNING, ContainerStatus, SandboxStatus, StreamFai
 
 INPUT_BYTES_MAX = 1 << 18
 EAGER_TICKS = 200
-"""So many commands run without a pause; then each takes a moment, so that a script without end leaves time for others."""
+"""So many commands run without a pause; then each takes a moment, so that a script without end
+leaves time for others."""
 TICK_SECONDS = 0.005
 YIELD_EVERY = 256
 """After so many lines of a log others have their turn."""
@@ -58,7 +60,14 @@ class LiveDisks:
 class ProgramSession:
     """A program with a client: bytes both ways, an end. `is_main`: the container ends with it."""
 
-    def __init__(self, runtime: FakeRuntime, id: str, program: Program, terminal: Terminal | None, is_main: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: FakeRuntime,
+        id: str,
+        program: Program,
+        terminal: Terminal | None,
+        is_main: bool = False,
+    ) -> None:
         self._runtime = runtime
         self._id = id
         self._program = program
@@ -78,7 +87,11 @@ class ProgramSession:
         ticks = 0
         while True:
             try:
-                ask = self._program.throw(Interrupted()) if self._interrupted else self._program.send(answer)
+                ask = (
+                    self._program.throw(Interrupted())
+                    if self._interrupted
+                    else self._program.send(answer)
+                )
                 self._interrupted = False
             except StopIteration as stop:
                 self._code = int(stop.value or 0) & 255
@@ -89,7 +102,11 @@ class ProgramSession:
             answer = None
             match ask:
                 case Write(stream, data) if data:
-                    yield (STDOUT, self._terminal.shown(data)) if self._terminal is not None else (stream, data)
+                    yield (
+                        (STDOUT, self._terminal.shown(data))
+                        if self._terminal is not None
+                        else (stream, data)
+                    )
                 case Now():
                     answer = self._runtime.now()
                 case Pause(microseconds):
@@ -129,7 +146,9 @@ class ProgramSession:
                 left = None if seconds is None else end - asyncio.get_running_loop().time()
                 if left is not None and left <= 0:
                     return
-                await asyncio.wait((changed, self._end), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (changed, self._end), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
                 if changed.done():
                     if seconds is None:
                         return
@@ -175,7 +194,9 @@ class ProgramSession:
 class AttachedSession:
     """What a container prints from now on; what a client says is dropped."""
 
-    def __init__(self, lines: AsyncGenerator[tuple[Instant, int, bytes], None], end: "asyncio.Future[int]") -> None:
+    def __init__(
+        self, lines: AsyncGenerator[tuple[Instant, int, bytes], None], end: "asyncio.Future[int]"
+    ) -> None:
         self._lines = lines
         self._end = end
 
@@ -207,14 +228,20 @@ class SimulatedContainers:
         self._runtime = runtime
         self._node = node
 
-    async def log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def log(
+        self, container: ContainerStatus, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         """What the container's program prints (SHELL-8)."""
         return self._log(container, options)
 
-    async def _log(self, container: ContainerStatus, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def _log(
+        self, container: ContainerStatus, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         left = options.limit_bytes
         wanted = {1: options.stdout, 2: options.stderr}
-        past = [one for one in await self._past(container) if wanted[one[1]] and one[0] >= options.since]
+        past = [
+            one for one in await self._past(container) if wanted[one[1]] and one[0] >= options.since
+        ]
         lines = _lines(past)
         if options.tail_lines >= 0:
             lines = lines[max(0, len(lines) - options.tail_lines) :]
@@ -258,13 +285,19 @@ class SimulatedContainers:
                 await asyncio.sleep(0)
         return found
 
-    async def _following(self, container: ContainerStatus) -> AsyncGenerator[tuple[Instant, int, bytes], None]:
+    async def _following(
+        self, container: ContainerStatus
+    ) -> AsyncGenerator[tuple[Instant, int, bytes], None]:
         """What is printed from now on, when it is, until the container ends."""
         begun = self._until(container.id)
         end = self._runtime.ended(container.id)
         fake = self._runtime.world.containers.get(container.id)
         try:
-            for one in outputs(fake.start, fake.status.started_at) if fake is not None and fake.start is not None else ():
+            for one in (
+                outputs(fake.start, fake.status.started_at)
+                if fake is not None and fake.start is not None
+                else ()
+            ):
                 if one[0] <= begun:
                     continue
                 while not end.done() and (left := one[0] - self._runtime.now()) > 0:
@@ -276,7 +309,9 @@ class SimulatedContainers:
         finally:
             end.cancel()
 
-    async def execute(self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool) -> ProgramSession:
+    async def execute(
+        self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
+    ) -> ProgramSession:
         """A command in a container; StreamFailed for one that is not simulated (SHELL-3)."""
         from refk8s.adapters.fake.shell.container import is_known, make_shell, not_found
 
@@ -284,12 +319,16 @@ class SimulatedContainers:
         if fake is None or fake.status.state != RUNNING:
             raise StreamFailed("the container does not run")
         seen = scene(self._runtime.world, fake)
-        files = Files(LiveDisks(self._runtime, container.id), fake.config.mounts, fake.config.read_only_root)
+        files = Files(
+            LiveDisks(self._runtime, container.id), fake.config.mounts, fake.config.read_only_root
+        )
         shell = make_shell(fake.config, seen.hostname, files, not_found, stdin)
         if not command or not is_known(shell, command[0]):
             digest = hashlib.sha256("\0".join((container.id, *command)).encode()).hexdigest()
             name = command[0] if command else ""
-            place = "no such file or directory" if "/" in name else "executable file not found in $PATH"
+            place = (
+                "no such file or directory" if "/" in name else "executable file not found in $PATH"
+            )
             words = f'unable to start container process: exec: "{name}": {place}: unknown'
             failed = f'failed to exec in container: failed to start exec "{digest}": OCI runtime exec failed: exec failed: {words}'
             raise StreamFailed(f"error executing command in container: {failed}")
@@ -297,15 +336,24 @@ class SimulatedContainers:
         shell.terminal = tty
         return ProgramSession(self._runtime, container.id, shell.run_words(list(command)), terminal)
 
-    async def attach(self, container: ContainerStatus, stdin: bool) -> ProgramSession | AttachedSession:
-        """The container's own program: with stdin, one that reads it begins anew with the client; else what it prints (SHELL-9)."""
+    async def attach(
+        self, container: ContainerStatus, stdin: bool
+    ) -> ProgramSession | AttachedSession:
+        """The container's own program: with stdin, one that reads it begins anew with the client;
+        else what it prints (SHELL-9)."""
         fake = self._runtime.world.containers.get(container.id)
         if fake is None or fake.status.state != RUNNING:
             raise StreamFailed("the container does not run")
         if stdin and fake.config.stdin and fake.start is not None:
             disks = LiveDisks(self._runtime, container.id)
             program = main_program(scene(self._runtime.world, fake), disks)
-            return ProgramSession(self._runtime, container.id, program, Terminal() if fake.config.tty else None, is_main=True)
+            return ProgramSession(
+                self._runtime,
+                container.id,
+                program,
+                Terminal() if fake.config.tty else None,
+                is_main=True,
+            )
         code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         async def lines() -> AsyncGenerator[tuple[Instant, int, bytes], None]:
@@ -316,16 +364,24 @@ class SimulatedContainers:
 
         return AttachedSession(lines(), code)
 
-    async def connect(self, pod: Pod, sandbox: SandboxStatus, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a simulated server that names the pod; refused at a port that the pod does not declare (SHELL-10)."""
-        declared = {found.container_port for container in pod.spec.containers for found in container.ports or ()}
+    async def connect(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a simulated server that names the pod; refused at a port that the pod
+        does not declare (SHELL-10)."""
+        declared = {
+            found.container_port
+            for container in pod.spec.containers
+            for found in container.ports or ()
+        }
         if declared and port not in declared:
             raise ConnectionRefusedError(111, "Connection refused")
         return await serve(pod.metadata.name or "", pod.metadata.namespace or "", self._node, port)
 
 
 def _lines(pieces: list[tuple[Instant, int, bytes]]) -> list[tuple[Instant, bytes]]:
-    """The lines in these pieces, each with the instant of its first byte; stdout and stderr are not mixed in a line."""
+    """The lines in these pieces, each with the instant of its first byte; stdout and stderr are not
+    mixed in a line."""
     found: list[tuple[Instant, bytes]] = []
     open_line: dict[int, int] = {}
     for at, stream, data in pieces:

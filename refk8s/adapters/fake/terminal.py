@@ -1,4 +1,5 @@
-"""A terminal's line discipline, as a value that is fed: echo, erasing, ^C and ^D, line ends. Rule SHELL-9."""
+"""A terminal's line discipline, as a value that is fed: echo, erasing, ^C and ^D, line ends. Rule
+SHELL-9."""
 
 LINE_BYTES_MAX = 4096
 

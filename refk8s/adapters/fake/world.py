@@ -1,8 +1,9 @@
 """A simulated container runtime as a value: sandboxes, containers and images of one node.
 
-`carry_out` does one operation, `advance` lets time pass, `next_change` says when something will happen by itself. Nothing is changed in
-place, so a simulator can fork and a test can look back. Containers do what their command says (spec/shell.md); those whose command is not
-simulated run on, or end after a moment where that is expected of them (SHELL-6).
+`carry_out` does one operation, `advance` lets time pass, `next_change` says when something will
+happen by itself. Nothing is changed in place, so a simulator can fork and a test can look back.
+Containers do what their command says (spec/shell.md); those whose command is not simulated run on,
+or end after a moment where that is expected of them (SHELL-6).
 
 Environment variables of a container script the rest (each a number of seconds, or a word):
 
@@ -14,14 +15,22 @@ Environment variables of a container script the rest (each a number of seconds, 
     FAKE_HEALTHY_SECONDS   its probes fail after so long
     FAKE_HOOK_SECONDS      so long its hooks take
 
-Images with `missing` as a word of their name (example.invalid/missing:1) cannot be pulled. `Faults` has what a simulator breaks by force.
+Images with `missing` as a word of their name (example.invalid/missing:1) cannot be pulled. `Faults`
+has what a simulator breaks by force.
 """
 
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.adapters.fake.faults import DISTURBANCES, break_image, crash_container, crash_node, crash_sandbox, set_faults
+from refk8s.adapters.fake.faults import (
+    DISTURBANCES,
+    break_image,
+    crash_container,
+    crash_node,
+    crash_sandbox,
+    set_faults,
+)
 from refk8s.adapters.fake.operations import OPERATIONS
 from refk8s.adapters.fake.state import KILLED, NEVER, NO_POD, Fake, Faults, Pod, State, end
 from refk8s.core.context import Chance, Instant
@@ -35,7 +44,8 @@ class World(State, frozen=True):
     """The runtime of one node."""
 
     def carry_out(self, operation: Operation, now: Instant, chance: Chance) -> Carried:
-        """The runtime after the operation and its result; `Later` where it takes until then: ask again. O(log n), listing O(asked)."""
+        """The runtime after the operation and its result; `Later` where it takes until then: ask
+        again. O(log n), listing O(asked)."""
         if self.faults.down:
             return self, Failed("RuntimeUnavailable", self.faults.down)
         carried: Carried = OPERATIONS[type(operation)](self, operation, now, chance)
@@ -65,13 +75,21 @@ class World(State, frozen=True):
         return self.next_end if self.next_end != NEVER else None
 
     def disturb(self, what: str, which: str, now: Instant) -> Changed:
-        """One of the faults of `DISTURBANCES`, by name; `which`: an image, or the place of a container among those that run."""
+        """One of the faults of `DISTURBANCES`, by name; `which`: an image, or the place of a
+        container among those that run."""
         changed: Any = DISTURBANCES[what](self, which, now)
         world, uids = changed
         return world, uids
 
 
-def make_world(name: str, index: int = 0, cpu_milli: int = 4_000, memory_bytes: int = 32 << 30, pods: int = 110, **more: Any) -> World:
+def make_world(
+    name: str,
+    index: int = 0,
+    cpu_milli: int = 4_000,
+    memory_bytes: int = 32 << 30,
+    pods: int = 110,
+    **more: Any,
+) -> World:
     """The runtime of a simulated node; `index` (below 65,536) gives it addresses of its own."""
     high, low = divmod(index, 256)
     node = NodeDescribed(

@@ -1,11 +1,13 @@
 """The ground all API records stand on: the record base classes and the scalar types of the wire.
 
-Rules OBJ-1 to OBJ-4 (spec/object_model.md). The modules named like `core_v1` are generated from the published
-definitions by `tools/generate_api.py`; this file is written by hand and holds what they share.
+Rules OBJ-1 to OBJ-4 (spec/object_model.md). The modules named like `core_v1` are generated from the
+published definitions by `tools/generate_api.py`; this file is written by hand and holds what they
+share.
 
-The types here describe the *canonical* form of a value: a time in UTC and whole seconds, a quantity without a form that
-would be written differently. What is right but not canonical is refused by the fast decoder and then turned into the
-canonical form by the slow one (`codec.py`), so that typed code meets one form only (OBJ-4).
+The types here describe the *canonical* form of a value: a time in UTC and whole seconds, a quantity
+without a form that would be written differently. What is right but not canonical is refused by the
+fast decoder and then turned into the canonical form by the slow one (`codec.py`), so that typed
+code meets one form only (OBJ-4).
 """
 
 from __future__ import annotations
@@ -16,16 +18,46 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 __all__ = [
-    "SOME", "ZERO_IS_ABSENT", "Base64", "Bytes", "Count32", "Count64", "Flag", "Float", "Int32", "Int64", "IntOrString", "Json",
-    "MicroTime", "Quantity", "Record", "Text", "Time", "constant", "empty_map", "empty_tuple", "field", "null", "zero_quantity",
+    "SOME",
+    "ZERO_IS_ABSENT",
+    "Base64",
+    "Bytes",
+    "Count32",
+    "Count64",
+    "Flag",
+    "Float",
+    "Int32",
+    "Int64",
+    "IntOrString",
+    "Json",
+    "MicroTime",
+    "Quantity",
+    "Record",
+    "Text",
+    "Time",
+    "constant",
+    "empty_map",
+    "empty_tuple",
+    "field",
+    "null",
+    "zero_quantity",
 ]
 
 
-class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class Record(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    rename="camel",
+    gc=False,
+):
     """A JSON object of the Kubernetes API as an immutable value (OBJ-1).
 
-    Attributes are the wire's names in snake_case; an absent optional field is None and is not written (OBJ-2); a required
-    field is always there and always written (OBJ-3). Lists are tuples; maps are dicts that nobody may change.
+    Attributes are the wire's names in snake_case; an absent optional field is None and is not
+    written (OBJ-2); a required field is always there and always written (OBJ-3). Lists are tuples;
+    maps are dicts that nobody may change.
     """
 
 
@@ -36,8 +68,9 @@ Float = int | float
 
 IntOrString = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | str
 
-# Optional fields whose zero value means "not there" (OBJ-4). The bounds keep the zero out of the fast decoder; the slow one drops it. A
-# number below zero is right but rare, and takes the slow way too.
+# Optional fields whose zero value means "not there" (OBJ-4). The bounds keep the zero out of the
+# fast decoder; the slow one drops it. A number below zero is right but rare, and takes the slow way
+# too.
 ZERO_IS_ABSENT = "zero is absent"
 SOME = Meta(min_length=1)
 Text = Annotated[str, SOME]
@@ -53,12 +86,13 @@ Time = Annotated[str, Meta(pattern=_SECOND + r"Z\Z")]
 MicroTime = Annotated[str, Meta(pattern=_SECOND + r"\.\d{6}Z\Z")]
 """An instant in UTC, exactly six decimals: `2026-01-31T23:59:59.000000Z`."""
 
-# Mantissas that surely cannot be written with the next larger unit: no three zeros at the end; not divisible by four.
+# Mantissas that surely cannot be written with the next larger unit: no three zeros at the end; not
+# divisible by four.
 _DECIMAL = r"-?[1-9]\d{0,12}(?<!000)[num]?|-?[1-9]\d{0,2}[kMGTP]"
 _BINARY = r"-?[1-9]\d{0,2}[KMGTP]i|-?[1-9]\d{0,7}(?:\d[13579]|[02468][26]|[13579][048])[KMG]i"
 Quantity = Annotated[str, Meta(pattern=rf"\A(?:0|{_DECIMAL}|{_BINARY})\Z")]
-"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`). The pattern admits the common canonical forms; the rest
-of them go the slow way and come out the same."""
+"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`). The pattern admits
+the common canonical forms; the rest of them go the slow way and come out the same."""
 
 _BASE64 = r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?\Z"
 Base64 = Annotated[str, Meta(pattern=_BASE64)]
@@ -72,12 +106,14 @@ Json = Any
 
 
 def empty_tuple() -> tuple[Any, ...]:
-    """The default of a required list. A plain `tuple` or `list` default would not be written; see OBJ-3."""
+    """The default of a required list. A plain `tuple` or `list` default would not be written; see
+    OBJ-3."""
     return ()
 
 
 def empty_map() -> dict[str, Any]:
-    """The default of a required map: a new one each time, since a dict could be changed by mistake."""
+    """The default of a required map: a new one each time, since a dict could be changed by
+    mistake."""
     return {}
 
 
@@ -92,5 +128,6 @@ def zero_quantity() -> str:
 
 
 def constant(value: str) -> Callable[[], str]:
-    """A default that is always written, unlike a plain default value: for `kind` and `apiVersion`."""
+    """A default that is always written, unlike a plain default value: for `kind` and
+    `apiVersion`."""
     return lambda: value

@@ -1,10 +1,12 @@
 """JSON to records and back. Rules OBJ-1 to OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md).
 
-Two ways lead from JSON to a record. The fast one takes canonical input and nothing else: a known field, no null, a time in UTC, a quantity
-as it would be written, no optional zero that means "absent". All else goes the slow way, field by field (`convert.py`), which turns into
-the canonical form what upstream accepts, names what upstream ignores, and words what upstream refuses. So the fast way is an
-optimisation only: whatever it accepts, the slow way makes the same record of (OBJ-4).
-Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API conventions.
+Two ways lead from JSON to a record. The fast one takes canonical input and nothing else: a known
+field, no null, a time in UTC, a quantity as it would be written, no optional zero that means
+"absent". All else goes the slow way, field by field (`convert.py`), which turns into the canonical
+form what upstream accepts, names what upstream ignores, and words what upstream refuses. So the
+fast way is an optimisation only: whatever it accepts, the slow way makes the same record of
+(OBJ-4). Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API
+conventions.
 """
 
 from __future__ import annotations
@@ -20,22 +22,34 @@ from refk8s.core.api.convert import Unmarshal, converter_of, has_plain_booleans
 from refk8s.core.api.json_text import MalformedJson, check_depth, parse
 
 __all__ = [
-    "DecodeError", "Decoded", "MalformedJson", "decode", "decode_request", "decode_tolerant", "encode", "from_tree", "normalize", "parse",
+    "DecodeError",
+    "Decoded",
+    "MalformedJson",
+    "decode",
+    "decode_request",
+    "decode_tolerant",
+    "encode",
+    "from_tree",
+    "normalize",
+    "parse",
     "to_tree",
 ]
 
 T = TypeVar("T")
 
-# What msgspec raises for input that is not what the type says; the slow way then finds out what to think of it.
+# What msgspec raises for input that is not what the type says; the slow way then finds out what to
+# think of it.
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.json.Encoder()
 
 
 class DecodeError(ValueError):
-    """The input is no value of the type. `str` is upstream's message without the part that names the kind.
+    """The input is no value of the type. `str` is upstream's message without the part that names
+    the kind.
 
-    `malformed` is whether the bytes were no JSON at all. `full(kind, version)` is the whole message of a 400 answer.
+    `malformed` is whether the bytes were no JSON at all. `full(kind, version)` is the whole message
+    of a 400 answer.
     """
 
     def __init__(self, message: str, *, malformed: bool = False) -> None:
@@ -50,8 +64,8 @@ class DecodeError(ValueError):
 class Decoded:
     """A record, and what the input had besides it.
 
-    `warnings` are messages such as `unknown field "spec.foo"` and `duplicate field "spec.replicas"`, in order of appearance: what
-    fieldValidation Warn tells and Strict refuses.
+    `warnings` are messages such as `unknown field "spec.foo"` and `duplicate field
+    "spec.replicas"`, in order of appearance: what fieldValidation Warn tells and Strict refuses.
     """
 
     object: Any
@@ -68,12 +82,14 @@ _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decode
 
 
 def encode(value: Any) -> bytes:
-    """The JSON of a record or tree: compact, fields in the order of their definition, maps in the order of insertion."""
+    """The JSON of a record or tree: compact, fields in the order of their definition, maps in the
+    order of insertion."""
     return _encoder.encode(value)
 
 
 def decode(type_: type[T], data: bytes) -> T:
-    """The record of JSON that one of us or another API server wrote. DecodeError for what is none, unknown fields included."""
+    """The record of JSON that one of us or another API server wrote. DecodeError for what is none,
+    unknown fields included."""
     try:
         made: T = _decoder(type_).decode(data)
     except _REFUSED:
@@ -85,11 +101,14 @@ def decode(type_: type[T], data: bytes) -> T:
 
 
 def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -> Decoded:
-    """The record of a request body, normalised (OBJ-4), with its unknown and repeated fields (OBJ-7). DecodeError as in `decode`.
+    """The record of a request body, normalised (OBJ-4), with its unknown and repeated fields
+    (OBJ-7). DecodeError as in `decode`.
 
-    With `field_validation` off (fieldValidation=Ignore) nobody asks for repeated fields, and they are not looked for.
+    With `field_validation` off (fieldValidation=Ignore) nobody asks for repeated fields, and they
+    are not looked for.
     """
-    # `false` in the text may be a plain boolean that must become absent; the types alone cannot keep that out of the fast way.
+    # `false` in the text may be a plain boolean that must become absent; the types alone cannot
+    # keep that out of the fast way.
     if not (b"false" in data and has_plain_booleans(type_)):
         try:
             made = _decoder(type_).decode(data)
@@ -102,14 +121,17 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
 
 
 def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:
-    """The record of a JSON tree, and `unknown field "..."` for each field that the type does not have. DecodeError as in `decode`."""
+    """The record of a JSON tree, and `unknown field "..."` for each field that the type does not
+    have. DecodeError as in `decode`."""
     decoded = _convert(type_, tree)
     return decoded.object, decoded.warnings
 
 
 def to_tree(value: Any) -> Any:
-    """The JSON tree (dicts, lists, scalars) of a record: what patches work on. The tree is the caller's to change."""
-    # By way of the text: twice as fast as walking the record, and a tuple becomes the list that it is in JSON.
+    """The JSON tree (dicts, lists, scalars) of a record: what patches work on. The tree is the
+    caller's to change."""
+    # By way of the text: twice as fast as walking the record, and a tuple becomes the list that it
+    # is in JSON.
     return msgspec.json.decode(_encoder.encode(value))
 
 
@@ -122,12 +144,14 @@ def from_tree(type_: type[T], tree: Any) -> T:
 
 
 def normalize(record: T) -> T:
-    """The record as it would come back from the wire: optional zeros absent, quantities and times canonical (OBJ-4). Idempotent."""
+    """The record as it would come back from the wire: optional zeros absent, quantities and times
+    canonical (OBJ-4). Idempotent."""
     return from_tree(type(record), to_tree(record))
 
 
 def _has_no_repetition(data: bytes) -> bool:
-    """Whether surely no object has a key twice: writing what was read gives the same bytes. False says nothing."""
+    """Whether surely no object has a key twice: writing what was read gives the same bytes. False
+    says nothing."""
     return _encoder.encode(msgspec.json.decode(data)) == data
 
 

@@ -1,8 +1,10 @@
-"""A JSON tree to a record, field by field, as upstream's decoder does it: the slow way of `codec.py`.
+"""A JSON tree to a record, field by field, as upstream's decoder does it: the slow way of
+`codec.py`.
 
-Rules OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md). A converter is made once per type from the record's annotations. Null is
-absent; an optional zero that is no pointer upstream is absent; a number is a quantity too; the first value of a wrong type ends the matter
-with upstream's message. Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API conventions.
+Rules OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md). A converter is made once per type from
+the record's annotations. Null is absent; an optional zero that is no pointer upstream is absent; a
+number is a quantity too; the first value of a wrong type ends the matter with upstream's message.
+Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API conventions.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_ti
 from refk8s.core.api.quantity import QuantityError, canonical
 
 Path = tuple[Any, str | int, str] | None
-"""Where a value lies: the place around it, its field, key or index, and the record that has the field ("" for a key or an index)."""
+"""Where a value lies: the place around it, its field, key or index, and the record that has the
+field ("" for a key or an index)."""
 
 Converter = Callable[[Any, Path, list[str]], Any]
-"""(value, where, unknown and repeated fields so far) -> the converted value. The value is never null."""
+"""(value, where, unknown and repeated fields so far) -> the converted value. The value is never
+null."""
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]", re.ASCII)
 
@@ -62,12 +66,17 @@ def _mentions_flag(annotation: Any, seen: set[type]) -> bool:
 
 
 def _converter(annotation: Any) -> tuple[Converter, Any, str]:
-    """For a type without `None`: its converter, its zero value (what null is inside a list or map), and its name upstream."""
+    """For a type without `None`: its converter, its zero value (what null is inside a list or map),
+    and its name upstream."""
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         # Looked up at the first use: a record may hold itself.
-        return lambda value, path, problems: converter_of(annotation)(value, path, problems), annotation(), go_name(annotation)
+        return (
+            lambda value, path, problems: converter_of(annotation)(value, path, problems),
+            annotation(),
+            go_name(annotation),
+        )
     origin = get_origin(annotation)
     if origin is Annotated:
         return _converter(get_args(annotation)[0])
@@ -87,7 +96,11 @@ def _record(type_: Any) -> Converter:
     fields: dict[str, tuple[str, Converter, bool]] = {}
     for part in msgspec.structs.fields(type_):
         annotation = _without_none(part.type)
-        fields[part.encode_name] = (part.name, _converter(annotation)[0], _is_absent_when_zero(annotation) and not part.required)
+        fields[part.encode_name] = (
+            part.name,
+            _converter(annotation)[0],
+            _is_absent_when_zero(annotation) and not part.required,
+        )
     name, full_name = type_.__name__, go_name(type_)
 
     def convert(value: Any, path: Path, problems: list[str]) -> Any:
@@ -107,7 +120,11 @@ def _record(type_: Any) -> Converter:
                 continue
             arguments[attribute] = made
         if isinstance(value, Repeated):
-            problems.extend(f'duplicate field "{text_of((path, wire, name))}"' for wire in value.keys_repeated if wire in fields)
+            problems.extend(
+                f'duplicate field "{text_of((path, wire, name))}"'
+                for wire in value.keys_repeated
+                if wire in fields
+            )
         return type_(**arguments)
 
     return convert
@@ -120,9 +137,12 @@ def _list(item_type: Any) -> tuple[Converter, Any, str]:
     def convert(value: Any, path: Path, problems: list[str]) -> Any:
         if not isinstance(value, list):
             raise mismatch(value, path, full_name)
-        return tuple([
-            zero if item is None else convert_item(item, (path, index, ""), problems) for index, item in enumerate(value)
-        ])
+        return tuple(
+            [
+                zero if item is None else convert_item(item, (path, index, ""), problems)
+                for index, item in enumerate(value)
+            ]
+        )
 
     return convert, (), full_name
 
@@ -135,9 +155,12 @@ def _map(item_type: Any) -> tuple[Converter, Any, str]:
         if not isinstance(value, dict):
             raise mismatch(value, path, full_name)
         if isinstance(value, Repeated):
-            problems.extend(f'duplicate field "{text_of((path, key, ""))}"' for key in value.keys_repeated)
+            problems.extend(
+                f'duplicate field "{text_of((path, key, ""))}"' for key in value.keys_repeated
+            )
         return {
-            key: zero if item is None else convert_item(item, (path, key, ""), problems) for key, item in value.items()
+            key: zero if item is None else convert_item(item, (path, key, ""), problems)
+            for key, item in value.items()
         }
 
     return convert, {}, full_name
@@ -221,11 +244,15 @@ def _base64(value: Any, path: Path, _problems: list[str]) -> str:
     if wrong is not None:
         raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, wrong.start())}")
     if len(text) % 4 or len(text) - len(body) > 2:
-        raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, len(body) - len(body) % 4)}")
+        raise Unmarshal(
+            f"illegal base64 data at input byte {_index_in(value, len(body) - len(body) % 4)}"
+        )
     try:
         return base64.b64encode(base64.b64decode(text, validate=True)).decode("ascii")
     except binascii.Error:
-        raise Unmarshal(f"illegal base64 data at input byte {_index_in(value, len(body))}") from None
+        raise Unmarshal(
+            f"illegal base64 data at input byte {_index_in(value, len(body))}"
+        ) from None
 
 
 def _index_in(value: str, index: int) -> int:
@@ -283,7 +310,8 @@ def _is_absent_when_zero(annotation: Any) -> bool:
 
 
 def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarshal:
-    """Upstream's message for a value of the wrong type: which record, which fields down to it, and what would be right."""
+    """Upstream's message for a value of the wrong type: which record, which fields down to it, and
+    what would be right."""
     found = found or _kind_of(value)
     fields: list[str] = []
     owner = ""
@@ -294,7 +322,9 @@ def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarsh
             owner = owner or record
     if not owner:
         return Unmarshal(f"json: cannot unmarshal {found} into Go value of type {type_name}")
-    return Unmarshal(f"json: cannot unmarshal {found} into Go struct field {owner}.{'.'.join(reversed(fields))} of type {type_name}")
+    return Unmarshal(
+        f"json: cannot unmarshal {found} into Go struct field {owner}.{'.'.join(reversed(fields))} of type {type_name}"
+    )
 
 
 def text_of(path: Path) -> str:
@@ -317,5 +347,10 @@ def _kind_of(value: Any) -> str:
 
 
 def _number_text(value: float) -> str:
-    """A number in positional digits where they are few, so that a quantity given as a number keeps the decimal style."""
-    return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) and 1e-12 < abs(value) < 1e16 else str(value)
+    """A number in positional digits where they are few, so that a quantity given as a number keeps
+    the decimal style."""
+    return (
+        f"{value:.12f}".rstrip("0").rstrip(".")
+        if isinstance(value, float) and 1e-12 < abs(value) < 1e16
+        else str(value)
+    )

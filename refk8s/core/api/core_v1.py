@@ -2,7 +2,6 @@
 
 The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 """
-# ruff: noqa: E501
 
 from typing import Annotated, Any
 

@@ -1,7 +1,9 @@
-"""What the status of a PodDisruptionBudget says in its condition. Rule PDB-1 (spec/workloads/disruption.md).
+"""What the status of a PodDisruptionBudget says in its condition. Rule PDB-1
+(spec/workloads/disruption.md).
 
-The disruption controller computes the status; an eviction takes one disruption off it. Both write the same condition.
-Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application"; API reference, "PodDisruptionBudget".
+The disruption controller computes the status; an eviction takes one disruption off it. Both write
+the same condition. Source: Kubernetes documentation, "Specifying a Disruption Budget for your
+Application"; API reference, "PodDisruptionBudget".
 """
 
 from typing import Final
@@ -22,7 +24,8 @@ def with_allowed(
 ) -> PodDisruptionBudgetStatus:
     """The status with so many disruptions allowed, and the condition that says so since `now`.
 
-    `failure`: why nothing could be computed. The time of the condition changes with its status only.
+    `failure`: why nothing could be computed. The time of the condition changes with its status
+    only.
     """
     is_allowed = "True" if allowed > 0 else "False"
     known = next((c for c in status.conditions or () if c.type == DISRUPTION_ALLOWED), None)

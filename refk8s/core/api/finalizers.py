@@ -1,6 +1,7 @@
 """The finalizers that the API server or a controller sets and a controller removes.
 
-Source: Kubernetes documentation, "Finalizers", "Persistent Volumes", "Service ClusterIP allocation".
+Source: Kubernetes documentation, "Finalizers", "Persistent Volumes", "Service ClusterIP
+allocation".
 """
 
 CLAIM_PROTECTION = "kubernetes.io/pvc-protection"

@@ -1,7 +1,8 @@
-"""Whole numbers of 64 bits in texts, as Go's `strconv` reads them: annotations, selectors, queries, revisions.
+"""Whole numbers of 64 bits in texts, as Go's `strconv` reads them: annotations, selectors, queries,
+revisions.
 
-Leading zeros do not count, and the words of an error are those that a Kubernetes API server passes on.
-Source: Go documentation, package strconv, "ParseInt" and "ParseUint" with base 10.
+Leading zeros do not count, and the words of an error are those that a Kubernetes API server passes
+on. Source: Go documentation, package strconv, "ParseInt" and "ParseUint" with base 10.
 """
 
 from refk8s.core.api.status import show
@@ -12,7 +13,9 @@ _DIGITS_MAX = 20
 
 def parse_int64(text: str) -> int:
     """The number; a sign may precede it. ValueError with Go's words for any other text. O(text)."""
-    return _parse("ParseInt", text, text[1:] if text[:1] in ("+", "-") else text, INT64_MIN, INT64_MAX)
+    return _parse(
+        "ParseInt", text, text[1:] if text[:1] in ("+", "-") else text, INT64_MIN, INT64_MAX
+    )
 
 
 def parse_uint64(text: str) -> int:
@@ -31,7 +34,8 @@ def int64(text: str) -> int | None:
 def _parse(function: str, text: str, digits: str, least: int, most: int) -> int:
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"strconv.{function}: parsing {show(text)}: invalid syntax")
-    # More digits than that are out of range, and Python reads a number of thousands of digits slowly or not at all.
+    # More digits than that are out of range, and Python reads a number of thousands of digits
+    # slowly or not at all.
     significant = digits.lstrip("0")[: _DIGITS_MAX + 1] or "0"
     number = -int(significant) if text[0] == "-" else int(significant)
     if not least <= number <= most:

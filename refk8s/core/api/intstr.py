@@ -1,6 +1,7 @@
 """IntOrString: a count, or a percentage of a total. Rule OBJ-11 (spec/object_model.md).
 
-Source: Kubernetes documentation, "Deployments", maxSurge and maxUnavailable; API reference, "IntOrString".
+Source: Kubernetes documentation, "Deployments", maxSurge and maxUnavailable; API reference,
+"IntOrString".
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def is_percent(value: int | str) -> bool:
 
 
 def scaled(value: int | str, total: int, *, round_up: bool) -> int:
-    """The count itself, or that percentage of the total, rounded up or down to a whole number. IntOrStringError for any other string.
+    """The count itself, or that percentage of the total, rounded up or down to a whole number.
+    IntOrStringError for any other string.
 
     maxSurge rounds up and maxUnavailable down: `scaled("25%", 10, round_up=True)` is 3.
     """
@@ -28,6 +30,8 @@ def scaled(value: int | str, total: int, *, round_up: bool) -> int:
         return value
     percent = _PERCENT.fullmatch(value)
     if percent is None:
-        raise IntOrStringError("invalid value for IntOrString: invalid type: string is not a percentage")
+        raise IntOrStringError(
+            "invalid value for IntOrString: invalid type: string is not a percentage"
+        )
     hundredths = int(percent[1]) * total
     return -(-hundredths // 100) if round_up else hundredths // 100

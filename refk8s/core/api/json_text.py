@@ -1,7 +1,9 @@
-"""JSON text to a tree, with all that a fast decoder leaves out: keys given twice, upstream's words for what is malformed, and bounds.
+"""JSON text to a tree, with all that a fast decoder leaves out: keys given twice, upstream's words
+for what is malformed, and bounds.
 
-Rules OBJ-7 and OBJ-10 (spec/object_model.md). Whatever the bytes are, the result is a tree or a `MalformedJson`, in time and stack that
-the length bounds. Source: RFC 8259; Kubernetes documentation, "Kubernetes API Concepts", "Field validation".
+Rules OBJ-7 and OBJ-10 (spec/object_model.md). Whatever the bytes are, the result is a tree or a
+`MalformedJson`, in time and stack that the length bounds. Source: RFC 8259; Kubernetes
+documentation, "Kubernetes API Concepts", "Field validation".
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import re
 from typing import Any, Final
 
 DEPTH_MAX: Final = 256
-"""How deep arrays and objects may lie in each other. Upstream's bound is 10,000; no API type needs more than a few dozen."""
+"""How deep arrays and objects may lie in each other. Upstream's bound is 10,000; no API type needs
+more than a few dozen."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -24,18 +27,22 @@ class MalformedJson(ValueError):
 
 
 class Repeated(dict[str, Any]):
-    """A JSON object in which a key was given more than once; the last value counts. `keys_repeated` is in order of appearance."""
+    """A JSON object in which a key was given more than once; the last value counts. `keys_repeated`
+    is in order of appearance."""
 
     __slots__ = ("keys_repeated",)
     keys_repeated: tuple[str, ...]
 
 
 def parse(data: bytes) -> Any:
-    """The tree; objects with repeated keys are `Repeated`. MalformedJson for everything that is no JSON document. O(len(data))."""
+    """The tree; objects with repeated keys are `Repeated`. MalformedJson for everything that is no
+    JSON document. O(len(data))."""
     check_depth(data)
     text = data.decode("utf-8", "replace")
     try:
-        tree = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+        tree = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise MalformedJson(_explain(error, text)) from None
     except RecursionError:
@@ -44,12 +51,14 @@ def parse(data: bytes) -> Any:
         raise MalformedJson(str(error)) from None
     except ValueError:
         raise MalformedJson("a number has too many digits") from None
-    # A lone half of a surrogate pair is a legal escape but no character: upstream reads it as the replacement character.
+    # A lone half of a surrogate pair is a legal escape but no character: upstream reads it as the
+    # replacement character.
     return _without_surrogates(tree) if _ESCAPED_SURROGATE.search(data) else tree
 
 
 def check_depth(data: bytes) -> None:
-    """MalformedJson when the document nests deeper than DEPTH_MAX. Only a document with that many brackets is looked at twice."""
+    """MalformedJson when the document nests deeper than DEPTH_MAX. Only a document with that many
+    brackets is looked at twice."""
     if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
         return
     depth = 0
@@ -99,7 +108,9 @@ def _without_surrogates(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_without_surrogates(item) for item in tree]
     if isinstance(tree, dict):
-        cleaned: dict[str, Any] = {_without_surrogates(key): _without_surrogates(item) for key, item in tree.items()}
+        cleaned: dict[str, Any] = {
+            _without_surrogates(key): _without_surrogates(item) for key, item in tree.items()
+        }
         if isinstance(tree, Repeated):
             marked = Repeated(cleaned)
             marked.keys_repeated = tuple(_without_surrogates(key) for key in tree.keys_repeated)
@@ -120,7 +131,9 @@ def _explain(error: json.JSONDecodeError, text: str) -> str:
     elif error.msg.startswith("Expecting ':'"):
         context = "after object key"
     elif error.msg.startswith("Expecting ','"):
-        context = "after object key:value pair" if _innermost(text[:at]) == "{" else "after array element"
+        context = (
+            "after object key:value pair" if _innermost(text[:at]) == "{" else "after array element"
+        )
     elif error.msg.startswith("Invalid control character"):
         context = "in string literal"
     elif error.msg.startswith("Invalid \\escape"):
@@ -135,7 +148,8 @@ def _explain(error: json.JSONDecodeError, text: str) -> str:
 
 
 def _innermost(before: str) -> str:
-    """The bracket that is open at the end of this text, which is the beginning of a JSON document."""
+    """The bracket that is open at the end of this text, which is the beginning of a JSON
+    document."""
     brackets: list[str] = []
     for token in _TOKEN.finditer(before.encode("utf-8", "replace")):
         first = token[0][:1].decode("ascii")
@@ -147,9 +161,18 @@ def _innermost(before: str) -> str:
 
 
 def _character(character: str) -> str:
-    """One character in single quotes; of one outside ASCII its first byte, since upstream reads byte by byte."""
+    """One character in single quotes; of one outside ASCII its first byte, since upstream reads
+    byte by byte."""
     first = chr(character.encode("utf-8", "replace")[0])
-    special = {"'": "\\'", '"': '"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "\0": "\\x00"}
+    special = {
+        "'": "\\'",
+        '"': '"',
+        "\n": "\\n",
+        "\t": "\\t",
+        "\r": "\\r",
+        "\\": "\\\\",
+        "\0": "\\x00",
+    }
     if first in special:
         return f"'{special[first]}'"
     return f"'{first}'" if first.isprintable() else f"'\\x{ord(first):02x}'"

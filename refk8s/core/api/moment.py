@@ -1,7 +1,9 @@
-"""RFC 3339 as upstream reads it: the canonical text of a time on the wire, or upstream's words for what is wrong with it.
+"""RFC 3339 as upstream reads it: the canonical text of a time on the wire, or upstream's words for
+what is wrong with it.
 
-Rule OBJ-8 (spec/object_model.md). A time is kept in UTC; `Time` in whole seconds (a fraction is cut off), `MicroTime` in exactly six
-decimals. Source: Kubernetes documentation, API reference, "Time" and "MicroTime"; RFC 3339.
+Rule OBJ-8 (spec/object_model.md). A time is kept in UTC; `Time` in whole seconds (a fraction is cut
+off), `MicroTime` in exactly six decimals. Source: Kubernetes documentation, API reference, "Time"
+and "MicroTime"; RFC 3339.
 """
 
 from __future__ import annotations
@@ -13,13 +15,28 @@ from typing import Final
 LAYOUT: Final = "2006-01-02T15:04:05Z07:00"
 MICRO_LAYOUT: Final = "2006-01-02T15:04:05.000000Z07:00"
 
-# The parts of a time in the order in which they are read: a pattern, the part's name in the layout, and what it may be at most.
+# The parts of a time in the order in which they are read: a pattern, the part's name in the layout,
+# and what it may be at most.
 _PARTS: Final = (
-    (r"\d{4}", "2006"), ("-", "-"), (r"\d{2}", "01"), ("-", "-"), (r"\d{2}", "02"), ("T", "T"),
-    (r"\d{2}", "15"), (":", ":"), (r"\d{2}", "04"), (":", ":"), (r"\d{2}", "05"),
+    (r"\d{4}", "2006"),
+    ("-", "-"),
+    (r"\d{2}", "01"),
+    ("-", "-"),
+    (r"\d{2}", "02"),
+    ("T", "T"),
+    (r"\d{2}", "15"),
+    (":", ":"),
+    (r"\d{2}", "04"),
+    (":", ":"),
+    (r"\d{2}", "05"),
 )
 _READERS: Final = tuple((re.compile(pattern, re.ASCII), name) for pattern, name in _PARTS)
-_RANGES: Final = {"01": (1, 12, "month"), "15": (0, 23, "hour"), "04": (0, 59, "minute"), "05": (0, 59, "second")}
+_RANGES: Final = {
+    "01": (1, 12, "month"),
+    "15": (0, 23, "hour"),
+    "04": (0, 59, "minute"),
+    "05": (0, 59, "second"),
+}
 _FRACTION: Final = re.compile(r"[.,]\d+", re.ASCII)
 _MICRO_FRACTION: Final = re.compile(r"\.\d{6}", re.ASCII)
 _ZONE: Final = re.compile(r"Z|([+-])(\d{2}):(\d{2})", re.ASCII)
@@ -30,7 +47,8 @@ class TimeError(ValueError):
 
 
 def canonical_time(text: str) -> str | None:
-    """The time in UTC and whole seconds; None for the zero time, which is written as null. TimeError where it is no time."""
+    """The time in UTC and whole seconds; None for the zero time, which is written as null.
+    TimeError where it is no time."""
     moment = _parse(text, LAYOUT, micro=False)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20) if moment is not None else None
 
@@ -46,13 +64,15 @@ def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:
     numbers: dict[str, int] = {}
 
     def fail(part: str) -> TimeError:
-        return TimeError(f"parsing time {_quoted(text)} as {_quoted(layout)}: cannot parse {_quoted(rest)} as {_quoted(part)}")
+        return TimeError(
+            f"parsing time {_quoted(text)} as {_quoted(layout)}: cannot parse {_quoted(rest)} as {_quoted(part)}"
+        )
 
     for reader, name in _READERS:
         found = reader.match(rest)
         if found is None:
             raise fail(name)
-        rest = rest[found.end():]
+        rest = rest[found.end() :]
         if found[0].isdigit():
             numbers[name] = int(found[0])
             low, high, word = _RANGES.get(name, (0, 9999, ""))
@@ -61,23 +81,32 @@ def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:
     fraction = (_MICRO_FRACTION if micro else _FRACTION).match(rest)
     if fraction is None and micro:
         raise fail(".000000")
-    rest = rest[fraction.end():] if fraction else rest
+    rest = rest[fraction.end() :] if fraction else rest
     zone = _ZONE.match(rest)
     if zone is None:
         raise fail("Z07:00")
-    rest = rest[zone.end():]
+    rest = rest[zone.end() :]
     if rest:
         raise TimeError(f"parsing time {_quoted(text)}: extra text: {_quoted(rest)}")
     offset = timedelta()
     if zone[1]:
         hours, minutes = int(zone[2]), int(zone[3])
         if hours > 24 or minutes > 60:
-            raise TimeError(f"parsing time {_quoted(text)}: time zone offset {'hour' if hours > 24 else 'minute'} out of range")
+            raise TimeError(
+                f"parsing time {_quoted(text)}: time zone offset {'hour' if hours > 24 else 'minute'} out of range"
+            )
         offset = timedelta(hours=hours, minutes=minutes) * (1 if zone[1] == "+" else -1)
     micros = int(fraction[0][1:7].ljust(6, "0")) if fraction and micro else 0
     try:
         moment = datetime(
-            numbers["2006"], numbers["01"], numbers["02"], numbers["15"], numbers["04"], numbers["05"], micros, timezone(timedelta()),
+            numbers["2006"],
+            numbers["01"],
+            numbers["02"],
+            numbers["15"],
+            numbers["04"],
+            numbers["05"],
+            micros,
+            timezone(timedelta()),
         )
         moment = (moment - offset).astimezone(UTC)
     except (ValueError, OverflowError):

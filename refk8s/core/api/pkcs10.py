@@ -1,8 +1,9 @@
-"""Certificate requests (PKCS #10) read from PEM, as far as an API server must: is it one, and which organizations does it name?
+"""Certificate requests (PKCS #10) read from PEM, as far as an API server must: is it one, and which
+organizations does it name?
 
-A small reader of DER, the one encoding of ASN.1 that certificates use. Every step takes bytes away from a bounded
-text, so hostile input costs time in proportion to its length. Signatures and keys are not checked: signers do that.
-Source: RFC 2986 (PKCS #10), RFC 7468 (PEM), ITU-T X.690 (DER).
+A small reader of DER, the one encoding of ASN.1 that certificates use. Every step takes bytes away
+from a bounded text, so hostile input costs time in proportion to its length. Signatures and keys
+are not checked: signers do that. Source: RFC 2986 (PKCS #10), RFC 7468 (PEM), ITU-T X.690 (DER).
 """
 
 import binascii
@@ -27,7 +28,8 @@ class NoRequest(ValueError):
 
 
 def read_request(text: str) -> CertificateRequest:
-    """The request in `text`, which is the base64 of a PEM file. NoRequest where there is none. O(length)."""
+    """The request in `text`, which is the base64 of a PEM file. NoRequest where there is none.
+    O(length)."""
     try:
         pem = b64decode(text)
     except (binascii.Error, ValueError):
@@ -55,7 +57,9 @@ def read_request(text: str) -> CertificateRequest:
 def _block(pem: bytes) -> tuple[bytes, bytes]:
     """The label and the bytes of the first PEM block; an empty label where there is none."""
     begin = pem.find(_BEGIN)
-    line, newline, rest = pem[begin + len(_BEGIN) :].partition(b"\n") if begin >= 0 else (b"", b"", b"")
+    line, newline, rest = (
+        pem[begin + len(_BEGIN) :].partition(b"\n") if begin >= 0 else (b"", b"", b"")
+    )
     line = line.rstrip()
     if not newline or not line.endswith(_DASHES):
         return b"", b""
@@ -63,7 +67,9 @@ def _block(pem: bytes) -> tuple[bytes, bytes]:
     body, end, _ = rest.partition(_END + label + _DASHES)
     headers, blank, content = body.partition(b"\n\n")
     try:
-        der = b64decode(b"".join((content if blank and b":" in headers else body).split()), validate=True)
+        der = b64decode(
+            b"".join((content if blank and b":" in headers else body).split()), validate=True
+        )
     except (binascii.Error, ValueError):
         return b"", b""
     return (label, der) if end else (b"", b"")

@@ -1,9 +1,11 @@
-"""Quantities: exact numbers with a unit, and the one text each is written as. Rules QTY-1 to QTY-6 (spec/object_model.md).
+"""Quantities: exact numbers with a unit, and the one text each is written as. Rules QTY-1 to QTY-6
+(spec/object_model.md).
 
-On the wire, in records and in requests a quantity is text: `100m`, `1Gi`, `1e3`. `parse` gives the number behind it as a whole count of
-nano units, so that sums and comparisons are exact; `str` of that is the canonical text. The unit's style is kept: what came with a binary
-suffix is written with one where that loses nothing.
-Source: Kubernetes documentation, "Quantity" (API reference, common definitions) and "Resource Management for Pods and Containers".
+On the wire, in records and in requests a quantity is text: `100m`, `1Gi`, `1e3`. `parse` gives the
+number behind it as a whole count of nano units, so that sums and comparisons are exact; `str` of
+that is the canonical text. The unit's style is kept: what came with a binary suffix is written with
+one where that loses nothing. Source: Kubernetes documentation, "Quantity" (API reference, common
+definitions) and "Resource Management for Pods and Containers".
 """
 
 from __future__ import annotations
@@ -24,18 +26,34 @@ DECIMAL_SI: Final = "DecimalSI"
 BINARY_SI: Final = "BinarySI"
 DECIMAL_EXPONENT: Final = "DecimalExponent"
 
-_DECIMAL_SUFFIXES: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL_SUFFIXES: Final = {
+    "n": -9,
+    "u": -6,
+    "m": -3,
+    "": 0,
+    "k": 3,
+    "M": 6,
+    "G": 9,
+    "T": 12,
+    "P": 15,
+    "E": 18,
+}
 _DECIMAL_SUFFIX_OF: Final = {exponent: suffix for suffix, exponent in _DECIMAL_SUFFIXES.items()}
 _BINARY_SUFFIXES: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _BINARY_SUFFIX_OF: Final = ("", *_BINARY_SUFFIXES)
-_FORM: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*(?:[+-]?[0-9]*))", re.ASCII)
+_FORM: Final = re.compile(
+    r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*(?:[+-]?[0-9]*))", re.ASCII
+)
 _EXPONENT: Final = re.compile(r"[eE]([+-]?[0-9]+)", re.ASCII)
 
-# Beyond these a digit or an exponent cannot change the result any more, only the time to compute it.
+# Beyond these a digit or an exponent cannot change the result any more, only the time to compute
+# it.
 _DIGITS_MAX: Final = 120
 _MAGNITUDE_MAX: Final = 40
 
-WRONG_FORMAT: Final = r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+WRONG_FORMAT: Final = (
+    r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
 WRONG_SUFFIX: Final = "unable to parse quantity's suffix"
 
 
@@ -45,7 +63,8 @@ class QuantityError(ValueError):
 
 @frozen(order=False)
 class Amount:
-    """A quantity as a number: `nano` units, and the style in which it is written. Equal when number and style are."""
+    """A quantity as a number: `nano` units, and the style in which it is written. Equal when number
+    and style are."""
 
     nano: int
     format: str = DECIMAL_SI
@@ -54,8 +73,9 @@ class Amount:
         """The canonical text (QTY-2): the largest unit that leaves a whole number. O(digits)."""
         if self.nano == 0:
             return "0"
-        # A binary style is kept where a binary suffix fits; else decimals say it without rounding. A number without any suffix would
-        # be read back in the decimal style, and must therefore be written in it (2000 as 2k).
+        # A binary style is kept where a binary suffix fits; else decimals say it without rounding.
+        # A number without any suffix would be read back in the decimal style, and must therefore be
+        # written in it (2000 as 2k).
         if self.format == BINARY_SI and self.nano % (1024 * NANO) == 0:
             number, steps = self.nano // (1024 * NANO), 1
             while number % 1024 == 0 and steps < 6:
@@ -98,7 +118,8 @@ def _round_up(nano: int, unit: int) -> int:
 def parse(text: str) -> Amount:
     """The number that the text says. QuantityError where it says none (QTY-1).
 
-    What is finer than a nano unit is rounded up, away from zero: who asks for something gets something (QTY-4).
+    What is finer than a nano unit is rounded up, away from zero: who asks for something gets
+    something (QTY-4).
     """
     form = _FORM.fullmatch(text)
     if form is None or not text:
@@ -119,7 +140,8 @@ def parse(text: str) -> Amount:
     if not digits:
         return Amount(0, style)
 
-    # The number is below 10 ** magnitude. Where that alone decides, the digits are not looked at: they could be millions.
+    # The number is below 10 ** magnitude. Where that alone decides, the digits are not looked at:
+    # they could be millions.
     magnitude = len(digits) - len(fraction) + power
     places = len(fraction) - power - 9
     if magnitude > _MAGNITUDE_MAX:
@@ -130,7 +152,10 @@ def parse(text: str) -> Amount:
         number = int(digits[:_DIGITS_MAX])
         if len(digits) > _DIGITS_MAX:
             # Below a nano unit only whether anything is left matters: it rounds up all the same.
-            number, places = number + bool(digits[_DIGITS_MAX:].strip("0")), places - len(digits) + _DIGITS_MAX
+            number, places = (
+                number + bool(digits[_DIGITS_MAX:].strip("0")),
+                places - len(digits) + _DIGITS_MAX,
+            )
         number <<= shift
         nano = number * 10**-places if places <= 0 else -(-number // 10**places)
     nano = min(nano, LARGEST)
@@ -140,7 +165,8 @@ def parse(text: str) -> Amount:
 
 
 def canonical(text: str) -> str:
-    """The text as the API server writes it: `1000m` -> `1`, `1024Mi` -> `1Gi` (QTY-2). QuantityError where it is no quantity."""
+    """The text as the API server writes it: `1000m` -> `1`, `1024Mi` -> `1Gi` (QTY-2).
+    QuantityError where it is no quantity."""
     return str(parse(text))
 
 
@@ -184,5 +210,6 @@ def from_value(number: int, style: str = DECIMAL_SI) -> str:
 
 
 def from_milli(number: int) -> str:
-    """The canonical text of so many thousandths: `from_milli(1500)` is `1500m`, `from_milli(2000)` is `2`."""
+    """The canonical text of so many thousandths: `from_milli(1500)` is `1500m`, `from_milli(2000)`
+    is `2`."""
     return str(Amount(number * (NANO // 1000)))

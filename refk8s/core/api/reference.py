@@ -2,7 +2,8 @@
 
     registry.example.com:5000/team/app:1.2@sha256:<64 hexadecimal digits>
 
-Source: the grammar of references of the distribution project; Kubernetes documentation, "Images" (image names).
+Source: the grammar of references of the distribution project; Kubernetes documentation, "Images"
+(image names).
 """
 
 import re
@@ -18,14 +19,17 @@ _PATH = r"[a-z0-9]++(?:(?:[._]|__|-++)[a-z0-9]++)*+"
 _is_domain = re.compile(_DOMAIN, re.ASCII).fullmatch
 _is_path = re.compile(rf"{_PATH}(?:/{_PATH})*+", re.ASCII).fullmatch
 _is_tag = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII).fullmatch
-_is_digest = re.compile(r"sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}", re.ASCII).fullmatch
+_is_digest = re.compile(
+    r"sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}", re.ASCII
+).fullmatch
 _is_identifier = re.compile(r"[a-f0-9]{64}", re.ASCII).fullmatch
 _HUB = "docker.io"
 
 
 @frozen
 class Reference:
-    """An image's name, completed: a registry is always there. Tag and digest are empty where the text has none."""
+    """An image's name, completed: a registry is always there. Tag and digest are empty where the
+    text has none."""
 
     domain: str
     path: str
@@ -51,4 +55,6 @@ def parse(text: str) -> Reference | None:
         return None
     if len(domain) + 1 + len(path) > NAME_MAX:
         return None
-    return Reference(domain, path if "/" in path or domain != _HUB else f"library/{path}", tag, digest)
+    return Reference(
+        domain, path if "/" in path or domain != _HUB else f"library/{path}", tag, digest
+    )

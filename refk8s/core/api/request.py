@@ -1,8 +1,8 @@
 """A request to the API server and its answer, as the core sees them: no bytes, no sockets.
 
-Components in the same process hand over objects; what comes by HTTP is first a `WireRequest` and becomes a `Request` by
-`core/apiserver`. Both are then the same thing to every later stage.
-Source: Kubernetes documentation, "Kubernetes API Concepts".
+Components in the same process hand over objects; what comes by HTTP is first a `WireRequest` and
+becomes a `Request` by `core/apiserver`. Both are then the same thing to every later stage. Source:
+Kubernetes documentation, "Kubernetes API Concepts".
 """
 
 from typing import Any
@@ -17,14 +17,16 @@ class User(Value, frozen=True):
     name: str
     uid: str = ""
     groups: tuple[str, ...] = ()
-    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()  # what else the authenticator says, in the order of its keys
+    # what else the authenticator says, in the order of its keys
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))
 
 
 class Options(Value, frozen=True):
-    """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. Those of a delete are its body (DEL-10)."""
+    """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. Those of
+    a delete are its body (DEL-10)."""
 
     label_selector: str = ""
     field_selector: str = ""
@@ -45,7 +47,8 @@ NO_OPTIONS = Options()
 
 
 class Patch(Value, frozen=True):
-    """A patch body: its media type (without parameters) and its document, still as bytes or already as a JSON tree."""
+    """A patch body: its media type (without parameters) and its document, still as bytes or already
+    as a JSON tree."""
 
     media_type: str
     document: Any
@@ -54,11 +57,13 @@ class Patch(Value, frozen=True):
 class Request(Value, frozen=True):
     """One call of the API.
 
-    `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect. `body` is an API object (create, update),
-    a `Patch` (patch), or a DeleteOptions or None (delete). `because` says in a few words why a component sends it; it is told in the
-    story and never leaves the process. `note` is what a component wants recorded once the request has taken effect (a `Note` of
-    core/loop/plan, in whose message "{name}" stands for the object's name). `asked` is the resource in the version that the client wrote,
-    where another version is stored (API-28).
+    `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect.
+    `body` is an API object (create, update), a `Patch` (patch), or a DeleteOptions or None
+    (delete). `because` says in a few words why a component sends it; it is told in the story and
+    never leaves the process. `note` is what a component wants recorded once the request has taken
+    effect (a `Note` of core/loop/plan, in whose message "{name}" stands for the object's name).
+    `asked` is the resource in the version that the client wrote, where another version is stored
+    (API-28).
     """
 
     verb: str
@@ -77,8 +82,8 @@ class Request(Value, frozen=True):
 class Response(Value, frozen=True):
     """The answer: an HTTP status code and an API object (on failure a Status).
 
-    `records` are the store's records behind the body, for whoever writes it as bytes: their encoded form is kept there. `warnings` are
-    for the person at the client; they become Warning headers.
+    `records` are the store's records behind the body, for whoever writes it as bytes: their encoded
+    form is kept there. `warnings` are for the person at the client; they become Warning headers.
     """
 
     code: int
@@ -94,8 +99,9 @@ class Response(Value, frozen=True):
 class WatchEvent(Value, frozen=True):
     """ADDED, MODIFIED, DELETED or BOOKMARK, with the object and the store revision of the change.
 
-    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK has no object. `record` is the store's
-    record of the object, if it is one, for whoever writes it as bytes.
+    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK
+    has no object. `record` is the store's record of the object, if it is one, for whoever writes it
+    as bytes.
     """
 
     type: str

@@ -1,9 +1,12 @@
-"""The one table of served resources: what may be asked for under /api and /apis, and of what type it is.
+"""The one table of served resources: what may be asked for under /api and /apis, and of what type
+it is.
 
-Rules OBJ-5 and OBJ-6 (spec/object_model.md). Names, short names, categories, scopes, verbs and subresources are those that an API
-server of v1.37 lists in discovery. Source: Kubernetes documentation, "Kubernetes API Concepts" and "API Overview".
-The table imports no record: a type is loaded when it is first asked for, so that starting does not pay for what is not used.
-Left out: alpha and beta versions; resources that a CustomResourceDefinition adds (those are made with `Resource(...)` at run time).
+Rules OBJ-5 and OBJ-6 (spec/object_model.md). Names, short names, categories, scopes, verbs and
+subresources are those that an API server of v1.37 lists in discovery. Source: Kubernetes
+documentation, "Kubernetes API Concepts" and "API Overview". The table imports no record: a type is
+loaded when it is first asked for, so that starting does not pay for what is not used. Left out:
+alpha and beta versions; resources that a CustomResourceDefinition adds (those are made with
+`Resource(...)` at run time).
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 class Subresource:
     """A part of an object, or an act on it, with a path of its own: pods/status, deployments/scale.
 
-    `kind` is the kind of its body; `group` and `version` are empty where the body belongs to the resource's own group.
+    `kind` is the kind of its body; `group` and `version` are empty where the body belongs to the
+    resource's own group.
     """
 
     name: str
@@ -40,7 +44,8 @@ class Subresource:
 
 @frozen(cache_hash=True, repr=False)
 class Resource:
-    """One resource in one version of its group. Two are equal when group, version and plural are."""
+    """One resource in one version of its group. Two are equal when group, version and plural
+    are."""
 
     group: str
     version: str
@@ -53,14 +58,17 @@ class Resource:
     verbs: tuple[str, ...] = field(default=EVERY_VERB, eq=False)
     subresources: tuple[Subresource, ...] = field(default=(), eq=False)
     module: str = field(default="", eq=False)
-    """The generated module that holds the kind; empty for a custom resource, whose objects are plain JSON trees."""
+    """The generated module that holds the kind; empty for a custom resource, whose objects are
+    plain JSON trees."""
     storage_api_version: str = field(default="", eq=False)
-    """The group version in which objects are kept, where it is not this one: events.k8s.io/v1 is kept as v1 (OBJ-6)."""
+    """The group version in which objects are kept, where it is not this one: events.k8s.io/v1 is
+    kept as v1 (OBJ-6)."""
 
     api_version: str = field(init=False, eq=False)
     """`v1` for the core group, else `group/version`: what objects carry in apiVersion."""
     prefix: str = field(init=False, eq=False)
-    """What every store key of this resource begins with; ends with a slash. Versions of one resource share it (OBJ-6)."""
+    """What every store key of this resource begins with; ends with a slash. Versions of one
+    resource share it (OBJ-6)."""
 
     # Asked for at every turn, so computed once.
     @api_version.default
@@ -69,7 +77,9 @@ class Resource:
 
     @prefix.default
     def _prefix(self) -> str:
-        group = self.storage_api_version.rpartition("/")[0] if self.storage_api_version else self.group
+        group = (
+            self.storage_api_version.rpartition("/")[0] if self.storage_api_version else self.group
+        )
         return f"/{group or 'core'}/{self.plural}/"
 
     def __repr__(self) -> str:
@@ -80,7 +90,8 @@ class Resource:
         return self.kind + "List"
 
     def key(self, namespace: str, name: str) -> str:
-        """The store key of one object. The namespace is ignored for a resource that lies in none."""
+        """The store key of one object. The namespace is ignored for a resource that lies in
+        none."""
         return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
 
     @property
@@ -114,15 +125,36 @@ def load(module: str, name: str) -> type:
 
 
 def _resource(
-    module: str, group: str, version: str, kind: str, plural: str, short: str = "", *, scope: str = "Namespaced", categories: str = "",
-    verbs: tuple[str, ...] = EVERY_VERB, status: bool = False, parts: tuple[Subresource, ...] = (), stored: str = "",
+    module: str,
+    group: str,
+    version: str,
+    kind: str,
+    plural: str,
+    short: str = "",
+    *,
+    scope: str = "Namespaced",
+    categories: str = "",
+    verbs: tuple[str, ...] = EVERY_VERB,
+    status: bool = False,
+    parts: tuple[Subresource, ...] = (),
+    stored: str = "",
 ) -> Resource:
-    """A row: `short` and `categories` are separated by spaces; `status` adds the status subresource."""
+    """A row: `short` and `categories` are separated by spaces; `status` adds the status
+    subresource."""
     subresources = (*parts, Subresource("status", kind)) if status else parts
     return Resource(
-        group=group, version=version, plural=plural, singular=kind.lower(), kind=kind, namespaced=scope == "Namespaced",
-        short_names=tuple(short.split()), categories=tuple(categories.split()), verbs=verbs,
-        subresources=tuple(sorted(subresources, key=lambda part: part.name)), module=module, storage_api_version=stored,
+        group=group,
+        version=version,
+        plural=plural,
+        singular=kind.lower(),
+        kind=kind,
+        namespaced=scope == "Namespaced",
+        short_names=tuple(short.split()),
+        categories=tuple(categories.split()),
+        verbs=verbs,
+        subresources=tuple(sorted(subresources, key=lambda part: part.name)),
+        module=module,
+        storage_api_version=stored,
     )
 
 
@@ -133,22 +165,45 @@ _STREAM = ("create", "get")
 # core/v1
 _CORE = ("core_v1", "", "v1")
 BINDINGS = _resource(*_CORE, "Binding", "bindings", verbs=_CREATE)
-COMPONENT_STATUSES = _resource(*_CORE, "ComponentStatus", "componentstatuses", "cs", scope="Cluster", verbs=("get", "list"))
+COMPONENT_STATUSES = _resource(
+    *_CORE, "ComponentStatus", "componentstatuses", "cs", scope="Cluster", verbs=("get", "list")
+)
 CONFIG_MAPS = _resource(*_CORE, "ConfigMap", "configmaps", "cm")
 ENDPOINTS = _resource(*_CORE, "Endpoints", "endpoints", "ep")
 EVENTS = _resource(*_CORE, "Event", "events", "ev")
 LIMIT_RANGES = _resource(*_CORE, "LimitRange", "limitranges", "limits")
 NAMESPACES = _resource(
-    *_CORE, "Namespace", "namespaces", "ns", scope="Cluster", status=True, parts=(Subresource("finalize", "Namespace", ("update",)),),
+    *_CORE,
+    "Namespace",
+    "namespaces",
+    "ns",
+    scope="Cluster",
+    status=True,
+    parts=(Subresource("finalize", "Namespace", ("update",)),),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
 )
 NODES = _resource(
-    *_CORE, "Node", "nodes", "no", scope="Cluster", status=True, parts=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS),),
+    *_CORE,
+    "Node",
+    "nodes",
+    "no",
+    scope="Cluster",
+    status=True,
+    parts=(Subresource("proxy", "NodeProxyOptions", PROXY_VERBS),),
 )
-PERSISTENT_VOLUME_CLAIMS = _resource(*_CORE, "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", status=True)
-PERSISTENT_VOLUMES = _resource(*_CORE, "PersistentVolume", "persistentvolumes", "pv", scope="Cluster", status=True)
+PERSISTENT_VOLUME_CLAIMS = _resource(
+    *_CORE, "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", status=True
+)
+PERSISTENT_VOLUMES = _resource(
+    *_CORE, "PersistentVolume", "persistentvolumes", "pv", scope="Cluster", status=True
+)
 PODS = _resource(
-    *_CORE, "Pod", "pods", "po", categories="all", status=True,
+    *_CORE,
+    "Pod",
+    "pods",
+    "po",
+    categories="all",
+    status=True,
     parts=(
         Subresource("attach", "PodAttachOptions", _STREAM),
         Subresource("binding", "Binding", _CREATE),
@@ -163,21 +218,44 @@ PODS = _resource(
 )
 POD_TEMPLATES = _resource(*_CORE, "PodTemplate", "podtemplates")
 REPLICATION_CONTROLLERS = _resource(
-    *_CORE, "ReplicationController", "replicationcontrollers", "rc", categories="all", status=True, parts=(_SCALE,),
+    *_CORE,
+    "ReplicationController",
+    "replicationcontrollers",
+    "rc",
+    categories="all",
+    status=True,
+    parts=(_SCALE,),
 )
 RESOURCE_QUOTAS = _resource(*_CORE, "ResourceQuota", "resourcequotas", "quota", status=True)
 SECRETS = _resource(*_CORE, "Secret", "secrets")
 SERVICE_ACCOUNTS = _resource(
-    *_CORE, "ServiceAccount", "serviceaccounts", "sa",
-    parts=(Subresource("token", "TokenRequest", _CREATE, group="authentication.k8s.io", version="v1"),),
+    *_CORE,
+    "ServiceAccount",
+    "serviceaccounts",
+    "sa",
+    parts=(
+        Subresource("token", "TokenRequest", _CREATE, group="authentication.k8s.io", version="v1"),
+    ),
 )
 SERVICES = _resource(
-    *_CORE, "Service", "services", "svc", categories="all", status=True, parts=(Subresource("proxy", "ServiceProxyOptions", PROXY_VERBS),),
+    *_CORE,
+    "Service",
+    "services",
+    "svc",
+    categories="all",
+    status=True,
+    parts=(Subresource("proxy", "ServiceProxyOptions", PROXY_VERBS),),
 )
 
 # apiregistration.k8s.io
 API_SERVICES = _resource(
-    "apiregistration_v1", "apiregistration.k8s.io", "v1", "APIService", "apiservices", scope="Cluster", categories="api-extensions",
+    "apiregistration_v1",
+    "apiregistration.k8s.io",
+    "v1",
+    "APIService",
+    "apiservices",
+    scope="Cluster",
+    categories="api-extensions",
     status=True,
 )
 
@@ -185,31 +263,69 @@ API_SERVICES = _resource(
 _APPS = ("apps_v1", "apps", "v1")
 CONTROLLER_REVISIONS = _resource(*_APPS, "ControllerRevision", "controllerrevisions")
 DAEMON_SETS = _resource(*_APPS, "DaemonSet", "daemonsets", "ds", categories="all", status=True)
-DEPLOYMENTS = _resource(*_APPS, "Deployment", "deployments", "deploy", categories="all", status=True, parts=(_SCALE,))
-REPLICA_SETS = _resource(*_APPS, "ReplicaSet", "replicasets", "rs", categories="all", status=True, parts=(_SCALE,))
-STATEFUL_SETS = _resource(*_APPS, "StatefulSet", "statefulsets", "sts", categories="all", status=True, parts=(_SCALE,))
+DEPLOYMENTS = _resource(
+    *_APPS, "Deployment", "deployments", "deploy", categories="all", status=True, parts=(_SCALE,)
+)
+REPLICA_SETS = _resource(
+    *_APPS, "ReplicaSet", "replicasets", "rs", categories="all", status=True, parts=(_SCALE,)
+)
+STATEFUL_SETS = _resource(
+    *_APPS, "StatefulSet", "statefulsets", "sts", categories="all", status=True, parts=(_SCALE,)
+)
 
 # events.k8s.io
 EVENTS_V1 = _resource("events_v1", "events.k8s.io", "v1", "Event", "events", "ev", stored="v1")
 
 # authentication.k8s.io, authorization.k8s.io
 _AUTHENTICATION = ("authentication_v1", "authentication.k8s.io", "v1")
-SELF_SUBJECT_REVIEWS = _resource(*_AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", scope="Cluster", verbs=_CREATE)
-TOKEN_REVIEWS = _resource(*_AUTHENTICATION, "TokenReview", "tokenreviews", scope="Cluster", verbs=_CREATE)
-_AUTHORIZATION = ("authorization_v1", "authorization.k8s.io", "v1")
-LOCAL_SUBJECT_ACCESS_REVIEWS = _resource(*_AUTHORIZATION, "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=_CREATE)
-SELF_SUBJECT_ACCESS_REVIEWS = _resource(
-    *_AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews", scope="Cluster", verbs=_CREATE,
+SELF_SUBJECT_REVIEWS = _resource(
+    *_AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", scope="Cluster", verbs=_CREATE
 )
-SELF_SUBJECT_RULES_REVIEWS = _resource(*_AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", scope="Cluster", verbs=_CREATE)
-SUBJECT_ACCESS_REVIEWS = _resource(*_AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", scope="Cluster", verbs=_CREATE)
+TOKEN_REVIEWS = _resource(
+    *_AUTHENTICATION, "TokenReview", "tokenreviews", scope="Cluster", verbs=_CREATE
+)
+_AUTHORIZATION = ("authorization_v1", "authorization.k8s.io", "v1")
+LOCAL_SUBJECT_ACCESS_REVIEWS = _resource(
+    *_AUTHORIZATION, "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=_CREATE
+)
+SELF_SUBJECT_ACCESS_REVIEWS = _resource(
+    *_AUTHORIZATION,
+    "SelfSubjectAccessReview",
+    "selfsubjectaccessreviews",
+    scope="Cluster",
+    verbs=_CREATE,
+)
+SELF_SUBJECT_RULES_REVIEWS = _resource(
+    *_AUTHORIZATION,
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    scope="Cluster",
+    verbs=_CREATE,
+)
+SUBJECT_ACCESS_REVIEWS = _resource(
+    *_AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", scope="Cluster", verbs=_CREATE
+)
 
 # autoscaling: v2 is preferred and kept
 HORIZONTAL_POD_AUTOSCALERS = _resource(
-    "autoscaling_v2", "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories="all", status=True,
+    "autoscaling_v2",
+    "autoscaling",
+    "v2",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "hpa",
+    categories="all",
+    status=True,
 )
 HORIZONTAL_POD_AUTOSCALERS_V1 = _resource(
-    "autoscaling_v1", "autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories="all", status=True,
+    "autoscaling_v1",
+    "autoscaling",
+    "v1",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "hpa",
+    categories="all",
+    status=True,
     stored="autoscaling/v2",
 )
 
@@ -221,11 +337,20 @@ JOBS = _resource(*_BATCH, "Job", "jobs", categories="all", status=True)
 # certificates.k8s.io
 _CERTIFICATES = ("certificates_v1", "certificates.k8s.io", "v1")
 CERTIFICATE_SIGNING_REQUESTS = _resource(
-    *_CERTIFICATES, "CertificateSigningRequest", "certificatesigningrequests", "csr", scope="Cluster", status=True,
+    *_CERTIFICATES,
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    "csr",
+    scope="Cluster",
+    status=True,
     parts=(Subresource("approval", "CertificateSigningRequest"),),
 )
-CLUSTER_TRUST_BUNDLES = _resource(*_CERTIFICATES, "ClusterTrustBundle", "clustertrustbundles", scope="Cluster")
-POD_CERTIFICATE_REQUESTS = _resource(*_CERTIFICATES, "PodCertificateRequest", "podcertificaterequests", status=True)
+CLUSTER_TRUST_BUNDLES = _resource(
+    *_CERTIFICATES, "ClusterTrustBundle", "clustertrustbundles", scope="Cluster"
+)
+POD_CERTIFICATE_REQUESTS = _resource(
+    *_CERTIFICATES, "PodCertificateRequest", "podcertificaterequests", status=True
+)
 
 # networking.k8s.io
 _NETWORKING = ("networking_v1", "networking.k8s.io", "v1")
@@ -236,9 +361,13 @@ NETWORK_POLICIES = _resource(*_NETWORKING, "NetworkPolicy", "networkpolicies", "
 SERVICE_CIDRS = _resource(*_NETWORKING, "ServiceCIDR", "servicecidrs", scope="Cluster", status=True)
 
 # policy, rbac.authorization.k8s.io
-POD_DISRUPTION_BUDGETS = _resource("policy_v1", "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", status=True)
+POD_DISRUPTION_BUDGETS = _resource(
+    "policy_v1", "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", status=True
+)
 _RBAC = ("rbac_v1", "rbac.authorization.k8s.io", "v1")
-CLUSTER_ROLE_BINDINGS = _resource(*_RBAC, "ClusterRoleBinding", "clusterrolebindings", scope="Cluster")
+CLUSTER_ROLE_BINDINGS = _resource(
+    *_RBAC, "ClusterRoleBinding", "clusterrolebindings", scope="Cluster"
+)
 CLUSTER_ROLES = _resource(*_RBAC, "ClusterRole", "clusterroles", scope="Cluster")
 ROLE_BINDINGS = _resource(*_RBAC, "RoleBinding", "rolebindings")
 ROLES = _resource(*_RBAC, "Role", "roles")
@@ -249,57 +378,121 @@ CSI_DRIVERS = _resource(*_STORAGE, "CSIDriver", "csidrivers", scope="Cluster")
 CSI_NODES = _resource(*_STORAGE, "CSINode", "csinodes", scope="Cluster")
 CSI_STORAGE_CAPACITIES = _resource(*_STORAGE, "CSIStorageCapacity", "csistoragecapacities")
 STORAGE_CLASSES = _resource(*_STORAGE, "StorageClass", "storageclasses", "sc", scope="Cluster")
-VOLUME_ATTACHMENTS = _resource(*_STORAGE, "VolumeAttachment", "volumeattachments", scope="Cluster", status=True)
-VOLUME_ATTRIBUTES_CLASSES = _resource(*_STORAGE, "VolumeAttributesClass", "volumeattributesclasses", "vac", scope="Cluster")
+VOLUME_ATTACHMENTS = _resource(
+    *_STORAGE, "VolumeAttachment", "volumeattachments", scope="Cluster", status=True
+)
+VOLUME_ATTRIBUTES_CLASSES = _resource(
+    *_STORAGE, "VolumeAttributesClass", "volumeattributesclasses", "vac", scope="Cluster"
+)
 STORAGE_VERSION_MIGRATIONS = _resource(
-    "storagemigration_v1", "storagemigration.k8s.io", "v1", "StorageVersionMigration", "storageversionmigrations", scope="Cluster",
+    "storagemigration_v1",
+    "storagemigration.k8s.io",
+    "v1",
+    "StorageVersionMigration",
+    "storageversionmigrations",
+    scope="Cluster",
     status=True,
 )
 
 # admissionregistration.k8s.io, apiextensions.k8s.io
 _ADMISSION = ("admissionregistration_v1", "admissionregistration.k8s.io", "v1")
 MUTATING_ADMISSION_POLICIES = _resource(
-    *_ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies", scope="Cluster", categories="api-extensions",
+    *_ADMISSION,
+    "MutatingAdmissionPolicy",
+    "mutatingadmissionpolicies",
+    scope="Cluster",
+    categories="api-extensions",
 )
 MUTATING_ADMISSION_POLICY_BINDINGS = _resource(
-    *_ADMISSION, "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", scope="Cluster", categories="api-extensions",
+    *_ADMISSION,
+    "MutatingAdmissionPolicyBinding",
+    "mutatingadmissionpolicybindings",
+    scope="Cluster",
+    categories="api-extensions",
 )
 MUTATING_WEBHOOK_CONFIGURATIONS = _resource(
-    *_ADMISSION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", scope="Cluster", categories="api-extensions",
+    *_ADMISSION,
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    scope="Cluster",
+    categories="api-extensions",
 )
 VALIDATING_ADMISSION_POLICIES = _resource(
-    *_ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", scope="Cluster", categories="api-extensions", status=True,
+    *_ADMISSION,
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+    scope="Cluster",
+    categories="api-extensions",
+    status=True,
 )
 VALIDATING_ADMISSION_POLICY_BINDINGS = _resource(
-    *_ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", scope="Cluster", categories="api-extensions",
+    *_ADMISSION,
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+    scope="Cluster",
+    categories="api-extensions",
 )
 VALIDATING_WEBHOOK_CONFIGURATIONS = _resource(
-    *_ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", scope="Cluster", categories="api-extensions",
+    *_ADMISSION,
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    scope="Cluster",
+    categories="api-extensions",
 )
 CUSTOM_RESOURCE_DEFINITIONS = _resource(
-    "apiextensions_v1", "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", scope="Cluster",
-    categories="api-extensions", status=True,
+    "apiextensions_v1",
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    "crd crds",
+    scope="Cluster",
+    categories="api-extensions",
+    status=True,
 )
 
 # scheduling.k8s.io, coordination.k8s.io, node.k8s.io, discovery.k8s.io
-PRIORITY_CLASSES = _resource("scheduling_v1", "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "pc", scope="Cluster")
+PRIORITY_CLASSES = _resource(
+    "scheduling_v1",
+    "scheduling.k8s.io",
+    "v1",
+    "PriorityClass",
+    "priorityclasses",
+    "pc",
+    scope="Cluster",
+)
 LEASES = _resource("coordination_v1", "coordination.k8s.io", "v1", "Lease", "leases")
-RUNTIME_CLASSES = _resource("node_v1", "node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", scope="Cluster")
-ENDPOINT_SLICES = _resource("discovery_v1", "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
+RUNTIME_CLASSES = _resource(
+    "node_v1", "node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", scope="Cluster"
+)
+ENDPOINT_SLICES = _resource(
+    "discovery_v1", "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"
+)
 
 # flowcontrol.apiserver.k8s.io, resource.k8s.io
 _FLOW = ("flowcontrol_v1", "flowcontrol.apiserver.k8s.io", "v1")
 FLOW_SCHEMAS = _resource(*_FLOW, "FlowSchema", "flowschemas", scope="Cluster", status=True)
-PRIORITY_LEVEL_CONFIGURATIONS = _resource(*_FLOW, "PriorityLevelConfiguration", "prioritylevelconfigurations", scope="Cluster", status=True)
+PRIORITY_LEVEL_CONFIGURATIONS = _resource(
+    *_FLOW,
+    "PriorityLevelConfiguration",
+    "prioritylevelconfigurations",
+    scope="Cluster",
+    status=True,
+)
 _DEVICES = ("resource_v1", "resource.k8s.io", "v1")
 DEVICE_CLASSES = _resource(*_DEVICES, "DeviceClass", "deviceclasses", scope="Cluster")
-DEVICE_TAINT_RULES = _resource(*_DEVICES, "DeviceTaintRule", "devicetaintrules", scope="Cluster", status=True)
+DEVICE_TAINT_RULES = _resource(
+    *_DEVICES, "DeviceTaintRule", "devicetaintrules", scope="Cluster", status=True
+)
 RESOURCE_CLAIMS = _resource(*_DEVICES, "ResourceClaim", "resourceclaims", status=True)
 RESOURCE_CLAIM_TEMPLATES = _resource(*_DEVICES, "ResourceClaimTemplate", "resourceclaimtemplates")
 RESOURCE_SLICES = _resource(*_DEVICES, "ResourceSlice", "resourceslices", scope="Cluster")
 
-ALL: tuple[Resource, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Resource))
-"""Every built-in resource, group after group in the order in which discovery lists the groups, the preferred version first."""
+ALL: tuple[Resource, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Resource)
+)
+"""Every built-in resource, group after group in the order in which discovery lists the groups, the
+preferred version first."""
 
 _BY_PATH = {(resource.group, resource.version, resource.plural): resource for resource in ALL}
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in ALL}
@@ -313,7 +506,8 @@ _BODIES = {
 
 
 def by_path(group: str, version: str, plural: str) -> Resource | None:
-    """The resource served under /apis/GROUP/VERSION/.../PLURAL (the core group is "", under /api); None when there is none."""
+    """The resource served under /apis/GROUP/VERSION/.../PLURAL (the core group is "", under /api);
+    None when there is none."""
     return _BY_PATH.get((group, version, plural))
 
 
@@ -323,7 +517,8 @@ def by_kind(api_version: str, kind: str) -> Resource | None:
 
 
 def type_of_kind(api_version: str, kind: str) -> type | None:
-    """The record class of any kind that can stand alone in a body, resources and subresource bodies and their lists alike."""
+    """The record class of any kind that can stand alone in a body, resources and subresource bodies
+    and their lists alike."""
     if (module := _BODIES.get((api_version, kind))) is not None:
         return load(module, kind)
     if (resource := by_kind(api_version, kind)) is not None:

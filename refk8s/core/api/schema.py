@@ -1,8 +1,10 @@
-"""What the definitions say of a field besides its type: merge keys, list types, required marks. Rule OBJ-9 (spec/object_model.md).
+"""What the definitions say of a field besides its type: merge keys, list types, required marks.
+Rule OBJ-9 (spec/object_model.md).
 
-Strategic merge patch, server-side apply and OpenAPI go by these facts. They are constants in the generated modules, kept out of the classes
-so that importing those stays cheap. Source: Kubernetes documentation, "Update API Objects in Place Using kubectl patch" and
-"Server-Side Apply", section "Merge strategy".
+Strategic merge patch, server-side apply and OpenAPI go by these facts. They are constants in the
+generated modules, kept out of the classes so that importing those stays cheap. Source: Kubernetes
+documentation, "Update API Objects in Place Using kubectl patch" and "Server-Side Apply", section
+"Merge strategy".
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from attrs import frozen
 class Facts:
     """One field of one record.
 
-    `element` is the record class of the value, of the list's items or of the map's values; None where those are no records.
-    `patch_strategy` holds `merge`, `replace`, `retainKeys` or several of them, as strategic merge patch reads them; empty means replace.
-    `list_type` is atomic, set, map or empty; `map_type` is atomic, granular or empty.
+    `element` is the record class of the value, of the list's items or of the map's values; None
+    where those are no records. `patch_strategy` holds `merge`, `replace`, `retainKeys` or several
+    of them, as strategic merge patch reads them; empty means replace. `list_type` is atomic, set,
+    map or empty; `map_type` is atomic, granular or empty.
     """
 
     wire_name: str
@@ -53,7 +56,9 @@ def fields_of(type_: Any) -> dict[str, Facts]:
             element=element,
             is_list=shape is tuple,
             is_map=shape is dict,
-            patch_strategy=tuple(known.get("patch-strategy", "").split(",")) if known.get("patch-strategy") else (),
+            patch_strategy=tuple(known.get("patch-strategy", "").split(","))
+            if known.get("patch-strategy")
+            else (),
             patch_merge_key=known.get("patch-merge-key", ""),
             list_type=known.get("list-type", ""),
             list_map_keys=tuple(known.get("list-map-keys", ())),
@@ -69,8 +74,11 @@ def field_facts(type_: Any, wire_name: str) -> Facts | None:
 
 
 def _facts_of(type_: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
-    """What the generated module says of a record class: by wire name, and under "" of the class itself."""
-    every: dict[str, dict[str, dict[str, Any]]] = getattr(import_module(type_.__module__), "FACTS", {})
+    """What the generated module says of a record class: by wire name, and under "" of the class
+    itself."""
+    every: dict[str, dict[str, dict[str, Any]]] = getattr(
+        import_module(type_.__module__), "FACTS", {}
+    )
     return every.get(type_.__name__, {})
 
 
@@ -88,7 +96,9 @@ def _element(annotation: Any) -> tuple[type[msgspec.Struct] | None, type | None]
         return _element(get_args(annotation)[0])
     if origin in (Union, UnionType):
         parts = [_element(part) for part in get_args(annotation) if part is not type(None)]
-        return next((part for part in parts if part[0] is not None or part[1] is not None), (None, None))
+        return next(
+            (part for part in parts if part[0] is not None or part[1] is not None), (None, None)
+        )
     if origin is tuple:
         return _element(get_args(annotation)[0])[0], tuple
     if origin is dict:

@@ -1,8 +1,10 @@
-"""Label selectors and field selectors: text to a small value, and whether labels or fields match it.
+"""Label selectors and field selectors: text to a small value, and whether labels or fields match
+it.
 
-Rules SEL-1 to SEL-7 (spec/object_model.md). `parse` reads the query parameter, `from_label_selector` the LabelSelector object, `from_map`
-the plain map of a Service; all give the same `Selector`. Its commonest form, a few equalities, costs one dictionary look-up each.
-Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
+Rules SEL-1 to SEL-7 (spec/object_model.md). `parse` reads the query parameter,
+`from_label_selector` the LabelSelector object, `from_map` the plain map of a Service; all give the
+same `Selector`. Its commonest form, a few equalities, costs one dictionary look-up each. Source:
+Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 Operator: TypeAlias = Literal["in", "notin", "=", "!=", "exists", "!", "gt", "lt"]
 
 _NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
-_DNS_1123_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_DNS_1123_SUBDOMAIN: Final = re.compile(
+    r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII
+)
 NAME_LENGTH_MAX: Final = 63
 PREFIX_LENGTH_MAX: Final = 253
 
@@ -91,7 +95,8 @@ class Requirement:
 
 @frozen
 class Selector:
-    """All of these requirements, in order of key; without any, everything. `is_nothing` matches no object at all."""
+    """All of these requirements, in order of key; without any, everything. `is_nothing` matches no
+    object at all."""
 
     requirements: tuple[Requirement, ...] = ()
     is_nothing: bool = False
@@ -100,13 +105,22 @@ class Selector:
 
     def __attrs_post_init__(self) -> None:
         # The equalities are taken out once, so that the common selector is a loop of look-ups.
-        equal = tuple((one.key, one.values[0]) for one in self.requirements if one.operator in ("=", "in") and len(one.values) == 1)
-        others = tuple(one for one in self.requirements if not (one.operator in ("=", "in") and len(one.values) == 1))
+        equal = tuple(
+            (one.key, one.values[0])
+            for one in self.requirements
+            if one.operator in ("=", "in") and len(one.values) == 1
+        )
+        others = tuple(
+            one
+            for one in self.requirements
+            if not (one.operator in ("=", "in") and len(one.values) == 1)
+        )
         object.__setattr__(self, "_equalities", equal)
         object.__setattr__(self, "_others", others)
 
     def matches(self, labels: Mapping[str, str] | None) -> bool:
-        """Whether labels (None is the same as none) satisfy every requirement (SEL-1). O(requirements)."""
+        """Whether labels (None is the same as none) satisfy every requirement (SEL-1).
+        O(requirements)."""
         if self.is_nothing:
             return False
         if labels is None:
@@ -144,12 +158,18 @@ def _requirement(key: str, operator: Operator, values: Iterable[str]) -> Require
     problems = [_invalid("key", key, label_key_problems(key))] if label_key_problems(key) else []
     match operator:
         case "in" | "notin" if not ordered:
-            problems.append("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
+            problems.append(
+                "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
+            )
         case "exists" | "!" if ordered:
             listed = ", ".join(f'"{value}"' for value in ordered)
-            problems.append(f"values: Invalid value: [{listed}]: values set must be empty for exists and does not exist")
+            problems.append(
+                f"values: Invalid value: [{listed}]: values set must be empty for exists and does not exist"
+            )
         case "gt" | "lt" if int64(ordered[0]) is None:
-            problems.append(f"values[0]: Invalid value: \"{ordered[0]}\": for 'Gt', 'Lt' operators, the value must be an integer")
+            problems.append(
+                f"values[0]: Invalid value: \"{ordered[0]}\": for 'Gt', 'Lt' operators, the value must be an integer"
+            )
         case _:
             pass
     for index, value in enumerate(ordered):
@@ -166,13 +186,16 @@ def _invalid(path: str, value: str, problems: tuple[str, ...]) -> str:
 
 @remember(65536)
 def label_key_problems(key: str) -> tuple[str, ...]:
-    """What is wrong with a label's key (a qualified name), in Kubernetes' words; empty when nothing is."""
+    """What is wrong with a label's key (a qualified name), in Kubernetes' words; empty when nothing
+    is."""
     problems: list[str] = []
     prefix, slash, name = key.rpartition("/")
     if slash:
         if "/" in prefix:
             return (
-                "a qualified name " + _NAME_ERROR + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a qualified name "
+                + _NAME_ERROR
+                + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
             )
         if not prefix:
             problems.append("prefix part must be non-empty")
@@ -204,14 +227,22 @@ def label_value_problems(value: str) -> tuple[str, ...]:
 # The object and the map
 
 
-_OBJECT_OPERATORS: Final[dict[str, Operator]] = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
+_OBJECT_OPERATORS: Final[dict[str, Operator]] = {
+    "In": "in",
+    "NotIn": "notin",
+    "Exists": "exists",
+    "DoesNotExist": "!",
+}
 
 
 def from_label_selector(selector: LabelSelector | None) -> Selector:
-    """What a LabelSelector means: absent selects nothing, empty everything (SEL-5). SelectorError for what it cannot be."""
+    """What a LabelSelector means: absent selects nothing, empty everything (SEL-5). SelectorError
+    for what it cannot be."""
     if selector is None:
         return NOTHING
-    requirements = [_requirement(key, "=", (value,)) for key, value in (selector.match_labels or {}).items()]
+    requirements = [
+        _requirement(key, "=", (value,)) for key, value in (selector.match_labels or {}).items()
+    ]
     for expression in selector.match_expressions or ():
         operator = _OBJECT_OPERATORS.get(expression.operator)
         if operator is None:
@@ -221,9 +252,11 @@ def from_label_selector(selector: LabelSelector | None) -> Selector:
 
 
 def from_map(labels: Mapping[str, str] | None) -> Selector:
-    """What the plain map of a Service or ReplicationController means: each of these labels; absent or empty selects everything.
+    """What the plain map of a Service or ReplicationController means: each of these labels; absent
+    or empty selects everything.
 
-    Whoever takes a missing selector for "nothing" (a Service without one) says so itself. Values are not checked: they were validated.
+    Whoever takes a missing selector for "nothing" (a Service without one) says so itself. Values
+    are not checked: they were validated.
     """
     return _selector(Requirement(key, "=", (value,)) for key, value in (labels or {}).items())
 
@@ -233,7 +266,13 @@ def from_map(labels: Mapping[str, str] | None) -> Selector:
 
 _WORD_END: Final = frozenset(" \t\r\n()!=,<>")
 _SYMBOLS: Final = ("!=", "==", "(", ")", "!", "=", ",", "<", ">")
-_TEXT_OPERATORS: Final[dict[str, Operator]] = {"=": "=", "==": "=", "!=": "!=", ">": "gt", "<": "lt"}
+_TEXT_OPERATORS: Final[dict[str, Operator]] = {
+    "=": "=",
+    "==": "=",
+    "!=": "!=",
+    ">": "gt",
+    "<": "lt",
+}
 _NON_WORDS: Final = frozenset((*_SYMBOLS, ""))
 
 
@@ -282,7 +321,8 @@ class _Reader:
         if key in _NON_WORDS:
             raise SelectorError(f"found '{key}', expected: identifier")
         if problems := label_key_problems(key):
-            raise SelectorError(_invalid("<nil>", key, problems))       # upstream has no name for this place
+            # upstream has no name for this place
+            raise SelectorError(_invalid("<nil>", key, problems))
         if negated:
             return _requirement(key, "!", ())
         if self.peek() in ("", ","):
@@ -334,12 +374,15 @@ class _Reader:
 
 @remember(4096)
 def parse(text: str) -> Selector:
-    """The selector that a labelSelector parameter or a Scale's status says. SelectorError where it says none. O(len(text))."""
+    """The selector that a labelSelector parameter or a Scale's status says. SelectorError where it
+    says none. O(len(text))."""
     reader = _Reader(text)
     requirements: list[Requirement] = []
     while reader.peek() != "":
         if reader.peek() in _NON_WORDS and reader.peek() != "!":
-            raise SelectorError(f"found '{reader.peek()}', expected: !, identifier, or 'end of string'")
+            raise SelectorError(
+                f"found '{reader.peek()}', expected: !, identifier, or 'end of string'"
+            )
         try:
             requirements.append(reader.requirement())
         except SelectorError as error:
@@ -374,7 +417,8 @@ class FieldSelector:
     requirements: tuple[FieldRequirement, ...] = ()
 
     def matches(self, get: Mapping[str, str] | Callable[[str], str]) -> bool:
-        """Whether an object's fields satisfy every condition (SEL-6). `get` gives the value of a key; a missing one counts as empty."""
+        """Whether an object's fields satisfy every condition (SEL-6). `get` gives the value of a
+        key; a missing one counts as empty."""
         for one in self.requirements:
             value = get.get(one.key, "") if isinstance(get, Mapping) else get(one.key)
             if (value == one.value) != (one.operator == "="):
@@ -386,8 +430,11 @@ class FieldSelector:
         return not self.requirements
 
     def value_of(self, key: str) -> str | None:
-        """The one value that a match must have in this field; None when the selector does not say."""
-        return next((one.value for one in self.requirements if one.key == key and one.operator == "="), None)
+        """The one value that a match must have in this field; None when the selector does not
+        say."""
+        return next(
+            (one.value for one in self.requirements if one.key == key and one.operator == "="), None
+        )
 
     def __str__(self) -> str:
         """The canonical text; `parse_fields` of it gives this selector back (SEL-7)."""
@@ -435,7 +482,7 @@ def _split(term: str) -> tuple[str, Literal["=", "!="], str] | None:
     for at in range(len(term)):
         for operator in ("!=", "==", "="):
             if term.startswith(operator, at):
-                return term[:at], "!=" if operator == "!=" else "=", term[at + len(operator):]
+                return term[:at], "!=" if operator == "!=" else "=", term[at + len(operator) :]
     return None
 
 
@@ -450,10 +497,14 @@ def _unescaped(value: str) -> str:
         if character == "\\":
             following = next(characters, "")
             if following not in ("\\", ",", "="):
-                raise SelectorError(f"invalid field selector: invalid escape sequence: \\{following}")
+                raise SelectorError(
+                    f"invalid field selector: invalid escape sequence: \\{following}"
+                )
             made.append(following)
         elif character in ",=":
-            raise SelectorError(f"invalid field selector: unescaped character in value: {ord(character)}")
+            raise SelectorError(
+                f"invalid field selector: unescaped character in value: {ord(character)}"
+            )
         else:
             made.append(character)
     return "".join(made)

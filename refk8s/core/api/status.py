@@ -1,6 +1,8 @@
-"""Status: how the API says no. One constructor a reason; `ApiError` carries a Status up through the stages of a request.
+"""Status: how the API says no. One constructor a reason; `ApiError` carries a Status up through the
+stages of a request.
 
-Source: Kubernetes documentation, "Kubernetes API Concepts"; API conventions, "Response Status Kind".
+Source: Kubernetes documentation, "Kubernetes API Concepts"; API conventions, "Response Status
+Kind".
 """
 
 from collections.abc import Sequence
@@ -37,7 +39,8 @@ _WORDS = {
 
 @frozen
 class Cause:
-    """One thing wrong with one field. `detail` may be empty; `value` is shown in the message unless it is `SECRET`."""
+    """One thing wrong with one field. `detail` may be empty; `value` is shown in the message unless
+    it is `SECRET`."""
 
     reason: str
     field: str  # "spec.containers[0].name"
@@ -48,12 +51,21 @@ class Cause:
     def message(self) -> str:
         """Kubernetes' form: `Invalid value: "x": must be ...`."""
         words = _WORDS[self.reason]
-        shown = "" if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY) else f": {show(self.value)}"
-        return f"{words}{shown}{': ' if self.detail else ''}{self.detail}" if shown or self.detail else words
+        shown = (
+            ""
+            if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY)
+            else f": {show(self.value)}"
+        )
+        return (
+            f"{words}{shown}{': ' if self.detail else ''}{self.detail}"
+            if shown or self.detail
+            else words
+        )
 
 
 def show(value: Any) -> str:
-    """A value as Kubernetes shows it in messages: text in quotes, numbers bare, the rest as JSON; long ones cut."""
+    """A value as Kubernetes shows it in messages: text in quotes, numbers bare, the rest as JSON;
+    long ones cut."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, UnicodeEncodeError):
@@ -71,12 +83,21 @@ class ApiError(Exception):
 
 def failure(code: int, reason: str, message: str, details: StatusDetails | None = None) -> Status:
     """A Status of Failure."""
-    return Status(metadata=ListMeta(), status="Failure", message=message, reason=reason, details=details, code=code)
+    return Status(
+        metadata=ListMeta(),
+        status="Failure",
+        message=message,
+        reason=reason,
+        details=details,
+        code=code,
+    )
 
 
 def success(code: int = 200, details: StatusDetails | None = None) -> Status:
     """A Status of Success."""
-    return Status(metadata=ListMeta(), status="Success", details=details, code=code if code != 200 else None)
+    return Status(
+        metadata=ListMeta(), status="Success", details=details, code=code if code != 200 else None
+    )
 
 
 def qualified(resource: Resource) -> str:
@@ -90,18 +111,29 @@ def qualified_name(group: str, plural: str) -> str:
 
 
 def _details(resource: Resource, name: str, **more: Any) -> StatusDetails:
-    return StatusDetails(name=name or None, group=resource.group or None, kind=resource.plural, **more)
+    return StatusDetails(
+        name=name or None, group=resource.group or None, kind=resource.plural, **more
+    )
 
 
 def not_found(resource: Resource, name: str) -> Status:
-    return failure(404, "NotFound", f'{qualified(resource)} "{name}" not found', _details(resource, name))
+    return failure(
+        404, "NotFound", f'{qualified(resource)} "{name}" not found', _details(resource, name)
+    )
 
 
 def already_exists(resource: Resource, name: str) -> Status:
-    return failure(409, "AlreadyExists", f'{qualified(resource)} "{name}" already exists', _details(resource, name))
+    return failure(
+        409,
+        "AlreadyExists",
+        f'{qualified(resource)} "{name}" already exists',
+        _details(resource, name),
+    )
 
 
-_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+_MODIFIED = (
+    "the object has been modified; please apply your changes to the latest version and try again"
+)
 
 
 def conflict(resource: Resource, name: str, why: str = _MODIFIED) -> Status:
@@ -109,22 +141,35 @@ def conflict(resource: Resource, name: str, why: str = _MODIFIED) -> Status:
     return failure(409, "Conflict", message, _details(resource, name))
 
 
-def forbidden(resource: Resource, name: str, why: str, causes: Sequence[StatusCause] = ()) -> Status:
+def forbidden(
+    resource: Resource, name: str, why: str, causes: Sequence[StatusCause] = ()
+) -> Status:
     subject = f'{qualified(resource)} "{name}"' if name else qualified(resource)
-    return failure(403, "Forbidden", f"{subject} is forbidden: {why}", _details(resource, name, causes=tuple(causes) or None))
+    return failure(
+        403,
+        "Forbidden",
+        f"{subject} is forbidden: {why}",
+        _details(resource, name, causes=tuple(causes) or None),
+    )
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Status:
-    """422: the object is understood and not acceptable. The details bear the kind, not the plural, as upstream's do."""
+    """422: the object is understood and not acceptable. The details bear the kind, not the plural,
+    as upstream's do."""
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    # An update is checked by the general rules and by those of its kind, which share some: the causes stand there twice, the text once.
+    # An update is checked by the general rules and by those of its kind, which share some: the
+    # causes stand there twice, the text once.
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     details = StatusDetails(
         name=name or None,
         group=resource.group or None,
         kind=resource.kind,
-        causes=tuple(StatusCause(reason=cause.reason, message=cause.message, field=cause.field) for cause in causes) or None,
+        causes=tuple(
+            StatusCause(reason=cause.reason, message=cause.message, field=cause.field)
+            for cause in causes
+        )
+        or None,
     )
     return failure(422, "Invalid", f'{kind} "{name}" is invalid: {joined}', details)
 
@@ -138,11 +183,18 @@ def unauthorized() -> Status:
 
 
 def path_not_found() -> Status:
-    return failure(404, "NotFound", "the server could not find the requested resource", StatusDetails())
+    return failure(
+        404, "NotFound", "the server could not find the requested resource", StatusDetails()
+    )
 
 
 def method_not_allowed(resource: Resource | None = None) -> Status:
-    return failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", StatusDetails())
+    return failure(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+        StatusDetails(),
+    )
 
 
 def not_acceptable(message: str) -> Status:
@@ -171,7 +223,9 @@ def uri_too_long() -> Status:
 
 
 def header_fields_too_large() -> Status:
-    return failure(431, "RequestHeaderFieldsTooLarge", "the headers of the request are too many or too long")
+    return failure(
+        431, "RequestHeaderFieldsTooLarge", "the headers of the request are too many or too long"
+    )
 
 
 def expired(message: str) -> Status:
@@ -180,7 +234,8 @@ def expired(message: str) -> Status:
 
 
 def unexplained(message: str) -> Status:
-    """500 without a reason: an error of the storage that upstream passes on as it is. Only where a rule says so (API-14)."""
+    """500 without a reason: an error of the storage that upstream passes on as it is. Only where a
+    rule says so (API-14)."""
     return Status(metadata=ListMeta(), status="Failure", message=message, code=500)
 
 

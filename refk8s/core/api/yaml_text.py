@@ -1,9 +1,10 @@
-"""What a YAML scalar means and how a JSON tree is written as YAML. Rules HTTP-20 and HTTP-22 (spec/http.md).
+"""What a YAML scalar means and how a JSON tree is written as YAML. Rules HTTP-20 and HTTP-22
+(spec/http.md).
 
-Kubernetes reads YAML by way of JSON, with the types of YAML 1.1 but for two: dates and numbers to the
-base 60 are strings. Everything here is decided by the text of one scalar; the reader that takes a document
-apart is `components/yaml_reader.py`, because its parser is a library.
-Source: YAML 1.1, "Type repository"; the documentation of sigs.k8s.io/yaml. O(length of the text).
+Kubernetes reads YAML by way of JSON, with the types of YAML 1.1 but for two: dates and numbers to
+the base 60 are strings. Everything here is decided by the text of one scalar; the reader that takes
+a document apart is `components/yaml_reader.py`, because its parser is a library. Source: YAML 1.1,
+"Type repository"; the documentation of sigs.k8s.io/yaml. O(length of the text).
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from typing import Any, Final
 from refk8s.core.value import Value
 
 _TAG: Final = "tag:yaml.org,2002:"
-STRING, BOOLEAN, INTEGER, FLOAT, NULL = (_TAG + name for name in ("str", "bool", "int", "float", "null"))
+STRING, BOOLEAN, INTEGER, FLOAT, NULL = (
+    _TAG + name for name in ("str", "bool", "int", "float", "null")
+)
 BINARY, MERGE, TIMESTAMP = (_TAG + name for name in ("binary", "merge", "timestamp"))
 _TYPED: Final = frozenset((BOOLEAN, INTEGER, FLOAT, NULL, TIMESTAMP))
 
 DIGITS_MAX: Final = 1_000
-"""The most digits of a number: no field holds more than 20, and converting them takes quadratic time."""
+"""The most digits of a number: no field holds more than 20, and converting them takes quadratic
+time."""
 
 
 def _spellings(*words: str) -> list[str]:
@@ -34,17 +38,21 @@ _WORDS: Final[dict[str, Any]] = {
     **dict.fromkeys(_spellings("n", "no", "false", "off"), False),
     **dict.fromkeys(["", "~", *_spellings("null")], None),
     **dict.fromkeys([".nan", ".NaN", ".NAN"], math.nan),
-    **dict.fromkeys([sign + inf for sign in ("", "+") for inf in (".inf", ".Inf", ".INF")], math.inf),
+    **dict.fromkeys(
+        [sign + inf for sign in ("", "+") for inf in (".inf", ".Inf", ".INF")], math.inf
+    ),
     **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], -math.inf),
 }
 _FIRST: Final = frozenset("+-.0123456789")
-_INTEGER: Final = re.compile(r"([-+]?)(?:0[bB]([01]+)|0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_INTEGER: Final = re.compile(
+    r"([-+]?)(?:0[bB]([01]+)|0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))"
+)
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class YamlDocument(Value, frozen=True):
-    """One document as a JSON tree. `duplicates`: `line 3: key "a" already set in map`, in order of appearance; of a
-    repeated key the last value counts."""
+    """One document as a JSON tree. `duplicates`: `line 3: key "a" already set in map`, in order of
+    appearance; of a repeated key the last value counts."""
 
     tree: Any
     duplicates: tuple[str, ...] = ()
@@ -55,7 +63,8 @@ class BadScalar(ValueError):
 
 
 def resolve(text: str, tag: str = "") -> Any:
-    """The value of a plain scalar (`tag` empty) or of one with an explicit tag. BadScalar where they disagree."""
+    """The value of a plain scalar (`tag` empty) or of one with an explicit tag. BadScalar where
+    they disagree."""
     if tag and tag not in _TYPED:
         return text
     value = _plain(text)
@@ -78,7 +87,11 @@ def _plain(text: str) -> Any:
     plain = text.replace("_", "") if first != "." else text
     if (found := _INTEGER.fullmatch(plain)) is not None:
         return _integer(*found.groups())
-    if _FLOAT.fullmatch(plain) and len(plain) <= DIGITS_MAX and not math.isinf(number := float(plain)):
+    if (
+        _FLOAT.fullmatch(plain)
+        and len(plain) <= DIGITS_MAX
+        and not math.isinf(number := float(plain))
+    ):
         return number
     return text
 
@@ -112,7 +125,10 @@ def key_text(key: Any) -> str:
         return _short_float(key)
     if type(key) is int and -(2**63) <= key < 2**63:
         return str(key)
-    raise BadScalar("unsupported map key of type: " + ("%!s(<nil>), key: <nil>" if key is None else f"uint64, key: {key}"))
+    raise BadScalar(
+        "unsupported map key of type: "
+        + ("%!s(<nil>), key: <nil>" if key is None else f"uint64, key: {key}")
+    )
 
 
 def _short_float(number: float) -> str:
@@ -136,7 +152,8 @@ def _short_float(number: float) -> str:
 
 
 def number_for_json(number: float) -> int | float:
-    """A float as JSON writes it: whole ones without a point. BadScalar for what JSON does not have."""
+    """A float as JSON writes it: whole ones without a point. BadScalar for what JSON does not
+    have."""
     if math.isnan(number):
         raise BadScalar("json: unsupported value: NaN")
     if math.isinf(number):
@@ -146,21 +163,29 @@ def number_for_json(number: float) -> int | float:
 
 # --- writing
 
-_SIMPLE: Final = re.compile(r"[A-Za-z0-9_./(][A-Za-z0-9_./+@%$(),=~^;*!\[\]{}<>\\-]*(?:[ :][A-Za-z0-9_./+@%$(),=~^;*!\[\]{}<>\\-]+)*")
-_NOT_PRINTABLE: Final = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_NOT_BLOCK: Final = re.compile("[^\x20-\x7e\n\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_SIMPLE: Final = re.compile(
+    r"[A-Za-z0-9_./(][A-Za-z0-9_./+@%$(),=~^;*!\[\]{}<>\\-]*(?:[ :][A-Za-z0-9_./+@%$(),=~^;*!\[\]{}<>\\-]+)*"
+)
+_NOT_PRINTABLE: Final = re.compile(
+    "[^\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_NOT_BLOCK: Final = re.compile(
+    "[^\x20-\x7e\n\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _SEXAGESIMAL: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[0-9]{4}-[0-9]")
 
 
 def write_yaml(tree: Any) -> bytes:
-    """A JSON tree as YAML: keys sorted, lists not indented, text of several lines as a block. O(size)."""
+    """A JSON tree as YAML: keys sorted, lists not indented, text of several lines as a block.
+    O(size)."""
     lines: list[str] = []
     _write(tree, "", "", lines)
     return "\n".join([*lines, ""]).encode()
 
 
 def _write(tree: Any, head: str, indent: str, lines: list[str]) -> None:
-    """Append the tree. `head` is what stands before its first line, `indent` what stands before each of its later lines."""
+    """Append the tree. `head` is what stands before its first line, `indent` what stands before
+    each of its later lines."""
     if isinstance(tree, dict) and tree:
         for key in sorted(tree):
             _write_entry(f"{head}{_string(key)}:", tree[key], indent, lines)
@@ -195,7 +220,12 @@ def _scalar(value: Any, indent: str) -> str:
 
 
 def _is_block(text: str) -> bool:
-    return not _NOT_BLOCK.search(text) and not text.startswith((" ", "\n")) and " \n" not in text and bool(text.strip("\n"))
+    return (
+        not _NOT_BLOCK.search(text)
+        and not text.startswith((" ", "\n"))
+        and " \n" not in text
+        and bool(text.strip("\n"))
+    )
 
 
 def _block(text: str, indent: str) -> str:
@@ -207,7 +237,12 @@ def _block(text: str, indent: str) -> str:
 
 
 def _string(text: str) -> str:
-    if _SIMPLE.fullmatch(text) and len(text) <= 1_024 and type(resolve_or_none(text)) is str and not _SEXAGESIMAL.match(text):
+    if (
+        _SIMPLE.fullmatch(text)
+        and len(text) <= 1_024
+        and type(resolve_or_none(text)) is str
+        and not _SEXAGESIMAL.match(text)
+    ):
         return text
     return '"' + _NOT_PRINTABLE.sub(_escape, text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
@@ -225,4 +260,6 @@ _ESCAPES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 def _escape(found: re.Match[str]) -> str:
     character = found[0]
-    return _ESCAPES.get(character) or (f"\\u{ord(character):04x}" if ord(character) < 2**16 else f"\\U{ord(character):08x}")
+    return _ESCAPES.get(character) or (
+        f"\\u{ord(character):04x}" if ord(character) < 2**16 else f"\\U{ord(character):08x}"
+    )

@@ -1,10 +1,10 @@
 """In which form the client wants its answer. Rule API-21 (spec/api.md).
 
-The first of the client's alternatives, by its own preference, that there is: JSON or YAML, the object itself, a Table of it, or only its
-metadata. Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Receiving resources as Tables); RFC 9110.
-Left out: Protobuf and CBOR answers; a client that takes nothing else gets 406.
+The first of the client's alternatives, by its own preference, that there is: JSON or YAML, the
+object itself, a Table of it, or only its metadata. Source: Kubernetes documentation, "Kubernetes
+API Concepts" (Resource representations, Receiving resources as Tables); RFC 9110. Left out:
+Protobuf and CBOR answers; a client that takes nothing else gets 406.
 """
-
 
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -12,7 +12,12 @@ from refk8s.core.memo import remember
 from refk8s.core.value import Value
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
-WHOLE, TABLE, PARTIAL, PARTIAL_LIST = "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+WHOLE, TABLE, PARTIAL, PARTIAL_LIST = (
+    "",
+    "Table",
+    "PartialObjectMetadata",
+    "PartialObjectMetadataList",
+)
 
 VERSIONS = ("v1", "v1beta1")
 _MEDIA = {"application/json": JSON, "application/yaml": YAML, "*/*": JSON, "application/*": JSON}
@@ -32,9 +37,11 @@ PLAIN_JSON = Form()
 
 @remember(512)
 def accept(header: str, tables: bool = True) -> Form:
-    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked for can be had.
+    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked
+    for can be had.
 
-    `tables`: whether there are Tables of the resource. Reviews have none, because they cannot be listed.
+    `tables`: whether there are Tables of the resource. Reviews have none, because they cannot be
+    listed.
     """
     if not header.strip():
         return PLAIN_JSON
@@ -46,7 +53,8 @@ def accept(header: str, tables: bool = True) -> Form:
 
 
 def _alternatives(header: str) -> list[dict[str, str]]:
-    """The alternatives, the most wanted first; each as its parameters, the media type under "". Those of quality 0 are left out."""
+    """The alternatives, the most wanted first; each as its parameters, the media type under "".
+    Those of quality 0 are left out."""
     found: list[tuple[float, dict[str, str]]] = []
     for part in header.split(","):
         media_type, *rest = (piece.strip() for piece in part.split(";"))
@@ -77,6 +85,10 @@ def _form_of(parameters: dict[str, str]) -> Form | None:
     if shown == WHOLE:
         return Form(media_type)
     version = parameters.get("v", "")
-    if shown not in (TABLE, PARTIAL, PARTIAL_LIST) or parameters.get("g") != "meta.k8s.io" or version not in VERSIONS:
+    if (
+        shown not in (TABLE, PARTIAL, PARTIAL_LIST)
+        or parameters.get("g") != "meta.k8s.io"
+        or version not in VERSIONS
+    ):
         return None
     return Form(media_type, shown, version)

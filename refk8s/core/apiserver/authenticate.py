@@ -1,10 +1,11 @@
-"""Who asks: a client certificate or a bearer token to a user, and tokens for service accounts. Rules API-15, API-16, HTTP-18, HTTP-19.
+"""Who asks: a client certificate or a bearer token to a user, and tokens for service accounts.
+Rules API-15, API-16, HTTP-18, HTTP-19.
 
-A token is either one that the cluster was given (the administrator's), or a signed statement (JSON Web Token, RS256) that
-this API server made for a service account: whose it is, for whom, until when and to which object it is bound. A signed
-token is valid while the objects that it names exist under the same uid.
-Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519.
-Left out: OpenID Connect, webhooks.
+A token is either one that the cluster was given (the administrator's), or a signed statement (JSON
+Web Token, RS256) that this API server made for a service account: whose it is, for whom, until when
+and to which object it is bound. A signed token is valid while the objects that it names exist under
+the same uid. Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC
+7519. Left out: OpenID Connect, webhooks.
 """
 
 import base64
@@ -59,11 +60,13 @@ class Attributes(Value, frozen=True):
 
 
 class Config(Value, frozen=True):
-    """What this API server has of its own: the key that signs tokens, its name in them, for whom they are by default; the tokens
-    that it was given; who decides what users may; and what addresses and ports it gives to services.
+    """What this API server has of its own: the key that signs tokens, its name in them, for whom
+    they are by default; the tokens that it was given; who decides what users may; and what
+    addresses and ports it gives to services.
 
-    `sign` makes a signature by `token_key`; without it the key's plain arithmetic does. `authorizer` says whether a user may; without it
-    every authenticated user may do everything (API-13).
+    `sign` makes a signature by `token_key`; without it the key's plain arithmetic does.
+    `authorizer` says whether a user may; without it every authenticated user may do everything
+    (API-13).
     """
 
     token_key: TokenKey = TEST_KEY
@@ -85,7 +88,8 @@ class Objects(Protocol):
 
 
 class Checked(Value, frozen=True):
-    """What a token is worth. `user` is None for a token of another audience, or, with a `problem`, an invalid one."""
+    """What a token is worth. `user` is None for a token of another audience, or, with a `problem`,
+    an invalid one."""
 
     user: User | None = None
     audiences: tuple[str, ...] = ()
@@ -95,7 +99,9 @@ class Checked(Value, frozen=True):
 INVALID = Checked(problem="invalid bearer token")
 
 
-def authenticate(authorization: str, config: Config, now: Instant, objects: Objects | None = None) -> User | None:
+def authenticate(
+    authorization: str, config: Config, now: Instant, objects: Objects | None = None
+) -> User | None:
     """The user of an Authorization header; None for a header without a valid token (API-15)."""
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
@@ -105,9 +111,14 @@ def authenticate(authorization: str, config: Config, now: Instant, objects: Obje
 
 
 def check_token(
-    token: str, config: Config, now: Instant, objects: Objects | None = None, audiences: tuple[str, ...] = ()
+    token: str,
+    config: Config,
+    now: Instant,
+    objects: Objects | None = None,
+    audiences: tuple[str, ...] = (),
 ) -> Checked:
-    """Whose token it is, and for which of the `audiences` (else the API server's) it is good (API-16).
+    """Whose token it is, and for which of the `audiences` (else the API server's) it is good
+    (API-16).
 
     `objects`: where accounts, pods, secrets and nodes are; without it they are taken to be there.
     """
@@ -124,7 +135,9 @@ def check_token(
         return INVALID
     if not claims["nbf"] * SECOND <= now < claims["exp"] * SECOND:
         late = now >= claims["exp"] * SECOND
-        return Checked(problem=f"[invalid bearer token, service account token {'has expired' if late else 'is not valid yet'}]")
+        return Checked(
+            problem=f"[invalid bearer token, service account token {'has expired' if late else 'is not valid yet'}]"
+        )
     if claims["iss"] != config.issuer:
         return INVALID
     common = tuple([one for one in wanted if one in claims["aud"]])
@@ -135,20 +148,31 @@ def check_token(
     return Checked(_user_of(claims), common)
 
 
-_BOUND: Final = (("serviceaccount", resources.SERVICE_ACCOUNTS), ("pod", resources.PODS), ("secret", resources.SECRETS))
+_BOUND: Final = (
+    ("serviceaccount", resources.SERVICE_ACCOUNTS),
+    ("pod", resources.PODS),
+    ("secret", resources.SECRETS),
+)
 
 
 def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Objects) -> bool:
-    """Whether the account and what the token is bound to are there, under their uids, and not deleted for a minute (HTTP-19)."""
+    """Whether the account and what the token is bound to are there, under their uids, and not
+    deleted for a minute (HTTP-19)."""
     namespace = private["namespace"]
     for name, resource in _BOUND:
         if name in private and not _is_there(resource, namespace, private[name], now, objects):
             return False
     # A pod's node is told for information: it is the pod that the token is bound to.
-    return "node" not in private or "pod" in private or _is_there(resources.NODES, "", private["node"], now, objects)
+    return (
+        "node" not in private
+        or "pod" in private
+        or _is_there(resources.NODES, "", private["node"], now, objects)
+    )
 
 
-def _is_there(resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Objects) -> bool:
+def _is_there(
+    resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Objects
+) -> bool:
     record = objects.get(resource.key(namespace, named["name"]))
     if record is None or record.value.metadata.uid != named["uid"]:
         return False
@@ -158,11 +182,18 @@ def _is_there(resource: Resource, namespace: str, named: Mapping[str, str], now:
 
 def _user_of(claims: Mapping[str, Any]) -> User:
     private = claims["kubernetes.io"]
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{private['namespace']}", AUTHENTICATED)
+    groups = (
+        "system:serviceaccounts",
+        f"system:serviceaccounts:{private['namespace']}",
+        AUTHENTICATED,
+    )
     extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]
     for kind in ("node", "pod"):
         if kind in private:
-            extra += [(f"authentication.kubernetes.io/{kind}-{what}", (private[kind][what],)) for what in ("name", "uid")]
+            extra += [
+                (f"authentication.kubernetes.io/{kind}-{what}", (private[kind][what],))
+                for what in ("name", "uid")
+            ]
     return User(claims["sub"], private["serviceaccount"]["uid"], groups, tuple(extra))
 
 
@@ -176,9 +207,14 @@ def make_token(
     config: Config,
     context: Context,
 ) -> str:
-    """A token for a service account, good for so long (API-16). `bound`: the object it is tied to, as {kind: {name, uid}}."""
+    """A token for a service account, good for so long (API-16). `bound`: the object it is tied to,
+    as {kind: {name, uid}}."""
     now = context.now // SECOND
-    private = {"namespace": namespace, **(bound or {}), "serviceaccount": {"name": name, "uid": uid}}
+    private = {
+        "namespace": namespace,
+        **(bound or {}),
+        "serviceaccount": {"name": name, "uid": uid},
+    }
     claims = {
         "aud": list(audiences),
         "exp": now + expiration_seconds,
@@ -190,17 +226,22 @@ def make_token(
         "sub": f"system:serviceaccount:{namespace}:{name}",
     }
     signed = f"{_encoded(_header(config.token_key))}.{_encoded(claims)}".encode()
-    signature = config.sign(signed) if config.sign is not None else sign_plainly(config.token_key, signed)
+    signature = (
+        config.sign(signed) if config.sign is not None else sign_plainly(config.token_key, signed)
+    )
     return f"{signed.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 @lru_cache(maxsize=1024)
 def read_token(token: str, key: TokenKey) -> dict[str, Any]:
-    """The claims of a token that this key signed; callers must not change them. ValueError for any other, which is not remembered."""
+    """The claims of a token that this key signed; callers must not change them. ValueError for any
+    other, which is not remembered."""
     signed, _, signature = token.rpartition(".")
     head, _, payload = signed.partition(".")
     try:
-        if _decoded(head) != _header(key) or not is_signed(key, signed.encode("ascii"), _from_base64(signature)):
+        if _decoded(head) != _header(key) or not is_signed(
+            key, signed.encode("ascii"), _from_base64(signature)
+        ):
             raise ValueError("not signed by this key")
         claims = _decoded(payload)
     except (binascii.Error, UnicodeError, RecursionError) as error:
@@ -215,7 +256,11 @@ def _header(key: TokenKey) -> dict[str, str]:
 
 
 def _encoded(tree: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(tree, separators=(",", ":")).encode()).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(json.dumps(tree, separators=(",", ":")).encode())
+        .rstrip(b"=")
+        .decode()
+    )
 
 
 def _decoded(text: str) -> Any:
@@ -223,15 +268,19 @@ def _decoded(text: str) -> Any:
 
 
 def _from_base64(text: str) -> bytes:
-    # Only the one way to write these bytes is taken: a token that was changed in any character is another token.
-    data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    # Only the one way to write these bytes is taken: a token that was changed in any character is
+    # another token.
+    data = base64.b64decode(
+        text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
+    )
     if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:
         raise ValueError("no base64url")
     return data
 
 
 def user_of_subject(subject: Iterable[tuple[str, str]], certificate: bytes) -> User | None:
-    """The user of a verified client certificate: common name and organizations (HTTP-18); None for one without a name.
+    """The user of a verified client certificate: common name and organizations (HTTP-18); None for
+    one without a name.
 
     `subject`: its (attribute, value) pairs; `certificate`: the whole in DER.
     """
@@ -240,5 +289,10 @@ def user_of_subject(subject: Iterable[tuple[str, str]], certificate: bytes) -> U
     groups = tuple([value for attribute, value in pairs if attribute == "organizationName"])
     if not name:
         return None
-    extra = (("authentication.kubernetes.io/credential-id", (f"X509SHA256={sha256(certificate).hexdigest()}",)),)
+    extra = (
+        (
+            "authentication.kubernetes.io/credential-id",
+            (f"X509SHA256={sha256(certificate).hexdigest()}",),
+        ),
+    )
     return User(name, groups=(*groups, AUTHENTICATED), extra=extra)

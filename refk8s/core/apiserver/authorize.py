@@ -1,7 +1,7 @@
 """Whether a user may do what is asked, before anything answers. Rules API-13 and HTTP-8.
 
-An authorizer is part of the API server's configuration. Without one every authenticated user may do everything.
-Source: Kubernetes documentation, "Authorization" (request attributes, AlwaysAllow).
+An authorizer is part of the API server's configuration. Without one every authenticated user may do
+everything. Source: Kubernetes documentation, "Authorization" (request attributes, AlwaysAllow).
 """
 
 from typing import Final
@@ -28,20 +28,29 @@ def authorize(request: Request, config: Config) -> None:
     resource = request.resource
     require(
         Attributes(
-            request.user, request.verb, resource.group, resource.plural, request.subresource, request.namespace, request.name
+            request.user,
+            request.verb,
+            resource.group,
+            resource.plural,
+            request.subresource,
+            request.namespace,
+            request.name,
         ),
         config,
     )
 
 
 def require(asked: Attributes, config: Config) -> None:
-    """ApiError 403 where the user may not do this to a resource; one of impersonation is no resource of ours (HTTP-23)."""
+    """ApiError 403 where the user may not do this to a resource; one of impersonation is no
+    resource of ours (HTTP-23)."""
     if _may(asked, config):
         return
     part = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
     where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
     words = f'User "{asked.user.name}" cannot {asked.verb} resource "{part}" in API group "{asked.group}" {where}'
-    subject = status.qualified_name(asked.group, asked.resource) + (f' "{asked.name}"' if asked.name else "")
+    subject = status.qualified_name(asked.group, asked.resource) + (
+        f' "{asked.name}"' if asked.name else ""
+    )
     details = StatusDetails(name=asked.name or None, group=asked.group or None, kind=asked.resource)
     raise ApiError(failure(403, "Forbidden", f"{subject} is forbidden: {words}", details))
 

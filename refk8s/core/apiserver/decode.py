@@ -1,7 +1,8 @@
 """A request's body to an object. Rules API-3, API-22, API-23 (spec/api.md).
 
-Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Field validation); API conventions.
-Left out: CBOR. YAML is read by a function that the caller brings, since the core has none.
+Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Field
+validation); API conventions. Left out: CBOR. YAML is read by a function that the caller brings,
+since the core has none.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,11 @@ ReadYaml = Callable[[bytes], "YamlDocument"]
 """The first YAML document; ValueError for what is none."""
 
 
-def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadYaml | None = None) -> tuple[Any, tuple[str, ...]]:
-    """The object in a body, and warnings about its fields. ApiError: 413, 415 for a media type that is not read, 400 for the rest."""
+def decode_body(
+    target: Target, content_type: str, body: bytes, read_yaml: ReadYaml | None = None
+) -> tuple[Any, tuple[str, ...]]:
+    """The object in a body, and warnings about its fields. ApiError: 413, 415 for a media type that
+    is not read, 400 for the rest."""
     if len(body) > BODY_BYTES_MAX:
         raise ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
     media_type = content_type.partition(";")[0].strip().lower() or ("?" if content_type else "")
@@ -39,7 +43,11 @@ def decode_body(target: Target, content_type: str, body: bytes, read_yaml: ReadY
         case "patch":
             return _patch(target, media_type, body), ()
         case "delete" | "deletecollection":
-            return (_delete_options(media_type, body, read_yaml) if body else delete_options(target.verb, target.parameters)), ()
+            return (
+                _delete_options(media_type, body, read_yaml)
+                if body
+                else delete_options(target.verb, target.parameters)
+            ), ()
     return None, ()
 
 
@@ -52,8 +60,11 @@ def _patch(target: Target, media_type: str, body: bytes) -> Patch:
     return Patch(media_type, body)
 
 
-def _as_json(media_type: str, body: bytes, kind: str, read_yaml: ReadYaml | None) -> tuple[bytes, tuple[str, ...]]:
-    """The body as JSON text, whatever it came as, and the keys that a YAML body repeats (API-22, HTTP-20)."""
+def _as_json(
+    media_type: str, body: bytes, kind: str, read_yaml: ReadYaml | None
+) -> tuple[bytes, tuple[str, ...]]:
+    """The body as JSON text, whatever it came as, and the keys that a YAML body repeats (API-22,
+    HTTP-20)."""
     if media_type in ("", JSON):
         return body, ()
     if media_type == YAML and read_yaml is not None:
@@ -68,7 +79,9 @@ def _as_json(media_type: str, body: bytes, kind: str, read_yaml: ReadYaml | None
 
         return encode(protobuf.decode(body)), ()
     listed = f"{JSON}, {YAML}, {PROTOBUF}"
-    words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    words = (
+        f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    )
     raise ApiError(status.unsupported_media_type(words))
 
 
@@ -91,7 +104,9 @@ def body_type(target: Target) -> tuple[type, str, str]:
     return record, version, part.kind
 
 
-def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None) -> tuple[Any, tuple[str, ...]]:
+def _object(
+    target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None
+) -> tuple[Any, tuple[str, ...]]:
     record, version, kind = body_type(target)
     text, duplicates = _as_json(media_type, body, kind, read_yaml)
     validation = target.options.field_validation or "Warn"
@@ -102,13 +117,25 @@ def _object(target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | 
         raise ApiError(status.bad_request(_undecodable(error, text, version, kind))) from None
     obj = decoded.object
     if obj.kind != kind or obj.api_version != version:
-        if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:  # API-18: the old version is taken too
+        # API-18: the old version is taken too
+        if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:
             _refuse_other_kind(text, version, kind)
         obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
     if validation == "Strict" and (duplicates or decoded.warnings):
-        repeated = ("error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(duplicates),) if duplicates else ()
+        repeated = (
+            (
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  "
+                + "\n  ".join(duplicates),
+            )
+            if duplicates
+            else ()
+        )
         words = "strict decoding error: " + ", ".join((*repeated, *decoded.warnings))
-        raise ApiError(status.bad_request(f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {words}'))
+        raise ApiError(
+            status.bad_request(
+                f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {words}'
+            )
+        )
     return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
 
 
@@ -116,11 +143,14 @@ def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> st
     if not error.malformed:
         return error.full(kind, version.rpartition("/")[2])
     unrecognized = f"the object provided is unrecognized (must be of type {kind})"
-    return f"{unrecognized}: couldn't get version/kind; json parse error: {error} ({_summary(text)})"
+    return (
+        f"{unrecognized}: couldn't get version/kind; json parse error: {error} ({_summary(text)})"
+    )
 
 
 def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
-    """ApiError 400 where the body says that it is of another kind or version than the path takes (API-3)."""
+    """ApiError 400 where the body says that it is of another kind or version than the path takes
+    (API-3)."""
     try:
         tree = parse(text)
     except MalformedJson:
@@ -128,7 +158,11 @@ def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
     if not isinstance(tree, dict):
         return
     said_kind, said_version = tree.get("kind") or kind, tree.get("apiVersion") or version
-    if not isinstance(said_kind, str) or not isinstance(said_version, str) or (said_kind, said_version) == (kind, version):
+    if (
+        not isinstance(said_kind, str)
+        or not isinstance(said_version, str)
+        or (said_kind, said_version) == (kind, version)
+    ):
         return
     short = said_version.rpartition("/")[2]
     if resources.type_of_kind(said_version, said_kind) is None:
@@ -138,7 +172,9 @@ def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
         raise ApiError(status.bad_request(words))
     else:
         why = f"converting ({short}.{said_kind}) to ({version.rpartition('/')[2]}.{kind}): unknown conversion"
-    raise ApiError(status.bad_request(f'{said_kind} in version "{short}" cannot be handled as a {kind}: {why}'))
+    raise ApiError(
+        status.bad_request(f'{said_kind} in version "{short}" cannot be handled as a {kind}: {why}')
+    )
 
 
 def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) -> DeleteOptions:
@@ -146,8 +182,14 @@ def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) ->
     try:
         decoded = decode_request(DeleteOptions, text, field_validation=False)
     except DecodeError as error:
-        raise ApiError(status.bad_request(_undecodable(error, text, "v1", "DeleteOptions"))) from None
+        raise ApiError(
+            status.bad_request(_undecodable(error, text, "v1", "DeleteOptions"))
+        ) from None
     options: DeleteOptions = decoded.object
     if (options.kind or "DeleteOptions") != "DeleteOptions":
-        raise ApiError(status.bad_request(f"decoded object cannot be converted to DeleteOptions: it is a {status.show(options.kind)}"))
+        raise ApiError(
+            status.bad_request(
+                f"decoded object cannot be converted to DeleteOptions: it is a {status.show(options.kind)}"
+            )
+        )
     return options

@@ -1,4 +1,5 @@
-"""Delete: an object goes at once, or is marked and goes when nothing holds it any longer. Rules DEL-1 ... DEL-10 (spec/api.md).
+"""Delete: an object goes at once, or is marked and goes when nothing holds it any longer. Rules
+DEL-1 ... DEL-10 (spec/api.md).
 
     held by          marked how                                               goes when
     a finalizer      deletionTimestamp now, grace 0                           the last finalizer is removed
@@ -7,8 +8,9 @@
     its dependents   finalizer foregroundDeletion or orphan                   the garbage collector removes that finalizer
     nothing          -                                                        at once
 
-Source: Kubernetes documentation, "Garbage Collection", "Finalizers", "Pod Lifecycle" (termination), "Namespaces".
-Left out: upstream marks a pod in one write and removes it in the next even when nothing holds it; here it goes in one.
+Source: Kubernetes documentation, "Garbage Collection", "Finalizers", "Pod Lifecycle" (termination),
+"Namespaces". Left out: upstream marks a pod in one write and removes it in the next even when
+nothing holds it; here it goes in one.
 """
 
 from functools import partial
@@ -25,7 +27,14 @@ from refk8s.core.apiserver.admission import removed
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find, invalid_options, list_response, meta_of, read
 from refk8s.core.apiserver.selection import select
-from refk8s.core.apiserver.strategy import BACKGROUND, FOREGROUND, NO_COLLECTION, ORPHAN_DEPENDENTS, Strategy, strategy_of
+from refk8s.core.apiserver.strategy import (
+    BACKGROUND,
+    FOREGROUND,
+    NO_COLLECTION,
+    ORPHAN_DEPENDENTS,
+    Strategy,
+    strategy_of,
+)
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
 from refk8s.core.store import Committed, Compare, Delete, Put, Txn
@@ -34,7 +43,8 @@ from refk8s.core.value import Value, evolve
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
 PORTION_MAX = 256
-"""So many objects of a collection are deleted in one transaction: other writes get their turn in between."""
+"""So many objects of a collection are deleted in one transaction: other writes get their turn in
+between."""
 
 
 def delete(request: Request, store: Reader, context: Context) -> Response | Commit:
@@ -58,7 +68,10 @@ def delete(request: Request, store: Reader, context: Context) -> Response | Comm
         return answer
     compares, writes = removed(request.resource, record.value, store)
     condition = Compare(record.key, record.mod_revision)
-    return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), partial(_respond_removed, answer))
+    return Commit(
+        Txn((condition, *compares), (Delete(record.key), *writes)),
+        partial(_respond_removed, answer),
+    )
 
 
 def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
@@ -69,7 +82,8 @@ def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
 
 
 class Collection(Value, frozen=True, eq=False):
-    """A deletecollection under way: the (key, uid) of everything that was listed, and from where on it is still to be deleted (DEL-9)."""
+    """A deletecollection under way: the (key, uid) of everything that was listed, and from where on
+    it is still to be deleted (DEL-9)."""
 
     options: DeleteOptions
     listed: tuple[tuple[str, str], ...]
@@ -84,20 +98,30 @@ def delete_collection(request: Request, store: Reader, context: Context) -> Resp
         return _delete_portion(request, request.body, store, context)
     options = delete_options(request)
     strategy = strategy_of(request.resource)
-    selection = select(request.resource, request.namespace, request.options.label_selector, request.options.field_selector)
+    selection = select(
+        request.resource,
+        request.namespace,
+        request.options.label_selector,
+        request.options.field_selector,
+    )
     page = read(selection, request.options, store)
     for record in page.records:
         check_deletable(request, record.value)
         check_preconditions(strategy, record.value, options)
-    answer = list_response(request.resource, page.records, meta_of(page, selection, request.options))
+    answer = list_response(
+        request.resource, page.records, meta_of(page, selection, request.options)
+    )
     if options.dry_run:
         return answer
     listed = tuple([(record.key, record.value.metadata.uid) for record in page.records])
     return _delete_portion(request, Collection(options, listed, answer), store, context)
 
 
-def _delete_portion(request: Request, collection: Collection, store: Reader, context: Context) -> Response | Commit:
-    """The next objects of a collection in one transaction. After a conflict the portion is halved, so that in the end it is one object."""
+def _delete_portion(
+    request: Request, collection: Collection, store: Reader, context: Context
+) -> Response | Commit:
+    """The next objects of a collection in one transaction. After a conflict the portion is halved,
+    so that in the end it is one object."""
     options, strategy = collection.options, strategy_of(request.resource)
     compares: list[Compare] = []
     writes: list[Put[Any] | Delete] = []
@@ -123,7 +147,9 @@ def _delete_portion(request: Request, collection: Collection, store: Reader, con
         return collection.answer
     rest = evolve(request, body=evolve(collection, at=at)) if at < len(collection.listed) else None
     again = evolve(request, body=evolve(collection, portion=max(1, collection.portion // 2)))
-    return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: collection.answer, rest, again)
+    return Commit(
+        Txn(tuple(compares), tuple(writes)), lambda committed: collection.answer, rest, again
+    )
 
 
 # --- What is asked
@@ -132,7 +158,8 @@ def _delete_portion(request: Request, collection: Collection, store: Reader, con
 def delete_options(request: Request) -> DeleteOptions:
     """The options of a delete (DEL-10). ApiError 422 for a policy that is none."""
     options: DeleteOptions = request.body if request.body is not None else NO_DELETE_OPTIONS
-    if request.options.dry_run:  # of a component in this process: over the wire it is in the body by now
+    # of a component in this process: over the wire it is in the body by now
+    if request.options.dry_run:
         options = replace(options, dry_run=(*(options.dry_run or ()), "All"))
     if options is not NO_DELETE_OPTIONS:
         _check_options(options)
@@ -162,11 +189,16 @@ def dry_run_cause(stages: tuple[str, ...]) -> Cause:
 def check_deletable(request: Request, obj: Any) -> None:
     """ApiError 403 for the namespaces that the cluster itself lives in (DEL-8)."""
     if request.resource == resources.NAMESPACES and obj.metadata.name in PROTECTED_NAMESPACES:
-        raise ApiError(status.forbidden(request.resource, obj.metadata.name, "this namespace may not be deleted"))
+        raise ApiError(
+            status.forbidden(
+                request.resource, obj.metadata.name, "this namespace may not be deleted"
+            )
+        )
 
 
 def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) -> None:
-    """ApiError 409 where the client means another object of that name, or another state of it (DEL-3)."""
+    """ApiError 409 where the client means another object of that name, or another state of it
+    (DEL-3)."""
     wanted = options.preconditions
     if wanted is None:
         return
@@ -176,7 +208,9 @@ def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) ->
             f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({metadata.uid}). "
             "The object might have been deleted and then recreated"
         )
-    elif wanted.resource_version is not None and wanted.resource_version != metadata.resource_version:
+    elif (
+        wanted.resource_version is not None and wanted.resource_version != metadata.resource_version
+    ):
         why = (
             f"the ResourceVersion in the precondition ({wanted.resource_version}) does not match the ResourceVersion in record "
             f"({metadata.resource_version}). The object might have been modified"
@@ -194,7 +228,8 @@ def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) ->
 
 
 def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: Context) -> Any:
-    """The object as it stays behind, marked; None where nothing holds it and it goes (DEL-1, DEL-4)."""
+    """The object as it stays behind, marked; None where nothing holds it and it goes (DEL-1,
+    DEL-4)."""
     metadata = obj.metadata
     if strategy.resource == resources.NAMESPACES:
         if metadata.deletion_timestamp is None:
@@ -202,7 +237,9 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
         if obj.spec is not None and obj.spec.finalizers:
             return obj  # its content holds it still (DEL-7)
     seconds = grace_period_seconds(strategy, obj, options)
-    pending = metadata.deletion_timestamp is not None and bool(metadata.deletion_grace_period_seconds)
+    pending = metadata.deletion_timestamp is not None and bool(
+        metadata.deletion_grace_period_seconds
+    )
     if pending and (seconds is None or seconds >= metadata.deletion_grace_period_seconds):
         return obj  # going already, and not later than this asks (DEL-2)
     finalizers = collection_finalizers(strategy, metadata.finalizers or (), options)
@@ -213,11 +250,14 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
     if metadata.deletion_timestamp is not None and not pending:
         marked = replace(metadata, finalizers=finalizers or None, deletion_grace_period_seconds=0)
         return obj if marked == metadata else replace(obj, metadata=marked)
-    return replace(obj, metadata=lifecycle.mark_deleted(metadata, context.now, seconds or 0, finalizers))
+    return replace(
+        obj, metadata=lifecycle.mark_deleted(metadata, context.now, seconds or 0, finalizers)
+    )
 
 
 def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -> int | None:
-    """How long a pod may take to end (DEL-11); None for everything else, and for a pod that is going and of which nothing is asked.
+    """How long a pod may take to end (DEL-11); None for everything else, and for a pod that is
+    going and of which nothing is asked.
 
     Given by the client, else by the pod; none at all for a pod that is on no node or has ended.
     """
@@ -226,15 +266,22 @@ def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -
     asked = options.grace_period_seconds
     if obj.metadata.deletion_timestamp is not None:
         return asked if asked is None or asked >= 0 else 1
-    if not obj.spec.node_name or (obj.status is not None and obj.status.phase in ("Failed", "Succeeded")):
+    if not obj.spec.node_name or (
+        obj.status is not None and obj.status.phase in ("Failed", "Succeeded")
+    ):
         return 0
     seconds = asked if asked is not None else obj.spec.termination_grace_period_seconds or 0
     return int(seconds) if seconds >= 0 else 1
 
 
-def collection_finalizers(strategy: Strategy, present: tuple[str, ...], options: DeleteOptions) -> tuple[str, ...]:
-    """The finalizers as they must be for the garbage collector to do what is asked of it (DEL-6)."""
-    others = tuple([f for f in present if f not in (lifecycle.ORPHAN, lifecycle.FOREGROUND_DELETION)])
+def collection_finalizers(
+    strategy: Strategy, present: tuple[str, ...], options: DeleteOptions
+) -> tuple[str, ...]:
+    """The finalizers as they must be for the garbage collector to do what is asked of it
+    (DEL-6)."""
+    others = tuple(
+        [f for f in present if f not in (lifecycle.ORPHAN, lifecycle.FOREGROUND_DELETION)]
+    )
     match propagation(strategy, present, options):
         case "Orphan":
             return (*others, lifecycle.ORPHAN)
@@ -244,7 +291,8 @@ def collection_finalizers(strategy: Strategy, present: tuple[str, ...], options:
 
 
 def propagation(strategy: Strategy, present: tuple[str, ...], options: DeleteOptions) -> str:
-    """What becomes of the dependents: as asked, else as an earlier delete said, else as is usual for the kind (DEL-6)."""
+    """What becomes of the dependents: as asked, else as an earlier delete said, else as is usual
+    for the kind (DEL-6)."""
     if strategy.propagation == NO_COLLECTION:
         return BACKGROUND
     if options.orphan_dependents is not None:
@@ -260,21 +308,33 @@ def propagation(strategy: Strategy, present: tuple[str, ...], options: DeleteOpt
 
 def _terminating_namespace(obj: Any, options: DeleteOptions, context: Context) -> Any:
     """DEL-7: a namespace is marked, and its content is deleted before it."""
-    finalizers = collection_finalizers(strategy_of(resources.NAMESPACES), obj.metadata.finalizers or (), options)
-    metadata = replace(obj.metadata, deletion_timestamp=timestamp(context.now), finalizers=finalizers or None)
+    finalizers = collection_finalizers(
+        strategy_of(resources.NAMESPACES), obj.metadata.finalizers or (), options
+    )
+    metadata = replace(
+        obj.metadata, deletion_timestamp=timestamp(context.now), finalizers=finalizers or None
+    )
     return replace(obj, metadata=metadata, status=replace(obj.status, phase="Terminating"))
 
 
 def _removed(strategy: Strategy, obj: Any, context: Context) -> Response:
-    """The answer when an object is gone: what it was and its uid, so that the client knows that it waits for nothing (DEL-5)."""
+    """The answer when an object is gone: what it was and its uid, so that the client knows that it
+    waits for nothing (DEL-5)."""
     if strategy.answers_deleted:
         if strategy.resource == resources.PODS:
             seconds = 0
-            metadata = lifecycle.mark_deleted(obj.metadata, context.now, seconds, obj.metadata.finalizers)
+            metadata = lifecycle.mark_deleted(
+                obj.metadata, context.now, seconds, obj.metadata.finalizers
+            )
             return Response(200, replace(obj, metadata=metadata))
         return Response(200, obj)
     resource = strategy.resource
-    details = StatusDetails(name=obj.metadata.name, group=resource.group or None, kind=resource.plural, uid=obj.metadata.uid)
+    details = StatusDetails(
+        name=obj.metadata.name,
+        group=resource.group or None,
+        kind=resource.plural,
+        uid=obj.metadata.uid,
+    )
     return Response(200, status.success(details=details))
 
 

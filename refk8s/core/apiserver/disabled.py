@@ -1,4 +1,5 @@
-"""Fields of features that are off by default are dropped when an object is written. Rule DEF-22 (spec/defaults.md).
+"""Fields of features that are off by default are dropped when an object is written. Rule DEF-22
+(spec/defaults.md).
 
 A field that the object already has is kept, so that an object of another time can still be changed.
 Source: Kubernetes documentation, "Feature Gates"; API conventions, "Defaulting" (disabled fields).
@@ -17,7 +18,8 @@ from refk8s.core.api.core_v1 import Container, Lifecycle, PodSpec, PodTemplateSp
 from refk8s.core.api.resources import Resource
 
 Drop = Callable[[Any, Any], Any]
-"""(the defaulted object, the object as it was or None) -> the object; the same one where it has nothing to drop."""
+"""(the defaulted object, the object as it was or None) -> the object; the same one where it has
+nothing to drop."""
 
 
 def drop_disabled(resource: Resource, new: Any, old: Any) -> Any:
@@ -35,7 +37,11 @@ def _of_templated(new: Any, old: Any) -> Any:
     if new.spec.template is None:
         return new
     template = _of_template(new.spec.template, None if old is None else old.spec.template)
-    return new if template is new.spec.template else replace(new, spec=replace(new.spec, template=template))
+    return (
+        new
+        if template is new.spec.template
+        else replace(new, spec=replace(new.spec, template=template))
+    )
 
 
 def _of_pod_template(new: Any, old: Any) -> Any:
@@ -46,8 +52,14 @@ def _of_pod_template(new: Any, old: Any) -> Any:
 def _of_stateful_set(new: StatefulSet, old: StatefulSet | None) -> Any:
     rolling = new.spec.update_strategy.rolling_update
     before = None if old is None else old.spec.update_strategy.rolling_update
-    if rolling is not None and rolling.max_unavailable is not None and (before is None or before.max_unavailable is None):
-        strategy = replace(new.spec.update_strategy, rolling_update=replace(rolling, max_unavailable=None))
+    if (
+        rolling is not None
+        and rolling.max_unavailable is not None
+        and (before is None or before.max_unavailable is None)
+    ):
+        strategy = replace(
+            new.spec.update_strategy, rolling_update=replace(rolling, max_unavailable=None)
+        )
         new = replace(new, spec=replace(new.spec, update_strategy=strategy))
     return _of_templated(new, old)
 
@@ -57,10 +69,14 @@ def _of_job(new: Job, old: Job | None) -> Any:
 
 
 def _of_cron_job(new: CronJob, old: CronJob | None) -> Any:
-    spec = _of_job_spec(new.spec.job_template.spec, None if old is None else old.spec.job_template.spec)
+    spec = _of_job_spec(
+        new.spec.job_template.spec, None if old is None else old.spec.job_template.spec
+    )
     if spec is new.spec.job_template.spec:
         return new
-    return replace(new, spec=replace(new.spec, job_template=replace(new.spec.job_template, spec=spec)))
+    return replace(
+        new, spec=replace(new.spec, job_template=replace(new.spec.job_template, spec=spec))
+    )
 
 
 def _of_job_spec(new: JobSpec, old: JobSpec | None) -> JobSpec:
@@ -72,7 +88,9 @@ def _of_job_spec(new: JobSpec, old: JobSpec | None) -> JobSpec:
 
 
 def _of_lease(new: Lease, old: Lease | None) -> Any:
-    before = old is not None and (old.spec.strategy is not None or old.spec.preferred_holder is not None)
+    before = old is not None and (
+        old.spec.strategy is not None or old.spec.preferred_holder is not None
+    )
     if before or (new.spec.strategy is None and new.spec.preferred_holder is None):
         return new
     return replace(new, spec=replace(new.spec, strategy=None, preferred_holder=None))
@@ -104,21 +122,28 @@ def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
 
 
 def _has_signals(spec: PodSpec | None) -> bool:
-    return spec is not None and any(_is_signalled(container) for container in (*spec.containers, *(spec.init_containers or ())))
+    return spec is not None and any(
+        _is_signalled(container) for container in (*spec.containers, *(spec.init_containers or ()))
+    )
 
 
 def _is_signalled(container: Container) -> bool:
     if container.lifecycle is not None and container.lifecycle.stop_signal is not None:
         return True
     probes = (container.liveness_probe, container.readiness_probe, container.startup_probe)
-    return any(probe is not None and probe.grpc is not None and probe.grpc.mode is not None for probe in probes)
+    return any(
+        probe is not None and probe.grpc is not None and probe.grpc.mode is not None
+        for probe in probes
+    )
 
 
 def _unsignalled(container: Container) -> Container:
     lifecycle = container.lifecycle
     return replace(
         container,
-        lifecycle=lifecycle if lifecycle is None or lifecycle.stop_signal is None else _without_signal(lifecycle),
+        lifecycle=lifecycle
+        if lifecycle is None or lifecycle.stop_signal is None
+        else _without_signal(lifecycle),
         liveness_probe=_plain(container.liveness_probe),
         readiness_probe=_plain(container.readiness_probe),
         startup_probe=_plain(container.startup_probe),
@@ -127,11 +152,19 @@ def _unsignalled(container: Container) -> Container:
 
 def _without_signal(lifecycle: Lifecycle) -> Lifecycle | None:
     """Hooks of which nothing is left are none."""
-    return replace(lifecycle, stop_signal=None) if lifecycle.post_start is not None or lifecycle.pre_stop is not None else None
+    return (
+        replace(lifecycle, stop_signal=None)
+        if lifecycle.post_start is not None or lifecycle.pre_stop is not None
+        else None
+    )
 
 
 def _plain(probe: Probe | None) -> Probe | None:
-    return probe if probe is None or probe.grpc is None else replace(probe, grpc=replace(probe.grpc, mode=None))
+    return (
+        probe
+        if probe is None or probe.grpc is None
+        else replace(probe, grpc=replace(probe.grpc, mode=None))
+    )
 
 
 _KINDS: dict[Resource, Drop] = {

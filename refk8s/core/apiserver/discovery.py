@@ -1,9 +1,11 @@
-"""Discovery: what this API server serves, told from the table of resources. Rules DISC-1 ... DISC-6 and DISC-14 (spec/discovery.md).
+"""Discovery: what this API server serves, told from the table of resources. Rules DISC-1 ... DISC-6
+and DISC-14 (spec/discovery.md).
 
-A client that knows nothing but the address learns here which groups, versions and resources there are, of what kind, with which verbs
-and short names. Current clients ask for everything at once (aggregated discovery), older ones group by group.
-Source: Kubernetes documentation, "The Kubernetes API" (Discovery API) and "Kubernetes API Concepts"; KEP-3352 "Aggregated Discovery".
-Left out: the beta form of aggregated discovery, for which clients fall back to the other.
+A client that knows nothing but the address learns here which groups, versions and resources there
+are, of what kind, with which verbs and short names. Current clients ask for everything at once
+(aggregated discovery), older ones group by group. Source: Kubernetes documentation, "The Kubernetes
+API" (Discovery API) and "Kubernetes API Concepts"; KEP-3352 "Aggregated Discovery". Left out: the
+beta form of aggregated discovery, for which clients fall back to the other.
 """
 
 from base64 import b64encode
@@ -41,18 +43,23 @@ VERSION: Tree = {
 
 
 class Answer(Value, frozen=True):
-    """A discovery document (a JSON tree that nobody may change) and the media type to send it under."""
+    """A discovery document (a JSON tree that nobody may change) and the media type to send it
+    under."""
 
     tree: Tree
     media_type: str = JSON
     vary: str = ""  # the header of the request that chose between two forms
 
 
-def discover(path: str, accept: str = "", resources: Resources = ALL, server_address: str = "") -> Answer | None:
-    """The discovery document at `path`, or None where there is none: another kind of path, or a group that nobody serves (DISC-1).
+def discover(
+    path: str, accept: str = "", resources: Resources = ALL, server_address: str = ""
+) -> Answer | None:
+    """The discovery document at `path`, or None where there is none: another kind of path, or a
+    group that nobody serves (DISC-1).
 
-    `accept` is the Accept header: whoever names the aggregated form gets it at /api and /apis (DISC-5). `server_address` ("host:port")
-    is told to clients at /api. Raises ApiError 404 for a version that a known group does not have (DISC-2).
+    `accept` is the Accept header: whoever names the aggregated form gets it at /api and /apis
+    (DISC-5). `server_address` ("host:port") is told to clients at /api. Raises ApiError 404 for a
+    version that a known group does not have (DISC-2).
     """
     match path.strip("/").split("/"):
         case ["version"]:
@@ -75,10 +82,15 @@ def discover(path: str, accept: str = "", resources: Resources = ALL, server_add
 
 
 def is_aggregated(accept: str) -> bool:
-    """Whether the aggregated form is asked for: one of the media ranges names it with its group and version (DISC-5)."""
+    """Whether the aggregated form is asked for: one of the media ranges names it with its group and
+    version (DISC-5)."""
     for media_range in accept.split(","):
         name, *parameters = (part.strip() for part in media_range.split(";"))
-        if name in (JSON, "application/*", "*/*") and {"g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"} <= set(parameters):
+        if name in (JSON, "application/*", "*/*") and {
+            "g=apidiscovery.k8s.io",
+            "v=v2",
+            "as=APIGroupDiscoveryList",
+        } <= set(parameters):
             return True
     return False
 
@@ -92,30 +104,42 @@ def groups(resources: Resources = ALL) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def versions(resources: Resources, group: str) -> tuple[str, ...]:
     """The versions of a group, the preferred one first (DISC-3)."""
-    return tuple(dict.fromkeys(resource.version for resource in resources if resource.group == group))
+    return tuple(
+        dict.fromkeys(resource.version for resource in resources if resource.group == group)
+    )
 
 
 def core_versions(server_address: str) -> Tree:
     """The versions of the core group, at /api."""
-    addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}] if server_address else []
+    addresses = (
+        [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}] if server_address else []
+    )
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
 
 
 def group_entry(resources: Resources, group: str) -> Tree:
     """One group with its versions and the preferred one (DISC-3)."""
-    entries = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions(resources, group)]
+    entries = [
+        {"groupVersion": f"{group}/{version}", "version": version}
+        for version in versions(resources, group)
+    ]
     return {"name": group, "versions": entries, "preferredVersion": entries[0]}
 
 
 @lru_cache(maxsize=64)
 def group_list(resources: Resources) -> Tree:
     """All named groups, at /apis."""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group_entry(resources, group) for group in groups(resources)]}
+    return {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [group_entry(resources, group) for group in groups(resources)],
+    }
 
 
 @lru_cache(maxsize=64)
 def resource_list(resources: Resources, group: str, version: str) -> Tree:
-    """The resources of one group version with their subresources, by name (DISC-4). Raises ApiError 404 when there are none (DISC-2)."""
+    """The resources of one group version with their subresources, by name (DISC-4). Raises ApiError
+    404 when there are none (DISC-2)."""
     entries = []
     for resource in _of(resources, group, version):
         entries.append(_resource_entry(resource))
@@ -123,11 +147,20 @@ def resource_list(resources: Resources, group: str, version: str) -> Tree:
     if not entries:
         raise ApiError(path_not_found())
     group_version = f"{group}/{version}" if group else version
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": entries}
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": entries,
+    }
 
 
 def _of(resources: Resources, group: str, version: str) -> Sequence[Resource]:
-    found = (resource for resource in resources if resource.group == group and resource.version == version)
+    found = (
+        resource
+        for resource in resources
+        if resource.group == group and resource.version == version
+    )
     return sorted(found, key=lambda resource: resource.plural)
 
 
@@ -139,12 +172,15 @@ def _resource_entry(resource: Resource) -> Tree:
         "kind": resource.kind,
         "verbs": sorted(resource.verbs),
     }
-    stored = {"storageVersionHash": storage_version_hash(resource)} if "watch" in resource.verbs else {}
+    stored = (
+        {"storageVersionHash": storage_version_hash(resource)} if "watch" in resource.verbs else {}
+    )
     return entry | _names(resource) | stored
 
 
 def storage_version_hash(resource: Resource) -> str:
-    """A short name of the version in which objects are kept: it changes when they have to be written anew (DISC-6)."""
+    """A short name of the version in which objects are kept: it changes when they have to be
+    written anew (DISC-6)."""
     group, _, version = (resource.storage_api_version or resource.api_version).rpartition("/")
     return b64encode(sha256(f"{group}/{version}/{resource.kind}".encode()).digest()[:8]).decode()
 
@@ -156,7 +192,8 @@ def _names(resource: Resource) -> Tree:
 
 
 def _subresource_entry(resource: Resource, part: Subresource) -> Tree:
-    """A subresource; group and version stand there only where its body is of another group than the resource."""
+    """A subresource; group and version stand there only where its body is of another group than the
+    resource."""
     entry: Tree = {
         "name": f"{resource.plural}/{part.name}",
         "singularName": "",
@@ -172,15 +209,25 @@ def _subresource_entry(resource: Resource, part: Subresource) -> Tree:
 
 @lru_cache(maxsize=64)
 def aggregated(resources: Resources, core: bool) -> Tree:
-    """All groups with all their resources in one document (DISC-5): the core group at /api, the named groups at /apis."""
+    """All groups with all their resources in one document (DISC-5): the core group at /api, the
+    named groups at /apis."""
     items = []
     for group in ("",) if core else groups(resources):
         entries = [
-            {"version": version, "freshness": "Current", "resources": [_aggregated_entry(one) for one in _of(resources, group, version)]}
+            {
+                "version": version,
+                "freshness": "Current",
+                "resources": [_aggregated_entry(one) for one in _of(resources, group, version)],
+            }
             for version in versions(resources, group)
         ]
         items.append({"metadata": {"name": group} if group else {}, "versions": entries})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }
 
 
 def _aggregated_entry(resource: Resource) -> Tree:
@@ -195,7 +242,9 @@ def _aggregated_entry(resource: Resource) -> Tree:
     parts = [
         {
             "subresource": part.name,
-            "responseKind": _response_kind(part.group if part.version else "", part.version, part.kind),
+            "responseKind": _response_kind(
+                part.group if part.version else "", part.version, part.kind
+            ),
             "verbs": sorted(part.verbs),
         }
         for part in resource.subresources
@@ -204,14 +253,23 @@ def _aggregated_entry(resource: Resource) -> Tree:
 
 
 def _response_kind(group: str, version: str, kind: str) -> Tree:
-    """The kind of an answer; group and version are empty where they are the resource's own, as in the lists (DISC-5)."""
+    """The kind of an answer; group and version are empty where they are the resource's own, as in
+    the lists (DISC-5)."""
     return {"group": group, "version": version, "kind": kind}
 
 
 @lru_cache(maxsize=64)
 def paths(resources: Resources = ALL) -> tuple[str, ...]:
     """Where the documents of discovery are (DISC-14)."""
-    found = ["/version", "/api", "/apis", *(f"/api/{version}" for version in versions(resources, ""))]
+    found = [
+        "/version",
+        "/api",
+        "/apis",
+        *(f"/api/{version}" for version in versions(resources, "")),
+    ]
     for group in groups(resources):
-        found += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions(resources, group))]
+        found += [
+            f"/apis/{group}",
+            *(f"/apis/{group}/{version}" for version in versions(resources, group)),
+        ]
     return tuple(found)

@@ -1,4 +1,5 @@
-"""One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL- (spec/api.md), LIST-, WATCHAPI-.
+"""One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL-
+(spec/api.md), LIST-, WATCHAPI-.
 
     request -> authorize -> by verb:
         get, list        read.py                                                                 -> Response
@@ -8,9 +9,9 @@
         delete           preconditions -> mark or remove                                         -> Commit
         connect          (exec, attach, port-forward, log, proxy)                                -> Connect
 
-Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was read, and how to answer then. Where it
-is not, the same request is handled again on the newer state (API-9). What the client did wrong comes back as a Status and never as an
-exception.
+Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was
+read, and how to answer then. Where it is not, the same request is handled again on the newer state
+(API-9). What the client did wrong comes back as a Status and never as an exception.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,12 @@ from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
-from refk8s.core.apiserver.validation import validate_approval_update, validate_create, validate_status_update, validate_update
+from refk8s.core.apiserver.validation import (
+    validate_approval_update,
+    validate_create,
+    validate_status_update,
+    validate_update,
+)
 from refk8s.core.apiserver.warnings import warnings_of
 from refk8s.core.context import Context
 from refk8s.core.store import Record
@@ -39,12 +45,18 @@ from refk8s.core.store import Record
 Written: TypeAlias = Response | Commit
 
 
-def handle(request: Request, store: Reader, context: Context, config: Config = DEFAULT_CONFIG) -> Outcome:
-    """What becomes of a request on this state of the store. Never raises for what a client can do wrong (API-14)."""
+def handle(
+    request: Request, store: Reader, context: Context, config: Config = DEFAULT_CONFIG
+) -> Outcome:
+    """What becomes of a request on this state of the store. Never raises for what a client can do
+    wrong (API-14)."""
     try:
         authorize(request, config)
         if request.resource.storage_api_version:  # API-28
-            return versions.as_asked(_decide(versions.as_stored(request, store), store, context, config), request.resource)
+            return versions.as_asked(
+                _decide(versions.as_stored(request, store), store, context, config),
+                request.resource,
+            )
         return _decide(request, store, context, config)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
@@ -82,7 +94,13 @@ def _create(request: Request, store: Reader, context: Context, config: Config) -
 
 
 def _create_as(
-    request: Request, strategy: Strategy, obj: Any, name: str, store: Reader, context: Context, config: Config
+    request: Request,
+    strategy: Strategy,
+    obj: Any,
+    name: str,
+    store: Reader,
+    context: Context,
+    config: Config,
 ) -> Written:
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
@@ -109,7 +127,9 @@ def _update(request: Request, store: Reader, context: Context, config: Config) -
     write.guard(request, strategy, record, body.metadata)
     if record is None:
         if strategy.create_on_update and not request.subresource:  # API-7
-            return _create_as(request, strategy, write.identify_new(request), request.name, store, context, config)
+            return _create_as(
+                request, strategy, write.identify_new(request), request.name, store, context, config
+            )
         raise ApiError(status.not_found(request.resource, request.name))
     return _change(request, strategy, record, body, (), store, context, config)
 
@@ -119,7 +139,9 @@ def _patch(request: Request, store: Reader, context: Context, config: Config) ->
     resource = request.resource
     strategy = strategy_of(resource)
     record = read.find(request, store)
-    body, warnings = write.patched(resource, resource.type, record.value, _patch_of(request), request.options.field_validation)
+    body, warnings = write.patched(
+        resource, resource.type, record.value, _patch_of(request), request.options.field_validation
+    )
     write.identify(request, body.metadata)
     write.guard(request, strategy, record, body.metadata)
     return _change(request, strategy, record, body, warnings, store, context, config)
@@ -141,15 +163,21 @@ def _change(
     if request.subresource not in ("status", "approval"):
         new = drop_disabled(resource, default(resource, new), old)  # DEF-22
     admission = admit(request, resource, new, old, store, context, config.admission)
-    new = write.carry(strategy, old, admission.object, is_status=request.subresource in ("status", "approval"))
+    new = write.carry(
+        strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
+    )
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.asked or resource, new, old))
     admission_check(request, resource, new, old, store)
     if not request.subresource:
         warnings += warnings_of(request.asked or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4
-        return write.conclude_removal(request, record, new, *removed(resource, old, store), warnings)
-    return write.conclude_update(request, record, new, admission.compares, admission.writes, warnings)
+        return write.conclude_removal(
+            request, record, new, *removed(resource, old, store), warnings
+        )
+    return write.conclude_update(
+        request, record, new, admission.compares, admission.writes, warnings
+    )
 
 
 _VALIDATE = {"status": validate_status_update, "approval": validate_approval_update}
@@ -159,7 +187,9 @@ def _delete(request: Request, store: Reader, context: Context, config: Config) -
     return deleting.delete(request, store, context)
 
 
-def _delete_collection(request: Request, store: Reader, context: Context, config: Config) -> Written:
+def _delete_collection(
+    request: Request, store: Reader, context: Context, config: Config
+) -> Written:
     return deleting.delete_collection(request, store, context)
 
 
@@ -200,20 +230,41 @@ def _update_scale(request: Request, store: Reader, context: Context, config: Con
 def _patch_scale(request: Request, store: Reader, context: Context, config: Config) -> Written:
     record = read.find(request, store)
     current = subresources.scale_of(record.value)
-    scale, warnings = write.patched(request.resource, type(current), current, _patch_of(request), request.options.field_validation)
+    scale, warnings = write.patched(
+        request.resource,
+        type(current),
+        current,
+        _patch_of(request),
+        request.options.field_validation,
+    )
     write.identify(request, scale.metadata)
     return _rescale(request, record, scale, warnings, store, context, config)
 
 
 def _rescale(
-    request: Request, record: Record[Any], scale: Any, warnings: tuple[str, ...], store: Reader, context: Context, config: Config
+    request: Request,
+    record: Record[Any],
+    scale: Any,
+    warnings: tuple[str, ...],
+    store: Reader,
+    context: Context,
+    config: Config,
 ) -> Written:
     """API-19: a change of scale is a change of spec.replicas and of nothing else."""
     strategy = strategy_of(request.resource)
     body = subresources.scaled(record.value, scale)
     write.guard(request, strategy, record, body.metadata)
-    asked = Request("update", request.resource, request.namespace, request.name, options=request.options, user=request.user)
-    return subresources.answer_scale(_change(asked, strategy, record, body, warnings, store, context, config))
+    asked = Request(
+        "update",
+        request.resource,
+        request.namespace,
+        request.name,
+        options=request.options,
+        user=request.user,
+    )
+    return subresources.answer_scale(
+        _change(asked, strategy, record, body, warnings, store, context, config)
+    )
 
 
 def _patch_of(request: Request) -> Patch:
@@ -224,7 +275,8 @@ def _patch_of(request: Request) -> Patch:
 
 Act = Callable[[Request, Reader, Context, Config], Outcome]
 
-# (verb, subresource) -> what is done. A subresource that only shows or changes a part of its object stands in _PARTS.
+# (verb, subresource) -> what is done. A subresource that only shows or changes a part of its object
+# stands in _PARTS.
 _ACTS: dict[tuple[str, str], Act] = {
     ("get", ""): _get,
     ("list", ""): _list,
@@ -255,7 +307,8 @@ _PARTS: dict[str, Act] = {"get": _get, "update": _update, "patch": _patch}
 
 
 def _act_on_part(request: Request) -> Act:
-    """The act on a part of an object, such as its status; ApiError 405 for what this part does not do."""
+    """The act on a part of an object, such as its status; ApiError 405 for what this part does not
+    do."""
     part = request.resource.subresource(request.subresource)
     act = _PARTS.get(request.verb)
     if part is None:

@@ -13,7 +13,8 @@ HEALTH_PATHS = ("healthz", "livez", "readyz")
 TEXT = "text/plain; charset=utf-8"
 
 Checks = Callable[[], Mapping[str, str]]
-"""The checks by name, in order, each with what is wrong, or "" where all is well. `shutdown` counts for readiness alone."""
+"""The checks by name, in order, each with what is wrong, or "" where all is well. `shutdown` counts
+for readiness alone."""
 
 
 def all_well() -> Mapping[str, str]:
@@ -21,17 +22,26 @@ def all_well() -> Mapping[str, str]:
     return {"ping": "", "log": "", "etcd": "", "shutdown": ""}
 
 
-def health(method: str, path: str, parameters: tuple[tuple[str, str], ...], checks: Checks) -> Reply:
-    """200 if every check passes that counts for this path and is not excluded, else 500 with the names of those that fail."""
+def health(
+    method: str, path: str, parameters: tuple[tuple[str, str], ...], checks: Checks
+) -> Reply:
+    """200 if every check passes that counts for this path and is not excluded, else 500 with the
+    names of those that fail."""
     kind, _, name = path.strip("/").partition("/")
     if method not in ("GET", "HEAD"):
         raise ApiError(status.method_not_allowed())
-    found = {check: wrong for check, wrong in checks().items() if check != "shutdown" or kind == "readyz"}
+    found = {
+        check: wrong for check, wrong in checks().items() if check != "shutdown" or kind == "readyz"
+    }
     if name:
         if name not in found:
             return Reply(404, b"404 page not found\n", TEXT)
         wrong = found[name]
-        return Reply(500, f"internal server error: {wrong}\n".encode(), TEXT) if wrong else Reply(200, b"ok", TEXT)
+        return (
+            Reply(500, f"internal server error: {wrong}\n".encode(), TEXT)
+            if wrong
+            else Reply(200, b"ok", TEXT)
+        )
     excluded = {value for key, value in parameters if key == "exclude"}
     lines = []
     for check, wrong in found.items():

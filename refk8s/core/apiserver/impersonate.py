@@ -1,9 +1,9 @@
 """Impersonation: a user acts as another one, named in headers. Rule HTTP-23 (spec/http.md).
 
-`kubectl --as` sends `Impersonate-User`, `-Group` (repeated), `-Uid` and `-Extra-KEY` (repeated). The authenticated user
-needs the verb `impersonate` on each; from then on the request is the other user's.
-Source: Kubernetes documentation, "User impersonation".
-Left out: constrained impersonation (KEP-5284), which needs an authorizer that knows its verbs.
+`kubectl --as` sends `Impersonate-User`, `-Group` (repeated), `-Uid` and `-Extra-KEY` (repeated).
+The authenticated user needs the verb `impersonate` on each; from then on the request is the other
+user's. Source: Kubernetes documentation, "User impersonation". Left out: constrained impersonation
+(KEP-5284), which needs an authorizer that knows its verbs.
 """
 
 import re
@@ -14,7 +14,13 @@ from urllib.parse import unquote
 from refk8s.core.api import status
 from refk8s.core.api.request import User
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.authenticate import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, Attributes, Config
+from refk8s.core.apiserver.authenticate import (
+    ANONYMOUS,
+    AUTHENTICATED,
+    UNAUTHENTICATED,
+    Attributes,
+    Config,
+)
 from refk8s.core.apiserver.authorize import require
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
@@ -27,8 +33,9 @@ _NO_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) -> User:
     """The user whom the headers name, or `user` where they name none (HTTP-23).
 
-    `headers`: those that begin with `impersonate-`, in lower case and in order. ApiError 500 for a group, uid or extra field
-    without a user, as upstream; ApiError 403 where the authorizer forbids one of them.
+    `headers`: those that begin with `impersonate-`, in lower case and in order. ApiError 500 for a
+    group, uid or extra field without a user, as upstream; ApiError 403 where the authorizer forbids
+    one of them.
     """
     name, uid = "", ""
     groups: list[str] = []
@@ -50,7 +57,9 @@ def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) 
     account = _account(name)
     if account is not None:
         namespace, account_name = account
-        asked = Attributes(user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name)
+        asked = Attributes(
+            user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name
+        )
         require(asked, config)
     else:
         require(Attributes(user, "impersonate", resource="users", name=name), config)
@@ -80,5 +89,6 @@ def _account(name: str) -> tuple[str, str] | None:
 
 
 def _key(text: str) -> str:
-    """The key of an extra field: what a header name cannot hold is percent-encoded; a wrong encoding stays as it is."""
+    """The key of an extra field: what a header name cannot hold is percent-encoded; a wrong
+    encoding stays as it is."""
     return text.lower() if _NO_ESCAPE.search(text) else unquote(text.lower(), errors="replace")

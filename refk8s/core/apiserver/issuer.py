@@ -1,6 +1,7 @@
 """What others need to check tokens of service accounts: the issuer's documents. Rule HTTP-19.
 
-Source: Kubernetes documentation, "Managing Service Accounts" (Service account issuer discovery); OpenID Connect Discovery 1.0.
+Source: Kubernetes documentation, "Managing Service Accounts" (Service account issuer discovery);
+OpenID Connect Discovery 1.0.
 """
 
 from refk8s.core.api.codec import encode
@@ -24,5 +25,10 @@ def issuer_document(path: str, config: Config) -> Reply | None:
         }
         return Reply(200, encode(tree), cache="public, max-age=3600")
     if path == KEYS:
-        return Reply(200, encode(key_set(config.token_key)), "application/jwk-set+json", cache="public, max-age=3600")
+        return Reply(
+            200,
+            encode(key_set(config.token_key)),
+            "application/jwk-set+json",
+            cache="public, max-age=3600",
+        )
     return None

@@ -1,4 +1,5 @@
-"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it is going.
+"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it
+is going.
 
 Rules API-1, API-2, API-4, API-5, DEL-1, DEL-2, DEL-4 (spec/api.md).
 
@@ -7,8 +8,9 @@ Rules API-1, API-2, API-4, API-5, DEL-1, DEL-2, DEL-4 (spec/api.md).
     asked to go      deletionTimestamp, deletionGracePeriodSeconds; generation + 1   (DEL-1; never taken back: DEL-2)
     last finalizer   gone                                                     (DEL-4)
 
-Source: API conventions, "Metadata"; Kubernetes documentation, "Finalizers" and "Garbage Collection".
-Left out: managedFields, which come with server-side apply; selfLink, which Kubernetes no longer writes.
+Source: API conventions, "Metadata"; Kubernetes documentation, "Finalizers" and "Garbage
+Collection". Left out: managedFields, which come with server-side apply; selfLink, which Kubernetes
+no longer writes.
 """
 
 from typing import Any, TypeVar
@@ -27,7 +29,8 @@ FOREGROUND_DELETION = "foregroundDeletion"
 ORPHAN = "orphan"
 
 GRACE_SECONDS_MAX = 2**63 // 10**9
-"""The longest duration that Kubernetes has, 292 years: a longer grace period counts as this (DEL-11)."""
+"""The longest duration that Kubernetes has, 292 years: a longer grace period counts as this
+(DEL-11)."""
 
 
 def stamp(obj: O, revision: int) -> O:
@@ -41,8 +44,11 @@ def generate_name(base: str, context: Context) -> str:
     return base[:GENERATED_BASE_LENGTH_MAX] + context.suffix()
 
 
-def begin(metadata: ObjectMeta, namespace: str, name: str, generation: int | None, context: Context) -> ObjectMeta:
-    """The metadata of a new object: what is the server's to say, the server says (API-1); the rest is the client's."""
+def begin(
+    metadata: ObjectMeta, namespace: str, name: str, generation: int | None, context: Context
+) -> ObjectMeta:
+    """The metadata of a new object: what is the server's to say, the server says (API-1); the rest
+    is the client's."""
     return replace(
         metadata,
         name=name,
@@ -63,7 +69,8 @@ def begin(metadata: ObjectMeta, namespace: str, name: str, generation: int | Non
 
 
 def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
-    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the rest is the client's.
+    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the
+    rest is the client's.
 
     A deletion that the client itself writes is left in, and validation refuses it (VAL-5).
     """
@@ -91,17 +98,31 @@ def raised(generation: int | None) -> int | None:
     return generation + 1 if generation else generation
 
 
-def mark_deleted(metadata: ObjectMeta, now: Instant, grace_period_seconds: int, finalizers: tuple[str, ...] | None) -> ObjectMeta:
-    """Mark an object as going after so many seconds. The first mark raises the generation; a later one may only shorten (DEL-1, DEL-2)."""
+def mark_deleted(
+    metadata: ObjectMeta,
+    now: Instant,
+    grace_period_seconds: int,
+    finalizers: tuple[str, ...] | None,
+) -> ObjectMeta:
+    """Mark an object as going after so many seconds. The first mark raises the generation; a later
+    one may only shorten (DEL-1, DEL-2)."""
     generation = metadata.generation
     grace_period_seconds = min(grace_period_seconds, GRACE_SECONDS_MAX)
     at = now + grace_period_seconds * 1_000_000
     if metadata.deletion_timestamp is None:
         generation = raised(generation)
     else:
-        asked_at = parse_timestamp(metadata.deletion_timestamp) - (metadata.deletion_grace_period_seconds or 0) * 1_000_000
-        at = min(parse_timestamp(metadata.deletion_timestamp), asked_at + grace_period_seconds * 1_000_000)
-        grace_period_seconds = min(grace_period_seconds, metadata.deletion_grace_period_seconds or 0)
+        asked_at = (
+            parse_timestamp(metadata.deletion_timestamp)
+            - (metadata.deletion_grace_period_seconds or 0) * 1_000_000
+        )
+        at = min(
+            parse_timestamp(metadata.deletion_timestamp),
+            asked_at + grace_period_seconds * 1_000_000,
+        )
+        grace_period_seconds = min(
+            grace_period_seconds, metadata.deletion_grace_period_seconds or 0
+        )
     return replace(
         metadata,
         generation=generation,
@@ -112,8 +133,13 @@ def mark_deleted(metadata: ObjectMeta, now: Instant, grace_period_seconds: int, 
 
 
 def is_due(old: ObjectMeta, finalizers: tuple[str, ...] | None) -> bool:
-    """Whether an object that is going has nothing left that holds it: no finalizer, no grace (DEL-4)."""
-    return not finalizers and old.deletion_timestamp is not None and not old.deletion_grace_period_seconds
+    """Whether an object that is going has nothing left that holds it: no finalizer, no grace
+    (DEL-4)."""
+    return (
+        not finalizers
+        and old.deletion_timestamp is not None
+        and not old.deletion_grace_period_seconds
+    )
 
 
 def controller_count(metadata: Any) -> int:

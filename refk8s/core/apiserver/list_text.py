@@ -1,8 +1,10 @@
-"""Lists that are asked for again and again: their text is kept and given out while nothing below their prefix changes.
+"""Lists that are asked for again and again: their text is kept and given out while nothing below
+their prefix changes.
 
-Rule LIST-13 (spec/api.md). Only the revision of the list differs from one answer to the next, and it stands at one place of the text. A
-driver keeps a bounded number of `ListText`s by path, query and Accept header; whether one still holds is one look at the store.
-Source: none: an optimisation that no reader can see.
+Rule LIST-13 (spec/api.md). Only the revision of the list differs from one answer to the next, and
+it stands at one place of the text. A driver keeps a bounded number of `ListText`s by path, query
+and Accept header; whether one still holds is one look at the store. Source: none: an optimisation
+that no reader can see.
 """
 
 from attrs import frozen
@@ -18,7 +20,8 @@ from refk8s.core.store import Revision
 
 @frozen
 class ListText:
-    """The text of a list, but for its revision, which stands between `before` and `after`. `revision`: when its prefix last changed."""
+    """The text of a list, but for its revision, which stands between `before` and `after`.
+    `revision`: when its prefix last changed."""
 
     prefix: str
     revision: Revision
@@ -29,20 +32,34 @@ class ListText:
 def keep(received: Received, response: Response, reply: Reply, store: Reader) -> ListText | None:
     """What to keep of the reply to a whole list of the present state; None for any other reply."""
     target, options = received.target, received.target.options
-    if target.verb != "list" or reply.code != 200 or received.form != PLAIN_JSON or target.pretty or reply.warnings:
+    if (
+        target.verb != "list"
+        or reply.code != 200
+        or received.form != PLAIN_JSON
+        or target.pretty
+        or reply.warnings
+    ):
         return None
-    if options.limit or options.continue_ or options.resource_version not in ("", "0") or options.resource_version_match:
+    if (
+        options.limit
+        or options.continue_
+        or options.resource_version not in ("", "0")
+        or options.resource_version_match
+    ):
         return None
     selection = selection_of(target.resource, target.namespace, options)
     mark = b'"resourceVersion":"%s"' % str(response.body.metadata.resource_version).encode()
     before, found, after = reply.content.partition(mark)
     if not found:
         return None
-    return ListText(selection.prefix, store.prefix_revision(selection.prefix), before, (after, *reply.more))
+    return ListText(
+        selection.prefix, store.prefix_revision(selection.prefix), before, (after, *reply.more)
+    )
 
 
 def recall(text: ListText, store: Reader) -> Reply | None:
-    """The same list at the present revision, if nothing that it can hold has changed since; else None. O(1): no byte is copied."""
+    """The same list at the present revision, if nothing that it can hold has changed since; else
+    None. O(1): no byte is copied."""
     if store.prefix_revision(text.prefix) != text.revision:
         return None
     return Reply(200, b'%s"resourceVersion":"%d"' % (text.before, store.revision), more=text.after)

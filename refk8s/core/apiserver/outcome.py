@@ -1,7 +1,9 @@
-"""What the API server decides about a request: an answer, a transaction with its answer, or a stream.
+"""What the API server decides about a request: an answer, a transaction with its answer, or a
+stream.
 
-`handle` is pure: it reads the store, and whoever called it commits the transaction. Where the commit meets a conflict (another request
-got there first), the same request is handled again on the newer state, as upstream retries an update (API-9).
+`handle` is pure: it reads the store, and whoever called it commits the transaction. Where the
+commit meets a conflict (another request got there first), the same request is handled again on the
+newer state, as upstream retries an update (API-9).
 """
 
 from collections.abc import Callable
@@ -25,9 +27,17 @@ class Reader(Protocol):
 
     def get(self, key: str, at: Revision | None = None) -> Record[Any] | None: ...
 
-    def list(self, prefix: str, at: Revision | None = None, after: str | None = None, limit: int | None = None) -> Page[Any]: ...
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[Any]: ...
 
-    def changes(self, prefix: str, after: Revision, limit: int | None = None) -> tuple[Change[Any], ...]: ...
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[Any], ...]: ...
 
     def prefix_revision(self, prefix: str) -> Revision: ...
 
@@ -35,8 +45,9 @@ class Reader(Protocol):
 class Commit(Value, frozen=True):
     """Commit this; then `respond` makes the answer from what was committed (it knows the revision).
 
-    A long act is committed in portions (DEL-9): `rest` is the request that goes on with it, and its answer is the answer. Where the commit
-    meets a conflict, `again` is handled on the newer state, or the same request where there is none.
+    A long act is committed in portions (DEL-9): `rest` is the request that goes on with it, and its
+    answer is the answer. Where the commit meets a conflict, `again` is handled on the newer state,
+    or the same request where there is none.
     """
 
     txn: Txn[Any]
@@ -46,10 +57,12 @@ class Commit(Value, frozen=True):
 
 
 class Stream(Value, frozen=True):
-    """A watch: everything of this resource, namespace and these selectors after `revision`, as WatchEvents (core/apiserver/watch.py).
+    """A watch: everything of this resource, namespace and these selectors after `revision`, as
+    WatchEvents (core/apiserver/watch.py).
 
-    `initial` are the records to announce first (an empty resourceVersion, "0", or sendInitialEvents); after them a bookmark with the
-    annotation `k8s.io/initial-events-end` where `initial_events_end` is set. The watch ends after `timeout_seconds`.
+    `initial` are the records to announce first (an empty resourceVersion, "0", or
+    sendInitialEvents); after them a bookmark with the annotation `k8s.io/initial-events-end` where
+    `initial_events_end` is set. The watch ends after `timeout_seconds`.
     """
 
     resource: Resource
@@ -62,13 +75,17 @@ class Stream(Value, frozen=True):
     initial_events_end: bool = False
     bookmarks: bool = False
     timeout_seconds: int | None = None
-    matches: Callable[[Any], bool] | None = None  # what the selectors say of an object; None: all match
+    # what the selectors say of an object; None: all match
+    matches: Callable[[Any], bool] | None = None
     prefix: str = ""  # what the keys of the namespace's objects begin with
-    floor: int = 0  # the watcher has seen everything up to here: not less than `revision`, more only for a revision of the future
+    # the watcher has seen everything up to here: not less than `revision`, more only for a revision
+    # of the future
+    floor: int = 0
 
 
 class Connect(Value, frozen=True):
-    """A stream to a container (exec, attach, port-forward, log, proxy), which the driver and adapter carry out."""
+    """A stream to a container (exec, attach, port-forward, log, proxy), which the driver and
+    adapter carry out."""
 
     request: Request
 

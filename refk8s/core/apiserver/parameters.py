@@ -1,4 +1,5 @@
-"""Query parameters as Kubernetes reads them: flags and numbers. Rules API-14, RT-13 (spec/api.md, spec/runtime.md)."""
+"""Query parameters as Kubernetes reads them: flags and numbers. Rules API-14, RT-13 (spec/api.md,
+spec/runtime.md)."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,8 @@
-"""exec and attach: what is asked for, and what the messages of each protocol mean. Rules RT-14, STREAM-4, STREAM-5.
+"""exec and attach: what is asked for, and what the messages of each protocol mean. Rules RT-14,
+STREAM-4, STREAM-5.
 
-Over a WebSocket every message begins with its channel; over SPDY each channel is a stream of its own, named by `streamtype`:
+Over a WebSocket every message begins with its channel; over SPDY each channel is a stream of its
+own, named by `streamtype`:
 
 | channel | stream | from the client | to the client |
 |---|---|---|---|
@@ -10,7 +12,8 @@ Over a WebSocket every message begins with its channel; over SPDY each channel i
 | 4 | resize | the terminal's new size as JSON | - |
 | 255 | - | v5: the channel named by the next byte is at its end | - |
 
-Source: Kubernetes API reference, "connect GET requests to exec of Pod"; KEP-4006 "Transition from SPDY to WebSockets".
+Source: Kubernetes API reference, "connect GET requests to exec of Pod"; KEP-4006 "Transition from
+SPDY to WebSockets".
 """
 
 import base64
@@ -33,7 +36,8 @@ SIZE_BYTES_MAX = 256
 
 
 class Version(Value, frozen=True):
-    """A protocol of exec and attach (STREAM-4). `is_text`: messages are text with the payload in base64."""
+    """A protocol of exec and attach (STREAM-4). `is_text`: messages are text with the payload in
+    base64."""
 
     name: str
     is_text: bool = False
@@ -79,12 +83,19 @@ class ExecOptions(Value, frozen=True):
 
 
 def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str) -> ExecOptions:
-    """The options of a request to exec or attach; ApiError 400 where there would be nothing to do or to see."""
+    """The options of a request to exec or attach; ApiError 400 where there would be nothing to do
+    or to see."""
     values = list(parameters)
-    flags = {name: is_true(value) for name, value in values if name in ("stdin", "stdout", "stderr", "tty")}
+    flags = {
+        name: is_true(value)
+        for name, value in values
+        if name in ("stdin", "stdout", "stderr", "tty")
+    }
     command = tuple([value for name, value in values if name == "command"])
     if subresource == "exec" and not command:
-        raise ApiError(status.bad_request("you must specify at least one command for the container"))
+        raise ApiError(
+            status.bad_request("you must specify at least one command for the container")
+        )
     tty = flags.get("tty", False)
     options = ExecOptions(
         container=next((value for name, value in values if name == "container"), ""),
@@ -100,28 +111,36 @@ def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str
 
 
 def choose_websocket(offered: Sequence[str]) -> Version:
-    """The version to speak: v5 where it is offered, else the first that is known; ApiError 403 where none is (STREAM-4)."""
+    """The version to speak: v5 where it is offered, else the first that is known; ApiError 403
+    where none is (STREAM-4)."""
     if V5.name in offered:
         return V5
     return WEBSOCKET[choose_protocol(offered, tuple(WEBSOCKET))]
 
 
 def choose_spdy(offered: Sequence[str]) -> Version:
-    """The first version offered that is known; a client that offers none speaks the oldest (STREAM-4)."""
+    """The first version offered that is known; a client that offers none speaks the oldest
+    (STREAM-4)."""
     return SPDY[choose_protocol(offered, tuple(SPDY)) or "channel.k8s.io"]
 
 
 def choose_protocol(offered: Sequence[str], known: Sequence[str]) -> str:
-    """The first name offered that is known, empty where none is offered; ApiError 403 where none of them is known."""
+    """The first name offered that is known, empty where none is offered; ApiError 403 where none of
+    them is known."""
     found = next((name for name in offered if name in known), "")
     if offered and not found:
         words = f"client supports [{' '.join(offered)}], server accepts [{' '.join(name for name in known if name)}]"
-        raise ApiError(status.failure(403, "Forbidden", f"unable to upgrade: unable to negotiate protocol: {words}"))
+        raise ApiError(
+            status.failure(
+                403, "Forbidden", f"unable to upgrade: unable to negotiate protocol: {words}"
+            )
+        )
     return found
 
 
 class Input(Value, frozen=True):
-    """What a client's message says: bytes for stdin, its end, or a size (columns, rows). All empty: nothing that is understood."""
+    """What a client's message says: bytes for stdin, its end, or a size (columns, rows). All empty:
+    nothing that is understood."""
 
     data: bytes = b""
     is_end: bool = False
@@ -129,7 +148,8 @@ class Input(Value, frozen=True):
 
 
 def read_message(version: Version, message: bytes) -> Input:
-    """A client's message over a WebSocket (STREAM-5). One that is not understood is an `Input` that says nothing."""
+    """A client's message over a WebSocket (STREAM-5). One that is not understood is an `Input` that
+    says nothing."""
     channel, rest = read_channel(version, message)
     if channel == STDIN:
         return Input(data=rest)
@@ -173,7 +193,8 @@ def write_message(version: Version, channel: int, data: bytes) -> bytes | str:
 
 
 def first_channel(options: ExecOptions) -> int:
-    """The channel on which a client over a WebSocket is told that its stream is there, by a message without data."""
+    """The channel on which a client over a WebSocket is told that its stream is there, by a message
+    without data."""
     return STDOUT if options.stdout else STDERR if options.stderr else ERROR
 
 
@@ -183,7 +204,12 @@ def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
         return Status(status="Success")
     words = f"command terminated with non-zero exit code: error executing command [{' '.join(command)}], exit code {exit_code}"
     cause = StatusCause(reason="ExitCode", message=str(exit_code))
-    return Status(status="Failure", reason="NonZeroExitCode", message=words, details=StatusDetails(causes=(cause,)))
+    return Status(
+        status="Failure",
+        reason="NonZeroExitCode",
+        message=words,
+        details=StatusDetails(causes=(cause,)),
+    )
 
 
 def compute_failure(words: str) -> Status:
@@ -192,7 +218,8 @@ def compute_failure(words: str) -> Status:
 
 
 def write_end(version: Version, end: Status) -> bytes:
-    """What the error channel says last: the Status; before v4 its message, and nothing on success."""
+    """What the error channel says last: the Status; before v4 its message, and nothing on
+    success."""
     if version.ends_with_status:
         return codec.encode(end)
     return (end.message or "").encode() if end.status != "Success" else b""

@@ -1,4 +1,5 @@
-"""Port forwarding: which streams belong together, and which port of the pod they are for. Rules RT-15, STREAM-6.
+"""Port forwarding: which streams belong together, and which port of the pod they are for. Rules
+RT-15, STREAM-6.
 
 | protocol | carried by | a connection is |
 |---|---|---|
@@ -6,8 +7,9 @@
 | `SPDY/3.1+portforward.k8s.io` | the same frames in the messages of a WebSocket | the same |
 | `v4.channel.k8s.io`, `v4.base64.channel.k8s.io` | a WebSocket, whose address names the ports | channels 2n and 2n+1 for the n-th port |
 
-The streams of SPDY have the headers `streamtype`, `port` and `requestid`. The first message of a channel is its port in two bytes.
-Source: Kubernetes API reference, "connect GET requests to portforward of Pod"; KEP-4006 "Transition from SPDY to WebSockets".
+The streams of SPDY have the headers `streamtype`, `port` and `requestid`. The first message of a
+channel is its port in two bytes. Source: Kubernetes API reference, "connect GET requests to
+portforward of Pod"; KEP-4006 "Transition from SPDY to WebSockets".
 """
 
 import re
@@ -22,9 +24,14 @@ SPDY = "portforward.k8s.io"
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
 CHANNELS = {
     version.name: version
-    for version in (Version("v4.channel.k8s.io"), Version("v4.base64.channel.k8s.io", is_text=True), Version(""))
+    for version in (
+        Version("v4.channel.k8s.io"),
+        Version("v4.base64.channel.k8s.io", is_text=True),
+        Version(""),
+    )
 }
-"""The versions with a pair of channels for each port; the one without a name is for clients that offer none."""
+"""The versions with a pair of channels for each port; the one without a name is for clients that
+offer none."""
 WEBSOCKET = (TUNNEL, *CHANNELS)
 CONNECTIONS_MAX = 256
 """So many connections one client may have under way."""
@@ -35,14 +42,18 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 def compute_ports(parameters: Iterable[tuple[str, str]]) -> tuple[int, ...]:
     """The ports that an address names; ApiError 400 where there is none, or something else."""
-    texts = [text.strip() for name, value in parameters if name == "ports" for text in value.split(",")]
+    texts = [
+        text.strip() for name, value in parameters if name == "ports" for text in value.split(",")
+    ]
     if not texts:
         raise ApiError(status.bad_request('query parameter "ports" is required'))
     for text in texts:
         if read_port(text) is None:
             raise ApiError(status.bad_request(f"invalid port {status.show(text)}"))
     if len(texts) > PORTS_MAX:
-        raise ApiError(status.bad_request(f"at most {PORTS_MAX} ports can be forwarded over one connection"))
+        raise ApiError(
+            status.bad_request(f"at most {PORTS_MAX} ports can be forwarded over one connection")
+        )
     return tuple([int(text) for text in texts])
 
 
@@ -74,7 +85,8 @@ class Pairs:
         self._halves: dict[str, Half] = {}
 
     def opened(self, stream: int, headers: Mapping[str, str]) -> Forward | Half | None:
-        """The connection that this stream completes, the half that it is, or None for one that means nothing here."""
+        """The connection that this stream completes, the half that it is, or None for one that
+        means nothing here."""
         kind, id = headers.get("streamtype", ""), headers.get("requestid", "")
         port = read_port(headers.get("port", ""))
         if kind not in ("error", "data") or port is None:

@@ -1,4 +1,5 @@
-"""Which container's log a request asks for, and which part of it. Rules RT-12, RT-13, STREAM-1 (spec/streams.md).
+"""Which container's log a request asks for, and which part of it. Rules RT-12, RT-13, STREAM-1
+(spec/streams.md).
 
 | the container's newest attempt | the log of |
 |---|---|
@@ -6,10 +7,11 @@
 | waits for its restart | the attempt before |
 | never ran | none: 400, with why it waits |
 
-The attempts are those that the node's runtime lists under the pod's uid. The pod's status is written by clients too, so it
-is used for the words of a refusal and never for an id.
+The attempts are those that the node's runtime lists under the pod's uid. The pod's status is
+written by clients too, so it is used for the words of a refusal and never for an id.
 
-Source: Kubernetes API reference, "read log of the specified Pod"; kubectl reference, "kubectl logs".
+Source: Kubernetes API reference, "read log of the specified Pod"; kubectl reference, "kubectl
+logs".
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,8 @@ WAITING_WORDS = {
 
 
 class LogOptions(Value, frozen=True):
-    """Which part of a log: everything, where nothing else is said. `since` is an instant, `tail_lines` and `limit_bytes` -1 mean all."""
+    """Which part of a log: everything, where nothing else is said. `since` is an instant,
+    `tail_lines` and `limit_bytes` -1 mean all."""
 
     container: str = ""
     follow: bool = False
@@ -48,25 +51,47 @@ class LogOptions(Value, frozen=True):
 
 
 def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) -> LogOptions:
-    """The options of a request's parameters; ApiError 400 where one cannot be read, 422 where they make no sense (RT-13)."""
+    """The options of a request's parameters; ApiError 400 where one cannot be read, 422 where they
+    make no sense (RT-13)."""
     seconds = get_number(parameters, "sinceSeconds")
     tail = get_number(parameters, "tailLines")
     limit = get_number(parameters, "limitBytes")
     moment = _moment(parameters.get("sinceTime", ""))
     causes: list[Cause] = []
     if tail is not None and tail < 0:
-        causes.append(Cause(status.INVALID, "tailLines", "must be greater than or equal to 0", tail))
+        causes.append(
+            Cause(status.INVALID, "tailLines", "must be greater than or equal to 0", tail)
+        )
     if limit is not None and limit < 1:
         causes.append(Cause(status.INVALID, "limitBytes", "must be greater than 0", limit))
     if seconds is not None and moment is not None:
-        causes.append(Cause(status.FORBIDDEN, "", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        causes.append(
+            Cause(
+                status.FORBIDDEN,
+                "",
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            )
+        )
     elif seconds is not None and seconds < 1:
         causes.append(Cause(status.INVALID, "sinceSeconds", "must be greater than 0", seconds))
     stream = parameters.get("stream", "") or "All"
     if stream not in STREAMS:
-        causes.append(Cause(status.NOT_SUPPORTED, "stream", 'supported values: "All", "Stderr", "Stdout"', stream))
+        causes.append(
+            Cause(
+                status.NOT_SUPPORTED,
+                "stream",
+                'supported values: "All", "Stderr", "Stdout"',
+                stream,
+            )
+        )
     elif stream != "All" and tail is not None:
-        causes.append(Cause(status.FORBIDDEN, "", "`tailLines` and specific `stream` are mutually exclusive for now"))
+        causes.append(
+            Cause(
+                status.FORBIDDEN,
+                "",
+                "`tailLines` and specific `stream` are mutually exclusive for now",
+            )
+        )
     if causes:
         raise ApiError(status.invalid(LOG_OPTIONS, name, causes))
     since = 0
@@ -94,11 +119,14 @@ def _moment(text: str) -> Instant | None:
     try:
         return parse_timestamp(text)
     except (ValueError, OverflowError):
-        raise ApiError(status.bad_request(f"sinceTime {status.show(text)} is no RFC 3339 time")) from None
+        raise ApiError(
+            status.bad_request(f"sinceTime {status.show(text)} is no RFC 3339 time")
+        ) from None
 
 
 def choose_container(pod: Pod, named: str) -> str:
-    """The container that is meant: the one named, or the only one. ApiError 400 where there is none of the name, or several."""
+    """The container that is meant: the one named, or the only one. ApiError 400 where there is none
+    of the name, or several."""
     name = pod.metadata.name
     regular = [container.name for container in pod.spec.containers]
     inits = [container.name for container in pod.spec.init_containers or ()]
@@ -115,10 +143,16 @@ def choose_container(pod: Pod, named: str) -> str:
     return named
 
 
-def choose_log(pod: Pod, attempts: Sequence[ContainerStatus], container: str, previous: bool) -> ContainerStatus:
-    """The attempt whose log is meant, among those that the runtime lists for this pod; ApiError 400 where there is none (RT-12)."""
+def choose_log(
+    pod: Pod, attempts: Sequence[ContainerStatus], container: str, previous: bool
+) -> ContainerStatus:
+    """The attempt whose log is meant, among those that the runtime lists for this pod; ApiError 400
+    where there is none (RT-12)."""
     name = pod.metadata.name
-    ran = sorted([one for one in attempts if one.name == container and one.state in (RUNNING, EXITED)], key=_age)
+    ran = sorted(
+        [one for one in attempts if one.name == container and one.state in (RUNNING, EXITED)],
+        key=_age,
+    )
     found = find_status(pod, container)
     waiting = found.state.waiting if found is not None and found.state is not None else None
     # The newest attempt counts as the current one unless it has ended and the next is waited for.
@@ -127,12 +161,20 @@ def choose_log(pod: Pod, attempts: Sequence[ContainerStatus], container: str, pr
     if chosen:
         return chosen[-1]
     if previous:
-        raise ApiError(status.bad_request(f'previous terminated container "{container}" in pod "{name}" not found'))
+        raise ApiError(
+            status.bad_request(
+                f'previous terminated container "{container}" in pod "{name}" not found'
+            )
+        )
     if found is None:
-        raise ApiError(status.bad_request(f'container "{container}" in pod "{name}" is not available'))
+        raise ApiError(
+            status.bad_request(f'container "{container}" in pod "{name}" is not available')
+        )
     reason = waiting.reason if waiting is not None and waiting.reason else "ContainerCreating"
     words = WAITING_WORDS.get(reason, reason)
-    raise ApiError(status.bad_request(f'container "{container}" in pod "{name}" is waiting to start: {words}'))
+    raise ApiError(
+        status.bad_request(f'container "{container}" in pod "{name}" is waiting to start: {words}')
+    )
 
 
 def _age(attempt: ContainerStatus) -> tuple[int, Instant, str]:
@@ -140,9 +182,16 @@ def _age(attempt: ContainerStatus) -> tuple[int, Instant, str]:
 
 
 def find_status(pod: Pod, container: str) -> ApiContainerStatus | None:
-    """What the pod's status says of a container. Clients can write it: for words only (STREAM-1)."""
-    listed = (pod.status.container_statuses, pod.status.init_container_statuses, pod.status.ephemeral_container_statuses)
-    return next((found for statuses in listed for found in statuses or () if found.name == container), None)
+    """What the pod's status says of a container. Clients can write it: for words only
+    (STREAM-1)."""
+    listed = (
+        pod.status.container_statuses,
+        pod.status.init_container_statuses,
+        pod.status.ephemeral_container_statuses,
+    )
+    return next(
+        (found for statuses in listed for found in statuses or () if found.name == container), None
+    )
 
 
 def find_running(attempts: Sequence[ContainerStatus], container: str) -> ContainerStatus | None:

@@ -1,10 +1,12 @@
-"""Protobuf bodies: Kubernetes' second wire form, as JSON trees. Rules PROTO-1 ... PROTO-8 (spec/protobuf.md).
+"""Protobuf bodies: Kubernetes' second wire form, as JSON trees. Rules PROTO-1 ... PROTO-8
+(spec/protobuf.md).
 
-`kubectl create` and upstream's components send objects so. A body is decoded into the JSON tree of the same object and then goes the way
-of every other; zeros that JSON would leave out are in the tree, and the codec drops them as it does for JSON (PROTO-6). `encode` is the
-way back.
-Source: Kubernetes documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding).
-Left out: field numbers newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, such a kind refused.
+`kubectl create` and upstream's components send objects so. A body is decoded into the JSON tree of
+the same object and then goes the way of every other; zeros that JSON would leave out are in the
+tree, and the codec drops them as it does for JSON (PROTO-6). `encode` is the way back. Source:
+Kubernetes documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding). Left out: field
+numbers newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, such a kind
+refused.
 """
 
 import base64
@@ -41,7 +43,13 @@ DEPTH_MAX = 100
 """Levels of nested messages, embedded ones included."""
 
 _SCHEMA = "apiextensions.v1.JSONSchemaProps"
-_META_KINDS = ("Status", "DeleteOptions", "PartialObjectMetadata", "PartialObjectMetadataList", "WatchEvent")
+_META_KINDS = (
+    "Status",
+    "DeleteOptions",
+    "PartialObjectMetadata",
+    "PartialObjectMetadataList",
+    "WatchEvent",
+)
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 
 
@@ -50,7 +58,8 @@ class NoProtobuf(ValueError):
 
 
 class Field(Value, frozen=True):
-    """A field of a message. `shape` is "" (one value), "*" (repeated), "%" (map with string keys) or "^" (its fields are the object's)."""
+    """A field of a message. `shape` is "" (one value), "*" (repeated), "%" (map with string keys)
+    or "^" (its fields are the object's)."""
 
     number: int
     name: str
@@ -58,11 +67,12 @@ class Field(Value, frozen=True):
     type: str
 
 
-# --- the envelope ----------------------------------------------------------------------------------------------------
+# --- the envelope ---------------------------------------------------------------------------------
 
 
 def decode(data: bytes) -> Tree:
-    """The JSON tree of a protobuf body, with apiVersion and kind (PROTO-1). Raises ApiError 400 for whatever is none (PROTO-4)."""
+    """The JSON tree of a protobuf body, with apiVersion and kind (PROTO-1). Raises ApiError 400 for
+    whatever is none (PROTO-4)."""
     try:
         return _decode_enveloped(memoryview(data), 0)
     except (Malformed, NoProtobuf) as error:
@@ -70,7 +80,8 @@ def decode(data: bytes) -> Tree:
 
 
 def encode(tree: Tree) -> bytes:
-    """The protobuf body of a JSON tree (PROTO-8). Raises NoProtobuf for a kind or a field without a number, or of another shape."""
+    """The protobuf body of a JSON tree (PROTO-8). Raises NoProtobuf for a kind or a field without a
+    number, or of another shape."""
     api_version, kind = tree["apiVersion"], tree["kind"]
     type_meta = _string(1, api_version) + _string(2, kind)
     message = message_of(api_version, kind)
@@ -82,11 +93,18 @@ def encode(tree: Tree) -> bytes:
 
 
 def message_of(api_version: str, kind: str) -> str:
-    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group stand in every group (PROTO-7)."""
+    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group stand in every group
+    (PROTO-7)."""
     group, _, version = api_version.rpartition("/")
-    name = f"meta.v1.{kind}" if kind in _META_KINDS else f"{group.split('.')[0] or 'core'}.{version}.{kind}"
+    name = (
+        f"meta.v1.{kind}"
+        if kind in _META_KINDS
+        else f"{group.split('.')[0] or 'core'}.{version}.{kind}"
+    )
     if name not in _messages():
-        raise NoProtobuf(f'no kind "{kind[:100]}" of version "{api_version[:100]}" is known in protobuf')
+        raise NoProtobuf(
+            f'no kind "{kind[:100]}" of version "{api_version[:100]}" is known in protobuf'
+        )
     return name
 
 
@@ -113,12 +131,13 @@ def _decode_enveloped(data: memoryview, depth: int) -> Tree:
         raise Malformed(f"content of the type or encoding {content_type[:100]!r}")
     message = message_of(api_version, kind)
     if raw is None:
-        raise Malformed("there is no object in it")  # an empty object is there, with no bytes; a body cut short is not an empty one
+        # an empty object is there, with no bytes; a body cut short is not an empty one
+        raise Malformed("there is no object in it")
     tree = _decode_message(message, raw, depth + 1)
     return {"apiVersion": api_version, "kind": kind, **tree}
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 @cache
@@ -131,7 +150,8 @@ def _messages() -> dict[str, str]:
 
 @cache
 def fields_of(message: str) -> tuple[Field, ...]:
-    """The fields of a message in the order of their numbers (PROTO-2). Raises KeyError for a message that is none."""
+    """The fields of a message in the order of their numbers (PROTO-2). Raises KeyError for a
+    message that is none."""
     found = []
     for text in _messages()[message].split():
         number, _, rest = text.partition("=")
@@ -146,7 +166,7 @@ def _by_number(message: str) -> dict[int, Field]:
     return {field.number: field for field in fields_of(message)}
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def _decode_message(message: str, data: memoryview, depth: int) -> Tree:
@@ -162,7 +182,9 @@ def _decode_message(message: str, data: memoryview, depth: int) -> Tree:
             case "":
                 tree[field.name] = _decode_value(field.type, wire, value, depth)
             case "*":
-                tree.setdefault(field.name, []).extend(_decode_repeated(field.type, wire, value, depth))
+                tree.setdefault(field.name, []).extend(
+                    _decode_repeated(field.type, wire, value, depth)
+                )
             case "%":
                 key, entry = _decode_entry(field.type, _bytes(wire, value), depth)
                 tree.setdefault(field.name, {})[key] = entry
@@ -198,7 +220,11 @@ _NUMBERS: dict[str, Callable[[int], Any]] = {
     "int32": lambda value: signed(value, 32),
     "int64": lambda value: signed(value, 64),
 }
-_EMPTY: dict[str, tuple[int, int | memoryview]] = {"bool": (VARINT, 0), "int32": (VARINT, 0), "int64": (VARINT, 0)}
+_EMPTY: dict[str, tuple[int, int | memoryview]] = {
+    "bool": (VARINT, 0),
+    "int32": (VARINT, 0),
+    "int64": (VARINT, 0),
+}
 
 
 def _decode_value(kind: str, wire: int, value: int | memoryview, depth: int) -> Any:
@@ -239,7 +265,7 @@ def _number(value: float) -> int | float:
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-# --- messages whose JSON form is not their fields (PROTO-5, PROTO-6) ---------------------------------------------------
+# --- messages whose JSON form is not their fields (PROTO-5, PROTO-6) ------------------------------
 
 
 def _plain(message: str, data: memoryview, depth: int) -> Tree:
@@ -250,14 +276,18 @@ def _plain(message: str, data: memoryview, depth: int) -> Tree:
     for number, wire, value in read_fields(data):
         if (field := _OWN[message].get(number)) is not None:
             if field.shape:
-                tree.setdefault(field.name, []).extend(_decode_repeated(field.type, wire, value, depth))
+                tree.setdefault(field.name, []).extend(
+                    _decode_repeated(field.type, wire, value, depth)
+                )
             else:
                 tree[field.name] = _decode_value(field.type, wire, value, depth)
     return tree
 
 
 def _own(**rows: tuple[int, str, str]) -> dict[int, Field]:
-    return {number: Field(number, name, shape, kind) for name, (number, shape, kind) in rows.items()}
+    return {
+        number: Field(number, name, shape, kind) for name, (number, shape, kind) in rows.items()
+    }
 
 
 _OWN: dict[str, dict[int, Field]] = {
@@ -274,7 +304,8 @@ _OWN: dict[str, dict[int, Field]] = {
 
 def _time(data: memoryview, depth: int) -> str | None:
     """An empty message is no time; one of zeros is the epoch."""
-    return None if not len(data) else timestamp(_instant(data, depth)).zfill(20)  # four digits for the years before 1000, too
+    # four digits for the years before 1000, too
+    return None if not len(data) else timestamp(_instant(data, depth)).zfill(20)
 
 
 def _micro_time(data: memoryview, depth: int) -> str | None:
@@ -331,7 +362,7 @@ _FORMS: dict[str, Callable[[memoryview, int], Any]] = {
 }
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def _string(number: int, text: str) -> bytes:
@@ -341,8 +372,9 @@ def _string(number: int, text: str) -> bytes:
 def _encode_message(message: str, tree: Tree) -> bytes:
     """The fields of an object in the order of their numbers, those of embedded messages in theirs.
 
-    Apart from the envelope, what kind an object is goes without saying: items of a list and templates have no field for it. A field
-    too new for the table is refused, unless it is an empty object, which says nothing.
+    Apart from the envelope, what kind an object is goes without saying: items of a list and
+    templates have no field for it. A field too new for the table is refused, unless it is an empty
+    object, which says nothing.
     """
     left = dict(tree)
     data = _encode_fields(message, left)
@@ -366,7 +398,8 @@ def _encode_fields(message: str, left: Tree) -> bytes:
             out.extend(_encode_value(field.number, field.type, one) for one in value)
         elif field.shape == "%":
             out.extend(
-                bytes_field(field.number, _string(1, key) + _encode_value(2, field.type, one)) for key, one in sorted(value.items())
+                bytes_field(field.number, _string(1, key) + _encode_value(2, field.type, one))
+                for key, one in sorted(value.items())
             )
         else:
             out.append(_encode_value(field.number, field.type, value))
@@ -395,16 +428,24 @@ def _write_time(value: str | None) -> bytes:
 
 def _write_int_or_string(value: int | str) -> bytes:
     is_text = isinstance(value, str)
-    return varint_field(1, is_text) + varint_field(2, 0 if is_text else int(value)) + _string(3, str(value) if is_text else "")
+    return (
+        varint_field(1, is_text)
+        + varint_field(2, 0 if is_text else int(value))
+        + _string(3, str(value) if is_text else "")
+    )
 
 
 def _write_schema_or(value: Any) -> bytes:
-    """An object is a schema; a list is of schemas or of names; a boolean says whether anything is allowed."""
+    """An object is a schema; a list is of schemas or of names; a boolean says whether anything is
+    allowed."""
     if isinstance(value, bool):
         return varint_field(1, value)
     if isinstance(value, dict):
         return bytes_field(1, _encode_message(_SCHEMA, value))
-    return b"".join(_string(2, one) if isinstance(one, str) else bytes_field(2, _encode_message(_SCHEMA, one)) for one in value)
+    return b"".join(
+        _string(2, one) if isinstance(one, str) else bytes_field(2, _encode_message(_SCHEMA, one))
+        for one in value
+    )
 
 
 def _write_schema_or_bool(value: Any) -> bytes:

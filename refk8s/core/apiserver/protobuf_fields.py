@@ -4,7 +4,6 @@ A message is its fields, `number=name:type` each; `*` stands before the type of 
 are strings), `^` before a message whose fields lie in the object itself. A type with a small letter is a scalar or a message
 (`core.v1.Pod`), one with a capital has a JSON form of its own.
 """
-# ruff: noqa: E501
 
 MESSAGES: dict[str, str] = {
     "admissionregistration.v1.ApplyConfiguration": "1=expression:string",

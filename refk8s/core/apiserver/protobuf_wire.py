@@ -1,6 +1,7 @@
 """The protobuf wire format: varints, tags and lengths. Rules PROTO-3, PROTO-4 (spec/protobuf.md).
 
-Source: Protocol Buffers documentation, "Encoding". Left out: groups, which no Kubernetes message has.
+Source: Protocol Buffers documentation, "Encoding". Left out: groups, which no Kubernetes message
+has.
 """
 
 import struct
@@ -15,7 +16,8 @@ class Malformed(ValueError):
 
 
 def read_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """The fields of a message in order: number, wire type, and the value: an int for a varint, else its bytes."""
+    """The fields of a message in order: number, wire type, and the value: an int for a varint, else
+    its bytes."""
     position, end = 0, len(data)
     while position < end:
         tag, position = read_varint(data, position)

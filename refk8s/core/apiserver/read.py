@@ -1,4 +1,5 @@
-"""Get and list: which state of the store a reader sees, and which part of it. Rules LIST-1 ... LIST-12 (spec/api.md).
+"""Get and list: which state of the store a reader sees, and which part of it. Rules LIST-1 ...
+LIST-12 (spec/api.md).
 
 | resourceVersion | resourceVersionMatch | limit | state read |
 |---|---|---|---|
@@ -7,7 +8,8 @@
 | N | Exact, or none given with a limit | any | the one at N; 410 when it is compacted, 504 when it has not been reached |
 | in `continue` | - | any | the one of the first page; 410 when it is compacted |
 
-Source: Kubernetes documentation, "Kubernetes API Concepts", "Resource versions" and "Retrieving large results sets in chunks".
+Source: Kubernetes documentation, "Kubernetes API Concepts", "Resource versions" and "Retrieving
+large results sets in chunks".
 """
 
 import base64
@@ -39,7 +41,8 @@ _TOO_OLD_PAGE = (
 
 
 def find(request: Request, store: Reader) -> Record[Any]:
-    """The record that the request names; ApiError 404 where there is none, 400 for what can be no name (API-10)."""
+    """The record that the request names; ApiError 404 where there is none, 400 for what can be no
+    name (API-10)."""
     name = request.name
     if not name or "/" in name or "%" in name or name in (".", ".."):
         raise ApiError(status.bad_request(f"Name parameter invalid: {status.show(name)}"))
@@ -62,12 +65,16 @@ def list_objects(request: Request, store: Reader) -> Response:
     options = request.options
     if options.resource_version_match or options.send_initial_events is not None:
         check_list_options(options)
-    selection = select(request.resource, request.namespace, options.label_selector, options.field_selector)
+    selection = select(
+        request.resource, request.namespace, options.label_selector, options.field_selector
+    )
     page = read(selection, options, store)
     return list_response(request.resource, page.records, meta_of(page, selection, options))
 
 
-def list_response(resource: Resource, records: tuple[Record[Any], ...], metadata: ListMeta) -> Response:
+def list_response(
+    resource: Resource, records: tuple[Record[Any], ...], metadata: ListMeta
+) -> Response:
     """The list object of these records."""
     items = tuple([record.value for record in records])
     body = resource.list_type(metadata=metadata, items=items)  # type: ignore[call-arg]
@@ -75,19 +82,25 @@ def list_response(resource: Resource, records: tuple[Record[Any], ...], metadata
 
 
 def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:
-    """What the selection chooses in the state that the options name, cut to the limit, in the order of keys (LIST-1, LIST-4)."""
+    """What the selection chooses in the state that the options name, cut to the limit, in the order
+    of keys (LIST-1, LIST-4)."""
     limit: int | None = options.limit if options.limit > 0 else None
     at: int | None = None
     after: str | None = None
     if options.continue_:
         if options.resource_version not in ("", "0"):
-            raise ApiError(status.bad_request("specifying resource version is not allowed when using continue"))
+            raise ApiError(
+                status.bad_request("specifying resource version is not allowed when using continue")
+            )
         at, after = parse_continue(options.continue_, selection.prefix)
     elif options.resource_version == "0":
-        limit = None  # as from a watch cache, which holds everything at hand and cuts nothing (LIST-6)
+        # as from a watch cache, which holds everything at hand and cuts nothing (LIST-6)
+        limit = None
     elif options.resource_version:
         revision = parse_revision(options.resource_version, of_list=True)
-        if options.resource_version_match == EXACT or (limit is not None and not options.resource_version_match):
+        if options.resource_version_match == EXACT or (
+            limit is not None and not options.resource_version_match
+        ):
             at = revision
         else:
             check_reached(revision, store)
@@ -97,16 +110,24 @@ def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:
         if after is not None:
             token = make_continue(-1, selection.prefix, after)
             raise ApiError(_expired(_TOO_OLD_PAGE, token)) from None  # LIST-7
-        raise ApiError(_expired("The resourceVersion for the provided list is too old.", None)) from None
+        raise ApiError(
+            _expired("The resourceVersion for the provided list is too old.", None)
+        ) from None
     except FutureRevision:
         raise ApiError(too_large(at or 0, store.revision)) from None
 
 
-def _page(selection: Selection, store: Reader, at: int | None, after: str | None, limit: int | None) -> Page[Any]:
+def _page(
+    selection: Selection, store: Reader, at: int | None, after: str | None, limit: int | None
+) -> Page[Any]:
     matches = selection.matches
     if selection.name:  # a point and not a range
         record = store.get(selection.key, at)
-        found = record is not None and (after is None or record.key > after) and (matches is None or matches(record.value))
+        found = (
+            record is not None
+            and (after is None or record.key > after)
+            and (matches is None or matches(record.value))
+        )
         records: tuple[Record[Any], ...] = (record,) if record is not None and found else ()
         return Page(records, store.revision if at is None else at, False, 0)
     if matches is None:
@@ -125,7 +146,8 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
     return ListMeta(
         resource_version=str(page.revision),
         continue_=make_continue(page.revision, selection.prefix, page.records[-1].key),
-        # Upstream counts what follows only where nothing is chosen: it would have to read everything else.
+        # Upstream counts what follows only where nothing is chosen: it would have to read
+        # everything else.
         remaining_item_count=page.remaining if selection.matches is None else None,
     )
 
@@ -139,7 +161,9 @@ def parse_revision(text: str, *, of_list: bool = False) -> int:
         return parse_uint64(text)
     except ValueError as error:
         words = f"resourceVersion: Invalid value: {status.show(text)}: {error}"
-        raise ApiError(status.bad_request(f"invalid resource version: {words}" if of_list else words)) from None
+        raise ApiError(
+            status.bad_request(f"invalid resource version: {words}" if of_list else words)
+        ) from None
 
 
 def check_reached(revision: int, store: Reader) -> None:
@@ -152,28 +176,46 @@ def too_large(revision: int, current: int) -> Status:
     """504 Timeout: a revision of the future. The client may come again."""
     causes = (StatusCause(reason="ResourceVersionTooLarge", message="Too large resource version"),)
     details = StatusDetails(causes=causes, retry_after_seconds=1)
-    return status.failure(504, "Timeout", f"Too large resource version: {revision}, current: {current}", details)
+    return status.failure(
+        504, "Timeout", f"Too large resource version: {revision}, current: {current}", details
+    )
 
 
 def _expired(message: str, token: str | None) -> Status:
     said = status.expired(message)
-    return Status(metadata=ListMeta(continue_=token), status=said.status, message=message, reason=said.reason, code=said.code)
+    return Status(
+        metadata=ListMeta(continue_=token),
+        status=said.status,
+        message=message,
+        reason=said.reason,
+        code=said.code,
+    )
 
 
-# --- Continue tokens: the revision of the first page and the key to go on after, readable only to us
+# --- Continue tokens: the revision of the first page and the key to go on after, readable only to
+# us
 
 
 def make_continue(revision: int, prefix: str, last_key: str) -> str:
-    """A token. Revision -1 means: whatever the present one is by then (an inconsistent continuation, LIST-7)."""
+    """A token. Revision -1 means: whatever the present one is by then (an inconsistent
+    continuation, LIST-7)."""
     # The key that would come next: it begins with the last one and a NUL, which no name contains.
-    body = json.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": last_key[len(prefix) :] + "\0"}, separators=(",", ":"))
+    body = json.dumps(
+        {"v": "meta.k8s.io/v1", "rv": revision, "start": last_key[len(prefix) :] + "\0"},
+        separators=(",", ":"),
+    )
     return base64.urlsafe_b64encode(body.encode()).rstrip(b"=").decode()
 
 
 def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
-    """(revision or None for the present one, key to go on after); ApiError 400 for what we never gave out (LIST-8)."""
+    """(revision or None for the present one, key to go on after); ApiError 400 for what we never
+    gave out (LIST-8)."""
     try:
-        tree = json.loads(base64.b64decode(token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True))
+        tree = json.loads(
+            base64.b64decode(
+                token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+            )
+        )
         version, revision, start = tree["v"], tree["rv"], tree["start"]
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, UnicodeError):
         raise ApiError(status.bad_request("continue key is not valid")) from None
@@ -181,9 +223,17 @@ def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
         words = f"continue key is not valid: server does not recognize this encoded version {status.show(version)}"
         raise ApiError(status.bad_request(words))
     if type(revision) is not int or not -1 <= revision <= UINT64_MAX or revision == 0:
-        raise ApiError(status.bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"))
+        raise ApiError(
+            status.bad_request(
+                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
+            )
+        )
     if not isinstance(start, str) or not start:
-        raise ApiError(status.bad_request("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"))
+        raise ApiError(
+            status.bad_request(
+                "continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"
+            )
+        )
     if ".." in start.split("/"):
         raise ApiError(status.bad_request(f"continue key is not valid: {status.show(start)}"))
     return (None if revision == -1 else revision), prefix + start.removesuffix("\0")
@@ -197,16 +247,28 @@ def check_list_options(options: Options) -> None:
     causes: list[Cause] = []
     if match := options.resource_version_match:
         if not options.resource_version:
-            causes.append(_forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+            causes.append(
+                _forbidden_match(
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                )
+            )
         if options.continue_:
-            causes.append(_forbidden_match("resourceVersionMatch is forbidden when continue is provided"))
+            causes.append(
+                _forbidden_match("resourceVersionMatch is forbidden when continue is provided")
+            )
         if match not in (EXACT, NOT_OLDER_THAN):
             detail = 'supported values: "Exact", "NotOlderThan", ""'
             causes.append(Cause(status.NOT_SUPPORTED, "resourceVersionMatch", detail, match))
         if match == EXACT and options.resource_version == "0":
-            causes.append(_forbidden_match('resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+            causes.append(
+                _forbidden_match(
+                    'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+                )
+            )
     if options.send_initial_events is not None:
-        causes.append(Cause(status.FORBIDDEN, "sendInitialEvents", "sendInitialEvents is forbidden for list"))
+        causes.append(
+            Cause(status.FORBIDDEN, "sendInitialEvents", "sendInitialEvents is forbidden for list")
+        )
     if causes:
         raise ApiError(invalid_options("ListOptions", causes))
 
@@ -216,14 +278,31 @@ def check_watch_options(options: Options) -> None:
     causes: list[Cause] = []
     match = options.resource_version_match
     if options.send_initial_events is not None and match != NOT_OLDER_THAN:
-        causes.append(_forbidden_match("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+        causes.append(
+            _forbidden_match(
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            )
+        )
     if match:
         if options.send_initial_events is None:
-            causes.append(_forbidden_match("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+            causes.append(
+                _forbidden_match(
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                )
+            )
         if match != NOT_OLDER_THAN:
-            causes.append(Cause(status.NOT_SUPPORTED, "resourceVersionMatch", 'supported values: "NotOlderThan"', match))
+            causes.append(
+                Cause(
+                    status.NOT_SUPPORTED,
+                    "resourceVersionMatch",
+                    'supported values: "NotOlderThan"',
+                    match,
+                )
+            )
         if options.continue_:
-            causes.append(_forbidden_match("resourceVersionMatch is forbidden when continue is provided"))
+            causes.append(
+                _forbidden_match("resourceVersionMatch is forbidden when continue is provided")
+            )
     if causes:
         raise ApiError(invalid_options("ListOptions", causes))
 
@@ -234,7 +313,9 @@ def _forbidden_match(detail: str) -> Cause:
 
 def invalid_options(kind: str, causes: list[Cause]) -> Status:
     """422 about the options of a request, which are objects of meta.k8s.io to upstream."""
-    return status.invalid(Resource("meta.k8s.io", "v1", kind.lower(), kind.lower(), kind, False), "", causes)
+    return status.invalid(
+        Resource("meta.k8s.io", "v1", kind.lower(), kind.lower(), kind, False), "", causes
+    )
 
 
 __all__ = [

@@ -1,7 +1,9 @@
-"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21, API-24, HTTP-17, WATCHAPI-8 (spec/api.md).
+"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21,
+API-24, HTTP-17, WATCHAPI-8 (spec/api.md).
 
-The text of an object lies in its store record (`Record.wire`). A get hands it out; a list joins the texts of its items, without the kind
-and apiVersion that the list says for all of them; a watch puts it into a line. Nothing is encoded twice, whoever asks.
+The text of an object lies in its store record (`Record.wire`). A get hands it out; a list joins the
+texts of its items, without the kind and apiVersion that the list says for all of them; a watch puts
+it into a line. Nothing is encoded twice, whoever asks.
 
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
 """
@@ -17,7 +19,12 @@ from msgspec.structs import replace
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
-from refk8s.core.api.meta_v1 import ListMeta, PartialObjectMetadata, PartialObjectMetadataList, Status
+from refk8s.core.api.meta_v1 import (
+    ListMeta,
+    PartialObjectMetadata,
+    PartialObjectMetadataList,
+    Status,
+)
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
@@ -29,9 +36,11 @@ from refk8s.core.value import Value, evolve
 
 
 class Reply(Value, frozen=True):
-    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and warnings for Warning headers.
+    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and
+    warnings for Warning headers.
 
-    A long body is `content` and then each of `more`: pieces that are sent one after another need never be put together.
+    A long body is `content` and then each of `more`: pieces that are sent one after another need
+    never be put together.
     """
 
     code: int
@@ -54,13 +63,18 @@ class Reply(Value, frozen=True):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names in lower case, as servers want them."""
-        found = [(b"content-type", self.media_type.encode()), (b"cache-control", self.cache.encode())]
+        found = [
+            (b"content-type", self.media_type.encode()),
+            (b"cache-control", self.cache.encode()),
+        ]
         if self.encoding:
             found += [(b"content-encoding", self.encoding.encode()), (b"vary", b"accept-encoding")]
         if self.vary:
             found.append((b"vary", self.vary.encode()))
         if self.warnings:
-            found += [(b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(self.warnings)]
+            found += [
+                (b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(self.warnings)
+            ]
         if self.code in (429, 504):
             found.append((b"retry-after", b"1"))
         return found
@@ -72,7 +86,8 @@ WARNING_CHARACTERS_MAX = 256  # of each, once all together are longer than that
 
 
 def shown_warnings(texts: Sequence[str]) -> list[str]:
-    """The warnings that become headers: each once, none with control characters, cut where they are too long (HTTP-13)."""
+    """The warnings that become headers: each once, none with control characters, cut where they are
+    too long (HTTP-13)."""
     found = [text for text in dict.fromkeys(texts) if text and not _CONTROL.search(text)]
     if sum(map(len, found)) <= WARNINGS_CHARACTERS_MAX:
         return found
@@ -98,18 +113,25 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
     """Whether the client takes compressed answers."""
     for part in headers.get("accept-encoding", "").split(","):
         name, _, parameters = part.partition(";")
-        if name.strip().lower() == "gzip" and parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
+        if name.strip().lower() == "gzip" and parameters.replace(" ", "") not in (
+            "q=0",
+            "q=0.0",
+            "q=0.00",
+            "q=0.000",
+        ):
             return True
     return False
 
 
 def gzipped(reply: Reply) -> Reply:
-    """The reply with a compressed body (HTTP-16). O(bytes), about 10 ms a megabyte: not for an event loop."""
+    """The reply with a compressed body (HTTP-16). O(bytes), about 10 ms a megabyte: not for an
+    event loop."""
     return evolve(reply, content=compressed((reply.content, *reply.more)), more=(), encoding="gzip")
 
 
 def compressed(pieces: Sequence[bytes]) -> bytes:
-    """The pieces as one gzip member. Members may follow each other: together they are what their contents are together."""
+    """The pieces as one gzip member. Members may follow each other: together they are what their
+    contents are together."""
     packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     return b"".join([*map(packer.compress, pieces), packer.flush()])
 
@@ -123,9 +145,16 @@ def wire_of(record: Record[Any]) -> bytes:
 
 
 def respond(
-    response: Response, form: Form, resource: Resource, now: Instant, *, include_object: str = "", pretty: bool = False
+    response: Response,
+    form: Form,
+    resource: Resource,
+    now: Instant,
+    *,
+    include_object: str = "",
+    pretty: bool = False,
 ) -> Reply:
-    """The reply that says this response in this form. Never raises: where the form does not fit, the reply says so (406)."""
+    """The reply that says this response in this form. Never raises: where the form does not fit,
+    the reply says so (406)."""
     body = response.body
     more: tuple[bytes, ...] = ()
     if form.shown == WHOLE or isinstance(body, Status):
@@ -141,16 +170,30 @@ def respond(
             more = tuple(pieces)
     else:
         try:
-            content = encode(_versioned(_shown(body, form, resource, now, include_object), form)) + b"\n"
+            content = (
+                encode(_versioned(_shown(body, form, resource, now, include_object), form)) + b"\n"
+            )
         except ApiError as error:
-            return respond(Response(error.status.code or 406, error.status), Form(form.media_type), resource, now)
+            return respond(
+                Response(error.status.code or 406, error.status),
+                Form(form.media_type),
+                resource,
+                now,
+            )
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
     if form.media_type == YAML:
-        from refk8s.core.api.yaml_text import write_yaml  # its patterns take 20 ms to compile, and few clients want YAML
+        # its patterns take 20 ms to compile, and few clients want YAML
+        from refk8s.core.api.yaml_text import write_yaml
 
-        return Reply(reply.code, write_yaml(msgspec.json.decode(reply.whole().content)), YAML, reply.warnings)
+        return Reply(
+            reply.code, write_yaml(msgspec.json.decode(reply.whole().content)), YAML, reply.warnings
+        )
     if pretty:
-        return Reply(reply.code, msgspec.json.format(reply.whole().content.rstrip(), indent=2) + b"\n", warnings=reply.warnings)
+        return Reply(
+            reply.code,
+            msgspec.json.format(reply.whole().content.rstrip(), indent=2) + b"\n",
+            warnings=reply.warnings,
+        )
     return reply
 
 
@@ -167,18 +210,28 @@ ITEMS_A_PIECE = 64
 
 
 def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
-    """The text of a list, in pieces, from the texts of its items; each without its kind and apiVersion, which are the list's (LIST-11).
+    """The text of a list, in pieces, from the texts of its items; each without its kind and
+    apiVersion, which are the list's (LIST-11).
 
-    In pieces, and by views instead of slices, because a large block of memory costs more than what is copied into it: a list of 500 pods
-    takes a tenth of the time so. O(bytes).
+    In pieces, and by views instead of slices, because a large block of memory costs more than what
+    is copied into it: a list of 500 pods takes a tenth of the time so. O(bytes).
     """
     first = records[0].value
     head = _head_of(first.kind, first.api_version)
-    cut = len(head) if wire_of(records[0]).startswith(head) else 1  # all are of one kind, so all begin alike
-    pieces = [_head_of(body.kind, body.api_version) + b'"metadata":' + encode(body.metadata) + b',"items":[']
+    # all are of one kind, so all begin alike
+    cut = len(head) if wire_of(records[0]).startswith(head) else 1
+    pieces = [
+        _head_of(body.kind, body.api_version)
+        + b'"metadata":'
+        + encode(body.metadata)
+        + b',"items":['
+    ]
     between = b"{"
     for start in range(0, len(records), ITEMS_A_PIECE):
-        items = [memoryview(record.wire or wire_of(record))[cut:] for record in records[start : start + ITEMS_A_PIECE]]
+        items = [
+            memoryview(record.wire or wire_of(record))[cut:]
+            for record in records[start : start + ITEMS_A_PIECE]
+        ]
         pieces += (between, b",{".join(items))
         between = b",{"
     pieces.append(b"]}\n")
@@ -192,7 +245,9 @@ def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_obje
     items = getattr(body, "items", None) if body.kind.endswith("List") else None
     if form.shown == TABLE:
         if items is not None:
-            return to_table(resource, items, now, include_object=include_object, list_metadata=body.metadata)
+            return to_table(
+                resource, items, now, include_object=include_object, list_metadata=body.metadata
+            )
         return to_table(resource, (body,), now, include_object=include_object)
     if form.shown == PARTIAL:
         if items is not None:
@@ -202,18 +257,25 @@ def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_obje
     if items is None:
         words = f"you requested PartialObjectMetadataList, but the requested object is not a list (*{_go_type(body, resource)})"
         raise ApiError(status.not_acceptable(words))
-    return PartialObjectMetadataList(metadata=body.metadata, items=tuple([partial(item) for item in items]))
+    return PartialObjectMetadataList(
+        metadata=body.metadata, items=tuple([partial(item) for item in items])
+    )
 
 
 def _versioned(shown: Any, form: Form) -> Any:
-    """A Table or metadata in the version of meta.k8s.io that was asked for: v1beta1 differs by its name alone (API-21)."""
+    """A Table or metadata in the version of meta.k8s.io that was asked for: v1beta1 differs by its
+    name alone (API-21)."""
     if form.version == "v1":
         return shown
     version = f"meta.k8s.io/{form.version}"
     if isinstance(shown, dict):
         return {**shown, "apiVersion": version}
     if isinstance(shown, PartialObjectMetadataList):
-        return replace(shown, api_version=version, items=tuple([replace(item, api_version=version) for item in shown.items]))
+        return replace(
+            shown,
+            api_version=version,
+            items=tuple([replace(item, api_version=version) for item in shown.items]),
+        )
     return replace(shown, api_version=version)
 
 
@@ -230,14 +292,23 @@ def partial(obj: Any) -> PartialObjectMetadata:
 
 
 def write_events(
-    events: Sequence[WatchEvent], form: Form, resource: Resource, now: Instant, *, include_object: str = "", columns: bool = False
+    events: Sequence[WatchEvent],
+    form: Form,
+    resource: Resource,
+    now: Instant,
+    *,
+    include_object: str = "",
+    columns: bool = False,
 ) -> bytes:
-    """The events as lines. `columns`: these are the first ones, and a table's first event carries the columns (TABLE-5)."""
+    """The events as lines. `columns`: these are the first ones, and a table's first event carries
+    the columns (TABLE-5)."""
     if form.shown == WHOLE:
         return b"".join([_line(event, resource) for event in events])
     lines: list[bytes] = []
     for event in events:
-        shown = _versioned(_shown_event(event, form, resource, now, include_object, columns and not lines), form)
+        shown = _versioned(
+            _shown_event(event, form, resource, now, include_object, columns and not lines), form
+        )
         lines.append(encode({"type": event.type, "object": shown}) + b"\n")
     return b"".join(lines)
 
@@ -255,14 +326,25 @@ def _bookmark(event: WatchEvent, resource: Resource) -> dict[str, Any]:
     return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
 
 
-def _shown_event(event: WatchEvent, form: Form, resource: Resource, now: Instant, include_object: str, columns: bool) -> Any:
+def _shown_event(
+    event: WatchEvent,
+    form: Form,
+    resource: Resource,
+    now: Instant,
+    include_object: str,
+    columns: bool,
+) -> Any:
     if event.type == "BOOKMARK":
         tree = event.object or _bookmark(event, resource)
         kind = "Table" if form.shown == TABLE else "PartialObjectMetadata"
-        rows: dict[str, Any] = {"columnDefinitions": None, "rows": []} if form.shown == TABLE else {}
+        rows: dict[str, Any] = (
+            {"columnDefinitions": None, "rows": []} if form.shown == TABLE else {}
+        )
         return {**tree, "kind": kind, "apiVersion": "meta.k8s.io/v1", **rows}
     if form.shown == TABLE:
-        return to_table(resource, (event.object,), now, include_object=include_object, columns=columns)
+        return to_table(
+            resource, (event.object,), now, include_object=include_object, columns=columns
+        )
     return partial(event.object)
 
 
@@ -274,7 +356,20 @@ def write_error(said: Status) -> bytes:
 def check_watch_form(form: Form) -> None:
     """ApiError 406 for a form that no single object has."""
     if form.shown == PARTIAL_LIST:
-        raise ApiError(status.not_acceptable("you requested PartialObjectMetadataList, but a watch sends single objects"))
+        raise ApiError(
+            status.not_acceptable(
+                "you requested PartialObjectMetadataList, but a watch sends single objects"
+            )
+        )
 
 
-__all__ = ["ListMeta", "Reply", "check_watch_form", "partial", "respond", "wire_of", "write_error", "write_events"]
+__all__ = [
+    "ListMeta",
+    "Reply",
+    "check_watch_form",
+    "partial",
+    "respond",
+    "wire_of",
+    "write_error",
+    "write_events",
+]

@@ -1,7 +1,9 @@
-"""Reviews: questions that are asked by creating something that nobody keeps. Rule API-27 (spec/api.md).
+"""Reviews: questions that are asked by creating something that nobody keeps. Rule API-27
+(spec/api.md).
 
-Who am I, may I, may they, whose token is this. Source: Kubernetes documentation, "Authorization" (checking API access), "Authenticating".
-Left out: while everybody may do everything (API-13) the answer to "may" is always yes.
+Who am I, may I, may they, whose token is this. Source: Kubernetes documentation, "Authorization"
+(checking API access), "Authenticating". Left out: while everybody may do everything (API-13) the
+answer to "may" is always yes.
 """
 
 from typing import Any
@@ -10,7 +12,12 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.authentication_v1 import SelfSubjectReviewStatus, TokenReviewStatus, UserInfo
-from refk8s.core.api.authorization_v1 import NonResourceRule, ResourceRule, SubjectAccessReviewStatus, SubjectRulesReviewStatus
+from refk8s.core.api.authorization_v1 import (
+    NonResourceRule,
+    ResourceRule,
+    SubjectAccessReviewStatus,
+    SubjectRulesReviewStatus,
+)
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.authenticate import Config, check_token
@@ -33,7 +40,8 @@ _EVERYTHING = SubjectRulesReviewStatus(
 
 
 def review(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    """The answer, as the status of what was posted. ApiError 422 for a question that asks nothing."""
+    """The answer, as the status of what was posted. ApiError 422 for a question that asks
+    nothing."""
     asked = request.body
     match request.resource.kind:
         case "SelfSubjectReview":
@@ -49,7 +57,12 @@ def review(request: Request, store: Reader, context: Context, config: Config) ->
 
 
 def _info(user: User) -> UserInfo:
-    return UserInfo(username=user.name, uid=user.uid or None, groups=user.groups or None, extra=dict(user.extra) or None)
+    return UserInfo(
+        username=user.name,
+        uid=user.uid or None,
+        groups=user.groups or None,
+        extra=dict(user.extra) or None,
+    )
 
 
 def _token(request: Request, store: Reader, context: Context, config: Config) -> TokenReviewStatus:
@@ -59,7 +72,9 @@ def _token(request: Request, store: Reader, context: Context, config: Config) ->
     checked = check_token(spec.token, config, context.now, store, tuple(spec.audiences or ()))
     if checked.user is None:
         return TokenReviewStatus(error=checked.problem or None)
-    return TokenReviewStatus(authenticated=True, user=_info(checked.user), audiences=checked.audiences)
+    return TokenReviewStatus(
+        authenticated=True, user=_info(checked.user), audiences=checked.audiences
+    )
 
 
 def _check_question(request: Request) -> None:
@@ -67,13 +82,24 @@ def _check_question(request: Request) -> None:
     causes = []
     if (spec.resource_attributes is None) == (spec.non_resource_attributes is None):
         words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        causes.append(Cause(status.INVALID, "spec.resourceAttributes", words, spec.resource_attributes))
+        causes.append(
+            Cause(status.INVALID, "spec.resourceAttributes", words, spec.resource_attributes)
+        )
     if kind != "SelfSubjectAccessReview" and not spec.user and not spec.groups:
-        causes.append(Cause(status.INVALID, "spec.user", "at least one of user or group must be specified", spec.user or ""))
+        causes.append(
+            Cause(
+                status.INVALID,
+                "spec.user",
+                "at least one of user or group must be specified",
+                spec.user or "",
+            )
+        )
     if kind == "LocalSubjectAccessReview" and spec.resource_attributes is not None:
         namespace = spec.resource_attributes.namespace or ""
         if namespace != request.namespace:
             words = "must match metadata.namespace"
-            causes.append(Cause(status.INVALID, "spec.resourceAttributes.namespace", words, namespace))
+            causes.append(
+                Cause(status.INVALID, "spec.resourceAttributes.namespace", words, namespace)
+            )
     if causes:
         raise ApiError(status.invalid(request.resource, "", causes))

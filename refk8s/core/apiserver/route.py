@@ -64,7 +64,8 @@ class Plain(Value, frozen=True):
 
 @remember(4096)
 def route(method: str, path: str, query: str) -> Target | Plain:
-    """The target of a request line; path and query as they came, percent-encoded. ApiError 4xx for what there is not. O(length)."""
+    """The target of a request line; path and query as they came, percent-encoded. ApiError 4xx for
+    what there is not. O(length)."""
     segments = unquote(path, errors="replace").split("/")[1:]
     while segments and not segments[-1]:
         segments.pop()
@@ -87,7 +88,9 @@ def route(method: str, path: str, query: str) -> Target | Plain:
     if resource.namespaced and not namespace and verb not in ("list", "watch"):
         raise ApiError(status.method_not_allowed(resource))
     if verb == "connect":
-        return Target(verb, resource, namespace, name, subresource, path=more, parameters=parameters)
+        return Target(
+            verb, resource, namespace, name, subresource, path=more, parameters=parameters
+        )
     return Target(
         verb,
         resource,
@@ -102,9 +105,14 @@ def route(method: str, path: str, query: str) -> Target | Plain:
 
 
 def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, str, str, str]:
-    """(resource, namespace, name, subresource, path after it); ApiError 404 where there is no such place."""
+    """(resource, namespace, name, subresource, path after it); ApiError 404 where there is no such
+    place."""
     namespace = ""
-    if len(rest) >= 3 and rest[0] == "namespaces" and not (group == "" and _is_part_of_namespace(rest[2:])):
+    if (
+        len(rest) >= 3
+        and rest[0] == "namespaces"
+        and not (group == "" and _is_part_of_namespace(rest[2:]))
+    ):
         namespace, rest = rest[1], rest[2:]
         if not namespace:
             raise ApiError(status.path_not_found())
@@ -115,8 +123,11 @@ def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, st
         raise ApiError(status.path_not_found())
     name, subresource = (*rest[1:3], "", "")[:2]
     more = "/".join(rest[3:])
-    if resource.namespaced != bool(namespace) and (name or not resource.namespaced or "list" not in resource.verbs):
-        raise ApiError(status.path_not_found())  # only lists and watches look into all namespaces at once
+    if resource.namespaced != bool(namespace) and (
+        name or not resource.namespaced or "list" not in resource.verbs
+    ):
+        # only lists and watches look into all namespaces at once
+        raise ApiError(status.path_not_found())
     if subresource and resource.subresource(subresource) is None:
         raise ApiError(status.path_not_found())
     if more and subresource != "proxy":
@@ -128,7 +139,14 @@ def _is_part_of_namespace(rest: list[str]) -> bool:
     return len(rest) == 1 and resources.NAMESPACES.subresource(rest[0]) is not None
 
 
-def _verb(method: str, resource: Resource, name: str, subresource: str, values: Mapping[str, str], watched: bool) -> str:
+def _verb(
+    method: str,
+    resource: Resource,
+    name: str,
+    subresource: str,
+    values: Mapping[str, str],
+    watched: bool,
+) -> str:
     """The verb; ApiError 405 for a method that the place does not serve (API-11)."""
     if watched:
         verb = "watch" if method == "GET" else ""
@@ -166,7 +184,9 @@ def _flag(values: Mapping[str, str], key: str) -> bool | None:
     return is_true(values.get(key)) if key in values else None
 
 
-def _options(verb: str, values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
+def _options(
+    verb: str, values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]
+) -> Options:
     if not values:
         return _NO_OPTIONS
     return _READERS[verb](values, parameters)
@@ -193,8 +213,11 @@ def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
     )
 
 
-def _collection_options(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
-    """What a deletecollection chooses. How it deletes is said by the body or by `delete_options` (DEL-10)."""
+def _collection_options(
+    values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]
+) -> Options:
+    """What a deletecollection chooses. How it deletes is said by the body or by `delete_options`
+    (DEL-10)."""
     return Options(
         label_selector=values.get("labelSelector", ""),
         field_selector=values.get("fieldSelector", ""),
@@ -214,36 +237,74 @@ def delete_options(verb: str, parameters: tuple[tuple[str, str], ...]) -> Delete
     values = _first_values(parameters)
     if not any(key in values for key in _OF_A_DELETE):
         return None
-    uid, revision = values.get("uid") or None, values.get("resourceVersion") or None if verb == "delete" else None
+    uid, revision = (
+        values.get("uid") or None,
+        values.get("resourceVersion") or None if verb == "delete" else None,
+    )
     stages = tuple(value for key, value in parameters if key == "dryRun")
     return DeleteOptions(
         dry_run=stages if any(stages) else None,
         grace_period_seconds=get_number(values, "gracePeriodSeconds"),
         propagation_policy=values.get("propagationPolicy") or None,
         orphan_dependents=_flag(values, "orphanDependents"),
-        preconditions=Preconditions(uid=uid, resource_version=revision) if uid or revision else None,
+        preconditions=Preconditions(uid=uid, resource_version=revision)
+        if uid or revision
+        else None,
     )
 
 
-_OF_A_DELETE = ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy", "resourceVersion", "uid")
+_OF_A_DELETE = (
+    "dryRun",
+    "gracePeriodSeconds",
+    "orphanDependents",
+    "propagationPolicy",
+    "resourceVersion",
+    "uid",
+)
 
 
-def _write_options(kind: str) -> Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]:
+def _write_options(
+    kind: str,
+) -> Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], Options]:
     def read(values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]) -> Options:
-        validation, manager, force = values.get("fieldValidation", ""), values.get("fieldManager", ""), is_true(values.get("force"))
+        validation, manager, force = (
+            values.get("fieldValidation", ""),
+            values.get("fieldManager", ""),
+            is_true(values.get("force")),
+        )
         causes = []
         if validation not in FIELD_VALIDATIONS:
             supported = 'supported values: "", "Ignore", "Strict", "Warn"'
             causes.append(Cause(status.NOT_SUPPORTED, "fieldValidation", supported, validation))
         if len(manager) > FIELD_MANAGER_LENGTH_MAX:
-            causes.append(Cause(status.TOO_LONG, "fieldManager", f"may not be more than {FIELD_MANAGER_LENGTH_MAX} bytes"))
+            causes.append(
+                Cause(
+                    status.TOO_LONG,
+                    "fieldManager",
+                    f"may not be more than {FIELD_MANAGER_LENGTH_MAX} bytes",
+                )
+            )
         if not manager.isprintable():
-            causes.append(Cause(status.INVALID, "fieldManager", "should only contain printable characters", manager))
+            causes.append(
+                Cause(
+                    status.INVALID,
+                    "fieldManager",
+                    "should only contain printable characters",
+                    manager,
+                )
+            )
         if force and kind == "PatchOptions":
-            causes.append(Cause(status.FORBIDDEN, "force", "may not be specified for non-apply patch"))
+            causes.append(
+                Cause(status.FORBIDDEN, "force", "may not be specified for non-apply patch")
+            )
         if causes:
             raise ApiError(invalid_options(kind, causes))
-        return Options(dry_run=_dry_run(kind, parameters), field_manager=manager, field_validation=validation, force=force)
+        return Options(
+            dry_run=_dry_run(kind, parameters),
+            field_manager=manager,
+            field_validation=validation,
+            force=force,
+        )
 
     return read
 
@@ -254,7 +315,11 @@ def _dry_run(kind: str, parameters: tuple[tuple[str, str], ...]) -> bool:
     if not stages or stages == [""]:
         return False
     if any(stage != "All" for stage in stages):
-        raise ApiError(invalid_options(kind, [Cause(status.NOT_SUPPORTED, "dryRun", 'supported values: "All"', stages)]))
+        raise ApiError(
+            invalid_options(
+                kind, [Cause(status.NOT_SUPPORTED, "dryRun", 'supported values: "All"', stages)]
+            )
+        )
     return True
 
 

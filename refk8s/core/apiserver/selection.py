@@ -1,4 +1,5 @@
-"""What a list, a watch or a deletecollection chooses: resource, namespace, labels, fields. Rule LIST-3 (spec/api.md).
+"""What a list, a watch or a deletecollection chooses: resource, namespace, labels, fields. Rule
+LIST-3 (spec/api.md).
 
 Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 """
@@ -39,8 +40,11 @@ class Selection:
 
 
 @remember(1024)
-def select(resource: Resource, namespace: str, label_selector: str, field_selector: str) -> Selection:
-    """The selection of these texts. ApiError 400 for a selector that cannot be read or names a field that cannot be selected."""
+def select(
+    resource: Resource, namespace: str, label_selector: str, field_selector: str
+) -> Selection:
+    """The selection of these texts. ApiError 400 for a selector that cannot be read or names a
+    field that cannot be selected."""
     try:
         labels = parse(label_selector)
         fields = parse_fields(field_selector)
@@ -57,13 +61,21 @@ def select(resource: Resource, namespace: str, label_selector: str, field_select
         reader = strategy.fields.get(key)
         if reader is None:
             raise ApiError(status.bad_request(_unknown_field(strategy, key)))
-        if key == "metadata.namespace" and operator == "=" and resource.namespaced and namespace in ("", value) and value:
+        if (
+            key == "metadata.namespace"
+            and operator == "="
+            and resource.namespaced
+            and namespace in ("", value)
+            and value
+        ):
             namespace = value
             continue
         if key == "metadata.name" and operator == "=" and value and "/" not in value:
             name = value
         tests.append(_field_test(reader, operator, value))
-    prefix = f"{resource.prefix}{namespace}/" if resource.namespaced and namespace else resource.prefix
+    prefix = (
+        f"{resource.prefix}{namespace}/" if resource.namespaced and namespace else resource.prefix
+    )
     if resource.namespaced and not namespace:
         point = ""  # the name alone is no key
     else:

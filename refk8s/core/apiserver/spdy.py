@@ -1,7 +1,9 @@
-"""SPDY/3.1, as much of it as port forwarding over a WebSocket needs: frames in, events out; calls in, bytes out. Rule RT-15.
+"""SPDY/3.1, as much of it as port forwarding over a WebSocket needs: frames in, events out; calls
+in, bytes out. Rule RT-15.
 
-No socket, no clock: one `Spdy` is one side of one connection that accepts streams. Flow control is left out, as the clients leave it out.
-Source: "SPDY Protocol - Draft 3.1" (framing, name/value header block); KEP-4006 "Transition from SPDY to WebSockets" (tunnelling).
+No socket, no clock: one `Spdy` is one side of one connection that accepts streams. Flow control is
+left out, as the clients leave it out. Source: "SPDY Protocol - Draft 3.1" (framing, name/value
+header block); KEP-4006 "Transition from SPDY to WebSockets" (tunnelling).
 """
 
 import struct
@@ -34,8 +36,11 @@ _TAIL = (
     "image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=gzip,deflate,"
     "sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
 )
-DICTIONARY = b"".join([struct.pack(">I", len(word)) + word.encode() for word in _WORDS]) + _TAIL.encode()
-"""What both sides take as said before the first header block. Its checksum is part of every connection: 0xe3c6a7c2."""
+DICTIONARY = (
+    b"".join([struct.pack(">I", len(word)) + word.encode() for word in _WORDS]) + _TAIL.encode()
+)
+"""What both sides take as said before the first header block. Its checksum is part of every
+connection: 0xe3c6a7c2."""
 
 
 class Opened(Value, frozen=True):
@@ -86,7 +91,8 @@ class Spdy:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
 
     def take(self, data: bytes) -> list[Happened]:
-        """What happened in these bytes, in order; half a frame waits for its rest. NotSpdy where they are no frames."""
+        """What happened in these bytes, in order; half a frame waits for its rest. NotSpdy where
+        they are no frames."""
         self._rest += data
         found: list[Happened] = []
         while len(self._rest) >= 8:
@@ -131,7 +137,9 @@ class Spdy:
 
     def accept(self, stream: int) -> bytes:
         """Say yes to a stream."""
-        block = self._deflate.compress(struct.pack(">I", 0)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        block = self._deflate.compress(struct.pack(">I", 0)) + self._deflate.flush(
+            zlib.Z_SYNC_FLUSH
+        )
         return _frame(SYN_REPLY, 0, struct.pack(">I", stream) + block)
 
     def open(self, stream: int, headers: dict[str, str], ended: bool = False) -> bytes:
@@ -141,15 +149,24 @@ class Spdy:
             for text in (name.encode(), value.encode()):
                 plain += struct.pack(">I", len(text)) + text
         block = self._deflate.compress(plain) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        return _frame(SYN_STREAM, FLAG_FIN if ended else 0, struct.pack(">IIH", stream, 0, 0) + block)
+        return _frame(
+            SYN_STREAM, FLAG_FIN if ended else 0, struct.pack(">IIH", stream, 0, 0) + block
+        )
 
     @staticmethod
     def send(stream: int, data: bytes, ended: bool = False) -> bytes:
         """Bytes on a stream, in as many frames as that takes."""
-        pieces = [data[at : at + DATA_BYTES_MAX] for at in range(0, len(data), DATA_BYTES_MAX)] or [b""]
+        pieces = [data[at : at + DATA_BYTES_MAX] for at in range(0, len(data), DATA_BYTES_MAX)] or [
+            b""
+        ]
         last = len(pieces) - 1
         flags = [FLAG_FIN if ended and number == last else 0 for number in range(len(pieces))]
-        return b"".join([struct.pack(">II", stream, flag << 24 | len(piece)) + piece for piece, flag in zip(pieces, flags, strict=True)])
+        return b"".join(
+            [
+                struct.pack(">II", stream, flag << 24 | len(piece)) + piece
+                for piece, flag in zip(pieces, flags, strict=True)
+            ]
+        )
 
     @staticmethod
     def refuse(stream: int) -> bytes:

@@ -1,8 +1,10 @@
-"""What is special about each resource, as one table. Everything not said here is the same for all of them.
+"""What is special about each resource, as one table. Everything not said here is the same for all
+of them.
 
-Rules API-4, API-6, API-7, DEL-5, DEL-6, LIST-3 (spec/api.md). Source: Kubernetes API reference, resource by resource ("selectable fields",
-garbage collection defaults); API conventions, "Concurrency Control and Consistency" and "Metadata" (generation).
-Left out: what needs more than a fact about the resource, which stands in defaults/, validation/ and admission/.
+Rules API-4, API-6, API-7, DEL-5, DEL-6, LIST-3 (spec/api.md). Source: Kubernetes API reference,
+resource by resource ("selectable fields", garbage collection defaults); API conventions,
+"Concurrency Control and Consistency" and "Metadata" (generation). Left out: what needs more than a
+fact about the resource, which stands in defaults/, validation/ and admission/.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +24,8 @@ BACKGROUND, FOREGROUND, ORPHAN_DEPENDENTS, NO_COLLECTION = "Background", "Foregr
 
 
 def _path(path: str) -> Field:
-    """A reader of `spec.node_name`: empty where the way there ends early, true and false in words, numbers in digits."""
+    """A reader of `spec.node_name`: empty where the way there ends early, true and false in words,
+    numbers in digits."""
     *way, last = path.split(".")
 
     def read(obj: Any) -> str:
@@ -33,7 +36,13 @@ def _path(path: str) -> Field:
         value = getattr(obj, last, None)
         if value is None:
             return ""
-        return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+        return (
+            value
+            if isinstance(value, str)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else str(value)
+        )
 
     return read
 
@@ -56,7 +65,10 @@ def _event_source(event: Any) -> str:
     return source or event.reporting_component or ""
 
 
-_METADATA: Mapping[str, Field] = {"metadata.name": _path("metadata.name"), "metadata.namespace": _path("metadata.namespace")}
+_METADATA: Mapping[str, Field] = {
+    "metadata.name": _path("metadata.name"),
+    "metadata.namespace": _path("metadata.namespace"),
+}
 
 _INVOLVED = {
     f"involvedObject.{wire}": _path(f"involved_object.{attribute}")
@@ -71,13 +83,15 @@ _INVOLVED = {
 class Strategy:
     """The facts about one resource.
 
-    `generation`: the attributes whose change raises metadata.generation; empty where no change does (API-5).
-    `has_generation`: metadata.generation begins at 1; elsewhere it is what the creator wrote.
-    `unconditional_update`: a PUT may leave out the resourceVersion (API-6). `create_on_update`: a PUT may create (API-7).
-    `propagation`: what becomes of dependents where nobody says (DEL-6); empty: the garbage collector does not look at it.
-    `answers_deleted`: DELETE answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name (LIST-3).
-    `status_keeps`: the metadata that /status leaves as it is. `spec_is_final`: a changed spec is dropped silently (API-8).
-    `created_with_status`: its creator says its status too, as a kubelet its node's.
+    `generation`: the attributes whose change raises metadata.generation; empty where no change does
+    (API-5). `has_generation`: metadata.generation begins at 1; elsewhere it is what the creator
+    wrote. `unconditional_update`: a PUT may leave out the resourceVersion (API-6).
+    `create_on_update`: a PUT may create (API-7). `propagation`: what becomes of dependents where
+    nobody says (DEL-6); empty: the garbage collector does not look at it. `answers_deleted`: DELETE
+    answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name
+    (LIST-3). `status_keeps`: the metadata that /status leaves as it is. `spec_is_final`: a changed
+    spec is dropped silently (API-8). `created_with_status`: its creator says its status too, as a
+    kubelet its node's.
     """
 
     resource: Resource
@@ -98,7 +112,8 @@ class Strategy:
         return self.fields is not _METADATA
 
     def new_status(self) -> Any:
-        """The status of an object that nobody has looked at yet; None where the kind has no status of its own."""
+        """The status of an object that nobody has looked at yet; None where the kind has no status
+        of its own."""
         return _empty_status(self.resource)
 
 
@@ -138,8 +153,14 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         },
     },
     resources.SECRETS: {"fields": {"type": _path("type")}},
-    resources.NODES: {"created_with_status": True, "fields": {"spec.unschedulable": _flag("spec.unschedulable")}},
-    resources.NAMESPACES: {"answers_deleted": True, "fields": {"status.phase": _path("status.phase")}},
+    resources.NODES: {
+        "created_with_status": True,
+        "fields": {"spec.unschedulable": _flag("spec.unschedulable")},
+    },
+    resources.NAMESPACES: {
+        "answers_deleted": True,
+        "fields": {"status.phase": _path("status.phase")},
+    },
     resources.SERVICES: {
         "create_on_update": True,
         "answers_deleted": True,
@@ -150,8 +171,14 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         "propagation": ORPHAN_DEPENDENTS,
         "fields": {"status.replicas": _number("status.replicas")},
     },
-    resources.REPLICA_SETS: {"generation": _SPEC, "fields": {"status.replicas": _number("status.replicas")}},
-    resources.DEPLOYMENTS: {"generation": ("spec", "metadata.annotations"), "status_keeps": ("labels",)},
+    resources.REPLICA_SETS: {
+        "generation": _SPEC,
+        "fields": {"status.replicas": _number("status.replicas")},
+    },
+    resources.DEPLOYMENTS: {
+        "generation": ("spec", "metadata.annotations"),
+        "status_keeps": ("labels",),
+    },
     resources.DAEMON_SETS: {"generation": _SPEC},
     resources.STATEFUL_SETS: {"generation": _SPEC},
     resources.JOBS: {
@@ -181,12 +208,22 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.STORAGE_CLASSES: {"answers_deleted": True},
     resources.CSI_DRIVERS: {"unconditional_update": False, "answers_deleted": True},
     resources.CSI_NODES: {"unconditional_update": False, "answers_deleted": True},
-    resources.VOLUME_ATTACHMENTS: {"unconditional_update": False, "answers_deleted": True, "status_keeps": _ALL_METADATA},
+    resources.VOLUME_ATTACHMENTS: {
+        "unconditional_update": False,
+        "answers_deleted": True,
+        "status_keeps": _ALL_METADATA,
+    },
     resources.VOLUME_ATTRIBUTES_CLASSES: {"answers_deleted": True},
     resources.CSI_STORAGE_CAPACITIES: {"unconditional_update": False},
     resources.RUNTIME_CLASSES: {"unconditional_update": False},
-    resources.CERTIFICATE_SIGNING_REQUESTS: {"spec_is_final": True, "fields": {"spec.signerName": _path("spec.signer_name")}},
-    resources.CLUSTER_TRUST_BUNDLES: {"unconditional_update": False, "fields": {"spec.signerName": _path("spec.signer_name")}},
+    resources.CERTIFICATE_SIGNING_REQUESTS: {
+        "spec_is_final": True,
+        "fields": {"spec.signerName": _path("spec.signer_name")},
+    },
+    resources.CLUSTER_TRUST_BUNDLES: {
+        "unconditional_update": False,
+        "fields": {"spec.signerName": _path("spec.signer_name")},
+    },
     resources.POD_CERTIFICATE_REQUESTS: {
         "unconditional_update": False,
         "status_keeps": _ALL_METADATA,
@@ -197,7 +234,11 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         },
     },
     resources.RESOURCE_CLAIMS: {"answers_deleted": True, "status_keeps": _ALL_METADATA},
-    resources.DEVICE_TAINT_RULES: {"generation": _SPEC, "unconditional_update": False, "status_keeps": _ALL_METADATA},
+    resources.DEVICE_TAINT_RULES: {
+        "generation": _SPEC,
+        "unconditional_update": False,
+        "status_keeps": _ALL_METADATA,
+    },
     resources.RESOURCE_CLAIM_TEMPLATES: {"answers_deleted": True},
     resources.RESOURCE_SLICES: {
         "generation": _SPEC,
@@ -209,18 +250,33 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.PRIORITY_LEVEL_CONFIGURATIONS: {"generation": _SPEC},
     resources.API_SERVICES: {"unconditional_update": False},
     resources.CUSTOM_RESOURCE_DEFINITIONS: {"generation": _SPEC, "unconditional_update": False},
-    resources.MUTATING_WEBHOOK_CONFIGURATIONS: {"generation": ("webhooks",), "unconditional_update": False},
-    resources.VALIDATING_WEBHOOK_CONFIGURATIONS: {"generation": ("webhooks",), "unconditional_update": False},
+    resources.MUTATING_WEBHOOK_CONFIGURATIONS: {
+        "generation": ("webhooks",),
+        "unconditional_update": False,
+    },
+    resources.VALIDATING_WEBHOOK_CONFIGURATIONS: {
+        "generation": ("webhooks",),
+        "unconditional_update": False,
+    },
     resources.MUTATING_ADMISSION_POLICIES: {"generation": _SPEC, "unconditional_update": False},
-    resources.MUTATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
+    resources.MUTATING_ADMISSION_POLICY_BINDINGS: {
+        "generation": _SPEC,
+        "unconditional_update": False,
+    },
     resources.VALIDATING_ADMISSION_POLICIES: {
         "generation": _SPEC,
         "unconditional_update": False,
         "status_keeps": _ALL_METADATA,
     },
     resources.SERVICE_CIDRS: {"status_keeps": _ALL_METADATA},
-    resources.STORAGE_VERSION_MIGRATIONS: {"unconditional_update": False, "status_keeps": _ALL_METADATA},
-    resources.VALIDATING_ADMISSION_POLICY_BINDINGS: {"generation": _SPEC, "unconditional_update": False},
+    resources.STORAGE_VERSION_MIGRATIONS: {
+        "unconditional_update": False,
+        "status_keeps": _ALL_METADATA,
+    },
+    resources.VALIDATING_ADMISSION_POLICY_BINDINGS: {
+        "generation": _SPEC,
+        "unconditional_update": False,
+    },
 }
 
 
@@ -237,7 +293,8 @@ def strategy_of(resource: Resource) -> Strategy:
 
 
 INDEXED: Mapping[str, tuple[str, ...]] = {resources.PODS.prefix: ("spec.nodeName", "metadata.name")}
-"""Fields by whose value watches are found, by the resource's prefix. Every other resource: metadata.name alone (WATCHAPI-9)."""
+"""Fields by whose value watches are found, by the resource's prefix. Every other resource:
+metadata.name alone (WATCHAPI-9)."""
 
 _BY_NAME = ("metadata.name",)
 
@@ -248,7 +305,8 @@ def indexed_fields(prefix: str) -> tuple[str, ...]:
 
 
 def index_values(prefix: str, change: Change[Any]) -> tuple[tuple[str, str], ...]:
-    """Under which (field, value) the watches stand that may care for a change: its values before and after, each once (WATCHAPI-9)."""
+    """Under which (field, value) the watches stand that may care for a change: its values before
+    and after, each once (WATCHAPI-9)."""
     record, previous = change.record, change.previous
     found = [("metadata.name", change.key.rpartition("/")[2])]
     if prefix == _PODS_PREFIX:

@@ -1,7 +1,8 @@
-"""What is asked of a part of an object: binding, eviction, scale, token. Rules API-17 ... API-20 (spec/api.md).
+"""What is asked of a part of an object: binding, eviction, scale, token. Rules API-17 ... API-20
+(spec/api.md).
 
-Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget for your Application", "Managing Service
-Accounts"; API reference, "Binding", "Scale", "TokenRequest".
+Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget for your
+Application", "Managing Service Accounts"; API reference, "Binding", "Scale", "TokenRequest".
 """
 
 from typing import Any
@@ -32,45 +33,67 @@ DISRUPTED_PODS_MAX = 2000
 
 def _invalid(group: str, kind: str, name: str, *causes: Cause) -> ApiError:
     """422 about a body that is not stored."""
-    return ApiError(status.invalid(Resource(group, "v1", kind.lower(), kind.lower(), kind, False), name, list(causes)))
+    return ApiError(
+        status.invalid(
+            Resource(group, "v1", kind.lower(), kind.lower(), kind, False), name, list(causes)
+        )
+    )
 
 
 # --- pods/binding
 
 
 def bind(request: Request, store: Reader, context: Context) -> Response | Commit:
-    """Put a pod on a node, once and for good (API-17). Whether the node exists is not asked here, as upstream does not."""
+    """Put a pod on a node, once and for good (API-17). Whether the node exists is not asked here,
+    as upstream does not."""
     binding = request.body
     name = request.name or binding.metadata.name or ""
     if name != binding.metadata.name:
         raise ApiError(status.bad_request("name in URL does not match name in Binding object"))
     if binding.target.kind not in (None, "", "Node"):
         supported = 'supported values: "Node", "<empty>"'
-        raise _invalid("", "Binding", name, Cause(status.NOT_SUPPORTED, "target.kind", supported, binding.target.kind))
+        raise _invalid(
+            "",
+            "Binding",
+            name,
+            Cause(status.NOT_SUPPORTED, "target.kind", supported, binding.target.kind),
+        )
     if not binding.target.name:
         raise _invalid("", "Binding", name, Cause(status.REQUIRED, "target.name"))
     record = find(Request("get", resources.PODS, request.namespace, name), store)
     pod = record.value
     if binding.metadata.uid and binding.metadata.uid != pod.metadata.uid:
         raise _bind_conflict(
-            name, f"Precondition failed: UID in precondition: {binding.metadata.uid}, UID in object meta: {pod.metadata.uid}"
+            name,
+            f"Precondition failed: UID in precondition: {binding.metadata.uid}, UID in object meta: {pod.metadata.uid}",
         )
-    if binding.metadata.resource_version and binding.metadata.resource_version != pod.metadata.resource_version:
+    if (
+        binding.metadata.resource_version
+        and binding.metadata.resource_version != pod.metadata.resource_version
+    ):
         raise ApiError(status.conflict(resources.PODS, name))
     if pod.metadata.deletion_timestamp is not None:
         raise _bind_conflict(name, f"pod {name} is being deleted, cannot be assigned to a host")
     if pod.spec.node_name:
-        raise _bind_conflict(name, f"pod {name} is already assigned to node {status.show(pod.spec.node_name)}")
+        raise _bind_conflict(
+            name, f"pod {name} is already assigned to node {status.show(pod.spec.node_name)}"
+        )
     if pod.spec.scheduling_gates:
         raise _bind_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
     metadata = pod.metadata
     if binding.metadata.annotations:
-        metadata = replace(metadata, annotations={**(metadata.annotations or {}), **binding.metadata.annotations})
+        metadata = replace(
+            metadata, annotations={**(metadata.annotations or {}), **binding.metadata.annotations}
+        )
     if binding.metadata.labels:
         metadata = replace(metadata, labels={**binding.metadata.labels, **(metadata.labels or {})})
     current = pod.status or PodStatus()
-    scheduled = PodCondition(type="PodScheduled", status="True", last_transition_time=timestamp(context.now))
-    others = tuple([condition for condition in current.conditions or () if condition.type != "PodScheduled"])
+    scheduled = PodCondition(
+        type="PodScheduled", status="True", last_transition_time=timestamp(context.now)
+    )
+    others = tuple(
+        [condition for condition in current.conditions or () if condition.type != "PodScheduled"]
+    )
     bound = replace(
         pod,
         metadata=metadata,
@@ -80,25 +103,33 @@ def bind(request: Request, store: Reader, context: Context) -> Response | Commit
     answer = Response(201, status.success(201))
     if request.options.dry_run:
         return answer
-    return Commit(Txn((Compare(record.key, record.mod_revision),), (Put(record.key, bound),)), lambda committed: answer)
+    return Commit(
+        Txn((Compare(record.key, record.mod_revision),), (Put(record.key, bound),)),
+        lambda committed: answer,
+    )
 
 
 def _bind_conflict(name: str, why: str) -> ApiError:
     message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
-    return ApiError(status.failure(409, "Conflict", message, StatusDetails(name=name, kind="pods/binding")))
+    return ApiError(
+        status.failure(409, "Conflict", message, StatusDetails(name=name, kind="pods/binding"))
+    )
 
 
 # --- pods/eviction
 
 
 def evict(request: Request, store: Reader, context: Context) -> Response | Commit:
-    """Delete a pod if its disruption budget allows it, and take it off the budget in the same transaction (API-18)."""
+    """Delete a pod if its disruption budget allows it, and take it off the budget in the same
+    transaction (API-18)."""
     eviction = request.body
     if eviction.metadata.name != request.name:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
     record = find(request, store)
     pod = record.value
-    asked = Request("delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options)
+    asked = Request(
+        "delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options
+    )
     options = delete_options(asked)
     strategy = strategy_of(resources.PODS)
     check_preconditions(strategy, pod, options)
@@ -124,7 +155,11 @@ def _told(pod: Any, context: Context) -> Any:
     known = next((c for c in current.conditions or () if c.type == "DisruptionTarget"), None)
     if known is not None and (known.status, known.reason) == ("True", "EvictionByEvictionAPI"):
         return pod
-    since = known.last_transition_time if known is not None and known.status == "True" else timestamp(context.now)
+    since = (
+        known.last_transition_time
+        if known is not None and known.status == "True"
+        else timestamp(context.now)
+    )
     condition = PodCondition(
         type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
         last_transition_time=since, observed_generation=pod.metadata.generation,
@@ -136,11 +171,15 @@ def _told(pod: Any, context: Context) -> Any:
 def _is_harmless(pod: Any) -> bool:
     """A pod that serves nobody: it has ended, has not begun, or is going already."""
     phase = pod.status.phase if pod.status is not None else None
-    return phase in ("Succeeded", "Failed", "Pending", None) or pod.metadata.deletion_timestamp is not None
+    return (
+        phase in ("Succeeded", "Failed", "Pending", None)
+        or pod.metadata.deletion_timestamp is not None
+    )
 
 
 def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:
-    """The budget that selects the pod, or None. ApiError 500 where there are two: upstream has it so (API-14)."""
+    """The budget that selects the pod, or None. ApiError 500 where there are two: upstream has it
+    so (API-14)."""
     prefix = f"{resources.POD_DISRUPTION_BUDGETS.prefix}{pod.metadata.namespace}/"
     found = [record for record in store.list(prefix).records if _selects(record.value, pod)]
     if len(found) > 1:
@@ -168,10 +207,14 @@ def _is_exempt(pod: Any, budget: Any) -> bool:
 
 
 def _spend(budget: Any, pod: Any, context: Context) -> Any:
-    """The budget with one disruption less. ApiError 429 where none is left or it was not counted since its last change."""
+    """The budget with one disruption less. ApiError 429 where none is left or it was not counted
+    since its last change."""
     said, name = budget.status, budget.metadata.name
     if (said.observed_generation or 0) < (budget.metadata.generation or 0):
-        raise _too_many(f"The disruption budget {name} is still being processed by the server.", retry_after_seconds=10)
+        raise _too_many(
+            f"The disruption budget {name} is still being processed by the server.",
+            retry_after_seconds=10,
+        )
     if said.disruptions_allowed < 0:
         raise ApiError(status.forbidden(_ONE_BUDGET, name, "pdb disruptions allowed is negative"))
     if len(said.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
@@ -181,7 +224,12 @@ def _spend(budget: Any, pod: Any, context: Context) -> Any:
         raise _too_many(_why_none(name, said))
     now = timestamp(context.now)
     said = with_allowed(said, said.disruptions_allowed - 1, now)
-    return replace(budget, status=replace(said, disrupted_pods={**(said.disrupted_pods or {}), pod.metadata.name: now}))
+    return replace(
+        budget,
+        status=replace(
+            said, disrupted_pods={**(said.disrupted_pods or {}), pod.metadata.name: now}
+        ),
+    )
 
 
 _ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisruptionbudget")
@@ -189,7 +237,11 @@ _ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisrupt
 
 
 def _why_none(name: str, said: Any) -> str:
-    refusing = [one for one in said.conditions or () if one.type == DISRUPTION_ALLOWED and one.status == "False"]
+    refusing = [
+        one
+        for one in said.conditions or ()
+        if one.type == DISRUPTION_ALLOWED and one.status == "False"
+    ]
     reason, failure = (refusing[0].reason, refusing[0].message) if refusing else ("", "")
     if failure and reason == SYNC_FAILED:
         return f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {failure}"
@@ -214,7 +266,15 @@ def scale_of(obj: Any) -> Scale:
     metadata = obj.metadata
     spec, said = obj.spec, obj.status
     chosen = spec.selector if spec is not None else None
-    text = "" if chosen is None else str(selector.from_map(chosen) if isinstance(chosen, dict) else selector.from_label_selector(chosen))
+    text = (
+        ""
+        if chosen is None
+        else str(
+            selector.from_map(chosen)
+            if isinstance(chosen, dict)
+            else selector.from_label_selector(chosen)
+        )
+    )
     return Scale(
         metadata=ObjectMeta(
             name=metadata.name,
@@ -224,15 +284,20 @@ def scale_of(obj: Any) -> Scale:
             creation_timestamp=metadata.creation_timestamp,
         ),
         spec=ScaleSpec(replicas=(spec.replicas or None) if spec is not None else None),
-        status=ScaleStatus(replicas=(said.replicas or 0) if said is not None else 0, selector=text or None),
+        status=ScaleStatus(
+            replicas=(said.replicas or 0) if said is not None else 0, selector=text or None
+        ),
     )
 
 
 def scaled(obj: Any, scale: Scale) -> Any:
-    """The object with as many replicas as the scale says; the metadata as the scale insists on. ApiError 422 for fewer than none."""
+    """The object with as many replicas as the scale says; the metadata as the scale insists on.
+    ApiError 422 for fewer than none."""
     replicas = scale.spec.replicas or 0
     if replicas < 0:
-        cause = Cause(status.INVALID, "spec.replicas", "must be greater than or equal to 0", replicas)
+        cause = Cause(
+            status.INVALID, "spec.replicas", "must be greater than or equal to 0", replicas
+        )
         raise _invalid("autoscaling", "Scale", scale.metadata.name or "", cause)
     metadata = replace(
         obj.metadata,
@@ -259,27 +324,54 @@ def answer_scale(outcome: Response | Commit) -> Response | Commit:
 
 
 def request_token(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    """A token for the service account, good for at least ten minutes (API-20). Nothing is stored."""
+    """A token for the service account, good for at least ten minutes (API-20). Nothing is
+    stored."""
     asked = request.body
     account = find(request, store).value
     spec = asked.spec
-    seconds = spec.expiration_seconds if spec.expiration_seconds is not None else EXPIRATION_SECONDS_DEFAULT
+    seconds = (
+        spec.expiration_seconds
+        if spec.expiration_seconds is not None
+        else EXPIRATION_SECONDS_DEFAULT
+    )
     if seconds < EXPIRATION_SECONDS_MIN:
         words = "may not specify a duration less than 10 minutes"
-        raise _invalid("authentication.k8s.io", "TokenRequest", "", Cause(status.INVALID, "spec.expirationSeconds", words, seconds))
+        raise _invalid(
+            "authentication.k8s.io",
+            "TokenRequest",
+            "",
+            Cause(status.INVALID, "spec.expirationSeconds", words, seconds),
+        )
     if seconds > EXPIRATION_SECONDS_MAX:
         words = "may not specify a duration larger than 2^32 seconds"
-        raise _invalid("authentication.k8s.io", "TokenRequest", "", Cause(status.INVALID, "spec.expirationSeconds", words, seconds))
+        raise _invalid(
+            "authentication.k8s.io",
+            "TokenRequest",
+            "",
+            Cause(status.INVALID, "spec.expirationSeconds", words, seconds),
+        )
     if asked.metadata is not None and asked.metadata.name not in (None, "", request.name):
         words = "must match the service account name if specified"
         cause = Cause(status.INVALID, "metadata.name", words, asked.metadata.name)
         raise _invalid("authentication.k8s.io", "TokenRequest", request.name, cause)
     audiences = tuple(spec.audiences or config.audiences)
     bound = _bound(request, spec.bound_object_ref, store)
-    token = make_token(request.namespace, request.name, account.metadata.uid, audiences, seconds, bound, config, context)
+    token = make_token(
+        request.namespace,
+        request.name,
+        account.metadata.uid,
+        audiences,
+        seconds,
+        bound,
+        config,
+        context,
+    )
     expires = timestamp(context.now + seconds * SECOND)
     metadata = ObjectMeta(
-        name=request.name, namespace=request.namespace, uid=account.metadata.uid, creation_timestamp=timestamp(context.now)
+        name=request.name,
+        namespace=request.namespace,
+        uid=account.metadata.uid,
+        creation_timestamp=timestamp(context.now),
     )
     return Response(
         201,
@@ -301,7 +393,11 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
     resource = _BINDABLE.get(reference.kind or "")
     if resource is None:
         group, _, version = (reference.api_version or "").rpartition("/")
-        raise ApiError(status.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={reference.kind or ''}"))
+        raise ApiError(
+            status.bad_request(
+                f"cannot bind token to object of type {group}/{version}, Kind={reference.kind or ''}"
+            )
+        )
     place = request.namespace if resource.namespaced else ""
     obj = find(Request("get", resource, place, reference.name or ""), store).value
     found = obj.metadata

@@ -1,8 +1,10 @@
-"""The key that signs tokens of service accounts: RSA, as JSON Web Signature's RS256. Rules HTTP-19, API-16.
+"""The key that signs tokens of service accounts: RSA, as JSON Web Signature's RS256. Rules HTTP-19,
+API-16.
 
-Verifying needs only the public numbers and is done here. Signing here is plain arithmetic whose time depends on
-the key: it is for tests and simulations. A running cluster hands in a signer that hides its time (`Config.sign`).
-Source: RFC 7515, 7517 and 7518; RFC 8017 (PKCS #1); RFC 5208 (PKCS #8).
+Verifying needs only the public numbers and is done here. Signing here is plain arithmetic whose
+time depends on the key: it is for tests and simulations. A running cluster hands in a signer that
+hides its time (`Config.sign`). Source: RFC 7515, 7517 and 7518; RFC 8017 (PKCS #1); RFC 5208 (PKCS
+#8).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from refk8s.core.value import Value
 ALGORITHM: Final = "RS256"
 BITS_MIN: Final = 512  # of a test; the keys of running clusters have 2,048
 _SHA256: Final = bytes.fromhex("3031300d060960864801650304020105000420")
-_RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")  # the algorithm's identifier, rsaEncryption
+# the algorithm's identifier, rsaEncryption
+_RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")
 
 
 class BadKey(ValueError):
@@ -44,7 +47,8 @@ class TokenKey(Value, frozen=True):
 
 
 def parse_key(pem: bytes) -> TokenKey:
-    """The key in a PEM file, PKCS #8 or PKCS #1. BadKey for what is damaged, is of another kind, or does not fit together."""
+    """The key in a PEM file, PKCS #8 or PKCS #1. BadKey for what is damaged, is of another kind, or
+    does not fit together."""
     lines = pem.decode("ascii", "replace").strip().splitlines()
     labels = {"-----BEGIN PRIVATE KEY-----": True, "-----BEGIN RSA PRIVATE KEY-----": False}
     if len(lines) < 3 or lines[0] not in labels or lines[-1] != lines[0].replace("BEGIN", "END"):
@@ -56,10 +60,17 @@ def parse_key(pem: bytes) -> TokenKey:
             if _RSA[2:13] not in algorithm:
                 raise BadKey("a key of another kind than RSA")
             der = wrapped
-        _, modulus, exponent, private_exponent, p, q = (int.from_bytes(part, "big") for part in _sequence(der)[:6])
+        _, modulus, exponent, private_exponent, p, q = (
+            int.from_bytes(part, "big") for part in _sequence(der)[:6]
+        )
     except (binascii.Error, IndexError, ValueError) as error:
         raise BadKey(str(error) if isinstance(error, BadKey) else "damaged") from None
-    if p * q != modulus or p < 2 or q < 2 or any((exponent * private_exponent - 1) % (prime - 1) for prime in (p, q)):
+    if (
+        p * q != modulus
+        or p < 2
+        or q < 2
+        or any((exponent * private_exponent - 1) % (prime - 1) for prime in (p, q))
+    ):
         raise BadKey("its numbers do not fit together")
     if modulus.bit_length() < BITS_MIN or modulus.bit_length() > 8_192:
         raise BadKey(f"{modulus.bit_length()} bits long")
@@ -118,7 +129,10 @@ def key_id(key: TokenKey) -> str:
 
 def key_set(key: TokenKey) -> dict[str, Any]:
     """The JSON Web Key Set in which others find the public key."""
-    numbers = {"n": _encoded(key.modulus.to_bytes(key.length, "big")), "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0"))}
+    numbers = {
+        "n": _encoded(key.modulus.to_bytes(key.length, "big")),
+        "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0")),
+    }
     return {"keys": [{"use": "sig", "kty": "RSA", "kid": key_id(key), "alg": ALGORITHM, **numbers}]}
 
 

@@ -1,13 +1,15 @@
-"""One object, several versions: how the version that is asked for becomes the one that is kept, and back. Rule API-28 (spec/api.md).
+"""One object, several versions: how the version that is asked for becomes the one that is kept, and
+back. Rule API-28 (spec/api.md).
 
     asked for                    kept as
     events.k8s.io/v1 Event       v1 Event
     autoscaling/v1 HPA           autoscaling/v2 HPA
 
-A request in another version is turned into the same request in the version that is kept (`as_stored`), handled, and its outcome turned
-back (`as_asked`). What only the kept version can say stays as it is when the other is written.
-Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (rule 2: objects must round trip), "Events"; API reference, "Event".
-Left out: the annotations in which autoscaling/v1 shows what only autoscaling/v2 can say (spec/divergences.md).
+A request in another version is turned into the same request in the version that is kept
+(`as_stored`), handled, and its outcome turned back (`as_asked`). What only the kept version can say
+stays as it is when the other is written. Source: Kubernetes documentation, "Kubernetes Deprecation
+Policy" (rule 2: objects must round trip), "Events"; API reference, "Event". Left out: the
+annotations in which autoscaling/v1 shows what only autoscaling/v2 can say (spec/divergences.md).
 """
 
 from typing import Any
@@ -36,30 +38,48 @@ def stored_resource(resource: Resource) -> Resource:
 
 def selection_of(resource: Resource, namespace: str, options: Options) -> Selection:
     """What a list of this resource chooses among the objects as they are kept (API-28)."""
-    return select(stored_resource(resource), namespace, options.label_selector, _stored_fields(resource, options.field_selector))
+    return select(
+        stored_resource(resource),
+        namespace,
+        options.label_selector,
+        _stored_fields(resource, options.field_selector),
+    )
 
 
 def _stored_fields(asked: Resource, field_selector: str) -> str:
     """The field selector in the terms of the version that is kept."""
-    return _event_fields(field_selector) if field_selector and asked == resources.EVENTS_V1 else field_selector
+    return (
+        _event_fields(field_selector)
+        if field_selector and asked == resources.EVENTS_V1
+        else field_selector
+    )
 
 
 def as_stored(request: Request, store: Reader) -> Request:
-    """The same request about the version that is kept. A patch is of the version that was asked for, so it is carried out here."""
+    """The same request about the version that is kept. A patch is of the version that was asked
+    for, so it is carried out here."""
     asked, stored = request.resource, stored_resource(request.resource)
     options = request.options
     if (fields := _stored_fields(asked, options.field_selector)) != options.field_selector:
         options = evolve(options, field_selector=fields)
     inner = evolve(request, resource=stored, options=options, asked=asked)
-    if request.subresource not in ("", "status") or request.verb not in ("create", "update", "patch"):
+    if request.subresource not in ("", "status") or request.verb not in (
+        "create",
+        "update",
+        "patch",
+    ):
         return inner
     if request.verb == "patch":
         current = read.find(inner, store).value
         shown = from_stored(asked, current)
-        body, _ = write.patched(asked, asked.type, shown, request.body, request.options.field_validation)
+        body, _ = write.patched(
+            asked, asked.type, shown, request.body, request.options.field_validation
+        )
         return evolve(inner, verb="update", body=to_stored(asked, body, current))
     record = store.get(stored.key(request.namespace, request.name)) if request.name else None
-    return evolve(inner, body=to_stored(asked, request.body, None if record is None else record.value))
+    return evolve(
+        inner, body=to_stored(asked, request.body, None if record is None else record.value)
+    )
 
 
 def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
@@ -72,7 +92,10 @@ def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
         def respond(committed: Committed[Any]) -> Response:
             return _answer(inner(committed), asked)
 
-        rest, again = (None if one is None else evolve(one, resource=asked) for one in (outcome.rest, outcome.again))
+        rest, again = (
+            None if one is None else evolve(one, resource=asked)
+            for one in (outcome.rest, outcome.again)
+        )
         return Commit(outcome.txn, respond, rest, again)
     if isinstance(outcome, Stream):
         return evolve(outcome, resource=asked)
@@ -98,7 +121,8 @@ def from_stored(asked: Resource, obj: Any) -> Any:
 
 
 def to_stored(asked: Resource, obj: Any, current: Any) -> Any:
-    """An object of the version asked for as the one that is kept; `current`: what is kept of it now, or None."""
+    """An object of the version asked for as the one that is kept; `current`: what is kept of it
+    now, or None."""
     return _event_to_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v2(obj, current)
 
 
@@ -141,7 +165,11 @@ def _event_from_core(event: core_v1.Event) -> events_v1.Event:
         related=event.related,
         reporting_controller=event.reporting_component or None,
         reporting_instance=event.reporting_instance or None,
-        series=None if series is None else events_v1.EventSeries(count=series.count or 0, last_observed_time=series.last_observed_time),
+        series=None
+        if series is None
+        else events_v1.EventSeries(
+            count=series.count or 0, last_observed_time=series.last_observed_time
+        ),
         type=event.type,
     )
 
@@ -161,7 +189,11 @@ def _event_to_core(event: events_v1.Event) -> core_v1.Event:
         related=event.related,
         reporting_component=event.reporting_controller or "",
         reporting_instance=event.reporting_instance or "",
-        series=None if series is None else core_v1.EventSeries(count=series.count or None, last_observed_time=series.last_observed_time),
+        series=None
+        if series is None
+        else core_v1.EventSeries(
+            count=series.count or None, last_observed_time=series.last_observed_time
+        ),
         source=event.deprecated_source,
         type=event.type,
     )
@@ -173,19 +205,35 @@ def _event_to_core(event: events_v1.Event) -> core_v1.Event:
 def _is_cpu(metric: autoscaling_v2.MetricSpec) -> bool:
     """The one metric that v1 knows: the share of the requested CPU."""
     source = metric.resource
-    return source is not None and source.name == "cpu" and source.target.average_utilization is not None
+    return (
+        source is not None
+        and source.name == "cpu"
+        and source.target.average_utilization is not None
+    )
 
 
-def _autoscaler_v1(scaler: autoscaling_v2.HorizontalPodAutoscaler) -> autoscaling_v1.HorizontalPodAutoscaler:
+def _autoscaler_v1(
+    scaler: autoscaling_v2.HorizontalPodAutoscaler,
+) -> autoscaling_v1.HorizontalPodAutoscaler:
     spec, said = scaler.spec, scaler.status
-    targets = [m.resource.target.average_utilization for m in spec.metrics or () if m.resource is not None and _is_cpu(m)]
-    seen = [m.resource.current.average_utilization for m in said.current_metrics or () if m.resource and m.resource.name == "cpu"]
+    targets = [
+        m.resource.target.average_utilization
+        for m in spec.metrics or ()
+        if m.resource is not None and _is_cpu(m)
+    ]
+    seen = [
+        m.resource.current.average_utilization
+        for m in said.current_metrics or ()
+        if m.resource and m.resource.name == "cpu"
+    ]
     return autoscaling_v1.HorizontalPodAutoscaler(
         metadata=scaler.metadata,
         spec=autoscaling_v1.HorizontalPodAutoscalerSpec(
             max_replicas=spec.max_replicas,
             min_replicas=spec.min_replicas,
-            scale_target_ref=_reference(autoscaling_v1.CrossVersionObjectReference, spec.scale_target_ref),
+            scale_target_ref=_reference(
+                autoscaling_v1.CrossVersionObjectReference, spec.scale_target_ref
+            ),
             target_cpu_utilization_percentage=targets[0] if targets else None,
         ),
         status=autoscaling_v1.HorizontalPodAutoscalerStatus(
@@ -198,19 +246,31 @@ def _autoscaler_v1(scaler: autoscaling_v2.HorizontalPodAutoscaler) -> autoscalin
     )
 
 
-def _autoscaler_v2(scaler: autoscaling_v1.HorizontalPodAutoscaler, current: Any) -> autoscaling_v2.HorizontalPodAutoscaler:
+def _autoscaler_v2(
+    scaler: autoscaling_v1.HorizontalPodAutoscaler, current: Any
+) -> autoscaling_v2.HorizontalPodAutoscaler:
     spec, said = scaler.spec, scaler.status
     kept = current or autoscaling_v2.HorizontalPodAutoscaler()
     metrics = [metric for metric in kept.spec.metrics or () if not _is_cpu(metric)]
     if spec.target_cpu_utilization_percentage is not None:
-        target = autoscaling_v2.MetricTarget(type="Utilization", average_utilization=spec.target_cpu_utilization_percentage)
+        target = autoscaling_v2.MetricTarget(
+            type="Utilization", average_utilization=spec.target_cpu_utilization_percentage
+        )
         source = autoscaling_v2.ResourceMetricSource(name="cpu", target=target)
         metrics.append(autoscaling_v2.MetricSpec(type="Resource", resource=source))
     seen = kept.status.current_metrics
     if said.current_cpu_utilization_percentage is not None:
-        value = autoscaling_v2.MetricValueStatus(average_utilization=said.current_cpu_utilization_percentage)
-        others = [metric for metric in seen or () if metric.resource is None or metric.resource.name != "cpu"]
-        cpu = autoscaling_v2.MetricStatus(type="Resource", resource=autoscaling_v2.ResourceMetricStatus(name="cpu", current=value))
+        value = autoscaling_v2.MetricValueStatus(
+            average_utilization=said.current_cpu_utilization_percentage
+        )
+        others = [
+            metric
+            for metric in seen or ()
+            if metric.resource is None or metric.resource.name != "cpu"
+        ]
+        cpu = autoscaling_v2.MetricStatus(
+            type="Resource", resource=autoscaling_v2.ResourceMetricStatus(name="cpu", current=value)
+        )
         seen = (*others, cpu)
     return autoscaling_v2.HorizontalPodAutoscaler(
         metadata=scaler.metadata,
@@ -219,7 +279,9 @@ def _autoscaler_v2(scaler: autoscaling_v1.HorizontalPodAutoscaler, current: Any)
             max_replicas=spec.max_replicas,
             min_replicas=spec.min_replicas,
             metrics=tuple(metrics) or None,
-            scale_target_ref=_reference(autoscaling_v2.CrossVersionObjectReference, spec.scale_target_ref),
+            scale_target_ref=_reference(
+                autoscaling_v2.CrossVersionObjectReference, spec.scale_target_ref
+            ),
         ),
         status=replace(
             kept.status,

@@ -1,6 +1,8 @@
-"""Watches as the server serves them: which changes a watcher hears of, and as what. Rules WATCHAPI-1 ... WATCHAPI-9 (spec/api.md).
+"""Watches as the server serves them: which changes a watcher hears of, and as what. Rules
+WATCHAPI-1 ... WATCHAPI-9 (spec/api.md).
 
-A watch is a cursor into the history of the store. Whoever holds it asks for the changes after the cursor and hands them to `events`:
+A watch is a cursor into the history of the store. Whoever holds it asks for the changes after the
+cursor and hands them to `events`:
 
 | matched before | matches now | event |
 |---|---|---|
@@ -9,7 +11,8 @@ A watch is a cursor into the history of the store. Whoever holds it asks for the
 | yes | no, or is gone | DELETED, the last state that matched, with the revision of the change |
 | no | no | none |
 
-Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes" and "Watch bookmarks"; KEP-3157 "Watch-list".
+Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes" and
+"Watch bookmarks"; KEP-3157 "Watch-list".
 """
 
 from collections.abc import Iterable
@@ -33,22 +36,35 @@ TIMEOUT_SECONDS_MAX = 30 * 86_400
 
 
 def watch(request: Request, store: Reader) -> Stream | Response:
-    """Where a watch starts (WATCHAPI-1). A revision that is compacted is answered with 410: list again (WATCHAPI-3)."""
+    """Where a watch starts (WATCHAPI-1). A revision that is compacted is answered with 410: list
+    again (WATCHAPI-3)."""
     options = request.options
     if options.resource_version_match or options.send_initial_events is not None:
         check_watch_options(options)
     field_selector = options.field_selector
     if request.name:  # /watch/.../NAME
-        field_selector = f"metadata.name={request.name}" + (f",{field_selector}" if field_selector else "")
+        field_selector = f"metadata.name={request.name}" + (
+            f",{field_selector}" if field_selector else ""
+        )
     selection = select(request.resource, request.namespace, options.label_selector, field_selector)
-    revision = 0 if options.resource_version in ("", "0") else parse_revision(options.resource_version)
-    wants_initial = options.send_initial_events if options.send_initial_events is not None else revision == 0
+    revision = (
+        0 if options.resource_version in ("", "0") else parse_revision(options.resource_version)
+    )
+    wants_initial = (
+        options.send_initial_events if options.send_initial_events is not None else revision == 0
+    )
     initial: tuple[Record[Any], ...] = ()
     start = revision or store.revision
     if wants_initial:
         check_reached(revision, store)
         start = store.revision
-        initial = tuple([r for r in store.list(selection.prefix).records if selection.matches is None or selection.matches(r.value)])
+        initial = tuple(
+            [
+                r
+                for r in store.list(selection.prefix).records
+                if selection.matches is None or selection.matches(r.value)
+            ]
+        )
     if start < store.compacted:
         message = f"too old resource version: {start} ({store.compacted})"
         return Response(410, status.expired(message))
@@ -62,7 +78,9 @@ def watch(request: Request, store: Reader) -> Stream | Response:
         initial=initial,
         initial_events_end=bool(options.send_initial_events) and options.allow_watch_bookmarks,
         bookmarks=options.allow_watch_bookmarks,
-        timeout_seconds=min(options.timeout_seconds, TIMEOUT_SECONDS_MAX) if options.timeout_seconds else None,
+        timeout_seconds=min(options.timeout_seconds, TIMEOUT_SECONDS_MAX)
+        if options.timeout_seconds
+        else None,
         matches=selection.matches,
         prefix=selection.prefix,
         floor=start,
@@ -75,7 +93,8 @@ def prefix_of(stream: Stream) -> str:
 
 
 def index_of(stream: Stream) -> tuple[str, str] | None:
-    """The (indexed field, value) that everything this watch can see has, or had; None where there is no such thing (WATCHAPI-9)."""
+    """The (indexed field, value) that everything this watch can see has, or had; None where there
+    is no such thing (WATCHAPI-9)."""
     for name in indexed_fields(stream.resource.prefix):
         if (value := stream.fields.value_of(name)) is not None:
             return name, value
@@ -83,10 +102,21 @@ def index_of(stream: Stream) -> tuple[str, str] | None:
 
 
 def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
-    """What is there when the watch starts, and the bookmark that says so where it was asked for (WATCHAPI-4)."""
-    found = _in_version(stream, [WatchEvent(ADDED, record.value, record.mod_revision, record) for record in stream.initial])
+    """What is there when the watch starts, and the bookmark that says so where it was asked for
+    (WATCHAPI-4)."""
+    found = _in_version(
+        stream,
+        [WatchEvent(ADDED, record.value, record.mod_revision, record) for record in stream.initial],
+    )
     if stream.initial_events_end:
-        return (*found, WatchEvent(BOOKMARK, bookmark(stream, stream.revision, initial_events_end=True), stream.revision))
+        return (
+            *found,
+            WatchEvent(
+                BOOKMARK,
+                bookmark(stream, stream.revision, initial_events_end=True),
+                stream.revision,
+            ),
+        )
     return found
 
 
@@ -102,10 +132,15 @@ def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, 
         was_in = previous is not None and (matches is None or matches(previous.value))
         if is_in:
             assert record is not None
-            found.append(WatchEvent(MODIFIED if was_in else ADDED, record.value, change.revision, record))
+            found.append(
+                WatchEvent(MODIFIED if was_in else ADDED, record.value, change.revision, record)
+            )
         elif was_in:
             assert previous is not None
-            found.append(WatchEvent(DELETED, stamp(previous.value, change.revision), change.revision))  # WATCHAPI-7
+            # WATCHAPI-7
+            found.append(
+                WatchEvent(DELETED, stamp(previous.value, change.revision), change.revision)
+            )
     return _in_version(stream, found)
 
 
@@ -113,15 +148,25 @@ def _in_version(stream: Stream, found: list[WatchEvent]) -> tuple[WatchEvent, ..
     """The events with their objects in the version that the watcher asked for (API-28)."""
     if not stream.resource.storage_api_version:
         return tuple(found)
-    return tuple([WatchEvent(event.type, from_stored(stream.resource, event.object), event.revision) for event in found])
+    return tuple(
+        [
+            WatchEvent(event.type, from_stored(stream.resource, event.object), event.revision)
+            for event in found
+        ]
+    )
 
 
 def bookmark(stream: Stream, revision: int, *, initial_events_end: bool = False) -> dict[str, Any]:
-    """The object of a BOOKMARK event: nothing but the revision up to which everything has been told (WATCHAPI-8)."""
+    """The object of a BOOKMARK event: nothing but the revision up to which everything has been told
+    (WATCHAPI-8)."""
     metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
     if initial_events_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
-    return {"kind": stream.resource.kind, "apiVersion": stream.resource.api_version, "metadata": metadata}
+    return {
+        "kind": stream.resource.kind,
+        "apiVersion": stream.resource.api_version,
+        "metadata": metadata,
+    }
 
 
 __all__ = ["ApiError", "bookmark", "events", "index_of", "initial_events", "prefix_of", "watch"]

@@ -1,4 +1,5 @@
-"""What comes over the wire to a request, and what needs no resource to its reply. Rules API-10, API-15, API-25 (spec/api.md).
+"""What comes over the wire to a request, and what needs no resource to its reply. Rules API-10,
+API-15, API-25 (spec/api.md).
 
 For the HTTP front, which brings bytes and takes bytes:
 
@@ -18,7 +19,14 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import TABLE, Form, accept
-from refk8s.core.apiserver.authenticate import ANONYMOUS, DEFAULT_CONFIG, UNAUTHENTICATED, Config, Objects, authenticate
+from refk8s.core.apiserver.authenticate import (
+    ANONYMOUS,
+    DEFAULT_CONFIG,
+    UNAUTHENTICATED,
+    Config,
+    Objects,
+    authenticate,
+)
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize_path, is_open
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover, paths
@@ -78,18 +86,26 @@ class Connection(Value, frozen=True):
 
 
 def user_of(
-    wire: WireRequest, config: Config, now: Instant, objects: Objects | None = None, certificate_user: User | None = None
+    wire: WireRequest,
+    config: Config,
+    now: Instant,
+    objects: Objects | None = None,
+    certificate_user: User | None = None,
 ) -> User | None:
-    """Who asks, by the headers alone: the body need not have been read. None for an anonymous user at an open path.
+    """Who asks, by the headers alone: the body need not have been read. None for an anonymous user
+    at an open path.
 
-    ApiError 401 for wrong credentials on every path, and for none where the path is not open (API-15). A client certificate
-    counts before a token, as upstream. ApiError 403 and 500 for an impersonation that is not allowed (HTTP-23).
+    ApiError 401 for wrong credentials on every path, and for none where the path is not open
+    (API-15). A client certificate counts before a token, as upstream. ApiError 403 and 500 for an
+    impersonation that is not allowed (HTTP-23).
     """
     user = certificate_user or _user_of_token(wire, config, now, objects)
     return impersonate(user or _NOBODY, wire.impersonation, config) if wire.impersonation else user
 
 
-def _user_of_token(wire: WireRequest, config: Config, now: Instant, objects: Objects | None) -> User | None:
+def _user_of_token(
+    wire: WireRequest, config: Config, now: Instant, objects: Objects | None
+) -> User | None:
     authorization = wire.headers.get("authorization", "")
     user = authenticate(authorization, config, now, objects) if authorization else None
     if user is None and (authorization or not is_open(wire.path)):
@@ -105,9 +121,11 @@ def receive(
     config: Config = DEFAULT_CONFIG,
     checks: Checks = all_well,
 ) -> Received | Reply:
-    """The request in these bytes, or the reply where there is none to handle. Never raises for what a client can do wrong (API-14).
+    """The request in these bytes, or the reply where there is none to handle. Never raises for what
+    a client can do wrong (API-14).
 
-    `server_address`: where clients reach the server, as discovery tells it. `checks`: what health is made of.
+    `server_address`: where clients reach the server, as discovery tells it. `checks`: what health
+    is made of.
     """
     try:
         if user is None and not is_open(wire.path):
@@ -125,14 +143,30 @@ def receive(
 _NOBODY = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
 
 
-def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None) -> Received:
+def _received(
+    wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None
+) -> Received:
     verb = target.verb
     if verb == "connect":
-        connection = Connection(wire.method, target.path, target.parameters, wire.headers, wire.body)
-        request = Request(verb, target.resource, target.namespace, target.name, target.subresource, connection, user=user)
+        connection = Connection(
+            wire.method, target.path, target.parameters, wire.headers, wire.body
+        )
+        request = Request(
+            verb,
+            target.resource,
+            target.namespace,
+            target.name,
+            target.subresource,
+            connection,
+            user=user,
+        )
         return Received(request, Form(), target)
     accepted = wire.headers.get("accept", "")
-    form = accept(accepted) if TABLE not in accepted else accept(accepted, target.resource not in REVIEWS)
+    form = (
+        accept(accepted)
+        if TABLE not in accepted
+        else accept(accepted, target.resource not in REVIEWS)
+    )
     body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
@@ -140,12 +174,22 @@ def _received(wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml
     elif verb != "get" and verb != "list":
         body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
         warnings += odd
-    request = Request(verb, target.resource, target.namespace, target.name, target.subresource, body, target.options, user)
+    request = Request(
+        verb,
+        target.resource,
+        target.namespace,
+        target.name,
+        target.subresource,
+        body,
+        target.options,
+        user,
+    )
     return Received(request, form, target, warnings)
 
 
 def reply_to(received: Received, response: Response, now: Instant) -> Reply:
-    """The reply to what was received. A watch that cannot start where it was to is a stream of one ERROR event (WATCHAPI-3)."""
+    """The reply to what was received. A watch that cannot start where it was to is a stream of one
+    ERROR event (WATCHAPI-3)."""
     target = received.target
     if target.verb == "watch" and response.code == 410:
         return Reply(200, write_error(response.body))
@@ -175,22 +219,30 @@ def warned(response: Response, warnings: tuple[str, ...]) -> Response:
 
 
 def plain(
-    wire: WireRequest, target: Plain, server_address: str = "", config: Config = DEFAULT_CONFIG, checks: Checks = all_well
+    wire: WireRequest,
+    target: Plain,
+    server_address: str = "",
+    config: Config = DEFAULT_CONFIG,
+    checks: Checks = all_well,
 ) -> Reply:
-    """Discovery, schemas, health and keys (API-25); 404 for the rest, as text, which is how upstream answers where no API is."""
+    """Discovery, schemas, health and keys (API-25); 404 for the rest, as text, which is how
+    upstream answers where no API is."""
     path = target.path
     if path.split("/")[1] in HEALTH_PATHS:
         return health(wire.method, path, target.parameters, checks)
     if wire.method == "GET" and (told := issuer_document(path, config)) is not None:
         return told
     if wire.method != "GET":
-        known = path == "/" or path.startswith(("/openapi", "/version")) or discover(path) is not None
+        known = (
+            path == "/" or path.startswith(("/openapi", "/version")) or discover(path) is not None
+        )
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
     found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
     if found is not None:
         return Reply(200, encode(found.tree) + b"\n", found.media_type, vary=found.vary)
     if path.startswith("/openapi/"):
-        from refk8s.core.apiserver.openapi import openapi, protobuf_v2  # reads every record: not before somebody asks
+        # reads every record: not before somebody asks
+        from refk8s.core.apiserver.openapi import openapi, protobuf_v2
 
         document = openapi(path, wire.headers.get("accept", ""))
         if document is not None:

@@ -1,4 +1,5 @@
-"""The stages of a write, one function each, in the order in which handle.py calls them. Rules API-1 ... API-14 (spec/api.md).
+"""The stages of a write, one function each, in the order in which handle.py calls them. Rules API-1
+... API-14 (spec/api.md).
 
     identify     whose object is this: name, namespace, kind                          API-2, API-3
     propose      which part of the object this path may change                        API-8
@@ -7,7 +8,8 @@
     (defaults/, admission/, validation/)
     conclude     no change, a change, or the end of an object that waited for this    API-4, DEL-4
 
-Source: API conventions, "Concurrency Control and Consistency", "Spec and Status"; Kubernetes documentation, "Kubernetes API Concepts".
+Source: API conventions, "Concurrency Control and Consistency", "Spec and Status"; Kubernetes
+documentation, "Kubernetes API Concepts".
 """
 
 from collections.abc import Callable, Sequence
@@ -36,21 +38,27 @@ GENERATE_TRIES_MAX = 8
 
 
 def identify_new(request: Request) -> Any:
-    """The object to create, in the namespace of the path (API-3). ApiError 400 where the body says another."""
+    """The object to create, in the namespace of the path (API-3). ApiError 400 where the body says
+    another."""
     obj = request.body
     metadata = obj.metadata
     if request.resource.namespaced:
         if not request.namespace:
             raise ApiError(status.bad_request("an object of this kind needs a namespace"))
         if metadata.namespace and metadata.namespace != request.namespace:
-            raise ApiError(status.bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+            raise ApiError(
+                status.bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            )
     if request.name and metadata.name and request.name != metadata.name:
         raise ApiError(_other_name(metadata.name, request.name))
     return obj
 
 
 def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str:
-    """The name of the object to create: its own, or generated and free (API-2). Empty where it has neither, which validation refuses.
+    """The name of the object to create: its own, or generated and free (API-2). Empty where it has
+    neither, which validation refuses.
 
     A LimitRange without a name is named by a uid, as upstream's.
     """
@@ -77,13 +85,19 @@ def identify(request: Request, metadata: Any) -> None:
         raise ApiError(status.bad_request(words))
     if metadata.name != request.name:
         raise ApiError(_other_name(metadata.name, request.name))
-    if request.resource.namespaced and metadata.namespace and metadata.namespace != request.namespace:
+    if (
+        request.resource.namespaced
+        and metadata.namespace
+        and metadata.namespace != request.namespace
+    ):
         words = f"the namespace of the object ({metadata.namespace}) does not match the namespace on the request ({request.namespace})"
         raise ApiError(status.bad_request(words))
 
 
 def _other_name(name: str, expected: str) -> Any:
-    return status.bad_request(f"the name of the object ({name}) does not match the name on the URL ({expected})")
+    return status.bad_request(
+        f"the name of the object ({name}) does not match the name on the URL ({expected})"
+    )
 
 
 # --- propose
@@ -110,12 +124,18 @@ def _status(strategy: Strategy, old: Any, body: Any) -> Any:
 
 def _approval(strategy: Strategy, old: Any, body: Any) -> Any:
     """A decision about a certificate: the conditions alone."""
-    return replace(old, metadata=body.metadata, status=replace(old.status, conditions=body.status.conditions))
+    return replace(
+        old, metadata=body.metadata, status=replace(old.status, conditions=body.status.conditions)
+    )
 
 
 def _namespace(strategy: Strategy, old: Any, body: Any) -> Any:
     """A namespace: spec.finalizers are for /finalize alone."""
-    return replace(body, spec=replace(body.spec, finalizers=old.spec.finalizers) if body.spec else old.spec, status=old.status)
+    return replace(
+        body,
+        spec=replace(body.spec, finalizers=old.spec.finalizers) if body.spec else old.spec,
+        status=old.status,
+    )
 
 
 def _finalize(strategy: Strategy, old: Any, body: Any) -> Any:
@@ -125,12 +145,19 @@ def _finalize(strategy: Strategy, old: Any, body: Any) -> Any:
 
 
 def _ephemeral_containers(strategy: Strategy, old: Any, body: Any) -> Any:
-    return replace(old, metadata=body.metadata, spec=replace(old.spec, ephemeral_containers=body.spec.ephemeral_containers))
+    return replace(
+        old,
+        metadata=body.metadata,
+        spec=replace(old.spec, ephemeral_containers=body.spec.ephemeral_containers),
+    )
 
 
 def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
     """The resources of the containers that are there, by name."""
-    wanted = {container.name: container for container in (*body.spec.containers, *(body.spec.init_containers or ()))}
+    wanted = {
+        container.name: container
+        for container in (*body.spec.containers, *(body.spec.init_containers or ()))
+    }
 
     def resized(containers: Any) -> Any:
         return tuple([
@@ -161,14 +188,26 @@ def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
     return _PARTS[request.subresource](strategy, old, body)
 
 
-def patched(resource: Resource, record: type, current: Any, change: Patch, validation: str) -> tuple[Any, tuple[str, ...]]:
-    """The object under the patch, and warnings of unknown fields (PATCH-1). ApiError 4xx where it does not apply or makes no object."""
+def patched(
+    resource: Resource, record: type, current: Any, change: Patch, validation: str
+) -> tuple[Any, tuple[str, ...]]:
+    """The object under the patch, and warnings of unknown fields (PATCH-1). ApiError 4xx where it
+    does not apply or makes no object."""
     tree = patch.apply(record, to_tree(current), change)
-    if change.media_type == patch.STRATEGIC_MERGE_PATCH:  # PATCH-1: its kind and apiVersion say nothing
+    # PATCH-1: its kind and apiVersion say nothing
+    if change.media_type == patch.STRATEGIC_MERGE_PATCH:
         tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
-    if tree.get("kind") not in (None, current.kind) or tree.get("apiVersion") not in (None, current.api_version):
+    if tree.get("kind") not in (None, current.kind) or tree.get("apiVersion") not in (
+        None,
+        current.api_version,
+    ):
         kind, version = tree.get("kind"), tree.get("apiVersion")
-        raise ApiError(_unpatchable(tree, f"converting ({version}.{kind}) to ({current.api_version}.{current.kind}): unknown conversion"))
+        raise ApiError(
+            _unpatchable(
+                tree,
+                f"converting ({version}.{kind}) to ({current.api_version}.{current.kind}): unknown conversion",
+            )
+        )
     tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
     made: Any
     try:
@@ -194,11 +233,14 @@ def _unpatchable(tree: Any, detail: str) -> Any:
 
 
 def guard(request: Request, strategy: Strategy, record: Record[Any] | None, metadata: Any) -> None:
-    """ApiError 409 where the client means another object or an older state of it, 422 where it must say which state (API-6)."""
+    """ApiError 409 where the client means another object or an older state of it, 422 where it must
+    say which state (API-6)."""
     resource, name = request.resource, request.name
     there = record.value.metadata.uid if record is not None else ""
     if metadata.uid and metadata.uid != there and not isinstance(request.body, Patch):
-        why = f"Precondition failed: UID in precondition: {metadata.uid}, UID in object meta: {there}"
+        why = (
+            f"Precondition failed: UID in precondition: {metadata.uid}, UID in object meta: {there}"
+        )
         raise ApiError(status.conflict(resource, name, why))
     if record is None:
         return
@@ -212,21 +254,25 @@ def guard(request: Request, strategy: Strategy, record: Record[Any] | None, meta
 
 
 def number_of(revision: str) -> int:
-    """The number that a resourceVersion in a body is. ApiError 500 without a reason for one that is none, as upstream's."""
+    """The number that a resourceVersion in a body is. ApiError 500 without a reason for one that is
+    none, as upstream's."""
     try:
         return parse_uint64(revision)
     except ValueError as error:
         raise ApiError(status.unexplained(str(error))) from None
 
 
-_NO_REVISION = Cause(status.INVALID, "metadata.resourceVersion", "must be specified for an update", 0)
+_NO_REVISION = Cause(
+    status.INVALID, "metadata.resourceVersion", "must be specified for an update", 0
+)
 
 
 # --- carry
 
 
 def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Context) -> Any:
-    """A new object: the server's metadata, generation 1 where there is one, a status that nobody has written yet (API-1, API-5, API-8)."""
+    """A new object: the server's metadata, generation 1 where there is one, a status that nobody
+    has written yet (API-1, API-5, API-8)."""
     namespace = namespace if strategy.resource.namespaced else ""
     generation = 1 if strategy.has_generation else obj.metadata.generation
     metadata = lifecycle.begin(obj.metadata, namespace, name, generation, context)
@@ -236,9 +282,11 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
 
 
 def carry(strategy: Strategy, old: Any, new: Any, is_status: bool = False) -> Any:
-    """A changed object: the server's metadata as it was, the generation raised if the desired state changes (API-1, API-5).
+    """A changed object: the server's metadata as it was, the generation raised if the desired state
+    changes (API-1, API-5).
 
-    A status write never raises it, though a Deployment's controller writes the revision annotation with the status.
+    A status write never raises it, though a Deployment's controller writes the revision annotation
+    with the status.
     """
     metadata = lifecycle.carry_over(old.metadata, new.metadata)
     if strategy.generation and not is_status and _desires_else(strategy, old, new):
@@ -266,7 +314,8 @@ def check(resource: Resource, name: str, causes: Sequence[Cause]) -> None:
 
 
 def refuse_revision(request: Request, metadata: Any) -> None:
-    """ApiError 500 for a new object that has the resourceVersion of an old one, as upstream's storage (API-2).
+    """ApiError 500 for a new object that has the resourceVersion of an old one, as upstream's
+    storage (API-2).
 
     "0" and what is no number count as none. A dry run does not reach the storage, and is taken.
     """
@@ -275,7 +324,9 @@ def refuse_revision(request: Request, metadata: Any) -> None:
     except ValueError:
         return
     if revision and not request.options.dry_run:
-        raise ApiError(status.unexplained("resourceVersion should not be set on objects to be created"))
+        raise ApiError(
+            status.unexplained("resourceVersion should not be set on objects to be created")
+        )
 
 
 def refuse_existing(resource: Resource, record: Record[Any]) -> None:
@@ -294,10 +345,14 @@ def conclude_create(
     writes: tuple[Put[Any] | Delete, ...] = (),
     warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
-    """Store a new object; where somebody else took the name meanwhile the request is handled again (API-9)."""
+    """Store a new object; where somebody else took the name meanwhile the request is handled again
+    (API-9)."""
     if request.options.dry_run:
         return Response(201, obj, warnings=warnings)
-    return Commit(Txn((Compare(key, ABSENT), *compares), (Put(key, obj), *writes)), respond_with(key, 201, warnings))
+    return Commit(
+        Txn((Compare(key, ABSENT), *compares), (Put(key, obj), *writes)),
+        respond_with(key, 201, warnings),
+    )
 
 
 def conclude_update(
@@ -314,7 +369,10 @@ def conclude_update(
     if request.options.dry_run:
         return Response(200, obj, warnings=warnings)
     condition = Compare(record.key, record.mod_revision)
-    return Commit(Txn((condition, *compares), (Put(record.key, obj), *writes)), respond_with(record.key, 200, warnings))
+    return Commit(
+        Txn((condition, *compares), (Put(record.key, obj), *writes)),
+        respond_with(record.key, 200, warnings),
+    )
 
 
 def conclude_removal(
@@ -325,15 +383,20 @@ def conclude_removal(
     writes: tuple[Put[Any] | Delete, ...],
     warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
-    """Remove an object that was only waiting for this change (DEL-4); the answer is the object as the change makes it."""
+    """Remove an object that was only waiting for this change (DEL-4); the answer is the object as
+    the change makes it."""
     answer = Response(200, obj, warnings=warnings)
     if request.options.dry_run:
         return answer
     condition = Compare(record.key, record.mod_revision)
-    return Commit(Txn((condition, *compares), (Delete(record.key), *writes)), lambda committed: answer)
+    return Commit(
+        Txn((condition, *compares), (Delete(record.key), *writes)), lambda committed: answer
+    )
 
 
-def respond_with(key: str, code: int, warnings: tuple[str, ...] = ()) -> Callable[[Committed[Any]], Response]:
+def respond_with(
+    key: str, code: int, warnings: tuple[str, ...] = ()
+) -> Callable[[Committed[Any]], Response]:
     """Answers with the object as it was committed."""
 
     def respond(committed: Committed[Any]) -> Response:

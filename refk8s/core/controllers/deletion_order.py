@@ -1,7 +1,8 @@
 """Which pods a ReplicaSet gives up first. Rule RS-5 (spec/workloads/replica_set.md).
 
-The order is a key to sort by, smallest first: each line of `deletion_key` decides only where all lines before it are equal.
-Source: Kubernetes documentation, "ReplicaSet", "Scaling a ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
+The order is a key to sort by, smallest first: each line of `deletion_key` decides only where all
+lines before it are equal. Source: Kubernetes documentation, "ReplicaSet", "Scaling a ReplicaSet";
+KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
 """
 
 import re
@@ -19,7 +20,8 @@ _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,9}")
 
 
 def rank_for_deletion(pods: Iterable[Any], relatives: Iterable[Any], now: Instant) -> list[Any]:
-    """The pods, those to be deleted first in front. `relatives` are the active pods of all ReplicaSets of the same owner. O(n log n)."""
+    """The pods, those to be deleted first in front. `relatives` are the active pods of all
+    ReplicaSets of the same owner. O(n log n)."""
     neighbours: dict[str, int] = {}
     for pod in relatives:
         if is_active(pod):
@@ -31,8 +33,9 @@ def rank_for_deletion(pods: Iterable[Any], relatives: Iterable[Any], now: Instan
 def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any], tuple[Any, ...]]:
     """The sorting key. `neighbours` counts the relatives on each node.
 
-    Ages compare by the power of two that they reach, so that scaling down does not always hit the same generation of pods; within one
-    power, and for pods of one age, restarts decide, and at last the uid, which is chance to everybody.
+    Ages compare by the power of two that they reach, so that scaling down does not always hit the
+    same generation of pods; within one power, and for pods of one age, restarts decide, and at last
+    the uid, which is chance to everybody.
     """
 
     def key(pod: Any) -> tuple[Any, ...]:
@@ -54,14 +57,16 @@ def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any],
 
 
 def _cost(pod: Any) -> int:
-    """The annotated cost; 0 where there is none, or one that is no 32-bit whole number in plain form."""
+    """The annotated cost; 0 where there is none, or one that is no 32-bit whole number in plain
+    form."""
     text = (pod.metadata.annotations or {}).get(DELETION_COST, "0")
     cost = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
     return cost if -COST_MAX - 1 <= cost <= COST_MAX else 0
 
 
 def _age(since: str | None, now: Instant) -> int:
-    """The binary logarithm of an age in nanoseconds; -1 for an instant to come, -2 for none: the younger goes first."""
+    """The binary logarithm of an age in nanoseconds; -1 for an instant to come, -2 for none: the
+    younger goes first."""
     if since is None:
         return -2
     age = (now - parse_timestamp(since)) * 1_000
@@ -69,8 +74,12 @@ def _age(since: str | None, now: Instant) -> int:
 
 
 def _restarts(pod: Any) -> tuple[int, int]:
-    """The most restarts of a container, and of a sidecar (an init container that is restarted always), negative: more go first."""
+    """The most restarts of a container, and of a sidecar (an init container that is restarted
+    always), negative: more go first."""
     most = max((status.restart_count for status in pod.status.container_statuses or ()), default=0)
     sidecars = [c.name for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
-    most_of_sidecars = max((s.restart_count for s in pod.status.init_container_statuses or () if s.name in sidecars), default=0)
+    most_of_sidecars = max(
+        (s.restart_count for s in pod.status.init_container_statuses or () if s.name in sidecars),
+        default=0,
+    )
     return -most, -most_of_sidecars

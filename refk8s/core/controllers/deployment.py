@@ -1,4 +1,5 @@
-"""Deployment: one ReplicaSet for each template, and a way from one to the next. Rules DEP-1 to DEP-20 (spec/workloads/deployment.md).
+"""Deployment: one ReplicaSet for each template, and a way from one to the next. Rules DEP-1 to
+DEP-20 (spec/workloads/deployment.md).
 
     being deleted            nothing but the status
     paused                   scale what there is; no rollout
@@ -6,11 +7,12 @@
     Recreate                 old ones to nothing; wait for the last pod; then the new one
     RollingUpdate            the new one grows within the surge, else the old ones shrink within availability
 
-One turn takes one such step and reports; what it changed makes the next turn due. The arithmetic is in `rollout.py`, templates and
-revisions are in `revision.py`, requests in `deployment_acts.py`, counts and conditions in `deployment_status.py`.
+One turn takes one such step and reports; what it changed makes the next turn due. The arithmetic is
+in `rollout.py`, templates and revisions are in `revision.py`, requests in `deployment_acts.py`,
+counts and conditions in `deployment_status.py`.
 
-Source: Kubernetes documentation, "Deployments".
-Left out: the rollback request of extensions/v1beta1; `kubectl rollout undo` writes the old template into the Deployment.
+Source: Kubernetes documentation, "Deployments". Left out: the rollback request of
+extensions/v1beta1; `kubectl rollout undo` writes the old template into the Deployment.
 """
 
 from typing import Any
@@ -24,9 +26,24 @@ from refk8s.core.context import Instant
 from refk8s.core.controllers import deployment_status as statuses
 from refk8s.core.controllers import revision as revisions
 from refk8s.core.controllers import rollout
-from refk8s.core.controllers.deployment_acts import cleanings, creation, new_replica_set, report, resizings, synchronized
+from refk8s.core.controllers.deployment_acts import (
+    cleanings,
+    creation,
+    new_replica_set,
+    report,
+    resizings,
+    synchronized,
+)
 from refk8s.core.controllers.deployment_picture import Decision, Picture, look, member
-from refk8s.core.controllers.owners import claim, claim_waves, dependent_keys, list_orphans, orphan_index, selects, why_not_created
+from refk8s.core.controllers.owners import (
+    claim,
+    claim_waves,
+    dependent_keys,
+    list_orphans,
+    orphan_index,
+    selects,
+    why_not_created,
+)
 from refk8s.core.controllers.pods import is_finished
 from refk8s.core.controllers.rollout import Member, Sizes
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
@@ -34,7 +51,8 @@ from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
 
 COLLISIONS_MAX = 5
-"""So many ReplicaSets of one template at most. Of two templates one in four billion has the other's hash; so many never do in a row."""
+"""So many ReplicaSets of one template at most. Of two templates one in four billion has the other's
+hash; so many never do in a row."""
 
 
 class DeploymentReconciler(Reconciler):
@@ -45,13 +63,24 @@ class DeploymentReconciler(Reconciler):
     def __init__(self) -> None:
         self.interests = (
             Interest(DEPLOYMENTS, own_key),
-            Interest(REPLICA_SETS, dependent_keys("Deployment", DEPLOYMENTS, lambda deployment: deployment.spec.selector)),
+            Interest(
+                REPLICA_SETS,
+                dependent_keys(
+                    "Deployment", DEPLOYMENTS, lambda deployment: deployment.spec.selector
+                ),
+            ),
             Interest(PODS, keys_of_last_pod),
         )
-        self.indexes = (namespace_index(DEPLOYMENTS), owner_index(REPLICA_SETS), orphan_index(REPLICA_SETS), owner_index(PODS))
+        self.indexes = (
+            namespace_index(DEPLOYMENTS),
+            owner_index(REPLICA_SETS),
+            orphan_index(REPLICA_SETS),
+            owner_index(PODS),
+        )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Take the next step from the ReplicaSets that are to the one that is asked for. O(ReplicaSets of this Deployment)."""
+        """Take the next step from the ReplicaSets that are to the one that is asked for.
+        O(ReplicaSets of this Deployment)."""
         # Observe
         deployment = view.get(DEPLOYMENTS, key)
         if deployment is None:
@@ -72,14 +101,20 @@ class DeploymentReconciler(Reconciler):
             return create(picture, decision.create, view, local.failure, now)
 
         # Act
-        new = None if picture.new is None or picture.is_dying else synchronized(picture, picture.new)
+        new = (
+            None if picture.new is None or picture.is_dying else synchronized(picture, picture.new)
+        )
         waves = (*resizings(picture, new, decision), cleanings(picture) if decision.clean else ())
 
         # Report
         conditions = deployment.status.conditions or ()
         if not picture.is_dying:
-            conditions = statuses.compute_beginning(deployment, statuses.compute_pause(deployment, now), new, now)
-        status = statuses.compute_counts(deployment, picture.bounds, picture.new, picture.all, conditions, now)
+            conditions = statuses.compute_beginning(
+                deployment, statuses.compute_pause(deployment, now), new, now
+            )
+        status = statuses.compute_counts(
+            deployment, picture.bounds, picture.new, picture.all, conditions, now
+        )
         wake_at = None
         if decision.is_rollout:
             status = statuses.compute_progress(deployment, status, picture.new, picture.all, now)
@@ -87,23 +122,32 @@ class DeploymentReconciler(Reconciler):
         return Plan((*waves, report(deployment, status, new)), wake_at=wake_at)
 
 
-# --- observe -----------------------------------------------------------------------------------------------------------
+# --- observe --------------------------------------------------------------------------------------
 
 
 def keys_of_last_pod(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
-    """A Recreate waits until the last old pod is gone or has finished, so only that is news to it (DEP-10)."""
+    """A Recreate waits until the last old pod is gone or has finished, so only that is news to it
+    (DEP-10)."""
     if old is None or (new is not None and (not is_finished(new) or is_finished(old))):
         return ()
     namespace = old.metadata.namespace
     reference = controller_of(old)
-    rs = view.get(REPLICA_SETS, f"{namespace}/{reference.name}") if reference is not None and reference.kind == "ReplicaSet" else None
+    rs = (
+        view.get(REPLICA_SETS, f"{namespace}/{reference.name}")
+        if reference is not None and reference.kind == "ReplicaSet"
+        else None
+    )
     owner = controller_of(rs) if rs is not None else None
     key = f"{namespace}/{owner.name}" if owner is not None and owner.kind == "Deployment" else ""
     deployment = view.get(DEPLOYMENTS, key)
-    return (key,) if deployment is not None and deployment.spec.strategy.type == rollout.RECREATE else ()
+    return (
+        (key,)
+        if deployment is not None and deployment.spec.strategy.type == rollout.RECREATE
+        else ()
+    )
 
 
-# --- decide ------------------------------------------------------------------------------------------------------------
+# --- decide ---------------------------------------------------------------------------------------
 
 
 def decide(picture: Picture, view: View) -> Decision:
@@ -113,10 +157,18 @@ def decide(picture: Picture, view: View) -> Decision:
     if picture.is_dying:
         return Decision(is_rollout=False)  # DEP-18
     if deployment.spec.paused:
-        return Decision(scale(picture), "the Deployment was scaled while paused", is_rollout=False, clean=True)  # DEP-11
-    # Shares of several ReplicaSets mean nothing to a Recreate, which makes an end of the old ones anyway.
+        # DEP-11
+        return Decision(
+            scale(picture), "the Deployment was scaled while paused", is_rollout=False, clean=True
+        )
+    # Shares of several ReplicaSets mean nothing to a Recreate, which makes an end of the old ones
+    # anyway.
     if is_scaled(picture) and not (is_recreate and len(picture.active) > 1):
-        return Decision(scale(picture), f"the Deployment was scaled to {picture.bounds.replicas}", is_rollout=False)
+        return Decision(
+            scale(picture),
+            f"the Deployment was scaled to {picture.bounds.replicas}",
+            is_rollout=False,
+        )
     return decide_recreate(picture, view) if is_recreate else decide_rolling(picture)
 
 
@@ -133,25 +185,32 @@ def _was_sized_for_another(rs: ReplicaSet, picture: Picture) -> bool:
 def scale(picture: Picture) -> Sizes:
     """Sizes after a change of replicas (DEP-9).
 
-    The only one with pods, or else the latest, takes all; a saturated new one leaves nothing to the old ones; else each keeps its share.
+    The only one with pods, or else the latest, takes all; a saturated new one leaves nothing to the
+    old ones; else each keeps its share.
     """
     wanted = picture.bounds.replicas
     active = picture.active
     if len(active) <= 1:
         only = active[0] if active else picture.latest
-        # One of the right size may still say that it was sized for another number; left so, the Deployment would pass for scaled for ever.
-        if only is None or (only.spec.replicas == wanted and not _was_sized_for_another(only, picture)):
+        # One of the right size may still say that it was sized for another number; left so, the
+        # Deployment would pass for scaled for ever.
+        if only is None or (
+            only.spec.replicas == wanted and not _was_sized_for_another(only, picture)
+        ):
             return {}
         return {only.metadata.name or "": wanted}
     if is_saturated(picture):
         return {rs.metadata.name or "": 0 for rs in picture.old if rs.spec.replicas}
     if picture.deployment.spec.strategy.type == rollout.RECREATE:
         return {}
-    return rollout.spread(picture.bounds, [member(rs) for rs in active], picture.deployment.status.replicas or 0)
+    return rollout.spread(
+        picture.bounds, [member(rs) for rs in active], picture.deployment.status.replicas or 0
+    )
 
 
 def is_saturated(picture: Picture) -> bool:
-    """Whether the new ReplicaSet is all that is asked for: as large, sized for that, and available."""
+    """Whether the new ReplicaSet is all that is asked for: as large, sized for that, and
+    available."""
     new, wanted = picture.new, picture.bounds.replicas
     return (
         new is not None
@@ -193,24 +252,39 @@ def decide_recreate(picture: Picture, view: View) -> Decision:
 
 
 def _has_pods(view: View, rs: ReplicaSet) -> bool:
-    """Whether it may still have pods that run. Before its controller has seen the newest size it may be making some."""
+    """Whether it may still have pods that run. Before its controller has seen the newest size it
+    may be making some."""
     status = rs.status
-    if (status.observed_generation or 0) < (rs.metadata.generation or 0) or status.replicas > 0 or status.terminating_replicas:
+    if (
+        (status.observed_generation or 0) < (rs.metadata.generation or 0)
+        or status.replicas > 0
+        or status.terminating_replicas
+    ):
         return True
     return any(not is_finished(pod) for pod in view.indexed(PODS, "owner", rs.metadata.uid or ""))
 
 
-# --- act ---------------------------------------------------------------------------------------------------------------
+# --- act ------------------------------------------------------------------------------------------
 
 
 def create(picture: Picture, size: int, view: View, failure: Response | None, now: Instant) -> Plan:
-    """Make the ReplicaSet of a template that none carries (DEP-2), under another name where its own is taken (DEP-20: refusals)."""
+    """Make the ReplicaSet of a template that none carries (DEP-2), under another name where its own
+    is taken (DEP-20: refusals)."""
     deployment, status = picture.deployment, picture.deployment.status
     new = new_replica_set(picture, size)
     if view.get(REPLICA_SETS, f"{new.metadata.namespace}/{new.metadata.name}") is not None:
         if collisions(picture, view) < COLLISIONS_MAX:
-            return Plan((report(deployment, replace(status, collision_count=(status.collision_count or 0) + 1)),))
-        refusal: str | None = f"{COLLISIONS_MAX} ReplicaSets were made of this template, and the API server changed the template of each"
+            return Plan(
+                (
+                    report(
+                        deployment,
+                        replace(status, collision_count=(status.collision_count or 0) + 1),
+                    ),
+                )
+            )
+        refusal: str | None = (
+            f"{COLLISIONS_MAX} ReplicaSets were made of this template, and the API server changed the template of each"
+        )
     else:
         refusal = why_not_created(selects(deployment.spec.selector), new.metadata.labels)
     conditions = statuses.compute_pause(deployment, now)
@@ -224,36 +298,45 @@ def create(picture: Picture, size: int, view: View, failure: Response | None, no
     if refusal is not None:
         return Plan(notes=notes)
     conditions = statuses.compute_beginning(deployment, conditions, new, now, created=True)
-    status = statuses.compute_counts(deployment, picture.bounds, new, [*picture.old, new], conditions, now)
+    status = statuses.compute_counts(
+        deployment, picture.bounds, new, [*picture.old, new], conditions, now
+    )
     status = statuses.compute_progress(deployment, status, new, [*picture.old, new], now)
     waves = ((creation(deployment, new),), report(deployment, status, new))
     return Plan(waves, wake_at=statuses.compute_wake(deployment, status), notes=notes)
 
 
 def collisions(picture: Picture, view: View) -> int:
-    """How many of the names tried last for this template belong to ReplicaSets that this Deployment controls (DEP-2)."""
+    """How many of the names tried last for this template belong to ReplicaSets that this Deployment
+    controls (DEP-2)."""
     deployment = picture.deployment
     metadata, count = deployment.metadata, deployment.status.collision_count or 0
     found = 0
     for tried in range(count, count - COLLISIONS_MAX, -1):
         hash = revisions.template_hash(deployment.spec.template, tried or None)
-        rs = view.get(REPLICA_SETS, f"{metadata.namespace}/{revisions.replica_set_name(metadata.name or '', hash)}")
+        rs = view.get(
+            REPLICA_SETS,
+            f"{metadata.namespace}/{revisions.replica_set_name(metadata.name or '', hash)}",
+        )
         owner = controller_of(rs) if rs is not None else None
         found += owner is not None and owner.uid == metadata.uid
     return found
 
 
 def creation_failure(response: Response | None) -> str | None:
-    """What the refused creation of a ReplicaSet was told. A conflict is no refusal: the next look settles it; nor is a namespace's end."""
+    """What the refused creation of a ReplicaSet was told. A conflict is no refusal: the next look
+    settles it; nor is a namespace's end."""
     if response is None or response.code == 409:
         return None
     details = getattr(response.body, "details", None)
-    if details is not None and any(cause.reason == "NamespaceTerminating" for cause in details.causes or ()):
+    if details is not None and any(
+        cause.reason == "NamespaceTerminating" for cause in details.causes or ()
+    ):
         return None
     return getattr(response.body, "message", None) or f"the API server answered {response.code}"
 
 
-# --- report ------------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------
 
 
 def refuse_everything(deployment: Deployment) -> Plan:
@@ -262,4 +345,6 @@ def refuse_everything(deployment: Deployment) -> Plan:
     status = deployment.status
     if (status.observed_generation or 0) < (deployment.metadata.generation or 0):
         status = replace(status, observed_generation=deployment.metadata.generation)
-    return Plan((report(deployment, status),), notes=(Note(deployment, "SelectingAll", text, "Warning"),))
+    return Plan(
+        (report(deployment, status),), notes=(Note(deployment, "SelectingAll", text, "Warning"),)
+    )

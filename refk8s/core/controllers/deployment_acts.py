@@ -1,4 +1,5 @@
-"""What a turn of a Deployment asks for: requests about ReplicaSets, and the report. Rules DEP-2, DEP-4, DEP-5, DEP-16, DEP-17.
+"""What a turn of a Deployment asks for: requests about ReplicaSets, and the report. Rules DEP-2,
+DEP-4, DEP-5, DEP-16, DEP-17.
 
 (spec/workloads/deployment.md)
 """
@@ -17,8 +18,11 @@ from refk8s.core.loop.plan import Note
 
 
 def synchronized(picture: Picture, new: ReplicaSet) -> ReplicaSet:
-    """The new ReplicaSet with the Deployment's annotations, its revision and minReadySeconds (DEP-4, DEP-5)."""
-    annotations = revisions.compute_annotations(picture.deployment, new.metadata.annotations, picture.revision)
+    """The new ReplicaSet with the Deployment's annotations, its revision and minReadySeconds
+    (DEP-4, DEP-5)."""
+    annotations = revisions.compute_annotations(
+        picture.deployment, new.metadata.annotations, picture.revision
+    )
     min_ready_seconds = picture.deployment.spec.min_ready_seconds
     return replace(
         new,
@@ -34,11 +38,18 @@ def resized(rs: ReplicaSet, size: int, bounds: Bounds) -> ReplicaSet:
         revisions.DESIRED_REPLICAS: str(bounds.replicas),
         revisions.MAX_REPLICAS: str(bounds.most),
     }
-    return replace(rs, metadata=replace(rs.metadata, annotations=annotations), spec=replace(rs.spec, replicas=size))
+    return replace(
+        rs,
+        metadata=replace(rs.metadata, annotations=annotations),
+        spec=replace(rs.spec, replicas=size),
+    )
 
 
-def resizings(picture: Picture, new: ReplicaSet | None, decision: Decision) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """One update for each ReplicaSet that changes. Those that grow wait for the others, so that the sum never exceeds what is allowed."""
+def resizings(
+    picture: Picture, new: ReplicaSet | None, decision: Decision
+) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
+    """One update for each ReplicaSet that changes. Those that grow wait for the others, so that the
+    sum never exceeds what is allowed."""
     first: list[Request] = []
     growing: list[Request] = []
     for rs in picture.all:
@@ -49,9 +60,25 @@ def resizings(picture: Picture, new: ReplicaSet | None, decision: Decision) -> t
             after = resized(after, size, picture.bounds)
         if after == rs:
             continue
-        note = None if size is None or size == before else scaling_note(picture.deployment, name, before, size)
-        because = "its Deployment changed" if note is None else f"from {before} to {size}: {decision.because}"
-        request = Request("update", REPLICA_SETS, rs.metadata.namespace or "", name, body=after, because=because, note=note)
+        note = (
+            None
+            if size is None or size == before
+            else scaling_note(picture.deployment, name, before, size)
+        )
+        because = (
+            "its Deployment changed"
+            if note is None
+            else f"from {before} to {size}: {decision.because}"
+        )
+        request = Request(
+            "update",
+            REPLICA_SETS,
+            rs.metadata.namespace or "",
+            name,
+            body=after,
+            because=because,
+            note=note,
+        )
         (growing if size is not None and size > before else first).append(request)
     return tuple(first), tuple(growing)
 
@@ -59,11 +86,16 @@ def resizings(picture: Picture, new: ReplicaSet | None, decision: Decision) -> t
 def scaling_note(deployment: Deployment, name: str, before: int, size: int) -> Note:
     """What `kubectl describe` tells of a step (DEP-16)."""
     direction = "up" if size > before else "down"
-    return Note(deployment, "ScalingReplicaSet", f"Scaled {direction} replica set {name} from {before} to {size}")
+    return Note(
+        deployment,
+        "ScalingReplicaSet",
+        f"Scaled {direction} replica set {name} from {before} to {size}",
+    )
 
 
 def cleanings(picture: Picture) -> tuple[Request, ...]:
-    """Delete the oldest revisions beyond the history limit, if they have no pods and their controller knows that they shall have none."""
+    """Delete the oldest revisions beyond the history limit, if they have no pods and their
+    controller knows that they shall have none."""
     limit = picture.deployment.spec.revision_history_limit  # DEP-17
     alive = [rs for rs in picture.old if rs.metadata.deletion_timestamp is None]
     if limit is None or len(alive) <= limit:
@@ -71,7 +103,9 @@ def cleanings(picture: Picture) -> tuple[Request, ...]:
     return tuple(
         deletion(REPLICA_SETS, rs, f"the history is longer than {limit}")
         for rs in revisions.by_revision(alive)[: len(alive) - limit]
-        if not rs.spec.replicas and not rs.status.replicas and (rs.metadata.generation or 0) <= (rs.status.observed_generation or 0)
+        if not rs.spec.replicas
+        and not rs.status.replicas
+        and (rs.metadata.generation or 0) <= (rs.status.observed_generation or 0)
     )
 
 
@@ -102,17 +136,39 @@ def creation(deployment: Deployment, new: ReplicaSet) -> Request:
     """Create it, and tell so where it has pods from the start."""
     name, size = new.metadata.name or "", new.spec.replicas or 0
     note = scaling_note(deployment, name, 0, size) if size else None
-    return Request("create", REPLICA_SETS, new.metadata.namespace or "", body=new, because="no ReplicaSet carries this template", note=note)
+    return Request(
+        "create",
+        REPLICA_SETS,
+        new.metadata.namespace or "",
+        body=new,
+        because="no ReplicaSet carries this template",
+        note=note,
+    )
 
 
-def report(deployment: Deployment, status: DeploymentStatus, new: ReplicaSet | None = None) -> tuple[Request, ...]:
-    """Write the status, and the revision of the new ReplicaSet if it is known, where they are not what they were (DEP-16)."""
+def report(
+    deployment: Deployment, status: DeploymentStatus, new: ReplicaSet | None = None
+) -> tuple[Request, ...]:
+    """Write the status, and the revision of the new ReplicaSet if it is known, where they are not
+    what they were (DEP-16)."""
     metadata = deployment.metadata
     revision = (new.metadata.annotations or {}).get(revisions.REVISION) if new is not None else None
     if revision is not None and (metadata.annotations or {}).get(revisions.REVISION) != revision:
-        metadata = replace(metadata, annotations={**(metadata.annotations or {}), revisions.REVISION: revision})
+        metadata = replace(
+            metadata, annotations={**(metadata.annotations or {}), revisions.REVISION: revision}
+        )
     if status == deployment.status and metadata is deployment.metadata:
         return ()
     because = f"{status.updated_replicas or 0} of {deployment.spec.replicas} pods are new, {status.available_replicas or 0} available"
     body = replace(deployment, metadata=metadata, status=status)
-    return (Request("update", DEPLOYMENTS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because),)
+    return (
+        Request(
+            "update",
+            DEPLOYMENTS,
+            metadata.namespace or "",
+            metadata.name or "",
+            "status",
+            body=body,
+            because=because,
+        ),
+    )

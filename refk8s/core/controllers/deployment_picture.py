@@ -1,4 +1,5 @@
-"""What a turn of a Deployment sees and decides, as values. Rule DEP-3 (spec/workloads/deployment.md)."""
+"""What a turn of a Deployment sees and decides, as values. Rule DEP-3
+(spec/workloads/deployment.md)."""
 
 from collections.abc import Sequence
 
@@ -49,7 +50,9 @@ def look(deployment: Deployment, owned: Sequence[ReplicaSet]) -> Picture:
     """Tell the new ReplicaSet from the old ones (DEP-3)."""
     new = revisions.find_new(deployment, owned)
     old = revisions.by_age(rs for rs in owned if rs is not new)
-    return Picture(deployment, compute_bounds(deployment.spec), new, old, revisions.next_revision(old))
+    return Picture(
+        deployment, compute_bounds(deployment.spec), new, old, revisions.next_revision(old)
+    )
 
 
 def member(rs: ReplicaSet) -> Member:

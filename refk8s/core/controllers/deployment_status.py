@@ -1,4 +1,5 @@
-"""What a Deployment says of itself: counts and conditions. Rules DEP-12 to DEP-15 (spec/workloads/deployment.md).
+"""What a Deployment says of itself: counts and conditions. Rules DEP-12 to DEP-15
+(spec/workloads/deployment.md).
 
     Available      True    MinimumReplicasAvailable       at least replicas - maxUnavailable are available
                    False   MinimumReplicasUnavailable
@@ -11,7 +12,8 @@
                    Unknown DeploymentPaused, DeploymentResumed
     ReplicaFailure as a ReplicaSet has it
 
-Source: Kubernetes documentation, "Deployments" ("Deployment status"); API reference, "DeploymentStatus".
+Source: Kubernetes documentation, "Deployments" ("Deployment status"); API reference,
+"DeploymentStatus".
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,11 @@ from refk8s.core.controllers.rollout import Bounds
 AVAILABLE, PROGRESSING, REPLICA_FAILURE = "Available", "Progressing", "ReplicaFailure"
 
 CREATED, FOUND, UPDATED = "NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"
-COMPLETE, TIMED_OUT, CREATE_ERROR = "NewReplicaSetAvailable", "ProgressDeadlineExceeded", "ReplicaSetCreateError"
+COMPLETE, TIMED_OUT, CREATE_ERROR = (
+    "NewReplicaSetAvailable",
+    "ProgressDeadlineExceeded",
+    "ReplicaSetCreateError",
+)
 PAUSED, RESUMED = "DeploymentPaused", "DeploymentResumed"
 
 NO_DEADLINE = 2**31 - 1  # as progressDeadlineSeconds: progress is not watched
@@ -37,15 +43,23 @@ def get_condition(conditions: Conditions | None, type: str) -> DeploymentConditi
     return next((condition for condition in conditions or () if condition.type == type), None)
 
 
-def set_condition(conditions: Conditions, type: str, status: str, reason: str, message: str, now: Instant) -> Conditions:
-    """The conditions with this one. The same status and reason leave it as it was; the same status keeps the instant of its transition."""
+def set_condition(
+    conditions: Conditions, type: str, status: str, reason: str, message: str, now: Instant
+) -> Conditions:
+    """The conditions with this one. The same status and reason leave it as it was; the same status
+    keeps the instant of its transition."""
     current = get_condition(conditions, type)
     if current is not None and current.status == status and current.reason == reason:
         return conditions
     at = timestamp(now)
     since = current.last_transition_time if current is not None and current.status == status else at
     condition = DeploymentCondition(
-        type=type, status=status, reason=reason, message=message, last_update_time=at, last_transition_time=since
+        type=type,
+        status=status,
+        reason=reason,
+        message=message,
+        last_update_time=at,
+        last_transition_time=since,
     )
     return (*remove_condition(conditions, type), condition)
 
@@ -60,22 +74,38 @@ def deadline_seconds(deployment: Deployment) -> int | None:
     return None if seconds == NO_DEADLINE else seconds
 
 
-# --- counts ------------------------------------------------------------------------------------------------------------
+# --- counts ---------------------------------------------------------------------------------------
 
 
 def compute_counts(
-    deployment: Deployment, bounds: Bounds, new: ReplicaSet | None, replica_sets: Sequence[ReplicaSet], conditions: Conditions, now: Instant
+    deployment: Deployment,
+    bounds: Bounds,
+    new: ReplicaSet | None,
+    replica_sets: Sequence[ReplicaSet],
+    conditions: Conditions,
+    now: Instant,
 ) -> DeploymentStatus:
-    """The sums over all ReplicaSets (DEP-12), and the condition Available (DEP-13). `conditions` are what stands so far."""
+    """The sums over all ReplicaSets (DEP-12), and the condition Available (DEP-13). `conditions`
+    are what stands so far."""
     available = sum(rs.status.available_replicas or 0 for rs in replica_sets)
     asked = sum(rs.spec.replicas or 0 for rs in replica_sets)
     if available >= bounds.fewest_available:
         conditions = set_condition(
-            conditions, AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", now
+            conditions,
+            AVAILABLE,
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+            now,
         )
     else:
         conditions = set_condition(
-            conditions, AVAILABLE, "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.", now
+            conditions,
+            AVAILABLE,
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+            now,
         )
     return DeploymentStatus(
         observed_generation=deployment.metadata.generation,
@@ -91,7 +121,8 @@ def compute_counts(
 
 
 def _terminating(replica_sets: Sequence[ReplicaSet]) -> int | None:
-    """The sum of what is being deleted; None where a ReplicaSet's controller has looked at it and does not count them."""
+    """The sum of what is being deleted; None where a ReplicaSet's controller has looked at it and
+    does not count them."""
     count = 0
     for rs in replica_sets:
         if rs.status.terminating_replicas is not None:
@@ -101,37 +132,63 @@ def _terminating(replica_sets: Sequence[ReplicaSet]) -> int | None:
     return count
 
 
-# --- progress ----------------------------------------------------------------------------------------------------------
+# --- progress -------------------------------------------------------------------------------------
 
 
 def compute_pause(deployment: Deployment, now: Instant) -> Conditions:
-    """The conditions with what pausing and resuming say of progress (DEP-11): no deadline runs while paused; a missed one stays missed."""
+    """The conditions with what pausing and resuming say of progress (DEP-11): no deadline runs
+    while paused; a missed one stays missed."""
     conditions = deployment.status.conditions or ()
     current = get_condition(conditions, PROGRESSING)
     reason = current.reason if current is not None else None
     if deadline_seconds(deployment) is None or reason == TIMED_OUT:
         return conditions
     if deployment.spec.paused and reason != PAUSED:
-        return set_condition(conditions, PROGRESSING, "Unknown", PAUSED, "Deployment is paused", now)
+        return set_condition(
+            conditions, PROGRESSING, "Unknown", PAUSED, "Deployment is paused", now
+        )
     if not deployment.spec.paused and reason == PAUSED:
-        return set_condition(conditions, PROGRESSING, "Unknown", RESUMED, "Deployment is resumed", now)
+        return set_condition(
+            conditions, PROGRESSING, "Unknown", RESUMED, "Deployment is resumed", now
+        )
     return conditions
 
 
 def compute_beginning(
-    deployment: Deployment, conditions: Conditions, new: ReplicaSet | None, now: Instant, created: bool = False
+    deployment: Deployment,
+    conditions: Conditions,
+    new: ReplicaSet | None,
+    now: Instant,
+    created: bool = False,
 ) -> Conditions:
-    """The conditions with the beginning of a rollout: its ReplicaSet was made, or found while nobody had spoken of progress (DEP-14)."""
+    """The conditions with the beginning of a rollout: its ReplicaSet was made, or found while
+    nobody had spoken of progress (DEP-14)."""
     if new is None or deadline_seconds(deployment) is None:
         return conditions
     if created:
-        return set_condition(conditions, PROGRESSING, "True", CREATED, f'Created new replica set "{new.metadata.name}"', now)
+        return set_condition(
+            conditions,
+            PROGRESSING,
+            "True",
+            CREATED,
+            f'Created new replica set "{new.metadata.name}"',
+            now,
+        )
     if get_condition(conditions, PROGRESSING) is None:
-        return set_condition(conditions, PROGRESSING, "True", FOUND, f'Found new replica set "{new.metadata.name}"', now)
+        return set_condition(
+            conditions,
+            PROGRESSING,
+            "True",
+            FOUND,
+            f'Found new replica set "{new.metadata.name}"',
+            now,
+        )
     return conditions
 
 
-def compute_refusal(deployment: Deployment, conditions: Conditions, message: str, now: Instant) -> Conditions:
+def compute_refusal(
+    deployment: Deployment, conditions: Conditions, message: str, now: Instant
+) -> Conditions:
     """The conditions after the creation of the new ReplicaSet was refused (DEP-20)."""
     if deadline_seconds(deployment) is None:
         return conditions
@@ -139,7 +196,8 @@ def compute_refusal(deployment: Deployment, conditions: Conditions, message: str
 
 
 def is_complete(deployment: Deployment, status: DeploymentStatus) -> bool:
-    """Whether this status, of this generation, says that everything asked for is there and nothing else (DEP-14)."""
+    """Whether this status, of this generation, says that everything asked for is there and nothing
+    else (DEP-14)."""
     wanted = 1 if deployment.spec.replicas is None else deployment.spec.replicas
     return (
         (status.replicas or 0) == wanted
@@ -150,7 +208,8 @@ def is_complete(deployment: Deployment, status: DeploymentStatus) -> bool:
 
 
 def is_progress(before: DeploymentStatus, after: DeploymentStatus) -> bool:
-    """Whether something went forward: more that are new, ready or available, or fewer that are old."""
+    """Whether something went forward: more that are new, ready or available, or fewer that are
+    old."""
 
     def old(status: DeploymentStatus) -> int:
         return (status.replicas or 0) - (status.updated_replicas or 0)
@@ -164,37 +223,63 @@ def is_progress(before: DeploymentStatus, after: DeploymentStatus) -> bool:
 
 
 def compute_progress(
-    deployment: Deployment, status: DeploymentStatus, new: ReplicaSet | None, replica_sets: Sequence[ReplicaSet], now: Instant
+    deployment: Deployment,
+    status: DeploymentStatus,
+    new: ReplicaSet | None,
+    replica_sets: Sequence[ReplicaSet],
+    now: Instant,
 ) -> DeploymentStatus:
-    """The status with what it says of the rollout (DEP-14, DEP-15) and of ReplicaSets that failed to make pods."""
+    """The status with what it says of the rollout (DEP-14, DEP-15) and of ReplicaSets that failed
+    to make pods."""
     conditions = status.conditions or ()
-    about = f'ReplicaSet "{new.metadata.name}"' if new is not None else f'Deployment "{deployment.metadata.name}"'
+    about = (
+        f'ReplicaSet "{new.metadata.name}"'
+        if new is not None
+        else f'Deployment "{deployment.metadata.name}"'
+    )
     current = get_condition(conditions, PROGRESSING)
     if deadline_seconds(deployment) is None:
         conditions = remove_condition(conditions, PROGRESSING)
-    elif status.replicas == status.updated_replicas and current is not None and current.reason == COMPLETE:
+    elif (
+        status.replicas == status.updated_replicas
+        and current is not None
+        and current.reason == COMPLETE
+    ):
         pass  # No rollout is under way: a pod that dies now is not the rollout's.
     elif is_complete(deployment, status):
-        conditions = set_condition(conditions, PROGRESSING, "True", COMPLETE, f"{about} has successfully progressed.", now)
+        conditions = set_condition(
+            conditions, PROGRESSING, "True", COMPLETE, f"{about} has successfully progressed.", now
+        )
     elif is_progress(deployment.status, status):
         conditions = _progressed(conditions, current, f"{about} is progressing.", now)
     elif current is not None and is_timed_out(deployment, current, now):
-        conditions = set_condition(conditions, PROGRESSING, "False", TIMED_OUT, f"{about} has timed out progressing.", now)
+        conditions = set_condition(
+            conditions, PROGRESSING, "False", TIMED_OUT, f"{about} has timed out progressing.", now
+        )
     return replace(status, conditions=_with_failure(conditions, new, replica_sets) or None)
 
 
-def _progressed(conditions: Conditions, current: DeploymentCondition | None, message: str, now: Instant) -> Conditions:
-    """Progress anew: unlike other conditions this one is written again with the same reason, because the deadline runs from its update."""
+def _progressed(
+    conditions: Conditions, current: DeploymentCondition | None, message: str, now: Instant
+) -> Conditions:
+    """Progress anew: unlike other conditions this one is written again with the same reason,
+    because the deadline runs from its update."""
     at = timestamp(now)
     since = current.last_transition_time if current is not None and current.status == "True" else at
     condition = DeploymentCondition(
-        type=PROGRESSING, status="True", reason=UPDATED, message=message, last_update_time=at, last_transition_time=since
+        type=PROGRESSING,
+        status="True",
+        reason=UPDATED,
+        message=message,
+        last_update_time=at,
+        last_transition_time=since,
     )
     return (*remove_condition(conditions, PROGRESSING), condition)
 
 
 def is_timed_out(deployment: Deployment, current: DeploymentCondition, now: Instant) -> bool:
-    """Whether the deadline has passed since the last progress. What is complete cannot miss it, what has missed it stays so."""
+    """Whether the deadline has passed since the last progress. What is complete cannot miss it,
+    what has missed it stays so."""
     at = deadline(deployment, current)
     return current.reason == TIMED_OUT or (at is not None and at < now)
 
@@ -202,28 +287,41 @@ def is_timed_out(deployment: Deployment, current: DeploymentCondition, now: Inst
 def deadline(deployment: Deployment, current: DeploymentCondition | None) -> Instant | None:
     """When this progress will be too long ago; None where no deadline runs."""
     seconds = deadline_seconds(deployment)
-    if seconds is None or current is None or current.reason in (COMPLETE, TIMED_OUT) or current.last_update_time is None:
+    if (
+        seconds is None
+        or current is None
+        or current.reason in (COMPLETE, TIMED_OUT)
+        or current.last_update_time is None
+    ):
         return None
     return parse_timestamp(current.last_update_time) + seconds * SECOND
 
 
 def compute_wake(deployment: Deployment, status: DeploymentStatus) -> Instant | None:
-    """When to look again for a missed deadline. Instants are written in whole seconds, rounded down, so one second is added (DEP-15)."""
+    """When to look again for a missed deadline. Instants are written in whole seconds, rounded
+    down, so one second is added (DEP-15)."""
     if deployment.spec.paused or is_complete(deployment, status):
         return None
     at = deadline(deployment, get_condition(status.conditions, PROGRESSING))
     return None if at is None else at + SECOND
 
 
-def _with_failure(conditions: Conditions, new: ReplicaSet | None, replica_sets: Sequence[ReplicaSet]) -> Conditions:
+def _with_failure(
+    conditions: Conditions, new: ReplicaSet | None, replica_sets: Sequence[ReplicaSet]
+) -> Conditions:
     """ReplicaFailure of the new ReplicaSet, else of another one, else none."""
     for rs in [*([new] if new is not None else []), *replica_sets]:
         for found in rs.status.conditions or ():
             if found.type == REPLICA_FAILURE:
                 current = get_condition(conditions, REPLICA_FAILURE)
-                if current is not None and current.status == found.status and current.reason == found.reason:
+                if (
+                    current is not None
+                    and current.status == found.status
+                    and current.reason == found.reason
+                ):
                     return conditions
-                # The instant is the ReplicaSet's, but not where this Deployment has had the same status for longer.
+                # The instant is the ReplicaSet's, but not where this Deployment has had the same
+                # status for longer.
                 since = found.last_transition_time
                 if current is not None and current.status == found.status:
                     since = current.last_transition_time

@@ -1,11 +1,13 @@
-"""PodDisruptionBudgets: how many pods may be evicted now. Rules PDB-1 to PDB-5 (spec/workloads/disruption.md).
+"""PodDisruptionBudgets: how many pods may be evicted now. Rules PDB-1 to PDB-5
+(spec/workloads/disruption.md).
 
-The controller counts and the eviction spends (API-18): an eviction notes the pod in `disruptedPods`, and the controller does
-not count that pod as healthy, so a view that does not show the deletion yet allows nothing too much.
+The controller counts and the eviction spends (API-18): an eviction notes the pod in
+`disruptedPods`, and the controller does not count that pod as healthy, so a view that does not show
+the deletion yet allows nothing too much.
 
-Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Disruptions"; KEP-3017
-(unhealthy pods), KEP-3329 (DisruptionTarget); API reference, "PodDisruptionBudget".
-Left out: scale subresources of custom resources, which are not served here.
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application",
+"Disruptions"; KEP-3017 (unhealthy pods), KEP-3329 (DisruptionTarget); API reference,
+"PodDisruptionBudget". Left out: scale subresources of custom resources, which are not served here.
 """
 
 from collections.abc import Iterable
@@ -70,11 +72,14 @@ def selector_of(budget: PodDisruptionBudget) -> Selector:
 
 
 def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The budgets that select the pod, before or after; the pod itself where it has a condition to take back."""
+    """The budgets that select the pod, before or after; the pod itself where it has a condition to
+    take back."""
     found: dict[Key, None] = {}
     if new is not None and _stale_at(new) is not None:
         found[POD + key_of(new)] = None
-    if view.count(POD_DISRUPTION_BUDGETS) and (old is None or new is None or _counted(old) != _counted(new)):
+    if view.count(POD_DISRUPTION_BUDGETS) and (
+        old is None or new is None or _counted(old) != _counted(new)
+    ):
         for pod in (old, new):
             namespace = pod.metadata.namespace or "" if pod is not None else ""
             for budget in view.indexed(POD_DISRUPTION_BUDGETS, "namespace", namespace):
@@ -87,7 +92,13 @@ def _counted(pod: Pod) -> tuple[Any, ...]:
     """All of a pod that a budget looks at."""
     metadata = pod.metadata
     is_ready = ready_condition(pod) is not None
-    return metadata.uid, metadata.labels, metadata.deletion_timestamp is None, controller_of(pod), is_ready
+    return (
+        metadata.uid,
+        metadata.labels,
+        metadata.deletion_timestamp is None,
+        controller_of(pod),
+        is_ready,
+    )
 
 
 def _keys_of_scale(view: View, old: Any | None, new: Any | None) -> list[Key]:
@@ -113,12 +124,16 @@ class DisruptionController(Reconciler):
     interests = (
         Interest(POD_DISRUPTION_BUDGETS, own_key),
         Interest(PODS, _keys_of_pod),
-        *(Interest(one, _keys_of_scale) for one in (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS)),
+        *(
+            Interest(one, _keys_of_scale)
+            for one in (DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS)
+        ),
     )
     indexes = (namespace_index(POD_DISRUPTION_BUDGETS), namespace_index(PODS))
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Write what the budget allows (PDB-1), or take back a condition that came to nothing (PDB-5)."""
+        """Write what the budget allows (PDB-1), or take back a condition that came to nothing
+        (PDB-5)."""
         if key.startswith(POD):
             return _take_back(view.get(PODS, key.removeprefix(POD)), now)
         # Observe
@@ -127,11 +142,18 @@ class DisruptionController(Reconciler):
             return NOTHING
         selector = selector_of(budget)
         namespace, name = split_key(key)
-        pods = [pod for pod in view.indexed(PODS, "namespace", namespace) if selector.matches(pod.metadata.labels)]
+        pods = [
+            pod
+            for pod in view.indexed(PODS, "namespace", namespace)
+            if selector.matches(pod.metadata.labels)
+        ]
 
         # Decide
         disrupted, overdue, wake_at = compute_disrupted(budget, pods, now)
-        notes = [_note(pod, "NotDeleted", f"the budget {key} expected this pod to be deleted") for pod in overdue]
+        notes = [
+            _note(pod, "NotDeleted", f"the budget {key} expected this pod to be deleted")
+            for pod in overdue
+        ]
         try:
             expected, desired, unmanaged = compute_expected(view, budget, pods)
         except _Incomputable as failure:
@@ -149,7 +171,9 @@ class DisruptionController(Reconciler):
                 disrupted_pods=disrupted or None,
                 observed_generation=budget.metadata.generation,
             )
-            status = with_allowed(status, max(healthy - desired, 0) if expected > 0 else 0, timestamp(now))
+            status = with_allowed(
+                status, max(healthy - desired, 0) if expected > 0 else 0, timestamp(now)
+            )
             if not pods:
                 notes.append(_note(budget, "NoPods", "No matching pods found", "Normal"))
             if unmanaged:
@@ -160,7 +184,9 @@ class DisruptionController(Reconciler):
             return Plan(wake_at=wake_at)
         body = replace(budget, status=status)
         because = f"{status.disruptions_allowed} of its pods may be evicted"
-        request = Request("update", POD_DISRUPTION_BUDGETS, namespace, name, "status", body=body, because=because)
+        request = Request(
+            "update", POD_DISRUPTION_BUDGETS, namespace, name, "status", body=body, because=because
+        )
 
         # Report
         return Plan(((request,),), wake_at=wake_at, notes=tuple(notes))
@@ -179,8 +205,11 @@ def _note(about: Any, reason: str, message: str, kind: str = "Warning") -> Note:
 # --- counting
 
 
-def compute_expected(view: View, budget: PodDisruptionBudget, pods: list[Pod]) -> tuple[int, int, bool]:
-    """(pods that there should be, of them healthy, whether some have no controller) (PDB-2). _Incomputable."""
+def compute_expected(
+    view: View, budget: PodDisruptionBudget, pods: list[Pod]
+) -> tuple[int, int, bool]:
+    """(pods that there should be, of them healthy, whether some have no controller) (PDB-2).
+    _Incomputable."""
     spec = budget.spec
     unavailable, available = spec.max_unavailable, spec.min_available
     try:
@@ -200,7 +229,8 @@ def compute_expected(view: View, budget: PodDisruptionBudget, pods: list[Pod]) -
 
 
 def _expected_scale(view: View, pods: list[Pod]) -> tuple[int, bool]:
-    """The replicas that the pods' controllers want, each controller once, and whether some pods have none."""
+    """The replicas that the pods' controllers want, each controller once, and whether some pods
+    have none."""
     scales: dict[str, int] = {}
     unmanaged = False
     seen: set[str] = set()  # for membership only
@@ -223,7 +253,11 @@ def _scaled_owner(view: View, pod: Pod, reference: Any) -> Any:
     if resource is not None and _group_of(reference) in groups:
         owner = _same(view.get(resource, f"{namespace}/{reference.name}"), reference.uid)
         above = controller_of(owner) if owner is not None and resource == REPLICA_SETS else None
-        if above is not None and above.kind == "Deployment" and _group_of(above) in ("apps", "extensions"):
+        if (
+            above is not None
+            and above.kind == "Deployment"
+            and _group_of(above) in ("apps", "extensions")
+        ):
             owner = _same(view.get(DEPLOYMENTS, f"{namespace}/{above.name}"), above.uid)
     elif (other := by_kind(reference.api_version, reference.kind)) is not None:
         name = f"{other.plural}.{other.group}" if other.group else other.plural
@@ -244,7 +278,8 @@ def _same(owner: Any | None, uid: str) -> Any | None:
 def compute_disrupted(
     budget: PodDisruptionBudget, pods: Iterable[Pod], now: Instant
 ) -> tuple[dict[str, str], list[Pod], Instant | None]:
-    """(the evicted pods that are still to go, those that did not go in time, when to look again) (PDB-3)."""
+    """(the evicted pods that are still to go, those that did not go in time, when to look again)
+    (PDB-3)."""
     evicted = budget.status.disrupted_pods or {}
     disrupted: dict[str, str] = {}
     overdue: list[Pod] = []
@@ -277,11 +312,16 @@ def count_healthy(pods: Iterable[Pod], disrupted: dict[str, str]) -> int:
 
 
 def _stale_at(pod: Pod) -> Instant | None:
-    """When the pod's condition DisruptionTarget is taken back; None where it has none, or one that stays (PDB-5)."""
+    """When the pod's condition DisruptionTarget is taken back; None where it has none, or one that
+    stays (PDB-5)."""
     if pod.metadata.deletion_timestamp is not None or is_finished(pod):
         return None
     for condition in pod.status.conditions or ():
-        if condition.type == DISRUPTION_TARGET and condition.status == "True" and condition.reason != BY_KUBELET:
+        if (
+            condition.type == DISRUPTION_TARGET
+            and condition.status == "True"
+            and condition.reason != BY_KUBELET
+        ):
             since = condition.last_transition_time
             return parse_timestamp(since) + STALE_AFTER if since is not None else 0
     return None
@@ -300,5 +340,13 @@ def _take_back(pod: Pod | None, now: Instant) -> Plan:
     document = {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}}
     body = Patch("application/strategic-merge-patch+json", document)
     because = "it was to be disrupted and nobody deleted it"
-    request = Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    request = Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=body,
+        because=because,
+    )
     return Plan(((request,),))

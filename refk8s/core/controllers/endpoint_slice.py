@@ -1,9 +1,9 @@
-"""EndpointSlices: the addresses behind each service with a selector. Rules SLICE-1, SLICE-3, SLICE-6, SLICE-7
-(spec/workloads/endpoints.md).
+"""EndpointSlices: the addresses behind each service with a selector. Rules SLICE-1, SLICE-3,
+SLICE-6, SLICE-7 (spec/workloads/endpoints.md).
 
-What is to be told is decided here, in which slices in `slices.py`.
-Source: KEP-752 "EndpointSlice", KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation, "EndpointSlices".
-Left out: topology hints; IPv6; the annotation endpoints.kubernetes.io/last-change-trigger-time.
+What is to be told is decided here, in which slices in `slices.py`. Source: KEP-752 "EndpointSlice",
+KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation, "EndpointSlices". Left out:
+topology hints; IPv6; the annotation endpoints.kubernetes.io/last-change-trigger-time.
 """
 
 from collections.abc import Iterable
@@ -47,13 +47,18 @@ ZONE = "topology.kubernetes.io/zone"
 
 
 def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
-    """The services with a pod on a node that came, went or moved to another zone (SLICE-6). O(pods on the node)."""
-    zone_before, zone_after = (((node.metadata.labels or {}).get(ZONE) if node is not None else "") for node in (old, new))
+    """The services with a pod on a node that came, went or moved to another zone (SLICE-6). O(pods
+    on the node)."""
+    zone_before, zone_after = (
+        ((node.metadata.labels or {}).get(ZONE) if node is not None else "") for node in (old, new)
+    )
     either = new if new is not None else old
     if either is None or (old is not None and new is not None and zone_before == zone_after):
         return ()
     return dict.fromkeys(
-        key for pod in view.indexed(PODS, "node", either.metadata.name or "") for key in services_of_pod(view, None, pod)
+        key
+        for pod in view.indexed(PODS, "node", either.metadata.name or "")
+        for key in services_of_pod(view, None, pod)
     )
 
 
@@ -76,11 +81,20 @@ class EndpointSliceController(Reconciler):
         """Make the slices of the service tell of its pods (SLICE-1)."""
         # Observe
         service: Service | None = view.get(SERVICES, key)
-        if service is None or service.metadata.deletion_timestamp is not None or not has_selector(service):
+        if (
+            service is None
+            or service.metadata.deletion_timestamp is not None
+            or not has_selector(service)
+        ):
             return NOTHING  # EP-1; the slices of a service that goes are the garbage collector's
 
         # Decide
-        layout = lay_out(slices_of(view, key, CONTROLLER), compute_endpoints(view, service), True, self.endpoints_max)
+        layout = lay_out(
+            slices_of(view, key, CONTROLLER),
+            compute_endpoints(view, service),
+            True,
+            self.endpoints_max,
+        )
 
         # Act
         requests = writes(layout, compute_metadata(service), service.metadata.name or "")
@@ -88,15 +102,19 @@ class EndpointSliceController(Reconciler):
 
 
 def compute_endpoints(view: View, service: Service) -> Wanted:
-    """The endpoints by the ports at which they answer, each pod once, in the order of pods (SLICE-1)."""
+    """The endpoints by the ports at which they answer, each pod once, in the order of pods
+    (SLICE-1)."""
     assert service.spec is not None
     found: Wanted = {}
     for pod in selected_pods(view, service):
         address = address_of(pod)
         node: Node | None = view.get(NODES, pod.spec.node_name) if pod.spec.node_name else None
         if address is None or (node is None and not service.spec.publish_not_ready_addresses):
-            continue  # SLICE-6: nobody can say in which zone it is, and whether it still is anywhere
-        found.setdefault(compute_ports(service, pod), []).append(compute_endpoint(service, pod, address, node))
+            # SLICE-6: nobody can say in which zone it is, and whether it still is anywhere
+            continue
+        found.setdefault(compute_ports(service, pod), []).append(
+            compute_endpoint(service, pod, address, node)
+        )
     return found
 
 
@@ -107,17 +125,27 @@ def compute_ports(service: Service, pod: Pod) -> Ports:
     for port in service.spec.ports or ():
         number = target_port(pod, port)
         if number is not None:
-            found.append(EndpointPort(name=port.name or "", port=number, protocol=port.protocol or "TCP", app_protocol=port.app_protocol))
+            found.append(
+                EndpointPort(
+                    name=port.name or "",
+                    port=number,
+                    protocol=port.protocol or "TCP",
+                    app_protocol=port.app_protocol,
+                )
+            )
     return tuple(found)
 
 
 def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None) -> Endpoint:
-    """SLICE-3: serving is the pod's own readiness, terminating its deletion, ready both together, unless the service wants all."""
+    """SLICE-3: serving is the pod's own readiness, terminating its deletion, ready both together,
+    unless the service wants all."""
     assert service.spec is not None and pod.spec is not None
     serving = ready_condition(pod) is not None
     terminating = pod.metadata.deletion_timestamp is not None
     ready = bool(service.spec.publish_not_ready_addresses) or (serving and not terminating)
-    reference = ObjectReference(kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid)
+    reference = ObjectReference(
+        kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid
+    )
     return Endpoint(
         addresses=(address,),
         conditions=EndpointConditions(ready=ready, serving=serving, terminating=terminating),
@@ -130,7 +158,11 @@ def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None
 
 def compute_metadata(service: Service) -> ObjectMeta:
     """SLICE-7: the service's labels, whose slice it is and who keeps it; the service owns it."""
-    labels = {key: value for key, value in (service.metadata.labels or {}).items() if key not in (SERVICE_NAME, MANAGED_BY, HEADLESS)}
+    labels = {
+        key: value
+        for key, value in (service.metadata.labels or {}).items()
+        if key not in (SERVICE_NAME, MANAGED_BY, HEADLESS)
+    }
     labels |= {SERVICE_NAME: service.metadata.name or "", MANAGED_BY: CONTROLLER}
     if is_headless(service):
         labels[HEADLESS] = ""
@@ -139,5 +171,8 @@ def compute_metadata(service: Service) -> ObjectMeta:
         block_owner_deletion=True,
     )  # fmt: skip
     return ObjectMeta(
-        generate_name=f"{service.metadata.name}-", namespace=service.metadata.namespace, labels=labels, owner_references=(owner,)
+        generate_name=f"{service.metadata.name}-",
+        namespace=service.metadata.namespace,
+        labels=labels,
+        owner_references=(owner,),
     )

@@ -1,4 +1,5 @@
-"""Endpoints that somebody wrote by hand, told again as slices for the proxies. Rule SLICE-5 (spec/workloads/endpoints.md).
+"""Endpoints that somebody wrote by hand, told again as slices for the proxies. Rule SLICE-5
+(spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "EndpointSlices" (mirroring); KEP-752 "EndpointSlice".
 Left out: IPv6.
@@ -27,7 +28,10 @@ from refk8s.core.loop.view import View
 
 CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
-NOT_COPIED = ("kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time")
+NOT_COPIED = (
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "endpoints.kubernetes.io/last-change-trigger-time",
+)
 ADDRESSES_MAX = 1_000  # of one subset
 
 
@@ -35,14 +39,19 @@ class EndpointSliceMirroringController(Reconciler):
     """Looks at the Endpoints and the service of one name."""
 
     name = "endpointslicemirroring-controller"
-    interests = (Interest(SERVICES, own_key), Interest(ENDPOINTS, own_key), Interest(ENDPOINT_SLICES, services_of_slice))
+    interests = (
+        Interest(SERVICES, own_key),
+        Interest(ENDPOINTS, own_key),
+        Interest(ENDPOINT_SLICES, services_of_slice),
+    )
     indexes = (BY_SERVICE,)
 
     def __init__(self, endpoints_max: int = ENDPOINTS_MAX) -> None:
         self.endpoints_max = endpoints_max  # in one slice
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Make the mirror slices tell what the Endpoints say, where a service without selector stands before them."""
+        """Make the mirror slices tell what the Endpoints say, where a service without selector
+        stands before them."""
         # Observe
         endpoints: Endpoints | None = view.get(ENDPOINTS, key)
         slices = slices_of(view, key, CONTROLLER)
@@ -52,7 +61,9 @@ class EndpointSliceMirroringController(Reconciler):
             endpoints = Endpoints(metadata=ObjectMeta(namespace=slices[0].metadata.namespace))
 
         # Decide
-        wanted = compute_endpoints(endpoints) if is_mirrored(endpoints, view.get(SERVICES, key)) else {}
+        wanted = (
+            compute_endpoints(endpoints) if is_mirrored(endpoints, view.get(SERVICES, key)) else {}
+        )
         layout = lay_out(slices, wanted, False, self.endpoints_max)
 
         # Act
@@ -61,9 +72,15 @@ class EndpointSliceMirroringController(Reconciler):
 
 
 def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
-    """SLICE-5: nobody said that it should not be, no election is held in it, and nobody else keeps slices of the service."""
+    """SLICE-5: nobody said that it should not be, no election is held in it, and nobody else keeps
+    slices of the service."""
     labels, annotations = endpoints.metadata.labels or {}, endpoints.metadata.annotations or {}
-    if labels.get(SKIP) == "true" or LEADER in annotations or service is None or service.spec is None:
+    if (
+        labels.get(SKIP) == "true"
+        or LEADER in annotations
+        or service is None
+        or service.spec is None
+    ):
         return False
     return not service.spec.selector
 
@@ -73,7 +90,12 @@ def compute_endpoints(endpoints: Endpoints) -> Wanted:
     found: Wanted = {}
     for subset in endpoints.subsets or ():
         ports = tuple(
-            EndpointPort(name=port.name or "", port=port.port, protocol=port.protocol or "TCP", app_protocol=port.app_protocol)
+            EndpointPort(
+                name=port.name or "",
+                port=port.port,
+                protocol=port.protocol or "TCP",
+                app_protocol=port.app_protocol,
+            )
             for port in subset.ports or ()
         )
         ready, unready = subset.addresses or (), subset.not_ready_addresses or ()
@@ -92,12 +114,20 @@ def compute_endpoints(endpoints: Endpoints) -> Wanted:
 
 
 def compute_metadata(endpoints: Endpoints) -> ObjectMeta:
-    """The Endpoints' labels and annotations, of whose service they are and who keeps the slice; the Endpoints own it (SLICE-7)."""
+    """The Endpoints' labels and annotations, of whose service they are and who keeps the slice; the
+    Endpoints own it (SLICE-7)."""
     metadata = endpoints.metadata
     labels = {**(metadata.labels or {}), SERVICE_NAME: metadata.name or "", MANAGED_BY: CONTROLLER}
-    annotations = {key: value for key, value in (metadata.annotations or {}).items() if key not in NOT_COPIED}
+    annotations = {
+        key: value for key, value in (metadata.annotations or {}).items() if key not in NOT_COPIED
+    }
     owner = OwnerReference(
-        api_version="v1", kind="Endpoints", name=metadata.name or "", uid=metadata.uid or "", controller=True, block_owner_deletion=True
+        api_version="v1",
+        kind="Endpoints",
+        name=metadata.name or "",
+        uid=metadata.uid or "",
+        controller=True,
+        block_owner_deletion=True,
     )
     return ObjectMeta(
         generate_name=f"{metadata.name}-",

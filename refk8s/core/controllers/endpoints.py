@@ -1,5 +1,5 @@
-"""Endpoints: the addresses behind each service in one object, as clients of old want them. Rules EP-1, EP-5 ... EP-7
-(spec/workloads/endpoints.md).
+"""Endpoints: the addresses behind each service in one object, as clients of old want them. Rules
+EP-1, EP-5 ... EP-7 (spec/workloads/endpoints.md).
 
 Source: API reference, "Endpoints"; Kubernetes documentation, "Service" (over-capacity endpoints).
 Left out: the annotation endpoints.kubernetes.io/last-change-trigger-time; IPv6.
@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, ObjectReference, Pod, Service
+from refk8s.core.api.core_v1 import (
+    EndpointAddress,
+    EndpointPort,
+    Endpoints,
+    EndpointSubset,
+    ObjectReference,
+    Pod,
+    Service,
+)
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import ENDPOINTS, PODS, SERVICES
@@ -36,14 +44,16 @@ CONTROLLER = "endpoint-controller"
 ADDRESSES_MAX = 1_000
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 LEFTOVERS: Key = ""
-"""The key under which the controller, when it starts, looks for Endpoints whose service has gone meanwhile (EP-7)."""
+"""The key under which the controller, when it starts, looks for Endpoints whose service has gone
+meanwhile (EP-7)."""
 RETRY: Instant = 1 * SECOND
 
 Ports = tuple[EndpointPort, ...]
 
 
 def _of_endpoints(view: View, old: Endpoints | None, new: Endpoints | None) -> tuple[Key, ...]:
-    """Endpoints that have a service, or that are ours. Others stand for themselves: nobody's deletion takes them along (EP-7)."""
+    """Endpoints that have a service, or that are ours. Others stand for themselves: nobody's
+    deletion takes them along (EP-7)."""
     either = new if new is not None else old
     assert either is not None
     ours = new is not None and (new.metadata.labels or {}).get(MANAGED_BY) == CONTROLLER
@@ -54,16 +64,22 @@ class EndpointsController(Reconciler):
     """Looks at one service."""
 
     name = "endpoint-controller"
-    interests = (Interest(SERVICES, own_key), Interest(PODS, services_of_pod), Interest(ENDPOINTS, _of_endpoints))
+    interests = (
+        Interest(SERVICES, own_key),
+        Interest(PODS, services_of_pod),
+        Interest(ENDPOINTS, _of_endpoints),
+    )
     indexes = INDEXES
     initial_keys = (LEFTOVERS,)
 
     def start_memory(self, now: Instant) -> frozenset[Key] | None:
-        """The Endpoints whose service is being looked up; None: nobody has looked for leftovers yet."""
+        """The Endpoints whose service is being looked up; None: nobody has looked for leftovers
+        yet."""
         return None
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Make the Endpoints of the service's name tell of its pods (EP-5); they go with the service (EP-7)."""
+        """Make the Endpoints of the service's name tell of its pods (EP-5); they go with the
+        service (EP-7)."""
         if key == LEFTOVERS:
             return self._look_for_leftovers(view, now, local.memory)
         # Observe
@@ -80,7 +96,11 @@ class EndpointsController(Reconciler):
         labels.pop(HEADLESS, None)
         if is_headless(service):
             labels[HEADLESS] = ""
-        annotations = {k: v for k, v in (existing.metadata.annotations or {}).items() if k != OVER_CAPACITY} if existing else {}
+        annotations = (
+            {k: v for k, v in (existing.metadata.annotations or {}).items() if k != OVER_CAPACITY}
+            if existing
+            else {}
+        )
         if over:
             annotations[OVER_CAPACITY] = "truncated"
 
@@ -88,9 +108,13 @@ class EndpointsController(Reconciler):
         namespace, name = service.metadata.namespace or "", service.metadata.name or ""
         because = f"ready pods behind service {name}: {sum(len(subset.addresses or ()) for subset in subsets)}"
         if existing is None:
-            metadata = ObjectMeta(name=name, namespace=namespace, labels=labels, annotations=annotations or None)
+            metadata = ObjectMeta(
+                name=name, namespace=namespace, labels=labels, annotations=annotations or None
+            )
             body = Endpoints(metadata=metadata, subsets=subsets or None)
-            return Plan(((Request("create", ENDPOINTS, namespace, name, body=body, because=because),),))
+            return Plan(
+                ((Request("create", ENDPOINTS, namespace, name, body=body, because=because),),)
+            )
         same = (existing.subsets or ()) == subsets and (existing.metadata.labels or {}) == labels
         if same and (existing.metadata.annotations or {}) == annotations:
             return NOTHING
@@ -98,18 +122,33 @@ class EndpointsController(Reconciler):
         body = replace(existing, metadata=metadata, subsets=subsets or None)
         return Plan(((Request("update", ENDPOINTS, namespace, name, body=body, because=because),),))
 
-
     def _look_for_leftovers(self, view: View, now: Instant, memory: frozenset[Key] | None) -> Plan:
-        """Ask for the service of each Endpoints that the view shows without one: the view of services may be the older (EP-7)."""
+        """Ask for the service of each Endpoints that the view shows without one: the view of
+        services may be the older (EP-7)."""
         suspects = frozenset(view.keys(ENDPOINTS)) if memory is None else memory
-        left = [key for key in sorted(suspects) if view.get(SERVICES, key) is None and _may_be_left_over(view.get(ENDPOINTS, key))]
-        asks = tuple(Request("get", SERVICES, *split_key(key), because="is the service of the Endpoints gone?") for key in left)
+        left = [
+            key
+            for key in sorted(suspects)
+            if view.get(SERVICES, key) is None and _may_be_left_over(view.get(ENDPOINTS, key))
+        ]
+        asks = tuple(
+            Request(
+                "get", SERVICES, *split_key(key), because="is the service of the Endpoints gone?"
+            )
+            for key in left
+        )
         return Plan(asks=asks, memory=frozenset(left), wake_at=now + RETRY if left else None)
 
     def answered(
-        self, memory: frozenset[Key], key: Key, request: Request, response: Response | None, now: Instant
+        self,
+        memory: frozenset[Key],
+        key: Key,
+        request: Request,
+        response: Response | None,
+        now: Instant,
     ) -> tuple[frozenset[Key], Iterable[Key]]:
-        """The service of a leftover was looked up: only "not found" lets the Endpoints go; what is unclear is asked again."""
+        """The service of a leftover was looked up: only "not found" lets the Endpoints go; what is
+        unclear is asked again."""
         about = f"{request.namespace}/{request.name}"
         if response is None or not (response.ok or response.code == 404):
             return memory, ()
@@ -125,14 +164,17 @@ def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset,
     assert service.spec is not None
     publish = bool(service.spec.publish_not_ready_addresses)
     found: list[tuple[EndpointAddress, bool]] = []
-    behind: dict[EndpointPort | None, list[int]] = {}  # which of those found answer at a port; None: a service without ports
+    # which of those found answer at a port; None: a service without ports
+    behind: dict[EndpointPort | None, list[int]] = {}
     for pod in selected_pods(view, service):
         ip = address_of(pod)
         if ip is None or (pod.metadata.deletion_timestamp is not None and not publish):
             continue
         for port in compute_ports(service, pod):
             behind.setdefault(port, []).append(len(found))
-        found.append((compute_address(service, pod, ip), publish or ready_condition(pod) is not None))
+        found.append(
+            (compute_address(service, pod, ip), publish or ready_condition(pod) is not None)
+        )
     together: dict[tuple[int, ...], list[EndpointPort]] = {}
     for port, pods in behind.items():
         together.setdefault(tuple(pods), []).extend([port] if port is not None else [])
@@ -144,7 +186,9 @@ def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset,
         )
         for pods, ports in together.items()
     ]
-    return _truncated(sorted(subsets, key=lambda subset: [_order(port) for port in subset.ports or ()]))
+    return _truncated(
+        sorted(subsets, key=lambda subset: [_order(port) for port in subset.ports or ()])
+    )
 
 
 def _order(port: EndpointPort) -> tuple[str, int, str]:
@@ -153,7 +197,9 @@ def _order(port: EndpointPort) -> tuple[str, int, str]:
 
 def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...], bool]:
     """At most so many addresses, the ready ones first (EP-6); and whether any had to go."""
-    total = sum(len(subset.addresses or ()) + len(subset.not_ready_addresses or ()) for subset in subsets)
+    total = sum(
+        len(subset.addresses or ()) + len(subset.not_ready_addresses or ()) for subset in subsets
+    )
     if total <= ADDRESSES_MAX:
         return tuple(subsets), False
     room = ADDRESSES_MAX
@@ -170,24 +216,42 @@ def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...
 
 
 def compute_ports(service: Service, pod: Pod) -> list[EndpointPort | None]:
-    """Where the service's ports lead in this pod, without those that it does not have (EP-3); without ports, to the pod itself."""
+    """Where the service's ports lead in this pod, without those that it does not have (EP-3);
+    without ports, to the pod itself."""
     assert service.spec is not None
     found: list[EndpointPort | None] = []
     for port in service.spec.ports or ():
         number = target_port(pod, port)
         if number is not None:
-            found.append(EndpointPort(name=port.name or None, port=number, protocol=port.protocol or "TCP", app_protocol=port.app_protocol))
+            found.append(
+                EndpointPort(
+                    name=port.name or None,
+                    port=number,
+                    protocol=port.protocol or "TCP",
+                    app_protocol=port.app_protocol,
+                )
+            )
     return found if service.spec.ports else [None]
 
 
 def compute_address(service: Service, pod: Pod, ip: str) -> EndpointAddress:
     assert pod.spec is not None
-    reference = ObjectReference(kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid)
-    return EndpointAddress(ip=ip, hostname=hostname_of(pod, service), node_name=pod.spec.node_name or None, target_ref=reference)
+    reference = ObjectReference(
+        kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid
+    )
+    return EndpointAddress(
+        ip=ip,
+        hostname=hostname_of(pod, service),
+        node_name=pod.spec.node_name or None,
+        target_ref=reference,
+    )
 
 
 def _sorted(addresses: Iterable[EndpointAddress]) -> tuple[EndpointAddress, ...] | None:
-    found = sorted(addresses, key=lambda a: (a.ip, (a.target_ref.uid or "") if a.target_ref is not None else ""))
+    found = sorted(
+        addresses,
+        key=lambda a: (a.ip, (a.target_ref.uid or "") if a.target_ref is not None else ""),
+    )
     return tuple(found) or None
 
 
@@ -195,4 +259,17 @@ def _removal(existing: Endpoints) -> Plan:
     metadata = existing.metadata
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
     because = "its service is gone"
-    return Plan(((Request("delete", ENDPOINTS, metadata.namespace or "", metadata.name or "", body=options, because=because),),))
+    return Plan(
+        (
+            (
+                Request(
+                    "delete",
+                    ENDPOINTS,
+                    metadata.namespace or "",
+                    metadata.name or "",
+                    body=options,
+                    because=because,
+                ),
+            ),
+        )
+    )

@@ -1,8 +1,8 @@
-"""Which pods stand behind a service, and by which ports: what Endpoints and EndpointSlices have in common. Rules EP-1 ... EP-4
-(spec/workloads/endpoints.md).
+"""Which pods stand behind a service, and by which ports: what Endpoints and EndpointSlices have in
+common. Rules EP-1 ... EP-4 (spec/workloads/endpoints.md).
 
-Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS for Services and Pods" (hostnames).
-Left out: IPv6.
+Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS
+for Services and Pods" (hostnames). Left out: IPv6.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,10 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bo
 
 
 def _pairs(pod: Pod) -> list[str]:
-    return [f"{pod.metadata.namespace}/{key}={value}" for key, value in sorted((pod.metadata.labels or {}).items())]
+    return [
+        f"{pod.metadata.namespace}/{key}={value}"
+        for key, value in sorted((pod.metadata.labels or {}).items())
+    ]
 
 
 def _selector_pair(service: Service) -> tuple[str, ...]:
@@ -54,14 +57,20 @@ INDEXES = (Index("label", PODS, _pairs), Index("selector", SERVICES, _selector_p
 
 
 def selected_pods(view: View, service: Service) -> list[Pod]:
-    """The pods that the selector chooses, in the order of their keys. O(pods that share one of its labels)."""
+    """The pods that the selector chooses, in the order of their keys. O(pods that share one of its
+    labels)."""
     [pair] = _selector_pair(service)
     assert service.spec is not None and service.spec.selector
-    return [pod for pod in view.indexed(PODS, "label", pair) if matches(service.spec.selector, pod.metadata.labels)]
+    return [
+        pod
+        for pod in view.indexed(PODS, "label", pair)
+        if matches(service.spec.selector, pod.metadata.labels)
+    ]
 
 
 def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The services whose selectors choose the pod, before or after. O(labels and services found)."""
+    """The services whose selectors choose the pod, before or after. O(labels and services
+    found)."""
     if old is not None and new is not None and not _differs(old, new):
         return []
     found: dict[Key, None] = {}
@@ -79,7 +88,13 @@ def _differs(old: Pod, new: Pod) -> bool:
     if a.uid != b.uid or a.labels != b.labels or a.deletion_timestamp != b.deletion_timestamp:
         return True
     x, y = old.status, new.status
-    if x is None or y is None or x.pod_ips != y.pod_ips or x.pod_ip != y.pod_ip or is_finished(old) != is_finished(new):
+    if (
+        x is None
+        or y is None
+        or x.pod_ips != y.pod_ips
+        or x.pod_ip != y.pod_ip
+        or is_finished(old) != is_finished(new)
+    ):
         return True
     return old.spec != new.spec or (ready_condition(old) is None) != (ready_condition(new) is None)
 
@@ -98,7 +113,8 @@ def container_ports(pod: Pod) -> Iterator[Any]:
 
 
 def target_port(pod: Pod, port: ServicePort) -> int | None:
-    """The number of the pod's port that a service port leads to; None where the pod has no port of that name (EP-3)."""
+    """The number of the pod's port that a service port leads to; None where the pod has no port of
+    that name (EP-3)."""
     target = port.target_port
     if isinstance(target, int) and target:
         return target
@@ -120,11 +136,16 @@ def address_of(pod: Pod) -> str | None:
 
 
 def is_ipv4(address: str) -> bool:
-    """Whether an address that the API server has accepted is of the family that services have here."""
+    """Whether an address that the API server has accepted is of the family that services have
+    here."""
     return bool(address) and ":" not in address
 
 
 def hostname_of(pod: Pod, service: Service) -> str | None:
     """The name under which DNS knows the pod within a service that is its subdomain (EP-4)."""
     spec = pod.spec
-    return spec.hostname if spec is not None and spec.hostname and spec.subdomain == service.metadata.name else None
+    return (
+        spec.hostname
+        if spec is not None and spec.hostname and spec.subdomain == service.metadata.name
+        else None
+    )

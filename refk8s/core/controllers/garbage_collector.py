@@ -1,8 +1,10 @@
-"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 to GC-9 (spec/workloads/garbage_collector.md).
+"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 to GC-9
+(spec/workloads/garbage_collector.md).
 
-The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it does not show is looked up before anything
-is deleted for its absence (GC-2). A uid never comes back, so one that was found absent stays so, and may be remembered; but only for the
-place where it was looked for, since another reference may name the same uid rightly.
+The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it
+does not show is looked up before anything is deleted for its absence (GC-2). A uid never comes
+back, so one that was found absent stays so, and may be remembered; but only for the place where it
+was looked for, since another reference may name the same uid rightly.
 
 | the object | is |
 |---|---|
@@ -13,8 +15,9 @@ place where it was looked for, since another reference may name the same uid rig
 | has owners, none solid, one waiting, and dependents of its own | deleted in the foreground |
 | has owners, none solid | deleted |
 
-Source: Kubernetes documentation, "Garbage Collection" and "Owners and Dependents"; design proposal "Garbage collection".
-Left out: owners of custom kinds, which count as present until there are custom resources.
+Source: Kubernetes documentation, "Garbage Collection" and "Owners and Dependents"; design proposal
+"Garbage collection". Left out: owners of custom kinds, which count as present until there are
+custom resources.
 """
 
 from collections.abc import Iterable
@@ -39,7 +42,9 @@ REMEMBERED_MAX = 10_000
 COLLECTED: tuple[Resource, ...] = tuple(
     resource
     for resource in ALL
-    if {"list", "watch", "delete"} <= set(resource.verbs) and resource not in (EVENTS, EVENTS_V1) and not resource.storage_api_version
+    if {"list", "watch", "delete"} <= set(resource.verbs)
+    and resource not in (EVENTS, EVENTS_V1)
+    and not resource.storage_api_version
 )
 """Every resource whose objects may own or be owned, each in the version that it is kept in."""
 
@@ -52,7 +57,11 @@ class Graph(Value, frozen=True, eq=False):
 
 
 def _uids(obj: Any) -> tuple[str, ...]:
-    return tuple(reference.uid for reference in obj.metadata.owner_references or ()) if obj is not None else ()
+    return (
+        tuple(reference.uid for reference in obj.metadata.owner_references or ())
+        if obj is not None
+        else ()
+    )
 
 
 def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | None) -> Graph:
@@ -61,7 +70,11 @@ def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | Non
     present: Any = new if new is not None else old
     uid, was = present.metadata.uid, old.metadata.uid if old is not None else None
     if was is not None and (new is None or was != uid):
-        graph = evolve(graph, objects=graph.objects.delete(was), dependents=_unlink(graph.dependents, was, before))
+        graph = evolve(
+            graph,
+            objects=graph.objects.delete(was),
+            dependents=_unlink(graph.dependents, was, before),
+        )
         before = ()
     if new is None:
         return graph
@@ -75,7 +88,9 @@ def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | Non
     return graph
 
 
-def _unlink(dependents: Map[str, Map[str, None]], uid: str, owners: Iterable[str]) -> Map[str, Map[str, None]]:
+def _unlink(
+    dependents: Map[str, Map[str, None]], uid: str, owners: Iterable[str]
+) -> Map[str, Map[str, None]]:
     for owner in owners:
         if owner in dependents and uid in dependents[owner]:
             rest = dependents[owner].delete(uid)
@@ -84,7 +99,8 @@ def _unlink(dependents: Map[str, Map[str, None]], uid: str, owners: Iterable[str
 
 
 def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
-    """Uids to look at after a change: the object, its owners (they may wait for it), and its dependents once it is going or gone."""
+    """Uids to look at after a change: the object, its owners (they may wait for it), and its
+    dependents once it is going or gone."""
     graph: Graph = view.fold("graph")
     found: dict[str, None] = {}
     if new is None or (old is not None and old.metadata.uid != new.metadata.uid):
@@ -93,7 +109,8 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
         found.update(dict.fromkeys(sorted(graph.dependents.get(old.metadata.uid, ()))))
     if new is not None:
         metadata, was = new.metadata, old.metadata if old is not None else None
-        if was is not None and was.uid != metadata.uid:  # Another object of that name, between two lists: all about it is news.
+        # Another object of that name, between two lists: all about it is news.
+        if was is not None and was.uid != metadata.uid:
             was = None
         marked = metadata.deletion_timestamp is not None
         if metadata.owner_references or marked:
@@ -103,9 +120,11 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
             if news:
                 found[metadata.uid] = None
         if old is not None and old.metadata.owner_references != metadata.owner_references:
-            found.update(dict.fromkeys(_uids(old)))  # One that no longer blocks lets its owner go, too.
+            # One that no longer blocks lets its owner go, too.
+            found.update(dict.fromkeys(_uids(old)))
         if was is None:
-            found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))  # Were they right about its namespace? (GC-11)
+            # Were they right about its namespace? (GC-11)
+            found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))
         if marked and (was is None or was.deletion_timestamp is None):
             found.update(dict.fromkeys(_uids(new)))
             found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))
@@ -121,7 +140,8 @@ class GarbageCollector(Reconciler):
     folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
 
     def start_memory(self, now: Instant) -> Map[str, bool]:
-        """Owners that were looked up (`_wanted`): False absent for ever, True there although the picture does not show it."""
+        """Owners that were looked up (`_wanted`): False absent for ever, True there although the
+        picture does not show it."""
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -168,16 +188,31 @@ class GarbageCollector(Reconciler):
         if solid:
             if not absent and not waiting:
                 return Plan(memory=_without_present(looked_up, resource, obj), notes=notes)
-            return Plan(((_without_references(resource, obj, (*absent, *waiting), "an owner of it has gone"),),))  # GC-3
+            # GC-3
+            return Plan(
+                (
+                    (
+                        _without_references(
+                            resource, obj, (*absent, *waiting), "an owner of it has gone"
+                        ),
+                    ),
+                )
+            )
         has_dependents = key in graph.dependents
         policy = "Foreground" if waiting and has_dependents else None  # GC-6
         because = "its owner waits for it to go" if waiting else "its owner is gone"
         return Plan(((_deletion(resource, obj, policy, because),),))  # GC-4
 
     def answered(
-        self, memory: Map[str, bool], key: Key, request: Request, response: Response | None, now: Instant
+        self,
+        memory: Map[str, bool],
+        key: Key,
+        request: Request,
+        response: Response | None,
+        now: Instant,
     ) -> tuple[Map[str, bool], Iterable[Key]]:
-        """An owner was looked up. Only a clear answer counts; anything else is asked again (GC-2)."""
+        """An owner was looked up. Only a clear answer counts; anything else is asked again
+        (GC-2)."""
         uid, wanted = request.options.field_manager, _wanted(request)
         if len(memory) >= REMEMBERED_MAX:  # Forgetting costs one more question each.
             memory = Map()
@@ -194,16 +229,29 @@ def _get(view: View, graph: Graph, uid: str) -> Any | None:
 
 
 def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any | None:
-    """The owner as the picture shows it; None where it shows none of this uid in the place that the reference names (GC-2)."""
+    """The owner as the picture shows it; None where it shows none of this uid in the place that the
+    reference names (GC-2)."""
     place, owner = graph.objects.get(reference.uid), _get(view, graph, reference.uid)
     kind = by_kind(reference.api_version, reference.kind)
-    if place is None or owner is None or kind is None or kind.prefix != place[0].prefix or owner.metadata.name != reference.name:
+    if (
+        place is None
+        or owner is None
+        or kind is None
+        or kind.prefix != place[0].prefix
+        or owner.metadata.name != reference.name
+    ):
         return None
-    return owner if not owner.metadata.namespace or owner.metadata.namespace == obj.metadata.namespace else None
+    return (
+        owner
+        if not owner.metadata.namespace or owner.metadata.namespace == obj.metadata.namespace
+        else None
+    )
 
 
 def _is_waiting(owner: Any) -> bool:
-    return owner.metadata.deletion_timestamp is not None and FOREGROUND in (owner.metadata.finalizers or ())
+    return owner.metadata.deletion_timestamp is not None and FOREGROUND in (
+        owner.metadata.finalizers or ()
+    )
 
 
 def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
@@ -212,14 +260,18 @@ def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Reques
     if kind is None or "get" not in kind.verbs:
         return None
     if kind.namespaced and not resource.namespaced:
-        return None  # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
+        # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
+        return None
     namespace = obj.metadata.namespace or "" if kind.namespaced else ""
     options = Options(field_manager=reference.uid)  # carried along, for `answered`
-    return Request("get", kind, namespace, reference.name, options=options, because="is the owner really gone?")
+    return Request(
+        "get", kind, namespace, reference.name, options=options, because="is the owner really gone?"
+    )
 
 
 def _misplaced(graph: Graph, obj: Any) -> tuple[Note, ...]:
-    """A warning for each owner that is in another namespace than its dependent: such a reference means nothing (GC-11)."""
+    """A warning for each owner that is in another namespace than its dependent: such a reference
+    means nothing (GC-11)."""
     notes = []
     namespace = obj.metadata.namespace or ""
     for reference in obj.metadata.owner_references or ():
@@ -232,12 +284,14 @@ def _misplaced(graph: Graph, obj: Any) -> tuple[Note, ...]:
 
 
 def _wanted(question: Request) -> str:
-    """Who is asked for, and where: a uid that is not where one reference says may well be where another says."""
+    """Who is asked for, and where: a uid that is not where one reference says may well be where
+    another says."""
     return f"{question.options.field_manager} {question.resource.prefix}{question.namespace}/{question.name}"
 
 
 def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
-    """Forget that owners were found although not shown: the picture will show them, and later perhaps their end."""
+    """Forget that owners were found although not shown: the picture will show them, and later
+    perhaps their end."""
     for reference in obj.metadata.owner_references or ():
         question = _question(resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):
@@ -246,13 +300,26 @@ def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) ->
 
 
 def _wait_for_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
-    """Foreground: every dependent is deleted (each by its own turn); when no blocking one is left, the finalizer goes (GC-5)."""
+    """Foreground: every dependent is deleted (each by its own turn); when no blocking one is left,
+    the finalizer goes (GC-5)."""
     uid = owner.metadata.uid
-    dependents = [(child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))]
+    dependents = [
+        (child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))
+    ]
     if not _blocking(view, graph, uid):
-        return Plan(((_without_finalizer(resource, owner, FOREGROUND, "none of its dependents is left"),),))
+        return Plan(
+            ((_without_finalizer(resource, owner, FOREGROUND, "none of its dependents is left"),),)
+        )
     if _waits_for_itself(view, graph, uid):
-        return Plan(((_without_finalizer(resource, owner, FOREGROUND, "all that it waits for waits for it"),),))
+        return Plan(
+            (
+                (
+                    _without_finalizer(
+                        resource, owner, FOREGROUND, "all that it waits for waits for it"
+                    ),
+                ),
+            )
+        )
     enqueue = tuple(
         (GarbageCollector.name, child) for child, dependent in dependents
         if dependent is not None and dependent.metadata.deletion_timestamp is None
@@ -266,12 +333,17 @@ def _blocking(view: View, graph: Graph, uid: str) -> list[str]:
     return [
         child
         for child, dependent in found
-        if dependent is not None and any(r.uid == uid and r.block_owner_deletion for r in dependent.metadata.owner_references or ())
+        if dependent is not None
+        and any(
+            r.uid == uid and r.block_owner_deletion
+            for r in dependent.metadata.owner_references or ()
+        )
     ]
 
 
 def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
-    """Whether the owner is part of a circle, and nothing of all that it waits for can go first (GC-10). O(what it waits for)."""
+    """Whether the owner is part of a circle, and nothing of all that it waits for can go first
+    (GC-10). O(what it waits for)."""
     seen: dict[str, None] = {}
     left = [uid]
     in_circle = False
@@ -279,7 +351,8 @@ def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
         one = left.pop()
         obj, blocking = _get(view, graph, one), _blocking(view, graph, one)
         if obj is None or not _is_waiting(obj) or not blocking:
-            return False  # It is deleted later, or in another way; or it waits for nothing, and goes next.
+            # It is deleted later, or in another way; or it waits for nothing, and goes next.
+            return False
         in_circle = in_circle or uid in blocking
         left += [child for child in blocking if child not in seen]
         seen.update(dict.fromkeys(blocking))
@@ -293,34 +366,66 @@ def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: A
     for child in sorted(graph.dependents.get(uid, ())):
         place, dependent = graph.objects.get(child), _get(view, graph, child)
         if place is not None and dependent is not None:
-            gone = [reference for reference in dependent.metadata.owner_references or () if reference.uid == uid]
+            gone = [
+                reference
+                for reference in dependent.metadata.owner_references or ()
+                if reference.uid == uid
+            ]
             if gone:
-                releases.append(_without_references(place[0], dependent, gone, "its owner lets it go"))
-    return Plan((tuple(releases), (_without_finalizer(resource, owner, ORPHAN, "its dependents are on their own"),)))
+                releases.append(
+                    _without_references(place[0], dependent, gone, "its owner lets it go")
+                )
+    return Plan(
+        (
+            tuple(releases),
+            (_without_finalizer(resource, owner, ORPHAN, "its dependents are on their own"),),
+        )
+    )
 
 
 def _named(verb: str, resource: Resource, obj: Any, body: Any, because: str) -> Request:
-    return Request(verb, resource, obj.metadata.namespace or "", obj.metadata.name or "", body=body, because=because)
+    return Request(
+        verb,
+        resource,
+        obj.metadata.namespace or "",
+        obj.metadata.name or "",
+        body=body,
+        because=because,
+    )
 
 
 def _deletion(resource: Resource, obj: Any, policy: str | None, because: str) -> Request:
     """GC-1: only this very object, as it was when its owners were looked at."""
     metadata = obj.metadata
     preconditions = Preconditions(uid=metadata.uid, resource_version=metadata.resource_version)
-    options = DeleteOptions(preconditions=preconditions, propagation_policy=policy or _own_policy(obj))
+    options = DeleteOptions(
+        preconditions=preconditions, propagation_policy=policy or _own_policy(obj)
+    )
     return _named("delete", resource, obj, options, because)
 
 
 def _own_policy(obj: Any) -> str:
     """What the object's own finalizers ask for, else background (GC-8)."""
     finalizers = obj.metadata.finalizers or ()
-    return "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"
+    return (
+        "Orphan"
+        if ORPHAN in finalizers
+        else "Foreground"
+        if FOREGROUND in finalizers
+        else "Background"
+    )
 
 
-def _without_references(resource: Resource, obj: Any, gone: Iterable[OwnerReference], because: str) -> Request:
+def _without_references(
+    resource: Resource, obj: Any, gone: Iterable[OwnerReference], because: str
+) -> Request:
     uids = {reference.uid for reference in gone}
-    kept = [reference for reference in obj.metadata.owner_references or () if reference.uid not in uids]
-    return _metadata_patch(resource, obj, "ownerReferences", [_tree(reference) for reference in kept] or None, because)
+    kept = [
+        reference for reference in obj.metadata.owner_references or () if reference.uid not in uids
+    ]
+    return _metadata_patch(
+        resource, obj, "ownerReferences", [_tree(reference) for reference in kept] or None, because
+    )
 
 
 def _without_finalizer(resource: Resource, obj: Any, name: str, because: str) -> Request:
@@ -328,9 +433,16 @@ def _without_finalizer(resource: Resource, obj: Any, name: str, because: str) ->
     return _metadata_patch(resource, obj, "finalizers", kept or None, because)
 
 
-def _metadata_patch(resource: Resource, obj: Any, field_name: str, value: Any, because: str) -> Request:
-    """Sets one list of the metadata, of this very object in this very version: a list cannot be merged by name."""
-    metadata = {"uid": obj.metadata.uid, "resourceVersion": obj.metadata.resource_version, field_name: value}
+def _metadata_patch(
+    resource: Resource, obj: Any, field_name: str, value: Any, because: str
+) -> Request:
+    """Sets one list of the metadata, of this very object in this very version: a list cannot be
+    merged by name."""
+    metadata = {
+        "uid": obj.metadata.uid,
+        "resourceVersion": obj.metadata.resource_version,
+        field_name: value,
+    }
     return _named("patch", resource, obj, Patch(MERGE_PATCH, {"metadata": metadata}), because)
 
 

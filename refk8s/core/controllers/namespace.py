@@ -1,8 +1,10 @@
-"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1 ... NS-6 (spec/workloads/namespace.md).
+"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1
+... NS-6 (spec/workloads/namespace.md).
 
-Whether something remains is asked of the API server and not read from the view: a view of one resource may be older than the moment when
-the namespace was marked, and would let the namespace go with something still in it. Nothing can be created in it any more (ADM), so one
-empty answer for every resource, given after the mark, is final.
+Whether something remains is asked of the API server and not read from the view: a view of one
+resource may be older than the moment when the namespace was marked, and would let the namespace go
+with something still in it. Nothing can be created in it any more (ADM), so one empty answer for
+every resource, given after the mark, is final.
 
 Source: Kubernetes documentation, "Namespaces"; KEP-5080 "Ordered namespace deletion".
 """
@@ -29,7 +31,11 @@ BACKOFF_FIRST: Instant = 5 * MILLISECOND
 BACKOFF_MAX: Instant = 30 * SECOND
 
 CONTENT: tuple[Resource, ...] = tuple(
-    resource for resource in ALL if resource.namespaced and "deletecollection" in resource.verbs and not resource.storage_api_version
+    resource
+    for resource in ALL
+    if resource.namespaced
+    and "deletecollection" in resource.verbs
+    and not resource.storage_api_version
 )
 """Every resource whose objects lie in namespaces, each in the version that it is kept in."""
 
@@ -45,7 +51,8 @@ class Rest(Value, frozen=True):
 class Survey(Value, frozen=True, eq=False):
     """One round of questions about one namespace: what has been answered so far.
 
-    `tries` counts the rounds that failed in a row; one that has failed is followed by the next at the instant `again_at`.
+    `tries` counts the rounds that failed in a row; one that has failed is followed by the next at
+    the instant `again_at`.
     """
 
     uid: str
@@ -65,17 +72,25 @@ def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
     if new is not None or old is None:
         return ()
     namespace = view.get(NAMESPACES, old.metadata.namespace or "")
-    return (old.metadata.namespace,) if namespace is not None and namespace.metadata.deletion_timestamp is not None else ()
+    return (
+        (old.metadata.namespace,)
+        if namespace is not None and namespace.metadata.deletion_timestamp is not None
+        else ()
+    )
 
 
 class NamespaceController(Reconciler):
-    """Empties terminating namespaces and lets them go. `content`: what may lie in a namespace, where that is not everything."""
+    """Empties terminating namespaces and lets them go. `content`: what may lie in a namespace,
+    where that is not everything."""
 
     name = "namespace-controller"
 
     def __init__(self, content: tuple[Resource, ...] = CONTENT) -> None:
         self.content = content
-        self.interests = (Interest(NAMESPACES, own_key), *[Interest(resource, _of_content) for resource in content])
+        self.interests = (
+            Interest(NAMESPACES, own_key),
+            *[Interest(resource, _of_content) for resource in content],
+        )
 
     def start_memory(self, now: Instant) -> Map[Key, Survey]:
         return Map()
@@ -85,11 +100,22 @@ class NamespaceController(Reconciler):
         # Observe
         namespace: Namespace | None = view.get(NAMESPACES, key)
         surveys: Map[Key, Survey] = local.memory
-        if namespace is None or namespace.metadata.deletion_timestamp is None or not _is_held(namespace):
+        if (
+            namespace is None
+            or namespace.metadata.deletion_timestamp is None
+            or not _is_held(namespace)
+        ):
             return Plan(memory=surveys.delete(key)) if key in surveys else NOTHING  # NS-1
         survey = surveys.get(key)
-        if survey is None or survey.uid != namespace.metadata.uid or (survey.again_at is not None and survey.again_at <= now):
-            questions = tuple(Request("list", resource, key, because=f"namespace {key} is terminating") for resource in self.content)
+        if (
+            survey is None
+            or survey.uid != namespace.metadata.uid
+            or (survey.again_at is not None and survey.again_at <= now)
+        ):
+            questions = tuple(
+                Request("list", resource, key, because=f"namespace {key} is terminating")
+                for resource in self.content
+            )
             begun = evolve(_new_survey(namespace, survey), asked=len(questions))
             return Plan(asks=questions, memory=surveys.set(key, begun), wake_at=now + 30 * SECOND)
         if survey.again_at is not None:
@@ -98,12 +124,19 @@ class NamespaceController(Reconciler):
             return Plan(wake_at=now + 30 * SECOND)
 
         # Decide
-        remaining = tuple((resource, survey.found[resource.prefix]) for resource in self.content if survey.found[resource.prefix].count)
+        remaining = tuple(
+            (resource, survey.found[resource.prefix])
+            for resource in self.content
+            if survey.found[resource.prefix].count
+        )
         pods_first = tuple(entry for entry in remaining if entry[0] == PODS) or remaining  # NS-3
         doomed = tuple(resource for resource, rest in pods_first if rest.unmarked)
 
         # Act
-        deletions = tuple(Request("deletecollection", resource, key, because=f"namespace {key} is terminating") for resource in doomed)
+        deletions = tuple(
+            Request("deletecollection", resource, key, because=f"namespace {key} is terminating")
+            for resource in doomed
+        )
 
         # Report
         status = _report(namespace, remaining, now)
@@ -111,13 +144,29 @@ class NamespaceController(Reconciler):
         if remaining:
             again = now if doomed else now + AGAIN
             return Plan((deletions,), last=status, memory=memory, wake_at=again)
-        spec = NamespaceSpec(finalizers=tuple(name for name in namespace.spec.finalizers or () if name != FINALIZER) or None)
+        spec = NamespaceSpec(
+            finalizers=tuple(name for name in namespace.spec.finalizers or () if name != FINALIZER)
+            or None
+        )
         finalized = replace(namespace, spec=spec)
-        let_go = Request("update", NAMESPACES, "", key, "finalize", body=finalized, because="nothing is left in it")
+        let_go = Request(
+            "update",
+            NAMESPACES,
+            "",
+            key,
+            "finalize",
+            body=finalized,
+            because="nothing is left in it",
+        )
         return Plan((status, (_unversioned(let_go),)), memory=memory)
 
     def answered(
-        self, memory: Map[Key, Survey], key: Key, request: Request, response: Response | None, now: Instant
+        self,
+        memory: Map[Key, Survey],
+        key: Key,
+        request: Request,
+        response: Response | None,
+        now: Instant,
     ) -> tuple[Map[Key, Survey], Iterable[Key]]:
         """One answer of a survey."""
         survey = memory.get(key)
@@ -125,10 +174,14 @@ class NamespaceController(Reconciler):
             return memory, ()
         if response is None or not response.ok:  # NS-6
             again_at = now + min(BACKOFF_FIRST << min(survey.tries, 20), BACKOFF_MAX)
-            return memory.set(key, evolve(survey, tries=survey.tries + 1, again_at=again_at)), (key,)
+            return memory.set(key, evolve(survey, tries=survey.tries + 1, again_at=again_at)), (
+                key,
+            )
         if int(response.body.metadata.resource_version) < survey.since:
             return memory, ()
-        survey = evolve(survey, found=survey.found.set(request.resource.prefix, _rest(response.body.items)))
+        survey = evolve(
+            survey, found=survey.found.set(request.resource.prefix, _rest(response.body.items))
+        )
         return memory.set(key, survey), (key,) if survey.complete else ()
 
 
@@ -137,15 +190,23 @@ def _is_held(namespace: Namespace) -> bool:
 
 
 def _new_survey(namespace: Namespace, before: Survey | None) -> Survey:
-    """The next round. Late answers of an earlier one count if they tell of this namespace as it is now, and not of an earlier one."""
+    """The next round. Late answers of an earlier one count if they tell of this namespace as it is
+    now, and not of an earlier one."""
     tries = before.tries if before is not None and before.uid == namespace.metadata.uid else 0
-    return Survey(namespace.metadata.uid or "", since=int(namespace.metadata.resource_version or 0), tries=tries)
+    return Survey(
+        namespace.metadata.uid or "",
+        since=int(namespace.metadata.resource_version or 0),
+        tries=tries,
+    )
 
 
 def _unversioned(request: Request) -> Request:
-    """The status write of the same plan has moved the resourceVersion; what is finalized does not depend on it."""
+    """The status write of the same plan has moved the resourceVersion; what is finalized does not
+    depend on it."""
     body = request.body
-    return evolve(request, body=replace(body, metadata=replace(body.metadata, resource_version=None)))
+    return evolve(
+        request, body=replace(body, metadata=replace(body.metadata, resource_version=None))
+    )
 
 
 def _rest(items: Iterable[Any]) -> Rest:
@@ -159,36 +220,94 @@ def _rest(items: Iterable[Any]) -> Rest:
     return Rest(count, unmarked, tuple(sorted(finalizers.items())))
 
 
-def _report(namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], now: Instant) -> tuple[Request, ...]:
+def _report(
+    namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], now: Instant
+) -> tuple[Request, ...]:
     """The write of the conditions (NS-5), or nothing where they say so already."""
     held: dict[str, int] = {}
     for _, rest in remaining:
         for name, count in rest.finalizers:
             held[name] = held.get(name, 0) + count
-    resources = ", ".join(f"{resource.plural}.{resource.group} has {rest.count} resource instances" for resource, rest in remaining)
-    finalizers = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(held.items()))
+    resources = ", ".join(
+        f"{resource.plural}.{resource.group} has {rest.count} resource instances"
+        for resource, rest in remaining
+    )
+    finalizers = ", ".join(
+        f"{name} in {count} resource instances" for name, count in sorted(held.items())
+    )
     wanted = (
-        ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
-        ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
-        ("NamespaceDeletionContentFailure", "False", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
-        ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {resources}")
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            "False",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "False",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            "False",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        (
+            "NamespaceContentRemaining",
+            "True",
+            "SomeResourcesRemain",
+            f"Some resources are remaining: {resources}",
+        )
         if remaining
-        else ("NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"),
+        else (
+            "NamespaceContentRemaining",
+            "False",
+            "ContentRemoved",
+            "All content successfully removed",
+        ),
         ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", f"{_HELD}: {finalizers}")
         if held
-        else ("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+        else (
+            "NamespaceFinalizersRemaining",
+            "False",
+            "ContentHasNoFinalizers",
+            "All content-preserving finalizers finished",
+        ),
     )
     status = namespace.status
     assert status is not None, "defaulting gives every namespace a status"
     known = {condition.type: condition for condition in status.conditions or ()}
-    conditions = tuple(_condition(known.get(type), type, value, reason, message, now) for type, value, reason, message in wanted)
-    others = tuple(condition for condition in status.conditions or () if condition.type not in {entry[0] for entry in wanted})
+    conditions = tuple(
+        _condition(known.get(type), type, value, reason, message, now)
+        for type, value, reason, message in wanted
+    )
+    others = tuple(
+        condition
+        for condition in status.conditions or ()
+        if condition.type not in {entry[0] for entry in wanted}
+    )
     if conditions + others == tuple(status.conditions or ()):
         return ()
     body = replace(namespace, status=replace(status, conditions=conditions + others))
-    return (Request("update", NAMESPACES, "", namespace.metadata.name or "", "status", body=body, because="its deletion goes on"),)
+    return (
+        Request(
+            "update",
+            NAMESPACES,
+            "",
+            namespace.metadata.name or "",
+            "status",
+            body=body,
+            because="its deletion goes on",
+        ),
+    )
 
 
-def _condition(old: NamespaceCondition | None, type: str, value: str, reason: str, message: str, now: Instant) -> NamespaceCondition:
+def _condition(
+    old: NamespaceCondition | None, type: str, value: str, reason: str, message: str, now: Instant
+) -> NamespaceCondition:
     since = old.last_transition_time if old is not None and old.status == value else timestamp(now)
-    return NamespaceCondition(type=type, status=value, reason=reason, message=message, last_transition_time=since)
+    return NamespaceCondition(
+        type=type, status=value, reason=reason, message=message, last_transition_time=since
+    )

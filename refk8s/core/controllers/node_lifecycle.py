@@ -1,5 +1,5 @@
-"""Node lifecycle: a node that is silent becomes Unknown, its conditions become taints, and pods leave it. Rules NODE-1 ... NODE-7
-(spec/workloads/node.md).
+"""Node lifecycle: a node that is silent becomes Unknown, its conditions become taints, and pods
+leave it. Rules NODE-1 ... NODE-7 (spec/workloads/node.md).
 
 | condition | taint key | effects |
 |---|---|---|
@@ -9,10 +9,11 @@
 | NetworkUnavailable True | node.kubernetes.io/network-unavailable | NoSchedule |
 | spec.unschedulable | node.kubernetes.io/unschedulable | NoSchedule |
 
-Silence is measured on this controller's own clock, from the last *change* of a heartbeat that it saw: clocks of nodes may be wrong, and
-after a start everybody gets the full grace again.
-Source: Kubernetes documentation, "Nodes" (heartbeats, node controller), "Taints and Tolerations" (taint nodes by condition).
-Left out: cloud providers; exclusion of nodes being removed from load balancers.
+Silence is measured on this controller's own clock, from the last *change* of a heartbeat that it
+saw: clocks of nodes may be wrong, and after a start everybody gets the full grace again. Source:
+Kubernetes documentation, "Nodes" (heartbeats, node controller), "Taints and Tolerations" (taint
+nodes by condition). Left out: cloud providers; exclusion of nodes being removed from load
+balancers.
 """
 
 from collections.abc import Iterable
@@ -32,9 +33,11 @@ from refk8s.core.value import Value, evolve, field
 
 GRACE: Instant = 50 * SECOND
 STARTUP_GRACE: Instant = 60 * SECOND
-EVICTION_PAUSE: Instant = 10 * SECOND  # one node in so long (0.1 a second), where most of a zone is well
+# one node in so long (0.1 a second), where most of a zone is well
+EVICTION_PAUSE: Instant = 10 * SECOND
 EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # where it is not
-UNREADY_PAUSE: Instant = 5 * SECOND  # a node, or a pod of it, that is said to be well all the same is contradicted once in so long
+# a node, or a pod of it, that is said to be well all the same is contradicted once in so long
+UNREADY_PAUSE: Instant = 5 * SECOND
 UNHEALTHY_SHARE = 0.55  # of a zone, from which on it counts as partly disrupted
 LARGE_ZONE_NODES = 50  # a smaller zone that is partly disrupted evicts nobody
 LEASE_NAMESPACE = "kube-node-lease"
@@ -84,7 +87,11 @@ def zone_of(node: Node) -> str:
 
 def get_condition(node: Node, type: str) -> NodeCondition | None:
     status = node.status
-    return next((c for c in status.conditions or () if c.type == type), None) if status is not None else None
+    return (
+        next((c for c in status.conditions or () if c.type == type), None)
+        if status is not None
+        else None
+    )
 
 
 def is_ready(node: Node) -> bool:
@@ -126,7 +133,11 @@ class NodeLifecycle(Reconciler):
     """Looks at one node."""
 
     name = component = "node-controller"
-    interests = (Interest(NODES, own_key), Interest(LEASES, _node_of_lease), Interest(PODS, _silent_node_of_pod))
+    interests = (
+        Interest(NODES, own_key),
+        Interest(LEASES, _node_of_lease),
+        Interest(PODS, _silent_node_of_pod),
+    )
     indexes = (pods_by_node(),)
     folds = (Fold("zones", (NODES,), Zones(), fold_zones),)
 
@@ -134,7 +145,8 @@ class NodeLifecycle(Reconciler):
         return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Judge the node's silence (NODE-1), make its conditions taints (NODE-3), and evict at a measured pace (NODE-4)."""
+        """Judge the node's silence (NODE-1), make its conditions taints (NODE-3), and evict at a
+        measured pace (NODE-4)."""
         # Observe
         memory: Memory = local.memory
         node: Node | None = view.get(NODES, key)
@@ -150,7 +162,10 @@ class NodeLifecycle(Reconciler):
             return self._lose(view, node, lost, _contradict(memory, key, now))
         ready = get_condition(node, "Ready")
         spec = node.spec or NodeSpec()
-        taints = (*no_schedule_taints(node), *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)))
+        taints = (
+            *no_schedule_taints(node),
+            *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)),
+        )
         wake_at = silent_from if now < silent_from else None
         wants_out = ready is not None and ready.status != "True"
         pause = eviction_pause(view.fold("zones").counts, zone_of(node))
@@ -158,8 +173,13 @@ class NodeLifecycle(Reconciler):
             if not has_no_execute(spec, _key_of(ready)):
                 next_at = memory.evict_next.get(zone_of(node), 0)
                 if now >= next_at:
-                    memory = evolve(memory, evict_next=memory.evict_next.set(zone_of(node), now + pause))
-                    taints = (*without_no_execute(taints), Taint(key=_key_of(ready), effect=NO_EXECUTE, time_added=timestamp(now)))
+                    memory = evolve(
+                        memory, evict_next=memory.evict_next.set(zone_of(node), now + pause)
+                    )
+                    taints = (
+                        *without_no_execute(taints),
+                        Taint(key=_key_of(ready), effect=NO_EXECUTE, time_added=timestamp(now)),
+                    )
                 else:
                     wake_at = next_at if wake_at is None else min(wake_at, next_at)
         elif ready is not None:
@@ -176,18 +196,29 @@ class NodeLifecycle(Reconciler):
             return Plan(waves, memory=memory, wake_at=wake_at)
         body = replace(node, spec=replace(spec, taints=tuple(taints) or None))
         words = ", ".join(f"{taint.key}:{taint.effect}" for taint in taints) or "none"
-        request = Request("update", NODES, "", key, body=body, because=f"its conditions ask for the taints: {words}")
+        request = Request(
+            "update",
+            NODES,
+            "",
+            key,
+            body=body,
+            because=f"its conditions ask for the taints: {words}",
+        )
 
         # Report
         return Plan(((request,), *waves), memory=memory, wake_at=wake_at)
 
     def _lose(self, view: View, node: Node, lost: Node, memory: Memory) -> Plan:
-        """The node has been silent for too long: its conditions become Unknown, and its pods not ready (NODE-2).
+        """The node has been silent for too long: its conditions become Unknown, and its pods not
+        ready (NODE-2).
 
-        The conditions are on record before the pods are: whoever looks next, after a crash too, goes on with what is left.
+        The conditions are on record before the pods are: whoever looks next, after a crash too,
+        goes on with what is left.
         """
         name = node.metadata.name or ""
-        status = Request("update", NODES, "", name, "status", body=lost, because="its kubelet has gone silent")
+        status = Request(
+            "update", NODES, "", name, "status", body=lost, because="its kubelet has gone silent"
+        )
         pods = unready_pods(view, name)
         note = Note(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         return Plan(((status,), pods), notes=(note,), memory=memory)
@@ -195,18 +226,26 @@ class NodeLifecycle(Reconciler):
 
 def _forget(memory: Memory, node: Key) -> Memory:
     unready = memory.unready_next
-    return evolve(memory, nodes=memory.nodes.delete(node), unready_next=unready.delete(node) if node in unready else unready)
+    return evolve(
+        memory,
+        nodes=memory.nodes.delete(node),
+        unready_next=unready.delete(node) if node in unready else unready,
+    )
 
 
 def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
-    """It and its pods are said to be unwell now; again only after a pause (NODE-2): a kubelet that is there denies it at once."""
+    """It and its pods are said to be unwell now; again only after a pause (NODE-2): a kubelet that
+    is there denies it at once."""
     return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))
 
 
 def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
     """The health after this look: a changed sign of life starts the grace anew (NODE-1)."""
     ready = get_condition(node, "Ready")
-    sign = (lease.spec.renew_time if lease is not None and lease.spec is not None else None, ready.last_heartbeat_time if ready else None)
+    sign = (
+        lease.spec.renew_time if lease is not None and lease.spec is not None else None,
+        ready.last_heartbeat_time if ready else None,
+    )
     uid = node.metadata.uid or ""
     if health is None or health.uid != uid:
         return Health(uid, sign, now, GRACE if any(sign) else STARTUP_GRACE)
@@ -225,7 +264,13 @@ def lose(node: Node, now: Instant) -> Node | None:
     for condition in status.conditions or ():
         if condition.type in WATCHED_CONDITIONS and condition.status != "Unknown":
             words = "Kubelet stopped posting node status."
-            condition = replace(condition, status="Unknown", reason="NodeStatusUnknown", message=words, last_transition_time=timestamp(now))
+            condition = replace(
+                condition,
+                status="Unknown",
+                reason="NodeStatusUnknown",
+                message=words,
+                last_transition_time=timestamp(now),
+            )
         changed.append(condition)
     for type in WATCHED_CONDITIONS:
         if type not in known:
@@ -242,15 +287,24 @@ def lose(node: Node, now: Instant) -> Node | None:
 
 def no_schedule_taints(node: Node) -> list[Taint]:
     """What the conditions say, as taints that keep new pods away (NODE-3)."""
-    keys = [TAINTS[c.type, c.status] for c in (node.status.conditions or () if node.status else ()) if (c.type, c.status) in TAINTS]
+    keys = [
+        TAINTS[c.type, c.status]
+        for c in (node.status.conditions or () if node.status else ())
+        if (c.type, c.status) in TAINTS
+    ]
     if node.spec is not None and node.spec.unschedulable:
         keys.append(UNSCHEDULABLE)
-    present = {taint.key: taint for taint in (node.spec.taints or () if node.spec else ()) if taint.effect == NO_SCHEDULE}
+    present = {
+        taint.key: taint
+        for taint in (node.spec.taints or () if node.spec else ())
+        if taint.effect == NO_SCHEDULE
+    }
     return [present.get(key) or Taint(key=key, effect=NO_SCHEDULE) for key in keys]
 
 
 def eviction_pause(counts: Map[str, tuple[int, int]], zone: str) -> Instant | None:
-    """How long after one node of the zone the next may be emptied; None: none at all (NODE-4, NODE-6)."""
+    """How long after one node of the zone the next may be emptied; None: none at all (NODE-4,
+    NODE-6)."""
     if all(ready == 0 for nodes, ready in counts.values() if nodes):
         return None
     nodes, ready = counts.get(zone, (0, 0))
@@ -269,7 +323,11 @@ def has_no_execute(spec: NodeSpec, key: str) -> bool:
 
 
 def without_no_execute(taints: Iterable[Taint]) -> tuple[Taint, ...]:
-    return tuple(taint for taint in taints if not (taint.effect == NO_EXECUTE and taint.key in (NOT_READY, UNREACHABLE)))
+    return tuple(
+        taint
+        for taint in taints
+        if not (taint.effect == NO_EXECUTE and taint.key in (NOT_READY, UNREACHABLE))
+    )
 
 
 def _same(some: Iterable[Taint], others: Iterable[Taint]) -> bool:
@@ -286,19 +344,42 @@ def _is_unknown(node: Node) -> bool:
 
 def unready_pods(view: View, node_name: str) -> tuple[Request, ...]:
     """What makes the pods of a silent node not ready (NODE-2); nothing where they are so."""
-    return tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if _is_ready_pod(pod))
+    return tuple(
+        _not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if _is_ready_pod(pod)
+    )
 
 
 def _is_ready_pod(pod: Pod) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in (pod.status.conditions or () if pod.status else ()))
+    return any(
+        c.type == "Ready" and c.status == "True"
+        for c in (pod.status.conditions or () if pod.status else ())
+    )
 
 
 def _not_ready(pod: Pod) -> Request:
-    """A write of the pod's condition by somebody who is not its kubelet, which has gone: endpoints must not wait for it."""
+    """A write of the pod's condition by somebody who is not its kubelet, which has gone: endpoints
+    must not wait for it."""
     words = "Node is not ready"
-    condition: dict[str, Any] = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": words}
+    condition: dict[str, Any] = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "NodeNotReady",
+        "message": words,
+    }
     condition["observedGeneration"] = pod.metadata.generation
-    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}})
+    patch = Patch(
+        "application/strategic-merge-patch+json",
+        {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}},
+    )
     metadata, note = pod.metadata, Note(pod, "NodeNotReady", words, "Warning")
     because = "its node has gone silent"
-    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because, note=note)
+    return Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=patch,
+        because=because,
+        note=note,
+    )

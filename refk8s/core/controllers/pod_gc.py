@@ -1,7 +1,9 @@
-"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1 ... PODGC-4 (spec/workloads/node.md).
+"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1
+... PODGC-4 (spec/workloads/node.md).
 
-Only here, and only when the Node object is gone, is a pod deleted by force: nobody is left who could say that its containers have ended.
-Source: Kubernetes documentation, "Pod Lifecycle" (garbage collection of pods); pod-safety design proposal.
+Only here, and only when the Node object is gone, is a pod deleted by force: nobody is left who
+could say that its containers have ended. Source: Kubernetes documentation, "Pod Lifecycle" (garbage
+collection of pods); pod-safety design proposal.
 """
 
 from collections.abc import Iterable
@@ -28,11 +30,14 @@ BACK = "is back: "  # what the keys of the third begin with: a node that has com
 
 
 class Memory(Value, frozen=True, eq=False):
-    missing: Map[str, Instant] = field(default_factory=Map)  # node name -> since when it is not in the view
+    # node name -> since when it is not in the view
+    missing: Map[str, Instant] = field(default_factory=Map)
     gone: Map[str, bool] = field(default_factory=Map)  # node name -> looked up, and not there
 
 
-def fold_finished(finished: Map[Key, str], resource: Any, old: Pod | None, new: Pod | None) -> Map[Key, str]:
+def fold_finished(
+    finished: Map[Key, str], resource: Any, old: Pod | None, new: Pod | None
+) -> Map[Key, str]:
     """Finished pods and when they were created. O(1)."""
     was, now = old is not None and is_finished(old), new is not None and is_finished(new)
     if was and not now:
@@ -58,14 +63,22 @@ def _is_without_its_node(view: View, pod: Pod) -> bool:
 
 def _ends_without_node(pod: Pod) -> bool:
     """PODGC-4: it is being deleted, never got a node, and nobody has said yet that it has ended."""
-    return pod.metadata.deletion_timestamp is not None and not pod.spec.node_name and not is_finished(pod)
+    return (
+        pod.metadata.deletion_timestamp is not None
+        and not pod.spec.node_name
+        and not is_finished(pod)
+    )
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
     """The pods of a node that has just gone; or the node, if it has just come."""
     if old is None and new is not None:
         return [BACK + (new.metadata.name or "")]
-    return view.indexed_keys(PODS, "node", old.metadata.name or "") if new is None and old is not None else []
+    return (
+        view.indexed_keys(PODS, "node", old.metadata.name or "")
+        if new is None and old is not None
+        else []
+    )
 
 
 class PodGarbageCollector(Reconciler):
@@ -80,7 +93,8 @@ class PodGarbageCollector(Reconciler):
         return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Remove a pod whose node has been gone for a while and is really gone (PODGC-1, PODGC-2)."""
+        """Remove a pod whose node has been gone for a while and is really gone (PODGC-1,
+        PODGC-2)."""
         if key == TOO_MANY:
             return _remove_oldest(view)
         if key.startswith(BACK):
@@ -105,7 +119,11 @@ class PodGarbageCollector(Reconciler):
 
         # Act
         because = f"its node {node_name} is gone"
-        waves = ((_failed(pod, now, because),), (_forced(pod, because),)) if not is_finished(pod) else ((_forced(pod, because),),)
+        waves = (
+            ((_failed(pod, now, because),), (_forced(pod, because),))
+            if not is_finished(pod)
+            else ((_forced(pod, because),),)
+        )
         return Plan(waves, memory=memory)
 
     def answered(
@@ -116,13 +134,20 @@ class PodGarbageCollector(Reconciler):
             return memory, ()
         if response.code == 404:
             return evolve(memory, gone=memory.gone.set(request.name, True)), (key,)
-        missing = memory.missing.delete(request.name) if request.name in memory.missing else memory.missing
+        missing = (
+            memory.missing.delete(request.name)
+            if request.name in memory.missing
+            else memory.missing
+        )
         return evolve(memory, missing=missing), ()
 
 
 def _forget(view: View, memory: Memory, node_name: str) -> Plan:
-    """A node that is there is not missing: when it goes again, the wait begins anew and it is looked up anew."""
-    if view.get(NODES, node_name) is None or (node_name not in memory.missing and node_name not in memory.gone):
+    """A node that is there is not missing: when it goes again, the wait begins anew and it is
+    looked up anew."""
+    if view.get(NODES, node_name) is None or (
+        node_name not in memory.missing and node_name not in memory.gone
+    ):
         return NOTHING
     missing, gone = dict(memory.missing.items()), dict(memory.gone.items())
     missing.pop(node_name, None)
@@ -138,25 +163,51 @@ def _remove_oldest(view: View) -> Plan:
         return NOTHING
     oldest = sorted(finished.items(), key=lambda entry: (entry[1], entry[0]))[:surplus]
     pods = [pod for key, _ in oldest if (pod := view.get(PODS, key)) is not None]
-    return Plan((tuple(_forced(pod, f"more than {FINISHED_MAX} pods have finished") for pod in pods),))
+    return Plan(
+        (tuple(_forced(pod, f"more than {FINISHED_MAX} pods have finished") for pod in pods),)
+    )
 
 
 def _ended(pod: Pod) -> Request:
     metadata = pod.metadata
-    body = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed"}})
+    body = Patch(
+        "application/strategic-merge-patch+json",
+        {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed"}},
+    )
     because = "it is being deleted and never got a node"
-    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    return Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=body,
+        because=because,
+    )
 
 
 def _failed(pod: Pod, now: Instant, because: str) -> Request:
     metadata = pod.metadata
     condition = disruption_target(pod, "DeletionByPodGC", "PodGC: node no longer exists", now)
-    tree = {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}}
+    tree = {
+        "metadata": {"uid": metadata.uid},
+        "status": {"phase": "Failed", "conditions": [condition]},
+    }
     body = Patch("application/strategic-merge-patch+json", tree)
-    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    return Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=body,
+        because=because,
+    )
 
 
 def _forced(pod: Pod, because: str) -> Request:
     metadata = pod.metadata
     options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=metadata.uid))
-    return Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because)
+    return Request(
+        "delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because
+    )

@@ -1,4 +1,5 @@
-"""What a pod's status means to the controllers that count pods: active, ready, available. Rules RS-1, RS-8 (spec/workloads/replica_set.md).
+"""What a pod's status means to the controllers that count pods: active, ready, available. Rules
+RS-1, RS-8 (spec/workloads/replica_set.md).
 
 Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
 """
@@ -40,7 +41,8 @@ def ready_condition(pod: Any) -> Any | None:
 
 
 def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict[str, Any]:
-    """The condition DisruptionTarget, as a patch has it: why the cluster itself ends a pod (NODE-8, PODGC-1)."""
+    """The condition DisruptionTarget, as a patch has it: why the cluster itself ends a pod (NODE-8,
+    PODGC-1)."""
     return {
         "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
         "observedGeneration": pod.metadata.generation,
@@ -48,7 +50,8 @@ def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict
 
 
 def available_at(condition: Any, min_ready_seconds: int) -> Instant | None:
-    """When a pod with this Ready condition becomes available (RS-8); 0: it is already, None: nobody said since when it is ready."""
+    """When a pod with this Ready condition becomes available (RS-8); 0: it is already, None: nobody
+    said since when it is ready."""
     if not min_ready_seconds:
         return 0
     if condition.last_transition_time is None:

@@ -1,12 +1,13 @@
-"""Volumes and claims stay while they are used. Rules PROT-1 ... PROT-3 (spec/workloads/protection.md).
+"""Volumes and claims stay while they are used. Rules PROT-1 ... PROT-3
+(spec/workloads/protection.md).
 
     object                  finalizer                      held while
     PersistentVolumeClaim   kubernetes.io/pvc-protection   a pod on a node names it
     PersistentVolume        kubernetes.io/pv-protection    its phase is Bound
 
-Admission sets the finalizers (ADM-21); these controllers remove them from what is being deleted and not used, and set
-them on what lacks them.
-Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection).
+Admission sets the finalizers (ADM-21); these controllers remove them from what is being deleted and
+not used, and set them on what lacks them. Source: Kubernetes documentation, "Persistent Volumes"
+(storage object in use protection).
 """
 
 from collections.abc import Iterable
@@ -32,7 +33,9 @@ def claims_of(pod: Pod) -> tuple[Key, ...]:
     """The claims that a pod names, those of its ephemeral volumes included."""
     namespace = pod.metadata.namespace or ""
     names = [
-        volume.persistent_volume_claim.claim_name if volume.persistent_volume_claim is not None else f"{pod.metadata.name}-{volume.name}"
+        volume.persistent_volume_claim.claim_name
+        if volume.persistent_volume_claim is not None
+        else f"{pod.metadata.name}-{volume.name}"
         for volume in pod.spec.volumes or ()
         if volume.persistent_volume_claim is not None or volume.ephemeral is not None
     ]
@@ -40,7 +43,8 @@ def claims_of(pod: Pod) -> tuple[Key, ...]:
 
 
 def uses(pod: Pod, claim: Key) -> bool:
-    """PROT-1: a pod uses its claims from the moment it is on a node until it is gone, a finished pod too."""
+    """PROT-1: a pod uses its claims from the moment it is on a node until it is gone, a finished
+    pod too."""
     return bool(pod.spec.node_name) and claim in claims_of(pod)
 
 
@@ -51,8 +55,8 @@ def _of_pod(view: View, old: Pod | None, new: Pod | None) -> set[Key]:
 class ClaimProtection(Reconciler):
     """PROT-1: holds one claim, or lets it go.
 
-    The view may be behind, so the API server is asked for the pods before a claim is let go. The memory is the claims
-    asked about: their uid, and whether the answer was that no pod uses them.
+    The view may be behind, so the API server is asked for the pods before a claim is let go. The
+    memory is the claims asked about: their uid, and whether the answer was that no pod uses them.
     """
 
     name = "pvc-protection-controller"
@@ -78,8 +82,12 @@ class ClaimProtection(Reconciler):
             return Plan(memory=asked.delete(key)) if key in asked else NOTHING
         uid = claim.metadata.uid or ""
         if asked.get(key) != (uid, True):
-            question = Request("list", PODS, claim.metadata.namespace or "", because=f"does a pod use claim {key}?")
-            return Plan(asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + LOOK_AGAIN)
+            question = Request(
+                "list", PODS, claim.metadata.namespace or "", because=f"does a pod use claim {key}?"
+            )
+            return Plan(
+                asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + LOOK_AGAIN
+            )
 
         # Act
         return _remove(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION, "no pod uses it")
@@ -128,11 +136,20 @@ def _set(resource: Resource, obj: Any, finalizer: str) -> Plan:
 
 
 def _remove(resource: Resource, obj: Any, finalizer: str, because: str) -> Plan:
-    return _with(resource, obj, tuple([one for one in obj.metadata.finalizers if one != finalizer]), because)
+    return _with(
+        resource, obj, tuple([one for one in obj.metadata.finalizers if one != finalizer]), because
+    )
 
 
 def _with(resource: Resource, obj: Any, finalizers: tuple[str, ...], because: str) -> Plan:
     metadata = obj.metadata
     body = replace(obj, metadata=replace(metadata, finalizers=finalizers or None))
-    request = Request("update", resource, metadata.namespace or "", metadata.name or "", body=body, because=because)
+    request = Request(
+        "update",
+        resource,
+        metadata.namespace or "",
+        metadata.name or "",
+        body=body,
+        because=because,
+    )
     return Plan(((request,),))

@@ -1,11 +1,13 @@
 """ReplicaSet: as many pods as asked. Rules RS-1 to RS-12 (spec/workloads/replica_set.md).
 
-ReplicationController is the same decision in another coat (`replication_controller.py`). What the loop promises keeps this page short: a
-key is not decided again before the view shows every pod that was created or deleted for it (LOOP-4), and a creation whose answer was lost
-is sent again under the same name (LOOP-6); so counting what the view shows is enough to never create above what is asked (RS-2).
+ReplicationController is the same decision in another coat (`replication_controller.py`). What the
+loop promises keeps this page short: a key is not decided again before the view shows every pod that
+was created or deleted for it (LOOP-4), and a creation whose answer was lost is sent again under the
+same name (LOOP-6); so counting what the view shows is enough to never create above what is asked
+(RS-2).
 
-Source: Kubernetes documentation, "ReplicaSet"; design proposal "Controller reference"; KEP-3973 (terminating pods).
-Left out: nothing.
+Source: Kubernetes documentation, "ReplicaSet"; design proposal "Controller reference"; KEP-3973
+(terminating pods). Left out: nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +59,13 @@ class Coat(Value, frozen=True, eq=False):
     counts_terminating: bool
 
 
-REPLICA_SET = Coat(REPLICA_SETS, lambda obj: obj.spec.selector, ReplicaSetStatus, ReplicaSetCondition, counts_terminating=True)
+REPLICA_SET = Coat(
+    REPLICA_SETS,
+    lambda obj: obj.spec.selector,
+    ReplicaSetStatus,
+    ReplicaSetCondition,
+    counts_terminating=True,
+)
 
 
 class ReplicaSetReconciler(Reconciler):
@@ -68,11 +76,20 @@ class ReplicaSetReconciler(Reconciler):
 
     def __init__(self) -> None:
         own, coat = self.coat.resource, self.coat
-        self.interests = (Interest(own, own_key), Interest(PODS, dependent_keys(own.kind, own, coat.selector_of)))
-        self.indexes = (namespace_index(own), owner_index(own), owner_index(PODS), orphan_index(PODS))
+        self.interests = (
+            Interest(own, own_key),
+            Interest(PODS, dependent_keys(own.kind, own, coat.selector_of)),
+        )
+        self.indexes = (
+            namespace_index(own),
+            owner_index(own),
+            owner_index(PODS),
+            orphan_index(PODS),
+        )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Create or delete pods until spec.replicas of ours are active (RS-1). O(own pods + orphans with one of the selector's labels)."""
+        """Create or delete pods until spec.replicas of ours are active (RS-1). O(own pods + orphans
+        with one of the selector's labels)."""
         # Observe
         owner = view.get(self.coat.resource, key)
         if owner is None:
@@ -89,8 +106,15 @@ class ReplicaSetReconciler(Reconciler):
         # Decide
         wanted = 1 if owner.spec.replicas is None else owner.spec.replicas
         is_dying = owner.metadata.deletion_timestamp is not None
-        missing = 0 if is_dying else wanted - len(active)  # RS-3: a dying owner creates nothing and deletes nothing
-        doomed = rank_for_deletion(active, relatives(view, self.coat, owner), now)[: min(-missing, BURST_MAX)] if missing < 0 else []
+        # RS-3: a dying owner creates nothing and deletes nothing
+        missing = 0 if is_dying else wanted - len(active)
+        doomed = (
+            rank_for_deletion(active, relatives(view, self.coat, owner), now)[
+                : min(-missing, BURST_MAX)
+            ]
+            if missing < 0
+            else []
+        )
         refusal = why_not_created(selected, template_labels(owner)) if missing > 0 else None
         failure = refusal or (pod_failure(local.failure, self.coat) if missing else None)
 
@@ -111,11 +135,12 @@ def template_labels(owner: Any) -> Labels:
     return (template.metadata.labels if template is not None else None) or _NO_LABELS
 
 
-# --- acts --------------------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 
 def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
-    """So many requests for a pod of the template (RS-4, RS-6). They share one object, the loop gives each its name. O(1) objects."""
+    """So many requests for a pod of the template (RS-4, RS-6). They share one object, the loop
+    gives each its name. O(1) objects."""
     template = owner.spec.template
     if template is None:
         return ()
@@ -149,20 +174,23 @@ def deletions(owner: Any, doomed: Sequence[Any], surplus: int) -> tuple[tuple[Re
 
 
 def relatives(view: View, coat: Coat, owner: Any) -> Iterable[Any]:
-    """The pods of all that have the same owner as this one (the ReplicaSets of one Deployment); none for what nobody owns."""
+    """The pods of all that have the same owner as this one (the ReplicaSets of one Deployment);
+    none for what nobody owns."""
     reference = controller_of(owner)
     if reference is not None:
         for sibling in view.indexed(coat.resource, "owner", reference.uid):
             yield from view.indexed(PODS, "owner", sibling.metadata.uid)
 
 
-# --- reports -----------------------------------------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------
 
 
 def pod_failure(response: Response | None, coat: Coat) -> str | None:
-    """What a refused creation or deletion of a pod was told; None where it was something else that failed.
+    """What a refused creation or deletion of a pod was told; None where it was something else that
+    failed.
 
-    A status write of our own that came too late is no failure to tell of, nor is a refusal by a namespace that is being deleted (RS-11).
+    A status write of our own that came too late is no failure to tell of, nor is a refusal by a
+    namespace that is being deleted (RS-11).
     """
     if response is None:
         return None
@@ -183,9 +211,16 @@ def failure_note(owner: Any, missing: int, failure: str) -> Note:
 
 
 def compute_status(
-    coat: Coat, owner: Any, active: Sequence[Any], terminating: Sequence[Any], missing: int, failure: str | None, now: Instant
+    coat: Coat,
+    owner: Any,
+    active: Sequence[Any],
+    terminating: Sequence[Any],
+    missing: int,
+    failure: str | None,
+    now: Instant,
 ) -> tuple[Any, Instant | None]:
-    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: no ready pod is waiting)."""
+    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: no ready pod
+    is waiting)."""
     min_ready_seconds = owner.spec.min_ready_seconds or 0
     labels = template_labels(owner).items()
     fully_labeled = ready = available = 0
@@ -217,8 +252,11 @@ def compute_status(
     return coat.status(**counts), wake_at
 
 
-def compute_conditions(coat: Coat, owner: Any, missing: int, failure: str | None, now: Instant) -> tuple[Any, ...]:
-    """ReplicaFailure stands from the first refusal until the count is right (RS-11); other conditions are not ours."""
+def compute_conditions(
+    coat: Coat, owner: Any, missing: int, failure: str | None, now: Instant
+) -> tuple[Any, ...]:
+    """ReplicaFailure stands from the first refusal until the count is right (RS-11); other
+    conditions are not ours."""
     conditions: tuple[Any, ...] = owner.status.conditions or ()
     others = tuple([condition for condition in conditions if condition.type != REPLICA_FAILURE])
     if not missing:
@@ -227,7 +265,16 @@ def compute_conditions(coat: Coat, owner: Any, missing: int, failure: str | None
         return conditions
     reason = "FailedCreate" if missing > 0 else "FailedDelete"
     at = timestamp(now)
-    return (*others, coat.condition(type=REPLICA_FAILURE, status="True", reason=reason, message=failure, last_transition_time=at))
+    return (
+        *others,
+        coat.condition(
+            type=REPLICA_FAILURE,
+            status="True",
+            reason=reason,
+            message=failure,
+            last_transition_time=at,
+        ),
+    )
 
 
 def report(coat: Coat, owner: Any, status: Any, wanted: int) -> tuple[Request, ...]:
@@ -237,4 +284,14 @@ def report(coat: Coat, owner: Any, status: Any, wanted: int) -> tuple[Request, .
     because = f"{status.replicas} of {wanted} pods exist, {status.ready_replicas or 0} ready, {status.available_replicas or 0} available"
     metadata = owner.metadata
     body = replace(owner, status=status)
-    return (Request("update", coat.resource, metadata.namespace, metadata.name, "status", body=body, because=because),)
+    return (
+        Request(
+            "update",
+            coat.resource,
+            metadata.namespace,
+            metadata.name,
+            "status",
+            body=body,
+            because=because,
+        ),
+    )

@@ -1,8 +1,9 @@
-"""ReplicationController: as many pods as asked. Rules RS-1 to RS-12 (spec/workloads/replica_set.md).
+"""ReplicationController: as many pods as asked. Rules RS-1 to RS-12
+(spec/workloads/replica_set.md).
 
-The same decision as for ReplicaSet; its selector is a plain map, and its status does not count pods that are being deleted.
-Source: Kubernetes documentation, "ReplicationController".
-Left out: nothing.
+The same decision as for ReplicaSet; its selector is a plain map, and its status does not count pods
+that are being deleted. Source: Kubernetes documentation, "ReplicationController". Left out:
+nothing.
 """
 
 from refk8s.core.api.core_v1 import ReplicationControllerCondition, ReplicationControllerStatus

@@ -1,12 +1,14 @@
-"""Revisions of a Deployment: which ReplicaSet carries which template, and how they are numbered. Rules DEP-2 to DEP-5.
+"""Revisions of a Deployment: which ReplicaSet carries which template, and how they are numbered.
+Rules DEP-2 to DEP-5.
 
 (spec/workloads/deployment.md)
 
     template of the Deployment  --hash-->  name and label of the ReplicaSet that carries it
     revision 1, 2, 3 ...        annotation of each ReplicaSet; the one in use has the highest; a rollback moves it up again
 
-Source: Kubernetes documentation, "Deployments" ("Pod-template-hash label", "Rolling Back a Deployment", "Revision History Limit").
-Left out: the annotation deprecated.deployment.rollback.to of extensions/v1beta1, which no served version can set off.
+Source: Kubernetes documentation, "Deployments" ("Pod-template-hash label", "Rolling Back a
+Deployment", "Revision History Limit"). Left out: the annotation deprecated.deployment.rollback.to
+of extensions/v1beta1, which no served version can set off.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,17 +38,21 @@ REVISION_MAX = 2**63 - 1
 HISTORY_LENGTH_MAX = 2_000  # characters of the history annotation
 NAME_LENGTH_MAX = 253
 
-_encoder = msgspec.json.Encoder(order="sorted")  # whatever the order of fields and keys is elsewhere
+# whatever the order of fields and keys is elsewhere
+_encoder = msgspec.json.Encoder(order="sorted")
 
 
 def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str:
-    """A short name for a template: equal templates have equal ones; the collision count makes another of the same (DEP-2).
+    """A short name for a template: equal templates have equal ones; the collision count makes
+    another of the same (DEP-2).
 
-    Eight to ten letters and digits of the alphabet of generated names, a function of the template alone: no process, order of labels or
-    time shows in it.
+    Eight to ten letters and digits of the alphabet of generated names, a function of the template
+    alone: no process, order of labels or time shows in it.
     """
     salt = b"" if collision_count is None else b"%d" % collision_count
-    number = int.from_bytes(blake2b(_encoder.encode(template) + salt, digest_size=4).digest(), "big")
+    number = int.from_bytes(
+        blake2b(_encoder.encode(template) + salt, digest_size=4).digest(), "big"
+    )
     return "".join([SUFFIX_ALPHABET[ord(digit) % len(SUFFIX_ALPHABET)] for digit in str(number)])
 
 
@@ -71,13 +77,18 @@ def without_hash(template: PodTemplateSpec) -> PodTemplateSpec:
 
 def by_age(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
     """The oldest first; names decide among those of one second."""
-    return sorted(replica_sets, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name or ""))
+    return sorted(
+        replica_sets, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name or "")
+    )
 
 
 def find_new(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
-    """The ReplicaSet that carries the Deployment's template, the oldest where there are several (DEP-3)."""
+    """The ReplicaSet that carries the Deployment's template, the oldest where there are several
+    (DEP-3)."""
     wanted = without_hash(deployment.spec.template)
-    return next((rs for rs in by_age(replica_sets) if without_hash(rs.spec.template) == wanted), None)
+    return next(
+        (rs for rs in by_age(replica_sets) if without_hash(rs.spec.template) == wanted), None
+    )
 
 
 def whole_number(annotations: Mapping[str, str] | None, name: str) -> int | None:
@@ -100,11 +111,14 @@ def next_revision(old: Iterable[ReplicaSet]) -> int:
     return min(max((revision_of(rs) for rs in old), default=0) + 1, REVISION_MAX)
 
 
-def compute_annotations(deployment: Deployment, existing: Mapping[str, str] | None, revision: int) -> dict[str, str]:
-    """The annotations of the new ReplicaSet: the Deployment's copied (DEP-5), the revision raised if it is lower (DEP-4).
+def compute_annotations(
+    deployment: Deployment, existing: Mapping[str, str] | None, revision: int
+) -> dict[str, str]:
+    """The annotations of the new ReplicaSet: the Deployment's copied (DEP-5), the revision raised
+    if it is lower (DEP-4).
 
-    A revision that is left behind goes into the history. An annotation that the Deployment has lost stays, as upstream's does. A foreign
-    revision that is no number is left as it is.
+    A revision that is left behind goes into the history. An annotation that the Deployment has lost
+    stays, as upstream's does. A foreign revision that is no number is left as it is.
     """
     annotations = dict(existing or {})
     for name, value in (deployment.metadata.annotations or {}).items():
@@ -122,7 +136,8 @@ def compute_annotations(deployment: Deployment, existing: Mapping[str, str] | No
 
 
 def compute_history(history: str, revision: str) -> str | None:
-    """The history with this revision at its end, cut in front to what fits; None where even the revision alone does not fit."""
+    """The history with this revision at its end, cut in front to what fits; None where even the
+    revision alone does not fit."""
     if not history:
         return revision
     entries = [*history.split(","), revision]
@@ -133,7 +148,8 @@ def compute_history(history: str, revision: str) -> str | None:
 
 
 def new_labels(deployment: Deployment, hash: str) -> tuple[dict[str, str], Any]:
-    """The labels of a new ReplicaSet and of its pods, and its selector: those of the Deployment and the hash."""
+    """The labels of a new ReplicaSet and of its pods, and its selector: those of the Deployment and
+    the hash."""
     selector = deployment.spec.selector or LabelSelector()
     return (
         with_hash(deployment.spec.template.metadata.labels, hash),

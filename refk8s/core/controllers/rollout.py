@@ -1,14 +1,16 @@
-"""The arithmetic of a rollout: how large each ReplicaSet of a Deployment shall be. Rules DEP-6 to DEP-9 (spec/workloads/deployment.md).
+"""The arithmetic of a rollout: how large each ReplicaSet of a Deployment shall be. Rules DEP-6 to
+DEP-9 (spec/workloads/deployment.md).
 
-Plain numbers in, plain numbers out: a function here knows sizes and bounds and neither views nor requests. A result names only those
-ReplicaSets that are to be touched.
+Plain numbers in, plain numbers out: a function here knows sizes and bounds and neither views nor
+requests. A result names only those ReplicaSets that are to be touched.
 
     bounds          how many more than asked may exist, how many fewer may be available
     grow            the new ReplicaSet, as far as the surge leaves room
     shrink          the old ones: first what is not available anyway, then as far as availability leaves room
     spread          all of them in proportion, when the Deployment was scaled in the middle of a rollout
 
-Source: Kubernetes documentation, "Deployments" ("Rolling Update Deployment", "Proportional scaling").
+Source: Kubernetes documentation, "Deployments" ("Rolling Update Deployment", "Proportional
+scaling").
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,11 +33,13 @@ class Member(Value, frozen=True):
     replicas: int  # asked for
     available: int = 0  # as its status says
     created_at: str = ""
-    max_replicas_before: int | None = None  # replicas + surge of the Deployment when this size was set
+    # replicas + surge of the Deployment when this size was set
+    max_replicas_before: int | None = None
 
     @property
     def sure(self) -> int:
-        """How many stay available while it has this size. Its status may still count pods that it has been told to give up."""
+        """How many stay available while it has this size. Its status may still count pods that it
+        has been told to give up."""
         return min(self.replicas, self.available)
 
 
@@ -56,7 +60,8 @@ class Bounds(Value, frozen=True):
 
 
 def compute_bounds(spec: DeploymentSpec) -> Bounds:
-    """The bounds of a Deployment (DEP-6): the surge rounds up, what may be unavailable rounds down; both nothing would be no way forward.
+    """The bounds of a Deployment (DEP-6): the surge rounds up, what may be unavailable rounds down;
+    both nothing would be no way forward.
 
     Outside a rolling update nothing may exceed, and nothing is missed.
     """
@@ -74,10 +79,14 @@ def compute_bounds(spec: DeploymentSpec) -> Bounds:
 
 
 def _share_of(value: int | str | None, replicas: int, *, round_up: bool) -> int:
-    """The count or percentage, never below zero; the default share where there is none, or a string that is no percentage."""
+    """The count or percentage, never below zero; the default share where there is none, or a string
+    that is no percentage."""
     try:
-        return max(0, scaled(DEFAULT_SHARE if value is None else value, replicas, round_up=round_up))
-    except IntOrStringError:  # Validation refuses it; a Deployment that is stored all the same goes on with the default.
+        return max(
+            0, scaled(DEFAULT_SHARE if value is None else value, replicas, round_up=round_up)
+        )
+    except IntOrStringError:
+        # Validation refuses it; a Deployment that is stored all the same goes on with the default.
         return max(0, scaled(DEFAULT_SHARE, replicas, round_up=round_up))
 
 
@@ -87,8 +96,8 @@ def total(members: Iterable[Member]) -> int:
 
 
 def grow(bounds: Bounds, new: Member, old: Sequence[Member]) -> int:
-    """The size of the new ReplicaSet: as large as asked, as far as all together stay within the surge (DEP-7). Never smaller than it is,
-    unless it is larger than asked."""
+    """The size of the new ReplicaSet: as large as asked, as far as all together stay within the
+    surge (DEP-7). Never smaller than it is, unless it is larger than asked."""
     if new.replicas >= bounds.replicas:
         return bounds.replicas
     room = bounds.most - new.replicas - total(old)
@@ -96,10 +105,11 @@ def grow(bounds: Bounds, new: Member, old: Sequence[Member]) -> int:
 
 
 def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
-    """Smaller sizes for the old ReplicaSets (oldest first), as far as enough pods stay available (DEP-8).
+    """Smaller sizes for the old ReplicaSets (oldest first), as far as enough pods stay available
+    (DEP-8).
 
-    The new ReplicaSet's pods that are not available yet count as missing, so that they cannot be an excuse to go on shrinking. What is not
-    available goes first: it would only stand in the way.
+    The new ReplicaSet's pods that are not available yet count as missing, so that they cannot be an
+    excuse to go on shrinking. What is not available goes first: it would only stand in the way.
     """
     spare = total(old) + new.sure - bounds.fewest_available
     sizes: Sizes = {}
@@ -123,17 +133,21 @@ def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
 
 
 def spread(bounds: Bounds, members: Sequence[Member], status_replicas: int) -> Sizes:
-    """Sizes in proportion after scaling in the middle of a rollout (DEP-9): each keeps its share, roundings go to the largest.
+    """Sizes in proportion after scaling in the middle of a rollout (DEP-9): each keeps its share,
+    roundings go to the largest.
 
-    The members all have pods. Growing favours the newer among equals, shrinking the older. `status_replicas` (how many pods there are)
-    stands in for what the whole was, where a member does not know it. The sum is exactly what is allowed, unless the largest would have
-    to go below nothing to make up for roundings.
+    The members all have pods. Growing favours the newer among equals, shrinking the older.
+    `status_replicas` (how many pods there are) stands in for what the whole was, where a member
+    does not know it. The sum is exactly what is allowed, unless the largest would have to go below
+    nothing to make up for roundings.
     """
     allowed = bounds.most if bounds.replicas > 0 else 0
     change = allowed - total(members)
     if change == 0:
         return {member.name: member.replicas for member in members}
-    by_size = sorted(members, key=lambda member: (member.created_at, member.name), reverse=change > 0)
+    by_size = sorted(
+        members, key=lambda member: (member.created_at, member.name), reverse=change > 0
+    )
     by_size.sort(key=lambda member: -member.replicas)
     sizes: Sizes = {}
     left = change

@@ -1,5 +1,5 @@
-"""What every namespace is given: a service account `default`, and the cluster's certificate. Rules SA-1, SA-2
-(spec/workloads/service_account.md).
+"""What every namespace is given: a service account `default`, and the cluster's certificate. Rules
+SA-1, SA-2 (spec/workloads/service_account.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts"; KEP-1205 (root CA publisher).
 """
@@ -48,18 +48,37 @@ class ServiceAccountController(Reconciler):
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
-        if not is_open(view.get(NAMESPACES, key)) or view.get(SERVICE_ACCOUNTS, f"{key}/{DEFAULT}") is not None:
+        if (
+            not is_open(view.get(NAMESPACES, key))
+            or view.get(SERVICE_ACCOUNTS, f"{key}/{DEFAULT}") is not None
+        ):
             return NOTHING
         # Act
         account = ServiceAccount(metadata=ObjectMeta(name=DEFAULT, namespace=key))
-        return Plan(((Request("create", SERVICE_ACCOUNTS, key, DEFAULT, body=account, because=f"namespace {key} has none"),),))
+        return Plan(
+            (
+                (
+                    Request(
+                        "create",
+                        SERVICE_ACCOUNTS,
+                        key,
+                        DEFAULT,
+                        body=account,
+                        because=f"namespace {key} has none",
+                    ),
+                ),
+            )
+        )
 
 
 class RootCertificatePublisher(Reconciler):
     """SA-2: the authority's certificate as a config map in every namespace, for the pods."""
 
     name = "root-ca-certificate-publisher-controller"
-    interests = (Interest(NAMESPACES, own_key), Interest(CONFIG_MAPS, _namespace_of(ROOT_CERTIFICATE)))
+    interests = (
+        Interest(NAMESPACES, own_key),
+        Interest(CONFIG_MAPS, _namespace_of(ROOT_CERTIFICATE)),
+    )
 
     def __init__(self, certificate: str) -> None:
         self.certificate = certificate
@@ -77,9 +96,32 @@ class RootCertificatePublisher(Reconciler):
 
         # Act
         if published is None:
-            metadata = ObjectMeta(name=ROOT_CERTIFICATE, namespace=key, annotations={DESCRIPTION: DESCRIPTION_TEXT})
+            metadata = ObjectMeta(
+                name=ROOT_CERTIFICATE, namespace=key, annotations={DESCRIPTION: DESCRIPTION_TEXT}
+            )
             body = ConfigMap(metadata=metadata, data=data)
             because = f"pods of namespace {key} need to know the API server"
-            return Plan(((Request("create", CONFIG_MAPS, key, ROOT_CERTIFICATE, body=body, because=because),),))
+            return Plan(
+                (
+                    (
+                        Request(
+                            "create", CONFIG_MAPS, key, ROOT_CERTIFICATE, body=body, because=because
+                        ),
+                    ),
+                )
+            )
         body = replace(published, data=data, binary_data=None)
-        return Plan(((Request("update", CONFIG_MAPS, key, ROOT_CERTIFICATE, body=body, because="it was changed"),),))
+        return Plan(
+            (
+                (
+                    Request(
+                        "update",
+                        CONFIG_MAPS,
+                        key,
+                        ROOT_CERTIFICATE,
+                        body=body,
+                        because="it was changed",
+                    ),
+                ),
+            )
+        )

@@ -1,5 +1,5 @@
-"""Ranges of service addresses are ready, and stay while addresses of theirs are held. Rules PROT-4, PROT-5
-(spec/workloads/protection.md).
+"""Ranges of service addresses are ready, and stay while addresses of theirs are held. Rules PROT-4,
+PROT-5 (spec/workloads/protection.md).
 
 Source: Kubernetes documentation, "Extend Service IP Ranges"; KEP-1880, "Multiple Service CIDRs".
 Left out: the ten seconds that upstream gives several API servers to hear of a range that goes.
@@ -22,9 +22,7 @@ from refk8s.core.loop.view import View
 
 READY, TERMINATING = "Ready", "Terminating"
 READY_WORDS = "Kubernetes Service CIDR is ready"
-HELD_WORDS = (
-    "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR"
-)
+HELD_WORDS = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR"
 
 
 def contains(service_cidr: ServiceCIDR, address: str) -> bool:
@@ -41,7 +39,11 @@ def _terminating(view: View, old: IPAddress | None, new: IPAddress | None) -> li
     """The ranges that wait for an address to go."""
     if new is not None or old is None:
         return []
-    return [cidr.metadata.name for cidr in view.list(SERVICE_CIDRS) if cidr.metadata.deletion_timestamp is not None]
+    return [
+        cidr.metadata.name
+        for cidr in view.list(SERVICE_CIDRS)
+        if cidr.metadata.deletion_timestamp is not None
+    ]
 
 
 class ServiceCIDRController(Reconciler):
@@ -65,7 +67,11 @@ class ServiceCIDRController(Reconciler):
         # Decide
         if SERVICE_CIDR_PROTECTION not in finalizers:
             return NOTHING
-        others = [cidr for cidr in view.list(SERVICE_CIDRS) if cidr is not service_cidr and cidr.metadata.deletion_timestamp is None]
+        others = [
+            cidr
+            for cidr in view.list(SERVICE_CIDRS)
+            if cidr is not service_cidr and cidr.metadata.deletion_timestamp is None
+        ]
         for held_address in view.list(IP_ADDRESSES):
             name = held_address.metadata.name or ""
             if contains(service_cidr, name) and not any(contains(other, name) for other in others):
@@ -77,8 +83,23 @@ class ServiceCIDRController(Reconciler):
 
 
 def _write(service_cidr: ServiceCIDR, finalizers: tuple[str, ...], because: str) -> Plan:
-    body = replace(service_cidr, metadata=replace(service_cidr.metadata, finalizers=finalizers or None))
-    return Plan(((Request("update", SERVICE_CIDRS, "", body.metadata.name or "", body=body, because=because),),))
+    body = replace(
+        service_cidr, metadata=replace(service_cidr.metadata, finalizers=finalizers or None)
+    )
+    return Plan(
+        (
+            (
+                Request(
+                    "update",
+                    SERVICE_CIDRS,
+                    "",
+                    body.metadata.name or "",
+                    body=body,
+                    because=because,
+                ),
+            ),
+        )
+    )
 
 
 def _report(service_cidr: ServiceCIDR, status: str, reason: str, words: str, now: Instant) -> Plan:
@@ -87,10 +108,20 @@ def _report(service_cidr: ServiceCIDR, status: str, reason: str, words: str, now
     there = next((condition for condition in conditions if condition.type == READY), None)
     if there is not None and (there.status, there.reason, there.message) == (status, reason, words):
         return NOTHING
-    since = there.last_transition_time if there is not None and there.status == status else timestamp(now)
-    condition = Condition(type=READY, status=status, reason=reason, message=words, last_transition_time=since)
+    since = (
+        there.last_transition_time
+        if there is not None and there.status == status
+        else timestamp(now)
+    )
+    condition = Condition(
+        type=READY, status=status, reason=reason, message=words, last_transition_time=since
+    )
     others = tuple([one for one in conditions if one.type != READY])
-    body = replace(service_cidr, status=replace(service_cidr.status, conditions=(*others, condition)))
+    body = replace(
+        service_cidr, status=replace(service_cidr.status, conditions=(*others, condition))
+    )
     because = words[0].lower() + words[1:]
-    request = Request("update", SERVICE_CIDRS, "", body.metadata.name or "", "status", body=body, because=because)
+    request = Request(
+        "update", SERVICE_CIDRS, "", body.metadata.name or "", "status", body=body, because=because
+    )
     return Plan(((request,),))

@@ -1,8 +1,9 @@
-"""How endpoints are laid out in slices: with few writes, and never too many in one. Rules SLICE-2, SLICE-4 (spec/workloads/endpoints.md).
+"""How endpoints are laid out in slices: with few writes, and never too many in one. Rules SLICE-2,
+SLICE-4 (spec/workloads/endpoints.md).
 
-What stays, stays in its slice. What is new fills slices that are written anyway, then one slice that has room for all the rest, then new
-slices. A slice to delete becomes a slice to create where there are both, because one write is seen as one change.
-Source: KEP-752 "EndpointSlice".
+What stays, stays in its slice. What is new fills slices that are written anyway, then one slice
+that has room for all the rest, then new slices. A slice to delete becomes a slice to create where
+there are both, because one write is seen as one change. Source: KEP-752 "EndpointSlice".
 """
 
 from msgspec.structs import replace
@@ -28,9 +29,15 @@ def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
     return (f"{slice.metadata.namespace}/{name}",) if name else ()
 
 
-def services_of_slice(view: View, old: EndpointSlice | None, new: EndpointSlice | None) -> list[Key]:
+def services_of_slice(
+    view: View, old: EndpointSlice | None, new: EndpointSlice | None
+) -> list[Key]:
     """The services that a slice says it belongs to, before and after."""
-    return list(dict.fromkeys(key for slice in (old, new) if slice is not None for key in _service_of(slice)))
+    return list(
+        dict.fromkeys(
+            key for slice in (old, new) if slice is not None for key in _service_of(slice)
+        )
+    )
 
 
 BY_SERVICE = Index("service", ENDPOINT_SLICES, _service_of)
@@ -43,15 +50,22 @@ def slices_of(view: View, key: Key, manager: str) -> list[EndpointSlice]:
 
 
 class Layout(Value, frozen=True):
-    """What slices are to become: (slice, its ports, its endpoints) for each that stays, (ports, endpoints) for each new one."""
+    """What slices are to become: (slice, its ports, its endpoints) for each that stays, (ports,
+    endpoints) for each new one."""
 
     kept: tuple[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]], ...]
     created: tuple[tuple[Ports, tuple[Endpoint, ...]], ...]
     deleted: tuple[EndpointSlice, ...]
 
 
-def lay_out(slices: list[EndpointSlice], wanted: Wanted, placeholder: bool, endpoints_max: int = ENDPOINTS_MAX) -> Layout:
-    """Slices that hold exactly the wanted endpoints. `placeholder`: one empty slice stands where there would be none. O(endpoints)."""
+def lay_out(
+    slices: list[EndpointSlice],
+    wanted: Wanted,
+    placeholder: bool,
+    endpoints_max: int = ENDPOINTS_MAX,
+) -> Layout:
+    """Slices that hold exactly the wanted endpoints. `placeholder`: one empty slice stands where
+    there would be none. O(endpoints)."""
     kept: list[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]]] = []
     created: list[tuple[Ports, tuple[Endpoint, ...]]] = []
     deleted: list[EndpointSlice] = [slice for slice in slices if slice.address_type != "IPv4"]
@@ -66,9 +80,19 @@ def lay_out(slices: list[EndpointSlice], wanted: Wanted, placeholder: bool, endp
                 kept.append((slice, ports, endpoints))
             else:
                 deleted.append(slice)
-        created += [(ports, tuple(rest[start : start + endpoints_max])) for start in range(0, len(rest), endpoints_max)]
+        created += [
+            (ports, tuple(rest[start : start + endpoints_max]))
+            for start in range(0, len(rest), endpoints_max)
+        ]
     if placeholder and not kept and not created:
-        empty = next((slice for slice in deleted if slice.address_type == "IPv4" and not slice.ports and not slice.endpoints), None)
+        empty = next(
+            (
+                slice
+                for slice in deleted
+                if slice.address_type == "IPv4" and not slice.ports and not slice.endpoints
+            ),
+            None,
+        )
         if empty is None:
             created.append(((), ()))
         else:
@@ -76,11 +100,18 @@ def lay_out(slices: list[EndpointSlice], wanted: Wanted, placeholder: bool, endp
             kept.append((empty, (), ()))
     reused = [slice for slice in deleted if slice.address_type == "IPv4"][: len(created)]
     kept += [(slice, *made) for slice, made in zip(reused, created, strict=False)]
-    return Layout(tuple(kept), tuple(created[len(reused) :]), tuple(slice for slice in deleted if slice not in reused))
+    return Layout(
+        tuple(kept),
+        tuple(created[len(reused) :]),
+        tuple(slice for slice in deleted if slice not in reused),
+    )
 
 
-def _fill(slices: list[EndpointSlice], wanted: list[Endpoint], endpoints_max: int) -> tuple[list[tuple[Endpoint, ...]], list[Endpoint]]:
-    """What each of these slices (of the same ports) is to hold, and what is left for new ones (SLICE-4)."""
+def _fill(
+    slices: list[EndpointSlice], wanted: list[Endpoint], endpoints_max: int
+) -> tuple[list[tuple[Endpoint, ...]], list[Endpoint]]:
+    """What each of these slices (of the same ports) is to hold, and what is left for new ones
+    (SLICE-4)."""
     waiting = {_identity(endpoint): endpoint for endpoint in wanted}
     filled: list[list[Endpoint]] = []
     for slice in slices:
@@ -90,13 +121,18 @@ def _fill(slices: list[EndpointSlice], wanted: list[Endpoint], endpoints_max: in
                 staying.append(waiting.pop(_identity(endpoint)))
         filled.append(staying)
     rest = list(waiting.values())
-    is_written = [tuple(staying) != tuple(slice.endpoints or ()) for slice, staying in zip(slices, filled, strict=True)]
+    is_written = [
+        tuple(staying) != tuple(slice.endpoints or ())
+        for slice, staying in zip(slices, filled, strict=True)
+    ]
     for staying, written in zip(filled, is_written, strict=True):
         if written:
             room = endpoints_max - len(staying)
             staying += rest[:room]
             rest = rest[room:]
-    unwritten = [staying for staying, written in zip(filled, is_written, strict=True) if not written]
+    unwritten = [
+        staying for staying, written in zip(filled, is_written, strict=True) if not written
+    ]
     fitting = [staying for staying in unwritten if len(staying) + len(rest) <= endpoints_max]
     if rest and fitting:
         max(fitting, key=len).extend(rest)
@@ -106,25 +142,47 @@ def _fill(slices: list[EndpointSlice], wanted: list[Endpoint], endpoints_max: in
 
 def _identity(endpoint: Endpoint) -> tuple[str, str]:
     reference = endpoint.target_ref
-    return endpoint.addresses[0] if endpoint.addresses else "", (reference.uid or "") if reference is not None else ""
+    return endpoint.addresses[0] if endpoint.addresses else "", (
+        reference.uid or ""
+    ) if reference is not None else ""
 
 
 def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request, ...]:
-    """The requests that make the slices so. `template`: the metadata of new slices, whose labels and annotations all are to have."""
-    requests = [deletion(slice, "its endpoints are gone, or stand in others") for slice in layout.deleted]
+    """The requests that make the slices so. `template`: the metadata of new slices, whose labels
+    and annotations all are to have."""
+    requests = [
+        deletion(slice, "its endpoints are gone, or stand in others") for slice in layout.deleted
+    ]
     for slice, ports, endpoints in layout.kept:
         old = slice.metadata
         metadata = replace(old, labels=template.labels, annotations=template.annotations)
-        same = (old.labels or {}) == (template.labels or {}) and (old.annotations or {}) == (template.annotations or {})
+        same = (old.labels or {}) == (template.labels or {}) and (old.annotations or {}) == (
+            template.annotations or {}
+        )
         if same and tuple(slice.endpoints or ()) == endpoints and tuple(slice.ports or ()) == ports:
             continue
         body = replace(slice, metadata=metadata, endpoints=endpoints or None, ports=ports or None)
         because = _because(endpoints, service)
-        requests.append(Request("update", ENDPOINT_SLICES, old.namespace or "", old.name or "", body=body, because=because))
+        requests.append(
+            Request(
+                "update",
+                ENDPOINT_SLICES,
+                old.namespace or "",
+                old.name or "",
+                body=body,
+                because=because,
+            )
+        )
     for ports, endpoints in layout.created:
-        body = EndpointSlice(metadata=template, address_type="IPv4", endpoints=endpoints or None, ports=ports or None)
+        body = EndpointSlice(
+            metadata=template, address_type="IPv4", endpoints=endpoints or None, ports=ports or None
+        )
         because = _because(endpoints, service)
-        requests.append(Request("create", ENDPOINT_SLICES, template.namespace or "", "", body=body, because=because))
+        requests.append(
+            Request(
+                "create", ENDPOINT_SLICES, template.namespace or "", "", body=body, because=because
+            )
+        )
     return tuple(requests)
 
 
@@ -137,4 +195,11 @@ def deletion(slice: EndpointSlice, because: str) -> Request:
     """The request that removes this very slice."""
     metadata = slice.metadata
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
-    return Request("delete", ENDPOINT_SLICES, metadata.namespace or "", metadata.name or "", body=options, because=because)
+    return Request(
+        "delete",
+        ENDPOINT_SLICES,
+        metadata.namespace or "",
+        metadata.name or "",
+        body=options,
+        because=because,
+    )

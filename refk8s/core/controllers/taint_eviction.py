@@ -1,8 +1,8 @@
-"""Eviction by taint: a NoExecute taint ends the pods that do not tolerate it for long. Rules NODE-8, NODE-9 (spec/workloads/node.md).
+"""Eviction by taint: a NoExecute taint ends the pods that do not tolerate it for long. Rules
+NODE-8, NODE-9 (spec/workloads/node.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations" (taint-based evictions).
 """
-
 
 from immutables import Map
 
@@ -36,7 +36,11 @@ def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     """A pod whose place or tolerations changed, on a node that wants pods out."""
     pod = new if new is not None else old
     assert pod is not None
-    if pod.spec is None or not pod.spec.node_name or not _taints(view.get(NODES, pod.spec.node_name)):
+    if (
+        pod.spec is None
+        or not pod.spec.node_name
+        or not _taints(view.get(NODES, pod.spec.node_name))
+    ):
         return ()
     return (key_of(pod),)
 
@@ -49,15 +53,22 @@ class TaintEviction(Reconciler):
     indexes = (pods_by_node(),)
 
     def start_memory(self, now: Instant) -> Map[str, Instant]:
-        """By the pod's uid: since when it is on its way out, for taints that do not say when they were added."""
+        """By the pod's uid: since when it is on its way out, for taints that do not say when they
+        were added."""
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Delete the pod when the shortest of its tolerations for the node's taints is over (NODE-8)."""
+        """Delete the pod when the shortest of its tolerations for the node's taints is over
+        (NODE-8)."""
         # Observe
         since: Map[str, Instant] = local.memory
         pod: Pod | None = view.get(PODS, key)
-        if pod is None or pod.metadata.deletion_timestamp is not None or pod.spec is None or not pod.spec.node_name:
+        if (
+            pod is None
+            or pod.metadata.deletion_timestamp is not None
+            or pod.spec is None
+            or not pod.spec.node_name
+        ):
             return NOTHING
         uid = pod.metadata.uid or ""
         node: Node | None = view.get(NODES, pod.spec.node_name)
@@ -81,7 +92,8 @@ class TaintEviction(Reconciler):
 
 
 def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) -> Instant | None:
-    """When a pod with these tolerations must go for this taint; None: never. The tolerations that match count together: the shortest."""
+    """When a pod with these tolerations must go for this taint; None: never. The tolerations that
+    match count together: the shortest."""
     seconds: list[int] = []
     tolerated = False
     for toleration in tolerations:
@@ -96,7 +108,8 @@ def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) ->
 
 
 def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether a toleration matches a taint. Source: Kubernetes documentation, "Taints and Tolerations"."""
+    """Whether a toleration matches a taint. Source: Kubernetes documentation, "Taints and
+    Tolerations"."""
     if toleration.effect and toleration.effect != taint.effect:
         return False
     if toleration.key and toleration.key != taint.key:
@@ -107,17 +120,44 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def _guard(node: Node) -> tuple[Request, ...]:
-    """The node's unchanged status, written before anybody goes. That changes nothing, but it is refused where the view of the node is old:
-    a taint that has gone meanwhile evicts nobody who was bound because it had gone (NODE-9)."""
+    """The node's unchanged status, written before anybody goes. That changes nothing, but it is
+    refused where the view of the node is old: a taint that has gone meanwhile evicts nobody who was
+    bound because it had gone (NODE-9)."""
     because = f"make sure that the taints of {node.metadata.name} are still there"
-    return (Request("update", NODES, "", node.metadata.name or "", "status", body=node, because=because),)
+    return (
+        Request(
+            "update", NODES, "", node.metadata.name or "", "status", body=node, because=because
+        ),
+    )
 
 
 def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
     metadata = pod.metadata
-    condition = disruption_target(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
-    body = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}})
+    condition = disruption_target(
+        pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now
+    )
+    body = Patch(
+        "application/strategic-merge-patch+json",
+        {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}},
+    )
     because = f"it does not tolerate a taint of {pod.spec.node_name if pod.spec else 'its node'}"
-    told = Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=body, because=because)
+    told = Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=body,
+        because=because,
+    )
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
-    return (told,), (Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because),)
+    return (told,), (
+        Request(
+            "delete",
+            PODS,
+            metadata.namespace or "",
+            metadata.name or "",
+            body=options,
+            because=because,
+        ),
+    )

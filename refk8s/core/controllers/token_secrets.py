@@ -1,5 +1,5 @@
-"""Token secrets: secrets of the type `kubernetes.io/service-account-token` hold a token of their account. Rules SA-3, SA-4
-(spec/workloads/service_account.md).
+"""Token secrets: secrets of the type `kubernetes.io/service-account-token` hold a token of their
+account. Rules SA-3, SA-4 (spec/workloads/service_account.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts" (manual Secret management).
 Left out: secrets that the cluster makes for every account, which upstream no longer does.
@@ -33,9 +33,11 @@ RETRY: Final = 30 * SECOND
 
 
 class Known(Value, frozen=True):
-    """What the API server has answered about one secret: a token for it, or that its account is not there.
+    """What the API server has answered about one secret: a token for it, or that its account is not
+    there.
 
-    `account_uid`: of the account that the secret belongs to; empty where it has not been written down.
+    `account_uid`: of the account that the secret belongs to; empty where it has not been written
+    down.
     """
 
     uid: str
@@ -49,7 +51,11 @@ Memory = Map[Key, Known]
 
 def account_of(secret: Secret) -> tuple[Key, ...]:
     """The account that a token secret names; none for another secret."""
-    name = (secret.metadata.annotations or {}).get(ACCOUNT_NAME) if secret.type == TOKEN_SECRET else None
+    name = (
+        (secret.metadata.annotations or {}).get(ACCOUNT_NAME)
+        if secret.type == TOKEN_SECRET
+        else None
+    )
     return (f"{secret.metadata.namespace}/{name}",) if name else ()
 
 
@@ -65,7 +71,8 @@ def _of_account(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
 
 
 class TokenSecretController(Reconciler):
-    """SA-3, SA-4: fills the token secrets of accounts that are there, and deletes those of accounts that are not."""
+    """SA-3, SA-4: fills the token secrets of accounts that are there, and deletes those of accounts
+    that are not."""
 
     name = "serviceaccount-token-controller"
     interests = (Interest(SECRETS, _own), Interest(SERVICE_ACCOUNTS, _of_account))
@@ -81,7 +88,11 @@ class TokenSecretController(Reconciler):
         # Observe
         memory: Memory = local.memory
         secret: Secret | None = view.get(SECRETS, key)
-        if secret is None or secret.metadata.deletion_timestamp is not None or not (named := account_of(secret)):
+        if (
+            secret is None
+            or secret.metadata.deletion_timestamp is not None
+            or not (named := account_of(secret))
+        ):
             return Plan(memory=memory.delete(key)) if key in memory else NOTHING
         metadata, annotations = secret.metadata, secret.metadata.annotations or {}
         namespace, uid = metadata.namespace or "", metadata.uid or ""
@@ -93,15 +104,26 @@ class TokenSecretController(Reconciler):
         is_lost = account is None or account_uid not in ("", account.metadata.uid)
 
         # Decide
-        if is_lost and not known.is_lost:  # The view may be behind: the account is looked up before anything is deleted.
-            question = Request("get", SERVICE_ACCOUNTS, namespace, annotations[ACCOUNT_NAME], because=f"secret {key} belongs to it")
+        # The view may be behind: the account is looked up before anything is deleted.
+        if is_lost and not known.is_lost:
+            question = Request(
+                "get",
+                SERVICE_ACCOUNTS,
+                namespace,
+                annotations[ACCOUNT_NAME],
+                because=f"secret {key} belongs to it",
+            )
             return Plan(asks=(question,), memory=memory.set(key, known), wake_at=now + RETRY)
         data = dict(secret.data or {})
         if not is_lost:
             if secret.immutable:
                 return NOTHING
             if not data.get("token") and not known.token:
-                return Plan(asks=(self._question(secret),), memory=memory.set(key, known), wake_at=now + RETRY)
+                return Plan(
+                    asks=(self._question(secret),),
+                    memory=memory.set(key, known),
+                    wake_at=now + RETRY,
+                )
             data["token"] = data.get("token") or known.token
             data["namespace"] = data.get("namespace") or b64encode(namespace.encode()).decode()
             if self.certificate:
@@ -111,22 +133,58 @@ class TokenSecretController(Reconciler):
 
         # Act
         if is_lost:  # SA-4
-            options = DeleteOptions(preconditions=Preconditions(uid=uid, resource_version=metadata.resource_version))
-            request = Request("delete", SECRETS, namespace, metadata.name or "", body=options, because="its service account is gone")
-            return Plan(((request,),), memory=memory.delete(key))  # A secret that is still there is looked into again.
+            options = DeleteOptions(
+                preconditions=Preconditions(uid=uid, resource_version=metadata.resource_version)
+            )
+            request = Request(
+                "delete",
+                SECRETS,
+                namespace,
+                metadata.name or "",
+                body=options,
+                because="its service account is gone",
+            )
+            # A secret that is still there is looked into again.
+            return Plan(((request,),), memory=memory.delete(key))
         assert account is not None
-        annotated = replace(metadata, annotations={**annotations, ACCOUNT_UID: account.metadata.uid or ""})
+        annotated = replace(
+            metadata, annotations={**annotations, ACCOUNT_UID: account.metadata.uid or ""}
+        )
         body = replace(secret, metadata=annotated, data=data)
-        return Plan(((Request("update", SECRETS, namespace, metadata.name or "", body=body, because="it has no token"),),))  # SA-3
+        # SA-3
+        return Plan(
+            (
+                (
+                    Request(
+                        "update",
+                        SECRETS,
+                        namespace,
+                        metadata.name or "",
+                        body=body,
+                        because="it has no token",
+                    ),
+                ),
+            )
+        )
 
     def _question(self, secret: Secret) -> Request:
         """The token that ends with this secret."""
         metadata = secret.metadata
-        bound = BoundObjectReference(kind="Secret", api_version="v1", name=metadata.name, uid=metadata.uid)
+        bound = BoundObjectReference(
+            kind="Secret", api_version="v1", name=metadata.name, uid=metadata.uid
+        )
         spec = TokenRequestSpec(bound_object_ref=bound, expiration_seconds=EXPIRATION_SECONDS)
         account = (metadata.annotations or {})[ACCOUNT_NAME]
         because = f"secret {metadata.name} is to hold one"
-        return Request("create", SERVICE_ACCOUNTS, metadata.namespace or "", account, "token", TokenRequest(spec=spec), because=because)
+        return Request(
+            "create",
+            SERVICE_ACCOUNTS,
+            metadata.namespace or "",
+            account,
+            "token",
+            TokenRequest(spec=spec),
+            because=because,
+        )
 
     def answered(
         self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
@@ -142,4 +200,6 @@ class TokenSecretController(Reconciler):
             return memory.set(key, evolve(known, is_lost=is_lost)), (key,) if is_lost else ()
         if not response.ok:
             return memory, ()
-        return memory.set(key, evolve(known, token=b64encode(response.body.status.token.encode()).decode())), (key,)
+        return memory.set(
+            key, evolve(known, token=b64encode(response.body.status.token.encode()).decode())
+        ), (key,)

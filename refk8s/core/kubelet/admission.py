@@ -1,4 +1,5 @@
-"""Whether a node takes a pod that was bound to it. Rules KUBELET-80 ... KUBELET-82 (spec/kubelet.md).
+"""Whether a node takes a pod that was bound to it. Rules KUBELET-80 ... KUBELET-82
+(spec/kubelet.md).
 
 | the pod | reason of its failure |
 |---|---|
@@ -8,15 +9,23 @@
 | sets a sysctl that is not safe, or one of the host | SysctlForbidden (KUBELET-93) |
 | asks for groups, AppArmor or a system that this node has not | SupplementalGroupsPolicyNotSupported, AppArmor, PodOSNotSupported |
 
-A pod is judged once, before anything of it is made; one with a start time was taken before. A pod that ended uses nothing.
-Source: Kubernetes documentation, "Node Status" (capacity), "Assigning Pods to Nodes"; "Pod Lifecycle" (pods rejected by their node).
-Left out: the topology, CPU and memory managers.
+A pod is judged once, before anything of it is made; one with a start time was taken before. A pod
+that ended uses nothing. Source: Kubernetes documentation, "Node Status" (capacity), "Assigning Pods
+to Nodes"; "Pod Lifecycle" (pods rejected by their node). Left out: the topology, CPU and memory
+managers.
 """
 
 from collections.abc import Iterable, Mapping
 
 from refk8s.core.api import quantity
-from refk8s.core.api.core_v1 import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, ResourceRequirements
+from refk8s.core.api.core_v1 import (
+    Container,
+    Node,
+    NodeSelectorRequirement,
+    NodeSelectorTerm,
+    Pod,
+    ResourceRequirements,
+)
 from refk8s.core.api.integer import int64
 from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
@@ -34,7 +43,8 @@ def amount(resource: str, text: str) -> int:
 
 
 def requests_of(pod: Pod) -> dict[str, int]:
-    """What the pod uses at most at once: its containers and sidecars, or an init container with the sidecars before it (KUBELET-80)."""
+    """What the pod uses at most at once: its containers and sidecars, or an init container with the
+    sidecars before it (KUBELET-80)."""
     total: dict[str, int] = {"pods": 1}
     for container in pod.spec.containers:
         _add(total, container.resources.requests)
@@ -71,7 +81,9 @@ def _raise_to_pod_level(total: dict[str, int], resources: ResourceRequirements |
 def capacity_of(facts: NodeDescribed, node: Node | None) -> dict[str, int]:
     """What the node has: the machine's word, and what others announced on the Node object."""
     announced = (node.status.allocatable if node is not None else None) or {}
-    capacity = {resource: amount(resource, text) for resource, text in announced.items() if "/" in resource}
+    capacity = {
+        resource: amount(resource, text) for resource, text in announced.items() if "/" in resource
+    }
     return capacity | {
         "cpu": facts.cpu_milli,
         "memory": facts.memory_bytes,
@@ -89,7 +101,8 @@ def why_rejected(
     others: Iterable[PodMemory],
     modules: tuple[str, ...] = (),
 ) -> tuple[str, str] | None:
-    """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81). `labels` are the node's."""
+    """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81). `labels` are the
+    node's."""
     problem = why_forbidden(pod, modules)
     if problem is not None:
         return problem[0], f"Pod was rejected: {problem[1]}"
@@ -99,18 +112,32 @@ def why_rejected(
             words = f"Node didn't have enough resource: {resource}, requested: {wanted}, used: {taken}, capacity: {there}"
             return f"OutOf{resource}", f"Pod was rejected: {words}"
     if not matches_node(pod, labels):
-        return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+        return (
+            "NodeAffinity",
+            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        )
     ports = host_ports(pod)
-    if ports and any(other.pod is not None and _conflict(ports, host_ports(other.pod)) for other in others):
-        return "NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    if ports and any(
+        other.pod is not None and _conflict(ports, host_ports(other.pod)) for other in others
+    ):
+        return (
+            "NodePorts",
+            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        )
     return None
 
 
 def host_ports(pod: Pod) -> list[tuple[str, str, int]]:
     """(address, protocol, port) of every port of the node that the pod takes."""
-    containers: tuple[Container, ...] = (*pod.spec.containers, *[c for c in pod.spec.init_containers or () if is_sidecar(c)])
+    containers: tuple[Container, ...] = (
+        *pod.spec.containers,
+        *[c for c in pod.spec.init_containers or () if is_sidecar(c)],
+    )
     return [
-        (port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port) for c in containers for port in c.ports or () if port.host_port
+        (port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port)
+        for c in containers
+        for port in c.ports or ()
+        if port.host_port
     ]
 
 
@@ -120,17 +147,24 @@ def _conflict(left: list[tuple[str, str, int]], right: list[tuple[str, str, int]
     )
 
 
-# --- node selector and affinity --------------------------------------------------------------------------------------------
+# --- node selector and affinity -------------------------------------------------------------------
 
 
 def matches_node(pod: Pod, labels: Mapping[str, str]) -> bool:
-    """Whether the node's labels satisfy the pod's selector and required node affinity (KUBELET-82)."""
+    """Whether the node's labels satisfy the pod's selector and required node affinity
+    (KUBELET-82)."""
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity is not None else None
-    required = affinity.required_during_scheduling_ignored_during_execution if affinity is not None else None
+    required = (
+        affinity.required_during_scheduling_ignored_during_execution
+        if affinity is not None
+        else None
+    )
     if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
         return False
     name = pod.spec.node_name or ""
-    return required is None or any(_term(term, labels, name) for term in required.node_selector_terms or ())
+    return required is None or any(
+        _term(term, labels, name) for term in required.node_selector_terms or ()
+    )
 
 
 def _term(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
@@ -156,4 +190,8 @@ def _requirement(requirement: NodeSelectorRequirement, labels: Mapping[str, str]
     left, right = int64(held or ""), int64(values[0] if len(values) == 1 else "")
     if left is None or right is None:
         return False
-    return left > right if requirement.operator == "Gt" else requirement.operator == "Lt" and left < right
+    return (
+        left > right
+        if requirement.operator == "Gt"
+        else requirement.operator == "Lt" and left < right
+    )

@@ -1,11 +1,11 @@
-"""Back-off: how long to wait before the same thing is tried again. Rules KUBELET-20, KUBELET-21 (spec/kubelet.md).
+"""Back-off: how long to wait before the same thing is tried again. Rules KUBELET-20, KUBELET-21
+(spec/kubelet.md).
 
-Restarts and image pulls have one each per container: 10 s, doubling to 300 s. A container that ran for more than 10 minutes since its last
-restart begins anew. The very first restart does not wait at all.
-Source: Kubernetes documentation, "Pod Lifecycle" (container restarts) and "Images" (ImagePullBackOff).
-Left out: jitter, which upstream adds to neither of the two.
+Restarts and image pulls have one each per container: 10 s, doubling to 300 s. A container that ran
+for more than 10 minutes since its last restart begins anew. The very first restart does not wait at
+all. Source: Kubernetes documentation, "Pod Lifecycle" (container restarts) and "Images"
+(ImagePullBackOff). Left out: jitter, which upstream adds to neither of the two.
 """
-
 
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.value import Value
@@ -26,14 +26,16 @@ class Backoff(Value, frozen=True):
 
 
 def restart_at(backoff: Backoff | None, finished_at: Instant) -> Instant:
-    """When a container that ended at `finished_at` may be started again (KUBELET-20); 0 for at once, whatever the clock shows."""
+    """When a container that ended at `finished_at` may be started again (KUBELET-20); 0 for at
+    once, whatever the clock shows."""
     if backoff is None or finished_at - backoff.tried_at > FORGIVEN_AFTER:
         return 0
     return finished_at + backoff.delay
 
 
 def restarted(backoff: Backoff | None, finished_at: Instant, now: Instant) -> Backoff:
-    """The back-off after a restart at `now` of a container that ended at `finished_at`: first 10 s, then twice the last."""
+    """The back-off after a restart at `now` of a container that ended at `finished_at`: first 10 s,
+    then twice the last."""
     if backoff is None or finished_at - backoff.tried_at > FORGIVEN_AFTER:
         return Backoff(BACKOFF_FIRST, now)
     return Backoff(min(2 * backoff.delay, BACKOFF_MAX), now)
@@ -45,7 +47,8 @@ def pull_at(backoff: Backoff | None) -> Instant:
 
 
 def pull_failed(backoff: Backoff | None, now: Instant) -> Backoff:
-    """The back-off after a failed pull: 10 s, then twice the last; forgotten when the last failure is long past."""
+    """The back-off after a failed pull: 10 s, then twice the last; forgotten when the last failure
+    is long past."""
     if backoff is None or now - backoff.tried_at > FORGIVEN_AFTER:
         return Backoff(BACKOFF_FIRST, now)
     return Backoff(min(2 * backoff.delay, BACKOFF_MAX), now)

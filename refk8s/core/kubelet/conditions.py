@@ -12,7 +12,6 @@
 Source: Kubernetes documentation, "Pod Lifecycle" (pod conditions, pod readiness).
 """
 
-
 from refk8s.core.api.core_v1 import ContainerStatus, Pod, PodCondition, PodStatus
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.kubelet.sync import is_sidecar
@@ -20,8 +19,11 @@ from refk8s.core.kubelet.sync import is_sidecar
 OWN = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
-def compute_conditions(pod: Pod, status: PodStatus, has_network: bool, initialized: bool, now: Instant) -> tuple[PodCondition, ...]:
-    """The conditions of this new status, in the usual order, then those of others. O(containers)."""
+def compute_conditions(
+    pod: Pod, status: PodStatus, has_network: bool, initialized: bool, now: Instant
+) -> tuple[PodCondition, ...]:
+    """The conditions of this new status, in the usual order, then those of others.
+    O(containers)."""
     final = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(status.phase or "", "")
     containers = _containers_ready(pod, status, final)
     verdicts = {
@@ -32,12 +34,24 @@ def compute_conditions(pod: Pod, status: PodStatus, has_network: bool, initializ
         "PodScheduled": (True, "", ""),
     }
     old = {condition.type: condition for condition in pod.status.conditions or ()}
-    own = [_condition(old.get(type), type, *verdicts[type], pod.metadata.generation, now) for type in OWN]
-    return (*own, *[condition for condition in pod.status.conditions or () if condition.type not in verdicts])
+    own = [
+        _condition(old.get(type), type, *verdicts[type], pod.metadata.generation, now)
+        for type in OWN
+    ]
+    return (
+        *own,
+        *[condition for condition in pod.status.conditions or () if condition.type not in verdicts],
+    )
 
 
 def _condition(
-    old: PodCondition | None, type: str, holds: bool, reason: str, message: str, generation: int | None, now: Instant
+    old: PodCondition | None,
+    type: str,
+    holds: bool,
+    reason: str,
+    message: str,
+    generation: int | None,
+    now: Instant,
 ) -> PodCondition:
     status = "True" if holds else "False"
     since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
@@ -54,8 +68,13 @@ def _condition(
 def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, str, str]:
     if final:
         return False, final, ""
-    by_name: dict[str, ContainerStatus] = {s.name: s for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))}
-    counted = [c.name for c in pod.spec.init_containers or () if is_sidecar(c)] + [c.name for c in pod.spec.containers]
+    by_name: dict[str, ContainerStatus] = {
+        s.name: s
+        for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
+    }
+    counted = [c.name for c in pod.spec.init_containers or () if is_sidecar(c)] + [
+        c.name for c in pod.spec.containers
+    ]
     unknown = [name for name in counted if name not in by_name]
     unready = [name for name in counted if name in by_name and not by_name[name].ready]
     words = []
@@ -74,13 +93,19 @@ def _ready(pod: Pod, containers: tuple[bool, str, str]) -> tuple[bool, str, str]
     words = []
     for gate in pod.spec.readiness_gates or ():
         if gate.condition_type not in held:
-            words.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
+            words.append(
+                f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.'
+            )
         elif held[gate.condition_type] != "True":
-            words.append(f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {held[gate.condition_type]}')
+            words.append(
+                f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {held[gate.condition_type]}'
+            )
     return (False, "ReadinessGatesNotReady", ", ".join(words)) if words else (True, "", "")
 
 
-def _initialized(pod: Pod, status: PodStatus, initialized: bool, final: str) -> tuple[bool, str, str]:
+def _initialized(
+    pod: Pod, status: PodStatus, initialized: bool, final: str
+) -> tuple[bool, str, str]:
     if final == "PodCompleted":
         return True, final, ""
     if initialized:
@@ -93,6 +118,8 @@ def _initialized(pod: Pod, status: PodStatus, initialized: bool, final: str) -> 
         for c in pod.spec.init_containers or ()
         if c.name not in done or not (done[c.name].started if is_sidecar(c) else done[c.name].ready)
     ]
-    return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(open_)}]"
-
-
+    return (
+        False,
+        "ContainersNotInitialized",
+        f"containers with incomplete status: [{' '.join(open_)}]",
+    )

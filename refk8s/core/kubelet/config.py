@@ -3,7 +3,6 @@
 Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
 """
 
-
 from refk8s.core.api.core_v1 import Taint
 from refk8s.core.context import MILLISECOND, MINUTE, SECOND, Instant
 from refk8s.core.value import Value
@@ -28,8 +27,11 @@ class KubeletConfig(Value, frozen=True):
     retry_after: Instant = 10 * SECOND
     """An operation that failed is tried again after this (KUBELET-23)."""
     stop_delay: Instant = 0
-    """The containers of a deleted pod are asked to stop so much later, so that services can forget the pod first (POD-8)."""
+    """The containers of a deleted pod are asked to stop so much later, so that services can forget
+    the pod first (POD-8)."""
     status_held_back: Instant = 500 * MILLISECOND
-    """A pod of which something is being made or ended may keep its status to itself so long: then one write tells most (KUBELET-31)."""
+    """A pod of which something is being made or ended may keep its status to itself so long: then
+    one write tells most (KUBELET-31)."""
     objects_kept: Instant = MINUTE
-    """Config maps and secrets are believed so long (those that a volume shows are read again with every listing)."""
+    """Config maps and secrets are believed so long (those that a volume shows are read again with
+    every listing)."""

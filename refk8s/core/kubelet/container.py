@@ -1,8 +1,9 @@
-"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51, KUBELET-55, KUBELET-94 (spec/kubelet.md).
+"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51,
+KUBELET-55, KUBELET-94 (spec/kubelet.md).
 
-Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a Pod or Container",
-"Adding entries to Pod /etc/hosts with HostAliases".
-Left out: sharing the process namespace; devices.
+Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a
+Pod or Container", "Adding entries to Pod /etc/hosts with HostAliases". Left out: sharing the
+process namespace; devices.
 """
 
 from hashlib import blake2b
@@ -14,18 +15,26 @@ from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Facts, Sync, bounded_grace, is_sidecar
 from refk8s.core.kubelet.volumes import is_lasting
-from refk8s.core.ports import ContainerConfig, Mount, PortMapping, Resources, SandboxConfig, SandboxStatus
+from refk8s.core.ports import (
+    ContainerConfig,
+    Mount,
+    PortMapping,
+    Resources,
+    SandboxConfig,
+    SandboxStatus,
+)
 
 HOSTNAME_LENGTH_MAX = 63
 FULL_NAME_LENGTH_MAX = 64
 
 
 def spec_hash(container: Container) -> str:
-    """Changes when a running container must be made anew: of a container only the image can be changed (KUBELET-15)."""
+    """Changes when a running container must be made anew: of a container only the image can be
+    changed (KUBELET-15)."""
     return blake2b(f"{container.name}\0{container.image}".encode(), digest_size=8).hexdigest()
 
 
-# --- the sandbox ---------------------------------------------------------------------------------------------------------
+# --- the sandbox ----------------------------------------------------------------------------------
 
 
 def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfig:
@@ -46,12 +55,15 @@ def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfi
         dns_servers=servers,
         dns_searches=searches,
         dns_options=options,
-        sysctls=tuple([(security.sysctl_name(sysctl.name), sysctl.value) for sysctl in sysctls or ()]),
+        sysctls=tuple(
+            [(security.sysctl_name(sysctl.name), sysctl.value) for sysctl in sysctls or ()]
+        ),
     )
 
 
 def compute_hostname(facts: Facts, pod: Pod) -> str:
-    """The pod's host name: hostnameOverride, hostname or its name; the node's for the host's network (KUBELET-50).
+    """The pod's host name: hostnameOverride, hostname or its name; the node's for the host's
+    network (KUBELET-50).
 
     BadConfig where a full name is asked for and longer than a host name may be.
     """
@@ -63,7 +75,10 @@ def compute_hostname(facts: Facts, pod: Pod) -> str:
     full = f"{name}.{domain}"
     if len(full) > FULL_NAME_LENGTH_MAX:
         words = f"FQDN {full} is too long ({FULL_NAME_LENGTH_MAX} is the max, {len(full)} characters requested)"
-        raise BadConfig(f"Failed to construct FQDN from pod hostname and cluster domain, {words}", "FailedCreatePodSandBox")
+        raise BadConfig(
+            f"Failed to construct FQDN from pod hostname and cluster domain, {words}",
+            "FailedCreatePodSandBox",
+        )
     return full
 
 
@@ -73,7 +88,11 @@ def compute_names(facts: Facts, pod: Pod) -> tuple[str, str]:
     if spec.hostname_override:
         return spec.hostname_override, ""
     name = (spec.hostname or pod.metadata.name or "")[:HOSTNAME_LENGTH_MAX].rstrip("-.")
-    domain = f"{spec.subdomain}.{pod.metadata.namespace}.svc.{facts.config.cluster_domain}" if spec.subdomain else ""
+    domain = (
+        f"{spec.subdomain}.{pod.metadata.namespace}.svc.{facts.config.cluster_domain}"
+        if spec.subdomain
+        else ""
+    )
     return name, domain
 
 
@@ -89,7 +108,8 @@ fe00::2\tip6-allrouters
 
 
 def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, ...]) -> str:
-    """What /etc/hosts of the container holds; empty where it mounts a file of its own there (KUBELET-94).
+    """What /etc/hosts of the container holds; empty where it mounts a file of its own there
+    (KUBELET-94).
 
     On the host's network these lines come after those of the node's own file.
     """
@@ -98,7 +118,10 @@ def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, 
     name, domain = compute_names(facts, pod)
     names = f"{name}.{domain}\t{name}" if domain else name
     lines = [] if pod.spec.host_network else [f"{ip}\t{names}\n" for ip in ips]
-    aliases = [f"{alias.ip}\t" + "\t".join(alias.hostnames or ()) + "\n" for alias in pod.spec.host_aliases or ()]
+    aliases = [
+        f"{alias.ip}\t" + "\t".join(alias.hostnames or ()) + "\n"
+        for alias in pod.spec.host_aliases or ()
+    ]
     if aliases:
         aliases.insert(0, "\n# Entries added by HostAliases.\n")
     head = "# Kubernetes-managed hosts file (host network).\n" if pod.spec.host_network else _HOSTS
@@ -130,7 +153,9 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
     servers: list[str] = []
     searches: list[str] = []
     options: dict[str, str | None] = {}
-    clustered = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
+    clustered = policy == "ClusterFirstWithHostNet" or (
+        policy == "ClusterFirst" and not pod.spec.host_network
+    )
     if clustered and config.cluster_dns:
         domain = config.cluster_domain
         servers = list(config.cluster_dns)
@@ -146,11 +171,14 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(servers), tuple(searches), lines
 
 
-# --- a container ---------------------------------------------------------------------------------------------------------
+# --- a container ----------------------------------------------------------------------------------
 
 
-def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus) -> ContainerConfig:
-    """All that the runtime needs to make the container. BadConfig where it cannot be made, NotYet where something is not read yet."""
+def compute_container_config(
+    sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus
+) -> ContainerConfig:
+    """All that the runtime needs to make the container. BadConfig where it cannot be made, NotYet
+    where something is not read yet."""
     security.check_enforceable(pod, container)
     image = sync.memory.container(container.name)
     facts, metadata, spec = sync.facts, pod.metadata, pod.spec
@@ -198,7 +226,8 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
         runs_to_end=is_expected_to_end(pod, container),
         termination_grace_seconds=bounded_grace(spec.termination_grace_period_seconds),
         termination_message_path=container.termination_message_path or "",
-        termination_message_from_log=container.termination_message_policy == "FallbackToLogsOnError",
+        termination_message_from_log=container.termination_message_policy
+        == "FallbackToLogsOnError",
         spec_hash=spec_hash(container),
         hosts=compute_hosts(facts, pod, container, ips),
         host_network=bool(spec.host_network),
@@ -206,12 +235,17 @@ def compute_container_config(sync: Sync, pod: Pod, container: Container, attempt
 
 
 def is_expected_to_end(pod: Pod, container: Container) -> bool:
-    """Whether a container does a piece of work and ends: an init container, one of a Job's pod, or a command that is not restarted."""
+    """Whether a container does a piece of work and ends: an init container, one of a Job's pod, or
+    a command that is not restarted."""
     if container in (pod.spec.init_containers or ()):
         return not is_sidecar(container)
-    if any(owner.controller and owner.kind == "Job" for owner in pod.metadata.owner_references or ()):
+    if any(
+        owner.controller and owner.kind == "Job" for owner in pod.metadata.owner_references or ()
+    ):
         return True
-    return (pod.spec.restart_policy or "Always") != "Always" and bool(container.command or container.args)
+    return (pod.spec.restart_policy or "Always") != "Always" and bool(
+        container.command or container.args
+    )
 
 
 def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tuple[Mount, ...]:
@@ -224,13 +258,25 @@ def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tup
     for mount in container.volume_mounts or ():
         if mount.name not in volumes:
             raise BadConfig(f'volume "{mount.name}" of container "{container.name}" is not there')
-        inner = expand(mount.sub_path_expr, known, strict=True) if mount.sub_path_expr else mount.sub_path or ""
+        inner = (
+            expand(mount.sub_path_expr, known, strict=True)
+            if mount.sub_path_expr
+            else mount.sub_path or ""
+        )
         if inner.startswith("/") or ".." in inner.split("/") or "\0" in inner:
             raise BadConfig(f'the subPath "{inner}" of volume "{mount.name}" leads out of it')
         managed = not is_lasting(volumes[mount.name])
         source = f"{mount.name}/{inner}" if inner else mount.name
         propagation = "" if mount.mount_propagation in (None, "None") else mount.mount_propagation
         recursive = mount.recursive_read_only == "Enabled"
-        mounts.append(Mount(source, mount.mount_path, bool(mount.read_only) or managed, managed, propagation, recursive))
+        mounts.append(
+            Mount(
+                source,
+                mount.mount_path,
+                bool(mount.read_only) or managed,
+                managed,
+                propagation,
+                recursive,
+            )
+        )
     return tuple(mounts)
-

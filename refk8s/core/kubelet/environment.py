@@ -1,9 +1,10 @@
-"""The environment variables of a container, and $(VAR) in its command. Rules KUBELET-52 ... KUBELET-54 (spec/kubelet.md).
+"""The environment variables of a container, and $(VAR) in its command. Rules KUBELET-52 ...
+KUBELET-54 (spec/kubelet.md).
 
-Later entries win: services of the namespace, then envFrom in order, then env in order. A value may name variables defined before it.
-Source: Kubernetes documentation, "Define Environment Variables for a Container", "Define Dependent Environment Variables", "Accessing the
-Service", "Expose Pod Information to Containers Through Environment Variables".
-Left out: fileKeyRef.
+Later entries win: services of the namespace, then envFrom in order, then env in order. A value may
+name variables defined before it. Source: Kubernetes documentation, "Define Environment Variables
+for a Container", "Define Dependent Environment Variables", "Accessing the Service", "Expose Pod
+Information to Containers Through Environment Variables". Left out: fileKeyRef.
 """
 
 from base64 import b64decode
@@ -17,17 +18,28 @@ from refk8s.core.ports import NodeDescribed
 
 
 def compute_environment(
-    pod: Pod, container: Container, library: Library, services: Iterable[Service], node: NodeDescribed, host_ip: str, ips: tuple[str, ...]
+    pod: Pod,
+    container: Container,
+    library: Library,
+    services: Iterable[Service],
+    node: NodeDescribed,
+    host_ip: str,
+    ips: tuple[str, ...],
 ) -> tuple[tuple[str, str], ...]:
-    """All variables in order, each name once. BadConfig where a source is missing, NotYet where one is not read yet."""
+    """All variables in order, each name once. BadConfig where a source is missing, NotYet where one
+    is not read yet."""
     namespace = pod.metadata.namespace or ""
     given: dict[str, str] = {}
     for source in container.env_from or ():
         prefix = source.prefix or ""
         if source.config_map_ref is not None:
-            data = _config_map(library, namespace, source.config_map_ref.name or "", source.config_map_ref.optional)
+            data = _config_map(
+                library, namespace, source.config_map_ref.name or "", source.config_map_ref.optional
+            )
         elif source.secret_ref is not None:
-            data = _secret(library, namespace, source.secret_ref.name or "", source.secret_ref.optional)
+            data = _secret(
+                library, namespace, source.secret_ref.name or "", source.secret_ref.optional
+            )
         else:
             data = {}
         for name in sorted(data or {}):
@@ -76,7 +88,9 @@ def _value(
     raise BadConfig(f"the source of environment variable {entry.name} is not supported")
 
 
-def _config_map(library: Library, namespace: str, name: str, optional: bool | None) -> Mapping[str, str] | None:
+def _config_map(
+    library: Library, namespace: str, name: str, optional: bool | None
+) -> Mapping[str, str] | None:
     found = library.get(config_map_key(namespace, name))
     if found is None:
         if optional:
@@ -86,20 +100,26 @@ def _config_map(library: Library, namespace: str, name: str, optional: bool | No
     return data
 
 
-def _secret(library: Library, namespace: str, name: str, optional: bool | None) -> Mapping[str, str] | None:
+def _secret(
+    library: Library, namespace: str, name: str, optional: bool | None
+) -> Mapping[str, str] | None:
     found = library.get(secret_key(namespace, name))
     if found is None:
         if optional:
             return None
         raise BadConfig(f'secret "{name}" not found')
-    return {key: b64decode(value).decode("utf-8", "replace") for key, value in (found.data or {}).items()}
+    return {
+        key: b64decode(value).decode("utf-8", "replace")
+        for key, value in (found.data or {}).items()
+    }
 
 
-# --- $(VAR) --------------------------------------------------------------------------------------------------------------
+# --- $(VAR) ---------------------------------------------------------------------------------------
 
 
 def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
-    """The text with $(NAME) replaced where NAME is known, and $$ by $; everything else stays (KUBELET-53). O(len).
+    """The text with $(NAME) replaced where NAME is known, and $$ by $; everything else stays
+    (KUBELET-53). O(len).
 
     `strict`: a NAME that is not known is BadConfig.
     """
@@ -129,11 +149,12 @@ def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
     return "".join(parts)
 
 
-# --- services --------------------------------------------------------------------------------------------------------------
+# --- services -------------------------------------------------------------------------------------
 
 
 def service_variables(services: Iterable[Service]) -> dict[str, str]:
-    """NAME_SERVICE_HOST, NAME_SERVICE_PORT and the like of every service with a cluster IP (KUBELET-54)."""
+    """NAME_SERVICE_HOST, NAME_SERVICE_PORT and the like of every service with a cluster IP
+    (KUBELET-54)."""
     found: dict[str, str] = {}
     for service in services:
         address = service.spec.cluster_ip
@@ -160,7 +181,7 @@ def service_variables(services: Iterable[Service]) -> dict[str, str]:
     return found
 
 
-# --- the downward API --------------------------------------------------------------------------------------------------------
+# --- the downward API -----------------------------------------------------------------------------
 
 
 def field_value(pod: Pod, path: str, host_ip: str, ips: tuple[str, ...]) -> str:
@@ -168,7 +189,13 @@ def field_value(pod: Pod, path: str, host_ip: str, ips: tuple[str, ...]) -> str:
     metadata = pod.metadata
     if path.startswith("metadata.") and path.endswith("']"):
         table, _, name = path.partition("['")
-        held = metadata.labels if table == "metadata.labels" else metadata.annotations if table == "metadata.annotations" else None
+        held = (
+            metadata.labels
+            if table == "metadata.labels"
+            else metadata.annotations
+            if table == "metadata.annotations"
+            else None
+        )
         return (held or {}).get(name[:-2], "")
     match path:
         case "metadata.name":
@@ -196,14 +223,24 @@ def field_value(pod: Pod, path: str, host_ip: str, ips: tuple[str, ...]) -> str:
 
 def _lines(table: Mapping[str, str]) -> str:
     """Labels or annotations as a file: one line each, sorted, the value in quotes."""
-    quoted = [(name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in sorted(table.items())]
+    quoted = [
+        (name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+        for name, value in sorted(table.items())
+    ]
     return "\n".join([f'{name}="{value}"' for name, value in quoted])
 
 
-def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, node: NodeDescribed) -> str:
-    """A limit or request of a container in units of the divisor, rounded up; what the node has where no limit is set."""
+def resource_value(
+    pod: Pod, container: Container, ref: ResourceFieldSelector, node: NodeDescribed
+) -> str:
+    """A limit or request of a container in units of the divisor, rounded up; what the node has
+    where no limit is set."""
     if ref.container_name and ref.container_name != container.name:
-        named = [c for c in (*pod.spec.containers, *(pod.spec.init_containers or ())) if c.name == ref.container_name]
+        named = [
+            c
+            for c in (*pod.spec.containers, *(pod.spec.init_containers or ()))
+            if c.name == ref.container_name
+        ]
         if not named:
             raise BadConfig(f'container "{ref.container_name}" not found')
         container = named[0]
@@ -217,5 +254,7 @@ def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, n
             "ephemeral-storage": str(node.ephemeral_storage_bytes),
         }.get(resource)
     amount = quantity.parse(text or "0").nano
-    divisor = quantity.parse(ref.divisor).nano if ref.divisor and ref.divisor != "0" else quantity.NANO
+    divisor = (
+        quantity.parse(ref.divisor).nano if ref.divisor and ref.divisor != "0" else quantity.NANO
+    )
     return str(-(-amount // divisor))

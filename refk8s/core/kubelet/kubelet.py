@@ -1,4 +1,5 @@
-"""The kubelet of one node: a loop of a pod worker, a status writer and a node agent that share one memory (spec/kubelet.md)."""
+"""The kubelet of one node: a loop of a pod worker, a status writer and a node agent that share one
+memory (spec/kubelet.md)."""
 
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_agent import NodeAgent
@@ -11,5 +12,9 @@ DEFAULT = KubeletConfig()
 
 def kubelet(node_name: str, config: KubeletConfig = DEFAULT) -> Loop:
     """The machine of one node's kubelet; its name is "kubelet/NODE"."""
-    reconcilers = (NodeAgent(node_name, config), PodWorker(node_name, config), StatusWriter(node_name, config))
+    reconcilers = (
+        NodeAgent(node_name, config),
+        PodWorker(node_name, config),
+        StatusWriter(node_name, config),
+    )
     return Loop(f"kubelet/{node_name}", reconcilers, component="kubelet", host=node_name)

@@ -1,4 +1,5 @@
-"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-8 (spec/pod.md).
+"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-8
+(spec/pod.md).
 
 | why it ends | grace period | afterwards |
 |---|---|---|
@@ -8,8 +9,9 @@
 | finished: nothing runs and nothing will | sidecars: spec.terminationGracePeriodSeconds | stays until it is deleted |
 | rejected by the node | nothing ever ran | stays until it is deleted |
 
-Regular containers end together (preStop, SIGTERM, SIGKILL when the period is over), then sidecars in reverse order; then the network goes.
-Source: Kubernetes documentation, "Pod Lifecycle" (termination), "Sidecar Containers" (termination with sidecars).
+Regular containers end together (preStop, SIGTERM, SIGKILL when the period is over), then sidecars
+in reverse order; then the network goes. Source: Kubernetes documentation, "Pod Lifecycle"
+(termination), "Sidecar Containers" (termination with sidecars).
 """
 
 from msgspec.structs import replace
@@ -17,17 +19,29 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet import probes
-from refk8s.core.kubelet.memory import CREATE, NEVER, POST_START, PRE_STOP, PULL, REMOVE, SANDBOX, START, STOP
+from refk8s.core.kubelet.memory import (
+    CREATE,
+    NEVER,
+    POST_START,
+    PRE_STOP,
+    PULL,
+    REMOVE,
+    SANDBOX,
+    START,
+    STOP,
+)
 from refk8s.core.kubelet.sync import GRACE_SECONDS_MIN, Sync, bounded_grace, is_sidecar
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
 GRACE_AFTER_HOOK_SECONDS_MIN = 2
-"""A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the period up."""
+"""A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the
+period up."""
 FINAL_PHASES = ("Succeeded", "Failed")
 
 
 def why_ending(sync: Sync) -> str:
-    """The reason to end the pod, or "". Once a pod ends it never runs again (POD-2); being deleted overrides every other reason."""
+    """The reason to end the pod, or "". Once a pod ends it never runs again (POD-2); being deleted
+    overrides every other reason."""
     pod, memory = sync.pod, sync.memory
     if pod is None:
         return "gone"
@@ -70,7 +84,8 @@ def grace_seconds(sync: Sync, why: str) -> int:
 
 
 def end(sync: Sync, why: str) -> None:
-    """Stop what runs, in order, then the network; remove everything once the API wants the pod gone (POD-4, POD-6)."""
+    """Stop what runs, in order, then the network; remove everything once the API wants the pod gone
+    (POD-4, POD-6)."""
     if sync.memory.ending != why:
         sync.remember(ending=why, ending_at=sync.now)
     memory = sync.memory
@@ -100,15 +115,22 @@ def end(sync: Sync, why: str) -> None:
 
 
 def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
-    """Whether every container has ended; asks those to stop whose turn it is. Sidecars wait for the others (POD-4)."""
+    """Whether every container has ended; asks those to stop whose turn it is. Sidecars wait for the
+    others (POD-4)."""
     if pod is None:
         return end_unknown(sync, seconds)
     running = [c for c in pod.spec.containers if is_alive(sync, c.name)]
-    running += [c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(sync, c.name)]
+    running += [
+        c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(sync, c.name)
+    ]
     if not running:
-        sidecars = [c for c in pod.spec.init_containers or () if is_sidecar(c) and is_alive(sync, c.name)]
+        sidecars = [
+            c for c in pod.spec.init_containers or () if is_sidecar(c) and is_alive(sync, c.name)
+        ]
         running = sidecars[-1:]
-    known = {container.name for container in (*pod.spec.containers, *(pod.spec.init_containers or ()))}
+    known = {
+        container.name for container in (*pod.spec.containers, *(pod.spec.init_containers or ()))
+    }
     for container in running:
         stop(sync, container, seconds, "Stopping container " + container.name)
     return end_unknown(sync, seconds, known) and not running
@@ -131,7 +153,8 @@ def end_unknown(sync: Sync, seconds: int, known: set[str] = frozenset()) -> bool
 
 
 def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> None:
-    """The next step of ending one container: preStop, SIGTERM and, when the period is over, SIGKILL (POD-3).
+    """The next step of ending one container: preStop, SIGTERM and, when the period is over, SIGKILL
+    (POD-3).
 
     A shorter period than the one under way is passed on at once.
     """
@@ -147,7 +170,12 @@ def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> N
     if memory.grace_until == NEVER and message:
         sync.note("Killing", message, container=container)
     hook = container.lifecycle.pre_stop if container.lifecycle is not None else None
-    if memory.doing == "" and hook is not None and not memory.hooked and memory.grace_until == NEVER:
+    if (
+        memory.doing == ""
+        and hook is not None
+        and not memory.hooked
+        and memory.grace_until == NEVER
+    ):
         sync.operations.append(probes.compute_hook(container, hook, current, seconds))
         sync.set_container(name, replace(memory, doing=PRE_STOP, grace_until=until))
     elif memory.doing in ("", POST_START):
@@ -161,7 +189,8 @@ def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> N
 
 
 def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
-    """Whether the newest sandbox, if any, is alive. Else what still runs in it is stopped, then it; the next decision makes a new one."""
+    """Whether the newest sandbox, if any, is alive. Else what still runs in it is stopped, then it;
+    the next decision makes a new one."""
     sandbox = sync.memory.sandbox
     if sync.memory.sandbox_doing:
         return sync.memory.sandbox_doing != STOP

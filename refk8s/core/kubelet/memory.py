@@ -1,6 +1,8 @@
-"""What the kubelet of a node remembers: its picture of the runtime, what is under way, and when to try again (spec/kubelet.md).
+"""What the kubelet of a node remembers: its picture of the runtime, what is under way, and when to
+try again (spec/kubelet.md).
 
-All of it may be lost at any moment: the runtime and the API hold what matters, and the first listing brings it back (KUBELET-40).
+All of it may be lost at any moment: the runtime and the API hold what matters, and the first
+listing brings it back (KUBELET-40).
 """
 
 from collections.abc import Mapping
@@ -12,11 +14,26 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
-from refk8s.core.ports import CREATED, EXITED, RUNNING, ContainerStatus, NodeDescribed, Probe, SandboxStatus
+from refk8s.core.ports import (
+    CREATED,
+    EXITED,
+    RUNNING,
+    ContainerStatus,
+    NodeDescribed,
+    Probe,
+    SandboxStatus,
+)
 from refk8s.core.value import Value
 
 # What is being done with a container or sandbox, one thing at a time (KUBELET-3); "" is nothing.
-PULL, CREATE, START, POST_START, PRE_STOP, STOP = "pull", "create", "start", "postStart", "preStop", "stop"
+PULL, CREATE, START, POST_START, PRE_STOP, STOP = (
+    "pull",
+    "create",
+    "start",
+    "postStart",
+    "preStop",
+    "stop",
+)
 RUN, REMOVE = "run", "remove"
 
 # Why the kubelet itself ends a running container, to start it anew.
@@ -42,7 +59,8 @@ class Note(Value, frozen=True):
 
 
 class ProbeMemory(Value, frozen=True):
-    """One probe of one container: what it has found and when it asks next. It belongs to one attempt of the container."""
+    """One probe of one container: what it has found and when it asks next. It belongs to one
+    attempt of the container."""
 
     container_id: str
     result: bool | None  # None: no verdict yet
@@ -55,7 +73,8 @@ class ProbeMemory(Value, frozen=True):
 class ContainerMemory(Value, frozen=True):
     """One container of a pod by name: its attempts in the runtime, and the work on the next.
 
-    `current` is the newest attempt, `last` the one before it; `stale` are older ones, to be removed.
+    `current` is the newest attempt, `last` the one before it; `stale` are older ones, to be
+    removed.
     """
 
     current: ContainerStatus | None = None
@@ -121,7 +140,8 @@ class PodMemory(Value, frozen=True):
     busy_since: Instant = 0  # operations have been under way since; 0: none are
     listing: bool = False
     dirty: bool = False  # the runtime changed by itself: list again
-    ending: str = ""  # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"
+    # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"
+    ending: str = ""
     ending_at: Instant = 0  # since when
     ended: bool = False  # no container runs and the network is down
     removed: bool = False  # nothing of it is left on the node
@@ -130,7 +150,11 @@ class PodMemory(Value, frozen=True):
     @property
     def busy(self) -> bool:
         """Operations are under way that change the pod (image pulls do not)."""
-        return self.sandbox_doing != "" or self.volumes_doing > 0 or any(c.doing not in ("", PULL) for c in self.containers.values())
+        return (
+            self.sandbox_doing != ""
+            or self.volumes_doing > 0
+            or any(c.doing not in ("", PULL) for c in self.containers.values())
+        )
 
     def container(self, name: str) -> ContainerMemory:
         return self.containers.get(name, NO_CONTAINER)
@@ -156,7 +180,8 @@ class NodeMemory(Value, frozen=True):
     registered: bool = False
     renewed_at: Instant = 0
     status_at: Instant = 0
-    used: Mapping[str, int] = {}  # by the admitted pods that have not ended: milli-CPUs, and whole units of everything else
+    # by the admitted pods that have not ended: milli-CPUs, and whole units of everything else
+    used: Mapping[str, int] = {}
     objects: Map[str, Held] = Map()  # config maps, secrets, tokens
 
 

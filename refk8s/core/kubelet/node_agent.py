@@ -1,8 +1,9 @@
-"""The node agent: registers the Node, keeps its status, renews its Lease. Rules KUBELET-60 ... KUBELET-63 (spec/kubelet.md).
+"""The node agent: registers the Node, keeps its status, renews its Lease. Rules KUBELET-60 ...
+KUBELET-63 (spec/kubelet.md).
 
-Three keys, so that none waits for another's answer: "register", "status", "lease". A Node that somebody deletes is not registered
-again before the kubelet starts again.
-Source: Kubernetes documentation, "Nodes" (self-registration, heartbeats), "Leases" (node heartbeats).
+Three keys, so that none waits for another's answer: "register", "status", "lease". A Node that
+somebody deletes is not registered again before the kubelet starts again. Source: Kubernetes
+documentation, "Nodes" (self-registration, heartbeats), "Leases" (node heartbeats).
 """
 
 from msgspec.structs import replace
@@ -13,7 +14,14 @@ from refk8s.core.api.resources import LEASES, NODES
 from refk8s.core.context import Instant, micro_timestamp
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory
-from refk8s.core.kubelet.node_status import LEASE_NAMESPACE, compute_lease, compute_node, compute_node_status, own_labels, says_the_same
+from refk8s.core.kubelet.node_status import (
+    LEASE_NAMESPACE,
+    compute_lease,
+    compute_node,
+    compute_node_status,
+    own_labels,
+    says_the_same,
+)
 from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -35,7 +43,13 @@ class NodeAgent(Reconciler):
         self.user = f"system:node:{node_name}"
         self.node_name = node_name
         self.config = config
-        self.interests = (Interest(NODES, lambda view, old, new: (REGISTER, NODE_STATUS), field_selector=f"metadata.name={node_name}"),)
+        self.interests = (
+            Interest(
+                NODES,
+                lambda view, old, new: (REGISTER, NODE_STATUS),
+                field_selector=f"metadata.name={node_name}",
+            ),
+        )
 
     def start_memory(self, now: Instant) -> NodeMemory:
         return NodeMemory()
@@ -59,8 +73,18 @@ class NodeAgent(Reconciler):
             if memory.registered:
                 return NOTHING
             body = compute_node(self.node_name, self.config, facts, now)
-            request = Request("create", NODES, name=self.node_name, body=body, because="the machine offers itself as a node")
-            return Plan(waves=((request,),), memory=replace(memory, status_at=now), enqueue=((WORKER, NODE_KEY),))
+            request = Request(
+                "create",
+                NODES,
+                name=self.node_name,
+                body=body,
+                because="the machine offers itself as a node",
+            )
+            return Plan(
+                waves=((request,),),
+                memory=replace(memory, status_at=now),
+                enqueue=((WORKER, NODE_KEY),),
+            )
         labels = own_labels(self.node_name, facts)
         held = node.metadata.labels or {}
         missing = {name: value for name, value in sorted(labels.items()) if held.get(name) != value}
@@ -70,23 +94,44 @@ class NodeAgent(Reconciler):
         if not missing:
             return Plan(memory=memory, notes=notes, enqueue=others if notes else ())
         patch = Patch("application/merge-patch+json", {"metadata": {"labels": missing}})
-        request = Request("patch", NODES, name=self.node_name, body=patch, because="the labels of its machine are wrong")
-        return Plan(waves=((request,),), memory=memory, notes=notes, enqueue=others if notes else ())
+        request = Request(
+            "patch",
+            NODES,
+            name=self.node_name,
+            body=patch,
+            because="the labels of its machine are wrong",
+        )
+        return Plan(
+            waves=((request,),), memory=memory, notes=notes, enqueue=others if notes else ()
+        )
 
     def _report(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
-        """KUBELET-61, KUBELET-63: look at the machine at every heartbeat; write the status when it changed, or every five minutes."""
+        """KUBELET-61, KUBELET-63: look at the machine at every heartbeat; write the status when it
+        changed, or every five minutes."""
         due = memory.described_at + self.config.heartbeat_every
         if not memory.describing and now >= due:
-            return Plan(runs=(DescribeNode(),), memory=replace(memory, describing=True), wake_at=None)
+            return Plan(
+                runs=(DescribeNode(),), memory=replace(memory, describing=True), wake_at=None
+            )
         wake = due if not memory.describing else None
         facts = memory.described
         if node is None or facts is None or not memory.registered:
             return Plan(wake_at=wake)
         status = compute_node_status(self.config, facts, memory.describe_error, node.status, now)
-        if says_the_same(status, node.status) and now < memory.status_at + self.config.node_status_every:
+        if (
+            says_the_same(status, node.status)
+            and now < memory.status_at + self.config.node_status_every
+        ):
             return Plan(wake_at=wake)
         because = "it lives" if says_the_same(status, node.status) else "the machine changed"
-        request = Request("update", NODES, name=self.node_name, subresource="status", body=replace(node, status=status), because=because)
+        request = Request(
+            "update",
+            NODES,
+            name=self.node_name,
+            subresource="status",
+            body=replace(node, status=status),
+            because=because,
+        )
         return Plan(waves=((request,),), memory=replace(memory, status_at=now), wake_at=wake)
 
     def _renew(self, node: Node | None, memory: NodeMemory, now: Instant, local: Local) -> Plan:
@@ -94,7 +139,9 @@ class NodeAgent(Reconciler):
         if node is None:
             return NOTHING
         due = memory.renewed_at + self.config.heartbeat_every
-        missing = memory.renewed_at == 0 or (local.failure is not None and local.failure.code == 404)
+        missing = memory.renewed_at == 0 or (
+            local.failure is not None and local.failure.code == 404
+        )
         if now < due and local.failure is None:
             return Plan(wake_at=due)
         memory = replace(memory, renewed_at=now)
@@ -102,12 +149,21 @@ class NodeAgent(Reconciler):
         exists = local.failure is not None and local.failure.code == 409
         if missing and not exists:
             body = compute_lease(node, self.config, now)
-            request = Request("create", LEASES, LEASE_NAMESPACE, self.node_name, body=body, because="a heartbeat")
+            request = Request(
+                "create", LEASES, LEASE_NAMESPACE, self.node_name, body=body, because="a heartbeat"
+            )
         else:
-            patch = Patch("application/merge-patch+json", {"spec": {"holderIdentity": self.node_name, "renewTime": micro_timestamp(now)}})
-            request = Request("patch", LEASES, LEASE_NAMESPACE, self.node_name, body=patch, because="a heartbeat")
+            patch = Patch(
+                "application/merge-patch+json",
+                {"spec": {"holderIdentity": self.node_name, "renewTime": micro_timestamp(now)}},
+            )
+            request = Request(
+                "patch", LEASES, LEASE_NAMESPACE, self.node_name, body=patch, because="a heartbeat"
+            )
         return Plan(waves=((request,),), memory=memory, wake_at=wake)
 
-    def ran(self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[NodeMemory, tuple[Key, ...]]:
+    def ran(
+        self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
+    ) -> tuple[NodeMemory, tuple[Key, ...]]:
         """Take in what the machine says of itself."""
         return described(memory, result, now), (REGISTER, NODE_STATUS)

@@ -1,4 +1,5 @@
-"""The Node object as its kubelet writes it: addresses, capacity, conditions, facts of the machine. Rules KUBELET-60 ... KUBELET-63.
+"""The Node object as its kubelet writes it: addresses, capacity, conditions, facts of the machine.
+Rules KUBELET-60 ... KUBELET-63.
 
 | condition | True when | reasons |
 |---|---|---|
@@ -7,8 +8,9 @@
 | PIDPressure | fewer than 1,000 process numbers are free | KubeletHasInsufficientPID, KubeletHasSufficientPID |
 | Ready | the runtime answers | KubeletReady, KubeletNotReady |
 
-Source: Kubernetes documentation, "Node Status", "Nodes" (heartbeats), "Node-pressure Eviction" (thresholds).
-Left out: eviction of pods under pressure; reservations for the system, so allocatable equals capacity.
+Source: Kubernetes documentation, "Node Status", "Nodes" (heartbeats), "Node-pressure Eviction"
+(thresholds). Left out: eviction of pods under pressure; reservations for the system, so allocatable
+equals capacity.
 """
 
 from msgspec.structs import replace
@@ -42,7 +44,11 @@ def compute_node(name: str, config: KubeletConfig, facts: NodeDescribed, now: In
     """The Node to register."""
     labels = compute_labels(name, config, facts)
     return Node(
-        metadata=ObjectMeta(name=name, labels=labels, annotations={"volumes.kubernetes.io/controller-managed-attach-detach": "true"}),
+        metadata=ObjectMeta(
+            name=name,
+            labels=labels,
+            annotations={"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        ),
         spec=NodeSpec(taints=config.register_with_taints or None),
         status=compute_node_status(config, facts, "", NodeStatus(), now),
     )
@@ -64,7 +70,9 @@ def own_labels(name: str, facts: NodeDescribed) -> dict[str, str]:
     }
 
 
-def compute_node_status(config: KubeletConfig, facts: NodeDescribed, error: str, old: NodeStatus, now: Instant) -> NodeStatus:
+def compute_node_status(
+    config: KubeletConfig, facts: NodeDescribed, error: str, old: NodeStatus, now: Instant
+) -> NodeStatus:
     """The status with every condition's heartbeat at `now`; what others wrote into it is kept."""
     capacity = {
         "cpu": _milli(facts.cpu_milli),
@@ -72,9 +80,14 @@ def compute_node_status(config: KubeletConfig, facts: NodeDescribed, error: str,
         "memory": _bytes(facts.memory_bytes),
         "pods": str(facts.pods),
     }
-    images = tuple([ContainerImage(names=names, size_bytes=size) for names, size in facts.images[:IMAGES_MAX]])
+    images = tuple(
+        [ContainerImage(names=names, size_bytes=size) for names, size in facts.images[:IMAGES_MAX]]
+    )
     held = {condition.type: condition for condition in old.conditions or ()}
-    own = [_condition(held.get(type), type, holds, reason, message, now) for type, holds, reason, message in _conditions(facts, error)]
+    own = [
+        _condition(held.get(type), type, holds, reason, message, now)
+        for type, holds, reason, message in _conditions(facts, error)
+    ]
     types = {condition.type for condition in own}
     kept = {name: amount for name, amount in (old.capacity or {}).items() if "/" in name}
     return replace(
@@ -84,8 +97,14 @@ def compute_node_status(config: KubeletConfig, facts: NodeDescribed, error: str,
             NodeAddress(type="Hostname", address=facts.hostname),
         ),
         capacity={**capacity, **kept},
-        allocatable={**capacity, **{name: amount for name, amount in (old.allocatable or {}).items() if "/" in name}},
-        conditions=(*[condition for condition in old.conditions or () if condition.type not in types], *own),
+        allocatable={
+            **capacity,
+            **{name: amount for name, amount in (old.allocatable or {}).items() if "/" in name},
+        },
+        conditions=(
+            *[condition for condition in old.conditions or () if condition.type not in types],
+            *own,
+        ),
         daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=KUBELET_PORT)),
         images=images or None,
         node_info=NodeSystemInfo(
@@ -104,31 +123,54 @@ def compute_node_status(config: KubeletConfig, facts: NodeDescribed, error: str,
 
 
 def _conditions(facts: NodeDescribed, error: str) -> list[tuple[str, bool, str, str]]:
-    """(type, holds, reason, message) of every condition of ours, in the usual order. What is not known is no pressure."""
+    """(type, holds, reason, message) of every condition of ours, in the usual order. What is not
+    known is no pressure."""
     memory = 0 <= facts.memory_available_bytes < MEMORY_FREE_MIN
     disk = 0 <= facts.disk_available_fraction < DISK_FREE_FRACTION_MIN
     pids = 0 <= facts.pids_available < PIDS_FREE_MIN
     return [
-        ("MemoryPressure", True, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+        (
+            "MemoryPressure",
+            True,
+            "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available",
+        )
         if memory
-        else ("MemoryPressure", False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        else (
+            "MemoryPressure",
+            False,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
         ("DiskPressure", True, "KubeletHasDiskPressure", "kubelet has disk pressure")
         if disk
         else ("DiskPressure", False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ("PIDPressure", True, "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
         if pids
-        else ("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        else (
+            "PIDPressure",
+            False,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
         ("Ready", False, "KubeletNotReady", f"container runtime is down: {error}")
         if error
         else ("Ready", True, "KubeletReady", "kubelet is posting ready status"),
     ]
 
 
-def _condition(old: NodeCondition | None, type: str, holds: bool, reason: str, message: str, now: Instant) -> NodeCondition:
+def _condition(
+    old: NodeCondition | None, type: str, holds: bool, reason: str, message: str, now: Instant
+) -> NodeCondition:
     status = "True" if holds else "False"
     since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
     return NodeCondition(
-        type=type, status=status, reason=reason, message=message, last_heartbeat_time=timestamp(now), last_transition_time=since
+        type=type,
+        status=status,
+        reason=reason,
+        message=message,
+        last_heartbeat_time=timestamp(now),
+        last_transition_time=since,
     )
 
 
@@ -138,14 +180,21 @@ def says_the_same(a: NodeStatus, b: NodeStatus) -> bool:
 
 
 def _without_heartbeats(status: NodeStatus) -> NodeStatus:
-    return replace(status, conditions=tuple([replace(c, last_heartbeat_time=None) for c in status.conditions or ()]))
+    return replace(
+        status,
+        conditions=tuple([replace(c, last_heartbeat_time=None) for c in status.conditions or ()]),
+    )
 
 
 def compute_lease(node: Node, config: KubeletConfig, now: Instant) -> Lease:
     """The Lease that says that this node lives (KUBELET-62)."""
-    owner = OwnerReference(api_version="v1", kind="Node", name=node.metadata.name or "", uid=node.metadata.uid or "")
+    owner = OwnerReference(
+        api_version="v1", kind="Node", name=node.metadata.name or "", uid=node.metadata.uid or ""
+    )
     return Lease(
-        metadata=ObjectMeta(name=node.metadata.name, namespace=LEASE_NAMESPACE, owner_references=(owner,)),
+        metadata=ObjectMeta(
+            name=node.metadata.name, namespace=LEASE_NAMESPACE, owner_references=(owner,)
+        ),
         spec=LeaseSpec(
             holder_identity=node.metadata.name,
             lease_duration_seconds=config.node_lease_duration_seconds,
@@ -159,7 +208,8 @@ def _milli(cpus: int) -> str:
 
 
 def _bytes(count: int) -> str:
-    """Bytes in the largest binary unit that divides them, as the canonical form of a quantity has it."""
+    """Bytes in the largest binary unit that divides them, as the canonical form of a quantity has
+    it."""
     for suffix in ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"):
         if count % 1024 or count == 0 or suffix == "Ei":
             return f"{count}{suffix}"

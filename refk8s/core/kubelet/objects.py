@@ -2,11 +2,12 @@
 
 Rules KUBELET-70 ... KUBELET-72, KUBELET-95 (spec/kubelet.md).
 
-They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one that is missing is
-asked for again after 1, 2, 4, 8 and then every 10 seconds. A pod never sees one that was read before the pod itself was
-seen (KUBELET-95). Where the API is away, what was read last is good enough for a pod that has seen it.
-Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts"
-(token volume projection: a token is renewed when 80 % of its time have passed).
+They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one
+that is missing is asked for again after 1, 2, 4, 8 and then every 10 seconds. A pod never sees one
+that was read before the pod itself was seen (KUBELET-95). Where the API is away, what was read last
+is good enough for a pod that has seen it. Source: Kubernetes documentation, "ConfigMaps" (mounted
+ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts" (token volume
+projection: a token is renewed when 80 % of its time have passed).
 """
 
 from collections.abc import Mapping
@@ -29,9 +30,11 @@ FORGOTTEN_AFTER: Instant = 10 * MINUTE
 
 
 class Held(Value, frozen=True):
-    """One object as it was last read (None: it is not there). `good_until`: then it is asked for again. `waiting`: the pods to tell.
+    """One object as it was last read (None: it is not there). `good_until`: then it is asked for
+    again. `waiting`: the pods to tell.
 
-    `as_of` is a revision of the store that the answer is not older than, `asked_as_of` that of the last question.
+    `as_of` is a revision of the store that the answer is not older than, `asked_as_of` that of the
+    last question.
     """
 
     value: Any = None
@@ -62,24 +65,39 @@ def secret_key(namespace: str, name: str) -> str:
 def token_key(pod: Pod, audience: str, seconds: int) -> str:
     metadata = pod.metadata
     account = pod.spec.service_account_name or "default"
-    return f"tokens/{metadata.namespace}/{account}/{metadata.name}/{metadata.uid}/{seconds}/{audience}"
+    return (
+        f"tokens/{metadata.namespace}/{account}/{metadata.name}/{metadata.uid}/{seconds}/{audience}"
+    )
 
 
 def compute_question(key: str, as_of: int) -> Request:
-    """The request that reads this object, in a state that is not older than this revision of the store."""
+    """The request that reads this object, in a state that is not older than this revision of the
+    store."""
     kind, namespace, name, *rest = key.split("/", 6)
     if kind == "tokens":
         pod_name, uid, seconds, audience = rest
         spec = TokenRequestSpec(
             audiences=(audience,) if audience else None,
             expiration_seconds=int(seconds),
-            bound_object_ref=BoundObjectReference(api_version="v1", kind="Pod", name=pod_name, uid=uid),
+            bound_object_ref=BoundObjectReference(
+                api_version="v1", kind="Pod", name=pod_name, uid=uid
+            ),
         )
         because = f"pod {pod_name} mounts a token of its service account"
-        return Request("create", SERVICE_ACCOUNTS, namespace, name, "token", TokenRequest(spec=spec), because=because)
+        return Request(
+            "create",
+            SERVICE_ACCOUNTS,
+            namespace,
+            name,
+            "token",
+            TokenRequest(spec=spec),
+            because=because,
+        )
     resource = CONFIG_MAPS if kind == "configmaps" else SECRETS
     options = Options(resource_version=str(as_of)) if as_of > 0 else NO_OPTIONS
-    return Request("get", resource, namespace, name, options=options, because="a pod of this node needs it")
+    return Request(
+        "get", resource, namespace, name, options=options, because="a pod of this node needs it"
+    )
 
 
 def key_of_question(request: Request) -> str:
@@ -98,18 +116,28 @@ def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Inst
     if response is not None and response.ok:
         until = now + kept_for
         if isinstance(response.body, TokenRequest) and response.body.status.expiration_timestamp:
-            until = now + (parse_timestamp(response.body.status.expiration_timestamp) - now) * 4 // 5
-        return replace(held, value=response.body, read=True, good_until=until, misses=0, as_of=held.asked_as_of)
+            until = (
+                now + (parse_timestamp(response.body.status.expiration_timestamp) - now) * 4 // 5
+            )
+        return replace(
+            held, value=response.body, read=True, good_until=until, misses=0, as_of=held.asked_as_of
+        )
     misses = min(held.misses + 1, 10)
     until = now + min(1 << (misses - 1), MISSING_SECONDS_MAX) * SECOND
     if response is not None and response.code == 404:
-        return replace(held, value=None, read=True, good_until=until, misses=misses, as_of=held.asked_as_of)
+        return replace(
+            held, value=None, read=True, good_until=until, misses=misses, as_of=held.asked_as_of
+        )
     return replace(held, good_until=until, misses=misses)
 
 
 def prune(objects: Map[str, Held], now: Instant) -> Map[str, Held]:
     """Forget what nobody has read for long, so that the memory stays bounded."""
-    old = [key for key, held in objects.items() if held.good_until + FORGOTTEN_AFTER < now and not held.asked_at]
+    old = [
+        key
+        for key, held in objects.items()
+        if held.good_until + FORGOTTEN_AFTER < now and not held.asked_at
+    ]
     for key in old:
         objects = objects.delete(key)
     return objects
@@ -123,13 +151,18 @@ def has_changed(before: Held, after: Held) -> bool:
     """Whether an answer brought anything new."""
     if before.value is None or after.value is None:
         return before.value is not after.value
-    return bool(before.value.metadata.resource_version != after.value.metadata.resource_version) or before.value.kind == "TokenRequest"
+    return (
+        bool(before.value.metadata.resource_version != after.value.metadata.resource_version)
+        or before.value.kind == "TokenRequest"
+    )
 
 
 class Library:
-    """The objects held, as one decision sees them. It notes what the decision waits for, what its volumes show, and when to look again.
+    """The objects held, as one decision sees them. It notes what the decision waits for, what its
+    volumes show, and when to look again.
 
-    `since` is the revision at which the pod was first seen: what was read before is not for it (KUBELET-95).
+    `since` is the revision at which the pod was first seen: what was read before is not for it
+    (KUBELET-95).
     """
 
     __slots__ = ("held", "mounted", "needed", "now", "since", "wake_at")
@@ -147,7 +180,8 @@ class Library:
         held = self.held.get(key, NOT_HELD)
         if held.as_of < self.since:
             if held.asked_as_of >= self.since and not held.asked_at and self.now < held.good_until:
-                self._wake(held.good_until)  # The question has failed: it is put again after a while.
+                # The question has failed: it is put again after a while.
+                self._wake(held.good_until)
             else:
                 self.needed.append(key)
             raise NotYet(key)
@@ -165,7 +199,8 @@ class Library:
         return held.value
 
     def show(self, key: str) -> Any:
-        """The object for a volume, as it was last read: the node reads it again every so often and wakes the pod where it changed."""
+        """The object for a volume, as it was last read: the node reads it again every so often and
+        wakes the pod where it changed."""
         self.mounted.append(key)
         held = self.held.get(key, NOT_HELD)
         fresh = held.value is not None and not is_token(key) and held.as_of >= self.since

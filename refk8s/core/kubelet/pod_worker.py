@@ -1,8 +1,10 @@
-"""The pod worker: what the runtime is to do for each pod. Rules KUBELET-1 ... KUBELET-4, KUBELET-40 ... KUBELET-44 (spec/kubelet.md).
+"""The pod worker: what the runtime is to do for each pod. Rules KUBELET-1 ... KUBELET-4, KUBELET-40
+... KUBELET-44 (spec/kubelet.md).
 
-It sends no request, so nothing it does waits for the API server. The key is "namespace/name/uid": two pods that follow each other under one
-name are two pods. The empty key is the node's own business: listing the runtime.
-Source: Kubernetes documentation, "Components" (kubelet); the enhancement "Kubelet Evented PLEG for Better Performance".
+It sends no request, so nothing it does waits for the API server. The key is "namespace/name/uid":
+two pods that follow each other under one name are two pods. The empty key is the node's own
+business: listing the runtime. Source: Kubernetes documentation, "Components" (kubelet); the
+enhancement "Kubelet Evented PLEG for Better Performance".
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +23,16 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
-from refk8s.core.kubelet.objects import NOT_HELD, Library, compute_question, has_changed, is_token, key_of_question, prune, taken_in
+from refk8s.core.kubelet.objects import (
+    NOT_HELD,
+    Library,
+    compute_question,
+    has_changed,
+    is_token,
+    key_of_question,
+    prune,
+    taken_in,
+)
 from refk8s.core.kubelet.results import listed, recalled, took
 from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.kubelet.sync_pod import sync_pod
@@ -49,7 +60,8 @@ def pod_of(view: View, key: Key) -> tuple[Pod | None, str]:
 
 
 def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The pods whose runtime may have to follow a change: not those of which only the status changed."""
+    """The pods whose runtime may have to follow a change: not those of which only the status
+    changed."""
     if old is None or new is None:
         return [pod_key(pod) for pod in (old, new) if pod is not None]
     if old.metadata.uid != new.metadata.uid:
@@ -59,7 +71,9 @@ def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         before.deletion_timestamp == after.deletion_timestamp
         and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
         and (old.spec is new.spec or old.spec == new.spec)
-        and (old.status.phase == new.status.phase or new.status.phase not in ("Succeeded", "Failed"))
+        and (
+            old.status.phase == new.status.phase or new.status.phase not in ("Succeeded", "Failed")
+        )
         and before.labels == after.labels
         and before.annotations == after.annotations
     )
@@ -86,7 +100,7 @@ class PodWorker(Reconciler):
     def start_memory(self, now: Instant) -> NodeMemory:
         return NodeMemory()
 
-    # --- deciding ------------------------------------------------------------------------------------------------------
+    # --- deciding ---------------------------------------------------------------------------------
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """The operations of one pod, or a listing of the runtime."""
@@ -106,7 +120,11 @@ class PodWorker(Reconciler):
             memory = replace(memory, since=_since(view, pod))  # Only the runtime knew it until now.
         if pod is not None and memory.pod is not pod:
             before = memory.pod.metadata if memory.pod is not None else None
-            same = before is not None and before.labels == pod.metadata.labels and before.annotations == pod.metadata.annotations
+            same = (
+                before is not None
+                and before.labels == pod.metadata.labels
+                and before.annotations == pod.metadata.annotations
+            )
             memory = replace(memory, pod=pod, volumes_due=memory.volumes_due if same else 0)
 
         # Decide
@@ -120,7 +138,13 @@ class PodWorker(Reconciler):
 
         # Act
         memory = sync.memory
-        notes = tuple([Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]) if memory.pod is not None else ()
+        notes = (
+            tuple(
+                [Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]
+            )
+            if memory.pod is not None
+            else ()
+        )
         if memory.notes:
             memory = replace(memory, notes=())
         if library.mounted and (shown := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
@@ -129,24 +153,38 @@ class PodWorker(Reconciler):
         if busy_since != memory.busy_since:
             memory = replace(memory, busy_since=busy_since)
         if memory.ended and memory.uses:
-            node, memory = replace(node, used=_less(node.used, memory.uses)), replace(memory, uses={})
+            node, memory = (
+                replace(node, used=_less(node.used, memory.uses)),
+                replace(memory, uses={}),
+            )
         if pod is None and memory.removed:
             node = replace(node, pods=node.pods.delete(uid) if uid in node.pods else node.pods)
         else:
             node = replace(node, pods=node.pods.set(uid, memory))
-        asks, node = _ask(node, library.needed, key, now, _revision(view)) if library.needed else ((), node)
+        asks, node = (
+            _ask(node, library.needed, key, now, _revision(view)) if library.needed else ((), node)
+        )
 
         # Report
         if library.wake_at is not None:
             sync.wake(library.wake_at)
         report = ((STATUS, key),) if pod is not None else ()
-        return Plan(runs=tuple(sync.operations), asks=asks, notes=notes, memory=node, wake_at=sync.wake_at, enqueue=report)
+        return Plan(
+            runs=tuple(sync.operations),
+            asks=asks,
+            notes=notes,
+            memory=node,
+            wake_at=sync.wake_at,
+            enqueue=report,
+        )
 
     def _facts(self, view: View, node: NodeMemory) -> Facts:
         def services(namespace: str, linked: bool) -> list[Service]:
             master = view.get(SERVICES, "default/kubernetes")
             found = view.indexed(SERVICES, "namespace", namespace) if linked else []
-            return found if master is None or (linked and namespace == "default") else [master, *found]
+            return (
+                found if master is None or (linked and namespace == "default") else [master, *found]
+            )
 
         assert node.described is not None
         return Facts(self.config, node.described, services)
@@ -158,21 +196,51 @@ class PodWorker(Reconciler):
         if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
             return node, memory
         memory = recalled(memory, pod, now)
-        if pod.metadata.deletion_timestamp is not None or pod.status.phase in ("Succeeded", "Failed"):
+        if pod.metadata.deletion_timestamp is not None or pod.status.phase in (
+            "Succeeded",
+            "Failed",
+        ):
             return node, replace(memory, admitted=True)
         wants = requests_of(pod)
         if pod.status.start_time is None and memory.sandbox is None:
-            others = [other for uid, other in sorted(node.pods.items()) if other.admitted and not other.ended] if host_ports(pod) else []
+            others = (
+                [
+                    other
+                    for uid, other in sorted(node.pods.items())
+                    if other.admitted and not other.ended
+                ]
+                if host_ports(pod)
+                else []
+            )
             own = view.get(NODES, self.node_name)
-            labels = own.metadata.labels or {} if own is not None else compute_labels(self.node_name, self.config, node.described)
-            problem = why_rejected(pod, wants, node.used, capacity_of(node.described, own), labels, others, node.described.security_modules)
+            labels = (
+                own.metadata.labels or {}
+                if own is not None
+                else compute_labels(self.node_name, self.config, node.described)
+            )
+            problem = why_rejected(
+                pod,
+                wants,
+                node.used,
+                capacity_of(node.described, own),
+                labels,
+                others,
+                node.described.security_modules,
+            )
             if problem is not None:
                 note = MemoryNote(problem[0], problem[1], "Warning")
                 return node, replace(memory, rejected=problem, notes=(*memory.notes, note))
-        return replace(node, used=_more(node.used, wants)), replace(memory, admitted=True, uses=wants)
+        return replace(node, used=_more(node.used, wants)), replace(
+            memory, admitted=True, uses=wants
+        )
 
     def answered(
-        self, memory: NodeMemory, key: Key, request: Request, response: Response | None, now: Instant
+        self,
+        memory: NodeMemory,
+        key: Key,
+        request: Request,
+        response: Response | None,
+        now: Instant,
     ) -> tuple[NodeMemory, Iterable[Key]]:
         """Take in an object that pods wait for."""
         name = key_of_question(request)
@@ -190,18 +258,27 @@ class PodWorker(Reconciler):
     def _first_seen(self, view: View, pod: Pod, now: Instant) -> PodMemory:
         metadata = pod.metadata
         uid, namespace, name = metadata.uid or "", metadata.namespace or "", metadata.name or ""
-        return PodMemory(uid, namespace, name, pod=pod, seen_at=now, started_at=now, since=_since(view, pod))
+        return PodMemory(
+            uid, namespace, name, pod=pod, seen_at=now, started_at=now, since=_since(view, pod)
+        )
 
-    def _refresh(self, view: View, node: NodeMemory, now: Instant) -> tuple[tuple[Request, ...], NodeMemory]:
+    def _refresh(
+        self, view: View, node: NodeMemory, now: Instant
+    ) -> tuple[tuple[Request, ...], NodeMemory]:
         """KUBELET-58: the questions that read again what volumes show. O(pods of the node)."""
         shown = {key for pod in node.pods.values() for key in pod.mounted if not is_token(key)}
-        stale = [key for key in sorted(shown) if node.objects.get(key, NOT_HELD).value is not None and not node.objects[key].asked_at]
+        stale = [
+            key
+            for key in sorted(shown)
+            if node.objects.get(key, NOT_HELD).value is not None and not node.objects[key].asked_at
+        ]
         return _ask(node, stale, "", now, _revision(view))
 
-    # --- listing ---------------------------------------------------------------------------------------------------------
+    # --- listing ----------------------------------------------------------------------------------
 
     def _list(self, view: View, node: NodeMemory, now: Instant) -> Plan:
-        """List the whole runtime at the start, every so often, and when it says that something changed somewhere (KUBELET-41)."""
+        """List the whole runtime at the start, every so often, and when it says that something
+        changed somewhere (KUBELET-41)."""
         runs: list[Operation] = []
         asks: tuple[Request, ...] = ()
         if not node.listing and now >= node.relist_at:
@@ -212,11 +289,21 @@ class PodWorker(Reconciler):
         due: set[Key] = set()
         if node.listed and node.described is not None and not node.begun:
             node = replace(node, begun=True)
-            due = {pod_key(memory) for memory in node.pods.values()} | {pod_key(pod) for pod in view.list(PODS)}
+            due = {pod_key(memory) for memory in node.pods.values()} | {
+                pod_key(pod) for pod in view.list(PODS)
+            }
         wake = node.relist_at if not node.listing else None
-        return Plan(runs=tuple(runs), asks=asks, memory=node, wake_at=wake, enqueue=tuple([(WORKER, key) for key in sorted(due)]))
+        return Plan(
+            runs=tuple(runs),
+            asks=asks,
+            memory=node,
+            wake_at=wake,
+            enqueue=tuple([(WORKER, key) for key in sorted(due)]),
+        )
 
-    def ran(self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+    def ran(
+        self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
+    ) -> tuple[NodeMemory, Iterable[Key]]:
         """Take in a result."""
         if isinstance(operation, ListPods):
             return self._listed(memory, operation, result, now)
@@ -230,7 +317,9 @@ class PodWorker(Reconciler):
             pod = took(pod, operation, result, now, self.config.retry_after)
         return replace(memory, pods=memory.pods.set(uid, pod)), (key,)
 
-    def _listed(self, memory: NodeMemory, operation: ListPods, result: Result, now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+    def _listed(
+        self, memory: NodeMemory, operation: ListPods, result: Result, now: Instant
+    ) -> tuple[NodeMemory, Iterable[Key]]:
         whole = not operation.pod_uids
         if not isinstance(result, PodsListed):
             failures = memory.list_failures + 1
@@ -255,19 +344,32 @@ class PodWorker(Reconciler):
                 if not sandboxes:
                     continue
                 namespace, name = sandboxes[0].namespace, sandboxes[0].name
-                known = PodMemory(uid=uid, namespace=namespace, name=name, seen_at=now, started_at=now, listing=True)
+                known = PodMemory(
+                    uid=uid,
+                    namespace=namespace,
+                    name=name,
+                    seen_at=now,
+                    started_at=now,
+                    listing=True,
+                )
             if not known.listing:
-                continue  # Operations were under way: it is listed again, alone, when they are over.
+                # Operations were under way: it is listed again, alone, when they are over.
+                continue
             following = listed(known, sandboxes, containers, now)
             pods = pods.set(uid, following)
-            keys.append(pod_key(following))  # Even where nothing is new: what was due while the listing was under way has waited.
+            # Even where nothing is new: what was due while the listing was under way has waited.
+            keys.append(pod_key(following))
         memory = replace(memory, pods=pods, list_failures=0)
         if whole:
-            memory = replace(memory, listing=False, listed=True, relist_at=now + self.config.relist_every)
+            memory = replace(
+                memory, listing=False, listed=True, relist_at=now + self.config.relist_every
+            )
             keys.append(NODE_KEY)
         return memory, keys
 
-    def runtime_changed(self, memory: NodeMemory, pod_uids: tuple[str, ...], now: Instant) -> tuple[NodeMemory, Iterable[Key]]:
+    def runtime_changed(
+        self, memory: NodeMemory, pod_uids: tuple[str, ...], now: Instant
+    ) -> tuple[NodeMemory, Iterable[Key]]:
         """The runtime says that these pods changed: look (KUBELET-41)."""
         if not pod_uids:
             return replace(memory, relist_at=now), (NODE_KEY,)
@@ -285,8 +387,11 @@ def _revision(view: View) -> int:
     return view.table(PODS).revision
 
 
-def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of: int) -> tuple[tuple[Request, ...], NodeMemory]:
-    """The questions for what is not known yet; the pod is told when they are answered. No answer is older than `as_of`."""
+def _ask(
+    node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of: int
+) -> tuple[tuple[Request, ...], NodeMemory]:
+    """The questions for what is not known yet; the pod is told when they are answered. No answer is
+    older than `as_of`."""
     asks: list[Request] = []
     objects = node.objects
     for name in needed:
@@ -301,7 +406,8 @@ def _ask(node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of:
 
 
 def _since(view: View, pod: Pod) -> int:
-    """The revision of the pod as it is seen now: what it refers to must not be older (KUBELET-95)."""
+    """The revision of the pod as it is seen now: what it refers to must not be older
+    (KUBELET-95)."""
     return min(int(pod.metadata.resource_version or 0), _revision(view))
 
 
@@ -316,12 +422,20 @@ def _less(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]
 def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:
     """What the machine says of itself, or why it cannot."""
     if isinstance(result, NodeDescribed):
-        return replace(memory, described=result, describe_error="", describing=False, described_at=now)
-    return replace(memory, describe_error=result.message if isinstance(result, Failed) else "", describing=False, described_at=now)
+        return replace(
+            memory, described=result, describe_error="", describing=False, described_at=now
+        )
+    return replace(
+        memory,
+        describe_error=result.message if isinstance(result, Failed) else "",
+        describing=False,
+        described_at=now,
+    )
 
 
 def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:
-    """Pods that wait for the listing; those with operations under way are listed again, alone, when these are over."""
+    """Pods that wait for the listing; those with operations under way are listed again, alone, when
+    these are over."""
     for uid in sorted(pods):
         pod = pods[uid]
         if pod.busy:
@@ -329,5 +443,3 @@ def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:
         elif not pod.listing:
             pods = pods.set(uid, replace(pod, listing=True))
     return pods
-
-

@@ -1,4 +1,5 @@
-"""Probes: asking containers whether they have started, live, and are ready. Rules PROBE-1 ... PROBE-8 (spec/kubelet.md).
+"""Probes: asking containers whether they have started, live, and are ready. Rules PROBE-1 ...
+PROBE-8 (spec/kubelet.md).
 
 | probe | asks while | no verdict yet means | a failure means |
 |---|---|---|---|
@@ -6,9 +7,10 @@
 | liveness | the pod is not ending | alive | the container is ended and restarted |
 | readiness | the container runs | not ready | not ready |
 
-A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; it belongs to one attempt of the container.
-Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks).
-Left out: the random delay of the first probe, with which upstream spreads the load after a restart of the agent.
+A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; it belongs
+to one attempt of the container. Source: Kubernetes documentation, "Configure Liveness, Readiness
+and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks). Left out: the random delay
+of the first probe, with which upstream spreads the load after a restart of the agent.
 """
 
 from msgspec.structs import replace
@@ -27,7 +29,11 @@ STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
 
 def probes_of(container: Container) -> tuple[tuple[str, core_v1.Probe], ...]:
     """(kind, probe) of each probe that the container has."""
-    startup, liveness, readiness = container.startup_probe, container.liveness_probe, container.readiness_probe
+    startup, liveness, readiness = (
+        container.startup_probe,
+        container.liveness_probe,
+        container.readiness_probe,
+    )
     if startup is None and liveness is None and readiness is None:
         return ()
     found = ((STARTUP, startup), (LIVENESS, liveness), (READINESS, readiness))
@@ -58,10 +64,14 @@ def plan_container_probes(sync: Sync, container: Container) -> None:
     held = dict(memory.probes)
     for kind, probe in found:
         state = held.get(kind)
-        if state is None or state.container_id != current.id:  # PROBE-3: a new attempt knows nothing of the last
+        # PROBE-3: a new attempt knows nothing of the last
+        if state is None or state.container_id != current.id:
             begin = current.started_at + (probe.initial_delay_seconds or 0) * SECOND
             state = held[kind] = ProbeMemory(current.id, None, due=begin)
-        if not is_asked(kind, state, started, memory, sync.memory.ending != "") or state.asking is not None:
+        if (
+            not is_asked(kind, state, started, memory, sync.memory.ending != "")
+            or state.asking is not None
+        ):
             continue
         if sync.now < state.due:
             sync.wake(state.due)
@@ -77,7 +87,9 @@ def plan_container_probes(sync: Sync, container: Container) -> None:
         sync.set_container(container.name, replace(memory, probes=held))
 
 
-def is_asked(kind: str, state: ProbeMemory, started: bool, memory: ContainerMemory, ending: bool) -> bool:
+def is_asked(
+    kind: str, state: ProbeMemory, started: bool, memory: ContainerMemory, ending: bool
+) -> bool:
     """Whether this probe asks at all now, by the table above (PROBE-4)."""
     if kind == READINESS:
         return started
@@ -94,12 +106,16 @@ def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) ->
         for kind, state in container.probes.items():
             if state.asking is operation:
                 following, note = _judge(memory.pod, name, kind, state, result)
-                memory = memory.with_container(name, replace(container, probes={**container.probes, kind: following}))
+                memory = memory.with_container(
+                    name, replace(container, probes={**container.probes, kind: following})
+                )
                 return replace(memory, notes=(*memory.notes, note)) if note is not None else memory
     return memory
 
 
-def _judge(pod: Pod | None, name: str, kind: str, state: ProbeMemory, result: Result) -> tuple[ProbeMemory, Note | None]:
+def _judge(
+    pod: Pod | None, name: str, kind: str, state: ProbeMemory, result: Result
+) -> tuple[ProbeMemory, Note | None]:
     """PROBE-5: thresholds. The answers of a row are counted; enough of them are a verdict."""
     state = replace(state, asking=None)
     container = _spec(pod, name)
@@ -114,16 +130,21 @@ def _judge(pod: Pod | None, name: str, kind: str, state: ProbeMemory, result: Re
     if result.success:
         return state, None
     path = f"spec.containers{{{name}}}"
-    return state, Note("Unhealthy", f"{kind.capitalize()} probe failed: {result.output}", "Warning", path)
+    return state, Note(
+        "Unhealthy", f"{kind.capitalize()} probe failed: {result.output}", "Warning", path
+    )
 
 
 def _spec(pod: Pod | None, name: str) -> Container | None:
     if pod is None:
         return None
-    return next((c for c in (*pod.spec.containers, *(pod.spec.init_containers or ())) if c.name == name), None)
+    return next(
+        (c for c in (*pod.spec.containers, *(pod.spec.init_containers or ())) if c.name == name),
+        None,
+    )
 
 
-# --- verdicts ------------------------------------------------------------------------------------------------------------
+# --- verdicts -------------------------------------------------------------------------------------
 
 
 def _verdict(memory: ContainerMemory, kind: str) -> bool | None:
@@ -147,11 +168,14 @@ def is_started(container: Container, memory: ContainerMemory) -> bool:
 
 def is_ready(container: Container, memory: ContainerMemory) -> bool:
     """It has started, and its readiness probe (if any) says so (PROBE-7)."""
-    return is_started(container, memory) and (container.readiness_probe is None or _verdict(memory, READINESS) is True)
+    return is_started(container, memory) and (
+        container.readiness_probe is None or _verdict(memory, READINESS) is True
+    )
 
 
 def grace_seconds(pod: Pod, container: Container, why: str) -> int:
-    """The grace period of a container that its probe condemned: the probe's own, else the pod's (PROBE-8)."""
+    """The grace period of a container that its probe condemned: the probe's own, else the pod's
+    (PROBE-8)."""
     seconds = pod.spec.termination_grace_period_seconds
     probe = {LIVENESS: container.liveness_probe, STARTUP: container.startup_probe}.get(why)
     if probe is not None and probe.termination_grace_period_seconds is not None:
@@ -159,10 +183,12 @@ def grace_seconds(pod: Pod, container: Container, why: str) -> int:
     return bounded_grace(seconds)
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------------
+# --- what is asked --------------------------------------------------------------------------------
 
 
-def compute_probe(container: Container, probe: core_v1.Probe, current: ContainerStatus) -> Probe | None:
+def compute_probe(
+    container: Container, probe: core_v1.Probe, current: ContainerStatus
+) -> Probe | None:
     """The question to put; None where it names a port that there is not."""
     base = Probe(current.pod_uid, current.id, "exec", timeout_seconds=probe.timeout_seconds or 1)
     if probe.exec is not None:
@@ -171,7 +197,11 @@ def compute_probe(container: Container, probe: core_v1.Probe, current: Container
         return _http(container, probe.http_get, base)
     if probe.tcp_socket is not None:
         port = port_number(container, probe.tcp_socket.port)
-        return evolve(base, action="tcp", host=probe.tcp_socket.host or "", port=port) if port else None
+        return (
+            evolve(base, action="tcp", host=probe.tcp_socket.host or "", port=port)
+            if port
+            else None
+        )
     if probe.grpc is not None:
         return evolve(base, action="grpc", port=probe.grpc.port, path=probe.grpc.service or "")
     return None
@@ -193,7 +223,8 @@ def _http(container: Container, action: HTTPGetAction, base: Probe) -> Probe | N
 
 
 def port_number(container: Container, port: int | str) -> int:
-    """The number of a port that may be given by name; 0 where the container has none of that name."""
+    """The number of a port that may be given by name; 0 where the container has none of that
+    name."""
     if isinstance(port, int):
         return port
     for candidate in container.ports or ():
@@ -202,8 +233,11 @@ def port_number(container: Container, port: int | str) -> int:
     return int64(port) or 0
 
 
-def compute_hook(container: Container, handler: LifecycleHandler, current: ContainerStatus, timeout_seconds: int) -> RunHook:
-    """The lifecycle hook to run. A port that there is not becomes 0, which the runtime cannot reach: the hook fails."""
+def compute_hook(
+    container: Container, handler: LifecycleHandler, current: ContainerStatus, timeout_seconds: int
+) -> RunHook:
+    """The lifecycle hook to run. A port that there is not becomes 0, which the runtime cannot
+    reach: the hook fails."""
     base = RunHook(current.pod_uid, current.id, "exec", timeout_seconds)
     if handler.exec is not None:
         return evolve(base, command=handler.exec.command or ())

@@ -1,4 +1,5 @@
-"""What can be wrong with what a pod asks for: theirs, not ours, so it becomes a word in the pod's status (KUBELET-22)."""
+"""What can be wrong with what a pod asks for: theirs, not ours, so it becomes a word in the pod's
+status (KUBELET-22)."""
 
 
 class BadConfig(Exception):

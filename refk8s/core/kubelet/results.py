@@ -1,7 +1,9 @@
-"""What an operation's result teaches about a pod, and what a listing does. Rules KUBELET-40 ... KUBELET-44 (spec/kubelet.md).
+"""What an operation's result teaches about a pod, and what a listing does. Rules KUBELET-40 ...
+KUBELET-44 (spec/kubelet.md).
 
-One function per operation, found in a table; none decides anything: they move the picture of the runtime and note when to try again.
-Listing: what the runtime says is true; what it does not mention is gone.
+One function per operation, found in a table; none decides anything: they move the picture of the
+runtime and note when to try again. Listing: what the runtime says is true; what it does not mention
+is gone.
 """
 
 from collections.abc import Callable, Iterable
@@ -56,77 +58,152 @@ from refk8s.core.value import evolve
 START_FAILED_EXIT_CODE = 128
 
 
-def took(memory: PodMemory, operation: Operation, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def took(
+    memory: PodMemory, operation: Operation, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     """The memory after this result of an operation of this pod. O(containers)."""
     taker = _TAKERS.get(type(operation))
     return taker(memory, operation, result, now, retry_after) if taker is not None else memory
 
 
-# --- sandboxes ---------------------------------------------------------------------------------------------------------
+# --- sandboxes ------------------------------------------------------------------------------------
 
 
-def _ran_sandbox(memory: PodMemory, operation: RunPodSandbox, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _ran_sandbox(
+    memory: PodMemory, operation: RunPodSandbox, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     if isinstance(result, SandboxStarted):
-        return replace(memory, sandbox=result.status, sandbox_doing="", sandbox_attempt=operation.config.attempt + 1)
-    note = Note("FailedCreatePodSandBox", f"Failed to create pod sandbox: {_words(result)}", "Warning")
-    return replace(memory, sandbox_doing="", sandbox_retry_at=now + retry_after, notes=(*memory.notes, note))
+        return replace(
+            memory,
+            sandbox=result.status,
+            sandbox_doing="",
+            sandbox_attempt=operation.config.attempt + 1,
+        )
+    note = Note(
+        "FailedCreatePodSandBox", f"Failed to create pod sandbox: {_words(result)}", "Warning"
+    )
+    return replace(
+        memory, sandbox_doing="", sandbox_retry_at=now + retry_after, notes=(*memory.notes, note)
+    )
 
 
-def _stopped_sandbox(memory: PodMemory, operation: StopPodSandbox, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _stopped_sandbox(
+    memory: PodMemory, operation: StopPodSandbox, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     if isinstance(result, Failed):
         note = Note("FailedKillPod", f"error killing pod: {result.message}", "Warning")
-        return replace(memory, sandbox_doing="", end_retry_at=now + retry_after, notes=(*memory.notes, note))
+        return replace(
+            memory, sandbox_doing="", end_retry_at=now + retry_after, notes=(*memory.notes, note)
+        )
     sandbox = memory.sandbox
     memory = replace(memory, sandbox_doing="")
     if sandbox is not None and sandbox.id == operation.sandbox_id:
-        memory = replace(memory, sandbox=None, dead_sandboxes=(*memory.dead_sandboxes, evolve(sandbox, ready=False)))
+        memory = replace(
+            memory,
+            sandbox=None,
+            dead_sandboxes=(*memory.dead_sandboxes, evolve(sandbox, ready=False)),
+        )
     for name, container in memory.containers.items():  # What still ran in it was killed.
-        if container.running and container.current is not None and container.current.sandbox_id == operation.sandbox_id:
-            memory = memory.with_container(name, replace(_ended(container, _lost(container.current, now)), doomed=SANDBOX))
+        if (
+            container.running
+            and container.current is not None
+            and container.current.sandbox_id == operation.sandbox_id
+        ):
+            memory = memory.with_container(
+                name, replace(_ended(container, _lost(container.current, now)), doomed=SANDBOX)
+            )
     return memory
 
 
-def _removed_sandbox(memory: PodMemory, operation: RemovePodSandbox, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _removed_sandbox(
+    memory: PodMemory,
+    operation: RemovePodSandbox,
+    result: Result,
+    now: Instant,
+    retry_after: Instant,
+) -> PodMemory:
     if isinstance(result, Failed):
         return replace(memory, sandbox_doing="", end_retry_at=now + retry_after)
-    left = tuple([sandbox for sandbox in memory.dead_sandboxes if sandbox.id != operation.sandbox_id])
+    left = tuple(
+        [sandbox for sandbox in memory.dead_sandboxes if sandbox.id != operation.sandbox_id]
+    )
     volumes = memory.volumes if left or memory.sandbox is not None else {}
     return replace(memory, sandbox_doing="", dead_sandboxes=left, volumes=volumes)
 
 
-def _wrote_volume(memory: PodMemory, operation: WriteVolume, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _wrote_volume(
+    memory: PodMemory, operation: WriteVolume, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     memory = replace(memory, volumes_doing=memory.volumes_doing - 1)
     if not isinstance(result, Failed):
         return memory
-    note = Note("FailedMount", f'MountVolume.SetUp failed for volume "{operation.volume}" : {result.message}', "Warning")
-    volumes = {name: fingerprint for name, fingerprint in memory.volumes.items() if name != operation.volume}
-    return replace(memory, volumes=volumes, volumes_due=0, volumes_retry_at=now + retry_after, notes=(*memory.notes, note))
+    note = Note(
+        "FailedMount",
+        f'MountVolume.SetUp failed for volume "{operation.volume}" : {result.message}',
+        "Warning",
+    )
+    volumes = {
+        name: fingerprint
+        for name, fingerprint in memory.volumes.items()
+        if name != operation.volume
+    }
+    return replace(
+        memory,
+        volumes=volumes,
+        volumes_due=0,
+        volumes_retry_at=now + retry_after,
+        notes=(*memory.notes, note),
+    )
 
 
-# --- containers --------------------------------------------------------------------------------------------------------
+# --- containers -----------------------------------------------------------------------------------
 
 
-def _pulled(memory: PodMemory, operation: PullImage, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _pulled(
+    memory: PodMemory, operation: PullImage, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     image = operation.image
     for name, container in memory.containers.items():
         if container.doing != PULL or not _is_pulling(memory, name, image):
             continue
         if isinstance(result, ImagePulled):
-            memory = memory.with_container(name, replace(
-                container, doing="", image_id=result.image_id or image, image_user=result.user, pull_backoff=None
-            ))
+            memory = memory.with_container(
+                name,
+                replace(
+                    container,
+                    doing="",
+                    image_id=result.image_id or image,
+                    image_user=result.user,
+                    pull_backoff=None,
+                ),
+            )
             path = _path(memory, name)
             if result.pulled:
-                told = f'Successfully pulled image "{image}". Image size: {result.size_bytes} bytes.'
+                told = (
+                    f'Successfully pulled image "{image}". Image size: {result.size_bytes} bytes.'
+                )
                 begun = Note("Pulling", f'Pulling image "{image}"', container=path)
-                return replace(memory, notes=(*memory.notes, begun, Note("Pulled", told, container=path)))
-            note = Note("Pulled", f'Container image "{image}" already present on machine', container=path)
+                return replace(
+                    memory, notes=(*memory.notes, begun, Note("Pulled", told, container=path))
+                )
+            note = Note(
+                "Pulled", f'Container image "{image}" already present on machine', container=path
+            )
             return replace(memory, notes=(*memory.notes, note))
         reason = result.reason if isinstance(result, Failed) and result.reason else "ErrImagePull"
         failed = replace(
-            container, doing="", reason=reason, message=_words(result), pull_backoff=pull_failed(container.pull_backoff, now)
+            container,
+            doing="",
+            reason=reason,
+            message=_words(result),
+            pull_backoff=pull_failed(container.pull_backoff, now),
         )
-        failure = Note("Failed", f'Failed to pull image "{image}": {_words(result)}', "Warning", _path(memory, name))
+        failure = Note(
+            "Failed",
+            f'Failed to pull image "{image}": {_words(result)}',
+            "Warning",
+            _path(memory, name),
+        )
         error = Note("Failed", f"Error: {reason}", "Warning", _path(memory, name))
         return replace(memory.with_container(name, failed), notes=(*memory.notes, failure, error))
     return memory
@@ -135,14 +212,27 @@ def _pulled(memory: PodMemory, operation: PullImage, result: Result, now: Instan
 def _is_pulling(memory: PodMemory, name: str, image: str) -> bool:
     if memory.pod is None:
         return False
-    return any(c.name == name and c.image == image for c in (*memory.pod.spec.containers, *(memory.pod.spec.init_containers or ())))
+    return any(
+        c.name == name and c.image == image
+        for c in (*memory.pod.spec.containers, *(memory.pod.spec.init_containers or ()))
+    )
 
 
-def _created(memory: PodMemory, operation: CreateContainer, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _created(
+    memory: PodMemory,
+    operation: CreateContainer,
+    result: Result,
+    now: Instant,
+    retry_after: Instant,
+) -> PodMemory:
     name = operation.config.name
     container = memory.container(name)
     if isinstance(result, ContainerCreated):
-        stale = (*container.stale, container.last.id) if container.last is not None and container.current is not None else container.stale
+        stale = (
+            (*container.stale, container.last.id)
+            if container.last is not None and container.current is not None
+            else container.stale
+        )
         container = replace(
             container,
             current=result.status,
@@ -154,13 +244,24 @@ def _created(memory: PodMemory, operation: CreateContainer, result: Result, now:
         )
         note = Note("Created", "Container created", container=_path(memory, name))
         return replace(memory.with_container(name, container), notes=(*memory.notes, note))
-    reason = result.reason if isinstance(result, Failed) and result.reason else "CreateContainerError"
-    container = replace(container, doing="", reason=reason, message=_words(result), retry_at=now + retry_after, image_id="")
+    reason = (
+        result.reason if isinstance(result, Failed) and result.reason else "CreateContainerError"
+    )
+    container = replace(
+        container,
+        doing="",
+        reason=reason,
+        message=_words(result),
+        retry_at=now + retry_after,
+        image_id="",
+    )
     note = Note("Failed", f"Error: {_words(result)}", "Warning", _path(memory, name))
     return replace(memory.with_container(name, container), notes=(*memory.notes, note))
 
 
-def _started(memory: PodMemory, operation: StartContainer, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _started(
+    memory: PodMemory, operation: StartContainer, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     name, container = _by_id(memory, operation.container_id)
     current = container.current if container is not None else None
     if container is None or current is None:
@@ -176,7 +277,11 @@ def _started(memory: PodMemory, operation: StartContainer, result: Result, now: 
             started_at=0,
             finished_at=now,
         )
-        container = replace(_ended(container, failed), reason=result.reason or "RunContainerError", message=result.message)
+        container = replace(
+            _ended(container, failed),
+            reason=result.reason or "RunContainerError",
+            message=result.message,
+        )
         note = Note("Failed", f"Error: {result.message}", "Warning", path)
         return replace(memory.with_container(name, container), notes=(*memory.notes, note))
     told = result.status if isinstance(result, Done) else None
@@ -188,7 +293,9 @@ def _started(memory: PodMemory, operation: StartContainer, result: Result, now: 
     return replace(memory.with_container(name, container), notes=(*memory.notes, note))
 
 
-def _stopped(memory: PodMemory, operation: StopContainer, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _stopped(
+    memory: PodMemory, operation: StopContainer, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     name, container = _by_id(memory, operation.container_id)
     if container is None or container.current is None or container.current.state == EXITED:
         return memory  # Asked twice (a shorter grace period), told twice.
@@ -200,7 +307,13 @@ def _stopped(memory: PodMemory, operation: StopContainer, result: Result, now: I
     return memory.with_container(name, _ended(container, status))
 
 
-def _removed(memory: PodMemory, operation: RemoveContainer, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _removed(
+    memory: PodMemory,
+    operation: RemoveContainer,
+    result: Result,
+    now: Instant,
+    retry_after: Instant,
+) -> PodMemory:
     for name, container in memory.containers.items():
         if operation.container_id in container.stale:
             if isinstance(result, Failed):
@@ -212,7 +325,9 @@ def _removed(memory: PodMemory, operation: RemoveContainer, result: Result, now:
     return memory
 
 
-def _hooked(memory: PodMemory, operation: RunHook, result: Result, now: Instant, retry_after: Instant) -> PodMemory:
+def _hooked(
+    memory: PodMemory, operation: RunHook, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
     name, container = _by_id(memory, operation.container_id)
     if container is None or container.doing not in (PRE_STOP, POST_START):
         return memory
@@ -226,7 +341,10 @@ def _hooked(memory: PodMemory, operation: RunHook, result: Result, now: Instant,
         return memory.with_container(name, replace(container, doing=""))
     # KUBELET-17: what could not be set up is ended and started anew.
     memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True))
-    return replace(memory, notes=(*memory.notes, Note("FailedPostStartHook", "PostStartHook failed", "Warning", path)))
+    return replace(
+        memory,
+        notes=(*memory.notes, Note("FailedPostStartHook", "PostStartHook failed", "Warning", path)),
+    )
 
 
 def _by_id(memory: PodMemory, id: str) -> tuple[str, ContainerMemory | None]:
@@ -237,10 +355,20 @@ def _by_id(memory: PodMemory, id: str) -> tuple[str, ContainerMemory | None]:
 
 
 def _ended(container: ContainerMemory, status: ContainerStatus) -> ContainerMemory:
-    """The container as it is once its newest attempt is over: nothing is being done with it any more."""
+    """The container as it is once its newest attempt is over: nothing is being done with it any
+    more."""
     doing = container.doing if container.doing == PULL else ""
     return replace(
-        container, current=status, doing=doing, image_id="", reason="", message="", hook=False, hooked=False, grace_until=NEVER, probes={}
+        container,
+        current=status,
+        doing=doing,
+        image_id="",
+        reason="",
+        message="",
+        hook=False,
+        hooked=False,
+        grace_until=NEVER,
+        probes={},
     )
 
 
@@ -257,7 +385,11 @@ def _lost(status: ContainerStatus, now: Instant) -> ContainerStatus:
 
 
 def _words(result: Result) -> str:
-    return result.message if isinstance(result, Failed) else f"unexpected result {type(result).__name__}"
+    return (
+        result.message
+        if isinstance(result, Failed)
+        else f"unexpected result {type(result).__name__}"
+    )
 
 
 def _path(memory: PodMemory, name: str) -> str:
@@ -266,42 +398,77 @@ def _path(memory: PodMemory, name: str) -> str:
     return f"spec.{kind}{{{name}}}"
 
 
-# --- listing -------------------------------------------------------------------------------------------------------------
+# --- listing --------------------------------------------------------------------------------------
 
 
-def listed(memory: PodMemory, sandboxes: Iterable[SandboxStatus], containers: Iterable[ContainerStatus], now: Instant) -> PodMemory:
-    """The memory once the runtime has told everything of this pod (KUBELET-40). O(what was told)."""
-    by_attempt = sorted(sandboxes, key=lambda sandbox: (sandbox.attempt, sandbox.created_at, sandbox.id))
+def listed(
+    memory: PodMemory,
+    sandboxes: Iterable[SandboxStatus],
+    containers: Iterable[ContainerStatus],
+    now: Instant,
+) -> PodMemory:
+    """The memory once the runtime has told everything of this pod (KUBELET-40). O(what was
+    told)."""
+    by_attempt = sorted(
+        sandboxes, key=lambda sandbox: (sandbox.attempt, sandbox.created_at, sandbox.id)
+    )
     alive = [sandbox for sandbox in by_attempt if sandbox.ready]
     newest = alive[-1] if alive else by_attempt[-1] if by_attempt else None
     ending = memory.ended or memory.ending
-    if newest is not None and not newest.ready and (memory.ended or any(s.id == newest.id for s in memory.dead_sandboxes)):
+    if (
+        newest is not None
+        and not newest.ready
+        and (memory.ended or any(s.id == newest.id for s in memory.dead_sandboxes))
+    ):
         newest = None  # It was stopped on purpose.
     notes = memory.notes
     before = memory.sandbox
-    if not ending and before is not None and before.ready and (newest is None or newest.id != before.id or not newest.ready):
-        notes = (*notes, Note("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."))
+    if (
+        not ending
+        and before is not None
+        and before.ready
+        and (newest is None or newest.id != before.id or not newest.ready)
+    ):
+        notes = (
+            *notes,
+            Note("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."),
+        )
     dead = tuple([sandbox for sandbox in by_attempt if newest is None or sandbox.id != newest.id])
     attempt = max([memory.sandbox_attempt, *[sandbox.attempt + 1 for sandbox in by_attempt]])
-    memory = replace(memory, sandbox=newest, dead_sandboxes=dead, sandbox_attempt=attempt, notes=notes, listing=False)
+    memory = replace(
+        memory,
+        sandbox=newest,
+        dead_sandboxes=dead,
+        sandbox_attempt=attempt,
+        notes=notes,
+        listing=False,
+    )
     told: dict[str, list[ContainerStatus]] = {}
     for status in containers:
         told.setdefault(status.name, []).append(status)
     for name in sorted({*told, *memory.containers}):
-        memory = memory.with_container(name, _seen(memory.containers.get(name, NO_CONTAINER), told.get(name, []), now))
+        memory = memory.with_container(
+            name, _seen(memory.containers.get(name, NO_CONTAINER), told.get(name, []), now)
+        )
     return memory
 
 
 def recalled(memory: PodMemory, pod: Pod, now: Instant) -> PodMemory:
-    """The memory with what only the API knows: when the pod started (POD-18), and containers that were made once and are gone (POD-14)."""
+    """The memory with what only the API knows: when the pod started (POD-18), and containers that
+    were made once and are gone (POD-14)."""
     if pod.status.start_time:
         memory = replace(memory, started_at=instant(pod.status.start_time))
-    for status in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):
+    for status in (
+        *(pod.status.init_container_statuses or ()),
+        *(pod.status.container_statuses or ()),
+    ):
         held = memory.container(status.name)
         if not status.container_id or held.current is not None:
             continue
         running = status.state.running
-        ended = status.state.terminated or (status.last_state.terminated if running is None else None)
+        ended = status.state.terminated or (
+            status.last_state.terminated if running is None else None
+        )
         current = ContainerStatus(
             id=status.container_id.partition("://")[2],
             sandbox_id="",
@@ -314,7 +481,13 @@ def recalled(memory: PodMemory, pod: Pod, now: Instant) -> PodMemory:
             exit_code=ended.exit_code if ended is not None else LOST_EXIT_CODE,
             reason=(ended.reason if ended is not None else LOST_REASON) or "",
             message=(ended.message if ended is not None else LOST_MESSAGE) or "",
-            started_at=instant(ended.started_at if ended is not None else running.started_at if running is not None else None),
+            started_at=instant(
+                ended.started_at
+                if ended is not None
+                else running.started_at
+                if running is not None
+                else None
+            ),
             finished_at=instant(ended.finished_at if ended is not None else None) or now,
         )
         memory = memory.with_container(status.name, replace(held, current=current))
@@ -327,15 +500,23 @@ def instant(text: str | None) -> Instant:
 
 
 def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant) -> ContainerMemory:
-    """One container after a listing: attempts by age; the newest counts, the one before it is kept, older ones are removed."""
+    """One container after a listing: attempts by age; the newest counts, the one before it is kept,
+    older ones are removed."""
     attempts = sorted(told, key=lambda status: (status.attempt, status.created_at, status.id))
     known = {status.id for status in attempts}
     current = attempts[-1] if attempts else None
     remembered = container.current
-    if remembered is not None and remembered.id not in known and (current is None or current.attempt <= remembered.attempt):
+    if (
+        remembered is not None
+        and remembered.id not in known
+        and (current is None or current.attempt <= remembered.attempt)
+    ):
         # The runtime no longer has what was the newest: it has ended, seen or not.
         ended = remembered if remembered.state == EXITED else _lost(remembered, now)
-        return replace(_ended(container, ended) if remembered.state != EXITED else container, stale=tuple(sorted(known)))
+        return replace(
+            _ended(container, ended) if remembered.state != EXITED else container,
+            stale=tuple(sorted(known)),
+        )
     if current is None:
         return replace(container, stale=())
     if remembered is not None and remembered.id == current.id:
@@ -344,9 +525,17 @@ def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant)
         last = container.last
     else:
         last = attempts[-2] if len(attempts) > 1 else (remembered or container.last)
-    stale = tuple([status.id for status in attempts if status.id != current.id and (last is None or status.id != last.id)])
+    stale = tuple(
+        [
+            status.id
+            for status in attempts
+            if status.id != current.id and (last is None or status.id != last.id)
+        ]
+    )
     following = replace(container, current=current, last=last, stale=stale, removing=False)
-    if current.state == EXITED and not (remembered is not None and remembered.id == current.id and remembered.state == EXITED):
+    if current.state == EXITED and not (
+        remembered is not None and remembered.id == current.id and remembered.state == EXITED
+    ):
         return _ended(following, current)
     return following
 

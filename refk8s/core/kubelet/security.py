@@ -1,4 +1,5 @@
-"""What a container may do: user, groups, profiles. Rules KUBELET-91 ... KUBELET-93 (spec/kubelet.md).
+"""What a container may do: user, groups, profiles. Rules KUBELET-91 ... KUBELET-93
+(spec/kubelet.md).
 
 | field | what becomes of it |
 |---|---|
@@ -7,8 +8,9 @@
 | allowPrivilegeEscalation, seccompProfile, appArmorProfile, seLinuxOptions, procMount | what the runtime is asked for |
 | hostUsers: false, windowsOptions, what the runtime has no module for | the container is not made, and says why |
 
-A container's own field goes before the pod's. Source: Kubernetes documentation, "Configure a Security Context for a Pod
-or Container", "Restrict a Container's Syscalls with seccomp", "Restrict a Container's Access to Resources with AppArmor".
+A container's own field goes before the pod's. Source: Kubernetes documentation, "Configure a
+Security Context for a Pod or Container", "Restrict a Container's Syscalls with seccomp", "Restrict
+a Container's Access to Resources with AppArmor".
 """
 
 from typing import Any
@@ -36,7 +38,8 @@ def compute_run_as(pod: Pod, container: Container) -> tuple[int | None, int | No
 
 
 def compute_user(pod: Pod, container: Container, image_user: str) -> str:
-    """ "user", "user:group" or empty to run as, given the image's own user ("user[:group]" or empty) (KUBELET-91).
+    """ "user", "user:group" or empty to run as, given the image's own user ("user[:group]" or empty)
+    (KUBELET-91).
 
     BadConfig where the container must not run as root and would, or where that cannot be known.
     """
@@ -67,7 +70,10 @@ def compute_groups(pod: Pod) -> tuple[int, ...]:
     context = pod.spec.security_context
     if context is None:
         return ()
-    found = [*(context.supplemental_groups or ()), *([context.fs_group] if context.fs_group is not None else [])]
+    found = [
+        *(context.supplemental_groups or ()),
+        *([context.fs_group] if context.fs_group is not None else []),
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -86,20 +92,28 @@ def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
         return ""
     if profile.type != "Unconfined" and module not in node.security_modules:
         raise BadConfig(f"a {module} profile is asked for, and this node's runtime has no {module}")
-    return f"{LOCALHOST}/{profile.localhost_profile or ''}" if profile.type == LOCALHOST else str(profile.type)
+    return (
+        f"{LOCALHOST}/{profile.localhost_profile or ''}"
+        if profile.type == LOCALHOST
+        else str(profile.type)
+    )
 
 
-def compute_se_linux(pod: Pod, container: Container, node: NodeDescribed) -> tuple[tuple[str, str], ...]:
+def compute_se_linux(
+    pod: Pod, container: Container, node: NodeDescribed
+) -> tuple[tuple[str, str], ...]:
     """(part, value) of the SELinux label that is asked for."""
     options = _field(pod, container, "se_linux_options")
-    parts = [(name, getattr(options, name, None) or "") for name in ("user", "role", "type", "level")]
+    parts = [
+        (name, getattr(options, name, None) or "") for name in ("user", "role", "type", "level")
+    ]
     found = tuple([(name, value) for name, value in parts if value])
     if found and "selinux" not in node.security_modules:
         raise BadConfig("seLinuxOptions are asked for, and this node's runtime has no SELinux")
     return found
 
 
-# --- pods that no container is made of -------------------------------------------------------------------------------------
+# --- pods that no container is made of ------------------------------------------------------------
 
 SAFE_SYSCTLS = {
     "kernel.shm_rmid_forced": "ipc",
@@ -137,29 +151,46 @@ def why_forbidden(pod: Pod, modules: tuple[str, ...]) -> tuple[str, str] | None:
         if namespace is None:
             return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted'
         if (namespace == "net" and spec.host_network) or (namespace == "ipc" and spec.host_ipc):
-            return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowed with host {namespace} enabled'
+            return (
+                "SysctlForbidden",
+                f'forbidden sysctl: "{name}" not allowed with host {namespace} enabled',
+            )
     if spec.os is not None and spec.os.name != "linux":
         return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
     if context is not None and context.supplemental_groups_policy == "Strict":
-        return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
-    contexts = [context, *[c.security_context for c in (*(spec.init_containers or ()), *spec.containers)]]
+        return (
+            "SupplementalGroupsPolicyNotSupported",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        )
+    contexts = [
+        context,
+        *[c.security_context for c in (*(spec.init_containers or ()), *spec.containers)],
+    ]
     profiles = [found.app_armor_profile for found in contexts if found is not None]
-    if "apparmor" not in modules and any(profile is not None and profile.type != "Unconfined" for profile in profiles):
+    if "apparmor" not in modules and any(
+        profile is not None and profile.type != "Unconfined" for profile in profiles
+    ):
         return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
     return None
 
 
-# --- one container -----------------------------------------------------------------------------------------------------------
+# --- one container --------------------------------------------------------------------------------
 
 
 def is_escalation_denied(container: Container) -> bool:
     """A program must not gain more rights than its parent: allowPrivilegeEscalation is false."""
-    return container.security_context is not None and container.security_context.allow_privilege_escalation is False
+    return (
+        container.security_context is not None
+        and container.security_context.allow_privilege_escalation is False
+    )
 
 
 def is_proc_unmasked(container: Container) -> bool:
     """procMount is Unmasked: all of /proc is shown."""
-    return container.security_context is not None and container.security_context.proc_mount == "Unmasked"
+    return (
+        container.security_context is not None
+        and container.security_context.proc_mount == "Unmasked"
+    )
 
 
 def check_enforceable(pod: Pod, container: Container) -> None:

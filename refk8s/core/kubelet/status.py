@@ -1,4 +1,5 @@
-"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ... POD-18 (spec/pod.md).
+"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ...
+POD-18 (spec/pod.md).
 
 The phase is a table over what the containers do (`PHASES`), read from the top:
 
@@ -12,9 +13,10 @@ The phase is a table over what the containers do (`PHASES`), read from the top:
 | | | | no | some failed | Never, or the pod ends | Failed |
 | | | | no | some | else: they will be restarted | Running |
 
-A phase never goes backward (POD-10), and no phase is final while a container may still run (POD-11).
-Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions), "Pod Readiness Gates" in the same.
-Left out: resource health, allocated resources and volume mounts in container statuses.
+A phase never goes backward (POD-10), and no phase is final while a container may still run
+(POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions),
+"Pod Readiness Gates" in the same. Left out: resource health, allocated resources and volume mounts
+in container statuses.
 """
 
 from msgspec.structs import replace
@@ -35,28 +37,46 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.conditions import compute_conditions
-from refk8s.core.kubelet.memory import LOST_EXIT_CODE, LOST_MESSAGE, LOST_REASON, ContainerMemory, PodMemory
+from refk8s.core.kubelet.memory import (
+    LOST_EXIT_CODE,
+    LOST_MESSAGE,
+    LOST_REASON,
+    ContainerMemory,
+    PodMemory,
+)
 from refk8s.core.kubelet.sync import Facts, is_sidecar
 from refk8s.core.kubelet.sync_pod import restarts
 from refk8s.core.value import Value
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 RANK = {PENDING: 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
-"""How far a phase is. Any other word, which a client that writes the status can put there, is replaced as Pending would be."""
+"""How far a phase is. Any other word, which a client that writes the status can put there, is
+replaced as Pending would be."""
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) -> PodStatus:
-    """The status to be seen in the API, from what runs and from the status there is. O(containers)."""
+    """The status to be seen in the API, from what runs and from the status there is.
+    O(containers)."""
     old = pod.status
     if memory.rejected is not None:
         why, words = memory.rejected
-        return replace(old, phase=FAILED, reason=why, message=words, observed_generation=pod.metadata.generation)
+        return replace(
+            old,
+            phase=FAILED,
+            reason=why,
+            message=words,
+            observed_generation=pod.metadata.generation,
+        )
     over = memory.ended
     inits = pod.spec.init_containers or ()
     initialized = is_initialized(pod, memory)
-    init_statuses = [_container(facts, pod, c, memory, old.init_container_statuses, over) for c in inits]
-    statuses = [_container(facts, pod, c, memory, old.container_statuses, over) for c in pod.spec.containers]
+    init_statuses = [
+        _container(facts, pod, c, memory, old.init_container_statuses, over) for c in inits
+    ]
+    statuses = [
+        _container(facts, pod, c, memory, old.container_statuses, over) for c in pod.spec.containers
+    ]
     counts = _count(pod, memory, init_statuses, statuses)
     phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
@@ -89,10 +109,15 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         init_container_statuses=tuple(init_statuses) or None,
         container_statuses=tuple(statuses) or None,
     )
-    return replace(status, conditions=compute_conditions(pod, status, sandbox is not None and sandbox.ready and not over, initialized, now))
+    return replace(
+        status,
+        conditions=compute_conditions(
+            pod, status, sandbox is not None and sandbox.ready and not over, initialized, now
+        ),
+    )
 
 
-# --- phase ---------------------------------------------------------------------------------------------------------------
+# --- phase ----------------------------------------------------------------------------------------
 
 
 class Counts(Value, frozen=True):
@@ -130,9 +155,16 @@ def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
     return RUNNING
 
 
-def _count(pod: Pod, memory: PodMemory, inits: list[ContainerStatus], statuses: list[ContainerStatus]) -> Counts:
+def _count(
+    pod: Pod, memory: PodMemory, inits: list[ContainerStatus], statuses: list[ContainerStatus]
+) -> Counts:
     init_failed = init_open = False
-    begun = any(s.state.running is not None or s.state.terminated is not None or s.last_state.terminated is not None for s in statuses)
+    begun = any(
+        s.state.running is not None
+        or s.state.terminated is not None
+        or s.last_state.terminated is not None
+        for s in statuses
+    )
     for container, status in zip(pod.spec.init_containers or (), inits, strict=True):
         ended = status.state.terminated
         if is_sidecar(container):
@@ -174,16 +206,25 @@ def is_initialized(pod: Pod, memory: PodMemory) -> bool:
         if is_sidecar(container):
             if not probes.is_started(container, held):
                 return False
-        elif held.current is None or held.current.state != ports.EXITED or held.current.exit_code != 0:
+        elif (
+            held.current is None
+            or held.current.state != ports.EXITED
+            or held.current.exit_code != 0
+        ):
             return False
     return True
 
 
-# --- one container -------------------------------------------------------------------------------------------------------
+# --- one container --------------------------------------------------------------------------------
 
 
 def _container(
-    facts: Facts, pod: Pod, container: Container, memory: PodMemory, old: tuple[ContainerStatus, ...] | None, over: bool
+    facts: Facts,
+    pod: Pod,
+    container: Container,
+    memory: PodMemory,
+    old: tuple[ContainerStatus, ...] | None,
+    over: bool,
 ) -> ContainerStatus:
     """The status of one container (POD-13, POD-14)."""
     held = memory.container(container.name)
@@ -191,11 +232,24 @@ def _container(
     before = next((status for status in old or () if status.name == container.name), None)
     runtime = facts.node.container_runtime_version.partition(":")[0] or "container"
     started = probes.is_started(container, held)
-    ready = started and probes.is_ready(container, held) if container.restart_policy == "Always" or not _is_init(pod, container) else False
-    last_state = ContainerState(terminated=_terminated(runtime, held.last)) if held.last is not None else ContainerState()
+    ready = (
+        started and probes.is_ready(container, held)
+        if container.restart_policy == "Always" or not _is_init(pod, container)
+        else False
+    )
+    last_state = (
+        ContainerState(terminated=_terminated(runtime, held.last))
+        if held.last is not None
+        else ContainerState()
+    )
     if before is not None:
         same = current is None or before.container_id in (None, f"{runtime}://{current.id}")
-        if same and current is not None and current.state == ports.CREATED and before.state.terminated is not None:
+        if (
+            same
+            and current is not None
+            and current.state == ports.CREATED
+            and before.state.terminated is not None
+        ):
             last_state = before.state  # It could not start, and an earlier agent has told so.
         elif held.last is None:
             last_state = before.last_state if same else _previous(before)
@@ -210,7 +264,9 @@ def _container(
             restart_count=before.restart_count if before is not None else 0,
         )
     if current.state == ports.RUNNING:
-        state = ContainerState(running=ContainerStateRunning(started_at=timestamp(current.started_at)))
+        state = ContainerState(
+            running=ContainerStateRunning(started_at=timestamp(current.started_at))
+        )
     elif current.state == ports.EXITED and (held.reason == "" or over or memory.ending):
         state = ContainerState(terminated=_terminated(runtime, current))
         if _is_init(pod, container) and not is_sidecar(container) and current.exit_code == 0:
@@ -240,7 +296,9 @@ def _is_init(pod: Pod, container: Container) -> bool:
 def _waiting(pod: Pod, held: ContainerMemory) -> ContainerStateWaiting:
     if held.reason:
         return ContainerStateWaiting(reason=held.reason, message=held.message or None)
-    return ContainerStateWaiting(reason="PodInitializing" if pod.spec.init_containers else "ContainerCreating")
+    return ContainerStateWaiting(
+        reason="PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+    )
 
 
 def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTerminated:

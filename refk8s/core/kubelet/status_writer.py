@@ -1,4 +1,5 @@
-"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules KUBELET-30 ... KUBELET-32 (spec/kubelet.md).
+"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules
+KUBELET-30 ... KUBELET-32 (spec/kubelet.md).
 
 | the pod | request |
 |---|---|
@@ -44,7 +45,8 @@ class StatusWriter(Reconciler):
         return NodeMemory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Write the status when it differs; then, for a deleted pod of which nothing is left, delete it."""
+        """Write the status when it differs; then, for a deleted pod of which nothing is left,
+        delete it."""
         # Observe
         node: NodeMemory = local.memory
         pod, uid = pod_of(view, key)
@@ -61,21 +63,47 @@ class StatusWriter(Reconciler):
         # Act
         if status != pod.status:
             body = replace(pod, status=status)
-            because = f"the pod is {status.phase}" if status.phase != pod.status.phase else "its containers changed"
-            request = Request("update", PODS, pod.metadata.namespace or "", pod.metadata.name or "", "status", body, because=because)
+            because = (
+                f"the pod is {status.phase}"
+                if status.phase != pod.status.phase
+                else "its containers changed"
+            )
+            request = Request(
+                "update",
+                PODS,
+                pod.metadata.namespace or "",
+                pod.metadata.name or "",
+                "status",
+                body,
+                because=because,
+            )
             return Plan(waves=((request,),), enqueue=())
         # KUBELET-32: nothing is left, and that the containers ended has been told.
-        if pod.metadata.deletion_timestamp is not None and memory.removed and pod.metadata.deletion_grace_period_seconds != 0:
-            options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=pod.metadata.uid))
+        if (
+            pod.metadata.deletion_timestamp is not None
+            and memory.removed
+            and pod.metadata.deletion_grace_period_seconds != 0
+        ):
+            options = DeleteOptions(
+                grace_period_seconds=0, preconditions=Preconditions(uid=pod.metadata.uid)
+            )
             because = "nothing of the pod is left on the node"
-            request = Request("delete", PODS, pod.metadata.namespace or "", pod.metadata.name or "", body=options, because=because)
+            request = Request(
+                "delete",
+                PODS,
+                pod.metadata.namespace or "",
+                pod.metadata.name or "",
+                body=options,
+                because=because,
+            )
             return Plan(waves=((request,),))
 
         # Report
         return NOTHING
 
     def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
-        """Until when the status is kept back: a pod of which something is just being made or ended soon has more to tell (KUBELET-31)."""
+        """Until when the status is kept back: a pod of which something is just being made or ended
+        soon has more to tell (KUBELET-31)."""
         wait = self.config.status_held_back
         if pod.status.start_time is None and is_starting(pod, memory):
             return memory.seen_at + wait

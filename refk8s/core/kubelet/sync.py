@@ -1,6 +1,8 @@
-"""One decision about one pod in the making: the draft that the steps of `sync_pod` and `lifecycle` write into.
+"""One decision about one pod in the making: the draft that the steps of `sync_pod` and `lifecycle`
+write into.
 
-A draft never outlives the decision. `Facts` is what a decision may know besides the pod and the memory of it.
+A draft never outlives the decision. `Facts` is what a decision may know besides the pod and the
+memory of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +23,8 @@ GRACE_SECONDS_MIN = 1
 
 
 class Facts(Value, frozen=True):
-    """The node's side of a decision. `services(namespace, linked)` are those that a pod's environment names."""
+    """The node's side of a decision. `services(namespace, linked)` are those that a pod's
+    environment names."""
 
     config: KubeletConfig
     node: NodeDescribed
@@ -29,11 +32,14 @@ class Facts(Value, frozen=True):
 
 
 class Sync:
-    """The draft: memory so far, operations to run, the next instant to look again. `library` has the objects that pods need."""
+    """The draft: memory so far, operations to run, the next instant to look again. `library` has
+    the objects that pods need."""
 
     __slots__ = ("facts", "library", "memory", "now", "operations", "pod", "wake_at")
 
-    def __init__(self, facts: Facts, pod: Pod | None, memory: PodMemory, library: Library, now: Instant) -> None:
+    def __init__(
+        self, facts: Facts, pod: Pod | None, memory: PodMemory, library: Library, now: Instant
+    ) -> None:
         self.library = library
         self.facts = facts
         self.pod = pod
@@ -53,20 +59,26 @@ class Sync:
     def set_container(self, name: str, container: ContainerMemory) -> None:
         self.memory = self.memory.with_container(name, container)
 
-    def note(self, reason: str, message: str, type: str = "Normal", container: Container | None = None) -> None:
+    def note(
+        self, reason: str, message: str, type: str = "Normal", container: Container | None = None
+    ) -> None:
         path = ""
         if container is not None and self.pod is not None:
             inits = self.pod.spec.init_containers
             path = f"spec.{'initContainers' if inits and container in inits else 'containers'}{{{container.name}}}"
-        self.memory = replace(self.memory, notes=(*self.memory.notes, Note(reason, message, type, path)))
+        self.memory = replace(
+            self.memory, notes=(*self.memory.notes, Note(reason, message, type, path))
+        )
 
 
 def bounded_grace(seconds: int | None) -> int:
-    """A grace period of an object as a runtime takes it: GRACE_SECONDS_DEFAULT where there is none, from one second to SECONDS_MAX."""
-    return min(max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX)
+    """A grace period of an object as a runtime takes it: GRACE_SECONDS_DEFAULT where there is none,
+    from one second to SECONDS_MAX."""
+    return min(
+        max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX
+    )
 
 
 def is_sidecar(container: Container) -> bool:
     """An init container that keeps running: restartPolicy Always."""
     return container.restart_policy == "Always"
-

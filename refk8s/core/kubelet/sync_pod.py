@@ -1,7 +1,9 @@
-"""A pod that is to run: its sandbox, then its containers in order, restarted as its policy says. Rules KUBELET-10 ... KUBELET-22.
+"""A pod that is to run: its sandbox, then its containers in order, restarted as its policy says.
+Rules KUBELET-10 ... KUBELET-22.
 
-The decision is level-based: it looks at what runs and at what was asked, and names the next operations. An operation that is under way is
-waited for; image pulls hold up nothing but their own container.
+The decision is level-based: it looks at what runs and at what was asked, and names the next
+operations. An operation that is under way is waited for; image pulls hold up nothing but their own
+container.
 
 | the container's newest attempt | what is done |
 |---|---|
@@ -11,8 +13,8 @@ waited for; image pulls hold up nothing but their own container.
 | running | nothing |
 | ended, not to be restarted | nothing; when all are so, the pod ends |
 
-Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers", "Container Lifecycle Hooks".
-Left out: ephemeral containers; in-place resize of resources.
+Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers",
+"Container Lifecycle Hooks". Left out: ephemeral containers; in-place resize of resources.
 """
 
 import re
@@ -22,7 +24,11 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import lifecycle, probes
 from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
-from refk8s.core.kubelet.container import compute_container_config, compute_sandbox_config, spec_hash
+from refk8s.core.kubelet.container import (
+    compute_container_config,
+    compute_sandbox_config,
+    spec_hash,
+)
 from refk8s.core.kubelet.memory import (
     BLAMELESS,
     CHANGED,
@@ -40,7 +46,15 @@ from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.sync import Sync, is_sidecar
 from refk8s.core.kubelet.volumes import plan_volumes
-from refk8s.core.ports import CREATED, RUNNING, CreateContainer, PullImage, RemoveContainer, RunPodSandbox, StartContainer
+from refk8s.core.ports import (
+    CREATED,
+    RUNNING,
+    CreateContainer,
+    PullImage,
+    RemoveContainer,
+    RunPodSandbox,
+    StartContainer,
+)
 
 IMMEDIATE_OPERATIONS = (CREATE, START, POST_START)
 
@@ -66,11 +80,16 @@ RUNNING_STAGE, FINISHED = "running", "finished"
 
 
 def plan_containers(sync: Sync, pod: Pod) -> str:
-    """Start what is missing and end what is wrong, in order; FINISHED when nothing runs and nothing will (POD-1)."""
+    """Start what is missing and end what is wrong, in order; FINISHED when nothing runs and nothing
+    will (POD-1)."""
     if not lifecycle.take_down_dead_sandbox(sync, pod):
         return RUNNING_STAGE
     alive = any(sync.memory.container(container.name).running for container in pod.spec.containers)
-    wanted = [container for container in pod.spec.containers if is_wanted(pod, container, sync.memory.container(container.name))]
+    wanted = [
+        container
+        for container in pod.spec.containers
+        if is_wanted(pod, container, sync.memory.container(container.name))
+    ]
     if not alive and not wanted and not sync.memory.busy:
         return FINISHED  # KUBELET-10, POD-1: for nothing, no sandbox and no init container.
     starts, regular, failed = init_starts(sync, pod)
@@ -99,16 +118,25 @@ def is_wanted(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
 def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
     """The newest attempt lies in the newest sandbox; what ran in an older one counts as ended."""
     sandbox = sync.memory.sandbox
-    return sandbox is not None and memory.current is not None and memory.current.sandbox_id == sandbox.id and sandbox.ready
+    return (
+        sandbox is not None
+        and memory.current is not None
+        and memory.current.sandbox_id == sandbox.id
+        and sandbox.ready
+    )
 
 
 def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
-    """(init containers to start now, whether the regular ones may start, whether initialization failed for good) (KUBELET-12).
+    """(init containers to start now, whether the regular ones may start, whether initialization
+    failed for good) (KUBELET-12).
 
-    One that runs to its end holds up all after it until it has ended well; a sidecar holds them up until it has started. Once a regular
-    container was made in this sandbox initialization is over, and only sidecars are started again.
+    One that runs to its end holds up all after it until it has ended well; a sidecar holds them up
+    until it has started. Once a regular container was made in this sandbox initialization is over,
+    and only sidecars are started again.
     """
-    over = any(in_sandbox(sync, sync.memory.container(container.name)) for container in pod.spec.containers)
+    over = any(
+        in_sandbox(sync, sync.memory.container(container.name)) for container in pod.spec.containers
+    )
     starts: list[Container] = []
     for container in pod.spec.init_containers or ():
         memory = sync.memory.container(container.name)
@@ -138,8 +166,8 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
     | OnFailure | no | yes |
     | Never | no | no |
 
-    A rule of the container about exit codes comes first, then the container's own policy, then the pod's. What the kubelet ended itself
-    to restart it is restarted unless the policy is Never.
+    A rule of the container about exit codes comes first, then the container's own policy, then the
+    pod's. What the kubelet ended itself to restart it is restarted unless the policy is Never.
     """
     exit_code = memory.current.exit_code if memory.current is not None else 0
     for rule in container.restart_policy_rules or ():
@@ -158,11 +186,12 @@ def is_init(pod: Pod, container: Container) -> bool:
     return container in (pod.spec.init_containers or ())
 
 
-# --- the sandbox -------------------------------------------------------------------------------------------------------
+# --- the sandbox ----------------------------------------------------------------------------------
 
 
 def bring_up(sync: Sync, pod: Pod) -> bool:
-    """Have a sandbox with volumes; whether containers may be made in it now (KUBELET-10, KUBELET-11)."""
+    """Have a sandbox with volumes; whether containers may be made in it now (KUBELET-10,
+    KUBELET-11)."""
     mounted = plan_volumes(sync, pod)
     memory = sync.memory
     if memory.sandbox_doing:
@@ -187,10 +216,12 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
     return mounted
 
 
-# --- one container -------------------------------------------------------------------------------------------------------
+# --- one container --------------------------------------------------------------------------------
+
 
 def check_running(sync: Sync, pod: Pod, container: Container) -> None:
-    """End a running container that is not what was asked for, or that its probes call dead (KUBELET-15, PROBE-5)."""
+    """End a running container that is not what was asked for, or that its probes call dead
+    (KUBELET-15, PROBE-5)."""
     memory = sync.memory.container(container.name)
     current = memory.current
     if current is None or current.state != RUNNING:
@@ -202,21 +233,34 @@ def check_running(sync: Sync, pod: Pod, container: Container) -> None:
         if current.spec_hash and current.spec_hash != spec_hash(container):
             memory = replace(memory, doomed=CHANGED)
             sync.set_container(container.name, memory)
-            sync.note("Killing", f"Container {container.name} definition changed, will be restarted", container=container)
+            sync.note(
+                "Killing",
+                f"Container {container.name} definition changed, will be restarted",
+                container=container,
+            )
         elif probes.is_failing(memory, "startup"):
             memory = replace(memory, doomed=STARTUP)
             sync.set_container(container.name, memory)
-            sync.note("Killing", f"Container {container.name} failed startup probe, will be restarted", container=container)
+            sync.note(
+                "Killing",
+                f"Container {container.name} failed startup probe, will be restarted",
+                container=container,
+            )
         elif probes.is_failing(memory, "liveness"):
             memory = replace(memory, doomed=LIVENESS)
             sync.set_container(container.name, memory)
-            sync.note("Killing", f"Container {container.name} failed liveness probe, will be restarted", container=container)
+            sync.note(
+                "Killing",
+                f"Container {container.name} failed liveness probe, will be restarted",
+                container=container,
+            )
     if memory.doomed:
         lifecycle.stop(sync, container, probes.grace_seconds(pod, container, memory.doomed))
 
 
 def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
-    """The next operation towards a running container: wait, pull, create, start (KUBELET-14, KUBELET-20 ... KUBELET-22)."""
+    """The next operation towards a running container: wait, pull, create, start (KUBELET-14,
+    KUBELET-20 ... KUBELET-22)."""
     name = container.name
     memory = sync.memory.container(name)
     if memory.doing:
@@ -234,10 +278,19 @@ def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
             if memory.reason != "CrashLoopBackOff":
                 assert memory.crash_backoff is not None
                 seconds = memory.crash_backoff.delay // 1_000_000
-                where = f"{name} pod={pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
-                sync.note("BackOff", f"Back-off restarting failed container {name} in pod {where.partition('=')[2]}", "Warning", container)
+                where = (
+                    f"{name} pod={pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+                )
+                sync.note(
+                    "BackOff",
+                    f"Back-off restarting failed container {name} in pod {where.partition('=')[2]}",
+                    "Warning",
+                    container,
+                )
                 message = f"back-off {_duration(seconds)} restarting failed container={where}"
-                sync.set_container(name, replace(memory, reason="CrashLoopBackOff", message=message))
+                sync.set_container(
+                    name, replace(memory, reason="CrashLoopBackOff", message=message)
+                )
             sync.wake(at)
             return
     if not memory.image_id:
@@ -270,7 +323,9 @@ def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
             words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
             sync.note("InspectFailed", words, "Warning", container)
             sync.note("Failed", "Error: InvalidImageName", "Warning", container)
-            sync.set_container(container.name, replace(memory, reason="InvalidImageName", message=words))
+            sync.set_container(
+                container.name, replace(memory, reason="InvalidImageName", message=words)
+            )
         return
     at = pull_at(memory.pull_backoff)
     if sync.now < at:
@@ -279,12 +334,16 @@ def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
             sync.note("BackOff", f'Back-off pulling image "{image}"', container=container)
             sync.note("Failed", "Error: ImagePullBackOff", "Warning", container)
             message = f'Back-off pulling image "{image}": {memory.reason}: {memory.message}'
-            sync.set_container(container.name, replace(memory, reason="ImagePullBackOff", message=message))
+            sync.set_container(
+                container.name, replace(memory, reason="ImagePullBackOff", message=message)
+            )
         elif memory.reason in PULL_ERRORS:
             sync.wake(shown)
         sync.wake(at)
         return
-    sync.operations.append(PullImage(sync.memory.uid, image, container.image_pull_policy or "IfNotPresent"))
+    sync.operations.append(
+        PullImage(sync.memory.uid, image, container.image_pull_policy or "IfNotPresent")
+    )
     sync.set_container(container.name, replace(memory, doing=PULL))
 
 
@@ -292,7 +351,9 @@ _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\
 _PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _TAG = r"[\w][\w.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_REFERENCE = re.compile(rf"(?:{_DOMAIN}/)?{_PATH}(?:/{_PATH})*(?::{_TAG})?(?:@{_DIGEST})?", re.ASCII)
+_REFERENCE = re.compile(
+    rf"(?:{_DOMAIN}/)?{_PATH}(?:/{_PATH})*(?::{_TAG})?(?:@{_DIGEST})?", re.ASCII
+)
 
 ERROR_SHOWN = 2_000_000
 """So long the error of a pull is shown before the words that it is waited for (microseconds)."""
@@ -312,7 +373,13 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
         if memory.message != str(problem):
             sync.note("Failed", f"Error: {problem}", "Warning", container)
         sync.set_container(
-            container.name, replace(memory, reason=problem.reason, message=str(problem), retry_at=sync.now + sync.facts.config.retry_after)
+            container.name,
+            replace(
+                memory,
+                reason=problem.reason,
+                message=str(problem),
+                retry_at=sync.now + sync.facts.config.retry_after,
+            ),
         )
         sync.wake(sync.now + sync.facts.config.retry_after)
         return
@@ -320,19 +387,32 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
     backoff = memory.crash_backoff
     if memory.current is not None and memory.exited and memory.doomed not in BLAMELESS:
         backoff = restarted(backoff, memory.current.finished_at, sync.now)
-    sync.set_container(container.name, replace(memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)))
+    sync.set_container(
+        container.name,
+        replace(
+            memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)
+        ),
+    )
 
 
 def next_attempt(memory: ContainerMemory) -> int:
-    """The number of the next attempt: one more than any that the runtime or, before, the API knew of (KUBELET-16)."""
+    """The number of the next attempt: one more than any that the runtime or, before, the API knew
+    of (KUBELET-16)."""
     return memory.current.attempt + 1 if memory.current is not None else 0
 
 
 def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> None:
-    """Run postStart right after the start; the containers after this one wait for it (KUBELET-17)."""
-    assert memory.current is not None and container.lifecycle is not None and container.lifecycle.post_start is not None
+    """Run postStart right after the start; the containers after this one wait for it
+    (KUBELET-17)."""
+    assert (
+        memory.current is not None
+        and container.lifecycle is not None
+        and container.lifecycle.post_start is not None
+    )
     handler = container.lifecycle.post_start
-    sync.operations.append(probes.compute_hook(container, handler, memory.current, HOOK_SECONDS_MAX))
+    sync.operations.append(
+        probes.compute_hook(container, handler, memory.current, HOOK_SECONDS_MAX)
+    )
     sync.set_container(container.name, replace(memory, doing=POST_START, hook=False))
 
 
@@ -344,7 +424,8 @@ HOOK_SECONDS_MAX = 3600
 
 
 def remove_stale(sync: Sync, name: str) -> None:
-    """Remove the attempts before the last: people may still ask for the logs of the last (KUBELET-18)."""
+    """Remove the attempts before the last: people may still ask for the logs of the last
+    (KUBELET-18)."""
     memory = sync.memory.containers[name]
     if not memory.stale or memory.removing:
         return

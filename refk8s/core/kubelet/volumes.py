@@ -9,8 +9,8 @@ Rules KUBELET-56 ... KUBELET-58, KUBELET-90.
 | configMap, secret, downwardAPI, projected | files, again whenever their content changes; secrets and tokens in memory |
 | any other | nothing: the pod waits, and says why |
 
-Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a Projected Volume for Storage".
-Left out: persistent volume claims and all kinds that need drivers.
+Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a
+Projected Volume for Storage". Left out: persistent volume claims and all kinds that need drivers.
 """
 
 from base64 import b64decode
@@ -36,7 +36,8 @@ PRESENT = "present"
 
 
 def plan_volumes(sync: Sync, pod: Pod) -> bool:
-    """Write what is missing or changed; whether every volume is there, so that containers may be made (KUBELET-56)."""
+    """Write what is missing or changed; whether every volume is there, so that containers may be
+    made (KUBELET-56)."""
     volumes = pod.spec.volumes
     if not volumes:
         return True
@@ -48,12 +49,15 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
     if sync.now < sync.memory.volumes_retry_at:
         sync.wake(sync.memory.volumes_retry_at)
         return all(volume.name in sync.memory.volumes for volume in volumes)
-    made_before = any(c.current is not None or c.last is not None for c in sync.memory.containers.values())
+    made_before = any(
+        c.current is not None or c.last is not None for c in sync.memory.containers.values()
+    )
     held = dict(sync.memory.volumes)
     complete = settled = True
     doing = 0
     for volume in volumes:
-        in_memory = volume.empty_dir is not None and volume.empty_dir.medium == MEMORY  # Gone with a restart of the machine.
+        # Gone with a restart of the machine.
+        in_memory = volume.empty_dir is not None and volume.empty_dir.medium == MEMORY
         # KUBELET-57: what an earlier agent made is not made again.
         if is_lasting(volume) and (volume.name in held or (made_before and not in_memory)):
             held.setdefault(volume.name, PRESENT)
@@ -86,7 +90,11 @@ def _complain(sync: Sync, volume: Volume, message: str) -> None:
     """Say it once in a while; look again when the retry is due."""
     if sync.now >= sync.memory.complained_at + sync.facts.config.retry_after:
         sync.remember(complained_at=sync.now)
-        sync.note("FailedMount", f'MountVolume.SetUp failed for volume "{volume.name}" : {message}', "Warning")
+        sync.note(
+            "FailedMount",
+            f'MountVolume.SetUp failed for volume "{volume.name}" : {message}',
+            "Warning",
+        )
 
 
 def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
@@ -97,13 +105,19 @@ def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, s
         if empty.medium and not in_memory:
             raise BadConfig(f'medium "{empty.medium}" is not supported')
         limit = quantity.value(empty.size_limit) if in_memory and empty.size_limit else 0
-        return WriteVolume(uid, name, mode=0o777, medium=empty.medium or "", fs_group=group, size_limit_bytes=limit), PRESENT
+        return WriteVolume(
+            uid, name, mode=0o777, medium=empty.medium or "", fs_group=group, size_limit_bytes=limit
+        ), PRESENT
     if (host := volume.host_path) is not None:
         return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
     files, mode = compute_files(sync, pod, volume)
     digest = blake2b(digest_size=16)
     for path, file in sorted(files.items()):
-        digest.update(b"%d %d %o %d " % (len(path), len(file.content), file.mode or 0, file.user) + path.encode() + file.content)
+        digest.update(
+            b"%d %d %o %d " % (len(path), len(file.content), file.mode or 0, file.user)
+            + path.encode()
+            + file.content
+        )
     return WriteVolume(
         uid,
         name,
@@ -124,7 +138,9 @@ def is_lasting(volume: Volume) -> bool:
 def is_secret(volume: Volume) -> bool:
     """It shows secrets or tokens, which are kept in memory (KUBELET-90)."""
     sources = (volume.projected.sources if volume.projected is not None else None) or ()
-    return volume.secret is not None or any(s.secret is not None or s.service_account_token is not None for s in sources)
+    return volume.secret is not None or any(
+        s.secret is not None or s.service_account_token is not None for s in sources
+    )
 
 
 def fs_group(pod: Pod) -> int:
@@ -147,9 +163,13 @@ Files = dict[str, File]
 def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | None]:
     """(path -> file, mode) of a volume made of files."""
     if (config_map := volume.config_map) is not None:
-        return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional), config_map.default_mode
+        return _config_map(
+            sync, pod, config_map.name or "", config_map.items, config_map.optional
+        ), config_map.default_mode
     if (secret := volume.secret) is not None:
-        return _secret(sync, pod, secret.secret_name or "", secret.items, secret.optional), secret.default_mode
+        return _secret(
+            sync, pod, secret.secret_name or "", secret.items, secret.optional
+        ), secret.default_mode
     if (downward := volume.downward_api) is not None:
         return _downward(sync, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
@@ -168,9 +188,13 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
     if (downward := source.downward_api) is not None:
         return _downward(sync, pod, downward.items)
     if (token := source.service_account_token) is not None:
-        held = sync.library.show(token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS))
+        held = sync.library.show(
+            token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS)
+        )
         if held is None:
-            raise BadConfig(f'serviceaccount "{pod.spec.service_account_name or "default"}" not found')
+            raise BadConfig(
+                f'serviceaccount "{pod.spec.service_account_name or "default"}" not found'
+            )
         user = common_user(pod)
         mode = TOKEN_MODE if user >= 0 or fs_group(pod) >= 0 else None
         return {token.path: File((held.status.token or "").encode(), mode, user)}
@@ -178,13 +202,19 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
 
 
 def common_user(pod: Pod) -> int:
-    """The user that all containers of the pod run as; -1 where they differ or one has the image's."""
-    found = {compute_run_as(pod, container)[0] for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
+    """The user that all containers of the pod run as; -1 where they differ or one has the
+    image's."""
+    found = {
+        compute_run_as(pod, container)[0]
+        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    }
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user
 
 
-def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
+def _config_map(
+    sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
+) -> Files:
     found: Any = sync.library.show(config_map_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
@@ -195,16 +225,22 @@ def _config_map(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | 
     return _chosen(data, items, optional)
 
 
-def _secret(sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
+def _secret(
+    sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
+) -> Files:
     found: Any = sync.library.show(secret_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
             return {}
         raise BadConfig(f'secret "{name}" not found')
-    return _chosen({key: b64decode(text) for key, text in (found.data or {}).items()}, items, optional)
+    return _chosen(
+        {key: b64decode(text) for key, text in (found.data or {}).items()}, items, optional
+    )
 
 
-def _chosen(data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None) -> Files:
+def _chosen(
+    data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None
+) -> Files:
     """The keys that were asked for under their paths; all under their own names where none was."""
     if not items:
         return {key: File(content) for key, content in data.items()}
@@ -220,9 +256,18 @@ def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | N
     host_ip = sync.facts.config.node_ip or sync.facts.node.internal_ip
     for item in items or ():
         if item.field_ref is not None:
-            text = field_value(pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ())
+            text = field_value(
+                pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ()
+            )
         elif item.resource_field_ref is not None:
-            named = next((c for c in pod.spec.containers if c.name == item.resource_field_ref.container_name), pod.spec.containers[0])
+            named = next(
+                (
+                    c
+                    for c in pod.spec.containers
+                    if c.name == item.resource_field_ref.container_name
+                ),
+                pod.spec.containers[0],
+            )
             text = resource_value(pod, named, item.resource_field_ref, sync.facts.node)
         else:
             continue

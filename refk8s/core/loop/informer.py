@@ -1,4 +1,5 @@
-"""The informer: list, then watch, and list again when the past is gone. Rules WATCH-2 to WATCH-6 (spec/watch.md).
+"""The informer: list, then watch, and list again when the past is gone. Rules WATCH-2 to WATCH-6
+(spec/watch.md).
 
 | phase | heard | next | asks for |
 |---|---|---|---|
@@ -35,7 +36,8 @@ class Informer(Value, frozen=True):
     due: Instant = 0  # while resting
 
     def list_request(self, user: User) -> Request:
-        """A consistent list: the newest state, never a cache's (so a restarted component never goes back in time, WATCH-4)."""
+        """A consistent list: the newest state, never a cache's (so a restarted component never goes
+        back in time, WATCH-4)."""
         options = Options(field_selector=self.field_selector, label_selector=self.label_selector)
         return Request("list", self.resource, options=options, user=user)
 

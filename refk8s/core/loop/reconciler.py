@@ -1,6 +1,7 @@
 """A decider, and what it wants to hear of. Rules LOOP-1 ... (spec/loop.md).
 
-Everything that watches, queues, retries and waits is the loop's (`loop.py`); a decider only looks at a view and says what is to be done.
+Everything that watches, queues, retries and waits is the loop's (`loop.py`); a decider only looks
+at a view and says what is to be done.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +24,8 @@ def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
 
 
 class Interest(Value, frozen=True, eq=False):
-    """A resource that a reconciler watches, and which keys a change concerns. All reconcilers of a loop share one watch per resource."""
+    """A resource that a reconciler watches, and which keys a change concerns. All reconcilers of a
+    loop share one watch per resource."""
 
     resource: Resource
     keys: KeysOf
@@ -34,17 +36,19 @@ class Interest(Value, frozen=True, eq=False):
 class Reconciler:
     """A decider: pure and level-based. Subclasses say what they watch and decide one key at a time.
 
-    `reconcile` has four marked phases, always in this order: Observe (from the view), Decide (arithmetic on plain values), Act (requests),
-    Report (status, notes, when to look again).
+    `reconcile` has four marked phases, always in this order: Observe (from the view), Decide
+    (arithmetic on plain values), Act (requests), Report (status, notes, when to look again).
     """
 
     name: str = ""
     user: str = ""  # empty: "system:serviceaccount:kube-system:" and the name
-    component: str = ""  # the source of its Events, as `kubectl describe` shows it; empty: the loop's
+    # the source of its Events, as `kubectl describe` shows it; empty: the loop's
+    component: str = ""
     interests: tuple[Interest, ...] = ()
     indexes: tuple[Index, ...] = ()
     folds: tuple[Fold, ...] = ()
-    memory_name: str = ""  # reconcilers of one loop with the same memory_name share their memory; empty: its own
+    # reconcilers of one loop with the same memory_name share their memory; empty: its own
+    memory_name: str = ""
     initial_keys: tuple[Key, ...] = ()
 
     def start_memory(self, now: Instant) -> Any:
@@ -55,14 +59,22 @@ class Reconciler:
         """What to do about this key."""
         raise NotImplementedError
 
-    def ran(self, memory: Any, key: Key, operation: Operation, result: Result, now: Instant) -> tuple[Any, Iterable[Key]]:
-        """Take in the result of an operation of this key's plan: the new memory, and keys to reconcile."""
+    def ran(
+        self, memory: Any, key: Key, operation: Operation, result: Result, now: Instant
+    ) -> tuple[Any, Iterable[Key]]:
+        """Take in the result of an operation of this key's plan: the new memory, and keys to
+        reconcile."""
         return memory, (key,)
 
-    def answered(self, memory: Any, key: Key, request: Request, response: Response | None, now: Instant) -> tuple[Any, Iterable[Key]]:
-        """Take in the answer to one of a plan's `asks` (None: none came): the new memory, and keys to reconcile."""
+    def answered(
+        self, memory: Any, key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Any, Iterable[Key]]:
+        """Take in the answer to one of a plan's `asks` (None: none came): the new memory, and keys
+        to reconcile."""
         return memory, (key,)
 
-    def runtime_changed(self, memory: Any, pod_uids: tuple[str, ...], now: Instant) -> tuple[Any, Iterable[Key]]:
+    def runtime_changed(
+        self, memory: Any, pod_uids: tuple[str, ...], now: Instant
+    ) -> tuple[Any, Iterable[Key]]:
         """Take in that the runtime changed by itself."""
         return memory, ()

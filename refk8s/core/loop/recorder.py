@@ -1,4 +1,5 @@
-"""The recorder: notes become Kubernetes Events, counted when they repeat. Rules EVENT-1, EVENT-2, EVENT-7 (spec/loop.md).
+"""The recorder: notes become Kubernetes Events, counted when they repeat. Rules EVENT-1, EVENT-2,
+EVENT-7 (spec/loop.md).
 
 Best effort: an Event is written in the background, and one that is lost is not sent again.
 Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
@@ -31,7 +32,8 @@ class _Bucket(Value, frozen=True):
 
 
 class Recorder(Value, frozen=True, eq=False):
-    """What has been recorded lately: (about whom and what) -> (event name, count), and how much each object may still say.
+    """What has been recorded lately: (about whom and what) -> (event name, count), and how much
+    each object may still say.
 
     `number` counts the Events made, so that two of one instant have names in their order.
     """
@@ -44,9 +46,11 @@ class Recorder(Value, frozen=True, eq=False):
 def record(
     recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant
 ) -> tuple[Recorder, Request | None]:
-    """The request that records a note, or None where the object has said too much lately (EVENT-2). O(1)."""
+    """The request that records a note, or None where the object has said too much lately (EVENT-2).
+    O(1)."""
     metadata = note.regarding.metadata
-    # A Node has no uid of use to people who look for its events by name, so upstream's kubelet uses the name; so do we.
+    # A Node has no uid of use to people who look for its events by name, so upstream's kubelet uses
+    # the name; so do we.
     about = metadata.uid or metadata.name or ""
     key = (note.regarding.kind, about, note.field_path, note.type, note.reason, note.message)
     known = recorder.seen.get(key)
@@ -56,7 +60,8 @@ def record(
     if tokens <= 0:
         return recorder, None
     since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
-    if len(recorder.seen) >= REMEMBERED_MAX:  # Forgetting only costs a second Event object with a count of its own.
+    # Forgetting only costs a second Event object with a count of its own.
+    if len(recorder.seen) >= REMEMBERED_MAX:
         recorder = Recorder(recorder.number)
     recorder = evolve(recorder, buckets=recorder.buckets.set(about, _Bucket(tokens - 1, since)))
     namespace = metadata.namespace or "default"
@@ -67,7 +72,9 @@ def record(
         if note.action:  # EVENT-7
             document = {"series": {"count": count + 1, "lastObservedTime": micro_timestamp(now)}}
         patch = Patch("application/merge-patch+json", document)
-        return recorder, Request("patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again")
+        return recorder, Request(
+            "patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again"
+        )
     # EVENT-5: the order of names is the order of time, also within one instant.
     suffix = f".{now * 1000 + recorder.number % 1000:016x}{unique}"
     name = (metadata.name or "")[: NAME_LENGTH_MAX - len(suffix)].rstrip("-.") + suffix
@@ -101,7 +108,14 @@ def record(
             count=1,
             reporting_instance=host,
         )
-    return recorder, Request("create", EVENTS, namespace, body=event, user=user, because="so that people can see what happened")
+    return recorder, Request(
+        "create",
+        EVENTS,
+        namespace,
+        body=event,
+        user=user,
+        because="so that people can see what happened",
+    )
 
 
 def _reference(obj: Any, field_path: str) -> ObjectReference:
@@ -120,4 +134,6 @@ def _reference(obj: Any, field_path: str) -> ObjectReference:
 def _cut(text: str, bytes_max: int) -> str:
     """The text, or its beginning and three dots where it is longer than that in UTF-8."""
     data = text.encode("utf-8", "replace")
-    return text if len(data) <= bytes_max else data[: bytes_max - 3].decode("utf-8", "ignore") + "..."
+    return (
+        text if len(data) <= bytes_max else data[: bytes_max - 3].decode("utf-8", "ignore") + "..."
+    )

@@ -1,4 +1,5 @@
-"""What a loop knows: due keys, keys at rest, requests on their way. Values, all of them lost in a crash (LOOP-8, spec/loop.md)."""
+"""What a loop knows: due keys, keys at rest, requests on their way. Values, all of them lost in a
+crash (LOOP-8, spec/loop.md)."""
 
 from typing import Any
 
@@ -14,7 +15,8 @@ from refk8s.core.ports import Operation
 from refk8s.core.value import Value, field
 
 Item = tuple[str, Key]  # (reconciler, key)
-Seen = tuple[str, Key, str, str]  # an object as the view showed it: (resource prefix, key, uid, resourceVersion)
+# an object as the view showed it: (resource prefix, key, uid, resourceVersion)
+Seen = tuple[str, Key, str, str]
 
 
 class Busy(Value, frozen=True, eq=False):
@@ -30,8 +32,8 @@ class Busy(Value, frozen=True, eq=False):
 
 
 class Flight(Value, frozen=True, eq=False):
-    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it only asks what became of one;
-    `ask`: the reconciler itself wants the answer.
+    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it
+    only asks what became of one; `ask`: the reconciler itself wants the answer.
     """
 
     item: Item
@@ -61,7 +63,8 @@ class LoopState(Value, frozen=True, eq=False):
     resends: Map[int, Flight] = field(default_factory=Map)
     runs: Map[int, tuple[Item, Operation]] = field(default_factory=Map)
     programs: Map[int, Item] = field(default_factory=Map)
-    sources: Map[int, str] = field(default_factory=Map)  # id of a list call or watch -> resource prefix
+    # id of a list call or watch -> resource prefix
+    sources: Map[int, str] = field(default_factory=Map)
     recorder: Recorder = field(default_factory=Recorder)
     counter: int = 0
     asked: Instant | None = None  # the instant of the last WakeAt

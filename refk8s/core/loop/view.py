@@ -1,7 +1,9 @@
-"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1, WATCH-7 (spec/watch.md).
+"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1, WATCH-7
+(spec/watch.md).
 
-A view is a value: it never changes, `Viewer` makes the next one from a burst of changes. Each table remembers the store revision it has
-reached. Iteration is always in key order, because the order of a persistent map depends on the interpreter's hash seed.
+A view is a value: it never changes, `Viewer` makes the next one from a burst of changes. Each table
+remembers the store revision it has reached. Iteration is always in key order, because the order of
+a persistent map depends on the interpreter's hash seed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +37,8 @@ def controller_of(obj: Any) -> Any | None:
 
 
 class Index(Value, frozen=True, eq=False):
-    """A way to find objects of one resource: `values` names the entries that an object stands under."""
+    """A way to find objects of one resource: `values` names the entries that an object stands
+    under."""
 
     name: str
     resource: Resource
@@ -43,7 +46,8 @@ class Index(Value, frozen=True, eq=False):
 
 
 class Fold(Value, frozen=True, eq=False):
-    """A summary of one or more resources, kept up to date change by change: `apply(summary, resource, old, new) -> summary`. O(changed)."""
+    """A summary of one or more resources, kept up to date change by change: `apply(summary,
+    resource, old, new) -> summary`. O(changed)."""
 
     name: str
     resources: tuple[Resource, ...]
@@ -91,7 +95,8 @@ class View(Value, frozen=True, eq=False):
 
     tables: Map[str, Table] = field(default_factory=Map)  # by resource prefix
     folds: Map[str, Any] = field(default_factory=Map)
-    left_out: Map[tuple[str, str, Key], None] = field(default_factory=Map)  # (fold, prefix, key): the fold raised about it (LOOP-10)
+    # (fold, prefix, key): the fold raised about it (LOOP-10)
+    left_out: Map[tuple[str, str, Key], None] = field(default_factory=Map)
 
     def table(self, resource: Resource) -> Table:
         return self.tables.get(resource.prefix, _EMPTY)
@@ -128,8 +133,12 @@ class View(Value, frozen=True, eq=False):
 class Viewer:
     """Makes views: knows the indexes and folds that a component asked for."""
 
-    def __init__(self, resources: Iterable[Resource], indexes: Iterable[Index], folds: Iterable[Fold]) -> None:
-        self._indexes: Mapping[str, dict[str, Index]] = {resource.prefix: {} for resource in resources}
+    def __init__(
+        self, resources: Iterable[Resource], indexes: Iterable[Index], folds: Iterable[Fold]
+    ) -> None:
+        self._indexes: Mapping[str, dict[str, Index]] = {
+            resource.prefix: {} for resource in resources
+        }
         for index in indexes:
             self._indexes[index.resource.prefix][index.name] = index
         self._folds: dict[str, list[Fold]] = {}
@@ -142,7 +151,8 @@ class Viewer:
     def empty(self) -> View:
         """The view of a component that has heard nothing."""
         tables = {
-            prefix: Table(indexes=Map({name: Map() for name in indexes})) for prefix, indexes in self._indexes.items()
+            prefix: Table(indexes=Map({name: Map() for name in indexes}))
+            for prefix, indexes in self._indexes.items()
         }
         return View(Map(tables), Map(self._initial))
 
@@ -155,10 +165,12 @@ class Viewer:
         synced: bool = True,
         problems: Problems | None = None,
     ) -> tuple[View, list[tuple[Key, Any | None, Any | None]]]:
-        """The view after these changes (None: gone) up to the revision, and what changed as (key, old, new). O(changed).
+        """The view after these changes (None: gone) up to the revision, and what changed as (key,
+        old, new). O(changed).
 
-        `problems` collects what an index or a fold raised, with the object's key; without it that is raised here. An index that
-        raised does not have the object, and a fold goes on as if the object were absent (LOOP-10).
+        `problems` collects what an index or a fold raised, with the object's key; without it that
+        is raised here. An index that raised does not have the object, and a fold goes on as if the
+        object were absent (LOOP-10).
         """
         table = view.tables[resource.prefix]
         objects = table.objects.mutate()
@@ -176,7 +188,8 @@ class Viewer:
                 objects[key] = new
             for name, entries in indexes.items():
                 values = self._indexes[resource.prefix][name].values
-                before = _entries(values, key, old, [] if problems is not None else None)  # it has been reported
+                # it has been reported
+                before = _entries(values, key, old, [] if problems is not None else None)
                 _reindex(entries, key, before, _entries(values, key, new, problems))
             for fold in self._folds.get(resource.prefix, ()):
                 place = (fold.name, resource.prefix, key)
@@ -206,7 +219,9 @@ class Viewer:
         return view, changed
 
 
-def _entries(values: Callable[[Any], Iterable[str]], key: Key, obj: Any | None, problems: Problems | None) -> tuple[str, ...]:
+def _entries(
+    values: Callable[[Any], Iterable[str]], key: Key, obj: Any | None, problems: Problems | None
+) -> tuple[str, ...]:
     if obj is None:
         return ()
     try:

@@ -1,4 +1,5 @@
-"""Which endpoint a new connection gets where no kernel picks: the same choice in plain Python. Rules NET-5, NET-7, NET-20.
+"""Which endpoint a new connection gets where no kernel picks: the same choice in plain Python.
+Rules NET-5, NET-7, NET-20.
 
 The caller draws the number; the memory of affinity is a value that goes in and comes out.
 """
@@ -29,8 +30,11 @@ def targets_for(rule: Rule, within: bool) -> tuple[Target, ...]:
     return rule.inside if rule.local and within else rule.targets
 
 
-def pick(rule: Rule, client: str, within: bool, number: int, held: Held, now: Instant) -> tuple[Target | None, Held]:
-    """The target of a new connection; None where it is to be refused. `number` is any whole number, each as likely. O(targets)."""
+def pick(
+    rule: Rule, client: str, within: bool, number: int, held: Held, now: Instant
+) -> tuple[Target | None, Held]:
+    """The target of a new connection; None where it is to be refused. `number` is any whole number,
+    each as likely. O(targets)."""
     targets = targets_for(rule, within)
     if not targets:
         return None, held

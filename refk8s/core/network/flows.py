@@ -1,9 +1,9 @@
 """Which flows connection tracking must forget. Rule NET-16 (spec/network.md).
 
-Rules are asked once for a connection; then connection tracking remembers the answer. TCP connections to an endpoint that left end by
-themselves, but UDP has no end: a talkative client would be held to a dead pod for ever, and one that spoke before the service was there to
-nobody.
-Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; conntrack(8).
+Rules are asked once for a connection; then connection tracking remembers the answer. TCP
+connections to an endpoint that left end by themselves, but UDP has no end: a talkative client would
+be held to a dead pod for ever, and one that spoke before the service was there to nobody. Source:
+Kubernetes documentation, "Virtual IPs and Service Proxies"; conntrack(8).
 """
 
 import re
@@ -17,7 +17,8 @@ FORGETFUL = "UDP"  # the protocol without an end
 
 
 class Flow(Value, frozen=True, order=True):
-    """What is remembered: who sends to (destination, port) is answered by `replier`. Several clients' flows may be the same in this."""
+    """What is remembered: who sends to (destination, port) is answered by `replier`. Several
+    clients' flows may be the same in this."""
 
     destination: str
     port: int
@@ -35,9 +36,13 @@ def read_flows(listed: str) -> Iterator[Flow]:
 
 
 def stale_flows(
-    rules: Mapping[Front, Rule], changed: Container[Front], flows: Iterable[Flow], node_addresses: Container[str]
+    rules: Mapping[Front, Rule],
+    changed: Container[Front],
+    flows: Iterable[Flow],
+    node_addresses: Container[str],
 ) -> list[Flow]:
-    """Of these flows those by a changed front whose answer is no endpoint's any more. What never came by a front is left alone."""
+    """Of these flows those by a changed front whose answer is no endpoint's any more. What never
+    came by a front is left alone."""
     stale: dict[Flow, None] = {}
     for flow in flows:
         translated = flow.replier != flow.destination
@@ -49,7 +54,11 @@ def stale_flows(
         rule = rules.get(front)
         if rule is None and not translated:
             continue
-        endpoints = {target.address for target in (*rule.targets, *rule.inside)} if rule is not None else set()
+        endpoints = (
+            {target.address for target in (*rule.targets, *rule.inside)}
+            if rule is not None
+            else set()
+        )
         if flow.replier not in endpoints and (translated or endpoints):
             stale[flow] = None
     return sorted(stale)

@@ -1,7 +1,9 @@
-"""Which service owns which front: an address, protocol and port that clients send to. Rule NET-9 (spec/network.md).
+"""Which service owns which front: an address, protocol and port that clients send to. Rule NET-9
+(spec/network.md).
 
-A front may be claimed twice: two services may name the same external address. The claim of the service first in the alphabet holds,
-whatever came first, so that every node and every restart agrees; the other's takes its place when it goes.
+A front may be claimed twice: two services may name the same external address. The claim of the
+service first in the alphabet holds, whatever came first, so that every node and every restart
+agrees; the other's takes its place when it goes.
 """
 
 from collections.abc import Mapping
@@ -32,9 +34,14 @@ NO_FRONTS = Fronts()
 
 
 def change_fronts(fronts: Fronts, rule_set: RuleSet) -> tuple[Fronts, list[Front]]:
-    """The fronts of this set, and those whose rule is another now. O(services) comparisons by identity, and the work of what changed."""
+    """The fronts of this set, and those whose rule is another now. O(services) comparisons by
+    identity, and the work of what changed."""
     before, after = fronts.services, rule_set.services
-    changed = [key for key, rules in after.items() if (old := before.get(key)) is not rules and old != rules]
+    changed = [
+        key
+        for key, rules in after.items()
+        if (old := before.get(key)) is not rules and old != rules
+    ]
     if len(before) + len(changed) > len(after):  # else nothing can have gone
         changed += [key for key in before if key not in after]
     touched: dict[Front, None] = {}

@@ -1,16 +1,30 @@
-"""The words of a transaction for `nft -f`: a table loaded whole, or changed. Rules NET-10, NET-11, NET-13 (spec/network.md).
+"""The words of a transaction for `nft -f`: a table loaded whole, or changed. Rules NET-10, NET-11,
+NET-13 (spec/network.md).
 
-Each transaction that needs new chains goes in two steps, first the chains and then what leads to them (`prepare_script` says why). A whole
-load replaces what a table of this name held, whoever made it, except for the memory of affinity: a restarted proxy does not send clients
-elsewhere. If the table is of another shape (an older release's), `replace=True` takes it away in the same transaction.
-Source: nft(8).
+Each transaction that needs new chains goes in two steps, first the chains and then what leads to
+them (`prepare_script` says why). A whole load replaces what a table of this name held, whoever made
+it, except for the memory of affinity: a restarted proxy does not send clients elsewhere. If the
+table is of another shape (an older release's), `replace=True` takes it away in the same
+transaction. Source: nft(8).
 """
 
 from collections.abc import Iterable, Iterator
 
-from refk8s.core.network.nftables import CLUSTER, INSIDE, INSIDE_FIRST, LOCAL, MARK_FIRST, MARK_MASK, OUTSIDE, Change, Picker, Table
+from refk8s.core.network.nftables import (
+    CLUSTER,
+    INSIDE,
+    INSIDE_FIRST,
+    LOCAL,
+    MARK_FIRST,
+    MARK_MASK,
+    OUTSIDE,
+    Change,
+    Picker,
+    Table,
+)
 
-MASQUERADE = "0x4000"  # the mark of packets whose source is to be hidden; upstream's proxy has the same
+# the mark of packets whose source is to be hidden; upstream's proxy has the same
+MASQUERADE = "0x4000"
 STICKY_MAX = 1 << 20  # clients that are remembered
 
 _FRONT = "ip daddr . meta l4proto . th dport"
@@ -45,10 +59,14 @@ HOOKS = {
 }
 _TIDY = f"ct state new ct mark & {MARK_MASK:#x} == {MARK_FIRST:#x} ct mark set 0"
 CHAINS = {
-    # A node port is open at 127.0.0.1 too; nobody else's packets may come to that address by the wire.
+    # A node port is open at 127.0.0.1 too; nobody else's packets may come to that address by the
+    # wire.
     "guard": ['iifname != "lo" ip daddr 127.0.0.0/8 drop'],
     "refuse": ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"],
-    "dispatch": [f"{_FRONT} vmap @services", f"fib daddr type local {_NODE_FRONT} vmap @node_ports"],
+    "dispatch": [
+        f"{_FRONT} vmap @services",
+        f"fib daddr type local {_NODE_FRONT} vmap @node_ports",
+    ],
     "prerouting": ["goto dispatch"],
     "output": ["goto dispatch"],
     "tidy-prerouting": [_TIDY],
@@ -66,7 +84,12 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
     lines = {
         CLUSTER: [f"ip saddr != {pods} {hide}"],
         OUTSIDE: [hide],
-        LOCAL: [f"ip saddr {pods} goto {picker.within.name}", f"fib saddr type local goto {picker.within.name}"] if picker.inside else [],
+        LOCAL: [
+            f"ip saddr {pods} goto {picker.within.name}",
+            f"fib saddr type local goto {picker.within.name}",
+        ]
+        if picker.inside
+        else [],
         INSIDE: [f"ip saddr != {pods} {hide}"],
     }[picker.kind]
     front, prefix = (_NODE_FRONT, "node_") if picker.node else (_FRONT, "")
@@ -75,8 +98,9 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         return [*lines, "drop"]
     choose = f"ct mark set numgen random mod {picker.count} offset {first}"
     if not picker.affinity_seconds:
-        # A packet that goes through the old chain and looks up the new endpoints may find nothing at its index; there is always a first.
-        # If it passed unchanged, connection tracking would send its repetitions the same way.
+        # A packet that goes through the old chain and looks up the new endpoints may find nothing
+        # at its index; there is always a first. If it passed unchanged, connection tracking would
+        # send its repetitions the same way.
         send = f"dnat to {front} . ct mark map @{prefix}endpoints"
         return [*lines, choose, send, f"ct mark set {first}", send, "drop"]
     client = f"ip saddr . {front}"
@@ -124,28 +148,41 @@ def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -
 
 
 def prepare_script(name: str, table: Table, change: Change, whole: bool = False) -> str:
-    """A transaction to go before: the chains that the change needs (or a `whole` load), and nothing that leads to them yet.
+    """A transaction to go before: the chains that the change needs (or a `whole` load), and nothing
+    that leads to them yet.
 
-    A packet that is under way when a transaction takes effect goes through the chains as they were, but looks things up as they are. Sent
-    to a chain that was not there before, it would find it empty and pass by unchanged. Rules that a chain has already are only repeated
-    after its end.
+    A packet that is under way when a transaction takes effect goes through the chains as they were,
+    but looks things up as they are. Sent to a chain that was not there before, it would find it
+    empty and pass by unchanged. Rules that a chain has already are only repeated after its end.
     """
-    chains = _block(name, _chains((picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers))
+    chains = _block(
+        name,
+        _chains((picker.name, picker_lines(picker, str(table.pods))) for picker in change.pickers),
+    )
     return _block(name, _declare()) + chains if whole else chains
 
 
 def change_script(name: str, change: Change) -> str:
-    """The transaction that makes this change of a table that is as it was before, and has the chains needed."""
-    return "".join([*_elements("delete", name, change.removed), *_elements("add", name, change.added)])
+    """The transaction that makes this change of a table that is as it was before, and has the
+    chains needed."""
+    return "".join(
+        [*_elements("delete", name, change.removed), *_elements("add", name, change.added)]
+    )
 
 
 def load_script(name: str, table: Table, change: Change, replace: bool = False) -> str:
     """The transaction that loads a table whole; `change` is what makes it of an empty one."""
     away = [f"add table ip {name}\n", f"delete table ip {name}\n"] if replace else []
     flushed = [f"flush table ip {name}\n"]
-    flushed += [f"flush {kind} ip {name} {of}\n" for kind, described in (("map", MAPS), ("set", SETS)) for of in described]
+    flushed += [
+        f"flush {kind} ip {name} {of}\n"
+        for kind, described in (("map", MAPS), ("set", SETS))
+        for of in described
+    ]
     chains = [_block(name, _chains(CHAINS.items())), prepare_script(name, table, change)]
-    return "".join([*away, _block(name, _declare()), *flushed, *chains, change_script(name, change)])
+    return "".join(
+        [*away, _block(name, _declare()), *flushed, *chains, change_script(name, change)]
+    )
 
 
 def remove_script(name: str) -> str:

@@ -1,4 +1,5 @@
-"""Service rules as data for nftables: maps hold the services, a handful of chains picks. Rules NET-10 ... NET-16 (spec/network.md).
+"""Service rules as data for nftables: maps hold the services, a handful of chains picks. Rules
+NET-10 ... NET-16 (spec/network.md).
 
 Loading is quadratic in chains and linear in map elements. So services and endpoints are elements of maps, and there is one chain for each
 *way of picking*: how many endpoints, with affinity or without, and what becomes of the source address.
@@ -12,11 +13,13 @@ Loading is quadratic in chains and linear in map elements. So services and endpo
 | sticky, node_sticky | the client's address and the front; forgotten after the timeout | the id of the client's target; packets write it |
 | hairpin | (pod, pod) | none: a pod that is sent to itself must not see its own address as the source |
 
-This file says which elements and chains a rule needs, and what changes from one rule set to the next; `nft_script.py` is the words of it,
-`packets.py` what a packet meets. An index or id goes from one look-up to the next in the connection's mark, and is taken away at once.
-The id of a target does not depend on the others, so an endpoint that leaves takes its clients' entries along without anybody looking for
-them: its id leads nowhere, and the packet that finds this out picks anew (NET-14).
-Source: the nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernetes documentation, "Virtual IPs and Service Proxies".
+This file says which elements and chains a rule needs, and what changes from one rule set to the
+next; `nft_script.py` is the words of it, `packets.py` what a packet meets. An index or id goes from
+one look-up to the next in the connection's mark, and is taken away at once. The id of a target does
+not depend on the others, so an endpoint that leaves takes its clients' entries along without
+anybody looking for them: its id leads nowhere, and the packet that finds this out picks anew
+(NET-14). Source: the nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernetes
+documentation, "Virtual IPs and Service Proxies".
 """
 
 import zlib
@@ -33,7 +36,8 @@ Element: TypeAlias = tuple[str, str, str]
 """(map, key, value), each as nft writes it; the value is empty in a set."""
 
 INSIDE_FIRST = 65_536  # the index of the first target for those who come from within
-MARK_FIRST = 0x4B8 << 20  # marks of ours can be told from those of others by their first twelve bits
+# marks of ours can be told from those of others by their first twelve bits
+MARK_FIRST = 0x4B8 << 20
 MARK_MASK = 0xFFF << 20
 IDS = 1 << 20
 
@@ -43,8 +47,9 @@ CLUSTER, OUTSIDE, LOCAL, INSIDE = "cluster", "outside", "local", "inside"
 class Picker(Value, frozen=True):
     """A chain that picks among `count` targets of a front.
 
-    CLUSTER hides the source unless it is a pod of this node, OUTSIDE always, LOCAL never. LOCAL sends who comes from within to the chain of
-    kind INSIDE, which picks among `inside` others; with no target of its own it drops the rest.
+    CLUSTER hides the source unless it is a pod of this node, OUTSIDE always, LOCAL never. LOCAL
+    sends who comes from within to the chain of kind INSIDE, which picks among `inside` others; with
+    no target of its own it drops the rest.
     """
 
     kind: str
@@ -56,7 +61,10 @@ class Picker(Value, frozen=True):
     @property
     def name(self) -> str:
         parts = ["node"] * self.node + [self.kind, str(self.count)]
-        parts += [str(self.inside)] * (self.kind == LOCAL) + ["for", str(self.affinity_seconds)] * bool(self.affinity_seconds)
+        parts += [str(self.inside)] * (self.kind == LOCAL) + [
+            "for",
+            str(self.affinity_seconds),
+        ] * bool(self.affinity_seconds)
         return "-".join(parts)
 
     @property
@@ -65,8 +73,13 @@ class Picker(Value, frozen=True):
         return Picker(INSIDE, self.inside, 0, self.affinity_seconds, self.node)
 
 
-COMMON = tuple(Picker(kind, n, node=node) for kind, node in ((CLUSTER, False), (OUTSIDE, True)) for n in range(1, 9))
-"""Chains that every table has: most changes need no other, and then are one transaction and not two."""
+COMMON = tuple(
+    Picker(kind, n, node=node)
+    for kind, node in ((CLUSTER, False), (OUTSIDE, True))
+    for n in range(1, 9)
+)
+"""Chains that every table has: most changes need no other, and then are one transaction and not
+two."""
 
 REFUSE = "goto refuse"
 DROP = "drop"
@@ -76,10 +89,16 @@ def picker_of(rule: Rule) -> Picker | None:
     """The chain that picks for this rule; None where there is nothing to pick from (NET-12)."""
     node = not rule.address
     if rule.local:
-        return Picker(LOCAL, len(rule.targets), len(rule.inside), rule.affinity_seconds, node) if rule.targets or rule.inside else None
+        return (
+            Picker(LOCAL, len(rule.targets), len(rule.inside), rule.affinity_seconds, node)
+            if rule.targets or rule.inside
+            else None
+        )
     if not rule.targets:
         return None
-    return Picker(OUTSIDE if rule.masquerade else CLUSTER, len(rule.targets), 0, rule.affinity_seconds, node)
+    return Picker(
+        OUTSIDE if rule.masquerade else CLUSTER, len(rule.targets), 0, rule.affinity_seconds, node
+    )
 
 
 def key_of(front: Front) -> str:
@@ -98,7 +117,10 @@ def compute_elements(rule: Rule) -> list[Element]:
     elements = [(services, key, f"goto {picker.name}")]
     if not rule.affinity_seconds:
         name = prefix + "endpoints"
-        for first, targets in ((0, rule.targets), (INSIDE_FIRST, rule.inside if rule.local else ())):
+        for first, targets in (
+            (0, rule.targets),
+            (INSIDE_FIRST, rule.inside if rule.local else ()),
+        ):
             for i, target in enumerate(targets, MARK_FIRST + first):
                 elements.append((name, f"{key} . {i}", f"{target.address} . {target.port}"))
         return elements
@@ -109,10 +131,12 @@ def compute_elements(rule: Rule) -> list[Element]:
 
 
 def compute_ids(rule: Rule) -> dict[tuple[int, Target], int]:
-    """The id of each target at its index: of the target alone, unless two of one rule would have the same. Never zero.
+    """The id of each target at its index: of the target alone, unless two of one rule would have
+    the same. Never zero.
 
-    Where those from within have other targets than those outside, the ids differ too, and from those that there would be for all the same:
-    nobody is held by an old entry to a target that is not for them.
+    Where those from within have other targets than those outside, the ids differ too, and from
+    those that there would be for all the same: nobody is held by an old entry to a target that is
+    not for them.
     """
     found: dict[tuple[int, Target], int] = {}
     taken: set[int] = set()
@@ -128,12 +152,14 @@ def compute_ids(rule: Rule) -> dict[tuple[int, Target], int]:
 
 
 class Table(Value, frozen=True, eq=False):
-    """What is programmed: the rule of every front, and how many fronts lead to each pod of this node."""
+    """What is programmed: the rule of every front, and how many fronts lead to each pod of this
+    node."""
 
     pods: IPv4Network
     fronts: Fronts = NO_FRONTS
     reached: Map[str, int] = field(default_factory=Map)
-    pickers: Map[str, Picker] = field(default_factory=Map)  # chains that exist; what is not used any more costs nothing and stays
+    # chains that exist; what is not used any more costs nothing and stays
+    pickers: Map[str, Picker] = field(default_factory=Map)
 
 
 class Change(Value, frozen=True):
@@ -149,7 +175,8 @@ class Change(Value, frozen=True):
 
 
 def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
-    """The table that this set makes of the other, and the transaction that does it (NET-11). O(services) to compare, then O(changed)."""
+    """The table that this set makes of the other, and the transaction that does it (NET-11).
+    O(services) to compare, then O(changed)."""
     fronts, differing = change_fronts(table.fronts, rule_set)
     pickers = table.pickers.mutate()
     made = [] if table.pickers else list(COMMON)
@@ -191,9 +218,11 @@ def _count(reached: dict[str, int], rule: Rule | None, step: int) -> None:
 
 
 def _settle(table: Table, difference: dict[str, int]) -> tuple[Map[str, int], list[str], list[str]]:
-    """How many fronts lead to each pod of this node; which pods are not reached any more, and which newly (NET-15)."""
+    """How many fronts lead to each pod of this node; which pods are not reached any more, and which
+    newly (NET-15)."""
     first, last = int(table.pods.network_address), int(table.pods.broadcast_address)
-    begins = ".".join(str(table.pods.network_address).split(".")[: table.pods.prefixlen // 8])  # what all of them have in common
+    # what all of them have in common
+    begins = ".".join(str(table.pods.network_address).split(".")[: table.pods.prefixlen // 8])
     reached = table.reached.mutate()
     gone, came = [], []
     for address, step in difference.items():

@@ -1,8 +1,11 @@
-"""What becomes of a packet that meets the programmed rules: the kernel's part, played in plain Python. Rules NET-2, NET-11 ... NET-15.
+"""What becomes of a packet that meets the programmed rules: the kernel's part, played in plain
+Python. Rules NET-2, NET-11 ... NET-15.
 
-`Programmed` is what the kernel holds: elements by map, and chains that pick. `apply` and `load` are as strict as the kernel: to delete what
-is not there, to add what is there already, or to go to a chain that does not exist fails the transaction. So what must be true of rules can
-be checked for any services and slices without a kernel; `tests/integration/test_rules_kernel.py` holds the kernel against the same.
+`Programmed` is what the kernel holds: elements by map, and chains that pick. `apply` and `load` are
+as strict as the kernel: to delete what is not there, to add what is there already, or to go to a
+chain that does not exist fails the transaction. So what must be true of rules can be checked for
+any services and slices without a kernel; `tests/integration/test_rules_kernel.py` holds the kernel
+against the same.
 """
 
 from ipaddress import IPv4Address, IPv4Network
@@ -29,7 +32,8 @@ from refk8s.core.ports import Target
 from refk8s.core.value import Value, field
 
 Sticky: TypeAlias = Map[str, int]
-"""What packets have written: (client and front) to the id of a target. The kernel forgets entries after the timeout."""
+"""What packets have written: (client and front) to the id of a target. The kernel forgets entries
+after the timeout."""
 
 NOBODY_STUCK: Sticky = Map()
 
@@ -37,7 +41,8 @@ SENT, REFUSED, DROPPED, PASSES = "sent", "refused", "dropped", "passes"
 
 
 class Packet(Value, frozen=True):
-    """The first packet of a connection, as it comes to the node. `to_node`: to one of the node's own addresses; `from_node` likewise."""
+    """The first packet of a connection, as it comes to the node. `to_node`: to one of the node's
+    own addresses; `from_node` likewise."""
 
     source: str
     destination: str
@@ -48,7 +53,8 @@ class Packet(Value, frozen=True):
 
 
 class Fate(Value, frozen=True):
-    """What becomes of it: SENT to the target, with the node's address as the source if `masquerade`; REFUSED; DROPPED; or PASSES by."""
+    """What becomes of it: SENT to the target, with the node's address as the source if
+    `masquerade`; REFUSED; DROPPED; or PASSES by."""
 
     kind: str
     target: Target | None = None
@@ -79,7 +85,9 @@ def apply(programmed: Programmed, change: Change) -> Programmed:
     pickers = programmed.pickers.update({picker.name: picker for picker in change.pickers})
     for picker in change.pickers:
         if picker.kind == LOCAL and picker.inside and picker.within.name not in pickers:
-            raise Impossible(f"the chain {picker.name} goes to {picker.within.name}, which does not exist")
+            raise Impossible(
+                f"the chain {picker.name} goes to {picker.within.name}, which does not exist"
+            )
     maps = programmed.maps
     for element in change.removed:
         maps = _without(maps, element)
@@ -97,7 +105,9 @@ def _without(maps: Map[str, Map[str, str]], element: Element) -> Map[str, Map[st
     return maps.set(map, entries) if entries else maps.delete(map)
 
 
-def _with(maps: Map[str, Map[str, str]], element: Element, pickers: Map[str, Picker]) -> Map[str, Map[str, str]]:
+def _with(
+    maps: Map[str, Map[str, str]], element: Element, pickers: Map[str, Picker]
+) -> Map[str, Map[str, str]]:
     map, key, value = element
     entries = maps.get(map, _EMPTY)
     if key in entries:
@@ -107,7 +117,9 @@ def _with(maps: Map[str, Map[str, str]], element: Element, pickers: Map[str, Pic
     return maps.set(map, entries.set(key, value))
 
 
-def route(programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NOBODY_STUCK) -> tuple[Fate, Sticky]:
+def route(
+    programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NOBODY_STUCK
+) -> tuple[Fate, Sticky]:
     """What becomes of a packet when the kernel draws this number."""
     front, prefix = key_of((packet.destination, packet.protocol, packet.port)), ""
     verdict = programmed.look_up("services", front)
@@ -126,7 +138,9 @@ def route(programmed: Programmed, packet: Packet, number: int, sticky: Sticky = 
         picker = programmed.pickers[picker.within.name]
     if not picker.count:
         return Fate(DROPPED), sticky
-    target, sticky = _pick(programmed, picker, prefix, front, f"{packet.source} . {front}", number, sticky)
+    target, sticky = _pick(
+        programmed, picker, prefix, front, f"{packet.source} . {front}", number, sticky
+    )
     if target is None:
         return Fate(DROPPED), sticky
     masquerade = picker.kind == OUTSIDE or (picker.kind in (CLUSTER, INSIDE) and not from_pod)
@@ -135,14 +149,22 @@ def route(programmed: Programmed, packet: Packet, number: int, sticky: Sticky = 
 
 
 def _pick(
-    programmed: Programmed, picker: Picker, prefix: str, front: str, client: str, number: int, sticky: Sticky
+    programmed: Programmed,
+    picker: Picker,
+    prefix: str,
+    front: str,
+    client: str,
+    number: int,
+    sticky: Sticky,
 ) -> tuple[Target | None, Sticky]:
     """What the chain that picks does, line by line (`nft_script.picker_lines`)."""
     first = MARK_FIRST + (INSIDE_FIRST if picker.kind == INSIDE else 0)
     mark = first + number % picker.count
     if not picker.affinity_seconds:
         found = programmed.look_up(f"{prefix}endpoints", f"{front} . {mark}")
-        return _target(found or programmed.look_up(f"{prefix}endpoints", f"{front} . {first}")), sticky
+        return _target(
+            found or programmed.look_up(f"{prefix}endpoints", f"{front} . {first}")
+        ), sticky
     held = sticky.get(client)
     if held is not None:
         found = programmed.look_up(prefix + "by_id", f"{front} . {held}")
@@ -152,7 +174,9 @@ def _pick(
     id = programmed.look_up(prefix + "ids", f"{front} . {mark}")
     if id is None:
         return None, sticky
-    return _target(programmed.look_up(prefix + "by_id", f"{front} . {id}")), sticky.set(client, int(id))
+    return _target(programmed.look_up(prefix + "by_id", f"{front} . {id}")), sticky.set(
+        client, int(id)
+    )
 
 
 def _target(text: str | None) -> Target | None:

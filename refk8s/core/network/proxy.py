@@ -1,8 +1,10 @@
-"""The proxy: services and their slices become rules for packets. Rules NET-1 ... NET-9 (spec/network.md).
+"""The proxy: services and their slices become rules for packets. Rules NET-1 ... NET-9
+(spec/network.md).
 
-One reconciler computes the rules of one service when the service or a slice of it changes; the other hands the whole set to the adapter,
-which finds the difference and makes it in one transaction. Both share one memory: the rules by service. So the work of a change is that of
-one service, however many there are.
+One reconciler computes the rules of one service when the service or a slice of it changes; the
+other hands the whole set to the adapter, which finds the difference and makes it in one
+transaction. Both share one memory: the rules by service. So the work of a change is that of one
+service, however many there are.
 
 | reached by | rule | targets |
 |---|---|---|
@@ -10,9 +12,9 @@ one service, however many there are.
 | external IP, load balancer address | (address, protocol, port) | all, or those of this node with externalTrafficPolicy Local |
 | node port | (any address of the node, protocol, node port) | the same |
 
-Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating endpoints"; KEP-2086 "Service internal
-traffic policy"; KEP-1860 "Load balancer IP mode".
-Left out: load balancer source ranges, health check node ports, topology hints, IPv6.
+Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating
+endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode". Left out:
+load balancer source ranges, health check node ports, topology hints, IPv6.
 """
 
 import re
@@ -39,7 +41,8 @@ ALL = "all"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 AFFINITY_SECONDS = 10_800
 IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
-REFRESH: Instant = 300 * SECOND  # the adapter is handed the set again so often: somebody else may have changed the host
+# the adapter is handed the set again so often: somebody else may have changed the host
+REFRESH: Instant = 300 * SECOND
 
 Compiled = Map[Key, tuple[Rule, ...]]
 
@@ -58,7 +61,11 @@ def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
 
 
 def _services_of_slice(view: View, old: Any | None, new: Any | None) -> list[Key]:
-    return list(dict.fromkeys(key for slice in (old, new) if slice is not None for key in _service_of(slice)))
+    return list(
+        dict.fromkeys(
+            key for slice in (old, new) if slice is not None for key in _service_of(slice)
+        )
+    )
 
 
 class ServiceRules(Reconciler):
@@ -111,23 +118,32 @@ class ProgramRules(Reconciler):
         compiled = memory.compiled
         problems: tuple[Exception, ...] = ()
         if memory.handed is None:
-            # What an earlier life has programmed is still in force, so the first set must be whole (NET-8).
+            # What an earlier life has programmed is still in force, so the first set must be whole
+            # (NET-8).
             compiled, problems = compute_all(view, self.node_name)
         if memory.handed is compiled and not local.failures and now < memory.handed_at + REFRESH:
             return Plan(wake_at=memory.handed_at + REFRESH)
 
         # Report
         handed = Memory(compiled=compiled, handed=compiled, handed_at=now)
-        return Plan(rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH, problems=problems)
+        return Plan(
+            rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH, problems=problems
+        )
 
 
 def proxy(node_name: str) -> Loop:
     """The machine of one node's proxy; its name is "proxy/NODE"."""
-    return Loop(f"proxy/{node_name}", (ServiceRules(node_name), ProgramRules(node_name)), component="kube-proxy", host=node_name)
+    return Loop(
+        f"proxy/{node_name}",
+        (ServiceRules(node_name), ProgramRules(node_name)),
+        component="kube-proxy",
+        host=node_name,
+    )
 
 
 def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, ...]]:
-    """The rules of every service there is, and what raised: a service that did has no rules (LOOP-10)."""
+    """The rules of every service there is, and what raised: a service that did has no rules
+    (LOOP-10)."""
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
     problems: list[Exception] = []
     for service in view.list(SERVICES):
@@ -142,8 +158,11 @@ def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, 
     return compiled.finish(), tuple(problems)
 
 
-def compute_rules(service: Service, slices: Iterable[EndpointSlice], node_name: str) -> tuple[Rule, ...]:
-    """The rules of one service on one node: a function of what is there now, not of how it came (NET-1). O(ports x endpoints)."""
+def compute_rules(
+    service: Service, slices: Iterable[EndpointSlice], node_name: str
+) -> tuple[Rule, ...]:
+    """The rules of one service on one node: a function of what is there now, not of how it came
+    (NET-1). O(ports x endpoints)."""
     spec = service.spec
     cluster_ip = cluster_address(service)
     if spec is None or not cluster_ip:
@@ -157,39 +176,69 @@ def compute_rules(service: Service, slices: Iterable[EndpointSlice], node_name: 
         here = choose([entry for entry in endpoints if entry[0].node_name == node_name])
         protocol = port.protocol or "TCP"
         found = [_inside_rule(spec, cluster_ip, protocol, port.port, everywhere, here)]
-        found += [_outside_rule(spec, address, protocol, port.port, everywhere, here) for address in external_addresses(service)]
+        found += [
+            _outside_rule(spec, address, protocol, port.port, everywhere, here)
+            for address in external_addresses(service)
+        ]
         if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
             found.append(_outside_rule(spec, "", protocol, port.node_port, everywhere, here))
         for rule in found:
-            rules.setdefault((rule.address, protocol, rule.port), evolve(rule, affinity_seconds=affinity) if affinity else rule)
+            rules.setdefault(
+                (rule.address, protocol, rule.port),
+                evolve(rule, affinity_seconds=affinity) if affinity else rule,
+            )
     return tuple(rules[front] for front in sorted(rules))
 
 
 def _inside_rule(
-    spec: ServiceSpec, address: str, protocol: str, port: int, everywhere: tuple[Target, ...], here: tuple[Target, ...]
+    spec: ServiceSpec,
+    address: str,
+    protocol: str,
+    port: int,
+    everywhere: tuple[Target, ...],
+    here: tuple[Target, ...],
 ) -> Rule:
-    """Of the cluster IP. With internalTrafficPolicy Local, what the node has not is dropped where others have it (NET-6)."""
+    """Of the cluster IP. With internalTrafficPolicy Local, what the node has not is dropped where
+    others have it (NET-6)."""
     if spec.internal_traffic_policy != "Local":
         return Rule(address, protocol, port, everywhere)
     return Rule(address, protocol, port, here, drop=bool(everywhere) and not here)
 
 
 def _outside_rule(
-    spec: ServiceSpec, address: str, protocol: str, port: int, everywhere: tuple[Target, ...], here: tuple[Target, ...]
+    spec: ServiceSpec,
+    address: str,
+    protocol: str,
+    port: int,
+    everywhere: tuple[Target, ...],
+    here: tuple[Target, ...],
 ) -> Rule:
-    """Of an address or port for those outside. With externalTrafficPolicy Local they keep their addresses and stay on this node; whoever
-    is within goes anywhere, as if the way led out and in again (NET-7)."""
+    """Of an address or port for those outside. With externalTrafficPolicy Local they keep their
+    addresses and stay on this node; whoever is within goes anywhere, as if the way led out and in
+    again (NET-7)."""
     if spec.external_traffic_policy != "Local":
         return Rule(address, protocol, port, everywhere, masquerade=True)
-    return Rule(address, protocol, port, here, local=True, inside=everywhere, drop=bool(everywhere) and not here)
+    return Rule(
+        address,
+        protocol,
+        port,
+        here,
+        local=True,
+        inside=everywhere,
+        drop=bool(everywhere) and not here,
+    )
 
 
 def cluster_address(service: Service) -> str:
-    """The service's own IPv4 address; empty where it has none, or where another proxy is to see to it (NET-4)."""
+    """The service's own IPv4 address; empty where it has none, or where another proxy is to see to
+    it (NET-4)."""
     spec = service.spec
     if spec is None or spec.type == "ExternalName" or PROXY_NAME in (service.metadata.labels or {}):
         return ""
-    return next((address for address in (spec.cluster_ips or (spec.cluster_ip or "",)) if is_ipv4(address)), "")
+    return next(
+        (address for address in (spec.cluster_ips or (spec.cluster_ip or "",)) if is_ipv4(address)),
+        "",
+    )
 
 
 def is_ipv4(text: str) -> bool:
@@ -198,22 +247,32 @@ def is_ipv4(text: str) -> bool:
 
 
 def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tuple[Endpoint, int]]:
-    """The endpoints behind a service port with the number of their port: slices tell of ports by the service port's name (NET-2)."""
+    """The endpoints behind a service port with the number of their port: slices tell of ports by
+    the service port's name (NET-2)."""
     found: list[tuple[Endpoint, int]] = []
     for slice in slices:
         if slice.address_type != "IPv4":
             continue
         for of_slice in slice.ports or ():
-            named = (of_slice.name or "") == (port.name or "") and (of_slice.protocol or "TCP") == (port.protocol or "TCP")
+            named = (of_slice.name or "") == (port.name or "") and (of_slice.protocol or "TCP") == (
+                port.protocol or "TCP"
+            )
             if named and of_slice.port:
-                found += [(endpoint, of_slice.port) for endpoint in slice.endpoints or () if endpoint.addresses]
+                found += [
+                    (endpoint, of_slice.port)
+                    for endpoint in slice.endpoints or ()
+                    if endpoint.addresses
+                ]
     return found
 
 
 def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
-    """The ready ones; where there are none, those that are going but still serve (NET-3). Each once, sorted."""
+    """The ready ones; where there are none, those that are going but still serve (NET-3). Each
+    once, sorted."""
     endpoints = tuple(endpoints)
-    chosen = [entry for entry in endpoints if is_ready(entry[0])] or [entry for entry in endpoints if is_serving_terminating(entry[0])]
+    chosen = [entry for entry in endpoints if is_ready(entry[0])] or [
+        entry for entry in endpoints if is_serving_terminating(entry[0])
+    ]
     return tuple(sorted({Target(endpoint.addresses[0], number) for endpoint, number in chosen}))
 
 
@@ -236,15 +295,24 @@ def affinity_seconds(spec: ServiceSpec) -> int:
     if spec.session_affinity != "ClientIP":
         return 0
     config = spec.session_affinity_config
-    seconds = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+    seconds = (
+        config.client_ip.timeout_seconds
+        if config is not None and config.client_ip is not None
+        else None
+    )
     return seconds or AFFINITY_SECONDS
 
 
 def external_addresses(service: Service) -> list[str]:
-    """External IPs, and the addresses that a load balancer was given and does not answer at itself (NET-4)."""
+    """External IPs, and the addresses that a load balancer was given and does not answer at itself
+    (NET-4)."""
     assert service.spec is not None
     addresses = list(service.spec.external_ips or ())
-    balancer = service.status.load_balancer if service.status is not None and service.spec.type == "LoadBalancer" else None
+    balancer = (
+        service.status.load_balancer
+        if service.status is not None and service.spec.type == "LoadBalancer"
+        else None
+    )
     for ingress in (balancer.ingress or ()) if balancer is not None else ():
         if ingress.ip and ingress.ip_mode != "Proxy":
             addresses.append(ingress.ip)

@@ -1,8 +1,9 @@
 """What must be true of every change to an object, whoever asked for it.
 
-Rules API-4, API-5, API-8, API-26, DEL-2, DEL-4, DEL-12 (spec/api.md). Each predicate yields a sentence for every way in which a change (or
-a sequence of them) breaks its rule, so none is good. They look at the objects before and after and at nothing of ours, so that they judge a
-simulated run, a running store and a foreign cluster's recording alike.
+Rules API-4, API-5, API-8, API-26, DEL-2, DEL-4, DEL-12 (spec/api.md). Each predicate yields a
+sentence for every way in which a change (or a sequence of them) breaks its rule, so none is good.
+They look at the objects before and after and at nothing of ours, so that they judge a simulated
+run, a running store and a foreign cluster's recording alike.
 
     act   API-4, API-5, DEL-2, DEL-4, DEL-12   one change
     act   API-8                                one change, and the path that made it
@@ -22,7 +23,8 @@ from refk8s.core.store import Change
 
 
 def _pair(change: Change[Any]) -> tuple[Any, Any] | None:
-    """(before, after) where one object was changed; None where one appeared or went, or another took its name."""
+    """(before, after) where one object was changed; None where one appeared or went, or another
+    took its name."""
     if change.record is None or change.previous is None:
         return None
     before, after = change.previous.value, change.record.value
@@ -38,12 +40,15 @@ def api_4_the_resource_version_is_the_revision(change: Change[Any]) -> Iterator[
         yield f"{change.key} at revision {change.revision} bears resourceVersion {metadata.resource_version}"
     if (pair := _pair(change)) is not None:
         before, after = pair
-        if before == replace(after, metadata=replace(metadata, resource_version=before.metadata.resource_version)):
+        if before == replace(
+            after, metadata=replace(metadata, resource_version=before.metadata.resource_version)
+        ):
             yield f"{change.key} was written at revision {change.revision} and nothing in it changed"
 
 
 def api_5_the_generation_counts_what_is_desired(change: Change[Any]) -> Iterator[str]:
-    """It never falls, rises one at a time, and where it stays neither `spec` nor the mark of deletion is new (of a pod: but its node)."""
+    """It never falls, rises one at a time, and where it stays neither `spec` nor the mark of
+    deletion is new (of a pod: but its node)."""
     if (pair := _pair(change)) is None:
         return
     before, after = pair
@@ -52,7 +57,9 @@ def api_5_the_generation_counts_what_is_desired(change: Change[Any]) -> Iterator
         if old != new:
             yield f"{change.key}: generation {old} became {new}"
         return
-    marked = before.metadata.deletion_timestamp is None and after.metadata.deletion_timestamp is not None
+    marked = (
+        before.metadata.deletion_timestamp is None and after.metadata.deletion_timestamp is not None
+    )
     if not 0 <= new - old <= 1 + marked:
         yield f"{change.key}: generation {old} became {new}"
     if marked and new == old:
@@ -71,11 +78,13 @@ def _counts(obj: Any) -> bool:
 
 def _desired(obj: Any) -> Any:
     spec: Any = getattr(obj, "spec", None)
-    return replace(spec, node_name=None) if obj.kind == "Pod" else spec  # a binding is no wish of the user's (API-17)
+    # a binding is no wish of the user's (API-17)
+    return replace(spec, node_name=None) if obj.kind == "Pod" else spec
 
 
 def _wished(obj: Any) -> Any:
-    """All that may raise the generation, where that is known: of a Deployment the annotations too."""
+    """All that may raise the generation, where that is known: of a Deployment the annotations
+    too."""
     spec = getattr(obj, "spec", None)
     return (spec, obj.metadata.annotations or None) if obj.kind == "Deployment" else spec
 
@@ -90,7 +99,9 @@ def api_8_a_path_changes_only_its_part(subresource: str, change: Change[Any]) ->
         yield f"{change.key}: a write of the object changed its status"
     if subresource == "status":
         for attribute in before.__struct_fields__:
-            if attribute not in ("status", "metadata") and getattr(before, attribute) != getattr(after, attribute):
+            if attribute not in ("status", "metadata") and getattr(before, attribute) != getattr(
+                after, attribute
+            ):
                 yield f"{change.key}: a write of the status changed {attribute}"
 
 
@@ -120,17 +131,21 @@ def del_2_the_mark_stays_and_moves_nearer(change: Change[Any]) -> Iterator[str]:
     elif parse_timestamp(after.deletion_timestamp) > parse_timestamp(before.deletion_timestamp):
         yield f"{change.key} was to go by {before.deletion_timestamp}, and now by {after.deletion_timestamp}"
     if before.deletion_grace_period_seconds is not None and (
-        after.deletion_grace_period_seconds is None or after.deletion_grace_period_seconds > before.deletion_grace_period_seconds
+        after.deletion_grace_period_seconds is None
+        or after.deletion_grace_period_seconds > before.deletion_grace_period_seconds
     ):
         yield f"{change.key}: a grace of {before.deletion_grace_period_seconds} s became {after.deletion_grace_period_seconds}"
 
 
 def del_4_an_object_goes_when_nothing_holds_it(change: Change[Any]) -> Iterator[str]:
-    """What disappears had no finalizers, or was marked, with no grace left, and lost them with this change."""
+    """What disappears had no finalizers, or was marked, with no grace left, and lost them with this
+    change."""
     if change.record is not None or change.previous is None:
         return
     metadata = change.previous.value.metadata
-    if metadata.finalizers and (metadata.deletion_timestamp is None or metadata.deletion_grace_period_seconds):
+    if metadata.finalizers and (
+        metadata.deletion_timestamp is None or metadata.deletion_grace_period_seconds
+    ):
         yield f"{change.key} went although {', '.join(metadata.finalizers)} held it"
 
 
@@ -139,7 +154,9 @@ def del_12_who_is_going_takes_on_no_new_finalizers(change: Change[Any]) -> Itera
     if (pair := _pair(change)) is None or pair[0].metadata.deletion_timestamp is None:
         return
     had = {*(pair[0].metadata.finalizers or ()), "orphan", "foregroundDeletion"}
-    if added := [finalizer for finalizer in pair[1].metadata.finalizers or () if finalizer not in had]:
+    if added := [
+        finalizer for finalizer in pair[1].metadata.finalizers or () if finalizer not in had
+    ]:
         yield f"{change.key} is going and got {', '.join(added)}"
 
 

@@ -1,8 +1,9 @@
-"""Laws of creations: what controllers make is bounded by what is asked for. Rule OWN-8 (spec/workloads/owners.md).
+"""Laws of creations: what controllers make is bounded by what is asked for. Rule OWN-8
+(spec/workloads/owners.md).
 
-They count what is in the store when something is created, by what it looks like and not by whom it refers to: what was released or lost
-its reference counts too. The bounds are wide, since crashes and late views make more than is asked for now and then; what is made without
-end passes any bound.
+They count what is in the store when something is created, by what it looks like and not by whom it
+refers to: what was released or lost its reference counts too. The bounds are wide, since crashes
+and late views make more than is asked for now and then; what is made without end passes any bound.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     Resource,
 )
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.controllers.pods import is_active
 from refk8s.core.loop.view import controller_of
 from refk8s.core.properties.law import Law, objects
@@ -50,22 +51,30 @@ def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> It
         return None
     pod = change.record.value
     reference = controller_of(pod)
-    resource = {"ReplicaSet": REPLICA_SETS, "ReplicationController": REPLICATION_CONTROLLERS}.get(reference.kind if reference else "")
+    resource = {"ReplicaSet": REPLICA_SETS, "ReplicationController": REPLICATION_CONTROLLERS}.get(
+        reference.kind if reference else ""
+    )
     if resource is None or reference is None or not pod.metadata.generate_name:
         return None
     metadata = pod.metadata
     alike = [
         other
         for other in objects(after, f"{PODS.prefix}{metadata.namespace}/")
-        if is_active(other) and other.metadata.generate_name == metadata.generate_name and other.metadata.labels == metadata.labels
+        if is_active(other)
+        and other.metadata.generate_name == metadata.generate_name
+        and other.metadata.labels == metadata.labels
     ]
     asked = asked_for(after, resource, metadata.namespace, reference.name)
     if len(alike) <= TIMES * max(asked, 0) + MORE:
         return []
-    return [f"{len(alike)} active pods were made for {reference.kind} {reference.name}, which asks for {asked}"]
+    return [
+        f"{len(alike)} active pods were made for {reference.kind} {reference.name}, which asks for {asked}"
+    ]
 
 
-def replica_sets_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
+def replica_sets_are_bounded(
+    change: Change[Any], before: Cluster, after: Cluster
+) -> Iterable[str] | None:
     """OWN-8, of a ReplicaSet that a Deployment made."""
     if change.record is None or change.previous is not None:
         return None
@@ -75,7 +84,11 @@ def replica_sets_are_bounded(change: Change[Any], before: Cluster, after: Cluste
         return None
     namespace, template = made.metadata.namespace, _without_hash(made.spec.template)
     base = made.metadata.name.rpartition("-")[0]
-    named = [rs for rs in objects(after, f"{REPLICA_SETS.prefix}{namespace}/") if rs.metadata.name.rpartition("-")[0] == base]
+    named = [
+        rs
+        for rs in objects(after, f"{REPLICA_SETS.prefix}{namespace}/")
+        if rs.metadata.name.rpartition("-")[0] == base
+    ]
     alike = [rs for rs in named if _without_hash(rs.spec.template) == template]
     if len(alike) <= REPLICA_SETS_MAX:
         return []
@@ -83,11 +96,15 @@ def replica_sets_are_bounded(change: Change[Any], before: Cluster, after: Cluste
 
 
 def _without_hash(template: Any) -> Any:
-    labels = {name: value for name, value in (template.metadata.labels or {}).items() if name != HASH}
+    labels = {
+        name: value for name, value in (template.metadata.labels or {}).items() if name != HASH
+    }
     return replace(template, metadata=replace(template.metadata, labels=labels or None))
 
 
-def slices_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
+def slices_are_bounded(
+    change: Change[Any], before: Cluster, after: Cluster
+) -> Iterable[str] | None:
     """OWN-8, of a slice that was made for a Service."""
     if change.record is None or change.previous is not None:
         return None
@@ -102,7 +119,11 @@ def slices_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> 
         if other.metadata.generate_name == slice.metadata.generate_name
     ]
     pods = len(objects(after, f"{PODS.prefix}{namespace}/"))
-    return [] if len(alike) <= pods + MORE else [f"{len(alike)} slices were made for Service {reference.name}, of {pods} pods"]
+    return (
+        []
+        if len(alike) <= pods + MORE
+        else [f"{len(alike)} slices were made for Service {reference.name}, of {pods} pods"]
+    )
 
 
 OF_CHANGES = (

@@ -1,4 +1,5 @@
-"""What a law is (see laws.py, which has them all), and what laws have in common: requests that arrived, decisions that were made."""
+"""What a law is (see laws.py, which has them all), and what laws have in common: requests that
+arrived, decisions that were made."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Submit
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.plan import Key, Plan
 from refk8s.core.loop.state import Busy, LoopState
 from refk8s.core.loop.view import View
@@ -17,8 +18,9 @@ from refk8s.core.value import Value
 class Law(Value, frozen=True, eq=False):
     """A rule of spec/ and the predicate that judges by it.
 
-    `prefix` says what it is asked about: of a law of changes the beginning of keys, of a law of requests that of the users who send them,
-    of a law of decisions that of the reconcilers who make them; all, where it is empty. `actions`, of a law of steps: which (none: all).
+    `prefix` says what it is asked about: of a law of changes the beginning of keys, of a law of
+    requests that of the users who send them, of a law of decisions that of the reconcilers who make
+    them; all, where it is empty. `actions`, of a law of steps: which (none: all).
     """
 
     rule: str
@@ -42,11 +44,12 @@ def objects(cluster: Any, prefix: str) -> list[Any]:
     return [record.value for record in cluster.history.list(prefix).records]
 
 
-# --- requests that arrived ----------------------------------------------------------------------------------------------
+# --- requests that arrived ------------------------------------------------------------------------
 
 
 class Arrived(Value, frozen=True, eq=False):
-    """A request that reached the API server in this step: how it was answered (None: nobody hears it) and what it changed."""
+    """A request that reached the API server in this step: how it was answered (None: nobody hears
+    it) and what it changed."""
 
     request: Request
     answer: Response | None
@@ -66,7 +69,13 @@ def arrived(before: Cluster, action: Action, after: Cluster) -> Arrived | None:
     match action:
         case Arrive(channel):
             flying, now = before.flying[channel], after.flying.get(channel)
-            return None if flying.watch else Arrived(flying.request, now.answer if now is not None else None, changes, channel)
+            return (
+                None
+                if flying.watch
+                else Arrived(
+                    flying.request, now.answer if now is not None else None, changes, channel
+                )
+            )
         case Duplicate(channel):
             return Arrived(before.flying[channel].request, None, changes)
         case Submit(request):
@@ -79,11 +88,12 @@ def name_of(request: Request) -> str:
     return f"{request.namespace}/{request.name}" if request.namespace else request.name
 
 
-# --- decisions ----------------------------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 
 class Decision(Value, frozen=True, eq=False):
-    """What a reconciler has just decided about a key: on this view, with these requests, the first of which were sent at once."""
+    """What a reconciler has just decided about a key: on this view, with these requests, the first
+    of which were sent at once."""
 
     component: str
     reconciler: str
@@ -92,7 +102,8 @@ class Decision(Value, frozen=True, eq=False):
     plan: Plan
     state: LoopState
     life: int
-    past: LoopState | None = None  # what the component knew before this step; None where it has just started
+    # what the component knew before this step; None where it has just started
+    past: LoopState | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -100,21 +111,28 @@ class Decision(Value, frozen=True, eq=False):
 
 
 def decisions(before: Cluster, after: Cluster) -> list[Decision]:
-    """All that ask for something. What is sent again, or later by an earlier decision, is none. O(requests on their way)."""
+    """All that ask for something. What is sent again, or later by an earlier decision, is none.
+    O(requests on their way)."""
     found: list[Decision] = []
     for name in sorted(after.components):
         old, new = before.components.get(name), after.components[name]
         state = new.state
         if old is new or not isinstance(state, LoopState):
             continue
-        past = old.state if old is not None and old.life == new.life and isinstance(old.state, LoopState) else None
+        past = (
+            old.state
+            if old is not None and old.life == new.life and isinstance(old.state, LoopState)
+            else None
+        )
         known = past.counter if past is not None else 0
         if past is not state and state.counter != known:
             found += _decisions_of(name, past, state, known, new.life)
     return found
 
 
-def _decisions_of(name: str, past: LoopState | None, state: LoopState, known: int, life: int) -> list[Decision]:
+def _decisions_of(
+    name: str, past: LoopState | None, state: LoopState, known: int, life: int
+) -> list[Decision]:
     sent: dict[tuple[str, Key], list[tuple[int, Request]]] = {}
     for id, flight in state.flights.items():
         if id > known and not (flight.doubtful or flight.ask or flight.lookup):
@@ -125,7 +143,9 @@ def _decisions_of(name: str, past: LoopState | None, state: LoopState, known: in
         earlier = past.busy.get(item) if past is not None else None
         busy = state.busy.get(item)
         if earlier is None or not _follows(earlier, requests[0]):
-            plan = Plan((requests, *busy.waves), busy.last) if busy is not None else Plan((requests,))
+            plan = (
+                Plan((requests, *busy.waves), busy.last) if busy is not None else Plan((requests,))
+            )
             found.append(Decision(name, item[0], item[1], state.view, plan, state, life, past))
     return found
 

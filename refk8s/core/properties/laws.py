@@ -1,4 +1,5 @@
-"""The laws of a cluster: rules of spec/ as predicates over states and steps of refk8s/core/cluster.py, in lists.
+"""The laws of a cluster: rules of spec/ as predicates over states and steps of
+refk8s/core/cluster/step.py, in lists.
 
 The simulator, the explorer and the properties judge every step by them. There are five kinds:
 
@@ -8,25 +9,49 @@ The simulator, the explorer and the properties judge every step by them. There a
     of a step       what one action did to the cluster: `check(before, action, after)`
     of a rest       what is there once faults have stopped and nothing moves: `check(cluster)`
 
-A check answers None where its rule has nothing to say (so that a report can tell how often a rule was put to the test), else with a
-sentence for every way in which the rule is broken: none is good. It looks at what is stored, sent, seen and running, and not at how ours
-decides; what it must remember of the past it reads in the history. Its cost is that of what changed.
+A check answers None where its rule has nothing to say (so that a report can tell how often a rule
+was put to the test), else with a sentence for every way in which the rule is broken: none is good.
+It looks at what is stored, sent, seen and running, and not at how ours decides; what it must
+remember of the past it reads in the history. Its cost is that of what changed.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 
 from refk8s.core.actions import Action
-from refk8s.core.cluster import Cluster
-from refk8s.core.properties import api, at_rest, bounded, collecting, deciding, pods, running, services, serving, stored, views, writes
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.properties import (
+    api,
+    at_rest,
+    bounded,
+    collecting,
+    deciding,
+    pods,
+    running,
+    services,
+    serving,
+    stored,
+    views,
+    writes,
+)
 from refk8s.core.properties.law import Broken, Law, arrived, decisions
 
 OF_CHANGES: tuple[Law, ...] = (
     *api.LAWS, *pods.LAWS, *stored.OF_CHANGES, *writes.OF_CHANGES, *serving.OF_CHANGES, *services.OF_CHANGES, *bounded.OF_CHANGES,
 )  # fmt: skip
-OF_REQUESTS: tuple[Law, ...] = (*stored.OF_REQUESTS, *writes.OF_REQUESTS, *collecting.OF_REQUESTS, *running.OF_REQUESTS)
+OF_REQUESTS: tuple[Law, ...] = (
+    *stored.OF_REQUESTS,
+    *writes.OF_REQUESTS,
+    *collecting.OF_REQUESTS,
+    *running.OF_REQUESTS,
+)
 OF_DECISIONS: tuple[Law, ...] = (*deciding.OF_DECISIONS, *collecting.OF_DECISIONS)
-OF_STEPS: tuple[Law, ...] = (*stored.OF_STEPS, *views.OF_STEPS, *running.OF_STEPS, *serving.OF_STEPS)
+OF_STEPS: tuple[Law, ...] = (
+    *stored.OF_STEPS,
+    *views.OF_STEPS,
+    *running.OF_STEPS,
+    *serving.OF_STEPS,
+)
 OF_REST: tuple[Law, ...] = (*at_rest.LAWS, *serving.OF_REST, *writes.OF_REST)
 
 
@@ -35,7 +60,9 @@ def all_laws() -> tuple[Law, ...]:
     return (*OF_CHANGES, *OF_REQUESTS, *OF_DECISIONS, *OF_STEPS, *OF_REST)
 
 
-def judge(before: Cluster, action: Action, after: Cluster, tested: Counter[str] | None = None) -> list[Broken]:
+def judge(
+    before: Cluster, action: Action, after: Cluster, tested: Counter[str] | None = None
+) -> list[Broken]:
     """What is wrong with a step. `tested` counts, by rule, how often a law had something to say."""
     found: list[Broken] = []
     if after.last_commit is not None:
@@ -68,7 +95,9 @@ def judge_rest(cluster: Cluster, tested: Counter[str] | None = None) -> list[Bro
     return found
 
 
-def _note(found: list[Broken], law: Law, wrong: Iterable[str] | None, tested: Counter[str] | None) -> None:
+def _note(
+    found: list[Broken], law: Law, wrong: Iterable[str] | None, tested: Counter[str] | None
+) -> None:
     if wrong is None:
         return
     if tested is not None:

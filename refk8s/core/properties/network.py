@@ -8,19 +8,33 @@
     inv   NET-13   the source is hidden exactly where the answer would not come back, or is asked to be kept
     inv   NET-15   who is sent to itself does not see its own address
 
-Each predicate yields a sentence for every way in which the rules break it. They ask what becomes of packets (`core/network/packets.py`),
-and compute what should from the objects alone, without the proxy's own functions.
+Each predicate yields a sentence for every way in which the rules break it. They ask what becomes of
+packets (`core/network/packets.py`), and compute what should from the objects alone, without the
+proxy's own functions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from refk8s.core.api.core_v1 import Service, ServicePort
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
-from refk8s.core.network.packets import DROPPED, PASSES, REFUSED, SENT, Fate, Packet, Programmed, route
+from refk8s.core.network.packets import (
+    DROPPED,
+    PASSES,
+    REFUSED,
+    SENT,
+    Fate,
+    Packet,
+    Programmed,
+    route,
+)
 from refk8s.core.ports import Target
 from refk8s.core.value import Value
 
-CLIENTS = {"a pod of the node": ("10.244.0.200", False), "the node": ("192.0.2.11", True), "somebody outside": ("203.0.113.7", False)}
+CLIENTS = {
+    "a pod of the node": ("10.244.0.200", False),
+    "the node": ("192.0.2.11", True),
+    "somebody outside": ("203.0.113.7", False),
+}
 NODE_ADDRESSES = ("192.0.2.11", "127.0.0.1")
 
 
@@ -39,34 +53,60 @@ def key_of(service: Service) -> str:
 
 
 def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
-    """Every front, and whose it is: of several that claim it, the first in the alphabet's (NET-9)."""
+    """Every front, and whose it is: of several that claim it, the first in the alphabet's
+    (NET-9)."""
     found: dict[tuple[str, str, int], Way] = {}
     for service in sorted(services, key=key_of):
         spec = service.spec
         labels = service.metadata.labels or {}
-        if spec is None or "service.kubernetes.io/service-proxy-name" in labels or spec.type == "ExternalName":
+        if (
+            spec is None
+            or "service.kubernetes.io/service-proxy-name" in labels
+            or spec.type == "ExternalName"
+        ):
             continue
         if spec.cluster_ip in (None, "", "None") or ":" in spec.cluster_ip:
             continue
         outside = list(spec.external_ips or ())
-        if spec.type == "LoadBalancer" and service.status is not None and service.status.load_balancer is not None:
-            outside += [entry.ip for entry in service.status.load_balancer.ingress or () if entry.ip and entry.ip_mode in (None, "VIP")]
+        if (
+            spec.type == "LoadBalancer"
+            and service.status is not None
+            and service.status.load_balancer is not None
+        ):
+            outside += [
+                entry.ip
+                for entry in service.status.load_balancer.ingress or ()
+                if entry.ip and entry.ip_mode in (None, "VIP")
+            ]
         for port in spec.ports or ():
-            ways = [("inside", spec.cluster_ip or "", port.port)] + [("outside", address, port.port) for address in outside]
+            ways = [("inside", spec.cluster_ip or "", port.port)] + [
+                ("outside", address, port.port) for address in outside
+            ]
             if spec.type in ("NodePort", "LoadBalancer") and port.node_port:
                 ways.append(("outside", "", port.node_port))
             for kind, address, number in ways:
                 if ":" not in address:
-                    found.setdefault((address, port.protocol or "TCP", number), Way(key_of(service), port, kind, address, number))
+                    found.setdefault(
+                        (address, port.protocol or "TCP", number),
+                        Way(key_of(service), port, kind, address, number),
+                    )
     return found
 
 
-def endpoints(service: str, port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, Target]]:
+def endpoints(
+    service: str, port: ServicePort, slices: Iterable[EndpointSlice]
+) -> Iterator[tuple[Endpoint, Target]]:
     """Who stands behind a service port, in whatever state."""
     for slice in slices:
-        mine = f"{slice.metadata.namespace}/{(slice.metadata.labels or {}).get('kubernetes.io/service-name')}" == service
+        mine = (
+            f"{slice.metadata.namespace}/{(slice.metadata.labels or {}).get('kubernetes.io/service-name')}"
+            == service
+        )
         for of_slice in slice.ports or () if mine and slice.address_type == "IPv4" else ():
-            if (of_slice.name or "", of_slice.protocol or "TCP") == (port.name or "", port.protocol or "TCP") and of_slice.port:
+            if (of_slice.name or "", of_slice.protocol or "TCP") == (
+                port.name or "",
+                port.protocol or "TCP",
+            ) and of_slice.port:
                 for endpoint in slice.endpoints or ():
                     yield endpoint, Target(endpoint.addresses[0], of_slice.port)
 
@@ -85,8 +125,11 @@ def usable(entries: Iterable[tuple[Endpoint, Target]]) -> set[Target]:
     return ready or going
 
 
-def expected(way: Way, service: Service, slices: Sequence[EndpointSlice], node: str, within: bool) -> tuple[set[Target], str]:
-    """Who may answer this client, and what becomes of it when nobody may (NET-3, NET-6, NET-7, NET-12)."""
+def expected(
+    way: Way, service: Service, slices: Sequence[EndpointSlice], node: str, within: bool
+) -> tuple[set[Target], str]:
+    """Who may answer this client, and what becomes of it when nobody may (NET-3, NET-6, NET-7,
+    NET-12)."""
     spec = service.spec
     assert spec is not None
     entries = list(endpoints(way.service, way.port, slices))
@@ -94,13 +137,25 @@ def expected(way: Way, service: Service, slices: Sequence[EndpointSlice], node: 
     policy = spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
     if policy != "Local" or (way.kind == "outside" and within):
         return all_of_them, REFUSED
-    return usable(entry for entry in entries if entry[0].node_name == node), DROPPED if all_of_them else REFUSED
+    return usable(
+        entry for entry in entries if entry[0].node_name == node
+    ), DROPPED if all_of_them else REFUSED
 
 
 def packets(way: Way) -> Iterator[tuple[str, Packet]]:
     for who, (source, from_node) in CLIENTS.items():
         for destination in (way.address,) if way.address else NODE_ADDRESSES:
-            yield who, Packet(source, destination, way.port.protocol or "TCP", way.number, from_node, to_node=not way.address)
+            yield (
+                who,
+                Packet(
+                    source,
+                    destination,
+                    way.port.protocol or "TCP",
+                    way.number,
+                    from_node,
+                    to_node=not way.address,
+                ),
+            )
 
 
 def net_2_and_10(
@@ -110,21 +165,30 @@ def net_2_and_10(
     by_key = {key_of(service): service for service in services}
     for front, way in ways_in(by_key.values()).items():
         for who, packet in packets(way):
-            wanted, otherwise = expected(way, by_key[way.service], slices, node, who != "somebody outside")
-            fates = [route(programmed, packet, number)[0] for number in range(max(1, 2 * len(wanted)))]
+            wanted, otherwise = expected(
+                way, by_key[way.service], slices, node, who != "somebody outside"
+            )
+            fates = [
+                route(programmed, packet, number)[0] for number in range(max(1, 2 * len(wanted)))
+            ]
             if not wanted:
                 if fates[0].kind != otherwise:
                     yield f"{who} at {front} of {way.service} is {fates[0].kind}, should be {otherwise}"
                 continue
             reached = [fate.target for fate in fates]
-            if any(fate.kind != SENT for fate in fates) or {target for target in reached if target} != wanted:
+            if (
+                any(fate.kind != SENT for fate in fates)
+                or {target for target in reached if target} != wanted
+            ):
                 yield f"{who} at {front} of {way.service} comes to {reached}, should to {sorted(wanted)}"
             for target in sorted(wanted):
                 if reached.count(target) != 2:
                     yield f"{who} at {front} of {way.service} comes to {target} {reached.count(target)} times in {len(fates)}"
 
 
-def net_4_nobody_elses(services: Iterable[Service], programmed: Programmed, others: Iterable[Packet]) -> Iterator[str]:
+def net_4_nobody_elses(
+    services: Iterable[Service], programmed: Programmed, others: Iterable[Packet]
+) -> Iterator[str]:
     """NET-4: what is no way in is left alone."""
     known = ways_in(services)
     for packet in others:
@@ -158,9 +222,16 @@ def _itself(programmed: Programmed, packet: Packet, fate: Fate) -> Iterator[str]
     """The target asks the same itself, and is sent to itself."""
     if fate.target is None or packet.from_node:
         return
-    asker = Packet(fate.target.address, packet.destination, packet.protocol, packet.port, False, packet.to_node)
+    asker = Packet(
+        fate.target.address, packet.destination, packet.protocol, packet.port, False, packet.to_node
+    )
     again, _ = route(programmed, asker, 0)
-    if again.target is not None and again.target.address == asker.source and not again.masquerade and _is_pod(programmed, asker.source):
+    if (
+        again.target is not None
+        and again.target.address == asker.source
+        and not again.masquerade
+        and _is_pod(programmed, asker.source)
+    ):
         yield f"{asker.source} asks {packet.destination}:{packet.port}, is sent to itself and sees its own address"
 
 

@@ -1,7 +1,9 @@
-"""What must hold of a scheduler, said of pods and nodes as the API shows them. Rules SCHED-1, 2, 25 and 28 (spec/scheduler.md).
+"""What must hold of a scheduler, said of pods and nodes as the API shows them. Rules SCHED-1, 2, 25
+and 28 (spec/scheduler.md).
 
-Nothing here looks at how ours works: the filters are said again, as plainly as can be, over API objects. So these predicates judge any
-scheduler, and a recorded history of any cluster. Each gives a sentence for everything that is wrong.
+Nothing here looks at how ours works: the filters are said again, as plainly as can be, over API
+objects. So these predicates judge any scheduler, and a recorded history of any cluster. Each gives
+a sentence for everything that is wrong.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,24 +18,33 @@ Amounts = dict[str, int]
 
 def takes_room(pod: Pod) -> bool:
     """It has a node and has not ended."""
-    return bool(pod.spec.node_name) and (pod.status is None or pod.status.phase not in ("Succeeded", "Failed"))
+    return bool(pod.spec.node_name) and (
+        pod.status is None or pod.status.phase not in ("Succeeded", "Failed")
+    )
 
 
 def requests(pod: Pod) -> Amounts:
-    """SCHED-2: the most that runs together at any moment of the pod's life, with the overhead: milli-CPUs, else whole units."""
+    """SCHED-2: the most that runs together at any moment of the pod's life, with the overhead:
+    milli-CPUs, else whole units."""
     init_containers = pod.spec.init_containers or ()
     sidecars = [c for c in init_containers if c.restart_policy == "Always"]
     moments: list[Sequence[Container]] = [[*pod.spec.containers, *sidecars]]
     for at, container in enumerate(init_containers):
-        moments.append([*(c for c in init_containers[:at] if c.restart_policy == "Always"), container])
+        moments.append(
+            [*(c for c in init_containers[:at] if c.restart_policy == "Always"), container]
+        )
     total: Amounts = {}
     for moment in moments:
         here: Amounts = {}
         for container in moment:
-            for name, quantity in ((container.resources.requests if container.resources else None) or {}).items():
+            for name, quantity in (
+                (container.resources.requests if container.resources else None) or {}
+            ).items():
                 here[name] = here.get(name, 0) + _amount(name, quantity)
         total = {name: max(total.get(name, 0), here.get(name, 0)) for name in {**total, **here}}
-    for name, quantity in ((pod.spec.resources.requests if pod.spec.resources else None) or {}).items():
+    for name, quantity in (
+        (pod.spec.resources.requests if pod.spec.resources else None) or {}
+    ).items():
         total[name] = _amount(name, quantity)
     for name, quantity in (pod.spec.overhead or {}).items():
         total[name] = total.get(name, 0) + _amount(name, quantity)
@@ -41,7 +52,8 @@ def requests(pod: Pod) -> Amounts:
 
 
 def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
-    """SCHED-1: the sum of the requests of the pods of a node is within what it has to give, and so is their number."""
+    """SCHED-1: the sum of the requests of the pods of a node is within what it has to give, and so
+    is their number."""
     wrong = []
     by_node: dict[str, list[Pod]] = {}
     for pod in pods:
@@ -56,7 +68,9 @@ def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[st
                 taken[name] = taken.get(name, 0) + much
         for name, much in sorted(taken.items()):
             if much > _amount(name, given.get(name, "0")):
-                wrong.append(f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, and its pods request {much}")
+                wrong.append(
+                    f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, and its pods request {much}"
+                )
     return wrong
 
 
@@ -70,7 +84,8 @@ def no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> list[st
 
 
 def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
-    """SCHED-28: everything that keeps the pod off the node, with these other pods there (SCHED-5 to SCHED-9)."""
+    """SCHED-28: everything that keeps the pod off the node, with these other pods there (SCHED-5 to
+    SCHED-9)."""
     others = list(others)
     wrong = []
     tolerations = pod.spec.tolerations or ()
@@ -78,15 +93,21 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
     if node.spec is not None and node.spec.unschedulable:
         taints.append(Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"))
     for taint in taints:
-        if taint.effect in ("NoSchedule", "NoExecute") and not any(_tolerates(toleration, taint) for toleration in tolerations):
-            wrong.append(f"SCHED-5/6: it does not tolerate {taint.key}={taint.value or ''}:{taint.effect}")
+        if taint.effect in ("NoSchedule", "NoExecute") and not any(
+            _tolerates(toleration, taint) for toleration in tolerations
+        ):
+            wrong.append(
+                f"SCHED-5/6: it does not tolerate {taint.key}={taint.value or ''}:{taint.effect}"
+            )
     labels = node.metadata.labels or {}
     for key, text in sorted((pod.spec.node_selector or {}).items()):
         if labels.get(key) != text:
             wrong.append(f"SCHED-7: the node is not labelled {key}={text}")
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
-    if required is not None and not any(_term_holds(term, node) for term in required.node_selector_terms):
+    if required is not None and not any(
+        _term_holds(term, node) for term in required.node_selector_terms
+    ):
         wrong.append("SCHED-7: no term of the required node affinity matches")
     mine, theirs = _ports(pod), [port for other in others for port in _ports(other)]
     for number, protocol, address in mine:
@@ -100,7 +121,9 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
     for name, much in sorted(requests(pod).items()):
         taken = sum(requests(other).get(name, 0) for other in others)
         if much and taken + much > _amount(name, given.get(name, "0")):
-            wrong.append(f"SCHED-9: it requests {much} {name}, and of {given.get(name, 0)} are {taken} taken")
+            wrong.append(
+                f"SCHED-9: it requests {much} {name}, and of {given.get(name, 0)} are {taken} taken"
+            )
     return wrong
 
 
@@ -120,14 +143,23 @@ def _ports(pod: Pod) -> list[tuple[int, str, str]]:
 
 def _tolerates(toleration: Toleration, taint: Taint) -> bool:
     same_value = toleration.operator == "Exists" or (toleration.value or "") == (taint.value or "")
-    return toleration.effect in (None, "", taint.effect) and toleration.key in (None, "", taint.key) and same_value
+    return (
+        toleration.effect in (None, "", taint.effect)
+        and toleration.key in (None, "", taint.key)
+        and same_value
+    )
 
 
 def _term_holds(term: Any, node: Node) -> bool:
     labels = node.metadata.labels or {}
     found = [(each, labels.get(each.key)) for each in term.match_expressions or ()]
-    found += [(each, node.metadata.name if each.key == "metadata.name" else None) for each in term.match_fields or ()]
-    return bool(found) and all(_holds(each.operator, each.values or (), text) for each, text in found)
+    found += [
+        (each, node.metadata.name if each.key == "metadata.name" else None)
+        for each in term.match_fields or ()
+    ]
+    return bool(found) and all(
+        _holds(each.operator, each.values or (), text) for each, text in found
+    )
 
 
 def _holds(operator: str, values: Sequence[str], text: str | None) -> bool:
@@ -146,35 +178,59 @@ def _holds(operator: str, values: Sequence[str], text: str | None) -> bool:
     return truths[operator]
 
 
-# --- what ties pods together -----------------------------------------------------------------------------------------
+# --- what ties pods together ----------------------------------------------------------------------
 
 
 def why_not_among(
-    pod: Pod, node: Node, nodes: Sequence[Node], pods: Iterable[Pod], namespaces: Mapping[str, Mapping[str, str]]
+    pod: Pod,
+    node: Node,
+    nodes: Sequence[Node],
+    pods: Iterable[Pod],
+    namespaces: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
-    """What the other pods have against the pod on that node (SCHED-30 to SCHED-32). `pods` are those that take room, without it."""
+    """What the other pods have against the pod on that node (SCHED-30 to SCHED-32). `pods` are
+    those that take room, without it."""
     where = {each.metadata.name: each.metadata.labels or {} for each in nodes}
-    there = [(other, where[other.spec.node_name]) for other in pods if other.spec.node_name in where]
+    there = [
+        (other, where[other.spec.node_name]) for other in pods if other.spec.node_name in where
+    ]
     here, wrong = node.metadata.labels or {}, []
     near, far = _terms(pod, near=True), _terms(pod, near=False)
     if near:
-        group = [labels for other, labels in there if all(_means(term, pod, other, namespaces) for term in near)]
+        group = [
+            labels
+            for other, labels in there
+            if all(_means(term, pod, other, namespaces) for term in near)
+        ]
         anywhere = any(term.topology_key in labels for labels in group for term in near)
         alone = not anywhere and all(_means(term, pod, pod, namespaces) for term in near)
         for term in near:
             key = term.topology_key
-            if key not in here or (not alone and not any(labels.get(key) == here[key] for labels in group)):
+            if key not in here or (
+                not alone and not any(labels.get(key) == here[key] for labels in group)
+            ):
                 wrong.append(f"SCHED-30: nobody of {term.label_selector} is near by {key}")
     for term in far:
         key = term.topology_key
-        if key in here and any(_means(term, pod, other, namespaces) and labels.get(key) == here[key] for other, labels in there):
+        if key in here and any(
+            _means(term, pod, other, namespaces) and labels.get(key) == here[key]
+            for other, labels in there
+        ):
             wrong.append(f"SCHED-31: somebody of {term.label_selector} is near by {key}")
     for other, labels in there:
         for term in _terms(other, near=False):
             key = term.topology_key
-            if key in here and labels.get(key) == here[key] and _means(term, other, pod, namespaces):
+            if (
+                key in here
+                and labels.get(key) == here[key]
+                and _means(term, other, pod, namespaces)
+            ):
                 wrong.append(f"SCHED-31: {other.metadata.name} keeps it off by {key}")
-    constraints = [each for each in pod.spec.topology_spread_constraints or () if each.when_unsatisfiable == "DoNotSchedule"]
+    constraints = [
+        each
+        for each in pod.spec.topology_spread_constraints or ()
+        if each.when_unsatisfiable == "DoNotSchedule"
+    ]
     keys = {each.topology_key for each in constraints}
     for each in constraints:
         if each.topology_key not in here:
@@ -186,7 +242,8 @@ def why_not_among(
                 continue
             domain = (candidate.metadata.labels or {})[each.topology_key]
             domains[domain] = domains.get(domain, 0) + sum(
-                other.spec.node_name == candidate.metadata.name and _alike(each, pod, other) for other, _ in there
+                other.spec.node_name == candidate.metadata.name and _alike(each, pod, other)
+                for other, _ in there
             )
         least = min(domains.values(), default=0) if len(domains) >= (each.min_domains or 1) else 0
         if domains.get(here[each.topology_key], 0) + _alike(each, pod, pod) - least > each.max_skew:
@@ -202,8 +259,12 @@ def _terms(pod: Pod, near: bool) -> Sequence[Any]:
 
 def _means(term: Any, of: Pod, other: Pod, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
     namespace = other.metadata.namespace or ""
-    named = term.namespaces or (() if term.namespace_selector is not None else (of.metadata.namespace,))
-    chosen = term.namespace_selector is not None and from_label_selector(term.namespace_selector).matches(namespaces.get(namespace))
+    named = term.namespaces or (
+        () if term.namespace_selector is not None else (of.metadata.namespace,)
+    )
+    chosen = term.namespace_selector is not None and from_label_selector(
+        term.namespace_selector
+    ).matches(namespaces.get(namespace))
     labels, own = other.metadata.labels or {}, of.metadata.labels or {}
     return (
         (namespace in named or chosen)
@@ -219,13 +280,19 @@ def _alike(constraint: Any, pod: Pod, other: Pod) -> bool:
         other.metadata.namespace == pod.metadata.namespace
         and (other is pod or other.metadata.deletion_timestamp is None)
         and from_label_selector(constraint.label_selector).matches(labels)
-        and all(labels.get(key) == own[key] for key in constraint.match_label_keys or () if key in own)
+        and all(
+            labels.get(key) == own[key] for key in constraint.match_label_keys or () if key in own
+        )
     )
 
 
 def _counts_for(constraint: Any, pod: Pod, node: Node) -> bool:
     """The node counts for the constraint, as its policies say."""
     refusals = why_not(pod, node, [])
-    if constraint.node_affinity_policy != "Ignore" and any(reason.startswith("SCHED-7") for reason in refusals):
+    if constraint.node_affinity_policy != "Ignore" and any(
+        reason.startswith("SCHED-7") for reason in refusals
+    ):
         return False
-    return constraint.node_taints_policy != "Honor" or not any(reason.startswith("SCHED-5") for reason in refusals)
+    return constraint.node_taints_policy != "Honor" or not any(
+        reason.startswith("SCHED-5") for reason in refusals
+    )

@@ -1,13 +1,16 @@
-"""What must be true of any store, stated without looking at how ours works. One predicate per rule of spec/store.md.
+"""What must be true of any store, stated without looking at how ours works. One predicate per rule
+of spec/store.md.
 
-Each predicate yields a sentence for every way in which what was observed breaks its rule, so none is good. They take plain observations
-(answers, states as dictionaries, sequences of changes) and so judge an engine, a simulated run and a foreign cluster's recording alike.
+Each predicate yields a sentence for every way in which what was observed breaks its rule, so none
+is good. They take plain observations (answers, states as dictionaries, sequences of changes) and so
+judge an engine, a simulated run and a foreign cluster's recording alike.
 
     act   STORE-1 ... STORE-5   one transaction: the state before, what was asked, what was answered, the state after
     inv   STORE-6, 7, 10, 11    what readers see
     inv   STORE-12              what a cache may rely on
 
-Left out: STORE-8, STORE-9, STORE-14 ... STORE-18 are about errors, disks and processes; their tests observe them directly.
+Left out: STORE-8, STORE-9, STORE-14 ... STORE-18 are about errors, disks and processes; their tests
+observe them directly.
 """
 
 from __future__ import annotations
@@ -16,7 +19,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from refk8s.core.store import ABSENT, Change, Committed, Conflict, Page, Put, Record, Revision, Stamp, Txn, unstamped
+from refk8s.core.store import (
+    ABSENT,
+    Change,
+    Committed,
+    Conflict,
+    Page,
+    Put,
+    Record,
+    Revision,
+    Stamp,
+    Txn,
+    unstamped,
+)
 
 State: TypeAlias = Mapping[str, Record[Any]]
 """All records by key, at one revision."""
@@ -24,7 +39,9 @@ State: TypeAlias = Mapping[str, Record[Any]]
 Outcome: TypeAlias = Committed[Any] | Conflict
 
 
-def store_1_one_transaction_one_revision(before: Revision, outcome: Outcome, after: Revision) -> Iterator[str]:
+def store_1_one_transaction_one_revision(
+    before: Revision, outcome: Outcome, after: Revision
+) -> Iterator[str]:
     """`before` and `after` are the store's revisions around the transaction."""
     expected = before + 1 if isinstance(outcome, Committed) and outcome.changes else before
     if after != expected:
@@ -34,7 +51,8 @@ def store_1_one_transaction_one_revision(before: Revision, outcome: Outcome, aft
 
 
 def store_2_compare_then_commit(before: State, txn: Txn[Any], outcome: Outcome) -> Iterator[str]:
-    """Committed if and only if all compares hold on `before`; a conflict names those that do not."""
+    """Committed if and only if all compares hold on `before`; a conflict names those that do
+    not."""
     differing = []
     for compare in txn.compares:
         found = before[compare.key].mod_revision if compare.key in before else ABSENT
@@ -45,7 +63,9 @@ def store_2_compare_then_commit(before: State, txn: Txn[Any], outcome: Outcome) 
         yield f"{differing} were not as compared, the answer says {answered}"
 
 
-def store_3_all_or_nothing(before: State, txn: Txn[Any], outcome: Outcome, after: State) -> Iterator[str]:
+def store_3_all_or_nothing(
+    before: State, txn: Txn[Any], outcome: Outcome, after: State
+) -> Iterator[str]:
     """Every write of a committed transaction shows, and nothing else has changed."""
     expected = {key: record.mod_revision for key, record in before.items()}
     if isinstance(outcome, Committed):
@@ -60,10 +80,15 @@ def store_3_all_or_nothing(before: State, txn: Txn[Any], outcome: Outcome, after
             yield f"{key}: last written at {found}, not at {expected.get(key)}"
 
 
-def store_4_deleting_what_does_not_exist_is_no_change(before: State, txn: Txn[Any], outcome: Outcome) -> Iterator[str]:
-    """A committed transaction has one change for each put and for each delete of a key that existed, and no other."""
+def store_4_deleting_what_does_not_exist_is_no_change(
+    before: State, txn: Txn[Any], outcome: Outcome
+) -> Iterator[str]:
+    """A committed transaction has one change for each put and for each delete of a key that
+    existed, and no other."""
     if isinstance(outcome, Committed):
-        expected = {write.key for write in txn.writes if isinstance(write, Put) or write.key in before}
+        expected = {
+            write.key for write in txn.writes if isinstance(write, Put) or write.key in before
+        }
         found = [change.key for change in outcome.changes]
         if sorted(found) != sorted(expected):
             yield f"changed {found}, not {sorted(expected)}"
@@ -72,7 +97,8 @@ def store_4_deleting_what_does_not_exist_is_no_change(before: State, txn: Txn[An
 def store_5_a_record_knows_its_revisions(
     before: State, txn: Txn[Any], outcome: Outcome, stamp: Stamp[Any] = unstamped
 ) -> Iterator[str]:
-    """Each change carries what it replaced, and the written value, stamped, in a record whose revisions and version follow from that."""
+    """Each change carries what it replaced, and the written value, stamped, in a record whose
+    revisions and version follow from that."""
     written = {write.key: write.value for write in txn.writes if isinstance(write, Put)}
     for change in outcome.changes if isinstance(outcome, Committed) else ():
         previous, record = before.get(change.key), change.record
@@ -80,8 +106,17 @@ def store_5_a_record_knows_its_revisions(
             yield f"{change.key}: replaced {previous}, the change says {change.previous}"
         if record is None:
             continue
-        created, version = (change.revision, 1) if previous is None else (previous.create_revision, previous.version + 1)
-        if (record.key, record.create_revision, record.mod_revision, record.version) != (change.key, created, change.revision, version):
+        created, version = (
+            (change.revision, 1)
+            if previous is None
+            else (previous.create_revision, previous.version + 1)
+        )
+        if (record.key, record.create_revision, record.mod_revision, record.version) != (
+            change.key,
+            created,
+            change.revision,
+            version,
+        ):
             yield f"{change.key}: {record}, not created at {created}, written at {change.revision}, version {version}"
         if record.value != stamp(written.get(change.key), change.revision):
             yield f"{change.key}: holds {record.value}, was given {written.get(change.key)}"
@@ -94,14 +129,19 @@ def store_6_changes_have_one_order(changes: Sequence[Change[Any]]) -> Iterator[s
             yield f"{other.key} at {other.revision} comes after {one.key} at {one.revision}"
 
 
-def store_7_a_past_revision_is_read_as_it_was(state: State, page: Page[Any], prefix: str) -> Iterator[str]:
-    """`state` is what was seen at `page.revision` when that was the present, `page` what is read of it now, whole."""
+def store_7_a_past_revision_is_read_as_it_was(
+    state: State, page: Page[Any], prefix: str
+) -> Iterator[str]:
+    """`state` is what was seen at `page.revision` when that was the present, `page` what is read of
+    it now, whole."""
     expected = [state[key] for key in sorted(state) if key.startswith(prefix)]
     if list(page.records) != expected:
         yield f"{prefix} at {page.revision}: read {_described(page.records)}, was {_described(expected)}"
 
 
-def store_10_pages_make_one_list(pages: Sequence[Page[Any]], limit: int, whole: Page[Any]) -> Iterator[str]:
+def store_10_pages_make_one_list(
+    pages: Sequence[Page[Any]], limit: int, whole: Page[Any]
+) -> Iterator[str]:
     """`pages` were read one after the other at `whole.revision`, at most `limit` records each."""
     if [record for page in pages for record in page.records] != list(whole.records):
         yield f"pages {[_described(page.records) for page in pages]} do not make {_described(whole.records)}"
@@ -115,8 +155,11 @@ def store_10_pages_make_one_list(pages: Sequence[Page[Any]], limit: int, whole: 
             yield f"{remaining} remain, the page says {page.remaining} and more={page.more}"
 
 
-def store_11_a_watch_is_complete(state: State, after: Revision, changes: Iterable[Change[Any]], present: State) -> Iterator[str]:
-    """`state` is what a prefix held at `after`, `present` what it holds now: the changes lead from one to the other."""
+def store_11_a_watch_is_complete(
+    state: State, after: Revision, changes: Iterable[Change[Any]], present: State
+) -> Iterator[str]:
+    """`state` is what a prefix held at `after`, `present` what it holds now: the changes lead from
+    one to the other."""
     replayed = dict(state)
     for change in changes:
         if change.revision <= after:
@@ -133,14 +176,18 @@ def store_11_a_watch_is_complete(state: State, after: Revision, changes: Iterabl
 
 
 def store_11_a_revision_is_never_split(chunks: Sequence[Sequence[Change[Any]]]) -> Iterator[str]:
-    """`chunks` are answers read one after the other, each from the last revision of the one before."""
+    """`chunks` are answers read one after the other, each from the last revision of the one
+    before."""
     for one, other in pairwise(chunks):
         if one and other and other[0].revision <= one[-1].revision:
             yield f"revision {other[0].revision} comes after revision {one[-1].revision}"
 
 
-def store_11_no_revision_is_missing(after: Revision, changes: Iterable[Change[Any]], present: Revision) -> Iterator[str]:
-    """`changes` are all there are later than `after`: every revision up to the present one has some."""
+def store_11_no_revision_is_missing(
+    after: Revision, changes: Iterable[Change[Any]], present: Revision
+) -> Iterator[str]:
+    """`changes` are all there are later than `after`: every revision up to the present one has
+    some."""
     expected = after + 1
     for change in changes:
         if change.revision > expected:

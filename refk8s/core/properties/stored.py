@@ -1,5 +1,5 @@
-"""Laws of the store, as a whole cluster shows it. Rules STORE-1, STORE-5, STORE-7, STORE-8, STORE-11, CLUSTER-4, CLUSTER-5,
-CLUSTER-7 (spec/store.md, spec/cluster.md).
+"""Laws of the store, as a whole cluster shows it. Rules STORE-1, STORE-5, STORE-7, STORE-8,
+STORE-11, CLUSTER-4, CLUSTER-5, CLUSTER-7 (spec/store.md, spec/cluster.md).
 
 The predicates of store.py say the same of any store, and of transactions by themselves.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from refk8s.core.actions import Action, Arrive, Compact, Duplicate, Elapse, Submit
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Arrived, Law
 from refk8s.core.store import Change, Compacted, FutureRevision
 
@@ -20,11 +20,16 @@ def one_write_one_revision(before: Cluster, action: Action, after: Cluster) -> I
     if commit is None and was == is_:
         return None
     expected = was + 1 if commit is not None and commit.changes else was
-    return [] if is_ == expected else [f"the store went from revision {was} to {is_}, not to {expected}"]
+    return (
+        []
+        if is_ == expected
+        else [f"the store went from revision {was} to {is_}, not to {expected}"]
+    )
 
 
 def only_requests_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """CLUSTER-5: what is stored changes when a request arrives (or comes twice, or comes from outside), and at no other time."""
+    """CLUSTER-5: what is stored changes when a request arrives (or comes twice, or comes from
+    outside), and at no other time."""
     if before.history.revision == after.history.revision:
         return None
     allowed = isinstance(action, (Arrive, Duplicate, Submit))
@@ -34,17 +39,26 @@ def only_requests_write(before: Cluster, action: Action, after: Cluster) -> Iter
 def only_time_passes_time(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
     """CLUSTER-4."""
     if isinstance(action, Elapse):
-        return [] if before.now <= after.now == action.to else [f"time went from {before.now} to {after.now}, not to {action.to}"]
+        return (
+            []
+            if before.now <= after.now == action.to
+            else [f"time went from {before.now} to {after.now}, not to {action.to}"]
+        )
     return None if before.now == after.now else [f"{type(action).__name__} moved time"]
 
 
-def a_refusal_does_nothing(arrived: Arrived, before: Cluster, after: Cluster) -> Iterable[str] | None:
+def a_refusal_does_nothing(
+    arrived: Arrived, before: Cluster, after: Cluster
+) -> Iterable[str] | None:
     """CLUSTER-7, API-6: whoever is told no may rely on it."""
     answer = arrived.answer
     if answer is None or answer.code < 400:
         return None
     request = arrived.request
-    return [f"{request.verb} of {request.name} was refused with {answer.code}, and {c.key} changed" for c in arrived.changes]
+    return [
+        f"{request.verb} of {request.name} was refused with {answer.code}, and {c.key} changed"
+        for c in arrived.changes
+    ]
 
 
 def a_change_tells_what_was(change: Change[Any], before: Cluster, after: Cluster) -> Iterator[str]:
@@ -53,8 +67,14 @@ def a_change_tells_what_was(change: Change[Any], before: Cluster, after: Cluster
     if change.previous is not there:
         yield f"{change.key} at {change.revision}: replaced what was not there"
     if record is not None:
-        created, version = (change.revision, 1) if there is None else (there.create_revision, there.version + 1)
-        if (record.create_revision, record.mod_revision, record.version) != (created, change.revision, version):
+        created, version = (
+            (change.revision, 1) if there is None else (there.create_revision, there.version + 1)
+        )
+        if (record.create_revision, record.mod_revision, record.version) != (
+            created,
+            change.revision,
+            version,
+        ):
             yield f"{change.key}: {record.create_revision}, {record.mod_revision}, {record.version} at revision {change.revision}"
     if after.history.get(change.key) is not record:
         yield f"{change.key} at {change.revision}: is not what was written"
@@ -66,7 +86,11 @@ def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iter
     if at < after.history.compacted:
         return None
     then = after.history.get(change.key, at=at)
-    return [] if then is change.previous else [f"{change.key} at {at} is read differently since {change.revision}"]
+    return (
+        []
+        if then is change.previous
+        else [f"{change.key} at {at} is read differently since {change.revision}"]
+    )
 
 
 def what_was_done_is_told(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
@@ -76,11 +100,14 @@ def what_was_done_is_told(before: Cluster, action: Action, after: Cluster) -> It
     told = after.history.changes("/", before.history.revision)
     if told == after.last_commit.changes:
         return []
-    return [f"after {before.history.revision} there are {[c.key for c in told]}, written were {[c.key for c in after.last_commit.changes]}"]
+    return [
+        f"after {before.history.revision} there are {[c.key for c in told]}, written were {[c.key for c in after.last_commit.changes]}"
+    ]
 
 
 def what_is_forgotten_is_refused(before: Cluster, action: Action, after: Cluster) -> Iterator[str]:
-    """STORE-8, STORE-9: the past is gone, and says so; the present is what it was; the future is not known."""
+    """STORE-8, STORE-9: the past is gone, and says so; the present is what it was; the future is
+    not known."""
     history = after.history
     if history.list("/").records != before.history.list("/").records:
         yield "a compaction changed what is there"

@@ -6,7 +6,7 @@ from typing import Any
 
 from refk8s.core.actions import Action, Answer, Arrive, Notify, Operate
 from refk8s.core.apiserver.selection import select
-from refk8s.core.cluster import Cluster
+from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.view import Table, key_of
@@ -21,24 +21,41 @@ def no_view_goes_back(before: Cluster, action: Action, after: Cluster) -> Iterab
 
 
 class Heard(Value, frozen=True, eq=False):
-    """What a component has just been told of one resource: its table before and after, and whether it changed by what is `wrong`."""
+    """What a component has just been told of one resource: its table before and after, and whether
+    it changed by what is `wrong`."""
 
     was: Table
     now: Table
     informer: Informer
     events: int = 0  # changes of objects that it sees
-    crossings: int = 0  # those by which an object came under its selectors, or left them, and lived on
+    # those by which an object came under its selectors, or left them, and lived on
+    crossings: int = 0
     wrong: tuple[str, ...] = ()
 
 
-def _tables(before: Cluster, channel: tuple[str, int, int], after: Cluster) -> tuple[Table, Table, Informer] | None:
-    """The table that this list or watch is for, before and after; None where nobody waits for it any more."""
+def _tables(
+    before: Cluster, channel: tuple[str, int, int], after: Cluster
+) -> tuple[Table, Table, Informer] | None:
+    """The table that this list or watch is for, before and after; None where nobody waits for it
+    any more."""
     name, life, id = channel
     old, new = before.components[name], after.components[name]
-    if not (old.life == new.life == life) or not isinstance(old.state, LoopState) or not isinstance(new.state, LoopState):
+    if (
+        not (old.life == new.life == life)
+        or not isinstance(old.state, LoopState)
+        or not isinstance(new.state, LoopState)
+    ):
         return None
     prefix = old.state.sources.get(id)
-    return None if prefix is None else (old.state.view.tables[prefix], new.state.view.tables[prefix], old.state.informers[prefix])
+    return (
+        None
+        if prefix is None
+        else (
+            old.state.view.tables[prefix],
+            new.state.view.tables[prefix],
+            old.state.informers[prefix],
+        )
+    )
 
 
 def heard(before: Cluster, action: Notify, after: Cluster) -> Heard | None:
@@ -49,7 +66,9 @@ def heard(before: Cluster, action: Notify, after: Cluster) -> Heard | None:
     was, now, informer = found
     if not was.synced or was.revision < after.history.compacted or now.revision <= was.revision:
         return None
-    matches = select(informer.resource, "", informer.label_selector, informer.field_selector).matches
+    matches = select(
+        informer.resource, "", informer.label_selector, informer.field_selector
+    ).matches
     first: dict[str, Any] = {}
     last: dict[str, Any] = {}
     events = crossings = 0
@@ -66,33 +85,46 @@ def heard(before: Cluster, action: Notify, after: Cluster) -> Heard | None:
         first.setdefault(key, old if was_in else None)
         last[key] = new if is_in else None
     wrong = [key for key, expected in last.items() if now.objects.get(key) != expected]
-    size = len(was.objects) + sum((last[key] is not None) - (first[key] is not None) for key in last)
+    size = len(was.objects) + sum(
+        (last[key] is not None) - (first[key] is not None) for key in last
+    )
     if len(now.objects) != size:
         wrong.append(f"it has {len(now.objects)} objects, and should have {size}")
     words = f"the view of {informer.resource.prefix} in {action.watch[0]}, told up to revision {now.revision}, differs in"
-    return Heard(was, now, informer, events, crossings, tuple([f"{words} {each}" for each in sorted(wrong)]))
+    return Heard(
+        was, now, informer, events, crossings, tuple([f"{words} {each}" for each in sorted(wrong)])
+    )
 
 
 def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCH-1, of what a watch told and of what a list answered: nothing missed, nothing twice, nothing out of order."""
+    """WATCH-1, of what a watch told and of what a list answered: nothing missed, nothing twice,
+    nothing out of order."""
     if isinstance(action, Notify):
         told = heard(before, action, after)
         return told.wrong if told is not None and told.events else None
     assert isinstance(action, Answer)
     found = _tables(before, action.flying, after)
-    if found is None or not found[1].synced or found[1] is found[0] or found[1].revision < after.history.compacted:
+    if (
+        found is None
+        or not found[1].synced
+        or found[1] is found[0]
+        or found[1].revision < after.history.compacted
+    ):
         return None
     return table_is_a_past_state(after.history, found[1], found[2], action.flying[0])
 
 
 def bookmarks_skip_nothing(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCHAPI-8: where a view moves on and no object of it changed, none has changed in the store."""
+    """WATCHAPI-8: where a view moves on and no object of it changed, none has changed in the
+    store."""
     assert isinstance(action, Notify)
     told = heard(before, action, after)
     return told.wrong if told is not None and not told.events else None
 
 
-def entering_and_leaving_is_told(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+def entering_and_leaving_is_told(
+    before: Cluster, action: Action, after: Cluster
+) -> Iterable[str] | None:
     """WATCHAPI-5: what comes under a selector appears, what leaves it disappears."""
     assert isinstance(action, Notify)
     found = _tables(before, action.watch, after)
@@ -102,20 +134,34 @@ def entering_and_leaving_is_told(before: Cluster, action: Action, after: Cluster
     return told.wrong if told is not None and told.crossings else None
 
 
-def first_lists_are_the_newest(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCH-4: what a component lists to begin (again) is no older than the store, so none goes back in time by starting anew."""
+def first_lists_are_the_newest(
+    before: Cluster, action: Action, after: Cluster
+) -> Iterable[str] | None:
+    """WATCH-4: what a component lists to begin (again) is no older than the store, so none goes
+    back in time by starting anew."""
     assert isinstance(action, Arrive)
     name, life, id = action.flying
     component, flying = before.components[name], before.flying[action.flying]
-    if flying.request.verb != "list" or not isinstance(component.state, LoopState) or component.life != life:
+    if (
+        flying.request.verb != "list"
+        or not isinstance(component.state, LoopState)
+        or component.life != life
+    ):
         return None
     answered = after.flying.get(action.flying)
-    if id not in component.state.sources or answered is None or answered.answer is None or not answered.answer.ok:
+    if (
+        id not in component.state.sources
+        or answered is None
+        or answered.answer is None
+        or not answered.answer.ok
+    ):
         return None
     revision = int(answered.answer.body.metadata.resource_version)
     if revision >= before.history.revision:
         return []
-    return [f"{name} lists {flying.request.resource.prefix} as of revision {revision}, and the store is at {before.history.revision}"]
+    return [
+        f"{name} lists {flying.request.resource.prefix} as of revision {revision}, and the store is at {before.history.revision}"
+    ]
 
 
 def a_watch_moves_on(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
@@ -126,10 +172,14 @@ def a_watch_moves_on(before: Cluster, action: Action, after: Cluster) -> Iterabl
         return None
     if old.revision <= new.revision <= max(old.revision, after.history.revision):
         return []
-    return [f"the watch {action.watch} went from revision {old.revision} to {new.revision}, and the store is at {after.history.revision}"]
+    return [
+        f"the watch {action.watch} went from revision {old.revision} to {new.revision}, and the store is at {after.history.revision}"
+    ]
 
 
-def an_earlier_life_is_over(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+def an_earlier_life_is_over(
+    before: Cluster, action: Action, after: Cluster
+) -> Iterable[str] | None:
     """CLUSTER-3: what was asked for in another life is heard by nobody."""
     match action:
         case Answer(channel) | Notify(channel) | Operate(channel):
@@ -139,7 +189,11 @@ def an_earlier_life_is_over(before: Cluster, action: Action, after: Cluster) -> 
     old, new = before.components[name], after.components[name]
     if old.life == life and old.back_at is None:
         return None
-    return [] if old.state is new.state else [f"{name}, in life {old.life}, heard what {channel} was about"]
+    return (
+        []
+        if old.state is new.state
+        else [f"{name}, in life {old.life}, heard what {channel} was about"]
+    )
 
 
 OF_STEPS = (

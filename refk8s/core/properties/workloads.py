@@ -1,7 +1,9 @@
-"""What must be true of controllers that own things, stated without looking at how ours decide. Predicates for OWN-, RS- and DEP- rules.
+"""What must be true of controllers that own things, stated without looking at how ours decide.
+Predicates for OWN-, RS- and DEP- rules.
 
-Each yields a sentence for every way in which what was observed breaks its rule, so none is good. Those of the first kind judge one
-decision: a view, and the plan made from it. Those of the second kind judge a quiet cluster: all objects of a resource.
+Each yields a sentence for every way in which what was observed breaks its rule, so none is good.
+Those of the first kind judge one decision: a view, and the plan made from it. Those of the second
+kind judge a quiet cluster: all objects of a resource.
 
     plan    OWN-1, OWN-2, OWN-4, OWN-6, RS-2, RS-3, RS-4, DEP-7, DEP-8, DEP-11, DEP-18
     state   RS-1, DEP-19
@@ -32,7 +34,11 @@ def requests_of(plan: Plan) -> list[Request]:
 
 def controlled(objects: Iterable[Any], uid: str | None) -> list[Any]:
     """Those whose controller has this uid."""
-    return [obj for obj in objects if (reference := controller_of(obj)) is not None and reference.uid == uid]
+    return [
+        obj
+        for obj in objects
+        if (reference := controller_of(obj)) is not None and reference.uid == uid
+    ]
 
 
 def on_node(pod: Any, node: str) -> Any:
@@ -44,29 +50,40 @@ def _key(request: Request) -> str:
     return f"{request.namespace}/{request.name}" if request.namespace else request.name
 
 
-# --- plans: owners -------------------------------------------------------------------------------------------------------
+# --- plans: owners --------------------------------------------------------------------------------
 
 
-def own_1_acts_only_on_its_own(view: View, owner: Any, resource: Resource, plan: Plan) -> Iterator[str]:
-    """Every update, deletion and release meets an object that the owner controls; every creation makes one."""
+def own_1_acts_only_on_its_own(
+    view: View, owner: Any, resource: Resource, plan: Plan
+) -> Iterator[str]:
+    """Every update, deletion and release meets an object that the owner controls; every creation
+    makes one."""
     for request in requests_of(plan):
         if request.resource is not resource:
             continue
         if request.verb == "create":
             reference = controller_of(request.body)
-            if reference is None or (reference.uid, reference.kind) != (owner.metadata.uid, owner.kind):
+            if reference is None or (reference.uid, reference.kind) != (
+                owner.metadata.uid,
+                owner.kind,
+            ):
                 yield f"creates {request.body.metadata.name} without being its controller"
             elif not reference.block_owner_deletion:
                 yield f"creates {request.body.metadata.name} without holding back its own deletion"
             continue
         known = view.get(resource, _key(request))
         reference = controller_of(known) if known is not None else None
-        if not (reference is not None and reference.uid == owner.metadata.uid) and not is_adoption(request):
+        if not (reference is not None and reference.uid == owner.metadata.uid) and not is_adoption(
+            request
+        ):
             yield f"{request.verb} of {_key(request)}, which it does not control"
 
 
-def own_2_adopts_only_free_ones_it_selects(view: View, owner: Any, resource: Resource, selector: Selects, plan: Plan) -> Iterator[str]:
-    """What is adopted has no controller, is selected, is not being deleted, and lies in the owner's namespace."""
+def own_2_adopts_only_free_ones_it_selects(
+    view: View, owner: Any, resource: Resource, selector: Selects, plan: Plan
+) -> Iterator[str]:
+    """What is adopted has no controller, is selected, is not being deleted, and lies in the owner's
+    namespace."""
     for request in requests_of(plan):
         if request.resource is resource and is_adoption(request):
             known = view.get(resource, _key(request))
@@ -74,7 +91,10 @@ def own_2_adopts_only_free_ones_it_selects(view: View, owner: Any, resource: Res
                 yield f"adopts {_key(request)}, which has a controller"
             elif known.metadata.deletion_timestamp is not None:
                 yield f"adopts {_key(request)}, which is being deleted"
-            elif not selector.matches(known.metadata.labels) or known.metadata.namespace != owner.metadata.namespace:
+            elif (
+                not selector.matches(known.metadata.labels)
+                or known.metadata.namespace != owner.metadata.namespace
+            ):
                 yield f"adopts {_key(request)}, which it does not select"
 
 
@@ -92,7 +112,11 @@ def own_6_names_the_uid(view: View, resource: Resource, plan: Plan) -> Iterator[
         if request.resource is resource and request.verb in ("delete", "patch"):
             known = view.get(resource, _key(request))
             if request.verb == "delete":
-                uid = request.body.preconditions.uid if request.body is not None and request.body.preconditions is not None else None
+                uid = (
+                    request.body.preconditions.uid
+                    if request.body is not None and request.body.preconditions is not None
+                    else None
+                )
             else:
                 uid = request.body.document["metadata"].get("uid")
             if known is None or not uid or uid != known.metadata.uid:
@@ -107,12 +131,17 @@ def is_adoption(request: Request) -> bool:
     return any("$patch" not in reference for reference in references)
 
 
-# --- plans: ReplicaSet ---------------------------------------------------------------------------------------------------
+# --- plans: ReplicaSet ----------------------------------------------------------------------------
 
 
 def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
-    """After the plan there would be no more active pods than asked for, unless there are already."""
-    creations = [request for request in requests_of(plan) if request.verb == "create" and request.resource is PODS]
+    """After the plan there would be no more active pods than asked for, unless there are
+    already."""
+    creations = [
+        request
+        for request in requests_of(plan)
+        if request.verb == "create" and request.resource is PODS
+    ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if creations and len(active) + len(creations) > (owner.spec.replicas or 0):
         yield f"{len(active)} active pods and {len(creations)} more, where {owner.spec.replicas} are asked for"
@@ -120,8 +149,16 @@ def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
 
 def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
     """Deletions leave as many active pods as asked for, and never meet with creations."""
-    deletions = [request for request in requests_of(plan) if request.verb == "delete" and request.resource is PODS]
-    creations = [request for request in requests_of(plan) if request.verb == "create" and request.resource is PODS]
+    deletions = [
+        request
+        for request in requests_of(plan)
+        if request.verb == "delete" and request.resource is PODS
+    ]
+    creations = [
+        request
+        for request in requests_of(plan)
+        if request.verb == "create" and request.resource is PODS
+    ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if deletions and len(active) - len(deletions) < (owner.spec.replicas or 0):
         yield f"{len(active)} active pods and {len(deletions)} deletions, where {owner.spec.replicas} are asked for"
@@ -137,7 +174,7 @@ def rs_3_dying_makes_and_ends_nothing(owner: Any, plan: Plan) -> Iterator[str]:
                 yield f"{owner.metadata.name} is being deleted and sends a {request.verb}"
 
 
-# --- plans: Deployment ---------------------------------------------------------------------------------------------------
+# --- plans: Deployment ----------------------------------------------------------------------------
 
 
 def bounds_of(spec: Any) -> tuple[int, int]:
@@ -146,7 +183,9 @@ def bounds_of(spec: Any) -> tuple[int, int]:
     if spec.strategy.type == "Recreate":
         return replicas, replicas
     asked = spec.strategy.rolling_update
-    surge, unavailable = (asked.max_surge, asked.max_unavailable) if asked is not None else (None, None)
+    surge, unavailable = (
+        (asked.max_surge, asked.max_unavailable) if asked is not None else (None, None)
+    )
     more = _share("25%" if surge is None else surge, replicas, 99)
     less = _share("25%" if unavailable is None else unavailable, replicas, 0)
     return replicas + more, replicas - min(replicas, less or (0 if more else 1))
@@ -157,13 +196,24 @@ def _share(much: Any, of: int, rounding: int) -> int:
 
 
 def sizes_after(view: View, deployment: Any, plan: Plan) -> tuple[list[tuple[int, int, int]], int]:
-    """For each ReplicaSet of the Deployment (size, size after the plan, available), and the size of those that the plan creates."""
-    updates = {_key(r): r.body for r in requests_of(plan) if r.resource is REPLICA_SETS and r.verb == "update"}
+    """For each ReplicaSet of the Deployment (size, size after the plan, available), and the size of
+    those that the plan creates."""
+    updates = {
+        _key(r): r.body
+        for r in requests_of(plan)
+        if r.resource is REPLICA_SETS and r.verb == "update"
+    }
     sizes = []
     for rs in controlled(view.list(REPLICA_SETS), deployment.metadata.uid):
         after = updates.get(f"{rs.metadata.namespace}/{rs.metadata.name}", rs)
-        sizes.append((rs.spec.replicas or 0, after.spec.replicas or 0, rs.status.available_replicas or 0))
-    created = sum(r.body.spec.replicas or 0 for r in requests_of(plan) if r.resource is REPLICA_SETS and r.verb == "create")
+        sizes.append(
+            (rs.spec.replicas or 0, after.spec.replicas or 0, rs.status.available_replicas or 0)
+        )
+    created = sum(
+        r.body.spec.replicas or 0
+        for r in requests_of(plan)
+        if r.resource is REPLICA_SETS and r.verb == "create"
+    )
     return sizes, created
 
 
@@ -178,7 +228,8 @@ def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator
 
 
 def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
-    """A step of a rollout gives up available pods only as far as replicas - maxUnavailable stay (a ReplicaSet gives up others first)."""
+    """A step of a rollout gives up available pods only as far as replicas - maxUnavailable stay (a
+    ReplicaSet gives up others first)."""
     if deployment.spec.strategy.type == "Recreate":
         return
     sizes, _ = sizes_after(view, deployment, plan)
@@ -205,11 +256,12 @@ def dep_18_dying_reports_only(deployment: Any, plan: Plan) -> Iterator[str]:
                 yield f"a Deployment that is being deleted sends {request.verb} of {request.resource.plural}"
 
 
-# --- states --------------------------------------------------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
-    """In a quiet cluster the active pods of an owner, its status and what it asks for are one number."""
+    """In a quiet cluster the active pods of an owner, its status and what it asks for are one
+    number."""
     active = [pod for pod in controlled(pods, owner.metadata.uid) if is_active(pod)]
     wanted = owner.spec.replicas or 0
     if len(active) != wanted:
@@ -224,7 +276,8 @@ def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
 
 
 def dep_19_settled(deployment: Any, replica_sets: Sequence[Any], carries: Any) -> Iterator[str]:
-    """In a quiet cluster one ReplicaSet carries the template and all replicas, the others none. `carries(deployment, rs)` tells which."""
+    """In a quiet cluster one ReplicaSet carries the template and all replicas, the others none.
+    `carries(deployment, rs)` tells which."""
     own = controlled(replica_sets, deployment.metadata.uid)
     new = [rs for rs in own if carries(deployment, rs)]
     if not new:

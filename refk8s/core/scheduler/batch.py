@@ -1,6 +1,8 @@
-"""One batch of decisions: each pod against what all those before it have left. Rules SCHED-10, 16, 28, 35, 37 and 38 (spec/scheduler.md).
+"""One batch of decisions: each pod against what all those before it have left. Rules SCHED-10, 16,
+28, 35, 37 and 38 (spec/scheduler.md).
 
-For each pod: a node, or a refusal with its reasons and perhaps with victims who would have to go. Nothing is sent from here.
+For each pod: a node, or a refusal with its reasons and perhaps with victims who would have to go.
+Nothing is sent from here.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,10 +43,12 @@ class Batch:
         self._chooser, self._namespaces, self._started = chooser, namespaces, started
         self._read_budgets = budgets
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
-        self._reasons: dict[tuple[bytes, int, str], str] = {}  # of refusals since the last thing that changed
+        # of refusals since the last thing that changed
+        self._reasons: dict[tuple[bytes, int, str], str] = {}
 
     def decide(self, waiting: Waiting, pod: Pod | None) -> None:
-        """A node, or why there is none. `pod` is the pod as it is now; None where it must not be scheduled."""
+        """A node, or why there is none. `pod` is the pod as it is now; None where it must not be
+        scheduled."""
         if pod is None or pod.metadata.uid != waiting.pod.uid:
             self.gone.append(waiting.key)
             return
@@ -52,28 +56,45 @@ class Batch:
             self._decide(waiting, pod)
         except Exception as error:  # LOOP-10: it is parked, and the others are decided.
             self.problems.append(error)
-            self.refused.append(evolve(waiting, message=f"the scheduler failed on this pod: {type(error).__name__}: {error}"))
+            self.refused.append(
+                evolve(
+                    waiting,
+                    message=f"the scheduler failed on this pod: {type(error).__name__}: {error}",
+                )
+            )
 
     def _decide(self, waiting: Waiting, pod: Pod) -> None:
-        around = with_nominated(self.working, self.nominations, waiting.pod) if self.nominations else self.working
+        around = (
+            with_nominated(self.working, self.nominations, waiting.pod)
+            if self.nominations
+            else self.working
+        )
         node, refusals = self._choose(waiting.pod, around)
         if node is not None:
             self._place(waiting, node)
         elif waiting.parked_at is None:
             self._refuse(waiting, pod, around, refusals)
-        # Else it was parked, and others of its kind have taken the room: for it nothing has changed.
+        # Else it was parked, and others of its kind have taken the room: for it nothing has
+        # changed.
 
     def _choose(self, pod: PodInfo, around: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
         node, refusals = self._chooser.choose(pod, around, self._namespaces)
         if around is self.working or pod.bonds is None:
             return node, refusals
-        # A nominated pod may be what this one wants to be near, and may never come: the node must do without it too.
+        # A nominated pod may be what this one wants to be near, and may never come: the node must
+        # do without it too.
         without: list[Refusal] = []
-        while node is not None and (refusal := judge(pod, node, self.working, self._namespaces)) is not None:
+        while (
+            node is not None
+            and (refusal := judge(pod, node, self.working, self._namespaces)) is not None
+        ):
             without.append(refusal)
             around = around.with_node(node, None)
             node, refusals = self._chooser.choose(pod, around, self._namespaces)
-        return node, {each: refusals.get(each, 0) + without.count(each) for each in {**refusals, **dict.fromkeys(without)}}
+        return node, {
+            each: refusals.get(each, 0) + without.count(each)
+            for each in {**refusals, **dict.fromkeys(without)}
+        }
 
     def _place(self, waiting: Waiting, node: str) -> None:
         self.placed.append((waiting, node))
@@ -81,7 +102,9 @@ class Batch:
         self.nominations.pop(waiting.key, None)
         self._reasons.clear()
 
-    def _refuse(self, waiting: Waiting, pod: Pod, around: Snapshot, refusals: Mapping[Refusal, int]) -> None:
+    def _refuse(
+        self, waiting: Waiting, pod: Pod, around: Snapshot, refusals: Mapping[Refusal, int]
+    ) -> None:
         kind = (waiting.kind, waiting.pod.priority, pod.spec.preemption_policy or "")
         message = self._reasons.get(kind)
         if message is None or waiting.key in self.nominations:
@@ -103,7 +126,9 @@ class Batch:
         refusing = self._chooser.refusing(waiting.pod, around, self._namespaces)
         if self._budgets is None:
             self._budgets = self._read_budgets()
-        eviction, counts = preempt(waiting.pod, refusing, around, self._namespaces, self._started, self._budgets)
+        eviction, counts = preempt(
+            waiting.pod, refusing, around, self._namespaces, self._started, self._budgets
+        )
         if eviction is None:
             self.nominations.pop(waiting.key, None)
             return histogram(counts, len(around.nodes))
@@ -120,5 +145,6 @@ class Batch:
         """Its victims, or other less important pods there, have yet to leave."""
         there = self.working.load(nomination.node).pods
         return any(victim.uid in there for victim in nomination.victims) or any(
-            other.is_terminating and other.priority < nomination.pod.priority for other in there.values()
+            other.is_terminating and other.priority < nomination.pod.priority
+            for other in there.values()
         )

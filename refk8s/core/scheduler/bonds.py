@@ -1,9 +1,10 @@
-"""What ties a pod to other pods: affinity, anti-affinity and spreading, ready for matching. Rules SCHED-30 to SCHED-34.
+"""What ties a pod to other pods: affinity, anti-affinity and spreading, ready for matching. Rules
+SCHED-30 to SCHED-34.
 
-A term says which pods it means (labels and namespaces) and within what (a topology key: host name, zone). Here the pod's own namespace
-and labels are filled in, so that a term means the same wherever it is looked at.
-Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity, namespace selector, matchLabelKeys),
-"Pod Topology Spread Constraints".
+A term says which pods it means (labels and namespaces) and within what (a topology key: host name,
+zone). Here the pod's own namespace and labels are filled in, so that a term means the same wherever
+it is looked at. Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and
+anti-affinity, namespace selector, matchLabelKeys), "Pod Topology Spread Constraints".
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,8 @@ from refk8s.core.value import Value
 
 HARD = "DoNotSchedule"
 _NOTHING = from_label_selector(None)
-REQUIRED_PULL = 1  # what a pod that requires others near adds, for those others, to the places near it
+# what a pod that requires others near adds, for those others, to the places near it
+REQUIRED_PULL = 1
 
 
 class Term(Value, frozen=True, cache_hash=True):
@@ -29,22 +31,39 @@ class Term(Value, frozen=True, cache_hash=True):
     namespaces: tuple[str, ...]
     namespace_selector: Selector | None
 
-    def matches(self, namespace: str, labels: Mapping[str, str], namespaces: Mapping[str, Any]) -> bool:
-        """Whether it means a pod of that namespace with those labels; `namespaces` are the Namespace objects by name."""
-        return self.selector.matches(labels) and (namespace in self.namespaces or self._selects(namespaces.get(namespace)))
+    def matches(
+        self, namespace: str, labels: Mapping[str, str], namespaces: Mapping[str, Any]
+    ) -> bool:
+        """Whether it means a pod of that namespace with those labels; `namespaces` are the
+        Namespace objects by name."""
+        return self.selector.matches(labels) and (
+            namespace in self.namespaces or self._selects(namespaces.get(namespace))
+        )
 
     def _selects(self, namespace: Any) -> bool:
-        return self.namespace_selector is not None and namespace is not None and self.namespace_selector.matches(namespace.metadata.labels)
+        return (
+            self.namespace_selector is not None
+            and namespace is not None
+            and self.namespace_selector.matches(namespace.metadata.labels)
+        )
 
     def resolve(self, namespaces: Mapping[str, Any]) -> tuple[str, ...]:
         """The namespaces that it means at this moment."""
         if self.namespace_selector is None:
             return self.namespaces
-        return tuple(sorted({*self.namespaces, *(name for name in namespaces if self._selects(namespaces[name]))}))
+        return tuple(
+            sorted(
+                {
+                    *self.namespaces,
+                    *(name for name in namespaces if self._selects(namespaces[name])),
+                }
+            )
+        )
 
 
 class Constraint(Value, frozen=True, cache_hash=True):
-    """Pods with these labels shall be spread over the domains of the topology key, with at most `max_skew` more in one than in another."""
+    """Pods with these labels shall be spread over the domains of the topology key, with at most
+    `max_skew` more in one than in another."""
 
     topology_key: str
     selector: Selector
@@ -55,7 +74,8 @@ class Constraint(Value, frozen=True, cache_hash=True):
 
 
 class Bonds(Value, frozen=True, eq=False):
-    """All that ties one pod to others. The weights of what it would rather be far from are below zero."""
+    """All that ties one pod to others. The weights of what it would rather be far from are below
+    zero."""
 
     affinity: tuple[Term, ...]
     anti_affinity: tuple[Term, ...]
@@ -73,22 +93,41 @@ class Bonds(Value, frozen=True, eq=False):
 def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> Bonds:
     needs, own = Needs.of(key), dict(labels)
     near, far = needs.pod_affinity, needs.pod_anti_affinity
-    preferred = [(each.weight, each) for each in (near.preferred_during_scheduling_ignored_during_execution if near else None) or ()]
-    repelled = [(-each.weight, each) for each in (far.preferred_during_scheduling_ignored_during_execution if far else None) or ()]
-    required_near = (near.required_during_scheduling_ignored_during_execution if near else None) or ()
+    preferred = [
+        (each.weight, each)
+        for each in (near.preferred_during_scheduling_ignored_during_execution if near else None)
+        or ()
+    ]
+    repelled = [
+        (-each.weight, each)
+        for each in (far.preferred_during_scheduling_ignored_during_execution if far else None)
+        or ()
+    ]
+    required_near = (
+        near.required_during_scheduling_ignored_during_execution if near else None
+    ) or ()
     required_far = (far.required_during_scheduling_ignored_during_execution if far else None) or ()
     return Bonds(
         tuple(_term(each, namespace, own) for each in required_near),
         tuple(_term(each, namespace, own) for each in required_far),
-        tuple((weight, _term(each.pod_affinity_term, namespace, own)) for weight, each in [*preferred, *repelled]),
-        tuple(_constraint(each, own) for each in needs.constraints if each.when_unsatisfiable == HARD),
-        tuple(_constraint(each, own) for each in needs.constraints if each.when_unsatisfiable != HARD),
+        tuple(
+            (weight, _term(each.pod_affinity_term, namespace, own))
+            for weight, each in [*preferred, *repelled]
+        ),
+        tuple(
+            _constraint(each, own) for each in needs.constraints if each.when_unsatisfiable == HARD
+        ),
+        tuple(
+            _constraint(each, own) for each in needs.constraints if each.when_unsatisfiable != HARD
+        ),
     )
 
 
 def bonds_of(needs: Needs, namespace: str, labels: Mapping[str, str]) -> Bonds | None:
     """The bonds of a pod; None where it has none."""
-    return _resolve(needs.key, namespace, tuple(sorted(labels.items()))) if needs.has_bonds else None
+    return (
+        _resolve(needs.key, namespace, tuple(sorted(labels.items()))) if needs.has_bonds else None
+    )
 
 
 def _term(term: PodAffinityTerm, namespace: str, labels: Mapping[str, str]) -> Term:
@@ -96,7 +135,9 @@ def _term(term: PodAffinityTerm, namespace: str, labels: Mapping[str, str]) -> T
     if not named and term.namespace_selector is None:
         named = (namespace,)
     chosen = _selector(term.namespace_selector) if term.namespace_selector is not None else None
-    selector = _with_keys(term.label_selector, labels, term.match_label_keys or (), term.mismatch_label_keys or ())
+    selector = _with_keys(
+        term.label_selector, labels, term.match_label_keys or (), term.mismatch_label_keys or ()
+    )
     return Term(term.topology_key, selector, named, chosen)
 
 
@@ -111,18 +152,34 @@ def _constraint(constraint: TopologySpreadConstraint, labels: Mapping[str, str])
     )
 
 
-def _with_keys(selector: LabelSelector | None, labels: Mapping[str, str], same: Iterable[str], other: Iterable[str]) -> Selector:
+def _with_keys(
+    selector: LabelSelector | None,
+    labels: Mapping[str, str],
+    same: Iterable[str],
+    other: Iterable[str],
+) -> Selector:
     """The selector, and for these keys the same value as the pod's own (or another one)."""
     if selector is None:
         return _NOTHING
-    more = [LabelSelectorRequirement(key=key, operator="In", values=(labels[key],)) for key in same if key in labels]
-    more += [LabelSelectorRequirement(key=key, operator="NotIn", values=(labels[key],)) for key in other if key in labels]
+    more = [
+        LabelSelectorRequirement(key=key, operator="In", values=(labels[key],))
+        for key in same
+        if key in labels
+    ]
+    more += [
+        LabelSelectorRequirement(key=key, operator="NotIn", values=(labels[key],))
+        for key in other
+        if key in labels
+    ]
     expressions = (*(selector.match_expressions or ()), *more)
-    return _selector(LabelSelector(match_labels=selector.match_labels, match_expressions=expressions or None))
+    return _selector(
+        LabelSelector(match_labels=selector.match_labels, match_expressions=expressions or None)
+    )
 
 
 def _selector(selector: LabelSelector) -> Selector:
-    """What the selector means; one that validation should have refused selects nothing (LOOP-12)."""
+    """What the selector means; one that validation should have refused selects nothing
+    (LOOP-12)."""
     try:
         return from_label_selector(selector)
     except SelectorError:

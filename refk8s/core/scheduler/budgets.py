@@ -1,6 +1,7 @@
 """Which victims of a preemption a disruption budget protects. Rule SCHED-38 (spec/scheduler.md).
 
-Source: Kubernetes documentation, "Pod Priority and Preemption" (PodDisruptionBudget is supported, but not guaranteed).
+Source: Kubernetes documentation, "Pod Priority and Preemption" (PodDisruptionBudget is supported,
+but not guaranteed).
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,12 +40,17 @@ def budgets_of(objects: Iterable[PodDisruptionBudget]) -> Budgets:
 
 
 def find_protected(pods: Sequence[PodInfo], budgets: Budgets) -> frozenset[str]:
-    """The uids of the pods that would break a budget, if these pods went in this order. O(pods · budgets)."""
+    """The uids of the pods that would break a budget, if these pods went in this order. O(pods ·
+    budgets)."""
     protected = set()
     allowed = [budget.allowed for budget in budgets]
     for pod in pods:
         for number, budget in enumerate(budgets):
-            if budget.namespace == pod.namespace and pod.name not in budget.disrupted and budget.selector.matches(pod.labels):
+            if (
+                budget.namespace == pod.namespace
+                and pod.name not in budget.disrupted
+                and budget.selector.matches(pod.labels)
+            ):
                 allowed[number] -= 1
                 if allowed[number] < 0:
                     protected.add(pod.uid)

@@ -1,14 +1,17 @@
-"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to SCHED-29 (spec/scheduler.md).
+"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to
+SCHED-29 (spec/scheduler.md).
 
-A pod's own key brings it into the queue, sends what has been decided about it, and settles its account when the view shows the outcome.
-The key `schedule` decides: it takes the waiting pods in order, each against a snapshot that counts all those decided before.
+A pod's own key brings it into the queue, sends what has been decided about it, and settles its
+account when the view shows the outcome. The key `schedule` decides: it takes the waiting pods in
+order, each against a snapshot that counts all those decided before.
 
     pod appears -> own key: admit -> schedule: choose a node, assume the pod there -> own key: bind -> view shows it: no longer assumed
                                                no node: park it                    -> own key: say why (condition, event)
 
-A binding without an answer is neither done nor failed: the loop sends it again until it is answered (LOOP-6), and until then the pod
-counts on its node (SCHED-22). So no answer, however late, finds the room given away.
-Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling Framework", "Pod Scheduling Readiness".
+A binding without an answer is neither done nor failed: the loop sends it again until it is answered
+(LOOP-6), and until then the pod counts on its node (SCHED-22). So no answer, however late, finds
+the room given away. Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling
+Framework", "Pod Scheduling Readiness".
 """
 
 from collections.abc import Mapping
@@ -29,7 +32,17 @@ from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW, Nomination, with_nominated
-from refk8s.core.scheduler.snapshot import EMPTY, PodInfo, Snapshot, facts_of, fold, info_of, is_finished, is_same_load, node_taken
+from refk8s.core.scheduler.snapshot import (
+    EMPTY,
+    PodInfo,
+    Snapshot,
+    facts_of,
+    fold,
+    info_of,
+    is_finished,
+    is_same_load,
+    node_taken,
+)
 from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
@@ -56,9 +69,11 @@ class Scheduler(Reconciler):
             Interest(PODS, self._keys_of_pod),
             Interest(NODES, _keys_of_node),
             Interest(NAMESPACES, _keys_of_namespace),
-            Interest(POD_DISRUPTION_BUDGETS, _no_keys),  # SCHED-38: looked at when victims are chosen
+            # SCHED-38: looked at when victims are chosen
+            Interest(POD_DISRUPTION_BUDGETS, _no_keys),
         )
-        # What has been worked out, and no more than that: a function of snapshots and pods (SCHED-17), so it is no part of the state.
+        # What has been worked out, and no more than that: a function of snapshots and pods
+        # (SCHED-17), so it is no part of the state.
         self._chooser = Chooser()
 
     def forget(self) -> None:
@@ -73,18 +88,24 @@ class Scheduler(Reconciler):
             return self._schedule(view, now, local.memory)
         return self._reconcile_pod(view, key, now, local)
 
-    # --- which keys a change concerns ----------------------------------------------------------------------------------
+    # --- which keys a change concerns -------------------------------------------------------------
 
     def _keys_of_pod(self, view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         keys = [key_of(new or old)] if self._is_ours(old) or self._is_ours(new) else []
         before, after = node_taken(old), node_taken(new)
-        if before != after or (before and old is not None and new is not None and not is_same_load(old, new)):
+        if before != after or (
+            before and old is not None and new is not None and not is_same_load(old, new)
+        ):
             keys.append(SCHEDULE)  # It may have made room, or be one that others want to be near.
         return keys
 
     def _is_ours(self, pod: Pod | None) -> bool:
         """SCHED-23: it names this scheduler (as a pod that names none does) and has no node."""
-        return pod is not None and not pod.spec.node_name and (pod.spec.scheduler_name or DEFAULT_SCHEDULER) == self.name
+        return (
+            pod is not None
+            and not pod.spec.node_name
+            and (pod.spec.scheduler_name or DEFAULT_SCHEDULER) == self.name
+        )
 
     def _may_be_scheduled(self, pod: Pod | None) -> bool:
         """SCHED-23, SCHED-24: ours, not being deleted, not finished and without gates."""
@@ -96,7 +117,7 @@ class Scheduler(Reconciler):
             and not is_finished(pod)
         )
 
-    # --- a pod's own key -----------------------------------------------------------------------------------------------
+    # --- a pod's own key --------------------------------------------------------------------------
 
     def _reconcile_pod(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """Admit the pod, send what has been decided about it, or settle what came of it."""
@@ -112,10 +133,14 @@ class Scheduler(Reconciler):
             return self._conclude(memory, key, pod, decision)
         if not decision.sent:
             return self._bind(view, memory, key, pod, decision)
-        if local.failure is not None:  # Refused for good, since what is in doubt is looked up (LOOP-7): the room is free again.
+        # Refused for good, since what is in doubt is looked up (LOOP-7): the room is free again.
+        if local.failure is not None:
             waiting = decision.waiting.after_attempt(now)
             memory = memory.settle(key)
-            return Plan(memory=memory.with_queue(memory.queue.activate((waiting,))), enqueue=((self.name, SCHEDULE),))
+            return Plan(
+                memory=memory.with_queue(memory.queue.activate((waiting,))),
+                enqueue=((self.name, SCHEDULE),),
+            )
         return NOTHING  # The view does not show it yet.
 
     def _admit(self, view: View, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
@@ -124,14 +149,27 @@ class Scheduler(Reconciler):
         if pod is None or not self._may_be_scheduled(pod):
             plan = NOTHING
             if known is not None or key in memory.nominations:
-                plan = Plan(memory=memory.with_queue(memory.queue.without((key,))).nominate(key, None))
-            if pod is not None and self._is_ours(pod) and pod.spec.scheduling_gates and pod.metadata.deletion_timestamp is None:
+                plan = Plan(
+                    memory=memory.with_queue(memory.queue.without((key,))).nominate(key, None)
+                )
+            if (
+                pod is not None
+                and self._is_ours(pod)
+                and pod.spec.scheduling_gates
+                and pod.metadata.deletion_timestamp is None
+            ):
                 return evolve(plan, waves=(_write_status(pod, GATED, GATED_MESSAGE, "", now),))
             return plan
         info = info_of(pod)
-        if known is None or known.pod.uid != info.uid or known.pod.needs.key != info.needs.key or known.pod.labels != info.labels:
+        if (
+            known is None
+            or known.pod.uid != info.uid
+            or known.pod.needs.key != info.needs.key
+            or known.pod.labels != info.labels
+        ):
             memory = memory.with_queue(memory.queue.admit(key, info))
-            if pod.status is not None and pod.status.nominated_node_name and known is None:  # An earlier life has nominated it.
+            # An earlier life has nominated it.
+            if pod.status is not None and pod.status.nominated_node_name and known is None:
                 memory = memory.nominate(key, Nomination(info, pod.status.nominated_node_name))
             return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
         if known.parked_at is None:
@@ -140,46 +178,82 @@ class Scheduler(Reconciler):
         name = pod.spec.scheduler_name or DEFAULT_SCHEDULER
         evictions = [_evict(victim, name, now) for victim in _still_there(view, nomination)]
         told = tuple(request for requests, _ in evictions for request in requests)
-        status = _write_status(pod, UNSCHEDULABLE, known.message, nomination.node if nomination is not None else "", now)
-        waves = tuple(wave for wave in (told, tuple(delete for _, delete in evictions), status) if wave)
+        status = _write_status(
+            pod,
+            UNSCHEDULABLE,
+            known.message,
+            nomination.node if nomination is not None else "",
+            now,
+        )
+        waves = tuple(
+            wave for wave in (told, tuple(delete for _, delete in evictions), status) if wave
+        )
         return Plan(waves) if waves else NOTHING
 
     def _is_welcome(self, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]) -> bool:
         """SCHED-19, SCHED-37: some node would take it."""
-        return self._chooser.has_offer(pod, with_nominated(memory.working, memory.nominations, pod), namespaces)
+        return self._chooser.has_offer(
+            pod, with_nominated(memory.working, memory.nominations, pod), namespaces
+        )
 
     def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
-        """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and the node would not do any more."""
+        """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and
+        the node would not do any more."""
         truth: Snapshot = view.fold(TRUTH)
         if truth.last_change is not decision.truth:
             memory = catch_up(memory, truth)
-            others = memory.working.with_load(decision.node, memory.working.load(decision.node).minus(decision.pod))
-            if decision.node not in others.nodes or judge(info_of(pod), decision.node, others, _namespaces(view)) is not None:
+            others = memory.working.with_load(
+                decision.node, memory.working.load(decision.node).minus(decision.pod)
+            )
+            if (
+                decision.node not in others.nodes
+                or judge(info_of(pod), decision.node, others, _namespaces(view)) is not None
+            ):
                 memory = memory.settle(key)
-                return Plan(memory=memory.with_queue(memory.queue.activate((decision.waiting,))), enqueue=((self.name, SCHEDULE),))
+                return Plan(
+                    memory=memory.with_queue(memory.queue.activate((decision.waiting,))),
+                    enqueue=((self.name, SCHEDULE),),
+                )
         namespace, name = split_key(key)
         binding = Binding(
             metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
             target=ObjectReference(kind="Node", name=decision.node),
         )
-        request = Request("create", PODS, namespace, name, "binding", body=binding, because=f"{decision.node} is the best node for it")
-        sent = memory.decisions.set(key, Decision(decision.waiting, decision.node, decision.truth, sent=True))
+        request = Request(
+            "create",
+            PODS,
+            namespace,
+            name,
+            "binding",
+            body=binding,
+            because=f"{decision.node} is the best node for it",
+        )
+        sent = memory.decisions.set(
+            key, Decision(decision.waiting, decision.node, decision.truth, sent=True)
+        )
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
-        """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it any longer."""
+        """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it
+        any longer."""
         notes: tuple[Note, ...] = ()
         again: list[tuple[str, Key]] = []
-        if pod is not None and pod.metadata.uid == decision.pod.uid and pod.spec.node_name == decision.node:
+        if (
+            pod is not None
+            and pod.metadata.uid == decision.pod.uid
+            and pod.spec.node_name == decision.node
+        ):
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
             notes = (Note(pod, "Scheduled", words, action="Binding"),)
         elif self._is_ours(pod):
-            again.append((self.name, key))  # Another pod of that name, which waits for its own decision.
+            # Another pod of that name, which waits for its own decision.
+            again.append((self.name, key))
         if node_taken(pod) != decision.node:
-            again.append((self.name, SCHEDULE))  # SCHED-26: its room is free, also where it came and ended before it was settled.
+            # SCHED-26: its room is free, also where it came and ended before it was settled.
+            again.append((self.name, SCHEDULE))
         return Plan(memory=memory.settle(key), notes=notes, enqueue=tuple(again))
 
-    # --- the key "schedule" ---------------------------------------------------------------------------------------------
+    # --- the key "schedule" -----------------------------------------------------------------------
 
     def _schedule(self, view: View, now: Instant, memory: Memory) -> Plan:
         """Find a node for each pod whose turn it is."""
@@ -212,39 +286,74 @@ class Scheduler(Reconciler):
 
         # Act
         decided = [Decision(waiting, node, truth.last_change) for waiting, node in batch.placed]
-        queue = queue.without([*batch.gone, *(waiting.key for waiting, _ in batch.placed)]).park(batch.refused, now)
+        queue = queue.without([*batch.gone, *(waiting.key for waiting, _ in batch.placed)]).park(
+            batch.refused, now
+        )
         queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
         memory = memory.assume(decided, queue, batch.working, batch.nominations)
-        keys = [waiting.key for waiting, _ in batch.placed] + [waiting.key for waiting in batch.refused] + batch.displaced
+        keys = (
+            [waiting.key for waiting, _ in batch.placed]
+            + [waiting.key for waiting in batch.refused]
+            + batch.displaced
+        )
         again = (SCHEDULE,) if batch.displaced else ()
 
         # Report
-        notes = tuple(Note(pod, "FailedScheduling", message, "Warning", action="Scheduling") for pod, message in batch.failures)
+        notes = tuple(
+            Note(pod, "FailedScheduling", message, "Warning", action="Scheduling")
+            for pod, message in batch.failures
+        )
         notes += tuple(
             _preempted(victim, by, node, view)
             for info, by, node in batch.victims
             if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
         )
-        wake_at = now if len(ready) > BATCH_MAX else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
+        wake_at = (
+            now
+            if len(ready) > BATCH_MAX
+            else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
+        )
         enqueue = tuple((self.name, key) for key in (*keys, *again))
-        return Plan(memory=memory, enqueue=enqueue, notes=notes, wake_at=wake_at, problems=(*problems, *batch.problems))
+        return Plan(
+            memory=memory,
+            enqueue=enqueue,
+            notes=notes,
+            wake_at=wake_at,
+            problems=(*problems, *batch.problems),
+        )
 
 
 def _still_there(view: View, nomination: Nomination | None) -> list[Pod]:
     """The victims that nobody has deleted yet."""
-    found = [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims] if nomination is not None else []
+    found = (
+        [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims]
+        if nomination is not None
+        else []
+    )
     uids = {info.uid for info in nomination.victims} if nomination is not None else set()
-    return [pod for pod in found if pod is not None and pod.metadata.uid in uids and pod.metadata.deletion_timestamp is None]
+    return [
+        pod
+        for pod in found
+        if pod is not None and pod.metadata.uid in uids and pod.metadata.deletion_timestamp is None
+    ]
 
 
 def _preempted(victim: Pod, by: PodInfo, node: str, view: View) -> Note:
     words = f"Preempted by pod {by.uid} on node {node}"
-    return Note(victim, "Preempted", words, action="Preempting", related=view.get(PODS, f"{by.namespace}/{by.name}"))
+    return Note(
+        victim,
+        "Preempted",
+        words,
+        action="Preempting",
+        related=view.get(PODS, f"{by.namespace}/{by.name}"),
+    )
 
 
 def _started(view: View, pod: PodInfo) -> str:
     found = view.get(PODS, f"{pod.namespace}/{pod.name}")
-    return (found.status.start_time if found is not None and found.status else None) or RUNNING_SINCE_NOW
+    return (
+        found.status.start_time if found is not None and found.status else None
+    ) or RUNNING_SINCE_NOW
 
 
 def _namespaces(view: View) -> Mapping[str, Any]:
@@ -258,21 +367,39 @@ def _no_keys(view: View, old: Any, new: Any) -> tuple[Key, ...]:
 
 def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
     """Only the labels of a namespace matter."""
-    return (SCHEDULE,) if old is not None and new is not None and old.metadata.labels != new.metadata.labels else ()
+    return (
+        (SCHEDULE,)
+        if old is not None and new is not None and old.metadata.labels != new.metadata.labels
+        else ()
+    )
 
 
 def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
     """A heartbeat concerns nobody."""
-    return () if old is not None and new is not None and facts_of(old) == facts_of(new) else (SCHEDULE,)
+    return (
+        ()
+        if old is not None and new is not None and facts_of(old) == facts_of(new)
+        else (SCHEDULE,)
+    )
 
 
-def _write_status(pod: Pod, reason: str, message: str, nominated: str, now: Instant) -> tuple[Request, ...]:
-    """SCHED-11: the condition PodScheduled=False with this reason and message, and the nominated node, unless the pod has them already."""
+def _write_status(
+    pod: Pod, reason: str, message: str, nominated: str, now: Instant
+) -> tuple[Request, ...]:
+    """SCHED-11: the condition PodScheduled=False with this reason and message, and the nominated
+    node, unless the pod has them already."""
     metadata, status = pod.metadata, pod.status or PodStatus()
-    found: PodCondition | None = next((c for c in status.conditions or () if c.type == "PodScheduled"), None)
+    found: PodCondition | None = next(
+        (c for c in status.conditions or () if c.type == "PodScheduled"), None
+    )
     tree: dict[str, Any] = {}
     if found is None or (found.status, found.reason, found.message) != ("False", reason, message):
-        condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        condition: dict[str, Any] = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": message,
+        }
         if metadata.generation:
             condition["observedGeneration"] = metadata.generation
         if found is None or found.status != "False":
@@ -287,15 +414,28 @@ def _write_status(pod: Pod, reason: str, message: str, nominated: str, now: Inst
 def _patch_status(pod: Pod, tree: dict[str, Any], because: str) -> Request:
     """The uid makes sure that it meets that very pod."""
     metadata = pod.metadata
-    patch = Patch("application/strategic-merge-patch+json", {"metadata": {"uid": metadata.uid}, "status": tree})
-    return Request("patch", PODS, metadata.namespace or "", metadata.name or "", "status", body=patch, because=because)
+    patch = Patch(
+        "application/strategic-merge-patch+json",
+        {"metadata": {"uid": metadata.uid}, "status": tree},
+    )
+    return Request(
+        "patch",
+        PODS,
+        metadata.namespace or "",
+        metadata.name or "",
+        "status",
+        body=patch,
+        because=because,
+    )
 
 
 def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, ...], Request]:
     """What tells a victim why, and what deletes it."""
     metadata = pod.metadata
     told: tuple[Request, ...] = ()
-    if not any(each.type == DISRUPTED for each in (pod.status.conditions if pod.status else None) or ()):
+    if not any(
+        each.type == DISRUPTED for each in (pod.status.conditions if pod.status else None) or ()
+    ):
         condition: dict[str, Any] = {
             "type": DISRUPTED,
             "status": "True",
@@ -304,10 +444,16 @@ def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, 
             "lastTransitionTime": timestamp(now),
             "observedGeneration": metadata.generation,
         }
-        told = (_patch_status(pod, {"conditions": [condition]}, "it has to go for a more important pod"),)
+        told = (
+            _patch_status(
+                pod, {"conditions": [condition]}, "it has to go for a more important pod"
+            ),
+        )
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
     because = "a more important pod needs its room"
-    return told, Request("delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because)
+    return told, Request(
+        "delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because
+    )
 
 
 def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:

@@ -1,4 +1,5 @@
-"""What the scheduler remembers: who waits, who is decided, who is assumed where. Rules SCHED-4, SCHED-22, SCHED-37 (spec/scheduler.md).
+"""What the scheduler remembers: who waits, who is decided, who is assumed where. Rules SCHED-4,
+SCHED-22, SCHED-37 (spec/scheduler.md).
 
 A crash forgets all of it, and a list of pods and nodes brings back all that matters.
 """
@@ -16,7 +17,8 @@ from refk8s.core.value import Value, evolve, field
 
 
 class Decision(Value, frozen=True, eq=False):
-    """A pod's node. From here until the outcome is seen the pod is assumed to be there (SCHED-22)."""
+    """A pod's node. From here until the outcome is seen the pod is assumed to be there
+    (SCHED-22)."""
 
     waiting: Waiting
     node: str
@@ -29,24 +31,43 @@ class Decision(Value, frozen=True, eq=False):
 
 
 class Memory(Value, frozen=True, eq=False):
-    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back all that matters."""
+    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back
+    all that matters."""
 
     queue: Queue = EMPTY_QUEUE
     decisions: Map[Key, Decision] = field(default_factory=Map)
     assumed: Map[str, Map[str, PodInfo]] = field(default_factory=Map)  # node -> uid -> pod
     working: Snapshot = EMPTY
     truth: Change | None = None  # how much of the truth is in `working`
-    touched: Map[str, None] = field(default_factory=Map)  # nodes whose assumed pods have changed since
-    nominations: Map[Key, Nomination] = field(default_factory=Map)  # pods that wait for their victims to leave
+    # nodes whose assumed pods have changed since
+    touched: Map[str, None] = field(default_factory=Map)
+    # pods that wait for their victims to leave
+    nominations: Map[Key, Nomination] = field(default_factory=Map)
 
-    def assume(self, decided: Iterable[Decision], queue: Queue, working: Snapshot, nominated: Mapping[Key, Nomination]) -> "Memory":
+    def assume(
+        self,
+        decided: Iterable[Decision],
+        queue: Queue,
+        working: Snapshot,
+        nominated: Mapping[Key, Nomination],
+    ) -> "Memory":
         """The memory after a batch of decisions; the decided pods are in `working` already."""
         decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
         for decision in decided:
             decisions[decision.waiting.key] = decision
-            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(decision.pod.uid, decision.pod)
+            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(
+                decision.pod.uid, decision.pod
+            )
         nominations = Map(nominated) if nominated or len(self.nominations) else self.nominations
-        return Memory(queue, decisions.finish(), assumed.finish(), working, self.truth, self.touched, nominations)
+        return Memory(
+            queue,
+            decisions.finish(),
+            assumed.finish(),
+            working,
+            self.truth,
+            self.touched,
+            nominations,
+        )
 
     def with_queue(self, queue: Queue) -> "Memory":
         return evolve(self, queue=queue)
@@ -55,13 +76,21 @@ class Memory(Value, frozen=True, eq=False):
         """The pod waits for victims (None: it does not any more)."""
         if nomination is not None:
             return evolve(self, nominations=self.nominations.set(key, nomination))
-        return evolve(self, nominations=self.nominations.delete(key)) if key in self.nominations else self
+        return (
+            evolve(self, nominations=self.nominations.delete(key))
+            if key in self.nominations
+            else self
+        )
 
     def settle(self, key: Key) -> "Memory":
         """The pod is no longer assumed: the truth shows what became of it."""
         decision = self.decisions[key]
         rest = self.assumed[decision.node].delete(decision.pod.uid)
-        assumed = self.assumed.set(decision.node, rest) if len(rest) else self.assumed.delete(decision.node)
+        assumed = (
+            self.assumed.set(decision.node, rest)
+            if len(rest)
+            else self.assumed.delete(decision.node)
+        )
         touched = self.touched.set(decision.node, None)
         return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=touched)
 
@@ -71,7 +100,8 @@ _NOT_TOUCHED: Map[str, None] = Map()
 
 
 def catch_up(memory: Memory, truth: Snapshot) -> Memory:
-    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4, SCHED-22). O(changed)."""
+    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4,
+    SCHED-22). O(changed)."""
     changed = truth.changed_since(memory.truth)
     if changed is None:
         changed = [*truth.nodes, *truth.loads, *memory.working.nodes, *memory.working.loads]

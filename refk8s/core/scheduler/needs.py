@@ -1,10 +1,11 @@
-"""What of a pod matters for where it runs: requests, host ports, selectors, tolerations. Rules SCHED-2, SCHED-17 (spec/scheduler.md).
+"""What of a pod matters for where it runs: requests, host ports, selectors, tolerations. Rules
+SCHED-2, SCHED-17 (spec/scheduler.md).
 
-Pods of one template are alike in all of this, so they share one `Needs`, found by the bytes of those fields; what has been worked out
-for one of them holds for all (SCHED-17). The other pods and the nodes do not come in here.
-Source: Kubernetes documentation, "Resource Management for Pods and Containers", "Sidecar Containers" (resource sharing within
-containers), "Pod Overhead".
-Left out: what a resize in place has allocated beyond the spec's requests; dynamic resource claims; volumes.
+Pods of one template are alike in all of this, so they share one `Needs`, found by the bytes of
+those fields; what has been worked out for one of them holds for all (SCHED-17). The other pods and
+the nodes do not come in here. Source: Kubernetes documentation, "Resource Management for Pods and
+Containers", "Sidecar Containers" (resource sharing within containers), "Pod Overhead". Left out:
+what a resize in place has allocated beyond the spec's requests; dynamic resource claims; volumes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,11 +47,13 @@ class HostPort(Value, frozen=True, order=True):
 
 
 class Needs(Value, frozen=True, eq=False):
-    """What a pod asks of a node. Two pods with equal `key` share the very same object, as long as it is remembered."""
+    """What a pod asks of a node. Two pods with equal `key` share the very same object, as long as
+    it is remembered."""
 
     key: bytes
     node_selector: tuple[tuple[str, str], ...]
-    required_terms: tuple[NodeSelectorTerm, ...] | None  # one of them must match; None: any node will do
+    # one of them must match; None: any node will do
+    required_terms: tuple[NodeSelectorTerm, ...] | None
     preferred_terms: tuple[tuple[int, NodeSelectorTerm], ...]
     tolerations: tuple[Toleration, ...]
     cpu: int
@@ -61,7 +64,8 @@ class Needs(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     images: tuple[str, ...]
-    node_names: tuple[str, ...] | None  # the only nodes that the required terms name; None: they do not name any
+    # the only nodes that the required terms name; None: they do not name any
+    node_names: tuple[str, ...] | None
     pod_affinity: PodAffinity | None
     pod_anti_affinity: PodAntiAffinity | None
     constraints: tuple[TopologySpreadConstraint, ...]
@@ -107,8 +111,14 @@ def needs_of(pod: Pod) -> Needs:
                 spec.topology_spread_constraints,
                 spec.overhead,
                 _requests(spec.resources),
-                [(_requests(c.resources), c.ports, c.image, c.restart_policy) for c in spec.containers],
-                [(_requests(c.resources), c.ports, c.image, c.restart_policy) for c in spec.init_containers or ()],
+                [
+                    (_requests(c.resources), c.ports, c.image, c.restart_policy)
+                    for c in spec.containers
+                ],
+                [
+                    (_requests(c.resources), c.ports, c.image, c.restart_policy)
+                    for c in spec.init_containers or ()
+                ],
             )
         )
     )
@@ -121,14 +131,35 @@ def _requests(resources: ResourceRequirements | None) -> Requests:
 @lru_cache(maxsize=8192)
 def _parse(key: bytes) -> Needs:
     parts = msgspec.msgpack.decode(key, type=_Parts)
-    selector, affinity, tolerations, constraints, overhead, pod_level, containers, init_containers = parts
+    (
+        selector,
+        affinity,
+        tolerations,
+        constraints,
+        overhead,
+        pod_level,
+        containers,
+        init_containers,
+    ) = parts
     node_affinity = affinity.node_affinity if affinity else None
-    required = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
-    preferred = node_affinity.preferred_during_scheduling_ignored_during_execution if node_affinity else None
+    required = (
+        node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
+    )
+    preferred = (
+        node_affinity.preferred_during_scheduling_ignored_during_execution
+        if node_affinity
+        else None
+    )
     whole = _amounts(pod_level)
     extra = _amounts(overhead)
     requests = _total(containers, init_containers, whole, extra, {})
-    scored = _total(containers, init_containers, whole, extra, {CPU: SCORED_CPU_DEFAULT, MEMORY: SCORED_MEMORY_DEFAULT})
+    scored = _total(
+        containers,
+        init_containers,
+        whole,
+        extra,
+        {CPU: SCORED_CPU_DEFAULT, MEMORY: SCORED_MEMORY_DEFAULT},
+    )
     sidecars = [part for part in init_containers if _is_sidecar(part)]
     return Needs(
         key=key,
@@ -139,7 +170,11 @@ def _parse(key: bytes) -> Needs:
         cpu=requests.get(CPU, 0),
         memory=requests.get(MEMORY, 0),
         ephemeral_storage=requests.get(EPHEMERAL_STORAGE, 0),
-        extended={name: requests[name] for name in sorted(requests) if name not in (CPU, MEMORY, EPHEMERAL_STORAGE) and requests[name]},
+        extended={
+            name: requests[name]
+            for name in sorted(requests)
+            if name not in (CPU, MEMORY, EPHEMERAL_STORAGE) and requests[name]
+        },
         scored_cpu=scored.get(CPU, 0),
         scored_memory=scored.get(MEMORY, 0),
         ports=tuple(sorted(_host_ports([*containers, *sidecars]))),
@@ -152,18 +187,26 @@ def _parse(key: bytes) -> Needs:
 
 
 def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
-    """The nodes that the terms name, where each names some: a DaemonSet's pod names its one node."""
+    """The nodes that the terms name, where each names some: a DaemonSet's pod names its one
+    node."""
     names: set[str] = set()
     for term in terms:
-        fields = [each for each in term.match_fields or () if each.key == "metadata.name" and each.operator == "In"]
+        fields = [
+            each
+            for each in term.match_fields or ()
+            if each.key == "metadata.name" and each.operator == "In"
+        ]
         if not fields:
             return None
-        names.update(set(fields[0].values or ()).intersection(*(each.values or () for each in fields[1:])))
+        names.update(
+            set(fields[0].values or ()).intersection(*(each.values or () for each in fields[1:]))
+        )
     return tuple(sorted(names)) if terms else None
 
 
 def amount(resource: str, quantity: str) -> int:
-    """A quantity in the units in which the scheduler counts: milli-CPUs, else whole ones, rounded up."""
+    """A quantity in the units in which the scheduler counts: milli-CPUs, else whole ones, rounded
+    up."""
     return milli_value(quantity) if resource == CPU else value(quantity)
 
 
@@ -176,12 +219,18 @@ def _is_sidecar(part: Part) -> bool:
 
 
 def _total(
-    containers: Iterable[Part], init_containers: Iterable[Part], whole: Amounts, overhead: Amounts, default: Amounts
+    containers: Iterable[Part],
+    init_containers: Iterable[Part],
+    whole: Amounts,
+    overhead: Amounts,
+    default: Amounts,
 ) -> Amounts:
-    """SCHED-2: the greater of what runs together in the end and what runs together at any moment of the start.
+    """SCHED-2: the greater of what runs together in the end and what runs together at any moment of
+    the start.
 
-    Init containers run one after another, each beside the sidecars started before it. What the pod as a whole states takes the place
-    of that sum, and the overhead comes on top. `default` stands in for what a container does not state.
+    Init containers run one after another, each beside the sidecars started before it. What the pod
+    as a whole states takes the place of that sum, and the overhead comes on top. `default` stands
+    in for what a container does not state.
     """
     running: Amounts = {}
     for part in containers:

@@ -1,25 +1,42 @@
-"""The best node for a pod, plainly and with a memory of what has been worked out. Rules SCHED-16, SCHED-17 (spec/scheduler.md).
+"""The best node for a pod, plainly and with a memory of what has been worked out. Rules SCHED-16,
+SCHED-17 (spec/scheduler.md).
 
-`choose` is the definition: ask every node. A `Ranking` gives the same answer for pods of one kind without asking the nodes that have not
-changed since it was last asked: O(changed nodes) instead of O(nodes). It may be forgotten or shared at any time; nothing depends on
-its being there, only the time that a decision takes.
+`choose` is the definition: ask every node. A `Ranking` gives the same answer for pods of one kind
+without asking the nodes that have not changed since it was last asked: O(changed nodes) instead of
+O(nodes). It may be forgotten or shared at any time; nothing depends on its being there, only the
+time that a decision takes.
 
-    all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then first by name (SCHED-29: no chance)
+    all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then
+    first by name (SCHED-29: no chance)
 """
 
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from refk8s.core.scheduler.filters import BY_LOAD, BY_NODE, node_affinity, pod_affinity, topology_spread
+from refk8s.core.scheduler.filters import (
+    BY_LOAD,
+    BY_NODE,
+    node_affinity,
+    pod_affinity,
+    topology_spread,
+)
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
-from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, Source, changed_nodes, relate
+from refk8s.core.scheduler.relations import (
+    PLAIN,
+    Relations,
+    Remembered,
+    Source,
+    changed_nodes,
+    relate,
+)
 from refk8s.core.scheduler.scores import Raw, local_points, raw_of, related_points, relative_points
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 from refk8s.core.value import Value
 
-ROWS_MAX, KINDS_MIN = 200_000, 16  # what is remembered at most: verdicts on nodes, and for how many kinds at least
+# what is remembered at most: verdicts on nodes, and for how many kinds at least
+ROWS_MAX, KINDS_MIN = 200_000, 16
 HOPELESS_MAX = 50_000  # kinds that nobody takes, remembered at once
 
 NO_NAMESPACES: Mapping[str, Any] = {}
@@ -28,15 +45,19 @@ Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
 
 class Offer(Value, frozen=True):
-    """A node that may run the pod: what the relative scores start from, its local points, and how many pods it has."""
+    """A node that may run the pod: what the relative scores start from, its local points, and how
+    many pods it has."""
 
     raw: Raw
     local: int
     pods: int
 
 
-def judge(pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any]) -> Refusal | None:
-    """One node, asked afresh: what keeps the pod off it. O(1), or O(pods) where other pods matter."""
+def judge(
+    pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any]
+) -> Refusal | None:
+    """One node, asked afresh: what keeps the pod off it. O(1), or O(pods) where other pods
+    matter."""
     facts = snapshot.nodes[name]
     refusal = _look(pod.needs, facts, snapshot.load(name)).refusal
     if refusal is None and (relations := relate(pod, snapshot, namespaces, PLAIN)) is not None:
@@ -50,7 +71,8 @@ def _object(relations: Relations, facts: NodeFacts) -> Refusal | None:
 
 
 class _Look(Value, frozen=True, eq=False):
-    """What pods of one need are told by a node: the refusal, or the local points; and whether its pods count for spreading."""
+    """What pods of one need are told by a node: the refusal, or the local points; and whether its
+    pods count for spreading."""
 
     facts: NodeFacts
     load: Load
@@ -64,9 +86,16 @@ class _Look(Value, frozen=True, eq=False):
 
 def _look(needs: Needs, facts: NodeFacts, load: Load, before: _Look | None = None) -> _Look:
     if before is not None and before.facts is facts:
-        static, taints_raw, preference, counts = before.static, before.taints, before.preference, before.counts
+        static, taints_raw, preference, counts = (
+            before.static,
+            before.taints,
+            before.preference,
+            before.counts,
+        )
     else:
-        static = next((refusal for check in BY_NODE if (refusal := check(needs, facts)) is not None), None)
+        static = next(
+            (refusal for check in BY_NODE if (refusal := check(needs, facts)) is not None), None
+        )
         taints_raw, preference = raw_of(needs, facts)
         counts = node_affinity.check(needs, facts) is None
     refusal = static
@@ -82,7 +111,11 @@ def _offer(pod: PodInfo, facts: NodeFacts, load: Load, look: _Look) -> Offer | R
     if look.refusal is not None:
         return look.refusal
     siblings = load.siblings.get(pod.owner, 0) if pod.owner and not pod.needs.constraints else None
-    return Offer(Raw(look.taints, look.preference, siblings, facts.zone, facts.has_hostname), look.local, len(load.pods))
+    return Offer(
+        Raw(look.taints, look.preference, siblings, facts.zone, facts.has_hostname),
+        look.local,
+        len(load.pods),
+    )
 
 
 def choose(
@@ -92,7 +125,8 @@ def choose(
     source: Source = PLAIN,
     looks: dict[str, _Look] | None = None,
 ) -> tuple[str | None, dict[Refusal, int]]:
-    """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes), and what `source` takes to answer.
+    """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes), and
+    what `source` takes to answer.
 
     `looks` may hold what pods of the same needs were told before; it is brought up to date.
     """
@@ -124,9 +158,14 @@ def choose(
     for offer in offers.values():
         sizes[offer.raw] = sizes.get(offer.raw, 0) + 1
     relative = relative_points(sizes, zones)
-    related = related_points(relations, {name: snapshot.nodes[name] for name in offers}) if relations is not None else {}
+    related = (
+        related_points(relations, {name: snapshot.nodes[name] for name in offers})
+        if relations is not None
+        else {}
+    )
     _, _, best = min(
-        (-offer.local - relative[offer.raw] - related.get(name, 0), offer.pods, name) for name, offer in offers.items()
+        (-offer.local - relative[offer.raw] - related.get(name, 0), offer.pods, name)
+        for name, offer in offers.items()
     )
     return best, refusals
 
@@ -134,16 +173,22 @@ def choose(
 def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
     """The nodes to ask, in the order of their names: all, or those alone that the pod names."""
     names = pod.needs.node_names
-    return sorted(snapshot.nodes) if names is None else [name for name in names if name in snapshot.nodes]
+    return (
+        sorted(snapshot.nodes)
+        if names is None
+        else [name for name in names if name in snapshot.nodes]
+    )
 
 
 class _Group:
-    """Nodes with the same raw numbers: among them the local order decides. A heap with stale entries, left there until they come up."""
+    """Nodes with the same raw numbers: among them the local order decides. A heap with stale
+    entries, left there until they come up."""
 
     __slots__ = ("heap", "size")
 
     def __init__(self) -> None:
-        self.heap: list[tuple[int, int, str, int]] = []  # (-local points, pods, name, number of the row)
+        # (-local points, pods, name, number of the row)
+        self.heap: list[tuple[int, int, str, int]] = []
         self.size = 0
 
 
@@ -152,12 +197,21 @@ class _Row:
 
     __slots__ = ("counted", "facts", "load", "number", "verdict")
 
-    def __init__(self, facts: NodeFacts, load: Load, verdict: Offer | Refusal, number: int, counted: int) -> None:
-        self.facts, self.load, self.verdict, self.number, self.counted = facts, load, verdict, number, counted
+    def __init__(
+        self, facts: NodeFacts, load: Load, verdict: Offer | Refusal, number: int, counted: int
+    ) -> None:
+        self.facts, self.load, self.verdict, self.number, self.counted = (
+            facts,
+            load,
+            verdict,
+            number,
+            counted,
+        )
 
 
 class Ranking:
-    """SCHED-17: every node's verdict on one kind of pod (needs and owner), brought up to date before each answer."""
+    """SCHED-17: every node's verdict on one kind of pod (needs and owner), brought up to date
+    before each answer."""
 
     def __init__(self, pod: PodInfo, looks: dict[str, _Look]) -> None:
         self._pod = pod
@@ -174,10 +228,13 @@ class Ranking:
         self._catch_up(snapshot)
         if not self._groups:
             return None, self._refusals
-        if len(self._groups) == 1:  # All alike but for the local points, so the relative ones cannot decide.
+        # All alike but for the local points, so the relative ones cannot decide.
+        if len(self._groups) == 1:
             (group,) = self._groups.values()
             return self._first(group)[2], self._refusals
-        relative = relative_points({raw: group.size for raw, group in self._groups.items()}, self._zones)
+        relative = relative_points(
+            {raw: group.size for raw, group in self._groups.items()}, self._zones
+        )
         best: Rank | None = None
         for raw, group in self._groups.items():
             local, pods, name = self._first(group)
@@ -189,7 +246,11 @@ class Ranking:
     def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
         """What each node says that refuses. O(nodes)."""
         self._catch_up(snapshot)
-        return {name: row.verdict for name, row in self._rows.items() if isinstance(row.verdict, Refusal)}
+        return {
+            name: row.verdict
+            for name, row in self._rows.items()
+            if isinstance(row.verdict, Refusal)
+        }
 
     def _catch_up(self, snapshot: Snapshot) -> None:
         """Look again at the nodes that are not what they were."""
@@ -250,7 +311,8 @@ class Ranking:
 
 
 class Chooser:
-    """The choice with a memory: rankings for pods that other pods do not matter to, else `choose` with what is remembered.
+    """The choice with a memory: rankings for pods that other pods do not matter to, else `choose`
+    with what is remembered.
 
     The least recently used kinds are forgotten.
     """
@@ -259,29 +321,42 @@ class Chooser:
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._looks: dict[bytes, dict[str, _Look]] = {}
         self._relations = Remembered()
-        self._hopeless: dict[bytes, Change] = {}  # as of that change no node would take pods of these needs
+        # as of that change no node would take pods of these needs
+        self._hopeless: dict[bytes, Change] = {}
 
-    def choose(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> tuple[
-        str | None, Mapping[Refusal, int]
-    ]:
+    def choose(
+        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
+    ) -> tuple[str | None, Mapping[Refusal, int]]:
         """The same as the plain `choose`."""
         if pod.needs.node_names is not None:  # There is next to nothing to remember.
             return choose(pod, snapshot, namespaces, self._relations)
         if relate(pod, snapshot, namespaces, self._relations) is None:
             return self._ranking(pod, snapshot).choose(snapshot)
-        return choose(pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs, snapshot))
+        return choose(
+            pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs, snapshot)
+        )
 
-    def refusing(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> dict[str, Refusal]:
-        """What each node says that refuses the pod, in the order of their names. O(nodes log nodes)."""
+    def refusing(
+        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
+    ) -> dict[str, Refusal]:
+        """What each node says that refuses the pod, in the order of their names. O(nodes log
+        nodes)."""
         relations = relate(pod, snapshot, namespaces, self._relations)
         refusing = self._ranking(pod, snapshot).refusing(snapshot)
         if relations is not None:
-            others = {name: _object(relations, facts) for name, facts in snapshot.nodes.items() if name not in refusing}
+            others = {
+                name: _object(relations, facts)
+                for name, facts in snapshot.nodes.items()
+                if name not in refusing
+            }
             refusing |= {name: refusal for name, refusal in others.items() if refusal is not None}
         return {name: refusing[name] for name in sorted(refusing)}
 
-    def has_offer(self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES) -> bool:
-        """Some node would take a pod of this kind. O(changed nodes) where it was not so before and other pods do not matter."""
+    def has_offer(
+        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
+    ) -> bool:
+        """Some node would take a pod of this kind. O(changed nodes) where it was not so before and
+        other pods do not matter."""
         key = pod.needs.key
         if relate(pod, snapshot, namespaces, self._relations) is not None:
             return self.choose(pod, snapshot, namespaces)[0] is not None

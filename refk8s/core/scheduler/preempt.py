@@ -1,6 +1,8 @@
-"""Preemption: which less important pods must go, so that a pod that fits nowhere fits somewhere. Rules SCHED-35 to SCHED-38.
+"""Preemption: which less important pods must go, so that a pod that fits nowhere fits somewhere.
+Rules SCHED-35 to SCHED-38.
 
-    nodes that could be cured --all less important pods gone: fits?--> take back whom it still fits with --> victims --> the least harm
+    nodes that could be cured --all less important pods gone: fits?--> take back whom it still fits
+    with --> victims --> the least harm
 
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
@@ -14,7 +16,8 @@ from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
 from refk8s.core.value import Value
 
-CANDIDATES_MIN, CANDIDATES_PERCENT = 100, 10  # how many nodes are tried at most: the greater of the two
+# how many nodes are tried at most: the greater of the two
+CANDIDATES_MIN, CANDIDATES_PERCENT = 100, 10
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
 RUNNING_SINCE_NOW = "~"  # sorts after every time
 
@@ -23,7 +26,8 @@ Started = Callable[[PodInfo], str]
 
 
 class Nomination(Value, frozen=True, eq=False):
-    """A pod that waits for its victims to leave. Until it has its node, no pod of its priority or less takes the room (SCHED-37)."""
+    """A pod that waits for its victims to leave. Until it has its node, no pod of its priority or
+    less takes the room (SCHED-37)."""
 
     pod: PodInfo
     node: str
@@ -46,9 +50,11 @@ def preempt(
     started: Started,
     budgets: Budgets = (),
 ) -> tuple[Eviction | None, dict[str, int]]:
-    """SCHED-35, SCHED-36: the eviction that does the least harm, or None with how many nodes are not to be had for what reason.
+    """SCHED-35, SCHED-36: the eviction that does the least harm, or None with how many nodes are
+    not to be had for what reason.
 
-    `refusing` says why each node refuses the pod, in the order of their names. O(candidates · pods of a node).
+    `refusing` says why each node refuses the pod, in the order of their names. O(candidates · pods
+    of a node).
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
     tries = max(CANDIDATES_MIN, len(snapshot.nodes) * CANDIDATES_PERCENT // 100)
@@ -59,9 +65,14 @@ def preempt(
             continue
         found = _victims(pod, name, snapshot, namespaces, started, budgets)
         if isinstance(found, Eviction):
-            best = found if best is None else min(best, found, key=lambda eviction: _harm(eviction, started))
+            best = (
+                found
+                if best is None
+                else min(best, found, key=lambda eviction: _harm(eviction, started))
+            )
             tries -= 1
-            if tries <= 0 and not best.violations:  # SCHED-38: a node where no budget is broken may come yet
+            # SCHED-38: a node where no budget is broken may come yet
+            if tries <= 0 and not best.violations:
                 break
         else:
             for message in found:
@@ -70,11 +81,19 @@ def preempt(
 
 
 def _victims(
-    pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any], started: Started, budgets: Budgets
+    pod: PodInfo,
+    name: str,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    started: Started,
+    budgets: Budgets,
 ) -> Eviction | tuple[str, ...]:
     """SCHED-35: the fewest that must leave this node, or why that would not help."""
     load = snapshot.load(name)
-    lesser = sorted((other for other in load.pods.values() if other.priority < pod.priority), key=lambda other: _importance(other, started))
+    lesser = sorted(
+        (other for other in load.pods.values() if other.priority < pod.priority),
+        key=lambda other: _importance(other, started),
+    )
     if not lesser:
         return (NO_VICTIMS,)
     for other in lesser:
@@ -85,7 +104,9 @@ def _victims(
     protected = find_protected(lesser, budgets) if budgets else frozenset()
     spared = set()
     # Those whom a budget protects are spared first (SCHED-38), and among them the most important.
-    for other in sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser:
+    for other in (
+        sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser
+    ):
         if judge(pod, name, snapshot.with_load(name, load.plus(other)), namespaces) is None:
             load = load.plus(other)
             spared.add(other.uid)
@@ -108,11 +129,18 @@ def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tup
     return eviction.violations, highest, total, len(eviction.victims), late, eviction.node
 
 
-def with_nominated(snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo) -> Snapshot:
-    """SCHED-37: the snapshot in which those who wait for their victims and are no less important than the pod are there already."""
+def with_nominated(
+    snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo
+) -> Snapshot:
+    """SCHED-37: the snapshot in which those who wait for their victims and are no less important
+    than the pod are there already."""
     for key in sorted(nominations):
         nomination = nominations[key]
         load = snapshot.load(nomination.node)
-        if nomination.pod.priority >= pod.priority and nomination.pod.uid != pod.uid and nomination.pod.uid not in load.pods:
+        if (
+            nomination.pod.priority >= pod.priority
+            and nomination.pod.uid != pod.uid
+            and nomination.pod.uid not in load.pods
+        ):
             snapshot = snapshot.with_load(nomination.node, load.plus(nomination.pod))
     return snapshot

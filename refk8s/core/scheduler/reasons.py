@@ -1,6 +1,8 @@
-"""Why a pod fits nowhere, in the words that users know. Rules SCHED-10, SCHED-11 (spec/scheduler.md).
+"""Why a pod fits nowhere, in the words that users know. Rules SCHED-10, SCHED-11
+(spec/scheduler.md).
 
-Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and what today's scheduler writes.
+Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and what today's scheduler
+writes.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,8 @@ LEAVING = "not eligible due to a terminating pod on the nominated node."
 
 
 class Refusal(Value, frozen=True, cache_hash=True):
-    """Why a pod cannot run on a node: the plugin that objects, what it says, and whether it could help that other pods went away."""
+    """Why a pod cannot run on a node: the plugin that objects, what it says, and whether it could
+    help that other pods went away."""
 
     plugin: str
     messages: tuple[str, ...]
@@ -23,13 +26,15 @@ class Refusal(Value, frozen=True, cache_hash=True):
 
 
 def histogram(counts: Mapping[str, int], nodes: int) -> str:
-    """`0/5 nodes are available: 2 Insufficient cpu, 3 Too many pods.`: each reason with the number of nodes, sorted as text."""
+    """`0/5 nodes are available: 2 Insufficient cpu, 3 Too many pods.`: each reason with the number
+    of nodes, sorted as text."""
     parts = sorted(f"{count} {message}" for message, count in counts.items() if count)
     return f"0/{nodes} nodes are available:" + (f" {', '.join(parts)}." if parts else "")
 
 
 def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str:
-    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nobody is evicted for it, empty: somebody is.
+    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nobody
+    is evicted for it, empty: somebody is.
 
     A node is counted under each of the messages of the one filter that refused it.
     """

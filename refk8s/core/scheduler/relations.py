@@ -1,8 +1,11 @@
-"""What the pods that are there mean for one that comes: counts by domain. Rules SCHED-30 to SCHED-34 (spec/scheduler.md).
+"""What the pods that are there mean for one that comes: counts by domain. Rules SCHED-30 to
+SCHED-34 (spec/scheduler.md).
 
-A domain is the set of nodes with one value of a topology key. Three questions are asked of the snapshot: how many pods that a term means
-are in each domain (a tally); from which domains do the pods there keep newcomers off, and to which do they draw them (neighbours).
-`Plain` answers by looking at every pod; `Remembered` gives the same answers and looks again only at the nodes that have changed.
+A domain is the set of nodes with one value of a topology key. Three questions are asked of the
+snapshot: how many pods that a term means are in each domain (a tally); from which domains do the
+pods there keep newcomers off, and to which do they draw them (neighbours). `Plain` answers by
+looking at every pod; `Remembered` gives the same answers and looks again only at the nodes that
+have changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +18,17 @@ from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
 
-Counts = Mapping[str, int]  # by value of the topology key; every domain is there, with 0 where there is none
+# by value of the topology key; every domain is there, with 0 where there is none
+Counts = Mapping[str, int]
 QUESTIONS_MAX = 512  # tallies remembered at once
 
 
 class Tally(Value, frozen=True, cache_hash=True):
-    """A question: how many pods that match all of `selectors` (labels, namespaces) are in each domain of the topology key?
+    """A question: how many pods that match all of `selectors` (labels, namespaces) are in each
+    domain of the topology key?
 
-    Only nodes with all of `keys` count, and those alone that `needs` would not be refused by, as far as the policies say so.
+    Only nodes with all of `keys` count, and those alone that `needs` would not be refused by, as
+    far as the policies say so.
     """
 
     topology_key: str
@@ -41,20 +47,27 @@ class Tally(Value, frozen=True, cache_hash=True):
             needs = Needs.of(self.needs)
             if self.honors_affinity and node_affinity.check(needs, facts) is not None:
                 return None
-            if self.honors_taints and (taints.check(needs, facts) is not None or node_unschedulable.check(needs, facts) is not None):
+            if self.honors_taints and (
+                taints.check(needs, facts) is not None
+                or node_unschedulable.check(needs, facts) is not None
+            ):
                 return None
         return facts.labels[self.topology_key]
 
     def count(self, load: Load) -> int:
         return sum(
             not (self.only_staying and pod.is_terminating)
-            and all(pod.namespace in namespaces and selector.matches(pod.labels) for selector, namespaces in self.selectors)
+            and all(
+                pod.namespace in namespaces and selector.matches(pod.labels)
+                for selector, namespaces in self.selectors
+            )
             for pod in load.pods.values()
         )
 
 
 class Neighbours:
-    """The domains from which pods keep others off, and to which they draw them: by term, then by domain."""
+    """The domains from which pods keep others off, and to which they draw them: by term, then by
+    domain."""
 
     def __init__(self) -> None:
         self.guards: dict[Term, dict[str, int]] = {}
@@ -113,25 +126,33 @@ PLAIN = Plain()
 
 
 class Relations(Value, frozen=True, eq=False):
-    """What the others mean for one pod. A list of (topology key, pods in each domain) for each kind of term."""
+    """What the others mean for one pod. A list of (topology key, pods in each domain) for each kind
+    of term."""
 
     near: tuple[tuple[str, Counts], ...]  # affinity: must not be 0
     is_first: bool  # nobody that the pod wants near is anywhere, and it is such a pod itself
     far: tuple[tuple[str, Counts], ...]  # anti-affinity: must be 0
     guarded: tuple[tuple[str, Counts], ...]  # others' anti-affinity: must be 0
-    hard: tuple[tuple[Constraint, int, int, Counts], ...]  # with whether the pod itself counts, and the least in any domain
+    # with whether the pod itself counts, and the least in any domain
+    hard: tuple[tuple[Constraint, int, int, Counts], ...]
     soft: tuple[tuple[Constraint, Counts], ...]
     drawn: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
     has_constraints: bool  # the pod states constraints of its own, so that none apply by default
 
 
-def relate(pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], source: Source) -> Relations | None:
+def relate(
+    pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], source: Source
+) -> Relations | None:
     """The relations of the pod to all others; None where nothing ties it to any."""
     bonds = pod.bonds
     if bonds is None and not len(snapshot.bound):
         return None
     neighbours = source.neighbours(snapshot)
-    guarded = [(term.topology_key, counts) for term, counts in neighbours.guards.items() if _means(term, pod, namespaces)]
+    guarded = [
+        (term.topology_key, counts)
+        for term, counts in neighbours.guards.items()
+        if _means(term, pod, namespaces)
+    ]
     drawn: dict[tuple[str, str], int] = {}
     for (weight, term), counts in neighbours.pulls.items():
         if _means(term, pod, namespaces):
@@ -141,19 +162,34 @@ def relate(pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], sour
             return None
         return Relations((), False, (), tuple(guarded), (), (), drawn, False)
     all_of = tuple((term.selector, term.resolve(namespaces)) for term in bonds.affinity)
-    near = tuple((term.topology_key, _tally(term.topology_key, all_of, source, snapshot)) for term in bonds.affinity)
+    near = tuple(
+        (term.topology_key, _tally(term.topology_key, all_of, source, snapshot))
+        for term in bonds.affinity
+    )
     for weight, term in bonds.preferred:
         one = ((term.selector, term.resolve(namespaces)),)
         _draw(drawn, term.topology_key, _tally(term.topology_key, one, source, snapshot), weight)
     return Relations(
         near=near,
-        is_first=not any(any(counts.values()) for _, counts in near) and all(_means(term, pod, namespaces) for term in bonds.affinity),
+        is_first=not any(any(counts.values()) for _, counts in near)
+        and all(_means(term, pod, namespaces) for term in bonds.affinity),
         far=tuple(
-            (term.topology_key, _tally(term.topology_key, ((term.selector, term.resolve(namespaces)),), source, snapshot))
+            (
+                term.topology_key,
+                _tally(
+                    term.topology_key,
+                    ((term.selector, term.resolve(namespaces)),),
+                    source,
+                    snapshot,
+                ),
+            )
             for term in bonds.anti_affinity
         ),
         guarded=tuple(guarded),
-        hard=tuple(_spread(each, counts, pod) for each, counts in _constraints(bonds.hard, pod, source, snapshot)),
+        hard=tuple(
+            _spread(each, counts, pod)
+            for each, counts in _constraints(bonds.hard, pod, source, snapshot)
+        ),
         soft=tuple(_constraints(bonds.soft, pod, source, snapshot)),
         drawn=drawn,
         has_constraints=bool(bonds.hard or bonds.soft),
@@ -164,7 +200,9 @@ def _means(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
     return term.matches(pod.namespace, pod.labels, namespaces)
 
 
-def _draw(drawn: dict[tuple[str, str], int], topology_key: str, counts: Counts, weight: int) -> None:
+def _draw(
+    drawn: dict[tuple[str, str], int], topology_key: str, counts: Counts, weight: int
+) -> None:
     for domain, count in counts.items():
         if count:
             drawn[topology_key, domain] = drawn.get((topology_key, domain), 0) + weight * count
@@ -174,16 +212,29 @@ def _tally(topology_key: str, selectors: Any, source: Source, snapshot: Snapshot
     return source.tally(Tally(topology_key, (topology_key,), selectors), snapshot)
 
 
-def _constraints(among: tuple[Constraint, ...], pod: PodInfo, source: Source, snapshot: Snapshot) -> Iterable[tuple[Constraint, Counts]]:
-    """Each constraint with the pods in each domain. Nodes without the keys of all of them do not count."""
+def _constraints(
+    among: tuple[Constraint, ...], pod: PodInfo, source: Source, snapshot: Snapshot
+) -> Iterable[tuple[Constraint, Counts]]:
+    """Each constraint with the pods in each domain. Nodes without the keys of all of them do not
+    count."""
     keys = tuple(sorted({each.topology_key for each in among}))
     for each in among:
         selectors = ((each.selector, (pod.namespace,)),)
-        question = Tally(each.topology_key, keys, selectors, True, pod.needs.key, each.honors_affinity, each.honors_taints)
+        question = Tally(
+            each.topology_key,
+            keys,
+            selectors,
+            True,
+            pod.needs.key,
+            each.honors_affinity,
+            each.honors_taints,
+        )
         yield each, source.tally(question, snapshot)
 
 
-def _spread(constraint: Constraint, counts: Counts, pod: PodInfo) -> tuple[Constraint, int, int, Counts]:
+def _spread(
+    constraint: Constraint, counts: Counts, pod: PodInfo
+) -> tuple[Constraint, int, int, Counts]:
     least = min(counts.values(), default=0) if len(counts) >= constraint.min_domains else 0
     return constraint, int(constraint.selector.matches(pod.labels)), least, counts
 
@@ -259,4 +310,8 @@ def changed_nodes(snapshot: Snapshot, seen: Change | None, known: Iterable[str])
     if snapshot.last_change is seen and seen is not None:
         return ()
     changed = snapshot.changed_since(seen)
-    return changed if changed is not None else [*snapshot.nodes, *(name for name in known if name not in snapshot.nodes)]
+    return (
+        changed
+        if changed is not None
+        else [*snapshot.nodes, *(name for name in known if name not in snapshot.nodes)]
+    )

@@ -1,10 +1,12 @@
-"""The snapshot: every node with what runs on it, kept up to date change by change. Rules SCHED-3, SCHED-4 (spec/scheduler.md).
+"""The snapshot: every node with what runs on it, kept up to date change by change. Rules SCHED-3,
+SCHED-4 (spec/scheduler.md).
 
-There are two of them. The *truth* is a fold over the view: it knows what the API server has told. The *working* snapshot is the truth
-plus the pods that were assigned here and are not yet seen there (assumed pods); decisions look at that one. Both are values.
-A change costs O(1), whatever the number of pods and nodes; each leaves a link in the chain of changes, so that whoever has worked
-something out from an earlier snapshot finds the nodes to look at again.
-Source: Kubernetes documentation, "Scheduling Framework" (the scheduling cycle's snapshot).
+There are two of them. The *truth* is a fold over the view: it knows what the API server has told.
+The *working* snapshot is the truth plus the pods that were assigned here and are not yet seen there
+(assumed pods); decisions look at that one. Both are values. A change costs O(1), whatever the
+number of pods and nodes; each leaves a link in the chain of changes, so that whoever has worked
+something out from an earlier snapshot finds the nodes to look at again. Source: Kubernetes
+documentation, "Scheduling Framework" (the scheduling cycle's snapshot).
 """
 
 from collections.abc import Iterable
@@ -17,7 +19,17 @@ from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.scheduler.bonds import Bonds, bonds_of
-from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, PODS_COUNT, Amounts, HostPort, Needs, amount, needs_of
+from refk8s.core.scheduler.needs import (
+    CPU,
+    EPHEMERAL_STORAGE,
+    MEMORY,
+    PODS_COUNT,
+    Amounts,
+    HostPort,
+    Needs,
+    amount,
+    needs_of,
+)
 from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -26,7 +38,8 @@ CHAIN_LENGTH_MAX = 4096  # links; who has fallen further behind looks at every n
 
 
 class NodeFacts(Value, frozen=True):
-    """What a Node object says that matters. Equal facts decide equally, so a heartbeat changes nothing."""
+    """What a Node object says that matters. Equal facts decide equally, so a heartbeat changes
+    nothing."""
 
     name: str
     labels: dict[str, str]
@@ -86,7 +99,10 @@ class Load(Value, frozen=True, eq=False):
         needs = pod.needs
         extended, ports, siblings, bound = self.extended, self.ports, self.siblings, self.bound
         if needs.extended:
-            extended = {name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0) for name in self.extended | needs.extended}
+            extended = {
+                name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0)
+                for name in self.extended | needs.extended
+            }
             extended = {name: extended[name] for name in sorted(extended) if extended[name]}
         if needs.ports:
             remaining = list(ports)
@@ -145,7 +161,8 @@ class Change:
 
 
 class Snapshot(Value, frozen=True, eq=False):
-    """Nodes and loads at a moment. A load may stand under a name that no node has: its pods were there first."""
+    """Nodes and loads at a moment. A load may stand under a name that no node has: its pods were
+    there first."""
 
     nodes: Map[str, NodeFacts]
     loads: Map[str, Load]
@@ -164,7 +181,13 @@ class Snapshot(Value, frozen=True, eq=False):
 
     def with_load(self, name: str, load: Load) -> "Snapshot":
         """The snapshot with this load on that node."""
-        loads = self.loads.set(name, load) if load.pods else self.loads.delete(name) if name in self.loads else self.loads
+        loads = (
+            self.loads.set(name, load)
+            if load.pods
+            else self.loads.delete(name)
+            if name in self.loads
+            else self.loads
+        )
         bound = self.bound
         if len(load.bound):
             bound = bound.set(name, None)
@@ -173,7 +196,8 @@ class Snapshot(Value, frozen=True, eq=False):
         return Snapshot(self.nodes, loads, _link(name, self.last_change), bound)
 
     def changed_since(self, seen: Change | None) -> list[str] | None:
-        """The names of the nodes that have changed since that link was the last one, newest first; None: nobody knows any more."""
+        """The names of the nodes that have changed since that link was the last one, newest first;
+        None: nobody knows any more."""
         names: dict[str, None] = {}
         link = self.last_change
         if seen is None and link is not None:
@@ -191,7 +215,9 @@ EMPTY = Snapshot(Map(), Map())
 
 def _link(node: str, before: Change | None) -> Change:
     if before is None or before.length >= CHAIN_LENGTH_MAX:
-        return Change(node, None, 1)  # The chain is let go, so that memory stays bounded; whoever looks for an older link finds none.
+        # The chain is let go, so that memory stays bounded; whoever looks for an older link finds
+        # none.
+        return Change(node, None, 1)
     return Change(node, before, before.length + 1)
 
 
@@ -203,13 +229,20 @@ def facts_of(node: Node) -> NodeFacts:
     return NodeFacts(
         name=node.metadata.name or "",
         labels=node.metadata.labels or {},
-        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in (spec.taints if spec else None) or ()),
+        taints=tuple(
+            Taint(key=t.key, value=t.value, effect=t.effect)
+            for t in (spec.taints if spec else None) or ()
+        ),
         unschedulable=bool(spec and spec.unschedulable),
         cpu=amount(CPU, allocatable.get(CPU, "0")),
         memory=amount(MEMORY, allocatable.get(MEMORY, "0")),
         ephemeral_storage=amount(EPHEMERAL_STORAGE, allocatable.get(EPHEMERAL_STORAGE, "0")),
         pods=amount(PODS_COUNT, allocatable.get(PODS_COUNT, "0")),
-        extended={name: amount(name, allocatable[name]) for name in sorted(allocatable) if name not in known},
+        extended={
+            name: amount(name, allocatable[name])
+            for name in sorted(allocatable)
+            if name not in known
+        },
     )
 
 
@@ -234,27 +267,35 @@ def is_finished(pod: Pod) -> bool:
 
 
 def node_taken(pod: Pod | None) -> str:
-    """The node on which the pod takes room; empty where it takes none. One that is being deleted still does (SCHED-4)."""
+    """The node on which the pod takes room; empty where it takes none. One that is being deleted
+    still does (SCHED-4)."""
     if pod is None or pod.spec is None or is_finished(pod):
         return ""
     return pod.spec.node_name or ""
 
 
 def is_same_load(old: Pod, new: Pod) -> bool:
-    """Two states of one pod that weigh the same, without looking deep: the generation counts the changes of the spec."""
+    """Two states of one pod that weigh the same, without looking deep: the generation counts the
+    changes of the spec."""
     before, after = old.metadata, new.metadata
     return (
         before.uid == after.uid
         and before.labels == after.labels
         and (before.deletion_timestamp is None) == (after.deletion_timestamp is None)
-        and (before.generation == after.generation if before.generation and after.generation else old.spec == new.spec)
+        and (
+            before.generation == after.generation
+            if before.generation and after.generation
+            else old.spec == new.spec
+        )
     )
 
 
 def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot:
     """The truth after one more change of a pod or node (SCHED-3). O(1)."""
     if resource != PODS:
-        return snapshot.with_node((new or old).metadata.name, facts_of(new) if new is not None else None)
+        return snapshot.with_node(
+            (new or old).metadata.name, facts_of(new) if new is not None else None
+        )
     before, after = node_taken(old), node_taken(new)
     if before == after and (not before or is_same_load(old, new)):
         return snapshot
@@ -267,7 +308,8 @@ def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot
 
 
 def recompute(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
-    """The truth worked out from nothing: what the fold must always equal (SCHED-3). O(nodes + pods)."""
+    """The truth worked out from nothing: what the fold must always equal (SCHED-3). O(nodes +
+    pods)."""
     snapshot = EMPTY
     for node in nodes:
         snapshot = snapshot.with_node(node.metadata.name or "", facts_of(node))

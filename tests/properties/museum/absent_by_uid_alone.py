@@ -1,9 +1,10 @@
 """A mistake in one namespace makes the garbage collector delete in another.
 
-Somebody copied objects to another namespace, ownerReferences and all. The collector looked for the owner there, did
-not find it, and remembered its uid as absent: the next look at the rightful dependents, whose owner the cache did not
-show just then, deleted them too. Volume claims were lost so. The change remembers by uid alone; this project had this
-bug until its museum was made. What an existing owner owns is deleted (GC-2).
+Somebody copied objects to another namespace, ownerReferences and all. The collector looked for the
+owner there, did not find it, and remembered its uid as absent: the next look at the rightful
+dependents, whose owner the cache did not show just then, deleted them too. Volume claims were lost
+so. The change remembers by uid alone; this project had this bug until its museum was made. What an
+existing owner owns is deleted (GC-2).
 """
 
 from museum.change import Change
@@ -24,5 +25,7 @@ EXHIBIT = Exhibit(
             "return question.options.field_manager",
         ),
     ),
-    finder=Property("test_gc_owners.test_gc_2_an_owner_is_its_uid_in_the_place_that_the_reference_names", 600),
+    finder=Property(
+        "test_gc_owners.test_gc_2_an_owner_is_its_uid_in_the_place_that_the_reference_names", 600
+    ),
 )

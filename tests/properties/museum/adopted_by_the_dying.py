@@ -1,9 +1,9 @@
 """A ReplicaSet takes back the pods that it was made to let go.
 
-It is deleted with its pods to be orphaned. The garbage collector takes the references off; the ReplicaSet's
-controller, whose cache does not show the deletion yet, sees pods without an owner that it selects, and adopts them;
-so they go with it after all. The change leaves out the write by which the controller makes sure that the owner is
-alive. A deleted owner adopts (OWN-5).
+It is deleted with its pods to be orphaned. The garbage collector takes the references off; the
+ReplicaSet's controller, whose cache does not show the deletion yet, sees pods without an owner that
+it selects, and adopts them; so they go with it after all. The change leaves out the write by which
+the controller makes sure that the owner is alive. A deleted owner adopts (OWN-5).
 """
 
 from museum.change import Change

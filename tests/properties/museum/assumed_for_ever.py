@@ -1,8 +1,9 @@
 """The scheduler's cache keeps a pod whose binding was refused.
 
-After a refused binding the pod was queued again, and stayed in the cache on the node it had been meant for; when it
-went to another node the cache had it twice, and its bookkeeping was wrong from then on. The change settles a decision
-and leaves its pod among the assumed. What the scheduler works with is not the truth and what it assumes (SCHED-22).
+After a refused binding the pod was queued again, and stayed in the cache on the node it had been
+meant for; when it went to another node the cache had it twice, and its bookkeeping was wrong from
+then on. The change settles a decision and leaves its pod among the assumed. What the scheduler
+works with is not the truth and what it assumes (SCHED-22).
 """
 
 from museum.change import Change
@@ -23,5 +24,7 @@ EXHIBIT = Exhibit(
             "rest = self.assumed[decision.node]",
         ),
     ),
-    finder=Property("test_sched.test_sched_3_sched_4_sched_22_refused_bindings_give_their_room_back", 600),
+    finder=Property(
+        "test_sched.test_sched_3_sched_4_sched_22_refused_bindings_give_their_room_back", 600
+    ),
 )

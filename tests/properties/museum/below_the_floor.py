@@ -1,9 +1,9 @@
 """A rolling update gives up pods that it needed.
 
-How far old pods may go was reckoned from how many had been asked for, not from how many were available. An update
-whose new pods did not come up, and was followed by another, went on from there: the old ones shrank below what must
-stay. (kubernetes/kubernetes pull request #21273 mended it in kubectl.) The change reckons with what is asked for
-(DEP-8).
+How far old pods may go was reckoned from how many had been asked for, not from how many were
+available. An update whose new pods did not come up, and was followed by another, went on from
+there: the old ones shrank below what must stay. (kubernetes/kubernetes pull request #21273 mended
+it in kubectl.) The change reckons with what is asked for (DEP-8).
 """
 
 from museum.change import Change
@@ -24,5 +24,7 @@ EXHIBIT = Exhibit(
             "spare = new.sure + total(old) - bounds.fewest_available",
         ),
     ),
-    finder=Property("test_dep.test_dep_7_dep_8_a_rolling_update_keeps_its_bounds_at_every_moment", 800),
+    finder=Property(
+        "test_dep.test_dep_7_dep_8_a_rolling_update_keeps_its_bounds_at_every_moment", 800
+    ),
 )

@@ -1,8 +1,9 @@
 """A binding meets the next pod of its name.
 
-A pod of a StatefulSet is deleted and made anew, under its name and larger, while the scheduler's binding for the
-first is on its way. The binding names no uid, so it binds the second, to a node that was chosen for the first. The
-change sends bindings by name alone. A node gets more than it has room for (SCHED-1).
+A pod of a StatefulSet is deleted and made anew, under its name and larger, while the scheduler's
+binding for the first is on its way. The binding names no uid, so it binds the second, to a node
+that was chosen for the first. The change sends bindings by name alone. A node gets more than it has
+room for (SCHED-1).
 """
 
 from museum.change import Change
@@ -23,5 +24,8 @@ EXHIBIT = Exhibit(
             "metadata=ObjectMeta(namespace=namespace, name=name),",
         ),
     ),
-    finder=Property("test_lessons.test_sched_1_a_binding_is_for_the_pod_it_was_decided_for_and_not_for_the_next_of_its_name", 300),
+    finder=Property(
+        "test_lessons.test_sched_1_a_binding_is_for_the_pod_it_was_decided_for_and_not_for_the_next_of_its_name",
+        300,
+    ),
 )

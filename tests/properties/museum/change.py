@@ -1,7 +1,8 @@
 """A patch of the core, as small as it can be told: in this function, these words instead of those.
 
-The function keeps its identity, only its code is exchanged, so whoever has imported it has the change too; afterwards the code is put back.
-What is to be replaced must stand there exactly once, or the patch is out of date and says so.
+The function keeps its identity, only its code is exchanged, so whoever has imported it has the
+change too; afterwards the code is put back. What is to be replaced must stand there exactly once,
+or the patch is out of date and says so.
 """
 
 import inspect
@@ -12,11 +13,13 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from attrs import frozen
+from patched_source import patched
 
 
 @frozen
 class Change:
-    """In `function`, `old` becomes `new`. Both are lines of its source, without the indentation that they have in common."""
+    """In `function`, `old` becomes `new`. Both are lines of its source, without the indentation
+    that they have in common."""
 
     function: Callable[..., Any]
     old: str
@@ -24,18 +27,18 @@ class Change:
 
     @property
     def where(self) -> str:
-        """ "refk8s/core/loop/loop.py, _Turn._release"."""
+        """ "refk8s/core/loop/turn.py, Turn._release"."""
         function = _plain(self.function)
         return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
 
     def source(self) -> str:
-        """The function's source with the change in it. Raises ValueError where the old words are not there exactly once."""
+        """The function's source with the change in it. Raises ValueError unless it has `old`
+        once."""
         source = textwrap.dedent(inspect.getsource(_plain(self.function)))
-        found = [indent for indent in range(0, 33, 4) if source.count(textwrap.indent(self.old, " " * indent)) == 1]
-        if not found:
-            raise ValueError(f"the patch of {self.where} is out of date: its words do not stand there once")
-        indent = " " * max(found)
-        return source.replace(textwrap.indent(self.old, indent), textwrap.indent(self.new, indent))
+        try:
+            return patched(source, self.old, self.new)
+        except ValueError as error:
+            raise ValueError(f"the patch of {self.where} is out of date: {error}") from None
 
     def code(self) -> CodeType:
         """The changed function's code."""

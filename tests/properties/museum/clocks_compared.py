@@ -1,8 +1,8 @@
 """A node whose clock is wrong is taken for dead.
 
-The node controller compared the time that a kubelet had written with its own clock. A node that was some minutes
-behind was always late. The change takes the instant in the heartbeat for the instant at which it was seen. A node
-that is alive is lost, or a dead one is not (NODE-1).
+The node controller compared the time that a kubelet had written with its own clock. A node that was
+some minutes behind was always late. The change takes the instant in the heartbeat for the instant
+at which it was seen. A node that is alive is lost, or a dead one is not (NODE-1).
 """
 
 from museum.change import Change
@@ -24,5 +24,8 @@ EXHIBIT = Exhibit(
             "return Health(uid, sign, parse_timestamp(sign[0] or sign[1] or timestamp(now)), GRACE)",
         ),
     ),
-    finder=Property("test_node.test_node_1_node_7_a_node_is_lost_exactly_a_grace_after_the_last_change_that_was_seen", 300),
+    finder=Property(
+        "test_node.test_node_1_node_7_a_node_is_lost_exactly_a_grace_after_the_last_change_that_was_seen",
+        300,
+    ),
 )

@@ -1,9 +1,10 @@
 """A namespace goes, and something stays in it.
 
-With several API servers one of them may not know yet that a namespace is going, and lets an object be made there
-after the namespace controller has looked for the last time. The namespace goes (pull request #37431 tells how); the
-object stays, and can hardly be deleted, as its namespace does not exist. The change lets objects into a namespace
-that terminates. An object is left without its namespace (NS-2).
+With several API servers one of them may not know yet that a namespace is going, and lets an object
+be made there after the namespace controller has looked for the last time. The namespace goes (pull
+request #37431 tells how); the object stays, and can hardly be deleted, as its namespace does not
+exist. The change lets objects into a namespace that terminates. An object is left without its
+namespace (NS-2).
 """
 
 from museum.change import Change
@@ -24,5 +25,8 @@ EXHIBIT = Exhibit(
             "if False:",
         ),
     ),
-    finder=Property("test_lessons.test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_meanwhile", 600),
+    finder=Property(
+        "test_lessons.test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_meanwhile",
+        600,
+    ),
 )

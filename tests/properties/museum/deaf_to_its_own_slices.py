@@ -1,7 +1,8 @@
 """What somebody else does to an EndpointSlice is never put right.
 
-The controller listened to services and pods, and not to the slices themselves: one that was emptied or deleted by
-hand stayed so until a pod changed. The change makes it deaf to them. Slices do not equal the selected pods (SLICE-1).
+The controller listened to services and pods, and not to the slices themselves: one that was emptied
+or deleted by hand stayed so until a pod changed. The change makes it deaf to them. Slices do not
+equal the selected pods (SLICE-1).
 """
 
 from museum.change import Change

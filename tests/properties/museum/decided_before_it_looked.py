@@ -1,13 +1,13 @@
 """A controller that has just started decides before it has seen anything.
 
-After a restart the services were listed sooner than the pods. The endpoints controller saw services without any pods,
-and emptied their Endpoints; among them those by which it reached the API server itself. The change decides before
-every list is there. A restart alone changes something (LOOP-1).
+After a restart the services were listed sooner than the pods. The endpoints controller saw services
+without any pods, and emptied their Endpoints; among them those by which it reached the API server
+itself. The change decides before every list is there. A restart alone changes something (LOOP-1).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="A restarted controller acts on a cache that is not filled yet",
@@ -18,7 +18,7 @@ EXHIBIT = Exhibit(
     rule="LOOP-1",
     changes=(
         Change(
-            _Turn._reconcile,
+            Turn._reconcile,
             "if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1",
             "if not len(self.due):",
         ),

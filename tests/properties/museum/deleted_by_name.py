@@ -1,8 +1,9 @@
 """The kubelet deletes the next pod of the name.
 
-When a deleted pod has ended the kubelet removes it from the API, by name. If it had been removed already, and a new
-one made under its name, the new one went. (The pod was gone, tests that make one pod after another failed now and
-then.) The change leaves out the uid. A pod is deleted that nobody wanted to be deleted (KUBELET-32).
+When a deleted pod has ended the kubelet removes it from the API, by name. If it had been removed
+already, and a new one made under its name, the new one went. (The pod was gone, tests that make one
+pod after another failed now and then.) The change leaves out the uid. A pod is deleted that nobody
+wanted to be deleted (KUBELET-32).
 """
 
 from museum.change import Change
@@ -23,5 +24,7 @@ EXHIBIT = Exhibit(
             "options = DeleteOptions(grace_period_seconds=0)",
         ),
     ),
-    finder=Property("test_lessons.test_kubelet_32_the_next_pod_of_the_name_survives_the_end_of_the_first", 600),
+    finder=Property(
+        "test_lessons.test_kubelet_32_the_next_pod_of_the_name_survives_the_end_of_the_first", 600
+    ),
 )

@@ -1,15 +1,15 @@
 """A pod becomes not ready and ready again at once, and its service never finds it again.
 
-The controller wrote that the pod is not ready. When it was ready again the cache still showed the Endpoints of before
-that write, in which it is ready: nothing to do. The write then came in, and nobody looked at the Endpoints any more.
-The change lets this controller decide before it sees what it has written, and makes it deaf to Endpoints. The pod
-stays among those that are not ready (EP-5).
+The controller wrote that the pod is not ready. When it was ready again the cache still showed the
+Endpoints of before that write, in which it is ready: nothing to do. The write then came in, and
+nobody looked at the Endpoints any more. The change lets this controller decide before it sees what
+it has written, and makes it deaf to Endpoints. The pod stays among those that are not ready (EP-5).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.endpoints import _of_endpoints
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="Endpoints compared with a stale copy of themselves stay wrong for ever",
@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     rule="EP-5",
     changes=(
         Change(
-            _Turn._release,
+            Turn._release,
             "if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
             'if item[0] == "endpoint-controller" or all(',
         ),
@@ -30,5 +30,8 @@ EXHIBIT = Exhibit(
             "return ()",
         ),
     ),
-    finder=Property("test_lessons.test_ep_5_a_pod_that_comes_and_goes_is_told_of_as_it_is_in_the_end_however_late_the_news", 300),
+    finder=Property(
+        "test_lessons.test_ep_5_a_pod_that_comes_and_goes_is_told_of_as_it_is_in_the_end_however_late_the_news",
+        300,
+    ),
 )

@@ -1,8 +1,8 @@
 """A pod that has ended keeps its address among the endpoints.
 
-Pods that had failed for good still stood in Endpoints and EndpointSlices; their addresses were given to new pods of
-other services, in other namespaces, which then got the traffic. The change lists a pod for as long as it exists.
-Slices do not equal the pods that may answer (SLICE-1, EP-2).
+Pods that had failed for good still stood in Endpoints and EndpointSlices; their addresses were
+given to new pods of other services, in other namespaces, which then got the traffic. The change
+lists a pod for as long as it exists. Slices do not equal the pods that may answer (SLICE-1, EP-2).
 """
 
 from museum.change import Change
@@ -16,6 +16,11 @@ EXHIBIT = Exhibit(
     number=109414,
     said="Pods with failed status IP address reused on new pods, but traffic still going to old pods across namespaces.",
     rule="SLICE-1",
-    changes=(Change(address_of, "if pod.status is None or is_finished(pod):", "if pod.status is None:"),),
-    finder=Property("test_slice.test_slice_1_slice_2_slice_3_slice_6_slices_together_equal_the_selected_pods_whatever_happened", 1_000),
+    changes=(
+        Change(address_of, "if pod.status is None or is_finished(pod):", "if pod.status is None:"),
+    ),
+    finder=Property(
+        "test_slice.test_slice_1_slice_2_slice_3_slice_6_slices_together_equal_the_selected_pods_whatever_happened",
+        1_000,
+    ),
 )

@@ -1,8 +1,8 @@
 """The control plane loses its network and evicts every pod there is.
 
-All nodes went silent at once, because it was the node controller that could not be reached. It took them for dead; as
-soon as anything went through again, every pod of the cluster was deleted. The change evicts although no node is well
-(NODE-6).
+All nodes went silent at once, because it was the node controller that could not be reached. It took
+them for dead; as soon as anything went through again, every pod of the cluster was deleted. The
+change evicts although no node is well (NODE-6).
 """
 
 from museum.change import Change

@@ -1,8 +1,10 @@
-"""What the museum shows: a bug that Kubernetes or one of its relatives had, made again, and what finds it.
+"""What the museum shows: a bug that Kubernetes or one of its relatives had, made again, and what
+finds it.
 
-A file of the museum has a docstring that tells the story, and one `EXHIBIT`. A finder searches the changed core for a broken rule, the same
-way each time, and says how far it had to go; on the core as it is the same search finds nothing. There are three kinds: a property of
-tests/properties, the simulator (`refk8s sim`), and random lives of one node (kubelet_chaos.py).
+A file of the museum has a docstring that tells the story, and one `EXHIBIT`. A finder searches the
+changed core for a broken rule, the same way each time, and says how far it had to go; on the core
+as it is the same search finds nothing. There are three kinds: a property of tests/properties, the
+simulator (`refk8s sim`), and random lives of one node (kubelet_chaos.py).
 """
 
 import importlib
@@ -29,7 +31,8 @@ KINDS = {"issue": "issues", "pull request": "pull"}
 
 @frozen
 class Found:
-    """What a search came to: what is wrong ("" nothing), after how much of what, and in which run (of those that are numbered)."""
+    """What a search came to: what is wrong ("" nothing), after how much of what, and in which run
+    (of those that are numbered)."""
 
     wrong: str
     count: int
@@ -46,7 +49,8 @@ class Finder(Protocol):
         """By what it finds, for the table."""
 
     def search(self, known: Found | None = None, rule: str = "") -> Found:
-        """Search (for this rule where many are judged by); with `known`, only as far as that search had to go."""
+        """Search (for this rule where many are judged by); with `known`, only as far as that search
+        had to go."""
 
 
 @frozen
@@ -74,7 +78,11 @@ class Property:
             inner(*args, **kwargs)
 
         # The name and the code decide which examples come first, so they are the property's own.
-        counted.__name__, counted.__qualname__, counted.__module__ = inner.__name__, inner.__qualname__, inner.__module__
+        counted.__name__, counted.__qualname__, counted.__module__ = (
+            inner.__name__,
+            inner.__qualname__,
+            inner.__module__,
+        )
         test.hypothesis.inner_test = counted
         test._hypothesis_internal_use_settings = hypothesis.settings(
             max_examples=self.examples_max if known is None else known.count,
@@ -101,7 +109,9 @@ class Simulation:
 
     @property
     def words(self) -> str:
-        return f"`refk8s sim --steps {self.steps}" + (f" --faults {self.faults}`" if self.faults != "all" else "`")
+        return f"`refk8s sim --steps {self.steps}" + (
+            f" --faults {self.faults}`" if self.faults != "all" else "`"
+        )
 
     def search(self, known: Found | None = None, rule: str = "") -> Found:
         total = 0
@@ -115,7 +125,8 @@ class Simulation:
 
 @frozen
 class Lives:
-    """Random lives of one node with its kubelet, judged by the laws of tests/properties/kubelet_chaos.py."""
+    """Random lives of one node with its kubelet, judged by the laws of
+    tests/properties/kubelet_chaos.py."""
 
     lives_max: int = 60
     happenings: int = 250
@@ -136,12 +147,16 @@ class Lives:
 
 
 def _wrong(test: Callable[[], Any]) -> str:
-    """What is wrong if the test fails; "" where it passes. Other errors than a failed assertion are not what is looked for: they go on."""
+    """What is wrong if the test fails; "" where it passes. Other errors than a failed assertion are
+    not what is looked for: they go on."""
     try:
         with redirect_stdout(io.StringIO()):
             test()
     except (AssertionError, pytest.fail.Exception) as error:
-        return next((line for line in str(error).splitlines() if line.strip()), "") or f"{type(error).__name__}"
+        return (
+            next((line for line in str(error).splitlines() if line.strip()), "")
+            or f"{type(error).__name__}"
+        )
     return ""
 
 
@@ -153,13 +168,18 @@ class Way:
     finder: Finder
 
     def is_right(self, found: Found) -> bool:
-        """Whether what was found is this rule: it says so, or it is that rule's property that failed."""
-        return f"{self.rule}:" in found.wrong or f"_{self.rule}_".lower().replace("-", "_") in self.finder.words
+        """Whether what was found is this rule: it says so, or it is that rule's property that
+        failed."""
+        return (
+            f"{self.rule}:" in found.wrong
+            or f"_{self.rule}_".lower().replace("-", "_") in self.finder.words
+        )
 
 
 @frozen
 class Exhibit:
-    """One bug: what it is called, who told of it, the rule that it breaks, the change that makes it again, and what finds it."""
+    """One bug: what it is called, who told of it, the rule that it breaks, the change that makes it
+    again, and what finds it."""
 
     title: str
     repository: str
@@ -197,7 +217,11 @@ class Exhibit:
 def names() -> list[str]:
     """The exhibits, by the names of their files."""
     here = Path(__file__).parent
-    return sorted(path.stem for path in here.glob("*.py") if path.stem not in ("__init__", "change", "exhibit"))
+    return sorted(
+        path.stem
+        for path in here.glob("*.py")
+        if path.stem not in ("__init__", "change", "exhibit")
+    )
 
 
 def load(name: str) -> Exhibit:

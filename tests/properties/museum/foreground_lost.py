@@ -1,9 +1,10 @@
 """A foreground deletion is never carried out.
 
-The garbage collector acted on the moment at which it saw an object become deleted in the foreground. Whoever was
-deleted already and was deleted in the foreground once more, or where the first change was merged with a later one,
-waited for ever: the finalizer stayed and nobody looked. The change hears of marks and owners, not of finalizers. An
-owner keeps foregroundDeletion without any dependents (GC-5).
+The garbage collector acted on the moment at which it saw an object become deleted in the
+foreground. Whoever was deleted already and was deleted in the foreground once more, or where the
+first change was merged with a later one, waited for ever: the finalizer stayed and nobody looked.
+The change hears of marks and owners, not of finalizers. An owner keeps foregroundDeletion without
+any dependents (GC-5).
 """
 
 from museum.change import Change
@@ -31,5 +32,8 @@ EXHIBIT = Exhibit(
             ")",
         ),
     ),
-    finder=Property("test_lessons.test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for", 300),
+    finder=Property(
+        "test_lessons.test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for",
+        300,
+    ),
 )

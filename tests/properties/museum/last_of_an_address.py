@@ -1,8 +1,8 @@
 """A service with a ready pod has no endpoint, because a dying pod had the same address.
 
-A pod was going and its address already belonged to the next one. Both stood in the slice; the proxy kept one entry an
-address, it was the dying one's, and the service had nobody to send to. The change keeps the last endpoint of each
-address. Packets do not reach who is ready (NET-2).
+A pod was going and its address already belonged to the next one. Both stood in the slice; the proxy
+kept one entry an address, it was the dying one's, and the service had nobody to send to. The change
+keeps the last endpoint of each address. Packets do not reach who is ready (NET-2).
 """
 
 from museum.change import Change
@@ -23,5 +23,7 @@ EXHIBIT = Exhibit(
             "endpoints = tuple({endpoint.addresses[0]: (endpoint, number) for endpoint, number in endpoints}.values())",
         ),
     ),
-    finder=Property("test_net.test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused", 300),
+    finder=Property(
+        "test_net.test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused", 300
+    ),
 )

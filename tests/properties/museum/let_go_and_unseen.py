@@ -1,8 +1,8 @@
 """A pod that has lost its controller is adopted by nobody.
 
-Of two ReplicationControllers with one selector one is deleted and its pods are orphaned. The other ought to adopt
-them, but a pod whose controller reference goes, and whose labels stay, woke nobody. The change listens to labels
-alone. An owner does not hear of what changes its claim (OWN-7).
+Of two ReplicationControllers with one selector one is deleted and its pods are orphaned. The other
+ought to adopt them, but a pod whose controller reference goes, and whose labels stay, woke nobody.
+The change listens to labels alone. An owner does not hear of what changes its claim (OWN-7).
 """
 
 from museum.change import Change

@@ -1,8 +1,8 @@
 """The namespace controller takes an error for "there is nothing".
 
-When it was told once that a resource is not to be had it remembered that, and never looked there again: namespaces
-went with objects of that kind in them. The change takes every answer that is no list for an empty one. An object is
-left without its namespace (NS-2).
+When it was told once that a resource is not to be had it remembered that, and never looked there
+again: namespaces went with objects of that kind in them. The change takes every answer that is no
+list for an empty one. An object is left without its namespace (NS-2).
 """
 
 from museum.change import Change
@@ -26,5 +26,8 @@ EXHIBIT = Exhibit(
             "if False:",
         ),
     ),
-    finder=Property("test_lessons.test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_meanwhile", 600),
+    finder=Property(
+        "test_lessons.test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_meanwhile",
+        600,
+    ),
 )

@@ -1,8 +1,9 @@
 """A controller counts pods of another namespace as its own.
 
-Pods were indexed by the uid of their controller alone. A pod that names that uid by mistake, elsewhere or under
-another name, was counted, and could be deleted when there were too many. The change looks at the uid only; this
-project had this bug until its museum was made. An owner acts on what it does not control (OWN-1).
+Pods were indexed by the uid of their controller alone. A pod that names that uid by mistake,
+elsewhere or under another name, was counted, and could be deleted when there were too many. The
+change looks at the uid only; this project had this bug until its museum was made. An owner acts on
+what it does not control (OWN-1).
 """
 
 from museum.change import Change
@@ -23,5 +24,7 @@ EXHIBIT = Exhibit(
             "if reference.uid == uid and reference.controller:",
         ),
     ),
-    finder=Property("test_own_place.test_own_1_a_pod_with_the_owners_uid_in_another_place_is_neither_counted_nor_touched"),
+    finder=Property(
+        "test_own_place.test_own_1_a_pod_with_the_owners_uid_in_another_place_is_neither_counted_nor_touched"
+    ),
 )

@@ -1,8 +1,9 @@
 """A pod that has failed succeeds after all.
 
-The kubelet computed the phase anew from what it saw of the containers. Where it had lost sight of them the result was
-another than before: Failed pods became Succeeded, Succeeded ones Pending (openshift/origin #17011). Whoever counts
-finished pods counted wrong. The change lets the phase go anywhere (POD-10).
+The kubelet computed the phase anew from what it saw of the containers. Where it had lost sight of
+them the result was another than before: Failed pods became Succeeded, Succeeded ones Pending
+(openshift/origin #17011). Whoever counts finished pods counted wrong. The change lets the phase go
+anywhere (POD-10).
 """
 
 from museum.change import Change
@@ -16,6 +17,12 @@ EXHIBIT = Exhibit(
     number=58711,
     said="kubelet: invalid pod phase transition from Failed to Succeeded",
     rule="POD-10",
-    changes=(Change(compute_pod_status, "if RANK[before] > RANK[phase] or RANK[before] == 2:  # POD-10", "if False:"),),
+    changes=(
+        Change(
+            compute_pod_status,
+            "if RANK[before] > RANK[phase] or RANK[before] == 2:  # POD-10",
+            "if False:",
+        ),
+    ),
     finder=Lives(),
 )

@@ -1,8 +1,8 @@
 """The NetworkPolicy of a namespace goes before its pods.
 
-A namespace's content was deleted in no order. Pods that take their time to end were open to everybody meanwhile, as
-the policy that shut them off had gone first. The change deletes everything at once. Something is deleted while there
-are pods (NS-3).
+A namespace's content was deleted in no order. Pods that take their time to end were open to
+everybody meanwhile, as the policy that shut them off had gone first. The change deletes everything
+at once. Something is deleted while there are pods (NS-3).
 """
 
 from museum.change import Change

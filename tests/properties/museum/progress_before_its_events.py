@@ -1,14 +1,14 @@
 """A progress notification overtakes the events that it speaks of.
 
-etcd answered a request for progress beside the stream of events and not within it, so that nothing kept "everything
-up to revision 9 has been told" behind the event of revision 9. A client that resumes from there, or that drops what
-it takes for old, never sees that event. The change puts a bookmark with the newest revision in front of the events. A
-view then lacks them (WATCH-1).
+etcd answered a request for progress beside the stream of events and not within it, so that nothing
+kept "everything up to revision 9 has been told" behind the event of revision 9. A client that
+resumes from there, or that drops what it takes for old, never sees that event. The change puts a
+bookmark with the newest revision in front of the events. A view then lacks them (WATCH-1).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property, Simulation, Way
-from refk8s.core import cluster
+from refk8s.core.cluster import step
 
 EXHIBIT = Exhibit(
     title="A bookmark arrives before the events that it covers",
@@ -19,12 +19,14 @@ EXHIBIT = Exhibit(
     rule="WATCH-1",
     changes=(
         Change(
-            cluster._notify,
+            step._notify,
             "events = (*cursor.initial, *watching.events(cursor.stream, changes))",
             "events = (*cursor.initial, *watching.events(cursor.stream, changes))\n"
             'events = (WatchEvent("BOOKMARK", None, known.revision), *events)',
         ),
     ),
-    finder=Property("test_loop.test_loop_8_watch_1_watch_2_after_crashes_it_still_comes_to_what_is_wanted"),
+    finder=Property(
+        "test_loop.test_loop_8_watch_1_watch_2_after_crashes_it_still_comes_to_what_is_wanted"
+    ),
     also=(Way("WATCH-1", Simulation(steps=2_500)),),
 )

@@ -1,9 +1,9 @@
 """A rollout that was scaled on its way never goes on.
 
-Each ReplicaSet notes for how many replicas it was sized; one that was sized for another number means that the
-Deployment was scaled, and scaling goes before rolling out. Where the size was right by chance the note was not
-renewed: the Deployment passed for scaled for ever. The change leaves such a note as it is. The rollout does not end
-(DEP-19).
+Each ReplicaSet notes for how many replicas it was sized; one that was sized for another number
+means that the Deployment was scaled, and scaling goes before rolling out. Where the size was right
+by chance the note was not renewed: the Deployment passed for scaled for ever. The change leaves
+such a note as it is. The rollout does not end (DEP-19).
 """
 
 from museum.change import Change
@@ -24,5 +24,7 @@ EXHIBIT = Exhibit(
             "if only is None or only.spec.replicas == wanted:",
         ),
     ),
-    finder=Property("test_lessons.test_dep_19_dep_9_a_rollout_ends_that_was_scaled_on_its_way", 600),
+    finder=Property(
+        "test_lessons.test_dep_19_dep_9_a_rollout_ends_that_was_scaled_on_its_way", 600
+    ),
 )

@@ -1,12 +1,13 @@
 """Two EndpointSlices with the same endpoints.
 
-The controller made a slice, was woken again before its cache showed it, saw none, and made another. The change lets
-this one controller decide before it sees what it has written. A pod stands in two slices of one service (SLICE-1).
+The controller made a slice, was woken again before its cache showed it, saw none, and made another.
+The change lets this one controller decide before it sees what it has written. A pod stands in two
+slices of one service (SLICE-1).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="An EndpointSlice is made twice",
@@ -17,10 +18,12 @@ EXHIBIT = Exhibit(
     rule="SLICE-1",
     changes=(
         Change(
-            _Turn._release,
+            Turn._release,
             "if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
             'if item[0] == "endpointslice-controller" or all(',
         ),
     ),
-    finder=Property("test_lessons.test_slice_1_no_pod_stands_twice_in_one_life_however_late_the_news"),
+    finder=Property(
+        "test_lessons.test_slice_1_no_pod_stands_twice_in_one_life_however_late_the_news"
+    ),
 )

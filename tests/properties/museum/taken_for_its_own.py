@@ -1,13 +1,13 @@
 """A creation that is told "it exists" takes what exists for its own.
 
-A controller created its children by name, and where the name was taken it went on as if the creation had been its own:
-a stranger's object was kept in its books, and deleted in the end. The change takes every 409 for success. A refusal is
-then no failure, and nobody tries again (LOOP-5).
+A controller created its children by name, and where the name was taken it went on as if the
+creation had been its own: a stranger's object was kept in its books, and deleted in the end. The
+change takes every 409 for success. A refusal is then no failure, and nobody tries again (LOOP-5).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="AlreadyExists is taken for success",
@@ -18,7 +18,7 @@ EXHIBIT = Exhibit(
     rule="LOOP-5",
     changes=(
         Change(
-            _Turn._answered,
+            Turn._answered,
             'elif response.ok or (flight.request.verb == "delete" and response.code == 404):',
             'elif response.ok or response.code == 409 or (flight.request.verb == "delete" and response.code == 404):',
         ),

@@ -1,8 +1,9 @@
 """What is being deleted goes on making pods.
 
-A DaemonSet deleted in the foreground waits for its pods to go; its controller saw pods missing and made them anew, as
-fast as the garbage collector deleted them, and the deletion never ended. (Deleted ReplicationControllers did the
-same, by thousands: #57191.) The change lets a dying owner create (RS-3).
+A DaemonSet deleted in the foreground waits for its pods to go; its controller saw pods missing and
+made them anew, as fast as the garbage collector deleted them, and the deletion never ended.
+(Deleted ReplicationControllers did the same, by thousands: #57191.) The change lets a dying owner
+create (RS-3).
 """
 
 from museum.change import Change
@@ -23,6 +24,8 @@ EXHIBIT = Exhibit(
             "missing = wanted - len(active)",
         ),
     ),
-    finder=Property("test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much", 400),
+    finder=Property(
+        "test_rs.test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much", 400
+    ),
     also=(Way("RS-3", Simulation(steps=2_500)),),
 )

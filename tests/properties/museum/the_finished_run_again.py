@@ -1,8 +1,8 @@
 """A restarted kubelet starts pods that had ended for good.
 
-The kubelet came back, saw the pods of its node without the containers that had been removed meanwhile, and started
-them: also those whose phase was Succeeded or Failed. The change no longer ends a pod because its phase is final. A
-container of a finished pod runs (POD-11).
+The kubelet came back, saw the pods of its node without the containers that had been removed
+meanwhile, and started them: also those whose phase was Succeeded or Failed. The change no longer
+ends a pod because its phase is final. A container of a finished pod runs (POD-11).
 """
 
 from museum.change import Change
@@ -16,6 +16,8 @@ EXHIBIT = Exhibit(
     number=37447,
     said="Upon restart, kubelet tries to start all pods including terminated ones",
     rule="POD-11",
-    changes=(Change(why_ending, 'if pod.status.phase in FINAL_PHASES:\n    return "terminal"', ""),),
+    changes=(
+        Change(why_ending, 'if pod.status.phase in FINAL_PHASES:\n    return "terminal"', ""),
+    ),
     finder=Lives(),
 )

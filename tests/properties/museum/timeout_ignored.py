@@ -1,13 +1,14 @@
 """A creation that timed out is taken for one that will show up.
 
-The ReplicaSet controller ignored timeouts: the pod may have been made after all, and then the watch will tell. Where
-it had not been made the controller waited for it, and nobody tried again. The change drops those of this controller's
-requests that get no answer. A ReplicaSet stays short, or its status wrong (RS-1).
+The ReplicaSet controller ignored timeouts: the pod may have been made after all, and then the watch
+will tell. Where it had not been made the controller waited for it, and nobody tried again. The
+change drops those of this controller's requests that get no answer. A ReplicaSet stays short, or
+its status wrong (RS-1).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Simulation
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="What timed out is waited for and never tried again",
@@ -18,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="RS-1",
     changes=(
         Change(
-            _Turn._answered,
+            Turn._answered,
             "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again",
             'if response is None and flight.item[0] == "replicaset-controller":\n    return\nif response is None or response.code == 503:',
         ),

@@ -1,13 +1,14 @@
 """A binding that timed out is taken for one that was refused.
 
-etcd was slow; the scheduler got an error for a binding that had taken effect, forgot the pod, and gave its node to a
-second one, which had promised not to be near it. The change takes every unanswered request for a refused one. The
-room of a pod is given away although it may have it (SCHED-22).
+etcd was slow; the scheduler got an error for a binding that had taken effect, forgot the pod, and
+gave its node to a second one, which had promised not to be near it. The change takes every
+unanswered request for a refused one. The room of a pod is given away although it may have it
+(SCHED-22).
 """
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.loop import _Turn
+from refk8s.core.loop.turn import Turn
 
 EXHIBIT = Exhibit(
     title="A binding without an answer is taken for a refused one, and its room given away",
@@ -18,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="SCHED-22",
     changes=(
         Change(
-            _Turn._answered,
+            Turn._answered,
             "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again",
             "if response is None:\n    self._answer_for(flight.item, Response(500, None))\n    return\nif response.code == 503:",
         ),

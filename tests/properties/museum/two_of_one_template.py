@@ -1,8 +1,8 @@
 """Of two ReplicaSets with the Deployment's template the second is never scaled down.
 
-The Deployment controller of Anvil, which is written to be verified, took every ReplicaSet that carries the template
-for new, grew one of them, and left the others alone. The change calls old only what carries another template. More
-pods stay than were asked for (DEP-19).
+The Deployment controller of Anvil, which is written to be verified, took every ReplicaSet that
+carries the template for new, grew one of them, and left the others alone. The change calls old only
+what carries another template. More pods stay than were asked for (DEP-19).
 """
 
 from museum.change import Change
@@ -24,5 +24,7 @@ EXHIBIT = Exhibit(
             "old = revisions.by_age(rs for rs in owned if revisions.without_hash(rs.spec.template) != wanted)",
         ),
     ),
-    finder=Property("test_lessons.test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pods"),
+    finder=Property(
+        "test_lessons.test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pods"
+    ),
 )

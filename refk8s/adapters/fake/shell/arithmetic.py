@@ -24,7 +24,12 @@ _BINARY: dict[type, Any] = {
     ast.LShift: lambda a, b: a << (b & 63),
     ast.RShift: lambda a, b: a >> (b & 63),
 }
-_UNARY: dict[type, Any] = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: lambda a: int(not a), ast.Invert: operator.invert}
+_UNARY: dict[type, Any] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: lambda a: int(not a),
+    ast.Invert: operator.invert,
+}
 _COMPARE: dict[type, Any] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -39,7 +44,14 @@ def compute(text: str, variables: Mapping[str, str]) -> int:
     """The value of an expression; a name that is no number is 0."""
     if len(text) > CHARACTERS_MAX:
         raise ArithmeticProblem("the expression is too long")
-    text = text.strip().replace("&&", " and ").replace("||", " or ").replace("!=", "\0").replace("!", " not ").replace("\0", "!=")
+    text = (
+        text.strip()
+        .replace("&&", " and ")
+        .replace("||", " or ")
+        .replace("!=", "\0")
+        .replace("!", " not ")
+        .replace("\0", "!=")
+    )
     try:
         return _value(ast.parse(text or "0", mode="eval").body, variables)
     except ZeroDivisionError:
@@ -55,7 +67,11 @@ def _value(node: ast.expr, variables: Mapping[str, str]) -> int:
         case ast.Name(name):
             value = variables.get(name, "").strip()
             digits = value[1:] if value[:1] in ("-", "+") else value
-            return _wrapped(int(value)) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0
+            return (
+                _wrapped(int(value))
+                if digits.isascii() and digits.isdigit() and len(digits) < 20
+                else 0
+            )
         case ast.UnaryOp(op, operand):
             value = _value(operand, variables)
             return _wrapped(_UNARY[type(op)](value))

@@ -1,7 +1,8 @@
-"""The requests of a simulated program to its runner. A program is a generator of these that returns its exit code. Rule SHELL-1.
+"""The requests of a simulated program to its runner. A program is a generator of these that returns
+its exit code. Rule SHELL-1.
 
-The program itself reads no clock and does no I/O: the same answers give the same requests. So one program runs in virtual time when
-a container starts, and in real time when a client executes it.
+The program itself reads no clock and does no I/O: the same answers give the same requests. So one
+program runs in virtual time when a container starts, and in real time when a client executes it.
 """
 
 from collections.abc import Generator

@@ -1,4 +1,5 @@
-"""test and [: questions about texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017, "test"."""
+"""test and [: questions about texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
+"test"."""
 
 import re
 

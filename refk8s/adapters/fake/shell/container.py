@@ -1,4 +1,5 @@
-"""The shell of a simulated container, and what a command that is not simulated does in it. Rules SHELL-3, SHELL-6."""
+"""The shell of a simulated container, and what a command that is not simulated does in it. Rules
+SHELL-3, SHELL-6."""
 
 from posixpath import basename
 
@@ -14,8 +15,11 @@ NOT_FOUND = 127
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def make_shell(config: ContainerConfig, hostname: str, files: Files, unknown: Builtin, stdin: bool = False) -> Shell:
-    """The shell of a container: its environment, directory and files. `unknown`: what a command that is not simulated does."""
+def make_shell(
+    config: ContainerConfig, hostname: str, files: Files, unknown: Builtin, stdin: bool = False
+) -> Shell:
+    """The shell of a container: its environment, directory and files. `unknown`: what a command
+    that is not simulated does."""
     env = {"PATH": PATH, "HOME": "/root", "HOSTNAME": hostname, **dict(config.env)}
     shell = Shell(files, env, hostname, PROGRAMS, unknown, config.working_dir or "/")
     shell.stdin = Stdin(b"", not stdin)

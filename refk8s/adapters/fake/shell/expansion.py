@@ -13,7 +13,15 @@ from refk8s.adapters.fake.shell.arithmetic import ArithmeticProblem, compute
 from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Write
 from refk8s.adapters.fake.shell.parser import parse
 from refk8s.adapters.fake.shell.running import Exit, caught, routed
-from refk8s.adapters.fake.shell.syntax import Arithmetic, Simple, Substitution, SyntaxProblem, Text, Variable, Word
+from refk8s.adapters.fake.shell.syntax import (
+    Arithmetic,
+    Simple,
+    Substitution,
+    SyntaxProblem,
+    Text,
+    Variable,
+    Word,
+)
 
 if TYPE_CHECKING:
     from refk8s.adapters.fake.shell.interpreter import Shell
@@ -24,7 +32,8 @@ TRIMMED_CHARACTERS_MAX = 2000
 
 
 def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[Ask, Any, list[str]]:
-    """The fields of words: variables and commands replaced, what is not quoted split and matched against paths."""
+    """The fields of words: variables and commands replaced, what is not quoted split and matched
+    against paths."""
     fields: list[str] = []
     total = 0
     for word in words:
@@ -76,7 +85,11 @@ def _matches(shell: "Shell", pattern: str) -> list[str]:
     if not any(character in name for character in "*?["):
         return [pattern]
     try:
-        names = [found for found in shell.files.list(shell.path(folder)) if not found.startswith(".") or name.startswith(".")]
+        names = [
+            found
+            for found in shell.files.list(shell.path(folder))
+            if not found.startswith(".") or name.startswith(".")
+        ]
     except FileProblem:
         return [pattern]
     return [join(folder, found) for found in names if fnmatch.fnmatchcase(found, name)] or [pattern]
@@ -99,7 +112,9 @@ def _part(shell: "Shell", part: Any) -> Generator[Ask, Any, str]:
         case Substitution(script):
             said = bytearray()
             inner = shell.child()
-            shell.status = yield from caught(routed(inner.run_text(script), {STDOUT: said.extend}), lambda: len(said))
+            shell.status = yield from caught(
+                routed(inner.run_text(script), {STDOUT: said.extend}), lambda: len(said)
+            )
             return said.decode("utf-8", "replace").rstrip("\n")
         case Arithmetic(text):
             expression = yield from expand_one(shell, parse_quoted(text))
@@ -128,7 +143,11 @@ def get(shell: "Shell", name: str) -> str | None:
         case "-":
             return "e" if shell.stops_on_error else ""
     if name.isdigit():
-        return shell.arguments[int(name)] if len(name) < 6 and int(name) < len(shell.arguments) else None
+        return (
+            shell.arguments[int(name)]
+            if len(name) < 6 and int(name) < len(shell.arguments)
+            else None
+        )
     return shell.variables.get(name)
 
 
@@ -159,7 +178,8 @@ def _variable(shell: "Shell", part: Variable) -> Generator[Ask, Any, str]:
 
 
 def _trimmed(value: str, operator: str, pattern: str) -> str:
-    """${NAME#pattern} and its kin: the shortest or longest match cut off at the beginning or the end."""
+    """${NAME#pattern} and its kin: the shortest or longest match cut off at the beginning or the
+    end."""
     if len(value) > TRIMMED_CHARACTERS_MAX:
         return value
     lengths = range(len(value) + 1) if len(operator) == 1 else range(len(value), -1, -1)

@@ -1,6 +1,8 @@
-"""The simulated shell: a script's tree as a program. Rules SHELL-1, SHELL-2, SHELL-3 (spec/shell.md).
+"""The simulated shell: a script's tree as a program. Rules SHELL-1, SHELL-2, SHELL-3
+(spec/shell.md).
 
-Pipelines run one command after the other, what each says being kept for the next. Source: POSIX.1-2017, "Shell Command Language".
+Pipelines run one command after the other, what each says being kept for the next. Source:
+POSIX.1-2017, "Shell Command Language".
 """
 
 import fnmatch
@@ -39,7 +41,13 @@ class Shell:
     """A shell, or a program by itself: its variables, directory, files and stdin."""
 
     def __init__(
-        self, files: Files, env: Mapping[str, str], hostname: str, programs: Mapping[str, Builtin], unknown: Builtin, cwd: str = "/"
+        self,
+        files: Files,
+        env: Mapping[str, str],
+        hostname: str,
+        programs: Mapping[str, Builtin],
+        unknown: Builtin,
+        cwd: str = "/",
     ) -> None:
         self.files = files
         self.variables = dict(env)
@@ -59,7 +67,9 @@ class Shell:
 
     @property
     def env(self) -> dict[str, str]:
-        return {name: self.variables[name] for name in sorted(self.exported) if name in self.variables}
+        return {
+            name: self.variables[name] for name in sorted(self.exported) if name in self.variables
+        }
 
     def path(self, name: str) -> str:
         """A path from the shell's directory."""
@@ -76,7 +86,7 @@ class Shell:
             return lambda shell, arguments: shell.run_file(name, arguments)
         return None
 
-    # --- scripts -----------------------------------------------------------------------------------------------------
+    # --- scripts ----------------------------------------------------------------------------------
 
     def run_file(self, name: str, arguments: list[str]) -> Program:
         """The script in a file, in a shell of its own."""
@@ -91,7 +101,9 @@ class Shell:
         """A shell that begins with what this one has."""
         if self.calls >= CALLS_MAX:
             raise SyntaxProblem("too many shells inside each other")
-        made = Shell(self.files, self.variables, self.hostname, self.programs, self.unknown, self.cwd)
+        made = Shell(
+            self.files, self.variables, self.hostname, self.programs, self.unknown, self.cwd
+        )
         made.exported = set(self.exported)
         made.stdin = self.stdin
         made.arguments = self.arguments
@@ -125,7 +137,9 @@ class Shell:
         program = self.find(words[0])
         try:
             yield Tick()
-            return (yield from (program or self.unknown)(self, words if program is None else words[1:]))
+            return (
+                yield from (program or self.unknown)(self, words if program is None else words[1:])
+            )
         except Exit as end:
             return end.code
         except (FileProblem, SyntaxProblem) as problem:
@@ -135,7 +149,9 @@ class Shell:
     def run(self, script: Script) -> Steps:
         """Pipelines in order; what an & is after runs at once, too."""
         for number, item in enumerate(script):
-            if (item.operator == "&&" and self.status != 0) or (item.operator == "||" and self.status == 0):
+            if (item.operator == "&&" and self.status != 0) or (
+                item.operator == "||" and self.status == 0
+            ):
                 continue
             is_last = number + 1 == len(script) or not script[number + 1].operator
             is_answer = not is_last or item.pipeline.negated
@@ -156,7 +172,9 @@ class Shell:
             for command in firsts:
                 said = bytearray()
                 runs = self.child()
-                self.status = yield from caught(routed(runs.alone(command), {STDOUT: said.extend}), said.__len__)
+                self.status = yield from caught(
+                    routed(runs.alone(command), {STDOUT: said.extend}), said.__len__
+                )
                 self.stdin = Stdin(bytes(said), True)
             if firsts:
                 self.status = yield from caught(self.child().alone(last))
@@ -197,7 +215,9 @@ class Shell:
             if redirection.operator == ">&":
                 if target not in ("1", "2", "-"):
                     raise FileProblem(f"{target}: Bad file descriptor")
-                routes[redirection.descriptor] = (lambda data: None) if target == "-" else routes.get(int(target), int(target))
+                routes[redirection.descriptor] = (
+                    (lambda data: None) if target == "-" else routes.get(int(target), int(target))
+                )
                 continue
             path = self.path(target)
             try:
@@ -207,9 +227,17 @@ class Shell:
                 self.files.write(path, b"", append=redirection.operator == ">>")
             except FileProblem as problem:
                 is_input = redirection.operator == "<"
-                words = problem.words if is_input or problem.words != NO_FILE else "nonexistent directory"
-                raise FileProblem(f"can't {'open' if is_input else 'create'} {target}: {words}") from None
-            routes[redirection.descriptor] = lambda data, path=path: self.files.write(path, data, append=True)
+                words = (
+                    problem.words
+                    if is_input or problem.words != NO_FILE
+                    else "nonexistent directory"
+                )
+                raise FileProblem(
+                    f"can't {'open' if is_input else 'create'} {target}: {words}"
+                ) from None
+            routes[redirection.descriptor] = lambda data, path=path: self.files.write(
+                path, data, append=True
+            )
         return routes
 
     def _what(self, command: Command) -> Steps:
@@ -294,7 +322,11 @@ class Shell:
             values.append((name, (yield from expand_one(self, word))[:VALUE_CHARACTERS_MAX]))
         if not fields:
             self.variables.update(values)
-            self.status = self.status if any(isinstance(part, Substitution) for _, word in assignments for part in word) else 0
+            self.status = (
+                self.status
+                if any(isinstance(part, Substitution) for _, word in assignments for part in word)
+                else 0
+            )
             return
         program = self.find(fields[0])
         before = {name: self.variables.get(name) for name, _ in values}

@@ -25,7 +25,26 @@ from refk8s.adapters.fake.shell.syntax import (
 )
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
-_RESERVED = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "for", "in", "case", "esac", "{", "}", "!"])
+_RESERVED = frozenset(
+    [
+        "if",
+        "then",
+        "elif",
+        "else",
+        "fi",
+        "while",
+        "until",
+        "do",
+        "done",
+        "for",
+        "in",
+        "case",
+        "esac",
+        "{",
+        "}",
+        "!",
+    ]
+)
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +74,12 @@ class _Parser:
     def word(self) -> str:
         """The reserved word that comes next; empty where it is none."""
         token = self.next()
-        if isinstance(token, tuple) and len(token) == 1 and isinstance(token[0], Text) and not token[0].quoted:
+        if (
+            isinstance(token, tuple)
+            and len(token) == 1
+            and isinstance(token[0], Text)
+            and not token[0].quoted
+        ):
             return token[0].text if token[0].text in _RESERVED else ""
         return ""
 
@@ -68,7 +92,9 @@ class _Parser:
 
     def expect(self, what: str) -> None:
         if self.word() != what and self.next() != what:
-            raise SyntaxProblem(f'syntax error: unexpected {self.shown()} (expecting "{what}")', self.next() is None)
+            raise SyntaxProblem(
+                f'syntax error: unexpected {self.shown()} (expecting "{what}")', self.next() is None
+            )
         self.at += 1
 
     def skip_lines(self) -> None:
@@ -223,7 +249,9 @@ class _Parser:
         if isinstance(token, tuple) and len(token) == 1 and isinstance(token[0], Text):
             self.at += 1
             return token[0].text
-        raise SyntaxProblem(f"syntax error: unexpected {self.shown()} (expecting {what})", token is None)
+        raise SyntaxProblem(
+            f"syntax error: unexpected {self.shown()} (expecting {what})", token is None
+        )
 
     @staticmethod
     def is_redirection(token: Token) -> bool:
@@ -251,7 +279,11 @@ class _Parser:
                 break
             word: Word = token  # type: ignore[assignment]
             first = word[0] if word else None
-            match = _ASSIGNMENT.match(first.text) if isinstance(first, Text) and not first.quoted else None
+            match = (
+                _ASSIGNMENT.match(first.text)
+                if isinstance(first, Text) and not first.quoted
+                else None
+            )
             if match is not None and not words and isinstance(first, Text):
                 rest = first.text[match.end() :]
                 assignments.append((match[1], (Text(rest), *word[1:]) if rest else word[1:]))

@@ -24,7 +24,13 @@ def _each(work: Callable[[Shell, str, str], None], name: str) -> Builtin:
     """A program that does something with each path; options are letters."""
 
     def run(shell: Shell, arguments: list[str]) -> Program:
-        options = "".join([argument[1:] for argument in arguments if argument.startswith("-") and len(argument) > 1])
+        options = "".join(
+            [
+                argument[1:]
+                for argument in arguments
+                if argument.startswith("-") and len(argument) > 1
+            ]
+        )
         code = 0
         for argument in arguments:
             if argument.startswith("-") and len(argument) > 1:
@@ -32,7 +38,13 @@ def _each(work: Callable[[Shell, str, str], None], name: str) -> Builtin:
             try:
                 work(shell, shell.path(argument), options)
             except FileProblem as problem:
-                what = "create directory" if name == "mkdir" else "remove" if name.startswith("rm") else name
+                what = (
+                    "create directory"
+                    if name == "mkdir"
+                    else "remove"
+                    if name.startswith("rm")
+                    else name
+                )
                 yield failed(f"{name}: can't {what} '{argument}': {problem.words}")
                 code = 1
         return code
@@ -71,7 +83,11 @@ def _chmod(shell: Shell, arguments: list[str]) -> Program:
     paths = [argument for argument in arguments if not argument.startswith("-")]
     for path in paths[1:]:
         before = shell.files.mode(shell.path(path))
-        mode = int(paths[0], 8) if re.fullmatch(r"[0-7]{3,4}", paths[0]) else before | (0o111 * ("x" in paths[0]))
+        mode = (
+            int(paths[0], 8)
+            if re.fullmatch(r"[0-7]{3,4}", paths[0])
+            else before | (0o111 * ("x" in paths[0]))
+        )
         shell.files.set_mode(shell.path(path), mode)
     return 0
     yield
@@ -85,7 +101,11 @@ def _copy(moves: bool) -> Builtin:
             return 1
         *sources, target = paths
         for source in sources:
-            into = join(target, basename(source)) if shell.files.kind(target) == "directory" else target
+            into = (
+                join(target, basename(source))
+                if shell.files.kind(target) == "directory"
+                else target
+            )
             _copy_one(shell, source, into)
             if moves:
                 shell.files.remove(source)
@@ -121,8 +141,12 @@ def _ls(shell: Shell, arguments: list[str]) -> Program:
         names = shell.files.list(shell.path(path))
         if normpath(shell.path(path)) in ("/bin", "/usr/bin"):
             names = sorted({*names, *shell.programs})
-        names = [name for name in names if "a" in options or "A" in options or not name.startswith(".")]
-        lines = "".join([_shown(shell, join(shell.path(path), name), name, options) for name in names])
+        names = [
+            name for name in names if "a" in options or "A" in options or not name.startswith(".")
+        ]
+        lines = "".join(
+            [_shown(shell, join(shell.path(path), name), name, options) for name in names]
+        )
         blocks.append((f"{path}:\n" if len(paths) > 1 else "") + lines)
     yield said("\n".join(blocks))
     return code
@@ -134,7 +158,9 @@ def _shown(shell: Shell, path: str, name: str, options: str) -> str:
     kind = shell.files.kind(path)
     size = len(shell.files.read(path)) if kind == "file" else 4096
     mode = shell.files.mode(path)
-    letters = "".join([letter if mode >> (8 - place) & 1 else "-" for place, letter in enumerate("rwxrwxrwx")])
+    letters = "".join(
+        [letter if mode >> (8 - place) & 1 else "-" for place, letter in enumerate("rwxrwxrwx")]
+    )
     return f"{'d' if kind == 'directory' else '-'}{letters} 1 root root {size:>8} Jan  1 00:00 {name}\n"
 
 

@@ -1,4 +1,5 @@
-"""The programs of the simulated shell: what belongs to the shell itself, files, and the system. Rules SHELL-3, SHELL-5.
+"""The programs of the simulated shell: what belongs to the shell itself, files, and the system.
+Rules SHELL-3, SHELL-5.
 
 Source: POSIX.1-2017, "Utilities"; options and messages as BusyBox has them.
 """
@@ -34,7 +35,7 @@ def seconds_of(text: str) -> float | None:
     return min(float(match[1]) * _UNITS[match[2]], float(SLEEP_SECONDS_MAX))
 
 
-# --- the shell's own -------------------------------------------------------------------------------------------------------
+# --- the shell's own ------------------------------------------------------------------------------
 
 
 def _nothing(shell: Shell, arguments: list[str]) -> Program:
@@ -57,7 +58,9 @@ def _exit(shell: Shell, arguments: list[str]) -> Program:
 
 def _leave(again: bool) -> Builtin:
     def run(shell: Shell, arguments: list[str]) -> Program:
-        raise Leave(int(arguments[0]) if arguments and _NUMBER.fullmatch(arguments[0]) else 1, again)
+        raise Leave(
+            int(arguments[0]) if arguments and _NUMBER.fullmatch(arguments[0]) else 1, again
+        )
         yield
 
     return run
@@ -66,7 +69,9 @@ def _leave(again: bool) -> Builtin:
 def _cd(shell: Shell, arguments: list[str]) -> Program:
     path = normpath(shell.path(arguments[0] if arguments else shell.variables.get("HOME", "/")))
     if shell.files.kind(path) != "directory":
-        yield failed(f"sh: cd: can't cd to {arguments[0] if arguments else path}: No such file or directory")
+        yield failed(
+            f"sh: cd: can't cd to {arguments[0] if arguments else path}: No such file or directory"
+        )
         return 2
     shell.cwd = path
     return 0
@@ -98,7 +103,9 @@ def _set(shell: Shell, arguments: list[str]) -> Program:
         if "e" in argument:
             shell.stops_on_error = argument[0] == "-"
     if not arguments:
-        yield said("".join([f"{name}='{value}'\n" for name, value in sorted(shell.variables.items())]))
+        yield said(
+            "".join([f"{name}='{value}'\n" for name, value in sorted(shell.variables.items())])
+        )
     return 0
 
 
@@ -114,7 +121,11 @@ def _shift(shell: Shell, arguments: list[str]) -> Program:
 def _read(shell: Shell, arguments: list[str]) -> Program:
     names = [argument for argument in arguments if not argument.startswith("-")] or ["REPLY"]
     line = yield from shell.stdin.line()
-    fields = line.decode("utf-8", "replace").rstrip("\n").split(None, len(names) - 1) if len(names) > 1 else [line.decode().strip()]
+    fields = (
+        line.decode("utf-8", "replace").rstrip("\n").split(None, len(names) - 1)
+        if len(names) > 1
+        else [line.decode().strip()]
+    )
     for number, name in enumerate(names):
         shell.variables[name] = fields[number].strip() if number < len(fields) else ""
     return 0 if line else 1
@@ -125,7 +136,9 @@ def _eval(shell: Shell, arguments: list[str]) -> Program:
 
 
 def _source(shell: Shell, arguments: list[str]) -> Program:
-    text = shell.files.read(shell.path(arguments[0])).decode("utf-8", "replace") if arguments else ""
+    text = (
+        shell.files.read(shell.path(arguments[0])).decode("utf-8", "replace") if arguments else ""
+    )
     return (yield from shell.run_text(text))
 
 
@@ -155,7 +168,9 @@ def _sh(shell: Shell, arguments: list[str]) -> Program:
     while rest and rest[0][:1] == "-" and len(rest[0]) > 1:
         option = rest.pop(0)
         is_script = is_script or (not option.startswith("--") and "c" in option)
-        inner.stops_on_error = inner.stops_on_error or (not option.startswith("--") and "e" in option)
+        inner.stops_on_error = inner.stops_on_error or (
+            not option.startswith("--") and "e" in option
+        )
     if is_script:
         if not rest:
             yield failed("sh: -c requires an argument")
@@ -203,7 +218,7 @@ def _read_script(shell: Shell) -> Program:
         return end.code
 
 
-# --- the system ------------------------------------------------------------------------------------------------------------
+# --- the system -----------------------------------------------------------------------------------
 
 
 def _sleep(shell: Shell, arguments: list[str]) -> Program:
@@ -255,8 +270,23 @@ def _date(shell: Shell, arguments: list[str]) -> Program:
     now = yield Now()
     text = timestamp(now)  # 2026-01-02T03:04:05Z
     day, time = text[:10], text[11:19]
-    values = {"s": str(now // SECOND), "Y": day[:4], "m": day[5:7], "d": day[8:], "H": time[:2], "M": time[3:5], "S": time[6:]}
-    values |= {"F": day, "T": time, "%": "%", "N": f"{now % SECOND * 1000:09d}", "Z": "UTC", "z": "+0000"}
+    values = {
+        "s": str(now // SECOND),
+        "Y": day[:4],
+        "m": day[5:7],
+        "d": day[8:],
+        "H": time[:2],
+        "M": time[3:5],
+        "S": time[6:],
+    }
+    values |= {
+        "F": day,
+        "T": time,
+        "%": "%",
+        "N": f"{now % SECOND * 1000:09d}",
+        "Z": "UTC",
+        "z": "+0000",
+    }
     wanted = next((argument[1:] for argument in arguments if argument.startswith("+")), None)
     if wanted is None:
         said_day = datetime.fromtimestamp(now // SECOND, UTC).strftime("%a %b %e")
@@ -277,7 +307,10 @@ def _fixed(text: Callable[[Shell, list[str]], str]) -> Builtin:
 def _uname(shell: Shell, arguments: list[str]) -> str:
     values = {"s": "Linux", "n": shell.hostname, "r": "0.0.0-fake", "m": "x86_64"}
     letters = "".join([argument[1:] for argument in arguments if argument.startswith("-")]) or "s"
-    return " ".join([value for name, value in values.items() if name in letters or "a" in letters]) + "\n"
+    return (
+        " ".join([value for name, value in values.items() if name in letters or "a" in letters])
+        + "\n"
+    )
 
 
 def _user(shell: Shell, arguments: list[str]) -> str:
@@ -330,4 +363,3 @@ SHELL_ONLY = frozenset([
     "command", "type", "trap", "wait", "umask", "ulimit", "exit",
 ])  # fmt: skip
 """What is no program of its own: it cannot be executed without a shell."""
-

@@ -1,4 +1,5 @@
-"""What surrounds a running program: its stdin, its end, and where its output leads. Rule SHELL-1."""
+"""What surrounds a running program: its stdin, its end, and where its output leads. Rule
+SHELL-1."""
 
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
@@ -68,7 +69,8 @@ class Stdin:
 
 
 def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
-    """The program with its descriptors led elsewhere: to another descriptor, or to a function that takes the bytes."""
+    """The program with its descriptors led elsewhere: to another descriptor, or to a function that
+    takes the bytes."""
     answer: Any = None
     try:
         while True:
@@ -110,12 +112,15 @@ _ENDS = ("break", "exit", "return", "exec", "set", "kill")
 
 
 def is_endless(condition: Script, body: Script, until: bool) -> bool:
-    """Whether a loop has no end: its condition is constant, and nothing in it leaves it. True only where that is plain to see."""
+    """Whether a loop has no end: its condition is constant, and nothing in it leaves it. True only
+    where that is plain to see."""
     if len(condition) != 1 or len(condition[0].pipeline.commands) != 1:
         return False
     what = condition[0].pipeline.commands[0].what
     words = [_plain(word) for word in what.words] if isinstance(what, Simple) else []
-    constant = {"true": True, ":": True, "[ 1 ]": True, "[ true ]": True, "false": False}.get(" ".join(words))
+    constant = {"true": True, ":": True, "[ 1 ]": True, "[ true ]": True, "false": False}.get(
+        " ".join(words)
+    )
     return constant is (not until) and not any(name in repr(body) for name in _ENDS)
 
 

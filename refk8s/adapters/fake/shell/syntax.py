@@ -4,8 +4,8 @@
     pipeline  [!] command { | command }
     command   words and redirections | if | while | until | for | case | { list } | ( list )
 
-Left out: functions, here-documents, arrays and the rest of bash; what is not understood is a `SyntaxProblem`.
-Source: POSIX.1-2017, "Shell Command Language".
+Left out: functions, here-documents, arrays and the rest of bash; what is not understood is a
+`SyntaxProblem`. Source: POSIX.1-2017, "Shell Command Language".
 """
 
 import re
@@ -25,7 +25,7 @@ class SyntaxProblem(Exception):
         self.incomplete = incomplete
 
 
-# --- words ---------------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 class Text(Value, frozen=True):
@@ -60,7 +60,7 @@ Part: TypeAlias = Text | Variable | Substitution | Arithmetic
 Word: TypeAlias = tuple[Part, ...]
 
 
-# --- commands ------------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 class Redirection(Value, frozen=True):
@@ -124,7 +124,7 @@ class Command(Value, frozen=True):
     redirections: tuple[Redirection, ...] = ()
 
 
-# --- from text to tokens -------------------------------------------------------------------------------------------------
+# --- from text to tokens --------------------------------------------------------------------------
 
 _OPERATOR = re.compile(r"&&|\|\||;;|[;|&()\n]")
 _REDIRECTION = re.compile(r"(\d?)(>>|>&|<&|>\||>|<|&>)")
@@ -285,7 +285,11 @@ class Reader:
         inside = self.text[self.at + 2 : end - 1]
         self.at = end
         match = _BRACED.match(inside)
-        if match is None or (match[1] and match.end() != len(inside)) or (not match[3] and match.end() != len(inside)):
+        if (
+            match is None
+            or (match[1] and match.end() != len(inside))
+            or (not match[3] and match.end() != len(inside))
+        ):
             raise SyntaxProblem("syntax error: bad substitution")
         if match[1]:
             return Variable(match[2], quoted, "length")

@@ -1,6 +1,7 @@
 """tar: as much of it as `kubectl cp` needs, to stdout and from stdin. Rule SHELL-5.
 
-What is unpacked comes from a client: only files and directories are taken, below the directory that is named.
+What is unpacked comes from a client: only files and directories are taken, below the directory that
+is named.
 """
 
 import io
@@ -34,7 +35,10 @@ def tar(shell: Shell, arguments: list[str]) -> Program:
             paths.append(word)
     base = shell.path(folder)
     if shell.files.kind(base) != "directory":
-        yield Write(STDERR, f"tar: can't change directory to '{folder}': No such file or directory\n".encode())
+        yield Write(
+            STDERR,
+            f"tar: can't change directory to '{folder}': No such file or directory\n".encode(),
+        )
         return 1
     if "c" in letters:
         data, problem = _pack(shell, base, paths)
@@ -43,7 +47,11 @@ def tar(shell: Shell, arguments: list[str]) -> Program:
         else:
             shell.files.write(shell.path(archive), data)
     else:
-        data = (yield from shell.stdin.all()) if archive == "-" else shell.files.read(shell.path(archive))
+        data = (
+            (yield from shell.stdin.all())
+            if archive == "-"
+            else shell.files.read(shell.path(archive))
+        )
         problem = _unpack(shell, base, data)
     if problem:
         yield Write(STDERR, f"tar: {problem}\n".encode())
@@ -81,7 +89,8 @@ def _unpack(shell: Shell, base: str, data: bytes) -> str:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for number, member in enumerate(archive):
-                name = normpath("/" + member.name).lstrip("/")  # ".." at the beginning leads nowhere
+                # ".." at the beginning leads nowhere
+                name = normpath("/" + member.name).lstrip("/")
                 if number >= ENTRIES_MAX or member.size > FILE_BYTES_MAX:
                     return "the archive is too large"
                 path = join(base, name) if name else base
@@ -90,7 +99,9 @@ def _unpack(shell: Shell, base: str, data: bytes) -> str:
                 elif member.isfile():
                     shell.files.make_directories(join(path, ".."))
                     file = archive.extractfile(member)
-                    shell.files.write(path, file.read() if file is not None else b"", mode=member.mode & 0o777)
+                    shell.files.write(
+                        path, file.read() if file is not None else b"", mode=member.mode & 0o777
+                    )
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         return f"invalid tar archive: {error}"
     except FileProblem as problem:

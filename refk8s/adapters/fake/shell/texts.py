@@ -1,4 +1,5 @@
-"""Programs that read and write text: echo, printf, cat, head, tail, wc, grep, sort and others. Rule SHELL-3."""
+"""Programs that read and write text: echo, printf, cat, head, tail, wc, grep, sort and others. Rule
+SHELL-3."""
 
 import hashlib
 import re
@@ -8,12 +9,31 @@ from posixpath import basename, dirname
 from typing import Any
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Forever, Program, Tick, Write, cost_of
+from refk8s.adapters.fake.shell.asks import (
+    STDERR,
+    STDOUT,
+    Ask,
+    Forever,
+    Program,
+    Tick,
+    Write,
+    cost_of,
+)
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 
 COUNT_MAX = 100_000
 _ESCAPE = re.compile(r"\\(0[0-7]{0,3}|x[0-9a-fA-F]{1,2}|[abefnrtv\\c])")
-_LETTERS = {"a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
+_LETTERS = {
+    "a": "\a",
+    "b": "\b",
+    "e": "\x1b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+    "\\": "\\",
+}
 _FORMAT = re.compile(r"%%|%([-0 +#]{0,3})(\d{0,2})(?:\.(\d{1,2}))?([sdiuxXocbf])")
 _COUNT = re.compile(r"-?\+?[0-9]{1,9}")
 
@@ -67,7 +87,9 @@ def _printf(shell: Shell, arguments: list[str]) -> Program:
                 return (width + "s") % value
             if kind == "b":
                 return escaped(value)
-            if not re.fullmatch(r"[+-]?[0-9]{0,18}(\.[0-9]{1,9})?" if kind == "f" else r"[+-]?[0-9]{0,18}", value):
+            if not re.fullmatch(
+                r"[+-]?[0-9]{0,18}(\.[0-9]{1,9})?" if kind == "f" else r"[+-]?[0-9]{0,18}", value
+            ):
                 code, value = 1, "0"
             number = float(value or "0") if kind == "f" else int(value or "0")
             return (width + ("d" if kind in "iu" else kind)) % number
@@ -91,7 +113,11 @@ def _inputs(shell: Shell, name: str, paths: list[str]) -> Generator[Ask, Any, tu
     data, code = b"", 0
     for path in paths:
         try:
-            data += (yield from shell.stdin.all()) if path == "-" else shell.files.read(shell.path(path))
+            data += (
+                (yield from shell.stdin.all())
+                if path == "-"
+                else shell.files.read(shell.path(path))
+            )
         except FileProblem as problem:
             yield Write(STDERR, f"{name}: can't open '{path}': {problem.words}\n".encode())
             code = 1
@@ -111,7 +137,8 @@ def _cat(shell: Shell, arguments: list[str]) -> Program:
 
 
 def _filter(name: str, work: Take, valued: str = "") -> Builtin:
-    """A program with options in front, some with a value, that makes one text of its files or stdin."""
+    """A program with options in front, some with a value, that makes one text of its files or
+    stdin."""
 
     def run(shell: Shell, arguments: list[str]) -> Program:
         options: list[str] = []
@@ -162,20 +189,25 @@ def _tail(options: list[str], data: bytes) -> tuple[int, bytes]:
     if any(option.startswith("-c") for option in options):
         return 0, data[max(0, count - 1) :] if from_begin else data[-count:] if count else b""
     lines = data.splitlines(True)
-    return 0, b"".join(lines[max(0, count - 1) :] if from_begin else lines[-count:] if count else [])
+    return 0, b"".join(
+        lines[max(0, count - 1) :] if from_begin else lines[-count:] if count else []
+    )
 
 
 def _wc(options: list[str], data: bytes) -> tuple[int, bytes]:
     values = {"l": data.count(b"\n"), "w": len(data.split()), "c": len(data)}
     letters = "".join([option[1:] for option in options]) or "lwc"
-    return 0, (" ".join([str(value) for name, value in values.items() if name in letters]) + "\n").encode()
+    return 0, (
+        " ".join([str(value) for name, value in values.items() if name in letters]) + "\n"
+    ).encode()
 
 
 _SEGMENT = re.compile(r"(?:\\.|\[\^?\]?[^\]]*\]|[^*+?(){}\\\[])*")
 
 
 def _matcher(pattern: str, letters: str) -> Callable[[str], bool]:
-    """Whether a line matches: texts, ., [...], anchors, .* and alternatives, each searched once, so no pattern is slow."""
+    """Whether a line matches: texts, ., [...], anchors, .* and alternatives, each searched once, so
+    no pattern is slow."""
     if "F" in letters:
         return lambda line: pattern in line
     alternatives = []
@@ -183,7 +215,9 @@ def _matcher(pattern: str, letters: str) -> Callable[[str], bool]:
         segments = alternative.split(".*")
         if len(pattern) > 200 or not all(_SEGMENT.fullmatch(segment) for segment in segments):
             raise ValueError("the pattern is not understood")
-        alternatives.append([re.compile(segment, re.IGNORECASE if "i" in letters else 0) for segment in segments])
+        alternatives.append(
+            [re.compile(segment, re.IGNORECASE if "i" in letters else 0) for segment in segments]
+        )
 
     def matches(line: str) -> bool:
         for segments in alternatives:
@@ -203,8 +237,18 @@ def _matcher(pattern: str, letters: str) -> Callable[[str], bool]:
 def _grep(options: list[str], data: bytes) -> tuple[int, bytes]:
     letters = "".join([option[1:] for option in options if option[0] == "-"])
     matches = _matcher(next((option[1:] for option in options if option[0] == "="), ""), letters)
-    lines = [line for line in data.decode("utf-8", "replace").splitlines() if matches(line) != ("v" in letters)]
-    text = f"{len(lines)}\n" if "c" in letters else "" if "q" in letters else "".join([line + "\n" for line in lines])
+    lines = [
+        line
+        for line in data.decode("utf-8", "replace").splitlines()
+        if matches(line) != ("v" in letters)
+    ]
+    text = (
+        f"{len(lines)}\n"
+        if "c" in letters
+        else ""
+        if "q" in letters
+        else "".join([line + "\n" for line in lines])
+    )
     return int(not lines), text.encode()
 
 
@@ -217,7 +261,9 @@ def _sort(options: list[str], data: bytes) -> tuple[int, bytes]:
         return int(match[0]) if match else 0
 
     lines.sort(key=number if "n" in letters else None, reverse="r" in letters)
-    return 0, "".join([line + "\n" for line in (dict.fromkeys(lines) if "u" in letters else lines)]).encode()
+    return 0, "".join(
+        [line + "\n" for line in (dict.fromkeys(lines) if "u" in letters else lines)]
+    ).encode()
 
 
 def _uniq(options: list[str], data: bytes) -> tuple[int, bytes]:
@@ -227,7 +273,9 @@ def _uniq(options: list[str], data: bytes) -> tuple[int, bytes]:
             counted[-1] = (line, counted[-1][1] + 1)
         else:
             counted.append((line, 1))
-    return 0, "".join([f"{count:>7} {line}\n" if "-c" in options else line + "\n" for line, count in counted]).encode()
+    return 0, "".join(
+        [f"{count:>7} {line}\n" if "-c" in options else line + "\n" for line, count in counted]
+    ).encode()
 
 
 def _tr(options: list[str], data: bytes) -> tuple[int, bytes]:
@@ -243,7 +291,11 @@ def _tr(options: list[str], data: bytes) -> tuple[int, bytes]:
 
 def _range(text: str) -> str:
     text = text.replace("[:upper:]", "A-Z").replace("[:lower:]", "a-z").replace("[:digit:]", "0-9")
-    return re.sub(r"(\w)-(\w)", lambda match: "".join(map(chr, range(ord(match[1]), ord(match[2]) + 1))), escaped(text))
+    return re.sub(
+        r"(\w)-(\w)",
+        lambda match: "".join(map(chr, range(ord(match[1]), ord(match[2]) + 1))),
+        escaped(text),
+    )
 
 
 def _cut(options: list[str], data: bytes) -> tuple[int, bytes]:
@@ -253,7 +305,9 @@ def _cut(options: list[str], data: bytes) -> tuple[int, bytes]:
         raise ValueError("only -d and -f with numbers are understood")
     numbers = [int(number) - 1 for number in fields.split(",")]
     lines = [line.split(delimiter) for line in data.decode("utf-8", "replace").splitlines()]
-    return 0, "".join([delimiter.join([parts[n] for n in numbers if n < len(parts)]) + "\n" for parts in lines]).encode()
+    return 0, "".join(
+        [delimiter.join([parts[n] for n in numbers if n < len(parts)]) + "\n" for parts in lines]
+    ).encode()
 
 
 def _digest(kind: str) -> Take:
@@ -265,11 +319,19 @@ def _base64(options: list[str], data: bytes) -> tuple[int, bytes]:
 
 
 def _seq(shell: Shell, arguments: list[str]) -> Program:
-    if not 1 <= len(arguments) <= 3 or not all(re.fullmatch(r"-?[0-9]{1,9}", argument) for argument in arguments):
+    if not 1 <= len(arguments) <= 3 or not all(
+        re.fullmatch(r"-?[0-9]{1,9}", argument) for argument in arguments
+    ):
         yield Write(STDERR, b"seq: invalid number\n")
         return 1
     numbers = [int(argument) for argument in arguments]
-    first, step, last = (1, 1, numbers[0]) if len(numbers) == 1 else (numbers[0], 1, numbers[1]) if len(numbers) == 2 else numbers
+    first, step, last = (
+        (1, 1, numbers[0])
+        if len(numbers) == 1
+        else (numbers[0], 1, numbers[1])
+        if len(numbers) == 2
+        else numbers
+    )
     found = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
     yield Write(STDOUT, "".join([f"{number}\n" for number in found[:COUNT_MAX]]).encode())
     return 0

@@ -1,16 +1,19 @@
-"""Admission: what the cluster adds to an object, and what it refuses although the object is right. Rules ADM-1 ..., ALLOC-1 ...
+"""Admission: what the cluster adds to an object, and what it refuses although the object is right.
+Rules ADM-1 ..., ALLOC-1 ...
 
     admit       create and update, after defaulting and before validation
     check       create and update, after validation
     removed     what else goes when an object goes: the addresses and ports that it held
 
-Every stage takes an object and hands back the same or a changed one, or refuses it with an ApiError. What must be written together with
-the object (the address of a service) comes as writes and compares for the same transaction, so that two API servers on one store can
-never both do it (ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of it next.
+Every stage takes an object and hands back the same or a changed one, or refuses it with an
+ApiError. What must be written together with the object (the address of a service) comes as writes
+and compares for the same transaction, so that two API servers on one store can never both do it
+(ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of
+it next.
 
-Source: Kubernetes documentation, "Admission Control in Kubernetes".
-Left out, for now: LimitRanger, ResourceQuota, NodeRestriction, webhooks and admission policies. Each will be a stage of the
-table below.
+Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: LimitRanger,
+ResourceQuota, NodeRestriction, webhooks and admission policies. Each will be a stage of the table
+below.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,18 @@ from typing import Any
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
-from refk8s.core.apiserver.admission import allocate, certificates, create, dropped, namespace, node, pod, priority, runtime_class, storage
+from refk8s.core.apiserver.admission import (
+    allocate,
+    certificates,
+    create,
+    dropped,
+    namespace,
+    node,
+    pod,
+    priority,
+    runtime_class,
+    storage,
+)
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
@@ -48,9 +62,11 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
 }
 
 Check = Callable[[Request, Any, Any, Reader], None]
-"""(request, the valid object as it is to be, as it was or None, store). ApiError where the cluster refuses it."""
+"""(request, the valid object as it is to be, as it was or None, store). ApiError where the cluster
+refuses it."""
 
-# What is refused although it is valid: asked after validation, so that an invalid object is answered with its causes.
+# What is refused although it is valid: asked after validation, so that an invalid object is
+# answered with its causes.
 _CHECKS: dict[Resource, Check] = {
     resources.PODS: runtime_class.check_overhead,
     resources.CERTIFICATE_SIGNING_REQUESTS: certificates.check_subject,
@@ -59,9 +75,16 @@ _CHECKS: dict[Resource, Check] = {
 
 
 def admit(
-    request: Request, resource: Resource, new: Any, old: Any, store: Reader, context: Context, config: AdmissionConfig = DEFAULT_CONFIG
+    request: Request,
+    resource: Resource,
+    new: Any,
+    old: Any,
+    store: Reader,
+    context: Context,
+    config: AdmissionConfig = DEFAULT_CONFIG,
 ) -> Admission:
-    """The object as it will be kept, and what is written with it. ApiError 403, 404 or 422 where it is refused.
+    """The object as it will be kept, and what is written with it. ApiError 403, 404 or 422 where it
+    is refused.
 
     `old` is None on create. `new` is defaulted and has its name and uid.
     """
@@ -88,7 +111,9 @@ def check(request: Request, resource: Resource, new: Any, old: Any, store: Reade
         refuse(request, new, old, store)
 
 
-def removed(resource: Resource, obj: Any, store: Reader) -> tuple[tuple[Compare, ...], tuple[Put[Any] | Delete, ...]]:
+def removed(
+    resource: Resource, obj: Any, store: Reader
+) -> tuple[tuple[Compare, ...], tuple[Put[Any] | Delete, ...]]:
     """What is to be compared and written in the transaction that removes this object (ALLOC-6)."""
     if resource == resources.SERVICES:
         return allocate.release(obj, store)

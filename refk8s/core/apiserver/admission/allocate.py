@@ -1,7 +1,9 @@
-"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-9 (spec/admission.md).
+"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-9
+(spec/admission.md).
 
-A cluster IP is held by an IPAddress object of its name, a node port by a record under a key of its number. Both are written with the
-service, on the condition that they were not there (ALLOC-1): whoever commits first has it, the other is handled again and takes another.
+A cluster IP is held by an IPAddress object of its name, a node port by a record under a key of its
+number. Both are written with the service, on the condition that they were not there (ALLOC-1):
+whoever commits first has it, the other is handled again and takes another.
 
     type            cluster IP                  node ports      health check port
     ClusterIP       one, or None if asked       -               -
@@ -10,8 +12,8 @@ service, on the condition that they were not there (ALLOC-1): whoever commits fi
     ExternalName    -                           -               -
                                                 * unless allocateLoadBalancerNodePorts is false
 
-Source: Kubernetes documentation, "Service", "Service ClusterIP allocation" (avoiding collisions), "Virtual IPs and Service Proxies".
-Left out: IPv6; ServiceCIDRs beyond the first.
+Source: Kubernetes documentation, "Service", "Service ClusterIP allocation" (avoiding collisions),
+"Virtual IPs and Service Proxies". Left out: IPv6; ServiceCIDRs beyond the first.
 """
 
 from collections.abc import Callable
@@ -45,7 +47,8 @@ from refk8s.core.store import ABSENT, Compare, Delete, Put
 
 NODE_PORT_PREFIX = "/internal/nodeports/"
 PROBES_MAX = 16
-"""So many random tries find a free number where at least half are free, all but once in 65,536 times; then the free ones are counted."""
+"""So many random tries find a free number where at least half are free, all but once in 65,536
+times; then the free ones are counted."""
 
 Write = Put[Any] | Delete
 
@@ -53,7 +56,9 @@ Write = Put[Any] | Delete
 class _Ledger:
     """What one decision takes and gives back: the compares and writes of its transaction."""
 
-    def __init__(self, service: Service, store: Reader, context: Context, config: AdmissionConfig) -> None:
+    def __init__(
+        self, service: Service, store: Reader, context: Context, config: AdmissionConfig
+    ) -> None:
         self.service, self.store, self.context, self.config = service, store, context, config
         self.compares: list[Compare] = []
         self.writes: list[Write] = []
@@ -62,8 +67,9 @@ class _Ledger:
         return self.store.get(key) is None and not any(write.key == key for write in self.writes)
 
     def ask(self, key: str, name: str, labels: dict[str, str] | None) -> bool:
-        """Take what is asked for by name; False where another has it. What a service of this name holds already it holds still: who creates
-        the same service again learns that the service exists, not that its own address is taken."""
+        """Take what is asked for by name; False where another has it. What a service of this name
+        holds already it holds still: who creates the same service again learns that the service
+        exists, not that its own address is taken."""
         if self.is_free(key):
             self.take(key, name, labels)
             return True
@@ -76,9 +82,16 @@ class _Ledger:
     def take(self, key: str, name: str, labels: dict[str, str] | None) -> None:
         """ALLOC-1: on condition that nobody has it."""
         metadata = self.service.metadata
-        owner = ParentReference(group="", resource="services", namespace=metadata.namespace, name=metadata.name or "")
+        owner = ParentReference(
+            group="", resource="services", namespace=metadata.namespace, name=metadata.name or ""
+        )
         held = IPAddress(
-            metadata=ObjectMeta(name=name, uid=self.context.uid(), creation_timestamp=timestamp(self.context.now), labels=labels),
+            metadata=ObjectMeta(
+                name=name,
+                uid=self.context.uid(),
+                creation_timestamp=timestamp(self.context.now),
+                labels=labels,
+            ),
             spec=IPAddressSpec(parent_ref=owner),
         )
         self.compares.append(Compare(key, ABSENT))
@@ -95,20 +108,29 @@ class _Ledger:
 def _holds(service: Service, held: IPAddress) -> bool:
     """Whether this is held for the service."""
     owner, metadata = held.spec.parent_ref, service.metadata
-    return (owner.resource, owner.namespace, owner.name) == ("services", metadata.namespace, metadata.name)
+    return (owner.resource, owner.namespace, owner.name) == (
+        "services",
+        metadata.namespace,
+        metadata.name,
+    )
 
 
-def allocate(new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig) -> Admission:
-    """The service with its families, addresses and ports, and the transaction that makes them its own.
+def allocate(
+    new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig
+) -> Admission:
+    """The service with its families, addresses and ports, and the transaction that makes them its
+    own.
 
-    ApiError 422 where what it asks for is taken or is no address of this cluster. O(ports), while at least half of the numbers are free.
+    ApiError 422 where what it asks for is taken or is no address of this cluster. O(ports), while
+    at least half of the numbers are free.
     """
     if old is not None:
         new = without_type_dependents(with_kept_values(new, old), old)
     new = in_step(new, old)
     if old is not None and new.spec == old.spec:
         return Admission(new)
-    ledger = _Ledger(new if old is None else old, store, context, config)  # whose name and namespace are surely there
+    # whose name and namespace are surely there
+    ledger = _Ledger(new if old is None else old, store, context, config)
     spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
     spec = _allocate_health_check_port(spec, old, ledger)
@@ -141,8 +163,13 @@ def held_keys(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def _node_ports(spec: ServiceSpec) -> set[int]:
-    """The node ports that a service of this spec holds; what a service by name says of node ports means nothing."""
-    return {port.node_port for port in spec.ports or () if port.node_port} if may_have_node_ports(spec) else set()
+    """The node ports that a service of this spec holds; what a service by name says of node ports
+    means nothing."""
+    return (
+        {port.node_port for port in spec.ports or () if port.node_port}
+        if may_have_node_ports(spec)
+        else set()
+    )
 
 
 def ip_key(address: str) -> str:
@@ -158,7 +185,8 @@ def port_key(port: int) -> str:
 
 
 def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
-    """ALLOC-2, ALLOC-5: a free address of the range, or the one that it asks for if that is free."""
+    """ALLOC-2, ALLOC-5: a free address of the range, or the one that it asks for if that is
+    free."""
     held = (old.spec.cluster_ips or ()) if old is not None else ()
     wanted = spec.cluster_ips or ()
     if not needs_cluster_ip(spec):
@@ -178,7 +206,14 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     network = ledger.config.service_cidr
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
     band = _band(network.num_addresses)
-    number = _choose(first, last, band, lambda n: ip_key(str(IPv4Address(n))), resources.IP_ADDRESSES.prefix, ledger)
+    number = _choose(
+        first,
+        last,
+        band,
+        lambda n: ip_key(str(IPv4Address(n))),
+        resources.IP_ADDRESSES.prefix,
+        ledger,
+    )
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a serviceIP: range is full"))
     text = str(IPv4Address(number))
@@ -186,7 +221,10 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     return replace(spec, cluster_ip=text, cluster_ips=(text,))
 
 
-_IP_LABELS = {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
+_IP_LABELS = {
+    "ipaddress.kubernetes.io/ip-family": "IPv4",
+    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+}
 
 
 def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> None:
@@ -200,12 +238,17 @@ def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> Non
     elif not ledger.ask(ip_key(str(address)), str(address), _IP_LABELS):
         why = "provided IP is already allocated"
     if why:
-        cause = Cause(INVALID, "spec.clusterIPs", f"failed to allocate IP {text}: {why}", list(wanted))
-        raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+        cause = Cause(
+            INVALID, "spec.clusterIPs", f"failed to allocate IP {text}: {why}", list(wanted)
+        )
+        raise ApiError(
+            status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause])
+        )
 
 
 def _band(size: int) -> int:
-    """ALLOC-5: so many of the first addresses are given out last, so that those who choose by hand find them free."""
+    """ALLOC-5: so many of the first addresses are given out last, so that those who choose by hand
+    find them free."""
     return min(max(16, size // 16), 256, max(size - 2, 0))
 
 
@@ -217,7 +260,11 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     held = set() if old is None else _node_ports(old.spec)
     ports = spec.ports or ()
     if may_have_node_ports(spec) and ports:
-        ports = _first_node_ports(spec, ports, ledger) if old is None else _more_node_ports(spec, ports, held, ledger)
+        ports = (
+            _first_node_ports(spec, ports, ledger)
+            if old is None
+            else _more_node_ports(spec, ports, held, ledger)
+        )
         if ports != spec.ports:
             spec = replace(spec, ports=ports)
     for number in sorted(held - _node_ports(spec)):
@@ -225,8 +272,11 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     return spec
 
 
-def _first_node_ports(spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: _Ledger) -> tuple[ServicePort, ...]:
-    """ALLOC-4: of a new service the ports of one number share a node port, whatever their protocols."""
+def _first_node_ports(
+    spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: _Ledger
+) -> tuple[ServicePort, ...]:
+    """ALLOC-4: of a new service the ports of one number share a node port, whatever their
+    protocols."""
     by_port: dict[int, int] = {}
     filled: list[ServicePort] = []
     for position, port in enumerate(ports):
@@ -236,8 +286,13 @@ def _first_node_ports(spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger:
             filled.append(port)
             continue
         if shared is None:
-            wanted = next((other.node_port for other in ports if other.port == port.port and other.node_port), None)
-            shared = by_port[port.port] = _take_node_port(wanted, position, ledger) if wanted else _choose_node_port(ledger)
+            wanted = next(
+                (other.node_port for other in ports if other.port == port.port and other.node_port),
+                None,
+            )
+            shared = by_port[port.port] = (
+                _take_node_port(wanted, position, ledger) if wanted else _choose_node_port(ledger)
+            )
         elif wanted and wanted != shared:
             shared = _take_node_port(wanted, position, ledger)
         filled.append(replace(port, node_port=shared))
@@ -247,18 +302,25 @@ def _first_node_ports(spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger:
 def _more_node_ports(
     spec: ServiceSpec, ports: tuple[ServicePort, ...], held: set[int], ledger: _Ledger
 ) -> tuple[ServicePort, ...]:
-    """ALLOC-4: a changed service keeps what it has, and each port that is new gets a node port of its own."""
+    """ALLOC-4: a changed service keeps what it has, and each port that is new gets a node port of
+    its own."""
     mine = set(held)
     for position, port in enumerate(ports):
         if port.node_port and port.node_port not in mine:
             mine.add(_take_node_port(port.node_port, position, ledger))
     if not needs_node_ports(spec):
         return ports
-    return tuple([port if port.node_port else replace(port, node_port=_choose_node_port(ledger)) for port in ports])
+    return tuple(
+        [
+            port if port.node_port else replace(port, node_port=_choose_node_port(ledger))
+            for port in ports
+        ]
+    )
 
 
 def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
-    """The node port that is asked for. ApiError 422 where it is taken, by a port of this very service too, or out of range."""
+    """The node port that is asked for. ApiError 422 where it is taken, by a port of this very
+    service too, or out of range."""
     config = ledger.config
     why = ""
     if not config.node_port_first <= number <= config.node_port_last:
@@ -267,7 +329,9 @@ def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
         why = "provided port is already allocated"
     if why:
         cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
-        raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+        raise ApiError(
+            status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause])
+        )
     return number
 
 
@@ -275,14 +339,18 @@ def _choose_node_port(ledger: _Ledger) -> int:
     """A free node port, taken. ApiError 500 where there is none (API-14)."""
     first, last = ledger.config.node_port_first, ledger.config.node_port_last
     size = last - first + 1
-    number = _choose(first, last, min(max(16, size // 32), 128, size), port_key, NODE_PORT_PREFIX, ledger)
+    number = _choose(
+        first, last, min(max(16, size // 32), 128, size), port_key, NODE_PORT_PREFIX, ledger
+    )
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a nodePort: range is full"))
     ledger.take(port_key(number), str(number), None)
     return number
 
 
-def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+def _allocate_health_check_port(
+    spec: ServiceSpec, old: Service | None, ledger: _Ledger
+) -> ServiceSpec:
     """ALLOC-4: the port at which a load balancer asks whether this node has endpoints."""
     held = old.spec.health_check_node_port if old is not None else None
     wanted = spec.health_check_node_port
@@ -290,8 +358,12 @@ def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: 
         if not wanted:
             wanted = _choose_node_port(ledger)
         elif wanted != held and not ledger.ask(port_key(wanted), str(wanted), None):
-            cause = Cause(INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted)
-            raise ApiError(status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause]))
+            cause = Cause(
+                INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted
+            )
+            raise ApiError(
+                status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause])
+            )
         spec = replace(spec, health_check_node_port=wanted)
     if held and held != wanted:
         ledger.give(port_key(held))
@@ -301,8 +373,11 @@ def _allocate_health_check_port(spec: ServiceSpec, old: Service | None, ledger: 
 # --- chance
 
 
-def _choose(first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: _Ledger) -> int | None:
-    """ALLOC-5: a free number, at random above the band, else within it; None where all are taken. O(taken) where few are free."""
+def _choose(
+    first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: _Ledger
+) -> int | None:
+    """ALLOC-5: a free number, at random above the band, else within it; None where all are taken.
+    O(taken) where few are free."""
     bounds = ((first + band, last), (first, min(first + band - 1, last)))
     for low, high in bounds:
         if low > high:
@@ -311,7 +386,9 @@ def _choose(first: int, last: int, band: int, key: Callable[[int], str], prefix:
             number = low + ledger.context.below(high - low + 1)
             if ledger.is_free(key(number)):
                 return number
-        taken = {record.key for record in ledger.store.list(prefix).records} | {write.key for write in ledger.writes}
+        taken = {record.key for record in ledger.store.list(prefix).records} | {
+            write.key for write in ledger.writes
+        }
         if len(taken) > high - low and all(key(number) in taken for number in range(low, high + 1)):
             continue
         start = low + ledger.context.below(high - low + 1)

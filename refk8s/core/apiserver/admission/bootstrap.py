@@ -1,11 +1,12 @@
 """What every cluster has from its first moment. Rules ADM-12 (spec/admission.md), HOST-2.
 
-The objects are written by whoever starts the API server, each by an ordinary create, namespaces first; an object that is already there
-stays as it is.
+The objects are written by whoever starts the API server, each by an ordinary create, namespaces
+first; an object that is already there stays as it is.
 
-Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priority and Preemption" (how to use priority and preemption),
-"Using RBAC Authorization" (default roles), "Accessing the Kubernetes API from a Pod".
-Left out: the roles of the single components, which nobody asks before there is authorization; flow schemas and priority levels.
+Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priority and Preemption"
+(how to use priority and preemption), "Using RBAC Authorization" (default roles), "Accessing the
+Kubernetes API from a Pod". Left out: the roles of the single components, which nobody asks before
+there is authorization; flow schemas and priority levels.
 """
 
 from ipaddress import IPv4Address
@@ -46,18 +47,30 @@ _USES = {
 }
 
 
-def bootstrap_objects(context: Context, address: str, port: int, config: AdmissionConfig | None = None) -> list[Any]:
-    """ADM-12: the first objects, in an order in which they can be created. `address`:`port` is where pods reach the API server.
+def bootstrap_objects(
+    context: Context, address: str, port: int, config: AdmissionConfig | None = None
+) -> list[Any]:
+    """ADM-12: the first objects, in an order in which they can be created. `address`:`port` is
+    where pods reach the API server.
 
-    Without an address that packets can be sent to from elsewhere (on a loopback address, say) the service `kubernetes` has no endpoints.
+    Without an address that packets can be sent to from elsewhere (on a loopback address, say) the
+    service `kubernetes` has no endpoints.
     """
     config = config or AdmissionConfig()
     objects: list[Any] = [Namespace(metadata=ObjectMeta(name=name)) for name in NAMESPACES]
-    objects += [ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)) for name in NAMESPACES]
     objects += [
-        PriorityClass(metadata=ObjectMeta(name=name), value=value, description=_USES[name]) for name, value in SYSTEM_PRIORITIES.items()
+        ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)) for name in NAMESPACES
     ]
-    objects.append(ServiceCIDR(metadata=ObjectMeta(name="kubernetes"), spec=ServiceCIDRSpec(cidrs=(str(config.service_cidr),))))
+    objects += [
+        PriorityClass(metadata=ObjectMeta(name=name), value=value, description=_USES[name])
+        for name, value in SYSTEM_PRIORITIES.items()
+    ]
+    objects.append(
+        ServiceCIDR(
+            metadata=ObjectMeta(name="kubernetes"),
+            spec=ServiceCIDRSpec(cidrs=(str(config.service_cidr),)),
+        )
+    )
     objects += _administrator()
     objects.append(_kubernetes_service(port, config))
     if not validate_non_special(address, ""):
@@ -69,17 +82,26 @@ def kubernetes_corrections(
     service: Service | None, endpoints: Endpoints | None, endpoint_slice: EndpointSlice | None, address: str, port: int,
     config: AdmissionConfig | None = None,
 ) -> list[tuple[str, Any]]:  # fmt: skip
-    """HOST-2: what must be written so that the service `kubernetes` leads to address:port; nothing where it does already.
+    """HOST-2: what must be written so that the service `kubernetes` leads to address:port; nothing
+    where it does already.
 
-    Each is (verb, object), in order. What others have added to the objects (labels, say) is kept. Source: Kubernetes'
-    reconciler of the same service in the API server, which looks every ten seconds.
+    Each is (verb, object), in order. What others have added to the objects (labels, say) is kept.
+    Source: Kubernetes' reconciler of the same service in the API server, which looks every ten
+    seconds.
     """
     found: list[tuple[str, Any]] = []
     wanted_service = _kubernetes_service(port, config or AdmissionConfig())
     if service is None:
         found.append(("create", wanted_service))
-    elif [_port(each) for each in service.spec.ports or ()] != [_port(each) for each in wanted_service.spec.ports or ()]:
-        found.append(("update", replace(service, spec=replace(service.spec, ports=wanted_service.spec.ports))))
+    elif [_port(each) for each in service.spec.ports or ()] != [
+        _port(each) for each in wanted_service.spec.ports or ()
+    ]:
+        found.append(
+            (
+                "update",
+                replace(service, spec=replace(service.spec, ports=wanted_service.spec.ports)),
+            )
+        )
     if not address or validate_non_special(address, ""):
         return found
     wanted_endpoints, wanted_slice = _kubernetes_endpoints(address, port)
@@ -87,15 +109,25 @@ def kubernetes_corrections(
         found.append(("create", wanted_endpoints))
     elif endpoints.subsets != wanted_endpoints.subsets:
         found.append(("update", replace(endpoints, subsets=wanted_endpoints.subsets)))
-    service_name = ((endpoint_slice.metadata.labels or {}) if endpoint_slice else {}).get("kubernetes.io/service-name")
+    service_name = ((endpoint_slice.metadata.labels or {}) if endpoint_slice else {}).get(
+        "kubernetes.io/service-name"
+    )
     if endpoint_slice is None:
         found.append(("create", wanted_slice))
     elif endpoint_slice.address_type != wanted_slice.address_type:  # cannot be changed
         found += [("delete", endpoint_slice), ("create", wanted_slice)]
-    elif (endpoint_slice.endpoints, endpoint_slice.ports) != (wanted_slice.endpoints, wanted_slice.ports) or service_name != "kubernetes":
+    elif (endpoint_slice.endpoints, endpoint_slice.ports) != (
+        wanted_slice.endpoints,
+        wanted_slice.ports,
+    ) or service_name != "kubernetes":
         labels = {**(endpoint_slice.metadata.labels or {}), **(wanted_slice.metadata.labels or {})}
         metadata = replace(endpoint_slice.metadata, labels=labels)
-        corrected = replace(endpoint_slice, metadata=metadata, endpoints=wanted_slice.endpoints, ports=wanted_slice.ports)
+        corrected = replace(
+            endpoint_slice,
+            metadata=metadata,
+            endpoints=wanted_slice.endpoints,
+            ports=wanted_slice.ports,
+        )
         found.append(("update", corrected))
     return found
 
@@ -114,11 +146,17 @@ def _administrator() -> list[Any]:
     everything = PolicyRule(api_groups=("*",), resources=("*",), verbs=("*",))
     every_path = PolicyRule(non_resource_urls=("*",), verbs=("*",))
     return [
-        ClusterRole(metadata=ObjectMeta(name="cluster-admin", **RBAC_META), rules=(everything, every_path)),
+        ClusterRole(
+            metadata=ObjectMeta(name="cluster-admin", **RBAC_META), rules=(everything, every_path)
+        ),
         ClusterRoleBinding(
             metadata=ObjectMeta(name="cluster-admin", **RBAC_META),
-            role_ref=RoleRef(api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"),
-            subjects=(Subject(api_group="rbac.authorization.k8s.io", kind="Group", name="system:masters"),),
+            role_ref=RoleRef(
+                api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"
+            ),
+            subjects=(
+                Subject(api_group="rbac.authorization.k8s.io", kind="Group", name="system:masters"),
+            ),
         ),
     ]
 
@@ -127,7 +165,10 @@ def _kubernetes_service(port: int, config: AdmissionConfig) -> Service:
     labels = {"component": "apiserver", "provider": "kubernetes"}
     return Service(
         metadata=ObjectMeta(name="kubernetes", namespace="default", labels=labels),
-        spec=ServiceSpec(cluster_ip=kubernetes_address(config), ports=(ServicePort(name="https", port=443, target_port=port),)),
+        spec=ServiceSpec(
+            cluster_ip=kubernetes_address(config),
+            ports=(ServicePort(name="https", port=443, target_port=port),),
+        ),
     )
 
 
@@ -140,7 +181,11 @@ def _kubernetes_endpoints(address: str, port: int) -> list[Any]:
             subsets=(EndpointSubset(addresses=(EndpointAddress(ip=address),), ports=ports),),
         ),
         EndpointSlice(
-            metadata=ObjectMeta(name="kubernetes", namespace="default", labels={"kubernetes.io/service-name": "kubernetes"}),
+            metadata=ObjectMeta(
+                name="kubernetes",
+                namespace="default",
+                labels={"kubernetes.io/service-name": "kubernetes"},
+            ),
             address_type="IPv4" if "." in address else "IPv6",
             endpoints=(Endpoint(addresses=(address,), conditions=EndpointConditions(ready=True)),),
             ports=(SlicePort(name="https", port=port, protocol="TCP"),),

@@ -1,7 +1,7 @@
 """Who asks for a certificate is who is logged in. Rule ADM-20 (spec/admission.md).
 
-Source: Kubernetes documentation, "Certificates and Certificate Signing Requests"; "Admission Control in Kubernetes"
-(CertificateSubjectRestriction).
+Source: Kubernetes documentation, "Certificates and Certificate Signing Requests"; "Admission
+Control in Kubernetes" (CertificateSubjectRestriction).
 """
 
 from typing import Any
@@ -9,7 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api import status
-from refk8s.core.api.certificates_v1 import CertificateSigningRequest, CertificateSigningRequestCondition
+from refk8s.core.api.certificates_v1 import (
+    CertificateSigningRequest,
+    CertificateSigningRequestCondition,
+)
 from refk8s.core.api.pkcs10 import NoRequest, read_request
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
@@ -28,11 +31,22 @@ def admit_signing_request(
         return new
     user = request.user
     extra = dict(user.extra) or None
-    spec = replace(new.spec, username=user.name or None, uid=user.uid or None, groups=user.groups or None, extra=extra)
+    spec = replace(
+        new.spec,
+        username=user.name or None,
+        uid=user.uid or None,
+        groups=user.groups or None,
+        extra=extra,
+    )
     return replace(new, spec=spec)
 
 
-def check_subject(request: Request, new: CertificateSigningRequest, old: CertificateSigningRequest | None, store: Reader) -> None:
+def check_subject(
+    request: Request,
+    new: CertificateSigningRequest,
+    old: CertificateSigningRequest | None,
+    store: Reader,
+) -> None:
     """ADM-20. ApiError 403 for a client certificate in the administrators' group."""
     if old is not None or new.spec.signer_name != CLIENT_SIGNER:
         return
@@ -41,22 +55,32 @@ def check_subject(request: Request, new: CertificateSigningRequest, old: Certifi
     except NoRequest as error:
         organizations, why = (), f"failed to parse CSR: {error}"
     else:
-        why = f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed" if MASTERS in organizations else ""
+        why = (
+            f"use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
+            if MASTERS in organizations
+            else ""
+        )
     if why:
         raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))
 
 
-def admit_conditions(new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context) -> CertificateSigningRequest:
+def admit_conditions(
+    new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context
+) -> CertificateSigningRequest:
     """ADM-20: a condition says when it was written, and when its status was last another."""
     before = {condition.type: condition for condition in old.status.conditions or ()}
-    conditions = tuple([_dated(one, before.get(one.type), context) for one in new.status.conditions or ()])
+    conditions = tuple(
+        [_dated(one, before.get(one.type), context) for one in new.status.conditions or ()]
+    )
     if conditions == (new.status.conditions or ()):
         return new
     return replace(new, status=replace(new.status, conditions=conditions))
 
 
 def _dated(
-    condition: CertificateSigningRequestCondition, before: CertificateSigningRequestCondition | None, context: Context
+    condition: CertificateSigningRequestCondition,
+    before: CertificateSigningRequestCondition | None,
+    context: Context,
 ) -> CertificateSigningRequestCondition:
     if condition.last_update_time is None:
         condition = replace(condition, last_update_time=timestamp(context.now))

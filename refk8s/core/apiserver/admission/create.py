@@ -22,18 +22,25 @@ JOB_LABELS = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-nam
 LEGACY_JOB_LABELS = ("controller-uid", "job-name")
 
 
-def admit_namespace(request: Request, new: Namespace, old: Any, store: Reader, context: Context) -> Namespace:
-    """ADM-10: a namespace begins Active, labelled with its name, and is held until its content is gone."""
+def admit_namespace(
+    request: Request, new: Namespace, old: Any, store: Reader, context: Context
+) -> Namespace:
+    """ADM-10: a namespace begins Active, labelled with its name, and is held until its content is
+    gone."""
     new = default_namespace(new)  # its name may have been generated since it was defaulted
     if old is not None:
         return new
     finalizers = new.spec.finalizers or ()
     if FINALIZER not in finalizers:
         finalizers = (*finalizers, FINALIZER)
-    return replace(new, spec=replace(new.spec, finalizers=finalizers), status=NamespaceStatus(phase="Active"))
+    return replace(
+        new, spec=replace(new.spec, finalizers=finalizers), status=NamespaceStatus(phase="Active")
+    )
 
 
-def admit_daemon_set(request: Request, new: DaemonSet, old: Any, store: Reader, context: Context) -> DaemonSet:
+def admit_daemon_set(
+    request: Request, new: DaemonSet, old: Any, store: Reader, context: Context
+) -> DaemonSet:
     """ADM-10: an annotation counts the templates that a daemon set has had."""
     if old is None:
         count = 1
@@ -42,7 +49,12 @@ def admit_daemon_set(request: Request, new: DaemonSet, old: Any, store: Reader, 
     annotations = new.metadata.annotations or {}
     if annotations.get(TEMPLATE_GENERATION) == str(count):
         return new
-    return replace(new, metadata=replace(new.metadata, annotations={**annotations, TEMPLATE_GENERATION: str(count)}))
+    return replace(
+        new,
+        metadata=replace(
+            new.metadata, annotations={**annotations, TEMPLATE_GENERATION: str(count)}
+        ),
+    )
 
 
 def _count(daemon_set: DaemonSet) -> int:
@@ -51,14 +63,17 @@ def _count(daemon_set: DaemonSet) -> int:
 
 
 def admit_job(request: Request, new: Job, old: Any, store: Reader, context: Context) -> Job:
-    """ADM-10: a job that does not choose its pods by itself gets labels that no other job has, and selects by them."""
+    """ADM-10: a job that does not choose its pods by itself gets labels that no other job has, and
+    selects by them."""
     if old is not None or new.spec.manual_selector:
         return new
     spec, template = new.spec, new.spec.template
     marks = {
         name: value
         for names in (LEGACY_JOB_LABELS, JOB_LABELS)
-        for name, value in zip(names, (new.metadata.uid or "", new.metadata.name or ""), strict=True)
+        for name, value in zip(
+            names, (new.metadata.uid or "", new.metadata.name or ""), strict=True
+        )
     }
     given = template.metadata.labels or {}
     labels = {**given, **marks} if not any(name in given for name in marks) else {**marks, **given}

@@ -1,7 +1,7 @@
 """What an API version no longer says, or says twice, is dropped. Rule ADM-23 (spec/admission.md).
 
-Source: Kubernetes API reference, "PersistentVolumeClaim" (dataSource, dataSourceRef), "EndpointSlice"
-(deprecatedTopology), "Node" (configSource, podCIDR).
+Source: Kubernetes API reference, "PersistentVolumeClaim" (dataSource, dataSourceRef),
+"EndpointSlice" (deprecatedTopology), "Node" (configSource, podCIDR).
 """
 
 from typing import Any
@@ -22,8 +22,11 @@ from refk8s.core.context import Context
 _DATA_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
 
 
-def drop_data_source(request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context) -> PersistentVolumeClaim:
-    """ADM-23: dataSource is a claim or a snapshot; dataSourceRef is within the claim's namespace; each stands for both."""
+def drop_data_source(
+    request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
+) -> PersistentVolumeClaim:
+    """ADM-23: dataSource is a claim or a snapshot; dataSourceRef is within the claim's namespace;
+    each stands for both."""
     source, reference = new.spec.data_source, new.spec.data_source_ref
     if source is None and reference is None:
         return new
@@ -32,26 +35,41 @@ def drop_data_source(request: Request, new: PersistentVolumeClaim, old: Any, sto
     if reference is not None and reference.namespace is not None:
         reference = None
     if source is not None and reference is None:
-        reference = TypedObjectReference(api_group=source.api_group, kind=source.kind, name=source.name)
+        reference = TypedObjectReference(
+            api_group=source.api_group, kind=source.kind, name=source.name
+        )
     elif reference is not None and source is None:
-        source = TypedLocalObjectReference(api_group=reference.api_group, kind=reference.kind, name=reference.name)
+        source = TypedLocalObjectReference(
+            api_group=reference.api_group, kind=reference.kind, name=reference.name
+        )
     return replace(new, spec=replace(new.spec, data_source=source, data_source_ref=reference))
 
 
-def drop_topology(request: Request, new: EndpointSlice, old: EndpointSlice | None, store: Reader, context: Context) -> EndpointSlice:
+def drop_topology(
+    request: Request, new: EndpointSlice, old: EndpointSlice | None, store: Reader, context: Context
+) -> EndpointSlice:
     """ADM-23: v1 has nodeName and zone for what v1beta1 said in a map."""
     if all(endpoint.deprecated_topology is None for endpoint in new.endpoints or ()):
         return new
-    return replace(new, endpoints=tuple([replace(endpoint, deprecated_topology=None) for endpoint in new.endpoints or ()]))
+    return replace(
+        new,
+        endpoints=tuple(
+            [replace(endpoint, deprecated_topology=None) for endpoint in new.endpoints or ()]
+        ),
+    )
 
 
-def drop_node_config(request: Request, new: Node, old: Node | None, store: Reader, context: Context) -> Node:
-    """ADM-23: a node does not give its kubelet's configuration any more; an old node keeps what it says of it. Where podCIDR and
-    the first of podCIDRs differ, podCIDR counts."""
+def drop_node_config(
+    request: Request, new: Node, old: Node | None, store: Reader, context: Context
+) -> Node:
+    """ADM-23: a node does not give its kubelet's configuration any more; an old node keeps what it
+    says of it. Where podCIDR and the first of podCIDRs differ, podCIDR counts."""
     spec, status = new.spec, new.status
     if spec.pod_cidr and spec.pod_cidrs and spec.pod_cidrs[0] != spec.pod_cidr:
         spec = replace(spec, pod_cidrs=(spec.pod_cidr,))
     kept = old is not None and (old.spec.config_source is not None or old.status.config is not None)
     if not kept and (spec.config_source is not None or status.config is not None):
         spec, status = replace(spec, config_source=None), replace(status, config=None)
-    return new if spec is new.spec and status is new.status else replace(new, spec=spec, status=status)
+    return (
+        new if spec is new.spec and status is new.status else replace(new, spec=spec, status=status)
+    )

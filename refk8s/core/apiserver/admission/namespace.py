@@ -1,7 +1,7 @@
 """Nothing begins in a namespace that is not there or that is going. Rule ADM-2 (spec/admission.md).
 
-Source: Kubernetes documentation, "Admission Control in Kubernetes" (NamespaceLifecycle), "Namespaces".
-Left out: the three namespaces that cannot be deleted are the deletion's (DEL-8).
+Source: Kubernetes documentation, "Admission Control in Kubernetes" (NamespaceLifecycle),
+"Namespaces". Left out: the three namespaces that cannot be deleted are the deletion's (DEL-8).
 """
 
 from typing import Any
@@ -18,7 +18,8 @@ _PREFIX = resources.NAMESPACES.prefix
 
 
 def must_live(request: Request, resource: Resource, new: Any, store: Reader) -> tuple[Compare, ...]:
-    """ADM-2. ApiError 404 without the namespace, 403 when it terminates; else the condition that it is still as it was seen here."""
+    """ADM-2. ApiError 404 without the namespace, 403 when it terminates; else the condition that it
+    is still as it was seen here."""
     name = request.namespace
     key = _PREFIX + name
     record = store.get(key)
@@ -26,7 +27,11 @@ def must_live(request: Request, resource: Resource, new: Any, store: Reader) -> 
         raise ApiError(status.not_found(resources.NAMESPACES, name))
     namespace = record.value
     if namespace.metadata.deletion_timestamp is not None or namespace.status.phase == "Terminating":
-        cause = StatusCause(reason="NamespaceTerminating", message=f"namespace {name} is being terminated", field="metadata.namespace")
+        cause = StatusCause(
+            reason="NamespaceTerminating",
+            message=f"namespace {name} is being terminated",
+            field="metadata.namespace",
+        )
         why = f"unable to create new content in namespace {name} because it is being terminated"
         raise ApiError(status.forbidden(resource, new.metadata.name or "", why, (cause,)))
     return (Compare(key, record.mod_revision),)

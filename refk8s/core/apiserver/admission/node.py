@@ -1,6 +1,7 @@
 """A new node takes no pods before somebody has seen it ready. Rule ADM-9 (spec/admission.md).
 
-Source: Kubernetes documentation, "Taints and Tolerations" (taint based evictions; TaintNodesByCondition).
+Source: Kubernetes documentation, "Taints and Tolerations" (taint based evictions;
+TaintNodesByCondition).
 """
 
 from typing import Any
@@ -16,8 +17,13 @@ NOT_READY = "node.kubernetes.io/not-ready"
 
 
 def admit_node(request: Request, new: Node, old: Any, store: Reader, context: Context) -> Node:
-    """ADM-9: on create the taint not-ready:NoSchedule; the node lifecycle controller takes it away."""
+    """ADM-9: on create the taint not-ready:NoSchedule; the node lifecycle controller takes it
+    away."""
     taints = new.spec.taints or ()
-    if old is not None or any(taint.key == NOT_READY and taint.effect == "NoSchedule" for taint in taints):
+    if old is not None or any(
+        taint.key == NOT_READY and taint.effect == "NoSchedule" for taint in taints
+    ):
         return new
-    return replace(new, spec=replace(new.spec, taints=(*taints, Taint(key=NOT_READY, effect="NoSchedule"))))
+    return replace(
+        new, spec=replace(new.spec, taints=(*taints, Taint(key=NOT_READY, effect="NoSchedule")))
+    )

@@ -11,7 +11,8 @@ from refk8s.core.value import Value
 
 
 class Admission(Value, frozen=True):
-    """The object to keep, what must still hold when it is kept, and what is written in the same transaction."""
+    """The object to keep, what must still hold when it is kept, and what is written in the same
+    transaction."""
 
     object: Any
     compares: tuple[Compare, ...] = ()
@@ -22,6 +23,8 @@ class Admission(Value, frozen=True):
 class AdmissionConfig:
     """The addresses and ports of services: first to last, both included."""
 
-    service_cidr: IPv4Network = field(default=IPv4Network("10.96.0.0/12"), validator=instance_of(IPv4Network))
+    service_cidr: IPv4Network = field(
+        default=IPv4Network("10.96.0.0/12"), validator=instance_of(IPv4Network)
+    )
     node_port_first: int = 30000
     node_port_last: int = 32767

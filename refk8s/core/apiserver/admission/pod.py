@@ -1,8 +1,10 @@
-"""What a pod is given on its way in: an identity, patience with its node, a first status. Rules ADM-3 ... ADM-6 (spec/admission.md).
+"""What a pod is given on its way in: an identity, patience with its node, a first status. Rules
+ADM-3 ... ADM-6 (spec/admission.md).
 
-Source: Kubernetes documentation, "Managing Service Accounts" (bound service account token volume), "Configure Service Accounts for Pods",
-"Taints and Tolerations", "Pod Quality of Service Classes".
-Left out: mirror pods of a node agent without an API server; secrets that a service account forbids to mount.
+Source: Kubernetes documentation, "Managing Service Accounts" (bound service account token volume),
+"Configure Service Accounts for Pods", "Taints and Tolerations", "Pod Quality of Service Classes".
+Left out: mirror pods of a node agent without an API server; secrets that a service account forbids
+to mount.
 """
 
 from typing import Any
@@ -40,7 +42,8 @@ NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 TOLERATION_SECONDS = 300
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME = "kube-api-access-"
-TOKEN_SECONDS = 3607  # an hour and seven seconds: so that a token can be told from one that asked for an hour
+# an hour and seven seconds: so that a token can be told from one that asked for an hour
+TOKEN_SECONDS = 3607
 ROOT_CA = "kube-root-ca.crt"
 MIRROR = "kubernetes.io/config.mirror"
 
@@ -55,7 +58,9 @@ _TOKEN_SOURCE = ProjectedVolumeSource(
     ),
 )  # fmt: skip
 _PATIENCE = {
-    key: Toleration(key=key, operator="Exists", effect="NoExecute", toleration_seconds=TOLERATION_SECONDS)
+    key: Toleration(
+        key=key, operator="Exists", effect="NoExecute", toleration_seconds=TOLERATION_SECONDS
+    )
     for key in (NOT_READY, UNREACHABLE)
 }
 _BOTH = tuple(_PATIENCE.values())
@@ -63,7 +68,8 @@ _DEFAULT_ACCOUNT = ServiceAccount()
 
 
 def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """Everything that a new pod is given, written down at once: copying a pod's spec for each would cost more than deciding it."""
+    """Everything that a new pod is given, written down at once: copying a pod's spec for each would
+    cost more than deciding it."""
     if old is not None:
         return new
     changed = identity(request, new, store, context)
@@ -75,17 +81,28 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     if pod.spec.runtime_class_name is not None:
         pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
     conditions = (_gated(context),) if pod.spec.scheduling_gates else None
-    return replace(pod, status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod), conditions=conditions))  # ADM-6
+    # ADM-6
+    return replace(
+        pod,
+        status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod), conditions=conditions),
+    )
 
 
 def _gated(context: Context) -> PodCondition:
     words = "Scheduling is blocked due to non-empty scheduling gates"
     since = timestamp(context.now)
-    return PodCondition(type="PodScheduled", status="False", reason="SchedulingGated", message=words, last_transition_time=since)
+    return PodCondition(
+        type="PodScheduled",
+        status="False",
+        reason="SchedulingGated",
+        message=words,
+        last_transition_time=since,
+    )
 
 
 def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """An older client drops the fields that it does not know; what admission once gave is kept (ADM-5, ADM-7)."""
+    """An older client drops the fields that it does not know; what admission once gave is kept
+    (ADM-5, ADM-7)."""
     if old is None or new.spec is old.spec:
         return new
     changed = patience(new)
@@ -94,10 +111,12 @@ def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: 
 
 
 def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
-    """ADM-3: a pod acts as a service account, `default` if it names none, and finds that account's token in a volume (ADM-4).
+    """ADM-3: a pod acts as a service account, `default` if it names none, and finds that account's
+    token in a volume (ADM-4).
 
-    An account that is not there is refused with 403, except `default`: upstream waits up to a second and a half for the controller that
-    makes it in every new namespace; a pure function cannot wait, and takes it as about to be.
+    An account that is not there is refused with 403, except `default`: upstream waits up to a
+    second and a half for the controller that makes it in every new namespace; a pure function
+    cannot wait, and takes it as about to be.
     """
     if pod.metadata.annotations and MIRROR in pod.metadata.annotations:
         return {}
@@ -121,17 +140,24 @@ def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dic
 
 
 def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
-    """ADM-4: every container that has nothing at the token's place gets the volume there; the volume is added if one does."""
+    """ADM-4: every container that has nothing at the token's place gets the volume there; the
+    volume is added if one does."""
     spec = pod.spec
-    present = next((volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), "")
+    present = next(
+        (volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), ""
+    )
     name = present or TOKEN_VOLUME + context.suffix()
     mount = VolumeMount(name=name, read_only=True, mount_path=TOKEN_PATH)
     everyone = (*spec.containers, *(spec.init_containers or ()))
     if not everyone or all(_is_mounted(container) for container in everyone):
         return {}
-    changed: dict[str, Any] = {"containers": tuple([_mounted(container, mount) for container in spec.containers])}
+    changed: dict[str, Any] = {
+        "containers": tuple([_mounted(container, mount) for container in spec.containers])
+    }
     if spec.init_containers:
-        changed["init_containers"] = tuple([_mounted(container, mount) for container in spec.init_containers])
+        changed["init_containers"] = tuple(
+            [_mounted(container, mount) for container in spec.init_containers]
+        )
     if not present:
         changed["volumes"] = (*(spec.volumes or ()), Volume(name=name, projected=_TOKEN_SOURCE))
     return changed
@@ -143,24 +169,38 @@ def _is_mounted(container: Container) -> bool:
 
 
 def _mounted(container: Container, mount: VolumeMount) -> Container:
-    return container if _is_mounted(container) else replace(container, volume_mounts=(*(container.volume_mounts or ()), mount))
+    return (
+        container
+        if _is_mounted(container)
+        else replace(container, volume_mounts=(*(container.volume_mounts or ()), mount))
+    )
 
 
 def patience(pod: Pod) -> dict[str, Any]:
-    """ADM-5: a pod outlives five minutes on a node that is not ready or unreachable, unless it says how long."""
+    """ADM-5: a pod outlives five minutes on a node that is not ready or unreachable, unless it says
+    how long."""
     tolerations = pod.spec.tolerations
     if not tolerations:
         return {"tolerations": _BOTH}
-    added = tuple([_PATIENCE[key] for key in (NOT_READY, UNREACHABLE) if not any(_tolerates(one, key) for one in tolerations)])
+    added = tuple(
+        [
+            _PATIENCE[key]
+            for key in (NOT_READY, UNREACHABLE)
+            if not any(_tolerates(one, key) for one in tolerations)
+        ]
+    )
     return {"tolerations": tolerations + added} if added else {}
 
 
 def _tolerates(toleration: Toleration, key: str) -> bool:
-    return (toleration.key == key or not toleration.key) and (toleration.effect == "NoExecute" or not toleration.effect)
+    return (toleration.key == key or not toleration.key) and (
+        toleration.effect == "NoExecute" or not toleration.effect
+    )
 
 
 def compute_qos_class(pod: Pod) -> str:
-    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at what they request, else Burstable.
+    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at
+    what they request, else Burstable.
 
     What a pod has as a whole counts instead of what its containers have, even where it is empty.
     """

@@ -17,7 +17,8 @@ PREEMPTS = "PreemptLowerPriority"
 
 
 def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
-    """ADM-7: value and preemption policy of the class named, else of the default class, else 0. ApiError 403 where the pod differs."""
+    """ADM-7: value and preemption policy of the class named, else of the default class, else 0.
+    ApiError 403 where the pod differs."""
     spec = pod.spec
     name = spec.priority_class_name
     if name:
@@ -27,10 +28,15 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
         found: PriorityClass | None = record.value
     else:
         found = default_class(store)
-    value, policy = (0, PREEMPTS) if found is None else (found.value or 0, found.preemption_policy or PREEMPTS)
+    value, policy = (
+        (0, PREEMPTS) if found is None else (found.value or 0, found.preemption_policy or PREEMPTS)
+    )
     computed = "must not be provided in pod spec; priority admission controller computed"
     if spec.priority is not None and spec.priority != value:
-        raise _forbidden(pod, f"the integer value of priority ({spec.priority}) {computed} {value} from the given PriorityClass name")
+        raise _forbidden(
+            pod,
+            f"the integer value of priority ({spec.priority}) {computed} {value} from the given PriorityClass name",
+        )
     if spec.preemption_policy is not None and spec.preemption_policy != policy:
         words = f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed} {policy} from the given PriorityClass name"
         raise _forbidden(pod, words)
@@ -55,20 +61,27 @@ def _forbidden(pod: Pod, why: str) -> ApiError:
 
 
 def default_class(store: Reader) -> PriorityClass | None:
-    """The class of pods that name none; of several (upstream can have them after a race) the one of least value. O(classes)."""
+    """The class of pods that name none; of several (upstream can have them after a race) the one of
+    least value. O(classes)."""
     found: PriorityClass | None = None
     for record in store.list(resources.PRIORITY_CLASSES.prefix).records:
         candidate: PriorityClass = record.value
-        if candidate.global_default and (found is None or (candidate.value or 0) < (found.value or 0)):
+        if candidate.global_default and (
+            found is None or (candidate.value or 0) < (found.value or 0)
+        ):
             found = candidate
     return found
 
 
-def admit_class(request: Request, new: PriorityClass, old: Any, store: Reader, context: Context) -> PriorityClass:
+def admit_class(
+    request: Request, new: PriorityClass, old: Any, store: Reader, context: Context
+) -> PriorityClass:
     """ADM-8: one class at most is the default. ApiError 403 for a second."""
     if new.global_default:
         other = default_class(store)
         if other is not None and other.metadata.name != new.metadata.name:
             why = f"PriorityClass {other.metadata.name} is already marked as default. Only one default can exist"
-            raise ApiError(status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why))
+            raise ApiError(
+                status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why)
+            )
     return new

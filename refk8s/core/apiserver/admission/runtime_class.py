@@ -1,6 +1,8 @@
-"""What a pod takes from its runtime class: an overhead, and where it may run. Rule ADM-31 (spec/admission.md).
+"""What a pod takes from its runtime class: an overhead, and where it may run. Rule ADM-31
+(spec/admission.md).
 
-Source: Kubernetes documentation, "Runtime Class" (scheduling), "Pod Overhead", "Admission Control in Kubernetes" (RuntimeClass).
+Source: Kubernetes documentation, "Runtime Class" (scheduling), "Pod Overhead", "Admission Control
+in Kubernetes" (RuntimeClass).
 """
 
 from typing import Any
@@ -15,14 +17,19 @@ from refk8s.core.apiserver.validation.resources import amount
 
 
 def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
-    """ADM-31: the overhead, node selector and tolerations of the class that the pod names. ApiError 403 where they contradict the pod's."""
+    """ADM-31: the overhead, node selector and tolerations of the class that the pod names. ApiError
+    403 where they contradict the pod's."""
     found = _class_of(pod, store)
     if found is None:
         return {}
     changed: dict[str, Any] = {}
     if found.overhead is not None:
-        if pod.spec.overhead is not None and not _is_same(pod.spec.overhead, found.overhead.pod_fixed):
-            raise _forbidden(pod, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+        if pod.spec.overhead is not None and not _is_same(
+            pod.spec.overhead, found.overhead.pod_fixed
+        ):
+            raise _forbidden(
+                pod, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
+            )
         changed["overhead"] = found.overhead.pod_fixed
     if found.scheduling is not None:
         mine, theirs = pod.spec.node_selector or {}, found.scheduling.node_selector or {}
@@ -33,11 +40,15 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
         if theirs:
             changed["node_selector"] = {**mine, **theirs}
         if found.scheduling.tolerations:
-            changed["tolerations"] = merge_tolerations(pod.spec.tolerations or (), found.scheduling.tolerations)
+            changed["tolerations"] = merge_tolerations(
+                pod.spec.tolerations or (), found.scheduling.tolerations
+            )
     return changed
 
 
-def merge_tolerations(first: tuple[Toleration, ...], second: tuple[Toleration, ...]) -> tuple[Toleration, ...]:
+def merge_tolerations(
+    first: tuple[Toleration, ...], second: tuple[Toleration, ...]
+) -> tuple[Toleration, ...]:
     """Both lists, but for the tolerations that tolerate only what another one tolerates too."""
     every = (*first, *second)
     merged: list[Toleration] = []
@@ -54,23 +65,31 @@ def _covers(wide: Toleration, narrow: Toleration) -> bool:
         return True
     if (wide.key and wide.key != narrow.key) or (wide.effect and wide.effect != narrow.effect):
         return False
-    if wide.toleration_seconds is not None and (narrow.toleration_seconds is None or narrow.toleration_seconds > wide.toleration_seconds):
+    if wide.toleration_seconds is not None and (
+        narrow.toleration_seconds is None or narrow.toleration_seconds > wide.toleration_seconds
+    ):
         return False
     match wide.operator or "Equal":
         case "Equal":
-            return (narrow.operator or "Equal") == "Equal" and (narrow.value or "") == (wide.value or "")
+            return (narrow.operator or "Equal") == "Equal" and (narrow.value or "") == (
+                wide.value or ""
+            )
         case "Exists":
             return True
     return False
 
 
 def check_overhead(request: Request, new: Pod, old: Any, store: Reader) -> None:
-    """ADM-31: a pod has the overhead of its class and no other. ApiError 403. Asked after validation, as upstream's."""
+    """ADM-31: a pod has the overhead of its class and no other. ApiError 403. Asked after
+    validation, as upstream's."""
     if old is not None or new.spec.overhead is None:
         return
     found = _class_of(new, store)
     if found is None or found.overhead is None:
-        raise _forbidden(new, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+        raise _forbidden(
+            new,
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        )
 
 
 def _class_of(pod: Pod, store: Reader) -> RuntimeClass | None:
@@ -85,7 +104,9 @@ def _class_of(pod: Pod, store: Reader) -> RuntimeClass | None:
 
 
 def _is_same(mine: dict[str, str], theirs: dict[str, str] | None) -> bool:
-    return {name: amount(text) for name, text in mine.items()} == {name: amount(text) for name, text in (theirs or {}).items()}
+    return {name: amount(text) for name, text in mine.items()} == {
+        name: amount(text) for name, text in (theirs or {}).items()
+    }
 
 
 def _forbidden(pod: Pod, why: str) -> ApiError:

@@ -1,7 +1,8 @@
-"""What a service means by what it leaves out. Rules ALLOC-2, ALLOC-3, ALLOC-7, ALLOC-8 (spec/admission.md).
+"""What a service means by what it leaves out. Rules ALLOC-2, ALLOC-3, ALLOC-7, ALLOC-8
+(spec/admission.md).
 
-Source: Kubernetes documentation, "Service", "IPv4/IPv6 dual-stack"; KEP-563, "IPv4/IPv6 Dual-Stack".
-Left out: clusters of more than one address family.
+Source: Kubernetes documentation, "Service", "IPv4/IPv6 dual-stack"; KEP-563, "IPv4/IPv6
+Dual-Stack". Left out: clusters of more than one address family.
 """
 
 from ipaddress import IPv4Address
@@ -26,7 +27,9 @@ def needs_cluster_ip(spec: ServiceSpec) -> bool:
 
 
 def needs_node_ports(spec: ServiceSpec) -> bool:
-    return spec.type == "NodePort" or (spec.type == "LoadBalancer" and spec.allocate_load_balancer_node_ports is not False)
+    return spec.type == "NodePort" or (
+        spec.type == "LoadBalancer" and spec.allocate_load_balancer_node_ports is not False
+    )
 
 
 def may_have_node_ports(spec: ServiceSpec) -> bool:
@@ -41,7 +44,8 @@ def needs_health_check_port(spec: ServiceSpec) -> bool:
 
 
 def with_kept_values(new: Service, old: Service) -> Service:
-    """ALLOC-7: who sends the same service again, without the values that were given to it, keeps them."""
+    """ALLOC-7: who sends the same service again, without the values that were given to it, keeps
+    them."""
     before, after = old.spec, new.spec
     changed: dict[str, Any] = {}
     if needs_cluster_ip(before) and needs_cluster_ip(after):
@@ -51,9 +55,14 @@ def with_kept_values(new: Service, old: Service) -> Service:
         if not after.cluster_ips and address == before.cluster_ip:
             changed["cluster_ips"] = before.cluster_ips
         if not after.ip_families and not after.ip_family_policy:
-            changed["ip_families"], changed["ip_family_policy"] = before.ip_families, before.ip_family_policy
+            changed["ip_families"], changed["ip_family_policy"] = (
+                before.ip_families,
+                before.ip_family_policy,
+            )
     if may_have_node_ports(before) and may_have_node_ports(after) and after.ports:
-        used = {port.node_port for port in before.ports or ()} & {port.node_port for port in after.ports}
+        used = {port.node_port for port in before.ports or ()} & {
+            port.node_port for port in after.ports
+        }
         by_name = {port.name: port.node_port for port in before.ports or ()}
         ports = tuple([
             replace(port, node_port=by_name[port.name])
@@ -62,7 +71,11 @@ def with_kept_values(new: Service, old: Service) -> Service:
         ])  # fmt: skip
         if ports != after.ports:
             changed["ports"] = ports
-    if needs_health_check_port(before) and needs_health_check_port(after) and not after.health_check_node_port:
+    if (
+        needs_health_check_port(before)
+        and needs_health_check_port(after)
+        and not after.health_check_node_port
+    ):
         changed["health_check_node_port"] = before.health_check_node_port
     return replace(new, spec=replace(after, **changed)) if changed else new
 
@@ -70,11 +83,17 @@ def with_kept_values(new: Service, old: Service) -> Service:
 def without_type_dependents(new: Service, old: Service) -> Service:
     """ALLOC-8: what belonged to the old type and is sent back unchanged goes with it."""
     before, after = old.spec, new.spec
-    if before.type == after.type and before.external_traffic_policy == after.external_traffic_policy:
+    if (
+        before.type == after.type
+        and before.external_traffic_policy == after.external_traffic_policy
+    ):
         return new
     changed: dict[str, Any] = {}
     if needs_cluster_ip(before) and not needs_cluster_ip(after):
-        if after.cluster_ip in (None, before.cluster_ip) and after.cluster_ips in (None, before.cluster_ips):
+        if after.cluster_ip in (None, before.cluster_ip) and after.cluster_ips in (
+            None,
+            before.cluster_ips,
+        ):
             changed.update(cluster_ip=None, cluster_ips=None)
         if after.ip_families == before.ip_families:
             changed["ip_families"] = None
@@ -85,7 +104,9 @@ def without_type_dependents(new: Service, old: Service) -> Service:
     if may_have_node_ports(before) and not may_have_node_ports(after) and after.ports:
         known = {port.node_port for port in before.ports or ()}
         if all(port.node_port in known or not port.node_port for port in after.ports):
-            changed["ports"] = tuple([replace(port, node_port=None) if port.node_port else port for port in after.ports])
+            changed["ports"] = tuple(
+                [replace(port, node_port=None) if port.node_port else port for port in after.ports]
+            )
     same_check = after.health_check_node_port == before.health_check_node_port
     if same_check and needs_health_check_port(before) and not needs_health_check_port(after):
         changed["health_check_node_port"] = None
@@ -94,7 +115,12 @@ def without_type_dependents(new: Service, old: Service) -> Service:
             if getattr(after, name) == getattr(before, name):
                 changed[name] = None
     same_policy = after.external_traffic_policy == before.external_traffic_policy
-    if same_policy and may_have_node_ports(before) and not may_have_node_ports(after) and not after.external_ips:
+    if (
+        same_policy
+        and may_have_node_ports(before)
+        and not may_have_node_ports(after)
+        and not after.external_ips
+    ):
         changed["external_traffic_policy"] = None
     return replace(new, spec=replace(after, **changed)) if changed else new
 
@@ -111,20 +137,29 @@ def in_step(new: Service, old: Service | None) -> Service:
             addresses = None  # the first was taken away
         elif address and addresses == before.cluster_ips:
             addresses = (address,)  # the first was changed
-    return new if addresses == spec.cluster_ips else replace(new, spec=replace(spec, cluster_ips=addresses))
+    return (
+        new
+        if addresses == spec.cluster_ips
+        else replace(new, spec=replace(spec, cluster_ips=addresses))
+    )
 
 
 def with_families(service: Service) -> ServiceSpec:
-    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of both. ApiError 422 for what is not there,
-    and first for addresses and families that do not fit each other, for nothing can be allocated by them."""
+    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of
+    both. ApiError 422 for what is not there, and first for addresses and families that do not fit
+    each other, for nothing can be allocated by them."""
     spec = service.spec
     if wrong := validate_families(spec):
         raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", wrong))
     if not needs_cluster_ip(spec):
         return spec
-    headless = bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE
+    headless = (
+        bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE
+    )
     if headless and not spec.selector:
-        policy = spec.ip_family_policy or ("RequireDualStack" if len(spec.ip_families or ()) != 1 else "SingleStack")
+        policy = spec.ip_family_policy or (
+            "RequireDualStack" if len(spec.ip_families or ()) != 1 else "SingleStack"
+        )
         families = spec.ip_families or ("IPv4",)
         if policy != "SingleStack" and len(families) == 1:
             families = (*families, "IPv6" if families[0] == "IPv4" else "IPv4")
@@ -132,11 +167,25 @@ def with_families(service: Service) -> ServiceSpec:
     causes = []
     for position, family in enumerate(spec.ip_families or ()):
         if family == "IPv6":
-            causes.append(Cause(INVALID, f"spec.ipFamilies[{position}]", "not configured on this cluster", family))
+            causes.append(
+                Cause(
+                    INVALID,
+                    f"spec.ipFamilies[{position}]",
+                    "not configured on this cluster",
+                    family,
+                )
+            )
     if not spec.ip_families:
         for position, address in enumerate(spec.cluster_ips or ()):
             if parse_ip(address) is not None and not isinstance(parse_ip(address), IPv4Address):
-                causes.append(Cause(INVALID, f"spec.clusterIPs[{position}]", "IPv6 is not configured on this cluster", address))
+                causes.append(
+                    Cause(
+                        INVALID,
+                        f"spec.clusterIPs[{position}]",
+                        "IPv6 is not configured on this cluster",
+                        address,
+                    )
+                )
     if spec.ip_family_policy == "RequireDualStack":
         words = "this cluster is not configured for dual-stack services"
         causes.append(Cause(INVALID, "spec.ipFamilyPolicy", words, spec.ip_family_policy))
@@ -144,4 +193,8 @@ def with_families(service: Service) -> ServiceSpec:
         raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
     if spec.ip_families and spec.ip_family_policy:
         return spec
-    return replace(spec, ip_families=spec.ip_families or ("IPv4",), ip_family_policy=spec.ip_family_policy or "SingleStack")
+    return replace(
+        spec,
+        ip_families=spec.ip_families or ("IPv4",),
+        ip_family_policy=spec.ip_family_policy or "SingleStack",
+    )

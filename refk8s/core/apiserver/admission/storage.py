@@ -1,7 +1,9 @@
-"""Volumes and claims are held while they are used, and classes are chosen. Rules ADM-21, ADM-22 (spec/admission.md).
+"""Volumes and claims are held while they are used, and classes are chosen. Rules ADM-21, ADM-22
+(spec/admission.md).
 
-Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection, expanding), "Admission
-Control in Kubernetes" (DefaultStorageClass, DefaultIngressClass, PersistentVolumeClaimResize).
+Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection,
+expanding), "Admission Control in Kubernetes" (DefaultStorageClass, DefaultIngressClass,
+PersistentVolumeClaimResize).
 """
 
 from typing import Any
@@ -28,19 +30,25 @@ OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
-def admit_claim(request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context) -> PersistentVolumeClaim:
+def admit_claim(
+    request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
+) -> PersistentVolumeClaim:
     """ADM-21, ADM-22."""
     if old is not None:
         return new
     new = replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
-    if new.spec.storage_class_name is not None or OLD_STORAGE_CLASS in (new.metadata.annotations or {}):
+    if new.spec.storage_class_name is not None or OLD_STORAGE_CLASS in (
+        new.metadata.annotations or {}
+    ):
         return new
     marks = (DEFAULT_STORAGE_CLASS, OLD_DEFAULT_STORAGE_CLASS)
     name = _default_class(resources.STORAGE_CLASSES, marks, store)
     return replace(new, spec=replace(new.spec, storage_class_name=name)) if name else new
 
 
-def admit_volume(request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context) -> PersistentVolume:
+def admit_volume(
+    request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context
+) -> PersistentVolume:
     """ADM-21: a volume begins Pending, and says since when."""
     if old is not None:
         return new
@@ -48,11 +56,16 @@ def admit_volume(request: Request, new: PersistentVolume, old: Any, store: Reade
     return replace(new, metadata=_protected(new.metadata, VOLUME_PROTECTION), status=began)
 
 
-def admit_volume_status(new: PersistentVolume, old: PersistentVolume, context: Context) -> PersistentVolume:
-    """ADM-21: a volume says since when it is in its phase, unless the writer of the phase says it."""
+def admit_volume_status(
+    new: PersistentVolume, old: PersistentVolume, context: Context
+) -> PersistentVolume:
+    """ADM-21: a volume says since when it is in its phase, unless the writer of the phase says
+    it."""
     before, after = old.status, new.status
     if after.phase == before.phase:
-        return replace(new, status=replace(after, last_phase_transition_time=before.last_phase_transition_time))
+        return replace(
+            new, status=replace(after, last_phase_transition_time=before.last_phase_transition_time)
+        )
     if after.last_phase_transition_time not in (None, before.last_phase_transition_time):
         return new
     return replace(new, status=replace(after, last_phase_transition_time=timestamp(context.now)))
@@ -60,10 +73,16 @@ def admit_volume_status(new: PersistentVolume, old: PersistentVolume, context: C
 
 def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
     finalizers = metadata.finalizers or ()
-    return metadata if finalizer in finalizers else replace(metadata, finalizers=(*finalizers, finalizer))
+    return (
+        metadata
+        if finalizer in finalizers
+        else replace(metadata, finalizers=(*finalizers, finalizer))
+    )
 
 
-def admit_ingress(request: Request, new: Ingress, old: Any, store: Reader, context: Context) -> Ingress:
+def admit_ingress(
+    request: Request, new: Ingress, old: Any, store: Reader, context: Context
+) -> Ingress:
     """ADM-22."""
     if old is not None or new.spec.ingress_class_name is not None:
         return new
@@ -74,7 +93,8 @@ def admit_ingress(request: Request, new: Ingress, old: Any, store: Reader, conte
 
 
 def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) -> str:
-    """The newest class that is marked as the default, of several of one second the first by name. O(classes)."""
+    """The newest class that is marked as the default, of several of one second the first by name.
+    O(classes)."""
     best: tuple[str, str] | None = None
     for record in store.list(resource.prefix).records:
         metadata = record.value.metadata
@@ -86,7 +106,9 @@ def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) ->
     return best[1] if best is not None else ""
 
 
-def check_growth(request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader) -> None:
+def check_growth(
+    request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader
+) -> None:
     """ADM-22. ApiError 403 for a bigger claim of a class whose volumes do not grow."""
     if old is None:
         return
@@ -94,14 +116,14 @@ def check_growth(request: Request, new: PersistentVolumeClaim, old: PersistentVo
     had = amount((old.spec.resources.requests or {}).get("storage", "0")) or ZERO
     if wanted.nano <= had.nano:
         return
-    name = (old.metadata.annotations or {}).get(OLD_STORAGE_CLASS) or old.spec.storage_class_name or ""
+    name = (
+        (old.metadata.annotations or {}).get(OLD_STORAGE_CLASS) or old.spec.storage_class_name or ""
+    )
     record = store.get(resources.STORAGE_CLASSES.key("", name)) if name else None
     if old.status.phase != "Bound":
         why = "Only bound persistent volume claims can be expanded"
     elif record is None or not record.value.allow_volume_expansion:
-        why = (
-            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
-        )
+        why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
     else:
         return
     raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))

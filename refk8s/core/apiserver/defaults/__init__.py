@@ -1,12 +1,15 @@
-"""Defaulting: what an object holds that its writer left out. Rules DEF-1 ... DEF-20 (spec/defaults.md).
+"""Defaulting: what an object holds that its writer left out. Rules DEF-1 ... DEF-20
+(spec/defaults.md).
 
-`default` is applied to every object that is written, on create and on update alike, and is a function of the object alone. Doing it
-again changes nothing (DEF-1), and what the writer gave stays as it is (DEF-2). An object that lacks nothing is handed back itself, so
-that a pod made from a defaulted template costs a few looks and no copy.
+`default` is applied to every object that is written, on create and on update alike, and is a
+function of the object alone. Doing it again changes nothing (DEF-1), and what the writer gave stays
+as it is (DEF-2). An object that lacks nothing is handed back itself, so that a pod made from a
+defaulted template costs a few looks and no copy.
 
-Source: Kubernetes API reference (the defaults named with each field); API conventions, "Defaulting".
-Left out: defaults of resources this table does not name have none upstream either, or belong to groups that no component here reads
-(storagemigration.k8s.io). What is set once, on create, is admission's (refk8s/core/apiserver/admission/create.py).
+Source: Kubernetes API reference (the defaults named with each field); API conventions,
+"Defaulting". Left out: defaults of resources this table does not name have none upstream either, or
+belong to groups that no component here reads (storagemigration.k8s.io). What is set once, on
+create, is admission's (refk8s/core/apiserver/admission/create.py).
 """
 
 from collections.abc import Callable
@@ -16,7 +19,8 @@ from typing import Any
 
 from refk8s.core.api.resources import Resource
 
-# The kind, by the module that holds its record, and the file here that knows its defaults (function `default_<kind in snake case>`).
+# The kind, by the module that holds its record, and the file here that knows its defaults (function
+# `default_<kind in snake case>`).
 _FILES = {
     "core_v1.Pod": "pod.default_pod",
     "core_v1.PodTemplate": "pod.default_pod_template",
@@ -53,7 +57,8 @@ Defaulter = Callable[[Any], Any]
 
 
 def default(resource: Resource, obj: Any) -> Any:
-    """The object with everything filled in that Kubernetes fills in. The same object where nothing was missing. Never raises."""
+    """The object with everything filled in that Kubernetes fills in. The same object where nothing
+    was missing. Never raises."""
     defaulter = _defaulter(resource.module, resource.kind)
     return obj if defaulter is None else defaulter(obj)
 

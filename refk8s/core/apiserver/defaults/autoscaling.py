@@ -25,11 +25,14 @@ _CPU = (MetricSpec(type="Resource", resource=ResourceMetricSource(
 _UP = HPAScalingRules(stabilization_window_seconds=0, select_policy="Max", policies=(
     HPAScalingPolicy(type="Pods", value=4, period_seconds=15), HPAScalingPolicy(type="Percent", value=100, period_seconds=15),
 ))  # fmt: skip
-_DOWN = HPAScalingRules(select_policy="Max", policies=(HPAScalingPolicy(type="Percent", value=100, period_seconds=15),))
+_DOWN = HPAScalingRules(
+    select_policy="Max", policies=(HPAScalingPolicy(type="Percent", value=100, period_seconds=15),)
+)
 
 
 def default_autoscaler(autoscaler: HorizontalPodAutoscaler) -> HorizontalPodAutoscaler:
-    """DEF-21: at least one replica, 80 percent of the CPU requested; a behaviour given in part is completed."""
+    """DEF-21: at least one replica, 80 percent of the CPU requested; a behaviour given in part is
+    completed."""
     spec = autoscaler.spec
     changed: dict[str, Any] = {}
     if spec.min_replicas is None:
@@ -38,7 +41,8 @@ def default_autoscaler(autoscaler: HorizontalPodAutoscaler) -> HorizontalPodAuto
         changed["metrics"] = _CPU
     if spec.behavior is not None:
         behavior = HorizontalPodAutoscalerBehavior(
-            scale_up=_complete(spec.behavior.scale_up, _UP), scale_down=_complete(spec.behavior.scale_down, _DOWN)
+            scale_up=_complete(spec.behavior.scale_up, _UP),
+            scale_down=_complete(spec.behavior.scale_down, _DOWN),
         )
         if behavior != spec.behavior:
             changed["behavior"] = behavior
@@ -49,15 +53,22 @@ def _complete(rules: HPAScalingRules | None, plain: HPAScalingRules) -> HPAScali
     if rules is None:
         return plain
     choice = plain.select_policy if rules.select_policy is None else rules.select_policy
-    window = plain.stabilization_window_seconds if rules.stabilization_window_seconds is None else rules.stabilization_window_seconds
+    window = (
+        plain.stabilization_window_seconds
+        if rules.stabilization_window_seconds is None
+        else rules.stabilization_window_seconds
+    )
     return replace(
         rules, policies=rules.policies or plain.policies, select_policy=choice,
         stabilization_window_seconds=window,
     )  # fmt: skip
 
 
-def default_autoscaler_v1(autoscaler: autoscaling_v1.HorizontalPodAutoscaler) -> autoscaling_v1.HorizontalPodAutoscaler:
-    """DEF-21 in the terms of v1, which knows the CPU target only. With other metrics in the annotation there is no target to fill in."""
+def default_autoscaler_v1(
+    autoscaler: autoscaling_v1.HorizontalPodAutoscaler,
+) -> autoscaling_v1.HorizontalPodAutoscaler:
+    """DEF-21 in the terms of v1, which knows the CPU target only. With other metrics in the
+    annotation there is no target to fill in."""
     spec = autoscaler.spec
     changed: dict[str, Any] = {}
     if spec.min_replicas is None:

@@ -19,8 +19,13 @@ def default_job(job: Job) -> Job:
     spec = default_job_spec(job.spec)
     metadata, labels = job.metadata, job.spec.template.metadata.labels
     if labels and not metadata.labels:
-        metadata = replace(metadata, labels=labels)  # a job's own labels are those of its template where it has none
-    return job if spec is job.spec and metadata is job.metadata else replace(job, spec=spec, metadata=metadata)
+        # a job's own labels are those of its template where it has none
+        metadata = replace(metadata, labels=labels)
+    return (
+        job
+        if spec is job.spec and metadata is job.metadata
+        else replace(job, spec=spec, metadata=metadata)
+    )
 
 
 def default_job_spec(spec: JobSpec) -> JobSpec:
@@ -31,7 +36,9 @@ def default_job_spec(spec: JobSpec) -> JobSpec:
     if spec.parallelism is None:
         changed["parallelism"] = 1
     if spec.backoff_limit is None:
-        changed["backoff_limit"] = BACKOFF_LIMIT if spec.backoff_limit_per_index is None else BACKOFF_LIMIT_UNBOUNDED
+        changed["backoff_limit"] = (
+            BACKOFF_LIMIT if spec.backoff_limit_per_index is None else BACKOFF_LIMIT_UNBOUNDED
+        )
     if spec.completion_mode is None:
         changed["completion_mode"] = "NonIndexed"
     if spec.suspend is None:
@@ -39,9 +46,13 @@ def default_job_spec(spec: JobSpec) -> JobSpec:
     if spec.manual_selector is None:
         changed["manual_selector"] = False
     if spec.pod_replacement_policy is None:
-        changed["pod_replacement_policy"] = "TerminatingOrFailed" if spec.pod_failure_policy is None else "Failed"
+        changed["pod_replacement_policy"] = (
+            "TerminatingOrFailed" if spec.pod_failure_policy is None else "Failed"
+        )
     policy = spec.pod_failure_policy
-    if policy is not None and any(not pattern.status for rule in policy.rules for pattern in rule.on_pod_conditions or ()):
+    if policy is not None and any(
+        not pattern.status for rule in policy.rules for pattern in rule.on_pod_conditions or ()
+    ):
         changed["pod_failure_policy"] = replace(policy, rules=tuple([
             replace(rule, on_pod_conditions=rule.on_pod_conditions and tuple(
                 [replace(pattern, status=pattern.status or "True") for pattern in rule.on_pod_conditions]
@@ -55,7 +66,8 @@ def default_job_spec(spec: JobSpec) -> JobSpec:
 
 
 def default_cron_job(cron_job: CronJob) -> CronJob:
-    """DEF-18: runs may overlap; three successes and one failure are kept. The job template gets its pod template's defaults only."""
+    """DEF-18: runs may overlap; three successes and one failure are kept. The job template gets its
+    pod template's defaults only."""
     spec = cron_job.spec
     changed: dict[str, Any] = {}
     if not spec.concurrency_policy:

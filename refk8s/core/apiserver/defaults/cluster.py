@@ -1,6 +1,8 @@
-"""Defaults of namespaces, nodes, limit ranges and priority classes. Rules DEF-14, DEF-15 (spec/defaults.md).
+"""Defaults of namespaces, nodes, limit ranges and priority classes. Rules DEF-14, DEF-15
+(spec/defaults.md).
 
-Source: Kubernetes documentation, "Namespaces", "Limit Ranges", "Pod Priority and Preemption"; API reference, "Node".
+Source: Kubernetes documentation, "Namespaces", "Limit Ranges", "Pod Priority and Preemption"; API
+reference, "Node".
 """
 
 from msgspec.structs import replace
@@ -25,7 +27,8 @@ def default_namespace(namespace: Namespace) -> Namespace:
 
 
 def default_node(node: Node) -> Node:
-    """DEF-15: all that a node has may be given to pods, unless it says otherwise; podCIDR is the first of podCIDRs."""
+    """DEF-15: all that a node has may be given to pods, unless it says otherwise; podCIDR is the
+    first of podCIDRs."""
     spec, status = node.spec, node.status
     cidrs = spec.pod_cidrs or ()
     if spec.pod_cidr and not cidrs:
@@ -52,12 +55,15 @@ def default_limit_range(limit_range: LimitRange) -> LimitRange:
 
 
 def _default_limit(item: LimitRangeItem) -> LimitRangeItem:
-    """DEF-15: of containers, the default limit is the maximum; the default request is the default limit, else the minimum."""
+    """DEF-15: of containers, the default limit is the maximum; the default request is the default
+    limit, else the minimum."""
     if item.type != "Container":
         return item
     default = {**(item.max or {}), **(item.default or {})}
     request = {**(item.min or {}), **default, **(item.default_request or {})}
-    return replace(item, default=default or item.default, default_request=request or item.default_request)
+    return replace(
+        item, default=default or item.default, default_request=request or item.default_request
+    )
 
 
 def default_priority_class(priority_class: PriorityClass) -> PriorityClass:

@@ -1,6 +1,7 @@
 """Defaults inside a container: probes, hooks, environment. Rule DEF-7 (spec/defaults.md).
 
-Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; API reference, "Pod".
+Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; API reference,
+"Pod".
 """
 
 from typing import Any
@@ -13,8 +14,15 @@ TIMEOUT_SECONDS, PERIOD_SECONDS, SUCCESS_THRESHOLD, FAILURE_THRESHOLD = 1, 10, 1
 
 
 def default_probe(probe: Probe) -> Probe:
-    """DEF-7: one second to answer, every ten seconds, one success and three failures in a row count."""
-    if probe.timeout_seconds and probe.period_seconds and probe.success_threshold and probe.failure_threshold and probe.grpc is None:
+    """DEF-7: one second to answer, every ten seconds, one success and three failures in a row
+    count."""
+    if (
+        probe.timeout_seconds
+        and probe.period_seconds
+        and probe.success_threshold
+        and probe.failure_threshold
+        and probe.grpc is None
+    ):
         action = probe.http_get
         if action is None or (action.path and action.scheme):
             return probe
@@ -39,7 +47,10 @@ def default_http_get(action: HTTPGetAction) -> HTTPGetAction:
 
 
 def default_lifecycle(lifecycle: Lifecycle) -> Lifecycle:
-    post_start, pre_stop = _default_handler(lifecycle.post_start), _default_handler(lifecycle.pre_stop)
+    post_start, pre_stop = (
+        _default_handler(lifecycle.post_start),
+        _default_handler(lifecycle.pre_stop),
+    )
     if post_start is lifecycle.post_start and pre_stop is lifecycle.pre_stop:
         return lifecycle
     return replace(lifecycle, post_start=post_start, pre_stop=pre_stop)
@@ -57,4 +68,6 @@ def default_env(variable: EnvVar) -> EnvVar:
     source = variable.value_from
     if source is None or source.field_ref is None or source.field_ref.api_version:
         return variable
-    return replace(variable, value_from=replace(source, field_ref=replace(source.field_ref, api_version="v1")))
+    return replace(
+        variable, value_from=replace(source, field_ref=replace(source.field_ref, api_version="v1"))
+    )

@@ -7,12 +7,21 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.resource_v1 import DeviceClaim, DeviceRequest, ResourceClaim, ResourceClaimTemplate
+from refk8s.core.api.resource_v1 import (
+    DeviceClaim,
+    DeviceRequest,
+    ResourceClaim,
+    ResourceClaimTemplate,
+)
 
 
 def default_resource_claim(claim: ResourceClaim) -> ResourceClaim:
     devices = _default_claim(claim.spec.devices)
-    return claim if devices == claim.spec.devices else replace(claim, spec=replace(claim.spec, devices=devices))
+    return (
+        claim
+        if devices == claim.spec.devices
+        else replace(claim, spec=replace(claim.spec, devices=devices))
+    )
 
 
 def default_resource_claim_template(template: ResourceClaimTemplate) -> ResourceClaimTemplate:
@@ -29,7 +38,9 @@ def _default_claim(claim: DeviceClaim) -> DeviceClaim:
 
 
 def _default_request(request: DeviceRequest) -> DeviceRequest:
-    first = request.first_available and tuple([_default_wish(sub) for sub in request.first_available])
+    first = request.first_available and tuple(
+        [_default_wish(sub) for sub in request.first_available]
+    )
     exactly = _default_wish(request.exactly) if request.exactly is not None else None
     return replace(request, exactly=exactly, first_available=first)
 
@@ -37,6 +48,8 @@ def _default_request(request: DeviceRequest) -> DeviceRequest:
 def _default_wish(wish: Any) -> Any:
     """DEF-30: exactly one device; a toleration compares values."""
     mode = wish.allocation_mode or "ExactCount"
-    tolerations = wish.tolerations and tuple([one if one.operator else replace(one, operator="Equal") for one in wish.tolerations])
+    tolerations = wish.tolerations and tuple(
+        [one if one.operator else replace(one, operator="Equal") for one in wish.tolerations]
+    )
     count = 1 if mode == "ExactCount" and not wish.count else wish.count
     return replace(wish, allocation_mode=mode, count=count, tolerations=tolerations)

@@ -1,8 +1,9 @@
 """Defaults of pods and of pod templates. Rules DEF-3 ... DEF-9 (spec/defaults.md).
 
-A template gets what every pod spec gets (`default_pod_spec`); what depends on the pod as a whole comes when a pod is made of it (DEF-6).
-Source: Kubernetes API reference, "Pod" and "PodTemplateSpec"; documentation, "Images" (image pull policy).
-Left out: the defaults of pod-level limits from container limits.
+A template gets what every pod spec gets (`default_pod_spec`); what depends on the pod as a whole
+comes when a pod is made of it (DEF-6). Source: Kubernetes API reference, "Pod" and
+"PodTemplateSpec"; documentation, "Images" (image pull policy). Left out: the defaults of pod-level
+limits from container limits.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def default_pod(pod: Pod) -> Pod:
     if spec.host_network:
         changed["containers"] = _each(containers, _ports_on_host)
         if spec.init_containers:
-            changed["init_containers"] = _each(changed.get("init_containers", spec.init_containers), _ports_on_host)
+            changed["init_containers"] = _each(
+                changed.get("init_containers", spec.init_containers), _ports_on_host
+            )
     if spec.enable_service_links is None:
         changed["enable_service_links"] = True
     if changed:
@@ -68,7 +71,8 @@ def default_template(template: PodTemplateSpec) -> PodTemplateSpec:
 
 
 def default_pod_spec(spec: PodSpec) -> PodSpec:
-    """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and volumes.
+    """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and
+    volumes.
 
     `serviceAccount` is the old name of `serviceAccountName`: whoever gives one gives both.
     """
@@ -84,7 +88,9 @@ def default_pod_spec(spec: PodSpec) -> PodSpec:
     if not spec.scheduler_name:
         changed["scheduler_name"] = "default-scheduler"
     if spec.service_account != spec.service_account_name:
-        changed["service_account"] = changed["service_account_name"] = spec.service_account_name or spec.service_account
+        changed["service_account"] = changed["service_account_name"] = (
+            spec.service_account_name or spec.service_account
+        )
     containers = _each(spec.containers, _default_container)
     if containers is not spec.containers:
         changed["containers"] = containers
@@ -112,7 +118,8 @@ def default_pod_spec(spec: PodSpec) -> PodSpec:
 
 
 def _default_container(container: C) -> C:
-    """DEF-4: where and how it reports its end, when its image is pulled; then ports, environment, probes and hooks."""
+    """DEF-4: where and how it reports its end, when its image is pulled; then ports, environment,
+    probes and hooks."""
     changed: dict[str, Any] = {}
     if not container.image_pull_policy:
         changed["image_pull_policy"] = pull_policy(container.image or "")
@@ -144,10 +151,12 @@ def _default_container(container: C) -> C:
 
 @remember(1024)
 def pull_policy(image: str) -> str:
-    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a tag counts as a tag."""
+    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a
+    tag counts as a tag."""
     found = reference.parse(image)
     if found is None:
-        return "IfNotPresent"  # no image at all, or none that a registry can have: nothing would be pulled
+        # no image at all, or none that a registry can have: nothing would be pulled
+        return "IfNotPresent"
     if found.tag:
         return "Always" if found.tag == "latest" else "IfNotPresent"
     return "IfNotPresent" if found.digest else "Always"
@@ -174,7 +183,12 @@ def _ports_on_host(container: Container) -> Container:
     """DEF-6: on the host's network a container port is a port of the host."""
     if not container.ports or all(port.host_port for port in container.ports):
         return container
-    ports = tuple([port if port.host_port else replace(port, host_port=port.container_port or None) for port in container.ports])
+    ports = tuple(
+        [
+            port if port.host_port else replace(port, host_port=port.container_port or None)
+            for port in container.ports
+        ]
+    )
     return container if ports == container.ports else replace(container, ports=ports)
 
 

@@ -11,9 +11,16 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def default_binding(binding: RoleBinding | ClusterRoleBinding) -> RoleBinding | ClusterRoleBinding:
-    """DEF-20: users, groups and roles belong to the group of RBAC; service accounts to the core group."""
-    role = binding.role_ref if binding.role_ref.api_group else replace(binding.role_ref, api_group=RBAC_GROUP)
-    subjects = binding.subjects and tuple([_default_subject(subject) for subject in binding.subjects])
+    """DEF-20: users, groups and roles belong to the group of RBAC; service accounts to the core
+    group."""
+    role = (
+        binding.role_ref
+        if binding.role_ref.api_group
+        else replace(binding.role_ref, api_group=RBAC_GROUP)
+    )
+    subjects = binding.subjects and tuple(
+        [_default_subject(subject) for subject in binding.subjects]
+    )
     fresh = replace(binding, role_ref=role, subjects=subjects)
     return binding if fresh == binding else fresh
 

@@ -1,6 +1,7 @@
 """Defaults of resource lists. Rule DEF-9 (spec/defaults.md).
 
-Source: Kubernetes documentation, "Resource Management for Pods and Containers" (CPU resource units).
+Source: Kubernetes documentation, "Resource Management for Pods and Containers" (CPU resource
+units).
 """
 
 from msgspec.structs import replace
@@ -9,7 +10,8 @@ from refk8s.core.api.core_v1 import ResourceRequirements
 from refk8s.core.api.quantity import QuantityError, from_milli, parse
 
 _FINE_ENDINGS = "nu"
-"""What a canonical quantity finer than a thousandth ends in, unless it is written as a power of ten."""
+"""What a canonical quantity finer than a thousandth ends in, unless it is written as a power of
+ten."""
 
 
 def default_requirements(resources: ResourceRequirements) -> ResourceRequirements:
@@ -35,5 +37,7 @@ def _round_up(amount: str) -> str:
     try:
         number = parse(amount)
     except QuantityError:
-        return amount  # the decoder refuses what is no quantity; here it is a caller's mistake, which validation names
+        # the decoder refuses what is no quantity; here it is a caller's mistake, which validation
+        # names
+        return amount
     return amount if number.nano % 10**6 == 0 else from_milli(number.milli)

@@ -1,14 +1,22 @@
 """Defaults of services and of the endpoints behind them. Rules DEF-12, DEF-13 (spec/defaults.md).
 
-Source: Kubernetes API reference, "Service", "Endpoints", "EndpointSlice"; documentation, "Virtual IPs and Service Proxies".
-Left out: address families, cluster IPs and node ports are allocation's (refk8s/core/apiserver/admission/allocate.py).
+Source: Kubernetes API reference, "Service", "Endpoints", "EndpointSlice"; documentation, "Virtual
+IPs and Service Proxies". Left out: address families, cluster IPs and node ports are allocation's
+(refk8s/core/apiserver/admission/allocate.py).
 """
 
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import ClientIPConfig, Endpoints, LoadBalancerStatus, Service, ServicePort, SessionAffinityConfig
+from refk8s.core.api.core_v1 import (
+    ClientIPConfig,
+    Endpoints,
+    LoadBalancerStatus,
+    Service,
+    ServicePort,
+    SessionAffinityConfig,
+)
 from refk8s.core.api.discovery_v1 import EndpointSlice
 
 AFFINITY_SECONDS = 10_800
@@ -16,7 +24,8 @@ _THREE_HOURS = SessionAffinityConfig(client_ip=ClientIPConfig(timeout_seconds=AF
 
 
 def default_service(service: Service) -> Service:
-    """DEF-12: a ClusterIP without affinity; ports over TCP lead to the same port; traffic goes to the whole cluster."""
+    """DEF-12: a ClusterIP without affinity; ports over TCP lead to the same port; traffic goes to
+    the whole cluster."""
     spec = service.spec
     changed: dict[str, Any] = {}
     kind = spec.type or "ClusterIP"
@@ -36,7 +45,9 @@ def default_service(service: Service) -> Service:
         ports = tuple([_default_port(port) for port in spec.ports])
         if ports != spec.ports:
             changed["ports"] = ports
-    if not spec.external_traffic_policy and (kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.external_ips)):
+    if not spec.external_traffic_policy and (
+        kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.external_ips)
+    ):
         changed["external_traffic_policy"] = "Cluster"
     if spec.internal_traffic_policy is None and kind in ("ClusterIP", "NodePort", "LoadBalancer"):
         changed["internal_traffic_policy"] = "Cluster"
@@ -48,11 +59,16 @@ def default_service(service: Service) -> Service:
 
 
 def _default_port(port: ServicePort) -> ServicePort:
-    """DEF-12. Zero and the empty text are no target; -1 and the like are, and validation refuses them."""
+    """DEF-12. Zero and the empty text are no target; -1 and the like are, and validation refuses
+    them."""
     missing = port.target_port is None or port.target_port == 0 or port.target_port == ""
     if port.protocol and not missing:
         return port
-    return replace(port, protocol=port.protocol or "TCP", target_port=port.port if missing else port.target_port)
+    return replace(
+        port,
+        protocol=port.protocol or "TCP",
+        target_port=port.port if missing else port.target_port,
+    )
 
 
 def _default_ingress(service: Service) -> Service:
@@ -60,8 +76,12 @@ def _default_ingress(service: Service) -> Service:
     ingress = service.status.load_balancer.ingress
     if not ingress or all(not one.ip or one.ip_mode for one in ingress):
         return service
-    addresses = tuple([replace(one, ip_mode="VIP") if one.ip and not one.ip_mode else one for one in ingress])
-    return replace(service, status=replace(service.status, load_balancer=LoadBalancerStatus(ingress=addresses)))
+    addresses = tuple(
+        [replace(one, ip_mode="VIP") if one.ip and not one.ip_mode else one for one in ingress]
+    )
+    return replace(
+        service, status=replace(service.status, load_balancer=LoadBalancerStatus(ingress=addresses))
+    )
 
 
 def default_endpoints(endpoints: Endpoints) -> Endpoints:

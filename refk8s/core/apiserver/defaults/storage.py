@@ -1,6 +1,7 @@
 """Defaults of volumes, claims and storage classes. Rule DEF-17 (spec/defaults.md).
 
-Source: Kubernetes documentation, "Persistent Volumes", "Storage Classes"; API reference, "CSIDriver".
+Source: Kubernetes documentation, "Persistent Volumes", "Storage Classes"; API reference,
+"CSIDriver".
 """
 
 from typing import Any
@@ -27,7 +28,11 @@ def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
         spec = replace(spec, **changed)
     if not status.phase:
         status = replace(status, phase="Pending")
-    return volume if spec is volume.spec and status is volume.status else replace(volume, spec=spec, status=status)
+    return (
+        volume
+        if spec is volume.spec and status is volume.status
+        else replace(volume, spec=spec, status=status)
+    )
 
 
 def default_persistent_volume_claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim:
@@ -35,7 +40,11 @@ def default_persistent_volume_claim(claim: PersistentVolumeClaim) -> PersistentV
     spec = default_claim_spec(claim.spec)
     if spec is claim.spec and claim.status.phase:
         return claim
-    return replace(claim, spec=spec, status=claim.status if claim.status.phase else replace(claim.status, phase="Pending"))
+    return replace(
+        claim,
+        spec=spec,
+        status=claim.status if claim.status.phase else replace(claim.status, phase="Pending"),
+    )
 
 
 def default_storage_class(storage_class: StorageClass) -> StorageClass:
@@ -44,8 +53,12 @@ def default_storage_class(storage_class: StorageClass) -> StorageClass:
         return storage_class
     return replace(
         storage_class,
-        reclaim_policy="Delete" if storage_class.reclaim_policy is None else storage_class.reclaim_policy,
-        volume_binding_mode="Immediate" if storage_class.volume_binding_mode is None else storage_class.volume_binding_mode,
+        reclaim_policy="Delete"
+        if storage_class.reclaim_policy is None
+        else storage_class.reclaim_policy,
+        volume_binding_mode="Immediate"
+        if storage_class.volume_binding_mode is None
+        else storage_class.volume_binding_mode,
     )
 
 
@@ -56,7 +69,9 @@ def default_csi_driver(driver: CSIDriver) -> CSIDriver:
         "attach_required": True, "pod_info_on_mount": False, "storage_capacity": False, "requires_republish": False,
         "se_linux_mount": False, "fs_group_policy": "ReadWriteOnceWithFSType",
     }  # fmt: skip
-    changed: dict[str, Any] = {name: value for name, value in plain.items() if getattr(spec, name) is None}
+    changed: dict[str, Any] = {
+        name: value for name, value in plain.items() if getattr(spec, name) is None
+    }
     if not spec.volume_lifecycle_modes:
         changed["volume_lifecycle_modes"] = ("Persistent",)
     return replace(driver, spec=replace(spec, **changed)) if changed else driver

@@ -1,8 +1,8 @@
 """Defaults of volumes. Rule DEF-8 (spec/defaults.md).
 
-Source: Kubernetes API reference, "Volume"; documentation, "Projected Volumes".
-Left out: volumes of storage systems that no longer have a driver in tree (their fields stay as given), but for those few whose
-defaults the API still fills in.
+Source: Kubernetes API reference, "Volume"; documentation, "Projected Volumes". Left out: volumes of
+storage systems that no longer have a driver in tree (their fields stay as given), but for those few
+whose defaults the API still fills in.
 """
 
 from typing import Any
@@ -45,8 +45,14 @@ def default_volume(volume: Volume) -> Volume:
         if volume.host_path.type is None:
             changed["host_path"] = replace(volume.host_path, type="")
     elif volume.downward_api is not None:
-        files = volume.downward_api.items and tuple([_default_file(file) for file in volume.downward_api.items])
-        mode = DEFAULT_MODE if volume.downward_api.default_mode is None else volume.downward_api.default_mode
+        files = volume.downward_api.items and tuple(
+            [_default_file(file) for file in volume.downward_api.items]
+        )
+        mode = (
+            DEFAULT_MODE
+            if volume.downward_api.default_mode is None
+            else volume.downward_api.default_mode
+        )
         downward_api = replace(volume.downward_api, items=files, default_mode=mode)
         if downward_api != volume.downward_api:
             changed["downward_api"] = downward_api
@@ -54,7 +60,9 @@ def default_volume(volume: Volume) -> Volume:
         template = volume.ephemeral.volume_claim_template
         spec = default_claim_spec(template.spec)
         if spec is not template.spec:
-            changed["ephemeral"] = replace(volume.ephemeral, volume_claim_template=replace(template, spec=spec))
+            changed["ephemeral"] = replace(
+                volume.ephemeral, volume_claim_template=replace(template, spec=spec)
+            )
     elif all(getattr(volume, source) is None for source in SOURCES):
         changed["empty_dir"] = _EMPTY_DIR
     else:
@@ -69,22 +77,29 @@ def default_claim_spec(spec: PersistentVolumeClaimSpec) -> PersistentVolumeClaim
 
 def _rare(volume: Volume) -> dict[str, Any]:
     """Sources seldom met; each is looked at only when no common one is set."""
-    from refk8s.core.apiserver.defaults.pod import pull_policy  # the image's tag decides there as here
+    # the image's tag decides there as here
+    from refk8s.core.apiserver.defaults.pod import pull_policy
 
     if volume.image is not None and not volume.image.pull_policy:
-        return {"image": replace(volume.image, pull_policy=pull_policy(volume.image.reference or ""))}
+        return {
+            "image": replace(volume.image, pull_policy=pull_policy(volume.image.reference or ""))
+        }
     return default_rare_source(volume)
 
 
 def default_rare_source(volume: Volume | PersistentVolumeSpec) -> dict[str, Any]:
-    """DEF-8, DEF-17: what the sources that pods and persistent volumes share get, by attribute; empty where nothing is missing."""
+    """DEF-8, DEF-17: what the sources that pods and persistent volumes share get, by attribute;
+    empty where nothing is missing."""
     changed: dict[str, Any] = {}
     if volume.iscsi is not None and not volume.iscsi.iscsi_interface:
         changed["iscsi"] = replace(volume.iscsi, iscsi_interface="default")
     if volume.rbd is not None:
         rbd = volume.rbd
         changed["rbd"] = replace(
-            rbd, pool=rbd.pool or "rbd", user=rbd.user or "admin", keyring=rbd.keyring or "/etc/ceph/keyring"
+            rbd,
+            pool=rbd.pool or "rbd",
+            user=rbd.user or "admin",
+            keyring=rbd.keyring or "/etc/ceph/keyring",
         )
     if volume.azure_disk is not None:
         disk = volume.azure_disk
@@ -98,9 +113,15 @@ def default_rare_source(volume: Volume | PersistentVolumeSpec) -> dict[str, Any]
     if volume.scale_io is not None:
         scale = volume.scale_io
         changed["scale_io"] = replace(
-            scale, storage_mode=scale.storage_mode or "ThinProvisioned", fs_type=scale.fs_type or "xfs"
+            scale,
+            storage_mode=scale.storage_mode or "ThinProvisioned",
+            fs_type=scale.fs_type or "xfs",
         )
-    return {attribute: fresh for attribute, fresh in changed.items() if fresh != getattr(volume, attribute)}
+    return {
+        attribute: fresh
+        for attribute, fresh in changed.items()
+        if fresh != getattr(volume, attribute)
+    }
 
 
 def _default_projected(projected: ProjectedVolumeSource) -> ProjectedVolumeSource:
@@ -116,13 +137,26 @@ def _default_projected(projected: ProjectedVolumeSource) -> ProjectedVolumeSourc
 
 
 def _default_projection(source: VolumeProjection) -> VolumeProjection:
-    token, downward_api, certificate = source.service_account_token, source.downward_api, source.pod_certificate
+    token, downward_api, certificate = (
+        source.service_account_token,
+        source.downward_api,
+        source.pod_certificate,
+    )
     if token is not None and token.expiration_seconds is None:
-        source = replace(source, service_account_token=replace(token, expiration_seconds=TOKEN_SECONDS))
+        source = replace(
+            source, service_account_token=replace(token, expiration_seconds=TOKEN_SECONDS)
+        )
     if downward_api is not None and downward_api.items:
-        source = replace(source, downward_api=replace(downward_api, items=tuple([_default_file(file) for file in downward_api.items])))
+        source = replace(
+            source,
+            downward_api=replace(
+                downward_api, items=tuple([_default_file(file) for file in downward_api.items])
+            ),
+        )
     if certificate is not None and certificate.max_expiration_seconds is None:
-        source = replace(source, pod_certificate=replace(certificate, max_expiration_seconds=CERTIFICATE_SECONDS))
+        source = replace(
+            source, pod_certificate=replace(certificate, max_expiration_seconds=CERTIFICATE_SECONDS)
+        )
     return source
 
 

@@ -1,9 +1,12 @@
-"""OpenAPI: the API described for machines, made from the records and the table of resources. Rules DISC-7 ... DISC-12 (spec/discovery.md).
+"""OpenAPI: the API described for machines, made from the records and the table of resources. Rules
+DISC-7 ... DISC-12 (spec/discovery.md).
 
-kubectl reads here how lists merge before it builds a patch (apply, diff), whether the server checks fields (--validate), and what fields
-a kind has (explain). Documents are made when they are first asked for, one for each group version, and kept as bytes.
-Source: Kubernetes documentation, "The Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification 3.0.0
-and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for version 3).
+kubectl reads here how lists merge before it builds a patch (apply, diff), whether the server checks
+fields (--validate), and what fields a kind has (explain). Documents are made when they are first
+asked for, one for each group version, and kept as bytes. Source: Kubernetes documentation, "The
+Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification 3.0.0
+and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for version
+3).
 """
 
 from functools import lru_cache
@@ -26,19 +29,28 @@ Resources: TypeAlias = tuple[Resource, ...]
 
 JSON_RANGES = ("application/json", "application/*", "*/*")
 INFO = {"title": "Kubernetes", "version": VERSION["gitVersion"]}
-SECURITY = {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer token"}
+SECURITY = {
+    "type": "apiKey",
+    "name": "authorization",
+    "in": "header",
+    "description": "Bearer token",
+}
 
 
 def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | None:
-    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3, /openapi/v3/api/v1, /openapi/v3/apis/G/V.
+    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3,
+    /openapi/v3/api/v1, /openapi/v3/apis/G/V.
 
-    `accept` is the Accept header. Raises ApiError 406 for a client that takes no JSON (DISC-7): it would take the text for protobuf.
+    `accept` is the Accept header. Raises ApiError 406 for a client that takes no JSON (DISC-7): it
+    would take the text for protobuf.
     """
     wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
     if protobuf_v2.MEDIA_TYPE in wanted and path.strip("/") == "openapi/v2":
         return document_v2_protobuf(resources)
     if accept and not any(part in JSON_RANGES for part in wanted):
-        raise ApiError(not_acceptable("only the following media types are accepted: application/json"))
+        raise ApiError(
+            not_acceptable("only the following media types are accepted: application/json")
+        )
     match path.strip("/").split("/"):
         case ["openapi", "v2"]:
             return document_v2(resources)
@@ -46,19 +58,24 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
             return index_v3(resources)
         case ["openapi", "v3", "api", version] if version in versions(resources, ""):
             return document_v3(resources, "", version)
-        case ["openapi", "v3", "apis", group, version] if group and version in versions(resources, group):
+        case ["openapi", "v3", "apis", group, version] if group and version in versions(
+            resources, group
+        ):
             return document_v3(resources, group, version)
     return None
 
 
 @lru_cache(maxsize=4)
 def index_v3(resources: Resources) -> bytes:
-    """Where the documents are, each with a hash of its bytes, by which a client knows that its copy is current (DISC-8)."""
+    """Where the documents are, each with a hash of its bytes, by which a client knows that its copy
+    is current (DISC-8)."""
     found = {}
     for group in ("", *groups(resources)):
         for version in versions(resources, group):
             name = f"apis/{group}/{version}" if group else f"api/{version}"
-            digest = blake2b(document_v3(resources, group, version), digest_size=32).hexdigest().upper()
+            digest = (
+                blake2b(document_v3(resources, group, version), digest_size=32).hexdigest().upper()
+            )
             found[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
     return msgspec.json.encode({"paths": found})
 
@@ -66,13 +83,20 @@ def index_v3(resources: Resources) -> bytes:
 @lru_cache(maxsize=256)
 def document_v3(resources: Resources, group: str, version: str) -> bytes:
     """The paths and schemas of one group version (DISC-9)."""
-    chosen = tuple(resource for resource in resources if resource.group == group and resource.version == version)
+    chosen = tuple(
+        resource
+        for resource in resources
+        if resource.group == group and resource.version == version
+    )
     return msgspec.json.encode(
         {
             "openapi": "3.0.0",
             "info": INFO,
             "paths": paths_of(chosen, VERSION_3),
-            "components": {"schemas": _schemas(chosen, VERSION_3), "securitySchemes": {"BearerToken": SECURITY}},
+            "components": {
+                "schemas": _schemas(chosen, VERSION_3),
+                "securitySchemes": {"BearerToken": SECURITY},
+            },
         }
     )
 

@@ -1,4 +1,5 @@
-"""The paths of resources with their operations, as OpenAPI describes them. Rules DISC-9, DISC-12 (spec/discovery.md)."""
+"""The paths of resources with their operations, as OpenAPI describes them. Rules DISC-9, DISC-12
+(spec/discovery.md)."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -10,11 +11,30 @@ from refk8s.core.apiserver.openapi.schemas import Flavour, body_type, name_of, r
 Tree: TypeAlias = dict[str, Any]
 
 JSON = "application/json"
-PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json")
+PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+)
 
-_OBJECT_VERBS = {"get": ("get", "get"), "update": ("put", "put"), "patch": ("patch", "patch"), "delete": ("delete", "delete")}
-_LIST_VERBS = {"list": ("get", "list"), "create": ("post", "post"), "deletecollection": ("delete", "deletecollection")}
-_CONNECT_METHODS = {"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+_OBJECT_VERBS = {
+    "get": ("get", "get"),
+    "update": ("put", "put"),
+    "patch": ("patch", "patch"),
+    "delete": ("delete", "delete"),
+}
+_LIST_VERBS = {
+    "list": ("get", "list"),
+    "create": ("post", "post"),
+    "deletecollection": ("delete", "deletecollection"),
+}
+_CONNECT_METHODS = {
+    "get": "get",
+    "create": "post",
+    "update": "put",
+    "patch": "patch",
+    "delete": "delete",
+}
 
 _QUERY: dict[str, tuple[str, ...]] = {
     "get": ("pretty",),
@@ -28,7 +48,8 @@ _QUERY: dict[str, tuple[str, ...]] = {
                          "orphanDependents", "propagationPolicy", "resourceVersion", "resourceVersionMatch", "timeoutSeconds"),
     "connect": (),
 }  # fmt: skip
-"""The query parameters of each action. `fieldValidation` at patch tells kubectl that the server checks fields (DISC-12)."""
+"""The query parameters of each action. `fieldValidation` at patch tells kubectl that the server
+checks fields (DISC-12)."""
 _INTEGERS = {"limit", "timeoutSeconds", "gracePeriodSeconds"}
 _BOOLEANS = {"allowWatchBookmarks", "sendInitialEvents", "watch", "force", "orphanDependents"}
 
@@ -44,15 +65,24 @@ def paths_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
 
 
 def _resource_paths(resource: Resource, flavour: Flavour) -> Iterator[tuple[str, Tree]]:
-    root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+    root = (
+        f"/apis/{resource.group}/{resource.version}"
+        if resource.group
+        else f"/api/{resource.version}"
+    )
     everywhere = f"{root}/{resource.plural}"
-    home = f"{root}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else everywhere
+    home = (
+        f"{root}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else everywhere
+    )
     common = [_path_parameter("namespace", flavour)] if resource.namespaced else []
     name = [*common, _path_parameter("name", flavour)]
 
     yield home, _item(_operations(resource, _LIST_VERBS, "", flavour), common)
     if resource.namespaced and "list" in resource.verbs:
-        yield everywhere, _operations(resource, {"list": _LIST_VERBS["list"]}, "ForAllNamespaces", flavour)
+        yield (
+            everywhere,
+            _operations(resource, {"list": _LIST_VERBS["list"]}, "ForAllNamespaces", flavour),
+        )
     yield f"{home}/{{name}}", _item(_operations(resource, _OBJECT_VERBS, "", flavour), name)
     for part in resource.subresources:
         yield f"{home}/{{name}}/{part.name}", _item(_part_operations(resource, part, flavour), name)
@@ -62,7 +92,9 @@ def _item(operations: Tree, parameters: list[Tree]) -> Tree:
     return operations | {"parameters": parameters} if operations and parameters else operations
 
 
-def _operations(resource: Resource, verbs: dict[str, tuple[str, str]], suffix: str, flavour: Flavour) -> Tree:
+def _operations(
+    resource: Resource, verbs: dict[str, tuple[str, str]], suffix: str, flavour: Flavour
+) -> Tree:
     found: Tree = {}
     kind = {"group": resource.group, "kind": resource.kind, "version": resource.version}
     for verb, (method, action) in verbs.items():
@@ -72,9 +104,17 @@ def _operations(resource: Resource, verbs: dict[str, tuple[str, str]], suffix: s
             body = answer = None
         else:
             body = DeleteOptions if method == "delete" else resource.type
-            answer = resource.list_type if verb == "list" else Status if method == "delete" else resource.type
+            answer = (
+                resource.list_type
+                if verb == "list"
+                else Status
+                if method == "delete"
+                else resource.type
+            )
         operation_id = f"{action}{_capital(resource)}{resource.kind}{suffix}"
-        found[method] = _operation(action, operation_id, kind, body, answer, flavour, custom=resource.is_custom)
+        found[method] = _operation(
+            action, operation_id, kind, body, answer, flavour, custom=resource.is_custom
+        )
     return found
 
 
@@ -91,7 +131,9 @@ def _part_operations(resource: Resource, part: Subresource, flavour: Flavour) ->
         method = _CONNECT_METHODS[verb]
         action = "connect" if is_stream else method
         operation_id = f"{action}{method.capitalize() if is_stream else ''}{_capital(resource)}{resource.kind}{part.name.capitalize()}"
-        found[method] = _operation(action, operation_id, kind, body, body, flavour, custom=resource.is_custom)
+        found[method] = _operation(
+            action, operation_id, kind, body, body, flavour, custom=resource.is_custom
+        )
     return found
 
 
@@ -101,24 +143,50 @@ def _capital(resource: Resource) -> str:
     return "".join(part.capitalize() for part in group.split(".")) + resource.version.capitalize()
 
 
-def _operation(action: str, operation_id: str, kind: Tree, body: Any, answer: Any, flavour: Flavour, *, custom: bool) -> Tree:
-    """One operation: what it takes, what it answers, and its kind and action for clients that look for them."""
+def _operation(
+    action: str,
+    operation_id: str,
+    kind: Tree,
+    body: Any,
+    answer: Any,
+    flavour: Flavour,
+    *,
+    custom: bool,
+) -> Tree:
+    """One operation: what it takes, what it answers, and its kind and action for clients that look
+    for them."""
     parameters = [_query_parameter(name, flavour) for name in _QUERY[action]]
     operation: Tree = {"operationId": operation_id}
     takes = PATCHES[:2] if custom else PATCHES
     media_types = takes if action == "patch" else (JSON,)
     if action in ("post", "put", "patch", "delete", "deletecollection"):
-        schema: Tree = {"type": "object"} if body is None or action == "patch" else reference(name_of(body), flavour)
+        schema: Tree = (
+            {"type": "object"}
+            if body is None or action == "patch"
+            else reference(name_of(body), flavour)
+        )
         is_required = action in ("post", "put", "patch")
         if flavour.number == 2:
             operation["consumes"] = list(media_types)
-            parameters.append({"name": "body", "in": "body", "required": is_required, "schema": schema})
+            parameters.append(
+                {"name": "body", "in": "body", "required": is_required, "schema": schema}
+            )
         else:
-            operation["requestBody"] = {"content": {name: {"schema": schema} for name in media_types}, "required": is_required}
-    shown: Tree = {"type": "string" if action == "connect" else "object"} if answer is None else reference(name_of(answer), flavour)
+            operation["requestBody"] = {
+                "content": {name: {"schema": schema} for name in media_types},
+                "required": is_required,
+            }
+    shown: Tree = (
+        {"type": "string" if action == "connect" else "object"}
+        if answer is None
+        else reference(name_of(answer), flavour)
+    )
     if flavour.number == 2:
         operation["produces"] = [JSON]
-        operation["responses"] = {"200": {"description": "OK", "schema": shown}, "401": {"description": "Unauthorized"}}
+        operation["responses"] = {
+            "200": {"description": "OK", "schema": shown},
+            "401": {"description": "Unauthorized"},
+        }
     else:
         operation["responses"] = {
             "200": {"description": "OK", "content": {JSON: {"schema": shown}}},

@@ -40,11 +40,17 @@ def _named(name: str, value: bytes) -> bytes:
 
 
 def _path_item(item: dict[str, Any]) -> bytes:
-    return b"".join(bytes_field(number, _operation(item[method])) for method, number in _METHODS.items() if method in item)
+    return b"".join(
+        bytes_field(number, _operation(item[method]))
+        for method, number in _METHODS.items()
+        if method in item
+    )
 
 
 def _operation(operation: dict[str, Any]) -> bytes:
-    queries = [parameter for parameter in operation.get("parameters", ()) if parameter.get("in") == "query"]
+    queries = [
+        parameter for parameter in operation.get("parameters", ()) if parameter.get("in") == "query"
+    ]
     written = _text(5, operation.get("operationId", ""))
     written += b"".join(bytes_field(8, _query(parameter)) for parameter in queries)
     for name in _EXTENSIONS:
@@ -55,5 +61,7 @@ def _operation(operation: dict[str, Any]) -> bytes:
 
 
 def _query(parameter: dict[str, Any]) -> bytes:
-    schema = _text(2, "query") + _text(4, parameter["name"]) + _text(6, parameter.get("type", "string"))
+    schema = (
+        _text(2, "query") + _text(4, parameter["name"]) + _text(6, parameter.get("type", "string"))
+    )
     return bytes_field(1, bytes_field(2, bytes_field(3, schema)))

@@ -1,6 +1,7 @@
 """The schemas of records, as OpenAPI describes them. Rules DISC-10, DISC-11 (spec/discovery.md).
 
-A schema has what clients act on: types, required fields, how lists and maps merge, and which kind it is.
+A schema has what clients act on: types, required fields, how lists and maps merge, and which kind
+it is.
 """
 
 import types
@@ -21,7 +22,8 @@ Record: TypeAlias = Any
 
 
 class Flavour(Value, frozen=True):
-    """A version of OpenAPI: where schemas stand in a document. Version 3 puts a reference that has siblings into allOf."""
+    """A version of OpenAPI: where schemas stand in a document. Version 3 puts a reference that has
+    siblings into allOf."""
 
     number: int
     prefix: str
@@ -41,7 +43,12 @@ TIME = _PACKAGES["meta_v1"] + ".Time"
 MICRO_TIME = _PACKAGES["meta_v1"] + ".MicroTime"
 
 # Values that are no records but have a name.
-_NAMED: dict[Any, str] = {base.Quantity: QUANTITY, base.IntOrString: INT_OR_STRING, base.Time: TIME, base.MicroTime: MICRO_TIME}
+_NAMED: dict[Any, str] = {
+    base.Quantity: QUANTITY,
+    base.IntOrString: INT_OR_STRING,
+    base.Time: TIME,
+    base.MicroTime: MICRO_TIME,
+}
 _PLAIN: dict[Any, Tree] = {
     str: {"type": "string"},
     base.Text: {"type": "string"},
@@ -59,29 +66,41 @@ _PLAIN: dict[Any, Tree] = {
 
 
 def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
-    """The schemas of these resources, of the bodies of their subresources, and of all that they refer to, by name."""
+    """The schemas of these resources, of the bodies of their subresources, and of all that they
+    refer to, by name."""
     found: Tree = {}
     waiting: list[Record] = [DeleteOptions, Status] if resources else []
     for resource in resources:
         waiting.append(resource.type)
         if "list" in resource.verbs:
             waiting.append(resource.list_type)
-        waiting += [body for part in resource.subresources if (body := body_type(resource, part)) is not None]
+        waiting += [
+            body
+            for part in resource.subresources
+            if (body := body_type(resource, part)) is not None
+        ]
     while waiting:
         record = waiting.pop()
         name = name_of(record)
         if name not in found:
             found[name] = schema_of(record, flavour)
-            waiting += [facts.element for facts in fields_of(record).values() if facts.element is not None]
+            waiting += [
+                facts.element for facts in fields_of(record).values() if facts.element is not None
+            ]
     found |= {name: scalar_schema(name, flavour) for name in sorted(_NAMED.values())}
     return dict(sorted(found.items()))
 
 
 def body_type(resource: Resource, part: Subresource) -> Record | None:
-    """The record class of a subresource's body; None where it is no object (the options of a stream)."""
+    """The record class of a subresource's body; None where it is no object (the options of a
+    stream)."""
     if part.version:
         return type_of_kind(f"{part.group}/{part.version}", part.kind)
-    return resource.type if part.kind == resource.kind else type_of_kind(resource.api_version, part.kind)
+    return (
+        resource.type
+        if part.kind == resource.kind
+        else type_of_kind(resource.api_version, part.kind)
+    )
 
 
 @cache
@@ -103,7 +122,11 @@ def scalar_schema(name: str, flavour: Flavour) -> Tree:
             return {"type": "string", "format": "int-or-string"}
         return {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}
     if name == QUANTITY:
-        return {"type": "string"} if flavour.number == 2 else {"oneOf": [{"type": "string"}, {"type": "number"}]}
+        return (
+            {"type": "string"}
+            if flavour.number == 2
+            else {"oneOf": [{"type": "string"}, {"type": "number"}]}
+        )
     return {"type": "string", "format": "date-time"}
 
 
@@ -162,7 +185,8 @@ def _schema(annotation: Any, flavour: Flavour) -> Tree:
 
 @cache
 def _kinds(record: Record) -> list[Tree] | None:
-    """The kinds a record stands for; None for a part of others. DeleteOptions and Status stand in every group; clients ask for v1."""
+    """The kinds a record stands for; None for a part of others. DeleteOptions and Status stand in
+    every group; clients ask for v1."""
     if record is DeleteOptions:
         return [{"group": "", "kind": "DeleteOptions", "version": "v1"}]
     made = record()

@@ -1,10 +1,12 @@
-"""Patch: a change to an object, described by a document. Rules PATCH-1 ... PATCH-14 (spec/patch.md).
+"""Patch: a change to an object, described by a document. Rules PATCH-1 ... PATCH-14
+(spec/patch.md).
 
-`apply` decides what an object (as a JSON tree) becomes under a patch of one of three media types. It never changes its arguments, so
-that the same patch can be tried again on a newer state of the object. Whether the result is an object that the API accepts is decided
-later, by decoding and validation.
-Source: Kubernetes documentation, "Kubernetes API Concepts" and "Update API Objects in Place Using kubectl patch".
-Left out: application/apply-patch+yaml (server-side apply), which needs field managers.
+`apply` decides what an object (as a JSON tree) becomes under a patch of one of three media types.
+It never changes its arguments, so that the same patch can be tried again on a newer state of the
+object. Whether the result is an object that the API accepts is decided later, by decoding and
+validation. Source: Kubernetes documentation, "Kubernetes API Concepts" and "Update API Objects in
+Place Using kubectl patch". Left out: application/apply-patch+yaml (server-side apply), which needs
+field managers.
 """
 
 from refk8s.core.api.request import Patch
@@ -22,20 +24,28 @@ STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 
 def accepted_media_types(record: type | None) -> tuple[str, ...]:
-    """What PATCH accepts; a custom resource (no record) has no declared merge keys, hence no strategic merge patch (PATCH-2)."""
-    return (JSON_PATCH, MERGE_PATCH) if record is None else (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+    """What PATCH accepts; a custom resource (no record) has no declared merge keys, hence no
+    strategic merge patch (PATCH-2)."""
+    return (
+        (JSON_PATCH, MERGE_PATCH)
+        if record is None
+        else (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+    )
 
 
 def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
     """The object `tree` under `patch`, as a new tree that shares what did not change (PATCH-1).
 
-    `record` is the class of the object's kind, None for a custom resource. Raises ApiError: 415 for a media type that is not accepted
-    (PATCH-2), 400 for a document that is no patch (PATCH-3), 413 for too many operations, 422 for a patch that does not apply (PATCH-5).
+    `record` is the class of the object's kind, None for a custom resource. Raises ApiError: 415 for
+    a media type that is not accepted (PATCH-2), 400 for a document that is no patch (PATCH-3), 413
+    for too many operations, 422 for a patch that does not apply (PATCH-5).
     """
     if patch.media_type not in accepted_media_types(record):
         accepted = ", ".join(accepted_media_types(record))
         raise ApiError(
-            unsupported_media_type(f"the body of the request was in an unknown format - accepted media types include: {accepted}")
+            unsupported_media_type(
+                f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+            )
         )
     document = parse(patch.document)
     if patch.media_type == JSON_PATCH:

@@ -1,4 +1,5 @@
-"""Patch documents: reading them, and the bounds that keep a hostile one harmless. Rules PATCH-3, PATCH-4 (spec/patch.md)."""
+"""Patch documents: reading them, and the bounds that keep a hostile one harmless. Rules PATCH-3,
+PATCH-4 (spec/patch.md)."""
 
 from typing import Any, TypeAlias
 
@@ -10,30 +11,39 @@ Tree: TypeAlias = dict[str, Any]
 """A JSON object as Python dicts, lists and scalars. Nobody changes one that was handed over."""
 
 DEPTH_MAX = 200
-"""Levels of nesting in a patch and in what it makes: far more than any kind has, far fewer than Python's stack."""
+"""Levels of nesting in a patch and in what it makes: far more than any kind has, far fewer than
+Python's stack."""
 
 
 def parse(document: Any) -> Any:
-    """The document as a JSON value; 400 when it is none (PATCH-3) or nested deeper than DEPTH_MAX (PATCH-4)."""
+    """The document as a JSON value; 400 when it is none (PATCH-3) or nested deeper than DEPTH_MAX
+    (PATCH-4)."""
     if isinstance(document, bytes | bytearray | memoryview):
         try:
             document = msgspec.json.decode(document)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(bad_request(f"error decoding patch: {error}")) from None
     if is_deeper(document, DEPTH_MAX):
-        raise ApiError(bad_request(f"error decoding patch: it is nested deeper than {DEPTH_MAX} levels"))
+        raise ApiError(
+            bad_request(f"error decoding patch: it is nested deeper than {DEPTH_MAX} levels")
+        )
     return document
 
 
 def as_object(document: Any) -> Tree:
     """The document, which a merge patch wants to be an object; else 400 (PATCH-3)."""
     if not isinstance(document, dict):
-        raise ApiError(bad_request(f"error decoding patch: a merge patch is a JSON object, not {name_of(document)}"))
+        raise ApiError(
+            bad_request(
+                f"error decoding patch: a merge patch is a JSON object, not {name_of(document)}"
+            )
+        )
     return document
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Whether containers are nested in more than so many levels. O(size); without recursion, since the value may be hostile."""
+    """Whether containers are nested in more than so many levels. O(size); without recursion, since
+    the value may be hostile."""
     level = [value]
     for _ in range(levels + 1):
         level = [one for one in level if type(one) is dict or type(one) is list]
@@ -44,11 +54,16 @@ def is_deeper(value: Any, levels: int) -> bool:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """JSON equality: unlike Python's, true is not 1. Raises RecursionError for values nested too deep."""
+    """JSON equality: unlike Python's, true is not 1. Raises RecursionError for values nested too
+    deep."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(equal(one[key], other[key]) for key in one)
+        )
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(equal, one, other))
     return bool(one == other)
@@ -56,5 +71,11 @@ def equal(one: Any, other: Any) -> bool:
 
 def name_of(value: Any) -> str:
     """What JSON calls a value, with its article."""
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

@@ -1,7 +1,9 @@
-"""JSON patch: a list of operations, all of which apply or none. Rules PATCH-5, PATCH-6 (spec/patch.md).
+"""JSON patch: a list of operations, all of which apply or none. Rules PATCH-5, PATCH-6
+(spec/patch.md).
 
-Source: RFC 6902 (JSON Patch) and RFC 6901 (JSON Pointer). Where the API server goes beyond the RFC, so do we: a negative index counts
-from the end, and testing for null holds for a member that is absent.
+Source: RFC 6902 (JSON Patch) and RFC 6901 (JSON Pointer). Where the API server goes beyond the RFC,
+so do we: a negative index counts from the end, and testing for null holds for a member that is
+absent.
 """
 
 import re
@@ -16,7 +18,8 @@ from refk8s.core.apiserver.patch.document import DEPTH_MAX, Tree, equal, is_deep
 
 OPERATIONS_MAX = 10_000
 COPY_BYTES_MAX = 3 * 1024 * 1024
-"""What all copy operations of one patch may copy, as JSON; each may double the document, so that a short patch could fill the memory."""
+"""What all copy operations of one patch may copy, as JSON; each may double the document, so that a
+short patch could fill the memory."""
 
 _INDEX = re.compile(r"-?[0-9]{1,9}\Z")
 
@@ -26,7 +29,8 @@ class _DoesNotApply(Exception):
 
 
 def apply_json_patch(tree: Tree, document: Any) -> Tree:
-    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then nothing of it happened."""
+    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then
+    nothing of it happened."""
     operations = _operations(document)
     work = _Work(tree)
     try:
@@ -41,33 +45,52 @@ def apply_json_patch(tree: Tree, document: Any) -> Tree:
 
 def does_not_apply() -> Any:
     """422 as the API server words it: it does not say which operation failed."""
-    return failure(422, "Invalid", "the server rejected our request due to an error in our request", StatusDetails())
+    return failure(
+        422,
+        "Invalid",
+        "the server rejected our request due to an error in our request",
+        StatusDetails(),
+    )
 
 
 def _operations(document: Any) -> list[Mapping[str, Any]]:
     if not isinstance(document, list):
-        raise ApiError(bad_request(f"error decoding patch: a JSON patch is an array of operations, not {name_of(document)}"))
+        raise ApiError(
+            bad_request(
+                f"error decoding patch: a JSON patch is an array of operations, not {name_of(document)}"
+            )
+        )
     if len(document) > OPERATIONS_MAX:  # PATCH-4
         message = f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(document)}"
         raise ApiError(too_large(message))
     for position, operation in enumerate(document):
         if not isinstance(operation, dict):
-            raise ApiError(bad_request(f"error decoding patch: operation {position} is {name_of(operation)}, not an object"))
+            raise ApiError(
+                bad_request(
+                    f"error decoding patch: operation {position} is {name_of(operation)}, not an object"
+                )
+            )
         for key in ("op", "path", "from"):
             if key in operation and not isinstance(operation[key], str):
-                raise ApiError(bad_request(f"error decoding patch: {key} of operation {position} is not a string"))
+                raise ApiError(
+                    bad_request(
+                        f"error decoding patch: {key} of operation {position} is not a string"
+                    )
+                )
     return document
 
 
 class _Work:
-    """A document under change. A container is copied before its first change and then changed in place: O(changed) for a whole patch."""
+    """A document under change. A container is copied before its first change and then changed in
+    place: O(changed) for a whole patch."""
 
     __slots__ = ("_own", "copied_bytes", "root")
 
     def __init__(self, root: Any) -> None:
         self.root = root
         self.copied_bytes = 0
-        self._own: dict[int, Any] = {}  # id -> container made here; holding it keeps its id from being used again
+        # id -> container made here; holding it keeps its id from being used again
+        self._own: dict[int, Any] = {}
 
     def own(self, container: Any) -> Any:
         """The container itself when it is a copy of ours, else a new copy."""
@@ -94,7 +117,9 @@ class _Work:
             if not isinstance(child, dict | list):
                 raise _DoesNotApply
             child = self.own(child)
-            container[token if isinstance(container, dict) else _position(token, len(container))] = child
+            container[
+                token if isinstance(container, dict) else _position(token, len(container))
+            ] = child
             container = child
         return container, tokens[-1]
 
@@ -142,7 +167,9 @@ def _replace(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -
         return
     container, token = work.open(path)
     _child(container, token)  # it must be there
-    container[token if isinstance(container, dict) else _position(token, len(container))] = operation.get("value")
+    container[token if isinstance(container, dict) else _position(token, len(container))] = (
+        operation.get("value")
+    )
 
 
 def _move(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
@@ -150,7 +177,8 @@ def _move(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
     if path == source:
         work.find(source)
         return
-    _put(work, path, _take(work, source))  # moving into itself fails, for after the removal that place is gone
+    # moving into itself fails, for after the removal that place is gone
+    _put(work, path, _take(work, source))
 
 
 def _copy(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
@@ -162,7 +190,8 @@ def _copy(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
     work.copied_bytes += len(text)
     if work.copied_bytes > COPY_BYTES_MAX:  # PATCH-4
         raise _DoesNotApply
-    _put(work, path, msgspec.json.decode(text))  # a second value, so that a later change of one is not seen in the other
+    # a second value, so that a later change of one is not seen in the other
+    _put(work, path, msgspec.json.decode(text))
 
 
 def _test(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
@@ -176,11 +205,19 @@ def _test(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
 
 
 _Act: TypeAlias = Callable[[_Work, tuple[str, ...], Mapping[str, Any]], None]
-_ACTS: dict[str, _Act] = {"add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test}
+_ACTS: dict[str, _Act] = {
+    "add": _add,
+    "remove": _remove,
+    "replace": _replace,
+    "move": _move,
+    "copy": _copy,
+    "test": _test,
+}
 
 
 def _pointer(operation: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """A JSON pointer as its tokens; it must be there, and be empty or begin with a slash (PATCH-6)."""
+    """A JSON pointer as its tokens; it must be there, and be empty or begin with a slash
+    (PATCH-6)."""
     text = operation.get(key)
     if not isinstance(text, str) or (text and text[0] != "/"):
         raise _DoesNotApply
@@ -198,7 +235,8 @@ def _child(container: Any, token: str) -> Any:
 
 
 def _position(token: str, length: int) -> int:
-    """The index that a token names in a list of so many places; a negative one counts from the end (PATCH-6)."""
+    """The index that a token names in a list of so many places; a negative one counts from the end
+    (PATCH-6)."""
     if not _INDEX.match(token):
         raise _DoesNotApply
     index = int(token)

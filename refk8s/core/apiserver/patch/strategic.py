@@ -1,10 +1,11 @@
-"""Strategic merge patch: a merge patch that knows which lists are maps in disguise. Rules PATCH-8 ... PATCH-14 (spec/patch.md).
+"""Strategic merge patch: a merge patch that knows which lists are maps in disguise. Rules PATCH-8
+... PATCH-14 (spec/patch.md).
 
-Whether a list is merged, and by which key of its elements, is declared with the kind; directives in the patch say what a merge alone
-cannot: delete, replace, retain, and the order of elements.
-Source: Kubernetes documentation, "Update API Objects in Place Using kubectl patch"; design proposals "Strategic Merge Patch" and
-"Preserve Order in Strategic Merge Patch".
-Divergence: a malformed directive is answered with 400, upstream's answer to some of them is 500 (spec/divergences.md).
+Whether a list is merged, and by which key of its elements, is declared with the kind; directives in
+the patch say what a merge alone cannot: delete, replace, retain, and the order of elements. Source:
+Kubernetes documentation, "Update API Objects in Place Using kubectl patch"; design proposals
+"Strategic Merge Patch" and "Preserve Order in Strategic Merge Patch". Divergence: a malformed
+directive is answered with 400, upstream's answer to some of them is 500 (spec/divergences.md).
 """
 
 from collections.abc import Hashable, Sequence
@@ -30,7 +31,7 @@ def merge_strategically(record: type[Any] | None, target: Tree, patch: Tree) -> 
     return _merge_map(Shape(record), target, patch)
 
 
-# --- maps ------------------------------------------------------------------------------------------------------------
+# --- maps -----------------------------------------------------------------------------------------
 
 
 def _merge_map(shape: Shape, original: Tree, patch: Tree) -> Tree:
@@ -75,7 +76,8 @@ def _merge_field(field: Field, key: str, merged: Tree, change: Any) -> None:
 
 
 def _retain_keys(original: Tree, patch: Tree) -> Tree:
-    """A copy of the original with only the keys that $retainKeys names, where the patch has one (PATCH-11)."""
+    """A copy of the original with only the keys that $retainKeys names, where the patch has one
+    (PATCH-11)."""
     if RETAIN_KEYS not in patch:
         return dict(original)
     retained = patch[RETAIN_KEYS]
@@ -89,7 +91,8 @@ def _retain_keys(original: Tree, patch: Tree) -> Tree:
 
 
 def _delete_from_list(merged: Tree, key: str, doomed: Any) -> None:
-    """Take these values out of a list of scalars; those that are not there do not matter (PATCH-12)."""
+    """Take these values out of a list of scalars; those that are not there do not matter
+    (PATCH-12)."""
     if not isinstance(doomed, list):
         raise _bad("invalid patch format of primitive list")
     current = merged.get(key)
@@ -98,24 +101,31 @@ def _delete_from_list(merged: Tree, key: str, doomed: Any) -> None:
         merged[key] = [value for value in current if _scalar(value) not in gone]
 
 
-# --- lists -----------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
-    """Elements of the patch merged into those with the same identity, new ones added, in the order of PATCH-13 (PATCH-9)."""
+    """Elements of the patch merged into those with the same identity, new ones added, in the order
+    of PATCH-13 (PATCH-9)."""
     if not original and not patch:
         return []
     if not _are_maps(original, patch):
         unique: dict[Hashable, Any] = {}
         for value in (*original, *patch):
             unique.setdefault(_scalar(value), value)
-        return _in_order(list(unique.values()), [_scalar(value) for value in patch], [_scalar(value) for value in original], "")
+        return _in_order(
+            list(unique.values()),
+            [_scalar(value) for value in patch],
+            [_scalar(value) for value in original],
+            "",
+        )
     if not field.merge_key:
         raise _bad("cannot merge lists of objects that have no merge key")
     kept, changes = _split_directives(field.merge_key, original, patch)
     merged = list(kept)
     places = {}
-    for place, element in reversed(list(enumerate(merged))):  # reversed: of several with one key, the first
+    # reversed: of several with one key, the first
+    for place, element in reversed(list(enumerate(merged))):
         if field.merge_key in element:
             places[_scalar(element[field.merge_key])] = place
     for change in changes:
@@ -126,11 +136,14 @@ def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
             places[identity] = len(merged)
             merged.append(_without_directives(change))
     order = [_identity(change, field.merge_key) for change in changes]
-    return _in_order(merged, order, [_identity(element, field.merge_key) for element in kept], field.merge_key)
+    return _in_order(
+        merged, order, [_identity(element, field.merge_key) for element in kept], field.merge_key
+    )
 
 
 def _split_directives(merge_key: str, original: Items, patch: Items) -> tuple[Items, Items]:
-    """What is left of the original after the elements that are directives ($patch: delete, replace), and the other elements (PATCH-10)."""
+    """What is left of the original after the elements that are directives ($patch: delete,
+    replace), and the other elements (PATCH-10)."""
     doomed: set[Hashable] = set()  # for membership only
     changes: list[Any] = []
     is_replaced = False
@@ -146,13 +159,22 @@ def _split_directives(merge_key: str, original: Items, patch: Items) -> tuple[It
                 raise _bad(f"unknown patch type: {other!r}")
     if is_replaced:
         return [_without_directives(element) for element in changes], []
-    return [element for element in original if merge_key not in element or _scalar(element[merge_key]) not in doomed], changes
+    return [
+        element
+        for element in original
+        if merge_key not in element or _scalar(element[merge_key]) not in doomed
+    ], changes
 
 
 def _merge_in_order(field: Field, key: str, merged: Tree, changes: Tree, order: Any) -> None:
-    """Merge the list `key` and bring it into the order that $setElementOrder gives (PATCH-13); it is taken out of `changes`."""
+    """Merge the list `key` and bring it into the order that $setElementOrder gives (PATCH-13); it
+    is taken out of `changes`."""
     current, change = merged.get(key), changes.get(key)
-    for value in (order, *([] if current is None else [current]), *([change] if key in changes else [])):
+    for value in (
+        order,
+        *([] if current is None else [current]),
+        *([change] if key in changes else []),
+    ):
         if not isinstance(value, list):
             raise _bad(f"{SET_ORDER}{key} is about lists, not {name_of(value)}")
     if current is None and change is None:
@@ -167,11 +189,14 @@ def _merge_in_order(field: Field, key: str, merged: Tree, changes: Tree, order: 
         result = current
     else:
         result = _merge_list(field, current, change) if field.merge else _without_directives(change)
-    merged[key] = _in_order(result, wanted, [_identity(element, merge_key) for element in current or []], merge_key)
+    merged[key] = _in_order(
+        result, wanted, [_identity(element, merge_key) for element in current or []], merge_key
+    )
 
 
 def _check_order(key: str, merge_key: str, change: Items, wanted: Sequence[Hashable]) -> None:
-    """What the patch adds or changes must stand in the order list, in the same order; else the two contradict each other."""
+    """What the patch adds or changes must stand in the order list, in the same order; else the two
+    contradict each other."""
     rest = iter(wanted)
     for element in change:
         if isinstance(element, dict) and element.get(DIRECTIVE) in ("delete", "replace"):
@@ -180,10 +205,14 @@ def _check_order(key: str, merge_key: str, change: Items, wanted: Sequence[Hasha
             raise _bad(f"the order of the patch's {key} does not match {SET_ORDER}{key}")
 
 
-def _in_order(merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashable], merge_key: str) -> list[Any]:
-    """The elements that the client named in its order, woven into the others in the server's order (PATCH-13).
+def _in_order(
+    merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashable], merge_key: str
+) -> list[Any]:
+    """The elements that the client named in its order, woven into the others in the server's order
+    (PATCH-13).
 
-    Of two candidates the server's goes first when both stood in the server's list and it stood before the other; else the client's.
+    Of two candidates the server's goes first when both stood in the server's list and it stood
+    before the other; else the client's.
     """
     rank: dict[Hashable, int] = {}
     for place, identity in enumerate(wanted):
@@ -193,7 +222,10 @@ def _in_order(merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashab
         past.setdefault(identity, place)
     pairs = [(_identity(element, merge_key), element) for element in merged]
     named = sorted((pair for pair in pairs if pair[0] in rank), key=lambda pair: rank[pair[0]])
-    others = sorted((pair for pair in pairs if pair[0] not in rank), key=lambda pair: past.get(pair[0], len(past)))
+    others = sorted(
+        (pair for pair in pairs if pair[0] not in rank),
+        key=lambda pair: past.get(pair[0], len(past)),
+    )
     woven: list[Any] = []
     left, right = 0, 0
     while left < len(others) and right < len(named):
@@ -204,10 +236,14 @@ def _in_order(merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashab
         else:
             woven.append(named[right][1])
             right += 1
-    return woven + [element for _, element in others[left:]] + [element for _, element in named[right:]]
+    return (
+        woven
+        + [element for _, element in others[left:]]
+        + [element for _, element in named[right:]]
+    )
 
 
-# --- leaves ----------------------------------------------------------------------------------------------------------
+# --- leaves ---------------------------------------------------------------------------------------
 
 
 def _are_maps(original: Items, patch: Items) -> bool:
@@ -219,23 +255,31 @@ def _are_maps(original: Items, patch: Items) -> bool:
 
 
 def _identity(element: Any, merge_key: str) -> Hashable:
-    """What tells an element from others: the value of the merge key, or the element itself where there is no key."""
+    """What tells an element from others: the value of the merge key, or the element itself where
+    there is no key."""
     if not merge_key:
         return _scalar(element)
     if not isinstance(element, dict) or merge_key not in element:
-        raise _bad(f"{name_of(element)} in the list does not contain the declared merge key: {merge_key}")
+        raise _bad(
+            f"{name_of(element)} in the list does not contain the declared merge key: {merge_key}"
+        )
     return _scalar(element[merge_key])
 
 
 def _scalar(value: Any) -> Hashable:
     """A scalar so that JSON's true is not its 1."""
     if value is None or isinstance(value, dict | list):
-        raise _bad("lists of lists are not supported" if isinstance(value, list) else f"{name_of(value)} cannot be an element to merge by")
+        raise _bad(
+            "lists of lists are not supported"
+            if isinstance(value, list)
+            else f"{name_of(value)} cannot be an element to merge by"
+        )
     return (type(value) is bool, value)
 
 
 def _without_directives(value: Any) -> Any:
-    """A value that is new to the object: without directives, and without nulls, which would delete what is not there (PATCH-14)."""
+    """A value that is new to the object: without directives, and without nulls, which would delete
+    what is not there (PATCH-14)."""
     if isinstance(value, dict):
         return {
             key: _without_directives(inner)
@@ -248,7 +292,8 @@ def _without_directives(value: Any) -> Any:
 
 
 def _is_dropped(value: Any) -> bool:
-    """Whether a new value is an object with a directive: there is nothing yet to delete or replace, so it is left out as a whole."""
+    """Whether a new value is an object with a directive: there is nothing yet to delete or replace,
+    so it is left out as a whole."""
     return isinstance(value, dict) and value.get(DIRECTIVE, "merge") != "merge"
 
 

@@ -1,15 +1,23 @@
-"""Tables: what `kubectl get` shows, computed by the server. Rules TABLE-1 ... TABLE-12 (spec/table.md).
+"""Tables: what `kubectl get` shows, computed by the server. Rules TABLE-1 ... TABLE-12
+(spec/table.md).
 
-A client that asks for `as=Table` gets columns and rows instead of objects; kubectl prints them as they come. What each kind shows stands
-in one layout (`core.py`, `workloads.py`, `others.py`): its columns, and a function from object and instant to cells.
-Source: Kubernetes documentation, "Kubernetes API Concepts" (Receiving resources as Tables).
-Left out: the printer columns of custom resources, which need their definitions.
+A client that asks for `as=Table` gets columns and rows instead of objects; kubectl prints them as
+they come. What each kind shows stands in one layout (`core.py`, `workloads.py`, `others.py`): its
+columns, and a function from object and instant to cells. Source: Kubernetes documentation,
+"Kubernetes API Concepts" (Receiving resources as Tables). Left out: the printer columns of custom
+resources, which need their definitions.
 """
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from refk8s.core.api.meta_v1 import ListMeta, Object, ObjectMeta, PartialObjectMetadata, TableColumnDefinition
+from refk8s.core.api.meta_v1 import (
+    ListMeta,
+    Object,
+    ObjectMeta,
+    PartialObjectMetadata,
+    TableColumnDefinition,
+)
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, bad_request
 from refk8s.core.apiserver.table import core, others, workloads
@@ -22,7 +30,8 @@ __all__ = ["INCLUDE", "layout_of", "to_table"]
 Tree: TypeAlias = dict[str, Any]
 
 INCLUDE = ("None", "Metadata", "Object")
-"""What a row carries of its object, by the query parameter includeObject; Metadata when nothing is said (TABLE-3)."""
+"""What a row carries of its object, by the query parameter includeObject; Metadata when nothing is
+said (TABLE-3)."""
 
 LAYOUTS: dict[tuple[str, str], Layout] = {**core.LAYOUTS, **workloads.LAYOUTS, **others.LAYOUTS}
 """By group and kind. Versions of one group share a layout."""
@@ -42,11 +51,13 @@ def to_table(
     list_metadata: ListMeta | None = None,
     columns: bool = True,
 ) -> Tree:
-    """The objects as a Table (a JSON tree whose leaves may be records; nobody may change it). O(objects).
+    """The objects as a Table (a JSON tree whose leaves may be records; nobody may change it).
+    O(objects).
 
-    `list_metadata` is the list's metadata; without it the table stands for one object and bears its resourceVersion (TABLE-4). A watch
-    sends `columns` with its first event only (TABLE-5). Objects of a subresource, such as a Scale, are shown as their own kind.
-    Raises ApiError 400 for an `include_object` that does not exist.
+    `list_metadata` is the list's metadata; without it the table stands for one object and bears its
+    resourceVersion (TABLE-4). A watch sends `columns` with its first event only (TABLE-5). Objects
+    of a subresource, such as a Scale, are shown as their own kind. Raises ApiError 400 for an
+    `include_object` that does not exist.
     """
     include = include_object or "Metadata"
     if include not in INCLUDE:
@@ -72,7 +83,11 @@ def definitions(layout: Layout) -> list[TableColumnDefinition]:
     """The columns as they stand in a Table."""
     return [
         TableColumnDefinition(
-            name=column.name, type=column.type, format=column.format, description=column.description, priority=column.priority
+            name=column.name,
+            type=column.type,
+            format=column.format,
+            description=column.description,
+            priority=column.priority,
         )
         for column in layout.columns
     ]
@@ -118,4 +133,8 @@ def _shown(one: Object | Tree, include: str) -> Any:
         return one
     if isinstance(one, Object):
         return PartialObjectMetadata(metadata=one.metadata)
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": one.get("metadata") or ObjectMeta()}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": one.get("metadata") or ObjectMeta(),
+    }

@@ -1,4 +1,5 @@
-"""The tables of the core group, endpoints and events. Rules TABLE-1, TABLE-7 ... TABLE-11 (spec/table.md)."""
+"""The tables of the core group, endpoints and events. Rules TABLE-1, TABLE-7 ... TABLE-11
+(spec/table.md)."""
 
 from __future__ import annotations
 
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
 
 ROLE_LABEL, ROLE_LABEL_PREFIX = "kubernetes.io/role", "node-role.kubernetes.io/"
 STORAGE_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
-ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+ACCESS_MODES = {
+    "ReadWriteOnce": "RWO",
+    "ReadOnlyMany": "ROX",
+    "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
+}
 
 
 # --- services and their endpoints
@@ -52,10 +58,14 @@ def service(one: Service, now: Instant) -> Cells:
     spec = one.spec
     cluster_ip = spec.cluster_ips[0] if spec.cluster_ips else NONE
     ports = ",".join(
-        f"{port.port}:{port.node_port}/{port.protocol or 'TCP'}" if port.node_port else f"{port.port}/{port.protocol or 'TCP'}"
+        f"{port.port}:{port.node_port}/{port.protocol or 'TCP'}"
+        if port.node_port
+        else f"{port.port}/{port.protocol or 'TCP'}"
         for port in spec.ports or ()
     )
-    return *named(one, now, spec.type or "", cluster_ip, external_ip(one), ports or NONE), labels_text(spec.selector)
+    return *named(
+        one, now, spec.type or "", cluster_ip, external_ip(one), ports or NONE
+    ), labels_text(spec.selector)
 
 
 def external_ip(one: Service) -> str:
@@ -66,7 +76,13 @@ def external_ip(one: Service) -> str:
         return ",".join(external) or NONE
     if spec.type == "LoadBalancer":
         balancer = one.status.load_balancer
-        return ",".join(balancer_addresses((balancer.ingress or ()) if balancer is not None else ()) + external) or "<pending>"
+        return (
+            ",".join(
+                balancer_addresses((balancer.ingress or ()) if balancer is not None else ())
+                + external
+            )
+            or "<pending>"
+        )
     return spec.external_name or "" if spec.type == "ExternalName" else UNKNOWN
 
 
@@ -82,12 +98,16 @@ def endpoints(one: Endpoints, now: Instant) -> Cells:
         if not subset.ports:
             found.extend(addresses)  # a headless service may have no port
         for port in subset.ports or ():
-            found.extend(f"[{ip}]:{port.port}" if ":" in ip else f"{ip}:{port.port}" for ip in addresses)
+            found.extend(
+                f"[{ip}]:{port.port}" if ":" in ip else f"{ip}:{port.port}" for ip in addresses
+            )
     return named(one, now, some_of(found, "" if one.subsets else NONE))
 
 
 def endpoint_slice(one: EndpointSlice, now: Instant) -> Cells:
-    ports = [str(port.port) if port.port is not None else port.name or "*" for port in one.ports or ()]
+    ports = [
+        str(port.port) if port.port is not None else port.name or "*" for port in one.ports or ()
+    ]
     addresses = [address for endpoint in one.endpoints or () for address in endpoint.addresses]
     return named(one, now, one.address_type, some_of(ports, UNSET), some_of(addresses, UNSET))
 
@@ -96,15 +116,29 @@ def endpoint_slice(one: EndpointSlice, now: Instant) -> Cells:
 
 
 def node(one: Node, now: Instant) -> Cells:
-    ready = next((condition.status for condition in reversed(one.status.conditions or ()) if condition.type == "Ready"), None)
+    ready = next(
+        (
+            condition.status
+            for condition in reversed(one.status.conditions or ())
+            if condition.type == "Ready"
+        ),
+        None,
+    )
     status = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
     if one.spec.unschedulable:
         status += ",SchedulingDisabled"
     labels = one.metadata.labels or {}
-    roles = {key.removeprefix(ROLE_LABEL_PREFIX) for key in labels if key.startswith(ROLE_LABEL_PREFIX)} | {labels.get(ROLE_LABEL, "")}
-    addresses = {address.type: address.address for address in reversed(one.status.addresses or ())}  # reversed: the first of a type
+    roles = {
+        key.removeprefix(ROLE_LABEL_PREFIX) for key in labels if key.startswith(ROLE_LABEL_PREFIX)
+    } | {labels.get(ROLE_LABEL, "")}
+    # reversed: the first of a type
+    addresses = {address.type: address.address for address in reversed(one.status.addresses or ())}
     info = one.status.node_info
-    known = (info.kubelet_version, info.os_image, info.kernel_version, info.container_runtime_version) if info is not None else ("",) * 4
+    known = (
+        (info.kubelet_version, info.os_image, info.kernel_version, info.container_runtime_version)
+        if info is not None
+        else ("",) * 4
+    )
     return (
         one.metadata.name or "", status, ",".join(sorted(roles - {""})) or NONE, age(one.metadata.creation_timestamp, now), known[0],
         addresses.get("InternalIP", NONE), addresses.get("ExternalIP", NONE), *(text or UNKNOWN for text in known[1:]),
@@ -130,14 +164,19 @@ def service_account(one: ServiceAccount, now: Instant) -> Cells:
 def resource_quota(one: ResourceQuota, now: Instant) -> Cells:
     """Used over hard, requests and limits apart."""
     used = one.status.used or {}
-    texts = [(name, f"{name}: {used.get(name, '0')}/{hard}") for name, hard in sorted((one.status.hard or {}).items())]
+    texts = [
+        (name, f"{name}: {used.get(name, '0')}/{hard}")
+        for name, hard in sorted((one.status.hard or {}).items())
+    ]
     limits = [text for name, text in texts if name.startswith("limits.")]
     others = [text for name, text in texts if not name.startswith("limits.")]
     return named(one, now, ", ".join(others), ", ".join(limits))
 
 
 def component_status(one: ComponentStatus, now: Instant) -> Cells:
-    healthy = next((condition for condition in one.conditions or () if condition.type == "Healthy"), None)
+    healthy = next(
+        (condition for condition in one.conditions or () if condition.type == "Healthy"), None
+    )
     if healthy is None:
         return one.metadata.name or "", "Unknown", "", ""
     status = "Healthy" if healthy.status == "True" else "Unhealthy"
@@ -149,7 +188,11 @@ def component_status(one: ComponentStatus, now: Instant) -> Cells:
 
 def persistent_volume(one: PersistentVolume, now: Instant) -> Cells:
     spec = one.spec
-    claim = f"{spec.claim_ref.namespace or ''}/{spec.claim_ref.name or ''}" if spec.claim_ref is not None else ""
+    claim = (
+        f"{spec.claim_ref.namespace or ''}/{spec.claim_ref.name or ''}"
+        if spec.claim_ref is not None
+        else ""
+    )
     cells = named(
         one, now, (spec.capacity or {}).get("storage", "0"), access_modes(spec.access_modes), spec.persistent_volume_reclaim_policy or "",
         _phase(one), claim, _storage_class(one), spec.volume_attributes_class_name or UNSET, one.status.reason or "",
@@ -161,9 +204,21 @@ def persistent_volume_claim(one: PersistentVolumeClaim, now: Instant) -> Cells:
     spec, status = one.spec, one.status
     capacity = modes = ""
     if spec.volume_name:  # what a claim has is known once it is bound
-        capacity, modes = (status.capacity or {}).get("storage", "0"), access_modes(status.access_modes)
+        capacity, modes = (
+            (status.capacity or {}).get("storage", "0"),
+            access_modes(status.access_modes),
+        )
     attributes = spec.volume_attributes_class_name or UNSET
-    cells = named(one, now, _phase(one), spec.volume_name or "", capacity, modes, _storage_class(one), attributes)
+    cells = named(
+        one,
+        now,
+        _phase(one),
+        spec.volume_name or "",
+        capacity,
+        modes,
+        _storage_class(one),
+        attributes,
+    )
     return *cells, spec.volume_mode or UNSET
 
 
@@ -178,7 +233,11 @@ def _phase(one: Any) -> str:
 
 
 def _storage_class(one: Any) -> str:
-    return (one.metadata.annotations or {}).get(STORAGE_CLASS_ANNOTATION) or one.spec.storage_class_name or ""
+    return (
+        (one.metadata.annotations or {}).get(STORAGE_CLASS_ANNOTATION)
+        or one.spec.storage_class_name
+        or ""
+    )
 
 
 # --- events
@@ -187,11 +246,25 @@ def _storage_class(one: Any) -> str:
 def event(one: Any, now: Instant) -> Cells:
     """An event of either group: events.k8s.io has other names for the same fields."""
     if one.api_version == "v1":
-        about, source, message, component = one.involved_object, one.source, one.message, one.reporting_component
+        about, source, message, component = (
+            one.involved_object,
+            one.source,
+            one.message,
+            one.reporting_component,
+        )
         first, last, count = one.first_timestamp, one.last_timestamp, one.count
     else:
-        about, source, message, component = one.regarding, one.deprecated_source, one.note, one.reporting_controller
-        first, last, count = one.deprecated_first_timestamp, one.deprecated_last_timestamp, one.deprecated_count
+        about, source, message, component = (
+            one.regarding,
+            one.deprecated_source,
+            one.note,
+            one.reporting_controller,
+        )
+        first, last, count = (
+            one.deprecated_first_timestamp,
+            one.deprecated_last_timestamp,
+            one.deprecated_count,
+        )
     first_seen = age(first or one.event_time, now)
     last_seen = age(last, now) if last else first_seen
     if one.series is not None:

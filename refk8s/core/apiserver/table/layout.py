@@ -1,4 +1,5 @@
-"""What a table of a kind looks like: columns, and the function that makes the cells of a row. Rule TABLE-1 (spec/table.md)."""
+"""What a table of a kind looks like: columns, and the function that makes the cells of a row. Rule
+TABLE-1 (spec/table.md)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -17,7 +18,8 @@ Cells: TypeAlias = Sequence[Any]
 
 
 class Column(Value, frozen=True):
-    """A column. `type` and `format` are OpenAPI's; priority 0 is always shown, 1 in wide output only."""
+    """A column. `type` and `format` are OpenAPI's; priority 0 is always shown, 1 in wide output
+    only."""
 
     name: str
     description: str
@@ -27,7 +29,8 @@ class Column(Value, frozen=True):
 
 
 class Layout(Value, frozen=True):
-    """The columns of a kind, and the cells of one of its objects, one for each column. `conditions`: those of the row, if any."""
+    """The columns of a kind, and the cells of one of its objects, one for each column.
+    `conditions`: those of the row, if any."""
 
     columns: tuple[Column, ...]
     cells: Callable[[Any, Instant], Cells]
@@ -57,7 +60,10 @@ def _default_cells(one: Any, now: Instant) -> Cells:
 DEFAULT = Layout((NAME, Column("Created At", "When it was created.", type="date")), _default_cells)
 """For kinds without columns of their own: the time itself, which kubectl turns into an age."""
 
-CUSTOM = Layout((NAME, Column("Age", "The time since it was created.", type="date")), lambda one, now: named(one, now))
+CUSTOM = Layout(
+    (NAME, Column("Age", "The time since it was created.", type="date")),
+    lambda one, now: named(one, now),
+)
 """For custom resources without columns of their own."""
 
 
@@ -75,7 +81,8 @@ def labels_text(labels: Mapping[str, str] | None) -> str:
 
 
 def selector_text(selector: LabelSelector | None) -> str:
-    """A label selector in its text form, requirements in the order of keys: `app=x,tier in (a,b),!old`. Empty when it has none."""
+    """A label selector in its text form, requirements in the order of keys: `app=x,tier in
+    (a,b),!old`. Empty when it has none."""
     if selector is None:
         return ""
     found = [(key, f"{key}={value}") for key, value in (selector.match_labels or {}).items()]

@@ -1,4 +1,5 @@
-"""The tables of the remaining groups: networking, storage, access, admission, scheduling, devices. Rule TABLE-1 (spec/table.md)."""
+"""The tables of the remaining groups: networking, storage, access, admission, scheduling, devices.
+Rule TABLE-1 (spec/table.md)."""
 
 from __future__ import annotations
 
@@ -24,10 +25,20 @@ from refk8s.core.context import SECOND, Instant
 
 if TYPE_CHECKING:
     from refk8s.core.api.apiregistration_v1 import APIService
-    from refk8s.core.api.certificates_v1 import CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest
+    from refk8s.core.api.certificates_v1 import (
+        CertificateSigningRequest,
+        ClusterTrustBundle,
+        PodCertificateRequest,
+    )
     from refk8s.core.api.coordination_v1 import Lease
     from refk8s.core.api.flowcontrol_v1 import FlowSchema, PriorityLevelConfiguration
-    from refk8s.core.api.networking_v1 import Ingress, IngressClass, IPAddress, NetworkPolicy, ServiceCIDR
+    from refk8s.core.api.networking_v1 import (
+        Ingress,
+        IngressClass,
+        IPAddress,
+        NetworkPolicy,
+        ServiceCIDR,
+    )
     from refk8s.core.api.node_v1 import RuntimeClass
     from refk8s.core.api.resource_v1 import ResourceClaim, ResourceSlice
     from refk8s.core.api.scheduling_v1 import PriorityClass
@@ -41,7 +52,10 @@ if TYPE_CHECKING:
     )
     from refk8s.core.api.storagemigration_v1 import StorageVersionMigration
 
-DEFAULT_CLASS_ANNOTATIONS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+DEFAULT_CLASS_ANNOTATIONS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
 
 
 def _bare(one: Any, now: Instant) -> Cells:
@@ -55,7 +69,14 @@ def ingress(one: Ingress, now: Instant) -> Cells:
     spec = one.spec
     balancer = one.status.load_balancer
     address = ",".join(balancer_addresses((balancer.ingress or ()) if balancer is not None else ()))
-    return named(one, now, spec.ingress_class_name or NONE, _hosts(spec.rules or ()), address, "80, 443" if spec.tls else "80")
+    return named(
+        one,
+        now,
+        spec.ingress_class_name or NONE,
+        _hosts(spec.rules or ()),
+        address,
+        "80, 443" if spec.tls else "80",
+    )
 
 
 def _hosts(rules: tuple[Any, ...]) -> str:
@@ -74,7 +95,11 @@ def ingress_class(one: IngressClass, now: Instant) -> Cells:
     parameters = one.spec.parameters
     text = NONE
     if parameters is not None:
-        text = parameters.kind + (f".{parameters.api_group}" if parameters.api_group is not None else "") + f"/{parameters.name}"
+        text = (
+            parameters.kind
+            + (f".{parameters.api_group}" if parameters.api_group is not None else "")
+            + f"/{parameters.name}"
+        )
     return named(one, now, one.spec.controller or "", text)
 
 
@@ -89,7 +114,13 @@ def service_cidr(one: ServiceCIDR, now: Instant) -> Cells:
 def ip_address(one: IPAddress, now: Instant) -> Cells:
     parent = one.spec.parent_ref
     resource = f"{parent.resource}.{parent.group}" if parent.group else parent.resource or ""
-    return named(one, now, "/".join([resource.lower(), *([parent.namespace] if parent.namespace else []), parent.name or ""]))
+    return named(
+        one,
+        now,
+        "/".join(
+            [resource.lower(), *([parent.namespace] if parent.namespace else []), parent.name or ""]
+        ),
+    )
 
 
 # --- storage
@@ -111,7 +142,14 @@ def volume_attributes_class(one: VolumeAttributesClass, now: Instant) -> Cells:
 
 def volume_attachment(one: VolumeAttachment, now: Instant) -> Cells:
     attached = one.status.attached if one.status is not None else False
-    return named(one, now, one.spec.attacher, one.spec.source.persistent_volume_name or "", one.spec.node_name, attached)
+    return named(
+        one,
+        now,
+        one.spec.attacher,
+        one.spec.source.persistent_volume_name or "",
+        one.spec.node_name,
+        attached,
+    )
 
 
 def csi_node(one: CSINode, now: Instant) -> Cells:
@@ -120,7 +158,11 @@ def csi_node(one: CSINode, now: Instant) -> Cells:
 
 def csi_driver(one: CSIDriver, now: Instant) -> Cells:
     spec = one.spec
-    tokens = UNSET if spec.token_requests is None else ",".join(request.audience for request in spec.token_requests)
+    tokens = (
+        UNSET
+        if spec.token_requests is None
+        else ",".join(request.audience for request in spec.token_requests)
+    )
     modes = ",".join(spec.volume_lifecycle_modes or ()) or NONE
     return named(
         one, now, spec.attach_required is not False, bool(spec.pod_info_on_mount), bool(spec.storage_capacity), tokens,
@@ -129,12 +171,19 @@ def csi_driver(one: CSIDriver, now: Instant) -> Cells:
 
 
 def csi_storage_capacity(one: CSIStorageCapacity, now: Instant) -> Cells:
-    return one.metadata.name or "", one.storage_class_name, one.capacity if one.capacity is not None else UNSET
+    return (
+        one.metadata.name or "",
+        one.storage_class_name,
+        one.capacity if one.capacity is not None else UNSET,
+    )
 
 
 def storage_version_migration(one: StorageVersionMigration, now: Instant) -> Cells:
     resource = one.spec.resource
-    return one.metadata.name or "", f"{resource.resource}.{resource.group}" if resource.group else resource.resource
+    return (
+        one.metadata.name or "",
+        f"{resource.resource}.{resource.group}" if resource.group else resource.resource,
+    )
 
 
 # --- access
@@ -143,9 +192,20 @@ def storage_version_migration(one: StorageVersionMigration, now: Instant) -> Cel
 def role_binding(one: Any, now: Instant) -> Cells:
     """A RoleBinding or ClusterRoleBinding."""
     subjects = one.subjects or ()
-    users, groups = ([subject.name for subject in subjects if subject.kind == kind] for kind in ("User", "Group"))
-    accounts = [f"{subject.namespace or ''}/{subject.name}" for subject in subjects if subject.kind == "ServiceAccount"]
-    return *named(one, now, f"{one.role_ref.kind}/{one.role_ref.name}"), ", ".join(users), ", ".join(groups), ", ".join(accounts)
+    users, groups = (
+        [subject.name for subject in subjects if subject.kind == kind] for kind in ("User", "Group")
+    )
+    accounts = [
+        f"{subject.namespace or ''}/{subject.name}"
+        for subject in subjects
+        if subject.kind == "ServiceAccount"
+    ]
+    return (
+        *named(one, now, f"{one.role_ref.kind}/{one.role_ref.name}"),
+        ", ".join(users),
+        ", ".join(groups),
+        ", ".join(accounts),
+    )
 
 
 def certificate_signing_request(one: CertificateSigningRequest, now: Instant) -> Cells:
@@ -154,7 +214,11 @@ def certificate_signing_request(one: CertificateSigningRequest, now: Instant) ->
     state = "Denied" if "Denied" in types else "Approved" if "Approved" in types else "Pending"
     state += ",Failed" if "Failed" in types else ""
     state += ",Issued" if status.certificate else ""
-    duration = NONE if spec.expiration_seconds is None else human_duration(spec.expiration_seconds * SECOND)
+    duration = (
+        NONE
+        if spec.expiration_seconds is None
+        else human_duration(spec.expiration_seconds * SECOND)
+    )
     return *named(one, now), spec.signer_name or NONE, spec.username or "", duration, state
 
 
@@ -164,9 +228,13 @@ def cluster_trust_bundle(one: ClusterTrustBundle, now: Instant) -> Cells:
 
 def pod_certificate_request(one: PodCertificateRequest, now: Instant) -> Cells:
     spec = one.spec
-    true = [condition.type for condition in one.status.conditions or () if condition.status == "True"]
+    true = [
+        condition.type for condition in one.status.conditions or () if condition.status == "True"
+    ]
     state = next((state for state in ("Denied", "Failed", "Issued") if state in true), "Pending")
-    return named(one, now, spec.pod_name, spec.service_account_name, spec.node_name, spec.signer_name, state)
+    return named(
+        one, now, spec.pod_name, spec.service_account_name, spec.node_name, spec.signer_name, state
+    )
 
 
 def lease(one: Lease, now: Instant) -> Cells:
@@ -183,7 +251,12 @@ def webhook_configuration(one: Any, now: Instant) -> Cells:
 def admission_policy(one: Any, now: Instant) -> Cells:
     rules = one.spec.validations if one.kind == "ValidatingAdmissionPolicy" else one.spec.mutations
     kind = one.spec.param_kind
-    return named(one, now, len(rules or ()), UNSET if kind is None else f"{kind.api_version or ''}/{kind.kind or ''}")
+    return named(
+        one,
+        now,
+        len(rules or ()),
+        UNSET if kind is None else f"{kind.api_version or ''}/{kind.kind or ''}",
+    )
 
 
 def admission_policy_binding(one: Any, now: Instant) -> Cells:
@@ -198,18 +271,39 @@ def admission_policy_binding(one: Any, now: Instant) -> Cells:
 
 def api_service(one: APIService, now: Instant) -> Cells:
     service = one.spec.service
-    available = next((condition for condition in one.status.conditions or () if condition.type == "Available"), None)
+    available = next(
+        (condition for condition in one.status.conditions or () if condition.type == "Available"),
+        None,
+    )
     state = "Unknown"
     if available is not None:
-        state = available.status if available.status == "True" else f"{available.status} ({available.reason or ''})"
-    return named(one, now, "Local" if service is None else f"{service.namespace or ''}/{service.name or ''}", state)
+        state = (
+            available.status
+            if available.status == "True"
+            else f"{available.status} ({available.reason or ''})"
+        )
+    return named(
+        one,
+        now,
+        "Local" if service is None else f"{service.namespace or ''}/{service.name or ''}",
+        state,
+    )
 
 
 def flow_schema(one: FlowSchema, now: Instant) -> Cells:
     spec = one.spec
     method = spec.distinguisher_method.type if spec.distinguisher_method is not None else NONE
-    dangling = next((condition.status or "" for condition in one.status.conditions or () if condition.type == "Dangling"), "?")
-    return *named(one, now, spec.priority_level_configuration.name, spec.matching_precedence, method), dangling
+    dangling = next(
+        (
+            condition.status or ""
+            for condition in one.status.conditions or ()
+            if condition.type == "Dangling"
+        ),
+        "?",
+    )
+    return *named(
+        one, now, spec.priority_level_configuration.name, spec.matching_precedence, method
+    ), dangling
 
 
 def priority_level(one: PriorityLevelConfiguration, now: Instant) -> Cells:
@@ -218,7 +312,11 @@ def priority_level(one: PriorityLevelConfiguration, now: Instant) -> Cells:
     if limited is not None:
         numbers[0] = limited.nominal_concurrency_shares or 0
         if (queuing := limited.limit_response.queuing) is not None:
-            numbers[1:] = [queuing.queues or 0, queuing.hand_size or 0, queuing.queue_length_limit or 0]
+            numbers[1:] = [
+                queuing.queues or 0,
+                queuing.hand_size or 0,
+                queuing.queue_length_limit or 0,
+            ]
     return named(one, now, one.spec.type, *numbers)
 
 
@@ -258,9 +356,17 @@ _ROLE_BINDING = Layout(
     ),
     role_binding,
 )  # fmt: skip
-_WEBHOOKS = Layout((NAME, integer("Webhooks", "How many webhooks it has."), AGE), webhook_configuration)
+_WEBHOOKS = Layout(
+    (NAME, integer("Webhooks", "How many webhooks it has."), AGE), webhook_configuration
+)
 _POLICY_BINDING = Layout(
-    (NAME, Column("PolicyName", "The policy it binds."), Column("ParamRef", "The parameters it binds."), AGE), admission_policy_binding
+    (
+        NAME,
+        Column("PolicyName", "The policy it binds."),
+        Column("ParamRef", "The parameters it binds."),
+        AGE,
+    ),
+    admission_policy_binding,
 )
 _PARAM_KIND = Column("ParamKind", "The kind of its parameters.")
 _ADMISSION = "admissionregistration.k8s.io"

@@ -1,6 +1,7 @@
 """The table of pods: one word that says how a pod is. Rules TABLE-8, TABLE-9 (spec/table.md).
 
-The word is not a field of the pod but read off it: its phase, unless a container, an init container or its deletion says more.
+The word is not a field of the pod but read off it: its phase, unless a container, an init container
+or its deletion says more.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Summary(Value, frozen=True):
-    """What a pod's row says of its containers. `last_restart` is the time of the latest one, or empty."""
+    """What a pod's row says of its containers. `last_restart` is the time of the latest one, or
+    empty."""
 
     ready: int
     total: int
@@ -46,16 +48,23 @@ def pod_conditions(one: Pod) -> tuple[TableRowCondition, ...]:
     phase = one.status.phase or ""
     if phase not in messages:
         return ()
-    return (TableRowCondition(type="Completed", status="True", reason=phase, message=messages[phase]),)
+    return (
+        TableRowCondition(type="Completed", status="True", reason=phase, message=messages[phase]),
+    )
 
 
 def summarize(one: Pod) -> Summary:
     """Ready and total containers, the word of TABLE-8, and the restarts of TABLE-9."""
     status = one.status
     # Init containers that restart (sidecars) run beside the containers and count as such.
-    sidecars = {container.name for container in one.spec.init_containers or () if container.restart_policy == "Always"}
+    sidecars = {
+        container.name
+        for container in one.spec.init_containers or ()
+        if container.restart_policy == "Always"
+    }
     total = len(one.spec.containers) + len(sidecars)
-    conditions = {condition.type: condition for condition in reversed(status.conditions or ())}  # reversed: the first of a type
+    # reversed: the first of a type
+    conditions = {condition.type: condition for condition in reversed(status.conditions or ())}
     reason = status.reason or status.phase or ""
     scheduled = conditions.get("PodScheduled")
     if scheduled is not None and scheduled.reason == "SchedulingGated":
@@ -90,7 +99,8 @@ def summarize(one: Pod) -> Summary:
     if not initializing or (initialized is not None and initialized.status == "True"):
         counted = running_sidecars
         has_running = False
-        for container in reversed(status.container_statuses or ()):  # reversed: the first container has the last word
+        # reversed: the first container has the last word
+        for container in reversed(status.container_statuses or ()):
             counted.append(container)
             state = container.state
             if state.waiting is not None and state.waiting.reason:
@@ -124,5 +134,8 @@ def _readiness_gates(one: Pod) -> str:
     gates = one.spec.readiness_gates or ()
     if not gates:
         return NONE
-    true = {condition.type for condition in one.status.conditions or () if condition.status == "True"}  # for membership only
+    # for membership only
+    true = {
+        condition.type for condition in one.status.conditions or () if condition.status == "True"
+    }
     return f"{sum(gate.condition_type in true for gate in gates)}/{len(gates)}"

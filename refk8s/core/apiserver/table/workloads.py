@@ -1,4 +1,5 @@
-"""The tables of workloads: controllers of pods, autoscalers, disruption budgets. Rules TABLE-1, TABLE-10 (spec/table.md)."""
+"""The tables of workloads: controllers of pods, autoscalers, disruption budgets. Rules TABLE-1,
+TABLE-10 (spec/table.md)."""
 
 from __future__ import annotations
 
@@ -26,8 +27,19 @@ from refk8s.core.apiserver.table.layout import (
 from refk8s.core.context import Instant, parse_timestamp
 
 if TYPE_CHECKING:
-    from refk8s.core.api.apps_v1 import ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet
-    from refk8s.core.api.autoscaling_v2 import MetricSpec, MetricStatus, MetricTarget, MetricValueStatus
+    from refk8s.core.api.apps_v1 import (
+        ControllerRevision,
+        DaemonSet,
+        Deployment,
+        ReplicaSet,
+        StatefulSet,
+    )
+    from refk8s.core.api.autoscaling_v2 import (
+        MetricSpec,
+        MetricStatus,
+        MetricTarget,
+        MetricValueStatus,
+    )
     from refk8s.core.api.batch_v1 import CronJob, Job
     from refk8s.core.api.core_v1 import PodTemplate, ReplicationController
     from refk8s.core.api.policy_v1 import PodDisruptionBudget
@@ -39,20 +51,32 @@ def deployment(one: Deployment, now: Instant) -> Cells:
     status, replicas = one.status, one.spec.replicas
     ready = f"{status.ready_replicas or 0}/{1 if replicas is None else replicas}"
     counts = ready, status.updated_replicas or 0, status.available_replicas or 0
-    return *named(one, now, *counts), *container_cells(one.spec.template.spec.containers), selector_text(one.spec.selector)
+    return (
+        *named(one, now, *counts),
+        *container_cells(one.spec.template.spec.containers),
+        selector_text(one.spec.selector),
+    )
 
 
 def replica_set(one: ReplicaSet, now: Instant) -> Cells:
     counts = _desired(one.spec.replicas), one.status.replicas, one.status.ready_replicas or 0
     template = one.spec.template
-    containers = template.spec.containers if template is not None and template.spec is not None else ()
-    return *named(one, now, *counts), *container_cells(containers), selector_text(one.spec.selector) or NONE
+    containers = (
+        template.spec.containers if template is not None and template.spec is not None else ()
+    )
+    return (
+        *named(one, now, *counts),
+        *container_cells(containers),
+        selector_text(one.spec.selector) or NONE,
+    )
 
 
 def replication_controller(one: ReplicationController, now: Instant) -> Cells:
     counts = _desired(one.spec.replicas), one.status.replicas, one.status.ready_replicas or 0
     template = one.spec.template
-    containers = template.spec.containers if template is not None and template.spec is not None else ()
+    containers = (
+        template.spec.containers if template is not None and template.spec is not None else ()
+    )
     return *named(one, now, *counts), *container_cells(containers), labels_text(one.spec.selector)
 
 
@@ -72,7 +96,11 @@ def daemon_set(one: DaemonSet, now: Instant) -> Cells:
         status.number_available or 0,
     )  # fmt: skip
     selector = selector_text(one.spec.selector) or NONE
-    return *named(one, now, *counts, labels_text(pod.node_selector)), *container_cells(pod.containers), selector
+    return (
+        *named(one, now, *counts, labels_text(pod.node_selector)),
+        *container_cells(pod.containers),
+        selector,
+    )
 
 
 def job(one: Job, now: Instant) -> Cells:
@@ -81,7 +109,11 @@ def job(one: Job, now: Instant) -> Cells:
     if spec.completions is not None:
         completions = f"{succeeded}/{spec.completions}"
     else:
-        completions = f"{succeeded}/1 of {spec.parallelism}" if (spec.parallelism or 0) > 1 else f"{succeeded}/1"
+        completions = (
+            f"{succeeded}/1 of {spec.parallelism}"
+            if (spec.parallelism or 0) > 1
+            else f"{succeeded}/1"
+        )
     return (
         *named(one, now, _job_status(one), completions, _job_duration(one, now)),
         *container_cells(spec.template.spec.containers),
@@ -91,7 +123,9 @@ def job(one: Job, now: Instant) -> Cells:
 
 def _job_status(one: Job) -> str:
     """The first of these that holds (TABLE-10)."""
-    true = [condition.type for condition in one.status.conditions or () if condition.status == "True"]
+    true = [
+        condition.type for condition in one.status.conditions or () if condition.status == "True"
+    ]
     for condition, text in (("Complete", "Complete"), ("Failed", "Failed")):
         if condition in true:
             return text
@@ -117,7 +151,9 @@ def cron_job(one: CronJob, now: Instant) -> Cells:
     job_spec = spec.job_template.spec
     containers = job_spec.template.spec.containers if job_spec is not None else ()
     return (
-        *named(one, now, spec.schedule, spec.time_zone or NONE, suspend, len(status.active or ()), last),
+        *named(
+            one, now, spec.schedule, spec.time_zone or NONE, suspend, len(status.active or ()), last
+        ),
         *container_cells(containers),
         (selector_text(job_spec.selector) if job_spec is not None else "") or NONE,
     )
@@ -126,7 +162,11 @@ def cron_job(one: CronJob, now: Instant) -> Cells:
 def pod_template(one: PodTemplate, now: Instant) -> Cells:
     spec = one.template.spec
     labels = one.template.metadata.labels if one.template.metadata is not None else None
-    return one.metadata.name or "", *container_cells(spec.containers if spec is not None else ()), labels_text(labels)
+    return (
+        one.metadata.name or "",
+        *container_cells(spec.containers if spec is not None else ()),
+        labels_text(labels),
+    )
 
 
 def controller_revision(one: ControllerRevision, now: Instant) -> Cells:
@@ -140,7 +180,10 @@ def controller_revision(one: ControllerRevision, now: Instant) -> Cells:
 
 def pod_disruption_budget(one: PodDisruptionBudget, now: Instant) -> Cells:
     spec = one.spec
-    limits = ["N/A" if limit is None else str(limit) for limit in (spec.min_available, spec.max_unavailable)]
+    limits = [
+        "N/A" if limit is None else str(limit)
+        for limit in (spec.min_available, spec.max_unavailable)
+    ]
     return named(one, now, *limits, one.status.disruptions_allowed)
 
 
@@ -155,23 +198,44 @@ def horizontal_pod_autoscaler(one: Any, now: Instant) -> Cells:
     """Of either version: v1 knows a CPU target only, v2 any metrics."""
     spec = one.spec
     target = f"{spec.scale_target_ref.kind}/{spec.scale_target_ref.name}"
-    metrics = _metrics_v1(one) if one.api_version == "autoscaling/v1" else _metrics(spec.metrics or (), one.status.current_metrics or ())
+    metrics = (
+        _metrics_v1(one)
+        if one.api_version == "autoscaling/v1"
+        else _metrics(spec.metrics or (), one.status.current_metrics or ())
+    )
     least = UNSET if spec.min_replicas is None else str(spec.min_replicas)
-    return named(one, now, target, metrics, least, spec.max_replicas, one.status.current_replicas or 0)
+    return named(
+        one, now, target, metrics, least, spec.max_replicas, one.status.current_replicas or 0
+    )
 
 
 def _metrics_v1(one: Any) -> str:
-    wanted, current = one.spec.target_cpu_utilization_percentage, one.status.current_cpu_utilization_percentage
-    return NONE if wanted is None else f"cpu: {UNKNOWN if current is None else f'{current}%'}/{wanted}%"
+    wanted, current = (
+        one.spec.target_cpu_utilization_percentage,
+        one.status.current_cpu_utilization_percentage,
+    )
+    return (
+        NONE
+        if wanted is None
+        else f"cpu: {UNKNOWN if current is None else f'{current}%'}/{wanted}%"
+    )
 
 
 def _metrics(specs: tuple[MetricSpec, ...], statuses: tuple[MetricStatus, ...]) -> str:
-    """`cpu: 30%/80%, memory: 10Mi/20Mi + 1 more...`: current over target, status and specification in the same order."""
+    """`cpu: 30%/80%, memory: 10Mi/20Mi + 1 more...`: current over target, status and specification
+    in the same order."""
     if not specs:
         return NONE
-    texts = [_metric(spec, statuses[place] if place < len(statuses) else None) for place, spec in enumerate(specs)]
+    texts = [
+        _metric(spec, statuses[place] if place < len(statuses) else None)
+        for place, spec in enumerate(specs)
+    ]
     shown = ", ".join(texts[:METRICS_SHOWN_MAX])
-    return shown if len(texts) <= METRICS_SHOWN_MAX else f"{shown} + {len(texts) - METRICS_SHOWN_MAX} more..."
+    return (
+        shown
+        if len(texts) <= METRICS_SHOWN_MAX
+        else f"{shown} + {len(texts) - METRICS_SHOWN_MAX} more..."
+    )
 
 
 def _metric(spec: MetricSpec, status: MetricStatus | None) -> str:
@@ -192,7 +256,9 @@ def _metric(spec: MetricSpec, status: MetricStatus | None) -> str:
         if target.average_value is not None:
             return f"{part.name}: {_value(current, 'average_value')}/{target.average_value}"
         used = None if current is None else current.average_utilization
-        wanted = "<auto>" if target.average_utilization is None else f"{target.average_utilization}%"
+        wanted = (
+            "<auto>" if target.average_utilization is None else f"{target.average_utilization}%"
+        )
         return f"{part.name}: {UNKNOWN if used is None else f'{used}%'}/{wanted}"
     if target.average_value is not None:
         return f"{_value(current, 'average_value')}/{target.average_value} (avg)"

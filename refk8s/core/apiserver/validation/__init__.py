@@ -1,7 +1,9 @@
-"""Validation: what an object must be before it is kept. Rules VAL-1 ... VAL-33 (spec/validation.md).
+"""Validation: what an object must be before it is kept. Rules VAL-1 ... VAL-33
+(spec/validation.md).
 
-Everything here takes objects and gives causes: pairs of a field and what is wrong with it, in the order and the words in which Kubernetes
-says so; no causes means that the object is right. A check never raises (VAL-1): hostile input gives causes, not errors.
+Everything here takes objects and gives causes: pairs of a field and what is wrong with it, in the
+order and the words in which Kubernetes says so; no causes means that the object is right. A check
+never raises (VAL-1): hostile input gives causes, not errors.
 
     create          metadata, then the kind's own rules
     update          metadata as on create and against the old object, then the kind's rules for a change
@@ -20,7 +22,12 @@ from attrs import frozen
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import Cause
 from refk8s.core.apiserver.validation.field import Causes
-from refk8s.core.apiserver.validation.metadata import check_metadata, name_check, validate_metadata, validate_metadata_update
+from refk8s.core.apiserver.validation.metadata import (
+    check_metadata,
+    name_check,
+    validate_metadata,
+    validate_metadata_update,
+)
 from refk8s.core.apiserver.validation.names import path_segment
 
 __all__ = [
@@ -40,10 +47,11 @@ Update = Callable[[Any, Any], Causes]
 class Kind:
     """Where a kind's rules stand, as `file.function` of this package; empty where it has none.
 
-    `whole`: an update is checked as a whole new object would be, its metadata included (upstream does so for some kinds and reports a bad
-    label once more for it). `any_finalizer`: a finalizer needs no domain. `metadata_last`: the metadata is checked only where nothing else
-    is wrong, and only by what is true of every kind. A version that is not kept (API-28) has a line of its own where it is checked
-    otherwise; its functions take the object as it is kept.
+    `whole`: an update is checked as a whole new object would be, its metadata included (upstream
+    does so for some kinds and reports a bad label once more for it). `any_finalizer`: a finalizer
+    needs no domain. `metadata_last`: the metadata is checked only where nothing else is wrong, and
+    only by what is true of every kind. A version that is not kept (API-28) has a line of its own
+    where it is checked otherwise; its functions take the object as it is kept.
     """
 
     create: str = ""
@@ -56,101 +64,190 @@ class Kind:
 
 
 _AUTOSCALER = Kind(
-    "autoscaling.validate_autoscaler", "autoscaling.validate_autoscaler_update", "autoscaling.validate_autoscaler_status"
+    "autoscaling.validate_autoscaler",
+    "autoscaling.validate_autoscaler_update",
+    "autoscaling.validate_autoscaler_status",
 )
 _KINDS = {
-    "core_v1.Pod": Kind("pod.validate_new_pod", "pod.validate_pod_update", "pod.validate_pod_status_update", whole=True),
+    "core_v1.Pod": Kind(
+        "pod.validate_new_pod",
+        "pod.validate_pod_update",
+        "pod.validate_pod_status_update",
+        whole=True,
+    ),
     "core_v1.PodTemplate": Kind("pod.validate_pod_template", whole=True),
     "core_v1.ReplicationController": Kind(
-        "workloads.validate_replication_controller", "workloads.validate_replication_controller_update", "workloads.validate_replica_counts"
+        "workloads.validate_replication_controller",
+        "workloads.validate_replication_controller_update",
+        "workloads.validate_replica_counts",
     ),
-    "core_v1.Service": Kind("service.validate_service", "service.validate_service_update", "service.validate_service_status", whole=True),
-    "core_v1.Endpoints": Kind("endpoints.validate_endpoints", "endpoints.validate_endpoints_update"),
-    "core_v1.Namespace": Kind("cluster.validate_namespace", "cluster.validate_namespace_update", "cluster.validate_namespace_status"),
-    "core_v1.Node": Kind("cluster.validate_node", "cluster.validate_node_update", "cluster.validate_node_status"),
-    "core_v1.ConfigMap": Kind("config.validate_config_map", "config.validate_config_map_update", whole=True),
+    "core_v1.Service": Kind(
+        "service.validate_service",
+        "service.validate_service_update",
+        "service.validate_service_status",
+        whole=True,
+    ),
+    "core_v1.Endpoints": Kind(
+        "endpoints.validate_endpoints", "endpoints.validate_endpoints_update"
+    ),
+    "core_v1.Namespace": Kind(
+        "cluster.validate_namespace",
+        "cluster.validate_namespace_update",
+        "cluster.validate_namespace_status",
+    ),
+    "core_v1.Node": Kind(
+        "cluster.validate_node", "cluster.validate_node_update", "cluster.validate_node_status"
+    ),
+    "core_v1.ConfigMap": Kind(
+        "config.validate_config_map", "config.validate_config_map_update", whole=True
+    ),
     "core_v1.Secret": Kind("config.validate_secret", "config.validate_secret_update", whole=True),
     "core_v1.ServiceAccount": Kind(whole=True),
-    "core_v1.Event": Kind("events.validate_event", "events.validate_event_update", metadata_last=True),
+    "core_v1.Event": Kind(
+        "events.validate_event", "events.validate_event_update", metadata_last=True
+    ),
     "events_v1.Event": Kind("events.validate_new_event", "events.validate_new_event_update"),
     "core_v1.LimitRange": Kind("quota.validate_limit_range", whole=True),
     "core_v1.ResourceQuota": Kind(
-        "quota.validate_resource_quota", "quota.validate_resource_quota_update", "quota.validate_resource_quota_status"
+        "quota.validate_resource_quota",
+        "quota.validate_resource_quota_update",
+        "quota.validate_resource_quota_status",
     ),
     "apps_v1.Deployment": Kind(
-        "workloads.validate_deployment", "workloads.validate_deployment_update", "workloads.validate_deployment_status"
+        "workloads.validate_deployment",
+        "workloads.validate_deployment_update",
+        "workloads.validate_deployment_status",
     ),
     "apps_v1.ReplicaSet": Kind(
-        "workloads.validate_replica_set", "workloads.validate_replica_set_update", "workloads.validate_replica_counts"
+        "workloads.validate_replica_set",
+        "workloads.validate_replica_set_update",
+        "workloads.validate_replica_counts",
     ),
     "apps_v1.StatefulSet": Kind(
-        "stateful_set.validate_stateful_set", "stateful_set.validate_stateful_set_update", "stateful_set.validate_stateful_set_status"
+        "stateful_set.validate_stateful_set",
+        "stateful_set.validate_stateful_set_update",
+        "stateful_set.validate_stateful_set_status",
     ),
     "apps_v1.ControllerRevision": Kind(
-        "stateful_set.validate_controller_revision", "stateful_set.validate_controller_revision_update", whole=True
+        "stateful_set.validate_controller_revision",
+        "stateful_set.validate_controller_revision_update",
+        whole=True,
     ),
-    "apps_v1.DaemonSet": Kind("workloads.validate_daemon_set", "workloads.validate_daemon_set_update"),
-    "discovery_v1.EndpointSlice": Kind("endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True),
-    "scheduling_v1.PriorityClass": Kind("cluster.validate_priority_class", "cluster.validate_priority_class_update"),
-    "coordination_v1.Lease": Kind("cluster.validate_lease", "cluster.validate_lease_update", any_finalizer=True),
+    "apps_v1.DaemonSet": Kind(
+        "workloads.validate_daemon_set", "workloads.validate_daemon_set_update"
+    ),
+    "discovery_v1.EndpointSlice": Kind(
+        "endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True
+    ),
+    "scheduling_v1.PriorityClass": Kind(
+        "cluster.validate_priority_class", "cluster.validate_priority_class_update"
+    ),
+    "coordination_v1.Lease": Kind(
+        "cluster.validate_lease", "cluster.validate_lease_update", any_finalizer=True
+    ),
     "node_v1.RuntimeClass": Kind(
-        "runtime_class.validate_runtime_class", "runtime_class.validate_runtime_class_update", any_finalizer=True
+        "runtime_class.validate_runtime_class",
+        "runtime_class.validate_runtime_class_update",
+        any_finalizer=True,
     ),
-    "core_v1.PersistentVolume": Kind("storage.validate_persistent_volume", "storage.validate_persistent_volume_update", whole=True),
+    "core_v1.PersistentVolume": Kind(
+        "storage.validate_persistent_volume",
+        "storage.validate_persistent_volume_update",
+        whole=True,
+    ),
     "core_v1.PersistentVolumeClaim": Kind(
-        "storage.validate_persistent_volume_claim", "storage.validate_persistent_volume_claim_update"
+        "storage.validate_persistent_volume_claim",
+        "storage.validate_persistent_volume_claim_update",
     ),
-    "storage_v1.StorageClass": Kind("storage.validate_storage_class", "storage.validate_storage_class_update", whole=True),
+    "storage_v1.StorageClass": Kind(
+        "storage.validate_storage_class", "storage.validate_storage_class_update", whole=True
+    ),
     "storage_v1.CSIDriver": Kind("csi.validate_csi_driver", "csi.validate_csi_driver_update"),
     "storage_v1.CSINode": Kind("csi.validate_csi_node", "csi.validate_csi_node_update"),
-    "storage_v1.CSIStorageCapacity": Kind("csi.validate_csi_storage_capacity", "csi.validate_csi_storage_capacity_update"),
+    "storage_v1.CSIStorageCapacity": Kind(
+        "csi.validate_csi_storage_capacity", "csi.validate_csi_storage_capacity_update"
+    ),
     "storage_v1.VolumeAttachment": Kind(
-        "csi.validate_volume_attachment", "csi.validate_volume_attachment_update", "csi.validate_volume_attachment_status"
+        "csi.validate_volume_attachment",
+        "csi.validate_volume_attachment_update",
+        "csi.validate_volume_attachment_status",
     ),
     "storage_v1.VolumeAttributesClass": Kind(
         "csi.validate_volume_attributes_class", "csi.validate_volume_attributes_class_update"
     ),
-    "resource_v1.DeviceClass": Kind("devices.validate_device_class", "devices.validate_device_class_update"),
-    "resource_v1.ResourceClaim": Kind("devices.validate_resource_claim", "devices.validate_resource_claim_update"),
+    "resource_v1.DeviceClass": Kind(
+        "devices.validate_device_class", "devices.validate_device_class_update"
+    ),
+    "resource_v1.ResourceClaim": Kind(
+        "devices.validate_resource_claim", "devices.validate_resource_claim_update"
+    ),
     "resource_v1.ResourceClaimTemplate": Kind(
-        "devices.validate_resource_claim_template", "devices.validate_resource_claim_template_update"
+        "devices.validate_resource_claim_template",
+        "devices.validate_resource_claim_template_update",
     ),
-    "resource_v1.ResourceSlice": Kind("devices.validate_resource_slice", "devices.validate_resource_slice_update"),
+    "resource_v1.ResourceSlice": Kind(
+        "devices.validate_resource_slice", "devices.validate_resource_slice_update"
+    ),
     "certificates_v1.CertificateSigningRequest": Kind(
-        "certificates.validate_signing_request", status="certificates.validate_status", approval="certificates.validate_approval"
+        "certificates.validate_signing_request",
+        status="certificates.validate_status",
+        approval="certificates.validate_approval",
     ),
-    "batch_v1.Job": Kind("batch.validate_job", "batch.validate_job_update", "batch.validate_job_status", whole=True),
+    "batch_v1.Job": Kind(
+        "batch.validate_job", "batch.validate_job_update", "batch.validate_job_status", whole=True
+    ),
     "batch_v1.CronJob": Kind("batch.validate_cron_job", "batch.validate_cron_job_update"),
     "networking_v1.Ingress": Kind(
-        "network.validate_new_ingress", "network.validate_ingress_update", "network.validate_ingress_status", whole=True
+        "network.validate_new_ingress",
+        "network.validate_ingress_update",
+        "network.validate_ingress_status",
+        whole=True,
     ),
-    "networking_v1.IngressClass": Kind("network.validate_ingress_class", "network.validate_ingress_class_update"),
+    "networking_v1.IngressClass": Kind(
+        "network.validate_ingress_class", "network.validate_ingress_class_update"
+    ),
     "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
     "policy_v1.PodDisruptionBudget": Kind(
-        "policy.validate_disruption_budget", "policy.validate_disruption_budget_update", "policy.validate_disruption_budget_status",
+        "policy.validate_disruption_budget",
+        "policy.validate_disruption_budget_update",
+        "policy.validate_disruption_budget_status",
         metadata_last=True,
     ),
     "autoscaling_v1.HorizontalPodAutoscaler": _AUTOSCALER,
     "autoscaling_v2.HorizontalPodAutoscaler": _AUTOSCALER,
     "rbac_v1.Role": Kind("policy.validate_role", whole=True),
     "rbac_v1.ClusterRole": Kind("policy.validate_role", whole=True),
-    "rbac_v1.RoleBinding": Kind("policy.validate_binding", "policy.validate_binding_update", whole=True),
-    "rbac_v1.ClusterRoleBinding": Kind("policy.validate_binding", "policy.validate_binding_update", whole=True),
-    "networking_v1.IPAddress": Kind("cluster.validate_ip_address", "cluster.validate_ip_address_update"),
-    "networking_v1.ServiceCIDR": Kind("cluster.validate_service_cidr", "cluster.validate_service_cidr_update"),
+    "rbac_v1.RoleBinding": Kind(
+        "policy.validate_binding", "policy.validate_binding_update", whole=True
+    ),
+    "rbac_v1.ClusterRoleBinding": Kind(
+        "policy.validate_binding", "policy.validate_binding_update", whole=True
+    ),
+    "networking_v1.IPAddress": Kind(
+        "cluster.validate_ip_address", "cluster.validate_ip_address_update"
+    ),
+    "networking_v1.ServiceCIDR": Kind(
+        "cluster.validate_service_cidr", "cluster.validate_service_cidr_update"
+    ),
 }
 _PLAIN = Kind()
 
 
 def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
-    """What is wrong with a new object of this resource. The object is defaulted; its name may be still to be generated."""
+    """What is wrong with a new object of this resource. The object is defaulted; its name may be
+    still to be generated."""
     if resource.is_custom:
         return ()
     checks = _checks(resource)
     if checks.metadata_last:
         causes = checks.create(obj) if checks.create is not None else []
-        return tuple(causes or check_metadata(obj.metadata, path_segment, resource.namespaced, any_finalizer=True))
-    causes = check_metadata(obj.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer)
+        return tuple(
+            causes
+            or check_metadata(obj.metadata, path_segment, resource.namespaced, any_finalizer=True)
+        )
+    causes = check_metadata(
+        obj.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer
+    )
     if checks.create is not None:
         causes += checks.create(obj)
     return tuple(causes)
@@ -163,7 +260,9 @@ def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.whole:
-        causes += check_metadata(new.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer)
+        causes += check_metadata(
+            new.metadata, checks.name, resource.namespaced, any_finalizer=checks.any_finalizer
+        )
     if checks.update is not None:
         causes += checks.update(new, old)
     elif checks.create is not None and checks.whole:
@@ -184,7 +283,9 @@ def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Caus
 
 def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old: Any) -> Causes:
     any_finalizer = checks.any_finalizer or checks.metadata_last
-    causes = check_metadata(new.metadata, path_segment, resource.namespaced, any_finalizer=any_finalizer)
+    causes = check_metadata(
+        new.metadata, path_segment, resource.namespaced, any_finalizer=any_finalizer
+    )
     return causes + validate_metadata_update(new.metadata, old.metadata) * 2
 
 
@@ -212,8 +313,19 @@ class _Checks:
 @cache
 def _checks(resource: Resource) -> _Checks:
     kind = _KINDS.get(f"{resource.module}.{resource.kind}", _PLAIN)
-    create, update, status, approval = [_load(place) for place in (kind.create, kind.update, kind.status, kind.approval)]
-    return _Checks(name_check(resource), create, update, status, approval, kind.whole, kind.any_finalizer, kind.metadata_last)
+    create, update, status, approval = [
+        _load(place) for place in (kind.create, kind.update, kind.status, kind.approval)
+    ]
+    return _Checks(
+        name_check(resource),
+        create,
+        update,
+        status,
+        approval,
+        kind.whole,
+        kind.any_finalizer,
+        kind.metadata_last,
+    )
 
 
 def _load(place: str) -> Any:

@@ -1,7 +1,8 @@
 """Autoscalers. Rule VAL-32 (spec/validation.md).
 
-Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (metrics, scaling policies, tolerance); API reference,
-"HorizontalPodAutoscaler". An autoscaler that is written as autoscaling/v1 is checked as the autoscaling/v2 that is stored (API-28).
+Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (metrics, scaling policies,
+tolerance); API reference, "HorizontalPodAutoscaler". An autoscaler that is written as
+autoscaling/v1 is checked as the autoscaling/v2 that is stored (API-28).
 """
 
 from typing import Any
@@ -14,7 +15,14 @@ from refk8s.core.api.autoscaling_v2 import (
     MetricSpec,
     MetricTarget,
 )
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_label, path_segment
 from refk8s.core.apiserver.validation.resources import amount, validate_resource_name
 
@@ -23,7 +31,8 @@ TARGET_TYPES = ("Utilization", "Value", "AverageValue")
 POLICY_TYPES = ("Percent", "Pods")
 SELECT_POLICIES = ("Disabled", "Max", "Min")
 WINDOW_SECONDS_MAX, PERIOD_SECONDS_MAX = 3600, 1800
-# The sources of a metric in the order in which they are looked at: attribute, name on the wire, type.
+# The sources of a metric in the order in which they are looked at: attribute, name on the wire,
+# type.
 _SOURCES = (
     ("object", "object", "Object"), ("external", "external", "External"), ("pods", "pods", "Pods"), ("resource", "resource", "Resource"),
     ("container_resource", "containerResource", "ContainerResource"),
@@ -34,18 +43,23 @@ def validate_autoscaler(autoscaler: HorizontalPodAutoscaler) -> Causes:
     return _validate_spec(autoscaler, needs_group=True)
 
 
-def validate_autoscaler_update(new: HorizontalPodAutoscaler, old: HorizontalPodAutoscaler) -> Causes:
+def validate_autoscaler_update(
+    new: HorizontalPodAutoscaler, old: HorizontalPodAutoscaler
+) -> Causes:
     """VAL-32: as a new one, but that a target without an API group may stay."""
     return _validate_spec(new, needs_group=_has_group(old.spec.scale_target_ref))
 
 
-def validate_autoscaler_status(new: HorizontalPodAutoscaler, old: HorizontalPodAutoscaler) -> Causes:
+def validate_autoscaler_status(
+    new: HorizontalPodAutoscaler, old: HorizontalPodAutoscaler
+) -> Causes:
     causes = not_negative("status.currentReplicas", new.status.current_replicas)
     return causes + not_negative("status.desiredReplicas", new.status.desired_replicas)
 
 
 def _validate_spec(autoscaler: HorizontalPodAutoscaler, needs_group: bool) -> Causes:
-    """VAL-32: bounds in order, something to scale, and metrics that say what to measure and to what end."""
+    """VAL-32: bounds in order, something to scale, and metrics that say what to measure and to what
+    end."""
     spec = autoscaler.spec
     least, most = spec.min_replicas, spec.max_replicas
     causes: Causes = []
@@ -56,17 +70,29 @@ def _validate_spec(autoscaler: HorizontalPodAutoscaler, needs_group: bool) -> Ca
     elif most < 0:
         causes.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
     if least is not None and most < least:
-        causes.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
+        causes.append(
+            invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
+        )
     causes += _validate_reference(spec.scale_target_ref, "spec.scaleTargetRef")
     if needs_group and not _has_group(spec.scale_target_ref):
         version = spec.scale_target_ref.api_version or ""
-        causes.append(invalid("spec.scaleTargetRef.apiVersion", version, "apiVersion must specify API group"))
+        causes.append(
+            invalid("spec.scaleTargetRef.apiVersion", version, "apiVersion must specify API group")
+        )
     for position, metric in enumerate(spec.metrics or ()):
         causes += _validate_metric(metric, f"spec.metrics[{position}]")
     if least == 0 and not any(metric.object or metric.external for metric in spec.metrics or ()):
-        causes.append(forbidden("spec.metrics", "must specify at least one Object or External metric to support scaling to zero replicas"))
+        causes.append(
+            forbidden(
+                "spec.metrics",
+                "must specify at least one Object or External metric to support scaling to zero replicas",
+            )
+        )
     if spec.behavior is not None:
-        for rules, name in ((spec.behavior.scale_up, "scaleUp"), (spec.behavior.scale_down, "scaleDown")):
+        for rules, name in (
+            (spec.behavior.scale_up, "scaleUp"),
+            (spec.behavior.scale_down, "scaleDown"),
+        ):
             if rules is not None:
                 causes += _validate_rules(rules, f"spec.behavior.{name}")
     return causes
@@ -91,22 +117,34 @@ def _validate_reference(reference: CrossVersionObjectReference, at: str) -> Caus
 
 
 def _validate_metric(metric: MetricSpec, at: str) -> Causes:
-    """VAL-32: one source, that of the type; the first that is given is looked at whatever the type."""
+    """VAL-32: one source, that of the type; the first that is given is looked at whatever the
+    type."""
     causes: Causes = []
     if not metric.type:
         causes.append(required(f"{at}.type", "must specify a metric source type"))
     if metric.type not in METRIC_TYPES:
-        causes += [not_supported(f"{at}.type", metric.type, METRIC_TYPES)] * 2  # upstream checks it by hand and by declaration
-    given = [(getattr(metric, attribute), name, kind) for attribute, name, kind in _SOURCES if getattr(metric, attribute) is not None]
+        # upstream checks it by hand and by declaration
+        causes += [not_supported(f"{at}.type", metric.type, METRIC_TYPES)] * 2
+    given = [
+        (getattr(metric, attribute), name, kind)
+        for attribute, name, kind in _SOURCES
+        if getattr(metric, attribute) is not None
+    ]
     if given:
         source, name, kind = given[0]
         causes += _validate_source(source, kind, f"{at}.{name}")
     expected = next((name for _, name, kind in _SOURCES if kind == metric.type), "")
     names = [name for _, name, _ in given]
     if expected and expected not in names:
-        causes.append(required(f"{at}.{expected}", "must populate information for the given metric source"))
+        causes.append(
+            required(f"{at}.{expected}", "must populate information for the given metric source")
+        )
     if len(names) > 1:
-        causes += [forbidden(f"{at}.{name}", "must populate the given metric source only") for name in names if name != expected]
+        causes += [
+            forbidden(f"{at}.{name}", "must populate the given metric source only")
+            for name in names
+            if name != expected
+        ]
     return causes
 
 
@@ -124,7 +162,10 @@ def _validate_source(source: Any, kind: str, at: str) -> Causes:
             if not source.container:
                 causes.append(required(f"{at}.container", "must specify a container"))
             else:
-                causes += [invalid(f"{at}.container", source.container, word) for word in dns_label(source.container)]
+                causes += [
+                    invalid(f"{at}.container", source.container, word)
+                    for word in dns_label(source.container)
+                ]
     causes += _validate_target(target, f"{at}.target")
     average = f"{at}.target.averageValue"
     if kind == "Pods":
@@ -132,14 +173,25 @@ def _validate_source(source: Any, kind: str, at: str) -> Causes:
             causes.append(required(average, "must specify a positive target averageValue"))
     elif kind in ("Object", "External"):
         if target.value is None and target.average_value is None:
-            causes.append(required(average, "must set either a target value for metric or a per-pod target"))
+            causes.append(
+                required(average, "must set either a target value for metric or a per-pod target")
+            )
         elif target.value is not None and target.average_value is not None:
             where = average if kind == "Object" else f"{at}.target.value"
-            causes.append(forbidden(where, "may not set both a target value for metric and a per-pod target"))
+            causes.append(
+                forbidden(where, "may not set both a target value for metric and a per-pod target")
+            )
     elif target.average_utilization is None and target.average_value is None:
-        causes.append(required(f"{at}.target.averageUtilization", "must set either a target raw value or a target utilization"))
+        causes.append(
+            required(
+                f"{at}.target.averageUtilization",
+                "must set either a target raw value or a target utilization",
+            )
+        )
     elif target.average_utilization is not None and target.average_value is not None:
-        causes.append(forbidden(average, "may not set both a target raw value and a target utilization"))
+        causes.append(
+            forbidden(average, "may not set both a target raw value and a target utilization")
+        )
     return causes
 
 
@@ -150,14 +202,22 @@ def _validate_identifier(identifier: MetricIdentifier, at: str) -> Causes:
 
 
 def _validate_target(target: MetricTarget, at: str) -> Causes:
-    causes: Causes = [] if target.type else [required(f"{at}.type", "must specify a metric target type")]
+    causes: Causes = (
+        [] if target.type else [required(f"{at}.type", "must specify a metric target type")]
+    )
     if target.type not in TARGET_TYPES:
-        causes.append(invalid(f"{at}.type", target.type, "must be either Utilization, Value, or AverageValue"))
+        causes.append(
+            invalid(f"{at}.type", target.type, "must be either Utilization, Value, or AverageValue")
+        )
     for text, name in ((target.value, "value"), (target.average_value, "averageValue")):
         if text is not None and not _is_positive(text):
             causes.append(invalid(f"{at}.{name}", text, "must be positive"))
     if target.average_utilization is not None and target.average_utilization < 1:
-        causes.append(invalid(f"{at}.averageUtilization", target.average_utilization, "must be greater than 0"))
+        causes.append(
+            invalid(
+                f"{at}.averageUtilization", target.average_utilization, "must be greater than 0"
+            )
+        )
     return causes
 
 
@@ -170,12 +230,19 @@ def _is_positive(text: str | None) -> bool:
 
 
 def _validate_rules(rules: HPAScalingRules, at: str) -> Causes:
-    """VAL-32: a window of at most an hour, a known choice between the policies, and each over at most half an hour."""
+    """VAL-32: a window of at most an hour, a known choice between the policies, and each over at
+    most half an hour."""
     causes: Causes = []
     window, choice = rules.stabilization_window_seconds, rules.select_policy
     if window is not None:
         if window < 0:
-            causes.append(invalid(f"{at}.stabilizationWindowSeconds", window, "must be greater than or equal to zero"))
+            causes.append(
+                invalid(
+                    f"{at}.stabilizationWindowSeconds",
+                    window,
+                    "must be greater than or equal to zero",
+                )
+            )
         if window > WINDOW_SECONDS_MAX:
             words = f"must be less than or equal to {WINDOW_SECONDS_MAX}"
             causes.append(invalid(f"{at}.stabilizationWindowSeconds", window, words))
@@ -191,8 +258,16 @@ def _validate_rules(rules: HPAScalingRules, at: str) -> Causes:
             if number <= 0:
                 causes.append(invalid(f"{here}.{name}", number, "must be greater than zero"))
         if policy.period_seconds > PERIOD_SECONDS_MAX:
-            causes.append(invalid(f"{here}.periodSeconds", policy.period_seconds, f"must be less than or equal to {PERIOD_SECONDS_MAX}"))
+            causes.append(
+                invalid(
+                    f"{here}.periodSeconds",
+                    policy.period_seconds,
+                    f"must be less than or equal to {PERIOD_SECONDS_MAX}",
+                )
+            )
     tolerance = None if rules.tolerance is None else amount(rules.tolerance)
     if tolerance is not None and tolerance.nano < 0:
-        causes.append(invalid(f"{at}.tolerance", rules.tolerance, "must be greater or equal to zero"))
+        causes.append(
+            invalid(f"{at}.tolerance", rules.tolerance, "must be greater or equal to zero")
+        )
     return causes

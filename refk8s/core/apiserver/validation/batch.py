@@ -1,6 +1,7 @@
 """Jobs and cron jobs. Rule VAL-28 (spec/validation.md).
 
-Source: Kubernetes documentation, "Jobs" (pod selector, indexed jobs, suspending), "CronJob" (schedule syntax, time zones).
+Source: Kubernetes documentation, "Jobs" (pod selector, indexed jobs, suspending), "CronJob"
+(schedule syntax, time zones).
 """
 
 from msgspec.structs import replace
@@ -8,7 +9,15 @@ from msgspec.structs import replace
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.core_v1 import PodSpec, PodTemplateSpec, ResourceRequirements
 from refk8s.core.api.time_zones import TIME_ZONES
-from refk8s.core.apiserver.validation.field import Causes, invalid, not_negative, not_supported, required, too_long, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+    too_long,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.job_policies import validate_policies
 from refk8s.core.apiserver.validation.names import dns_label, domain_prefixed_path
 from refk8s.core.apiserver.validation.pod import validate_template
@@ -28,7 +37,9 @@ _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight",
 
 
 def validate_job(job: Job) -> Causes:
-    return _validate_host_name(job) + _validate_generated(job) + _validate_job_spec(job.spec, "spec")
+    return (
+        _validate_host_name(job) + _validate_generated(job) + _validate_job_spec(job.spec, "spec")
+    )
 
 
 def _validate_host_name(job: Job) -> Causes:
@@ -37,11 +48,20 @@ def _validate_host_name(job: Job) -> Causes:
     if job.spec.completion_mode != "Indexed" or completions <= 0:
         return []
     last = f"{name}-{completions - 1}"
-    return [invalid("metadata.name", name, f"will not able to create pod with invalid DNS label: {last}")] if dns_label(last) else []
+    return (
+        [
+            invalid(
+                "metadata.name", name, f"will not able to create pod with invalid DNS label: {last}"
+            )
+        ]
+        if dns_label(last)
+        else []
+    )
 
 
 def _validate_generated(job: Job) -> Causes:
-    """VAL-28: a job that does not choose its pods by itself is known by labels with its name and uid."""
+    """VAL-28: a job that does not choose its pods by itself is known by labels with its name and
+    uid."""
     if job.spec.manual_selector or job.spec.selector is None:
         return []
     causes: Causes = []
@@ -67,7 +87,9 @@ def _validate_job_spec(spec: JobSpec, at: str) -> Causes:
     else:
         causes += validate_selector(spec.selector, f"{at}.selector")
     if spec.selector is None or not matches(spec.selector, spec.template.metadata.labels):
-        causes.append(invalid(f"{at}.template.metadata.labels", spec.template.metadata.labels, LABELS_DIFFER))
+        causes.append(
+            invalid(f"{at}.template.metadata.labels", spec.template.metadata.labels, LABELS_DIFFER)
+        )
     return causes
 
 
@@ -86,17 +108,25 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
     elif spec.completion_mode == "Indexed":
         causes += _validate_indexes(spec, at)
     else:
-        for number, name in ((spec.backoff_limit_per_index, "backoffLimitPerIndex"), (spec.max_failed_indexes, "maxFailedIndexes")):
+        for number, name in (
+            (spec.backoff_limit_per_index, "backoffLimitPerIndex"),
+            (spec.max_failed_indexes, "maxFailedIndexes"),
+        ):
             if number is not None:
                 causes.append(invalid(f"{at}.{name}", number, "requires indexed completion mode"))
     causes += validate_policies(spec, at)
     policy = spec.pod_replacement_policy
     if policy is not None:
-        allowed = ("Failed", "TerminatingOrFailed") if spec.pod_failure_policy is None else ("Failed",)
+        allowed = (
+            ("Failed", "TerminatingOrFailed") if spec.pod_failure_policy is None else ("Failed",)
+        )
         if policy not in allowed:
             causes.append(not_supported(f"{at}.podReplacementPolicy", policy, allowed))
     if spec.managed_by is not None:
-        causes += [invalid(f"{at}.managedBy", spec.managed_by, word) for word in domain_prefixed_path(spec.managed_by)]
+        causes += [
+            invalid(f"{at}.managedBy", spec.managed_by, word)
+            for word in domain_prefixed_path(spec.managed_by)
+        ]
         if len(spec.managed_by) > MANAGER_BYTES_MAX:
             causes.append(too_long(f"{at}.managedBy", MANAGER_BYTES_MAX))
     causes += validate_template(spec.template, f"{at}.template")
@@ -107,28 +137,44 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
     elif restart not in ("OnFailure", "Never"):
         causes.append(not_supported(where, restart, ("OnFailure", "Never")))
     elif spec.pod_failure_policy is not None and restart != "Never":
-        causes.append(invalid(where, restart, 'only "Never" is supported when podFailurePolicy is specified'))
+        causes.append(
+            invalid(where, restart, 'only "Never" is supported when podFailurePolicy is specified')
+        )
     return causes
 
 
 def _validate_indexes(spec: JobSpec, at: str) -> Causes:
-    """VAL-28: an indexed job has a number of completions, and bounds that its status can keep up with."""
+    """VAL-28: an indexed job has a number of completions, and bounds that its status can keep up
+    with."""
     causes: Causes = []
-    completions, parallelism, failed = spec.completions, spec.parallelism or 0, spec.max_failed_indexes
+    completions, parallelism, failed = (
+        spec.completions,
+        spec.parallelism or 0,
+        spec.max_failed_indexes,
+    )
     if completions is None:
         causes.append(required(f"{at}.completions", "when completion mode is Indexed"))
     if parallelism > PARALLELISM_MAX:
         words = f"must be less than or equal to {PARALLELISM_MAX} when completion mode is Indexed"
         causes.append(invalid(f"{at}.parallelism", spec.parallelism, words))
     if completions is not None and failed is not None and failed > completions:
-        causes.append(invalid(f"{at}.maxFailedIndexes", failed, "must be less than or equal to completions"))
+        causes.append(
+            invalid(f"{at}.maxFailedIndexes", failed, "must be less than or equal to completions")
+        )
     if failed is not None and failed > FAILED_INDEXES_MAX:
-        words = f"must be less than or equal to {FAILED_INDEXES_MAX} when completion mode is Indexed"
+        words = (
+            f"must be less than or equal to {FAILED_INDEXES_MAX} when completion mode is Indexed"
+        )
         causes.append(invalid(f"{at}.maxFailedIndexes", failed, words))
     if (completions or 0) > COMPLETIONS_SOFT_MAX and spec.backoff_limit_per_index is not None:
         words = f"must be less than or equal to {PER_INDEX_MAX} when completions are above {COMPLETIONS_SOFT_MAX}"
         if failed is None:
-            causes.append(required(f"{at}.maxFailedIndexes", f"must be specified when completions is above {COMPLETIONS_SOFT_MAX}"))
+            causes.append(
+                required(
+                    f"{at}.maxFailedIndexes",
+                    f"must be specified when completions is above {COMPLETIONS_SOFT_MAX}",
+                )
+            )
         elif failed > PER_INDEX_MAX:
             causes.append(invalid(f"{at}.maxFailedIndexes", failed, words))
         if parallelism > PER_INDEX_MAX:
@@ -137,13 +183,20 @@ def _validate_indexes(spec: JobSpec, at: str) -> Causes:
 
 
 def validate_job_update(new: Job, old: Job) -> Causes:
-    """VAL-28: which pods a job has and how many must succeed stays, but for a job that has not begun or that is elastic."""
+    """VAL-28: which pods a job has and how many must succeed stays, but for a job that has not
+    begun or that is elastic."""
     before, after = old.spec, new.spec
     if after is before:
         return []
     causes = _validate_job_spec(after, "spec")
-    elastic = after.completion_mode == "Indexed" and after.completions is not None and before.completions is not None
-    if after.completions != before.completions and not (elastic and after.completions == after.parallelism):
+    elastic = (
+        after.completion_mode == "Indexed"
+        and after.completions is not None
+        and before.completions is not None
+    )
+    if after.completions != before.completions and not (
+        elastic and after.completions == after.parallelism
+    ):
         causes.append(invalid("spec.completions", after.completions, "field is immutable"))
     causes += unchanged("spec.selector", after.selector, before.selector)
     if before.suspend and old.status.start_time is None:
@@ -152,24 +205,40 @@ def validate_job_update(new: Job, old: Job) -> Causes:
     elif after.template != before.template:
         causes.append(invalid("spec.template", None, "field is immutable"))
     causes += unchanged("spec.completionMode", after.completion_mode, before.completion_mode)
-    causes += unchanged("spec.podFailurePolicy", after.pod_failure_policy, before.pod_failure_policy)
-    causes += unchanged("spec.backoffLimitPerIndex", after.backoff_limit_per_index, before.backoff_limit_per_index)
+    causes += unchanged(
+        "spec.podFailurePolicy", after.pod_failure_policy, before.pod_failure_policy
+    )
+    causes += unchanged(
+        "spec.backoffLimitPerIndex", after.backoff_limit_per_index, before.backoff_limit_per_index
+    )
     causes += unchanged("spec.managedBy", after.managed_by, before.managed_by)
     return causes + unchanged("spec.successPolicy", after.success_policy, before.success_policy)
 
 
 def _without_directives(template: PodTemplateSpec) -> PodSpec:
-    """What a template keeps of a job that has not begun: where its pods run and what they may use can still change."""
-    spec = replace(template.spec, node_selector=None, tolerations=None, affinity=None, scheduling_gates=None)
-    bare = tuple([replace(container, resources=ResourceRequirements()) for container in spec.containers])
-    first = spec.init_containers and tuple([replace(container, resources=ResourceRequirements()) for container in spec.init_containers])
+    """What a template keeps of a job that has not begun: where its pods run and what they may use
+    can still change."""
+    spec = replace(
+        template.spec, node_selector=None, tolerations=None, affinity=None, scheduling_gates=None
+    )
+    bare = tuple(
+        [replace(container, resources=ResourceRequirements()) for container in spec.containers]
+    )
+    first = spec.init_containers and tuple(
+        [replace(container, resources=ResourceRequirements()) for container in spec.init_containers]
+    )
     return replace(spec, containers=bare, init_containers=first)
 
 
 def validate_job_status(new: Job, old: Job) -> Causes:
     causes: Causes = []
     status = new.status
-    for count, name in ((status.active, "active"), (status.succeeded, "succeeded"), (status.failed, "failed"), (status.ready, "ready")):
+    for count, name in (
+        (status.active, "active"),
+        (status.succeeded, "succeeded"),
+        (status.failed, "failed"),
+        (status.ready, "ready"),
+    ):
         causes += not_negative(f"status.{name}", count)
     return causes
 
@@ -178,7 +247,9 @@ def validate_cron_job(cron_job: CronJob) -> Causes:
     causes: Causes = []
     name = cron_job.metadata.name or ""
     if len(name) > CRON_JOB_NAME_MAX:  # a job's name is eleven letters longer
-        causes.append(invalid("metadata.name", name, f"must be no more than {CRON_JOB_NAME_MAX} characters"))
+        causes.append(
+            invalid("metadata.name", name, f"must be no more than {CRON_JOB_NAME_MAX} characters")
+        )
     return causes + _validate_cron_spec(cron_job)
 
 
@@ -192,9 +263,21 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
     if not spec.schedule:
         causes.append(required("spec.schedule"))
     elif "TZ" in spec.schedule:
-        causes.append(invalid("spec.schedule", spec.schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
+        causes.append(
+            invalid(
+                "spec.schedule",
+                spec.schedule,
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            )
+        )
     elif not is_schedule(spec.schedule):
-        causes.append(invalid("spec.schedule", spec.schedule, "expected exactly 5 fields, or a macro such as @hourly"))
+        causes.append(
+            invalid(
+                "spec.schedule",
+                spec.schedule,
+                "expected exactly 5 fields, or a macro such as @hourly",
+            )
+        )
     causes += not_negative("spec.startingDeadlineSeconds", spec.starting_deadline_seconds)
     if not spec.concurrency_policy:
         causes.append(required("spec.concurrencyPolicy"))
@@ -204,7 +287,9 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
     if zone is not None and not zone:
         causes.append(invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"))
     elif zone is not None and zone.lower() == "local":
-        words = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        words = (
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        )
         causes.append(invalid("spec.timeZone", zone, words))
     elif zone is not None and zone not in TIME_ZONES:
         causes.append(invalid("spec.timeZone", zone, f"unknown time zone {zone}"))
@@ -213,14 +298,19 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
     job = spec.job_template.spec
     causes += _validate_template_spec(job, "spec.jobTemplate.spec")
     if job.selector is not None:
-        causes.append(invalid("spec.jobTemplate.spec.selector", job.selector, "`selector` will be auto-generated"))
+        causes.append(
+            invalid(
+                "spec.jobTemplate.spec.selector", job.selector, "`selector` will be auto-generated"
+            )
+        )
     if job.manual_selector:
         causes.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
     return causes
 
 
 def is_schedule(text: str) -> bool:
-    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` so long."""
+    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` so
+    long."""
     if text.startswith("@"):
         return text in _MACROS or (text.startswith("@every ") and _is_duration(text[7:]))
     fields = text.split()
@@ -254,10 +344,10 @@ def _is_duration(text: str) -> bool:
     rest, found = text, False
     while rest:
         digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), "")
+        unit = next(
+            (u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), ""
+        )
         if not digits or not unit:
             return False
         rest, found = rest[digits + len(unit) :], True
     return found
-
-

@@ -5,7 +5,10 @@ Source: Kubernetes documentation, "Certificates and Certificate Signing Requests
 
 from base64 import b64decode
 
-from refk8s.core.api.certificates_v1 import CertificateSigningRequest, CertificateSigningRequestCondition
+from refk8s.core.api.certificates_v1 import (
+    CertificateSigningRequest,
+    CertificateSigningRequestCondition,
+)
 from refk8s.core.api.pkcs10 import NoRequest, read_request
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -55,7 +58,9 @@ def validate_signing_request(request: CertificateSigningRequest) -> Causes:
         causes += validate_signer_name(spec.signer_name, "spec.signerName")
     seconds = spec.expiration_seconds
     if seconds is not None and seconds < EXPIRATION_SECONDS_MIN:
-        words = f"may not specify a duration less than {EXPIRATION_SECONDS_MIN} seconds (10 minutes)"
+        words = (
+            f"may not specify a duration less than {EXPIRATION_SECONDS_MIN} seconds (10 minutes)"
+        )
         causes.append(invalid("spec.expirationSeconds", seconds, words))
     return causes + _validate_conditions(request)
 
@@ -75,11 +80,15 @@ def validate_signer_name(name: str, at: str) -> Causes:
         words = "should be a domain with at least two segments separated by dots"
         causes.append(invalid(at, domain, words))
     for part in domain.split("."):
-        causes += [invalid(at, domain, f'validating label "{part}": {word}') for word in dns_label(part)]
+        causes += [
+            invalid(at, domain, f'validating label "{part}": {word}') for word in dns_label(part)
+        ]
     if len(path) > PATH_MAX:
         causes.append(too_long(at, PATH_MAX))
     for part in path.split("."):
-        causes += [invalid(at, path, f'validating label "{part}": {word}') for word in dns_label(part)]
+        causes += [
+            invalid(at, path, f'validating label "{part}": {word}') for word in dns_label(part)
+        ]
     return causes
 
 
@@ -87,7 +96,8 @@ def validate_signer_name(name: str, at: str) -> Causes:
 
 
 def _validate_conditions(request: CertificateSigningRequest) -> Causes:
-    """VAL-51: each type once; approved, denied and failed are true or absent, and no request is both of the first."""
+    """VAL-51: each type once; approved, denied and failed are true or absent, and no request is
+    both of the first."""
     causes: Causes = []
     seen: set[str] = set()
     for position, condition in enumerate(request.status.conditions or ()):
@@ -108,7 +118,9 @@ def _validate_conditions(request: CertificateSigningRequest) -> Causes:
     return causes
 
 
-def _of_type(request: CertificateSigningRequest, kind: str) -> list[CertificateSigningRequestCondition]:
+def _of_type(
+    request: CertificateSigningRequest, kind: str
+) -> list[CertificateSigningRequestCondition]:
     return [condition for condition in request.status.conditions or () if condition.type == kind]
 
 
@@ -136,11 +148,21 @@ def validate_status(new: CertificateSigningRequest, old: CertificateSigningReque
         before, after = _of_type(old, kind), _of_type(new, kind)
         if len(before) != len(after):
             word = "add" if len(after) > len(before) else "remove"
-            causes.append(forbidden("status.conditions", f'updates may not {word} a condition of type "{kind}"'))
+            causes.append(
+                forbidden(
+                    "status.conditions", f'updates may not {word} a condition of type "{kind}"'
+                )
+            )
         elif before != after:
-            causes.append(forbidden("status.conditions", f'updates may not modify a condition of type "{kind}"'))
+            causes.append(
+                forbidden(
+                    "status.conditions", f'updates may not modify a condition of type "{kind}"'
+                )
+            )
     if old.status.certificate and new.status.certificate != old.status.certificate:
-        causes.append(forbidden("status.certificate", "updates may not modify existing certificate content"))
+        causes.append(
+            forbidden("status.certificate", "updates may not modify existing certificate content")
+        )
     elif new.status.certificate and new.status.certificate != old.status.certificate:
         causes += _validate_certificate(new.status.certificate)
     return causes
@@ -151,7 +173,13 @@ def _validate_certificate(text: str) -> Causes:
     pem = b64decode(text)
     labels = [part.partition(b"-----")[0] for part in pem.split(b"-----BEGIN ")[1:]]
     if not labels:
-        return [invalid("status.certificate", "<certificate data>", "must contain at least one CERTIFICATE PEM block")]
+        return [
+            invalid(
+                "status.certificate",
+                "<certificate data>",
+                "must contain at least one CERTIFICATE PEM block",
+            )
+        ]
     if any(label != b"CERTIFICATE" for label in labels):
         words = "only CERTIFICATE PEM blocks are allowed, found other blocks"
         return [invalid("status.certificate", "<certificate data>", words)]

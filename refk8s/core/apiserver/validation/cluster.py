@@ -1,6 +1,8 @@
-"""Namespaces, nodes, priority classes, leases, addresses of services. Rules VAL-13, VAL-25, VAL-26 (spec/validation.md).
+"""Namespaces, nodes, priority classes, leases, addresses of services. Rules VAL-13, VAL-25, VAL-26
+(spec/validation.md).
 
-Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preemption", "Leases", "Taints and Tolerations".
+Source: Kubernetes documentation, "Namespaces", "Nodes", "Pod Priority and Preemption", "Leases",
+"Taints and Tolerations".
 """
 
 from ipaddress import ip_address, ip_network
@@ -22,7 +24,13 @@ from refk8s.core.apiserver.validation.field import (
     unchanged,
 )
 from refk8s.core.apiserver.validation.metadata import STANDARD_FINALIZERS
-from refk8s.core.apiserver.validation.names import dns_subdomain, is_cidr, parse_ip, path_segment, qualified_name
+from refk8s.core.apiserver.validation.names import (
+    dns_subdomain,
+    is_cidr,
+    parse_ip,
+    path_segment,
+    qualified_name,
+)
 from refk8s.core.apiserver.validation.resources import (
     WHOLE_RESOURCES,
     is_extended,
@@ -32,7 +40,10 @@ from refk8s.core.apiserver.validation.resources import (
 from refk8s.core.apiserver.validation.scheduling import validate_taints
 
 HIGHEST_USER_PRIORITY = 1_000_000_000
-SYSTEM_PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+SYSTEM_PRIORITIES = {
+    "system-node-critical": 2_000_001_000,
+    "system-cluster-critical": 2_000_000_000,
+}
 SYSTEM_PREFIX = "system-"
 STRATEGIES = ("OldestEmulationVersion",)
 
@@ -44,7 +55,13 @@ def validate_namespace(namespace: Namespace) -> Causes:
         words = qualified_name(finalizer)
         causes += [invalid("spec.finalizers", finalizer, word) for word in words]
         if not words and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
-            causes.append(invalid("spec.finalizers", finalizer, "name is neither a standard finalizer name nor is it fully qualified"))
+            causes.append(
+                invalid(
+                    "spec.finalizers",
+                    finalizer,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                )
+            )
     return causes
 
 
@@ -56,9 +73,21 @@ def validate_namespace_status(new: Namespace, old: Namespace) -> Causes:
     """VAL-25: Terminating exactly while it is being deleted."""
     if new.metadata.deletion_timestamp is None:
         if new.status.phase != "Active":
-            return [invalid("status.Phase", new.status.phase, "may only be 'Active' if `deletionTimestamp` is empty")]
+            return [
+                invalid(
+                    "status.Phase",
+                    new.status.phase,
+                    "may only be 'Active' if `deletionTimestamp` is empty",
+                )
+            ]
     elif new.status.phase != "Terminating":
-        return [invalid("status.Phase", new.status.phase, "may only be 'Terminating' if `deletionTimestamp` is not empty")]
+        return [
+            invalid(
+                "status.Phase",
+                new.status.phase,
+                "may only be 'Terminating' if `deletionTimestamp` is not empty",
+            )
+        ]
     return []
 
 
@@ -76,11 +105,19 @@ def _validate_cidrs(node: Node) -> Causes:
     causes: Causes = []
     for position, cidr in enumerate(cidrs):
         if not is_cidr(cidr):
-            causes.append(invalid(f"spec.podCIDRs[{position}]", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+            causes.append(
+                invalid(
+                    f"spec.podCIDRs[{position}]",
+                    cidr,
+                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+                )
+            )
         if cidr in cidrs[:position]:
             causes.append(duplicate(f"spec.podCIDRs[{position}]", cidr))
     if len(cidrs) > 2:
-        causes.append(invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family"))
+        causes.append(
+            invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family")
+        )
     if not causes and cidrs and (node.spec.pod_cidr or "") != cidrs[0]:
         causes.append(invalid("spec.podCIDRs", cidrs, "the first must be podCIDR"))
     return causes
@@ -88,32 +125,49 @@ def _validate_cidrs(node: Node) -> Causes:
 
 def _validate_amounts(node: Node) -> Causes:
     causes: Causes = []
-    for amounts, name in ((node.status.capacity, "capacity"), (node.status.allocatable, "allocatable")):
+    for amounts, name in (
+        (node.status.capacity, "capacity"),
+        (node.status.allocatable, "allocatable"),
+    ):
         for resource, text in (amounts or {}).items():
             here = f"status.{name}.{resource}"
             causes += validate_resource_name(resource, here)
-            causes += validate_quantity(text, here, whole=resource in WHOLE_RESOURCES or is_extended(resource))
+            causes += validate_quantity(
+                text, here, whole=resource in WHOLE_RESOURCES or is_extended(resource)
+            )
     return causes
 
 
 def validate_node_update(new: Node, old: Node) -> Causes:
-    """VAL-26: the pod addresses of a node and its provider's name for it stay, once they are said."""
+    """VAL-26: the pod addresses of a node and its provider's name for it stay, once they are
+    said."""
     causes: Causes = []
     if new.spec is old.spec:
         return causes
     if new.spec.taints and new.spec.taints != old.spec.taints:
         causes += validate_taints(new.spec.taints, "metadata.taints")
     if old.spec.pod_cidrs and new.spec.pod_cidrs != old.spec.pod_cidrs:
-        causes.append(forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"))
+        causes.append(
+            forbidden(
+                "spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid'
+            )
+        )
     elif new.spec.pod_cidrs != old.spec.pod_cidrs or new.spec.pod_cidr != old.spec.pod_cidr:
         causes += _validate_cidrs(new)
     if old.spec.provider_id and new.spec.provider_id != old.spec.provider_id:
-        causes.append(forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"))
+        causes.append(
+            forbidden(
+                "spec.providerID", 'node updates may not change providerID except from "" to valid'
+            )
+        )
     return causes
 
 
 def validate_node_status(new: Node, old: Node) -> Causes:
-    same = new.status.capacity == old.status.capacity and new.status.allocatable == old.status.allocatable
+    same = (
+        new.status.capacity == old.status.capacity
+        and new.status.allocatable == old.status.allocatable
+    )
     return [] if same else _validate_amounts(new)
 
 
@@ -124,7 +178,9 @@ def validate_priority_class(priority_class: PriorityClass) -> Causes:
     if name.startswith(SYSTEM_PREFIX):
         if SYSTEM_PRIORITIES.get(name) != value:
             words = "priority class names with 'system-' prefix are reserved for system use only. error: "
-            causes.append(forbidden("metadata.name", f"{words}{name} is not a known system priority class"))
+            causes.append(
+                forbidden("metadata.name", f"{words}{name} is not a known system priority class")
+            )
     elif value > HIGHEST_USER_PRIORITY:
         words = f"maximum allowed value of a user defined priority is {HIGHEST_USER_PRIORITY}"
         causes.append(forbidden("value", words))
@@ -153,7 +209,9 @@ def validate_lease(lease: Lease) -> Causes:
         if "/" not in spec.strategy and spec.strategy not in STRATEGIES:
             causes.append(not_supported("spec.strategy", spec.strategy, STRATEGIES))
     elif spec.preferred_holder:
-        causes.append(forbidden("spec.preferredHolder", "may only be specified when `strategy` is defined"))
+        causes.append(
+            forbidden("spec.preferredHolder", "may only be specified when `strategy` is defined")
+        )
     return causes
 
 
@@ -162,7 +220,8 @@ def validate_lease_update(new: Lease, old: Lease) -> Causes:
 
 
 def validate_ip_address(address: IPAddress) -> Causes:
-    """VAL-26: its name is the address, in the one form that an address has; it belongs to something."""
+    """VAL-26: its name is the address, in the one form that an address has; it belongs to
+    something."""
     causes: Causes = []
     name = address.metadata.name or ""
     parsed = parse_ip(name)
@@ -173,14 +232,20 @@ def validate_ip_address(address: IPAddress) -> Causes:
         causes.append(required("spec.parentRef"))
         return causes
     if parent.group:
-        causes += [invalid("spec.parentRef.group", parent.group, word) for word in dns_subdomain(parent.group)]
+        causes += [
+            invalid("spec.parentRef.group", parent.group, word)
+            for word in dns_subdomain(parent.group)
+        ]
     for text, part in ((parent.resource, "resource"), (parent.name, "name")):
         if not text:
             causes.append(required(f"spec.parentRef.{part}"))
         else:
             causes += [invalid(f"spec.parentRef.{part}", text, word) for word in path_segment(text)]
     if parent.namespace:
-        causes += [invalid("spec.parentRef.namespace", parent.namespace, word) for word in path_segment(parent.namespace)]
+        causes += [
+            invalid("spec.parentRef.namespace", parent.namespace, word)
+            for word in path_segment(parent.namespace)
+        ]
     return causes
 
 
@@ -208,7 +273,9 @@ def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
 def validate_cidr(text: str, at: str) -> Causes:
     """A range as upstream's new fields want it: in its one form, and no bits after the prefix."""
     if not is_cidr(text):
-        return [invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
+        return [
+            invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+        ]
     network = str(ip_network(text, strict=False))
     if network == text:
         return []

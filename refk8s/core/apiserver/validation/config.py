@@ -1,6 +1,7 @@
 """Config maps, secrets and service accounts. Rule VAL-27 (spec/validation.md).
 
-Source: Kubernetes documentation, "ConfigMaps", "Secrets" (types and the keys that they need), "Service Accounts".
+Source: Kubernetes documentation, "ConfigMaps", "Secrets" (types and the keys that they need),
+"Service Accounts".
 """
 
 from binascii import Error, a2b_base64
@@ -9,7 +10,14 @@ from typing import Any
 from msgspec import DecodeError, json
 
 from refk8s.core.api.core_v1 import ConfigMap, Secret
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, required, too_long, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    required,
+    too_long,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.names import config_key
 
 BYTES_MAX = 1024 * 1024
@@ -76,9 +84,15 @@ def validate_secret(secret: Secret) -> Causes:
     for key in _NEEDED.get(kind or "", ()):
         if key not in data:
             causes.append(required(f"data[{key}]"))
-        elif kind in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson") and not _is_json(data[key]):
-            causes.append(invalid(f"data[{key}]", "<secret contents redacted>", "invalid character in JSON"))
-    if kind == "kubernetes.io/service-account-token" and not (secret.metadata.annotations or {}).get(SERVICE_ACCOUNT_NAME):
+        elif kind in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson") and not _is_json(
+            data[key]
+        ):
+            causes.append(
+                invalid(f"data[{key}]", "<secret contents redacted>", "invalid character in JSON")
+            )
+    if kind == "kubernetes.io/service-account-token" and not (
+        secret.metadata.annotations or {}
+    ).get(SERVICE_ACCOUNT_NAME):
         causes.append(required(f"metadata.annotations[{SERVICE_ACCOUNT_NAME}]"))
     if kind == "kubernetes.io/basic-auth" and not ("username" in data or "password" in data):
         causes += [required("data[username]"), required("data[password]")]

@@ -1,7 +1,8 @@
 """Containers of a pod. Rules VAL-8, VAL-9 (spec/validation.md).
 
-Source: Kubernetes API reference, "Container"; documentation, "Init Containers", "Sidecar Containers", "Ephemeral Containers".
-Left out: stop signals, which a cluster of default gates drops (`dropped.py`).
+Source: Kubernetes API reference, "Container"; documentation, "Init Containers", "Sidecar
+Containers", "Ephemeral Containers". Left out: stop signals, which a cluster of default gates drops
+(`dropped.py`).
 """
 
 from typing import Any
@@ -10,8 +11,22 @@ from attrs import frozen
 
 from refk8s.core.api.core_v1 import Container, ContainerResizePolicy, EphemeralContainer
 from refk8s.core.apiserver.validation.env import validate_env, validate_env_from
-from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_found, not_supported, required, too_many
-from refk8s.core.apiserver.validation.mounts import AnyContainer, Volumes, validate_devices, validate_mounts
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_found,
+    not_supported,
+    required,
+    too_many,
+)
+from refk8s.core.apiserver.validation.mounts import (
+    AnyContainer,
+    Volumes,
+    validate_devices,
+    validate_mounts,
+)
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.ports import validate_host_ports, validate_ports
 from refk8s.core.apiserver.validation.probes import validate_life
@@ -34,7 +49,8 @@ EPHEMERAL_FORBIDDEN = (
 
 @frozen
 class Around:
-    """What the checks of a container need to know of its pod: the volumes that are right, and the names of its claims."""
+    """What the checks of a container need to know of its pod: the volumes that are right, and the
+    names of its claims."""
 
     volumes: Volumes
     claims: frozenset[str] = frozenset()
@@ -61,8 +77,11 @@ def validate_containers(containers: tuple[Container, ...], around: Around, at: s
     return causes + validate_host_ports(containers, at)
 
 
-def validate_init_containers(containers: tuple[Container, ...], main: tuple[Container, ...], around: Around, at: str) -> Causes:
-    """VAL-8: names differ from those of all other containers; only one that restarts always (a sidecar) has probes and hooks."""
+def validate_init_containers(
+    containers: tuple[Container, ...], main: tuple[Container, ...], around: Around, at: str
+) -> Causes:
+    """VAL-8: names differ from those of all other containers; only one that restarts always (a
+    sidecar) has probes and hooks."""
     causes: Causes = []
     seen = {container.name for container in main}
     for position, container in enumerate(containers):
@@ -79,13 +98,16 @@ def validate_init_containers(containers: tuple[Container, ...], main: tuple[Cont
             continue
         words = "may not be set for init containers without restartPolicy=Always"
         for attribute, name in EPHEMERAL_FORBIDDEN:
-            if (name.endswith("Probe") or name == "lifecycle") and getattr(container, attribute) is not None:
+            if (name.endswith("Probe") or name == "lifecycle") and getattr(
+                container, attribute
+            ) is not None:
                 causes.append(forbidden(f"{here}.{name}", words))
     return causes
 
 
 def _validate_restarts(container: Container, at: str, is_init: bool = False) -> Causes:
-    """VAL-61: when a container alone is restarted: by its own policy, or by rules about its exit code.
+    """VAL-61: when a container alone is restarted: by its own policy, or by rules about its exit
+    code.
 
     The rules of an init container without a policy are not looked at.
     """
@@ -93,7 +115,11 @@ def _validate_restarts(container: Container, at: str, is_init: bool = False) -> 
     policy, rules = container.restart_policy, container.restart_policy_rules or ()
     if policy is None:
         if rules:
-            causes.append(required(f"{at}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+            causes.append(
+                required(
+                    f"{at}.restartPolicy", "must specify restartPolicy when restart rules are used"
+                )
+            )
         if is_init:
             return causes
     elif policy not in RESTART_POLICIES:
@@ -109,16 +135,24 @@ def _validate_restarts(container: Container, at: str, is_init: bool = False) -> 
             causes.append(required(f"{here}.exitCodes", "must be specified"))
             continue
         if codes.operator not in ("In", "NotIn"):
-            causes.append(not_supported(f"{here}.exitCodes.operator", codes.operator, ("In", "NotIn")))
+            causes.append(
+                not_supported(f"{here}.exitCodes.operator", codes.operator, ("In", "NotIn"))
+            )
         if len(codes.values or ()) > EXIT_CODES_MAX:
-            causes.append(too_many(f"{here}.exitCodes.values", len(codes.values or ()), EXIT_CODES_MAX))
+            causes.append(
+                too_many(f"{here}.exitCodes.values", len(codes.values or ()), EXIT_CODES_MAX)
+            )
     return causes
 
 
 def validate_ephemeral_containers(
-    containers: tuple[EphemeralContainer, ...], others: tuple[Container, ...], around: Around, at: str
+    containers: tuple[EphemeralContainer, ...],
+    others: tuple[Container, ...],
+    around: Around,
+    at: str,
 ) -> Causes:
-    """VAL-8: a debugging container has a name of its own, a target that exists, and nothing that belongs to the workload."""
+    """VAL-8: a debugging container has a name of its own, a target that exists, and nothing that
+    belongs to the workload."""
     causes: Causes = []
     targets = {container.name for container in others}
     seen = set(targets)
@@ -134,12 +168,21 @@ def validate_ephemeral_containers(
             causes.append(not_found(f"{here}.targetContainerName", target))
         for attribute, name in EPHEMERAL_FORBIDDEN:
             value: Any = getattr(container, attribute)
-            if value is not None and (attribute != "resources" or value.limits or value.requests or value.claims):
-                causes.append(forbidden(f"{here}.{name}", "cannot be set for an Ephemeral Container"))
+            if value is not None and (
+                attribute != "resources" or value.limits or value.requests or value.claims
+            ):
+                causes.append(
+                    forbidden(f"{here}.{name}", "cannot be set for an Ephemeral Container")
+                )
         for number, mount in enumerate(container.volume_mounts or ()):
             for part, name in ((mount.sub_path, "subPath"), (mount.sub_path_expr, "subPathExpr")):
                 if part:
-                    causes.append(forbidden(f"{here}.volumeMounts[{number}].{name}", "cannot be set for an Ephemeral Container"))
+                    causes.append(
+                        forbidden(
+                            f"{here}.volumeMounts[{number}].{name}",
+                            "cannot be set for an Ephemeral Container",
+                        )
+                    )
     return causes
 
 
@@ -168,28 +211,44 @@ def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
     if container.volume_mounts:
         causes += validate_mounts(container, container.volume_mounts, volumes, f"{at}.volumeMounts")
     if container.volume_devices:
-        causes += validate_devices(container, container.volume_devices, volumes, f"{at}.volumeDevices")
+        causes += validate_devices(
+            container, container.volume_devices, volumes, f"{at}.volumeDevices"
+        )
     if container.image_pull_policy not in PULL_POLICIES:
         causes += validate_pull_policy(container.image_pull_policy, f"{at}.imagePullPolicy")
     resources = container.resources
-    if resources.limits is not None or resources.requests is not None or resources.claims is not None:
+    if (
+        resources.limits is not None
+        or resources.requests is not None
+        or resources.claims is not None
+    ):
         causes += validate_requirements(resources, f"{at}.resources", around.claims)
     if container.resize_policy:
-        causes += _validate_resizing(container.resize_policy, around.restart_policy, f"{at}.resizePolicy")
+        causes += _validate_resizing(
+            container.resize_policy, around.restart_policy, f"{at}.resizePolicy"
+        )
     if container.security_context is not None:
-        causes += validate_security(container.security_context, f"{at}.securityContext", around.host_users)
+        causes += validate_security(
+            container.security_context, f"{at}.securityContext", around.host_users
+        )
     return causes
 
 
-def _validate_resizing(policies: tuple[ContainerResizePolicy, ...], restart_policy: str | None, at: str) -> Causes:
-    """VAL-61: what a change of a resource asks of a running container, once a resource. Most paths do not say which, as upstream's."""
+def _validate_resizing(
+    policies: tuple[ContainerResizePolicy, ...], restart_policy: str | None, at: str
+) -> Causes:
+    """VAL-61: what a change of a resource asks of a running container, once a resource. Most paths
+    do not say which, as upstream's."""
     causes: Causes = []
     seen: set[str] = set()
     for position, policy in enumerate(policies):
         if policy.resource_name in seen:
             causes.append(duplicate(f"{at}[{position}]", policy.resource_name))
         seen.add(policy.resource_name)
-        for text, supported in ((policy.resource_name, RESIZED), (policy.restart_policy, RESIZE_POLICIES)):
+        for text, supported in (
+            (policy.resource_name, RESIZED),
+            (policy.restart_policy, RESIZE_POLICIES),
+        ):
             if text not in supported:
                 causes.append(not_supported(at, text, supported) if text else required(at))
         if restart_policy == "Never" and policy.restart_policy != "NotRequired":
@@ -201,5 +260,7 @@ def _validate_resizing(policies: tuple[ContainerResizePolicy, ...], restart_poli
 def validate_image_is_trimmed(container: AnyContainer, at: str) -> Causes:
     """VAL-9: in a pod (not yet in a template) the image has no blanks around it."""
     if container.image and container.image != container.image.strip():
-        return [invalid(f"{at}.image", container.image, "must not have leading or trailing whitespace")]
+        return [
+            invalid(f"{at}.image", container.image, "must not have leading or trailing whitespace")
+        ]
     return []

@@ -1,4 +1,5 @@
-"""CSI drivers, nodes, capacities, attachments and volume attributes classes. Rule VAL-50 (spec/validation.md).
+"""CSI drivers, nodes, capacities, attachments and volume attributes classes. Rule VAL-50
+(spec/validation.md).
 
 Source: Kubernetes API reference, "CSIDriver", "CSINode", "CSIStorageCapacity", "VolumeAttachment",
 "VolumeAttributesClass".
@@ -63,7 +64,11 @@ def validate_csi_driver(driver: CSIDriver) -> Causes:
         causes.append(invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, words))
     if spec.service_account_token_in_secrets is not None and not spec.token_requests:
         words = "serviceAccountTokenInSecrets is set but no tokenRequests are specified"
-        causes.append(invalid("spec.serviceAccountTokenInSecrets", spec.service_account_token_in_secrets, words))
+        causes.append(
+            invalid(
+                "spec.serviceAccountTokenInSecrets", spec.service_account_token_in_secrets, words
+            )
+        )
     return causes
 
 
@@ -94,7 +99,9 @@ def validate_csi_driver_update(new: CSIDriver, old: CSIDriver) -> Causes:
     causes = validate_csi_driver(new)
     causes += unchanged("spec.attachedRequired", new.spec.attach_required, old.spec.attach_required)
     modes = new.spec.volume_lifecycle_modes or ()
-    return causes + unchanged("spec.volumeLifecycleModes", modes, old.spec.volume_lifecycle_modes or ())
+    return causes + unchanged(
+        "spec.volumeLifecycleModes", modes, old.spec.volume_lifecycle_modes or ()
+    )
 
 
 # --- nodes
@@ -118,8 +125,16 @@ def _validate_node_driver(driver: CSINodeDriver, at: str) -> Causes:
     if not driver.node_id:
         causes.append(required(f"{at}.nodeID"))
     elif len(driver.node_id.encode("utf-8", "surrogatepass")) > NODE_ID_BYTES_MAX:
-        causes.append(invalid(f"{at}.nodeID", driver.node_id, f"must be {NODE_ID_BYTES_MAX} characters or less"))
-    if driver.allocatable is not None and driver.allocatable.count is not None and driver.allocatable.count < 0:
+        causes.append(
+            invalid(
+                f"{at}.nodeID", driver.node_id, f"must be {NODE_ID_BYTES_MAX} characters or less"
+            )
+        )
+    if (
+        driver.allocatable is not None
+        and driver.allocatable.count is not None
+        and driver.allocatable.count < 0
+    ):
         words = "must be greater than or equal to 0"
         causes.append(invalid(f"{at}.allocatable.count", driver.allocatable.count, words))
     for key in driver.topology_keys or ():
@@ -135,7 +150,10 @@ def validate_csi_node_update(new: CSINode, old: CSINode) -> Causes:
     before = {driver.name: driver for driver in old.spec.drivers}
     for driver in new.spec.drivers:
         known = before.get(driver.name)
-        if known is not None and (driver.node_id, driver.topology_keys) != (known.node_id, known.topology_keys):
+        if known is not None and (driver.node_id, driver.topology_keys) != (
+            known.node_id,
+            known.topology_keys,
+        ):
             causes.append(invalid("spec.drivers", driver.name, "field is immutable"))
     return causes
 
@@ -148,13 +166,18 @@ def validate_csi_storage_capacity(capacity: CSIStorageCapacity) -> Causes:
     causes = validate_selector(capacity.node_topology, "nodeTopology")
     name = capacity.storage_class_name
     causes += [invalid("storageClassName", name, word) for word in dns_subdomain(name)]
-    for text, field in ((capacity.capacity, "capacity"), (capacity.maximum_volume_size, "maximumVolumeSize")):
+    for text, field in (
+        (capacity.capacity, "capacity"),
+        (capacity.maximum_volume_size, "maximumVolumeSize"),
+    ):
         if text is not None:
             causes += validate_quantity(text, field)
     return causes
 
 
-def validate_csi_storage_capacity_update(new: CSIStorageCapacity, old: CSIStorageCapacity) -> Causes:
+def validate_csi_storage_capacity_update(
+    new: CSIStorageCapacity, old: CSIStorageCapacity
+) -> Causes:
     """VAL-50: what the capacity is about stays."""
     causes = validate_csi_storage_capacity(new)
     causes += unchanged("nodeTopology", new.node_topology, old.node_topology)
@@ -177,10 +200,18 @@ def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
     elif inline is not None:
         causes += validate_volume_spec(inline, "spec.source.inlineVolumeSpec", inline=True)
     elif not name:
-        causes.append(required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
+        causes.append(
+            required(
+                "spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"
+            )
+        )
     if name is not None:
-        causes += [invalid("spec.source.persistentVolumeName", name, word) for word in dns_subdomain(name)]
-    return causes + [invalid("spec.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)]
+        causes += [
+            invalid("spec.source.persistentVolumeName", name, word) for word in dns_subdomain(name)
+        ]
+    return causes + [
+        invalid("spec.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)
+    ]
 
 
 def validate_volume_attachment_update(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
@@ -195,7 +226,11 @@ def validate_volume_attachment_status(new: VolumeAttachment, old: VolumeAttachme
     metadata = status.attachment_metadata or {}
     if _size(*metadata, *metadata.values()) > ATTACHMENT_METADATA_BYTES_MAX:
         causes.append(too_long("status.attachmentMetadata", ATTACHMENT_METADATA_BYTES_MAX))
-    causes += [required("status.attachmentMetadata", "a key may not be empty") for key in metadata if not key]
+    causes += [
+        required("status.attachmentMetadata", "a key may not be empty")
+        for key in metadata
+        if not key
+    ]
     causes += _validate_error(status.attach_error, "status.attachError")
     return causes + _validate_error(status.detach_error, "status.detachError")
 
@@ -222,7 +257,9 @@ def validate_volume_attributes_class(attributes_class: VolumeAttributesClass) ->
     return causes + validate_parameters(parameters, "parameters")
 
 
-def validate_volume_attributes_class_update(new: VolumeAttributesClass, old: VolumeAttributesClass) -> Causes:
+def validate_volume_attributes_class_update(
+    new: VolumeAttributesClass, old: VolumeAttributesClass
+) -> Causes:
     """VAL-50: the class of a volume means the same for good."""
     causes: Causes = []
     if new.driver_name != old.driver_name:

@@ -1,7 +1,9 @@
-"""Devices: classes, claims, claim templates and slices of resource.k8s.io. Rule VAL-52 (spec/validation.md).
+"""Devices: classes, claims, claim templates and slices of resource.k8s.io. Rule VAL-52
+(spec/validation.md).
 
-Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim", "ResourceSlice".
-Left out: whether an expression of a selector is CEL; shared counters, partitions and request policies of capacities.
+Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim",
+"ResourceSlice". Left out: whether an expression of a selector is CEL; shared counters, partitions
+and request policies of capacities.
 """
 
 from typing import Any
@@ -34,7 +36,13 @@ from refk8s.core.apiserver.validation.field import (
     unchanged,
 )
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
-from refk8s.core.apiserver.validation.names import c_identifier, dns_label, dns_subdomain, label_value, qualified_name
+from refk8s.core.apiserver.validation.names import (
+    c_identifier,
+    dns_label,
+    dns_subdomain,
+    label_value,
+    qualified_name,
+)
 from refk8s.core.apiserver.validation.selectors import validate_node_selector
 from refk8s.core.apiserver.validation.volume_sources import validate_driver_name
 
@@ -54,7 +62,9 @@ def validate_resource_claim(claim: ResourceClaim) -> Causes:
 
 def validate_resource_claim_update(new: ResourceClaim, old: ResourceClaim) -> Causes:
     """VAL-52: what is claimed stays."""
-    return unchanged("spec", new.spec, old.spec) + (validate_resource_claim(new) if new.spec != old.spec else [])
+    return unchanged("spec", new.spec, old.spec) + (
+        validate_resource_claim(new) if new.spec != old.spec else []
+    )
 
 
 def validate_resource_claim_template(template: ResourceClaimTemplate) -> Causes:
@@ -65,7 +75,9 @@ def validate_resource_claim_template(template: ResourceClaimTemplate) -> Causes:
     return causes + (_validate_claim(spec.devices, "spec.spec.devices") if spec is not None else [])
 
 
-def validate_resource_claim_template_update(new: ResourceClaimTemplate, old: ResourceClaimTemplate) -> Causes:
+def validate_resource_claim_template_update(
+    new: ResourceClaimTemplate, old: ResourceClaimTemplate
+) -> Causes:
     return unchanged("spec", new.spec, old.spec)
 
 
@@ -74,14 +86,19 @@ def _validate_claim(claim: DeviceClaim, at: str) -> Causes:
     names: list[str] = []
     for position, request in enumerate(claim.requests or ()):
         causes += _validate_request(request, names, f"{at}.requests[{position}]")
-        names += [request.name, *[f"{request.name}/{sub.name}" for sub in request.first_available or ()]]
+        names += [
+            request.name,
+            *[f"{request.name}/{sub.name}" for sub in request.first_available or ()],
+        ]
     causes += _bounded(claim.constraints, LIST_MAX, f"{at}.constraints")
     for position, constraint in enumerate(claim.constraints or ()):
         causes += _validate_constraint(constraint, names, f"{at}.constraints[{position}]")
     causes += _bounded(claim.config, LIST_MAX, f"{at}.config")
     for position, config in enumerate(claim.config or ()):
         here = f"{at}.config[{position}]"
-        causes += _validate_names(config.requests, names, f"{here}.requests") + _validate_opaque(config.opaque, f"{here}.opaque")
+        causes += _validate_names(config.requests, names, f"{here}.requests") + _validate_opaque(
+            config.opaque, f"{here}.opaque"
+        )
     return causes
 
 
@@ -100,7 +117,9 @@ def _validate_request(request: DeviceRequest, taken: list[str], at: str) -> Caus
     """VAL-52: either exactly these devices, or the first of several alternatives."""
     causes = _validate_name(request.name, taken, f"{at}.name")
     if request.exactly is not None and request.first_available:
-        causes.append(invalid(at, "", "exactly one of `exactly` or `firstAvailable` must be specified"))
+        causes.append(
+            invalid(at, "", "exactly one of `exactly` or `firstAvailable` must be specified")
+        )
     elif request.exactly is not None:
         causes += _validate_wish(request.exactly, f"{at}.exactly")
     elif request.first_available:
@@ -118,12 +137,18 @@ def _validate_request(request: DeviceRequest, taken: list[str], at: str) -> Caus
 def _validate_wish(wish: ExactDeviceRequest | DeviceSubRequest, at: str) -> Causes:
     """VAL-52: devices of a class, so many or all."""
     name = wish.device_class_name
-    causes = [invalid(f"{at}.deviceClassName", name, word) for word in dns_subdomain(name)] if name else [required(f"{at}.deviceClassName")]
+    causes = (
+        [invalid(f"{at}.deviceClassName", name, word) for word in dns_subdomain(name)]
+        if name
+        else [required(f"{at}.deviceClassName")]
+    )
     causes += _validate_selectors(wish.selectors, f"{at}.selectors")
     count = wish.count or 0
     if wish.allocation_mode == "All":
         if count:
-            causes.append(invalid(f"{at}.count", count, "must not be specified when allocationMode is 'All'"))
+            causes.append(
+                invalid(f"{at}.count", count, "must not be specified when allocationMode is 'All'")
+            )
     elif wish.allocation_mode == "ExactCount":
         if count <= 0:
             causes.append(invalid(f"{at}.count", count, "must be greater than zero"))
@@ -151,12 +176,19 @@ def _validate_selectors(selectors: tuple[DeviceSelector, ...] | None, at: str) -
 def _validate_toleration(toleration: DeviceToleration, at: str) -> Causes:
     causes: Causes = []
     if toleration.key:
-        causes += [invalid(f"{at}.key", toleration.key, word) for word in qualified_name(toleration.key)]
+        causes += [
+            invalid(f"{at}.key", toleration.key, word) for word in qualified_name(toleration.key)
+        ]
     if toleration.operator == "Exists":
         if toleration.value:
-            causes.append(invalid(f"{at}.value", toleration.value, "must be empty for operator `Exists`"))
+            causes.append(
+                invalid(f"{at}.value", toleration.value, "must be empty for operator `Exists`")
+            )
     elif toleration.operator == "Equal":
-        causes += [invalid(f"{at}.value", toleration.value, word) for word in label_value(toleration.value or "")]
+        causes += [
+            invalid(f"{at}.value", toleration.value, word)
+            for word in label_value(toleration.value or "")
+        ]
         if not toleration.key:
             causes.append(required(f"{at}.key", "must not be empty for operator `Equal`"))
     elif not toleration.operator:
@@ -169,17 +201,24 @@ def _validate_toleration(toleration: DeviceToleration, at: str) -> Causes:
 
 
 def _validate_constraint(constraint: DeviceConstraint, names: list[str], at: str) -> Causes:
-    """VAL-52: the devices of these requests have one attribute in common, or each another value of it."""
+    """VAL-52: the devices of these requests have one attribute in common, or each another value of
+    it."""
     causes = _validate_names(constraint.requests, names, f"{at}.requests")
     match, distinct = constraint.match_attribute, constraint.distinct_attribute
     if match is not None:
         causes += _validate_attribute_name(match, f"{at}.matchAttribute", needs_domain=True)
         if distinct is not None:
-            causes.append(invalid(f"{at}.distinctAttribute", distinct, "may not be specified with matchAttribute"))
+            causes.append(
+                invalid(
+                    f"{at}.distinctAttribute", distinct, "may not be specified with matchAttribute"
+                )
+            )
     elif distinct is not None:
         causes += _validate_attribute_name(distinct, f"{at}.distinctAttribute", needs_domain=True)
     else:
-        causes.append(required(at, "exactly one of `matchAttribute` or `distinctAttribute` is required"))
+        causes.append(
+            required(at, "exactly one of `matchAttribute` or `distinctAttribute` is required")
+        )
     return causes
 
 
@@ -187,7 +226,9 @@ def _validate_names(requests: tuple[str, ...] | None, names: list[str], at: str)
     causes = _bounded(requests, LIST_MAX, at)
     for position, name in enumerate(requests or ()):
         if name not in names:
-            causes.append(invalid(f"{at}[{position}]", name, "must be the name of a request in the claim"))
+            causes.append(
+                invalid(f"{at}[{position}]", name, "must be the name of a request in the claim")
+            )
         if name in (requests or ())[:position]:
             causes.append(duplicate(f"{at}[{position}]", name))
     return causes
@@ -228,17 +269,39 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
     """VAL-52: a driver's devices, and where they are."""
     spec, at = resource_slice.spec, "spec"
     causes = validate_driver_name(spec.driver, f"{at}.driver")
-    causes += _validate_pool_name(spec.pool.name, f"{at}.pool.name") + not_negative(f"{at}.pool.generation", spec.pool.generation)
+    causes += _validate_pool_name(spec.pool.name, f"{at}.pool.name") + not_negative(
+        f"{at}.pool.generation", spec.pool.generation
+    )
     if spec.pool.resource_slice_count <= 0:
-        causes.append(invalid(f"{at}.pool.resourceSliceCount", spec.pool.resource_slice_count, "must be greater than zero"))
+        causes.append(
+            invalid(
+                f"{at}.pool.resourceSliceCount",
+                spec.pool.resource_slice_count,
+                "must be greater than zero",
+            )
+        )
     if spec.node_name is not None:
-        causes += [invalid(f"{at}.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)]
+        causes += [
+            invalid(f"{at}.nodeName", spec.node_name, word)
+            for word in dns_subdomain(spec.node_name)
+        ]
     if spec.node_selector is not None:
         causes += validate_node_selector(spec.node_selector, f"{at}.nodeSelector")
         if len(spec.node_selector.node_selector_terms) != 1:
-            causes.append(invalid(f"{at}.nodeSelector.nodeSelectorTerms", "", "must have exactly one node selector term"))
+            causes.append(
+                invalid(
+                    f"{at}.nodeSelector.nodeSelectorTerms",
+                    "",
+                    "must have exactly one node selector term",
+                )
+            )
     words = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-    said = [spec.node_name is not None, spec.node_selector is not None, bool(spec.all_nodes), bool(spec.per_device_node_selection)]
+    said = [
+        spec.node_name is not None,
+        spec.node_selector is not None,
+        bool(spec.all_nodes),
+        bool(spec.per_device_node_selection),
+    ]
     if not any(said):
         causes.append(required(at, words))
     elif sum(said) > 1:
@@ -256,7 +319,9 @@ def validate_resource_slice_update(new: ResourceSlice, old: ResourceSlice) -> Ca
     """VAL-52: whose devices these are, in which pool and on which node, stays."""
     causes = validate_resource_slice(new)
     for attribute, name in (("driver", "driver"), ("node_name", "nodeName")):
-        causes += unchanged(f"spec.{name}", getattr(new.spec, attribute), getattr(old.spec, attribute))
+        causes += unchanged(
+            f"spec.{name}", getattr(new.spec, attribute), getattr(old.spec, attribute)
+        )
     return causes + unchanged("spec.pool.name", new.spec.pool.name, old.spec.pool.name)
 
 
@@ -265,7 +330,9 @@ def _validate_pool_name(name: str, at: str) -> Causes:
     if not name:
         return [required(at)]
     causes = [too_long(at, POOL_NAME_MAX)] if len(name) > POOL_NAME_MAX else []
-    return causes + [invalid(at, part, word) for part in name.split("/") for word in dns_subdomain(part)]
+    return causes + [
+        invalid(at, part, word) for part in name.split("/") for word in dns_subdomain(part)
+    ]
 
 
 def _validate_device(device: Device, at: str) -> Causes:
@@ -282,7 +349,9 @@ def _validate_device(device: Device, at: str) -> Causes:
     for position, taint in enumerate(device.taints or ()):
         here = f"{at}.taints[{position}]"
         causes += [invalid(f"{here}.key", taint.key, word) for word in qualified_name(taint.key)]
-        causes += [invalid(f"{here}.value", taint.value, word) for word in label_value(taint.value or "")]
+        causes += [
+            invalid(f"{here}.value", taint.value, word) for word in label_value(taint.value or "")
+        ]
         if not taint.effect:
             causes.append(required(f"{here}.effect"))
         elif taint.effect not in EFFECTS:

@@ -5,9 +5,29 @@ Source: Kubernetes API reference, "Endpoints", "EndpointSlice"; documentation, "
 
 from refk8s.core.api.core_v1 import EndpointAddress, Endpoints, EndpointSubset
 from refk8s.core.api.discovery_v1 import EndpointHints, EndpointSlice
-from refk8s.core.apiserver.validation.field import Causes, duplicate, invalid, not_supported, required, too_many, unchanged
-from refk8s.core.apiserver.validation.names import Check, dns_label, dns_subdomain, label_value, parse_ip, qualified_name
-from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_address, validate_non_special, validate_port_number
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    invalid,
+    not_supported,
+    required,
+    too_many,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.names import (
+    Check,
+    dns_label,
+    dns_subdomain,
+    label_value,
+    parse_ip,
+    qualified_name,
+)
+from refk8s.core.apiserver.validation.ports import (
+    PROTOCOLS,
+    validate_address,
+    validate_non_special,
+    validate_port_number,
+)
 
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 ENDPOINTS_MAX, PORTS_MAX, ADDRESSES_MAX = 1000, 20_000, 100
@@ -47,16 +67,25 @@ def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
         elif port.protocol not in PROTOCOLS:
             causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
         if port.app_protocol is not None:
-            causes += [invalid(f"{here}.appProtocol", port.app_protocol, word) for word in qualified_name(port.app_protocol)]
+            causes += [
+                invalid(f"{here}.appProtocol", port.app_protocol, word)
+                for word in qualified_name(port.app_protocol)
+            ]
     return causes
 
 
 def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
     causes = validate_address(address.ip, f"{at}.ip")
     if address.hostname:
-        causes += [invalid(f"{at}.hostname", address.hostname, word) for word in dns_label(address.hostname)]
+        causes += [
+            invalid(f"{at}.hostname", address.hostname, word)
+            for word in dns_label(address.hostname)
+        ]
     if address.node_name is not None:
-        causes += [invalid(f"{at}.nodeName", address.node_name, word) for word in dns_subdomain(address.node_name)]
+        causes += [
+            invalid(f"{at}.nodeName", address.node_name, word)
+            for word in dns_subdomain(address.node_name)
+        ]
     return causes + validate_non_special(address.ip, f"{at}.ip")
 
 
@@ -86,12 +115,20 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
                 if parsed is None:
                     causes += validate_address(address, where)
                 elif f"IPv{parsed.version}" != kind:
-                    causes.append(invalid(f"{here}.addresses", address, f"must be an {kind} address"))
+                    causes.append(
+                        invalid(f"{here}.addresses", address, f"must be an {kind} address")
+                    )
                 causes += validate_non_special(address, where)
         if endpoint.node_name is not None:
-            causes += [invalid(f"{here}.nodeName", endpoint.node_name, word) for word in dns_subdomain(endpoint.node_name)]
+            causes += [
+                invalid(f"{here}.nodeName", endpoint.node_name, word)
+                for word in dns_subdomain(endpoint.node_name)
+            ]
         if endpoint.hostname is not None:
-            causes += [invalid(f"{here}.hostname", endpoint.hostname, word) for word in dns_label(endpoint.hostname)]
+            causes += [
+                invalid(f"{here}.hostname", endpoint.hostname, word)
+                for word in dns_label(endpoint.hostname)
+            ]
         if endpoint.hints is not None:
             causes += _validate_hints(endpoint.hints, f"{here}.hints")
     if len(ports) > PORTS_MAX:
@@ -100,7 +137,10 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
     for position, slice_port in enumerate(ports):
         here = f"ports[{position}]"
         if slice_port.name:
-            causes += [invalid(f"{here}.name", slice_port.name, word) for word in dns_label(slice_port.name)]
+            causes += [
+                invalid(f"{here}.name", slice_port.name, word)
+                for word in dns_label(slice_port.name)
+            ]
         if slice_port.name in names:
             causes.append(duplicate(f"{here}.name", slice_port.name))
         names.add(slice_port.name)
@@ -110,7 +150,9 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
             causes.append(not_supported(f"{here}.protocol", slice_port.protocol, PROTOCOLS))
         if slice_port.app_protocol is not None:
             words = qualified_name(slice_port.app_protocol)
-            causes += [invalid(f"{here}.appProtocol", slice_port.app_protocol, word) for word in words]
+            causes += [
+                invalid(f"{here}.appProtocol", slice_port.app_protocol, word) for word in words
+            ]
     return causes
 
 
@@ -121,14 +163,21 @@ def _validate_fqdn(name: str, at: str) -> Causes:
         return [required(at)]
     causes = [invalid(at, name, word) for word in dns_subdomain(labels)]
     if not causes and "." not in labels:
-        causes.append(invalid(at, name, "should be a domain with at least two segments separated by dots"))
+        causes.append(
+            invalid(at, name, "should be a domain with at least two segments separated by dots")
+        )
     return causes
 
 
 def _validate_hints(hints: EndpointHints, at: str) -> Causes:
-    """VAL-24: for which zones and nodes an endpoint is meant: at most eight of each, and none twice."""
-    causes = _validate_hint_names([zone.name for zone in hints.for_zones or ()], f"{at}.forZones", label_value)
-    return causes + _validate_hint_names([node.name for node in hints.for_nodes or ()], f"{at}.forNodes", dns_subdomain)
+    """VAL-24: for which zones and nodes an endpoint is meant: at most eight of each, and none
+    twice."""
+    causes = _validate_hint_names(
+        [zone.name for zone in hints.for_zones or ()], f"{at}.forZones", label_value
+    )
+    return causes + _validate_hint_names(
+        [node.name for node in hints.for_nodes or ()], f"{at}.forNodes", dns_subdomain
+    )
 
 
 def _validate_hint_names(names: list[str], at: str, check: Check) -> Causes:
@@ -144,4 +193,6 @@ def _validate_hint_names(names: list[str], at: str, check: Check) -> Causes:
 
 
 def validate_endpoint_slice_update(new: EndpointSlice, old: EndpointSlice) -> Causes:
-    return validate_endpoint_slice(new) + unchanged("addressType", new.address_type, old.address_type)
+    return validate_endpoint_slice(new) + unchanged(
+        "addressType", new.address_type, old.address_type
+    )

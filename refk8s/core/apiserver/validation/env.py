@@ -1,12 +1,31 @@
-"""Environment of a container, and the fields of the pod and of containers that can be put into it. Rule VAL-16 (spec/validation.md).
+"""Environment of a container, and the fields of the pod and of containers that can be put into it.
+Rule VAL-16 (spec/validation.md).
 
 Source: Kubernetes documentation, "Define Environment Variables for a Container", "Downward API".
 """
 
-from refk8s.core.api.core_v1 import EnvFromSource, EnvVar, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector
-from refk8s.core.apiserver.validation.field import Causes, invalid, not_found, not_supported, required
+from refk8s.core.api.core_v1 import (
+    EnvFromSource,
+    EnvVar,
+    FileKeySelector,
+    ObjectFieldSelector,
+    ResourceFieldSelector,
+)
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    invalid,
+    not_found,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.mounts import Volumes, validate_relative_path
-from refk8s.core.apiserver.validation.names import config_key, dns_label, dns_subdomain, env_name, qualified_name
+from refk8s.core.apiserver.validation.names import (
+    config_key,
+    dns_label,
+    dns_subdomain,
+    env_name,
+    qualified_name,
+)
 from refk8s.core.apiserver.validation.resources import amount
 
 ENV_FIELDS = (
@@ -32,7 +51,9 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
         if not variable.name:
             causes.append(required(f"{here}.name"))
         else:
-            causes += [invalid(f"{here}.name", variable.name, word) for word in env_name(variable.name)]
+            causes += [
+                invalid(f"{here}.name", variable.name, word) for word in env_name(variable.name)
+            ]
         source = variable.value_from
         if source is None:
             continue
@@ -43,11 +64,19 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
             causes += validate_field_selector(source.field_ref, ENV_FIELDS, f"{inside}.fieldRef")
         if source.resource_field_ref is not None:
             sources += 1
-            causes += validate_resource_selector(source.resource_field_ref, f"{inside}.resourceFieldRef", False)
-        for reference, name in ((source.config_map_key_ref, "configMapKeyRef"), (source.secret_key_ref, "secretKeyRef")):
+            causes += validate_resource_selector(
+                source.resource_field_ref, f"{inside}.resourceFieldRef", False
+            )
+        for reference, name in (
+            (source.config_map_key_ref, "configMapKeyRef"),
+            (source.secret_key_ref, "secretKeyRef"),
+        ):
             if reference is not None:
                 sources += 1
-                causes += [invalid(f"{inside}.{name}.name", reference.name or "", word) for word in dns_subdomain(reference.name or "")]
+                causes += [
+                    invalid(f"{inside}.{name}.name", reference.name or "", word)
+                    for word in dns_subdomain(reference.name or "")
+                ]
                 causes += _validate_key(reference.key, f"{inside}.{name}.key")
         if source.file_key_ref is not None:
             sources += 1
@@ -58,7 +87,9 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
         elif variable.value:
             causes.append(invalid(inside, "", "may not be specified when `value` is not empty"))
         elif sources > 1:
-            causes.append(invalid(inside, "", "may not have more than one field specified at a time"))
+            causes.append(
+                invalid(inside, "", "may not have more than one field specified at a time")
+            )
     return causes
 
 
@@ -78,7 +109,9 @@ def _validate_file_key(selector: FileKeySelector, volumes: Volumes, at: str) -> 
         if volume is None:
             causes.append(not_found(f"{at}.volumeName", name))
         elif volume.empty_dir is None:
-            causes.append(invalid(f"{at}.volumeName", name, "referenced volume must be of type emptyDir"))
+            causes.append(
+                invalid(f"{at}.volumeName", name, "referenced volume must be of type emptyDir")
+            )
     if not selector.path:
         causes.append(required(f"{at}.path"))
     else:
@@ -95,15 +128,23 @@ def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
     for position, source in enumerate(sources):
         here = f"{at}[{position}]"
         if source.prefix:
-            causes += [invalid(f"{here}.prefix", source.prefix, word) for word in env_name(source.prefix)]
+            causes += [
+                invalid(f"{here}.prefix", source.prefix, word) for word in env_name(source.prefix)
+            ]
         given = 0
-        for reference, name in ((source.config_map_ref, "configMapRef"), (source.secret_ref, "secretRef")):
+        for reference, name in (
+            (source.config_map_ref, "configMapRef"),
+            (source.secret_ref, "secretRef"),
+        ):
             if reference is not None:
                 given += 1
                 if not reference.name:
                     causes.append(required(f"{here}.{name}.name"))
                 else:
-                    causes += [invalid(f"{here}.{name}.name", reference.name, word) for word in dns_subdomain(reference.name)]
+                    causes += [
+                        invalid(f"{here}.{name}.name", reference.name, word)
+                        for word in dns_subdomain(reference.name)
+                    ]
         if given == 0:
             causes.append(invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif given > 1:
@@ -111,7 +152,9 @@ def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
     return causes
 
 
-def validate_field_selector(selector: ObjectFieldSelector, fields: tuple[str, ...], at: str) -> Causes:
+def validate_field_selector(
+    selector: ObjectFieldSelector, fields: tuple[str, ...], at: str
+) -> Causes:
     """A field of the pod: one of these, or a label or annotation by its key in brackets."""
     if not selector.api_version:
         return [required(f"{at}.apiVersion")]
@@ -119,15 +162,33 @@ def validate_field_selector(selector: ObjectFieldSelector, fields: tuple[str, ..
     if not path:
         return [required(f"{at}.fieldPath")]
     if selector.api_version != "v1":
-        return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: unsupported pod version: {selector.api_version}")]
+        return [
+            invalid(
+                f"{at}.fieldPath",
+                path,
+                f"error converting fieldPath: unsupported pod version: {selector.api_version}",
+            )
+        ]
     whole, bracket, key = path.removesuffix("']").partition("['")
     if bracket and whole and path.endswith("']"):
         if whole in ("metadata.labels", "metadata.annotations"):
             key = key if whole == "metadata.labels" else key.lower()
             return [invalid(at, key, word) for word in qualified_name(key)]
-        return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: field label does not support subscript: {path}")]
+        return [
+            invalid(
+                f"{at}.fieldPath",
+                path,
+                f"error converting fieldPath: field label does not support subscript: {path}",
+            )
+        ]
     if path not in KNOWN_FIELDS:
-        return [invalid(f"{at}.fieldPath", path, f"error converting fieldPath: field label not supported: {path}")]
+        return [
+            invalid(
+                f"{at}.fieldPath",
+                path,
+                f"error converting fieldPath: field label not supported: {path}",
+            )
+        ]
     path = "spec.nodeName" if path == "spec.host" else path
     return [] if path in fields else [not_supported(f"{at}.fieldPath", path, fields)]
 
@@ -150,5 +211,11 @@ def validate_resource_selector(selector: ResourceFieldSelector, at: str, in_volu
         return causes
     allowed = CPU_DIVISORS if resource.endswith(".cpu") else BYTE_DIVISORS
     if divisor not in allowed:
-        causes.append(invalid(f"{at}.divisor", resource, f"only divisor's values {', '.join(allowed)} are supported with this resource"))
+        causes.append(
+            invalid(
+                f"{at}.divisor",
+                resource,
+                f"only divisor's values {', '.join(allowed)} are supported with this resource",
+            )
+        )
     return causes

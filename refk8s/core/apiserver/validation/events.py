@@ -14,9 +14,11 @@ NOT_OF_SERIES = "needs to be unset"
 
 
 def validate_event(event: Event) -> Causes:
-    """VAL-65: an event is in the namespace of the object it is about; about an object without one, in `default`.
+    """VAL-65: an event is in the namespace of the object it is about; about an object without one,
+    in `default`.
 
-    One that has an eventTime is of the new kind, and says what was done, why, and which controller reports it.
+    One that has an eventTime is of the new kind, and says what was done, why, and which controller
+    reports it.
     """
     about, namespace = event.involved_object.namespace or "", event.metadata.namespace or ""
     elsewhere = invalid("involvedObject.namespace", about, "does not match event.namespace")
@@ -34,7 +36,9 @@ def validate_event(event: Event) -> Causes:
 def _validate_report(event: Event) -> Causes:
     controller = event.reporting_component or ""
     causes: Causes = [] if controller else [required("reportingController")]
-    causes += [invalid("reportingController", controller, word) for word in qualified_name(controller)]
+    causes += [
+        invalid("reportingController", controller, word) for word in qualified_name(controller)
+    ]
     texts = (
         (event.reporting_instance, "reportingInstance", TEXT_BYTES_MAX), (event.action, "action", TEXT_BYTES_MAX),
         (event.reason, "reason", TEXT_BYTES_MAX),
@@ -70,8 +74,14 @@ def _validate_series(event: Event) -> Causes:
     series = event.series
     if series is None:
         return []
-    causes: Causes = [] if (series.count or 0) >= 2 else [invalid("series.count", "", "should be at least 2")]
-    return causes if series.last_observed_time is not None else [*causes, required("series.lastObservedTime")]
+    causes: Causes = (
+        [] if (series.count or 0) >= 2 else [invalid("series.count", "", "should be at least 2")]
+    )
+    return (
+        causes
+        if series.last_observed_time is not None
+        else [*causes, required("series.lastObservedTime")]
+    )
 
 
 def validate_event_update(new: Event, old: Event) -> Causes:

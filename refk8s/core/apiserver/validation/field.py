@@ -1,4 +1,5 @@
-"""The ways in which a field can be wrong, in Kubernetes' words: one constructor for each. Rule VAL-2 (spec/validation.md)."""
+"""The ways in which a field can be wrong, in Kubernetes' words: one constructor for each. Rule
+VAL-2 (spec/validation.md)."""
 
 from collections.abc import Iterable
 from typing import Any, TypeAlias

@@ -5,7 +5,12 @@ Source: Kubernetes documentation, "Jobs" (pod failure policy, success policy); A
 
 from itertools import pairwise
 
-from refk8s.core.api.batch_v1 import JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicyRule
+from refk8s.core.api.batch_v1 import (
+    JobSpec,
+    PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyRule,
+    SuccessPolicyRule,
+)
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -37,33 +42,49 @@ def validate_policies(spec: JobSpec, at: str) -> Causes:
             causes += _validate_failure_rule(spec, rule, names, f"{here}[{position}]")
     if spec.success_policy is not None:
         if spec.completion_mode != "Indexed":
-            causes.append(invalid(f"{at}.successPolicy", spec.success_policy, "requires indexed completion mode"))
+            causes.append(
+                invalid(
+                    f"{at}.successPolicy", spec.success_policy, "requires indexed completion mode"
+                )
+            )
         else:
-            causes += _validate_success_policy(spec.success_policy.rules, spec.completions, f"{at}.successPolicy.rules")
+            causes += _validate_success_policy(
+                spec.success_policy.rules, spec.completions, f"{at}.successPolicy.rules"
+            )
     return causes
 
 
-def _validate_failure_rule(spec: JobSpec, rule: PodFailurePolicyRule, names: set[str], at: str) -> Causes:
+def _validate_failure_rule(
+    spec: JobSpec, rule: PodFailurePolicyRule, names: set[str], at: str
+) -> Causes:
     """VAL-67: one known action on exit codes or on conditions of a pod, not on both."""
     causes: Causes = []
     if not rule.action:
         causes.append(required(f"{at}.action", f"valid values: {list(ACTIONS)}"))
     elif rule.action == "FailIndex" and spec.backoff_limit_per_index is None:
-        causes.append(invalid(f"{at}.action", rule.action, "requires the backoffLimitPerIndex to be set"))
+        causes.append(
+            invalid(f"{at}.action", rule.action, "requires the backoffLimitPerIndex to be set")
+        )
     elif rule.action not in ACTIONS:
         causes.append(not_supported(f"{at}.action", rule.action, ACTIONS))
     codes, conditions = rule.on_exit_codes, rule.on_pod_conditions or ()
     if codes is not None and conditions:
-        causes.append(invalid(at, None, "specifying both OnExitCodes and OnPodConditions is not supported"))
+        causes.append(
+            invalid(at, None, "specifying both OnExitCodes and OnPodConditions is not supported")
+        )
     if codes is None and not conditions:
-        causes.append(invalid(at, None, "specifying one of OnExitCodes and OnPodConditions is required"))
+        causes.append(
+            invalid(at, None, "specifying one of OnExitCodes and OnPodConditions is required")
+        )
     if codes is not None:
         causes += _validate_exit_codes(codes, names, f"{at}.onExitCodes")
     if len(conditions) > CONDITIONS_MAX:
         causes.append(too_many(f"{at}.onPodConditions", len(conditions), CONDITIONS_MAX))
     for position, pattern in enumerate(conditions):
         here = f"{at}.onPodConditions[{position}]"
-        causes += [invalid(f"{here}.type", pattern.type, word) for word in qualified_name(pattern.type)]
+        causes += [
+            invalid(f"{here}.type", pattern.type, word) for word in qualified_name(pattern.type)
+        ]
         if not pattern.status:
             causes.append(required(f"{here}.status", f"valid values: {list(STATUSES)}"))
         elif pattern.status not in STATUSES:
@@ -71,7 +92,9 @@ def _validate_failure_rule(spec: JobSpec, rule: PodFailurePolicyRule, names: set
     return causes
 
 
-def _validate_exit_codes(codes: PodFailurePolicyOnExitCodesRequirement, names: set[str], at: str) -> Causes:
+def _validate_exit_codes(
+    codes: PodFailurePolicyOnExitCodesRequirement, names: set[str], at: str
+) -> Causes:
     """VAL-67: codes in order, each once; 0 is no failure."""
     causes: Causes = []
     if not codes.operator:
@@ -89,7 +112,9 @@ def _validate_exit_codes(codes: PodFailurePolicyOnExitCodesRequirement, names: s
     seen: set[int] = set()
     for position, code in enumerate(values):
         if codes.operator == "In" and code == 0:
-            causes.append(invalid(f"{at}.values[{position}]", code, "must not be 0 for the In operator"))
+            causes.append(
+                invalid(f"{at}.values[{position}]", code, "must not be 0 for the In operator")
+            )
         if code in seen:
             causes.append(duplicate(f"{at}.values[{position}]", code))
         seen.add(code)
@@ -98,17 +123,25 @@ def _validate_exit_codes(codes: PodFailurePolicyOnExitCodesRequirement, names: s
     return causes
 
 
-def _validate_success_policy(rules: tuple[SuccessPolicyRule, ...], completions: int | None, at: str) -> Causes:
+def _validate_success_policy(
+    rules: tuple[SuccessPolicyRule, ...], completions: int | None, at: str
+) -> Causes:
     """VAL-67: so many of an indexed job's indexes, or these of them, suffice."""
     causes: Causes = []
     if not rules:
-        causes.append(required(at, "at least one rules must be specified when the successPolicy is specified"))
+        causes.append(
+            required(at, "at least one rules must be specified when the successPolicy is specified")
+        )
     if len(rules) > RULES_MAX:
         causes.append(too_many(at, len(rules), RULES_MAX))
     for position, rule in enumerate(rules):
         here, count, indexes = f"{at}[{position}]", rule.succeeded_count, rule.succeeded_indexes
         if count is None and indexes is None:
-            causes.append(required(here, "at least one of succeededCount or succeededIndexes must be specified"))
+            causes.append(
+                required(
+                    here, "at least one of succeededCount or succeededIndexes must be specified"
+                )
+            )
         total = 0
         if indexes is not None:
             if len(indexes) > INDEXES_BYTES_MAX:
@@ -116,7 +149,13 @@ def _validate_success_policy(rules: tuple[SuccessPolicyRule, ...], completions: 
             if completions is not None:
                 total, wrong = count_indexes(indexes[:INDEXES_BYTES_MAX], completions)
                 if wrong:
-                    causes.append(invalid(f"{here}.succeededIndexes", indexes, f"error parsing succeededIndexes: {wrong}"))
+                    causes.append(
+                        invalid(
+                            f"{here}.succeededIndexes",
+                            indexes,
+                            f"error parsing succeededIndexes: {wrong}",
+                        )
+                    )
         if count is not None:
             causes += not_negative(f"{here}.succeededCount", count)
             if completions is not None and count > completions:
@@ -129,7 +168,8 @@ def _validate_success_policy(rules: tuple[SuccessPolicyRule, ...], completions: 
 
 
 def count_indexes(text: str, completions: int) -> tuple[int, str]:
-    """How many indexes a text such as `1,3-5` names, and what is wrong with it: numbers and ranges that rise and stay below completions."""
+    """How many indexes a text such as `1,3-5` names, and what is wrong with it: numbers and ranges
+    that rise and stay below completions."""
     total, last = 0, -1
     for interval in text.split(",") if text else ():
         limits = interval.split("-")

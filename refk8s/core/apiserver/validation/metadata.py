@@ -1,14 +1,28 @@
-"""What every object's metadata must be, on create and across an update. Rules VAL-3, VAL-4, VAL-5 (spec/validation.md).
+"""What every object's metadata must be, on create and across an update. Rules VAL-3, VAL-4, VAL-5
+(spec/validation.md).
 
-Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors", "Annotations", "Owners and Dependents", "Finalizers".
-Left out: managed fields, which the server writes itself.
+Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors", "Annotations",
+"Owners and Dependents", "Finalizers". Left out: managed fields, which the server writes itself.
 """
 
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.validation import names
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, required, too_long, unchanged
-from refk8s.core.apiserver.validation.names import Check, label_value, mask_trailing_dash, qualified_name
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_negative,
+    required,
+    too_long,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.names import (
+    Check,
+    label_value,
+    mask_trailing_dash,
+    qualified_name,
+)
 
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
@@ -31,7 +45,10 @@ _NAMES: dict[str, Check] = {
 
 def name_check(resource: Resource) -> Check:
     """What a name of this resource must be (VAL-3)."""
-    return _NAMES.get(f"{resource.plural}.{resource.group}" if resource.group else resource.plural, names.dns_subdomain)
+    return _NAMES.get(
+        f"{resource.plural}.{resource.group}" if resource.group else resource.plural,
+        names.dns_subdomain,
+    )
 
 
 def validate_metadata(resource: Resource, meta: ObjectMeta, at: str = "metadata") -> Causes:
@@ -39,8 +56,15 @@ def validate_metadata(resource: Resource, meta: ObjectMeta, at: str = "metadata"
     return check_metadata(meta, name_check(resource), resource.namespaced, at)
 
 
-def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at: str = "metadata", any_finalizer: bool = False) -> Causes:
-    """The same, for names that are right by this check. An object without a name needs a generateName, which its name will begin with.
+def check_metadata(
+    meta: ObjectMeta,
+    name_is_right: Check,
+    namespaced: bool,
+    at: str = "metadata",
+    any_finalizer: bool = False,
+) -> Causes:
+    """The same, for names that are right by this check. An object without a name needs a
+    generateName, which its name will begin with.
 
     `any_finalizer`: a finalizer needs no domain (upstream asks for it kind by kind).
     """
@@ -59,7 +83,10 @@ def check_metadata(meta: ObjectMeta, name_is_right: Check, namespaced: bool, at:
         if not meta.namespace:
             causes.append(required(f"{at}.namespace"))
         else:
-            causes += [invalid(f"{at}.namespace", meta.namespace, word) for word in names.dns_label(meta.namespace)]
+            causes += [
+                invalid(f"{at}.namespace", meta.namespace, word)
+                for word in names.dns_label(meta.namespace)
+            ]
     elif meta.namespace:
         causes.append(forbidden(f"{at}.namespace", "not allowed on this type"))
     if meta.generation is not None:
@@ -97,8 +124,15 @@ def validate_annotations(annotations: dict[str, str], at: str) -> Causes:
         if words:
             causes += [invalid(at, key, word) for word in words]
         characters += len(key) + len(value)
-    if characters * 4 > ANNOTATIONS_BYTES_MAX:  # a character is at most four bytes, so that counting them is seldom needed
-        size = sum([len(part.encode("utf-8", "surrogatepass")) for item in annotations.items() for part in item])
+    # a character is at most four bytes, so that counting them is seldom needed
+    if characters * 4 > ANNOTATIONS_BYTES_MAX:
+        size = sum(
+            [
+                len(part.encode("utf-8", "surrogatepass"))
+                for item in annotations.items()
+                for part in item
+            ]
+        )
         if size > ANNOTATIONS_BYTES_MAX:
             causes.append(too_long(at, ANNOTATIONS_BYTES_MAX))
     return causes
@@ -111,7 +145,9 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
     for reference in references:
         version = reference.api_version.rpartition("/")[2]
         if not version or reference.api_version.count("/") > 1:
-            causes.append(invalid(f"{at}.apiVersion", reference.api_version, "version must not be empty"))
+            causes.append(
+                invalid(f"{at}.apiVersion", reference.api_version, "version must not be empty")
+            )
         if not reference.kind:
             causes.append(invalid(f"{at}.kind", reference.kind, "must not be empty"))
         if not reference.name:
@@ -119,7 +155,9 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
         if not reference.uid:
             causes.append(invalid(f"{at}.uid", reference.uid, "must not be empty"))
         if reference.api_version == "v1" and reference.kind == "Event":
-            causes.append(invalid(at, reference, "/v1, Kind=Event is disallowed from being an owner"))
+            causes.append(
+                invalid(at, reference, "/v1, Kind=Event is disallowed from being an owner")
+            )
         if reference.controller:
             this = f"{reference.kind}/{reference.name}"
             if controller:
@@ -130,13 +168,18 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
     return causes
 
 
-def validate_finalizers(finalizers: tuple[str, ...], at: str, any_finalizer: bool = False) -> Causes:
-    """VAL-4: qualified names; without a prefix only those of Kubernetes itself; not both ways of deleting dependents."""
+def validate_finalizers(
+    finalizers: tuple[str, ...], at: str, any_finalizer: bool = False
+) -> Causes:
+    """VAL-4: qualified names; without a prefix only those of Kubernetes itself; not both ways of
+    deleting dependents."""
     causes: Causes = []
     for finalizer in finalizers:
         causes += [invalid(at, finalizer, word) for word in qualified_name(finalizer)]
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
-        causes.append(invalid(at, finalizers, "finalizer orphan and foregroundDeletion cannot be both set"))
+        causes.append(
+            invalid(at, finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
+        )
     if any_finalizer:
         return causes
     for position, finalizer in enumerate(finalizers):
@@ -147,10 +190,13 @@ def validate_finalizers(finalizers: tuple[str, ...], at: str, any_finalizer: boo
 
 
 def validate_metadata_update(new: ObjectMeta, old: ObjectMeta, at: str = "metadata") -> Causes:
-    """VAL-5: identity does not change; nothing new holds back what is being deleted; labels and annotations as on create."""
+    """VAL-5: identity does not change; nothing new holds back what is being deleted; labels and
+    annotations as on create."""
     causes: Causes = []
     if old.deletion_timestamp is not None and new.finalizers:
-        added = [finalizer for finalizer in new.finalizers if finalizer not in (old.finalizers or ())]
+        added = [
+            finalizer for finalizer in new.finalizers if finalizer not in (old.finalizers or ())
+        ]
         if added:
             listed = ", ".join([f'"{finalizer}"' for finalizer in sorted(added)])
             words = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{listed}}}"
@@ -162,7 +208,11 @@ def validate_metadata_update(new: ObjectMeta, old: ObjectMeta, at: str = "metada
     causes += unchanged(f"{at}.uid", new.uid, old.uid)
     causes += unchanged(f"{at}.creationTimestamp", new.creation_timestamp, old.creation_timestamp)
     causes += unchanged(f"{at}.deletionTimestamp", new.deletion_timestamp, old.deletion_timestamp)
-    causes += unchanged(f"{at}.deletionGracePeriodSeconds", new.deletion_grace_period_seconds, old.deletion_grace_period_seconds)
+    causes += unchanged(
+        f"{at}.deletionGracePeriodSeconds",
+        new.deletion_grace_period_seconds,
+        old.deletion_grace_period_seconds,
+    )
     if new.labels:
         causes += validate_labels(new.labels, f"{at}.labels")
     if new.annotations:

@@ -1,11 +1,18 @@
 """What a container sees of the pod's volumes. Rule VAL-11 (spec/validation.md).
 
-Source: Kubernetes documentation, "Volumes" (subPath, mount propagation, recursive read-only mounts), "Raw Block Volume Support".
+Source: Kubernetes documentation, "Volumes" (subPath, mount propagation, recursive read-only
+mounts), "Raw Block Volume Support".
 """
 
-
 from refk8s.core.api.core_v1 import Container, EphemeralContainer, Volume, VolumeDevice, VolumeMount
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_found, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_found,
+    not_supported,
+    required,
+)
 from refk8s.core.memo import remember
 
 HOST_PATH_TYPES = (
@@ -17,7 +24,9 @@ Volumes = dict[str, Volume]
 AnyContainer = Container | EphemeralContainer
 
 
-def validate_mounts(container: AnyContainer, mounts: tuple[VolumeMount, ...], volumes: Volumes, at: str) -> Causes:
+def validate_mounts(
+    container: AnyContainer, mounts: tuple[VolumeMount, ...], volumes: Volumes, at: str
+) -> Causes:
     """VAL-11: of volumes that the pod has, each at a place of its own."""
     causes: Causes = []
     paths: set[str] = set()
@@ -35,20 +44,36 @@ def validate_mounts(container: AnyContainer, mounts: tuple[VolumeMount, ...], vo
             causes.append(invalid(f"{here}.mountPath", mount.mount_path, "must be unique"))
         paths.add(mount.mount_path)
         if mount.name in devices:
-            causes.append(invalid(f"{here}.name", mount.name, "must not already exist in volumeDevices"))
+            causes.append(
+                invalid(f"{here}.name", mount.name, "must not already exist in volumeDevices")
+            )
         if mount.mount_path in devices.values():
-            causes.append(invalid(f"{here}.mountPath", mount.mount_path, "must not already exist as a path in volumeDevices"))
+            causes.append(
+                invalid(
+                    f"{here}.mountPath",
+                    mount.mount_path,
+                    "must not already exist as a path in volumeDevices",
+                )
+            )
         if mount.sub_path:
             causes += validate_descending_path(mount.sub_path, f"{at}.subPath")
         if mount.sub_path_expr:
             if mount.sub_path:
-                causes.append(invalid(f"{here}.subPathExpr", mount.sub_path_expr, "subPathExpr and subPath are mutually exclusive"))
+                causes.append(
+                    invalid(
+                        f"{here}.subPathExpr",
+                        mount.sub_path_expr,
+                        "subPathExpr and subPath are mutually exclusive",
+                    )
+                )
             causes += validate_descending_path(mount.sub_path_expr, f"{at}.subPathExpr")
         propagation = mount.mount_propagation
         if propagation is not None:
             if propagation not in PROPAGATIONS:
                 causes.append(not_supported(f"{at}.mountPropagation", propagation, PROPAGATIONS))
-            elif propagation == "Bidirectional" and not (container.security_context and container.security_context.privileged):
+            elif propagation == "Bidirectional" and not (
+                container.security_context and container.security_context.privileged
+            ):
                 words = "Bidirectional mount propagation is available only to privileged containers"
                 causes.append(forbidden(f"{at}.mountPropagation", words))
         if mount.recursive_read_only is not None:
@@ -66,11 +91,15 @@ def _validate_recursive(mount: VolumeMount, at: str) -> Causes:
     if not mount.read_only:
         causes.append(forbidden(at, "may only be specified when readOnly is true"))
     if mount.mount_propagation not in (None, "None"):
-        causes.append(forbidden(at, "may only be specified when mountPropagation is None or not specified"))
+        causes.append(
+            forbidden(at, "may only be specified when mountPropagation is None or not specified")
+        )
     return causes
 
 
-def validate_devices(container: AnyContainer, devices: tuple[VolumeDevice, ...], volumes: Volumes, at: str) -> Causes:
+def validate_devices(
+    container: AnyContainer, devices: tuple[VolumeDevice, ...], volumes: Volumes, at: str
+) -> Causes:
     causes: Causes = []
     names: set[str] = set()
     paths: set[str] = set()
@@ -92,20 +121,33 @@ def validate_devices(container: AnyContainer, devices: tuple[VolumeDevice, ...],
         if device.device_path in paths:
             causes.append(invalid(f"{here}.devicePath", device.device_path, "must be unique"))
         if ".." in device.device_path.split("/"):
-            causes.append(invalid(f"{here}.devicePath", device.device_path, "can not contain backsteps ('..')"))
+            causes.append(
+                invalid(
+                    f"{here}.devicePath", device.device_path, "can not contain backsteps ('..')"
+                )
+            )
         else:
             paths.add(device.device_path)
         if device.name in mounts:
-            causes.append(invalid(f"{here}.name", device.name, "must not already exist in volumeMounts"))
+            causes.append(
+                invalid(f"{here}.name", device.name, "must not already exist in volumeMounts")
+            )
         if device.device_path in mounts.values():
-            causes.append(invalid(f"{here}.devicePath", device.device_path, "must not already exist as a path in volumeMounts"))
+            causes.append(
+                invalid(
+                    f"{here}.devicePath",
+                    device.device_path,
+                    "must not already exist as a path in volumeMounts",
+                )
+            )
         if device.name:
             names.add(device.name)
     return causes
 
 
 def validate_relative_path(path: str, at: str) -> Causes:
-    """A file's place inside its volume, which does not begin with the dots of the kubelet's own directories."""
+    """A file's place inside its volume, which does not begin with the dots of the kubelet's own
+    directories."""
     causes = validate_descending_path(path, at)
     if path.startswith("..") and not path.startswith("../"):
         causes.append(invalid(at, path, "must not start with '..'"))
@@ -135,5 +177,6 @@ def validate_host_path(path: str, kind: str | None, at: str) -> Causes:
 
 @remember(1024)
 def is_inside(path: str) -> bool:
-    """Whether a file's path lies within its volume, and does not begin with the dots that the kubelet's own directories begin with."""
+    """Whether a file's path lies within its volume, and does not begin with the dots that the
+    kubelet's own directories begin with."""
     return not path.startswith(("/", "..")) and ".." not in path.split("/")

@@ -1,9 +1,11 @@
-"""What may be a name: of objects, labels, ports, paths and variables. Rule VAL-3 (spec/validation.md).
+"""What may be a name: of objects, labels, ports, paths and variables. Rule VAL-3
+(spec/validation.md).
 
-A check takes a text and gives the messages that Kubernetes would give, none where the text is right. Lengths are in bytes; every
-character that may stand in a name is one byte, so a text that is too long in characters is too long in bytes, and a text with other
-characters fails its pattern.
-Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors"; RFC 1123, RFC 1035.
+A check takes a text and gives the messages that Kubernetes would give, none where the text is
+right. Lengths are in bytes; every character that may stand in a name is one byte, so a text that is
+too long in characters is too long in bytes, and a text with other characters fails its pattern.
+Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors"; RFC 1123, RFC
+1035.
 """
 
 import re
@@ -28,9 +30,12 @@ _ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _HTTP_HEADER = "[-A-Za-z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
-# The patterns as they run: same languages as above, in forms that cannot backtrack for long on hostile input.
+# The patterns as they run: same languages as above, in forms that cannot backtrack for long on
+# hostile input.
 _is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
-_is_subdomain = re.compile(r"(?!-)[-a-z0-9]++(?<!-)(?:\.(?!-)[-a-z0-9]++(?<!-))*+", re.ASCII).fullmatch
+_is_subdomain = re.compile(
+    r"(?!-)[-a-z0-9]++(?<!-)(?:\.(?!-)[-a-z0-9]++(?<!-))*+", re.ASCII
+).fullmatch
 _is_label_1035 = re.compile(r"[a-z][-a-z0-9]*(?<!-)", re.ASCII).fullmatch
 _is_qualified = re.compile(r"(?![-_.])[-A-Za-z0-9_.]+(?<![-_.])", re.ASCII).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
@@ -108,7 +113,8 @@ def wildcard_subdomain(text: str) -> Messages:
 
 
 def path_segment(text: str) -> Messages:
-    """Anything that can stand between two slashes of a path: roles and their bindings, and the least that every name must be."""
+    """Anything that can stand between two slashes of a path: roles and their bindings, and the
+    least that every name must be."""
     if text in (".", ".."):
         return (f"may not be '{text}'",)
     return tuple([f"may not contain '{mark}'" for mark in "/%" if mark in text])
@@ -116,13 +122,20 @@ def path_segment(text: str) -> Messages:
 
 @remember(4096)
 def qualified_name(text: str) -> Messages:
-    """A key of labels and annotations: a name of at most 63 bytes, with a subdomain and a slash before it if wanted."""
+    """A key of labels and annotations: a name of at most 63 bytes, with a subdomain and a slash
+    before it if wanted."""
     prefix, slash, name = text.rpartition("/")
     messages = []
     if slash:
         if "/" in prefix:
-            return (f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",)
-        messages += ["prefix part must be non-empty"] if not prefix else [f"prefix part {message}" for message in dns_subdomain(prefix)]
+            return (
+                f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            )
+        messages += (
+            ["prefix part must be non-empty"]
+            if not prefix
+            else [f"prefix part {message}" for message in dns_subdomain(prefix)]
+        )
     if not name:
         messages.append("name part must be non-empty")
     elif len(name) > LABEL_MAX:
@@ -157,7 +170,9 @@ def config_key(text: str) -> Messages:
 def env_name(text: str) -> Messages:
     """The name of an environment variable: any printable ASCII but the equals sign."""
     if not _is_relaxed_env_name(text):
-        return ("a valid environment variable name must consist only of printable ASCII characters other than '='",)
+        return (
+            "a valid environment variable name must consist only of printable ASCII characters other than '='",
+        )
     return ()
 
 
@@ -181,7 +196,8 @@ def http_header(text: str) -> Messages:
 
 
 def port_name(text: str) -> Messages:
-    """A service name of the IANA: at most 15 lower case letters, digits and single dashes, with a letter among them."""
+    """A service name of the IANA: at most 15 lower case letters, digits and single dashes, with a
+    letter among them."""
     messages = [] if len(text) <= 15 else ["must be no more than 15 characters"]
     if not _is_port_name(text):
         messages.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
@@ -208,7 +224,8 @@ def domain_prefixed_path(text: str) -> Messages:
 
 
 def mask_trailing_dash(text: str) -> str:
-    """A name to be generated ends where its suffix will begin, so that a dash at the end is no fault."""
+    """A name to be generated ends where its suffix will begin, so that a dash at the end is no
+    fault."""
     return text[:-2] + "a" if len(text) > 1 and text.endswith("-") else text
 
 
@@ -239,4 +256,8 @@ def is_cidr(text: str) -> bool:
 
 
 def ip(text: str) -> Messages:
-    return () if parse_ip(text) is not None else ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    return (
+        ()
+        if parse_ip(text) is not None
+        else ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    )

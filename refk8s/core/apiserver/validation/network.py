@@ -15,7 +15,15 @@ from refk8s.core.api.networking_v1 import (
     NetworkPolicyPeer,
     NetworkPolicyPort,
 )
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, too_long, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.names import (
     dns_label,
     dns_subdomain,
@@ -25,7 +33,12 @@ from refk8s.core.apiserver.validation.names import (
     port_name,
     wildcard_subdomain,
 )
-from refk8s.core.apiserver.validation.ports import PROTOCOLS, validate_load_balancer, validate_port, validate_port_number
+from refk8s.core.apiserver.validation.ports import (
+    PROTOCOLS,
+    validate_load_balancer,
+    validate_port,
+    validate_port_number,
+)
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
@@ -42,7 +55,9 @@ def validate_ingress(ingress: Ingress) -> Causes:
     spec = ingress.spec
     causes: Causes = []
     if not spec.rules and spec.default_backend is None:
-        causes.append(invalid("spec", spec.rules, "either `defaultBackend` or `rules` must be specified"))
+        causes.append(
+            invalid("spec", spec.rules, "either `defaultBackend` or `rules` must be specified")
+        )
     if spec.default_backend is not None:
         causes += _validate_backend(spec.default_backend, "spec.defaultBackend")
     for position, rule in enumerate(spec.rules or ()):
@@ -65,9 +80,14 @@ def validate_ingress(ingress: Ingress) -> Causes:
             causes += [invalid(where, host, word) for word in words]
         if tls.secret_name:
             where = f"spec.tls[{position}].secretName"
-            causes += [invalid(where, tls.secret_name, word) for word in dns_subdomain(tls.secret_name)]
+            causes += [
+                invalid(where, tls.secret_name, word) for word in dns_subdomain(tls.secret_name)
+            ]
     if spec.ingress_class_name is not None:
-        causes += [invalid("spec.ingressClassName", spec.ingress_class_name, word) for word in dns_subdomain(spec.ingress_class_name)]
+        causes += [
+            invalid("spec.ingressClassName", spec.ingress_class_name, word)
+            for word in dns_subdomain(spec.ingress_class_name)
+        ]
     return causes
 
 
@@ -84,13 +104,25 @@ def _validate_path(path: str, kind: str, at: str) -> Causes:
     if kind not in PATH_TYPES:
         return [not_supported(f"{at}.pathType", kind, PATH_TYPES)]
     if kind == "ImplementationSpecific":
-        return [invalid(f"{at}.path", path, "must be an absolute path")] if path and not path.startswith("/") else []
+        return (
+            [invalid(f"{at}.path", path, "must be an absolute path")]
+            if path and not path.startswith("/")
+            else []
+        )
     causes: Causes = []
     if not path.startswith("/"):
         causes.append(invalid(f"{at}.path", path, "must be an absolute path"))
     if path:
-        causes += [invalid(f"{at}.path", path, f"must not contain '{part}'") for part in _FORBIDDEN_PARTS if part in path]
-        causes += [invalid(f"{at}.path", path, f"cannot end with '{end}'") for end in _FORBIDDEN_ENDS if path.endswith(end)]
+        causes += [
+            invalid(f"{at}.path", path, f"must not contain '{part}'")
+            for part in _FORBIDDEN_PARTS
+            if part in path
+        ]
+        causes += [
+            invalid(f"{at}.path", path, f"cannot end with '{end}'")
+            for end in _FORBIDDEN_ENDS
+            if path.endswith(end)
+        ]
     return causes
 
 
@@ -100,19 +132,25 @@ def _validate_backend(backend: IngressBackend, at: str) -> Causes:
     if service is not None and resource is not None:
         return [invalid(at, "", "cannot set both resource and service backends")]
     if resource is not None:
-        return _validate_reference(resource.api_group, resource.kind, resource.name, f"{at}.resource")
+        return _validate_reference(
+            resource.api_group, resource.kind, resource.name, f"{at}.resource"
+        )
     if service is None:
         return [invalid(at, "", "resource or service backend is required")]
     causes: Causes = []
     if not service.name:
         causes.append(required(f"{at}.service.name"))
     else:
-        causes += [invalid(f"{at}.service.name", service.name, word) for word in dns_label(service.name)]
+        causes += [
+            invalid(f"{at}.service.name", service.name, word) for word in dns_label(service.name)
+        ]
     port = service.port
     if port is not None and port.name and port.number:
         causes.append(invalid(at, "", "cannot set both port name & port number"))
     elif port is not None and port.name:
-        causes += [invalid(f"{at}.service.port.name", port.name, word) for word in port_name(port.name)]
+        causes += [
+            invalid(f"{at}.service.port.name", port.name, word) for word in port_name(port.name)
+        ]
     elif port is not None and port.number:
         causes += validate_port_number(port.number, f"{at}.service.port.number")
     else:
@@ -136,7 +174,10 @@ def _validate_reference(group: str | None, kind: str, name: str, at: str) -> Cau
 def validate_new_ingress(ingress: Ingress) -> Causes:
     """VAL-30: the annotation that came before the field says nothing else than the field."""
     causes = validate_ingress(ingress)
-    annotation, name = (ingress.metadata.annotations or {}).get(CLASS_ANNOTATION), ingress.spec.ingress_class_name
+    annotation, name = (
+        (ingress.metadata.annotations or {}).get(CLASS_ANNOTATION),
+        ingress.spec.ingress_class_name,
+    )
     if annotation is not None and name is not None and annotation != name:
         words = "must match `ingressClassName` when both are specified"
         causes.append(invalid(f"annotations.{CLASS_ANNOTATION}", annotation, words))
@@ -180,7 +221,10 @@ def _validate_controller(name: str, at: str) -> Causes:
     causes = [too_long(at, CONTROLLER_BYTES_MAX)] if len(name) > CONTROLLER_BYTES_MAX else []
     domain, slash, path = name.partition("/")
     if not slash or not domain or not path:
-        return [*causes, invalid(at, name, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+        return [
+            *causes,
+            invalid(at, name, 'must be a domain-prefixed path (such as "acme.io/foo")'),
+        ]
     causes += [invalid(at, domain, word) for word in dns_subdomain(domain)]
     if not _is_path(path):
         causes.append(invalid(at, path, "Invalid path"))
@@ -188,7 +232,9 @@ def _validate_controller(name: str, at: str) -> Causes:
 
 
 def validate_ingress_class_update(new: IngressClass, old: IngressClass) -> Causes:
-    return unchanged("spec.controller", new.spec.controller or "", old.spec.controller or "") + validate_ingress_class(new)
+    return unchanged(
+        "spec.controller", new.spec.controller or "", old.spec.controller or ""
+    ) + validate_ingress_class(new)
 
 
 def validate_network_policy(policy: NetworkPolicy) -> Causes:
@@ -203,14 +249,22 @@ def validate_network_policy(policy: NetworkPolicy) -> Causes:
         causes += _validate_rule(egress.ports, egress.to, here, "to")
     types = spec.policy_types or ()
     if len(types) > len(POLICY_TYPES):
-        return [*causes, invalid("spec.policyTypes", types, "may not specify more than two policyTypes")]
+        return [
+            *causes,
+            invalid("spec.policyTypes", types, "may not specify more than two policyTypes"),
+        ]
     for position, kind in enumerate(types):
         if kind not in POLICY_TYPES:
             causes.append(not_supported(f"spec.policyTypes[{position}]", kind, POLICY_TYPES))
     return causes
 
 
-def _validate_rule(ports: tuple[NetworkPolicyPort, ...] | None, peers: tuple[NetworkPolicyPeer, ...] | None, at: str, name: str) -> Causes:
+def _validate_rule(
+    ports: tuple[NetworkPolicyPort, ...] | None,
+    peers: tuple[NetworkPolicyPeer, ...] | None,
+    at: str,
+    name: str,
+) -> Causes:
     causes: Causes = []
     for position, port in enumerate(ports or ()):
         here = f"{at}.ports[{position}]"
@@ -218,14 +272,30 @@ def _validate_rule(ports: tuple[NetworkPolicyPort, ...] | None, peers: tuple[Net
             causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
         if port.port is None:
             if port.end_port is not None:
-                causes.append(invalid(f"{here}.endPort", port.end_port, "may not be specified when `port` is not specified"))
+                causes.append(
+                    invalid(
+                        f"{here}.endPort",
+                        port.end_port,
+                        "may not be specified when `port` is not specified",
+                    )
+                )
             continue
         causes += validate_port(port.port, f"{here}.port")
         if port.end_port is not None:
             if isinstance(port.port, str):
-                causes.append(invalid(f"{here}.endPort", port.end_port, "may not be specified when `port` is non-numeric"))
+                causes.append(
+                    invalid(
+                        f"{here}.endPort",
+                        port.end_port,
+                        "may not be specified when `port` is non-numeric",
+                    )
+                )
             elif port.end_port < port.port:
-                causes.append(invalid(f"{here}.endPort", port.end_port, "must be greater than or equal to `port`"))
+                causes.append(
+                    invalid(
+                        f"{here}.endPort", port.end_port, "must be greater than or equal to `port`"
+                    )
+                )
             else:
                 causes += validate_port_number(port.end_port, f"{here}.endPort")
     for position, peer in enumerate(peers or ()):
@@ -260,7 +330,11 @@ def _validate_block(block: IPBlock, at: str) -> Causes:
             causes.append(invalid(where, text, words))
             continue
         part = ip_network(text, strict=False)
-        within = part.version == whole.version and part.prefixlen > whole.prefixlen and part.network_address in whole
+        within = (
+            part.version == whole.version
+            and part.prefixlen > whole.prefixlen
+            and part.network_address in whole
+        )
         if not within:
             causes.append(invalid(where, text, f"must be a strict subset of `cidr`: {block.cidr}"))
     return causes

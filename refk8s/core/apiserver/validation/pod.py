@@ -1,7 +1,7 @@
 """Pods and pod templates. Rules VAL-7, VAL-8 ... VAL-17 (spec/validation.md).
 
-Source: Kubernetes API reference, "Pod", "PodSpec"; documentation, "Pod Lifecycle", "DNS for Services and Pods".
-Left out: nothing.
+Source: Kubernetes API reference, "Pod", "PodSpec"; documentation, "Pod Lifecycle", "DNS for
+Services and Pods". Left out: nothing.
 """
 
 from msgspec.structs import replace
@@ -24,15 +24,31 @@ from refk8s.core.apiserver.validation.container import (
     validate_image_is_trimmed,
     validate_init_containers,
 )
-from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required, too_long
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+)
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
 from refk8s.core.apiserver.validation.mounts import Volumes
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
 from refk8s.core.apiserver.validation.pod_resources import validate_pod_resources
 from refk8s.core.apiserver.validation.ports import validate_address
 from refk8s.core.apiserver.validation.resources import validate_requirements
-from refk8s.core.apiserver.validation.scheduling import validate_affinity, validate_gates, validate_spread, validate_tolerations
-from refk8s.core.apiserver.validation.security import validate_pod_security, validate_process_namespace
+from refk8s.core.apiserver.validation.scheduling import (
+    validate_affinity,
+    validate_gates,
+    validate_spread,
+    validate_tolerations,
+)
+from refk8s.core.apiserver.validation.security import (
+    validate_pod_security,
+    validate_process_namespace,
+)
 from refk8s.core.apiserver.validation.volume import validate_volumes
 from refk8s.core.apiserver.validation.windows import validate_host_process, validate_system
 
@@ -53,7 +69,11 @@ def validate_pod(pod: Pod) -> Causes:
                 for number, source in enumerate(volume.projected.sources or ()):
                     if source.service_account_token is not None:
                         where = f"spec.volumes[{position}].projected.sources[{number}].serviceAccountToken"
-                        causes.append(forbidden(where, "must not be specified when serviceAccountName is not set"))
+                        causes.append(
+                            forbidden(
+                                where, "must not be specified when serviceAccountName is not set"
+                            )
+                        )
     for position, container in enumerate(spec.containers):
         causes += validate_image_is_trimmed(container, f"spec.containers[{position}]")
     for position, container in enumerate(spec.init_containers or ()):
@@ -67,7 +87,9 @@ def validate_new_pod(pod: Pod) -> Causes:
     if pod.spec.ephemeral_containers:
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if pod.spec.scheduling_gates and pod.spec.node_name:
-        causes.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
+        causes.append(
+            forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
+        )
     return causes
 
 
@@ -76,7 +98,8 @@ def validate_pod_template(template: PodTemplate) -> Causes:
 
 
 def validate_template(template: PodTemplateSpec, at: str) -> Causes:
-    """VAL-7: a template holds what a pod may hold; its labels and annotations are checked as those of pods."""
+    """VAL-7: a template holds what a pod may hold; its labels and annotations are checked as those
+    of pods."""
     causes: Causes = []
     metadata = template.metadata
     if metadata.labels:
@@ -85,12 +108,17 @@ def validate_template(template: PodTemplateSpec, at: str) -> Causes:
         causes += validate_annotations(metadata.annotations, f"{at}.annotations")
     causes += validate_pod_spec(template.spec, f"{at}.spec", False)
     if template.spec.ephemeral_containers:
-        causes.append(forbidden(f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
+        causes.append(
+            forbidden(
+                f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"
+            )
+        )
     return causes
 
 
 def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> Causes:
-    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template; `name`: the pod's."""
+    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template;
+    `name`: the pod's."""
     causes: Causes = []
     grace = spec.termination_grace_period_seconds
     if grace is None:
@@ -105,20 +133,32 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> C
     around = Around(volumes, claims, grace, spec.restart_policy, spec.host_users is not False)
     causes += validate_containers(spec.containers, around, f"{at}.containers")
     if spec.init_containers:
-        causes += validate_init_containers(spec.init_containers, spec.containers, around, f"{at}.initContainers")
+        causes += validate_init_containers(
+            spec.init_containers, spec.containers, around, f"{at}.initContainers"
+        )
     if spec.ephemeral_containers:
         others: tuple[Container, ...] = (*spec.containers, *(spec.init_containers or ()))
-        causes += validate_ephemeral_containers(spec.ephemeral_containers, others, around, f"{at}.ephemeralContainers")
+        causes += validate_ephemeral_containers(
+            spec.ephemeral_containers, others, around, f"{at}.ephemeralContainers"
+        )
     if spec.resources is not None:
         causes += validate_pod_resources(spec, claims, f"{at}.resources")
     if spec.host_network:
         causes += _validate_host_network(spec, f"{at}.containers", in_pod)
     if spec.restart_policy not in RESTART_POLICIES:
         where = f"{at}.restartPolicy"
-        causes.append(not_supported(where, spec.restart_policy, RESTART_POLICIES) if spec.restart_policy else required(where))
+        causes.append(
+            not_supported(where, spec.restart_policy, RESTART_POLICIES)
+            if spec.restart_policy
+            else required(where)
+        )
     if spec.dns_policy not in DNS_POLICIES:
         where = f"{at}.dnsPolicy"
-        causes.append(not_supported(where, spec.dns_policy, DNS_POLICIES) if spec.dns_policy else required(where))
+        causes.append(
+            not_supported(where, spec.dns_policy, DNS_POLICIES)
+            if spec.dns_policy
+            else required(where)
+        )
     if spec.node_selector:
         causes += validate_labels(spec.node_selector, f"{at}.nodeSelector")
     if spec.security_context is not None:
@@ -130,53 +170,91 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> C
         causes += _validate_dns(spec.dns_config, spec.dns_policy, f"{at}.dnsConfig")
     for position, gate in enumerate(spec.readiness_gates or ()):
         words = qualified_name(gate.condition_type)
-        causes += [invalid(f"{at}.readinessGates[{position}].conditionType", gate.condition_type, word) for word in words]
+        causes += [
+            invalid(f"{at}.readinessGates[{position}].conditionType", gate.condition_type, word)
+            for word in words
+        ]
     if spec.scheduling_gates:
         causes += validate_gates(spec.scheduling_gates, f"{at}.schedulingGates")
     if spec.topology_spread_constraints:
-        causes += validate_spread(spec.topology_spread_constraints, f"{at}.topologySpreadConstraints")
+        causes += validate_spread(
+            spec.topology_spread_constraints, f"{at}.topologySpreadConstraints"
+        )
     return causes + _validate_rest(spec, at)
 
 
 def _validate_rest(spec: PodSpec, at: str) -> Causes:
     causes = validate_host_process(spec, at)
     if spec.host_users is False:
-        for held, name in ((spec.host_network, "hostNetwork"), (spec.host_pid, "HostPID"), (spec.host_ipc, "HostIPC")):
+        for held, name in (
+            (spec.host_network, "hostNetwork"),
+            (spec.host_pid, "HostPID"),
+            (spec.host_ipc, "HostIPC"),
+        ):
             if held:
                 causes.append(forbidden(f"{at}.{name}", "when `pod.Spec.HostUsers` is false"))
     if spec.service_account_name:
         words = dns_subdomain(spec.service_account_name)
-        causes += [invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in words]
+        causes += [
+            invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in words
+        ]
     if spec.node_name:
-        causes += [invalid(f"{at}.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)]
+        causes += [
+            invalid(f"{at}.nodeName", spec.node_name, word)
+            for word in dns_subdomain(spec.node_name)
+        ]
     deadline = spec.active_deadline_seconds
     if deadline is not None and not 1 <= deadline <= DEADLINE_MAX:
-        causes.append(invalid(f"{at}.activeDeadlineSeconds", deadline, f"must be between 1 and {DEADLINE_MAX}, inclusive"))
+        causes.append(
+            invalid(
+                f"{at}.activeDeadlineSeconds",
+                deadline,
+                f"must be between 1 and {DEADLINE_MAX}, inclusive",
+            )
+        )
     if spec.hostname:
-        causes += [invalid(f"{at}.hostname", spec.hostname, word) for word in dns_label(spec.hostname)]
+        causes += [
+            invalid(f"{at}.hostname", spec.hostname, word) for word in dns_label(spec.hostname)
+        ]
     if spec.subdomain:
-        causes += [invalid(f"{at}.subdomain", spec.subdomain, word) for word in dns_label(spec.subdomain)]
+        causes += [
+            invalid(f"{at}.subdomain", spec.subdomain, word) for word in dns_label(spec.subdomain)
+        ]
     if spec.tolerations:
         causes += validate_tolerations(spec.tolerations, f"{at}.tolerations")
     for position, alias in enumerate(spec.host_aliases or ()):
         causes += validate_address(alias.ip, f"{at}.hostAliases[{position}].ip")
         for number, name in enumerate(alias.hostnames or ()):
-            causes += [invalid(f"{at}.hostAliases[{position}].hostnames[{number}]", name, word) for word in dns_subdomain(name)]
+            causes += [
+                invalid(f"{at}.hostAliases[{position}].hostnames[{number}]", name, word)
+                for word in dns_subdomain(name)
+            ]
     if spec.priority_class_name:
-        causes += [invalid(f"{at}.priorityClassName", spec.priority_class_name, word) for word in dns_subdomain(spec.priority_class_name)]
+        causes += [
+            invalid(f"{at}.priorityClassName", spec.priority_class_name, word)
+            for word in dns_subdomain(spec.priority_class_name)
+        ]
     if spec.runtime_class_name is not None:
-        causes += [invalid(f"{at}.runtimeClassName", spec.runtime_class_name, word) for word in dns_subdomain(spec.runtime_class_name)]
+        causes += [
+            invalid(f"{at}.runtimeClassName", spec.runtime_class_name, word)
+            for word in dns_subdomain(spec.runtime_class_name)
+        ]
     if spec.preemption_policy is not None and spec.preemption_policy not in PREEMPTION_POLICIES:
-        causes.append(not_supported(f"{at}.preemptionPolicy", spec.preemption_policy, PREEMPTION_POLICIES))
+        causes.append(
+            not_supported(f"{at}.preemptionPolicy", spec.preemption_policy, PREEMPTION_POLICIES)
+        )
     if spec.overhead is not None:
-        causes += validate_requirements(ResourceRequirements(limits=spec.overhead), f"{at}.overhead")
+        causes += validate_requirements(
+            ResourceRequirements(limits=spec.overhead), f"{at}.overhead"
+        )
     if spec.hostname_override is not None:
         causes += _validate_hostname(spec, f"{at}.hostnameOverride")
     return causes + validate_system(spec, at)
 
 
 def _validate_hostname(spec: PodSpec, at: str) -> Causes:
-    """A host name given outright is a subdomain of at most 64 bytes, and nothing else may make one."""
+    """A host name given outright is a subdomain of at most 64 bytes, and nothing else may make
+    one."""
     name = spec.hostname_override or ""
     causes: Causes = [invalid(at, name, word) for word in dns_subdomain(name)]
     if len(name) > HOSTNAME_MAX:
@@ -189,7 +267,8 @@ def _validate_hostname(spec: PodSpec, at: str) -> Causes:
 
 
 def _validate_claims(spec: PodSpec, at: str) -> Causes:
-    """VAL-12: a claim has a name of its own in the pod, and is an object that exists or is made of a template."""
+    """VAL-12: a claim has a name of its own in the pod, and is an object that exists or is made of
+    a template."""
     causes: Causes = []
     seen: set[str] = set()
     for position, claim in enumerate(spec.resource_claims or ()):
@@ -201,27 +280,41 @@ def _validate_claims(spec: PodSpec, at: str) -> Causes:
         else:
             causes += [invalid(f"{here}.name", claim.name, word) for word in dns_label(claim.name)]
             seen.add(claim.name)
-        named = ((claim.resource_claim_name, "resourceClaimName"), (claim.resource_claim_template_name, "resourceClaimTemplateName"))
+        named = (
+            (claim.resource_claim_name, "resourceClaimName"),
+            (claim.resource_claim_template_name, "resourceClaimTemplateName"),
+        )
         given = [(text, name) for text, name in named if text is not None]
         if len(given) > 1:
-            words = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            words = (
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            )
             causes.append(invalid(here, claim, words))
         elif not given:
-            causes.append(invalid(here, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+            causes.append(
+                invalid(
+                    here,
+                    claim,
+                    "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+                )
+            )
         for text, name in given:
             causes += [invalid(f"{here}.{name}", text, word) for word in dns_subdomain(text)]
     return causes
 
 
 def _validate_host_network(spec: PodSpec, at: str, in_pod: bool) -> Causes:
-    """VAL-10: on the host's network a port is the host's; in a template it may still be left open (DEF-6)."""
+    """VAL-10: on the host's network a port is the host's; in a template it may still be left open
+    (DEF-6)."""
     causes: Causes = []
     for position, container in enumerate(spec.containers):
         for number, port in enumerate(container.ports or ()):
             on_host = port.host_port or 0
             if (in_pod or on_host) and on_host != port.container_port:
                 where = f"{at}[{position}].ports[{number}].hostPort"
-                causes.append(invalid(where, on_host, "must match `containerPort` when `hostNetwork` is true"))
+                causes.append(
+                    invalid(where, on_host, "must match `containerPort` when `hostNetwork` is true")
+                )
     return causes
 
 
@@ -230,24 +323,42 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
         if config is None:
             return [required(at, "must provide `dnsConfig` when `dnsPolicy` is None")]
         if not config.nameservers:
-            return [required(f"{at}.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None")]
+            return [
+                required(
+                    f"{at}.nameservers",
+                    "must provide at least one DNS nameserver when `dnsPolicy` is None",
+                )
+            ]
     if config is None:
         return []
     causes: Causes = []
     servers, searches = config.nameservers or (), config.searches or ()
     if len(servers) > NAMESERVERS_MAX:
-        causes.append(invalid(f"{at}.nameservers", servers, f"must not have more than {NAMESERVERS_MAX} nameservers"))
+        causes.append(
+            invalid(
+                f"{at}.nameservers",
+                servers,
+                f"must not have more than {NAMESERVERS_MAX} nameservers",
+            )
+        )
     for position, server in enumerate(servers):
         causes += validate_address(server, f"{at}.nameservers[{position}]")
     if len(searches) > SEARCHES_MAX:
-        causes.append(invalid(f"{at}.searches", searches, f"must not have more than {SEARCHES_MAX} search paths"))
+        causes.append(
+            invalid(
+                f"{at}.searches", searches, f"must not have more than {SEARCHES_MAX} search paths"
+            )
+        )
     if len(" ".join(searches)) > SEARCH_CHARACTERS_MAX:
         words = f"must not have more than {SEARCH_CHARACTERS_MAX} characters (including spaces) in the search list"
         causes.append(invalid(f"{at}.searches", searches, words))
     for position, search in enumerate(searches):
         if search != ".":
-            plain = search.removesuffix(".").replace("_", "a")  # search domains may have underscores wherever letters stand
-            causes += [invalid(f"{at}.searches[{position}]", search, word) for word in dns_subdomain(plain)]
+            # search domains may have underscores wherever letters stand
+            plain = search.removesuffix(".").replace("_", "a")
+            causes += [
+                invalid(f"{at}.searches[{position}]", search, word) for word in dns_subdomain(plain)
+            ]
     for position, option in enumerate(config.options or ()):
         if not option.name:
             causes.append(required(f"{at}.options[{position}]", "must not be empty"))
@@ -258,19 +369,30 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
 
 
 def validate_pod_update(new: Pod, old: Pod) -> Causes:
-    """VAL-17: of a pod's spec only images, the deadline (shorter), more tolerations, and fewer gates can change."""
+    """VAL-17: of a pod's spec only images, the deadline (shorter), more tolerations, and fewer
+    gates can change."""
     before, after = old.spec, new.spec
     if after is before or after == before:
         return []
     causes = validate_pod(new)
     if len(after.containers) != len(before.containers):
-        return [*causes, forbidden("spec.containers", "pod updates may not add or remove containers")]
+        return [
+            *causes,
+            forbidden("spec.containers", "pod updates may not add or remove containers"),
+        ]
     if len(after.init_containers or ()) != len(before.init_containers or ()):
-        return [*causes, forbidden("spec.initContainers", "pod updates may not add or remove containers")]
+        return [
+            *causes,
+            forbidden("spec.initContainers", "pod updates may not add or remove containers"),
+        ]
     causes += _validate_deadline(after.active_deadline_seconds, before.active_deadline_seconds)
     if after.ephemeral_containers != before.ephemeral_containers:
         causes += _validate_debuggers(after, before)
-    added = [gate.name for gate in after.scheduling_gates or () if gate not in (before.scheduling_gates or ())]
+    added = [
+        gate.name
+        for gate in after.scheduling_gates or ()
+        if gate not in (before.scheduling_gates or ())
+    ]
     for name in added:
         position = [gate.name for gate in after.scheduling_gates or ()].index(name)
         words = f"only deletion is allowed, but found new scheduling gate '{name}'"
@@ -278,14 +400,19 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
     causes += _validate_added_tolerations(after, before)
     if before.termination_grace_period_seconds != after.termination_grace_period_seconds:
         # A negative period, from before such were refused, may become one second.
-        shortened = (before.termination_grace_period_seconds or 0) < 0 and after.termination_grace_period_seconds == 1
+        shortened = (
+            before.termination_grace_period_seconds or 0
+        ) < 0 and after.termination_grace_period_seconds == 1
         if shortened:
-            after = replace(after, termination_grace_period_seconds=before.termination_grace_period_seconds)
+            after = replace(
+                after, termination_grace_period_seconds=before.termination_grace_period_seconds
+            )
     gated = bool(before.scheduling_gates)
     munged = replace(
         after,
         containers=_with_images_of(after.containers, before.containers),
-        init_containers=after.init_containers and _with_images_of(after.init_containers, before.init_containers or ()),
+        init_containers=after.init_containers
+        and _with_images_of(after.init_containers, before.init_containers or ()),
         active_deadline_seconds=before.active_deadline_seconds,
         scheduling_gates=before.scheduling_gates,
         tolerations=before.tolerations,
@@ -304,14 +431,22 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
     return causes
 
 
-def _with_images_of(containers: tuple[Container, ...], others: tuple[Container, ...]) -> tuple[Container, ...]:
-    return tuple([replace(one, image=other.image) for one, other in zip(containers, others, strict=True)])
+def _with_images_of(
+    containers: tuple[Container, ...], others: tuple[Container, ...]
+) -> tuple[Container, ...]:
+    return tuple(
+        [replace(one, image=other.image) for one, other in zip(containers, others, strict=True)]
+    )
 
 
 def _validate_deadline(after: int | None, before: int | None) -> Causes:
     at = "spec.activeDeadlineSeconds"
     if after is None:
-        return [] if before is None else [invalid(at, after, "must not update from a positive integer to nil value")]
+        return (
+            []
+            if before is None
+            else [invalid(at, after, "must not update from a positive integer to nil value")]
+        )
     if after < 0 or after > DEADLINE_MAX:
         return [invalid(at, after, f"must be between 0 and {DEADLINE_MAX}, inclusive")]
     if before is not None and before < after:
@@ -321,13 +456,24 @@ def _validate_deadline(after: int | None, before: int | None) -> Causes:
 
 def _validate_debuggers(after: PodSpec, before: PodSpec) -> Causes:
     """A debugging container that was once there stays as it is."""
-    at, names = "spec.ephemeralContainers", {container.name: container for container in after.ephemeral_containers or ()}
+    at, names = (
+        "spec.ephemeralContainers",
+        {container.name: container for container in after.ephemeral_containers or ()},
+    )
     causes: Causes = []
     for container in before.ephemeral_containers or ():
         if container.name not in names:
-            causes.append(forbidden(at, f"existing ephemeral containers {show(container.name)} may not be removed\n"))
+            causes.append(
+                forbidden(
+                    at, f"existing ephemeral containers {show(container.name)} may not be removed\n"
+                )
+            )
         elif names[container.name] != container:
-            causes.append(forbidden(at, f"existing ephemeral containers {show(container.name)} may not be changed\n"))
+            causes.append(
+                forbidden(
+                    at, f"existing ephemeral containers {show(container.name)} may not be changed\n"
+                )
+            )
     return causes
 
 
@@ -335,7 +481,12 @@ def _validate_added_tolerations(after: PodSpec, before: PodSpec) -> Causes:
     kept = [replace(toleration, toleration_seconds=None) for toleration in after.tolerations or ()]
     for toleration in before.tolerations or ():
         if replace(toleration, toleration_seconds=None) not in kept:
-            return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+            return [
+                forbidden(
+                    "spec.tolerations",
+                    "existing toleration can not be modified except its tolerationSeconds",
+                )
+            ]
     return []
 
 
@@ -344,29 +495,58 @@ def _validate_stricter(after: PodSpec, before: PodSpec) -> Causes:
     selector = after.node_selector or {}
     for key, value in (before.node_selector or {}).items():
         if selector.get(key) != value:
-            return [invalid("spec.nodeSelector", selector, "only additions are allowed (no mutations or deletions)")]
+            return [
+                invalid(
+                    "spec.nodeSelector",
+                    selector,
+                    "only additions are allowed (no mutations or deletions)",
+                )
+            ]
     old_affinity, new_affinity = before.affinity, after.affinity
     if old_affinity is not None and old_affinity.node_affinity is not None:
-        required_before = old_affinity.node_affinity.required_during_scheduling_ignored_during_execution
+        required_before = (
+            old_affinity.node_affinity.required_during_scheduling_ignored_during_execution
+        )
         if required_before is not None:
             node_affinity = new_affinity.node_affinity if new_affinity is not None else None
-            required_after = node_affinity.required_during_scheduling_ignored_during_execution if node_affinity is not None else None
-            if required_after is None or len(required_after.node_selector_terms) != len(required_before.node_selector_terms):
+            required_after = (
+                node_affinity.required_during_scheduling_ignored_during_execution
+                if node_affinity is not None
+                else None
+            )
+            if required_after is None or len(required_after.node_selector_terms) != len(
+                required_before.node_selector_terms
+            ):
                 where = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
-                return [*causes, invalid(where, required_after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")]
+                return [
+                    *causes,
+                    invalid(
+                        where,
+                        required_after,
+                        "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+                    ),
+                ]
     return causes
 
 
 def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
-    """VAL-18: the node it is bound to stays; ended containers stay ended where they may not be started again."""
+    """VAL-18: the node it is bound to stays; ended containers stay ended where they may not be
+    started again."""
     causes: Causes = []
     nominated = new.status.nominated_node_name
     if nominated:
-        causes += [invalid("status.nominatedNodeName", nominated, word) for word in dns_subdomain(nominated)]
+        causes += [
+            invalid("status.nominatedNodeName", nominated, word)
+            for word in dns_subdomain(nominated)
+        ]
     if new.spec.node_name != old.spec.node_name:
         causes.append(forbidden("status.nodeName", "may not be changed directly"))
     if old.spec.restart_policy != "Always" and old.status.container_statuses:
-        ended = {status.name for status in old.status.container_statuses if status.state.terminated is not None}
+        ended = {
+            status.name
+            for status in old.status.container_statuses
+            if status.state.terminated is not None
+        }
         if old.spec.restart_policy == "OnFailure":
             ended = {
                 status.name for status in old.status.container_statuses
@@ -380,5 +560,3 @@ def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
     for position, address in enumerate(addresses):
         causes += validate_address(address.ip, f"status.podIPs[{position}]")
     return causes
-
-

@@ -1,4 +1,5 @@
-"""What a pod as a whole asks for and is given, beside its containers. Rule VAL-12 (spec/validation.md).
+"""What a pod as a whole asks for and is given, beside its containers. Rule VAL-12
+(spec/validation.md).
 
 Source: Kubernetes documentation, "Assign Pod-level CPU and memory resources".
 """
@@ -14,7 +15,8 @@ Totals = dict[str, int]
 
 
 def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Causes:
-    """VAL-12: a pod asks for at least what its containers ask for together, and no container may have more than the pod."""
+    """VAL-12: a pod asks for at least what its containers ask for together, and no container may
+    have more than the pod."""
     resources = spec.resources
     if resources is None:
         return []
@@ -36,7 +38,8 @@ def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Ca
 
 
 def total_requests(spec: PodSpec) -> Totals:
-    """What the containers of a pod ask for together: the larger of the running ones and of each init container beside its sidecars."""
+    """What the containers of a pod ask for together: the larger of the running ones and of each
+    init container beside its sidecars."""
     running = _sum(spec.containers)
     sidecars: Totals = {}
     highest: Totals = {}
@@ -47,15 +50,24 @@ def total_requests(spec: PodSpec) -> Totals:
             own = sidecars
         else:
             own = _plus(sidecars, own)
-        highest = {name: max(own.get(name, 0), highest.get(name, 0)) for name in own.keys() | highest.keys()}
+        highest = {
+            name: max(own.get(name, 0), highest.get(name, 0))
+            for name in own.keys() | highest.keys()
+        }
     running = _plus(running, sidecars)
-    return {name: max(running.get(name, 0), highest.get(name, 0)) for name in running.keys() | highest.keys()}
+    return {
+        name: max(running.get(name, 0), highest.get(name, 0))
+        for name in running.keys() | highest.keys()
+    }
 
 
 def _sum(containers: Iterable[Container]) -> Totals:
     total: Totals = {}
     for container in containers:
-        total = _plus(total, {name: _nano(text) for name, text in (container.resources.requests or {}).items()})
+        total = _plus(
+            total,
+            {name: _nano(text) for name, text in (container.resources.requests or {}).items()},
+        )
     return total
 
 

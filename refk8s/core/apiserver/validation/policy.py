@@ -1,11 +1,18 @@
 """Disruption budgets, and who may do what. Rules VAL-31, VAL-33 (spec/validation.md).
 
-Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Using RBAC Authorization".
+Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Using RBAC
+Authorization".
 """
 
 from refk8s.core.api.policy_v1 import PodDisruptionBudget
 from refk8s.core.api.rbac_v1 import ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding
-from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    NOT_NEGATIVE,
+    Causes,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_subdomain, path_segment
 from refk8s.core.apiserver.validation.selectors import validate_selector
 from refk8s.core.apiserver.validation.workloads import at_most_all, validate_int_or_percent
@@ -20,9 +27,14 @@ def validate_disruption_budget(budget: PodDisruptionBudget) -> Causes:
     causes: Causes = []
     if spec.min_available is not None and spec.max_unavailable is not None:
         causes.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
-    for value, name in ((spec.min_available, "minAvailable"), (spec.max_unavailable, "maxUnavailable")):
+    for value, name in (
+        (spec.min_available, "minAvailable"),
+        (spec.max_unavailable, "maxUnavailable"),
+    ):
         if value is not None:
-            causes += validate_int_or_percent(value, f"spec.{name}") + at_most_all(value, f"spec.{name}")
+            causes += validate_int_or_percent(value, f"spec.{name}") + at_most_all(
+                value, f"spec.{name}"
+            )
     causes += validate_selector(spec.selector, "spec.selector")
     policy = spec.unhealthy_pod_eviction_policy
     if policy is not None and policy not in EVICTION_POLICIES:
@@ -76,9 +88,13 @@ def _validate_rule(rule: PolicyRule, namespaced: bool, at: str) -> Causes:
             causes.append(invalid(f"{at}.nonResourceURLs", rule.non_resource_urls, words))
         return causes
     if not rule.api_groups:
-        causes.append(required(f"{at}.apiGroups", "resource rules must supply at least one api group"))
+        causes.append(
+            required(f"{at}.apiGroups", "resource rules must supply at least one api group")
+        )
     if not rule.resources:
-        causes.append(required(f"{at}.resources", "resource rules must supply at least one resource"))
+        causes.append(
+            required(f"{at}.resources", "resource rules must supply at least one resource")
+        )
     return causes
 
 
@@ -101,7 +117,10 @@ def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
             causes.append(required(f"{here}.name"))
         if subject.kind == "ServiceAccount":
             if subject.name:
-                causes += [invalid(f"{here}.name", subject.name, word) for word in dns_subdomain(subject.name)]
+                causes += [
+                    invalid(f"{here}.name", subject.name, word)
+                    for word in dns_subdomain(subject.name)
+                ]
             if subject.api_group:
                 causes.append(not_supported(f"{here}.apiGroup", subject.api_group, ("",)))
             if isinstance(binding, ClusterRoleBinding) and not subject.namespace:
@@ -110,15 +129,17 @@ def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
             if subject.api_group != RBAC_GROUP:
                 causes.append(not_supported(f"{here}.apiGroup", subject.api_group, (RBAC_GROUP,)))
         else:
-            causes.append(not_supported(f"{here}.kind", subject.kind, ("ServiceAccount", "User", "Group")))
+            causes.append(
+                not_supported(f"{here}.kind", subject.kind, ("ServiceAccount", "User", "Group"))
+            )
     return causes
 
 
-def validate_binding_update(new: RoleBinding | ClusterRoleBinding, old: RoleBinding | ClusterRoleBinding) -> Causes:
+def validate_binding_update(
+    new: RoleBinding | ClusterRoleBinding, old: RoleBinding | ClusterRoleBinding
+) -> Causes:
     """VAL-33: a binding is to one role for good."""
     causes = validate_binding(new)
     if new.role_ref != old.role_ref:
         causes.append(invalid("roleRef", new.role_ref, "cannot change roleRef"))
     return causes
-
-

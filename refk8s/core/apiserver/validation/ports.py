@@ -8,7 +8,14 @@ from ipaddress import IPv4Address, IPv6Address
 
 from refk8s.core.api.core_v1 import Container, ContainerPort, LoadBalancerIngress
 from refk8s.core.api.networking_v1 import IngressLoadBalancerIngress
-from refk8s.core.apiserver.validation.field import PORT_RANGE, Causes, duplicate, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    PORT_RANGE,
+    Causes,
+    duplicate,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_subdomain, parse_ip, port_name
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
@@ -66,20 +73,28 @@ def validate_host_ports(containers: tuple[Container, ...], at: str) -> Causes:
 
 
 def validate_address(address: str, at: str) -> Causes:
-    return [] if parse_ip(address) is not None else [invalid(at, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    return (
+        []
+        if parse_ip(address) is not None
+        else [invalid(at, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    )
 
 
 def validate_load_balancer(
     points: Sequence[LoadBalancerIngress | IngressLoadBalancerIngress] | None, at: str
 ) -> Causes:
-    """VAL-22, VAL-30: the load balancer of a Service or an Ingress is reached by an address or a name."""
+    """VAL-22, VAL-30: the load balancer of a Service or an Ingress is reached by an address or a
+    name."""
     causes: Causes = []
     for position, point in enumerate(points or ()):
         here = f"{at}[{position}]"
         if point.ip:
             causes += validate_address(point.ip, f"{here}.ip")
         if point.hostname:
-            causes += [invalid(f"{here}.hostname", point.hostname, word) for word in dns_subdomain(point.hostname)]
+            causes += [
+                invalid(f"{here}.hostname", point.hostname, word)
+                for word in dns_subdomain(point.hostname)
+            ]
             if parse_ip(point.hostname) is not None:
                 words = "must be a DNS name, not an IP address"
                 causes.append(invalid(f"{here}.hostname", point.hostname, words))
@@ -97,6 +112,12 @@ def validate_non_special(text: str, at: str) -> Causes:
         return [invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
     if address.is_link_local:
         return [invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if text in ("224.0.0.1",) or (isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000):
-        return [invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    if text in ("224.0.0.1",) or (
+        isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000
+    ):
+        return [
+            invalid(
+                at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+            )
+        ]
     return []

@@ -1,10 +1,18 @@
 """Probes and hooks of a container. Rule VAL-9 (spec/validation.md).
 
-Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes", "Container Lifecycle Hooks".
+Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes", "Container
+Lifecycle Hooks".
 """
 
 from refk8s.core.api.core_v1 import Container, Lifecycle, LifecycleHandler, Probe
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import http_header
 from refk8s.core.apiserver.validation.ports import validate_port, validate_port_number
 
@@ -23,7 +31,8 @@ def validate_life(container: Container, grace: int | None, at: str) -> Causes:
 
 
 def _validate_probe(probe: Probe, at: str, once: bool) -> Causes:
-    """VAL-9: one way to ask, no negative times; where one success must do (`once`), the threshold is 1."""
+    """VAL-9: one way to ask, no negative times; where one success must do (`once`), the threshold
+    is 1."""
     causes = _validate_handler(probe, None, at)
     causes += not_negative(f"{at}.initialDelaySeconds", probe.initial_delay_seconds)
     causes += not_negative(f"{at}.timeoutSeconds", probe.timeout_seconds)
@@ -33,9 +42,17 @@ def _validate_probe(probe: Probe, at: str, once: bool) -> Causes:
     grace = probe.termination_grace_period_seconds
     if grace is not None and (grace <= 0 or not once):
         if once:
-            causes.append(invalid(f"{at}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
+            causes.append(
+                invalid(f"{at}.terminationGracePeriodSeconds", grace, "must be greater than 0")
+            )
         else:
-            causes.append(invalid(f"{at}.terminationGracePeriodSeconds", grace, "must not be set for readinessProbes"))
+            causes.append(
+                invalid(
+                    f"{at}.terminationGracePeriodSeconds",
+                    grace,
+                    "must not be set for readinessProbes",
+                )
+            )
     if once and probe.success_threshold != 1:
         causes.append(invalid(f"{at}.successThreshold", probe.success_threshold, "must be 1"))
     return causes
@@ -70,7 +87,10 @@ def _validate_handler(handler: Probe | LifecycleHandler, grace: int | None, at: 
         if action.scheme not in ("HTTP", "HTTPS"):
             causes.append(not_supported(f"{at}.httpGet.scheme", action.scheme, ("HTTP", "HTTPS")))
         for header in action.http_headers or ():
-            causes += [invalid(f"{at}.httpGet.httpHeaders", header.name, word) for word in http_header(header.name)]
+            causes += [
+                invalid(f"{at}.httpGet.httpHeaders", header.name, word)
+                for word in http_header(header.name)
+            ]
     if handler.tcp_socket is not None and first("tcpSocket"):
         causes += validate_port(handler.tcp_socket.port, f"{at}.tcpSocket.port")
     if isinstance(handler, Probe):

@@ -1,6 +1,8 @@
-"""Volumes whose files come from other objects: config maps, secrets, the pod itself, tokens. Rule VAL-15 (spec/validation.md).
+"""Volumes whose files come from other objects: config maps, secrets, the pod itself, tokens. Rule
+VAL-15 (spec/validation.md).
 
-Source: Kubernetes documentation, "Projected Volumes", "Downward API", "Certificates and Certificate Signing Requests".
+Source: Kubernetes documentation, "Projected Volumes", "Downward API", "Certificates and Certificate
+Signing Requests".
 """
 
 from msgspec.structs import astuple
@@ -16,12 +18,24 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.apiserver.validation.certificates import validate_signer_name
 from refk8s.core.apiserver.validation.env import validate_field_selector, validate_resource_selector
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.mounts import is_inside, validate_relative_path
 from refk8s.core.apiserver.validation.names import dns_subdomain
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
-FILE_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
+FILE_FIELDS = (
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+)
 MODE_MAX = 0o777
 TOKEN_SECONDS_MIN, TOKEN_SECONDS_MAX = 600, 2**32
 CERTIFICATE_SECONDS_MIN, CERTIFICATE_SECONDS_MAX = 3600, 91 * 24 * 3600
@@ -51,16 +65,29 @@ def validate_items(items: tuple[KeyToPath, ...] | None, at: str) -> Causes:
 
 
 def validate_files(items: tuple[DownwardAPIVolumeFile, ...] | None, at: str) -> Causes:
-    """Each file shows one thing of the pod. The paths do not say which file, as upstream's do not."""
+    """Each file shows one thing of the pod. The paths do not say which file, as upstream's do
+    not."""
     causes: Causes = []
     for file in items or ():
-        causes += [required(f"{at}.path")] if not file.path else validate_relative_path(file.path, f"{at}.path")
+        causes += (
+            [required(f"{at}.path")]
+            if not file.path
+            else validate_relative_path(file.path, f"{at}.path")
+        )
         if file.field_ref is not None:
             causes += validate_field_selector(file.field_ref, FILE_FIELDS, f"{at}.fieldRef")
             if file.resource_field_ref is not None:
-                causes.append(invalid(at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
+                causes.append(
+                    invalid(
+                        at,
+                        "resource",
+                        "fieldRef and resourceFieldRef can not be specified simultaneously",
+                    )
+                )
         elif file.resource_field_ref is not None:
-            causes += validate_resource_selector(file.resource_field_ref, f"{at}.resourceFieldRef", True)
+            causes += validate_resource_selector(
+                file.resource_field_ref, f"{at}.resourceFieldRef", True
+            )
         else:
             causes.append(required(at, "one of fieldRef and resourceFieldRef is required"))
         causes += validate_mode(file.mode, f"{at}.mode")
@@ -84,18 +111,29 @@ def validate_projected(projected: ProjectedVolumeSource, at: str) -> Causes:
 
 
 def _paths(source: VolumeProjection) -> list[str]:
-    """The files that a source writes, as far as their names are given. The path of a service account's token is not among them."""
-    found = [item.path for items in (source.secret, source.config_map, source.downward_api) if items for item in items.items or ()]
+    """The files that a source writes, as far as their names are given. The path of a service
+    account's token is not among them."""
+    found = [
+        item.path
+        for items in (source.secret, source.config_map, source.downward_api)
+        if items
+        for item in items.items or ()
+    ]
     if source.cluster_trust_bundle is not None:
         found.append(source.cluster_trust_bundle.path)
     if source.pod_certificate is not None:
         certificate = source.pod_certificate
-        found += [certificate.credential_bundle_path or "", certificate.key_path or "", certificate.certificate_chain_path or ""]
+        found += [
+            certificate.credential_bundle_path or "",
+            certificate.key_path or "",
+            certificate.certificate_chain_path or "",
+        ]
     return [path for path in found if path]
 
 
 def _validate_projection(source: VolumeProjection, here: str, at: str) -> Causes:
-    """An empty source projects nothing, and upstream takes it. `at`: the path of the volume's source, which some paths begin with."""
+    """An empty source projects nothing, and upstream takes it. `at`: the path of the volume's
+    source, which some paths begin with."""
     causes: Causes = []
     for projected, name in ((source.secret, "secret"), (source.config_map, "configMap")):
         if projected is not None:
@@ -121,9 +159,17 @@ def _validate_bundle(bundle: ClusterTrustBundleProjection, at: str) -> Causes:
         if not bundle.name:
             causes.append(required(f"{at}.name", "must be a valid object name"))
         for word in dns_subdomain(bundle.name.rpartition(":")[2]):
-            causes.append(invalid(f"{at}.name", bundle.name, f"not a valid clustertrustbundlename: {word}"))
+            causes.append(
+                invalid(f"{at}.name", bundle.name, f"not a valid clustertrustbundlename: {word}")
+            )
         if bundle.label_selector is not None:
-            causes.append(invalid(f"{at}.labelSelector", bundle.label_selector, "labelSelector must be unset if name is specified"))
+            causes.append(
+                invalid(
+                    f"{at}.labelSelector",
+                    bundle.label_selector,
+                    "labelSelector must be unset if name is specified",
+                )
+            )
     elif bundle.signer_name is not None:
         if not bundle.signer_name:
             causes.append(required(f"{at}.signerName", "must be a valid signer name"))
@@ -132,11 +178,16 @@ def _validate_bundle(bundle: ClusterTrustBundleProjection, at: str) -> Causes:
         causes += validate_selector(bundle.label_selector, f"{at}.labelSelector")
     else:
         causes.append(required(at, "either name or signerName must be specified"))
-    return causes + ([] if bundle.path else [required(f"{at}.path")]) + validate_relative_path(bundle.path, f"{at}.path")
+    return (
+        causes
+        + ([] if bundle.path else [required(f"{at}.path")])
+        + validate_relative_path(bundle.path, f"{at}.path")
+    )
 
 
 def _validate_certificate(certificate: PodCertificateProjection, at: str) -> Causes:
-    """VAL-15: a signer, a known kind of key, a life between an hour and 91 days, and some file to write."""
+    """VAL-15: a signer, a known kind of key, a life between an hour and 91 days, and some file to
+    write."""
     causes = validate_signer_name(certificate.signer_name, f"{at}.signerName")
     if certificate.key_type not in KEY_TYPES:
         causes.append(not_supported(f"{at}.keyType", certificate.key_type, KEY_TYPES))
@@ -149,7 +200,12 @@ def _validate_certificate(certificate: PodCertificateProjection, at: str) -> Cau
         (certificate.certificate_chain_path, "certificateChainPath"),
     )  # fmt: skip
     if not any(path for path, _ in named):
-        causes.append(required(at, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"))
+        causes.append(
+            required(
+                at,
+                "specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+            )
+        )
     for path, name in named:
         causes += validate_relative_path(path or "", f"{at}.{name}")
     return causes
@@ -160,9 +216,21 @@ def _validate_token(token: ServiceAccountTokenProjection, here: str, at: str) ->
     seconds = token.expiration_seconds
     causes: Causes = []
     if seconds is not None and seconds < TOKEN_SECONDS_MIN:
-        causes.append(invalid(f"{here}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
+        causes.append(
+            invalid(
+                f"{here}.expirationSeconds",
+                seconds,
+                "may not specify a duration less than 10 minutes",
+            )
+        )
     if seconds is not None and seconds > TOKEN_SECONDS_MAX:
-        causes.append(invalid(f"{here}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
+        causes.append(
+            invalid(
+                f"{here}.expirationSeconds",
+                seconds,
+                "may not specify a duration larger than 2^32 seconds",
+            )
+        )
     if not token.path:
         return [*causes, required(f"{at}.path")]
     return causes + validate_relative_path(token.path, f"{at}.path")

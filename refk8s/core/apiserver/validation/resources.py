@@ -8,7 +8,15 @@ from collections.abc import Collection
 from refk8s.core.api.core_v1 import ResourceClaim, ResourceRequirements
 from refk8s.core.api.quantity import ZERO, Amount, QuantityError, parse
 from refk8s.core.api.status import NOT_FOUND, Cause
-from refk8s.core.apiserver.validation.field import NOT_NEGATIVE, Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    NOT_NEGATIVE,
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_label, qualified_name
 from refk8s.core.memo import remember
 
@@ -28,7 +36,8 @@ HUGE_PAGES = "hugepages-"
 
 
 def amount(text: str) -> Amount | None:
-    """The quantity as a number, or None where the text is none (a decoder refuses those; objects made in code can hold them)."""
+    """The quantity as a number, or None where the text is none (a decoder refuses those; objects
+    made in code can hold them)."""
     try:
         return parse(text)
     except QuantityError:
@@ -48,10 +57,14 @@ def validate_quantity(text: str, at: str, whole: bool = False) -> Causes:
     return causes
 
 
-def validate_requirements(resources: ResourceRequirements, at: str, claims: Collection[str] = (), of_pod: bool = False) -> Causes:
-    """VAL-12: known resources or ones with a domain; requests at most their limits, and equal where there is no overcommitting.
+def validate_requirements(
+    resources: ResourceRequirements, at: str, claims: Collection[str] = (), of_pod: bool = False
+) -> Causes:
+    """VAL-12: known resources or ones with a domain; requests at most their limits, and equal where
+    there is no overcommitting.
 
-    `claims`: the names of the pod's resource claims. `of_pod`: of a pod as a whole, which has fewer resources than a container.
+    `claims`: the names of the pod's resource claims. `of_pod`: of a pod as a whole, which has fewer
+    resources than a container.
     """
     causes: Causes = []
     limits, requests = resources.limits or {}, resources.requests or {}
@@ -65,13 +78,23 @@ def validate_requirements(resources: ResourceRequirements, at: str, claims: Coll
         limit = limits.get(name)
         if limit is None:
             if name not in CONTAINER_RESOURCES and not is_overcommittable(name):
-                causes.append(required(f"{at}.limits", "Limit must be set for non overcommitable resources"))
+                causes.append(
+                    required(f"{at}.limits", "Limit must be set for non overcommitable resources")
+                )
         elif limit != text:
             asked, given = amount(text) or ZERO, amount(limit) or ZERO
             if not is_overcommittable(name) and asked.nano != given.nano:
-                causes.append(invalid(f"{at}.requests", text, f"must be equal to {name} limit of {limit}"))
+                causes.append(
+                    invalid(f"{at}.requests", text, f"must be equal to {name} limit of {limit}")
+                )
             elif asked.nano > given.nano:
-                causes.append(invalid(f"{at}.requests", text, f"must be less than or equal to {name} limit of {limit}"))
+                causes.append(
+                    invalid(
+                        f"{at}.requests",
+                        text,
+                        f"must be less than or equal to {name} limit of {limit}",
+                    )
+                )
     usual = "cpu" in limits or "memory" in limits or "cpu" in requests or "memory" in requests
     if not usual and any(name.startswith(HUGE_PAGES) for name in (*limits, *requests)):
         causes.append(forbidden(at, "HugePages require cpu or memory"))
@@ -81,7 +104,8 @@ def validate_requirements(resources: ResourceRequirements, at: str, claims: Coll
 
 
 def _validate_claims(used: tuple[ResourceClaim, ...], claims: Collection[str], at: str) -> Causes:
-    """VAL-12: each claim is one of the pod's, and is used once as a whole or once for each of its requests."""
+    """VAL-12: each claim is one of the pod's, and is used once as a whole or once for each of its
+    requests."""
     causes: Causes = []
     seen: set[str] = set()
     for position, claim in enumerate(used):
@@ -94,19 +118,30 @@ def _validate_claims(used: tuple[ResourceClaim, ...], claims: Collection[str], a
             causes.append(duplicate(here, name if name in seen else key))
         else:
             if claim.request:
-                causes += [invalid(f"{here}.request", claim.request, word) for word in dns_label(claim.request)]
+                causes += [
+                    invalid(f"{here}.request", claim.request, word)
+                    for word in dns_label(claim.request)
+                ]
             elif any(other.startswith(f"{name}/") for other in seen):
                 causes.append(duplicate(here, name))
             seen.add(key)
         if name not in claims:
             known = f": {', '.join(sorted(claims))}" if claims else " which is empty"
-            causes.append(Cause(NOT_FOUND, here, f"must be one of the names in pod.spec.resourceClaims{known}", name))
+            causes.append(
+                Cause(
+                    NOT_FOUND,
+                    here,
+                    f"must be one of the names in pod.spec.resourceClaims{known}",
+                    name,
+                )
+            )
     return causes
 
 
 @remember(4096)
 def _is_common(name: str, text: str) -> bool:
-    """An amount of a resource that every node has: nearly all are, and the same ones again and again."""
+    """An amount of a resource that every node has: nearly all are, and the same ones again and
+    again."""
     number = amount(text) if name in CONTAINER_RESOURCES else None
     return number is not None and number.nano >= 0
 
@@ -115,14 +150,18 @@ def _validate_pod_resource(name: str, text: str, at: str) -> Causes:
     causes = validate_resource_name(name, at)
     if not causes and name not in POD_RESOURCES and not name.startswith(HUGE_PAGES):
         causes.append(not_supported(at, name, POD_RESOURCES))
-    return causes + validate_quantity(text, at, whole=is_whole(name)) + _validate_pages(name, text, at)
+    return (
+        causes + validate_quantity(text, at, whole=is_whole(name)) + _validate_pages(name, text, at)
+    )
 
 
 def _validate_container_resource(name: str, text: str, at: str) -> Causes:
     if name in CONTAINER_RESOURCES:
         return validate_quantity(text, at)
     causes = validate_container_resource_name(name, at)
-    return causes + validate_quantity(text, at, whole=is_whole(name)) + _validate_pages(name, text, at)
+    return (
+        causes + validate_quantity(text, at, whole=is_whole(name)) + _validate_pages(name, text, at)
+    )
 
 
 def validate_container_resource_name(name: str, at: str) -> Causes:
@@ -140,7 +179,13 @@ def _validate_pages(name: str, text: str, at: str) -> Causes:
     if not name.startswith(HUGE_PAGES):
         return []
     size, number = amount(name.removeprefix(HUGE_PAGES)), amount(text)
-    if size is None or number is None or size.nano <= 0 or size.nano % 10**9 or -(-number.nano // 10**9) % (size.nano // 10**9):
+    if (
+        size is None
+        or number is None
+        or size.nano <= 0
+        or size.nano % 10**9
+        or -(-number.nano // 10**9) % (size.nano // 10**9)
+    ):
         return [invalid(at, text, f"{text} is not positive integer multiple of {name}")]
     return []
 
@@ -178,12 +223,18 @@ def is_native(name: str) -> bool:
 
 
 def is_extended(name: str) -> bool:
-    """A resource that an administrator announces on nodes, such as example.com/gpu; a quota names it with `requests.` before it."""
-    return not is_native(name) and not name.startswith("requests.") and not qualified_name(f"requests.{name}")
+    """A resource that an administrator announces on nodes, such as example.com/gpu; a quota names
+    it with `requests.` before it."""
+    return (
+        not is_native(name)
+        and not name.startswith("requests.")
+        and not qualified_name(f"requests.{name}")
+    )
 
 
 def is_overcommittable(name: str) -> bool:
-    """Whether a limit may be above its request: of Kubernetes' own resources, all but huge pages."""
+    """Whether a limit may be above its request: of Kubernetes' own resources, all but huge
+    pages."""
     return is_native(name) and not name.startswith(HUGE_PAGES)
 
 

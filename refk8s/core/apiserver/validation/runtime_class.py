@@ -13,11 +13,18 @@ from refk8s.core.apiserver.validation.scheduling import validate_tolerations
 
 
 def validate_runtime_class(runtime_class: RuntimeClass) -> Causes:
-    """VAL-66: a handler whose name a node can use, an overhead in resources, and where its pods may run."""
+    """VAL-66: a handler whose name a node can use, an overhead in resources, and where its pods may
+    run."""
     handler = runtime_class.handler
-    causes = [invalid("handler", handler, word) for word in dns_label(handler)] if handler else [required("handler")]
+    causes = (
+        [invalid("handler", handler, word) for word in dns_label(handler)]
+        if handler
+        else [required("handler")]
+    )
     if runtime_class.overhead is not None:
-        causes += validate_requirements(ResourceRequirements(limits=runtime_class.overhead.pod_fixed), "overhead")
+        causes += validate_requirements(
+            ResourceRequirements(limits=runtime_class.overhead.pod_fixed), "overhead"
+        )
     scheduling = runtime_class.scheduling
     if scheduling is not None:
         causes += validate_labels(scheduling.node_selector or {}, "scheduling.nodeSelector")

@@ -1,7 +1,8 @@
-"""Where a pod may run: tolerations, affinity, spreading, gates. Rules VAL-13, VAL-14 (spec/validation.md).
+"""Where a pod may run: tolerations, affinity, spreading, gates. Rules VAL-13, VAL-14
+(spec/validation.md).
 
-Source: Kubernetes documentation, "Taints and Tolerations", "Assigning Pods to Nodes", "Pod Topology Spread Constraints", "Pod Scheduling
-Readiness".
+Source: Kubernetes documentation, "Taints and Tolerations", "Assigning Pods to Nodes", "Pod Topology
+Spread Constraints", "Pod Scheduling Readiness".
 """
 
 from refk8s.core.api.core_v1 import (
@@ -17,9 +18,21 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.integer import int64
 from refk8s.core.api.meta_v1 import LabelSelector
-from refk8s.core.apiserver.validation.field import POSITIVE, Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    POSITIVE,
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_label, label_value, qualified_name
-from refk8s.core.apiserver.validation.selectors import validate_node_selector, validate_node_selector_term, validate_selector
+from refk8s.core.apiserver.validation.selectors import (
+    validate_node_selector,
+    validate_node_selector_term,
+    validate_selector,
+)
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 OPERATORS = ("Equal", "Exists", "Lt", "Gt")
@@ -28,23 +41,37 @@ NODE_POLICIES = ("Honor", "Ignore")
 
 
 def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes:
-    """VAL-13: Exists has no value, an empty key needs Exists, and only NoExecute is tolerated for a time."""
+    """VAL-13: Exists has no value, an empty key needs Exists, and only NoExecute is tolerated for a
+    time."""
     causes: Causes = []
     for position, toleration in enumerate(tolerations):
-        key, operator, value, effect = toleration.key, toleration.operator, toleration.value or "", toleration.effect
+        key, operator, value, effect = (
+            toleration.key,
+            toleration.operator,
+            toleration.value or "",
+            toleration.effect,
+        )
         if key:
             words = qualified_name(key)
             if words:
                 causes += [invalid(f"{at}[{position}].key", key, word) for word in words]
         elif operator != "Exists":
-            words = ('operator must be Exists when `key` is empty, which means "match all values and all keys"',)
+            words = (
+                'operator must be Exists when `key` is empty, which means "match all values and all keys"',
+            )
             causes.append(invalid(f"{at}[{position}].operator", operator or "", words[0]))
         if toleration.toleration_seconds is not None and effect != "NoExecute":
             words = ("effect must be 'NoExecute' when `tolerationSeconds` is set",)
             causes.append(invalid(f"{at}[{position}].effect", effect or "", words[0]))
         if operator == "Exists":
             if value:
-                causes.append(invalid(f"{at}[{position}].operator", value, "value must be empty when `operator` is 'Exists'"))
+                causes.append(
+                    invalid(
+                        f"{at}[{position}].operator",
+                        value,
+                        "value must be empty when `operator` is 'Exists'",
+                    )
+                )
         elif not operator or operator == "Equal":
             words = label_value(value)
             if words:
@@ -52,7 +79,13 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
         elif operator not in OPERATORS:
             causes.append(not_supported(f"{at}[{position}].operator", operator, OPERATORS[:2]))
         elif int64(value) is None:
-            causes.append(invalid(f"{at}[{position}].value", value, f"must be an integer when `operator` is '{operator}'"))
+            causes.append(
+                invalid(
+                    f"{at}[{position}].value",
+                    value,
+                    f"must be an integer when `operator` is '{operator}'",
+                )
+            )
         if effect and effect not in EFFECTS:
             causes.append(not_supported(f"{at}[{position}].effect", effect, EFFECTS))
     return causes
@@ -73,7 +106,11 @@ def validate_taints(taints: tuple[Taint, ...], at: str) -> Causes:
             causes.append(not_supported(f"{here}.effect", taint.effect, EFFECTS))
         if taint.effect and (taint.key, taint.effect) in seen:
             cause = duplicate(here, taint)
-            causes.append(type(cause)(cause.reason, here, "taints must be unique by key and effect pair", taint))
+            causes.append(
+                type(cause)(
+                    cause.reason, here, "taints must be unique by key and effect pair", taint
+                )
+            )
         seen.add((taint.key, taint.effect))
     return causes
 
@@ -94,8 +131,12 @@ def validate_node_affinity(affinity: NodeAffinity, at: str) -> Causes:
     causes: Causes = []
     demand = affinity.required_during_scheduling_ignored_during_execution
     if demand is not None:
-        causes += validate_node_selector(demand, f"{at}.requiredDuringSchedulingIgnoredDuringExecution")
-    for position, term in enumerate(affinity.preferred_during_scheduling_ignored_during_execution or ()):
+        causes += validate_node_selector(
+            demand, f"{at}.requiredDuringSchedulingIgnoredDuringExecution"
+        )
+    for position, term in enumerate(
+        affinity.preferred_during_scheduling_ignored_during_execution or ()
+    ):
         here = f"{at}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
         if not 1 <= term.weight <= 100:
             causes.append(invalid(f"{here}.weight", term.weight, "must be in the range 1-100"))
@@ -105,9 +146,15 @@ def validate_node_affinity(affinity: NodeAffinity, at: str) -> Causes:
 
 def _validate_pod_affinity(affinity: PodAffinity | PodAntiAffinity, at: str) -> Causes:
     causes: Causes = []
-    for position, term in enumerate(affinity.required_during_scheduling_ignored_during_execution or ()):
-        causes += _validate_term(term, f"{at}.requiredDuringSchedulingIgnoredDuringExecution[{position}]")
-    for position, weighted in enumerate(affinity.preferred_during_scheduling_ignored_during_execution or ()):
+    for position, term in enumerate(
+        affinity.required_during_scheduling_ignored_during_execution or ()
+    ):
+        causes += _validate_term(
+            term, f"{at}.requiredDuringSchedulingIgnoredDuringExecution[{position}]"
+        )
+    for position, weighted in enumerate(
+        affinity.preferred_during_scheduling_ignored_during_execution or ()
+    ):
         here = f"{at}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
         if not 1 <= weighted.weight <= 100:
             causes.append(invalid(f"{here}.weight", weighted.weight, "must be in the range 1-100"))
@@ -120,31 +167,54 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
     causes += validate_selector(term.namespace_selector, f"{at}.namespaceSelector")
     for name in term.namespaces or ():
         causes += [invalid(f"{at}.namespace", name, word) for word in dns_label(name)]
-    for keys, name in ((term.match_label_keys, "matchLabelKeys"), (term.mismatch_label_keys, "mismatchLabelKeys")):
+    for keys, name in (
+        (term.match_label_keys, "matchLabelKeys"),
+        (term.mismatch_label_keys, "mismatchLabelKeys"),
+    ):
         if keys and term.label_selector is None:
-            causes.append(forbidden(f"{at}.{name}", "must not be specified when labelSelector is not set"))
+            causes.append(
+                forbidden(f"{at}.{name}", "must not be specified when labelSelector is not set")
+            )
         elif keys:
             for position, key in enumerate(keys):
-                causes += [invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)]
+                causes += [
+                    invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)
+                ]
     if term.label_selector is not None and term.match_label_keys:
         causes += _validate_keys_of(term.label_selector, term.match_label_keys, at)
     for position, key in enumerate(term.match_label_keys or ()):
         if key in (term.mismatch_label_keys or ()):
-            causes.append(invalid(f"{at}.matchLabelKeys[{position}]", key, "exists in both matchLabelKeys and mismatchLabelKeys"))
+            causes.append(
+                invalid(
+                    f"{at}.matchLabelKeys[{position}]",
+                    key,
+                    "exists in both matchLabelKeys and mismatchLabelKeys",
+                )
+            )
     if not term.topology_key:
         causes.append(required(f"{at}.topologyKey", "can not be empty"))
-    causes += [invalid(f"{at}.topologyKey", term.topology_key, word) for word in qualified_name(term.topology_key)]
+    causes += [
+        invalid(f"{at}.topologyKey", term.topology_key, word)
+        for word in qualified_name(term.topology_key)
+    ]
     return causes
 
 
 def _validate_keys_of(selector: LabelSelector, keys: tuple[str, ...], at: str) -> Causes:
-    """A key that the server itself adds to the selector (ADM-30) is not one that the selector already had."""
+    """A key that the server itself adds to the selector (ADM-30) is not one that the selector
+    already had."""
     causes: Causes = []
     seen = set(selector.match_labels or ())
     for expression in selector.match_expressions or ():
         if expression.key in keys and expression.key in seen:
             last = len(keys) - 1 - keys[::-1].index(expression.key)
-            causes.append(invalid(f"{at}[{last}]", expression.key, "exists in both matchLabelKeys and labelSelector"))
+            causes.append(
+                invalid(
+                    f"{at}[{last}]",
+                    expression.key,
+                    "exists in both matchLabelKeys and labelSelector",
+                )
+            )
         seen.add(expression.key)
     return causes
 
@@ -159,39 +229,70 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
         if not constraint.topology_key:
             causes.append(required(f"{here}.topologyKey", "can not be empty"))
         if constraint.when_unsatisfiable not in WHEN_UNSATISFIABLE:
-            causes.append(not_supported(f"{here}.whenUnsatisfiable", constraint.when_unsatisfiable, WHEN_UNSATISFIABLE))
+            causes.append(
+                not_supported(
+                    f"{here}.whenUnsatisfiable", constraint.when_unsatisfiable, WHEN_UNSATISFIABLE
+                )
+            )
         pair = (constraint.topology_key, constraint.when_unsatisfiable)
-        if any((other.topology_key, other.when_unsatisfiable) == pair for other in constraints[position + 1 :]):
-            causes.append(duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
+        if any(
+            (other.topology_key, other.when_unsatisfiable) == pair
+            for other in constraints[position + 1 :]
+        ):
+            causes.append(
+                duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}")
+            )
         if constraint.min_domains is not None:
             if constraint.min_domains <= 0:
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, POSITIVE))
             if constraint.when_unsatisfiable != "DoNotSchedule":
                 words = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {constraint.when_unsatisfiable}"
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, words))
-        for policy, name in ((constraint.node_affinity_policy, "nodeAffinityPolicy"), (constraint.node_taints_policy, "nodeTaintsPolicy")):
+        for policy, name in (
+            (constraint.node_affinity_policy, "nodeAffinityPolicy"),
+            (constraint.node_taints_policy, "nodeTaintsPolicy"),
+        ):
             if policy is not None and policy not in NODE_POLICIES:
                 causes.append(not_supported(f"{here}.{name}", policy, NODE_POLICIES))
         if constraint.match_label_keys and constraint.label_selector is None:
-            causes.append(forbidden(f"{here}.matchLabelKeys", "must not be specified when labelSelector is not set"))
+            causes.append(
+                forbidden(
+                    f"{here}.matchLabelKeys", "must not be specified when labelSelector is not set"
+                )
+            )
         for number, key in enumerate(constraint.match_label_keys or ()):
-            causes += [invalid(f"{here}.matchLabelKeys[{number}]", key, word) for word in qualified_name(key)]
+            causes += [
+                invalid(f"{here}.matchLabelKeys[{number}]", key, word)
+                for word in qualified_name(key)
+            ]
             if constraint.label_selector and _has_already(constraint.label_selector, key):
-                causes.append(invalid(f"{here}.matchLabelKeys[{number}]", key, "exists in both matchLabelKeys and labelSelector"))
+                causes.append(
+                    invalid(
+                        f"{here}.matchLabelKeys[{number}]",
+                        key,
+                        "exists in both matchLabelKeys and labelSelector",
+                    )
+                )
         causes += validate_selector(constraint.label_selector, f"{here}.labelSelector")
     return causes
 
 
 def _has_already(selector: LabelSelector, key: str) -> bool:
-    """Whether a selector names the key beside the requirement that the server adds to a pod's (ADM-30)."""
-    return key in (selector.match_labels or ()) or [one.key for one in selector.match_expressions or ()].count(key) > 1
+    """Whether a selector names the key beside the requirement that the server adds to a pod's
+    (ADM-30)."""
+    return (
+        key in (selector.match_labels or ())
+        or [one.key for one in selector.match_expressions or ()].count(key) > 1
+    )
 
 
 def validate_gates(gates: tuple[PodSchedulingGate, ...], at: str) -> Causes:
     causes: Causes = []
     seen: set[str] = set()
     for position, gate in enumerate(gates):
-        causes += [invalid(f"{at}[{position}]", gate.name, word) for word in qualified_name(gate.name)]
+        causes += [
+            invalid(f"{at}[{position}]", gate.name, word) for word in qualified_name(gate.name)
+        ]
         if gate.name in seen:
             causes.append(duplicate(f"{at}[{position}]", gate.name))
         seen.add(gate.name)

@@ -1,14 +1,28 @@
 """Security contexts of pods and containers. Rules VAL-9, VAL-60 (spec/validation.md).
 
-Source: Kubernetes documentation, "Configure a Security Context for a Pod or Container", "Using sysctls in a Kubernetes Cluster",
-"Restrict a Container's Syscalls with seccomp", "Restrict a Container's Access to Resources with AppArmor".
-Left out: the annotations by which profiles were named before there were fields; the options of Windows are in `windows.py`.
+Source: Kubernetes documentation, "Configure a Security Context for a Pod or Container", "Using
+sysctls in a Kubernetes Cluster", "Restrict a Container's Syscalls with seccomp", "Restrict a
+Container's Access to Resources with AppArmor". Left out: the annotations by which profiles were
+named before there were fields; the options of Windows are in `windows.py`.
 """
 
 import re
 
-from refk8s.core.api.core_v1 import AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext
-from refk8s.core.apiserver.validation.field import Causes, duplicate, invalid, not_supported, required, too_long
+from refk8s.core.api.core_v1 import (
+    AppArmorProfile,
+    PodSecurityContext,
+    PodSpec,
+    SeccompProfile,
+    SecurityContext,
+)
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+)
 from refk8s.core.apiserver.validation.mounts import validate_descending_path
 from refk8s.core.apiserver.validation.windows import validate_windows_options
 
@@ -21,25 +35,46 @@ SYSCTL_NAME_MAX = 253
 _SYSCTL = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SYSCTL_WORDS = f"must have at most {SYSCTL_NAME_MAX} characters and match regex ^{_SYSCTL}$"
 # The same language, in a form that cannot backtrack for long on hostile input.
-_is_sysctl = re.compile(r"(?![-_])[-_a-z0-9]++(?<![-_])(?:[./](?![-_])[-_a-z0-9]++(?<![-_]))*+", re.ASCII).fullmatch
+_is_sysctl = re.compile(
+    r"(?![-_])[-_a-z0-9]++(?<![-_])(?:[./](?![-_])[-_a-z0-9]++(?<![-_]))*+", re.ASCII
+).fullmatch
 _IPC_SYSCTLS = ("kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue.")
 _SEPARATOR = re.compile("[./]")
 
 
 def validate_security(context: SecurityContext, at: str, host_users: bool = True) -> Causes:
-    """VAL-9, VAL-60: the security context of one container. `host_users`: the pod uses the user namespace of its node."""
+    """VAL-9, VAL-60: the security context of one container. `host_users`: the pod uses the user
+    namespace of its node."""
     causes = validate_ids(context.run_as_user, context.run_as_group, at)
     if context.proc_mount is not None:
         if context.proc_mount not in PROC_MOUNTS:
             causes.append(not_supported(f"{at}.procMount", context.proc_mount, PROC_MOUNTS))
         elif context.proc_mount == "Unmasked" and host_users:
-            causes.append(invalid(f"{at}.procMount", context.proc_mount, "`hostUsers` must be false to use `Unmasked`"))
+            causes.append(
+                invalid(
+                    f"{at}.procMount",
+                    context.proc_mount,
+                    "`hostUsers` must be false to use `Unmasked`",
+                )
+            )
     causes += _validate_seccomp(context.seccomp_profile, f"{at}.seccompProfile")
     if context.privileged and context.allow_privilege_escalation is False:
-        causes.append(invalid(at, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+        causes.append(
+            invalid(
+                at,
+                context,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            )
+        )
     added = (context.capabilities.add or ()) if context.capabilities is not None else ()
     if context.allow_privilege_escalation is False and "CAP_SYS_ADMIN" in added:
-        causes.append(invalid(at, context, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
+        causes.append(
+            invalid(
+                at,
+                context,
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+            )
+        )
     if context.windows_options is not None:
         causes += validate_windows_options(context.windows_options, f"{at}.windowsOptions")
     return causes + _validate_app_armor(context.app_armor_profile, f"{at}.appArmorProfile")
@@ -59,7 +94,9 @@ def validate_pod_security(spec: PodSpec, at: str) -> Causes:
     if context is None:
         return []
     here = f"{at}.securityContext"
-    causes = _validate_id(context.fs_group, f"{here}.fsGroup") + validate_ids(context.run_as_user, context.run_as_group, here)
+    causes = _validate_id(context.fs_group, f"{here}.fsGroup") + validate_ids(
+        context.run_as_user, context.run_as_group, here
+    )
     for position, group in enumerate(context.supplemental_groups or ()):
         causes += _validate_id(group, f"{here}.supplementalGroups[{position}]")
     if context.sysctls:
@@ -79,7 +116,8 @@ def validate_pod_security(spec: PodSpec, at: str) -> Causes:
 
 
 def validate_process_namespace(spec: PodSpec, at: str) -> Causes:
-    """Processes are shared with the pod's containers or with the node, not with both. The path is upstream's."""
+    """Processes are shared with the pod's containers or with the node, not with both. The path is
+    upstream's."""
     if spec.share_process_namespace and spec.host_pid:
         words = "ShareProcessNamespace and HostPID cannot both be enabled"
         return [invalid(f"{at}.securityContext.shareProcessNamespace", True, words)]
@@ -100,7 +138,9 @@ def _validate_sysctls(spec: PodSpec, context: PodSecurityContext, at: str) -> Ca
             causes.append(duplicate(here, sysctl.name))
         namespace = namespace_of_sysctl(sysctl.name)
         if namespace == "net" and spec.host_network:
-            causes.append(invalid(here, sysctl.name, "may not be specified when 'hostNetwork' is true"))
+            causes.append(
+                invalid(here, sysctl.name, "may not be specified when 'hostNetwork' is true")
+            )
         if namespace == "ipc" and spec.host_ipc:
             causes.append(invalid(here, sysctl.name, "may not be specified when 'hostIPC' is true"))
         seen.add(sysctl.name)
@@ -134,9 +174,17 @@ def _validate_seccomp(profile: SeccompProfile | None, at: str) -> Causes:
     local = profile.localhost_profile
     if profile.type != "Localhost":
         if local is not None:
-            causes.append(invalid(f"{at}.localhostProfile", profile, "can only be set when seccomp type is Localhost"))
+            causes.append(
+                invalid(
+                    f"{at}.localhostProfile",
+                    profile,
+                    "can only be set when seccomp type is Localhost",
+                )
+            )
     elif local is None:
-        causes.append(required(f"{at}.localhostProfile", "must be set when seccomp type is Localhost"))
+        causes.append(
+            required(f"{at}.localhostProfile", "must be set when seccomp type is Localhost")
+        )
     else:
         causes += validate_descending_path(local, f"{at}.localhostProfile")
     return causes
@@ -151,10 +199,18 @@ def _validate_app_armor(profile: AppArmorProfile | None, at: str) -> Causes:
     if profile.type not in PROFILES:
         return [not_supported(f"{at}.type", profile.type, PROFILES)]
     if profile.type != "Localhost":
-        return [] if local is None else [invalid(here, local, "can only be set when AppArmor type is Localhost")]
+        return (
+            []
+            if local is None
+            else [invalid(here, local, "can only be set when AppArmor type is Localhost")]
+        )
     if not local:
         return [required(here, "must be set when AppArmor type is Localhost")]
-    causes = [invalid(here, local, "must not be padded with whitespace")] if local != local.strip() else []
+    causes = (
+        [invalid(here, local, "must not be padded with whitespace")]
+        if local != local.strip()
+        else []
+    )
     if len(local.encode("utf-8", "surrogatepass")) > APP_ARMOR_NAME_MAX:
         causes.append(too_long(here, APP_ARMOR_NAME_MAX))
     return causes

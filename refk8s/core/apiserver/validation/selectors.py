@@ -19,7 +19,8 @@ def is_empty(selector: LabelSelector | None) -> bool:
 
 
 def matches(selector: LabelSelector | None, labels: dict[str, str] | None) -> bool:
-    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong with it is said elsewhere.
+    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong
+    with it is said elsewhere.
 
     An absent selector matches nothing.
     """
@@ -39,7 +40,8 @@ def is_unusable(selector: LabelSelector | None) -> bool:
 
 
 def validate_selector(selector: LabelSelector | None, at: str) -> Causes:
-    """VAL-6: keys and values are those of labels, and each operator has the values that it needs."""
+    """VAL-6: keys and values are those of labels, and each operator has the values that it
+    needs."""
     if selector is None:
         return []
     causes: Causes = []
@@ -49,15 +51,31 @@ def validate_selector(selector: LabelSelector | None, at: str) -> Causes:
         here = f"{at}.matchExpressions[{position}]"
         if requirement.operator in _WITH_VALUES:
             if not requirement.values:
-                causes.append(required(f"{here}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+                causes.append(
+                    required(
+                        f"{here}.values", "must be specified when `operator` is 'In' or 'NotIn'"
+                    )
+                )
         elif requirement.operator in _WITHOUT_VALUES:
             if requirement.values:
-                causes.append(forbidden(f"{here}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+                causes.append(
+                    forbidden(
+                        f"{here}.values",
+                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                    )
+                )
         else:
-            causes.append(invalid(f"{here}.operator", requirement.operator, "not a valid selector operator"))
-        causes += [invalid(f"{here}.key", requirement.key, word) for word in qualified_name(requirement.key)]
+            causes.append(
+                invalid(f"{here}.operator", requirement.operator, "not a valid selector operator")
+            )
+        causes += [
+            invalid(f"{here}.key", requirement.key, word)
+            for word in qualified_name(requirement.key)
+        ]
         for number, value in enumerate(requirement.values or ()):
-            causes += [invalid(f"{here}.values[{number}]", value, word) for word in label_value(value)]
+            causes += [
+                invalid(f"{here}.values[{number}]", value, word) for word in label_value(value)
+            ]
     return causes
 
 
@@ -73,7 +91,8 @@ def validate_node_selector(selector: NodeSelector, at: str) -> Causes:
 
 
 def validate_node_selector_term(term: NodeSelectorTerm, at: str, any_value: bool = False) -> Causes:
-    """VAL-6. `any_value`: values need not be those of labels (upstream takes any where a term is only preferred)."""
+    """VAL-6. `any_value`: values need not be those of labels (upstream takes any where a term is
+    only preferred)."""
     causes: Causes = []
     for position, requirement in enumerate(term.match_expressions or ()):
         causes += _validate_expression(requirement, f"{at}.matchExpressions[{position}]", any_value)
@@ -87,16 +106,31 @@ def _validate_expression(requirement: NodeSelectorRequirement, at: str, any_valu
     values = requirement.values or ()
     if requirement.operator in _WITH_VALUES:
         if not values:
-            causes.append(required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+            causes.append(
+                required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+            )
     elif requirement.operator in _WITHOUT_VALUES:
         if values:
-            causes.append(forbidden(f"{at}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+            causes.append(
+                forbidden(
+                    f"{at}.values",
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                )
+            )
     elif requirement.operator in ("Gt", "Lt"):
         if len(values) != 1:
-            causes.append(required(f"{at}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
+            causes.append(
+                required(
+                    f"{at}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"
+                )
+            )
     else:
-        causes.append(invalid(f"{at}.operator", requirement.operator, "not a valid selector operator"))
-    causes += [invalid(f"{at}.key", requirement.key, word) for word in qualified_name(requirement.key)]
+        causes.append(
+            invalid(f"{at}.operator", requirement.operator, "not a valid selector operator")
+        )
+    causes += [
+        invalid(f"{at}.key", requirement.key, word) for word in qualified_name(requirement.key)
+    ]
     for position, value in enumerate(() if any_value else values):
         causes += [invalid(f"{at}.values[{position}]", value, word) for word in label_value(value)]
     return causes
@@ -107,15 +141,21 @@ def _validate_field(requirement: NodeSelectorRequirement, at: str) -> Causes:
     causes: Causes = []
     values = requirement.values or ()
     if requirement.operator not in _WITH_VALUES:
-        causes.append(invalid(f"{at}.operator", requirement.operator, "not a valid selector operator"))
+        causes.append(
+            invalid(f"{at}.operator", requirement.operator, "not a valid selector operator")
+        )
     elif len(values) != 1:
-        causes.append(required(f"{at}.values", "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+        causes.append(
+            required(
+                f"{at}.values",
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+            )
+        )
     if requirement.key != "metadata.name":
         causes.append(invalid(f"{at}.key", requirement.key, "not a valid field selector key"))
     else:
         for position, value in enumerate(values):
-            causes += [invalid(f"{at}.values[{position}]", value, word) for word in dns_subdomain(value)]
+            causes += [
+                invalid(f"{at}.values[{position}]", value, word) for word in dns_subdomain(value)
+            ]
     return causes
-
-
-

@@ -1,8 +1,8 @@
 """Services. Rules VAL-22, VAL-23 (spec/validation.md).
 
-Source: Kubernetes API reference, "Service"; documentation, "Service", "Virtual IPs and Service Proxies",
-"IPv4/IPv6 dual-stack".
-Left out: what a cloud's load balancer alone reads (classes are checked as names only).
+Source: Kubernetes API reference, "Service"; documentation, "Service", "Virtual IPs and Service
+Proxies", "IPv4/IPv6 dual-stack". Left out: what a cloud's load balancer alone reads (classes are
+checked as names only).
 """
 
 from ipaddress import IPv4Address
@@ -17,7 +17,13 @@ from refk8s.core.apiserver.validation.field import (
     required,
 )
 from refk8s.core.apiserver.validation.metadata import validate_labels
-from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, is_cidr, parse_ip, qualified_name
+from refk8s.core.apiserver.validation.names import (
+    dns_label,
+    dns_subdomain,
+    is_cidr,
+    parse_ip,
+    qualified_name,
+)
 from refk8s.core.apiserver.validation.ports import (
     PROTOCOLS,
     validate_address,
@@ -40,7 +46,9 @@ def is_headless(spec: ServiceSpec) -> bool:
 
 def has_external_traffic(spec: ServiceSpec) -> bool:
     """Whether it can be reached from outside the cluster."""
-    return spec.type in ("NodePort", "LoadBalancer") or (spec.type == "ClusterIP" and bool(spec.external_ips))
+    return spec.type in ("NodePort", "LoadBalancer") or (
+        spec.type == "ClusterIP" and bool(spec.external_ips)
+    )
 
 
 def needs_health_check(spec: ServiceSpec) -> bool:
@@ -60,7 +68,11 @@ def validate_service(service: Service) -> Causes:
                 words = f"may not expose port {KUBELET_PORT} externally since it is used by kubelet"
                 causes.append(invalid(f"spec.ports[{position}]", port.port, words))
     if headless and spec.type in ("LoadBalancer", "NodePort"):
-        causes.append(invalid("spec.clusterIPs[0]", NONE, f"may not be set to 'None' for {spec.type} services"))
+        causes.append(
+            invalid(
+                "spec.clusterIPs[0]", NONE, f"may not be set to 'None' for {spec.type} services"
+            )
+        )
     if spec.type == "ExternalName":
         causes += _validate_external_name(spec)
     causes += _validate_service_ports(spec.ports or (), headless)
@@ -116,7 +128,10 @@ def _validate_service_ports(ports: tuple[ServicePort, ...], headless: bool) -> C
         if port.target_port is not None:
             causes += validate_port(port.target_port, f"{here}.targetPort")
         if port.app_protocol is not None:
-            causes += [invalid(f"{here}.appProtocol", port.app_protocol, word) for word in qualified_name(port.app_protocol)]
+            causes += [
+                invalid(f"{here}.appProtocol", port.app_protocol, word)
+                for word in qualified_name(port.app_protocol)
+            ]
     return causes
 
 
@@ -125,12 +140,29 @@ def _validate_affinity(spec: ServiceSpec) -> Causes:
         return [required("spec.sessionAffinity")]
     config = spec.session_affinity_config
     if spec.session_affinity == NONE:
-        return [forbidden("spec.sessionAffinityConfig", "must not be set when session affinity is None")] if config is not None else []
+        return (
+            [
+                forbidden(
+                    "spec.sessionAffinityConfig", "must not be set when session affinity is None"
+                )
+            ]
+            if config is not None
+            else []
+        )
     if spec.session_affinity != "ClientIP":
         return [not_supported("spec.sessionAffinity", spec.session_affinity, ("ClientIP", "None"))]
-    seconds = config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
+    seconds = (
+        config.client_ip.timeout_seconds
+        if config is not None and config.client_ip is not None
+        else None
+    )
     if seconds is None:
-        return [required("spec.sessionAffinityConfig.clientIP.timeoutSeconds", "when session affinity type is ClientIP")]
+        return [
+            required(
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+                "when session affinity type is ClientIP",
+            )
+        ]
     if not 0 < seconds <= AFFINITY_SECONDS_MAX:
         words = f"must be greater than 0 and less than {AFFINITY_SECONDS_MAX}"
         return [invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, words)]
@@ -138,7 +170,8 @@ def _validate_affinity(spec: ServiceSpec) -> Causes:
 
 
 def validate_families(spec: ServiceSpec) -> Causes:
-    """VAL-23: cluster IPs are addresses, each of another family, in the order of the families; the first is clusterIP."""
+    """VAL-23: cluster IPs are addresses, each of another family, in the order of the families; the
+    first is clusterIP."""
     if spec.type == "ExternalName":
         return []
     causes: Causes = []
@@ -146,7 +179,9 @@ def validate_families(spec: ServiceSpec) -> Causes:
     if spec.cluster_ip and not addresses:
         causes.append(required("spec.clusterIPs"))
     elif addresses and not spec.cluster_ip:
-        causes.append(invalid("spec.clusterIPs", addresses, "must be empty when `clusterIP` is not specified"))
+        causes.append(
+            invalid("spec.clusterIPs", addresses, "must be empty when `clusterIP` is not specified")
+        )
     elif addresses and spec.cluster_ip != addresses[0]:
         causes.append(invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
     for position, family in enumerate(families):
@@ -154,14 +189,20 @@ def validate_families(spec: ServiceSpec) -> Causes:
             causes.append(not_supported(f"spec.ipFamilies[{position}]", family, ("IPv4", "IPv6")))
         elif family in families[:position]:
             causes.append(duplicate(f"spec.ipFamilies[{position}]", family))
-    if spec.ip_family_policy is not None and spec.ip_family_policy not in ("PreferDualStack", "RequireDualStack", "SingleStack"):
+    if spec.ip_family_policy is not None and spec.ip_family_policy not in (
+        "PreferDualStack",
+        "RequireDualStack",
+        "SingleStack",
+    ):
         words = ("PreferDualStack", "RequireDualStack", "SingleStack")
         causes.append(not_supported("spec.ipFamilyPolicy", spec.ip_family_policy, words))
     wrong: Causes = []
     for position, address in enumerate(addresses):
         if position == 0 and address == NONE:
             if len(addresses) > 1:
-                wrong.append(invalid("spec.clusterIPs", addresses, "'None' must be the first and only value"))
+                wrong.append(
+                    invalid("spec.clusterIPs", addresses, "'None' must be the first and only value")
+                )
         else:
             wrong += validate_address(address, f"spec.clusterIPs[{position}]")
     causes += wrong
@@ -171,7 +212,11 @@ def validate_families(spec: ServiceSpec) -> Causes:
         return causes
     kinds = [_family(address) for address in addresses]
     if len(addresses) > 1 and set(kinds) != {"IPv4", "IPv6"}:
-        causes.append(invalid("spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"))
+        causes.append(
+            invalid(
+                "spec.clusterIPs", addresses, "may specify no more than one IP for each IP family"
+            )
+        )
     if causes or NONE in addresses:
         return causes
     for position, (kind, family) in enumerate(zip(kinds, families, strict=False)):
@@ -186,13 +231,19 @@ def _family(address: str) -> str:
 
 
 def _validate_port_pairs(spec: ServiceSpec) -> Causes:
-    """VAL-22: each (protocol, port) and each (protocol, node port) once; node ports not within a ClusterIP service."""
+    """VAL-22: each (protocol, port) and each (protocol, node port) once; node ports not within a
+    ClusterIP service."""
     causes: Causes = []
     ports = spec.ports or ()
     if spec.type == "ClusterIP":
         for position, port in enumerate(ports):
             if port.node_port:
-                causes.append(forbidden(f"spec.ports[{position}].nodePort", "may not be used when `type` is 'ClusterIP'"))
+                causes.append(
+                    forbidden(
+                        f"spec.ports[{position}].nodePort",
+                        "may not be used when `type` is 'ClusterIP'",
+                    )
+                )
     seen: set[tuple[str | None, int]] = set()
     for position, port in enumerate(ports):
         if port.node_port:
@@ -202,7 +253,9 @@ def _validate_port_pairs(spec: ServiceSpec) -> Causes:
     pairs: set[tuple[str | None, int]] = set()
     for position, port in enumerate(ports):
         if (port.protocol, port.port) in pairs:
-            causes.append(duplicate(f"spec.ports[{position}]", {"port": port.port, "protocol": port.protocol}))
+            causes.append(
+                duplicate(f"spec.ports[{position}]", {"port": port.port, "protocol": port.protocol})
+            )
         pairs.add((port.protocol, port.port))
     return causes
 
@@ -212,30 +265,59 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
     balanced = spec.type == "LoadBalancer"
     if spec.load_balancer_source_ranges:
         if not balanced:
-            causes.append(forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
+            causes.append(
+                forbidden(
+                    "spec.LoadBalancerSourceRanges",
+                    "may only be used when `type` is 'LoadBalancer'",
+                )
+            )
         for position, text in enumerate(spec.load_balancer_source_ranges):
             if not is_cidr(text.strip()):
                 words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
                 causes.append(invalid(f"spec.LoadBalancerSourceRanges[{position}]", text, words))
     if spec.allocate_load_balancer_node_ports is not None and not balanced:
-        causes.append(forbidden("spec.allocateLoadBalancerNodePorts", "may only be used when `type` is 'LoadBalancer'"))
+        causes.append(
+            forbidden(
+                "spec.allocateLoadBalancerNodePorts",
+                "may only be used when `type` is 'LoadBalancer'",
+            )
+        )
     if spec.load_balancer_class is not None:
         if not balanced:
-            causes.append(forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
-        causes += [invalid("spec.loadBalancerClass", spec.load_balancer_class, word) for word in qualified_name(spec.load_balancer_class)]
+            causes.append(
+                forbidden(
+                    "spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"
+                )
+            )
+        causes += [
+            invalid("spec.loadBalancerClass", spec.load_balancer_class, word)
+            for word in qualified_name(spec.load_balancer_class)
+        ]
     policy = spec.external_traffic_policy
     if not has_external_traffic(spec):
         if policy:
-            causes.append(invalid("spec.externalTrafficPolicy", policy, "may only be set for externally-accessible services"))
+            causes.append(
+                invalid(
+                    "spec.externalTrafficPolicy",
+                    policy,
+                    "may only be set for externally-accessible services",
+                )
+            )
     elif not policy:
         causes.append(required("spec.externalTrafficPolicy"))
     elif policy not in ("Cluster", "Local"):
         causes.append(not_supported("spec.externalTrafficPolicy", policy, ("Cluster", "Local")))
     port = spec.health_check_node_port
     if needs_health_check(spec):
-        causes += validate_port_number(port, "spec.healthCheckNodePort") if port else [required("spec.healthCheckNodePort")]
+        causes += (
+            validate_port_number(port, "spec.healthCheckNodePort")
+            if port
+            else [required("spec.healthCheckNodePort")]
+        )
     elif port:
-        words = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        words = (
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        )
         causes.append(invalid("spec.healthCheckNodePort", port, words))
     internal = spec.internal_traffic_policy
     if internal is None:
@@ -244,7 +326,11 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
     elif internal not in ("Cluster", "Local"):
         causes.append(not_supported("spec.internalTrafficPolicy", internal, ("Cluster", "Local")))
     distribution = spec.traffic_distribution
-    if distribution is not None and distribution not in ("PreferClose", "PreferSameNode", "PreferSameZone"):
+    if distribution is not None and distribution not in (
+        "PreferClose",
+        "PreferSameNode",
+        "PreferSameZone",
+    ):
         words_supported = ("PreferClose", "PreferSameNode", "PreferSameZone")
         causes.append(not_supported("spec.trafficDistribution", distribution, words_supported))
     return causes
@@ -258,14 +344,23 @@ def validate_service_update(new: Service, old: Service) -> Causes:
         if before and after and before[0] != after[0]:
             causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
         elif before and not after:
-            causes.append(invalid("spec.clusterIPs[0]", after, "primary clusterIP can not be unset"))
+            causes.append(
+                invalid("spec.clusterIPs[0]", after, "primary clusterIP can not be unset")
+            )
         elif len(before) == 2 and len(after) == 2 and before[1] != after[1]:
             causes.append(invalid("spec.clusterIPs[1]", after, "may not change once set"))
         families_before, families_after = old.spec.ip_families or (), new.spec.ip_families or ()
         if families_before and families_after and families_before[0] != families_after[0]:
             causes.append(invalid("spec.ipFamilies[0]", families_after, "may not change once set"))
-    if old.spec.load_balancer_class != new.spec.load_balancer_class and old.spec.type == new.spec.type == "LoadBalancer":
-        causes.append(invalid("spec.loadBalancerClass", new.spec.load_balancer_class, "may not change once set"))
+    if (
+        old.spec.load_balancer_class != new.spec.load_balancer_class
+        and old.spec.type == new.spec.type == "LoadBalancer"
+    ):
+        causes.append(
+            invalid(
+                "spec.loadBalancerClass", new.spec.load_balancer_class, "may not change once set"
+            )
+        )
     return causes + validate_service(new)
 
 

@@ -1,16 +1,31 @@
-"""Stateful sets and the revisions of workloads. Rules VAL-7, VAL-19, VAL-20, VAL-62 (spec/validation.md).
+"""Stateful sets and the revisions of workloads. Rules VAL-7, VAL-19, VAL-20, VAL-62
+(spec/validation.md).
 
-Source: Kubernetes API reference, "StatefulSet", "ControllerRevision"; documentation, "StatefulSets".
+Source: Kubernetes API reference, "StatefulSet", "ControllerRevision"; documentation,
+"StatefulSets".
 """
 
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import ControllerRevision, StatefulSet, StatefulSetSpec
 from refk8s.core.api.core_v1 import PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.storage import validate_claim_spec
-from refk8s.core.apiserver.validation.workloads import at_most_all, is_zero, validate_int_or_percent, validate_selected_template
+from refk8s.core.apiserver.validation.workloads import (
+    at_most_all,
+    is_zero,
+    validate_int_or_percent,
+    validate_selected_template,
+)
 
 # --- StatefulSet
 
@@ -48,18 +63,28 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
     if not spec.pod_management_policy:
         causes.append(required(f"{at}.podManagementPolicy"))
     elif spec.pod_management_policy not in ("OrderedReady", "Parallel"):
-        causes.append(invalid(f"{at}.podManagementPolicy", spec.pod_management_policy, "must be 'OrderedReady' or 'Parallel'"))
+        causes.append(
+            invalid(
+                f"{at}.podManagementPolicy",
+                spec.pod_management_policy,
+                "must be 'OrderedReady' or 'Parallel'",
+            )
+        )
     strategy = spec.update_strategy
     if not strategy.type:
         causes.append(required(f"{at}.updateStrategy"))
     elif strategy.type == "OnDelete":
         if strategy.rolling_update is not None:
             words = "only allowed for updateStrategy 'RollingUpdate'"
-            causes.append(invalid(f"{at}.updateStrategy.rollingUpdate", strategy.rolling_update, words))
+            causes.append(
+                invalid(f"{at}.updateStrategy.rollingUpdate", strategy.rolling_update, words)
+            )
     elif strategy.type == "RollingUpdate":
         rolling = strategy.rolling_update
         if rolling is not None:
-            causes += not_negative(f"{at}.updateStrategy.rollingUpdate.partition", rolling.partition)
+            causes += not_negative(
+                f"{at}.updateStrategy.rollingUpdate.partition", rolling.partition
+            )
             if rolling.max_unavailable is not None:
                 where = f"{at}.updateStrategy.rollingUpdate.maxUnavailable"
                 causes += validate_int_or_percent(rolling.max_unavailable, where)
@@ -67,10 +92,15 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
                     causes.append(invalid(where, rolling.max_unavailable, "cannot be 0"))
                 causes += at_most_all(rolling.max_unavailable, where)
     else:
-        causes.append(invalid(f"{at}.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
+        causes.append(
+            invalid(f"{at}.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'")
+        )
     retention = spec.persistent_volume_claim_retention_policy
     if retention is not None:
-        for policy, name in ((retention.when_deleted, "whenDeleted"), (retention.when_scaled, "whenScaled")):
+        for policy, name in (
+            (retention.when_deleted, "whenDeleted"),
+            (retention.when_scaled, "whenScaled"),
+        ):
             if policy not in ("Retain", "Delete"):
                 where = f"{at}.persistentVolumeClaimRetentionPolicy.{name}"
                 causes.append(not_supported(where, policy, ("Delete", "Retain")))
@@ -78,15 +108,23 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     if spec.ordinals is not None:
         causes += not_negative(f"{at}.ordinals.start", spec.ordinals.start)
-    return causes + validate_selected_template(spec.selector, _with_claims(spec), at, "statefulset", "StatefulSet")
+    return causes + validate_selected_template(
+        spec.selector, _with_claims(spec), at, "statefulset", "StatefulSet"
+    )
 
 
 def _with_claims(spec: StatefulSetSpec) -> PodTemplateSpec:
-    """VAL-7: the template as its pods will be: the claims are volumes, before and instead of volumes of the same name."""
+    """VAL-7: the template as its pods will be: the claims are volumes, before and instead of
+    volumes of the same name."""
     if not spec.volume_claim_templates:
         return spec.template
     names = dict.fromkeys([claim.metadata.name or "" for claim in spec.volume_claim_templates])
-    claimed = [Volume(name=name, persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name=name)) for name in names]
+    claimed = [
+        Volume(
+            name=name, persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name=name)
+        )
+        for name in names
+    ]
     kept = [volume for volume in spec.template.spec.volumes or () if volume.name not in names]
     return replace(spec.template, spec=replace(spec.template.spec, volumes=(*claimed, *kept)))
 
@@ -104,11 +142,21 @@ def validate_stateful_set_status(new: StatefulSet, old: StatefulSet) -> Causes:
         causes += not_negative(f"status.{name}", count)
     for count, name in parts[1:5]:
         if (count or 0) > status.replicas:
-            causes.append(invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
+            causes.append(
+                invalid(f"status.{name}", count, "cannot be greater than status.replicas")
+            )
     if (status.available_replicas or 0) > (status.ready_replicas or 0):
-        causes.append(invalid("status.availableReplicas", status.available_replicas, "cannot be greater than status.readyReplicas"))
+        causes.append(
+            invalid(
+                "status.availableReplicas",
+                status.available_replicas,
+                "cannot be greater than status.readyReplicas",
+            )
+        )
     if (status.collision_count or 0) < (old.status.collision_count or 0):
-        causes.append(invalid("status.collisionCount", status.collision_count, "cannot be decremented"))
+        causes.append(
+            invalid("status.collisionCount", status.collision_count, "cannot be decremented")
+        )
     return causes
 
 

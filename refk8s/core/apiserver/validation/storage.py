@@ -1,6 +1,7 @@
 """Persistent volumes, claims and storage classes. Rule VAL-29 (spec/validation.md).
 
-Source: Kubernetes documentation, "Persistent Volumes" (access modes, reclaiming, expanding), "Storage Classes".
+Source: Kubernetes documentation, "Persistent Volumes" (access modes, reclaiming, expanding),
+"Storage Classes".
 """
 
 from typing import Any
@@ -56,7 +57,8 @@ def validate_persistent_volume(volume: PersistentVolume) -> Causes:
 def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = False) -> Causes:
     """VAL-29: modes, a capacity of storage, and one source.
 
-    `inline`: the spec stands in a VolumeAttachment for a volume that no object describes, so it may say less.
+    `inline`: the spec stands in a VolumeAttachment for a volume that no object describes, so it may
+    say less.
     """
     causes = _validate_inline(spec, at) if inline else []
     if not spec.access_modes:
@@ -66,13 +68,23 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
         causes += _validate_capacity(spec, at)
         policy = spec.persistent_volume_reclaim_policy
         if policy and policy not in RECLAIM_POLICIES:
-            causes.append(not_supported(f"{at}.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES))
+            causes.append(
+                not_supported(f"{at}.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES)
+            )
         if spec.node_affinity is not None and spec.node_affinity.required is None:
-            causes.append(required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
+            causes.append(
+                required(f"{at}.nodeAffinity.required", "must specify required node constraints")
+            )
         elif spec.node_affinity is not None and spec.node_affinity.required is not None:
-            causes += validate_node_selector(spec.node_affinity.required, f"{at}.nodeAffinity.required")
+            causes += validate_node_selector(
+                spec.node_affinity.required, f"{at}.nodeAffinity.required"
+            )
     causes += validate_source(spec, at)
-    if spec.host_path is not None and spec.host_path.path == "/" and spec.persistent_volume_reclaim_policy == "Recycle":
+    if (
+        spec.host_path is not None
+        and spec.host_path.path == "/"
+        and spec.persistent_volume_reclaim_policy == "Recycle"
+    ):
         words = "may not be 'recycle' for a hostPath mount of '/'"
         causes.append(forbidden(f"{at}.persistentVolumeReclaimPolicy", words))
     if spec.storage_class_name and not inline:
@@ -85,7 +97,8 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
 
 
 def _validate_inline(spec: PersistentVolumeSpec, at: str) -> Causes:
-    """VAL-50: only a CSI volume stands inline, and what belongs to an object of its own does not."""
+    """VAL-50: only a CSI volume stands inline, and what belongs to an object of its own does
+    not."""
     causes: Causes = []
     words = "may not be specified in the context of inline volumes"
     for value, name in (
@@ -122,9 +135,15 @@ def _validate_capacity(spec: PersistentVolumeSpec, at: str) -> Causes:
 
 def _validate_attributes_class(spec: PersistentVolumeSpec, at: str) -> Causes:
     name, where = spec.volume_attributes_class_name, f"{at}.volumeAttributesClassName"
-    causes = validate_class_name(name, where) if name else [required(where, "an empty string is disallowed")]
+    causes = (
+        validate_class_name(name, where)
+        if name
+        else [required(where, "an empty string is disallowed")]
+    )
     if spec.csi is None:
-        causes.append(required(f"{at}.csi", "has to be specified when using volumeAttributesClassName"))
+        causes.append(
+            required(f"{at}.csi", "has to be specified when using volumeAttributesClassName")
+        )
     return causes
 
 
@@ -135,7 +154,9 @@ def validate_class_name(name: str, at: str) -> Causes:
 def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolume) -> Causes:
     """VAL-29: where the data lies does not change."""
     causes = validate_persistent_volume(new)
-    if any(getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES):
+    if any(
+        getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES
+    ):
         words = "spec.persistentvolumesource is immutable after creation"
         causes.append(forbidden("spec.persistentvolumesource", words))
     causes += unchanged("volumeMode", new.spec.volume_mode, old.spec.volume_mode)
@@ -174,11 +195,15 @@ def validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
         if (one.api_group, one.kind, one.name) != (other.api_group, other.kind, other.name):
             causes.append(invalid(at, f"{at}.dataSource", "must match dataSourceRef"))
     if spec.volume_attributes_class_name:
-        causes += validate_class_name(spec.volume_attributes_class_name, f"{at}.volumeAttributesClassName")
+        causes += validate_class_name(
+            spec.volume_attributes_class_name, f"{at}.volumeAttributesClassName"
+        )
     return causes
 
 
-def _validate_data_source(source: TypedLocalObjectReference | TypedObjectReference, at: str) -> Causes:
+def _validate_data_source(
+    source: TypedLocalObjectReference | TypedObjectReference, at: str
+) -> Causes:
     """VAL-29: what the volume is filled from: a claim, or an object of another group."""
     causes: Causes = []
     if not source.name:
@@ -192,12 +217,18 @@ def _validate_data_source(source: TypedLocalObjectReference | TypedObjectReferen
     if group:
         causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
     if isinstance(source, TypedObjectReference) and source.namespace:
-        causes += [invalid(f"{at}.namespace", source.namespace, word) for word in dns_label(source.namespace)]
+        causes += [
+            invalid(f"{at}.namespace", source.namespace, word)
+            for word in dns_label(source.namespace)
+        ]
     return causes
 
 
-def validate_persistent_volume_claim_update(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> Causes:
-    """VAL-29: a claim gets a volume once, may then grow and take another attributes class, and is else as it was."""
+def validate_persistent_volume_claim_update(
+    new: PersistentVolumeClaim, old: PersistentVolumeClaim
+) -> Causes:
+    """VAL-29: a claim gets a volume once, may then grow and take another attributes class, and is
+    else as it was."""
     before, after = old.spec, new.spec
     causes = validate_claim_spec(after, "spec")
     if after == before:
@@ -210,25 +241,40 @@ def validate_persistent_volume_claim_update(new: PersistentVolumeClaim, old: Per
     if old.status.phase == "Bound":
         changed["volume_attributes_class_name"] = before.volume_attributes_class_name
         if after.resources.requests:
-            requests = {**after.resources.requests, "storage": (before.resources.requests or {}).get("storage", "0")}
+            requests = {
+                **after.resources.requests,
+                "storage": (before.resources.requests or {}).get("storage", "0"),
+            }
             changed["resources"] = replace(after.resources, requests=requests)
     if replace(after, **changed) != before:
         words = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         causes.append(forbidden("spec", words))
     if _shrinks(new, old):
-        causes.append(forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"))
+        causes.append(
+            forbidden(
+                "spec.resources.requests.storage", "field can not be less than status.capacity"
+            )
+        )
     causes += unchanged("spec.volumeMode", after.volume_mode, before.volume_mode)
     if before.volume_attributes_class_name and not after.volume_attributes_class_name:
-        causes.append(forbidden("spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"))
+        causes.append(
+            forbidden(
+                "spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"
+            )
+        )
     return causes
 
 
 def _shrinks(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> bool:
-    """VAL-29: whether the claim asks for less than before and for no more than the volume has: an expansion that
-    failed may be asked for again, smaller, but a volume never shrinks."""
+    """VAL-29: whether the claim asks for less than before and for no more than the volume has: an
+    expansion that failed may be asked for again, smaller, but a volume never shrinks."""
     wanted, had, has = [
         amount(sizes.get("storage", "0")) or ZERO
-        for sizes in (new.spec.resources.requests or {}, old.spec.resources.requests or {}, old.status.capacity or {})
+        for sizes in (
+            new.spec.resources.requests or {},
+            old.spec.resources.requests or {},
+            old.status.capacity or {},
+        )
     ]
     return wanted.nano < had.nano and (has.nano == 0 or wanted.nano <= has.nano)
 
@@ -238,7 +284,10 @@ def validate_storage_class(storage_class: StorageClass) -> Causes:
     if not storage_class.provisioner:
         causes.append(required("provisioner", storage_class.provisioner))
     else:
-        causes += [invalid("provisioner", storage_class.provisioner, word) for word in qualified_name(storage_class.provisioner.lower())]
+        causes += [
+            invalid("provisioner", storage_class.provisioner, word)
+            for word in qualified_name(storage_class.provisioner.lower())
+        ]
     causes += validate_parameters(storage_class.parameters or {}, "parameters")
     policy = storage_class.reclaim_policy
     if policy and policy not in ("Delete", "Retain"):
@@ -256,7 +305,16 @@ def validate_parameters(parameters: dict[str, str], at: str) -> Causes:
     if len(parameters) > PARAMETERS_MAX:
         return [too_long(at, PARAMETERS_MAX)]
     causes: Causes = [invalid(at, key, "field can not be empty.") for key in parameters if not key]
-    if sum([len(part.encode("utf-8", "surrogatepass")) for item in parameters.items() for part in item]) > PARAMETERS_BYTES_MAX:
+    if (
+        sum(
+            [
+                len(part.encode("utf-8", "surrogatepass"))
+                for item in parameters.items()
+                for part in item
+            ]
+        )
+        > PARAMETERS_BYTES_MAX
+    ):
         causes.append(too_long(at, PARAMETERS_BYTES_MAX))
     return causes
 
@@ -271,7 +329,8 @@ def validate_storage_class_update(new: StorageClass, old: StorageClass) -> Cause
 
 
 def _validate_topologies(storage_class: StorageClass) -> Causes:
-    """VAL-29: where volumes may be made: each key once in a term, with values, and no term twice."""
+    """VAL-29: where volumes may be made: each key once in a term, with values, and no term
+    twice."""
     causes: Causes = []
     seen: list[dict[str, frozenset[str]]] = []
     for position, term in enumerate(storage_class.allowed_topologies or ()):
@@ -284,7 +343,9 @@ def _validate_topologies(storage_class: StorageClass) -> Causes:
             for place, value in enumerate(wanted.values):
                 if value in wanted.values[:place]:
                     causes.append(duplicate(f"{where}.values[{place}]", value))
-            causes += [invalid(f"{where}.key", wanted.key, word) for word in qualified_name(wanted.key)]
+            causes += [
+                invalid(f"{where}.key", wanted.key, word) for word in qualified_name(wanted.key)
+            ]
             if wanted.key in keys:
                 causes.append(duplicate(f"{where}.key", wanted.key))
             keys[wanted.key] = frozenset(wanted.values)

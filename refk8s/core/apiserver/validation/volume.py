@@ -9,16 +9,33 @@ from msgspec.structs import astuple, fields
 from refk8s.core.api.core_v1 import CSIVolumeSource, PersistentVolumeClaimTemplate, Volume
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.status import show
-from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
-from refk8s.core.apiserver.validation.mounts import Volumes, validate_descending_path, validate_host_path
+from refk8s.core.apiserver.validation.mounts import (
+    Volumes,
+    validate_descending_path,
+    validate_host_path,
+)
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
-from refk8s.core.apiserver.validation.projected import validate_files, validate_items, validate_mode, validate_projected
+from refk8s.core.apiserver.validation.projected import (
+    validate_files,
+    validate_items,
+    validate_mode,
+    validate_projected,
+)
 from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.apiserver.validation.storage import validate_claim_spec
 from refk8s.core.apiserver.validation.volume_sources import validate_driver_name, validate_fields
 
-# Every source with its name in paths, in the order in which they are looked at. Upstream's paths are not all the names on the wire.
+# Every source with its name in paths, in the order in which they are looked at. Upstream's paths
+# are not all the names on the wire.
 SOURCES = (
     ("empty_dir", "emptyDir"), ("host_path", "hostPath"), ("git_repo", "gitRepo"), ("gce_persistent_disk", "gcePersistentDisk"),
     ("aws_elastic_block_store", "awsElasticBlockStore"), ("secret", "secret"), ("nfs", "nfs"), ("iscsi", "iscsi"),
@@ -29,21 +46,33 @@ SOURCES = (
     ("storageos", "storageos"), ("projected", "projected"), ("scale_io", "scaleIO"), ("csi", "csi"), ("ephemeral", "ephemeral"),
     ("image", "image"),
 )  # fmt: skip
-_OWN_NAMES = {"gce_persistent_disk": "persistentDisk", "cephfs": "cephfs", "downward_api": "downwardAPI"}
+_OWN_NAMES = {
+    "gce_persistent_disk": "persistentDisk",
+    "cephfs": "cephfs",
+    "downward_api": "downwardAPI",
+}
 """How a source is named in the paths of its own fields, where that is otherwise."""
 _OTHERS = len(SOURCES) - 1
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 ISCSI_NAMES_MAX = 64
 
 
-def validate_volumes(volumes: tuple[Volume, ...], at: str, pod: str = "", in_pod: bool = False) -> tuple[Causes, Volumes]:
-    """VAL-15: names that differ, and one source each. The causes, and the volumes that are right, by name.
+def validate_volumes(
+    volumes: tuple[Volume, ...], at: str, pod: str = "", in_pod: bool = False
+) -> tuple[Causes, Volumes]:
+    """VAL-15: names that differ, and one source each. The causes, and the volumes that are right,
+    by name.
 
-    `pod`: the name of the pod, where there is one: the claims of its ephemeral volumes are named after it.
+    `pod`: the name of the pod, where there is one: the claims of its ephemeral volumes are named
+    after it.
     """
     causes: Causes = []
     right: Volumes = {}
-    made = {f"{pod}-{volume.name}" for volume in volumes if volume.ephemeral is not None} if pod else ()
+    made = (
+        {f"{pod}-{volume.name}" for volume in volumes if volume.ephemeral is not None}
+        if pod
+        else ()
+    )
     for position, volume in enumerate(volumes):
         here = f"{at}[{position}]"
         wrong = _validate_source(volume, here, pod, in_pod)
@@ -59,24 +88,41 @@ def validate_volumes(volumes: tuple[Volume, ...], at: str, pod: str = "", in_pod
         claim = volume.persistent_volume_claim
         if claim is not None and claim.claim_name in made:
             words = "must not reference a PVC that gets created for an ephemeral volume"
-            causes.append(invalid(f"{here}.persistentVolumeClaim.claimName", claim.claim_name, words))
+            causes.append(
+                invalid(f"{here}.persistentVolumeClaim.claimName", claim.claim_name, words)
+            )
     return causes, right
 
 
 def _validate_source(volume: Volume, at: str, pod: str, in_pod: bool) -> Causes:
-    if volume.projected is not None and astuple(volume).count(None) == _OTHERS:  # the commonest: every pod has a token
+    # the commonest: every pod has a token
+    if volume.projected is not None and astuple(volume).count(None) == _OTHERS:
         return validate_projected(volume.projected, f"{at}.projected")
-    given = [(attribute, name) for attribute, name in SOURCES if getattr(volume, attribute) is not None]
+    given = [
+        (attribute, name) for attribute, name in SOURCES if getattr(volume, attribute) is not None
+    ]
     if not given:
         return [required(at, "must specify a volume type")]
-    causes = [forbidden(f"{at}.{name}", "may not specify more than 1 volume type") for _, name in given[1:]]
+    causes = [
+        forbidden(f"{at}.{name}", "may not specify more than 1 volume type")
+        for _, name in given[1:]
+    ]
     attribute, name = given[0]
-    causes = _validate_one(volume, attribute, f"{at}.{_OWN_NAMES.get(attribute, name)}", in_pod) + causes
+    causes = (
+        _validate_one(volume, attribute, f"{at}.{_OWN_NAMES.get(attribute, name)}", in_pod) + causes
+    )
     if attribute == "ephemeral" and pod and volume.name:
         claim = f"{pod}-{volume.name}"
-        causes += [invalid(f"{at}.name", volume.name, f"PVC name {show(claim)}: {word}") for word in dns_subdomain(claim)]
+        causes += [
+            invalid(f"{at}.name", volume.name, f"PVC name {show(claim)}: {word}")
+            for word in dns_subdomain(claim)
+        ]
     iscsi = volume.iscsi
-    if iscsi is not None and iscsi.initiator_name is not None and len(f"{volume.name}:{iscsi.target_portal}") > ISCSI_NAMES_MAX:
+    if (
+        iscsi is not None
+        and iscsi.initiator_name is not None
+        and len(f"{volume.name}:{iscsi.target_portal}") > ISCSI_NAMES_MAX
+    ):
         words = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
         causes.append(invalid(f"{at}.name", volume.name, words))
     return causes
@@ -88,28 +134,44 @@ def _validate_one(volume: Volume, attribute: str, at: str, in_pod: bool) -> Caus
             size = volume.empty_dir.size_limit
             number = None if size is None else amount(size)
             if size is not None and (number is None or number.nano < 0):
-                return [forbidden(f"{at}.sizeLimit", "SizeLimit field must be a valid resource quantity")]
+                return [
+                    forbidden(
+                        f"{at}.sizeLimit", "SizeLimit field must be a valid resource quantity"
+                    )
+                ]
             return []
         case "host_path" if volume.host_path is not None:
             return validate_host_path(volume.host_path.path, volume.host_path.type, at)
         case "git_repo" if volume.git_repo is not None:
             causes = [] if volume.git_repo.repository else [required(f"{at}.repository")]
-            return causes + validate_descending_path(volume.git_repo.directory or "", f"{at}.directory")
+            return causes + validate_descending_path(
+                volume.git_repo.directory or "", f"{at}.directory"
+            )
         case "secret" if volume.secret is not None:
             causes = [] if volume.secret.secret_name else [required(f"{at}.secretName")]
-            return causes + validate_mode(volume.secret.default_mode, f"{at}.defaultMode") + validate_items(volume.secret.items, at)
+            return (
+                causes
+                + validate_mode(volume.secret.default_mode, f"{at}.defaultMode")
+                + validate_items(volume.secret.items, at)
+            )
         case "config_map" if volume.config_map is not None:
             causes = [] if volume.config_map.name else [required(f"{at}.name")]
             causes += validate_mode(volume.config_map.default_mode, f"{at}.defaultMode")
             return causes + validate_items(volume.config_map.items, at)
         case "downward_api" if volume.downward_api is not None:
-            return validate_mode(volume.downward_api.default_mode, f"{at}.defaultMode") + validate_files(volume.downward_api.items, at)
+            return validate_mode(
+                volume.downward_api.default_mode, f"{at}.defaultMode"
+            ) + validate_files(volume.downward_api.items, at)
         case "projected" if volume.projected is not None:
             return validate_projected(volume.projected, at)
         case "persistent_volume_claim" if volume.persistent_volume_claim is not None:
-            return [] if volume.persistent_volume_claim.claim_name else [required(f"{at}.claimName")]
+            return (
+                [] if volume.persistent_volume_claim.claim_name else [required(f"{at}.claimName")]
+            )
         case "ephemeral" if volume.ephemeral is not None:
-            return _validate_claim_template(volume.ephemeral.volume_claim_template, f"{at}.volumeClaimTemplate")
+            return _validate_claim_template(
+                volume.ephemeral.volume_claim_template, f"{at}.volumeClaimTemplate"
+            )
         case "csi" if volume.csi is not None:
             return _validate_csi(volume.csi, at)
         case "image" if volume.image is not None:
@@ -119,7 +181,8 @@ def _validate_one(volume: Volume, attribute: str, at: str, in_pod: bool) -> Caus
 
 
 def _validate_claim_template(template: PersistentVolumeClaimTemplate | None, at: str) -> Causes:
-    """VAL-15: of the claim's metadata only labels and annotations can be given; its spec is a claim's."""
+    """VAL-15: of the claim's metadata only labels and annotations can be given; its spec is a
+    claim's."""
     if template is None:
         return [required(at)]
     metadata = template.metadata
@@ -133,12 +196,17 @@ def _validate_claim_template(template: PersistentVolumeClaimTemplate | None, at:
 
 def _validate_csi(source: CSIVolumeSource, at: str) -> Causes:
     """VAL-15: a driver's name is a subdomain of at most 63 bytes, whatever its case."""
-    causes, secret = validate_driver_name(source.driver, f"{at}.driver"), source.node_publish_secret_ref
+    causes, secret = (
+        validate_driver_name(source.driver, f"{at}.driver"),
+        source.node_publish_secret_ref,
+    )
     if secret is not None:
         if not secret.name:
             causes.append(required(f"{at}.nodePublishSecretRef.name"))
         else:
-            causes += [invalid(f"{at}.name", secret.name, word) for word in dns_subdomain(secret.name)]
+            causes += [
+                invalid(f"{at}.name", secret.name, word) for word in dns_subdomain(secret.name)
+            ]
     return causes
 
 

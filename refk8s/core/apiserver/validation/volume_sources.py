@@ -1,4 +1,5 @@
-"""Where the data of a volume lies: what each source must say. Rules VAL-15, VAL-29 (spec/validation.md).
+"""Where the data of a volume lies: what each source must say. Rules VAL-15, VAL-29
+(spec/validation.md).
 
 Source: Kubernetes API reference, "PersistentVolume".
 """
@@ -8,7 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from refk8s.core.api.core_v1 import LocalObjectReference, PersistentVolumeSpec, SecretReference
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required, too_long
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+    too_long,
+)
 from refk8s.core.apiserver.validation.mounts import validate_host_path
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
@@ -36,7 +44,9 @@ SOURCES = (
 
 def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
     """VAL-29: one source; the first of several is looked at, the others are forbidden."""
-    given = [(attribute, name) for attribute, name in SOURCES if getattr(spec, attribute) is not None]
+    given = [
+        (attribute, name) for attribute, name in SOURCES if getattr(spec, attribute) is not None
+    ]
     if not given:
         return [required(at, "must specify a volume type")]
     attribute, name = given[0]
@@ -51,8 +61,13 @@ def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
 
 
 def validate_fields(attribute: str, source: Any, at: str) -> Causes:
-    """What a source must say: that of a persistent volume, and of a pod's volume where both know it (VAL-15)."""
-    causes = [required(f"{at}.{part}") for owned, part in _REQUIRED.get(attribute, ()) if not getattr(source, owned)]
+    """What a source must say: that of a persistent volume, and of a pod's volume where both know it
+    (VAL-15)."""
+    causes = [
+        required(f"{at}.{part}")
+        for owned, part in _REQUIRED.get(attribute, ())
+        if not getattr(source, owned)
+    ]
     more = _MORE.get(attribute)
     return causes if more is None else causes + more(source, at)
 
@@ -98,7 +113,10 @@ def _secret(secret: SecretReference | None, at: str) -> Causes:
     if secret is None:
         return []
     causes: Causes = []
-    for text, name, check in ((secret.name, "name", dns_subdomain), (secret.namespace, "namespace", dns_label)):
+    for text, name, check in (
+        (secret.name, "name", dns_subdomain),
+        (secret.namespace, "namespace", dns_label),
+    ):
         if not text:
             causes.append(required(f"{at}.{name}"))
         else:
@@ -129,14 +147,22 @@ def _flocker(source: Any, at: str) -> Causes:
         return [required(at, "one of datasetName and datasetUUID is required")]
     causes: Causes = []
     if source.dataset_name and source.dataset_uuid:
-        causes.append(invalid(at, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
+        causes.append(
+            invalid(
+                at, "resource", "datasetName and datasetUUID can not be specified simultaneously"
+            )
+        )
     if "/" in (source.dataset_name or ""):
         causes.append(invalid(f"{at}.datasetName", source.dataset_name, "must not contain '/'"))
     return causes
 
 
 def _nfs(source: Any, at: str) -> Causes:
-    return [] if source.path.startswith("/") else [invalid(f"{at}.path", source.path, "must be an absolute path")]
+    return (
+        []
+        if source.path.startswith("/")
+        else [invalid(f"{at}.path", source.path, "must be an absolute path")]
+    )
 
 
 def _quobyte(source: Any, at: str) -> Causes:
@@ -174,7 +200,11 @@ def _initiator(name: str, at: str) -> Causes:
 
 def _cinder(source: Any, at: str) -> Causes:
     secret = source.secret_ref
-    return _named(secret, f"{at}.secretRef") if isinstance(secret, LocalObjectReference) else _secret(secret, f"{at}.secretRef")
+    return (
+        _named(secret, f"{at}.secretRef")
+        if isinstance(secret, LocalObjectReference)
+        else _secret(secret, f"{at}.secretRef")
+    )
 
 
 def _fc(source: Any, at: str) -> Causes:
@@ -213,25 +243,41 @@ def _azure_disk(source: Any, at: str) -> Causes:
         causes.append(not_supported(f"{at}.kind", source.kind, DISK_KINDS))
     managed = source.disk_uri.startswith("/subscriptions")
     if source.kind == "Managed" and not managed:
-        causes.append(not_supported(f"{at}.diskURI", source.disk_uri, ("/subscriptions/{sub-id}/...",)))
+        causes.append(
+            not_supported(f"{at}.diskURI", source.disk_uri, ("/subscriptions/{sub-id}/...",))
+        )
     elif source.kind not in (None, "Managed") and managed:
-        causes.append(not_supported(f"{at}.diskURI", source.disk_uri, ("https://{account}.blob...",)))
+        causes.append(
+            not_supported(f"{at}.diskURI", source.disk_uri, ("https://{account}.blob...",))
+        )
     return causes
 
 
 def _local(source: Any, at: str) -> Causes:
-    return [invalid(f"{at}.path", source.path, "must not contain '..'")] if ".." in source.path.split("/") else []
+    return (
+        [invalid(f"{at}.path", source.path, "must not contain '..'")]
+        if ".." in source.path.split("/")
+        else []
+    )
 
 
 def _storageos(source: Any, at: str) -> Causes:
     causes: Causes = []
-    for text, name in ((source.volume_name, "volumeName"), (source.volume_namespace, "volumeNamespace")):
+    for text, name in (
+        (source.volume_name, "volumeName"),
+        (source.volume_namespace, "volumeNamespace"),
+    ):
         causes += [invalid(f"{at}.{name}", text, word) for word in dns_label(text)] if text else []
-    return causes if source.secret_ref is None else causes + _named(source.secret_ref, f"{at}.secretRef")
+    return (
+        causes
+        if source.secret_ref is None
+        else causes + _named(source.secret_ref, f"{at}.secretRef")
+    )
 
 
 def _named(secret: Any, at: str) -> Causes:
-    """A secret of a volume has a name, and a namespace where it can have one (a pod's is in the pod's own)."""
+    """A secret of a volume has a name, and a namespace where it can have one (a pod's is in the
+    pod's own)."""
     causes: Causes = [] if secret.name else [required(f"{at}.name")]
     if not isinstance(secret, LocalObjectReference) and not secret.namespace:
         causes.append(required(f"{at}.namespace"))

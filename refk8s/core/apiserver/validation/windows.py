@@ -1,14 +1,26 @@
 """What only pods of Windows may have, and what they may not have. Rule VAL-60 (spec/validation.md).
 
-Source: Kubernetes API reference, "WindowsSecurityContextOptions", "PodOS"; documentation, "Configure RunAsUserName for Windows pods and
-containers", "Create a Windows HostProcess Pod".
+Source: Kubernetes API reference, "WindowsSecurityContextOptions", "PodOS"; documentation,
+"Configure RunAsUserName for Windows pods and containers", "Create a Windows HostProcess Pod".
 """
 
 import re
 from collections.abc import Iterator
 
-from refk8s.core.api.core_v1 import Container, EphemeralContainer, PodSpec, SecurityContext, WindowsSecurityContextOptions
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_supported, required
+from refk8s.core.api.core_v1 import (
+    Container,
+    EphemeralContainer,
+    PodSpec,
+    SecurityContext,
+    WindowsSecurityContextOptions,
+)
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
 from refk8s.core.apiserver.validation.names import dns_subdomain
 
 SYSTEMS = ("linux", "windows")
@@ -16,7 +28,9 @@ CREDENTIAL_BYTES_MAX = 64 * 1024
 DOMAIN_MAX, USER_MAX = 256, 104
 _has_control = re.compile(r"[\x00-\x1f\x7f]").search
 _is_net_bios = re.compile(r'[^\\/:*?"<>|.][^\\/:*?"<>|]{0,14}').fullmatch
-_is_dns = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*").fullmatch
+_is_dns = re.compile(
+    r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+).fullmatch
 _has_forbidden_mark = re.compile(r'["/\\:;|=,+*?<>@\[\]]').search
 _OF_POD = (
     ("app_armor_profile", "appArmorProfile"), ("se_linux_options", "seLinuxOptions"), ("seccomp_profile", "seccompProfile"),
@@ -43,7 +57,8 @@ def containers_of(spec: PodSpec, at: str) -> Iterator[tuple[Container | Ephemera
 
 
 def validate_system(spec: PodSpec, at: str) -> Causes:
-    """VAL-60: the operating system that a pod names is known, and the pod has nothing that is only another system's."""
+    """VAL-60: the operating system that a pod names is known, and the pod has nothing that is only
+    another system's."""
     if spec.os is None:
         return []
     if not spec.os.name:
@@ -87,8 +102,11 @@ def _validate_windows(spec: PodSpec, at: str) -> Causes:
 
 
 def validate_host_process(spec: PodSpec, at: str) -> Causes:
-    """VAL-60: containers that are processes of a Windows node are all of a pod's, and use the node's network."""
-    of_pod = _host_process(spec.security_context.windows_options if spec.security_context is not None else None)
+    """VAL-60: containers that are processes of a Windows node are all of a pod's, and use the
+    node's network."""
+    of_pod = _host_process(
+        spec.security_context.windows_options if spec.security_context is not None else None
+    )
     causes: Causes = []
     count = hosted = 0
     for container, here in containers_of(spec, at):
@@ -105,7 +123,13 @@ def validate_host_process(spec: PodSpec, at: str) -> Causes:
         words = "If pod contains any hostProcess containers then all containers must be HostProcess containers"
         causes.append(invalid(at, "", words))
     if not spec.host_network:
-        causes.append(invalid(f"{at}.hostNetwork", False, "hostNetwork must be true if pod contains any hostProcess containers"))
+        causes.append(
+            invalid(
+                f"{at}.hostNetwork",
+                False,
+                "hostNetwork must be true if pod contains any hostProcess containers",
+            )
+        )
     return causes
 
 
@@ -114,20 +138,32 @@ def _host_process(options: WindowsSecurityContextOptions | None) -> bool | None:
 
 
 def validate_windows_options(options: WindowsSecurityContextOptions, at: str) -> Causes:
-    """VAL-60: a credential is named by a subdomain and bounded; a user's name is one that Windows can have."""
+    """VAL-60: a credential is named by a subdomain and bounded; a user's name is one that Windows
+    can have."""
     causes: Causes = []
     name, credential = options.gmsa_credential_spec_name, options.gmsa_credential_spec
     if name is not None:
-        causes += [invalid(f"{at}.gmsaCredentialSpecName", name, word) for word in dns_subdomain(name)]
+        causes += [
+            invalid(f"{at}.gmsaCredentialSpecName", name, word) for word in dns_subdomain(name)
+        ]
     if credential is not None:
         if not credential:
-            causes.append(invalid(f"{at}.gmsaCredentialSpec", credential, "gmsaCredentialSpec cannot be an empty string"))
+            causes.append(
+                invalid(
+                    f"{at}.gmsaCredentialSpec",
+                    credential,
+                    "gmsaCredentialSpec cannot be an empty string",
+                )
+            )
         elif len(credential.encode("utf-8", "surrogatepass")) > CREDENTIAL_BYTES_MAX:
             words = f"gmsaCredentialSpec size must be under {CREDENTIAL_BYTES_MAX // 1024} KiB"
             causes.append(invalid(f"{at}.gmsaCredentialSpec", credential, words))
     if options.run_as_user_name is not None:
         here = f"{at}.runAsUserName"
-        causes += [invalid(here, options.run_as_user_name, f"runAsUserName{word}") for word in _user_name(options.run_as_user_name)]
+        causes += [
+            invalid(here, options.run_as_user_name, f"runAsUserName{word}")
+            for word in _user_name(options.run_as_user_name)
+        ]
     return causes
 
 
@@ -152,5 +188,5 @@ def _user_name(text: str) -> list[str]:
     if user and not user.strip(". "):
         wrong.append("'s User cannot contain only periods or spaces")
     if _has_forbidden_mark(user):
-        wrong.append('\'s User cannot contain the following characters: "/\\:;|=,+*?<>@[]')
+        wrong.append("'s User cannot contain the following characters: \"/\\:;|=,+*?<>@[]")
     return wrong

@@ -1,7 +1,8 @@
-"""Workloads that keep pods running: selectors, templates, how they are replaced. Rules VAL-7, VAL-19, VAL-20 (spec/validation.md).
+"""Workloads that keep pods running: selectors, templates, how they are replaced. Rules VAL-7,
+VAL-19, VAL-20 (spec/validation.md).
 
-Source: Kubernetes API reference, "Deployment", "ReplicaSet", "DaemonSet", "ReplicationController"; documentation,
-"Deployments" (rolling update).
+Source: Kubernetes API reference, "Deployment", "ReplicaSet", "DaemonSet", "ReplicationController";
+documentation, "Deployments" (rolling update).
 """
 
 import re
@@ -15,11 +16,28 @@ from refk8s.core.api.apps_v1 import (
     ReplicaSet,
     ReplicaSetSpec,
 )
-from refk8s.core.api.core_v1 import PodTemplateSpec, ReplicationController, ReplicationControllerSpec
+from refk8s.core.api.core_v1 import (
+    PodTemplateSpec,
+    ReplicationController,
+    ReplicationControllerSpec,
+)
 from refk8s.core.api.meta_v1 import LabelSelector
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, not_negative, not_supported, required, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_negative,
+    not_supported,
+    required,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.pod import validate_template
-from refk8s.core.apiserver.validation.selectors import is_empty, is_unusable, matches, validate_selector
+from refk8s.core.apiserver.validation.selectors import (
+    is_empty,
+    is_unusable,
+    matches,
+    validate_selector,
+)
 
 _is_percent = re.compile(r"[0-9]+%", re.ASCII).fullmatch
 _PERCENT_WORDS = (
@@ -32,8 +50,11 @@ LABELS_DIFFER = "`selector` does not match template `labels`"
 # --- selector and template
 
 
-def validate_selected_template(selector: LabelSelector | None, template: PodTemplateSpec, at: str, word: str, kind: str) -> Causes:
-    """VAL-7: a selector is given and selects by something; the template's pods are the selector's, restart always and have no deadline.
+def validate_selected_template(
+    selector: LabelSelector | None, template: PodTemplateSpec, at: str, word: str, kind: str
+) -> Causes:
+    """VAL-7: a selector is given and selects by something; the template's pods are the selector's,
+    restart always and have no deadline.
 
     A template whose selector cannot be used is not looked at.
     """
@@ -43,12 +64,20 @@ def validate_selected_template(selector: LabelSelector | None, template: PodTemp
     else:
         causes += validate_selector(selector, f"{at}.selector")
         if is_empty(selector):
-            causes.append(invalid(f"{at}.selector", selector, f"empty selector is invalid for {word}"))
+            causes.append(
+                invalid(f"{at}.selector", selector, f"empty selector is invalid for {word}")
+            )
     if is_unusable(selector):
         return [*causes, invalid(f"{at}.selector", selector, "invalid label selector")]
     if not matches(selector, template.metadata.labels):
-        causes.append(invalid(f"{at}.template.metadata.labels", template.metadata.labels, LABELS_DIFFER))
-    return causes + validate_template(template, f"{at}.template") + validate_lasting(template, f"{at}.template", kind)
+        causes.append(
+            invalid(f"{at}.template.metadata.labels", template.metadata.labels, LABELS_DIFFER)
+        )
+    return (
+        causes
+        + validate_template(template, f"{at}.template")
+        + validate_lasting(template, f"{at}.template", kind)
+    )
 
 
 def validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
@@ -57,7 +86,12 @@ def validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
     if policy in ("OnFailure", "Never"):
         causes.append(not_supported(f"{at}.spec.restartPolicy", policy, ("Always",)))
     if template.spec.active_deadline_seconds is not None:
-        causes.append(forbidden(f"{at}.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported"))
+        causes.append(
+            forbidden(
+                f"{at}.spec.activeDeadlineSeconds",
+                f"activeDeadlineSeconds in {kind} is not Supported",
+            )
+        )
     return causes
 
 
@@ -72,7 +106,8 @@ def validate_int_or_percent(value: int | str, at: str) -> Causes:
 
 
 def at_most_all(value: int | str, at: str) -> Causes:
-    """VAL-19: of all that there are, at most all. Percentages of many digits are not made numbers."""
+    """VAL-19: of all that there are, at most all. Percentages of many digits are not made
+    numbers."""
     if isinstance(value, str) and _is_percent(value):
         digits = value[:-1].lstrip("0")
         if len(digits) > 3 or int(digits or "0") > 100:
@@ -97,31 +132,54 @@ def validate_deployment_update(new: Deployment, old: Deployment) -> Causes:
     """VAL-20: the selector stays."""
     if new.spec is old.spec:
         return []
-    return _validate_deployment_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+    return _validate_deployment_spec(new.spec, "spec") + unchanged(
+        "spec.selector", new.spec.selector, old.spec.selector
+    )
 
 
 def _validate_deployment_spec(spec: DeploymentSpec, at: str) -> Causes:
     causes = not_negative(f"{at}.replicas", spec.replicas)
-    causes += validate_selected_template(spec.selector, spec.template, at, "deployment", "ReplicaSet")
+    causes += validate_selected_template(
+        spec.selector, spec.template, at, "deployment", "ReplicaSet"
+    )
     strategy = spec.strategy
     if strategy.type == "Recreate":
         if strategy.rolling_update is not None:
-            causes.append(forbidden(f"{at}.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+            causes.append(
+                forbidden(
+                    f"{at}.strategy.rollingUpdate",
+                    "may not be specified when strategy `type` is 'Recreate'",
+                )
+            )
     elif strategy.type == "RollingUpdate":
         rolling = strategy.rolling_update
         if rolling is None:
-            causes.append(required(f"{at}.strategy.rollingUpdate", "this should be defaulted and never be nil"))
+            causes.append(
+                required(
+                    f"{at}.strategy.rollingUpdate", "this should be defaulted and never be nil"
+                )
+            )
         else:
-            causes += _validate_rolling(rolling.max_unavailable, rolling.max_surge, f"{at}.strategy.rollingUpdate")
+            causes += _validate_rolling(
+                rolling.max_unavailable, rolling.max_surge, f"{at}.strategy.rollingUpdate"
+            )
     else:
-        causes.append(not_supported(f"{at}.strategy.type", strategy.type, ("Recreate", "RollingUpdate")))
+        causes.append(
+            not_supported(f"{at}.strategy.type", strategy.type, ("Recreate", "RollingUpdate"))
+        )
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     causes += not_negative(f"{at}.revisionHistoryLimit", spec.revision_history_limit)
     deadline = spec.progress_deadline_seconds
     if deadline is not None:
         causes += not_negative(f"{at}.progressDeadlineSeconds", deadline)
         if deadline <= (spec.min_ready_seconds or 0):
-            causes.append(invalid(f"{at}.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
+            causes.append(
+                invalid(
+                    f"{at}.progressDeadlineSeconds",
+                    deadline,
+                    "must be greater than minReadySeconds",
+                )
+            )
     return causes
 
 
@@ -133,7 +191,9 @@ def _validate_rolling(unavailable: int | str | None, surge: int | str | None, at
     if surge is not None:
         causes += validate_int_or_percent(surge, f"{at}.maxSurge")
     if is_zero(unavailable) and is_zero(surge):
-        causes.append(invalid(f"{at}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
+        causes.append(
+            invalid(f"{at}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0")
+        )
     if unavailable is not None:
         causes += at_most_all(unavailable, f"{at}.maxUnavailable")
     return causes
@@ -149,17 +209,22 @@ def validate_replica_set(replica_set: ReplicaSet) -> Causes:
 def validate_replica_set_update(new: ReplicaSet, old: ReplicaSet) -> Causes:
     if new.spec is old.spec:
         return []
-    return _validate_replica_set_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+    return _validate_replica_set_spec(new.spec, "spec") + unchanged(
+        "spec.selector", new.spec.selector, old.spec.selector
+    )
 
 
 def _validate_replica_set_spec(spec: ReplicaSetSpec, at: str) -> Causes:
     causes = not_negative(f"{at}.replicas", spec.replicas)
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
-    return causes + validate_selected_template(spec.selector, spec.template, at, "deployment", "ReplicaSet")
+    return causes + validate_selected_template(
+        spec.selector, spec.template, at, "deployment", "ReplicaSet"
+    )
 
 
 def validate_replica_counts(new: Any, old: Any) -> Causes:
-    """VAL-21: the counts of a status are not negative, and no part is larger than the whole. ReplicaSet and ReplicationController."""
+    """VAL-21: the counts of a status are not negative, and no part is larger than the whole.
+    ReplicaSet and ReplicationController."""
     causes: Causes = []
     status = new.status
     parts = (
@@ -170,9 +235,17 @@ def validate_replica_counts(new: Any, old: Any) -> Causes:
         causes += not_negative(f"status.{name}", count)
     for count, name in parts[1:4]:
         if (count or 0) > status.replicas:
-            causes.append(invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
+            causes.append(
+                invalid(f"status.{name}", count, "cannot be greater than status.replicas")
+            )
     if (status.available_replicas or 0) > (status.ready_replicas or 0):
-        causes.append(invalid("status.availableReplicas", status.available_replicas, "cannot be greater than readyReplicas"))
+        causes.append(
+            invalid(
+                "status.availableReplicas",
+                status.available_replicas,
+                "cannot be greater than readyReplicas",
+            )
+        )
     return causes
 
 
@@ -190,11 +263,21 @@ def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
     causes += not_negative("status.collisionCount", status.collision_count)
     for count, name in parts[1:4]:
         if (count or 0) > replicas:
-            causes.append(invalid(f"status.{name}", count, "cannot be greater than status.replicas"))
+            causes.append(
+                invalid(f"status.{name}", count, "cannot be greater than status.replicas")
+            )
     if (status.available_replicas or 0) > (status.ready_replicas or 0):
-        causes.append(invalid("status.availableReplicas", status.available_replicas, "cannot be greater than readyReplicas"))
+        causes.append(
+            invalid(
+                "status.availableReplicas",
+                status.available_replicas,
+                "cannot be greater than readyReplicas",
+            )
+        )
     if (status.collision_count or 0) < (old.status.collision_count or 0):
-        causes.append(invalid("status.collisionCount", status.collision_count, "cannot be decremented"))
+        causes.append(
+            invalid("status.collisionCount", status.collision_count, "cannot be decremented")
+        )
     return causes
 
 
@@ -202,7 +285,9 @@ def validate_replication_controller(controller: ReplicationController) -> Causes
     return _validate_controller_spec(controller.spec, "spec")
 
 
-def validate_replication_controller_update(new: ReplicationController, old: ReplicationController) -> Causes:
+def validate_replication_controller_update(
+    new: ReplicationController, old: ReplicationController
+) -> Causes:
     return [] if new.spec is old.spec else _validate_controller_spec(new.spec, "spec")
 
 
@@ -231,7 +316,9 @@ def validate_daemon_set(daemon_set: DaemonSet) -> Causes:
 def validate_daemon_set_update(new: DaemonSet, old: DaemonSet) -> Causes:
     if new.spec is old.spec:
         return []
-    return _validate_daemon_set_spec(new.spec, "spec") + unchanged("spec.selector", new.spec.selector, old.spec.selector)
+    return _validate_daemon_set_spec(new.spec, "spec") + unchanged(
+        "spec.selector", new.spec.selector, old.spec.selector
+    )
 
 
 def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
@@ -240,7 +327,9 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
     if spec.selector is None or not matches(spec.selector, labels):
         causes.append(invalid(f"{at}.template.metadata.labels", labels, LABELS_DIFFER))
     if spec.selector is not None and is_empty(spec.selector):
-        causes.append(invalid(f"{at}.selector", spec.selector, "empty selector is invalid for daemonset"))
+        causes.append(
+            invalid(f"{at}.selector", spec.selector, "empty selector is invalid for daemonset")
+        )
     causes += validate_template(spec.template, f"{at}.template")
     causes += validate_lasting(spec.template, f"{at}.template", "DaemonSet")
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
@@ -257,9 +346,19 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             causes += at_most_all(unavailable, f"{here}.rollingUpdate.maxUnavailable")
             causes += at_most_all(surge, f"{here}.rollingUpdate.maxSurge")
             if not is_zero(unavailable) and not is_zero(surge):
-                causes.append(invalid(f"{here}.rollingUpdate.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
+                causes.append(
+                    invalid(
+                        f"{here}.rollingUpdate.maxSurge",
+                        surge,
+                        "may not be set when maxUnavailable is non-zero",
+                    )
+                )
             elif is_zero(unavailable) and is_zero(surge):
-                causes.append(required(f"{here}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+                causes.append(
+                    required(
+                        f"{here}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"
+                    )
+                )
     elif strategy.type != "OnDelete":
         causes.append(not_supported(here, strategy, ("RollingUpdate", "OnDelete")))
     return causes + not_negative(f"{at}.revisionHistoryLimit", spec.revision_history_limit)

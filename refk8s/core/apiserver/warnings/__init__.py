@@ -1,10 +1,12 @@
-"""Warnings: what is accepted and yet is not what its writer may think. Rules WARN-1 ... WARN-4 (spec/validation.md).
+"""Warnings: what is accepted and yet is not what its writer may think. Rules WARN-1 ... WARN-4
+(spec/validation.md).
 
     deprecated    every request about an API that is going away
     warnings_of   create and update of an object that is valid, on the object as it is to be
 
-A warning never changes what happens. Functions take objects and give texts in Kubernetes' words, in its order.
-Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (warnings); API conventions, "Warnings".
+A warning never changes what happens. Functions take objects and give texts in Kubernetes' words, in
+its order. Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (warnings); API
+conventions, "Warnings".
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +21,9 @@ Warnings = Callable[[Any, Any], list[str]]
 """(the object as it is to be, as it was or None) -> texts."""
 
 _DEPRECATED: Mapping[Resource, tuple[str, ...]] = {
-    resources.ENDPOINTS: ("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",),
+    resources.ENDPOINTS: (
+        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ),
     resources.COMPONENT_STATUSES: ("v1 ComponentStatus is deprecated in v1.19+",),
 }
 _NONE: tuple[str, ...] = ()

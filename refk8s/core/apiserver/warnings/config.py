@@ -36,11 +36,17 @@ def _bytes(encoded: str) -> bytes:
 def of_service_account(new: ServiceAccount, old: ServiceAccount | None) -> list[str]:
     before = (old.metadata.annotations or {}) if old is not None else {}
     if MOUNTABLE in (new.metadata.annotations or {}) and MOUNTABLE not in before:
-        words = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        words = (
+            "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        )
         return [f"metadata.annotations[{MOUNTABLE}]: {words}"]
     return []
 
 
 def of_runtime_class(new: RuntimeClass, old: RuntimeClass | None) -> list[str]:
     selector = (new.scheduling.node_selector or {}) if new.scheduling is not None else {}
-    return [f"scheduling.nodeSelector[{key}]: {NODE_LABELS[key]}" for key in selector if key in NODE_LABELS]
+    return [
+        f"scheduling.nodeSelector[{key}]: {NODE_LABELS[key]}"
+        for key in selector
+        if key in NODE_LABELS
+    ]

@@ -15,7 +15,8 @@ TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
 
 
 def _address(text: str, at: str) -> list[str]:
-    """An address in another form than the one that everybody writes, or an IPv4 address within an IPv6 one."""
+    """An address in another form than the one that everybody writes, or an IPv4 address within an
+    IPv6 one."""
     parsed = parse_ip(text)
     if parsed is None:
         return []
@@ -41,7 +42,9 @@ def warn_service(new: Service, old: Service | None) -> list[str]:
     spec, annotations = new.spec, new.metadata.annotations or {}
     found: list[str] = []
     if TOPOLOGY_HINTS in annotations:
-        found.append(f"annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead")
+        found.append(
+            f"annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"
+        )
     headless = spec.cluster_ip == "None"
     if not headless:
         for position, address in enumerate(spec.cluster_ips or ()):
@@ -92,5 +95,7 @@ def warn_node(new: Node, old: Node | None) -> list[str]:
 def warn_ingress(new: Ingress, old: Ingress | None) -> list[str]:
     """WARN-2: the annotation that the field has replaced; on create alone."""
     if old is None and CLASS_ANNOTATION in (new.metadata.annotations or {}):
-        return [f"annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
+        return [
+            f"annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
+        ]
     return []

@@ -1,11 +1,21 @@
 """Warnings about pods and pod templates. Rule WARN-3 (spec/validation.md).
 
-Source: Kubernetes documentation, "Well-Known Labels, Annotations and Taints"; API reference, "PodSpec".
+Source: Kubernetes documentation, "Well-Known Labels, Annotations and Taints"; API reference,
+"PodSpec".
 """
 
 from collections.abc import Iterable
 
-from refk8s.core.api.core_v1 import Container, EnvVar, EphemeralContainer, NodeSelectorTerm, Pod, PodAffinityTerm, PodSpec, VolumeProjection
+from refk8s.core.api.core_v1 import (
+    Container,
+    EnvVar,
+    EphemeralContainer,
+    NodeSelectorTerm,
+    Pod,
+    PodAffinityTerm,
+    PodSpec,
+    VolumeProjection,
+)
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.status import show
 from refk8s.core.apiserver.validation.names import dns_label, label_value, parse_ip
@@ -24,10 +34,17 @@ _ANNOTATIONS = {
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
     "security.alpha.kubernetes.io/unsafe-sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
 }
-_SECCOMP, _CONTAINER_SECCOMP = "seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/"
+_SECCOMP, _CONTAINER_SECCOMP = (
+    "seccomp.security.alpha.kubernetes.io/pod",
+    "container.seccomp.security.alpha.kubernetes.io/",
+)
 _APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _VOLUMES = (
-    ("photon_persistent_disk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    (
+        "photon_persistent_disk",
+        "photonPersistentDisk",
+        "deprecated in v1.11, non-functional in v1.16+",
+    ),
     ("git_repo", "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     ("scale_io", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
     ("flocker", "flocker", "deprecated in v1.22, non-functional in v1.25+"),
@@ -56,19 +73,33 @@ def go_list(words: Iterable[str]) -> str:
 
 
 def of_spec(spec: PodSpec, metadata: ObjectMeta, at: str) -> list[str]:
-    """WARN-3: a pod spec and the metadata that goes with it. `at`: the path of both, empty for a pod itself."""
+    """WARN-3: a pod spec and the metadata that goes with it. `at`: the path of both, empty for a
+    pod itself."""
     prefix = f"{at}." if at else ""
     here = f"{prefix}spec"
     warnings = _of_labels(spec, here)
     annotations = metadata.annotations or {}
-    warnings += [f"{prefix}metadata.annotations[{key}]: {words}" for key, words in _ANNOTATIONS.items() if key in annotations]
-    warnings += _of_volumes(spec, here) + _of_lists(spec, here) + _of_bytes(spec.overhead, f"{here}.overhead")
+    warnings += [
+        f"{prefix}metadata.annotations[{key}]: {words}"
+        for key, words in _ANNOTATIONS.items()
+        if key in annotations
+    ]
+    warnings += (
+        _of_volumes(spec, here)
+        + _of_lists(spec, here)
+        + _of_bytes(spec.overhead, f"{here}.overhead")
+    )
     context = spec.security_context
     if _SECCOMP in annotations and (context is None or context.seccomp_profile is None):
-        warnings.append(f'{prefix}metadata.annotations[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead')
+        warnings.append(
+            f'{prefix}metadata.annotations[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead'
+        )
     for container, place in containers_of(spec, here):
         warnings += _of_annotations(container, spec, annotations, prefix)
-        for amounts, side in ((container.resources.limits, "limits"), (container.resources.requests, "requests")):
+        for amounts, side in (
+            (container.resources.limits, "limits"),
+            (container.resources.requests, "requests"),
+        ):
             warnings += _of_bytes(amounts, f"{place}.resources.{side}")
         if container.env and len(container.env) > 1:
             warnings += _of_env(container.env, f"{place}.env")
@@ -86,19 +117,28 @@ def of_term(term: NodeSelectorTerm, at: str, checks_values: bool) -> list[str]:
         if words := NODE_LABELS.get(one.key):
             warnings.append(f"{at}.matchExpressions[{position}].key: {one.key} is {words}")
         for number, value in enumerate((one.values or ()) if checks_values else ()):
-            warnings += [f"{at}.matchExpressions[{position}].values[{number}]: {word}" for word in label_value(value)]
+            warnings += [
+                f"{at}.matchExpressions[{position}].values[{number}]: {word}"
+                for word in label_value(value)
+            ]
     return warnings
 
 
 def _of_labels(spec: PodSpec, at: str) -> list[str]:
-    warnings = [f"{at}.nodeSelector[{key}]: {NODE_LABELS[key]}" for key in spec.node_selector or () if key in NODE_LABELS]
+    warnings = [
+        f"{at}.nodeSelector[{key}]: {NODE_LABELS[key]}"
+        for key in spec.node_selector or ()
+        if key in NODE_LABELS
+    ]
     nodes = spec.affinity.node_affinity if spec.affinity is not None else None
     if nodes is not None:
         demand = nodes.required_during_scheduling_ignored_during_execution
         for position, term in enumerate(demand.node_selector_terms if demand is not None else ()):
             place = f"{at}.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{position}]"
             warnings += of_term(term, place, checks_values=False)
-        for position, wish in enumerate(nodes.preferred_during_scheduling_ignored_during_execution or ()):
+        for position, wish in enumerate(
+            nodes.preferred_during_scheduling_ignored_during_execution or ()
+        ):
             place = f"{at}.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[{position}].preference"
             warnings += of_term(wish.preference, place, checks_values=True)
     for position, constraint in enumerate(spec.topology_spread_constraints or ()):
@@ -115,41 +155,68 @@ def _of_volumes(spec: PodSpec, at: str) -> list[str]:
     tokens: set[str] = set()
     for position, volume in enumerate(spec.volumes or ()):
         here = f"{at}.volumes[{position}]"
-        warnings += [f"{here}.{name}: {words}" for attribute, name, words in _VOLUMES if getattr(volume, attribute) is not None]
+        warnings += [
+            f"{here}.{name}: {words}"
+            for attribute, name, words in _VOLUMES
+            if getattr(volume, attribute) is not None
+        ]
         if volume.ephemeral is not None and volume.ephemeral.volume_claim_template is not None:
             claim = volume.ephemeral.volume_claim_template.spec
-            warnings += of_storage(claim.resources.requests, f"{here}.ephemeral.volumeClaimTemplate.spec.resources.requests")
+            warnings += of_storage(
+                claim.resources.requests,
+                f"{here}.ephemeral.volumeClaimTemplate.spec.resources.requests",
+            )
         if volume.projected is not None:
             found = [one.service_account_token for one in volume.projected.sources or ()]
             tokens.update(token.path for token in found if token is not None)
     for position, volume in enumerate(spec.volumes or ()):
         if tokens and volume.projected is not None:
             for source in volume.projected.sources or ():
-                warnings += _of_source(source, tokens, f"{at}.volumes[{position}].projected.sources")
+                warnings += _of_source(
+                    source, tokens, f"{at}.volumes[{position}].projected.sources"
+                )
     return warnings
 
 
 def of_storage(requests: dict[str, str] | None, at: str) -> list[str]:
-    return _fractional({"storage": requests["storage"]} if requests and "storage" in requests else {}, at)
+    return _fractional(
+        {"storage": requests["storage"]} if requests and "storage" in requests else {}, at
+    )
 
 
 def _of_source(source: VolumeProjection, tokens: set[str], at: str) -> list[str]:
     """Files that a token of the same volume overwrites."""
     named = [
-        *[(item.path, "configMap", number) for number, item in enumerate((source.config_map and source.config_map.items) or ())],
-        *[(item.path, "secrets", number) for number, item in enumerate((source.secret and source.secret.items) or ())],
-        *[(item.path, "downwardAPI", number) for number, item in enumerate((source.downward_api and source.downward_api.items) or ())],
+        *[
+            (item.path, "configMap", number)
+            for number, item in enumerate((source.config_map and source.config_map.items) or ())
+        ],
+        *[
+            (item.path, "secrets", number)
+            for number, item in enumerate((source.secret and source.secret.items) or ())
+        ],
+        *[
+            (item.path, "downwardAPI", number)
+            for number, item in enumerate((source.downward_api and source.downward_api.items) or ())
+        ],
     ]
     words = "has duplicated path with ServiceAccountToken"
-    warnings = [f"{at}.{name}[{number}]: {words} {show(path)}" for path, name, number in named if path in tokens]
+    warnings = [
+        f"{at}.{name}[{number}]: {words} {show(path)}"
+        for path, name, number in named
+        if path in tokens
+    ]
     bundle = source.cluster_trust_bundle
     if bundle is not None and bundle.path in tokens:
-        warnings.append(f"{at}.ClusterTrustBundle: has duplicated path with ServiceAccountToken {show(bundle.path)}")
+        warnings.append(
+            f"{at}.ClusterTrustBundle: has duplicated path with ServiceAccountToken {show(bundle.path)}"
+        )
     return warnings
 
 
 def _of_lists(spec: PodSpec, at: str) -> list[str]:
-    """Entries of lists that mean the same as an earlier one, and addresses that are written oddly."""
+    """Entries of lists that mean the same as an earlier one, and addresses that are written
+    oddly."""
     warnings = []
     seen: set[str] = set()
     for position, alias in enumerate(spec.host_aliases or ()):
@@ -158,7 +225,9 @@ def _of_lists(spec: PodSpec, at: str) -> list[str]:
         if alias.ip in seen:
             warnings.append(f"{here}: duplicate ip {show(alias.ip)}")
         seen.add(alias.ip)
-    for position, server in enumerate((spec.dns_config.nameservers or ()) if spec.dns_config is not None else ()):
+    for position, server in enumerate(
+        (spec.dns_config.nameservers or ()) if spec.dns_config is not None else ()
+    ):
         warnings += _of_address(server, f"{at}.dnsConfig.nameservers[{position}]")
     names: set[str] = set()
     for position, secret in enumerate(spec.image_pull_secrets or ()):
@@ -173,11 +242,14 @@ def _of_lists(spec: PodSpec, at: str) -> list[str]:
 
 
 def _of_address(text: str, at: str) -> list[str]:
-    """An IPv6 address has one form that is preferred; the others mean the same and cannot be compared as text."""
+    """An IPv6 address has one form that is preferred; the others mean the same and cannot be
+    compared as text."""
     address = parse_ip(text)
     if address is None or str(address) == text:
         return []
-    return [f"{at}: IPv6 address {show(text)} should be in RFC 5952 canonical format ({show(str(address))})"]
+    return [
+        f"{at}: IPv6 address {show(text)} should be in RFC 5952 canonical format ({show(str(address))})"
+    ]
 
 
 def _of_bytes(amounts: dict[str, str] | None, at: str) -> list[str]:
@@ -189,21 +261,31 @@ def _fractional(amounts: dict[str, str], at: str) -> list[str]:
     for name, text in amounts.items():
         number = amount(text)
         if number is not None and number.nano % 10**9:
-            warnings.append(f"{at}[{name}]: fractional byte value {show(text)} is invalid, must be an integer")
+            warnings.append(
+                f"{at}[{name}]: fractional byte value {show(text)} is invalid, must be an integer"
+            )
     return warnings
 
 
-def _of_annotations(container: AnyContainer, spec: PodSpec, annotations: dict[str, str], prefix: str) -> list[str]:
+def _of_annotations(
+    container: AnyContainer, spec: PodSpec, annotations: dict[str, str], prefix: str
+) -> list[str]:
     """Profiles that are named by annotation where a field should name them."""
     own, pod = container.security_context, spec.security_context
     key = _CONTAINER_SECCOMP + container.name
     warnings = []
     if key in annotations and (own is None or own.seccomp_profile is None):
-        warnings.append(f'{prefix}metadata.annotations[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead')
+        warnings.append(
+            f'{prefix}metadata.annotations[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead'
+        )
     key = _APP_ARMOR + container.name
-    has_field = (own is not None and own.app_armor_profile is not None) or (pod is not None and pod.app_armor_profile is not None)
+    has_field = (own is not None and own.app_armor_profile is not None) or (
+        pod is not None and pod.app_armor_profile is not None
+    )
     if key in annotations and not has_field:
-        warnings.append(f'{prefix}metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
+        warnings.append(
+            f'{prefix}metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
+        )
     return warnings
 
 
@@ -213,7 +295,9 @@ def _of_env(env: tuple[EnvVar, ...], at: str) -> list[str]:
     seen: set[str] = set()
     for position, variable in enumerate(env):
         reference, value = f"$({variable.name})", variable.value or ""
-        if variable.name in seen and (variable.value_from is not None or value == reference or reference not in value):
+        if variable.name in seen and (
+            variable.value_from is not None or value == reference or reference not in value
+        ):
             hides = f"hides previous definition of {show(variable.name)}, which may be dropped when using apply"
             warnings.append(f"{at}[{position}]: {hides}")
         seen.add(variable.name)
@@ -226,10 +310,16 @@ def _of_ports(spec: PodSpec, at: str) -> list[str]:
     seen: dict[tuple[int, str], list[tuple[str, str, int]]] = {}
     for container, place in containers_of(spec, at):
         for position, port in enumerate(container.ports or ()):
-            here, host_ip, host_port = f"{place}.ports[{position}]", port.host_ip or "", port.host_port or 0
+            here, host_ip, host_port = (
+                f"{place}.ports[{position}]",
+                port.host_ip or "",
+                port.host_port or 0,
+            )
             if host_ip and not host_port:
                 shown = f"Name:{port.name or ''} HostPort:0 ContainerPort:{port.container_port}"
-                warnings.append(f"{here}: hostIP set without hostPort: {{{shown} Protocol:{port.protocol or ''} HostIP:{host_ip}}}")
+                warnings.append(
+                    f"{here}: hostIP set without hostPort: {{{shown} Protocol:{port.protocol or ''} HostIP:{host_ip}}}"
+                )
             others = seen.setdefault((port.container_port, port.protocol or ""), [])
             for other, other_ip, other_port in others:
                 if (host_ip, host_port) == (other_ip, other_port):
@@ -250,12 +340,25 @@ def _of_affinity(spec: PodSpec, at: str) -> list[str]:
             warnings.append(f"{here}.labelSelector: {_NO_SELECTOR}")
 
     affinity = spec.affinity
-    for kind, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")) if affinity else ():
+    for kind, name in (
+        ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity"))
+        if affinity
+        else ()
+    ):
         if kind is None:
             continue
-        for position, term in enumerate(kind.required_during_scheduling_ignored_during_execution or ()):
-            look(term, f"{at}.affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution[{position}]")
-        for position, wish in enumerate(kind.preferred_during_scheduling_ignored_during_execution or ()):
-            place = f"{at}.affinity.{name}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
+        for position, term in enumerate(
+            kind.required_during_scheduling_ignored_during_execution or ()
+        ):
+            look(
+                term,
+                f"{at}.affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution[{position}]",
+            )
+        for position, wish in enumerate(
+            kind.preferred_during_scheduling_ignored_during_execution or ()
+        ):
+            place = (
+                f"{at}.affinity.{name}.preferredDuringSchedulingIgnoredDuringExecution[{position}]"
+            )
             look(wish.pod_affinity_term, f"{place}.podAffinityTerm")
     return warnings

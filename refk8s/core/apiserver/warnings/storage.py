@@ -1,6 +1,8 @@
-"""Warnings about volumes, claims, storage classes and CSI drivers. Rule WARN-2 (spec/validation.md).
+"""Warnings about volumes, claims, storage classes and CSI drivers. Rule WARN-2
+(spec/validation.md).
 
-Source: Kubernetes documentation, "Persistent Volumes" (deprecated types and annotations), "Storage Classes".
+Source: Kubernetes documentation, "Persistent Volumes" (deprecated types and annotations), "Storage
+Classes".
 """
 
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
@@ -19,7 +21,10 @@ _OLD_LABELS = {
 }
 # Sources that no driver serves any more, by attribute: (name in paths, what is said).
 _OLD_SOURCES = {
-    "photon_persistent_disk": ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    "photon_persistent_disk": (
+        "photonPersistentDisk",
+        "deprecated in v1.11, non-functional in v1.16+",
+    ),
     "scale_io": ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
     "storageos": ("storageOS", "deprecated in v1.22, non-functional in v1.25+"),
     "glusterfs": ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
@@ -50,9 +55,14 @@ def warn_volume(new: PersistentVolume, old: PersistentVolume | None) -> list[str
     """WARN-2: what has been replaced."""
     spec, annotations = new.spec, new.metadata.annotations or {}
     found: list[str] = []
-    for name, since, instead in ((OLD_CLASS, "v1.8", "storageClassName"), (OLD_OPTIONS, "v1.31", "mountOptions")):
+    for name, since, instead in (
+        (OLD_CLASS, "v1.8", "storageClassName"),
+        (OLD_OPTIONS, "v1.31", "mountOptions"),
+    ):
         if name in annotations:
-            found.append(f'metadata.annotations[{name}]: deprecated since {since}; use "{instead}" attribute instead')
+            found.append(
+                f'metadata.annotations[{name}]: deprecated since {since}; use "{instead}" attribute instead'
+            )
     if spec.persistent_volume_reclaim_policy == "Recycle":
         found.append(f"spec.persistentVolumeReclaimPolicy: {_RECYCLE}")
     required = spec.node_affinity.required if spec.node_affinity is not None else None
@@ -60,7 +70,11 @@ def warn_volume(new: PersistentVolume, old: PersistentVolume | None) -> list[str
         for number, expression in enumerate(term.match_expressions or ()):
             at = f"spec.nodeAffinity.required.nodeSelectorTerms[{position}].matchExpressions[{number}].key"
             found += _old_label(expression.key, at)
-    found += [f"spec.{name}: {words}" for attribute, (name, words) in _OLD_SOURCES.items() if getattr(spec, attribute) is not None]
+    found += [
+        f"spec.{name}: {words}"
+        for attribute, (name, words) in _OLD_SOURCES.items()
+        if getattr(spec, attribute) is not None
+    ]
     return found + _fractions(spec.capacity, "spec.capacity")
 
 
@@ -68,7 +82,9 @@ def warn_claim(new: PersistentVolumeClaim, old: PersistentVolumeClaim | None) ->
     """WARN-2: an annotation that has been replaced, and parts of bytes."""
     found: list[str] = []
     if OLD_CLASS in (new.metadata.annotations or {}):
-        found.append(f'metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead')
+        found.append(
+            f'metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead'
+        )
     found += _fractions(new.spec.resources.requests, "spec.resources.requests")
     return found + _fractions(new.spec.resources.limits, "spec.resources.limits")
 
@@ -78,7 +94,9 @@ def warn_storage_class(new: StorageClass, old: StorageClass | None) -> list[str]
     found: list[str] = []
     for position, term in enumerate(new.allowed_topologies or ()):
         for number, expression in enumerate(term.match_label_expressions or ()):
-            found += _old_label(expression.key, f"allowedTopologies[{position}].matchLabelExpressions[{number}].key")
+            found += _old_label(
+                expression.key, f"allowedTopologies[{position}].matchLabelExpressions[{number}].key"
+            )
     return found
 
 

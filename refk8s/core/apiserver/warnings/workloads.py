@@ -1,7 +1,7 @@
 """Warnings about what makes pods. Rule WARN-4 (spec/validation.md).
 
-A change warns of its template only where it changes what is desired: a status or a label does not warn again.
-Source: Kubernetes documentation, "Object Names and IDs", "Jobs", "CronJob".
+A change warns of its template only where it changes what is desired: a status or a label does not
+warn again. Source: Kubernetes documentation, "Object Names and IDs", "Jobs", "CronJob".
 """
 
 from typing import Any
@@ -21,7 +21,9 @@ def of_template(template: PodTemplateSpec, at: str) -> list[str]:
 
 def of_workload(new: Any, old: Any) -> list[str]:
     """A Deployment, ReplicaSet or DaemonSet."""
-    return _of_name(new, old) + (of_template(new.spec.template, "spec.template") if _is_new(new, old) else [])
+    return _of_name(new, old) + (
+        of_template(new.spec.template, "spec.template") if _is_new(new, old) else []
+    )
 
 
 def _is_new(new: Any, old: Any) -> bool:
@@ -40,9 +42,13 @@ def of_pod_template(new: PodTemplate, old: PodTemplate | None) -> list[str]:
     return of_template(new.template, "template") if _is_new(new, old) else []
 
 
-def of_replication_controller(new: ReplicationController, old: ReplicationController | None) -> list[str]:
+def of_replication_controller(
+    new: ReplicationController, old: ReplicationController | None
+) -> list[str]:
     template = new.spec.template
-    return _of_name(new, old) + (of_template(template, "spec.template") if template is not None and _is_new(new, old) else [])
+    return _of_name(new, old) + (
+        of_template(template, "spec.template") if template is not None and _is_new(new, old) else []
+    )
 
 
 def of_stateful_set(new: StatefulSet, old: StatefulSet | None) -> list[str]:
@@ -50,9 +56,14 @@ def of_stateful_set(new: StatefulSet, old: StatefulSet | None) -> list[str]:
     if _is_new(new, old):
         warnings += of_template(new.spec.template, "spec.template")
         for position, claim in enumerate(new.spec.volume_claim_templates or ()):
-            warnings += of_storage(claim.spec.resources.requests, f"spec.volumeClaimTemplates[{position}].spec.resources.requests")
+            warnings += of_storage(
+                claim.spec.resources.requests,
+                f"spec.volumeClaimTemplates[{position}].spec.resources.requests",
+            )
     if (new.spec.revision_history_limit or 0) < 0:
-        warnings.append("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
+        warnings.append(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+        )
     return warnings
 
 
@@ -62,7 +73,11 @@ def of_job(new: Job, old: Job | None) -> list[str]:
 
 def _of_job_spec(spec: JobSpec, at: str) -> list[str]:
     warnings = []
-    if spec.completion_mode == "Indexed" and (spec.completions or 0) > COMPLETIONS_HIGH and (spec.parallelism or 0) > PARALLELISM_HIGH:
+    if (
+        spec.completion_mode == "Indexed"
+        and (spec.completions or 0) > COMPLETIONS_HIGH
+        and (spec.parallelism or 0) > PARALLELISM_HIGH
+    ):
         words = f"In Indexed Jobs with a number of completions higher than {COMPLETIONS_HIGH} the parallelism must be less than or equal to"
         warnings.append(f"{at}: {words} {PARALLELISM_HIGH}")
     return warnings + of_template(spec.template, f"{at}.template")

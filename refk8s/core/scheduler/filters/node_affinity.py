@@ -1,4 +1,5 @@
-"""The node must have every label of nodeSelector, and match one term of the required node affinity. Rule SCHED-7 (spec/scheduler.md).
+"""The node must have every label of nodeSelector, and match one term of the required node affinity.
+Rule SCHED-7 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes"; API reference, NodeSelectorRequirement.
 """
@@ -9,13 +10,20 @@ from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts
 
-REFUSAL = Refusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False)
-ELSEWHERE = Refusal("NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), resolvable=False)
+REFUSAL = Refusal(
+    "NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False
+)
+ELSEWHERE = Refusal(
+    "NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), resolvable=False
+)
 
 
 def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
-    """SCHED-7, for pods whose every term names nodes: the others need not even be asked (`placement.py` does not)."""
-    return ELSEWHERE if needs.node_names is not None and facts.name not in needs.node_names else None
+    """SCHED-7, for pods whose every term names nodes: the others need not even be asked
+    (`placement.py` does not)."""
+    return (
+        ELSEWHERE if needs.node_names is not None and facts.name not in needs.node_names else None
+    )
 
 
 def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
@@ -23,7 +31,9 @@ def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
     for key, value in needs.node_selector:
         if facts.labels.get(key) != value:
             return REFUSAL
-    if needs.required_terms is not None and not any(matches(term, facts) for term in needs.required_terms):
+    if needs.required_terms is not None and not any(
+        matches(term, facts) for term in needs.required_terms
+    ):
         return REFUSAL
     return None
 
@@ -32,8 +42,11 @@ def matches(term: NodeSelectorTerm, facts: NodeFacts) -> bool:
     """All expressions and all fields of the term hold; a term without any matches nothing."""
     if not term.match_expressions and not term.match_fields:
         return False
-    return all(_holds(each, facts.labels.get(each.key)) for each in term.match_expressions or ()) and all(
-        _holds(each, facts.name if each.key == "metadata.name" else None) for each in term.match_fields or ()
+    return all(
+        _holds(each, facts.labels.get(each.key)) for each in term.match_expressions or ()
+    ) and all(
+        _holds(each, facts.name if each.key == "metadata.name" else None)
+        for each in term.match_fields or ()
     )
 
 

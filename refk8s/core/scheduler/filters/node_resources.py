@@ -1,8 +1,10 @@
-"""What the pods of a node request never exceeds what the node has to give. Rules SCHED-1, SCHED-9 (spec/scheduler.md).
+"""What the pods of a node request never exceeds what the node has to give. Rules SCHED-1, SCHED-9
+(spec/scheduler.md).
 
-What is requested counts, not what is used, and against what is allocatable, not against the capacity. A resource of which the pod
-requests nothing does not matter, however much others have taken of it.
-Source: Kubernetes documentation, "Resource Management for Pods and Containers" (how pods with resource requests are scheduled).
+What is requested counts, not what is used, and against what is allocatable, not against the
+capacity. A resource of which the pod requests nothing does not matter, however much others have
+taken of it. Source: Kubernetes documentation, "Resource Management for Pods and Containers" (how
+pods with resource requests are scheduled).
 """
 
 from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, Needs
@@ -20,10 +22,26 @@ def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
         and not needs.extended
     ):
         return None
-    wanted = {CPU: needs.cpu, MEMORY: needs.memory, EPHEMERAL_STORAGE: needs.ephemeral_storage} | needs.extended
-    given = {CPU: facts.cpu, MEMORY: facts.memory, EPHEMERAL_STORAGE: facts.ephemeral_storage} | facts.extended
-    taken = {CPU: load.cpu, MEMORY: load.memory, EPHEMERAL_STORAGE: load.ephemeral_storage} | load.extended
-    short = [name for name, much in wanted.items() if much and much > given.get(name, 0) - taken.get(name, 0)]
+    wanted = {
+        CPU: needs.cpu,
+        MEMORY: needs.memory,
+        EPHEMERAL_STORAGE: needs.ephemeral_storage,
+    } | needs.extended
+    given = {
+        CPU: facts.cpu,
+        MEMORY: facts.memory,
+        EPHEMERAL_STORAGE: facts.ephemeral_storage,
+    } | facts.extended
+    taken = {
+        CPU: load.cpu,
+        MEMORY: load.memory,
+        EPHEMERAL_STORAGE: load.ephemeral_storage,
+    } | load.extended
+    short = [
+        name
+        for name, much in wanted.items()
+        if much and much > given.get(name, 0) - taken.get(name, 0)
+    ]
     messages = ["Too many pods"] if len(load.pods) >= facts.pods else []
     messages += [f"Insufficient {name}" for name in short]
     if not messages:

@@ -1,4 +1,5 @@
-"""A cordoned node takes no new pods, except those that tolerate its being so. Rule SCHED-5 (spec/scheduler.md).
+"""A cordoned node takes no new pods, except those that tolerate its being so. Rule SCHED-5
+(spec/scheduler.md).
 
 Source: Kubernetes documentation, "Nodes" (manual node administration), "Taints and Tolerations".
 """
@@ -15,4 +16,6 @@ REFUSAL = Refusal("NodeUnschedulable", ("node(s) were unschedulable",), resolvab
 
 def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
     """SCHED-5."""
-    return REFUSAL if facts.unschedulable and not is_tolerated(CORDONED, needs.tolerations) else None
+    return (
+        REFUSAL if facts.unschedulable and not is_tolerated(CORDONED, needs.tolerations) else None
+    )

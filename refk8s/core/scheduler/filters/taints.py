@@ -1,7 +1,8 @@
-"""Every NoSchedule and NoExecute taint of the node must be tolerated. Rule SCHED-6 (spec/scheduler.md).
+"""Every NoSchedule and NoExecute taint of the node must be tolerated. Rule SCHED-6
+(spec/scheduler.md).
 
-Source: Kubernetes documentation, "Taints and Tolerations".
-Left out: the comparing operators Gt and Lt of tolerations, which are no part of what is generally available.
+Source: Kubernetes documentation, "Taints and Tolerations". Left out: the comparing operators Gt and
+Lt of tolerations, which are no part of what is generally available.
 """
 
 from collections.abc import Iterable
@@ -35,4 +36,6 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
         return False
     if toleration.operator == "Exists":
         return True
-    return toleration.operator in (None, "", "Equal") and (toleration.value or "") == (taint.value or "")
+    return toleration.operator in (None, "", "Equal") and (toleration.value or "") == (
+        taint.value or ""
+    )

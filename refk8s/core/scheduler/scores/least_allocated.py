@@ -1,7 +1,8 @@
-"""The more of a node stays free, the better: the mean of the free shares of CPU and memory. Rule SCHED-12 (spec/scheduler.md).
+"""The more of a node stays free, the better: the mean of the free shares of CPU and memory. Rule
+SCHED-12 (spec/scheduler.md).
 
-Containers that request nothing count as 100m and 200Mi, so that they spread too.
-Source: Kubernetes documentation, "Scheduler Configuration" (NodeResourcesFit, strategy LeastAllocated).
+Containers that request nothing count as 100m and 200Mi, so that they spread too. Source: Kubernetes
+documentation, "Scheduler Configuration" (NodeResourcesFit, strategy LeastAllocated).
 """
 
 from refk8s.core.scheduler.needs import Needs
@@ -9,7 +10,8 @@ from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 
 def points(needs: Needs, facts: NodeFacts, load: Load) -> int:
-    """SCHED-12: 0 (full) to 100 (empty), with the pod on the node. A resource that the node does not have does not count."""
+    """SCHED-12: 0 (full) to 100 (empty), with the pod on the node. A resource that the node does
+    not have does not count."""
     cpu, memory = load.scored_cpu + needs.scored_cpu, load.scored_memory + needs.scored_memory
     if facts.cpu and facts.memory:
         return (_free(cpu, facts.cpu) + _free(memory, facts.memory)) // 2

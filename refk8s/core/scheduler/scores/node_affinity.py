@@ -1,4 +1,5 @@
-"""Nodes that match preferred terms of the node affinity are better. Rule SCHED-15 (spec/scheduler.md).
+"""Nodes that match preferred terms of the node affinity are better. Rule SCHED-15
+(spec/scheduler.md).
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (node affinity weight).
 """

@@ -1,6 +1,8 @@
-"""Places near the pods that a pod would like to be near, or that would like it near, are better. Rule SCHED-34 (spec/scheduler.md).
+"""Places near the pods that a pod would like to be near, or that would like it near, are better.
+Rule SCHED-34 (spec/scheduler.md).
 
-Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity: preferred terms).
+Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity:
+preferred terms).
 """
 
 from collections.abc import Mapping
@@ -10,12 +12,19 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 
 
 def points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
-    """SCHED-34: 0 for the least drawn of these nodes, 100 for the most, in proportion between. O(nodes · domains that draw)."""
+    """SCHED-34: 0 for the least drawn of these nodes, 100 for the most, in proportion between.
+    O(nodes · domains that draw)."""
     if not relations.drawn:
         return dict.fromkeys(nodes, 0)
     keys = sorted({key for key, _ in relations.drawn})
     raw = {
-        name: sum(relations.drawn.get((key, facts.labels[key]), 0) for key in keys if key in facts.labels) for name, facts in nodes.items()
+        name: sum(
+            relations.drawn.get((key, facts.labels[key]), 0) for key in keys if key in facts.labels
+        )
+        for name, facts in nodes.items()
     }
     least, most = min(raw.values()), max(raw.values())
-    return {name: 100 * (much - least) // (most - least) if most > least else 0 for name, much in raw.items()}
+    return {
+        name: 100 * (much - least) // (most - least) if most > least else 0
+        for name, much in raw.items()
+    }

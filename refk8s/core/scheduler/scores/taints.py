@@ -1,4 +1,5 @@
-"""Nodes with PreferNoSchedule taints that the pod does not tolerate are worse. Rule SCHED-14 (spec/scheduler.md).
+"""Nodes with PreferNoSchedule taints that the pod does not tolerate are worse. Rule SCHED-14
+(spec/scheduler.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations".
 """
@@ -10,4 +11,7 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 
 def raw(needs: Needs, facts: NodeFacts) -> int:
     """SCHED-14: the number of such taints."""
-    return sum(taint.effect == PREFER_NO_SCHEDULE and not is_tolerated(taint, needs.tolerations) for taint in facts.taints)
+    return sum(
+        taint.effect == PREFER_NO_SCHEDULE and not is_tolerated(taint, needs.tolerations)
+        for taint in facts.taints
+    )

@@ -1,9 +1,11 @@
-"""Pods that belong together should be on different nodes and in different zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
+"""Pods that belong together should be on different nodes and in different zones. Rules SCHED-27,
+SCHED-33 (spec/scheduler.md).
 
-Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default: spread over nodes with a skew of 3, over
-zones with a skew of 5, both only as a preference. A pod that states constraints has those instead.
-Source: Kubernetes documentation, "Pod Topology Spread Constraints" (and built-in default constraints).
-Left out: pods that only a Service has in common are not spread by default (divergence).
+Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default:
+spread over nodes with a skew of 3, over zones with a skew of 5, both only as a preference. A pod
+that states constraints has those instead. Source: Kubernetes documentation, "Pod Topology Spread
+Constraints" (and built-in default constraints). Left out: pods that only a Service has in common
+are not spread by default (divergence).
 """
 
 from collections.abc import Collection, Mapping
@@ -16,13 +18,16 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 HOSTNAME_SKEW, ZONE_SKEW = 3, 5
 
 P = TypeVar("P")
-Place = tuple[int | None, str, bool]  # siblings on the node (None: not spread), zone, whether the node has a host name
+# siblings on the node (None: not spread), zone, whether the node has a host name
+Place = tuple[int | None, str, bool]
 
 
 def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> dict[Place, int]:
-    """SCHED-27: 0 to 100 for each kind of place, the more the fewer siblings are near; 0 for all where the pod is not spread.
+    """SCHED-27: 0 to 100 for each kind of place, the more the fewer siblings are near; 0 for all
+    where the pod is not spread.
 
-    `nodes` is the number of nodes in question. A sibling weighs the more the more domains there are, so that zones and nodes compare.
+    `nodes` is the number of nodes in question. A sibling weighs the more the more domains there
+    are, so that zones and nodes compare.
     """
     per_node, per_zone = _weight(nodes), _weight(len({zone for _, zone, _ in places}))
     crowds: dict[Place, int] = {}
@@ -37,17 +42,24 @@ def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> d
 
 
 def stated_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
-    """SCHED-33: the same for the soft constraints that a pod states; a node without the labels gets none."""
+    """SCHED-33: the same for the soft constraints that a pod states; a node without the labels gets
+    none."""
     if not relations.soft:
         return dict.fromkeys(nodes, 0)
-    complete = {name: facts for name, facts in nodes.items() if all(each.topology_key in facts.labels for each, _ in relations.soft)}
+    complete = {
+        name: facts
+        for name, facts in nodes.items()
+        if all(each.topology_key in facts.labels for each, _ in relations.soft)
+    }
     crowds = dict.fromkeys(complete, 0.0)
     for constraint, counts in relations.soft:
         domains = {name: facts.labels[constraint.topology_key] for name, facts in complete.items()}
         weight = _weight(len(set(domains.values())))
         for name, domain in domains.items():
             crowds[name] += counts.get(domain, 0) * weight + constraint.max_skew - 1
-    return dict.fromkeys(nodes, 0) | (_normalize({name: _round(crowd) for name, crowd in crowds.items()}) if crowds else {})
+    return dict.fromkeys(nodes, 0) | (
+        _normalize({name: _round(crowd) for name, crowd in crowds.items()}) if crowds else {}
+    )
 
 
 def _weight(domains: int) -> float:
@@ -60,4 +72,7 @@ def _round(crowd: float) -> int:
 
 def _normalize(crowds: Mapping[P, int]) -> dict[P, int]:
     most, least = max(crowds.values()), min(crowds.values())
-    return {place: 100 * (most + least - crowd) // most if most else 100 for place, crowd in crowds.items()}
+    return {
+        place: 100 * (most + least - crowd) // most if most else 100
+        for place, crowd in crowds.items()
+    }

@@ -1,0 +1,219 @@
+"""The actions that are possible in a state of the cluster, faults included (spec/cluster.md)."""
+
+from collections.abc import Iterator
+
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    CatchUp,
+    Channel,
+    Compact,
+    Crash,
+    CutWatch,
+    Delay,
+    Disturb,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Operate,
+    Partition,
+    Refuse,
+    Skew,
+    Stale,
+    Start,
+    Stop,
+    Switch,
+    Wake,
+)
+from refk8s.core.apiserver import watch as watching
+from refk8s.core.cluster.state import Cluster, Cursor, clock_skew, is_up, known_to
+from refk8s.core.context import Instant
+from refk8s.core.ports import Operation
+
+
+def enabled(cluster: Cluster) -> Iterator[Action]:
+    """Everything that can happen next without a fault, in a fixed order. Time passes only where
+    nothing else can (CLUSTER-4)."""
+    found = False
+    for action in happenings(cluster):
+        found = True
+        yield action
+    if not found and (next_instant := upcoming(cluster)) is not None:
+        yield Elapse(next_instant)
+
+
+def happenings(cluster: Cluster) -> Iterator[Action]:
+    """What can happen now, time not counted, in a fixed order."""
+    held = cluster.held
+    for channel in sorted(cluster.flying):
+        if not held or not is_held(cluster, channel):
+            yield Arrive(channel) if cluster.flying[channel].answer is None else Answer(channel)
+    for channel in sorted(cluster.watches):
+        if is_behind(cluster, channel, cluster.watches[channel]) and not (
+            held and is_held(cluster, channel)
+        ):
+            yield Notify(channel)
+    for channel in sorted(cluster.operations):
+        if is_operable(cluster, channel):
+            yield Operate(channel)
+    for name in sorted(cluster.components):
+        component = cluster.components[name]
+        if component.back_at is not None:
+            if component.back_at <= cluster.now:
+                yield Start(name)
+        elif component.wake_at is not None and component.wake_at <= cluster.now:
+            yield Wake(name)
+    for server in sorted(cluster.caches):
+        if cluster.caches[server].until <= cluster.now:
+            yield CatchUp(server)
+
+
+def is_enabled(cluster: Cluster, action: Action) -> bool:
+    """Whether an action is one of those that `enabled` names (a Notify of any limit), or a fault
+    that finds what it is about."""
+    match action:
+        case Arrive(channel):
+            return (
+                channel in cluster.flying
+                and cluster.flying[channel].answer is None
+                and not is_held(cluster, channel)
+            )
+        case Answer(channel):
+            return (
+                channel in cluster.flying
+                and cluster.flying[channel].answer is not None
+                and not is_held(cluster, channel)
+            )
+        case Notify(channel):
+            return (
+                channel in cluster.watches
+                and is_behind(cluster, channel, cluster.watches[channel])
+                and not is_held(cluster, channel)
+            )
+        case Operate(channel):
+            return channel in cluster.operations and is_operable(cluster, channel)
+        case Wake(name):
+            component = cluster.components.get(name)
+            return (
+                component is not None
+                and (at := component.wake_at) is not None
+                and component.back_at is None
+                and at <= cluster.now
+            )
+        case Start(name):
+            component = cluster.components.get(name)
+            return (
+                component is not None
+                and component.back_at is not None
+                and component.back_at <= cluster.now
+            )
+        case CatchUp(server):
+            return server in cluster.caches and cluster.caches[server].until <= cluster.now
+        case Elapse(to):
+            return to == upcoming(cluster) and next(happenings(cluster), None) is None
+        case LoseRequest(channel) | Refuse(channel):
+            return channel in cluster.flying and cluster.flying[channel].answer is None
+        case LoseAnswer(channel):
+            return channel in cluster.flying and cluster.flying[channel].answer is not None
+        case GiveUp(channel):
+            flying = cluster.flying.get(channel)
+            return (
+                flying is not None
+                and flying.answer is None
+                and not flying.given_up
+                and not flying.watch
+            )
+        case Duplicate(channel):
+            flying = cluster.flying.get(channel)
+            return flying is not None and flying.answer is None and not flying.watch
+        case CutWatch(channel):
+            return channel in cluster.watches
+        case Delay(channel, until):
+            known = (
+                channel in cluster.flying
+                or channel in cluster.watches
+                or channel in cluster.operations
+            )
+            return known and until > cluster.now
+        case Crash(name):
+            return is_up(cluster, name)
+        case Stop(name, until) | Partition(name, until):
+            return is_up(cluster, name) and until > cluster.now
+        case Stale(server, until):
+            return server not in cluster.caches and until > cluster.now
+        case Switch(name, server):
+            return is_up(cluster, name) and cluster.components[name].server != server
+        case Compact(revision):
+            return cluster.history.compacted < revision <= cluster.history.revision
+        case Skew(name):
+            return name in cluster.components
+        case Disturb(name):
+            return name in cluster.worlds
+        case _:
+            return True
+
+
+def upcoming(cluster: Cluster) -> Instant | None:
+    """The next instant at which something becomes possible by time alone."""
+    instants = [
+        at
+        for c in cluster.components.values()
+        if (at := c.wake_at if c.back_at is None else c.back_at) is not None
+    ]
+    instants += [
+        at - clock_skew(cluster, name)
+        for name, world in cluster.worlds.items()
+        if (at := world.next_change()) is not None
+    ]
+    instants += [
+        pending.due for pending in cluster.operations.values() if pending.due > cluster.now
+    ]
+    instants += [at for at in cluster.held.values() if at > cluster.now]
+    instants += [cache.until for cache in cluster.caches.values()]
+    return max(min(instants), cluster.now) if instants else None
+
+
+def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
+    """Whether this watch has something to tell."""
+    known = known_to(cluster, channel[0])
+    if cursor.initial or cursor.revision < known.compacted:
+        return True
+    return cursor.revision < known.prefix_revision(watching.prefix_of(cursor.stream))
+
+
+def is_held(cluster: Cluster, channel: Channel) -> bool:
+    """CLUSTER-8: by itself, or with all that its machine sends and hears."""
+    held = cluster.held
+    return bool(held) and (
+        held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now
+    )
+
+
+def is_operable(cluster: Cluster, channel: Channel) -> bool:
+    """Whether a runtime may carry this out now: not before what an earlier life asked about the
+    same pod has been begun (CLUSTER-13)."""
+    pending, now = cluster.operations[channel], cluster.now
+    if pending.due > now or cluster.held.get(channel, 0) > now:
+        return False
+    if len(cluster.operations) == 1 or channel[1] == 1:
+        return True
+    pod = pod_of(pending.operation)
+    earlier = (
+        [other for other in cluster.operations if other[0] == channel[0] and other[1] < channel[1]]
+        if pod
+        else []
+    )
+    return not any(
+        cluster.operations[other].due == 0 and pod_of(cluster.operations[other].operation) == pod
+        for other in earlier
+    )
+
+
+def pod_of(operation: Operation) -> str:
+    """The uid of the pod that an operation is about; empty where it is about the node."""
+    about = getattr(operation, "config", operation)
+    return str(getattr(about, "pod_uid", ""))

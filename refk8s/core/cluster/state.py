@@ -1,0 +1,156 @@
+"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-13 (spec/cluster.md).
+
+`enabled.py` lists the actions that are possible in a state, `step.py` carries one out.
+
+    history      the store
+    caches       API servers whose cache has stopped following the store, each with what it last saw
+    components   every machine's state, its life (how often it started), whether it is up, its clock and its API server
+    flying       requests on their way to the API server, and answers on their way back
+    watches      open watches, each a cursor into the history: its lag is a number, no queues
+    operations   what container runtimes have been asked and not yet answered
+    held         what is held back, and until when
+    worlds       the container runtime of each node
+    now          virtual time: it moves only by `Elapse`
+
+Nothing happens that is not an action (refk8s/core/actions.py), so a run is a seed and a list of
+actions, and replays (CLUSTER-1). Whatever one component sends another may arrive late and out of
+order with others, but changes within one watch keep their order (CLUSTER-2). Faults are actions
+like any other.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from immutables import Map
+
+from refk8s.core.actions import (
+    Channel,
+)
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.context import Chance, Context, Instant, SeededChance
+from refk8s.core.machine import (
+    AnyMachine,
+)
+from refk8s.core.ports import Later, Operation, Result, RuleSet
+from refk8s.core.store import EMPTY, Committed, History
+from refk8s.core.value import Value, field
+
+
+class World(Protocol):
+    """A container runtime as a value."""
+
+    def carry_out(
+        self, operation: Operation, now: Instant, chance: Chance
+    ) -> "tuple[World, Result | Later]":
+        """The runtime after the operation, and what it answers."""
+
+    def advance(self, now: Instant) -> "tuple[World, tuple[str, ...]]":
+        """The runtime at this instant, and the uids of pods whose containers changed by
+        themselves."""
+
+    def next_change(self) -> Instant | None:
+        """When something will change by itself."""
+
+    def disturb(self, what: str, which: str, now: Instant) -> "tuple[World, tuple[str, ...]]":
+        """The runtime after a fault of this name, and the uids of pods whose containers changed."""
+
+
+class Flying(Value, frozen=True, eq=False):
+    """A request (answer None) or an answer on its way."""
+
+    request: Request
+    answer: Response | None = None
+    watch: bool = False
+    given_up: bool = False
+
+
+class Cursor(Value, frozen=True, eq=False):
+    """An open watch."""
+
+    stream: Stream
+    revision: int
+    initial: tuple[WatchEvent, ...] = ()
+
+
+class Component(Value, frozen=True, eq=False):
+    """A machine as it is now. A stopped one (`back_at`) has no state and hears nothing."""
+
+    state: Any
+    life: int
+    wake_at: Instant | None = None  # in the cluster's time
+    back_at: Instant | None = None
+    skew: Instant = 0
+    server: int = 0
+
+
+class Pending(Value, frozen=True, eq=False):
+    """An operation that a runtime has been asked for."""
+
+    operation: Operation
+    due: Instant = 0  # the runtime takes until then
+
+
+class Cache(Value, frozen=True, eq=False):
+    """What a stale API server knows of the store."""
+
+    history: History[Any]
+    until: Instant
+
+
+class Cluster(Value, frozen=True, eq=False):
+    """The state of everything. A value: keep one to go back to it (CLUSTER-6)."""
+
+    machines: Mapping[str, AnyMachine]  # what they are; never changes
+    seed: bytes
+    now: Instant
+    history: History[Any] = EMPTY
+    caches: Map[int, Cache] = field(default_factory=Map)
+    components: Map[str, Component] = field(default_factory=Map)
+    flying: Map[Channel, Flying] = field(default_factory=Map)
+    watches: Map[Channel, Cursor] = field(default_factory=Map)
+    operations: Map[Channel, Pending] = field(default_factory=Map)
+    # a channel, or all between a machine and the API server
+    held: Map[Channel | str, Instant] = field(default_factory=Map)
+    worlds: Map[str, Any] = field(default_factory=Map)
+    rules: Map[str, RuleSet] = field(default_factory=Map)
+    last_commit: "Committed[Any] | None" = None  # of the last step, for whoever checks or tells
+
+    def context(self) -> Context:
+        """Time and chance for the next write: a function of the seed and of the revision, so that
+        no other order can show (CLUSTER-12)."""
+        return Context(self.now, SeededChance(self.seed + self.history.revision.to_bytes(8, "big")))
+
+    def chance(self, channel: Channel) -> Chance:
+        """Chance for what one channel carries, or for one start of a machine (id 0 and its
+        life)."""
+        name, life, id = channel
+        return SeededChance(
+            self.seed + name.encode() + life.to_bytes(4, "big") + id.to_bytes(8, "big")
+        )
+
+
+def begin(
+    machines: Mapping[str, AnyMachine], worlds: Mapping[str, Any], seed: bytes, now: Instant
+) -> Cluster:
+    """A cluster whose store is empty and whose components are about to start (see `start_all`)."""
+    return Cluster(machines=dict(machines), seed=seed, now=now, worlds=Map(worlds))
+
+
+def known_to(cluster: Cluster, machine: str) -> History[Any]:
+    """What the cache of this machine's API server has seen (CLUSTER-10)."""
+    if not cluster.caches:
+        return cluster.history
+    cache = cluster.caches.get(cluster.components[machine].server)
+    return cluster.history if cache is None else cache.history
+
+
+def is_up(cluster: Cluster, name: str) -> bool:
+    component = cluster.components.get(name)
+    return component is not None and component.back_at is None
+
+
+def clock_skew(cluster: Cluster, name: str) -> Instant:
+    """How far a machine's clock is ahead (CLUSTER-11)."""
+    component = cluster.components.get(name)
+    return component.skew if component is not None else 0

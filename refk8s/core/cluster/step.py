@@ -1,0 +1,416 @@
+"""One action of the cluster: the state after it (spec/cluster.md)."""
+
+from typing import Any
+
+from immutables import Map
+
+from refk8s.core.actions import (
+    Action,
+    Answer,
+    Arrive,
+    CatchUp,
+    Channel,
+    Compact,
+    Crash,
+    CutWatch,
+    Delay,
+    Disturb,
+    Duplicate,
+    Elapse,
+    GiveUp,
+    LoseAnswer,
+    LoseRequest,
+    Notify,
+    Operate,
+    Partition,
+    Refuse,
+    RestartServer,
+    Skew,
+    Stale,
+    Start,
+    Stop,
+    Submit,
+    Switch,
+    Wake,
+)
+from refk8s.core.api import status
+from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.outcome import Commit, Stream
+from refk8s.core.cluster.state import (
+    Cache,
+    Cluster,
+    Component,
+    Cursor,
+    Flying,
+    Pending,
+    clock_skew,
+    known_to,
+)
+from refk8s.core.context import Instant
+from refk8s.core.machine import (
+    Answered,
+    Call,
+    Effects,
+    Event,
+    Impossible,
+    Problem,
+    Program,
+    Programmed,
+    Ran,
+    Run,
+    RuntimeChanged,
+    Unwatch,
+    WakeAt,
+    Watch,
+    Watched,
+    WatchEnded,
+    Woken,
+)
+from refk8s.core.ports import Later
+from refk8s.core.store import Committed, Compacted, commit, compact
+from refk8s.core.value import evolve
+
+
+def start_all(cluster: Cluster) -> Cluster:
+    """Start every component, in the order of their names."""
+    for name in sorted(cluster.machines):
+        cluster = _start(cluster, name, Component(None, 1))
+    return cluster
+
+
+def step(cluster: Cluster, action: Action) -> Cluster:
+    """The state after the action. Raises Impossible for an action about something that is not
+    there."""
+    if cluster.last_commit is not None:
+        cluster = evolve(cluster, last_commit=None)
+    match action:
+        case Arrive(channel):
+            return _arrive(cluster, channel)
+        case Answer(channel):
+            flying = _get(cluster.flying, channel)
+            cluster = evolve(cluster, flying=cluster.flying.delete(channel))
+            return (
+                cluster
+                if flying.given_up
+                else _tell(cluster, channel, Answered(channel[2], flying.answer))
+            )
+        case Notify(channel, limit):
+            return _notify(cluster, channel, limit)
+        case Operate(channel):
+            return _operate(cluster, channel)
+        case Wake(name):
+            component = cluster.components[name]
+            cluster = evolve(
+                cluster, components=cluster.components.set(name, evolve(component, wake_at=None))
+            )
+            return _tell(cluster, (name, component.life, 0), Woken())
+        case Elapse(to):
+            return _elapse(cluster, to)
+        case Submit(request):
+            return submit(cluster, request)[0]
+        case CatchUp(server):
+            return evolve(cluster, caches=cluster.caches.delete(server))
+        case Start(name):
+            return _start(
+                cluster,
+                name,
+                evolve(cluster.components[name], life=cluster.components[name].life + 1),
+            )
+        case _:
+            return _fault(cluster, action)
+
+
+def submit(cluster: Cluster, request: Request) -> tuple[Cluster, Response]:
+    """The API server takes one request: decide, commit, answer. With one store and no time in
+    between there is no conflict."""
+    outcome = handle(request, cluster.history, cluster.context())
+    if isinstance(outcome, Response):
+        return cluster, outcome
+    if not isinstance(outcome, Commit):
+        raise Impossible(f"{request.verb} of {request.resource.plural} is a stream")
+    history, result = commit(cluster.history, outcome.txn, stamp)
+    if not isinstance(result, Committed):
+        raise Impossible(f"a request handled on the newest state met a conflict: {result}")
+    cluster = evolve(cluster, history=history, last_commit=result)
+    return (
+        submit(cluster, outcome.rest)
+        if outcome.rest is not None
+        else (cluster, outcome.respond(result))
+    )
+
+
+def _fault(cluster: Cluster, action: Action) -> Cluster:
+    match action:
+        case LoseRequest(channel) | LoseAnswer(channel):
+            flying = _get(cluster.flying, channel)
+            cluster = evolve(cluster, flying=cluster.flying.delete(channel))
+            return cluster if flying.given_up else _unknown(cluster, channel, flying)
+        case GiveUp(channel):
+            flying = _get(cluster.flying, channel)
+            cluster = evolve(
+                cluster, flying=cluster.flying.set(channel, evolve(flying, given_up=True))
+            )
+            return _unknown(cluster, channel, flying)
+        case Duplicate(channel):
+            return submit(cluster, _get(cluster.flying, channel).request)[0]  # CLUSTER-7
+        case Refuse(channel, code):
+            flying = _get(cluster.flying, channel)
+            if flying.watch:
+                return _tell(
+                    evolve(cluster, flying=cluster.flying.delete(channel)),
+                    channel,
+                    WatchEnded(channel[2], code),
+                )
+            refusal = "the store does not answer"
+            answer = Response(
+                code, status.unavailable(refusal) if code == 503 else status.internal_error(refusal)
+            )
+            return evolve(
+                cluster, flying=cluster.flying.set(channel, evolve(flying, answer=answer))
+            )
+        case CutWatch(channel):
+            _get(cluster.watches, channel)
+            return _cut(cluster, [channel])
+        case Delay(what, until) | Partition(what, until):
+            return evolve(cluster, held=cluster.held.set(what, until))
+        case RestartServer():  # CLUSTER-9
+            return _break_connections(cluster, sorted(cluster.flying), sorted(cluster.watches))
+        case Switch(name, server):
+            component = cluster.components[name]
+            cluster = evolve(
+                cluster, components=cluster.components.set(name, evolve(component, server=server))
+            )
+            own = [channel for channel in sorted(cluster.flying) if channel[0] == name]
+            return _break_connections(
+                cluster, own, [channel for channel in sorted(cluster.watches) if channel[0] == name]
+            )
+        case Stale(server, until):
+            return evolve(cluster, caches=cluster.caches.set(server, Cache(cluster.history, until)))
+        case Crash(name):
+            component = cluster.components[name]
+            return _start(
+                _forget_watches(cluster, name), name, evolve(component, life=component.life + 1)
+            )
+        case Stop(name, until):
+            stopped = evolve(cluster.components[name], state=None, wake_at=None, back_at=until)
+            return evolve(
+                _forget_watches(cluster, name), components=cluster.components.set(name, stopped)
+            )
+        case Skew(name, by):
+            return evolve(
+                cluster,
+                components=cluster.components.set(name, evolve(cluster.components[name], skew=by)),
+            )
+        case Compact(revision):
+            return evolve(cluster, history=compact(cluster.history, revision))
+        case Disturb(name, what, which):
+            world, changed = cluster.worlds[name].disturb(
+                what, which, cluster.now + clock_skew(cluster, name)
+            )
+            cluster = evolve(cluster, worlds=cluster.worlds.set(name, world))
+            return (
+                _tell(cluster, _own(cluster, name), RuntimeChanged(changed)) if changed else cluster
+            )
+        case _:
+            raise Impossible(f"no such action: {action}")
+
+
+def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
+    flying = _get(cluster.flying, channel)
+    if flying.watch:
+        return _open_watch(
+            evolve(cluster, flying=cluster.flying.delete(channel)), channel, flying.request
+        )
+    # CLUSTER-10: whatever the cache has
+    if flying.request.verb == "list" and flying.request.options.resource_version == "0":
+        response = handle(flying.request, known_to(cluster, channel[0]), cluster.context())
+    else:
+        cluster, response = submit(cluster, flying.request)
+    return evolve(cluster, flying=cluster.flying.set(channel, evolve(flying, answer=response)))
+
+
+def _open_watch(cluster: Cluster, channel: Channel, request: Request) -> Cluster:
+    if not _is_alive(cluster, channel):
+        return cluster
+    outcome = handle(request, known_to(cluster, channel[0]), cluster.context())
+    if not isinstance(outcome, Stream):
+        code = outcome.code if isinstance(outcome, Response) else 0
+        return _tell(cluster, channel, WatchEnded(channel[2], code))
+    cursor = Cursor(outcome, outcome.revision, watching.initial_events(outcome))
+    return evolve(cluster, watches=cluster.watches.set(channel, cursor))
+
+
+def _notify(cluster: Cluster, channel: Channel, limit: int) -> Cluster:
+    cursor = _get(cluster.watches, channel)
+    known = known_to(cluster, channel[0])
+    try:
+        changes = (
+            known.changes(watching.prefix_of(cursor.stream), cursor.revision, limit)
+            if cursor.revision <= known.revision
+            else ()
+        )
+    except Compacted:
+        cluster = evolve(cluster, watches=cluster.watches.delete(channel))
+        return _tell(cluster, channel, WatchEnded(channel[2], 410))
+    events = (*cursor.initial, *watching.events(cursor.stream, changes))
+    revision = changes[-1].revision if changes else max(known.revision, cursor.revision)
+    if not events and cursor.stream.bookmarks:
+        events = (WatchEvent("BOOKMARK", None, revision),)
+    cluster = evolve(
+        cluster, watches=cluster.watches.set(channel, evolve(cursor, revision=revision, initial=()))
+    )
+    return _tell(cluster, channel, Watched(channel[2], events)) if events else cluster
+
+
+def _unknown(cluster: Cluster, channel: Channel, flying: Flying) -> Cluster:
+    event: Event = WatchEnded(channel[2]) if flying.watch else Answered(channel[2], None)
+    return _tell(cluster, channel, event)
+
+
+def _cut(cluster: Cluster, channels: list[Channel]) -> Cluster:
+    """End these watches, then say so: what a component does about one must not meet another that is
+    about to end."""
+    for channel in channels:
+        cluster = evolve(cluster, watches=cluster.watches.delete(channel))
+    for channel in channels:
+        cluster = _tell(cluster, channel, WatchEnded(channel[2]))
+    return cluster
+
+
+def _break_connections(cluster: Cluster, flying: list[Channel], watches: list[Channel]) -> Cluster:
+    lost = [(channel, cluster.flying[channel]) for channel in flying]
+    for channel, _ in lost:
+        cluster = evolve(cluster, flying=cluster.flying.delete(channel))
+    cluster = _cut(cluster, watches)
+    for channel, one in lost:
+        if not one.given_up:
+            cluster = _unknown(cluster, channel, one)
+    return cluster
+
+
+def _operate(cluster: Cluster, channel: Channel) -> Cluster:
+    pending = _get(cluster.operations, channel)
+    name = channel[0]
+    skew = clock_skew(cluster, name)
+    world, result = cluster.worlds[name].carry_out(
+        pending.operation, cluster.now + skew, cluster.chance(channel)
+    )
+    cluster = evolve(cluster, worlds=cluster.worlds.set(name, world))
+    if isinstance(result, Later):
+        return evolve(
+            cluster,
+            operations=cluster.operations.set(channel, evolve(pending, due=result.at - skew)),
+        )
+    cluster = evolve(cluster, operations=cluster.operations.delete(channel))
+    return _tell(cluster, channel, Ran(channel[2], result))
+
+
+def _elapse(cluster: Cluster, to: Instant) -> Cluster:
+    if to < cluster.now:
+        raise Impossible("time does not go back")
+    cluster = evolve(cluster, now=to)
+    if cluster.held:
+        for what in [what for what, until in sorted(cluster.held.items(), key=str) if until <= to]:
+            cluster = evolve(cluster, held=cluster.held.delete(what))
+    for name in sorted(cluster.worlds):
+        world, changed = cluster.worlds[name].advance(to + clock_skew(cluster, name))
+        if world is not cluster.worlds[name]:
+            cluster = evolve(cluster, worlds=cluster.worlds.set(name, world))
+        if changed:
+            cluster = _tell(cluster, _own(cluster, name), RuntimeChanged(changed))
+    return cluster
+
+
+def _start(cluster: Cluster, name: str, component: Component) -> Cluster:
+    """A new life: the machine remembers nothing; its clock and its API server stay what they
+    were."""
+    seed = (
+        cluster.chance((name, component.life, 0)).draw(16)
+        + name.encode()
+        + component.life.to_bytes(4, "big")
+    )
+    state, effects = cluster.machines[name].start(cluster.now + component.skew, seed)
+    component = evolve(component, state=state, wake_at=None, back_at=None)
+    return _carry_out(
+        evolve(cluster, components=cluster.components.set(name, component)),
+        name,
+        component.life,
+        effects,
+    )
+
+
+def _forget_watches(cluster: Cluster, name: str) -> Cluster:
+    for channel in [channel for channel in sorted(cluster.watches) if channel[0] == name]:
+        cluster = evolve(cluster, watches=cluster.watches.delete(channel))
+    return cluster
+
+
+def _own(cluster: Cluster, name: str) -> Channel:
+    """The channel by which a machine hears of itself, in its present life."""
+    return name, cluster.components[name].life, 0
+
+
+def _is_alive(cluster: Cluster, channel: Channel) -> bool:
+    component = cluster.components[channel[0]]
+    return component.life == channel[1] and component.back_at is None
+
+
+def _tell(cluster: Cluster, channel: Channel, event: Event) -> Cluster:
+    """Let a machine take a step; an event for an earlier life, or for a stopped machine, goes
+    nowhere (CLUSTER-3)."""
+    if not _is_alive(cluster, channel):
+        return cluster
+    name, life, _ = channel
+    component = cluster.components[name]
+    state, effects = cluster.machines[name].step(
+        component.state, (event,), cluster.now + component.skew
+    )
+    cluster = evolve(
+        cluster, components=cluster.components.set(name, evolve(component, state=state))
+    )
+    return _carry_out(cluster, name, life, effects)
+
+
+def _carry_out(cluster: Cluster, name: str, life: int, effects: Effects) -> Cluster:
+    for effect in effects:
+        match effect:
+            case Call(id, request):
+                cluster = evolve(
+                    cluster, flying=cluster.flying.set((name, life, id), Flying(request))
+                )
+            case Watch(id, request):
+                cluster = evolve(
+                    cluster,
+                    flying=cluster.flying.set((name, life, id), Flying(request, watch=True)),
+                )
+            case Unwatch(id):
+                if (name, life, id) in cluster.watches:
+                    cluster = evolve(cluster, watches=cluster.watches.delete((name, life, id)))
+            case WakeAt(at):
+                component = cluster.components[name]
+                component = evolve(component, wake_at=None if at is None else at - component.skew)
+                cluster = evolve(cluster, components=cluster.components.set(name, component))
+            case Run(id, operation):
+                cluster = evolve(
+                    cluster, operations=cluster.operations.set((name, life, id), Pending(operation))
+                )
+            case Program(id, rules):
+                # Programming takes effect at once: what varies between adapters is only how long it
+                # takes, and Wake covers that.
+                cluster = evolve(cluster, rules=cluster.rules.set(name, rules))
+                cluster = _tell(cluster, (name, life, id), Programmed(id))
+            case Problem(error=error):
+                # A driver reports it and goes on (LOOP-10); here it is what the run has found
+                # (SIM-8).
+                raise error
+    return cluster
+
+
+def _get(among: Map[Channel, Any], channel: Channel) -> Any:
+    found = among.get(channel)
+    if found is None:
+        raise Impossible(f"nothing is called {channel} here")
+    return found
