@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from refk8s.checking.faults import parse_faults
-from refk8s.checking.scenario import default_manifests, read_manifests
-from refk8s.checking.simulate import Run, Setup, simulate
+from refk8s.checking.simulator.faults import parse_faults
+from refk8s.checking.simulator.scenario import default_manifests, read_manifests
+from refk8s.checking.simulator.simulate import Run, Setup, simulate
 
 ROUNDS = 3
 """Each figure is the best of so many."""

@@ -161,8 +161,8 @@ def exhausted() -> set[str]:
 
 def search(seconds: float) -> str:
     """The table of searches, anew."""
-    from refk8s.checking.explore import BROKE, HELD, Bounds, explore
-    from refk8s.checking.models import MODELS
+    from refk8s.checking.explorer.models import MODELS
+    from refk8s.checking.explorer.search import BROKE, HELD, Bounds, explore
 
     said = {HELD: "exhausted", BROKE: "**a rule broke**"}
     lines = [

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refk8s.checking.scenario import CPU_MILLI
-from refk8s.checking.script import Entry, Fairly
-from refk8s.checking.simulate import Setup
+from refk8s.checking.simulator.scenario import CPU_MILLI
+from refk8s.checking.simulator.script import Entry, Fairly
+from refk8s.checking.simulator.simulate import Setup
 from refk8s.core import actions as alphabet
 from refk8s.core.actions import Submit
 from refk8s.core.api import codec

@@ -17,8 +17,8 @@ from time import perf_counter
 
 from attrs import define, evolve, frozen
 
-from refk8s.checking.script import Entry, Fairly, Order
-from refk8s.checking.simulate import Run, Setup, replay, settle
+from refk8s.checking.simulator.script import Entry, Fairly, Order
+from refk8s.checking.simulator.simulate import Run, Setup, replay, settle
 from refk8s.core.actions import (
     Answer,
     Arrive,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import refk8s
-from refk8s.checking.ready import Ready
-from refk8s.checking.script import Entry, Fairly, Order
+from refk8s.checking.simulator.ready import Ready
+from refk8s.checking.simulator.script import Entry, Fairly, Order
 from refk8s.components.story import Names, operation_sentence, rules_sentence, sentence, speaker
 from refk8s.core import actions as alphabet
 from refk8s.core.actions import Action, Channel

@@ -1,4 +1,4 @@
-"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explore.py), and the
+"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explorer/search.py), and the
 three ways to end. Rule EXPLORE-5."""
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from refk8s.checking import explore_file
-from refk8s.checking.explore import BROKE, HELD, Bounds, Result, explore
-from refk8s.checking.explore_moves import FAULTS
-from refk8s.checking.explore_replay import begin_model, history_actions, take
-from refk8s.checking.models import MODELS
+from refk8s.checking.explorer import history_file
+from refk8s.checking.explorer.models import MODELS
+from refk8s.checking.explorer.moves import FAULTS
+from refk8s.checking.explorer.replay import begin_model, history_actions, take
+from refk8s.checking.explorer.search import BROKE, HELD, Bounds, Result, explore
 from refk8s.checking.tell import tell
 from refk8s.cli.report import BadUse, check_place, counts, tested_rules
 from refk8s.core.properties import laws
@@ -106,8 +106,8 @@ def _tell_failure(result: Result, path: Path) -> None:
     assert result.moves is not None
     actions = history_actions(result.moves, result.history)
     click.echo("\n".join(tell(begin_model(result.model), actions, result.broken, take)))
-    explore_file.write(path, result.model.name, actions, str(result.broken[0]))
-    _, again = explore_file.replay(result.model, actions)
+    history_file.write(path, result.model.name, actions, str(result.broken[0]))
+    _, again = history_file.replay(result.model, actions)
     rules = sorted({broken.rule for broken in again})
     said = (
         f"{', '.join(rules)} broke" if rules else "no rule broke, which is an error of the explorer"
@@ -118,12 +118,12 @@ def _tell_failure(result: Result, path: Path) -> None:
 
 def _replay(path: Path) -> int:
     try:
-        model, actions = explore_file.read(path)
-    except explore_file.BadFile as error:
+        model, actions = history_file.read(path)
+    except history_file.BadFile as error:
         raise BadUse(str(error)) from None
     try:
-        cluster, found = explore_file.replay(MODELS[model](), actions)
-    except explore_file.Outdated as error:
+        cluster, found = history_file.replay(MODELS[model](), actions)
+    except history_file.Outdated as error:
         click.echo(f"UNDETERMINED: {error}")
         return STATUS_UNDETERMINED
     click.echo("\n".join(tell(begin_model(MODELS[model]()), actions, found, take)))

@@ -1,5 +1,5 @@
 """`refk8s sim`: runs of a whole cluster in virtual time, with faults
-(refk8s/checking/simulate.py)."""
+(refk8s/checking/simulator/simulate.py)."""
 
 import hashlib
 import time
@@ -14,12 +14,25 @@ from attrs import evolve
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from refk8s.checking import actions_file, patterns
-from refk8s.checking.faults import BadFaults, parse_faults
-from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests, refusal
-from refk8s.checking.script import Entry
+from refk8s.checking import actions_file
 from refk8s.checking.shrink import shrink
-from refk8s.checking.simulate import NEAR_STEPS, SETTLE_SECONDS, Run, Setup, replay, simulate
+from refk8s.checking.simulator import patterns
+from refk8s.checking.simulator.faults import BadFaults, parse_faults
+from refk8s.checking.simulator.scenario import (
+    BadManifest,
+    default_manifests,
+    read_manifests,
+    refusal,
+)
+from refk8s.checking.simulator.script import Entry
+from refk8s.checking.simulator.simulate import (
+    NEAR_STEPS,
+    SETTLE_SECONDS,
+    Run,
+    Setup,
+    replay,
+    simulate,
+)
 from refk8s.checking.tell import ending, tell, titles
 from refk8s.cli.report import BadUse, by_number, check_place, counts, tested_rules, verdict
 from refk8s.core.actions import Action

@@ -12,8 +12,8 @@ from api_world import World
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
-from refk8s.checking.scenario import default_manifests, read_manifests
-from refk8s.checking.simulate import Setup, simulate
+from refk8s.checking.simulator.scenario import default_manifests, read_manifests
+from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import assembly, ports
 from refk8s.core.api.core_v1 import ContainerImage, NodeStatus, Taint, Toleration
 from refk8s.core.api.resources import (

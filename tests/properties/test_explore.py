@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from museum.change import Change, applied
 
-from refk8s.checking import explore_file
-from refk8s.checking.explore import BROKE, HELD, UNDETERMINED, Bounds, explore
-from refk8s.checking.explore_intern import Interner
-from refk8s.checking.explore_live import Graph, components
-from refk8s.checking.explore_moves import FAULTS, ROW, Moves
-from refk8s.checking.explore_replay import (
+from refk8s.checking.explorer import history_file
+from refk8s.checking.explorer.interning import Interner
+from refk8s.checking.explorer.liveness import Graph, components
+from refk8s.checking.explorer.models import MODELS
+from refk8s.checking.explorer.moves import FAULTS, ROW, Moves
+from refk8s.checking.explorer.replay import (
     begin_model,
     differences,
     history_actions,
@@ -22,7 +22,7 @@ from refk8s.checking.explore_replay import (
     take,
     to_actions,
 )
-from refk8s.checking.models import MODELS
+from refk8s.checking.explorer.search import BROKE, HELD, UNDETERMINED, Bounds, explore
 from refk8s.cli.main import main
 from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
@@ -131,7 +131,7 @@ def broke(name, rule, reduced=True, **faults):
     result = found(name, reduced=reduced, **faults)
     assert result.verdict == BROKE and rule in {broken.rule for broken in result.broken}, result
     actions = history_actions(result.moves, result.history)
-    _, again = explore_file.replay(result.model, actions)
+    _, again = history_file.replay(result.model, actions)
     assert rule in {broken.rule for broken in again}
     return result
 

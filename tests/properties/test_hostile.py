@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import disturbed
 
-from refk8s.checking.ready import Ready
-from refk8s.checking.scenario import (
+from refk8s.checking.simulator.ready import Ready
+from refk8s.checking.simulator.scenario import (
     default_manifests,
     deployment,
     new_cluster,
     read_manifests,
     service,
 )
-from refk8s.checking.script import Order
+from refk8s.checking.simulator.script import Order
 from refk8s.core.actions import Crash, Submit
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Request

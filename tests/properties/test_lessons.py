@@ -31,9 +31,9 @@ from workload_helpers import (
     template,
 )  # fmt: skip
 
-from refk8s.checking.scenario import default_manifests, read_manifests
-from refk8s.checking.scenario import new_cluster as new_whole_cluster
-from refk8s.checking.simulate import NOISE
+from refk8s.checking.simulator.scenario import default_manifests, read_manifests
+from refk8s.checking.simulator.scenario import new_cluster as new_whole_cluster
+from refk8s.checking.simulator.simulate import NOISE
 from refk8s.core.actions import (
     CatchUp,
     Compact,

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refk8s.checking import actions_file
-from refk8s.checking.faults import FAULTS, BadFaults, Rate, parse_faults
-from refk8s.checking.ready import Ready
-from refk8s.checking.scenario import BadManifest, default_manifests, read_manifests
-from refk8s.checking.script import Fairly, Order
-from refk8s.checking.simulate import Setup, replay, simulate
+from refk8s.checking.simulator.faults import FAULTS, BadFaults, Rate, parse_faults
+from refk8s.checking.simulator.ready import Ready
+from refk8s.checking.simulator.scenario import BadManifest, default_manifests, read_manifests
+from refk8s.checking.simulator.script import Fairly, Order
+from refk8s.checking.simulator.simulate import Setup, replay, simulate
 from refk8s.checking.tell import tell
 from refk8s.cli.main import main
 from refk8s.core.actions import Crash, Delay, Disturb, Skew, Submit

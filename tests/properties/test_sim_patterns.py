@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refk8s.checking import patterns
-from refk8s.checking.end_state import difference, end_state
-from refk8s.checking.scenario import creation, deployment
-from refk8s.checking.simulate import Setup
+from refk8s.checking.simulator import patterns
+from refk8s.checking.simulator.end_state import difference, end_state
+from refk8s.checking.simulator.scenario import creation, deployment
+from refk8s.checking.simulator.simulate import Setup
 from refk8s.cli.main import main
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment

@@ -16,7 +16,7 @@ from runs import faults
 from told import Life
 
 from refk8s.checking import actions_file
-from refk8s.checking.simulate import Setup, replay
+from refk8s.checking.simulator.simulate import Setup, replay
 from refk8s.core import assembly
 from refk8s.core.actions import Disturb, Submit
 from refk8s.core.api import codec, quantity

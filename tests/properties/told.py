@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refk8s.checking import actions_file
-from refk8s.checking.script import Order
-from refk8s.checking.simulate import Run, Setup
+from refk8s.checking.simulator.script import Order
+from refk8s.checking.simulator.simulate import Run, Setup
 from refk8s.checking.tell import tell
 from refk8s.core.actions import Action, Elapse
 from refk8s.core.cluster.state import Cluster

@@ -21,8 +21,8 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, Phase
 
-from refk8s.checking.faults import parse_faults
-from refk8s.checking.simulate import Setup, simulate
+from refk8s.checking.simulator.faults import parse_faults
+from refk8s.checking.simulator.simulate import Setup, simulate
 
 from .change import Change, applied
 

@@ -20,10 +20,10 @@ from typing import Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
-from refk8s.checking.end_state import UNTOLD, difference, end_state
-from refk8s.checking.scenario import creation, deployment, service
-from refk8s.checking.script import Order
-from refk8s.checking.simulate import Run, Setup, is_news, settle
+from refk8s.checking.simulator.end_state import UNTOLD, difference, end_state
+from refk8s.checking.simulator.scenario import creation, deployment, service
+from refk8s.checking.simulator.script import Order
+from refk8s.checking.simulator.simulate import Run, Setup, is_news, settle
 from refk8s.core.actions import (
     Action,
     Arrive,

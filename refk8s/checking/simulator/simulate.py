@@ -17,11 +17,11 @@ from random import Random
 
 from attrs import define, field, frozen
 
-from refk8s.checking import user
-from refk8s.checking.faults import FAULTS, Rate, mend
-from refk8s.checking.ready import Ready
-from refk8s.checking.scenario import CPU_MILLI, new_cluster
-from refk8s.checking.script import Entry, Fairly, Order
+from refk8s.checking.simulator import user
+from refk8s.checking.simulator.faults import FAULTS, Rate, mend
+from refk8s.checking.simulator.ready import Ready
+from refk8s.checking.simulator.scenario import CPU_MILLI, new_cluster
+from refk8s.checking.simulator.script import Entry, Fairly, Order
 from refk8s.core.actions import Action, Answer, Arrive, Elapse, Notify, Operate, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request

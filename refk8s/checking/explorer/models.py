@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
-from refk8s.checking.explore_store import chance_of_name
+from refk8s.checking.explorer.store import chance_of_name
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta

@@ -20,8 +20,8 @@ from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
 
-from refk8s.checking.explore_parts import Bundle, Parts
-from refk8s.checking.explore_store import Shelf
+from refk8s.checking.explorer.parts import Bundle, Parts
+from refk8s.checking.explorer.store import Shelf
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import by_kind

@@ -11,7 +11,7 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explore_intern import Interner
+from refk8s.checking.explorer.interning import Interner
 from refk8s.core.api.request import Request, Response
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from refk8s.checking.explore_moves import Move, Moves, State
+from refk8s.checking.explorer.moves import Move, Moves, State
 
 NOT_FREE = (
     "user", "crash", "lose request", "lose answer", "lose orphan", "give up", "duplicate", "refuse", "cut", "disturb", "compact",

@@ -4,15 +4,15 @@ A state is a tuple of numbers: (now, store, purse, bundle of machine 0, bundle o
 The purse says how many of each fault are left and how far the user's script has come. A move is a
 tuple: its kind, the machine, and what it is about in that machine's bundle.
 
-Every move is one action of refk8s/core/actions.py (EXPLORE-6): `explore_replay.py` says which.
+Every move is one action of refk8s/core/actions.py (EXPLORE-6): `replay.py` says which.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from refk8s.checking.explore_parts import Flight, Parts
-from refk8s.checking.explore_quiet import Quiet
-from refk8s.checking.models import Model
+from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.parts import Flight, Parts
+from refk8s.checking.explorer.renumbering import Quiet
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.properties.law import Decision
 

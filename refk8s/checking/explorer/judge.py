@@ -15,9 +15,9 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
-from refk8s.checking.explore_parts import Bundle
-from refk8s.checking.explore_store import Book, Reader, Row
+from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Move, Moves, State
+from refk8s.checking.explorer.parts import Bundle
+from refk8s.checking.explorer.store import Book, Reader, Row
 from refk8s.core.actions import (
     Action,
     Answer,

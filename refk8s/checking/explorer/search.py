@@ -1,7 +1,7 @@
 """Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-11
 (spec/explorer.md).
 
-A breadth-first search over the states of refk8s/checking/explore_moves.py, judged at every step.
+A breadth-first search over the states of refk8s/checking/explorer/moves.py, judged at every step.
 Its outcome is one of three:
 
     HELD           every state within the model's bounds has been seen, and every rule held
@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
-from refk8s.checking.explore_judge import Judge
-from refk8s.checking.explore_live import NOT_FREE, Graph, fair_cycle, round_trip
-from refk8s.checking.explore_moves import Move, Moves, State
-from refk8s.checking.models import Model
+from refk8s.checking.explorer.judge import Judge
+from refk8s.checking.explorer.liveness import NOT_FREE, Graph, fair_cycle, round_trip
+from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.moves import Move, Moves, State
 from refk8s.core.properties.law import Broken
 
 HELD, BROKE, UNDETERMINED = "held", "broke", "UNDETERMINED"

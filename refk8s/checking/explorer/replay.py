@@ -12,11 +12,11 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explore_ids import canonical, live_ids
-from refk8s.checking.explore_moves import FIRST, NOW, ROW, Move, Moves, State
-from refk8s.checking.explore_parts import READS, SILENT, chance_of_operation
-from refk8s.checking.explore_store import chance_of_name
-from refk8s.checking.models import Model
+from refk8s.checking.explorer.ids import canonical, live_ids
+from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Move, Moves, State
+from refk8s.checking.explorer.parts import READS, SILENT, chance_of_operation
+from refk8s.checking.explorer.store import chance_of_name
 from refk8s.core.actions import (
     Action,
     Answer,

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.scenario import creation, deployment, service
+from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment

@@ -9,7 +9,7 @@ failed, and which deliveries came in an unusual order.
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from refk8s.checking.ready import Ready
+from refk8s.checking.simulator.ready import Ready
 from refk8s.core.actions import Action
 from refk8s.core.cluster.enabled import is_enabled
 from refk8s.core.cluster.state import Cluster

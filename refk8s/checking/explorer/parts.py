@@ -20,9 +20,9 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explore_ids import canonical
-from refk8s.checking.explore_intern import Interner
-from refk8s.checking.explore_store import Book, Reader, Row
+from refk8s.checking.explorer.ids import canonical
+from refk8s.checking.explorer.interning import Interner
+from refk8s.checking.explorer.store import Book, Reader, Row
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import EVENTS, EVENTS_V1
