@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the tables of spec/known.md: for every rule, how it is known. `--check` only says whether
-it is current.
+"""Writes the tables of spec/evidence/known.md: for every rule, how it is known. `--check` writes
+nothing and only says whether the page is current.
 
 `--explore SECONDS` searches each of the explorer's models anew, with some budgets of faults, each
 for so long at most, and writes what was exhausted; without it that table stays as it is. What
@@ -19,6 +19,7 @@ page tells all of them, and which no test names.
 
 import argparse
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,9 +28,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from rule_index import CLAUSE, HEADING, INDEX, cited_in, clauses, statements  # noqa: E402
+from rule_index import CLAUSE, EVIDENCE, HEADING, cited_in, clauses, pages, statements  # noqa: E402
 
-PAGE = ROOT / "spec/known.md"
+PAGE = EVIDENCE / "known.md"
 SEARCHED = (
     "<!-- what was searched, by tools/known.py --explore -->",
     "<!-- so far the searches -->",
@@ -48,10 +49,8 @@ WAYS = ("exhausted", "modelled", "simulated", "drawn", "examples")
 def rules() -> dict[str, list[str]]:
     """Every rule, by page, in the order of the pages."""
     found = {}
-    for page in sorted((ROOT / "spec").rglob("*.md")):
-        if page not in (INDEX, PAGE) and (
-            here := [rule for rule, _, _ in HEADING.findall(page.read_text())]
-        ):
+    for page in pages():
+        if here := [rule for rule, _, _ in HEADING.findall(page.read_text())]:
             found[str(page.relative_to(ROOT / "spec"))] = here
     return found
 
@@ -95,12 +94,14 @@ def table_of_clauses() -> list[str]:
     ]  # fmt: skip
     for rule in read:
         for letter, text in zip(LETTERS, stated[rule], strict=False):
-            lines.append(
-                f"| {rule}.{letter} | {'yes' if letter in shown[rule] else '**no**'} | {text.replace('|', '/')} |"
-            )
+            is_shown = "yes" if letter in shown[rule] else "**no**"
+            words = LINKED.sub(r"\1", text).replace("|", "/")
+            lines.append(f"| {rule}.{letter} | {is_shown} | {words} |")
     return lines
 
 
+# links of another page, which lead nowhere from here
+LINKED = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -200,7 +201,7 @@ def table() -> str:
     totals = dict.fromkeys(WAYS, 0)
     lines = []
     for page, here in rules().items():
-        lines += ["", f"### [{page.removesuffix('.md')}]({page})", ""]
+        lines += ["", f"### [{page.removesuffix('.md')}](../{page})", ""]
         lines += ["| rule | " + " | ".join(WAYS) + " |", "|---" * (len(WAYS) + 1) + "|"]
         for rule in here:
             lines.append(
@@ -240,7 +241,7 @@ def main() -> int:
     wanted = put(text, RULES, table())
     if arguments.check:
         if text != wanted:
-            print("spec/known.md is not current: run tools/known.py")
+            print("spec/evidence/known.md is not current: run tools/known.py")
         return 0 if text == wanted else 1
     if text != wanted:
         PAGE.write_text(wanted)

@@ -1,5 +1,5 @@
 """Searches the museum's bugs and writes what was found, by what and after how much, into
-spec/museum.md.
+spec/evidence/museum.md.
 
     tools/museum.py                   all of them; writes the page
     tools/museum.py NAME ...          these; says what was found and writes nothing
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "spec" / "museum.md"
+PAGE = ROOT / "spec/evidence/museum.md"
 BEGIN, END = "<!-- written by tools/museum.py -->", "<!-- end -->"
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "properties"), str(ROOT / "tests")]
@@ -91,7 +91,7 @@ def main() -> int:
         written = text[text.index(BEGIN) : text.index(END) + len(END)]
         if without_figures(written) == without_figures(page(dict.fromkeys(museum.names()))):
             return 0
-        print("spec/museum.md is not current: run tools/museum.py")
+        print("spec/evidence/museum.md is not current: run tools/museum.py")
         return 1
     found: Measured = {}
     wrong = 0

@@ -29,12 +29,16 @@ NODE, CLIENT, PODS = "192.0.2.11", "192.0.2.9", "10.244.77.0/24"
 CLONE_NEWNET = 0x40000000
 
 
+def skip_or_fail_on_ci(lacking: str) -> None:
+    """Skip the test if this machine lacks something that it needs; on CI that is a failure."""
+    if lacking:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {lacking}")
+
+
 def needs_kernel_rules() -> None:
-    """Skip where this cannot be tried; on CI that is a failure."""
+    """Skip if this process cannot make namespaces and kernel rules; on CI that is a failure."""
     lacking = [tool for tool in ("nft", "ip") if shutil.which(tool) is None]
-    if os.geteuid() != 0 or lacking:
-        words = f"needs root and {', '.join(lacking) or 'nothing else'}"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(words)
+    skip_or_fail_on_ci(", ".join([*(["root"] if os.geteuid() != 0 else []), *lacking]))
 
 
 class Namespace:

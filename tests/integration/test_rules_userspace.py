@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from net_world import CLIENT, NODE, PODS, World, ask, ask_udp, needs_kernel_rules
+from net_world import (
+    CLIENT,
+    NODE,
+    PODS,
+    World,
+    ask,
+    ask_udp,
+    needs_kernel_rules,
+    skip_or_fail_on_ci,
+)
 
 from refk8s.adapters.docker.userspace import UserspaceRules
 from refk8s.core.ports import Rule, RuleSet, Target
@@ -229,8 +238,7 @@ print(type(choose_rules("192.0.2.11", "10.244.77.0/24", "c0ffee00")).__name__)
 
 
 def test_net_17_who_may_not_program_the_kernel_gets_a_proxy_and_one_line_about_it():
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to become somebody else")
+    skip_or_fail_on_ci("root, to become another user" if os.geteuid() != 0 else "")
     root = Path(__file__).resolve().parents[2]
     ran = subprocess.run(
         [sys.executable, "-c", CHOOSE],

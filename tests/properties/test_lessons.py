@@ -1,4 +1,4 @@
-"""Properties that real bugs asked for (spec/museum.md): where those that stood here did not find
+"""Properties that real bugs asked for (spec/evidence/museum.md): where those that stood here did not find
 one, the one that does was added."""
 
 from functools import cache

@@ -1,4 +1,4 @@
-"""The museum (spec/museum.md): every real bug that is made again is found, by the rule that it
+"""The museum (spec/evidence/museum.md): every real bug that is made again is found, by the rule that it
 breaks; without it nothing is."""
 
 import subprocess

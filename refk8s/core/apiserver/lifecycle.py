@@ -53,7 +53,7 @@ def begin(
         metadata,
         name=name,
         namespace=namespace or None,
-        uid=context.uid(),
+        uid=context.uid(),  # API-26: never one that was used before
         creation_timestamp=timestamp(context.now),
         generation=generation,
         resource_version=None,

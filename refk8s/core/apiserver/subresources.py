@@ -44,7 +44,7 @@ def _invalid(group: str, kind: str, name: str, *causes: Cause) -> ApiError:
 
 
 def bind(request: Request, store: Reader, context: Context) -> Response | Commit:
-    """Put a pod on a node, once and for good (API-17). Whether the node exists is not asked here,
+    """Bind a pod to a node, at most once (API-17, SCHED-25). Whether the node exists is not checked,
     as upstream does not."""
     binding = request.body
     name = request.name or binding.metadata.name or ""

@@ -151,7 +151,8 @@ def keys_of_last_pod(view: View, old: Any | None, new: Any | None) -> tuple[Key,
 
 
 def decide(picture: Picture, view: View) -> Decision:
-    """The one step that is next; the table at the head of this page."""
+    """The next step, by the table at the head of this file. When none is left, the new ReplicaSet has
+    all replicas and the old ones have none (DEP-19)."""
     deployment = picture.deployment
     is_recreate = deployment.spec.strategy.type == rollout.RECREATE
     if picture.is_dying:

@@ -44,7 +44,7 @@ def why_ending(sync: Sync) -> str:
     overrides every other reason."""
     pod, memory = sync.pod, sync.memory
     if pod is None:
-        return "gone"
+        return "gone"  # KUBELET-42: what the API server does not list is ended
     if pod.metadata.deletion_timestamp is not None:
         return "deleted"
     if memory.ending:

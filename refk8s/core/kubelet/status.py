@@ -132,7 +132,7 @@ class Counts(Value, frozen=True):
 
 
 def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
-    """The phase by the table above. `over`: the pod ended, nothing will be restarted."""
+    """The phase by the table above (POD-12). `over`: the pod ended, nothing will be restarted."""
     ended = counts.succeeded + counts.failed
     if counts.init_failed:
         return FAILED

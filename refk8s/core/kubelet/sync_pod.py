@@ -196,7 +196,7 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
     memory = sync.memory
     if memory.sandbox_doing:
         return False
-    if memory.sandbox is None:
+    if memory.sandbox is None:  # KUBELET-2: only then a new one
         if sync.now < memory.sandbox_retry_at:
             sync.wake(memory.sandbox_retry_at)
         else:

@@ -197,8 +197,8 @@ class Scheduler(Reconciler):
         )
 
     def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
-        """Ask the API server to give the pod its node (SCHED-1), unless the truth has moved on and
-        the node would not do any more."""
+        """Send the binding (SCHED-1). If the truth has changed since the decision, every filter is
+        evaluated again, and a pod that does not pass goes back to the queue (SCHED-28)."""
         truth: Snapshot = view.fold(TRUTH)
         if truth.last_change is not decision.truth:
             memory = catch_up(memory, truth)

@@ -1,1 +1,1 @@
-"""Real bugs, made again (spec/museum.md)."""
+"""Real bugs, made again (spec/evidence/museum.md)."""

@@ -190,8 +190,8 @@ def validate_finalizers(
 
 
 def validate_metadata_update(new: ObjectMeta, old: ObjectMeta, at: str = "metadata") -> Causes:
-    """VAL-5: identity does not change; nothing new holds back what is being deleted; labels and
-    annotations as on create."""
+    """The identity of an object does not change (VAL-5), and an object that is being deleted gets no
+    new finalizers (DEL-12). Labels and annotations are validated as on create."""
     causes: Causes = []
     if old.deletion_timestamp is not None and new.finalizers:
         added = [
