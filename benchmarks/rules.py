@@ -21,7 +21,7 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.adapters.docker.rules import KernelRules, _nft
+from refk8s.adapters.linux.kernel_rules import KernelRules, _nft
 from refk8s.core.network.nft_script import load_script
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.ports import Rule, RuleSet, Target

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refk8s.adapters.docker.address import node_address
+from refk8s.adapters.linux.address import node_address
 from refk8s.components import certificates
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock

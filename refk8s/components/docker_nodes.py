@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from refk8s.adapters.docker.where import engine_host, why_not
+from refk8s.adapters.docker.engine.location import engine_host, why_not
 from refk8s.components.clock import Clock
 from refk8s.components.nodes import NoEngine, RunningNode
 from refk8s.components.pod_sessions import Session
@@ -89,7 +89,7 @@ class DockerContainers:
         self, container: ContainerStatus, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
         """The log, as the engine keeps it (RT-13)."""
-        from refk8s.adapters.docker.logs import open_log
+        from refk8s.adapters.docker.streams.logs import open_log
 
         return await self._begun(open_log(self._streams, container.id, options))
 
@@ -97,13 +97,13 @@ class DockerContainers:
         self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
     ) -> Session:
         """A command in a container (RT-14)."""
-        from refk8s.adapters.docker.session import execute
+        from refk8s.adapters.docker.streams.sessions import execute
 
         return await self._begun(execute(self._streams, container.id, command, stdin, tty))
 
     async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
         """The container's own program (RT-14)."""
-        from refk8s.adapters.docker.session import attach
+        from refk8s.adapters.docker.streams.sessions import attach
 
         return await self._begun(attach(self._streams, container.id, stdin))
 
@@ -111,14 +111,14 @@ class DockerContainers:
         self, pod: Pod, sandbox: SandboxStatus, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection into the pod's network (RT-15)."""
-        from refk8s.adapters.docker.forward import connect
+        from refk8s.adapters.docker.streams.port_forward import connect
 
         address = sandbox.ips[0] if sandbox.ips else ""
         return await self._begun(connect(self._streams, sandbox.id, address, port))
 
     @staticmethod
     async def _begun(beginning: Coroutine[Any, Any, T]) -> T:
-        from refk8s.adapters.docker.stream import EngineSilent, StreamRefused
+        from refk8s.adapters.docker.streams.connection import EngineSilent, StreamRefused
 
         try:
             return await beginning
@@ -157,8 +157,8 @@ class ServiceRules:
     def _choose(self) -> str:
         """Kernel rules, or a proxy of our own where the kernel has none; why neither, or empty.
         Called in a worker thread."""
-        from refk8s.adapters.docker.address import node_address
-        from refk8s.adapters.docker.rules import choose_rules
+        from refk8s.adapters.linux.address import node_address
+        from refk8s.adapters.linux.service_rules import choose_rules
 
         with self._choosing:
             if self._chosen is not None:

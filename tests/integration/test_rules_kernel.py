@@ -16,7 +16,8 @@ import threading
 import pytest
 from net_world import CLIENT, NODE, PODS, World, ask, ask_udp, needs_kernel_rules
 
-from refk8s.adapters.docker.rules import KernelRules, choose_rules, why_no_kernel_rules
+from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
+from refk8s.adapters.linux.service_rules import choose_rules
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.network.packets import Programmed, apply
 from refk8s.core.ports import Rule, RuleSet, Target

@@ -23,7 +23,7 @@ from net_world import (
     skip_or_fail_on_ci,
 )
 
-from refk8s.adapters.docker.userspace import UserspaceRules
+from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.core.ports import Rule, RuleSet, Target
 
 CLUSTER = "c0ffee00-0000"
@@ -231,7 +231,7 @@ def test_net_19_a_process_that_served_nothing_takes_that_away_too(world):
 CHOOSE = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
-from refk8s.adapters.docker.rules import choose_rules
+from refk8s.adapters.linux.service_rules import choose_rules
 os.setuid(65534)
 print(type(choose_rules("192.0.2.11", "10.244.77.0/24", "c0ffee00")).__name__)
 """

@@ -8,7 +8,7 @@ the real one; tests/integration does the same on a real one.
 
 from typing import Any
 
-from refk8s.adapters.docker.engine import Refused
+from refk8s.adapters.docker.engine.client import Refused
 
 
 class PretendEngine:

@@ -44,6 +44,10 @@ CORE_LAYERS = {
 }  # fmt: skip
 SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faults"}
 
+ADAPTERS = {"docker", "fake", "linux"}
+STRANGERS = {(a, b) for a in ADAPTERS for b in ADAPTERS if a != b} - {("docker", "linux")}
+"""(an adapter, one that it must not import)."""
+
 
 def imports(path: Path) -> list[str]:
     """The modules that a file imports, also inside functions; only for typing does not count."""
@@ -74,6 +78,12 @@ def layer(module: str) -> int | None:
         ),
         None,
     )
+
+
+def adapter(module: str) -> str | None:
+    """The adapter that a module belongs to."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["refk8s", "adapters"] and len(parts) > 2 else None
 
 
 def room(module: str) -> str | None:
@@ -109,6 +119,9 @@ def test_imports_go_downward(path):
             )
             assert not (mine == theirs == 1 and here.split(".")[1] != module.split(".")[1]), (
                 f"{here} imports {module}: store and adapters do not know each other"
+            )
+            assert (adapter(here), adapter(module)) not in STRANGERS, (
+                f"{here} imports {module}: adapters.linux needs no container engine, adapters.fake nothing of this machine"
             )
         if room(here) and room(module):
             assert CORE_LAYERS[room(module)] <= CORE_LAYERS[room(here)], (

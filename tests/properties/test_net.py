@@ -11,7 +11,7 @@ from immutables import Map
 from msgspec.structs import replace
 from net_loop import ProxyInLoop
 
-from refk8s.adapters.docker.rules import forget_arguments
+from refk8s.adapters.linux.kernel_rules import forget_arguments
 from refk8s.core.api.core_v1 import (
     ClientIPConfig,
     LoadBalancerIngress,

@@ -11,12 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rt_engine import PretendEngine
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.abilities import CAPABILITIES, Abilities, missing_capabilities
-from refk8s.adapters.docker.image import split_reference
-from refk8s.adapters.docker.network import Addresses, NoAddress
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.images import split_reference
+from refk8s.adapters.docker.engine.network import Addresses, NoAddress
+from refk8s.adapters.docker.engine.pause_image import pause_program
 from refk8s.adapters.docker.operations import Operations
-from refk8s.adapters.docker.pause import pause_program
+from refk8s.adapters.linux.abilities import CAPABILITIES, Abilities, missing_capabilities
 from refk8s.core.ports import (
     EXITED,
     RUNNING,

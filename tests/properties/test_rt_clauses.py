@@ -21,14 +21,15 @@ from test_rt_streams import AtOnce, Talk, run_virtually, status
 from test_rt_volumes import write_files
 from test_stream import with_engine
 
-from refk8s.adapters.docker import labels, mounts, tree
-from refk8s.adapters.docker.abilities import Abilities
-from refk8s.adapters.docker.logs import open_log
-from refk8s.adapters.docker.network import Addresses
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.network import Addresses
+from refk8s.adapters.docker.pods.volumes import DATA, Volumes
 from refk8s.adapters.docker.runtime import DockerRuntime
-from refk8s.adapters.docker.stopping import KILLS_MAX, Stopping
-from refk8s.adapters.docker.tree import is_inside
-from refk8s.adapters.docker.volume import DATA, Volumes
+from refk8s.adapters.docker.streams.logs import open_log
+from refk8s.adapters.linux import mounts, tree
+from refk8s.adapters.linux.abilities import Abilities
+from refk8s.adapters.linux.stopping import KILLS_MAX, Stopping
+from refk8s.adapters.linux.tree import is_inside
 from refk8s.components.pod_forward import Forwarding
 from refk8s.components.pod_sessions import carry
 from refk8s.components.wires import WebSocketWire

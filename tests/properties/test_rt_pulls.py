@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refk8s.adapters.docker.pulls import FETCHES_MAX, PER_REGISTRY_MAX, Pulls, registry_of
+from refk8s.adapters.linux.pulls import FETCHES_MAX, PER_REGISTRY_MAX, Pulls, registry_of
 from refk8s.core.ports import Failed, ImagePulled, PullImage, Result
 
 THERE = "there:1"

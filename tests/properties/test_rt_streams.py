@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from refk8s.adapters.docker import probe
-from refk8s.adapters.docker.lanes import Lanes
 from refk8s.adapters.docker.runtime import lane_of
-from refk8s.adapters.docker.stopping import Stopping
-from refk8s.adapters.docker.stream import Frames
+from refk8s.adapters.docker.streams.connection import Frames
+from refk8s.adapters.linux import probe
+from refk8s.adapters.linux.lanes import Lanes
+from refk8s.adapters.linux.stopping import Stopping
 from refk8s.components.pod_sessions import carry
 from refk8s.components.wires import WebSocketWire
 from refk8s.core.api.core_v1 import (

@@ -15,13 +15,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from test_rt import IMAGE, UID, make_engine, operations
 
-from refk8s.adapters.docker import mounts, tree
-from refk8s.adapters.docker.abilities import Abilities
-from refk8s.adapters.docker.atomic_files import DATA, File
-from refk8s.adapters.docker.atomic_files import write_files as write_into
 from refk8s.adapters.docker.operations import Operations
-from refk8s.adapters.docker.tree import LeadsOut
-from refk8s.adapters.docker.volume import Volumes
+from refk8s.adapters.docker.pods.volumes import Volumes
+from refk8s.adapters.linux import mounts, tree
+from refk8s.adapters.linux.abilities import Abilities
+from refk8s.adapters.linux.atomic_files import DATA, File
+from refk8s.adapters.linux.atomic_files import write_files as write_into
+from refk8s.adapters.linux.tree import LeadsOut
 from refk8s.core.ports import (
     ContainerConfig,
     ContainerCreated,

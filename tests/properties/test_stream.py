@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from rt_engine import PretendEngine
 from test_rt import CLUSTER, make_engine, operations
 
-from refk8s.adapters.docker.engine import Engine, Refused
-from refk8s.adapters.docker.forward import connect
-from refk8s.adapters.docker.labels import container_labels
-from refk8s.adapters.docker.logs import open_log
-from refk8s.adapters.docker.session import attach, execute
-from refk8s.adapters.docker.stream import CHUNK_BYTES, Frames, StreamRefused, Streams, run_command
+from refk8s.adapters.docker.engine.client import Engine, Refused
+from refk8s.adapters.docker.engine.labels import container_labels
+from refk8s.adapters.docker.streams.commands import run_command
+from refk8s.adapters.docker.streams.connection import (
+    CHUNK_BYTES,
+    Frames,
+    StreamRefused,
+    Streams,
+)
+from refk8s.adapters.docker.streams.logs import open_log
+from refk8s.adapters.docker.streams.port_forward import connect
+from refk8s.adapters.docker.streams.sessions import attach, execute
 from refk8s.core.apiserver.pod_log import LogOptions, find_running
 from refk8s.core.ports import (
     EXITED,

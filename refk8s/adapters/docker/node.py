@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from refk8s.adapters.docker.engine import Engine
-from refk8s.adapters.docker.image import Images
+from refk8s.adapters.docker.engine.client import Engine
+from refk8s.adapters.docker.engine.images import Images
 from refk8s.core.ports import NodeDescribed
 
 PODS_MAX = 110

@@ -10,19 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from refk8s.adapters.docker import abilities, labels
-from refk8s.adapters.docker.address import node_address
-from refk8s.adapters.docker.container import Containers
-from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
-from refk8s.adapters.docker.engine_volume import EngineVolumes
-from refk8s.adapters.docker.image import Images
-from refk8s.adapters.docker.listing import Listing
-from refk8s.adapters.docker.message import Messages
-from refk8s.adapters.docker.network import Network, NoAddress
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused, Unreachable
+from refk8s.adapters.docker.engine.images import Images
+from refk8s.adapters.docker.engine.location import engine_process
+from refk8s.adapters.docker.engine.network import Network, NoAddress
+from refk8s.adapters.docker.engine.volumes import EngineVolumes
 from refk8s.adapters.docker.node import describe
-from refk8s.adapters.docker.sandbox import Sandboxes, remove_container
-from refk8s.adapters.docker.tree import LeadsOut
-from refk8s.adapters.docker.volume import Volumes
+from refk8s.adapters.docker.pods.containers import Containers
+from refk8s.adapters.docker.pods.listing import Listing
+from refk8s.adapters.docker.pods.sandboxes import Sandboxes, remove_container
+from refk8s.adapters.docker.pods.termination_messages import Messages
+from refk8s.adapters.docker.pods.volumes import Volumes
+from refk8s.adapters.linux import abilities
+from refk8s.adapters.linux.address import node_address
+from refk8s.adapters.linux.tree import LeadsOut
 from refk8s.core.ports import (
     RUNNING,
     ContainerStatus,
@@ -53,7 +55,7 @@ class Operations:
         self.engine = Engine() if engine is None else engine
         self.cluster = cluster
         self.node_ip = node_address()
-        self.abilities = abilities.look()
+        self.abilities = abilities.look(engine_process())
         self.volumes = Volumes(data / "pods", self.abilities)
         self.network = Network(self.engine, cluster)
         self.images = Images(self.engine, os.uname().machine)

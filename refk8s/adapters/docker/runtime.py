@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refk8s.adapters.docker.lanes import Lanes
-from refk8s.adapters.docker.pulls import FETCHES_MAX, Pulls
-from refk8s.adapters.docker.stopping import Stopping
+from refk8s.adapters.linux.lanes import Lanes
+from refk8s.adapters.linux.pulls import FETCHES_MAX, Pulls
+from refk8s.adapters.linux.stopping import Stopping
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
@@ -109,7 +109,7 @@ class DockerRuntime:
         )
 
     def _with_engine(self, work: Callable[[Any], Any]) -> Any:
-        from refk8s.adapters.docker.engine import Refused, Unreachable
+        from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
         try:
             operations = self._operations()
@@ -121,7 +121,7 @@ class DockerRuntime:
     def streams(self) -> Any:
         """Streams of the engine: logs and commands."""
         if self._streams is None:
-            from refk8s.adapters.docker.stream import Streams
+            from refk8s.adapters.docker.streams.connection import Streams
 
             self._streams = Streams()
         return self._streams
@@ -133,7 +133,7 @@ class DockerRuntime:
     def pod_cidr(self) -> tuple[str, str]:
         """(the range of this node's pods, why it is not known). Makes the network; from worker
         threads."""
-        from refk8s.adapters.docker.engine import Refused, Unreachable
+        from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
         try:
             network = self._operations().network
@@ -157,7 +157,7 @@ class DockerRuntime:
         """Call this with pod uids when containers end or start without our doing."""
         self._changed = changed
         if self._events is None:
-            from refk8s.adapters.docker.events import EventStream
+            from refk8s.adapters.docker.engine.events import EventStream
 
             def heard(action: str, id: str, labels: dict[str, str]) -> None:
                 self._loop.call_soon_threadsafe(self._heard, action, id, labels)
@@ -250,8 +250,8 @@ class DockerRuntime:
             done(result)
 
     async def _asked(self, operation: Probe | RunHook) -> Probed:
-        from refk8s.adapters.docker import probe
-        from refk8s.adapters.docker.stream import probe_command
+        from refk8s.adapters.docker.streams.commands import probe_command
+        from refk8s.adapters.linux import probe
 
         if operation.action == "exec":
             return await probe_command(
@@ -317,7 +317,7 @@ class DockerRuntime:
         return await asyncio.to_thread(self._remove_everything)
 
     def _remove_everything(self) -> str:
-        from refk8s.adapters.docker.engine import Refused, Unreachable
+        from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
         # What is being made just now must be there to be removed.
         self._lanes.wait(UNDER_WAY_SECONDS_MAX)

@@ -11,9 +11,9 @@ import logging
 import threading
 from collections.abc import Mapping
 
-from refk8s.adapters.docker import netlink
-from refk8s.adapters.docker.engine import Engine, Refused
-from refk8s.adapters.docker.labels import CLUSTER
+from refk8s.adapters.docker.engine.client import Engine, Refused
+from refk8s.adapters.docker.engine.labels import CLUSTER
+from refk8s.adapters.linux import netlink
 
 log = logging.getLogger("refk8s")
 

@@ -7,8 +7,6 @@ everything gets what there is.
 import logging
 from pathlib import Path
 
-from refk8s.adapters.docker.where import engine_process
-
 log = logging.getLogger("refk8s")
 
 CAPABILITIES = (
@@ -56,9 +54,9 @@ class Abilities:
         )
 
 
-def look(process: int | None = None) -> Abilities:
-    """What the engine of this machine may do; where that is not to be known, everything."""
-    process = engine_process() if process is None else process
+def look(process: int) -> Abilities:
+    """What this process (that of the container engine; 0: not known) may do; where that cannot be
+    read, everything."""
     try:
         status = Path(f"/proc/{process}/status").read_text() if process else ""
         last = int(Path("/proc/sys/kernel/cap_last_cap").read_text()) if process else -1

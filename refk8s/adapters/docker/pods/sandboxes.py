@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.engine import Engine, Refused
-from refk8s.adapters.docker.engine_volume import EngineVolumes
-from refk8s.adapters.docker.image import Images
-from refk8s.adapters.docker.network import Network
-from refk8s.adapters.docker.pause import PAUSE_IMAGE, PAUSE_PATH
-from refk8s.adapters.docker.volume import Volumes
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused
+from refk8s.adapters.docker.engine.images import Images
+from refk8s.adapters.docker.engine.network import Network
+from refk8s.adapters.docker.engine.pause_image import PAUSE_IMAGE, PAUSE_PATH
+from refk8s.adapters.docker.engine.volumes import EngineVolumes
+from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.core.ports import (
     RUNNING,
     Done,

@@ -3,7 +3,12 @@ RT-14."""
 
 from collections.abc import AsyncIterator
 
-from refk8s.adapters.docker.stream import Conversation, StreamRefused, Streams, engine_id
+from refk8s.adapters.docker.streams.connection import (
+    Conversation,
+    StreamRefused,
+    Streams,
+    engine_id,
+)
 
 
 class Session:

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from refk8s.adapters.docker import mounts, tree
-from refk8s.adapters.docker.abilities import Abilities
-from refk8s.adapters.docker.atomic_files import DATA, File, write_files
-from refk8s.adapters.docker.host_path import prepare_host_path
-from refk8s.adapters.docker.where import sees_this_process
+from refk8s.adapters.docker.engine.location import sees_this_process
+from refk8s.adapters.linux import mounts, tree
+from refk8s.adapters.linux.abilities import Abilities
+from refk8s.adapters.linux.atomic_files import DATA, File, write_files
+from refk8s.adapters.linux.host_path import prepare_host_path
 from refk8s.core.ports import Done, Failed, Mount, Result, WriteVolume
 
 VOLUMES, SUBPATHS = "volumes", "volume-subpaths"

@@ -9,8 +9,8 @@ create" (the local driver and its options).
 from collections.abc import Mapping
 from typing import Any
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.engine import Engine, Refused
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused
 from refk8s.core.ports import ContainerConfig
 
 PREFIX = "refk8s-"

@@ -6,14 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from refk8s.adapters.docker import labels, tree
-from refk8s.adapters.docker.abilities import Abilities
-from refk8s.adapters.docker.engine import Engine, Refused
-from refk8s.adapters.docker.engine_volume import EngineVolumes
-from refk8s.adapters.docker.message import Messages
-from refk8s.adapters.docker.sandbox import RESOLV_CONF, remove_container
-from refk8s.adapters.docker.tree import LeadsOut
-from refk8s.adapters.docker.volume import Volumes
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused
+from refk8s.adapters.docker.engine.volumes import EngineVolumes
+from refk8s.adapters.docker.pods.sandboxes import RESOLV_CONF, remove_container
+from refk8s.adapters.docker.pods.termination_messages import Messages
+from refk8s.adapters.docker.pods.volumes import Volumes
+from refk8s.adapters.linux import tree
+from refk8s.adapters.linux.abilities import Abilities
+from refk8s.adapters.linux.tree import LeadsOut
 from refk8s.core.ports import (
     CREATED,
     RUNNING,

@@ -3,7 +3,7 @@
 
 import logging
 
-from refk8s.adapters.docker.tools import call
+from refk8s.adapters.linux.tools import call
 
 log = logging.getLogger("refk8s")
 

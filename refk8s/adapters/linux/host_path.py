@@ -14,7 +14,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from refk8s.adapters.docker import tree
+from refk8s.adapters.linux import tree
 
 _CHECKS = {
     "Directory": (Path.is_dir, "a directory"),

@@ -16,8 +16,8 @@ import random
 import time
 from collections.abc import Callable
 
-from refk8s.adapters.docker.loopback import DEVICE, LoopbackAddresses
-from refk8s.adapters.docker.relay import TcpListener, UdpListener
+from refk8s.adapters.linux.loopback import DEVICE, LoopbackAddresses
+from refk8s.adapters.linux.relay import TcpListener, UdpListener
 from refk8s.core.network.balance import NOBODY_HELD, Held, order_of_trying, pick
 from refk8s.core.network.fronts import NO_FRONTS, Front, change_fronts
 from refk8s.core.ports import RuleSet, Target

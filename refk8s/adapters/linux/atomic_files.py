@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from refk8s.adapters.docker import tree
+from refk8s.adapters.linux import tree
 
 DATA = "..data"
 NEW_DATA = "..data_tmp"

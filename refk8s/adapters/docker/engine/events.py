@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.engine import Engine, Refused, Unreachable
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused, Unreachable
 
 log = logging.getLogger("refk8s")
 

@@ -21,8 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from refk8s.adapters.docker.tools import call, said
-from refk8s.adapters.docker.userspace import UserspaceRules
+from refk8s.adapters.linux.tools import call, said
 from refk8s.core.network.flows import FORGETFUL, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
 from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
@@ -280,20 +279,3 @@ def routes(table: str = "/proc/thread-self/net/route") -> list[tuple[str, IPv4Ne
             (interface, IPv4Network((address, str(ipaddress.IPv4Address(mask))), strict=False))
         )
     return found
-
-
-def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
-    """The rules of this node in the kernel where that is possible, else by this process, and one
-    line about what is missed then (NET-17).
-
-    Takes some milliseconds; may be called in any thread.
-    """
-    problem = why_no_kernel_rules()
-    if not problem:
-        return KernelRules(node_ip, pod_cidr, cluster_id)
-    log.warning(
-        "services are served by this process and only while it runs, pods do not see their clients' addresses, and there is no SCTP: "
-        "the kernel takes no rules here (%s)",
-        problem,
-    )
-    return UserspaceRules(node_ip, pod_cidr, cluster_id)

@@ -6,10 +6,10 @@ container by container and remembered while the engine reports no change of it.
 
 from typing import Any
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.engine import Engine
-from refk8s.adapters.docker.message import Messages
-from refk8s.adapters.docker.sandbox import Sandboxes
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine
+from refk8s.adapters.docker.pods.sandboxes import Sandboxes
+from refk8s.adapters.docker.pods.termination_messages import Messages
 from refk8s.core.context import SECOND
 from refk8s.core.ports import ContainerStatus, ListPods, PodsListed, SandboxStatus
 

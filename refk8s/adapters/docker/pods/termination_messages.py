@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from refk8s.adapters.docker import labels
-from refk8s.adapters.docker.engine import Engine, Refused
-from refk8s.adapters.docker.tree import LeadsOut
-from refk8s.adapters.docker.volume import Volumes
+from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine.client import Engine, Refused
+from refk8s.adapters.docker.pods.volumes import Volumes
+from refk8s.adapters.linux.tree import LeadsOut
 from refk8s.core.ports import EXITED, ContainerConfig, ContainerStatus
 from refk8s.core.value import evolve
 

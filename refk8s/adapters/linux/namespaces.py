@@ -1,9 +1,7 @@
-"""Connections into a pod's network, for port forwarding: to its own loopback, as if from inside.
-Rule RT-15.
+"""Connections that begin in the network namespace of another process.
 
 A socket belongs to the network namespace of the thread that makes it; so a thread of its own enters
-the pod's, connects, and hands the socket out. Where this process may not do that, the pod's address
-is tried from here: then servers on the pod's loopback are not reached.
+the other namespace, connects, and hands the socket out.
 """
 
 import asyncio
@@ -13,8 +11,6 @@ import socket
 import threading
 from typing import Any
 
-from refk8s.adapters.docker.stream import Streams, engine_id
-
 CONNECT_SECONDS_MAX = 10.0
 _NEW_NETWORK = 0x40000000
 
@@ -23,21 +19,9 @@ class CannotEnter(Exception):
     """This process may not enter other namespaces, or there is none to enter."""
 
 
-async def connect(
-    streams: Streams, sandbox_id: str, address: str, port: int
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to this port in the network of a sandbox that has this address. OSError where it
-    is refused."""
-    inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
-    process = int(inspected["State"].get("Pid") or 0)
-    try:
-        connected = await _in_namespace(process, port)
-    except CannotEnter:
-        return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS_MAX)
-    return await asyncio.open_connection(sock=connected)
-
-
-async def _in_namespace(process: int, port: int) -> socket.socket:
+async def connect_in_namespace(process: int, port: int) -> socket.socket:
+    """A connection to this port of the loopback device in the network of a process (0: none).
+    CannotEnter, or OSError where it is refused."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[socket.socket] = loop.create_future()
 

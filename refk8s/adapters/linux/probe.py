@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httptools
 
-from refk8s.adapters.docker.grpc_probe import ask_grpc
+from refk8s.adapters.linux.grpc_probe import ask_grpc
 from refk8s.core.ports import Probe, Probed, RunHook
 
 REDIRECTIONS_MAX = 10

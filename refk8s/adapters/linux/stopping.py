@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from refk8s.adapters.docker.lanes import Lanes
+from refk8s.adapters.linux.lanes import Lanes
 from refk8s.core.ports import EXITED, ContainerStatus, Done, Failed, Result
 
 LOOK_AGAIN_SECONDS = 2.0

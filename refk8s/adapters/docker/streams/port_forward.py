@@ -1,0 +1,25 @@
+"""Connections into a pod's network, for port forwarding: to its own loopback, as if from inside.
+Rule RT-15.
+
+Where this process may not enter the pod's network namespace, it connects to the pod's address:
+then servers on the pod's loopback are not reached.
+"""
+
+import asyncio
+
+from refk8s.adapters.docker.streams.connection import Streams, engine_id
+from refk8s.adapters.linux.namespaces import CONNECT_SECONDS_MAX, CannotEnter, connect_in_namespace
+
+
+async def connect(
+    streams: Streams, sandbox_id: str, address: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to this port in the network of a sandbox that has this address. OSError where it
+    is refused."""
+    inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
+    process = int(inspected["State"].get("Pid") or 0)
+    try:
+        connected = await connect_in_namespace(process, port)
+    except CannotEnter:
+        return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS_MAX)
+    return await asyncio.open_connection(sock=connected)
