@@ -9,20 +9,16 @@ cryptography package, which takes 50 ms to import, so that is done only where so
 
 import ipaddress
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from refk8s.core.apiserver.token_key import TokenKey
-
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 VALID = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
@@ -158,40 +154,6 @@ def make_key() -> bytes:
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         pem, form, serialization.NoEncryption()
     )
-
-
-def make_token_key() -> bytes:
-    """A private key in PEM that signs tokens of service accounts (RSA of 2,048 bits, PKCS 8)."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return rsa.generate_private_key(65537, 2048).private_bytes(
-        pem, form, serialization.NoEncryption()
-    )
-
-
-def signer(key: TokenKey) -> Callable[[bytes], bytes]:
-    """What signs tokens with this key (HTTP-19). The library is imported with the first token: that
-    takes 150 ms once."""
-
-    def sign(data: bytes) -> bytes:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
-        return loaded().sign(data, padding.PKCS1v15(), hashes.SHA256())
-
-    @cache
-    def loaded() -> "RSAPrivateKey":
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        d, p, q = key.private_exponent, key.p, key.q
-        public = rsa.RSAPublicNumbers(key.exponent, key.modulus)
-        numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
-        # parse_key has checked them
-        return numbers.private_key(unsafe_skip_rsa_key_validation=True)
-
-    return sign
 
 
 def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refk8s.adapters.linux.address import node_address
-from refk8s.components import certificates
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import (
@@ -34,6 +33,7 @@ from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.run import LOCAL, PKI, RunOptions, listen, names_of, url_of
 from refk8s.components.story import Storyteller
+from refk8s.components.token_signer import token_signer
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import ADMIN, Request, Response, User
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
@@ -53,15 +53,8 @@ BOOTSTRAP_USER = User("system:apiserver", groups=("system:masters",))
 class RunningCluster:
     """Everything of one `refk8s run`."""
 
-    def __init__(
-        self,
-        options: RunOptions,
-        say: Callable[[str], None] = print,
-        token_key: Callable[[], bytes] = certificates.make_token_key,
-    ) -> None:
-        """`token_key` gives the key that a new cluster signs tokens with, in PEM."""
+    def __init__(self, options: RunOptions, say: Callable[[str], None] = print) -> None:
         self.options = options
-        self._make_token_key = token_key
         self.say = say
         self.clock = Clock()
         self.drivers: list[Driver] = []
@@ -103,7 +96,7 @@ class RunningCluster:
         port = socket.getsockname()[1]
         self.url = url_of(options.bind, port)
         names = names_of(options.bind, hostname(), node_address())
-        credentials = load_credentials(options.data / PKI, names, self._make_token_key)
+        credentials = load_credentials(options.data / PKI, names)
         self.api = ApiServer(self.engine, self.clock, self._config(credentials))
         await self._bootstrap(port)
         self.front = Front(self.api)
@@ -114,9 +107,11 @@ class RunningCluster:
         await self._start_components(credentials)
 
     def _config(self, credentials: Credentials) -> Config:
+        signer = token_signer(credentials.token_key)
         return Config(
             token_key=credentials.token_key,
-            sign=certificates.signer(credentials.token_key),
+            sign=signer.sign,
+            verify=signer.verify,
             users={credentials.admin_token: ADMIN},
         )
 

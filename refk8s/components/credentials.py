@@ -14,11 +14,8 @@ cluster to its clients.
 """
 
 import logging
-import os
 import re
 import secrets
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,27 +59,7 @@ class Credentials:
     """Signs service account tokens."""
 
 
-def begin_token_key(directory: Path) -> Callable[[], bytes]:
-    """What gives the key, in PEM, that signs tokens where the directory has none; nothing is
-    written.
-
-    Making one takes 15 to 200 ms by chance and does not hold the interpreter's lock, so it begins
-    at once, in a thread.
-    """
-    # False also where the directory cannot be read: a later check reports that
-    if os.path.exists(directory / TOKEN_KEY):
-        return certificates.make_token_key
-    with_one = ThreadPoolExecutor(1)
-    key = with_one.submit(certificates.make_token_key)
-    with_one.shutdown(wait=False)
-    return key.result
-
-
-def load_credentials(
-    directory: Path,
-    hosts: tuple[str, ...],
-    make_token_key: Callable[[], bytes] = certificates.make_token_key,
-) -> Credentials:
+def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
     """The credentials in this directory, checked; what is missing and can be made safely is made
     (HOST-6). Raises CannotRun."""
     is_new = not directory.exists()
@@ -114,7 +91,7 @@ def load_credentials(
         )
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
-        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, make_token_key),
+        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new),
     )  # fmt: skip
 
 
@@ -190,7 +167,7 @@ def _admin_token(path: Path, is_new: bool) -> str:
     return token
 
 
-def _token_key(directory: Path, is_new: bool, make: Callable[[], bytes]) -> TokenKey:
+def _token_key(directory: Path, is_new: bool) -> TokenKey:
     """The key in sa.key; a data directory of an earlier version has none, and its tokens end with
     its token.key."""
     path, old = directory / TOKEN_KEY, directory / "token.key"
@@ -199,7 +176,7 @@ def _token_key(directory: Path, is_new: bool, make: Callable[[], bytes]) -> Toke
         _tell_missing(
             path, is_new, "tokens of service accounts that are in use are not accepted any more"
         )
-        content = make()
+        content = certificates.make_key()
         write_file(path, content)
         old.unlink(missing_ok=True)
     try:

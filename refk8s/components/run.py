@@ -191,16 +191,13 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
 
 
 async def _run(options: RunOptions, out: Output) -> int:
-    from refk8s.components.credentials import begin_token_key
-
-    token_key = begin_token_key(options.data / PKI)  # made while the modules are loaded
     from refk8s.components.cluster import RunningCluster
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    cluster = RunningCluster(options, out.say, token_key)
+    cluster = RunningCluster(options, out.say)
     try:
         await cluster.start()
         gc.freeze()  # modules and what the store held stay until the end: never looked at again

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from refk8s.components import certificates, files
 from refk8s.components.certificates import Pair
 from refk8s.components.credentials import (
-    begin_token_key,
     load_credentials,
     read_cluster_id,
     write_cluster_id,
@@ -33,7 +32,8 @@ from refk8s.components.files import (
     write_file,
 )
 from refk8s.components.run import listen, names_of, url_of
-from refk8s.core.apiserver.token_key import is_signed, parse_key
+from refk8s.components.token_signer import token_signer
+from refk8s.core.apiserver.token_key import EcKey, RsaKey, parse_key
 from refk8s.store.sqlite import SqliteEngine
 
 HOSTS = names_of("127.0.0.1", "machine", "192.0.2.11")
@@ -343,8 +343,8 @@ def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, pla
         assert len(credentials.admin_token) >= 16
         server, authority = Pair(credentials.certificate, credentials.key), credentials.authority
         assert not certificates.problem_of_self_signed(Pair(authority, credentials.authority_key))
-        key = credentials.token_key
-        assert is_signed(key, b"data", certificates.signer(key)(b"data"))
+        signer = token_signer(credentials.token_key)
+        assert signer.verify(b"data", signer.sign(b"data"))
         assert not certificates.problem_of_server(server, authority, HOSTS, now)
         admin = Pair(credentials.admin_certificate, credentials.admin_key)
         assert not certificates.problem_of_client(
@@ -352,17 +352,23 @@ def test_host_6_nothing_damaged_is_ever_used(pki: Path, name: str, how: str, pla
         )
 
 
-def test_host_6_a_key_for_tokens_that_is_begun_early_is_written_only_with_the_others(
-    tmp_path: Path,
+def test_host_6_an_rsa_key_of_an_earlier_version_is_kept_and_goes_on_signing(
+    tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make = begin_token_key(tmp_path / "pki")
-    pem = make()
-    assert not list(tmp_path.iterdir())
-    credentials = load_credentials(tmp_path / "pki", HOSTS, make)
-    assert (tmp_path / "pki/sa.key").read_bytes() == pem and credentials.token_key == parse_key(pem)
-    assert begin_token_key(tmp_path / "pki") is certificates.make_token_key, (
-        "one that exists is not made again"
-    )
+    # Shows HOST-6.h.
+    assert isinstance(parse_key((pki / "sa.key").read_bytes()), EcKey), "what is made anew is EC"
+    directory = copy_of(pki, tmp_path)
+    made = subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    (directory / "sa.key").write_bytes(made)
+    key = load_credentials(directory, HOSTS).token_key
+    assert isinstance(key, RsaKey) and key == parse_key(made)
+    assert (directory / "sa.key").read_bytes() == made and not caplog.records
+    signer = token_signer(key)
+    assert signer.verify(b"data", signer.sign(b"data"))
 
 
 def test_host_6_an_empty_token_key_is_refused(tmp_path: Path, pki: Path) -> None:

@@ -2,7 +2,6 @@
 ... HTTP-19 (spec/http.md)."""
 
 import asyncio
-import contextlib
 import gzip
 import json
 import socket
@@ -35,11 +34,9 @@ from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, check_token, make_token
 from refk8s.core.apiserver.health import health
-from refk8s.core.apiserver.issuer import issuer_document
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, shown_warnings
 from refk8s.core.apiserver.route import route
-from refk8s.core.apiserver.token_key import BadKey, key_set, parse_key
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.memo import TEXT_LENGTH_MAX
 from refk8s.core.store import EMPTY, Put, Txn, commit
@@ -791,57 +788,6 @@ def test_http_19_an_object_marked_for_deletion_ends_its_tokens_after_a_minute() 
         check_token(token, DEFAULT_CONFIG, NOW + s * SECOND, engine).user is not None
         for s in (0, 59, 60)
     ] == [True, True, False]
-
-
-def test_http_19_others_find_the_key_and_keys_that_do_not_fit_are_refused() -> None:
-    # Shows API-16.a.
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
-    made = rsa.generate_private_key(65537, 2048)
-    form = (
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    key = parse_key(made.private_bytes(*form))
-    config = Config(token_key=key)
-    token = a_bound_token(config)
-    signed, _, signature = token.rpartition(".")
-    import base64
-
-    raw = base64.urlsafe_b64decode(signature + "==")
-    made.public_key().verify(raw, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-    [told] = key_set(key)["keys"]
-    assert (
-        int.from_bytes(base64.urlsafe_b64decode(told["n"] + "=="), "big") == key.modulus
-        and told["e"] == "AQAB"
-    )
-    documents = [
-        issuer_document(path, config)
-        for path in ("/.well-known/openid-configuration", "/openid/v1/jwks", "/openid")
-    ]
-    assert documents[2] is None and all(
-        document and json.loads(document.content) for document in documents[:2]
-    )
-    assert check_token(token, DEFAULT_CONFIG, NOW).user is None, "another key signs for nobody here"
-    traditional = made.private_bytes(
-        form[0], serialization.PrivateFormat.TraditionalOpenSSL, form[2]
-    )
-    assert parse_key(traditional) == key
-    body = made.private_bytes(serialization.Encoding.DER, *form[1:])
-    for place in range(0, len(body), 37):
-        damaged = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
-        text = (
-            b"-----BEGIN PRIVATE KEY-----\n"
-            + base64.b64encode(damaged)
-            + b"\n-----END PRIVATE KEY-----\n"
-        )
-        with contextlib.suppress(BadKey):
-            assert parse_key(text) == key  # only a byte that the numbers do not depend on
-    for text in (b"", b"x", b"-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----"):
-        with pytest.raises(BadKey):
-            parse_key(text)
 
 
 def test_http_19_the_administrators_token_is_known_to_reviews() -> None:

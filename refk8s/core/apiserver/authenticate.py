@@ -2,7 +2,7 @@
 Rules API-15, API-16, HTTP-18, HTTP-19.
 
 A token is either one that the cluster was given (the administrator's), or a signed statement (JSON
-Web Token, RS256) that this API server made for a service account: whose it is, for whom, until when
+Web Token) that this API server made for a service account: whose it is, for whom, until when
 and to which object it is bound. A signed token is valid while the objects that it names exist under
 the same uid. Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC
 7519. Left out: OpenID Connect, webhooks.
@@ -20,7 +20,14 @@ from refk8s.core.api import resources
 from refk8s.core.api.request import User
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
-from refk8s.core.apiserver.token_key import ALGORITHM, TokenKey, is_signed, key_id, sign_plainly
+from refk8s.core.apiserver.token_key import (
+    RsaKey,
+    TokenKey,
+    algorithm,
+    is_signed,
+    key_id,
+    sign_plainly,
+)
 from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
 from refk8s.core.store import Record
 from refk8s.core.value import Value, field
@@ -34,7 +41,7 @@ TOKEN_BYTES_MAX: Final = 8 << 10
 GONE_SECONDS: Final = 60
 """How long a token stays good after its object was marked for deletion, as upstream."""
 
-TEST_KEY: Final = TokenKey(
+TEST_KEY: Final = RsaKey(
     p=101402628834225542234238117639832549262060538178373027534501833011942772434781,
     q=106120685253266813644376167414603136550518703637353323082256951950028664619221,
     exponent=65537,
@@ -64,13 +71,15 @@ class Config(Value, frozen=True):
     they are by default; the tokens that it was given; who decides what users may; and what
     addresses and ports it gives to services.
 
-    `sign` makes a signature by `token_key`; without it the key's plain arithmetic does.
+    `sign` makes a signature by `token_key`, and `verify` says whether (data, signature) is one;
+    without them the plain arithmetic of an RSA key does, in tests and simulations.
     `authorizer` says whether a user may; without it every authenticated user may do everything
     (API-13).
     """
 
     token_key: TokenKey = TEST_KEY
     sign: Callable[[bytes], bytes] | None = None
+    verify: Callable[[bytes, bytes], bool] | None = None
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
     users: Mapping[str, User] = field(default_factory=dict)
@@ -130,7 +139,7 @@ def check_token(
     if len(token) > TOKEN_BYTES_MAX:
         return INVALID
     try:
-        claims = read_token(token, config.token_key)
+        claims = read_token(token, config.token_key, config.verify)
     except ValueError:
         return INVALID
     if not claims["nbf"] * SECOND <= now < claims["exp"] * SECOND:
@@ -226,22 +235,33 @@ def make_token(
         "sub": f"system:serviceaccount:{namespace}:{name}",
     }
     signed = f"{_encoded(_header(config.token_key))}.{_encoded(claims)}".encode()
-    signature = (
-        config.sign(signed) if config.sign is not None else sign_plainly(config.token_key, signed)
-    )
+    if config.sign is not None:
+        signature = config.sign(signed)
+    else:
+        assert isinstance(config.token_key, RsaKey), "an EC key needs Config.sign"
+        signature = sign_plainly(config.token_key, signed)
     return f"{signed.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 @lru_cache(maxsize=1024)
-def read_token(token: str, key: TokenKey) -> dict[str, Any]:
+def read_token(
+    token: str, key: TokenKey, verify: Callable[[bytes, bytes], bool] | None
+) -> dict[str, Any]:
     """The claims of a token that this key signed; callers must not change them. ValueError for any
-    other, which is not remembered."""
+    other, which is not remembered: only tokens that were given out push others out."""
     signed, _, signature = token.rpartition(".")
     head, _, payload = signed.partition(".")
     try:
-        if _decoded(head) != _header(key) or not is_signed(
-            key, signed.encode("ascii"), _from_base64(signature)
-        ):
+        # The key decides the algorithm; what the token says about it must be just that.
+        if _decoded(head) != _header(key):
+            raise ValueError("not for this key")
+        data, mark = signed.encode("ascii"), _from_base64(signature)
+        if verify is None:
+            assert isinstance(key, RsaKey), "an EC key needs Config.verify"
+            is_ours = is_signed(key, data, mark)
+        else:
+            is_ours = verify(data, mark)
+        if not is_ours:
             raise ValueError("not signed by this key")
         claims = _decoded(payload)
     except (binascii.Error, UnicodeError, RecursionError) as error:
@@ -252,7 +272,7 @@ def read_token(token: str, key: TokenKey) -> dict[str, Any]:
 
 
 def _header(key: TokenKey) -> dict[str, str]:
-    return {"alg": ALGORITHM, "kid": key_id(key)}
+    return {"alg": algorithm(key), "kid": key_id(key)}
 
 
 def _encoded(tree: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ OpenID Connect Discovery 1.0.
 from refk8s.core.api.codec import encode
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.token_key import ALGORITHM, key_set
+from refk8s.core.apiserver.token_key import algorithm, key_set
 
 CONFIGURATION, KEYS = "/.well-known/openid-configuration", "/openid/v1/jwks"
 ISSUER_PATHS = (CONFIGURATION, KEYS)
@@ -21,7 +21,7 @@ def issuer_document(path: str, config: Config) -> Reply | None:
             "jwks_uri": config.issuer.rstrip("/") + KEYS,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "id_token_signing_alg_values_supported": [algorithm(config.token_key)],
         }
         return Reply(200, encode(tree), cache="public, max-age=3600")
     if path == KEYS:

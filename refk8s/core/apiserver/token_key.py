@@ -1,10 +1,10 @@
-"""The key that signs tokens of service accounts: RSA, as JSON Web Signature's RS256. Rules HTTP-19,
-API-16.
+"""The key that signs tokens of service accounts, and its algorithm in JSON Web Signature: ES256 for
+an elliptic curve key on P-256, RS256 for an RSA key. Rules HTTP-19, API-16, HOST-6.
 
-Verifying needs only the public numbers and is done here. Signing here is plain arithmetic whose
-time depends on the key: it is for tests and simulations. A running cluster hands in a signer that
-hides its time (`Config.sign`). Source: RFC 7515, 7517 and 7518; RFC 8017 (PKCS #1); RFC 5208 (PKCS
-#8).
+A running cluster hands in what signs and verifies (`Config.sign`, `Config.verify`), because that
+needs a library that is fast and hides its time. Here is only the plain arithmetic of RSA, for tests
+and simulations, whose signatures must be the same in every run. Source: RFC 7515, 7517 and 7518;
+RFC 8017 (PKCS #1); RFC 5208 (PKCS #8); RFC 5915 (elliptic curve keys). Left out: other curves.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import hashlib
 from functools import lru_cache
 from typing import Any, Final
 
+from refk8s.core.apiserver.p256 import ORDER, public_point
 from refk8s.core.value import Value
 
-ALGORITHM: Final = "RS256"
-BITS_MIN: Final = 512  # of a test; the keys of running clusters have 2,048
+BITS_MIN: Final = 512  # of a test; RSA keys of running clusters have 2,048
+COORDINATE_BYTES: Final = 32
 _SHA256: Final = bytes.fromhex("3031300d060960864801650304020105000420")
-# the algorithm's identifier, rsaEncryption
+# the identifiers of the algorithms: rsaEncryption, and ecPublicKey on P-256 (two elements)
 _RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")
+_P256: Final = bytes.fromhex("06082a8648ce3d030107")
+_EC: Final = bytes.fromhex("06072a8648ce3d0201") + _P256
 
 
 class BadKey(ValueError):
-    """The text is no RSA private key that can be used."""
+    """The text is no private key that can sign tokens."""
 
 
-class TokenKey(Value, frozen=True):
+class RsaKey(Value, frozen=True):
     """An RSA key by its numbers: the product of two primes, and two exponents."""
 
     p: int
@@ -46,25 +49,55 @@ class TokenKey(Value, frozen=True):
         return (self.modulus.bit_length() + 7) // 8
 
 
+class EcKey(Value, frozen=True):
+    """A key on the curve P-256: the private number, and the public point that follows from it."""
+
+    private: int
+    x: int
+    y: int
+
+
+TokenKey = RsaKey | EcKey
+
+
+def algorithm(key: TokenKey) -> str:
+    """Its name in the header of a token: the key decides, as in Kubernetes."""
+    return "ES256" if isinstance(key, EcKey) else "RS256"
+
+
 def parse_key(pem: bytes) -> TokenKey:
-    """The key in a PEM file, PKCS #8 or PKCS #1. BadKey for what is damaged, is of another kind, or
-    does not fit together."""
+    """The key in a PEM file: PKCS #8, or PKCS #1 (RSA), or SEC 1 (EC). BadKey for what is damaged,
+    is of another kind, or does not fit together."""
     lines = pem.decode("ascii", "replace").strip().splitlines()
-    labels = {"-----BEGIN PRIVATE KEY-----": True, "-----BEGIN RSA PRIVATE KEY-----": False}
-    if len(lines) < 3 or lines[0] not in labels or lines[-1] != lines[0].replace("BEGIN", "END"):
-        raise BadKey("no RSA private key in PEM form")
+    if len(lines) < 3 or lines[-1] != lines[0].replace("BEGIN", "END"):
+        raise BadKey("no private key in PEM form")
     try:
         der = base64.b64decode("".join(lines[1:-1]), validate=True)
-        if labels[lines[0]]:
-            _, algorithm, wrapped = _sequence(der)
-            if _RSA[2:13] not in algorithm:
-                raise BadKey("a key of another kind than RSA")
-            der = wrapped
-        _, modulus, exponent, private_exponent, p, q = (
-            int.from_bytes(part, "big") for part in _sequence(der)[:6]
-        )
+        match lines[0]:
+            case "-----BEGIN PRIVATE KEY-----":
+                _, kind, wrapped = _sequence(der)[:3]
+                if kind == _EC:
+                    return _ec_key(wrapped)
+                if _RSA[2:13] in kind:
+                    return _rsa_key(wrapped)
+                raise BadKey("a key of another kind than RSA or EC on P-256")
+            case "-----BEGIN RSA PRIVATE KEY-----":
+                return _rsa_key(der)
+            case "-----BEGIN EC PRIVATE KEY-----":
+                if _P256 not in _sequence(der)[2:3]:
+                    raise BadKey("a key of another curve than P-256")
+                return _ec_key(der)
+            case _:
+                raise BadKey("no private key in PEM form")
     except (binascii.Error, IndexError, ValueError) as error:
         raise BadKey(str(error) if isinstance(error, BadKey) else "damaged") from None
+
+
+def _rsa_key(der: bytes) -> RsaKey:
+    """From PKCS #1. ValueError and IndexError for what is none."""
+    _, modulus, exponent, private_exponent, p, q = (
+        int.from_bytes(part, "big") for part in _sequence(der)[:6]
+    )
     if (
         p * q != modulus
         or p < 2
@@ -74,7 +107,23 @@ def parse_key(pem: bytes) -> TokenKey:
         raise BadKey("its numbers do not fit together")
     if modulus.bit_length() < BITS_MIN or modulus.bit_length() > 8_192:
         raise BadKey(f"{modulus.bit_length()} bits long")
-    return TokenKey(p, q, exponent, private_exponent)
+    return RsaKey(p, q, exponent, private_exponent)
+
+
+def _ec_key(der: bytes) -> EcKey:
+    """From SEC 1. The public point must be there: without it damage would not be noticed.
+    ValueError and IndexError for what is none."""
+    parts = _sequence(der)
+    private, point = int.from_bytes(parts[1], "big"), _element(parts[-1])[1]
+    if not 0 < private < ORDER or len(point) != 2 + 2 * COORDINATE_BYTES or point[:2] != b"\0\x04":
+        raise BadKey("its numbers do not fit together")
+    x, y = (
+        int.from_bytes(half, "big")
+        for half in (point[2 : 2 + COORDINATE_BYTES], point[2 + COORDINATE_BYTES :])
+    )
+    if (x, y) != public_point(private):
+        raise BadKey("its numbers do not fit together")
+    return EcKey(private, x, y)
 
 
 def _sequence(der: bytes) -> list[bytes]:
@@ -100,13 +149,13 @@ def _element(der: bytes) -> tuple[int, bytes, bytes]:
     return tag, der[start : start + length], der[start + length :]
 
 
-def sign_plainly(key: TokenKey, data: bytes) -> bytes:
+def sign_plainly(key: RsaKey, data: bytes) -> bytes:
     """The signature of the data, in a time that depends on the key: not for running clusters."""
     number = pow(int.from_bytes(_padded(key, data), "big"), key.private_exponent, key.modulus)
     return number.to_bytes(key.length, "big")
 
 
-def is_signed(key: TokenKey, data: bytes, signature: bytes) -> bool:
+def is_signed(key: RsaKey, data: bytes, signature: bytes) -> bool:
     """Whether this key made this signature of this data. Nothing secret is compared."""
     number, modulus = int.from_bytes(signature, "big"), key.modulus
     if len(signature) != key.length or number >= modulus:
@@ -114,7 +163,7 @@ def is_signed(key: TokenKey, data: bytes, signature: bytes) -> bool:
     return pow(number, key.exponent, modulus).to_bytes(key.length, "big") == _padded(key, data)
 
 
-def _padded(key: TokenKey, data: bytes) -> bytes:
+def _padded(key: RsaKey, data: bytes) -> bytes:
     digest = _SHA256 + hashlib.sha256(data).digest()
     return b"\x00\x01" + b"\xff" * (key.length - len(digest) - 3) + b"\x00" + digest
 
@@ -122,18 +171,37 @@ def _padded(key: TokenKey, data: bytes) -> bytes:
 @lru_cache(maxsize=8)
 def key_id(key: TokenKey) -> str:
     """The name of the key: the hash of its public part, as in Kubernetes."""
-    public = _tagged(0x30, _integer(key.modulus) + _integer(key.exponent))
-    info = _tagged(0x30, _RSA + _tagged(0x03, b"\x00" + public))
+    if isinstance(key, EcKey):
+        kind, public = _tagged(0x30, _EC), b"\x04" + _coordinate(key.x) + _coordinate(key.y)
+    else:
+        kind = _RSA
+        public = _tagged(0x30, _integer(key.modulus) + _integer(key.exponent))
+    info = _tagged(0x30, kind + _tagged(0x03, b"\x00" + public))
     return _encoded(hashlib.sha256(info).digest())
 
 
 def key_set(key: TokenKey) -> dict[str, Any]:
     """The JSON Web Key Set in which others find the public key."""
-    numbers = {
-        "n": _encoded(key.modulus.to_bytes(key.length, "big")),
-        "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0")),
-    }
-    return {"keys": [{"use": "sig", "kty": "RSA", "kid": key_id(key), "alg": ALGORITHM, **numbers}]}
+    numbers: dict[str, str]
+    if isinstance(key, EcKey):
+        kind = "EC"
+        numbers = {
+            "crv": "P-256",
+            "x": _encoded(_coordinate(key.x)),
+            "y": _encoded(_coordinate(key.y)),
+        }
+    else:
+        kind = "RSA"
+        numbers = {
+            "n": _encoded(key.modulus.to_bytes(key.length, "big")),
+            "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0")),
+        }
+    told = {"use": "sig", "kty": kind, "kid": key_id(key), "alg": algorithm(key)}
+    return {"keys": [told | numbers]}
+
+
+def _coordinate(number: int) -> bytes:
+    return number.to_bytes(COORDINATE_BYTES, "big")
 
 
 def _integer(number: int) -> bytes:

@@ -1,0 +1,88 @@
+"""Signs and verifies tokens of service accounts with the cryptography library. Rule HTTP-19.
+
+The library is imported with the first token, because that takes 50 ms, which a start does not need.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from refk8s.core.apiserver.token_key import COORDINATE_BYTES, EcKey, RsaKey, TokenKey
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+
+def token_signer(key: TokenKey) -> "Es256 | Rs256":
+    """What signs and verifies by this key."""
+    return Es256(key) if isinstance(key, EcKey) else Rs256(key)
+
+
+class Es256:
+    """A signature is two numbers of 32 bytes each, one after the other (RFC 7518, 3.4)."""
+
+    def __init__(self, key: EcKey) -> None:
+        self._numbers = key
+
+    def sign(self, data: bytes) -> bytes:
+        key, algorithm, utils = self._loaded
+        pair = utils.decode_dss_signature(key.sign(data, algorithm))
+        return b"".join([number.to_bytes(COORDINATE_BYTES, "big") for number in pair])
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+
+        if len(signature) != 2 * COORDINATE_BYTES:
+            return False
+        key, algorithm, utils = self._loaded
+        r, s = signature[:COORDINATE_BYTES], signature[COORDINATE_BYTES:]
+        pair = utils.encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+        try:
+            key.public_key().verify(pair, data, algorithm)
+        except InvalidSignature:
+            return False
+        return True
+
+    @cached_property
+    def _loaded(self) -> "tuple[EllipticCurvePrivateKey, Any, Any]":
+        from cryptography.hazmat.primitives.asymmetric import ec, utils
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        public = ec.EllipticCurvePublicNumbers(self._numbers.x, self._numbers.y, ec.SECP256R1())
+        numbers = ec.EllipticCurvePrivateNumbers(self._numbers.private, public)
+        return numbers.private_key(), ec.ECDSA(SHA256()), utils
+
+
+class Rs256:
+    """A signature of PKCS #1, as by the data directories of earlier versions (RFC 7518, 3.3)."""
+
+    def __init__(self, key: RsaKey) -> None:
+        self._numbers = key
+
+    def sign(self, data: bytes) -> bytes:
+        key, padding, digest = self._loaded
+        return key.sign(data, padding, digest)
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+
+        key, padding, digest = self._loaded
+        try:
+            key.public_key().verify(signature, data, padding, digest)
+        except InvalidSignature:
+            return False
+        return True
+
+    @cached_property
+    def _loaded(self) -> "tuple[RSAPrivateKey, Any, Any]":
+        from cryptography.hazmat.primitives.asymmetric import rsa
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        own, d = self._numbers, self._numbers.private_exponent
+        public = rsa.RSAPublicNumbers(own.exponent, own.modulus)
+        numbers = rsa.RSAPrivateNumbers(
+            own.p, own.q, d, d % (own.p - 1), d % (own.q - 1), pow(own.q, -1, own.p), public
+        )
+        # parse_key has checked them
+        return numbers.private_key(unsafe_skip_rsa_key_validation=True), PKCS1v15(), SHA256()
