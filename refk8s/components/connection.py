@@ -1,5 +1,5 @@
 """Connections of the HTTP front: how many there are, how long each may take, how much each may
-send. Rules HTTP-1 ... HTTP-6.
+send. Rules HTTP-1 ... HTTP-6 and HTTP-24.
 
 uvicorn's protocol reads and writes HTTP; this one bounds what it reads. All times are measured by
 one timer a second that looks at the deadline of every connection, so a request costs no timer.
@@ -19,6 +19,7 @@ from attrs import frozen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from refk8s.components.joined_writes import JoinedWrites
 from refk8s.components.upgrade import EXTENSION, Streams, take_over
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -109,12 +110,14 @@ class Connection(HttpToolsProtocol):
     # --- the transport's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._joined = JoinedWrites(transport)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
         self.registry.open[self] = None
         self.deadline = self.registry.now + HEAD_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.registry.open.pop(self, None)
+        self._joined.drop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -204,6 +207,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._joined.flush()  # HTTP-24
         self.idle_since = self.registry.now
         self.patient = False
         if self._in_head and self._head_bytes:
@@ -218,6 +222,7 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self.authenticated = True  # who has not is refused at once, and that closes the connection
+        self._leave_http()
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()
         # else the protocol has refused the request by itself
@@ -227,6 +232,7 @@ class Connection(HttpToolsProtocol):
 
     def _take_over(self, version: str) -> Streams:
         """A connection that asks to become SPDY is passed to the application (STREAM-4)."""
+        self._leave_http()
         streams = take_over(self, version)
         self._give_to(self.transport.get_protocol())
         return streams
@@ -234,6 +240,11 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing is wrong: the request is answered as if it had not asked, and the connection ends
         with its answer."""
+
+    def _leave_http(self) -> None:
+        """Another protocol writes to the transport itself."""
+        self._joined.flush()
+        self.transport = self._joined.below
 
     def _give_to(self, successor: Any) -> None:
         """From now on the connection is another protocol's; it is counted until that loses it."""

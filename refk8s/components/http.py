@@ -1,4 +1,4 @@
-"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-23
+"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-24
 (spec/http.md).
 
 An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`.

@@ -1,0 +1,67 @@
+"""What one turn of the event loop writes to a connection, joined to one write. Rule HTTP-24.
+
+uvicorn writes the head of an answer and each part of its body separately, and every write costs a
+TLS record, a system call and a packet. Together they cost one.
+"""
+
+import asyncio
+from typing import Any
+
+HELD_BYTES_MAX = 64 << 10  # what would be longer is written at once
+
+
+class JoinedWrites:
+    """A transport that holds what is written to it. It passes that on with `flush`, in the next
+    turn of the loop, before the connection is closed, or when it would exceed HELD_BYTES_MAX.
+
+    The transport below pauses and resumes its protocol as if each write had gone there directly.
+    """
+
+    __slots__ = ("_bytes", "_held", "_is_due", "_loop", "below")
+
+    def __init__(self, below: asyncio.Transport) -> None:
+        self.below = below
+        self._loop = asyncio.get_running_loop()
+        self._held: list[bytes] = []
+        self._bytes = 0
+        self._is_due = False  # whether the next turn of the loop flushes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.below, name)  # reading, addresses, the protocol: the transport's own
+
+    def is_closing(self) -> bool:
+        return self.below.is_closing()
+
+    def write(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > HELD_BYTES_MAX:
+            held = b"".join(self._held)
+            self.drop()
+            # the long part is not copied
+            self.below.writelines((held, data) if held else (data,))
+            return
+        self._held.append(data)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._next_turn)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            data = b"".join(self._held)
+            self.drop()
+            if not self.below.is_closing():  # aborted: the client gets nothing more
+                self.below.write(data)
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._held.clear()
+        self._bytes = 0
+
+    def close(self) -> None:
+        self.flush()
+        self.below.close()
+
+    def _next_turn(self) -> None:
+        self._is_due = False
+        self.flush()
