@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from refk8s.components.clock import Clock
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
-from refk8s.core.context import SECOND
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.effects import carry_out
 from refk8s.core.machine import (
     Answered,
     AnyMachine,
@@ -31,8 +32,6 @@ from refk8s.core.machine import (
     Ran,
     Run,
     RuntimeChanged,
-    Unwatch,
-    WakeAt,
     Watch,
     Watched,
     WatchEnded,
@@ -160,9 +159,10 @@ class Driver:
         """Effects go out in their order; what the port promises about order (ports.py) rests on
         this."""
         life = self._life
+        handler = _Handler(self, life)
         for effect in effects:
             try:
-                self._carry_out_one(effect, life)
+                carry_out(effect, handler)
             except Exception as error:
                 log.exception(
                     "%s: an effect was not carried out: %s",
@@ -172,37 +172,59 @@ class Driver:
                 if (answer := _failure_of(effect, error)) is not None:
                     self._post(life, answer)
 
-    def _carry_out_one(self, effect: Effect, life: int) -> None:
-        match effect:
-            case Call(id, request, background):
-                self.api.submit(request, _Answer(self, life, id), background)
-            case Watch(id, request):
-                self._watches[id] = self.api.watch(
-                    request, _Deliver(self, life, id), _Ended(self, life, id)
-                )
-            case Unwatch(id):
-                if close := self._watches.pop(id, None):
-                    close()
-            case WakeAt(at):
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
-                if at is not None:
-                    delay = max(0, at - self.clock.now()) / SECOND
-                    self._timer = self._loop.call_later(delay, self._post, life, Woken())
-            case Run(id, operation):
-                assert self.runtime is not None, f"{self.machine.name} has no runtime"
-                _tell(self.on_run, operation)
-                self.runtime.run(operation, _Done(self, life, id))
-            case Program(id, rules):
-                assert self.rules is not None, f"{self.machine.name} has no rules"
-                _tell(self.on_program, rules)
-                self.rules.program(rules, _Took(self, life, id))
-            case Problem(reconciler, key, error):
-                words = "%s: %s raised %s about %r, which is a bug; it is tried again later, and all else goes on"
-                log.error(
-                    words, self.machine.name, reconciler, type(error).__name__, key, exc_info=error
-                )
+
+class _Handler:
+    """Carries out the effects of one life of the driver's machine."""
+
+    __slots__ = ("driver", "life")
+
+    def __init__(self, driver: Driver, life: int) -> None:
+        self.driver = driver
+        self.life = life
+
+    def call(self, id: int, request: Request, background: bool) -> None:
+        self.driver.api.submit(request, _Answer(self.driver, self.life, id), background)
+
+    def open_watch(self, id: int, request: Request) -> None:
+        driver, life = self.driver, self.life
+        driver._watches[id] = driver.api.watch(
+            request, _Deliver(driver, life, id), _Ended(driver, life, id)
+        )
+
+    def close_watch(self, id: int) -> None:
+        if close := self.driver._watches.pop(id, None):
+            close()
+
+    def set_timer(self, at: Instant | None) -> None:
+        driver = self.driver
+        if driver._timer is not None:
+            driver._timer.cancel()
+            driver._timer = None
+        if at is not None:
+            delay = max(0, at - driver.clock.now()) / SECOND
+            driver._timer = driver._loop.call_later(delay, driver._post, self.life, Woken())
+
+    def run(self, id: int, operation: Operation) -> None:
+        driver = self.driver
+        assert driver.runtime is not None, f"{driver.machine.name} has no runtime"
+        _tell(driver.on_run, operation)
+        driver.runtime.run(operation, _Done(driver, self.life, id))
+
+    def program(self, id: int, rules: RuleSet) -> None:
+        driver = self.driver
+        assert driver.rules is not None, f"{driver.machine.name} has no rules"
+        _tell(driver.on_program, rules)
+        driver.rules.program(rules, _Took(driver, self.life, id))
+
+    def report(self, problem: Problem) -> None:
+        log.error(
+            "%s: %s raised %s about %r, which is a bug; it is tried again later, and all else goes on",
+            self.driver.machine.name,
+            problem.reconciler,
+            type(problem.error).__name__,
+            problem.key,
+            exc_info=problem.error,
+        )
 
 
 def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:

@@ -36,7 +36,7 @@ LAYERS = {
 }
 CORE_LAYERS = {
     "value": 0, "api": 0, "context": 0, "ports": 0,
-    "store": 1, "machine": 1,
+    "store": 1, "machine": 1, "effects": 1,
     "loop": 2,
     "apiserver": 3, "controllers": 3, "scheduler": 3, "kubelet": 3, "network": 3, "faults": 3,
     "actions": 3, "assembly": 4, "cluster": 4,

@@ -23,37 +23,29 @@ from immutables import Map
 from refk8s.checking.explorer.ids import canonical
 from refk8s.checking.explorer.interning import Interner
 from refk8s.checking.explorer.store import Book, Reader, Row
-from refk8s.core.api import status
-from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import EVENTS, EVENTS_V1
-from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.outcome import Stream
-from refk8s.core.cluster.state import Component
+from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
+from refk8s.core.cluster.state import Component, Cursor, start_seed
 from refk8s.core.context import Instant, SeededChance
+from refk8s.core.effects import VirtualStep
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import (
     Answered,
     AnyMachine,
-    Call,
     Effects,
     Event,
     Impossible,
-    Problem,
-    Program,
-    Programmed,
     Ran,
-    Run,
     RuntimeChanged,
-    Unwatch,
-    WakeAt,
-    Watch,
     Watched,
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Later
+from refk8s.core.ports import Later, Operation
 from refk8s.core.properties.law import Decision, decisions
-from refk8s.core.store import Committed, Compacted
+from refk8s.core.store import Committed
 from refk8s.core.value import Value, evolve
 
 READS = ("get", "list", "watch")
@@ -195,10 +187,7 @@ class Parts:
         """A new life: nothing is remembered; what had been sent is on its way, for nobody
         (CLUSTER-3)."""
         name = self.names[machine]
-        chance = SeededChance(
-            self.seed + name.encode() + life.to_bytes(4, "big") + (0).to_bytes(8, "big")
-        )
-        seed = chance.draw(16) + name.encode() + life.to_bytes(4, "big")
+        seed = start_seed(self.seed, name, life)
         state, effects = self.machines[machine].start(now, seed)
         if left is None:
             world = self.first_worlds.get(name)
@@ -234,45 +223,25 @@ class Parts:
         return self._apply(bundle, turn)
 
     def _turn(self, machine: int, state: Any, effects: Effects, now: Instant) -> Turn:
-        calls: list[tuple[int, bool, Request]] = []
-        jobs: list[tuple[int, Any]] = []
-        wakes, wake_at, rules = False, None, -1
-        pending = list(effects)
-        while pending:
-            effect = pending.pop(0)
-            match effect:
-                case Call(id, request):
-                    if request.resource.prefix not in SILENT:
-                        calls.append((id, False, request))
-                case Watch(id, request):
-                    calls.append((id, True, request))
-                case Unwatch():
-                    pass  # it is not among the ids that the machine waits for, and so is dropped
-                case WakeAt(at):
-                    wakes, wake_at = True, at
-                case Run(id, operation):
-                    jobs.append((id, operation))
-                case Program(id, programmed):
-                    rules = self.keep(programmed)
-                    state, more = self.machines[machine].step(state, (Programmed(id),), now)
-                    pending[:0] = more
-                case Problem(error=error):
-                    raise error
-        state, ids = canonical(state)
+        asked = _BundleStep(self.machines[machine], state, now)
+        asked.carry_out_all(effects)
+        state, ids = canonical(asked.state)
         return Turn(
             self.keep(state),
             ids,
             tuple(
                 [
                     (ids[id], is_watch, self.keep(request), -1)
-                    for id, is_watch, request in calls
+                    for id, is_watch, request in asked.calls
                     if id in ids
                 ]
             ),
-            tuple([(ids[id], self.keep(operation), 0) for id, operation in jobs if id in ids]),
-            wakes,
-            wake_at,
-            rules,
+            tuple(
+                [(ids[id], self.keep(operation), 0) for id, operation in asked.jobs if id in ids]
+            ),
+            asked.is_timer_set,
+            asked.timer,
+            -1 if asked.rules is None else self.keep(asked.rules),
         )
 
     def _apply(self, bundle: Bundle, turn: Turn) -> Bundle:
@@ -320,9 +289,11 @@ class Parts:
         return self.keep_bundle(self._silence(bundle, flight, now))
 
     def _silence(self, bundle: Bundle, flight: Flight, now: Instant) -> Bundle:
-        if flight[1]:
-            return self.tell(bundle, WatchEnded(flight[0]), ("E", flight[0], 0), now)
-        return self.tell(bundle, Answered(flight[0], None), ("A", flight[0], -1), now)
+        event = no_answer(flight[0], flight[1])
+        return self.tell(bundle, event, _silent_key(flight[0], flight[1]), now)
+
+    def _end(self, bundle: Bundle, id: int, code: int, now: Instant) -> Bundle:
+        return self.tell(bundle, WatchEnded(id, code), ("E", id, code), now)
 
     def _without(self, number: int, flight: Flight) -> Bundle:
         bundle = self.bundles[number]
@@ -344,14 +315,11 @@ class Parts:
     def open_watch(self, number: int, flight: Flight, row: Row, now: Instant) -> int:
         bundle = self._without(number, flight)
         _, outcome, _ = self.book.decide(row, self.values[flight[2]], now)
-        if not isinstance(outcome, Stream):
-            code = outcome.code if isinstance(outcome, Response) else 0
-            return self.keep_bundle(
-                self.tell(bundle, WatchEnded(flight[0], code), ("E", flight[0], code), now)
-            )
-        initial = watching.initial_events(outcome)
-        stream = self._stream(outcome)
-        opened = (flight[0], stream, outcome.revision, self.keep(initial) if initial else -1)
+        cursor = open_cursor(outcome)
+        if isinstance(cursor, int):
+            return self.keep_bundle(self._end(bundle, flight[0], cursor, now))
+        initial = self.keep(cursor.initial) if cursor.initial else -1
+        opened = (flight[0], self._stream(cursor.stream), cursor.revision, initial)
         return self.keep_bundle(evolve(bundle, watches=tuple(sorted((*bundle.watches, opened)))))
 
     def _stream(self, stream: Stream) -> int:
@@ -391,9 +359,7 @@ class Parts:
         rest = tuple([other for other in bundle.watches if other != opened])
         if events is None:
             bundle = evolve(bundle, watches=rest)
-            return self.keep_bundle(
-                self.tell(bundle, WatchEnded(opened[0], 410), ("E", opened[0], 410), now)
-            )
+            return self.keep_bundle(self._end(bundle, opened[0], COMPACTED, now))
         bundle = evolve(
             bundle, watches=tuple(sorted((*rest, (opened[0], opened[1], revision, -1))))
         )
@@ -404,18 +370,13 @@ class Parts:
         )
 
     def _chunk(self, opened: Open, shelf: int, limit: int) -> Any:
-        history = self.book.shelves[shelf].history
         stream: Stream = evolve(self.values[opened[1]], floor=opened[2])
-        try:
-            changes = history.changes(stream.prefix, opened[2], limit)
-        except Compacted:
+        cursor = Cursor(stream, opened[2], self.values.get(opened[3], ()))
+        delivered = deliver(cursor, self.book.shelves[shelf].history, limit)
+        if delivered is None:
             return None, -1, 0
-        initial: tuple[WatchEvent, ...] = self.values[opened[3]] if opened[3] >= 0 else ()
-        events = (*initial, *watching.events(stream, changes))
-        revision = changes[-1].revision if changes else max(history.revision, opened[2])
-        if not events and stream.bookmarks:
-            events = (WatchEvent("BOOKMARK", None, revision),)
-        return events, self.keep(events), revision
+        events, cursor = delivered
+        return events, self.keep(events), cursor.revision
 
     def cut_watch(self, number: int, opened: Open, now: Instant) -> int:
         bundle = self.bundles[number]
@@ -433,9 +394,9 @@ class Parts:
         bundle = evolve(bundle, flying=(), orphans=(), watches=())
         while ended:
             (id, is_watch), *ended = ended
-            key = ("E", id, 0) if is_watch else ("A", id, -1)
+            key = _silent_key(id, is_watch)
             state = bundle.state
-            bundle = self.tell(bundle, WatchEnded(id) if is_watch else Answered(id, None), key, now)
+            bundle = self.tell(bundle, no_answer(id, is_watch), key, now)
             ids = self._turns[state, key, now].ids  # the ids of the others have changed
             ended = [(ids[other], watch) for other, watch in ended if other in ids]
         return self.keep_bundle(bundle)
@@ -501,11 +462,41 @@ class Parts:
             found = self._decided[key] = (number, self.keep(response), verdict)
         return found
 
-    def refusal(self, code: int = 500) -> int:
-        return self.keep(Response(code, status.internal_error("the store does not answer")))
+    def refusal(self) -> int:
+        return self.keep(refusal(500))
 
     def reader(self, row: int) -> Reader:
         return self.book.reader(self.rows[row], 0)
+
+
+class _BundleStep(VirtualStep):
+    """Collects what one machine asks for. Nothing is kept of a watch that it closes: only ids that
+    the machine still waits for are taken over."""
+
+    __slots__ = ("calls", "jobs")
+
+    def __init__(self, machine: AnyMachine, state: Any, now: Instant) -> None:
+        super().__init__(machine, state, now)
+        self.calls: list[tuple[int, bool, Request]] = []
+        self.jobs: list[tuple[int, Operation]] = []
+
+    def call(self, id: int, request: Request, background: bool) -> None:
+        if request.resource.prefix not in SILENT:
+            self.calls.append((id, False, request))
+
+    def open_watch(self, id: int, request: Request) -> None:
+        self.calls.append((id, True, request))
+
+    def close_watch(self, id: int) -> None:
+        pass
+
+    def run(self, id: int, operation: Operation) -> None:
+        self.jobs.append((id, operation))
+
+
+def _silent_key(id: int, is_watch: bool) -> tuple[Any, ...]:
+    """`no_answer` in numbers."""
+    return ("E", id, 0) if is_watch else ("A", id, -1)
 
 
 def _decisions(name: str, past: Any, state: Any, life: int) -> tuple[Decision, ...]:

@@ -122,12 +122,19 @@ class Cluster(Value, frozen=True, eq=False):
         return Context(self.now, SeededChance(self.seed + self.history.revision.to_bytes(8, "big")))
 
     def chance(self, channel: Channel) -> Chance:
-        """Chance for what one channel carries, or for one start of a machine (id 0 and its
-        life)."""
-        name, life, id = channel
-        return SeededChance(
-            self.seed + name.encode() + life.to_bytes(4, "big") + id.to_bytes(8, "big")
-        )
+        """Chance for what one channel carries."""
+        return chance_of(self.seed, channel)
+
+
+def chance_of(seed: bytes, channel: Channel) -> Chance:
+    """Chance for what one channel carries, or for one start of a machine (id 0 and its life)."""
+    name, life, id = channel
+    return SeededChance(seed + name.encode() + life.to_bytes(4, "big") + id.to_bytes(8, "big"))
+
+
+def start_seed(seed: bytes, name: str, life: int) -> bytes:
+    """The seed that a machine is started with: a function of its name and of its life."""
+    return chance_of(seed, (name, life, 0)).draw(16) + name.encode() + life.to_bytes(4, "big")
 
 
 def begin(

@@ -33,51 +33,39 @@ from refk8s.core.actions import (
     Switch,
     Wake,
 )
-from refk8s.core.api import status
-from refk8s.core.api.request import Request, Response, WatchEvent
-from refk8s.core.apiserver import watch as watching
+from refk8s.core.api.request import Request, Response
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.apiserver.outcome import Commit, Stream
+from refk8s.core.apiserver.outcome import Commit
+from refk8s.core.cluster.component import handle_event, is_alive, own_channel, start
+from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
 from refk8s.core.cluster.state import (
     Cache,
     Cluster,
     Component,
-    Cursor,
     Flying,
-    Pending,
     clock_skew,
     known_to,
 )
 from refk8s.core.context import Instant
 from refk8s.core.machine import (
     Answered,
-    Call,
-    Effects,
-    Event,
     Impossible,
-    Problem,
-    Program,
-    Programmed,
     Ran,
-    Run,
     RuntimeChanged,
-    Unwatch,
-    WakeAt,
-    Watch,
     Watched,
     WatchEnded,
     Woken,
 )
 from refk8s.core.ports import Later
-from refk8s.core.store import Committed, Compacted, commit, compact
+from refk8s.core.store import Committed, commit, compact
 from refk8s.core.value import evolve
 
 
 def start_all(cluster: Cluster) -> Cluster:
     """Start every component, in the order of their names."""
     for name in sorted(cluster.machines):
-        cluster = _start(cluster, name, Component(None, 1))
+        cluster = start(cluster, name, Component(None, 1))
     return cluster
 
 
@@ -95,7 +83,7 @@ def step(cluster: Cluster, action: Action) -> Cluster:
             return (
                 cluster
                 if flying.given_up
-                else _tell(cluster, channel, Answered(channel[2], flying.answer))
+                else handle_event(cluster, channel, Answered(channel[2], flying.answer))
             )
         case Notify(channel, limit):
             return _notify(cluster, channel, limit)
@@ -106,7 +94,7 @@ def step(cluster: Cluster, action: Action) -> Cluster:
             cluster = evolve(
                 cluster, components=cluster.components.set(name, evolve(component, wake_at=None))
             )
-            return _tell(cluster, (name, component.life, 0), Woken())
+            return handle_event(cluster, (name, component.life, 0), Woken())
         case Elapse(to):
             return _elapse(cluster, to)
         case Submit(request):
@@ -114,7 +102,7 @@ def step(cluster: Cluster, action: Action) -> Cluster:
         case CatchUp(server):
             return evolve(cluster, caches=cluster.caches.delete(server))
         case Start(name):
-            return _start(
+            return start(
                 cluster,
                 name,
                 evolve(cluster.components[name], life=cluster.components[name].life + 1),
@@ -159,17 +147,13 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
         case Refuse(channel, code):
             flying = _get(cluster.flying, channel)
             if flying.watch:
-                return _tell(
+                return handle_event(
                     evolve(cluster, flying=cluster.flying.delete(channel)),
                     channel,
                     WatchEnded(channel[2], code),
                 )
-            refusal = "the store does not answer"
-            answer = Response(
-                code, status.unavailable(refusal) if code == 503 else status.internal_error(refusal)
-            )
             return evolve(
-                cluster, flying=cluster.flying.set(channel, evolve(flying, answer=answer))
+                cluster, flying=cluster.flying.set(channel, evolve(flying, answer=refusal(code)))
             )
         case CutWatch(channel):
             _get(cluster.watches, channel)
@@ -191,7 +175,7 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             return evolve(cluster, caches=cluster.caches.set(server, Cache(cluster.history, until)))
         case Crash(name):
             component = cluster.components[name]
-            return _start(
+            return start(
                 _forget_watches(cluster, name), name, evolve(component, life=component.life + 1)
             )
         case Stop(name, until):
@@ -212,7 +196,9 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             )
             cluster = evolve(cluster, worlds=cluster.worlds.set(name, world))
             return (
-                _tell(cluster, _own(cluster, name), RuntimeChanged(changed)) if changed else cluster
+                handle_event(cluster, own_channel(cluster, name), RuntimeChanged(changed))
+                if changed
+                else cluster
             )
         case _:
             raise Impossible(f"no such action: {action}")
@@ -233,41 +219,26 @@ def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
 
 
 def _open_watch(cluster: Cluster, channel: Channel, request: Request) -> Cluster:
-    if not _is_alive(cluster, channel):
+    if not is_alive(cluster, channel):
         return cluster
-    outcome = handle(request, known_to(cluster, channel[0]), cluster.context())
-    if not isinstance(outcome, Stream):
-        code = outcome.code if isinstance(outcome, Response) else 0
-        return _tell(cluster, channel, WatchEnded(channel[2], code))
-    cursor = Cursor(outcome, outcome.revision, watching.initial_events(outcome))
-    return evolve(cluster, watches=cluster.watches.set(channel, cursor))
+    opened = open_cursor(handle(request, known_to(cluster, channel[0]), cluster.context()))
+    if isinstance(opened, int):
+        return handle_event(cluster, channel, WatchEnded(channel[2], opened))
+    return evolve(cluster, watches=cluster.watches.set(channel, opened))
 
 
 def _notify(cluster: Cluster, channel: Channel, limit: int) -> Cluster:
-    cursor = _get(cluster.watches, channel)
-    known = known_to(cluster, channel[0])
-    try:
-        changes = (
-            known.changes(watching.prefix_of(cursor.stream), cursor.revision, limit)
-            if cursor.revision <= known.revision
-            else ()
-        )
-    except Compacted:
+    delivered = deliver(_get(cluster.watches, channel), known_to(cluster, channel[0]), limit)
+    if delivered is None:
         cluster = evolve(cluster, watches=cluster.watches.delete(channel))
-        return _tell(cluster, channel, WatchEnded(channel[2], 410))
-    events = (*cursor.initial, *watching.events(cursor.stream, changes))
-    revision = changes[-1].revision if changes else max(known.revision, cursor.revision)
-    if not events and cursor.stream.bookmarks:
-        events = (WatchEvent("BOOKMARK", None, revision),)
-    cluster = evolve(
-        cluster, watches=cluster.watches.set(channel, evolve(cursor, revision=revision, initial=()))
-    )
-    return _tell(cluster, channel, Watched(channel[2], events)) if events else cluster
+        return handle_event(cluster, channel, WatchEnded(channel[2], COMPACTED))
+    events, cursor = delivered
+    cluster = evolve(cluster, watches=cluster.watches.set(channel, cursor))
+    return handle_event(cluster, channel, Watched(channel[2], events)) if events else cluster
 
 
 def _unknown(cluster: Cluster, channel: Channel, flying: Flying) -> Cluster:
-    event: Event = WatchEnded(channel[2]) if flying.watch else Answered(channel[2], None)
-    return _tell(cluster, channel, event)
+    return handle_event(cluster, channel, no_answer(channel[2], flying.watch))
 
 
 def _cut(cluster: Cluster, channels: list[Channel]) -> Cluster:
@@ -276,7 +247,7 @@ def _cut(cluster: Cluster, channels: list[Channel]) -> Cluster:
     for channel in channels:
         cluster = evolve(cluster, watches=cluster.watches.delete(channel))
     for channel in channels:
-        cluster = _tell(cluster, channel, WatchEnded(channel[2]))
+        cluster = handle_event(cluster, channel, WatchEnded(channel[2]))
     return cluster
 
 
@@ -305,7 +276,7 @@ def _operate(cluster: Cluster, channel: Channel) -> Cluster:
             operations=cluster.operations.set(channel, evolve(pending, due=result.at - skew)),
         )
     cluster = evolve(cluster, operations=cluster.operations.delete(channel))
-    return _tell(cluster, channel, Ran(channel[2], result))
+    return handle_event(cluster, channel, Ran(channel[2], result))
 
 
 def _elapse(cluster: Cluster, to: Instant) -> Cluster:
@@ -320,92 +291,13 @@ def _elapse(cluster: Cluster, to: Instant) -> Cluster:
         if world is not cluster.worlds[name]:
             cluster = evolve(cluster, worlds=cluster.worlds.set(name, world))
         if changed:
-            cluster = _tell(cluster, _own(cluster, name), RuntimeChanged(changed))
+            cluster = handle_event(cluster, own_channel(cluster, name), RuntimeChanged(changed))
     return cluster
-
-
-def _start(cluster: Cluster, name: str, component: Component) -> Cluster:
-    """A new life: the machine remembers nothing; its clock and its API server stay what they
-    were."""
-    seed = (
-        cluster.chance((name, component.life, 0)).draw(16)
-        + name.encode()
-        + component.life.to_bytes(4, "big")
-    )
-    state, effects = cluster.machines[name].start(cluster.now + component.skew, seed)
-    component = evolve(component, state=state, wake_at=None, back_at=None)
-    return _carry_out(
-        evolve(cluster, components=cluster.components.set(name, component)),
-        name,
-        component.life,
-        effects,
-    )
 
 
 def _forget_watches(cluster: Cluster, name: str) -> Cluster:
     for channel in [channel for channel in sorted(cluster.watches) if channel[0] == name]:
         cluster = evolve(cluster, watches=cluster.watches.delete(channel))
-    return cluster
-
-
-def _own(cluster: Cluster, name: str) -> Channel:
-    """The channel by which a machine hears of itself, in its present life."""
-    return name, cluster.components[name].life, 0
-
-
-def _is_alive(cluster: Cluster, channel: Channel) -> bool:
-    component = cluster.components[channel[0]]
-    return component.life == channel[1] and component.back_at is None
-
-
-def _tell(cluster: Cluster, channel: Channel, event: Event) -> Cluster:
-    """Let a machine take a step; an event for an earlier life, or for a stopped machine, goes
-    nowhere (CLUSTER-3)."""
-    if not _is_alive(cluster, channel):
-        return cluster
-    name, life, _ = channel
-    component = cluster.components[name]
-    state, effects = cluster.machines[name].step(
-        component.state, (event,), cluster.now + component.skew
-    )
-    cluster = evolve(
-        cluster, components=cluster.components.set(name, evolve(component, state=state))
-    )
-    return _carry_out(cluster, name, life, effects)
-
-
-def _carry_out(cluster: Cluster, name: str, life: int, effects: Effects) -> Cluster:
-    for effect in effects:
-        match effect:
-            case Call(id, request):
-                cluster = evolve(
-                    cluster, flying=cluster.flying.set((name, life, id), Flying(request))
-                )
-            case Watch(id, request):
-                cluster = evolve(
-                    cluster,
-                    flying=cluster.flying.set((name, life, id), Flying(request, watch=True)),
-                )
-            case Unwatch(id):
-                if (name, life, id) in cluster.watches:
-                    cluster = evolve(cluster, watches=cluster.watches.delete((name, life, id)))
-            case WakeAt(at):
-                component = cluster.components[name]
-                component = evolve(component, wake_at=None if at is None else at - component.skew)
-                cluster = evolve(cluster, components=cluster.components.set(name, component))
-            case Run(id, operation):
-                cluster = evolve(
-                    cluster, operations=cluster.operations.set((name, life, id), Pending(operation))
-                )
-            case Program(id, rules):
-                # Programming takes effect at once: what varies between adapters is only how long it
-                # takes, and Wake covers that.
-                cluster = evolve(cluster, rules=cluster.rules.set(name, rules))
-                cluster = _tell(cluster, (name, life, id), Programmed(id))
-            case Problem(error=error):
-                # A driver reports it and goes on (LOOP-10); here it is what the run has found
-                # (SIM-8).
-                raise error
     return cluster
 
 

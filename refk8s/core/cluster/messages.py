@@ -1,0 +1,58 @@
+"""What the API server sends to a component: the start of a watch, its changes, its end, a refusal,
+and nothing at all. Rules CLUSTER-2, CLUSTER-5 (spec/cluster.md).
+
+The cluster (step.py) and the explorer (checking/explorer/parts.py) both call these functions.
+"""
+
+from typing import Any
+
+from refk8s.core.api import status
+from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.outcome import Outcome, Stream
+from refk8s.core.cluster.state import Cursor
+from refk8s.core.machine import Answered, Event, WatchEnded
+from refk8s.core.store import Compacted, History
+from refk8s.core.value import evolve
+
+COMPACTED = 410
+"""The status code with which a watch ends whose next changes are compacted."""
+
+
+def open_cursor(outcome: Outcome | Response) -> Cursor | int:
+    """The watch that the API server has opened, or the status code with which it refused to."""
+    if isinstance(outcome, Stream):
+        return Cursor(outcome, outcome.revision, watching.initial_events(outcome))
+    return outcome.code if isinstance(outcome, Response) else 0
+
+
+def deliver(
+    cursor: Cursor, known: History[Any], limit: int
+) -> tuple[tuple[WatchEvent, ...], Cursor] | None:
+    """The next events of a watch, of at most `limit` changes, and the watch after them; a bookmark
+    where no change matches (CLUSTER-2). None where the changes are compacted: the watch ends."""
+    changes: tuple[Any, ...] = ()
+    if cursor.revision <= known.revision:
+        try:
+            changes = known.changes(watching.prefix_of(cursor.stream), cursor.revision, limit)
+        except Compacted:
+            return None
+    events = (*cursor.initial, *watching.events(cursor.stream, changes))
+    revision = changes[-1].revision if changes else max(known.revision, cursor.revision)
+    if not events and cursor.stream.bookmarks:
+        events = (WatchEvent("BOOKMARK", None, revision),)
+    return events, evolve(cursor, revision=revision, initial=())
+
+
+def no_answer(id: int, is_watch: bool) -> Event:
+    """What the sender of a request learns when neither the request nor its answer arrives
+    (CLUSTER-5)."""
+    return WatchEnded(id) if is_watch else Answered(id, None)
+
+
+def refusal(code: int) -> Response:
+    """The API server's answer when its store does not answer."""
+    words = "the store does not answer"
+    return Response(
+        code, status.unavailable(words) if code == 503 else status.internal_error(words)
+    )

@@ -1,0 +1,120 @@
+"""The one interpreter of effects: which method of an `EffectHandler` carries out which effect.
+
+There are three handlers. The cluster (core/cluster/component.py) and the explorer
+(checking/explorer/parts.py) carry effects out in virtual time, on values; the driver
+(components/driver.py) carries them out on asyncio.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from refk8s.core.api.request import Request
+from refk8s.core.context import Instant
+from refk8s.core.machine import (
+    AnyMachine,
+    Call,
+    Effect,
+    Problem,
+    Program,
+    Programmed,
+    Run,
+    Unwatch,
+    WakeAt,
+    Watch,
+)
+from refk8s.core.ports import Operation, RuleSet
+
+
+class EffectHandler(Protocol):
+    """Carries out what one machine asks for. The docstrings of the effects (core/machine.py) say
+    which event answers each."""
+
+    def call(self, id: int, request: Request, background: bool) -> None:
+        """Send a request."""
+
+    def open_watch(self, id: int, request: Request) -> None:
+        """Open a watch."""
+
+    def close_watch(self, id: int) -> None:
+        """Close a watch."""
+
+    def set_timer(self, at: Instant | None) -> None:
+        """Replace the machine's one timer; None cancels it."""
+
+    def run(self, id: int, operation: Operation) -> None:
+        """Start an operation of the container runtime."""
+
+    def program(self, id: int, rules: RuleSet) -> None:
+        """Make these the node's service rules."""
+
+    def report(self, problem: Problem) -> None:
+        """A decider raised an exception (LOOP-10)."""
+
+
+def carry_out(effect: Effect, handler: EffectHandler) -> None:
+    """Hand one effect to the method that carries it out. Effects are carried out in their order."""
+    match effect:
+        case Call(id, request, background):
+            handler.call(id, request, background)
+        case WakeAt(at):
+            handler.set_timer(at)
+        case Watch(id, request):
+            handler.open_watch(id, request)
+        case Unwatch(id):
+            handler.close_watch(id)
+        case Run(id, operation):
+            handler.run(id, operation)
+        case Program(id, rules):
+            handler.program(id, rules)
+        case Problem():
+            handler.report(effect)
+
+
+class VirtualStep(ABC):
+    """One step of a machine in virtual time: the machine's `state` after it, the timer that it has
+    set, and the rules that it has programmed. Subclasses collect its requests and operations.
+
+    Rules are programmed at once, and the machine handles the confirmation in the same step. Real
+    adapters differ only in how long that takes, and a late `Wake` covers that.
+    """
+
+    __slots__ = ("is_timer_set", "machine", "now", "rules", "state", "timer")
+
+    def __init__(self, machine: AnyMachine, state: Any, now: Instant) -> None:
+        self.machine = machine
+        self.state = state
+        self.now = now
+        self.timer: Instant | None = None
+        self.is_timer_set = False
+        self.rules: RuleSet | None = None
+
+    def carry_out_all(self, effects: Iterable[Effect]) -> None:
+        """Carry out the effects of this step, and those of the steps that follow from them."""
+        for effect in effects:
+            carry_out(effect, self)
+
+    @abstractmethod
+    def call(self, id: int, request: Request, background: bool) -> None: ...
+
+    @abstractmethod
+    def open_watch(self, id: int, request: Request) -> None: ...
+
+    @abstractmethod
+    def close_watch(self, id: int) -> None: ...
+
+    @abstractmethod
+    def run(self, id: int, operation: Operation) -> None: ...
+
+    def set_timer(self, at: Instant | None) -> None:
+        self.timer, self.is_timer_set = at, True
+
+    def program(self, id: int, rules: RuleSet) -> None:
+        self.rules = rules
+        self.state, effects = self.machine.step(self.state, (Programmed(id),), self.now)
+        self.carry_out_all(effects)
+
+    def report(self, problem: Problem) -> None:
+        """A driver logs it and goes on (LOOP-10). In virtual time it ends the step, and so is what
+        the run has found (SIM-8)."""
+        raise problem.error
