@@ -20,6 +20,9 @@ from refk8s.core.value import evolve as changed
 LISTS_MAX = 16
 LISTS_BYTES_MAX = 64 << 20  # all of them together, compressed forms included
 PLACE_BYTES_MAX = 1 << 10  # of a path and query
+# A list that is sent again is joined to pieces of this length. Each is one write, of which the
+# connection keeps a copy until the client has read it.
+PIECE_BYTES_MAX = 256 << 10
 
 Place = tuple[bytes, bytes]
 
@@ -28,10 +31,24 @@ Place = tuple[bytes, bytes]
 class _Kept:
     text: ListText
     packed: bytes = b""  # what follows the revision, compressed
+    is_joined: bool = False
 
     @property
     def size(self) -> int:
         return len(self.text.before) + sum(map(len, self.text.after)) + len(self.packed)
+
+
+def joined(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The same bytes in pieces of at most PIECE_BYTES_MAX; a longer one stays as it is."""
+    found: list[list[bytes]] = []
+    length = 0
+    for piece in pieces:
+        length += len(piece)
+        if not found or length > PIECE_BYTES_MAX:
+            found.append([])
+            length = len(piece)
+        found[-1].append(piece)
+    return tuple([b"".join(together) for together in found])
 
 
 class KeptLists:
@@ -45,9 +62,15 @@ class KeptLists:
         """The reply to this request if its list is kept and still holds. The user must have been
         authorized before."""
         kept = self._kept.get(place)
-        return (
-            recall(kept.text, store) if kept is not None and received.form == PLAIN_JSON else None
-        )
+        if kept is None or received.form != PLAIN_JSON:
+            return None
+        reply = recall(kept.text, store)
+        if reply is not None and not kept.is_joined:
+            # Only now: a list that changes between two requests is never sent from here.
+            after = joined(reply.more)
+            self._kept[place] = evolve(kept, text=evolve(kept.text, after=after), is_joined=True)
+            reply = changed(reply, more=after)
+        return reply
 
     async def gzipped(self, place: Place, reply: Reply) -> Reply:
         """A recalled reply compressed; all but its first bytes only once."""

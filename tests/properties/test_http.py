@@ -3,6 +3,7 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import socket
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from refk8s.components.connection import (
     Server,
 )
 from refk8s.components.http import Front
-from refk8s.components.kept_lists import LISTS_BYTES_MAX, KeptLists
+from refk8s.components.kept_lists import LISTS_BYTES_MAX, PIECE_BYTES_MAX, KeptLists, joined
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.core.api import codec, resources, status
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, PodSpec
@@ -273,6 +274,38 @@ def test_http_7_kept_lists_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch)
     assert 0 < sum(one.size for one in kept._kept.values()) <= LISTS_BYTES_MAX
     kept._put((b"huge", b""), _Kept(ListText("/core/pods/", 1, piece, (piece,) * 4)))
     assert (b"huge", b"") not in kept._kept and len(kept._kept) <= kept_lists.LISTS_MAX
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, PIECE_BYTES_MAX // 3, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1]))
+)
+def test_list_13_a_list_that_is_sent_again_has_few_pieces_with_the_same_bytes(
+    lengths: list[int],
+) -> None:
+    pieces = tuple(bytes([number]) * length for number, length in enumerate(lengths))
+    found = joined(pieces)
+    assert b"".join(found) == b"".join(pieces)
+    assert all(len(piece) <= PIECE_BYTES_MAX or piece in pieces for piece in found)
+    assert all(len(a) + len(b) > PIECE_BYTES_MAX for a, b in itertools.pairwise(found))
+
+
+def test_list_13_a_list_is_joined_when_it_is_requested_again() -> None:
+    async def test() -> None:
+        api = await a_server(config=Config(users={TOKEN: USER}))
+        front = Front(api)
+        await all_answered(api, [create(f"c{number:03}", k="v" * 200) for number in range(300)])
+        bodies = [(await asked(front, "GET", CONFIG_MAPS))[2]]
+        [kept] = front._lists._kept.values()
+        assert len(kept.text.after) > 1, "one that is not requested again is not copied"
+        for _ in range(3):
+            bodies.append((await asked(front, "GET", CONFIG_MAPS))[2])
+            [again] = front._lists._kept.values()
+            assert len(again.text.after) == 1 and again.size == kept.size
+        assert len(set(bodies)) == 1 and len(json.loads(bodies[0])["items"]) == 300
+        await all_answered(api, [create("d")])
+        assert len(json.loads((await asked(front, "GET", CONFIG_MAPS))[2])["items"]) == 301
+
+    in_loop(test)
 
 
 # --- authorization

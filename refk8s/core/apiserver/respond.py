@@ -224,16 +224,16 @@ def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
         _head_of(body.kind, body.api_version)
         + b'"metadata":'
         + encode(body.metadata)
-        + b',"items":['
+        + b',"items":[{'
     ]
-    between = b"{"
     for start in range(0, len(records), ITEMS_A_PIECE):
-        items = [
+        items: list[bytes | memoryview] = [
             memoryview(record.wire or wire_of(record))[cut:]
             for record in records[start : start + ITEMS_A_PIECE]
         ]
-        pieces += (between, b",{".join(items))
-        between = b",{"
+        if start:
+            items.insert(0, b"")  # so that a comma is between this piece and the one before
+        pieces.append(b",{".join(items))
     pieces.append(b"]}\n")
     return pieces
 
