@@ -38,9 +38,10 @@ CORE_LAYERS = {
     "value": 0, "api": 0, "context": 0, "ports": 0,
     "store": 1, "machine": 1, "effects": 1,
     "loop": 2,
-    "apiserver": 3, "controllers": 3, "scheduler": 3, "kubelet": 3, "network": 3, "faults": 3,
-    "actions": 3, "assembly": 4, "cluster": 4,
-    "properties": 5,
+    "pods": 3,
+    "apiserver": 4, "controllers": 4, "scheduler": 4, "kubelet": 4, "network": 4, "faults": 4,
+    "actions": 4, "assembly": 5, "cluster": 5,
+    "properties": 6,
 }  # fmt: skip
 SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faults"}
 

@@ -62,10 +62,11 @@ from refk8s.core.api.resources import (
     SERVICES,
 )
 from refk8s.core.context import SECOND, parse_timestamp
-from refk8s.core.kubelet.admission import matches_node, requests_of
+from refk8s.core.kubelet.admission import requests_of
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import compute_node
+from refk8s.core.pods.node_affinity import matches_node
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
@@ -833,7 +834,7 @@ def test_kubelet_82_selector_and_affinity_are_matched_against_the_nodes_labels(
         node_affinity=NodeAffinity(required_during_scheduling_ignored_during_execution=required)
     )
     pod = make_pod(node_selector=selector, affinity=affinity)
-    assert matches_node(pod, node.metadata.labels) is bool(expected)
+    assert matches_node(pod.spec, node.metadata.labels, "node") is bool(expected)
     bench = ready(pod, config=KubeletConfig(node_labels=tuple(labels.items())))
     assert (bench.pod().status.reason == "NodeAffinity") is not bool(expected)
 

@@ -209,7 +209,7 @@ def test_node_8_a_pod_goes_after_the_shortest_toleration_that_matches(found):
     taint = Taint(key="k", value="v", effect="NoExecute")
     matching = [
         t for t in found
-        if t.effect in (None, "NoExecute") and (t.key == "k" or (t.key is None and t.operator == "Exists"))
+        if t.effect in (None, "NoExecute") and t.key in (None, "k")
         and (t.operator == "Exists" or (t.value or "") == "v")
     ]  # fmt: skip
     end = end_of(taint, tuple(found), NOW)

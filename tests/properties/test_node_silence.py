@@ -19,7 +19,7 @@ from refk8s.core.controllers.node_lifecycle import (
     UNREADY_PAUSE,
     NodeLifecycle,
 )
-from refk8s.core.controllers.pods import ready_condition
+from refk8s.core.pods.status import ready_condition
 from refk8s.core.value import evolve
 
 WAIT = (GRACE + STARTUP_GRACE) // SECOND

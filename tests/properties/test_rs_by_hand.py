@@ -25,16 +25,16 @@ from refk8s.core.api.status import failure
 from refk8s.core.context import SECOND, parse_timestamp, timestamp
 from refk8s.core.controllers.deletion_order import DELETION_COST, rank_for_deletion
 from refk8s.core.controllers.owners import claim, deletion
-from refk8s.core.controllers.pods import (
+from refk8s.core.controllers.replica_set import REPLICA_SET, ReplicaSetReconciler, compute_status
+from refk8s.core.loop.plan import Local, Note
+from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
+from refk8s.core.pods.status import (
     available_at,
     is_active,
     is_finished,
     ready_condition,
     split,
 )
-from refk8s.core.controllers.replica_set import REPLICA_SET, ReplicaSetReconciler, compute_status
-from refk8s.core.loop.plan import Local, Note
-from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
 
 RS = ReplicaSetReconciler()
 OURS = replica_set("web")

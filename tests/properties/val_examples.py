@@ -176,6 +176,7 @@ NEW = [
     ("VAL-13", "Pod", pod(tolerations=[{"operator": "Equal"}]), [("spec.tolerations[0].operator", "Invalid")]),
     ("VAL-13", "Pod", pod(tolerations=[{"operator": "Exists"}]), []),
     ("VAL-13", "Pod", pod(tolerations=[{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 3}]), [("spec.tolerations[0].effect", "Invalid")]),
+    ("VAL-13", "Pod", pod(tolerations=[{"key": "a", "operator": "Gt", "value": "5"}]), [("spec.tolerations[0].operator", "NotSupported")]),
     # affinity and spreading
     ("VAL-14", "Pod", pod(affinity={"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 0, "podAffinityTerm": {"topologyKey": "zone"}},

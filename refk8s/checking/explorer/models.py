@@ -33,13 +33,13 @@ from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
-from refk8s.core.controllers.pods import is_active
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
+from refk8s.core.pods.status import is_active
 from refk8s.core.properties.law import Law, objects
 from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.store import Change

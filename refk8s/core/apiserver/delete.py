@@ -37,6 +37,7 @@ from refk8s.core.apiserver.strategy import (
 )
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
+from refk8s.core.pods.status import is_finished
 from refk8s.core.store import Committed, Compare, Delete, Put, Txn
 from refk8s.core.value import Value, evolve
 
@@ -266,9 +267,7 @@ def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -
     asked = options.grace_period_seconds
     if obj.metadata.deletion_timestamp is not None:
         return asked if asked is None or asked >= 0 else 1
-    if not obj.spec.node_name or (
-        obj.status is not None and obj.status.phase in ("Failed", "Succeeded")
-    ):
+    if not obj.spec.node_name or is_finished(obj):
         return 0
     seconds = asked if asked is not None else obj.spec.termination_grace_period_seconds or 0
     return int(seconds) if seconds >= 0 else 1

@@ -16,6 +16,7 @@ from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.coordination_v1 import Lease
 from refk8s.core.api.core_v1 import Container, Lifecycle, PodSpec, PodTemplateSpec, Probe
 from refk8s.core.api.resources import Resource
+from refk8s.core.pods.containers import every_container
 
 Drop = Callable[[Any, Any], Any]
 """(the defaulted object, the object as it was or None) -> the object; the same one where it has
@@ -122,9 +123,7 @@ def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
 
 
 def _has_signals(spec: PodSpec | None) -> bool:
-    return spec is not None and any(
-        _is_signalled(container) for container in (*spec.containers, *(spec.init_containers or ()))
-    )
+    return spec is not None and any(_is_signalled(container) for container in every_container(spec))
 
 
 def _is_signalled(container: Container) -> bool:

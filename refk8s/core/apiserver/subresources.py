@@ -25,6 +25,7 @@ from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, Context, timestamp
+from refk8s.core.pods.status import PENDING, is_active
 from refk8s.core.store import Committed, Compare, Delete, Put, Record, Txn
 
 EXPIRATION_SECONDS_MIN, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_DEFAULT = 600, 2**32, 3600
@@ -170,11 +171,7 @@ def _told(pod: Any, context: Context) -> Any:
 
 def _is_harmless(pod: Any) -> bool:
     """A pod that serves nobody: it has ended, has not begun, or is going already."""
-    phase = pod.status.phase if pod.status is not None else None
-    return (
-        phase in ("Succeeded", "Failed", "Pending", None)
-        or pod.metadata.deletion_timestamp is not None
-    )
+    return not is_active(pod) or pod.status.phase in (PENDING, None)
 
 
 def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:

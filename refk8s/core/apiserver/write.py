@@ -28,6 +28,7 @@ from refk8s.core.apiserver import lifecycle, patch
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.strategy import Strategy
 from refk8s.core.context import Context
+from refk8s.core.pods.containers import every_container
 from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
 
 GENERATE_TRIES_MAX = 8
@@ -154,10 +155,7 @@ def _ephemeral_containers(strategy: Strategy, old: Any, body: Any) -> Any:
 
 def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
     """The resources of the containers that are there, by name."""
-    wanted = {
-        container.name: container
-        for container in (*body.spec.containers, *(body.spec.init_containers or ()))
-    }
+    wanted = {container.name: container for container in every_container(body.spec)}
 
     def resized(containers: Any) -> Any:
         return tuple([

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from refk8s.core.context import Instant, parse_timestamp
-from refk8s.core.controllers.pods import is_active, ready_condition
+from refk8s.core.pods.containers import sidecars
+from refk8s.core.pods.status import is_active, ready_condition
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 COST_MAX = 2**31 - 1
@@ -77,9 +78,9 @@ def _restarts(pod: Any) -> tuple[int, int]:
     """The most restarts of a container, and of a sidecar (an init container that is restarted
     always), negative: more go first."""
     most = max((status.restart_count for status in pod.status.container_statuses or ()), default=0)
-    sidecars = [c.name for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
+    names = [container.name for container in sidecars(pod.spec)]
     most_of_sidecars = max(
-        (s.restart_count for s in pod.status.init_container_statuses or () if s.name in sidecars),
+        (s.restart_count for s in pod.status.init_container_statuses or () if s.name in names),
         default=0,
     )
     return -most, -most_of_sidecars

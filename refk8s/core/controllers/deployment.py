@@ -44,11 +44,11 @@ from refk8s.core.controllers.owners import (
     selects,
     why_not_created,
 )
-from refk8s.core.controllers.pods import is_finished
 from refk8s.core.controllers.rollout import Member, Sizes
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
+from refk8s.core.pods.status import is_finished
 
 COLLISIONS_MAX = 5
 """So many ReplicaSets of one template at most. Of two templates one in four billion has the other's

@@ -33,10 +33,10 @@ from refk8s.core.api.resources import (
 from refk8s.core.api.selector import NOTHING as NO_PODS
 from refk8s.core.api.selector import Selector, SelectorError, from_label_selector
 from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
-from refk8s.core.controllers.pods import is_finished, ready_condition
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, controller_of, key_of, namespace_index, split_key
+from refk8s.core.pods.status import is_finished, is_ready
 
 DELETION_TIMEOUT: Instant = 2 * MINUTE
 """So long an evicted pod that is not deleted counts as unhealthy (PDB-3)."""
@@ -91,13 +91,12 @@ def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
 def _counted(pod: Pod) -> tuple[Any, ...]:
     """All of a pod that a budget looks at."""
     metadata = pod.metadata
-    is_ready = ready_condition(pod) is not None
     return (
         metadata.uid,
         metadata.labels,
         metadata.deletion_timestamp is None,
         controller_of(pod),
-        is_ready,
+        is_ready(pod),
     )
 
 
@@ -304,7 +303,7 @@ def count_healthy(pods: Iterable[Pod], disrupted: dict[str, str]) -> int:
         for pod in pods
         if pod.metadata.deletion_timestamp is None
         and pod.metadata.name not in disrupted
-        and ready_condition(pod) is not None
+        and is_ready(pod)
     )
 
 

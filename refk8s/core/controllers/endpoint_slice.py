@@ -25,7 +25,6 @@ from refk8s.core.controllers.endpoints_of import (
     target_port,
 )
 from refk8s.core.controllers.node_lifecycle import pods_by_node
-from refk8s.core.controllers.pods import ready_condition
 from refk8s.core.controllers.slices import (
     BY_SERVICE,
     ENDPOINTS_MAX,
@@ -41,6 +40,7 @@ from refk8s.core.controllers.slices import (
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
+from refk8s.core.pods.status import is_ready
 
 CONTROLLER = "endpointslice-controller.k8s.io"
 ZONE = "topology.kubernetes.io/zone"
@@ -140,7 +140,7 @@ def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None
     """SLICE-3: serving is the pod's own readiness, terminating its deletion, ready both together,
     unless the service wants all."""
     assert service.spec is not None and pod.spec is not None
-    serving = ready_condition(pod) is not None
+    serving = is_ready(pod)
     terminating = pod.metadata.deletion_timestamp is not None
     ready = bool(service.spec.publish_not_ready_addresses) or (serving and not terminating)
     reference = ObjectReference(

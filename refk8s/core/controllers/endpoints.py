@@ -34,10 +34,10 @@ from refk8s.core.controllers.endpoints_of import (
     services_of_pod,
     target_port,
 )
-from refk8s.core.controllers.pods import ready_condition
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, key_of, split_key
+from refk8s.core.pods.status import is_ready
 
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 CONTROLLER = "endpoint-controller"
@@ -172,9 +172,7 @@ def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset,
             continue
         for port in compute_ports(service, pod):
             behind.setdefault(port, []).append(len(found))
-        found.append(
-            (compute_address(service, pod, ip), publish or ready_condition(pod) is not None)
-        )
+        found.append((compute_address(service, pod, ip), publish or is_ready(pod)))
     together: dict[tuple[int, ...], list[EndpointPort]] = {}
     for port, pods in behind.items():
         together.setdefault(tuple(pods), []).extend([port] if port is not None else [])

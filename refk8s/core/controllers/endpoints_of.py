@@ -10,9 +10,10 @@ from typing import Any
 
 from refk8s.core.api.core_v1 import Pod, Service, ServicePort
 from refk8s.core.api.resources import PODS, SERVICES
-from refk8s.core.controllers.pods import is_finished, ready_condition
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import Index, View, key_of
+from refk8s.core.pods.containers import long_running
+from refk8s.core.pods.status import is_finished, is_ready
 
 LEADER = "control-plane.alpha.kubernetes.io/leader"
 """The annotation of Endpoints that are the lock of an election, and no addresses of a service."""
@@ -96,20 +97,16 @@ def _differs(old: Pod, new: Pod) -> bool:
         or is_finished(old) != is_finished(new)
     ):
         return True
-    return old.spec != new.spec or (ready_condition(old) is None) != (ready_condition(new) is None)
+    return old.spec != new.spec or is_ready(old) != is_ready(new)
 
 
 # --- ports
 
 
 def container_ports(pod: Pod) -> Iterator[Any]:
-    """The ports of the containers, and of the init containers that run beside them."""
-    assert pod.spec is not None
-    for container in pod.spec.containers:
+    """The ports of the containers and sidecars."""
+    for container in long_running(pod.spec):
         yield from container.ports or ()
-    for container in pod.spec.init_containers or ():
-        if container.restart_policy == "Always":
-            yield from container.ports or ()
 
 
 def target_port(pod: Pod, port: ServicePort) -> int | None:

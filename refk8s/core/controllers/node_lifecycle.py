@@ -29,6 +29,8 @@ from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Fold, Index, View
+from refk8s.core.pods.status import is_ready
+from refk8s.core.pods.tolerations import NO_EXECUTE, NO_SCHEDULE
 from refk8s.core.value import Value, evolve, field
 
 GRACE: Instant = 50 * SECOND
@@ -45,7 +47,6 @@ ZONE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
-NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
 
 TAINTS: dict[tuple[str, str], str] = {
     ("Ready", "False"): NOT_READY,
@@ -94,7 +95,7 @@ def get_condition(node: Node, type: str) -> NodeCondition | None:
     )
 
 
-def is_ready(node: Node) -> bool:
+def is_ready_node(node: Node) -> bool:
     condition = get_condition(node, "Ready")
     return condition is not None and condition.status == "True"
 
@@ -105,7 +106,7 @@ def fold_zones(zones: Zones, resource: Any, old: Node | None, new: Node | None) 
     for node, sign in ((old, -1), (new, 1)):
         if node is not None:
             nodes, ready = counts.get(zone_of(node), (0, 0))
-            counts = counts.set(zone_of(node), (nodes + sign, ready + sign * is_ready(node)))
+            counts = counts.set(zone_of(node), (nodes + sign, ready + sign * is_ready_node(node)))
     return Zones(counts)
 
 
@@ -123,7 +124,7 @@ def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, .
 def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     """The node of a pod that is said to be ready, if nobody has heard of that node for long."""
     name = new.spec.node_name if new is not None and new.spec is not None else None
-    if new is None or not name or not _is_ready_pod(new):
+    if new is None or not name or not is_ready(new):
         return ()
     node = view.get(NODES, name)
     return (name,) if node is not None and _is_unknown(node) else ()
@@ -344,16 +345,7 @@ def _is_unknown(node: Node) -> bool:
 
 def unready_pods(view: View, node_name: str) -> tuple[Request, ...]:
     """What makes the pods of a silent node not ready (NODE-2); nothing where they are so."""
-    return tuple(
-        _not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if _is_ready_pod(pod)
-    )
-
-
-def _is_ready_pod(pod: Pod) -> bool:
-    return any(
-        c.type == "Ready" and c.status == "True"
-        for c in (pod.status.conditions or () if pod.status else ())
-    )
+    return tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if is_ready(pod))
 
 
 def _not_ready(pod: Pod) -> Request:

@@ -17,10 +17,10 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_lifecycle import pods_by_node
-from refk8s.core.controllers.pods import disruption_target, is_finished
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
+from refk8s.core.pods.status import disruption_target, is_finished
 from refk8s.core.value import Value, evolve, field
 
 QUARANTINE: Instant = 40 * SECOND

@@ -16,8 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import ReplicaSetCondition, ReplicaSetStatus
-from refk8s.core.api.core_v1 import Pod
-from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
+from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
 from refk8s.core.context import Instant, timestamp
@@ -34,11 +33,12 @@ from refk8s.core.controllers.owners import (
     selects,
     why_not_created,
 )
-from refk8s.core.controllers.pods import available_at, is_active, ready_condition, split
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
+from refk8s.core.pods.status import available_at, is_active, ready_condition, split
+from refk8s.core.pods.template import pod_from_template
 from refk8s.core.value import Value
 
 BURST_MAX = 500
@@ -144,21 +144,12 @@ def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
     template = owner.spec.template
     if template is None:
         return ()
-    metadata = owner.metadata
-    pod = Pod(
-        metadata=ObjectMeta(
-            generate_name=f"{metadata.name}-",
-            labels=template.metadata.labels,
-            annotations=template.metadata.annotations,
-            finalizers=template.metadata.finalizers,
-            owner_references=(controller_reference(owner),),
-        ),
-        spec=template.spec,
-    )
+    namespace = owner.metadata.namespace
+    pod = pod_from_template(template, controller_reference(owner))
     because = f"{missing} of {wanted} pods are missing"
     note = Note(owner, "SuccessfulCreate", "Created pod: {name}")
-    quiet = Request("create", PODS, metadata.namespace, body=pod, because=because)
-    told = Request("create", PODS, metadata.namespace, body=pod, because=because, note=note)
+    quiet = Request("create", PODS, namespace, body=pod, because=because)
+    told = Request("create", PODS, namespace, body=pod, because=because, note=note)
     count = min(missing, BURST_MAX)
     # An object may say only so much at once (EVENT-2), so what nobody would hear is not said.
     return (told,) * min(count, NOTES_MAX) + (quiet,) * max(count - NOTES_MAX, 0)

@@ -11,11 +11,12 @@ from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import SECOND, Instant, parse_timestamp
-from refk8s.core.controllers.node_lifecycle import NO_EXECUTE, pods_by_node
-from refk8s.core.controllers.pods import disruption_target
+from refk8s.core.controllers.node_lifecycle import pods_by_node
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, key_of
+from refk8s.core.pods.status import disruption_target
+from refk8s.core.pods.tolerations import NO_EXECUTE, tolerates
 
 
 def _taints(node: Node | None) -> tuple[Taint, ...]:
@@ -105,18 +106,6 @@ def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) ->
     if not tolerated:
         return start
     return start + min(seconds) * SECOND if seconds else None
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether a toleration matches a taint. Source: Kubernetes documentation, "Taints and
-    Tolerations"."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and (toleration.value or "") == (taint.value or "")
 
 
 def _guard(node: Node) -> tuple[Request, ...]:

@@ -14,7 +14,8 @@ Source: Kubernetes documentation, "Pod Lifecycle" (pod conditions, pod readiness
 
 from refk8s.core.api.core_v1 import ContainerStatus, Pod, PodCondition, PodStatus
 from refk8s.core.context import Instant, timestamp
-from refk8s.core.kubelet.sync import is_sidecar
+from refk8s.core.pods.containers import is_sidecar, sidecars
+from refk8s.core.pods.status import FAILED, SUCCEEDED
 
 OWN = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
@@ -24,7 +25,7 @@ def compute_conditions(
 ) -> tuple[PodCondition, ...]:
     """The conditions of this new status, in the usual order, then those of others.
     O(containers)."""
-    final = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(status.phase or "", "")
+    final = {SUCCEEDED: "PodCompleted", FAILED: "PodFailed"}.get(status.phase or "", "")
     containers = _containers_ready(pod, status, final)
     verdicts = {
         "PodReadyToStartContainers": (has_network, "", ""),
@@ -72,9 +73,7 @@ def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, st
         s.name: s
         for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
     }
-    counted = [c.name for c in pod.spec.init_containers or () if is_sidecar(c)] + [
-        c.name for c in pod.spec.containers
-    ]
+    counted = [c.name for c in (*sidecars(pod.spec), *pod.spec.containers)]
     unknown = [name for name in counted if name not in by_name]
     unready = [name for name in counted if name in by_name and not by_name[name].ready]
     words = []

@@ -13,8 +13,9 @@ from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import security
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.sync import Facts, Sync, bounded_grace, is_sidecar
+from refk8s.core.kubelet.sync import Facts, Sync, bounded_grace
 from refk8s.core.kubelet.volumes import is_lasting
+from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
     ContainerConfig,
     Mount,
@@ -129,12 +130,13 @@ def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, 
 
 
 def compute_port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
-    """The host ports of the pod's containers; a pod on the host's network needs none."""
+    """The host ports of the containers and sidecars (POD-22); a pod on the host's network needs
+    none."""
     if pod.spec.host_network:
         return ()
     return tuple([
         PortMapping(port.container_port, port.host_port, port.protocol or "TCP", port.host_ip or "")
-        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+        for container in long_running(pod.spec)
         for port in container.ports or ()
         if port.host_port
     ])  # fmt: skip
@@ -198,7 +200,7 @@ def compute_container_config(
         image=container.image or "",
         image_id=image.image_id,
         attempt=attempt,
-        init=container in (spec.init_containers or ()) and not is_sidecar(container),
+        init=is_init(spec, container) and not is_sidecar(container),
         command=tuple([expand(word, known) for word in container.command or ()]),
         args=tuple([expand(word, known) for word in container.args or ()]),
         env=env,
@@ -237,7 +239,7 @@ def compute_container_config(
 def is_expected_to_end(pod: Pod, container: Container) -> bool:
     """Whether a container does a piece of work and ends: an init container, one of a Job's pod, or
     a command that is not restarted."""
-    if container in (pod.spec.init_containers or ()):
+    if is_init(pod.spec, container):
         return not is_sidecar(container)
     if any(
         owner.controller and owner.kind == "Job" for owner in pod.metadata.owner_references or ()

@@ -14,6 +14,7 @@ from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, EnvVar, Pod, ResourceFieldSelector, Service
 from refk8s.core.kubelet.objects import Library, config_map_key, secret_key
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.pods.containers import find_container
 from refk8s.core.ports import NodeDescribed
 
 
@@ -236,14 +237,10 @@ def resource_value(
     """A limit or request of a container in units of the divisor, rounded up; what the node has
     where no limit is set."""
     if ref.container_name and ref.container_name != container.name:
-        named = [
-            c
-            for c in (*pod.spec.containers, *(pod.spec.init_containers or ()))
-            if c.name == ref.container_name
-        ]
-        if not named:
+        named = find_container(pod.spec, ref.container_name)
+        if named is None:
             raise BadConfig(f'container "{ref.container_name}" not found')
-        container = named[0]
+        container = named
     kind, _, resource = ref.resource.partition(".")
     held = container.resources.limits if kind == "limits" else container.resources.requests
     text = (held or {}).get(resource)

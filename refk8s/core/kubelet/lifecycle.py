@@ -30,13 +30,14 @@ from refk8s.core.kubelet.memory import (
     START,
     STOP,
 )
-from refk8s.core.kubelet.sync import GRACE_SECONDS_MIN, Sync, bounded_grace, is_sidecar
+from refk8s.core.kubelet.sync import GRACE_SECONDS_MIN, Sync, bounded_grace
+from refk8s.core.pods.containers import every_container, is_sidecar, sidecars
+from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
 GRACE_AFTER_HOOK_SECONDS_MIN = 2
 """A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the
 period up."""
-FINAL_PHASES = ("Succeeded", "Failed")
 
 
 def why_ending(sync: Sync) -> str:
@@ -49,7 +50,7 @@ def why_ending(sync: Sync) -> str:
         return "deleted"
     if memory.ending:
         return memory.ending
-    if pod.status.phase in FINAL_PHASES:
+    if is_finished(pod):
         return "terminal"
     if memory.rejected is not None:
         return "rejected"
@@ -124,13 +125,8 @@ def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
         c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(sync, c.name)
     ]
     if not running:
-        sidecars = [
-            c for c in pod.spec.init_containers or () if is_sidecar(c) and is_alive(sync, c.name)
-        ]
-        running = sidecars[-1:]
-    known = {
-        container.name for container in (*pod.spec.containers, *(pod.spec.init_containers or ()))
-    }
+        running = [c for c in sidecars(pod.spec) if is_alive(sync, c.name)][-1:]
+    known = {container.name for container in every_container(pod.spec)}
     for container in running:
         stop(sync, container, seconds, "Stopping container " + container.name)
     return end_unknown(sync, seconds, known) and not running

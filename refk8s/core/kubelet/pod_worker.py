@@ -18,7 +18,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS, SERVICES
 from refk8s.core.context import Instant
 from refk8s.core.kubelet import probes
-from refk8s.core.kubelet.admission import capacity_of, host_ports, requests_of, why_rejected
+from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
@@ -39,6 +39,8 @@ from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, namespace_index
+from refk8s.core.pods.host_ports import pod_host_ports
+from refk8s.core.pods.status import FINAL_PHASES, is_finished
 from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
 
 NODE_KEY = ""
@@ -71,9 +73,7 @@ def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         before.deletion_timestamp == after.deletion_timestamp
         and before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
         and (old.spec is new.spec or old.spec == new.spec)
-        and (
-            old.status.phase == new.status.phase or new.status.phase not in ("Succeeded", "Failed")
-        )
+        and (old.status.phase == new.status.phase or new.status.phase not in FINAL_PHASES)
         and before.labels == after.labels
         and before.annotations == after.annotations
     )
@@ -196,10 +196,7 @@ class PodWorker(Reconciler):
         if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
             return node, memory
         memory = recalled(memory, pod, now)
-        if pod.metadata.deletion_timestamp is not None or pod.status.phase in (
-            "Succeeded",
-            "Failed",
-        ):
+        if pod.metadata.deletion_timestamp is not None or is_finished(pod):
             return node, replace(memory, admitted=True)
         wants = requests_of(pod)
         if pod.status.start_time is None and memory.sandbox is None:
@@ -209,7 +206,7 @@ class PodWorker(Reconciler):
                     for uid, other in sorted(node.pods.items())
                     if other.admitted and not other.ended
                 ]
-                if host_ports(pod)
+                if pod_host_ports(pod.spec)
                 else []
             )
             own = view.get(NODES, self.node_name)

@@ -20,7 +20,8 @@ from refk8s.core.api.core_v1 import Container, HTTPGetAction, LifecycleHandler, 
 from refk8s.core.api.integer import int64
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
-from refk8s.core.kubelet.sync import Sync, bounded_grace, is_sidecar
+from refk8s.core.kubelet.sync import Sync, bounded_grace
+from refk8s.core.pods.containers import find_container, is_sidecar
 from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
 from refk8s.core.value import evolve
 
@@ -136,12 +137,7 @@ def _judge(
 
 
 def _spec(pod: Pod | None, name: str) -> Container | None:
-    if pod is None:
-        return None
-    return next(
-        (c for c in (*pod.spec.containers, *(pod.spec.init_containers or ())) if c.name == name),
-        None,
-    )
+    return find_container(pod.spec, name) if pod is not None else None
 
 
 # --- verdicts -------------------------------------------------------------------------------------

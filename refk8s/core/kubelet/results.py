@@ -29,6 +29,7 @@ from refk8s.core.kubelet.memory import (
     Note,
     PodMemory,
 )
+from refk8s.core.pods.containers import every_container, field_path
 from refk8s.core.ports import (
     EXITED,
     RUNNING,
@@ -177,7 +178,7 @@ def _pulled(
                     pull_backoff=None,
                 ),
             )
-            path = _path(memory, name)
+            path = field_path(memory.pod.spec if memory.pod is not None else None, name)
             if result.pulled:
                 told = (
                     f'Successfully pulled image "{image}". Image size: {result.size_bytes} bytes.'
@@ -202,9 +203,14 @@ def _pulled(
             "Failed",
             f'Failed to pull image "{image}": {_words(result)}',
             "Warning",
-            _path(memory, name),
+            field_path(memory.pod.spec if memory.pod is not None else None, name),
         )
-        error = Note("Failed", f"Error: {reason}", "Warning", _path(memory, name))
+        error = Note(
+            "Failed",
+            f"Error: {reason}",
+            "Warning",
+            field_path(memory.pod.spec if memory.pod is not None else None, name),
+        )
         return replace(memory.with_container(name, failed), notes=(*memory.notes, failure, error))
     return memory
 
@@ -212,10 +218,7 @@ def _pulled(
 def _is_pulling(memory: PodMemory, name: str, image: str) -> bool:
     if memory.pod is None:
         return False
-    return any(
-        c.name == name and c.image == image
-        for c in (*memory.pod.spec.containers, *(memory.pod.spec.init_containers or ()))
-    )
+    return any(c.name == name and c.image == image for c in every_container(memory.pod.spec))
 
 
 def _created(
@@ -242,7 +245,11 @@ def _created(
             grace_until=NEVER,
             hooked=False,
         )
-        note = Note("Created", "Container created", container=_path(memory, name))
+        note = Note(
+            "Created",
+            "Container created",
+            container=field_path(memory.pod.spec if memory.pod is not None else None, name),
+        )
         return replace(memory.with_container(name, container), notes=(*memory.notes, note))
     reason = (
         result.reason if isinstance(result, Failed) and result.reason else "CreateContainerError"
@@ -255,7 +262,12 @@ def _created(
         retry_at=now + retry_after,
         image_id="",
     )
-    note = Note("Failed", f"Error: {_words(result)}", "Warning", _path(memory, name))
+    note = Note(
+        "Failed",
+        f"Error: {_words(result)}",
+        "Warning",
+        field_path(memory.pod.spec if memory.pod is not None else None, name),
+    )
     return replace(memory.with_container(name, container), notes=(*memory.notes, note))
 
 
@@ -266,7 +278,7 @@ def _started(
     current = container.current if container is not None else None
     if container is None or current is None:
         return memory
-    path = _path(memory, name)
+    path = field_path(memory.pod.spec if memory.pod is not None else None, name)
     if isinstance(result, Failed):  # A container that could not start has ended (KUBELET-43).
         failed = evolve(
             current,
@@ -332,7 +344,7 @@ def _hooked(
     if container is None or container.doing not in (PRE_STOP, POST_START):
         return memory
     worked = isinstance(result, Probed) and result.success
-    path = _path(memory, name)
+    path = field_path(memory.pod.spec if memory.pod is not None else None, name)
     if container.doing == PRE_STOP:
         memory = memory.with_container(name, replace(container, doing="", hooked=True))
         note = Note("FailedPreStopHook", "PreStopHook failed", "Warning", path)
@@ -390,12 +402,6 @@ def _words(result: Result) -> str:
         if isinstance(result, Failed)
         else f"unexpected result {type(result).__name__}"
     )
-
-
-def _path(memory: PodMemory, name: str) -> str:
-    inits = memory.pod.spec.init_containers if memory.pod is not None else None
-    kind = "initContainers" if any(c.name == name for c in inits or ()) else "containers"
-    return f"spec.{kind}{{{name}}}"
 
 
 # --- listing --------------------------------------------------------------------------------------

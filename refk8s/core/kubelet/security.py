@@ -17,6 +17,7 @@ from typing import Any
 
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.pods.containers import every_container
 from refk8s.core.ports import NodeDescribed
 
 ROOT = "0"
@@ -164,7 +165,7 @@ def why_forbidden(pod: Pod, modules: tuple[str, ...]) -> tuple[str, str] | None:
         )
     contexts = [
         context,
-        *[c.security_context for c in (*(spec.init_containers or ()), *spec.containers)],
+        *[c.security_context for c in every_container(spec)],
     ]
     profiles = [found.app_armor_profile for found in contexts if found is not None]
     if "apparmor" not in modules and any(

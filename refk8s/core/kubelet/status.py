@@ -44,11 +44,12 @@ from refk8s.core.kubelet.memory import (
     ContainerMemory,
     PodMemory,
 )
-from refk8s.core.kubelet.sync import Facts, is_sidecar
+from refk8s.core.kubelet.sync import Facts
 from refk8s.core.kubelet.sync_pod import restarts
+from refk8s.core.pods.containers import is_init, is_sidecar
+from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED
 from refk8s.core.value import Value
 
-PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 RANK = {PENDING: 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
 """How far a phase is. Any other word, which a client that writes the status can put there, is
 replaced as Pending would be."""
@@ -234,7 +235,7 @@ def _container(
     started = probes.is_started(container, held)
     ready = (
         started and probes.is_ready(container, held)
-        if container.restart_policy == "Always" or not _is_init(pod, container)
+        if is_sidecar(container) or not is_init(pod.spec, container)
         else False
     )
     last_state = (
@@ -269,7 +270,7 @@ def _container(
         )
     elif current.state == ports.EXITED and (held.reason == "" or over or memory.ending):
         state = ContainerState(terminated=_terminated(runtime, current))
-        if _is_init(pod, container) and not is_sidecar(container) and current.exit_code == 0:
+        if is_init(pod.spec, container) and not is_sidecar(container) and current.exit_code == 0:
             ready = True  # An init container is ready once it has done its work.
     else:
         if current.state == ports.EXITED:
@@ -286,11 +287,6 @@ def _container(
         started=started,
         state=state,
     )
-
-
-def _is_init(pod: Pod, container: Container) -> bool:
-    inits = pod.spec.init_containers
-    return bool(inits) and container in (inits or ())
 
 
 def _waiting(pod: Pod, held: ContainerMemory) -> ContainerStateWaiting:

@@ -15,6 +15,7 @@ from refk8s.core.context import SECONDS_MAX, Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NEVER, ContainerMemory, Note, PodMemory
 from refk8s.core.kubelet.objects import Library
+from refk8s.core.pods.containers import field_path
 from refk8s.core.ports import NodeDescribed, Operation
 from refk8s.core.value import Value
 
@@ -64,8 +65,7 @@ class Sync:
     ) -> None:
         path = ""
         if container is not None and self.pod is not None:
-            inits = self.pod.spec.init_containers
-            path = f"spec.{'initContainers' if inits and container in inits else 'containers'}{{{container.name}}}"
+            path = field_path(self.pod.spec, container.name)
         self.memory = replace(
             self.memory, notes=(*self.memory.notes, Note(reason, message, type, path))
         )
@@ -77,8 +77,3 @@ def bounded_grace(seconds: int | None) -> int:
     return min(
         max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX
     )
-
-
-def is_sidecar(container: Container) -> bool:
-    """An init container that keeps running: restartPolicy Always."""
-    return container.restart_policy == "Always"

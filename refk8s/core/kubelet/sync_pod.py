@@ -44,8 +44,9 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.sync import Sync, is_sidecar
+from refk8s.core.kubelet.sync import Sync
 from refk8s.core.kubelet.volumes import plan_volumes
+from refk8s.core.pods.containers import is_init, is_sidecar
 from refk8s.core.ports import (
     CREATED,
     RUNNING,
@@ -175,15 +176,11 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
         if codes is not None and ((exit_code in (codes.values or ())) == (codes.operator == "In")):
             return rule.action == "Restart"
     policy = container.restart_policy or pod.spec.restart_policy or "Always"
-    if is_init(pod, container) and not is_sidecar(container) and policy == "Always":
+    if is_init(pod.spec, container) and not is_sidecar(container) and policy == "Always":
         policy = "OnFailure"
     if memory.doomed:
         return policy != "Never" or memory.doomed == CHANGED
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
-
-
-def is_init(pod: Pod, container: Container) -> bool:
-    return container in (pod.spec.init_containers or ())
 
 
 # --- the sandbox ----------------------------------------------------------------------------------

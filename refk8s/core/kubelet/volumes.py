@@ -26,6 +26,7 @@ from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, s
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.security import compute_run_as
 from refk8s.core.kubelet.sync import Sync
+from refk8s.core.pods.containers import every_container
 from refk8s.core.ports import WriteVolume
 from refk8s.core.value import Value
 
@@ -204,10 +205,7 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
 def common_user(pod: Pod) -> int:
     """The user that all containers of the pod run as; -1 where they differ or one has the
     image's."""
-    found = {
-        compute_run_as(pod, container)[0]
-        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
-    }
+    found = {compute_run_as(pod, container)[0] for container in every_container(pod.spec)}
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user
 

@@ -21,8 +21,9 @@ from refk8s.core.loop.view import controller_of
 from refk8s.core.properties.collecting import NO_EXECUTE, owner_of
 from refk8s.core.properties.kubelet import is_told_as_it_is, nothing_is_left
 from refk8s.core.properties.law import Law, objects
+from refk8s.core.properties.oracle import takes_room
 from refk8s.core.properties.running import listed
-from refk8s.core.properties.scheduler import takes_room, why_not, why_not_among
+from refk8s.core.properties.scheduler import why_not, why_not_among
 from refk8s.core.properties.watch import views_are_past_states
 from refk8s.core.properties.workloads import dep_19_settled, rs_1_settled
 

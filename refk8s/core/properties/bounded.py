@@ -21,9 +21,9 @@ from refk8s.core.api.resources import (
     Resource,
 )
 from refk8s.core.cluster.state import Cluster
-from refk8s.core.controllers.pods import is_active
 from refk8s.core.loop.view import controller_of
 from refk8s.core.properties.law import Law, objects
+from refk8s.core.properties.oracle import is_active
 from refk8s.core.store import Change
 
 TIMES, MORE = 3, 10

@@ -17,6 +17,7 @@ from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.loop.view import View, key_of
 from refk8s.core.properties.law import Arrived, Decision, Law, name_of, shown
+from refk8s.core.properties.oracle import is_finished
 from refk8s.core.store import History
 
 SERVICE_ACCOUNTS = "system:serviceaccount:kube-system:"
@@ -361,7 +362,7 @@ def gone_is_looked_up(decision: Decision, before: Cluster, after: Cluster) -> It
         pod for request in forced if (pod := decision.view.get(PODS, name_of(request))) is not None
     ]
     # Those that have ended may be too many (PODGC-3).
-    pods = [pod for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
+    pods = [pod for pod in pods if not is_finished(pod)]
     there = [pod for pod in pods if decision.view.get(NODES, pod.spec.node_name or "") is not None]
     return [
         f"pod {key_of(pod)} is removed by force, and its node {pod.spec.node_name} is in view"

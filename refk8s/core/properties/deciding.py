@@ -23,11 +23,11 @@ from refk8s.core.api.resources import (
 )
 from refk8s.core.api.selector import from_label_selector
 from refk8s.core.cluster.state import Cluster
-from refk8s.core.controllers.pods import is_active
 from refk8s.core.loop.view import View, controller_of, key_of
 from refk8s.core.properties import workloads
 from refk8s.core.properties.law import Decision, Law, name_of
-from refk8s.core.properties.scheduler import takes_room, why_not, why_not_among
+from refk8s.core.properties.oracle import is_active, is_finished, takes_room
+from refk8s.core.properties.scheduler import why_not, why_not_among
 
 OWNERS: Mapping[str, tuple[Resource, Resource]] = {
     "replicaset-controller": (REPLICA_SETS, PODS),
@@ -219,7 +219,7 @@ def recreate_has_no_old_and_new(
     return [
         f"{', '.join(growing)} grows while {key_of(pod)} is there"
         for pod in there
-        if pod.status.phase not in ("Succeeded", "Failed")
+        if not is_finished(pod)
     ]
 
 

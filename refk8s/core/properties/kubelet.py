@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from refk8s.core.api.core_v1 import ContainerStatus, Pod
 from refk8s.core.ports import RUNNING, PodsListed
+from refk8s.core.properties.oracle import FINAL
 
 RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
-FINAL = ("Succeeded", "Failed")
 
 
 def phase_never_goes_back(before: Pod, after: Pod) -> list[str]:

@@ -13,7 +13,8 @@ from refk8s.core.properties.kubelet import (
     status_fits_itself,
 )
 from refk8s.core.properties.law import Law, objects
-from refk8s.core.properties.scheduler import no_node_over_capacity, takes_room
+from refk8s.core.properties.oracle import takes_room
+from refk8s.core.properties.scheduler import no_node_over_capacity
 from refk8s.core.store import Change
 
 

@@ -16,8 +16,9 @@ from refk8s.core.ports import (
     RunPodSandbox,
     StartContainer,
 )
-from refk8s.core.properties.kubelet import FINAL, at_most_one_of_each
+from refk8s.core.properties.kubelet import at_most_one_of_each
 from refk8s.core.properties.law import Arrived, Law
+from refk8s.core.properties.oracle import is_finished
 
 NODE_USER = "system:node:"
 
@@ -78,7 +79,7 @@ def what_ended_is_not_started(
         pods = [
             pod
             for pod in state.view.list(PODS)
-            if pod.metadata.uid == operation.pod_uid and pod.status.phase in FINAL
+            if pod.metadata.uid == operation.pod_uid and is_finished(pod)
         ]
         words = [
             f"{channel[0]} starts a container of pod {pod.metadata.name}, which has {pod.status.phase}"
@@ -168,7 +169,7 @@ def ended_when_nothing_runs(
     ):
         return None
     was, pod = change.previous.value, change.record.value
-    if pod.status.phase not in FINAL or was.status.phase in FINAL:
+    if not is_finished(pod) or is_finished(was):
         return None
     return _runs_still(before, pod, f"has {pod.status.phase}")
 

@@ -9,46 +9,18 @@ a sentence for everything that is wrong.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from refk8s.core.api.core_v1 import Container, Node, Pod, Taint, Toleration
-from refk8s.core.api.quantity import milli_value, value
+from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.selector import from_label_selector
-
-Amounts = dict[str, int]
-
-
-def takes_room(pod: Pod) -> bool:
-    """It has a node and has not ended."""
-    return bool(pod.spec.node_name) and (
-        pod.status is None or pod.status.phase not in ("Succeeded", "Failed")
-    )
-
-
-def requests(pod: Pod) -> Amounts:
-    """SCHED-2: the most that runs together at any moment of the pod's life, with the overhead:
-    milli-CPUs, else whole units."""
-    init_containers = pod.spec.init_containers or ()
-    sidecars = [c for c in init_containers if c.restart_policy == "Always"]
-    moments: list[Sequence[Container]] = [[*pod.spec.containers, *sidecars]]
-    for at, container in enumerate(init_containers):
-        moments.append(
-            [*(c for c in init_containers[:at] if c.restart_policy == "Always"), container]
-        )
-    total: Amounts = {}
-    for moment in moments:
-        here: Amounts = {}
-        for container in moment:
-            for name, quantity in (
-                (container.resources.requests if container.resources else None) or {}
-            ).items():
-                here[name] = here.get(name, 0) + _amount(name, quantity)
-        total = {name: max(total.get(name, 0), here.get(name, 0)) for name in {**total, **here}}
-    for name, quantity in (
-        (pod.spec.resources.requests if pod.spec.resources else None) or {}
-    ).items():
-        total[name] = _amount(name, quantity)
-    for name, quantity in (pod.spec.overhead or {}).items():
-        total[name] = total.get(name, 0) + _amount(name, quantity)
-    return total
+from refk8s.core.properties.oracle import (
+    Amounts,
+    amount,
+    have_conflict,
+    host_ports,
+    requests,
+    takes_room,
+    term_matches,
+    tolerates,
+)
 
 
 def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
@@ -67,7 +39,7 @@ def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[st
             for name, much in requests(pod).items():
                 taken[name] = taken.get(name, 0) + much
         for name, much in sorted(taken.items()):
-            if much > _amount(name, given.get(name, "0")):
+            if much > amount(name, given.get(name, "0")):
                 wrong.append(
                     f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, and its pods request {much}"
                 )
@@ -94,7 +66,7 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
         taints.append(Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"))
     for taint in taints:
         if taint.effect in ("NoSchedule", "NoExecute") and not any(
-            _tolerates(toleration, taint) for toleration in tolerations
+            tolerates(toleration, taint) for toleration in tolerations
         ):
             wrong.append(
                 f"SCHED-5/6: it does not tolerate {taint.key}={taint.value or ''}:{taint.effect}"
@@ -106,76 +78,24 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
     if required is not None and not any(
-        _term_holds(term, node) for term in required.node_selector_terms
+        term_matches(term, labels, node.metadata.name or "")
+        for term in required.node_selector_terms
     ):
         wrong.append("SCHED-7: no term of the required node affinity matches")
-    mine, theirs = _ports(pod), [port for other in others for port in _ports(other)]
-    for number, protocol, address in mine:
-        for number_2, protocol_2, address_2 in theirs:
-            anywhere = "0.0.0.0" in (address, address_2)
-            if (number, protocol) == (number_2, protocol_2) and (anywhere or address == address_2):
-                wrong.append(f"SCHED-8: host port {number}/{protocol} is taken")
+    theirs = [port for other in others for port in host_ports(other)]
+    for port in host_ports(pod):
+        if have_conflict([port], theirs):
+            wrong.append(f"SCHED-8: host port {port[0]}/{port[1]} is taken")
     given = (node.status.allocatable if node.status else None) or {}
-    if len(others) + 1 > _amount("pods", given.get("pods", "0")):
+    if len(others) + 1 > amount("pods", given.get("pods", "0")):
         wrong.append("SCHED-9: too many pods")
     for name, much in sorted(requests(pod).items()):
         taken = sum(requests(other).get(name, 0) for other in others)
-        if much and taken + much > _amount(name, given.get(name, "0")):
+        if much and taken + much > amount(name, given.get(name, "0")):
             wrong.append(
                 f"SCHED-9: it requests {much} {name}, and of {given.get(name, 0)} are {taken} taken"
             )
     return wrong
-
-
-def _amount(name: str, quantity: str) -> int:
-    return milli_value(quantity) if name == "cpu" else value(quantity)
-
-
-def _ports(pod: Pod) -> list[tuple[int, str, str]]:
-    sidecars = [c for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
-    return [
-        (port.host_port, port.protocol or "TCP", port.host_ip or "0.0.0.0")
-        for container in [*pod.spec.containers, *sidecars]
-        for port in container.ports or ()
-        if port.host_port
-    ]
-
-
-def _tolerates(toleration: Toleration, taint: Taint) -> bool:
-    same_value = toleration.operator == "Exists" or (toleration.value or "") == (taint.value or "")
-    return (
-        toleration.effect in (None, "", taint.effect)
-        and toleration.key in (None, "", taint.key)
-        and same_value
-    )
-
-
-def _term_holds(term: Any, node: Node) -> bool:
-    labels = node.metadata.labels or {}
-    found = [(each, labels.get(each.key)) for each in term.match_expressions or ()]
-    found += [
-        (each, node.metadata.name if each.key == "metadata.name" else None)
-        for each in term.match_fields or ()
-    ]
-    return bool(found) and all(
-        _holds(each.operator, each.values or (), text) for each, text in found
-    )
-
-
-def _holds(operator: str, values: Sequence[str], text: str | None) -> bool:
-    if operator in ("Gt", "Lt"):
-        try:
-            number, bound = int(text or ""), int(values[0])
-        except ValueError:
-            return False
-        return number > bound if operator == "Gt" else number < bound
-    truths = {
-        "In": text is not None and text in values,
-        "NotIn": text is None or text not in values,
-        "Exists": text is not None,
-        "DoesNotExist": text is None,
-    }
-    return truths[operator]
 
 
 # --- what ties pods together ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from refk8s.core.loop.state import LoopState
 from refk8s.core.ports import RuleSet
 from refk8s.core.properties.law import Law, objects
 from refk8s.core.properties.network import endpoints, key_of, usable, ways_in
+from refk8s.core.properties.oracle import is_finished, is_ready
 from refk8s.core.store import Change
 
 MANAGED_BY, OF_PODS = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
@@ -146,16 +147,9 @@ def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tupl
             or not wanted <= (pod.metadata.labels or {}).items()
         ):
             continue
-        if (
-            pod.status is None
-            or not pod.status.pod_ip
-            or pod.status.phase in ("Succeeded", "Failed")
-        ):
+        if not pod.status.pod_ip or is_finished(pod):
             continue
-        ready = any(
-            condition.type == "Ready" and condition.status == "True"
-            for condition in pod.status.conditions or ()
-        )
+        ready = is_ready(pod)
         found[pod.metadata.uid, pod.status.pod_ip] = (
             ready,
             pod.metadata.deletion_timestamp is not None,
@@ -236,11 +230,11 @@ def _endpoints_of(service: Service, pods: Sequence[Any], told: Any | None) -> It
     }
     found: dict[tuple[str, str], bool] = {}
     for subset in told.subsets or ():
-        for is_ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
+        for ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
             for address in addresses or ():
                 found[
                     address.target_ref.uid if address.target_ref is not None else "", address.ip
-                ] = is_ready
+                ] = ready
     if found != behind:
         yield f"{key_of(service)}: its Endpoints tell of {sorted(found.items())}, there are {sorted(behind.items())}"
 

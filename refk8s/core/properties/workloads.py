@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
-from refk8s.core.controllers.pods import is_active, ready_condition
 from refk8s.core.loop.plan import Plan
 from refk8s.core.loop.view import View, controller_of
+from refk8s.core.properties.oracle import is_active, is_ready
 
 
 class Selects(Protocol):
@@ -268,7 +268,7 @@ def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
         yield f"{owner.metadata.name} has {len(active)} active pods, where {wanted} are asked for"
     if owner.status.replicas != len(active):
         yield f"{owner.metadata.name} says that it has {owner.status.replicas} pods, and has {len(active)}"
-    ready = sum(1 for pod in active if ready_condition(pod) is not None)
+    ready = sum(1 for pod in active if is_ready(pod))
     if (owner.status.ready_replicas or 0) != ready:
         yield f"{owner.metadata.name} says that {owner.status.ready_replicas} pods are ready, and {ready} are"
     if owner.status.observed_generation != owner.metadata.generation:

@@ -15,9 +15,8 @@ from refk8s.core.properties.api import (
     api_26_a_uid_is_never_used_again,
 )
 from refk8s.core.properties.law import Arrived, Law
+from refk8s.core.properties.oracle import takes_room
 from refk8s.core.store import Change
-
-FINISHED = ("Succeeded", "Failed")
 
 
 def meant(request: Request) -> tuple[str | None, str | None]:
@@ -117,11 +116,7 @@ def a_pod_has_its_time(arrived: Arrived, before: Cluster, after: Cluster) -> Ite
         for c in arrived.changes
         if c.record is None and c.previous is not None and c.key.startswith(PODS.prefix)
     ]
-    pods = [
-        pod
-        for pod in pods
-        if pod.spec.node_name and (pod.status is None or pod.status.phase not in FINISHED)
-    ]
+    pods = [pod for pod in pods if takes_room(pod)]
     if not pods:
         return None
     for pod in pods:

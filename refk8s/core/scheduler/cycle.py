@@ -26,6 +26,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
+from refk8s.core.pods.status import is_finished
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
@@ -39,7 +40,6 @@ from refk8s.core.scheduler.snapshot import (
     facts_of,
     fold,
     info_of,
-    is_finished,
     is_same_load,
     node_taken,
 )

@@ -2,14 +2,14 @@
 SCHED-2, SCHED-17 (spec/scheduler.md).
 
 Pods of one template are alike in all of this, so they share one `Needs`, found by the bytes of
-those fields; what has been worked out for one of them holds for all (SCHED-17). The other pods and
-the nodes do not come in here. Source: Kubernetes documentation, "Resource Management for Pods and
-Containers", "Sidecar Containers" (resource sharing within containers), "Pod Overhead". Left out:
-what a resize in place has allocated beyond the spec's requests; dynamic resource claims; volumes.
+those fields; what has been worked out for one of them holds for all (SCHED-17). What the fields
+mean is in `core/pods/`. Source: Kubernetes documentation, "Resource Management for Pods and
+Containers" (how pods with resource requests are scheduled). Left out: dynamic resource claims;
+volumes.
 """
 
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,26 +24,32 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
-from refk8s.core.api.quantity import milli_value, value
+from refk8s.core.pods.containers import is_sidecar
+from refk8s.core.pods.host_ports import HostPort, host_ports
+from refk8s.core.pods.node_affinity import NAME_FIELD, preferred_terms, required_terms
+from refk8s.core.pods.resources import (
+    CPU,
+    EPHEMERAL_STORAGE,
+    MEMORY,
+    Amounts,
+    compute_requests,
+)
 from refk8s.core.value import Value
 
-CPU, MEMORY, EPHEMERAL_STORAGE, PODS_COUNT = "cpu", "memory", "ephemeral-storage", "pods"
-SCORED_CPU_DEFAULT = 100  # milli-CPUs that scoring takes for a container that states no request
-SCORED_MEMORY_DEFAULT = 200 * 1024 * 1024  # bytes, likewise
-ANY_ADDRESS = "0.0.0.0"
+# what scoring takes for a container without a request: milli-CPUs and bytes
+SCORED_DEFAULT: Amounts = {CPU: 100, MEMORY: 200 * 1024 * 1024}
 DEFAULT_SCHEDULER = "default-scheduler"
 
-Amounts = dict[str, int]  # resource -> milli-CPUs, bytes or pieces; never changed once made
-Requests = dict[str, str] | None
-Part = tuple[Requests, tuple[ContainerPort, ...] | None, str | None, str | None]  # of one container
+Requested = dict[str, str] | None
 
 
-class HostPort(Value, frozen=True, order=True):
-    """A port of the node that a container takes."""
+class Part(NamedTuple):
+    """What matters of one container."""
 
-    port: int
-    protocol: str = "TCP"
-    address: str = ANY_ADDRESS
+    requests: Requested
+    ports: tuple[ContainerPort, ...] | None
+    image: str | None
+    restart_policy: str | None
 
 
 class Needs(Value, frozen=True, eq=False):
@@ -92,8 +98,8 @@ _Parts = tuple[
     Affinity | None,
     tuple[Toleration, ...] | None,
     tuple[TopologySpreadConstraint, ...] | None,
-    Requests,
-    Requests,
+    Requested,
+    Requested,
     tuple[Part, ...],
     tuple[Part, ...],
 ]
@@ -124,7 +130,7 @@ def needs_of(pod: Pod) -> Needs:
     )
 
 
-def _requests(resources: ResourceRequirements | None) -> Requests:
+def _requests(resources: ResourceRequirements | None) -> Requested:
     return resources.requests if resources is not None else None
 
 
@@ -141,31 +147,17 @@ def _parse(key: bytes) -> Needs:
         containers,
         init_containers,
     ) = parts
-    node_affinity = affinity.node_affinity if affinity else None
-    required = (
-        node_affinity.required_during_scheduling_ignored_during_execution if node_affinity else None
-    )
-    preferred = (
-        node_affinity.preferred_during_scheduling_ignored_during_execution
-        if node_affinity
-        else None
-    )
-    whole = _amounts(pod_level)
-    extra = _amounts(overhead)
-    requests = _total(containers, init_containers, whole, extra, {})
-    scored = _total(
-        containers,
-        init_containers,
-        whole,
-        extra,
-        {CPU: SCORED_CPU_DEFAULT, MEMORY: SCORED_MEMORY_DEFAULT},
-    )
-    sidecars = [part for part in init_containers if _is_sidecar(part)]
+    required = required_terms(affinity)
+    regular = [part.requests for part in containers]
+    initial = [(part.requests, is_sidecar(part)) for part in init_containers]
+    requests = compute_requests(regular, initial, pod_level, overhead)
+    scored = compute_requests(regular, initial, pod_level, overhead, SCORED_DEFAULT)
+    lasting = (*containers, *[part for part in init_containers if is_sidecar(part)])
     return Needs(
         key=key,
         node_selector=tuple(sorted((selector or {}).items())),
-        required_terms=required.node_selector_terms if required else None,
-        preferred_terms=tuple((term.weight, term.preference) for term in preferred or ()),
+        required_terms=required,
+        preferred_terms=tuple((term.weight, term.preference) for term in preferred_terms(affinity)),
         tolerations=tolerations or (),
         cpu=requests.get(CPU, 0),
         memory=requests.get(MEMORY, 0),
@@ -177,9 +169,9 @@ def _parse(key: bytes) -> Needs:
         },
         scored_cpu=scored.get(CPU, 0),
         scored_memory=scored.get(MEMORY, 0),
-        ports=tuple(sorted(_host_ports([*containers, *sidecars]))),
-        images=tuple(image for _, _, image, _ in [*init_containers, *containers] if image),
-        node_names=_named(required.node_selector_terms) if required else None,
+        ports=host_ports(port for part in lasting for port in part.ports or ()),
+        images=tuple(part.image for part in (*init_containers, *containers) if part.image),
+        node_names=_named(required) if required is not None else None,
         pod_affinity=affinity.pod_affinity if affinity else None,
         pod_anti_affinity=affinity.pod_anti_affinity if affinity else None,
         constraints=constraints or (),
@@ -194,7 +186,7 @@ def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
         fields = [
             each
             for each in term.match_fields or ()
-            if each.key == "metadata.name" and each.operator == "In"
+            if each.key == NAME_FIELD and each.operator == "In"
         ]
         if not fields:
             return None
@@ -202,60 +194,3 @@ def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
             set(fields[0].values or ()).intersection(*(each.values or () for each in fields[1:]))
         )
     return tuple(sorted(names)) if terms else None
-
-
-def amount(resource: str, quantity: str) -> int:
-    """A quantity in the units in which the scheduler counts: milli-CPUs, else whole ones, rounded
-    up."""
-    return milli_value(quantity) if resource == CPU else value(quantity)
-
-
-def _amounts(requests: Mapping[str, str] | None) -> Amounts:
-    return {name: amount(name, quantity) for name, quantity in (requests or {}).items()}
-
-
-def _is_sidecar(part: Part) -> bool:
-    return part[3] == "Always"
-
-
-def _total(
-    containers: Iterable[Part],
-    init_containers: Iterable[Part],
-    whole: Amounts,
-    overhead: Amounts,
-    default: Amounts,
-) -> Amounts:
-    """SCHED-2: the greater of what runs together in the end and what runs together at any moment of
-    the start.
-
-    Init containers run one after another, each beside the sidecars started before it. What the pod
-    as a whole states takes the place of that sum, and the overhead comes on top. `default` stands
-    in for what a container does not state.
-    """
-    running: Amounts = {}
-    for part in containers:
-        running = _plus(running, default | _amounts(part[0]))
-    sidecars: Amounts = {}
-    peak: Amounts = {}
-    for part in init_containers:
-        own = default | _amounts(part[0])
-        moment = _plus(sidecars, own)
-        if _is_sidecar(part):
-            sidecars = moment
-        peak = {name: max(peak.get(name, 0), moment.get(name, 0)) for name in peak | moment}
-    running = _plus(running, sidecars)
-    total = {name: max(running.get(name, 0), peak.get(name, 0)) for name in running | peak}
-    return _plus(total | whole, overhead)
-
-
-def _plus(left: Amounts, right: Amounts) -> Amounts:
-    return {name: left.get(name, 0) + right.get(name, 0) for name in left | right}
-
-
-def _host_ports(parts: Iterable[Part]) -> set[HostPort]:
-    return {
-        HostPort(port.host_port, port.protocol or "TCP", port.host_ip or ANY_ADDRESS)
-        for _, ports, _, _ in parts
-        for port in ports or ()
-        if port.host_port
-    }

@@ -18,18 +18,12 @@ from immutables import Map
 from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
+from refk8s.core.pods import resources
+from refk8s.core.pods.host_ports import HostPort
+from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
+from refk8s.core.pods.status import is_finished
 from refk8s.core.scheduler.bonds import Bonds, bonds_of
-from refk8s.core.scheduler.needs import (
-    CPU,
-    EPHEMERAL_STORAGE,
-    MEMORY,
-    PODS_COUNT,
-    Amounts,
-    HostPort,
-    Needs,
-    amount,
-    needs_of,
-)
+from refk8s.core.scheduler.needs import Needs, needs_of
 from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -225,7 +219,7 @@ def facts_of(node: Node) -> NodeFacts:
     """What matters of a node. The time at which a taint was set does not."""
     allocatable = node.status.allocatable or {} if node.status else {}
     spec = node.spec
-    known = (CPU, MEMORY, EPHEMERAL_STORAGE, PODS_COUNT)
+    known = (CPU, MEMORY, EPHEMERAL_STORAGE, resources.PODS)
     return NodeFacts(
         name=node.metadata.name or "",
         labels=node.metadata.labels or {},
@@ -237,7 +231,7 @@ def facts_of(node: Node) -> NodeFacts:
         cpu=amount(CPU, allocatable.get(CPU, "0")),
         memory=amount(MEMORY, allocatable.get(MEMORY, "0")),
         ephemeral_storage=amount(EPHEMERAL_STORAGE, allocatable.get(EPHEMERAL_STORAGE, "0")),
-        pods=amount(PODS_COUNT, allocatable.get(PODS_COUNT, "0")),
+        pods=amount(resources.PODS, allocatable.get(resources.PODS, "0")),
         extended={
             name: amount(name, allocatable[name])
             for name in sorted(allocatable)
@@ -259,11 +253,6 @@ def info_of(pod: Pod) -> PodInfo:
         needs,
         bonds_of(needs, metadata.namespace or "", metadata.labels or {}),
     )
-
-
-def is_finished(pod: Pod) -> bool:
-    """It has ended for good and takes no room any more (SCHED-4)."""
-    return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
 def node_taken(pod: Pod | None) -> str:

@@ -37,6 +37,8 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context, timestamp
+from refk8s.core.pods.containers import every_container
+from refk8s.core.pods.tolerations import EXISTS, NO_EXECUTE
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
@@ -59,7 +61,7 @@ _TOKEN_SOURCE = ProjectedVolumeSource(
 )  # fmt: skip
 _PATIENCE = {
     key: Toleration(
-        key=key, operator="Exists", effect="NoExecute", toleration_seconds=TOLERATION_SECONDS
+        key=key, operator=EXISTS, effect=NO_EXECUTE, toleration_seconds=TOLERATION_SECONDS
     )
     for key in (NOT_READY, UNREACHABLE)
 }
@@ -148,7 +150,7 @@ def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
     )
     name = present or TOKEN_VOLUME + context.suffix()
     mount = VolumeMount(name=name, read_only=True, mount_path=TOKEN_PATH)
-    everyone = (*spec.containers, *(spec.init_containers or ()))
+    everyone = every_container(spec)
     if not everyone or all(_is_mounted(container) for container in everyone):
         return {}
     changed: dict[str, Any] = {
@@ -186,15 +188,17 @@ def patience(pod: Pod) -> dict[str, Any]:
         [
             _PATIENCE[key]
             for key in (NOT_READY, UNREACHABLE)
-            if not any(_tolerates(one, key) for one in tolerations)
+            if not any(_names(one, key) for one in tolerations)
         ]
     )
     return {"tolerations": tolerations + added} if added else {}
 
 
-def _tolerates(toleration: Toleration, key: str) -> bool:
+def _names(toleration: Toleration, key: str) -> bool:
+    """The toleration is about NoExecute taints of this key. Its operator and value do not count, so
+    this is not whether it matches the taint (POD-20)."""
     return (toleration.key == key or not toleration.key) and (
-        toleration.effect == "NoExecute" or not toleration.effect
+        toleration.effect == NO_EXECUTE or not toleration.effect
     )
 
 
@@ -207,8 +211,7 @@ def compute_qos_class(pod: Pod) -> str:
     spec = pod.spec
     if spec.resources is not None:
         return _class_of((spec.resources,))
-    containers = spec.containers + (spec.init_containers or ())
-    return _class_of(tuple([container.resources for container in containers]))
+    return _class_of(tuple([container.resources for container in every_container(spec)]))
 
 
 def _class_of(requirements: tuple[ResourceRequirements, ...]) -> str:

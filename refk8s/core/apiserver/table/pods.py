@@ -12,6 +12,8 @@ from refk8s.core.api.meta_v1 import TableRowCondition
 from refk8s.core.apiserver.table.duration import age
 from refk8s.core.apiserver.table.layout import NONE, Cells
 from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.pods.containers import sidecars
+from refk8s.core.pods.status import FAILED, SUCCEEDED, is_finished, is_ready
 from refk8s.core.value import Value
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def pod(one: Pod, now: Instant) -> Cells:
 
 def pod_conditions(one: Pod) -> tuple[TableRowCondition, ...]:
     """A pod that has ended is marked, so that a client may leave it out."""
-    messages = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}
+    messages = {SUCCEEDED: "The pod has completed successfully.", FAILED: "The pod failed."}
     phase = one.status.phase or ""
     if phase not in messages:
         return ()
@@ -57,12 +59,8 @@ def summarize(one: Pod) -> Summary:
     """Ready and total containers, the word of TABLE-8, and the restarts of TABLE-9."""
     status = one.status
     # Init containers that restart (sidecars) run beside the containers and count as such.
-    sidecars = {
-        container.name
-        for container in one.spec.init_containers or ()
-        if container.restart_policy == "Always"
-    }
-    total = len(one.spec.containers) + len(sidecars)
+    lasting = {container.name for container in sidecars(one.spec)}
+    total = len(one.spec.containers) + len(lasting)
     # reversed: the first of a type
     conditions = {condition.type: condition for condition in reversed(status.conditions or ())}
     reason = status.reason or status.phase or ""
@@ -76,13 +74,13 @@ def summarize(one: Pod) -> Summary:
     running_sidecars: list[ContainerStatus] = []
     for place, container in enumerate(status.init_container_statuses or ()):
         counted.append(container)
-        is_sidecar = container.name in sidecars
-        if is_sidecar:
+        stays = container.name in lasting
+        if stays:
             running_sidecars.append(container)
         terminated = container.state.terminated
         if terminated is not None and terminated.exit_code == 0:
             continue
-        if is_sidecar and container.started:
+        if stays and container.started:
             ready += container.ready
             continue
         initializing = True
@@ -111,13 +109,12 @@ def summarize(one: Pod) -> Summary:
                 has_running = True
                 ready += 1
         if reason == "Completed" and has_running:  # some ended well, others still run
-            is_ready = "Ready" in conditions and conditions["Ready"].status == "True"
-            reason = "Running" if is_ready else "NotReady"
+            reason = "Running" if is_ready(one) else "NotReady"
 
     if one.metadata.deletion_timestamp is not None:
         if status.reason == "NodeLost":
             reason = "Unknown"
-        elif status.phase not in ("Succeeded", "Failed"):
+        elif not is_finished(one):
             reason = "Terminating"
 
     ends = [container.last_state.terminated for container in counted]

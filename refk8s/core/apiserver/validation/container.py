@@ -33,6 +33,7 @@ from refk8s.core.apiserver.validation.probes import validate_life
 from refk8s.core.apiserver.validation.resources import validate_requirements
 from refk8s.core.apiserver.validation.security import validate_security
 from refk8s.core.apiserver.validation.volume import PULL_POLICIES, validate_pull_policy
+from refk8s.core.pods.containers import is_sidecar
 
 MESSAGE_POLICIES = ("FallbackToLogsOnError", "File")
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -93,7 +94,7 @@ def validate_init_containers(
         elif container.name:
             seen.add(container.name)
         causes += validate_host_ports((container,), at)
-        if container.restart_policy == "Always":
+        if is_sidecar(container):
             causes += validate_life(container, around.grace, here)
             continue
         words = "may not be set for init containers without restartPolicy=Always"

@@ -22,6 +22,7 @@ from refk8s.core.apiserver.validation.field import (
     too_many,
 )
 from refk8s.core.apiserver.validation.names import qualified_name
+from refk8s.core.pods.containers import every_container
 
 RULES_MAX, CONDITIONS_MAX, EXIT_CODES_MAX, INDEXES_BYTES_MAX = 20, 20, 255, 65536
 ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
@@ -37,7 +38,7 @@ def validate_policies(spec: JobSpec, at: str) -> Causes:
         if len(rules) > RULES_MAX:
             causes.append(too_many(here, len(rules), RULES_MAX))
         pod = spec.template.spec
-        names = {container.name for container in (*pod.containers, *(pod.init_containers or ()))}
+        names = {container.name for container in every_container(pod)}
         for position, rule in enumerate(rules):
             causes += _validate_failure_rule(spec, rule, names, f"{here}[{position}]")
     if spec.success_policy is not None:

@@ -51,6 +51,7 @@ from refk8s.core.apiserver.validation.security import (
 )
 from refk8s.core.apiserver.validation.volume import validate_volumes
 from refk8s.core.apiserver.validation.windows import validate_host_process, validate_system
+from refk8s.core.pods.containers import every_container
 
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 PREEMPTION_POLICIES = ("PreemptLowerPriority", "Never")
@@ -137,9 +138,8 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> C
             spec.init_containers, spec.containers, around, f"{at}.initContainers"
         )
     if spec.ephemeral_containers:
-        others: tuple[Container, ...] = (*spec.containers, *(spec.init_containers or ()))
         causes += validate_ephemeral_containers(
-            spec.ephemeral_containers, others, around, f"{at}.ephemeralContainers"
+            spec.ephemeral_containers, every_container(spec), around, f"{at}.ephemeralContainers"
         )
     if spec.resources is not None:
         causes += validate_pod_resources(spec, claims, f"{at}.resources")

@@ -4,11 +4,11 @@
 Source: Kubernetes documentation, "Assign Pod-level CPU and memory resources".
 """
 
-from collections.abc import Iterable
-
-from refk8s.core.api.core_v1 import Container, PodSpec
+from refk8s.core.api.core_v1 import PodSpec
 from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid
 from refk8s.core.apiserver.validation.resources import amount, validate_requirements
+from refk8s.core.pods.containers import is_sidecar
+from refk8s.core.pods.resources import compute_requests
 
 Totals = dict[str, int]
 """Amounts of resources in billionths."""
@@ -38,41 +38,12 @@ def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Ca
 
 
 def total_requests(spec: PodSpec) -> Totals:
-    """What the containers of a pod ask for together: the larger of the running ones and of each
-    init container beside its sidecars."""
-    running = _sum(spec.containers)
-    sidecars: Totals = {}
-    highest: Totals = {}
-    for container in spec.init_containers or ():
-        own = _sum((container,))
-        if container.restart_policy == "Always":
-            sidecars = _plus(sidecars, own)
-            own = sidecars
-        else:
-            own = _plus(sidecars, own)
-        highest = {
-            name: max(own.get(name, 0), highest.get(name, 0))
-            for name in own.keys() | highest.keys()
-        }
-    running = _plus(running, sidecars)
-    return {
-        name: max(running.get(name, 0), highest.get(name, 0))
-        for name in running.keys() | highest.keys()
-    }
-
-
-def _sum(containers: Iterable[Container]) -> Totals:
-    total: Totals = {}
-    for container in containers:
-        total = _plus(
-            total,
-            {name: _nano(text) for name, text in (container.resources.requests or {}).items()},
-        )
-    return total
-
-
-def _plus(left: Totals, right: Totals) -> Totals:
-    return {name: left.get(name, 0) + right.get(name, 0) for name in left.keys() | right.keys()}
+    """What the containers of a pod ask for together at most (SCHED-2), in billionths."""
+    return compute_requests(
+        [container.resources.requests for container in spec.containers],
+        [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],
+        count=lambda resource, text: _nano(text),
+    )
 
 
 def _nano(text: str) -> int:

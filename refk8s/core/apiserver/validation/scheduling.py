@@ -16,7 +16,6 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
-from refk8s.core.api.integer import int64
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.apiserver.validation.field import (
     POSITIVE,
@@ -33,9 +32,8 @@ from refk8s.core.apiserver.validation.selectors import (
     validate_node_selector_term,
     validate_selector,
 )
+from refk8s.core.pods.tolerations import EFFECTS, EQUAL, EXISTS, NO_EXECUTE, OPERATORS
 
-EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-OPERATORS = ("Equal", "Exists", "Lt", "Gt")
 WHEN_UNSATISFIABLE = ("DoNotSchedule", "ScheduleAnyway")
 NODE_POLICIES = ("Honor", "Ignore")
 
@@ -55,15 +53,15 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
             words = qualified_name(key)
             if words:
                 causes += [invalid(f"{at}[{position}].key", key, word) for word in words]
-        elif operator != "Exists":
+        elif operator != EXISTS:
             words = (
                 'operator must be Exists when `key` is empty, which means "match all values and all keys"',
             )
             causes.append(invalid(f"{at}[{position}].operator", operator or "", words[0]))
-        if toleration.toleration_seconds is not None and effect != "NoExecute":
+        if toleration.toleration_seconds is not None and effect != NO_EXECUTE:
             words = ("effect must be 'NoExecute' when `tolerationSeconds` is set",)
             causes.append(invalid(f"{at}[{position}].effect", effect or "", words[0]))
-        if operator == "Exists":
+        if operator == EXISTS:
             if value:
                 causes.append(
                     invalid(
@@ -72,20 +70,12 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
                         "value must be empty when `operator` is 'Exists'",
                     )
                 )
-        elif not operator or operator == "Equal":
+        elif not operator or operator == EQUAL:
             words = label_value(value)
             if words:
                 causes.append(invalid(f"{at}[{position}].operator", value, ";".join(words)))
-        elif operator not in OPERATORS:
-            causes.append(not_supported(f"{at}[{position}].operator", operator, OPERATORS[:2]))
-        elif int64(value) is None:
-            causes.append(
-                invalid(
-                    f"{at}[{position}].value",
-                    value,
-                    f"must be an integer when `operator` is '{operator}'",
-                )
-            )
+        else:  # also Gt and Lt: their feature is disabled (POD-20)
+            causes.append(not_supported(f"{at}[{position}].operator", operator, OPERATORS))
         if effect and effect not in EFFECTS:
             causes.append(not_supported(f"{at}[{position}].effect", effect, EFFECTS))
     return causes

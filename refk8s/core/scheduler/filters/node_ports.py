@@ -5,7 +5,8 @@ Two ports are one when number and protocol are the same and the addresses are, o
 documentation, "Configuration Best Practices" (hostPort).
 """
 
-from refk8s.core.scheduler.needs import ANY_ADDRESS, HostPort, Needs
+from refk8s.core.pods.host_ports import have_conflict
+from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
@@ -16,16 +17,4 @@ REFUSAL = Refusal(
 
 def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
     """SCHED-8."""
-    if not needs.ports or not load.ports:
-        return None
-    return (
-        REFUSAL
-        if any(clash(wanted, taken) for wanted in needs.ports for taken in load.ports)
-        else None
-    )
-
-
-def clash(one: HostPort, other: HostPort) -> bool:
-    if one.port != other.port or one.protocol != other.protocol:
-        return False
-    return one.address == other.address or ANY_ADDRESS in (one.address, other.address)
+    return REFUSAL if needs.ports and have_conflict(needs.ports, load.ports) else None

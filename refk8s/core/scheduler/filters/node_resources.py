@@ -7,7 +7,8 @@ taken of it. Source: Kubernetes documentation, "Resource Management for Pods and
 pods with resource requests are scheduled).
 """
 
-from refk8s.core.scheduler.needs import CPU, EPHEMERAL_STORAGE, MEMORY, Needs
+from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY
+from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 

@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Nodes" (manual node administration), "Taints 
 """
 
 from refk8s.core.api.core_v1 import Taint
-from refk8s.core.scheduler.filters.taints import NO_SCHEDULE, is_tolerated
+from refk8s.core.pods.tolerations import NO_SCHEDULE, is_tolerated
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts

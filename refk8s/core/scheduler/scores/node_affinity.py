@@ -4,11 +4,15 @@
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (node affinity weight).
 """
 
-from refk8s.core.scheduler.filters.node_affinity import matches
+from refk8s.core.pods.node_affinity import term_matches
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import NodeFacts
 
 
 def raw(needs: Needs, facts: NodeFacts) -> int:
     """SCHED-15: the sum of the weights of the terms that match."""
-    return sum(weight for weight, term in needs.preferred_terms if matches(term, facts))
+    return sum(
+        weight
+        for weight, term in needs.preferred_terms
+        if term_matches(term, facts.labels, facts.name)
+    )

@@ -4,7 +4,7 @@
 Source: Kubernetes documentation, "Taints and Tolerations".
 """
 
-from refk8s.core.scheduler.filters.taints import PREFER_NO_SCHEDULE, is_tolerated
+from refk8s.core.pods.tolerations import PREFER_NO_SCHEDULE, is_tolerated
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import NodeFacts
 

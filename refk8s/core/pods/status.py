@@ -1,5 +1,5 @@
-"""What a pod's status means to the controllers that count pods: active, ready, available. Rules
-RS-1, RS-8 (spec/workloads/replica_set.md).
+"""What a pod's status means: finished, active, ready, available. Rules RS-1, RS-8, POD-24
+(spec/workloads/replica_set.md, spec/pod.md).
 
 Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
 """
@@ -9,17 +9,18 @@ from typing import Any
 
 from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
 
-FAILED, SUCCEEDED = "Failed", "Succeeded"
+PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
+FINAL_PHASES = (SUCCEEDED, FAILED)
 
 
 def is_finished(pod: Any) -> bool:
-    """All its containers have ended and none will be started again."""
-    return pod.status.phase in (FAILED, SUCCEEDED)
+    """The phase is final: all containers have ended and none will be started again."""
+    return pod.status.phase in FINAL_PHASES
 
 
 def is_active(pod: Any) -> bool:
     """It runs or will run: neither finished nor being deleted (RS-1)."""
-    return pod.metadata.deletion_timestamp is None and pod.status.phase not in (FAILED, SUCCEEDED)
+    return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
 
 
 def split(pods: Iterable[Any]) -> tuple[list[Any], list[Any]]:
@@ -27,13 +28,18 @@ def split(pods: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     active: list[Any] = []
     terminating: list[Any] = []
     for pod in pods:
-        if pod.status.phase not in (FAILED, SUCCEEDED):
+        if pod.status.phase not in FINAL_PHASES:
             (active if pod.metadata.deletion_timestamp is None else terminating).append(pod)
     return active, terminating
 
 
+def is_ready(pod: Any) -> bool:
+    """The condition Ready is True."""
+    return ready_condition(pod) is not None
+
+
 def ready_condition(pod: Any) -> Any | None:
-    """The condition Ready where it is True, else None."""
+    """The first condition Ready where it is True, else None (POD-24). O(conditions)."""
     for condition in pod.status.conditions or ():
         if condition.type == "Ready":
             return condition if condition.status == "True" else None

@@ -1,0 +1,55 @@
+"""Kinds of containers of a pod: regular ones, init containers, sidecars. Rule POD-22 (spec/pod.md).
+
+Source: Kubernetes documentation, "Init Containers", "Sidecar Containers".
+"""
+
+from typing import Protocol
+
+from refk8s.core.api.core_v1 import Container, PodSpec
+
+
+class HasRestartPolicy(Protocol):
+    """A container, or what is known of one."""
+
+    @property
+    def restart_policy(self) -> str | None: ...
+
+
+def is_sidecar(init_container: HasRestartPolicy) -> bool:
+    """Whether an init container is a sidecar: with restartPolicy Always it keeps running."""
+    return init_container.restart_policy == "Always"
+
+
+def sidecars(spec: PodSpec) -> tuple[Container, ...]:
+    """The sidecars, in the order in which they start."""
+    if not spec.init_containers:
+        return ()
+    return tuple([container for container in spec.init_containers if is_sidecar(container)])
+
+
+def long_running(spec: PodSpec) -> tuple[Container, ...]:
+    """The containers that run side by side once the pod is initialized: the regular ones, then the
+    sidecars."""
+    return (*spec.containers, *sidecars(spec)) if spec.init_containers else spec.containers
+
+
+def every_container(spec: PodSpec) -> tuple[Container, ...]:
+    """The regular containers, then all init containers."""
+    return (*spec.containers, *spec.init_containers) if spec.init_containers else spec.containers
+
+
+def is_init(spec: PodSpec, container: Container) -> bool:
+    """Whether the container is one of the pod's init containers, sidecars included."""
+    return container in (spec.init_containers or ())
+
+
+def find_container(spec: PodSpec, name: str) -> Container | None:
+    """The container of this name, of whatever kind. Names are unique in a pod."""
+    return next((one for one in every_container(spec) if one.name == name), None)
+
+
+def field_path(spec: PodSpec | None, name: str) -> str:
+    """The place of a container in its pod, as an event names it: `spec.containers{web}`."""
+    inits = spec.init_containers or () if spec is not None else ()
+    kind = "initContainers" if any(one.name == name for one in inits) else "containers"
+    return f"spec.{kind}{{{name}}}"

@@ -1,0 +1,52 @@
+"""Which ports of its node a pod takes, and which of them are the same. Rule POD-22 (spec/pod.md).
+
+Source: API reference, ContainerPort (hostPort, hostIP); Kubernetes documentation, "Sidecar
+Containers".
+"""
+
+from collections.abc import Iterable
+
+from refk8s.core.api.core_v1 import ContainerPort, PodSpec
+from refk8s.core.pods.containers import long_running
+from refk8s.core.value import Value
+
+ANY_ADDRESS = "0.0.0.0"
+
+
+class HostPort(Value, frozen=True, order=True):
+    """A port of the node that a container takes."""
+
+    port: int
+    protocol: str = "TCP"
+    address: str = ANY_ADDRESS
+
+
+def pod_host_ports(spec: PodSpec) -> tuple[HostPort, ...]:
+    """The host ports of the containers that keep running, in order and each once."""
+    return host_ports(port for container in long_running(spec) for port in container.ports or ())
+
+
+def host_ports(ports: Iterable[ContainerPort]) -> tuple[HostPort, ...]:
+    """The host ports among the ports of containers, in order and each once."""
+    return tuple(
+        sorted(
+            {
+                HostPort(port.host_port, port.protocol or "TCP", port.host_ip or ANY_ADDRESS)
+                for port in ports
+                if port.host_port
+            }
+        )
+    )
+
+
+def conflict(one: HostPort, other: HostPort) -> bool:
+    """Whether two pods of one node cannot both have their port: number and protocol are equal, and
+    the addresses are equal or one is every address (SCHED-8)."""
+    if one.port != other.port or one.protocol != other.protocol:
+        return False
+    return one.address == other.address or ANY_ADDRESS in (one.address, other.address)
+
+
+def have_conflict(some: Iterable[HostPort], others: tuple[HostPort, ...]) -> bool:
+    """Whether a port of the one conflicts with a port of the others."""
+    return bool(others) and any(conflict(one, other) for one in some for other in others)

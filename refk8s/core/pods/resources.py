@@ -1,0 +1,89 @@
+"""What a pod requests of a node. Rules SCHED-2, KUBELET-80, POD-23 (spec/scheduler.md,
+spec/kubelet.md, spec/pod.md).
+
+Source: Kubernetes documentation, "Resource Management for Pods and Containers", "Sidecar
+Containers" (resource sharing within containers), "Pod Overhead". Left out: what a resize in place
+has allocated beyond the requests of the spec; dynamic resource claims.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from refk8s.core.api import quantity
+from refk8s.core.api.core_v1 import PodSpec
+from refk8s.core.memo import remember
+from refk8s.core.pods.containers import is_sidecar
+
+CPU, MEMORY, EPHEMERAL_STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "pods"
+
+Amounts = dict[str, int]
+"""Amounts of resources: milli-CPUs for cpu, whole units for everything else."""
+Requests = Mapping[str, str] | None
+"""Quantities by resource, as a spec has them."""
+
+_NONE: Amounts = {}
+
+
+@remember(4096)
+def amount(resource: str, text: str) -> int:
+    """A quantity in the unit in which nodes are filled: milli-CPUs, else whole units, rounded
+    up."""
+    return quantity.milli_value(text) if resource == CPU else quantity.value(text)
+
+
+def pod_requests(spec: PodSpec) -> Amounts:
+    """The most that a pod of this spec requests at any moment, with its overhead (POD-23)."""
+    return compute_requests(
+        [container.resources.requests for container in spec.containers],
+        [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],
+        spec.resources.requests if spec.resources is not None else None,
+        spec.overhead,
+    )
+
+
+def compute_requests(
+    containers: Iterable[Requests],
+    init_containers: Iterable[tuple[Requests, bool]],
+    of_pod: Requests = None,
+    overhead: Requests = None,
+    default: Mapping[str, int] = _NONE,
+    count: Callable[[str, str], int] = amount,
+) -> Amounts:
+    """SCHED-2, KUBELET-80: for each resource the larger of what runs together once the pod is
+    initialized and what runs together at any moment of its start.
+
+    An init container comes with whether it is a sidecar. Those that are not run one after another,
+    each beside the sidecars before it. Requests of the pod as a whole replace the sum, and the
+    overhead is added. `default` stands for what a container does not request.
+    """
+    total: Amounts = {}
+    for requests in containers:
+        _add(total, requests, default, count)
+    sidecars: Amounts = {}
+    peak: Amounts = {}
+    for requests, stays in init_containers:
+        moment = dict(sidecars)
+        _add(moment, requests, default, count)
+        if stays:
+            sidecars = moment
+        for name, much in moment.items():
+            peak[name] = max(peak.get(name, 0), much)
+    for name, much in sidecars.items():
+        total[name] = total.get(name, 0) + much
+    for name, much in peak.items():
+        total[name] = max(total.get(name, 0), much)
+    if of_pod:
+        for name, text in of_pod.items():
+            total[name] = count(name, text)
+    _add(total, overhead, _NONE, count)
+    return total
+
+
+def _add(
+    total: Amounts, requests: Requests, default: Mapping[str, int], count: Callable[[str, str], int]
+) -> None:
+    if requests:
+        for name, text in requests.items():
+            total[name] = total.get(name, 0) + count(name, text)
+    for name, much in default.items():
+        if not requests or name not in requests:
+            total[name] = total.get(name, 0) + much

@@ -1,0 +1,38 @@
+"""Which taints a toleration matches. Rule POD-20 (spec/pod.md).
+
+| operator | matches |
+|---|---|
+| Exists | every value |
+| Equal, also the default | the same value; none is the empty value |
+| any other | nothing; the API server rejects it (VAL-13) |
+
+Source: Kubernetes documentation, "Taints and Tolerations". Left out: the operators Gt and Lt, whose
+feature TaintTolerationComparisonOperators is alpha and disabled by default (D-64).
+"""
+
+from collections.abc import Iterable
+
+from refk8s.core.api.core_v1 import Taint, Toleration
+
+NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "PreferNoSchedule", "NoExecute"
+EFFECTS = (NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE)
+EQUAL, EXISTS = "Equal", "Exists"
+OPERATORS = (EQUAL, EXISTS)
+
+
+def tolerates(toleration: Toleration, taint: Taint) -> bool:
+    """Whether the toleration matches the taint: same effect or none, same key or none, and the
+    value as the operator says (POD-20)."""
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    operator = toleration.operator or EQUAL
+    if operator == EQUAL:
+        return (toleration.value or "") == (taint.value or "")
+    return operator == EXISTS
+
+
+def is_tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
+    """Whether one of the tolerations matches the taint. O(tolerations)."""
+    return any(tolerates(toleration, taint) for toleration in tolerations)
