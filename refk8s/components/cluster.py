@@ -10,7 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refk8s.adapters.linux.address import node_address
+from refk8s.adapters.fake.nodes import FakeNodes
+from refk8s.adapters.linux.address import hostname, node_address
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import (
@@ -29,7 +30,6 @@ from refk8s.components.files import (
 )
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
-from refk8s.components.nodes import FakeNodes, Nodes, NoEngine, hostname
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.run import LOCAL, PKI, RunOptions, listen, names_of, url_of
 from refk8s.components.story import Storyteller
@@ -40,6 +40,8 @@ from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import Context
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.ports import Nodes
 from refk8s.store.errors import StoreRefused
 from refk8s.store.open import open_engine
 
@@ -63,6 +65,7 @@ class RunningCluster:
         self.api: ApiServer | None = None
         self.front: Front | None = None
         self.url = ""
+        self._cluster_id = ""
         self._lock: DirectoryLock | None = None
         self._kubernetes: KubernetesService | None = None
         self._expiry: EventExpiry | None = None
@@ -118,16 +121,16 @@ class RunningCluster:
     def _choose_nodes(self) -> Nodes:
         options = self.options
         if options.adapter in ("docker", "auto"):
-            try:
-                from refk8s.components.docker_nodes import DockerNodes  # type: ignore[import-not-found]
+            from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
-                return DockerNodes(self.clock, options.data, hostname())
-            except (NoEngine, ImportError) as error:
+            try:
+                return DockerNodes(options.data, hostname())
+            except NoEngine as error:
                 if options.adapter == "docker":
                     raise CannotRun(
                         f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake"
                     ) from None
-        return FakeNodes(1 if options.nodes is None else options.nodes, self.clock)
+        return FakeNodes(1 if options.nodes is None else options.nodes, self.clock.now, CHANCE)
 
     def _open_store(self, undo: ExitStack) -> Any:
         """The store. Its cluster and the one of the data directory are the same (HOST-6): each
@@ -146,10 +149,9 @@ class RunningCluster:
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
-            write_cluster_id(
-                self.options.data,
-                getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4()),
-            )
+            known = getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4())
+            write_cluster_id(self.options.data, known)
+        self._cluster_id = known
         return engine
 
     async def _bootstrap(self, port: int) -> None:
@@ -178,9 +180,9 @@ class RunningCluster:
         # The API is served already: what the components need is loaded beside it.
         assembly = await asyncio.to_thread(import_module, "refk8s.core.assembly")
         api, clock = self.api, self.clock
-        nodes = self.nodes.nodes()
+        nodes = self.nodes.start(self._cluster_id)
         assert self.front is not None
-        self.front.connect = PodStreams(api, {node.name: node for node in nodes})
+        self.front.connect = PodStreams(api, self.nodes)
         teller = Storyteller(clock.now, self.say) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
@@ -189,7 +191,7 @@ class RunningCluster:
             for machine in assembly.control_plane(credentials.authority.read_text()).values()
         ]
         for node in nodes:
-            for machine in assembly.node_machines(node.name, node.config):
+            for machine in assembly.node_machines(node.name, KubeletConfig()):
                 if machine.name == assembly.kubelet_name(node.name):
                     driver = Driver(machine, api, clock, runtime=node.runtime)
                     if teller is not None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from refk8s.components.clock import Clock
 from refk8s.core.api import status
@@ -37,42 +37,11 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Failed, Operation, Result, RuleSet
+from refk8s.core.ports import Api, Failed, Operation, Result, Rules, RuleSet, Runtime
 
 log = logging.getLogger("refk8s")
 
 RESTART_SECONDS = 1.0
-
-
-class Api(Protocol):
-    """Where requests go: the API server in this process, or a client of one elsewhere."""
-
-    def submit(
-        self, request: Request, answer: Callable[[Response | None], None], background: bool = False
-    ) -> None: ...
-
-    def watch(
-        self,
-        request: Request,
-        deliver: Callable[[tuple[WatchEvent, ...]], None],
-        ended: Callable[[int], None],
-    ) -> Callable[[], None]:
-        """Open a watch; returns what closes it."""
-
-
-class Runtime(Protocol):
-    """Carries out operations; `changed` is called with pod uids when the runtime changes by
-    itself."""
-
-    def run(self, operation: Operation, done: Callable[[Result], None]) -> None: ...
-
-    def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None: ...
-
-
-class Rules(Protocol):
-    """Makes a rule set the node's."""
-
-    def program(self, rules: RuleSet, done: Callable[[str], None]) -> None: ...
 
 
 class Driver:
@@ -156,7 +125,7 @@ class Driver:
         self._carry_out(effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        """Effects go out in their order; what the port promises about order (ports.py) rests on
+        """Effects go out in their order; what the port promises about order (core/ports) rests on
         this."""
         life = self._life
         handler = _Handler(self, life)

@@ -16,11 +16,11 @@ from refk8s.components.apiserver import ApiServer
 from refk8s.components.connection import Listening
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
-from refk8s.components.nodes import Nodes
 from refk8s.components.run import listen
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response, User
 from refk8s.core.apiserver.admission.bootstrap import kubernetes_corrections
+from refk8s.core.ports import Nodes
 
 log = logging.getLogger("refk8s")
 

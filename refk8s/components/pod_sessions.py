@@ -7,27 +7,11 @@ WebSocket or SPDY.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 from refk8s.core.api.meta_v1 import Status
 from refk8s.core.apiserver.pod_exec import ExecOptions, Input, compute_end, compute_failure
-
-
-class Session(Protocol):
-    """Bytes both ways with something that runs in a container."""
-
-    def hear(self) -> AsyncIterator[tuple[int, bytes]]: ...
-
-    async def say(self, data: bytes) -> None: ...
-
-    def end_input(self) -> None: ...
-
-    async def resize(self, columns: int, rows: int) -> None: ...
-
-    async def exit_code(self) -> int: ...
-
-    def close(self) -> None: ...
+from refk8s.core.ports import Session
 
 
 class Wire(Protocol):

@@ -2,20 +2,19 @@
 RT-12 ... RT-15, STREAM-1, STREAM-3, STREAM-4, STREAM-7.
 
 What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py
-and pod_forward.py; the bytes come from the adapter of the pod's node.
+and pod_forward.py; the bytes come from the containers of the pod's node (core/ports).
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
-from refk8s.components.driver import Runtime
 from refk8s.components.log_bodies import SendPiece, http_log, websocket_log
-from refk8s.components.pod_sessions import Session, Wire, carry
+from refk8s.components.pod_sessions import Wire, carry
 from refk8s.components.upgrade import EXTENSION, Streams, offered_versions, wanted_upgrade
 from refk8s.components.websocket import offered_protocols
 from refk8s.components.wires import SpdyWire, WebSocketWire
@@ -37,22 +36,13 @@ from refk8s.core.apiserver.pod_exec import (
 )
 from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
 from refk8s.core.apiserver.pod_log import (
-    LogOptions,
     check_scheduled,
     choose_container,
     choose_log,
     compute_log_options,
     find_running,
 )
-from refk8s.core.ports import (
-    ContainerStatus,
-    Failed,
-    ListPods,
-    PodsListed,
-    Result,
-    SandboxStatus,
-    StreamFailed,
-)
+from refk8s.core.ports import Containers, ContainerStatus, Nodes, StreamFailed
 
 CHUNK_BYTES = 1 << 16
 
@@ -60,45 +50,11 @@ T = TypeVar("T")
 Choose = Callable[[tuple[str, ...]], T]
 
 
-class Containers(Protocol):
-    """Streams of the containers of a node. What they are about comes from the node's own runtime,
-    never from an object (STREAM-1)."""
-
-    async def log(
-        self, container: ContainerStatus, options: LogOptions
-    ) -> AsyncGenerator[bytes, None]:
-        """The bytes of a log as they come; StreamFailed where it cannot be read."""
-
-    async def execute(
-        self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
-    ) -> Session:
-        """Run a command; StreamFailed where it cannot be run."""
-
-    async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
-        """Join the container's own program; StreamFailed where it does not run."""
-
-    async def connect(
-        self, pod: Pod, sandbox: SandboxStatus, port: int
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a port inside the network of this sandbox; OSError or StreamFailed where
-        it is refused."""
-
-
-class StreamNode(Protocol):
-    """A node as streams need it: what its runtime runs, and the streams of that."""
-
-    @property
-    def runtime(self) -> Runtime: ...
-
-    @property
-    def containers(self) -> Containers: ...
-
-
 class PodStreams:
     """Carries out what `Connect` asks for. An answer that is no stream is returned as a
     Response."""
 
-    def __init__(self, api: ApiServer, nodes: Mapping[str, StreamNode]) -> None:
+    def __init__(self, api: ApiServer, nodes: Nodes) -> None:
         self._api = api
         self._nodes = nodes
 
@@ -127,26 +83,13 @@ class PodStreams:
         pod: Pod = read.find(request, self._api.engine).value
         return pod
 
-    def _node(self, pod: Pod) -> StreamNode:
+    def _containers(self, pod: Pod) -> Containers:
+        """The containers of the pod's node."""
         name = check_scheduled(pod)
-        if name not in self._nodes:
+        found = self._nodes.containers_of(name)
+        if found is None:
             raise ApiError(status.not_found(NODES, name))
-        return self._nodes[name]
-
-    @staticmethod
-    async def _listed(node: StreamNode, pod: Pod) -> PodsListed:
-        """What the node's runtime has under this pod's uid (STREAM-1)."""
-        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        node.runtime.run(
-            ListPods((pod.metadata.uid or "",)),
-            lambda result: None if answered.done() else answered.set_result(result),
-        )
-        result = await answered
-        if not isinstance(result, PodsListed):
-            raise StreamFailed(
-                result.message if isinstance(result, Failed) else "the runtime does not answer"
-            )
-        return result
+        return found
 
     async def _session(
         self, request: Request, scope: Scope, receive: Receive, send: Send
@@ -154,9 +97,11 @@ class PodStreams:
         options = compute_exec_options(request.body.parameters, request.subresource)
         pod = self._pod(request)
         name = choose_container(pod, options.container)
-        node = self._node(pod)
+        containers = self._containers(pod)
         spdy, version = _agree(scope, choose_spdy, choose_websocket)
-        container = find_running((await self._listed(node, pod)).containers, name)
+        container = find_running(
+            (await containers.list_pod(pod.metadata.uid or "")).containers, name
+        )
         if container is None and version != V5:
             raise StreamFailed(_no_container(name))
         wire: Wire
@@ -165,19 +110,19 @@ class PodStreams:
             try:
                 wire = SpdyWire(version, options, streams)
                 if await wire.open():
-                    await self._run(request, node, container, options, wire)
+                    await self._run(request, containers, container, options, wire)
             finally:
                 streams[1].close()
         else:
             wire = WebSocketWire(version, options, receive, send)
             await wire.open()
-            await self._run(request, node, container, options, wire)
+            await self._run(request, containers, container, options, wire)
         return None
 
     @staticmethod
     async def _run(
         request: Request,
-        node: StreamNode,
+        containers: Containers,
         container: ContainerStatus | None,
         options: ExecOptions,
         wire: Wire,
@@ -188,11 +133,11 @@ class PodStreams:
             if container is None:
                 raise StreamFailed(_no_container(options.container))
             if request.subresource == "exec":
-                session = await node.containers.execute(
+                session = await containers.execute(
                     container, options.command, options.stdin, options.tty
                 )
             else:
-                session = await node.containers.attach(container, options.stdin)
+                session = await containers.attach(container, options.stdin)
         except StreamFailed as error:
             await wire.end(compute_failure(str(error)))
             return
@@ -204,21 +149,25 @@ class PodStreams:
         from refk8s.components.pod_forward import Forwarding, forward_channels  # Few runs need it.
 
         pod = self._pod(request)
-        node = self._node(pod)
+        containers = self._containers(pod)
         spdy, name = _agree(
             scope,
             lambda offered: choose_protocol(offered, (SPDY,)),
             lambda offered: choose_protocol(offered, WEBSOCKET),
         )
         ports = () if spdy is not None or name == TUNNEL else compute_ports(request.body.parameters)
-        ready = [one for one in (await self._listed(node, pod)).sandboxes if one.ready]
+        ready = [
+            one
+            for one in (await containers.list_pod(pod.metadata.uid or "")).sandboxes
+            if one.ready
+        ]
         if not ready:
             raise StreamFailed(
                 f'unable to upgrade connection: pod not found ("{request.name}_{request.namespace}")'
             )
 
         async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await node.containers.connect(pod, ready[-1], port)
+            return await containers.connect(pod, ready[-1], port)
 
         if spdy is not None:
             reader, writer = spdy(name)
@@ -271,16 +220,19 @@ class PodStreams:
         if not pod.spec.node_name:
             await _answer_nothing(send)
             return None
-        node = self._node(pod)
+        containers = self._containers(pod)
         attempt = choose_log(
-            pod, (await self._listed(node, pod)).containers, container, options.previous
+            pod,
+            (await containers.list_pod(pod.metadata.uid or "")).containers,
+            container,
+            options.previous,
         )
         send_piece, finish = (
             http_log(send)
             if scope["type"] == "http"
             else websocket_log(offered_protocols(scope), receive, send)
         )
-        async with aclosing(await node.containers.log(attempt, options)) as lines:
+        async with aclosing(await containers.log(attempt, options)) as lines:
             await send_piece(b"")
             # A log that is followed may stay silent for ever, so the client's leaving ends it as
             # well (STREAM-3).

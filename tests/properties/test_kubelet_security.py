@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from test_kubelet_making import config_map, made, mounted, ready, sandbox, secret
 from test_rt import CLUSTER, IMAGE, UID, make_engine, operations
 
-from refk8s.adapters.docker.node import security_modules
+from refk8s.adapters.docker.machine import security_modules
 from refk8s.adapters.fake.world import make_world
 from refk8s.core.api.core_v1 import (
     AppArmorProfile,

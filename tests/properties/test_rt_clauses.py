@@ -44,7 +44,6 @@ from refk8s.core.apiserver.pod_exec import (
     read_message,
 )
 from refk8s.core.apiserver.pod_forward import CONNECTIONS_MAX
-from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND
 from refk8s.core.ports import (
     EXITED,
@@ -55,6 +54,7 @@ from refk8s.core.ports import (
     Done,
     Failed,
     ListPods,
+    LogOptions,
     Mount,
     PodsListed,
     Probe,

@@ -14,13 +14,13 @@ from refk8s.adapters.fake.server import serve
 from refk8s.adapters.fake.streams import INPUT_BYTES_MAX, SimulatedContainers
 from refk8s.core.api.core_v1 import Container, ContainerPort, Pod, PodSpec
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.ports import (
     EXITED,
     ContainerConfig,
     ContainerStatus,
     CreateContainer,
     ListPods,
+    LogOptions,
     RunPodSandbox,
     SandboxConfig,
     SandboxStatus,

@@ -25,13 +25,14 @@ from refk8s.adapters.docker.streams.connection import (
 from refk8s.adapters.docker.streams.logs import open_log
 from refk8s.adapters.docker.streams.port_forward import connect
 from refk8s.adapters.docker.streams.sessions import attach, execute
-from refk8s.core.apiserver.pod_log import LogOptions, find_running
+from refk8s.core.apiserver.pod_log import find_running
 from refk8s.core.ports import (
     EXITED,
     RUNNING,
     ContainerConfig,
     ContainerStatus,
     Failed,
+    LogOptions,
     RemoveContainer,
     StartContainer,
 )

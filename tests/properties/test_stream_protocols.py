@@ -319,20 +319,22 @@ class Record:
         self.value = value
 
 
-class Node:
-    """A node whose runtime has one container of the pod, and whose log says nothing until it is
-    left."""
+class OneNode:
+    """The nodes of a cluster: one, which has these containers of the pod, and whose log says
+    nothing until it is left."""
 
     def __init__(self, *containers: ContainerStatus) -> None:
-        self.runtime = self.containers = self
         self.listed = PodsListed(
             (SandboxStatus("s", "uid", "default", "web", 0, True),), containers
         )
         self.log_closed = False
 
-    def run(self, operation: Any, done: Any) -> None:
-        assert operation.pod_uids == ("uid",)
-        done(self.listed)
+    def containers_of(self, node_name: str) -> "OneNode | None":
+        return self if node_name == "node-1" else None
+
+    async def list_pod(self, pod_uid: str) -> PodsListed:
+        assert pod_uid == "uid"
+        return self.listed
 
     async def log(self, container: ContainerStatus, options: Any) -> AsyncGenerator[bytes, None]:
         async def silent() -> AsyncGenerator[bytes, None]:
@@ -357,7 +359,7 @@ def ask(
     subresource: str,
     scope: dict[str, Any],
     *parameters: tuple[str, str],
-    node: Node,
+    node: OneNode,
     pod: Pod = POD,
     leaves: bool = True,
 ) -> Any:
@@ -406,7 +408,7 @@ def ask(
             subresource,
             Connection("GET", "", parameters, {}, b""),
         )
-        streams = PodStreams(Api(), {"node-1": node})  # type: ignore[arg-type, dict-item]
+        streams = PodStreams(Api(), node)  # type: ignore[arg-type]
         return await asyncio.wait_for(streams(Connect(request), scope, receive, send), 20)
 
     return asyncio.run(main()), sent
@@ -444,7 +446,7 @@ def refused(response: Any) -> tuple[int, str]:
 
 def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
     # Shows STREAM-7.a STREAM-7.b STREAM-7.c STREAM-7.d.
-    node = Node(HERE)
+    node = OneNode(HERE)
     choose = "a container name must be specified for pod web, choose one of: [a b]"
     unscheduled = Pod(
         metadata=POD.metadata, spec=PodSpec(containers=POD.spec.containers), status=POD.status
@@ -481,7 +483,7 @@ def test_stream_7_what_keeps_a_stream_from_being_opened_is_a_status() -> None:
 
 def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_channel() -> None:
     # Shows STREAM-7.d.
-    response, sent = ask("exec", websocket("v5.channel.k8s.io"), *WITH_B, node=Node(HERE))
+    response, sent = ask("exec", websocket("v5.channel.k8s.io"), *WITH_B, node=OneNode(HERE))
     assert (
         response is None
         and sent[0]["type"] == "websocket.accept"
@@ -500,7 +502,7 @@ def test_stream_7_over_v5_a_container_that_does_not_run_is_said_on_the_error_cha
 def test_stream_3_a_followed_log_ends_when_its_client_has_left(how: str) -> None:
     """STREAM-5: over a WebSocket the log is messages."""
     # Shows STREAM-3.a STREAM-3.b STREAM-5.d.
-    node = Node(HERE)
+    node = OneNode(HERE)
     scope = http() if how == "http" else websocket(*[how] if how else [])
     response, sent = ask("log", scope, ("container", "a"), ("follow", "1"), node=node)
     assert response is None and node.log_closed

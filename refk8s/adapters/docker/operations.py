@@ -16,7 +16,7 @@ from refk8s.adapters.docker.engine.images import Images
 from refk8s.adapters.docker.engine.location import engine_process
 from refk8s.adapters.docker.engine.network import Network, NoAddress
 from refk8s.adapters.docker.engine.volumes import EngineVolumes
-from refk8s.adapters.docker.node import describe
+from refk8s.adapters.docker.machine import describe
 from refk8s.adapters.docker.pods.containers import Containers
 from refk8s.adapters.docker.pods.listing import Listing
 from refk8s.adapters.docker.pods.sandboxes import Sandboxes, remove_container

@@ -18,10 +18,17 @@ from refk8s.adapters.fake.shell.asks import STDOUT, Now, Pause, Program, Read, T
 from refk8s.adapters.fake.shell.running import Interrupted
 from refk8s.adapters.fake.state import scene, settle, write
 from refk8s.adapters.fake.terminal import Terminal
+from refk8s.adapters.pod_listing import list_pod
 from refk8s.core.api.core_v1 import Pod
-from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND, Instant, micro_timestamp
-from refk8s.core.ports import RUNNING, ContainerStatus, SandboxStatus, StreamFailed
+from refk8s.core.ports import (
+    RUNNING,
+    ContainerStatus,
+    LogOptions,
+    PodsListed,
+    SandboxStatus,
+    StreamFailed,
+)
 
 INPUT_BYTES_MAX = 1 << 18
 EAGER_TICKS = 200
@@ -227,6 +234,10 @@ class SimulatedContainers:
     def __init__(self, runtime: FakeRuntime, node: str) -> None:
         self._runtime = runtime
         self._node = node
+
+    async def list_pod(self, pod_uid: str) -> PodsListed:
+        """What the simulated node has under this pod's uid (STREAM-1)."""
+        return await list_pod(self._runtime, pod_uid)
 
     async def log(
         self, container: ContainerStatus, options: LogOptions

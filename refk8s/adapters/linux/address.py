@@ -1,4 +1,4 @@
-"""The address of this machine. Without the engine's client library, so that it can be asked before
+"""The name and the address of this machine. Without the engine's client library, so that it can be asked before
 an engine is needed."""
 
 import ipaddress
@@ -28,3 +28,8 @@ def node_address() -> str:
     return next(
         (address for address in found if not ipaddress.ip_address(address).is_loopback), "127.0.0.1"
     )
+
+
+def hostname() -> str:
+    """This machine's name as a node name."""
+    return socket.gethostname().lower().rstrip(".") or "localhost"

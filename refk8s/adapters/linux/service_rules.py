@@ -2,11 +2,67 @@
 Rule NET-17 (spec/network.md)."""
 
 import logging
+import threading
+from collections.abc import Callable
 
+from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
+from refk8s.core.ports import RuleSet
 
 log = logging.getLogger("refk8s")
+
+Aside = Callable[[Callable[[], object], Callable[[object], None]], None]
+"""Calls the first in a worker thread, then the second with its result in the event loop's
+thread."""
+
+
+class ServiceRules:
+    """The rules of services on this machine: chosen when the first set comes, because only then the
+    range of the pods is known."""
+
+    def __init__(
+        self, cluster_id: str, pod_cidr: Callable[[], tuple[str, str]], aside: Aside
+    ) -> None:
+        """`pod_cidr` gives the range of the pods, or why it is not known; it takes its time."""
+        self._cluster_id = cluster_id
+        self._pod_cidr = pod_cidr
+        self._aside = aside
+        self._choosing = threading.Lock()
+        self._chosen: KernelRules | UserspaceRules | None = None
+
+    def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
+        """Make these the rules; `done` gets "" or what went wrong, in the event loop's thread."""
+        if self._chosen is not None:
+            self._chosen.program(rules, done)
+            return
+
+        def chosen(problem: object) -> None:
+            if problem or self._chosen is None:
+                done(str(problem))
+            else:
+                self._chosen.program(rules, done)
+
+        self._aside(self._choose, chosen)
+
+    def _choose(self) -> str:
+        """Choose between the two; why that is not possible, or empty. Called in a worker thread."""
+        with self._choosing:
+            if self._chosen is not None:
+                return ""
+            pod_cidr, problem = self._pod_cidr()
+            if problem:
+                return problem
+            self._chosen = choose_rules(node_address(), pod_cidr, self._cluster_id)
+            return ""
+
+    def remove(self) -> None:
+        """Take away what is there of this cluster. Takes its time."""
+        problem = self._choose()
+        if self._chosen is None:
+            log.warning("service rules of this cluster may be left behind: %s", problem)
+        else:
+            self._chosen.remove()
 
 
 def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:

@@ -23,8 +23,8 @@ from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.context import SECOND, Instant, parse_timestamp
-from refk8s.core.ports import EXITED, RUNNING, ContainerStatus
-from refk8s.core.value import Value, evolve
+from refk8s.core.ports import EXITED, RUNNING, ContainerStatus, LogOptions
+from refk8s.core.value import evolve
 
 LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
 """The kind that a refusal of log options names."""
@@ -33,21 +33,6 @@ WAITING_WORDS = {
     "ErrImagePull": "image can't be pulled",
     "ImagePullBackOff": "trying and failing to pull image",
 }
-
-
-class LogOptions(Value, frozen=True):
-    """Which part of a log: everything, where nothing else is said. `since` is an instant,
-    `tail_lines` and `limit_bytes` -1 mean all."""
-
-    container: str = ""
-    follow: bool = False
-    previous: bool = False
-    timestamps: bool = False
-    since: Instant = 0
-    tail_lines: int = -1
-    limit_bytes: int = -1
-    stdout: bool = True
-    stderr: bool = True
 
 
 def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) -> LogOptions:

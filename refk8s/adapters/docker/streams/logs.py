@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from urllib.parse import urlencode
 
 from refk8s.adapters.docker.streams.connection import Frames, Streams, engine_id
-from refk8s.core.apiserver.pod_log import LogOptions
 from refk8s.core.context import SECOND
+from refk8s.core.ports import LogOptions
 
 
 async def open_log(

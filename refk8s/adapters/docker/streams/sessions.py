@@ -11,7 +11,7 @@ from refk8s.adapters.docker.streams.connection import (
 )
 
 
-class Session:
+class ContainerSession:
     """One command in a container, or the container's own program."""
 
     def __init__(self, streams: Streams, conversation: Conversation, tty: bool, path: str) -> None:
@@ -52,7 +52,7 @@ class Session:
 
 async def execute(
     streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool
-) -> Session:
+) -> ContainerSession:
     """Run a command in a running container. StreamRefused with the engine's words."""
     body = {
         "AttachStdin": stdin,
@@ -64,7 +64,7 @@ async def execute(
     id = engine_id(
         (await streams.ask("POST", f"/containers/{engine_id(container_id)}/exec", body))["Id"]
     )
-    return Session(
+    return ContainerSession(
         streams,
         await streams.open(f"/exec/{id}/start", {"Detach": False, "Tty": tty}),
         tty,
@@ -72,12 +72,12 @@ async def execute(
     )
 
 
-async def attach(streams: Streams, container_id: str, stdin: bool) -> Session:
+async def attach(streams: Streams, container_id: str, stdin: bool) -> ContainerSession:
     """Join a running container's program. StreamRefused with the engine's words."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     conversation = await streams.open(
         f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
     )
-    return Session(
+    return ContainerSession(
         streams, conversation, bool(inspected["Config"]["Tty"]), f"/containers/{container_id}"
     )

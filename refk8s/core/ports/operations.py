@@ -1,11 +1,8 @@
-"""What an adapter must understand: operations of the container runtime with their results, and sets
-of service rules.
+"""Operations of a container runtime and their results, by the names of the Container Runtime
+Interface (CRI).
 
-The operations bear the names of the Container Runtime Interface (CRI). An adapter carries out each
-operation whole or not at all and answers exactly once; it decides nothing. Operations about one pod
-are carried out in the order given; those of different pods may run at the same time. Every
-operation may be repeated after a crash of the agent: running what runs and removing what is gone
-succeed. Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
+Every operation may be repeated after a crash of the agent: running what runs and removing what is
+gone succeed. Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
 """
 
 from collections.abc import Mapping
@@ -13,11 +10,6 @@ from typing import TypeAlias
 
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, field
-
-
-class StreamFailed(Exception):
-    """Why a stream to a container cannot be had, in words for a user."""
-
 
 # --- what runs ------------------------------------------------------------------------------------
 
@@ -380,47 +372,3 @@ class Later(Value, frozen=True):
     then; no machine ever hears of it."""
 
     at: Instant
-
-
-# --- service rules --------------------------------------------------------------------------------
-
-
-class Target(Value, frozen=True, order=True):
-    """Where a packet may go: an endpoint's address and port."""
-
-    address: str
-    port: int
-
-
-class Rule(Value, frozen=True, order=True):
-    """Packets to (address, protocol, port) go to one of the targets, each as likely; with none they
-    are refused, or dropped if `drop`.
-
-    `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps
-    a client at its target for so long after its last connection. `masquerade` makes the node's
-    address the source, so that the answer comes back through the node. `local` says that `targets`
-    are only those of this node, whose clients keep their addresses: who comes from within, from a
-    pod of the node or the node itself, goes to one of `inside` instead.
-    """
-
-    address: str
-    protocol: str  # TCP, UDP or SCTP
-    port: int
-    targets: tuple[Target, ...] = ()
-    affinity_seconds: int = 0
-    masquerade: bool = False
-    local: bool = False
-    inside: tuple[Target, ...] = ()
-    drop: bool = False
-
-
-class RuleSet(Value, frozen=True):
-    """All service rules of a node, by service ("namespace/name"). In one service no (address,
-    protocol, port) stands twice."""
-
-    services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
-
-    @property
-    def rules(self) -> list[Rule]:
-        """Every rule, sorted."""
-        return sorted(rule for rules in self.services.values() for rule in rules)

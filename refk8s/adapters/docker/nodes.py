@@ -1,0 +1,75 @@
+"""The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its
+services."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refk8s.adapters.docker.engine.location import engine_host, why_not
+from refk8s.core.ports import Containers, Node
+
+if TYPE_CHECKING:
+    from refk8s.adapters.docker.runtime import DockerRuntime
+    from refk8s.adapters.linux.service_rules import ServiceRules
+
+log = logging.getLogger("refk8s")
+
+
+class NoEngine(Exception):
+    """Why no Docker engine can be used, in one line."""
+
+
+class DockerNodes:
+    """Makes this machine a node. Raises NoEngine where no engine answers; touches nothing before
+    `start` is called."""
+
+    def __init__(self, data_dir: Path, node_name: str) -> None:
+        problem = why_not(os.environ)
+        if problem:
+            raise NoEngine(problem)
+        self._data = data_dir
+        self._node_name = node_name
+        self._runtime: DockerRuntime | None = None
+        self._rules: ServiceRules | None = None
+        self._containers: Containers | None = None
+        self.words = f"the Docker engine at {engine_host(os.environ)}"
+
+    def start(self, cluster_id: str) -> list[Node]:
+        """The node. By the cluster id, what an earlier process left is known for ours (RT-1)."""
+        from refk8s.adapters.docker.runtime import DockerRuntime
+        from refk8s.adapters.docker.streams.containers import DockerContainers
+        from refk8s.adapters.linux.service_rules import ServiceRules
+
+        runtime = self._runtime = DockerRuntime(cluster_id, self._data, self._node_name)
+        rules = self._rules = ServiceRules(cluster_id, runtime.pod_cidr, runtime.aside)
+        containers = self._containers = DockerContainers(runtime, runtime.streams)
+        return [Node(self._node_name, runtime, rules, containers)]
+
+    def containers_of(self, node_name: str) -> Containers | None:
+        """The containers of this machine's engine."""
+        return self._containers if node_name == self._node_name else None
+
+    async def bridge(self) -> tuple[str, str]:
+        """The address of this machine in the network of the pods, and that network's device. Raises
+        OSError where it is not known."""
+        if self._runtime is None:
+            raise OSError("the node has not been started")
+        address, device, problem = await asyncio.to_thread(self._runtime.pods_bridge)
+        if problem:
+            raise OSError(problem)
+        return address, device
+
+    async def close(self, keep: bool) -> None:
+        """Let go of everything. Unless it is to be kept, take away the containers, networks and
+        rules of this cluster (RT-8)."""
+        if self._runtime is None or self._rules is None:
+            return
+        self._runtime.close()
+        if keep:
+            return
+        await asyncio.to_thread(self._rules.remove)
+        problem = await self._runtime.remove_everything()
+        if problem:
+            log.warning("containers of this cluster are left behind: %s", problem)
