@@ -11,9 +11,9 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from refk8s.checking.explorer import history_file
 from refk8s.checking.explorer.models import MODELS
-from refk8s.checking.explorer.moves import FAULTS
 from refk8s.checking.explorer.replay import begin_model, history_actions, take
 from refk8s.checking.explorer.search import BROKE, HELD, Bounds, Result, explore
+from refk8s.checking.explorer.transitions import FAULTS
 from refk8s.checking.tell import tell
 from refk8s.cli.report import BadUse, check_place, counts, tested_rules
 from refk8s.core.properties import laws

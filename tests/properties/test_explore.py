@@ -2,6 +2,7 @@
 have it, and bugs do not escape it."""
 
 import re
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from refk8s.checking.explorer import history_file
 from refk8s.checking.explorer.interning import Interner
 from refk8s.checking.explorer.liveness import Graph, components
 from refk8s.checking.explorer.models import MODELS
-from refk8s.checking.explorer.moves import FAULTS, ROW, Moves
+from refk8s.checking.explorer.moves import ACTIONS, ROW, Move
 from refk8s.checking.explorer.replay import (
     begin_model,
     differences,
@@ -23,7 +24,9 @@ from refk8s.checking.explorer.replay import (
     to_actions,
 )
 from refk8s.checking.explorer.search import BROKE, HELD, UNDETERMINED, Bounds, explore
+from refk8s.checking.explorer.transitions import FAULTS, Transitions
 from refk8s.cli.main import main
+from refk8s.core import actions
 from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
@@ -71,7 +74,7 @@ def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_value
     """Also EXPLORE-3, EXPLORE-4, EXPLORE-6: ids counted anew, a revision for each resource, every
     move an action."""
     model = MODELS[name]()
-    moves = Moves(model, dict.fromkeys(FAULTS, 2 * with_faults), reduced=reduced)
+    moves = Transitions(model, dict.fromkeys(FAULTS, 2 * with_faults), reduced=reduced)
     state, cluster = moves.first(), begin_model(model)
     for action in prologue(cluster):
         cluster = take(cluster, action)
@@ -81,10 +84,25 @@ def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_value
         if not options:
             break
         move, after = options[choice % len(options)]
-        for action in to_actions(moves, state, move, cluster):
+        for action in to_actions(moves, move, cluster):
             cluster = take(cluster, action)
         state = moves.normal(after)
         assert differences(moves, state, cluster) == [], f"after {move}"
+
+
+def test_explore_6_every_kind_of_move_is_an_action_and_what_is_left_out_is_known():
+    kinds, waiting = set(), [Move]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "word" in vars(kind):
+            kinds.add(kind)
+    assert kinds == set(ACTIONS)
+    left_out = set(get_args(actions.Action)) - set(ACTIONS.values())
+    assert left_out == {
+        actions.Delay, actions.Partition, actions.Stop, actions.Start, actions.Stale, actions.CatchUp, actions.Switch, actions.Skew,
+    }  # fmt: skip
+    assert {kind.fault for kind in kinds if kind.fault} == set(FAULTS) - {"slow"}
 
 
 few = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2)), max_size=4)
@@ -164,7 +182,7 @@ def test_explore_1_a_lost_answer_that_is_taken_for_a_failure_makes_a_pod_too_man
     moves."""
     with applied([TRAP]):
         result = broke("replicaset", "RS-2", lose=1)
-    kinds = [move[0] for _, move in result.history if move]
+    kinds = [move.word for _, move in result.history if move]
     assert "lose answer" in kinds or "lose request" in kinds
     assert len(kinds) <= 12
 
@@ -260,7 +278,7 @@ def test_explore_5_bad_use_is_told_in_one_line(words, capsys):
 
 @given(st.sampled_from(sorted(MODELS)), st.lists(st.integers(0, 2**16), max_size=40))
 def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name, choices):
-    moves = Moves(MODELS[name](), {})
+    moves = Transitions(MODELS[name](), {})
     state, cluster = moves.first(), begin_model(moves.model)
     for action in prologue(cluster):
         cluster = take(cluster, action)
@@ -268,7 +286,7 @@ def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name,
         options = list(moves.of(state))
         if options:
             move, after = options[choice % len(options)]
-            for action in to_actions(moves, state, move, cluster):
+            for action in to_actions(moves, move, cluster):
                 cluster = take(cluster, action)
             state = moves.normal(after)
     if any(

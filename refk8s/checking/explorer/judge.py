@@ -15,39 +15,31 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Move, Moves, State
-from refk8s.checking.explorer.parts import Bundle
-from refk8s.checking.explorer.store import Book, Reader, Row
-from refk8s.core.actions import (
-    Action,
-    Answer,
+from refk8s.checking.explorer.moves import (
+    FIRST,
+    NOW,
+    ROW,
     Arrive,
-    Crash,
-    CutWatch,
-    Disturb,
-    Elapse,
-    LoseAnswer,
-    LoseRequest,
-    Notify,
-    Operate,
-    Wake,
+    MachineMove,
+    Move,
+    State,
+    to_action,
 )
+from refk8s.checking.explorer.parts import Bundle, Job, Parts
+from refk8s.checking.explorer.store import Book, Reader, Row
+from refk8s.checking.explorer.transitions import Transitions
+from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request, Response
 from refk8s.core.cluster.state import Cluster, Component, Cursor, Flying, Pending
+from refk8s.core.machine import Impossible
 from refk8s.core.properties import laws
 from refk8s.core.properties.law import Arrived, Broken, Law
 from refk8s.core.store import Change, Committed, Compacted, History, Page, resource_prefix
 from refk8s.core.value import evolve
 
-COMMITTING = ("arrive", "orphan", "environment", "user", "duplicate")
 OF_THE_STORE = ("STORE-5", "STORE-7")
 """Laws that ask whether a record is the very one that was written: here equal ones are one. The
 store is judged in simulated runs."""
-
-UNJUDGED = ("environment", "user", "elapse", "duplicate", "orphan", "lose orphan")
-"""Moves of which no law of a step or of a decision is asked: no machine hears anything in them, or
-(elapse, and a server that restarts) several may. What these moves lead to is judged; what is
-decided in them is left to simulated runs."""
 
 
 class NeedsMore(Exception):
@@ -146,7 +138,7 @@ class _Entry:
 class Judge:
     """Asks the laws. `tested` counts how often each had something to say."""
 
-    def __init__(self, moves: Moves) -> None:
+    def __init__(self, moves: Transitions) -> None:
         self.moves = moves
         self.parts = moves.parts
         self.book = moves.parts.book
@@ -162,17 +154,16 @@ class Judge:
 
     def of_move(self, state: State, move: Move, after: State) -> list[Broken]:
         """What is wrong with a step."""
-        kind = move[0]
         found: list[Broken] = []
-        if kind in COMMITTING:
-            request = move[-1] if isinstance(move[-1], int) else move[-1][2]
+        if (request := move.written()) >= 0:
             verdict: Verdict = self.parts.decide(state[ROW], request, state[NOW])[2]
             if verdict[0] or verdict[1]:
                 found += verdict[0]
                 found += self._of_whole(state, move, after, verdict[1])
-        if len(move) > 1 and kind not in UNJUDGED:
-            place = FIRST + move[1]
-            key = (state[place], after[place], kind)
+        if move.is_judged:
+            assert isinstance(move, MachineMove)
+            place = FIRST + move.machine
+            key = (state[place], after[place], move.word)
             entry = self._local.get(key)
             if entry is None:
                 entry = self._local[key] = _Entry()
@@ -248,16 +239,16 @@ class Judge:
             history=Watched(self.book, rows[after], home, set()), last_commit=committed
         )
 
-    def _of_machine(self, entry: _Entry, state: State, move: Move, after: State) -> Verdict:
+    def _of_machine(self, entry: _Entry, state: State, move: MachineMove, after: State) -> Verdict:
         """Laws of steps and of decisions, for one machine."""
         read: set[int] = set()
         home = self._home(move)
         rows = self.parts.rows
         row, row_after = rows[state[ROW]], rows[after[ROW]]
-        here = self._glimpse(state, move[1], Watched(self.book, row, home, read))
+        here = self._glimpse(state, move.machine, Watched(self.book, row, home, read))
         there = self._glimpse(
             after,
-            move[1],
+            move.machine,
             Watched(self.book, row_after, home, read),
             self._old_ids(state, move, after),
         )
@@ -270,7 +261,7 @@ class Judge:
             if not law.actions or kind in law.actions:
                 self._ask(law, None, (here, action, there), broken, more)
         for decision in self.moves.decisions.get(
-            (state[FIRST + move[1]], after[FIRST + move[1]]), ()
+            (state[FIRST + move.machine], after[FIRST + move.machine]), ()
         ):
             for law in laws.OF_DECISIONS:
                 if decision.reconciler.startswith(law.prefix):
@@ -286,16 +277,19 @@ class Judge:
     def _old_ids(self, state: State, move: Move, after: State) -> dict[int, int]:
         """What is under way after a step is told under the ids that it had before, for laws that
         follow it."""
-        if len(move) < 2 or move[0] in ("environment", "user", "elapse"):
+        if not isinstance(move, MachineMove):
             return {}
-        return self.moves.old_ids.get((state[FIRST + move[1]], after[FIRST + move[1]]), {})
+        place = FIRST + move.machine
+        return self.moves.old_ids.get((state[place], after[place]), {})
 
     def _committed(self, state: State, move: Move) -> Committed[Any] | None:
         """What this step wrote, decided once more."""
-        if move[0] != "arrive":
+        if not isinstance(move, Arrive):
             return None
         row = self.parts.rows[state[ROW]]
-        row_after, _, committed = self.book.decide(row, self.parts.values[move[2][2]], state[NOW])
+        row_after, _, committed = self.book.decide(
+            row, self.parts.values[move.flight[2]], state[NOW]
+        )
         return self._as_kept(committed, row, row_after)
 
     def _as_kept(
@@ -353,19 +347,8 @@ class Judge:
 
     def _home(self, move: Move) -> int:
         """The resource that a move is about."""
-        values = self.parts.values
-        what = move[2] if len(move) > 2 else None
-        if move[0] in ("environment", "user"):
-            resource = values[move[1]].resource
-        elif isinstance(what, tuple) and move[0] in ("notify", "cut"):
-            resource = values[what[1]].resource
-        elif isinstance(what, tuple) and move[0] != "operate":
-            resource = values[what[2]].resource
-        elif isinstance(what, int):
-            resource = values[what].resource
-        else:
-            return 0
-        return self.book.place(resource.prefix)
+        about = move.about()
+        return self.parts.place_of(about) if about >= 0 else 0
 
     # --- clusters from numbers --------------------------------------------------------------------
 
@@ -380,13 +363,18 @@ class Judge:
         return Glimpse(now=state[NOW], history=history, last_commit=None, **parts)
 
     def whole(
-        self, state: State, home: int = 0, ids: dict[int, int] | None = None, move: Move = ()
+        self,
+        state: State,
+        home: int = 0,
+        ids: dict[int, int] | None = None,
+        move: Move | None = None,
     ) -> Cluster:
         """The state as a Cluster, with ids counted anew; its history tells each resource's own
         revisions."""
         maps: dict[str, dict[Any, Any]] = {}
         for machine, number in enumerate(state[FIRST:]):
-            renamed = ids if ids and machine == move[1] else {}
+            is_moved = isinstance(move, MachineMove) and machine == move.machine
+            renamed = ids if ids and is_moved else {}
             for name, entries in self._bundle_as_maps(self.parts.bundles[number], renamed).items():
                 maps.setdefault(name, {}).update(entries)
         parts: dict[str, Any] = {name: Map(entries) for name, entries in maps.items()}
@@ -428,26 +416,32 @@ class Judge:
 
     def action(self, state: State, move: Move) -> Action:
         """The move as an action on `whole` (its ids are the explorer's own)."""
-        kind = move[0]
-        if kind == "elapse":
-            return Elapse(move[1])
-        name = self.parts.names[move[1]]
-        channel = (
-            name,
-            self.parts.bundles[state[FIRST + move[1]]].life,
-            move[2][0] if len(move) > 2 and isinstance(move[2], tuple) else 0,
-        )
-        made: dict[str, Any] = {
-            "arrive": Arrive, "open": Arrive, "orphan": Arrive, "answer": Answer, "notify": Notify, "operate": Operate, "cut": CutWatch,
-            "lose answer": LoseAnswer,
-        }  # fmt: skip
-        if kind in made:
-            action: Action = made[kind](channel)
-            return action
-        if kind == "wake":
-            return Wake(name)
-        if kind == "crash":
-            return Crash(name)
-        if kind == "disturb":
-            return Disturb(name, move[2], move[3])
-        return LoseRequest(channel)
+        return to_action(move, _OwnNames(self.parts, state))
+
+
+class _OwnNames:
+    """What the numbers of moves are called in `Judge.whole`."""
+
+    def __init__(self, parts: Parts, state: State) -> None:
+        self.parts = parts
+        self.state = state
+
+    def machine(self, machine: int) -> str:
+        return self.parts.names[machine]
+
+    def channel(self, machine: int, id: int) -> Channel:
+        return self.machine(machine), self.parts.bundles[self.state[FIRST + machine]].life, id
+
+    def orphan(self, machine: int, request: int) -> Channel:
+        orphans = self.parts.bundles[self.state[FIRST + machine]].orphans
+        return self.machine(machine), 0, orphans.index(request)
+
+    def left_job(self, machine: int, job: Job) -> Channel:
+        return self.channel(machine, job[0])
+
+    def request(self, request: int) -> Request:
+        found: Request = self.parts.values[request]
+        return found
+
+    def next_revision(self) -> int:
+        raise Impossible("no law is asked about a compaction")

@@ -11,13 +11,8 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from refk8s.checking.explorer.moves import Move, Moves, State
-
-NOT_FREE = (
-    "user", "crash", "lose request", "lose answer", "lose orphan", "give up", "duplicate", "refuse", "cut", "disturb", "compact",
-    "restart server",
-)  # fmt: skip
-"""Moves of which there are finitely many in any history."""
+from refk8s.checking.explorer.moves import Move, State
+from refk8s.checking.explorer.transitions import Transitions
 
 
 class Graph:
@@ -84,17 +79,7 @@ def components(graph: Graph) -> list[list[int]]:
     return found
 
 
-def kind_of(moves: Moves, move: Move) -> tuple[Any, ...]:
-    """The move as fairness counts it: by what it is about, whatever ids and positions are."""
-    kind = move[0]
-    if kind in ("arrive", "answer", "open"):
-        return kind, move[1], move[2][2]
-    if kind in ("notify", "operate"):
-        return kind, move[1], move[2][1]
-    return kind, *move[1:]
-
-
-def fair_cycle(moves: Moves, order: Sequence[State], graph: Graph) -> list[int] | None:
+def fair_cycle(moves: Transitions, order: Sequence[State], graph: Graph) -> list[int] | None:
     """A strongly connected part in which a fair run can stay for ever; None where there is none."""
     numbers: dict[State, int] | None = None
     for part in components(graph):
@@ -109,8 +94,8 @@ def fair_cycle(moves: Moves, order: Sequence[State], graph: Graph) -> list[int] 
         for number in part:
             here = set()
             for move, after in moves.of(order[number]):
-                if move[0] not in NOT_FREE:
-                    kind = kind_of(moves, move)
+                if move.is_free:
+                    kind = move.kind()
                     here.add(kind)
                     if numbers[moves.normal(after)] in inside:
                         taken.add(kind)
@@ -120,7 +105,9 @@ def fair_cycle(moves: Moves, order: Sequence[State], graph: Graph) -> list[int] 
     return None
 
 
-def round_trip(moves: Moves, order: Sequence[State], part: list[int]) -> list[tuple[State, Move]]:
+def round_trip(
+    moves: Transitions, order: Sequence[State], part: list[int]
+) -> list[tuple[State, Move]]:
     """Moves from the first state of a part back to it, within it: a shortest way."""
     inside = {order[number] for number in part}
     first = order[part[0]]
@@ -129,7 +116,7 @@ def round_trip(moves: Moves, order: Sequence[State], part: list[int]) -> list[tu
     for state in queue:
         for move, after in moves.of(state):
             to = moves.normal(after)
-            if move[0] in NOT_FREE or to not in inside:
+            if not move.is_free or to not in inside:
                 continue
             if to == first:
                 found = [(state, move)]

@@ -117,6 +117,7 @@ class Parts:
         self._turns: dict[Any, Turn] = {}
         self._decided: dict[Any, Any] = {}
         self._chunks: dict[Any, Any] = {}
+        self._compacted: dict[int, int] = {}
         self._floors: list[tuple[tuple[int, int], ...]] = []
         self.floor_numbers: list[int] = []
         self.misses = 0
@@ -133,6 +134,10 @@ class Parts:
         number = self.interner.number(value)
         self.values.setdefault(number, value)
         return number
+
+    def place_of(self, number: int) -> int:
+        """Where the resource of a request or of a stream stands in a row."""
+        return self.book.place(self.values[number].resource.prefix)
 
     def keep_row(self, row: Row) -> int:
         while row and row[-1] == 0:
@@ -464,6 +469,13 @@ class Parts:
 
     def refusal(self) -> int:
         return self.keep(refusal(500))
+
+    def compacted(self, row: int) -> int:
+        """The store with all history discarded."""
+        found = self._compacted.get(row)
+        if found is None:
+            found = self._compacted[row] = self.keep_row(self.book.compact(self.rows[row]))
+        return found
 
     def reader(self, row: int) -> Reader:
         return self.book.reader(self.rows[row], 0)

@@ -14,30 +14,11 @@ from immutables import Map
 
 from refk8s.checking.explorer.ids import canonical, live_ids
 from refk8s.checking.explorer.models import Model
-from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Move, Moves, State
-from refk8s.checking.explorer.parts import READS, SILENT, chance_of_operation
+from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Compact, Move, State, to_action
+from refk8s.checking.explorer.parts import READS, SILENT, Job, chance_of_operation
 from refk8s.checking.explorer.store import chance_of_name
-from refk8s.core.actions import (
-    Action,
-    Answer,
-    Arrive,
-    Channel,
-    Compact,
-    Crash,
-    CutWatch,
-    Disturb,
-    Duplicate,
-    Elapse,
-    GiveUp,
-    LoseAnswer,
-    LoseRequest,
-    Notify,
-    Operate,
-    Refuse,
-    RestartServer,
-    Submit,
-    Wake,
-)
+from refk8s.checking.explorer.transitions import Transitions
+from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Elapse, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.rbac_v1 import ClusterRole
@@ -50,11 +31,6 @@ from refk8s.core.context import Chance, Context, SeededChance
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import Impossible
 from refk8s.core.value import evolve, field
-
-_OF_CHANNEL: dict[str, Any] = {
-    "arrive": Arrive, "open": Arrive, "answer": Answer, "cut": CutWatch, "operate": Operate, "lose request": LoseRequest,
-    "lose answer": LoseAnswer, "give up": GiveUp, "duplicate": Duplicate, "refuse": Refuse,
-}  # fmt: skip
 
 
 class ModelCluster(Cluster, frozen=True, eq=False):
@@ -122,7 +98,7 @@ def prologue(cluster: Cluster) -> Iterator[Action]:
         yield action
 
 
-def history_actions(moves: Moves, history: list[tuple[State, Move]]) -> list[Action]:
+def history_actions(moves: Transitions, history: list[tuple[State, Move | None]]) -> list[Action]:
     """A whole history as actions, the prologue among them. Raises Impossible where the reference
     cannot follow."""
     cluster = begin_model(moves.model, moves.parts.seed)
@@ -130,83 +106,70 @@ def history_actions(moves: Moves, history: list[tuple[State, Move]]) -> list[Act
     for action in prologue(cluster):
         found.append(action)
         cluster = take(cluster, action)
-    for state, move in history:
-        for action in to_actions(moves, state, move, cluster):
+    for _, move in history:
+        for action in to_actions(moves, move, cluster) if move is not None else ():
             found.append(action)
             cluster = take(cluster, action)
     return found
 
 
-def to_actions(moves: Moves, state: State, move: Move, cluster: Cluster) -> Iterator[Action]:
-    """The actions that this move is, in the real cluster's words."""
-    if not move:
-        return
-    if move[0] == "compact":
-        elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
-        yield Submit(
-            Request("create", CLUSTER_ROLES, "", elsewhere.metadata.name or "", body=elsewhere)
-        )
-        yield Compact(cluster.history.revision + 1)
-    else:
-        yield to_action(moves, state, move, cluster)
+def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]:
+    """The actions that this move is, in the reference's words."""
+    action = to_action(move, _RealNames(moves, cluster))
+    if not isinstance(move, Compact):
+        return [action]
+    elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
+    name = elsewhere.metadata.name or ""
+    return [Submit(Request("create", CLUSTER_ROLES, "", name, body=elsewhere)), action]
 
 
-def to_action(moves: Moves, state: State, move: Move, cluster: Cluster) -> Action:
-    """The action that this move is, in the real cluster's words."""
-    kind = move[0]
-    if kind == "elapse":
-        return Elapse(move[1])
-    if kind in ("user", "environment"):
-        return Submit(moves.parts.values[move[1]])
-    if kind == "restart server":
-        return RestartServer()
-    name = moves.parts.names[move[1]]
-    if kind == "wake":
-        return Wake(name)
-    if kind == "crash":
-        return Crash(name)
-    if kind == "disturb":
-        return Disturb(name, move[2], move[3])
-    if kind in ("orphan", "lose orphan"):
-        channel = _orphan(moves, name, move[2], cluster)
-        return Arrive(channel) if kind == "orphan" else LoseRequest(channel)
-    if kind == "operate" and move[2][0] == 0:
-        return Operate(_job(moves, name, move[2], cluster))
-    channel = _channel(name, move[2][0], cluster)
-    if kind == "notify":
-        return Notify(channel, move[3])
-    action: Action = _OF_CHANNEL[kind](channel)
-    return action
+class _RealNames:
+    """What the numbers of moves are called in the reference: found by what they are about."""
+
+    def __init__(self, moves: Transitions, cluster: Cluster) -> None:
+        self.parts = moves.parts
+        self.cluster = cluster
+
+    def machine(self, machine: int) -> str:
+        return self.parts.names[machine]
+
+    def request(self, request: int) -> Request:
+        found: Request = self.parts.values[request]
+        return found
+
+    def next_revision(self) -> int:
+        return self.cluster.history.revision + 1
+
+    def channel(self, machine: int, id: int) -> Channel:
+        name = self.machine(machine)
+        component = self.cluster.components[name]
+        _, ids = canonical(component.state)
+        real = next((old for old, new in ids.items() if new == id), None)
+        if real is None:
+            raise Impossible(f"{name} waits for nothing that would be called {id} here")
+        return name, component.life, real
+
+    def orphan(self, machine: int, request: int) -> Channel:
+        name, wanted = self.machine(machine), _about(self.parts.values[request])
+        life = self.cluster.components[name].life
+        for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
+            is_orphan = channel[0] == name and (channel[1] != life or flying.given_up)
+            if is_orphan and flying.answer is None and _about(flying.request) == wanted:
+                return channel
+        raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
+
+    def left_job(self, machine: int, job: Job) -> Channel:
+        name, wanted = self.machine(machine), _words(self.parts.values[job[1]])
+        life = self.cluster.components[name].life
+        for channel, pending in sorted(self.cluster.operations.items(), key=_channel_of):
+            is_old = channel[0] == name and channel[1] != life
+            if is_old and _words(pending.operation) == wanted:
+                return channel
+        raise Impossible(f"no such operation of an earlier life of {name}")
 
 
-def _channel(name: str, id: int, cluster: Cluster) -> Channel:
-    component = cluster.components[name]
-    _, ids = canonical(component.state)
-    real = next((old for old, new in ids.items() if new == id), None)
-    if real is None:
-        raise Impossible(f"{name} waits for nothing that would be called {id} here")
-    return name, component.life, real
-
-
-def _orphan(moves: Moves, name: str, request: int, cluster: Cluster) -> Channel:
-    wanted = _about(moves.parts.values[request])
-    for channel in sorted(cluster.flying):
-        flying = cluster.flying[channel]
-        is_orphan = channel[0] == name and (
-            channel[1] != cluster.components[name].life or flying.given_up
-        )
-        if is_orphan and flying.answer is None and _about(flying.request) == wanted:
-            return channel
-    raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
-
-
-def _job(moves: Moves, name: str, job: Any, cluster: Cluster) -> Channel:
-    wanted = _words(moves.parts.values[job[1]])
-    for channel in sorted(cluster.operations):
-        is_old = channel[0] == name and channel[1] != cluster.components[name].life
-        if is_old and _words(cluster.operations[channel].operation) == wanted:
-            return channel
-    raise Impossible(f"no such operation of an earlier life of {name}")
+def _channel_of(entry: tuple[Channel, Any]) -> Channel:
+    return entry[0]
 
 
 def _about(request: Any) -> tuple[str, ...]:
@@ -237,7 +200,7 @@ def _words(value: Any) -> str:
     return _REVISION.sub("", _UID.sub("uid", text))
 
 
-def differences(moves: Moves, state: State, cluster: Cluster) -> list[str]:
+def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]:
     """What can be observed in one and not in the other: nothing, if the explorer is right
     (EXPLORE-2)."""
     found: list[str] = []

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from attrs import define, field, frozen
 
 from refk8s.checking.explorer.judge import Judge
-from refk8s.checking.explorer.liveness import NOT_FREE, Graph, fair_cycle, round_trip
+from refk8s.checking.explorer.liveness import Graph, fair_cycle, round_trip
 from refk8s.checking.explorer.models import Model
-from refk8s.checking.explorer.moves import Move, Moves, State
+from refk8s.checking.explorer.moves import Move, State
+from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.properties.law import Broken
 
 HELD, BROKE, UNDETERMINED = "held", "broke", "UNDETERMINED"
@@ -59,8 +60,8 @@ class Result:
     tested: Counter[str] = field(factory=Counter)
     broken: list[Broken] = field(factory=list)
     # each move with the state that it was made in
-    history: list[tuple[State, Move]] = field(factory=list)
-    moves: Moves | None = None
+    history: list[tuple[State, Move | None]] = field(factory=list)
+    moves: Transitions | None = None
 
 
 def explore(
@@ -88,7 +89,7 @@ def _explore(
     model: Model, bounds: Bounds, progress: Callable[[Result], None], reduced: bool
 ) -> Result:
     began = time.perf_counter()
-    moves = Moves(model, bounds.faults, reduced=reduced)
+    moves = Transitions(model, bounds.faults, reduced=reduced)
     judge = Judge(moves)
     result = Result(model, bounds, moves=moves, tested=judge.tested)
     first = moves.first()
@@ -129,10 +130,14 @@ def _explore(
             state = order[at]
             for move, after in moves.of(state):
                 result.transitions += 1
-                taken[move[0]] += 1
+                taken[move.word] += 1
                 if broken := judge.of_move(state, move, after):
                     result.broken = broken
-                    result.history = [*_path(moves, order, parents, at), (state, move), (after, ())]
+                    result.history = [
+                        *_path(moves, order, parents, at),
+                        (state, move),
+                        (after, None),
+                    ]
                     at += 1
                     return finish(BROKE)
                 after = moves.normal(after)
@@ -141,7 +146,7 @@ def _explore(
                     number = seen[after] = len(order)
                     order.append(after)
                     parents.append(at)
-                if move[0] not in NOT_FREE:
+                if move.is_free:
                     graph.targets.append(number)
             graph.close()
             if moves.is_quiet(state):
@@ -152,7 +157,7 @@ def _explore(
                     result.at_horizon += upcoming is not None
                     if broken := judge.at_rest(state):
                         result.broken = broken
-                        result.history = [*_path(moves, order, parents, at), (state, ())]
+                        result.history = [*_path(moves, order, parents, at), (state, None)]
                         at += 1
                         return finish(BROKE)
             at += 1
@@ -169,7 +174,7 @@ def _explore(
 
 
 def _path(
-    moves: Moves, order: list[State], parents: "array[int]", at: int
+    moves: Transitions, order: list[State], parents: "array[int]", at: int
 ) -> list[tuple[State, Move]]:
     """The moves that led to a state, each with the state that it was made in."""
     found: list[tuple[State, Move]] = []

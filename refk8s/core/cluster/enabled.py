@@ -177,6 +177,11 @@ def upcoming(cluster: Cluster) -> Instant | None:
     return max(min(instants), cluster.now) if instants else None
 
 
+def is_due(at: Instant | None, now: Instant) -> bool:
+    """Whether a timer has expired."""
+    return at is not None and at <= now
+
+
 def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
     """Whether this watch has something to tell."""
     known = known_to(cluster, channel[0])
