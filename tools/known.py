@@ -8,7 +8,7 @@ counts, from the strongest down:
 
     exhausted    a law that was put to the test in a model of the explorer all of whose states were seen
     modelled     named by a formal model (spec/formal/*.qnt)
-    simulated    a law that judges every step, or the rest, of every simulated run (refk8s/core/properties/laws.py)
+    simulated    a law that judges every step, or the rest, of every simulated run (refk8s/core/properties/laws/)
     drawn        named by a test whose inputs are drawn
     examples     named by a test of chosen inputs
 

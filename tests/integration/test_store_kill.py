@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from refk8s.core.properties import store as must
+from refk8s.core.properties.predicates import store as must
 from refk8s.core.store import Change
 from refk8s.store.errors import StoreRefused
 from refk8s.store.sqlite import SqliteEngine

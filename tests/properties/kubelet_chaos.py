@@ -32,7 +32,17 @@ from refk8s.core.api.resources import PODS
 from refk8s.core.context import SECOND
 from refk8s.core.machine import Ran, RuntimeChanged
 from refk8s.core.ports import RUNNING, CreateContainer, PodsListed, StartContainer, StopContainer
-from refk8s.core.properties import kubelet as must
+from refk8s.core.properties.predicates.kubelet import (
+    kubelet_4_one_sandbox_one_attempt,
+    kubelet_16_restart_count_never_decreases,
+    kubelet_30_status_reports_what_runs,
+    kubelet_42_only_pods_of_the_api,
+)
+from refk8s.core.properties.predicates.pod import (
+    pod_10_phase_never_goes_back,
+    pod_12_status_is_consistent,
+    pod_18_start_time_is_set_once,
+)
 
 IMAGES = ("example.invalid/app:1", "example.invalid/app:2", "example.invalid/other:1")
 NAMES = ("p", "q", "r")
@@ -219,17 +229,17 @@ class Chaos:
     def look(self) -> None:
         """The invariants, on what is new since the last look."""
         bench = self.bench
-        wrong = must.at_most_one_of_each(self.runtime())
+        wrong = kubelet_4_one_sandbox_one_attempt(self.runtime())
         for memory in bench.memory().pods.values():
             assert not (memory.listing and memory.busy), (
                 f"KUBELET-44: {memory.name} is listed while it is changed"
             )
         for versions in bench.history.values():
             for before, after in pairwise(versions):
-                wrong += must.phase_never_goes_back(before, after) + must.restart_counts_grow(
+                wrong += pod_10_phase_never_goes_back(
                     before, after
-                )
-                wrong += must.start_time_stays(before, after)
+                ) + kubelet_16_restart_count_never_decreases(before, after)
+                wrong += pod_18_start_time_is_set_once(before, after)
             for version in versions:
                 graces = (
                     version.spec.termination_grace_period_seconds,
@@ -238,7 +248,7 @@ class Chaos:
                 )
                 uid = version.metadata.uid or ""
                 self.longest[uid] = max(self.longest.get(uid, 0), *[grace or 0 for grace in graces])
-                wrong += must.status_fits_itself(version)
+                wrong += pod_12_status_is_consistent(version)
                 self.seen.add(str(version.status.phase))
                 for status in version.status.container_statuses or ():
                     if status.state.waiting is not None:
@@ -281,9 +291,9 @@ class Chaos:
         """What must be true in the end (KUBELET-30, KUBELET-42)."""
         bench = self.bench
         known = [pod.metadata.uid or "" for pod in bench.table(PODS).values()]
-        wrong = must.nothing_is_left(self.runtime(), known)
+        wrong = kubelet_42_only_pods_of_the_api(self.runtime(), known)
         for pod in bench.table(PODS).values():
-            wrong += must.is_told_as_it_is(pod, self.runtime())
+            wrong += kubelet_30_status_reports_what_runs(pod, self.runtime())
             assert pod.metadata.deletion_timestamp is None, (
                 f"{pod.metadata.name} is still being deleted"
             )

@@ -19,7 +19,7 @@ from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.context import SECOND, Context, SeededChance
-from refk8s.core.properties.services import (
+from refk8s.core.properties.predicates.services import (
     alloc_1_one_holder,
     alloc_9_nothing_held_without_its_service,
 )

@@ -42,7 +42,7 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, SUFFIX_ALPHABET, Context, SeededChance
-from refk8s.core.properties import api as must
+from refk8s.core.properties.predicates import api as must
 from refk8s.core.store import Committed, commit
 from refk8s.core.value import evolve
 

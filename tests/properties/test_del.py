@@ -18,7 +18,7 @@ from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.apiserver.delete import propagation
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, parse_timestamp
-from refk8s.core.properties import api as must
+from refk8s.core.properties.predicates import api as must
 from refk8s.core.value import evolve
 
 HELD = ("example.com/hold",)
@@ -59,9 +59,9 @@ def test_del_2_del_4_del_12_every_change_keeps_the_rules_of_deletion(sequence):
     for taken in world.taken:
         for change in taken.changes:
             for rule in (
-                must.del_2_the_mark_stays_and_moves_nearer,
-                must.del_4_an_object_goes_when_nothing_holds_it,
-                must.del_12_who_is_going_takes_on_no_new_finalizers,
+                must.del_2_deletion_timestamp_never_moves_later,
+                must.del_4_removed_without_finalizers,
+                must.del_12_no_new_finalizers_while_being_deleted,
             ):
                 assert not list(rule(change)), taken.request
 

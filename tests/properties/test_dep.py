@@ -47,7 +47,20 @@ from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.rollout import Bounds, Member
 from refk8s.core.loop.plan import Local
 from refk8s.core.loop.view import controller_of
-from refk8s.core.properties import workloads as laws
+from refk8s.core.properties.predicates.deployment import (
+    dep_7_never_above_surge,
+    dep_8_never_below_available,
+    dep_11_paused_starts_no_rollout,
+    dep_18_only_status_while_being_deleted,
+    dep_19_settled,
+)
+from refk8s.core.properties.predicates.owners import (
+    controlled,
+    own_1_acts_only_on_its_own,
+    own_2_adopts_selected_objects_without_controller,
+    own_4_adopts_nothing_while_being_deleted,
+    own_6_names_the_uid,
+)
 
 DEP = DeploymentReconciler()
 
@@ -459,20 +472,22 @@ def is_scaling(owner, owned):
 
 
 def broken(view, owner, plan):
-    owned = laws.controlled(view.list(REPLICA_SETS), owner.metadata.uid)
+    owned = controlled(view.list(REPLICA_SETS), owner.metadata.uid)
     selector = from_label_selector(owner.spec.selector)
     wrong = [
-        *laws.own_1_acts_only_on_its_own(view, owner, REPLICA_SETS, plan),
-        *laws.own_2_adopts_only_free_ones_it_selects(view, owner, REPLICA_SETS, selector, plan),
-        *laws.own_4_claims_nothing_while_dying(owner, plan),
-        *laws.own_6_names_the_uid(view, REPLICA_SETS, plan),
-        *laws.dep_11_paused_starts_no_rollout(owner, plan),
-        *laws.dep_18_dying_reports_only(owner, plan),
+        *own_1_acts_only_on_its_own(view, owner, REPLICA_SETS, plan),
+        *own_2_adopts_selected_objects_without_controller(
+            view, owner, REPLICA_SETS, selector, plan
+        ),
+        *own_4_adopts_nothing_while_being_deleted(owner, plan),
+        *own_6_names_the_uid(view, REPLICA_SETS, plan),
+        *dep_11_paused_starts_no_rollout(owner, plan),
+        *dep_18_only_status_while_being_deleted(owner, plan),
     ]
     if not is_scaling(owner, owned):
         wrong += [
-            *laws.dep_7_never_above_surge(view, owner, plan),
-            *laws.dep_8_never_below_available(view, owner, plan),
+            *dep_7_never_above_surge(view, owner, plan),
+            *dep_8_never_below_available(view, owner, plan),
         ]
     return wrong
 
@@ -489,9 +504,7 @@ def test_dep_7_what_grows_waits_for_what_shrinks(world):
     be, or than was before."""
     owner, owned = world
     plan = plan_for(DEP, owner, *owned)
-    sizes = {
-        rs.metadata.name: rs.spec.replicas for rs in laws.controlled(owned, owner.metadata.uid)
-    }
+    sizes = {rs.metadata.name: rs.spec.replicas for rs in controlled(owned, owner.metadata.uid)}
     most = max(sum(sizes.values()), rollout.compute_bounds(owner.spec).most)
     for wave in plan.waves:
         asked = {
@@ -524,7 +537,7 @@ def test_dep_12_dep_13_the_status_is_the_sum_of_what_there_is(world):
     plan = plan_for(DEP, owner, *owned)
     assume(not sent(plan, "create") and not sent(plan, "patch"))
     [report] = sent(plan, "update", DEPLOYMENTS, "status")
-    status, owned = report.body.status, laws.controlled(owned, owner.metadata.uid)
+    status, owned = report.body.status, controlled(owned, owner.metadata.uid)
     new = revisions.find_new(owner, owned)
     available = sum(rs.status.available_replicas or 0 for rs in owned)
     assert (status.replicas or 0) == sum(rs.status.replicas for rs in owned)
@@ -696,7 +709,7 @@ def is_ready(p):
 
 def is_settled(cluster):
     owner = get(cluster, DEPLOYMENTS, "web")
-    assert not list(laws.dep_19_settled(owner, stored(cluster, REPLICA_SETS), carries))
+    assert not list(dep_19_settled(owner, stored(cluster, REPLICA_SETS), carries))
     revision = cluster.history.revision
     assert settle(cluster, seconds_max=3600).history.revision == revision, "not silent"
 

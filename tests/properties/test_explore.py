@@ -30,10 +30,9 @@ from refk8s.core import actions
 from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.resources import EVENTS
+from refk8s.core.api.resources import EVENTS, PODS
 from refk8s.core.controllers import replica_set
 from refk8s.core.loop import turn
-from refk8s.core.properties import pods
 from refk8s.core.properties.law import Law
 from refk8s.core.value import evolve
 
@@ -230,7 +229,7 @@ def test_explore_7_a_law_that_asks_for_the_whole_cluster_is_given_it():
         return none_is_bound(change, before, after)
 
     for check in (none_is_bound, none_is_bound_while_anything_flies):
-        model = evolve(MODELS["scheduler"](), laws=(Law("BOUND", check, pods.LAWS[0].prefix),))
+        model = evolve(MODELS["scheduler"](), laws=(Law("BOUND", check, PODS.prefix),))
         result = explore(model, Bounds())
         assert (result.verdict, result.broken[0].rule, len(result.history)) == (BROKE, "BOUND", 4)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refk8s.core.properties import laws
+from refk8s.core.properties.law import Law
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -132,6 +133,45 @@ def test_imports_go_downward(path):
             assert not (len(both) == 2 and both <= SIBLINGS), (
                 f"{here} imports {module}: siblings never import each other; what both need belongs below"
             )
+
+
+PROPERTIES = ROOT / "refk8s/core/properties"
+PREDICATES, LAWS = (
+    sorted((PROPERTIES / each).glob("[a-z]*.py")) for each in ("predicates", "laws")
+)
+OF_RUNS = (
+    "refk8s.core.actions", "refk8s.core.cluster", "refk8s.core.properties.law",
+    "refk8s.core.properties.laws",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PREDICATES, ids=lambda path: path.name)
+def test_predicates_judge_plain_values(path):
+    """They know neither the cluster nor its actions, so they judge any recorded history."""
+    for module in imports(path):
+        assert not any(module == each or module.startswith(f"{each}.") for each in OF_RUNS), (
+            f"{path.name} imports {module}: let a law in properties/laws/ select the values"
+        )
+
+
+def test_every_predicate_is_named_after_a_rule_and_laws_have_the_same_nouns():
+    assert [path.name for path in PREDICATES] == [path.name for path in LAWS], (
+        "properties/predicates/ and properties/laws/ have a file for the same nouns"
+    )
+    known = set(rules())
+    for path in PREDICATES:
+        found = re.findall(r"^def ([a-z]+)_(\d+)_\w+", path.read_text(), re.M)
+        assert found, f"{path.name} has no predicate: name it after its rule, rs_2_..."
+        odd = [f"{a}_{n}" for a, n in found if f"{a.upper()}-{n}" not in known]
+        assert not odd, f"{path.name}: no page in spec/ has the rules of {odd}"
+
+
+def test_every_list_of_laws_is_among_all_laws():
+    everything = {id(law) for law in laws.all_laws()}
+    for path in LAWS:
+        for name, found in vars(getattr(laws, path.stem)).items():
+            each = [law for law in found if isinstance(law, Law)] if name.startswith("OF_") else []
+            assert {id(law) for law in each} <= everything, f"{path.name}: {name} is not judged by"
 
 
 CLOCKS_AND_CHANCE = re.compile(

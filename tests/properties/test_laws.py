@@ -1,4 +1,4 @@
-"""Laws (refk8s/core/properties/laws.py): each of them can fail, and says so of a step that breaks
+"""Laws (refk8s/core/properties/laws/): each of them can fail, and says so of a step that breaks
 its rule; none is left out."""
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ from refk8s.core.ports import (
     StartContainer,
     Target,
 )
-from refk8s.core.properties import bounded, laws
+from refk8s.core.properties import laws
 from refk8s.core.properties.law import Broken, Law
 from refk8s.core.store import History, Put, compact
 from refk8s.core.value import evolve
@@ -252,9 +252,11 @@ def made_slice(n: int) -> Any:
 
 
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
-    "OWN-8": lambda: one_too_many(bounded.TIMES + bounded.MORE, made_pod, OWNER),
-    "replica_sets_are_bounded": lambda: one_too_many(bounded.REPLICA_SETS_MAX, made_replica_set),
-    "slices_are_bounded": lambda: one_too_many(bounded.MORE, made_slice),
+    "OWN-8": lambda: one_too_many(laws.owners.TIMES + laws.owners.MORE, made_pod, OWNER),
+    "replica_sets_are_bounded": lambda: one_too_many(
+        laws.owners.REPLICA_SETS_MAX, made_replica_set
+    ),
+    "slices_are_bounded": lambda: one_too_many(laws.owners.MORE, made_slice),
     "API-4": unstamped,
     "API-5": lambda: told(change(pod("p"), generation=3), change(pod("p"), generation=2)),
     "DEL-2": lambda: told(GOING, meta(GOING, deletion_timestamp=None)),
@@ -470,7 +472,7 @@ def evicted(taint: str, *tolerations: Toleration, grace: int | None = None) -> L
 
 
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
-    "ends_no_more_than_too_many": lambda: of_replica_set(
+    "deletes_no_more_than_surplus": lambda: of_replica_set(
         OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))
     ),
     "LOOP-1": lambda: decides(

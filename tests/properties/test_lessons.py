@@ -68,8 +68,8 @@ from refk8s.core.controllers.garbage_collector import FOREGROUND, GarbageCollect
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.taint_eviction import TaintEviction
-from refk8s.core.properties.scheduler import no_node_over_capacity
-from refk8s.core.properties.watch import views_are_past_states
+from refk8s.core.properties.laws.watch import views_are_past_states
+from refk8s.core.properties.predicates.scheduler import sched_1_no_node_over_capacity
 
 LATE = ["give up", "cut", "compact"]
 """Faults that make news late and lose none of what was sent."""
@@ -232,7 +232,7 @@ def test_sched_1_a_binding_is_for_the_pod_it_was_decided_for_and_not_for_the_nex
     many rounds after the last."""
 
     def check(before: Cluster, after: Cluster) -> list[str]:
-        return no_node_over_capacity(stored(after, NODES), stored(after, PODS))
+        return sched_1_no_node_over_capacity(stored(after, NODES), stored(after, PODS))
 
     cluster = settle(with_node(with_scheduler(), a_node("n0", cpu="1")), check)
     for cpu, count in pods:

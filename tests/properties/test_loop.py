@@ -19,7 +19,7 @@ from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.machine import Answered, Call, WakeAt
-from refk8s.core.properties.watch import views_are_past_states, views_never_go_back
+from refk8s.core.properties.laws.watch import views_are_past_states, views_never_go_back
 
 WANTED = 3
 START = 1_700_000_000 * SECOND

@@ -25,6 +25,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.context import SECOND
+from refk8s.core.loop.view import key_of
 from refk8s.core.network import proxy as proxy_module
 from refk8s.core.network.balance import HELD_MAX, NOBODY_HELD, order_of_trying, pick, targets_for
 from refk8s.core.network.flows import Flow, read_flows, stale_flows
@@ -53,7 +54,12 @@ from refk8s.core.network.packets import (
 )
 from refk8s.core.network.proxy import compute_rules
 from refk8s.core.ports import Rule, RuleSet, Target
-from refk8s.core.properties import network as laws
+from refk8s.core.properties.predicates.network import (
+    net_2_packets_reach_the_endpoints,
+    net_4_other_packets_pass,
+    net_11_same_rules,
+    net_13_source_is_hidden_as_required,
+)
 
 NODE, OTHER_NODE = "n1", "n2"
 PODS = IPv4Network("10.244.0.0/24")
@@ -199,7 +205,7 @@ def worlds(draw):
 def rules_of(services, slices) -> RuleSet:
     by_service = {}
     for one in services:
-        key = laws.key_of(one)
+        key = key_of(one)
         mine = [
             slice
             for slice in slices
@@ -221,7 +227,7 @@ def programmed(rule_set: RuleSet) -> Programmed:
 @given(worlds())
 def test_net_2_packets_reach_the_right_endpoints_evenly_or_are_refused(world):
     """With NET-3, NET-6, NET-7, NET-9, NET-10 and NET-12."""
-    assert list(laws.net_2_and_10(*world, NODE, programmed(rules_of(*world)))) == []
+    assert list(net_2_packets_reach_the_endpoints(*world, NODE, programmed(rules_of(*world)))) == []
 
 
 @given(worlds())
@@ -276,7 +282,12 @@ def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
     metadata = ObjectMeta(name="a-1", namespace="ns", labels={"kubernetes.io/service-name": "a"})
     ports = (EndpointPort(name="", port=8080, protocol="TCP"),)
     mine = [EndpointSlice(metadata=metadata, address_type="IPv4", endpoints=told, ports=ports)]
-    assert list(laws.net_2_and_10([one], mine, NODE, programmed(rules_of([one], mine)))) == []
+    assert (
+        list(
+            net_2_packets_reach_the_endpoints([one], mine, NODE, programmed(rules_of([one], mine)))
+        )
+        == []
+    )
 
 
 @given(
@@ -288,13 +299,13 @@ def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
 )
 def test_net_4_what_is_no_way_in_is_left_alone(world, address, protocol, port, to_node):
     packet = Packet("203.0.113.7", address, protocol, port, to_node=to_node)
-    assert list(laws.net_4_nobody_elses(world[0], programmed(rules_of(*world)), [packet])) == []
+    assert list(net_4_other_packets_pass(world[0], programmed(rules_of(*world)), [packet])) == []
 
 
 @given(worlds())
 def test_net_13_the_source_is_hidden_only_where_it_must_be(world):
     """With NET-15."""
-    assert list(laws.net_13_source(world[0], programmed(rules_of(*world)))) == []
+    assert list(net_13_source_is_hidden_as_required(world[0], programmed(rules_of(*world)))) == []
 
 
 @given(st.lists(worlds(), min_size=1, max_size=4))
@@ -306,9 +317,9 @@ def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
         table, change = change_table(table, rules_of(*world))
         state = apply(state, change)
     fresh = programmed(rules_of(*history[-1]))
-    assert list(laws.net_11_same(state, fresh)) == []
+    assert list(net_11_same_rules(state, fresh)) == []
     assert (
-        list(laws.net_11_same(load(state, change_table(EMPTY, rules_of(*history[-1]))[1]), fresh))
+        list(net_11_same_rules(load(state, change_table(EMPTY, rules_of(*history[-1]))[1]), fresh))
         == []
     )
     assert not change_table(table, rules_of(*history[-1]))[1]
@@ -335,7 +346,7 @@ def test_net_1_rules_do_not_depend_on_the_order_of_slices_endpoints_or_services(
     )[1]
     assert (
         list(
-            laws.net_11_same(
+            net_11_same_rules(
                 load(Programmed(PODS), backwards), programmed(rules_of(services, slices))
             )
         )

@@ -37,7 +37,12 @@ from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.owners import dependent_keys, selects
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.loop.view import controller_of
-from refk8s.core.properties import workloads as laws
+from refk8s.core.properties.predicates.owners import (
+    own_1_acts_only_on_its_own,
+    own_2_adopts_selected_objects_without_controller,
+    own_4_adopts_nothing_while_being_deleted,
+    own_6_names_the_uid,
+)
 from refk8s.core.value import evolve
 
 RS = ReplicaSetReconciler()
@@ -87,10 +92,10 @@ def broken(owner, pods, plan):
     view = view_of(RS, owner, *pods)
     selector = from_label_selector(owner.spec.selector)
     return [
-        *laws.own_1_acts_only_on_its_own(view, owner, PODS, plan),
-        *laws.own_2_adopts_only_free_ones_it_selects(view, owner, PODS, selector, plan),
-        *laws.own_4_claims_nothing_while_dying(owner, plan),
-        *laws.own_6_names_the_uid(view, PODS, plan),
+        *own_1_acts_only_on_its_own(view, owner, PODS, plan),
+        *own_2_adopts_selected_objects_without_controller(view, owner, PODS, selector, plan),
+        *own_4_adopts_nothing_while_being_deleted(owner, plan),
+        *own_6_names_the_uid(view, PODS, plan),
     ]
 
 

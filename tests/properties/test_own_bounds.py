@@ -21,7 +21,7 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
 from refk8s.core.loop.view import key_of
-from refk8s.core.properties import bounded
+from refk8s.core.properties.laws import owners
 from refk8s.core.store import Put, Txn, commit
 from refk8s.core.value import evolve
 
@@ -34,7 +34,7 @@ def check(before: Cluster, after: Cluster) -> list[str]:
         return []
     pairs = [
         (law, change)
-        for law in bounded.OF_CHANGES
+        for law in owners.OF_CHANGES
         for change in after.last_commit.changes
         if change.key.startswith(law.prefix)
     ]

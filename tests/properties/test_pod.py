@@ -30,7 +30,7 @@ from refk8s.core.ports import (
     StopPodSandbox,
     WriteVolume,
 )
-from refk8s.core.properties import kubelet as must
+from refk8s.core.properties.predicates.kubelet import kubelet_42_only_pods_of_the_api
 
 
 def ready(*args, seed=0, **spec):
@@ -241,7 +241,7 @@ def test_pod_6_nothing_of_a_deleted_pod_stays(kind, failures, orphan):
     assert [at for at, operation in bench.asked if isinstance(operation, kind)] == [
         10 * n for n in range(failures + 1)
     ]
-    assert not must.nothing_is_left(Chaos.runtime_of(bench), [])
+    assert not kubelet_42_only_pods_of_the_api(Chaos.runtime_of(bench), [])
     assert not bench.has_pod()
 
 

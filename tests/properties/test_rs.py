@@ -52,7 +52,13 @@ from refk8s.core.controllers.deletion_order import DELETION_COST
 from refk8s.core.controllers.replica_set import BURST_MAX, ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
 from refk8s.core.loop.plan import Local
-from refk8s.core.properties import workloads as laws
+from refk8s.core.properties.predicates.owners import own_1_acts_only_on_its_own
+from refk8s.core.properties.predicates.replica_set import (
+    rs_1_settled,
+    rs_2_never_above_replicas,
+    rs_2_never_below_replicas,
+    rs_3_no_pods_change_while_being_deleted,
+)
 from refk8s.core.value import evolve
 
 RS = ReplicaSetReconciler()
@@ -135,10 +141,10 @@ def test_rs_1_rs_2_rs_3_a_plan_makes_up_exactly_for_what_is_missing_or_too_much(
     plan = plan_for(RS, owner, *pods)
     view = view_of(RS, owner, *pods)
     assert not [
-        *laws.own_1_acts_only_on_its_own(view, owner, PODS, plan),
-        *laws.rs_2_never_above_replicas(view, owner, plan),
-        *laws.rs_2_never_below_replicas(view, owner, plan),
-        *laws.rs_3_dying_makes_and_ends_nothing(owner, plan),
+        *own_1_acts_only_on_its_own(view, owner, PODS, plan),
+        *rs_2_never_above_replicas(view, owner, plan),
+        *rs_2_never_below_replicas(view, owner, plan),
+        *rs_3_no_pods_change_while_being_deleted(owner, plan),
     ]
     missing = 0 if dying else replicas - len(active(pods))
     assert len(sent(plan, "create", PODS)) == max(missing, 0)
@@ -164,7 +170,7 @@ def converges(
             cluster = remove(cluster, PODS, p.metadata.name, grace_period_seconds=0)
     cluster = settle(cluster, check, seconds_max=60)
     for one in stored(cluster, reconciler_kind):
-        assert not list(laws.rs_1_settled(one, stored(cluster, PODS)))
+        assert not list(rs_1_settled(one, stored(cluster, PODS)))
     return cluster
 
 

@@ -33,7 +33,11 @@ from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import step
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.loop.loop import Loop
-from refk8s.core.properties.scheduler import no_node_over_capacity, no_pod_moves, why_not
+from refk8s.core.properties.predicates.scheduler import (
+    sched_1_no_node_over_capacity,
+    sched_25_no_pod_moves,
+    why_not,
+)
 from refk8s.core.scheduler.cycle import TRUTH, Scheduler, catch_up
 from refk8s.core.scheduler.snapshot import Snapshot, recompute
 from refk8s.core.value import evolve
@@ -79,8 +83,8 @@ def new_bindings(before: Cluster, after: Cluster):
 def all_is_well(before: Cluster, after: Cluster) -> list[str]:
     """What must hold after every step."""
     pods = stored(after, PODS)
-    wrong = no_node_over_capacity(stored(after, NODES), pods)
-    wrong += no_pod_moves(
+    wrong = sched_1_no_node_over_capacity(stored(after, NODES), pods)
+    wrong += sched_25_no_pod_moves(
         {p.metadata.uid: p for p in stored(before, PODS)}, {p.metadata.uid: p for p in pods}
     )
     view, memory = view_of(after), memory_of(after)

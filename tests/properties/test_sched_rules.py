@@ -27,7 +27,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.properties.oracle import requests
-from refk8s.core.properties.scheduler import why_not
+from refk8s.core.properties.predicates.scheduler import why_not
 from refk8s.core.scheduler.needs import needs_of
 from refk8s.core.scheduler.placement import Chooser, Ranking, choose, judge
 from refk8s.core.scheduler.queue import BACKOFF_MAX, PARKED_MAX, Queue

@@ -1,7 +1,7 @@
 """Laws of the store, rules STORE-1 ... STORE-17 (spec/store.md). STORE-18: test_store_open.py; kill
 -9: tests/integration.
 
-The first half holds `History` and `commit` to the predicates of refk8s.core.properties.store. The
+The first half holds `History` and `commit` to the predicates of properties/predicates/store.py. The
 second runs the engines in lockstep with them, so that what holds for the one holds for the others.
 """
 
@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from refk8s.core.properties import store as must
+from refk8s.core.properties.predicates import store as must
 from refk8s.core.store import (
     ABSENT,
     EMPTY,

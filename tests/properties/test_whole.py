@@ -36,7 +36,7 @@ from refk8s.core.api.resources import (
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.pods.status import is_active, ready_condition
-from refk8s.core.properties.watch import views_are_past_states, views_never_go_back
+from refk8s.core.properties.laws.watch import views_are_past_states, views_never_go_back
 
 NODE_NAMES = ("node-1", "node-2")
 

@@ -32,7 +32,7 @@ class Life:
         return self.run.cluster
 
     def take(self, action: Action, check: Callable[[Cluster, Cluster], Iterable[str]]) -> None:
-        """One step, judged by all laws (refk8s/core/properties/laws.py) and by `check`."""
+        """One step, judged by all laws (refk8s/core/properties/laws/) and by `check`."""
         before = self.cluster
         self.run.take(action)
         wrong = [*map(str, self.run.broken), *check(before, self.cluster)]

@@ -175,7 +175,7 @@ def sent(
     plan: Plan, verb: str, resource: Resource | None = None, subresource: str = ""
 ) -> list[Request]:
     """The requests of this kind, in order."""
-    requests = [request for wave in (*plan.waves, plan.last) for request in wave]
+    requests = plan.requests
     return [
         r
         for r in requests

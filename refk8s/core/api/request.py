@@ -78,6 +78,11 @@ class Request(Value, frozen=True):
     note: Any = None
     asked: Resource | None = None
 
+    @property
+    def key(self) -> str:
+        """The object that the path names: "namespace/name", or the name alone."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 class Response(Value, frozen=True):
     """The answer: an HTTP status code and an API object (on failure a Status).

@@ -63,6 +63,11 @@ class Plan(Value, frozen=True):
     failed: bool = False
     problems: tuple[Exception, ...] = ()
 
+    @property
+    def requests(self) -> list[Request]:
+        """All requests, in the order in which they would be sent."""
+        return [request for wave in (*self.waves, self.last) for request in wave]
+
 
 NOTHING = Plan()
 

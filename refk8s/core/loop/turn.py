@@ -278,7 +278,7 @@ class Turn:
     def _seen(self, request: Request) -> tuple[Seen, ...]:
         if request.verb != "delete" or request.resource.prefix not in self.informers:
             return ()
-        key = f"{request.namespace}/{request.name}" if request.namespace else request.name
+        key = request.key
         known = self.view.get(request.resource, key)
         return (
             ((request.resource.prefix, key, known.metadata.uid, known.metadata.resource_version),)

@@ -1,18 +1,23 @@
-"""What a law is (see laws.py, which has them all), and what laws have in common: requests that
-arrived, decisions that were made."""
+"""What a law is, and what laws have in common: requests that arrived, decisions that were made, what
+the runtimes of nodes have. The laws are in `laws/`; they call the predicates in `predicates/`, which
+judge plain values."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Submit
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import Resource
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.plan import Key, Plan
 from refk8s.core.loop.state import Busy, LoopState
 from refk8s.core.loop.view import View
+from refk8s.core.ports import RUNNING, ListPods, PodsListed
 from refk8s.core.store import Change
 from refk8s.core.value import Value
+
+SERVICE_ACCOUNTS = "system:serviceaccount:kube-system:"
+NODE_USER = "system:node:"
+"""How the users begin that components send requests as."""
 
 
 class Law(Value, frozen=True, eq=False):
@@ -59,7 +64,7 @@ class Arrived(Value, frozen=True, eq=False):
     @property
     def target(self) -> Change[Any] | None:
         """What became of the very object that the request names."""
-        key = f"{self.request.resource.prefix}{name_of(self.request)}"
+        key = f"{self.request.resource.prefix}{self.request.key}"
         return next((change for change in self.changes if change.key == key), None)
 
 
@@ -83,11 +88,6 @@ def arrived(before: Cluster, action: Action, after: Cluster) -> Arrived | None:
     return None
 
 
-def name_of(request: Request) -> str:
-    """What the path of a request names: "namespace/name", or the name alone."""
-    return f"{request.namespace}/{request.name}" if request.namespace else request.name
-
-
 # --- decisions ------------------------------------------------------------------------------------
 
 
@@ -107,7 +107,7 @@ class Decision(Value, frozen=True, eq=False):
 
     @property
     def requests(self) -> list[Request]:
-        return [request for wave in (*self.plan.waves, self.plan.last) for request in wave]
+        return self.plan.requests
 
 
 def decisions(before: Cluster, after: Cluster) -> list[Decision]:
@@ -155,6 +155,59 @@ def _follows(earlier: Busy, request: Request) -> bool:
     return any(request is waiting for wave in (*earlier.waves, earlier.last) for waiting in wave)
 
 
-def shown(view: View, resource: Resource, request: Request) -> Any | None:
-    """The object that the request names, as the view shows it."""
-    return view.get(resource, name_of(request))
+# --- changes --------------------------------------------------------------------------------------
+
+
+def of_two_versions(
+    check: Callable[[Any, Any], Iterable[str]],
+) -> Callable[..., Iterable[str] | None]:
+    """A law of changes from a predicate of two versions of one object, the older first."""
+
+    def law(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
+        if change.record is None or change.previous is None:
+            return None
+        old, new = change.previous.value, change.record.value
+        return check(old, new) if old.metadata.uid == new.metadata.uid else None
+
+    return law
+
+
+def was_removed(cluster: Cluster, prefix: str) -> bool:
+    """Whether an object of this resource was removed, as far as the history goes back."""
+    return any(
+        change.record is None
+        for change in cluster.history.changes(prefix, cluster.history.compacted)
+    )
+
+
+# --- nodes ----------------------------------------------------------------------------------------
+
+
+def listed(world: Any) -> PodsListed | None:
+    """All that a runtime has; None if it does not answer."""
+    found = world.carry_out(ListPods(), 0, None)[1]
+    return found if isinstance(found, PodsListed) else None
+
+
+def running(world: Any, uid: str) -> list[str] | None:
+    """The running containers of a pod; None if the runtime does not answer."""
+    found = world.carry_out(ListPods((uid,)), 0, None)[1]
+    return (
+        [c.name for c in found.containers if c.pod_uid == uid and c.state == RUNNING]
+        if isinstance(found, PodsListed)
+        else None
+    )
+
+
+def runs_still(cluster: Cluster, pod: Any, what: str) -> list[str] | None:
+    """A sentence if containers of the pod run, though it `what`; None if its node does not
+    answer."""
+    world = cluster.worlds.get(f"kubelet/{pod.spec.node_name}")
+    found = running(world, pod.metadata.uid) if world is not None else None
+    if found is None:
+        return None
+    return (
+        [f"pod {pod.metadata.name} {what}, and {', '.join(found)} runs at {pod.spec.node_name}"]
+        if found
+        else []
+    )

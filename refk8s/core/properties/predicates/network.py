@@ -1,22 +1,25 @@
-"""What must be true of a node's service rules, for any services and slices.
+"""Predicates of a node's service rules, for any services and slices. Rules NET-1 to NET-4, NET-6,
+NET-7, NET-9 to NET-13, NET-15 (spec/network.md).
 
-    inv   NET-2    a packet goes to an endpoint of exactly its service port: a ready one, or where none is ready one that is going (NET-3),
-                   on this node where the policy says so (NET-6, NET-7); refused where there is none, dropped where others have one (NET-12)
-    inv   NET-4    only services that are ours have rules, and by all their addresses
-    inv   NET-10   each number leads to another of them, and none is left out
-    inv   NET-11   what was changed step by step equals what was made at once
-    inv   NET-13   the source is hidden exactly where the answer would not come back, or is asked to be kept
-    inv   NET-15   who is sent to itself does not see its own address
+    inv   NET-1    the rules of a proxy follow from the services and slices that it sees
+    inv   NET-2    a packet reaches an endpoint of its service port: a ready one, or if none is ready one that is terminating (NET-3),
+                   on this node if the policy requires it (NET-6, NET-7); refused if there is none, dropped if other nodes have one (NET-12)
+    inv   NET-4    only services that are ours have rules, and for all their addresses
+    inv   NET-10   each number leads to another endpoint, and no endpoint is left out
+    inv   NET-11   rules that were changed step by step equal rules that were computed at once
+    inv   NET-13   the source is hidden exactly if the answer would not come back otherwise, unless it must be kept
+    inv   NET-15   a pod that is sent to itself does not see its own address
 
-Each predicate yields a sentence for every way in which the rules break it. They ask what becomes of
-packets (`core/network/packets.py`), and compute what should from the objects alone, without the
-proxy's own functions.
+Each predicate yields a sentence for every way in which the rules break it. They route packets
+(`core/network/packets.py`), and compute the expected result from the objects alone, without the
+proxy's functions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from refk8s.core.api.core_v1 import Service, ServicePort
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
+from refk8s.core.loop.view import key_of
 from refk8s.core.network.packets import (
     DROPPED,
     PASSES,
@@ -27,7 +30,7 @@ from refk8s.core.network.packets import (
     Programmed,
     route,
 )
-from refk8s.core.ports import Target
+from refk8s.core.ports import RuleSet, Target
 from refk8s.core.value import Value
 
 CLIENTS = {
@@ -46,10 +49,6 @@ class Way(Value, frozen=True):
     kind: str
     address: str  # "": a node port
     number: int
-
-
-def key_of(service: Service) -> str:
-    return f"{service.metadata.namespace}/{service.metadata.name}"
 
 
 def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
@@ -158,7 +157,41 @@ def packets(way: Way) -> Iterator[tuple[str, Packet]]:
             )
 
 
-def net_2_and_10(
+def net_1_rules_match_the_services(
+    rules: RuleSet, services: Sequence[Service], slices: Sequence[EndpointSlice], name: str
+) -> Iterator[str]:
+    """NET-1, NET-3, for the rules that a proxy hands over. `name`: of the proxy, "proxy/NODE"."""
+    ways = ways_in(services)
+    by_key = {key_of(service): service for service in services}
+    held = {
+        (rule.address, rule.protocol, rule.port): (service, rule)
+        for service, each in rules.services.items()
+        for rule in each
+    }
+    node = name.partition("/")[2]
+    for front in sorted({*ways, *held}):
+        if front not in held or front not in ways:
+            yield f"{name}: {front} " + (
+                "has a rule, and is no service's"
+                if front in held
+                else f"of {ways[front].service} has no rule"
+            )
+            continue
+        way, (service, rule) = ways[front], held[front]
+        spec = by_key[way.service].spec
+        assert spec is not None
+        entries = list(endpoints(way.service, way.port, slices))
+        policy = (
+            spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
+        )
+        allowed = usable(
+            entry for entry in entries if policy != "Local" or entry[0].node_name == node
+        )
+        if {*rule.targets} != allowed or len(rule.targets) != len(allowed):
+            yield f"{name}: what comes to {front} of {service} goes to {list(rule.targets)}, should to {sorted(allowed)}"
+
+
+def net_2_packets_reach_the_endpoints(
     services: Iterable[Service], slices: Sequence[EndpointSlice], node: str, programmed: Programmed
 ) -> Iterator[str]:
     """NET-2, NET-3, NET-6, NET-7, NET-10, NET-12."""
@@ -186,7 +219,7 @@ def net_2_and_10(
                     yield f"{who} at {front} of {way.service} comes to {target} {reached.count(target)} times in {len(fates)}"
 
 
-def net_4_nobody_elses(
+def net_4_other_packets_pass(
     services: Iterable[Service], programmed: Programmed, others: Iterable[Packet]
 ) -> Iterator[str]:
     """NET-4: what is no way in is left alone."""
@@ -199,7 +232,9 @@ def net_4_nobody_elses(
                 yield f"{packet} is {fate.kind}, and is no service's"
 
 
-def net_13_source(services: Iterable[Service], programmed: Programmed) -> Iterator[str]:
+def net_13_source_is_hidden_as_required(
+    services: Iterable[Service], programmed: Programmed
+) -> Iterator[str]:
     """NET-13, NET-15."""
     by_key = {key_of(service): service for service in services}
     for front, way in ways_in(by_key.values()).items():
@@ -244,7 +279,7 @@ def _number(address: str) -> int:
     return int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
 
 
-def net_11_same(one: Programmed, other: Programmed) -> Iterator[str]:
+def net_11_same_rules(one: Programmed, other: Programmed) -> Iterator[str]:
     """NET-11: the same elements; and every chain that an element leads to is the same in both."""
     for map in sorted({*one.maps, *other.maps}):
         mine, theirs = dict(one.maps.get(map, ())), dict(other.maps.get(map, ()))

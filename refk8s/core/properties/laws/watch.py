@@ -1,36 +1,57 @@
 """Laws of what components know. Rules WATCH-1, WATCH-2, WATCH-4, WATCHAPI-5, WATCHAPI-8, CLUSTER-2,
-CLUSTER-3 (spec/watch.md, spec/watch_api.md)."""
+CLUSTER-3 (spec/watch.md, spec/watch_api.md, spec/cluster.md)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from refk8s.core.actions import Action, Answer, Arrive, Notify, Operate
-from refk8s.core.apiserver.selection import select
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.state import LoopState
-from refk8s.core.loop.view import Table, key_of
+from refk8s.core.loop.view import Table
 from refk8s.core.properties.law import Law
-from refk8s.core.properties.watch import table_is_a_past_state, views_never_go_back
-from refk8s.core.value import Value
+from refk8s.core.properties.predicates.watch import (
+    Delivered,
+    watch_1_delivered_as_changed,
+    watch_1_table_is_a_past_state,
+    watch_2_revisions_never_decrease,
+)
+
+
+def views_never_go_back(before: Cluster, after: Cluster) -> list[str]:
+    """WATCH-2: within one life of a component no table's revision decreases."""
+    wrong: list[str] = []
+    for name in sorted(before.components):
+        old, new = before.components[name], after.components[name]
+        if (
+            old is not new
+            and old.life == new.life
+            and isinstance(old.state, LoopState)
+            and isinstance(new.state, LoopState)
+        ):
+            wrong += watch_2_revisions_never_decrease(name, old.state.view, new.state.view)
+    return wrong
 
 
 def no_view_goes_back(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCH-2, of a step in which some component heard something."""
+    """WATCH-2, for a step in which some component received something."""
     return None if before.components is after.components else views_never_go_back(before, after)
 
 
-class Heard(Value, frozen=True, eq=False):
-    """What a component has just been told of one resource: its table before and after, and whether
-    it changed by what is `wrong`."""
-
-    was: Table
-    now: Table
-    informer: Informer
-    events: int = 0  # changes of objects that it sees
-    # those by which an object came under its selectors, or left them, and lived on
-    crossings: int = 0
-    wrong: tuple[str, ...] = ()
+def views_are_past_states(cluster: Cluster) -> list[str]:
+    """WATCH-1: each table holds what the store held at the table's revision, within its
+    selectors."""
+    wrong = []
+    for name in sorted(cluster.components):
+        state = cluster.components[name].state
+        if not isinstance(state, LoopState):
+            continue
+        for prefix in sorted(state.view.tables):
+            table = state.view.tables[prefix]
+            if table.synced and table.revision >= cluster.history.compacted:
+                wrong += watch_1_table_is_a_past_state(
+                    cluster.history, table, state.informers[prefix], name
+                )
+    return wrong
 
 
 def _tables(
@@ -58,49 +79,20 @@ def _tables(
     )
 
 
-def heard(before: Cluster, action: Notify, after: Cluster) -> Heard | None:
-    """What a watch told, held against the history. O(changes told)."""
+def delivered(before: Cluster, action: Notify, after: Cluster) -> Delivered | None:
+    """What a watch has just delivered; None if nothing waits for it any more."""
     found = _tables(before, action.watch, after)
     if found is None:
         return None
     was, now, informer = found
-    if not was.synced or was.revision < after.history.compacted or now.revision <= was.revision:
-        return None
-    matches = select(
-        informer.resource, "", informer.label_selector, informer.field_selector
-    ).matches
-    first: dict[str, Any] = {}
-    last: dict[str, Any] = {}
-    events = crossings = 0
-    for change in after.history.changes(informer.resource.prefix, was.revision):
-        if change.revision > now.revision:
-            break
-        old = change.previous.value if change.previous is not None else None
-        new = change.record.value if change.record is not None else None
-        was_in = old is not None and (matches is None or matches(old))
-        is_in = new is not None and (matches is None or matches(new))
-        events += was_in or is_in
-        crossings += was_in != is_in and old is not None and new is not None
-        key = key_of(new if new is not None else old)
-        first.setdefault(key, old if was_in else None)
-        last[key] = new if is_in else None
-    wrong = [key for key, expected in last.items() if now.objects.get(key) != expected]
-    size = len(was.objects) + sum(
-        (last[key] is not None) - (first[key] is not None) for key in last
-    )
-    if len(now.objects) != size:
-        wrong.append(f"it has {len(now.objects)} objects, and should have {size}")
-    words = f"the view of {informer.resource.prefix} in {action.watch[0]}, told up to revision {now.revision}, differs in"
-    return Heard(
-        was, now, informer, events, crossings, tuple([f"{words} {each}" for each in sorted(wrong)])
-    )
+    return watch_1_delivered_as_changed(after.history, was, now, informer, action.watch[0])
 
 
 def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCH-1, of what a watch told and of what a list answered: nothing missed, nothing twice,
-    nothing out of order."""
+    """WATCH-1, for what a watch delivered and for the answer to a list: no change is missed,
+    repeated or out of order."""
     if isinstance(action, Notify):
-        told = heard(before, action, after)
+        told = delivered(before, action, after)
         return told.wrong if told is not None and told.events else None
     assert isinstance(action, Answer)
     found = _tables(before, action.flying, after)
@@ -111,30 +103,28 @@ def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> I
         or found[1].revision < after.history.compacted
     ):
         return None
-    return table_is_a_past_state(after.history, found[1], found[2], action.flying[0])
+    return watch_1_table_is_a_past_state(after.history, found[1], found[2], action.flying[0])
 
 
 def bookmarks_skip_nothing(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCHAPI-8: where a view moves on and no object of it changed, none has changed in the
-    store."""
+    """WATCHAPI-8: if a view moves on and no object of it changed, none has changed in the store."""
     assert isinstance(action, Notify)
-    told = heard(before, action, after)
+    told = delivered(before, action, after)
     return told.wrong if told is not None and not told.events else None
 
 
-def entering_and_leaving_is_told(
-    before: Cluster, action: Action, after: Cluster
-) -> Iterable[str] | None:
-    """WATCHAPI-5: what comes under a selector appears, what leaves it disappears."""
+def selectors_are_followed(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+    """WATCHAPI-5: an object that begins to match the selectors appears, one that ceases to match
+    disappears."""
     assert isinstance(action, Notify)
     found = _tables(before, action.watch, after)
     if found is None or not (found[2].field_selector or found[2].label_selector):
         return None
-    told = heard(before, action, after)
+    told = delivered(before, action, after)
     return told.wrong if told is not None and told.crossings else None
 
 
-def first_lists_are_the_newest(
+def first_lists_are_the_latest(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
     """WATCH-4: what a component lists to begin (again) is no older than the store, so none goes
@@ -164,7 +154,7 @@ def first_lists_are_the_newest(
     ]
 
 
-def a_watch_moves_on(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+def watches_never_go_back(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
     """CLUSTER-2: never back, and never beyond what there is."""
     assert isinstance(action, Notify)
     old, new = before.watches[action.watch], after.watches.get(action.watch)
@@ -177,7 +167,7 @@ def a_watch_moves_on(before: Cluster, action: Action, after: Cluster) -> Iterabl
     ]
 
 
-def an_earlier_life_is_over(
+def answers_of_an_earlier_life_are_ignored(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
     """CLUSTER-3: what was asked for in another life is heard by nobody."""
@@ -197,11 +187,12 @@ def an_earlier_life_is_over(
 
 
 OF_STEPS = (
-    Law("CLUSTER-3", an_earlier_life_is_over, actions=(Answer, Notify, Operate)),
+    Law("CLUSTER-3", answers_of_an_earlier_life_are_ignored, actions=(Answer, Notify, Operate)),
     Law("WATCH-1", views_follow_the_store, actions=(Notify, Answer)),
     Law("WATCH-2", no_view_goes_back),
-    Law("WATCH-4", first_lists_are_the_newest, actions=(Arrive,)),
-    Law("WATCHAPI-5", entering_and_leaving_is_told, actions=(Notify,)),
+    Law("WATCH-4", first_lists_are_the_latest, actions=(Arrive,)),
+    Law("WATCHAPI-5", selectors_are_followed, actions=(Notify,)),
     Law("WATCHAPI-8", bookmarks_skip_nothing, actions=(Notify,)),
-    Law("CLUSTER-2", a_watch_moves_on, actions=(Notify,)),
+    Law("CLUSTER-2", watches_never_go_back, actions=(Notify,)),
 )
+OF_REST = (Law("WATCH-1", views_are_past_states),)

@@ -1,16 +1,15 @@
-"""What must be true of any store, stated without looking at how ours works. One predicate per rule
-of spec/store.md.
+"""Predicates of any store. Rules STORE-1 to STORE-7, STORE-10 to STORE-12 (spec/store.md).
 
-Each predicate yields a sentence for every way in which what was observed breaks its rule, so none
-is good. They take plain observations (answers, states as dictionaries, sequences of changes) and so
-judge an engine, a simulated run and a foreign cluster's recording alike.
+Each predicate yields a sentence for every way in which what was observed breaks its rule. They take
+plain observations (answers, states as dictionaries, sequences of changes), so they judge an engine,
+a simulated run and the recording of another cluster alike.
 
     act   STORE-1 ... STORE-5   one transaction: the state before, what was asked, what was answered, the state after
     inv   STORE-6, 7, 10, 11    what readers see
     inv   STORE-12              what a cache may rely on
 
-Left out: STORE-8, STORE-9, STORE-14 ... STORE-18 are about errors, disks and processes; their tests
-observe them directly.
+Left out: STORE-8, STORE-9 and the rules from STORE-14 on are about errors, disks and processes;
+their tests observe them directly.
 """
 
 from __future__ import annotations

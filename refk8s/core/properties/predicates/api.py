@@ -1,37 +1,38 @@
-"""What must be true of every change to an object, whoever asked for it.
+"""Predicates of the API server's rules: what holds of one change of an object. Rules API-4, API-5,
+API-6, API-8, API-26, DEL-2, DEL-4, DEL-11, DEL-12, VAL-4 (spec/api.md).
 
-Rules API-4, API-5, API-8, API-26, DEL-2, DEL-4, DEL-12 (spec/api.md). Each predicate yields a
-sentence for every way in which a change (or a sequence of them) breaks its rule, so none is good.
-They look at the objects before and after and at nothing of ours, so that they judge a simulated
-run, a running store and a foreign cluster's recording alike.
+Each predicate yields a sentence for every way in which a change (or a sequence of them) breaks its
+rule. They compare the object before and after the change, so they judge a simulated run, a running
+store and the recorded history of any cluster alike.
 
-    act   API-4, API-5, DEL-2, DEL-4, DEL-12   one change
-    act   API-8                                one change, and the path that made it
-    inv   API-26                               a whole history
+    act   API-4, API-5, DEL-2, DEL-4, DEL-12, VAL-4   one change
+    act   API-6, API-8, DEL-4, DEL-11                 one change, and the request that made it
+    inv   API-26                                      a whole history
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.resources import by_kind
+from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.resources import NAMESPACES, by_kind
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import parse_timestamp
-from refk8s.core.properties.law import Law
+from refk8s.core.properties.oracle import takes_room
 from refk8s.core.store import Change
 
 
 def _pair(change: Change[Any]) -> tuple[Any, Any] | None:
-    """(before, after) where one object was changed; None where one appeared or went, or another
-    took its name."""
+    """(before, after) if the change is one of an existing object; None if an object was created,
+    removed, or replaced by another one with its name."""
     if change.record is None or change.previous is None:
         return None
     before, after = change.previous.value, change.record.value
     return (before, after) if before.metadata.uid == after.metadata.uid else None
 
 
-def api_4_the_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]:
+def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]:
     """A written object bears the revision, and something else in it is new."""
     if change.record is None:
         return
@@ -46,7 +47,7 @@ def api_4_the_resource_version_is_the_revision(change: Change[Any]) -> Iterator[
             yield f"{change.key} was written at revision {change.revision} and nothing in it changed"
 
 
-def api_5_the_generation_counts_what_is_desired(change: Change[Any]) -> Iterator[str]:
+def api_5_generation_counts_desired_changes(change: Change[Any]) -> Iterator[str]:
     """It never falls, rises one at a time, and where it stays neither `spec` nor the mark of
     deletion is new (of a pod: but its node)."""
     if (pair := _pair(change)) is None:
@@ -89,6 +90,33 @@ def _wished(obj: Any) -> Any:
     return (spec, obj.metadata.annotations or None) if obj.kind == "Deployment" else spec
 
 
+def api_6_preconditions_match(request: Request, change: Change[Any]) -> Iterator[str]:
+    """A request that names a uid or a resourceVersion changes no other object, and no other state
+    of it (API-6, DEL-3)."""
+    uid, version = preconditions(request)
+    there = change.previous.value.metadata if change.previous is not None else None
+    if uid and (there is None or there.uid != uid):
+        found = there.uid if there is not None else "nothing"
+        yield f"{request.verb} meant uid {uid} of {change.key}, and changed {found}"
+    if version and (there is None or there.resource_version != version):
+        was = there.resource_version if there is not None else "absent"
+        yield f"{request.verb} meant {change.key} at {version}, and it was {was}"
+
+
+def preconditions(request: Request) -> tuple[str | None, str | None]:
+    """The uid and the resourceVersion that a request names, if any."""
+    body = request.body
+    if request.verb == "delete":
+        wanted = body.preconditions if body is not None else None
+        return (wanted.uid, wanted.resource_version) if wanted is not None else (None, None)
+    if request.verb == "update":
+        return body.metadata.uid, body.metadata.resource_version
+    if request.verb == "patch" and isinstance(body, Patch) and isinstance(body.document, Mapping):
+        metadata = body.document.get("metadata") or {}
+        return metadata.get("uid"), metadata.get("resourceVersion")
+    return None, None
+
+
 def api_8_a_path_changes_only_its_part(subresource: str, change: Change[Any]) -> Iterator[str]:
     """`subresource` is that of the request: "" for the object itself."""
     if (pair := _pair(change)) is None:
@@ -119,7 +147,7 @@ def api_26_a_uid_is_never_used_again(changes: Iterable[Change[Any]]) -> Iterator
         seen[uid] = change.key
 
 
-def del_2_the_mark_stays_and_moves_nearer(change: Change[Any]) -> Iterator[str]:
+def del_2_deletion_timestamp_never_moves_later(change: Change[Any]) -> Iterator[str]:
     """deletionTimestamp and the grace, once set."""
     if (pair := _pair(change)) is None:
         return
@@ -137,7 +165,7 @@ def del_2_the_mark_stays_and_moves_nearer(change: Change[Any]) -> Iterator[str]:
         yield f"{change.key}: a grace of {before.deletion_grace_period_seconds} s became {after.deletion_grace_period_seconds}"
 
 
-def del_4_an_object_goes_when_nothing_holds_it(change: Change[Any]) -> Iterator[str]:
+def del_4_removed_without_finalizers(change: Change[Any]) -> Iterator[str]:
     """What disappears had no finalizers, or was marked, with no grace left, and lost them with this
     change."""
     if change.record is not None or change.previous is None:
@@ -149,7 +177,47 @@ def del_4_an_object_goes_when_nothing_holds_it(change: Change[Any]) -> Iterator[
         yield f"{change.key} went although {', '.join(metadata.finalizers)} held it"
 
 
-def del_12_who_is_going_takes_on_no_new_finalizers(change: Change[Any]) -> Iterator[str]:
+def del_4_removed_as_requested(request: Request, change: Change[Any]) -> Iterator[str]:
+    """A request removes an object if it is a delete that nothing delays, or if it removes the last
+    finalizer of an object that is being deleted and has no grace period left."""
+    assert change.previous is not None
+    obj = change.previous.value
+    metadata = obj.metadata
+    marked, waits = (
+        metadata.deletion_timestamp is not None,
+        bool(metadata.deletion_grace_period_seconds),
+    )
+    is_namespace = change.key.startswith(NAMESPACES.prefix)
+    if request.verb in ("update", "patch"):
+        held = bool(metadata.finalizers) or (is_namespace and bool(obj.spec.finalizers))
+        if not marked or waits or not held:
+            yield f"{change.key} went by a {request.verb}, marked {marked}, with {metadata.deletion_grace_period_seconds} s left"
+    elif is_namespace and obj.spec is not None and obj.spec.finalizers:
+        yield f"{change.key} went by a {request.verb}, and its content held it"
+    elif metadata.finalizers and not set(metadata.finalizers) <= {"orphan", "foregroundDeletion"}:
+        yield f"{change.key} went by a {request.verb}, and {', '.join(metadata.finalizers)} held it"
+
+
+def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
+    """A pod that has a node and has not finished is removed only if its grace period is over, or
+    the request asks for none."""
+    if not takes_room(pod):
+        return
+    asked: int | None = getattr(request.body, "grace_period_seconds", None)
+    over = (
+        pod.metadata.deletion_timestamp is not None
+        and not pod.metadata.deletion_grace_period_seconds
+    )
+    own = (
+        pod.metadata.deletion_timestamp is None
+        and asked is None
+        and not pod.spec.termination_grace_period_seconds
+    )
+    if not (over or own or asked == 0):
+        yield f"pod {pod.metadata.name} went at once by a {request.verb} that asked for {asked} s"
+
+
+def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterator[str]:
     """But those by which a delete says what becomes of the dependents."""
     if (pair := _pair(change)) is None or pair[0].metadata.deletion_timestamp is None:
         return
@@ -160,20 +228,18 @@ def del_12_who_is_going_takes_on_no_new_finalizers(change: Change[Any]) -> Itera
         yield f"{change.key} is going and got {', '.join(added)}"
 
 
+def val_4_one_controller(key: str, owner_references: Iterable[Any]) -> Iterator[str]:
+    """At most one owner is the controller."""
+    controllers = [reference.name for reference in owner_references if reference.controller]
+    if len(controllers) > 1:
+        yield f"{key} is controlled by {' and '.join(controllers)}"
+
+
 OF_ONE_CHANGE = (
-    api_4_the_resource_version_is_the_revision,
-    api_5_the_generation_counts_what_is_desired,
-    del_2_the_mark_stays_and_moves_nearer,
-    del_4_an_object_goes_when_nothing_holds_it,
-    del_12_who_is_going_takes_on_no_new_finalizers,
+    api_4_resource_version_is_the_revision,
+    api_5_generation_counts_desired_changes,
+    del_2_deletion_timestamp_never_moves_later,
+    del_4_removed_without_finalizers,
+    del_12_no_new_finalizers_while_being_deleted,
 )
 """What holds of each change by itself."""
-
-
-def _of_change(check: Callable[[Change[Any]], Iterable[str]]) -> Law:
-    """A law from a predicate that bears its rule in its name."""
-    prefix, number, _ = check.__name__.split("_", 2)
-    return Law(f"{prefix.upper()}-{number}", lambda change, before, after: check(change))
-
-
-LAWS = tuple([_of_change(check) for check in OF_ONE_CHANGE])

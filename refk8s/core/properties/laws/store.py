@@ -13,7 +13,7 @@ from refk8s.core.properties.law import Arrived, Law
 from refk8s.core.store import Change, Compacted, FutureRevision
 
 
-def one_write_one_revision(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+def one_revision_per_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
     """STORE-1: a write raises the revision by one, and nothing else does."""
     commit = after.last_commit
     was, is_ = before.history.revision, after.history.revision
@@ -47,7 +47,7 @@ def only_time_passes_time(before: Cluster, action: Action, after: Cluster) -> It
     return None if before.now == after.now else [f"{type(action).__name__} moved time"]
 
 
-def a_refusal_does_nothing(
+def rejected_requests_change_nothing(
     arrived: Arrived, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
     """CLUSTER-7, API-6: whoever is told no may rely on it."""
@@ -61,7 +61,9 @@ def a_refusal_does_nothing(
     ]
 
 
-def a_change_tells_what_was(change: Change[Any], before: Cluster, after: Cluster) -> Iterator[str]:
+def records_count_their_revisions(
+    change: Change[Any], before: Cluster, after: Cluster
+) -> Iterator[str]:
     """STORE-5: what it replaced is what was there, and the record counts its revisions."""
     there, record = before.history.get(change.key), change.record
     if change.previous is not there:
@@ -93,7 +95,9 @@ def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iter
     )
 
 
-def what_was_done_is_told(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
+def watches_get_every_change(
+    before: Cluster, action: Action, after: Cluster
+) -> Iterable[str] | None:
     """STORE-11: who watches everything from the revision before hears of exactly this."""
     if after.last_commit is None or not after.last_commit.changes:
         return None
@@ -105,7 +109,9 @@ def what_was_done_is_told(before: Cluster, action: Action, after: Cluster) -> It
     ]
 
 
-def what_is_forgotten_is_refused(before: Cluster, action: Action, after: Cluster) -> Iterator[str]:
+def compacted_revisions_are_refused(
+    before: Cluster, action: Action, after: Cluster
+) -> Iterator[str]:
     """STORE-8, STORE-9: the past is gone, and says so; the present is what it was; the future is
     not known."""
     history = after.history
@@ -119,12 +125,12 @@ def what_is_forgotten_is_refused(before: Cluster, action: Action, after: Cluster
         yield f"revision {at} is answered, where {history.compacted} to {history.revision} are known"
 
 
-OF_CHANGES = (Law("STORE-5", a_change_tells_what_was), Law("STORE-7", the_past_stays))
-OF_REQUESTS = (Law("CLUSTER-7", a_refusal_does_nothing),)
+OF_CHANGES = (Law("STORE-5", records_count_their_revisions), Law("STORE-7", the_past_stays))
+OF_REQUESTS = (Law("CLUSTER-7", rejected_requests_change_nothing),)
 OF_STEPS = (
-    Law("STORE-1", one_write_one_revision),
+    Law("STORE-1", one_revision_per_write),
     Law("CLUSTER-5", only_requests_write),
     Law("CLUSTER-4", only_time_passes_time),
-    Law("STORE-11", what_was_done_is_told),
-    Law("STORE-8", what_is_forgotten_is_refused, actions=(Compact,)),
+    Law("STORE-11", watches_get_every_change),
+    Law("STORE-8", compacted_revisions_are_refused, actions=(Compact,)),
 )

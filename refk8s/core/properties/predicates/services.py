@@ -1,26 +1,16 @@
-"""What must be true of services and of the addresses and ports that they hold, in every state of
-the store.
-
-    inv   ALLOC-1   one holder
-    inv   ALLOC-9   nothing held without its service
+"""Predicates of the addresses and ports that services hold, in every state of the store. Rules
+ALLOC-1, ALLOC-9 (spec/admission.md).
 
 Each predicate yields a sentence for every way in which a state breaks its rule. They take plain
-objects, and so judge a simulated run and a foreign cluster's recording alike (of which the node
-ports' records are not to be had: give None for them).
+objects, so they also judge the recording of another cluster, which does not show the records of
+node ports: pass None for those.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from refk8s.core.api.resources import IP_ADDRESSES, SERVICES
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
-from refk8s.core.cluster.state import Cluster
-from refk8s.core.properties.law import Law, objects
-from refk8s.core.store import Change
-
 ALLOCATED = "ipaddress.kubernetes.io/managed-by"
-"""The label of an IPAddress that the API server made for a service: users may make others for what
-they like."""
+"""The label of an IPAddress that the API server allocated for a service. Users may create others."""
 
 
 def things_of(service: Any) -> list[str | int]:
@@ -75,48 +65,3 @@ def alloc_9_nothing_held_without_its_service(
     for thing in (*held, *node_ports):
         if thing not in had:
             yield f"{thing} is held, and no service has it"
-
-
-# --- laws of changes
-
-
-def _held(cluster: Cluster) -> tuple[list[Any], dict[str, Any], dict[int, Any]]:
-    addresses = {
-        address.metadata.name: address for address in objects(cluster, IP_ADDRESSES.prefix)
-    }
-    ports = {int(held.metadata.name): held for held in objects(cluster, NODE_PORT_PREFIX)}
-    return objects(cluster, SERVICES.prefix), addresses, ports
-
-
-def one_holder_of_each_thing(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str]:
-    """ALLOC-1, when a service came, changed or went."""
-    return alloc_1_one_holder(*_held(after))
-
-
-def a_service_leaves_nothing_behind(
-    change: Change[Any], before: Cluster, after: Cluster
-) -> Iterable[str]:
-    """ALLOC-9, when a service came, changed or went."""
-    return alloc_9_nothing_held_without_its_service(*_held(after))
-
-
-def an_address_has_its_service(
-    change: Change[Any], before: Cluster, after: Cluster
-) -> Iterable[str]:
-    """ALLOC-9, when an address came, changed or went."""
-    return alloc_9_nothing_held_without_its_service(*_held(after))
-
-
-def a_node_port_has_its_service(
-    change: Change[Any], before: Cluster, after: Cluster
-) -> Iterable[str]:
-    """ALLOC-9, when a node port came, changed or went."""
-    return alloc_9_nothing_held_without_its_service(*_held(after))
-
-
-OF_CHANGES = (
-    Law("ALLOC-1", one_holder_of_each_thing, SERVICES.prefix),
-    Law("ALLOC-9", a_service_leaves_nothing_behind, SERVICES.prefix),
-    Law("ALLOC-9", an_address_has_its_service, IP_ADDRESSES.prefix),
-    Law("ALLOC-9", a_node_port_has_its_service, NODE_PORT_PREFIX),
-)

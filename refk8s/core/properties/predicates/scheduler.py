@@ -1,13 +1,15 @@
-"""What must hold of a scheduler, said of pods and nodes as the API shows them. Rules SCHED-1, 2, 25
-and 28 (spec/scheduler.md).
+"""Predicates of the scheduler, over pods and nodes as the API shows them. Rules SCHED-1,
+SCHED-25, SCHED-28 (spec/scheduler.md).
 
-Nothing here looks at how ours works: the filters are said again, as plainly as can be, over API
-objects. So these predicates judge any scheduler, and a recorded history of any cluster. Each gives
-a sentence for everything that is wrong.
+The filters are written a second time here, as simply as possible and without the scheduler's code.
+So these predicates judge any scheduler, and the recorded history of any cluster. Each gives a
+sentence for everything that is wrong.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Node, Pod, Taint
 from refk8s.core.api.selector import from_label_selector
@@ -23,7 +25,7 @@ from refk8s.core.properties.oracle import (
 )
 
 
-def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
+def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
     """SCHED-1: the sum of the requests of the pods of a node is within what it has to give, and so
     is their number."""
     wrong = []
@@ -46,13 +48,19 @@ def no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[st
     return wrong
 
 
-def no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> list[str]:
+def sched_25_no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> list[str]:
     """SCHED-25: a pod that has a node keeps it. Both are pods by uid."""
     return [
         f"SCHED-25: pod {pod.metadata.name} went from node {pod.spec.node_name} to {after[uid].spec.node_name}"
         for uid, pod in sorted(before.items())
         if pod.spec.node_name and uid in after and after[uid].spec.node_name != pod.spec.node_name
     ]
+
+
+def sched_25_bound_once(old: Pod, new: Pod) -> Iterable[str]:
+    """SCHED-25, for two versions of one pod: a node, once set, stays."""
+    if old.spec.node_name and old.spec.node_name != new.spec.node_name:
+        yield f"pod {new.metadata.name} went from node {old.spec.node_name} to {new.spec.node_name}"
 
 
 def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
@@ -98,7 +106,7 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
     return wrong
 
 
-# --- what ties pods together ----------------------------------------------------------------------
+# --- filters that depend on other pods ------------------------------------------------------------
 
 
 def why_not_among(
@@ -216,3 +224,8 @@ def _counts_for(constraint: Any, pod: Pod, node: Node) -> bool:
     return constraint.node_taints_policy != "Honor" or not any(
         reason.startswith("SCHED-5") for reason in refusals
     )
+
+
+def on_node(pod: Any, node: str) -> Any:
+    """The pod as it is after it is bound."""
+    return replace(pod, spec=replace(pod.spec, node_name=node))

@@ -1,18 +1,19 @@
-"""The laws of a cluster: rules of spec/ as predicates over states and steps of
+"""The laws of a cluster: rules of spec/ that judge the states and steps of
 refk8s/core/cluster/step.py, in lists.
 
 The simulator, the explorer and the properties judge every step by them. There are five kinds:
 
     of a change     what one write did to one object: `check(change, before, after)`
-    of a request    what a request that arrived did, and whether it might: `check(arrived, before, after)`
-    of a decision   what a component asks for, on what it saw: `check(decision, before, after)`
+    of a request    what a request that arrived did, and whether it may: `check(arrived, before, after)`
+    of a decision   what a component requests, on what it sees: `check(decision, before, after)`
     of a step       what one action did to the cluster: `check(before, action, after)`
-    of a rest       what is there once faults have stopped and nothing moves: `check(cluster)`
+    of a rest       what is there once faults have stopped and the cluster is settled: `check(cluster)`
 
-A check answers None where its rule has nothing to say (so that a report can tell how often a rule
-was put to the test), else with a sentence for every way in which the rule is broken: none is good.
-It looks at what is stored, sent, seen and running, and not at how ours decides; what it must
-remember of the past it reads in the history. Its cost is that of what changed.
+A check returns None if its rule does not apply (so a report can count how often a rule was tested),
+else a sentence for every way in which the rule is broken. It selects the values that the rule is
+about, and a predicate of the same name in `predicates/` judges them. It looks at what is stored,
+sent, seen and running, and not at how the components decide; it reads the past in the history. Its
+cost is proportional to what changed.
 """
 
 from collections import Counter
@@ -20,39 +21,45 @@ from collections.abc import Iterable
 
 from refk8s.core.actions import Action
 from refk8s.core.cluster.state import Cluster
-from refk8s.core.properties import (
-    api,
-    at_rest,
-    bounded,
-    collecting,
-    deciding,
-    pods,
-    running,
-    services,
-    serving,
-    stored,
-    views,
-    writes,
-)
 from refk8s.core.properties.law import Broken, Law, arrived, decisions
+from refk8s.core.properties.laws import (
+    api,
+    deployment,
+    endpoints,
+    garbage_collector,
+    kubelet,
+    loop,
+    namespace,
+    network,
+    node,
+    owners,
+    pod,
+    replica_set,
+    scheduler,
+    services,
+    store,
+    watch,
+)
 
 OF_CHANGES: tuple[Law, ...] = (
-    *api.LAWS, *pods.LAWS, *stored.OF_CHANGES, *writes.OF_CHANGES, *serving.OF_CHANGES, *services.OF_CHANGES, *bounded.OF_CHANGES,
+    *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
+    *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
-    *stored.OF_REQUESTS,
-    *writes.OF_REQUESTS,
-    *collecting.OF_REQUESTS,
-    *running.OF_REQUESTS,
-)
-OF_DECISIONS: tuple[Law, ...] = (*deciding.OF_DECISIONS, *collecting.OF_DECISIONS)
+    *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
+    *node.OF_REQUESTS, *pod.OF_REQUESTS, *kubelet.OF_REQUESTS,
+)  # fmt: skip
+OF_DECISIONS: tuple[Law, ...] = (
+    *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
+    *garbage_collector.OF_DECISIONS, *node.OF_DECISIONS, *scheduler.OF_DECISIONS,
+)  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
-    *stored.OF_STEPS,
-    *views.OF_STEPS,
-    *running.OF_STEPS,
-    *serving.OF_STEPS,
-)
-OF_REST: tuple[Law, ...] = (*at_rest.LAWS, *serving.OF_REST, *writes.OF_REST)
+    *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
+)  # fmt: skip
+OF_REST: tuple[Law, ...] = (
+    *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
+    *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
+)  # fmt: skip
 
 
 def all_laws() -> tuple[Law, ...]:
@@ -63,7 +70,7 @@ def all_laws() -> tuple[Law, ...]:
 def judge(
     before: Cluster, action: Action, after: Cluster, tested: Counter[str] | None = None
 ) -> list[Broken]:
-    """What is wrong with a step. `tested` counts, by rule, how often a law had something to say."""
+    """What is wrong with a step. `tested` counts by rule how often a law applied."""
     found: list[Broken] = []
     if after.last_commit is not None:
         for change in after.last_commit.changes:
@@ -88,7 +95,7 @@ def judge(
 
 
 def judge_rest(cluster: Cluster, tested: Counter[str] | None = None) -> list[Broken]:
-    """What is wrong with a cluster in which nothing moves."""
+    """What is wrong with a settled cluster."""
     found: list[Broken] = []
     for law in OF_REST:
         _note(found, law, law.check(cluster), tested)

@@ -1,0 +1,50 @@
+"""Laws of when a component decides about a key. Rules LOOP-1, LOOP-3, LOOP-4 (spec/loop.md)."""
+
+from collections.abc import Iterable
+
+from refk8s.core.cluster.state import Cluster
+from refk8s.core.properties.law import Decision, Law
+from refk8s.core.properties.predicates.loop import (
+    loop_1_every_resource_is_listed,
+    loop_3_every_request_is_answered,
+    loop_4_the_view_shows_own_writes,
+)
+
+
+def _who(decision: Decision) -> str:
+    return f"{decision.reconciler} decides about {decision.key}"
+
+
+def every_resource_is_listed(
+    decision: Decision, before: Cluster, after: Cluster
+) -> Iterable[str] | None:
+    """LOOP-1."""
+    return loop_1_every_resource_is_listed(_who(decision), decision.view)
+
+
+def every_request_is_answered(
+    decision: Decision, before: Cluster, after: Cluster
+) -> Iterable[str] | None:
+    """LOOP-3, for a component that has not just started."""
+    if decision.past is None:
+        return None
+    item = (decision.reconciler, decision.key)
+    return loop_3_every_request_is_answered(_who(decision), decision.past, decision.state, item)
+
+
+def the_view_shows_own_writes(
+    decision: Decision, before: Cluster, after: Cluster
+) -> Iterable[str] | None:
+    """LOOP-4, for a key that has been decided about before."""
+    past = decision.past
+    busy = past.busy.get((decision.reconciler, decision.key)) if past is not None else None
+    if busy is None:
+        return None
+    return loop_4_the_view_shows_own_writes(_who(decision), decision.view, busy)
+
+
+OF_DECISIONS = (
+    Law("LOOP-1", every_resource_is_listed),
+    Law("LOOP-3", every_request_is_answered),
+    Law("LOOP-4", the_view_shows_own_writes),
+)

@@ -1,0 +1,129 @@
+"""Predicates of Deployments. Rules DEP-6, DEP-7, DEP-8, DEP-10, DEP-11, DEP-18, DEP-19
+(spec/workloads/deployment.md).
+
+    plan    DEP-7, DEP-8, DEP-10, DEP-11, DEP-18    one decision: a view, and the plan made from it
+    state   DEP-19                                  all ReplicaSets of a settled cluster
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from refk8s.core.api.resources import PODS, REPLICA_SETS
+from refk8s.core.loop.plan import Plan
+from refk8s.core.loop.view import View, key_of
+from refk8s.core.properties.oracle import is_finished
+from refk8s.core.properties.predicates.owners import controlled
+
+
+def bounds_of(spec: Any) -> tuple[int, int]:
+    """DEP-6, said again: (the most pods that there may be, the fewest that must be available)."""
+    replicas = 1 if spec.replicas is None else spec.replicas
+    if spec.strategy.type == "Recreate":
+        return replicas, replicas
+    asked = spec.strategy.rolling_update
+    surge, unavailable = (
+        (asked.max_surge, asked.max_unavailable) if asked is not None else (None, None)
+    )
+    more = _share("25%" if surge is None else surge, replicas, 99)
+    less = _share("25%" if unavailable is None else unavailable, replicas, 0)
+    return replicas + more, replicas - min(replicas, less or (0 if more else 1))
+
+
+def _share(much: Any, of: int, rounding: int) -> int:
+    return (int(much.removesuffix("%")) * of + rounding) // 100 if isinstance(much, str) else much
+
+
+def sizes_after(view: View, deployment: Any, plan: Plan) -> tuple[list[tuple[int, int, int]], int]:
+    """For each ReplicaSet of the Deployment (size, size after the plan, available), and the size of
+    those that the plan creates."""
+    updates = {
+        r.key: r.body for r in plan.requests if r.resource is REPLICA_SETS and r.verb == "update"
+    }
+    sizes = []
+    for rs in controlled(view.list(REPLICA_SETS), deployment.metadata.uid):
+        after = updates.get(f"{rs.metadata.namespace}/{rs.metadata.name}", rs)
+        sizes.append(
+            (rs.spec.replicas or 0, after.spec.replicas or 0, rs.status.available_replicas or 0)
+        )
+    created = sum(
+        r.body.spec.replicas or 0
+        for r in plan.requests
+        if r.resource is REPLICA_SETS and r.verb == "create"
+    )
+    return sizes, created
+
+
+def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
+    """A step that makes anything larger leaves the sum within replicas + maxSurge."""
+    sizes, created = sizes_after(view, deployment, plan)
+    grows = created > 0 or any(after > before for before, after, _ in sizes)
+    total = created + sum(after for _, after, _ in sizes)
+    most, _ = bounds_of(deployment.spec)
+    if grows and total > most:
+        yield f"asks for {total} pods in all, where {most} may be"
+
+
+def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
+    """A step of a rollout gives up available pods only as far as replicas - maxUnavailable stay (a
+    ReplicaSet gives up others first)."""
+    if deployment.spec.strategy.type == "Recreate":
+        return
+    sizes, _ = sizes_after(view, deployment, plan)
+    before = sum(min(size, available) for size, _, available in sizes)
+    after = sum(min(size, available) for _, size, available in sizes)
+    _, fewest = bounds_of(deployment.spec)
+    if after < before and after < fewest:
+        yield f"leaves {after} available pods of {before}, where {fewest} are asked for"
+
+
+def dep_10_old_pods_end_first(view: View, deployment: Any, plan: Plan) -> list[str] | None:
+    """With the strategy Recreate, no ReplicaSet is created or scaled up while another one has pods
+    that have not finished. None if the plan scales nothing up."""
+    known = {key_of(rs): rs for rs in controlled(view.list(REPLICA_SETS), deployment.metadata.uid)}
+    growing = [
+        request.key
+        for request in plan.requests
+        if request.resource is REPLICA_SETS and request.verb in ("create", "update")
+        and (request.body.spec.replicas or 0) > (known[request.key].spec.replicas or 0 if request.key in known else 0)
+    ]  # fmt: skip
+    if not growing or len(growing) == len(known) == 1:
+        return None
+    others = [rs.metadata.uid for key, rs in sorted(known.items()) if key not in growing]
+    there = [pod for uid in others for pod in controlled(view.list(PODS), uid)]
+    return [
+        f"{', '.join(growing)} grows while {key_of(pod)} is there"
+        for pod in there
+        if not is_finished(pod)
+    ]
+
+
+def dep_11_paused_starts_no_rollout(deployment: Any, plan: Plan) -> Iterator[str]:
+    """A paused Deployment makes no ReplicaSet."""
+    if deployment.spec.paused:
+        for request in plan.requests:
+            if request.resource is REPLICA_SETS and request.verb == "create":
+                yield "a paused Deployment makes a ReplicaSet"
+
+
+def dep_18_only_status_while_being_deleted(deployment: Any, plan: Plan) -> Iterator[str]:
+    """A Deployment that is being deleted writes its status and nothing else."""
+    if deployment.metadata.deletion_timestamp is not None:
+        for request in plan.requests:
+            if request.subresource != "status":
+                yield f"a Deployment that is being deleted sends {request.verb} of {request.resource.plural}"
+
+
+def dep_19_settled(deployment: Any, replica_sets: Sequence[Any], carries: Any) -> Iterator[str]:
+    """In a quiet cluster one ReplicaSet carries the template and all replicas, the others none.
+    `carries(deployment, rs)` tells which."""
+    own = controlled(replica_sets, deployment.metadata.uid)
+    new = [rs for rs in own if carries(deployment, rs)]
+    if not new:
+        yield f"no ReplicaSet carries the template of {deployment.metadata.name}"
+    if sum(rs.spec.replicas or 0 for rs in new) != deployment.spec.replicas:
+        yield f"{[rs.spec.replicas for rs in new]} new pods are asked for, where {deployment.spec.replicas} should be"
+    for rs in own:
+        if rs not in new and rs.spec.replicas:
+            yield f"the old {rs.metadata.name} still asks for {rs.spec.replicas} pods"
+    if (deployment.status.updated_replicas or 0) != deployment.spec.replicas:
+        yield f"{deployment.metadata.name} says that {deployment.status.updated_replicas} pods are new"

@@ -1,0 +1,129 @@
+"""Predicates of what lists the endpoints of a service. Rules EP-5, SLICE-1, SLICE-2, SLICE-3
+(spec/workloads/endpoints.md).
+
+Each yields a sentence for every way in which the objects break its rule. They compute the endpoints
+from services and pods, without the controllers' functions.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from refk8s.core.api.core_v1 import Service
+from refk8s.core.api.discovery_v1 import EndpointSlice
+from refk8s.core.loop.view import key_of
+from refk8s.core.properties.oracle import is_finished, is_ready
+
+MANAGED_BY, OF_PODS = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
+ENDPOINTS_MAX = 100
+
+
+def is_of_pods(slice: EndpointSlice) -> bool:
+    """Whether the endpointslice controller manages the slice."""
+    return (slice.metadata.labels or {}).get(MANAGED_BY) == OF_PODS
+
+
+def service_of(slice: EndpointSlice) -> str:
+    """The key of the service that a slice belongs to."""
+    name = (slice.metadata.labels or {}).get("kubernetes.io/service-name")
+    return f"{slice.metadata.namespace}/{name}"
+
+
+def has_endpoints(service: Service) -> bool:
+    """Whether controllers keep the endpoints of this service (EP-1)."""
+    return (
+        service.metadata.deletion_timestamp is None
+        and service.spec is not None
+        and bool(service.spec.selector)
+        and service.spec.type != "ExternalName"
+    )
+
+
+def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tuple[bool, bool]]:
+    """(uid, address) of the pods that the selector chooses, with (whether it is ready, whether it
+    is going)."""
+    assert service.spec is not None and service.spec.selector
+    wanted = service.spec.selector.items()
+    found = {}
+    for pod in pods:
+        if (
+            pod.metadata.namespace != service.metadata.namespace
+            or not wanted <= (pod.metadata.labels or {}).items()
+        ):
+            continue
+        if not pod.status.pod_ip or is_finished(pod):
+            continue
+        ready = is_ready(pod)
+        found[pod.metadata.uid, pod.status.pod_ip] = (
+            ready,
+            pod.metadata.deletion_timestamp is not None,
+        )
+    return found
+
+
+def slice_1_slices_list_the_selected_pods(
+    service: Service, pods: Sequence[Any], slices: Iterable[EndpointSlice]
+) -> Iterator[str]:
+    """SLICE-1, SLICE-3: the slices of the service list each selected pod once, with its state."""
+    name, publish = key_of(service), bool(service.spec and service.spec.publish_not_ready_addresses)
+    expected = {
+        who: (publish or (ready and not going), ready, going)
+        for who, (ready, going) in _behind(service, pods).items()
+    }
+    listed: dict[tuple[str, str], tuple[bool, bool, bool]] = {}
+    for slice in slices:
+        for endpoint in (slice.endpoints or ()) if service_of(slice) == name else ():
+            who = (
+                (endpoint.target_ref.uid or "") if endpoint.target_ref is not None else "",
+                endpoint.addresses[0],
+            )
+            if who in listed:
+                yield f"{name}: {who[1]} stands twice in its slices"
+            state = endpoint.conditions
+            listed[who] = (
+                (bool(state.ready), bool(state.serving), bool(state.terminating))
+                if state is not None
+                else (True, True, False)
+            )
+    if listed != expected:
+        yield f"{name}: its slices tell of {sorted(listed.items())}, there are {sorted(expected.items())}"
+
+
+def slice_2_a_slice_is_small(key: str, slice: EndpointSlice) -> Iterator[str]:
+    """SLICE-2."""
+    count = len(slice.endpoints or ())
+    if count > ENDPOINTS_MAX:
+        yield f"{key} has {count} endpoints"
+
+
+def slice_3_ready_is_serving_and_not_terminating(key: str, slice: EndpointSlice) -> Iterator[str]:
+    """SLICE-3, for a service that does not publish addresses that are not ready."""
+    for endpoint in slice.endpoints or ():
+        state = endpoint.conditions
+        if state is not None and bool(state.ready) != (
+            bool(state.serving) and not state.terminating
+        ):
+            yield f"{key}: {endpoint.addresses[0]} is ready {state.ready}, serving {state.serving}, terminating {state.terminating}"
+
+
+def ep_5_endpoints_list_the_ready_pods(
+    service: Service, pods: Sequence[Any], told: Any | None
+) -> Iterator[str]:
+    """EP-5. `told`: the Endpoints object of the service."""
+    if told is None:
+        yield f"{key_of(service)} has no Endpoints"
+        return
+    publish = bool(service.spec and service.spec.publish_not_ready_addresses)
+    behind = {
+        who: publish or ready
+        for who, (ready, going) in _behind(service, pods).items()
+        if publish or not going
+    }
+    found: dict[tuple[str, str], bool] = {}
+    for subset in told.subsets or ():
+        for ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
+            for address in addresses or ():
+                found[
+                    address.target_ref.uid if address.target_ref is not None else "", address.ip
+                ] = ready
+    if found != behind:
+        yield f"{key_of(service)}: its Endpoints tell of {sorted(found.items())}, there are {sorted(behind.items())}"

@@ -1,0 +1,83 @@
+"""Predicates of a kubelet: pods as the API shows them, and what the container runtime has. Rules
+KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-42 (spec/kubelet.md).
+
+Each gives a sentence for everything that is wrong.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.ports import RUNNING, PodsListed
+from refk8s.core.properties.predicates.pod import statuses_of
+
+
+def kubelet_4_one_sandbox_one_attempt(runtime: PodsListed) -> list[str]:
+    """KUBELET-2, KUBELET-4: one live sandbox a pod, one running attempt a container."""
+    wrong = []
+    alive: dict[str, int] = {}
+    for sandbox in runtime.sandboxes:
+        if sandbox.ready:
+            alive[sandbox.pod_uid] = alive.get(sandbox.pod_uid, 0) + 1
+    wrong += [
+        f"KUBELET-2: pod {uid} has {count} live sandboxes"
+        for uid, count in sorted(alive.items())
+        if count > 1
+    ]
+    running: dict[tuple[str, str], int] = {}
+    for container in runtime.containers:
+        if container.state == RUNNING:
+            name = (container.pod_uid, container.name)
+            running[name] = running.get(name, 0) + 1
+    return wrong + [
+        f"KUBELET-4: {count} attempts of {name} run"
+        for name, count in sorted(running.items())
+        if count > 1
+    ]
+
+
+def kubelet_16_restart_count_never_decreases(before: Pod, after: Pod) -> list[str]:
+    """KUBELET-16, of two versions of one pod, the older first; what has not been told is no
+    count."""
+    old = {status.name: status.restart_count for status in statuses_of(before)}
+    return [
+        f"KUBELET-16: container {status.name} of pod {after.metadata.name} went from {old[status.name]} restarts to {status.restart_count}"
+        for status in statuses_of(after)
+        if status.restart_count < old.get(status.name, 0)
+    ]
+
+
+def kubelet_30_status_reports_what_runs(pod: Pod, runtime: PodsListed) -> list[str]:
+    """KUBELET-30, once things have settled: which containers run, and in which attempt, is what the
+    status says."""
+    running: Mapping[str, int] = {
+        c.name: c.attempt
+        for c in runtime.containers
+        if c.pod_uid == pod.metadata.uid and c.state == RUNNING
+    }
+    told = {
+        status.name: status.restart_count
+        for status in statuses_of(pod)
+        if status.state.running is not None
+    }
+    return (
+        []
+        if running == told
+        else [
+            f"KUBELET-30: of pod {pod.metadata.name} there run {running}, and the status says {told}"
+        ]
+    )
+
+
+def kubelet_42_only_pods_of_the_api(runtime: PodsListed, known: Iterable[str]) -> list[str]:
+    """KUBELET-42, once things have settled: the runtime holds pods of the API only (`known`: their
+    uids)."""
+    there = set(known)
+    held = sorted(
+        {sandbox.pod_uid for sandbox in runtime.sandboxes}
+        | {container.pod_uid for container in runtime.containers}
+    )
+    return [
+        f"KUBELET-42: something of pod {uid} is left, and the API has no such pod"
+        for uid in held
+        if uid not in there
+    ]

@@ -1,0 +1,71 @@
+"""Predicates of ReplicaSets and ReplicationControllers. Rules RS-1, RS-2, RS-3
+(spec/workloads/replica_set.md).
+
+    plan    RS-2, RS-3    one decision: a view, and the plan made from it
+    state   RS-1          all pods of a settled cluster
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from refk8s.core.api.resources import PODS
+from refk8s.core.loop.plan import Plan
+from refk8s.core.loop.view import View
+from refk8s.core.properties.oracle import is_active, is_ready
+from refk8s.core.properties.predicates.owners import controlled
+
+
+def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
+    """In a quiet cluster the active pods of an owner, its status and what it asks for are one
+    number."""
+    active = [pod for pod in controlled(pods, owner.metadata.uid) if is_active(pod)]
+    wanted = owner.spec.replicas or 0
+    if len(active) != wanted:
+        yield f"{owner.metadata.name} has {len(active)} active pods, where {wanted} are asked for"
+    if owner.status.replicas != len(active):
+        yield f"{owner.metadata.name} says that it has {owner.status.replicas} pods, and has {len(active)}"
+    ready = sum(1 for pod in active if is_ready(pod))
+    if (owner.status.ready_replicas or 0) != ready:
+        yield f"{owner.metadata.name} says that {owner.status.ready_replicas} pods are ready, and {ready} are"
+    if owner.status.observed_generation != owner.metadata.generation:
+        yield f"{owner.metadata.name} has not seen its newest generation"
+
+
+def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
+    """After the plan there would be no more active pods than asked for, unless there are
+    already."""
+    creations = [
+        request
+        for request in plan.requests
+        if request.verb == "create" and request.resource is PODS
+    ]
+    active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
+    if creations and len(active) + len(creations) > (owner.spec.replicas or 0):
+        yield f"{len(active)} active pods and {len(creations)} more, where {owner.spec.replicas} are asked for"
+
+
+def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
+    """Deletions leave as many active pods as asked for, and never meet with creations."""
+    deletions = [
+        request
+        for request in plan.requests
+        if request.verb == "delete" and request.resource is PODS
+    ]
+    creations = [
+        request
+        for request in plan.requests
+        if request.verb == "create" and request.resource is PODS
+    ]
+    active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
+    if deletions and len(active) - len(deletions) < (owner.spec.replicas or 0):
+        yield f"{len(active)} active pods and {len(deletions)} deletions, where {owner.spec.replicas} are asked for"
+    if deletions and creations:
+        yield "creates and deletes at once"
+
+
+def rs_3_no_pods_change_while_being_deleted(owner: Any, plan: Plan) -> Iterator[str]:
+    """An owner that is being deleted neither creates nor deletes pods."""
+    if owner.metadata.deletion_timestamp is not None:
+        for request in plan.requests:
+            if request.resource is PODS and request.verb in ("create", "delete"):
+                yield f"{owner.metadata.name} is being deleted and sends a {request.verb}"
