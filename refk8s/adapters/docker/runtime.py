@@ -12,6 +12,8 @@ The engine's client library is imported in the first worker thread, so that a cl
 serve before that is done.
 """
 
+from __future__ import annotations
+
 import asyncio
 import ipaddress
 import logging
@@ -19,7 +21,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refk8s.adapters.linux.lanes import Lanes
 from refk8s.adapters.linux.pulls import FETCHES_MAX, Pulls
@@ -46,6 +48,11 @@ from refk8s.core.ports import (
     StopPodSandbox,
 )
 
+if TYPE_CHECKING:
+    from refk8s.adapters.docker.engine.events import EventStream
+    from refk8s.adapters.docker.operations import Operations
+    from refk8s.adapters.docker.streams.connection import Streams
+
 log = logging.getLogger("refk8s")
 
 THREADS = 8
@@ -56,6 +63,7 @@ UNDER_WAY_SECONDS_MAX = 20.0
 NODE_LANE, DESCRIBE_LANE = "", "describe"
 
 Then = Callable[[Result], None]
+Answer = TypeVar("Answer")
 
 
 class DockerRuntime:
@@ -64,15 +72,15 @@ class DockerRuntime:
     def __init__(self, cluster: str, data: Path, node_name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._make = partial(_make_operations, cluster, data, node_name)
-        self._made: Any = None
+        self._made: Operations | None = None
         self._making = threading.Lock()
         self._lanes = Lanes(THREADS, "refk8s-docker")
         self._pull_lanes = Lanes(FETCHES_MAX, "refk8s-pull")
         self._pulls = Pulls(
             self._lanes,
             self._pull_lanes,
-            lambda op: self._pull(op, "look"),
-            lambda op: self._pull(op, "fetch"),
+            lambda op: self._with_engine(lambda made: made.answer(op, made.images.look)),
+            lambda op: self._with_engine(lambda made: made.answer(op, made.images.fetch)),
         )
         self._stopping = Stopping(
             self._lanes,
@@ -87,13 +95,13 @@ class DockerRuntime:
         self._own_ends: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._cluster = cluster
-        self._events: Any = None
-        self._streams: Any = None
+        self._events: EventStream | None = None
+        self._streams: Streams | None = None
         self._closed = False
 
     # --- the engine, from worker threads ----------------------------------------------------------
 
-    def _operations(self) -> Any:
+    def _operations(self) -> Operations:
         """The connection, made by the first who needs it; raises while no engine answers."""
         with self._making:
             if self._made is None:
@@ -103,12 +111,7 @@ class DockerRuntime:
     def _carry_out(self, operation: Operation) -> Result:
         return self._with_engine(lambda operations: operations.carry_out(operation))
 
-    def _pull(self, operation: PullImage, stage: str) -> Any:
-        return self._with_engine(
-            lambda operations: operations.answer(operation, getattr(operations.images, stage))
-        )
-
-    def _with_engine(self, work: Callable[[Any], Any]) -> Any:
+    def _with_engine(self, work: Callable[[Operations], Answer]) -> Answer | Failed:
         from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
         try:
@@ -118,7 +121,7 @@ class DockerRuntime:
         return work(operations)
 
     @property
-    def streams(self) -> Any:
+    def streams(self) -> Streams:
         """Streams of the engine: logs and commands."""
         if self._streams is None:
             from refk8s.adapters.docker.streams.connection import Streams
@@ -292,7 +295,7 @@ class DockerRuntime:
         self._changed((its.get("refk8s.pod-uid", ""),))
 
     def _reconnected(self) -> None:
-        if self._closed:
+        if self._closed or self._made is None:
             return
         self._made.listing.forget()
         self._stopping.look_at_all()
@@ -344,7 +347,7 @@ def lane_of(operation: Operation) -> str:
     return uid
 
 
-def _make_operations(cluster: str, data: Path, node_name: str) -> Any:
+def _make_operations(cluster: str, data: Path, node_name: str) -> Operations:
     from refk8s.adapters.docker.operations import Operations
 
     return Operations(cluster, data, node_name)

@@ -173,21 +173,36 @@ def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tup
     return _run(shell.run_words(list(command) or [""]), draft, now, said), bytes(said)
 
 
-def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = None) -> Course:
-    at, steps = now, 0
+def _play(program: Program, draft: Draft) -> Program:
+    """The program in the draft's virtual time, which its pauses move on. What it asks besides
+    pauses and the time is passed on."""
     answer: Instant | None = None
+    try:
+        while True:
+            ask = program.send(answer)
+            answer = None
+            match ask:
+                case Pause(microseconds):
+                    draft.at += microseconds
+                case Now():
+                    answer = draft.at
+                case _:
+                    yield ask
+    except StopIteration as stop:
+        return int(stop.value or 0)
+    finally:
+        program.close()
+
+
+def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = None) -> Course:
+    steps = 0
+    played = _play(program, draft)
     while True:
         try:
-            ask = program.send(answer)
+            ask = next(played)
         except StopIteration as stop:
-            return Course(at - now, int(stop.value or 0) & 255, tuple(draft.changes))
-        answer = None
+            return Course(draft.at - now, stop.value & 255, tuple(draft.changes))
         match ask:
-            case Pause(microseconds):
-                at += microseconds
-                draft.at = at
-            case Now():
-                answer = at
             case Tick(cost):
                 steps += cost
             case Write(_, data):
@@ -195,7 +210,7 @@ def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = 
                 if said is not None and len(said) < LOG_BYTES_MAX:
                     said += data
         if steps > STEPS_MAX or isinstance(ask, Forever | Read):
-            program.close()
+            played.close()
             return Course(None, 0, tuple(draft.changes))
 
 
@@ -203,25 +218,15 @@ def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, byte
     """What the container's program prints, with the instants; without end where the program has
     none, so take what is due."""
     draft = Draft(scene, started)
-    program = main_program(scene, draft)
-    at, steps, size = started, 0, 0
-    answer: Instant | None = None
-    while steps < LOG_STEPS_MAX and size < LOG_BYTES_MAX:
-        try:
-            ask = program.send(answer)
-        except StopIteration:
-            return
-        answer = None
+    steps, size = 0, 0
+    for ask in _play(main_program(scene, draft), draft):
         match ask:
-            case Pause(microseconds):
-                at += microseconds
-                draft.at = at
-            case Now():
-                answer = at
             case Tick(cost):
                 steps += cost if cost <= 1 else cost * WORK_FACTOR
             case Write(stream, data) if data:
                 size += len(data)
-                yield at, stream, data
+                yield draft.at, stream, data
             case Read():
                 return
+        if steps >= LOG_STEPS_MAX or size >= LOG_BYTES_MAX:
+            return

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from refk8s.adapters.fake.state import KILLED, Changed, State, end, free_addresses, set_pod
+from refk8s.adapters.fake.state import KILLED, Changed, S, State, end, free_addresses, set_pod
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import RUNNING
 from refk8s.core.value import evolve
 
 
-def break_image(world: State, image: str, message: str = "not found") -> State:
+def break_image(world: S, image: str, message: str = "not found") -> S:
     """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it
     was there."""
     broken = world.faults.images
@@ -26,13 +26,13 @@ def break_image(world: State, image: str, message: str = "not found") -> State:
     return replace(world, images=world.images.delete(image)) if image in world.images else world
 
 
-def set_faults(world: State, **faults: str) -> State:
+def set_faults(world: S, **faults: str) -> S:
     """Break (or, with empty words, mend) by name: sandbox_error, create_error, start_error,
     stop_error, down."""
     return replace(world, faults=replace(world.faults, **faults))
 
 
-def crash_container(world: State, id: str, exit_code: int, now: Instant) -> Changed:
+def crash_container(world: S, id: str, exit_code: int, now: Instant) -> Changed[S]:
     """A running container ends, just so."""
     fake = world.containers.get(id)
     if fake is None or fake.status.state != RUNNING:
@@ -40,7 +40,7 @@ def crash_container(world: State, id: str, exit_code: int, now: Instant) -> Chan
     return end(world, fake, exit_code, now), (fake.status.pod_uid,)
 
 
-def crash_sandbox(world: State, pod_uid: str, now: Instant) -> Changed:
+def crash_sandbox(world: S, pod_uid: str, now: Instant) -> Changed[S]:
     """A pod's pause container ends; what runs in its network runs on."""
     pod = world.pods.get(pod_uid)
     if pod is None:
@@ -51,7 +51,7 @@ def crash_sandbox(world: State, pod_uid: str, now: Instant) -> Changed:
     )
 
 
-def crash_node(world: State, now: Instant) -> Changed:
+def crash_node(world: S, now: Instant) -> Changed[S]:
     """The machine restarts: everything that ran has ended, images and records stay."""
     for id in sorted(world.containers):
         if world.containers[id].status.state == RUNNING:
@@ -61,7 +61,7 @@ def crash_node(world: State, now: Instant) -> Changed:
     return world, tuple(sorted(world.pods))
 
 
-def _crash_one(world: State, which: str, now: Instant) -> Changed:
+def _crash_one(world: S, which: str, now: Instant) -> Changed[S]:
     running = world.running()
     return (
         crash_container(world, running[int(which or 0) % len(running)].id, KILLED, now)
@@ -70,12 +70,12 @@ def _crash_one(world: State, which: str, now: Instant) -> Changed:
     )
 
 
-def _crash_pause(world: State, which: str, now: Instant) -> Changed:
+def _crash_pause(world: S, which: str, now: Instant) -> Changed[S]:
     uids = sorted(world.pods)
     return crash_sandbox(world, uids[int(which or 0) % len(uids)], now) if uids else (world, ())
 
 
-DISTURBANCES: dict[str, Callable[[State, str, Instant], Changed]] = {
+DISTURBANCES: dict[str, Callable[[State, str, Instant], Changed[State]]] = {
     "container dies": _crash_one,
     "pause container dies": _crash_pause,
     "machine restarts": lambda world, which, now: crash_node(world, now),

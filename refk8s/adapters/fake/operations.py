@@ -15,6 +15,7 @@ from refk8s.adapters.fake.state import (
     TERMINATED,
     Carried,
     Fake,
+    S,
     State,
     end,
     end_at,
@@ -61,7 +62,7 @@ OUTPUT_BYTES_MAX = 10 * 1024
 LONG = 10**6 * SECOND
 
 
-def _list(world: State, operation: ListPods, now: Instant, chance: Chance) -> Carried:
+def _list(world: S, operation: ListPods, now: Instant, chance: Chance) -> Carried[S]:
     uids = operation.pod_uids or sorted(world.pods)
     found = [world.pods[uid] for uid in uids if uid in world.pods]
     sandboxes = tuple([sandbox for pod in found for sandbox in pod.sandboxes])
@@ -69,7 +70,7 @@ def _list(world: State, operation: ListPods, now: Instant, chance: Chance) -> Ca
     return world, PodsListed(sandboxes, containers)
 
 
-def _run_sandbox(world: State, operation: RunPodSandbox, now: Instant, chance: Chance) -> Carried:
+def _run_sandbox(world: S, operation: RunPodSandbox, now: Instant, chance: Chance) -> Carried[S]:
     config = operation.config
     if world.faults.sandbox_error:
         return world, Failed("FailedCreatePodSandBox", world.faults.sandbox_error)
@@ -107,7 +108,7 @@ def _free_address(world: State) -> int | None:
     return None
 
 
-def _stop_sandbox(world: State, operation: StopPodSandbox, now: Instant, chance: Chance) -> Carried:
+def _stop_sandbox(world: S, operation: StopPodSandbox, now: Instant, chance: Chance) -> Carried[S]:
     if world.faults.stop_error:
         return world, Failed("", world.faults.stop_error)
     pod = world.pods.get(operation.pod_uid, NO_POD)
@@ -132,8 +133,8 @@ def _stop_sandbox(world: State, operation: StopPodSandbox, now: Instant, chance:
 
 
 def _remove_sandbox(
-    world: State, operation: RemovePodSandbox, now: Instant, chance: Chance
-) -> Carried:
+    world: S, operation: RemovePodSandbox, now: Instant, chance: Chance
+) -> Carried[S]:
     if world.faults.stop_error:
         return world, Failed("", world.faults.stop_error)
     world, _ = _stop_sandbox(
@@ -158,7 +159,7 @@ def _remove_sandbox(
     return set_pod(world, operation.pod_uid, pod), Done()
 
 
-def _pull(world: State, operation: PullImage, now: Instant, chance: Chance) -> Carried:
+def _pull(world: S, operation: PullImage, now: Instant, chance: Chance) -> Carried[S]:
     image = operation.image
     there = world.images.get(image)
     if there is not None and operation.policy != "Always":
@@ -188,7 +189,7 @@ def _pull(world: State, operation: PullImage, now: Instant, chance: Chance) -> C
     )
 
 
-def _create(world: State, operation: CreateContainer, now: Instant, chance: Chance) -> Carried:
+def _create(world: S, operation: CreateContainer, now: Instant, chance: Chance) -> Carried[S]:
     config = operation.config
     if world.faults.create_error:
         return world, Failed("CreateContainerError", world.faults.create_error)
@@ -227,7 +228,7 @@ def _create(world: State, operation: CreateContainer, now: Instant, chance: Chan
     ), ContainerCreated(status)
 
 
-def _start(world: State, operation: StartContainer, now: Instant, chance: Chance) -> Carried:
+def _start(world: S, operation: StartContainer, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None:
         return world, Failed("RunContainerError", "no such container")
@@ -263,7 +264,7 @@ def _start(world: State, operation: StartContainer, now: Instant, chance: Chance
     return world, Done(status)
 
 
-def _stop(world: State, operation: StopContainer, now: Instant, chance: Chance) -> Carried:
+def _stop(world: S, operation: StopContainer, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None:
         return world, Done()
@@ -286,7 +287,7 @@ def _stop(world: State, operation: StopContainer, now: Instant, chance: Chance) 
     return end_at(world, fake, at, code), Later(at)
 
 
-def _remove(world: State, operation: RemoveContainer, now: Instant, chance: Chance) -> Carried:
+def _remove(world: S, operation: RemoveContainer, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None:
         return world, Done()
@@ -300,7 +301,7 @@ def _remove(world: State, operation: RemoveContainer, now: Instant, chance: Chan
     return set_pod(forget(world, operation.container_id), uid, pod), Done()
 
 
-def _probe(world: State, operation: Probe, now: Instant, chance: Chance) -> Carried:
+def _probe(world: S, operation: Probe, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None or fake.status.state != RUNNING:
         return world, Probed(False, "the container does not run")
@@ -319,9 +320,7 @@ def _probe(world: State, operation: Probe, now: Instant, chance: Chance) -> Carr
     return world, Probed(True, "ok")
 
 
-def _carried(
-    world: State, fake: Fake, command: tuple[str, ...], now: Instant
-) -> tuple[State, Course, str]:
+def _carried(world: S, fake: Fake, command: tuple[str, ...], now: Instant) -> tuple[S, Course, str]:
     """A command of a probe or hook: what it writes is there at once (SHELL-7)."""
     world = settle(world, fake.status.pod_uid, now)
     course, said = compute_command(scene(world, world.containers[fake.status.id]), command, now)
@@ -330,7 +329,7 @@ def _carried(
     return world, course, said[:OUTPUT_BYTES_MAX].decode("utf-8", "replace")
 
 
-def _hook(world: State, operation: RunHook, now: Instant, chance: Chance) -> Carried:
+def _hook(world: S, operation: RunHook, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None or fake.status.state != RUNNING:
         return world, Probed(False, "the container does not run")
@@ -357,14 +356,14 @@ def _hook(world: State, operation: RunHook, now: Instant, chance: Chance) -> Car
     return world, Probed(takes <= operation.timeout_seconds * SECOND)
 
 
-def _write_volume(world: State, operation: WriteVolume, now: Instant, chance: Chance) -> Carried:
+def _write_volume(world: S, operation: WriteVolume, now: Instant, chance: Chance) -> Carried[S]:
     pod = world.pods.get(operation.pod_uid, NO_POD)
     return set_pod(
         world, operation.pod_uid, replace(pod, volumes=pod.volumes.set(operation.volume, operation))
     ), Done()
 
 
-def _describe(world: State, operation: DescribeNode, now: Instant, chance: Chance) -> Carried:
+def _describe(world: S, operation: DescribeNode, now: Instant, chance: Chance) -> Carried[S]:
     return world, world.node
 
 

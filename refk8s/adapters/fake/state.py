@@ -5,6 +5,7 @@ Nothing is changed in place, so a simulator can fork and a test can look back.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from immutables import Map
 from msgspec import Struct
@@ -100,20 +101,22 @@ class State(Struct, frozen=True):
         ]
 
 
-Carried = tuple[State, Result | Later]
-Changed = tuple[State, tuple[str, ...]]
+S = TypeVar("S", bound=State)
+"""The state itself, or a World."""
+Carried = tuple[S, Result | Later]
+Changed = tuple[S, tuple[str, ...]]
 
 
-def set_pod(world: State, uid: str, pod: Pod) -> State:
+def set_pod(world: S, uid: str, pod: Pod) -> S:
     return replace(world, pods=world.pods.set(uid, pod))
 
 
-def forget(world: State, id: str) -> State:
+def forget(world: S, id: str) -> S:
     world = replace(world, containers=world.containers.delete(id))
     return replace(world, ends=world.ends.delete(id)) if id in world.ends else world
 
 
-def end(world: State, fake: Fake, exit_code: int, at: Instant) -> State:
+def end(world: S, fake: Fake, exit_code: int, at: Instant) -> S:
     if fake.changes or fake.start is not None:
         world = settle(world, fake.status.pod_uid, at)
         fake = replace(world.containers[fake.status.id], changes=())
@@ -124,7 +127,7 @@ def end(world: State, fake: Fake, exit_code: int, at: Instant) -> State:
     return replace(world, ends=world.ends.delete(status.id)) if status.id in world.ends else world
 
 
-def end_at(world: State, fake: Fake, at: Instant, exit_code: int) -> State:
+def end_at(world: S, fake: Fake, at: Instant, exit_code: int) -> S:
     fake = replace(fake, ends_at=at, exit_code=exit_code)
     containers = world.containers.set(fake.status.id, fake)
     return replace(
@@ -135,7 +138,7 @@ def end_at(world: State, fake: Fake, at: Instant, exit_code: int) -> State:
     )
 
 
-def free_addresses(world: State, sandboxes: tuple[SandboxStatus, ...]) -> State:
+def free_addresses(world: S, sandboxes: tuple[SandboxStatus, ...]) -> S:
     addresses = world.addresses
     for sandbox in sandboxes:
         for ip in sandbox.ips:
@@ -173,7 +176,7 @@ def scene(world: State, fake: Fake) -> Scene:
     )
 
 
-def settle(world: State, pod_uid: str, now: Instant) -> State:
+def settle(world: S, pod_uid: str, now: Instant) -> S:
     """The state in which everything is written that the programs of this pod have written by
     now."""
     pod = world.pods.get(pod_uid, NO_POD)
@@ -198,7 +201,7 @@ def settle(world: State, pod_uid: str, now: Instant) -> State:
     return world
 
 
-def write(world: State, id: str, disk: str, path: str, entry: Entry) -> State:
+def write(world: S, id: str, disk: str, path: str, entry: Entry) -> S:
     """One entry written by a container, to its own disk or a volume; FileProblem where there is no
     room."""
     fake = world.containers[id]

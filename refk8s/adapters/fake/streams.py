@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 
 from refk8s.adapters.fake.course import given, main_program, outputs
 from refk8s.adapters.fake.files import NO_DISK, Disk, Entry, Files
@@ -18,6 +19,7 @@ from refk8s.adapters.fake.shell.asks import STDOUT, Now, Pause, Program, Read, T
 from refk8s.adapters.fake.shell.running import Interrupted
 from refk8s.adapters.fake.state import scene, settle, write
 from refk8s.adapters.fake.terminal import Terminal
+from refk8s.adapters.log_limit import limited
 from refk8s.adapters.pod_listing import list_pod
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.context import SECOND, Instant, micro_timestamp
@@ -52,12 +54,12 @@ class LiveDisks:
         if fake is None:
             return NO_DISK
         world = settle(self._runtime.world, fake.status.pod_uid, self._runtime.now())
-        self._runtime.world = world  # type: ignore[assignment]
+        self._runtime.world = world
         return scene(world, world.containers[self._id]).disks.get(name, NO_DISK)
 
     def put(self, name: str, path: str, entry: Entry) -> None:
         if self._id in self._runtime.world.containers:
-            self._runtime.world = write(self._runtime.world, self._id, name, path, entry)  # type: ignore[assignment]
+            self._runtime.world = write(self._runtime.world, self._id, name, path, entry)
 
     def given(self, name: str) -> Mapping[str, Entry]:
         fake = self._runtime.world.containers.get(self._id)
@@ -243,12 +245,11 @@ class SimulatedContainers:
         self, container: ContainerStatus, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
         """What the container's program prints (SHELL-8)."""
-        return self._log(container, options)
+        return limited(self._pieces(container, options), options.limit_bytes)
 
-    async def _log(
+    async def _pieces(
         self, container: ContainerStatus, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
-        left = options.limit_bytes
         wanted = {1: options.stdout, 2: options.stderr}
         past = [
             one for one in await self._past(container) if wanted[one[1]] and one[0] >= options.since
@@ -256,23 +257,14 @@ class SimulatedContainers:
         lines = _lines(past)
         if options.tail_lines >= 0:
             lines = lines[max(0, len(lines) - options.tail_lines) :]
-        pieces = [_stamped(at, line, options.timestamps) for at, line in lines]
-        for piece in pieces:
-            piece = piece if left < 0 else piece[:left]
-            left = left - len(piece) if left >= 0 else left
-            yield piece
-            if left == 0:
-                return
+        for at, line in lines:
+            yield _stamped(at, line, options.timestamps)
         if not options.follow:
             return
-        async for at, stream, data in self._following(container):
-            if wanted[stream] and at >= options.since:
-                piece = _stamped(at, data, options.timestamps)
-                piece = piece if left < 0 else piece[:left]
-                left = left - len(piece) if left >= 0 else left
-                yield piece
-                if left == 0:
-                    return
+        async with aclosing(self._following(container)) as following:
+            async for at, stream, data in following:
+                if wanted[stream] and at >= options.since:
+                    yield _stamped(at, data, options.timestamps)
 
     def _until(self, id: str) -> Instant:
         """The instant up to which the container has run."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from urllib.parse import urlencode
 
 from refk8s.adapters.docker.streams.connection import Frames, Streams, engine_id
+from refk8s.adapters.log_limit import limited
 from refk8s.core.context import SECOND
 from refk8s.core.ports import LogOptions
 
@@ -31,20 +32,14 @@ async def open_log(
     body = await streams.read(
         "GET", f"/containers/{engine_id(container_id)}/logs?{urlencode(query)}"
     )
-    return _pieces(body, frames, options.limit_bytes)
+    return limited(_pieces(body, frames), options.limit_bytes)
 
 
 async def _pieces(
-    body: AsyncGenerator[bytes, None], frames: Frames | None, left: int
+    body: AsyncGenerator[bytes, None], frames: Frames | None
 ) -> AsyncGenerator[bytes, None]:
-    """What a frame holds, or everything from a terminal; at most `left` bytes, with -1 all."""
+    """What the frames hold, or everything from a terminal."""
     async with contextlib.aclosing(body):
         async for data in body:
-            pieces = [data] if frames is None else [piece for _, piece in frames.take(data)]
-            for piece in pieces:
-                if left >= 0:
-                    piece, left = piece[:left], left - min(left, len(piece))
-                if piece:
-                    yield piece
-                if left == 0:
-                    return
+            for piece in [data] if frames is None else [part for _, part in frames.take(data)]:
+                yield piece

@@ -76,8 +76,7 @@ def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
         while True:
             ask = program.send(answer)
             answer = None
-            target = routes.get(ask.stream) if isinstance(ask, Write) else None
-            if target is None:
+            if not isinstance(ask, Write) or (target := routes.get(ask.stream)) is None:
                 answer = yield ask
             elif isinstance(target, int):
                 yield Write(target, ask.data)

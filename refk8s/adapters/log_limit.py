@@ -1,0 +1,19 @@
+"""The limit of a log request in bytes. Rule RT-13."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+
+async def limited(
+    pieces: AsyncGenerator[bytes, None], bytes_max: int
+) -> AsyncGenerator[bytes, None]:
+    """At most so many bytes of these pieces; with -1 all. Closes `pieces`."""
+    left = bytes_max
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if left >= 0:
+                piece, left = piece[:left], left - min(left, len(piece))
+            if piece:
+                yield piece
+            if left == 0:
+                return
