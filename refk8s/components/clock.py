@@ -33,9 +33,7 @@ class Clock:
 
     def now(self) -> Instant:
         """Microseconds since the Unix epoch."""
-        now = time.time_ns() // 1000
-        if now > self._last:
-            self._last = now
+        self._last = max(self._last, time.time_ns() // 1000)
         return self._last
 
 

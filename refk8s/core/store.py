@@ -55,8 +55,8 @@ class Record(Struct, Generic[V], eq=False, gc=False):
     """What one key holds at some revision. Not to be changed, except `wire`.
 
     `create_revision`: of the write that made the key exist; `mod_revision`: of the last write;
-    `version`: writes since creation, from 1. `wire`: the value's encoded form, kept by whoever
-    encodes it first. A cache: no part of equality.
+    `version`: writes since creation, from 1. `wire`: the value's encoded form, kept from
+    the first response or watch that needs it until the next write. A cache: no part of equality.
     """
 
     key: str

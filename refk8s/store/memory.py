@@ -243,6 +243,8 @@ class MemoryEngine(Generic[V]):
         else:
             if change.previous is None:
                 shelf.keys.add(key)
+            else:
+                change.previous.wire = None  # few clients read the past: it is encoded again
             shelf.records[key] = change.record
         self._remember(shelf, change)
 

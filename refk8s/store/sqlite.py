@@ -103,8 +103,7 @@ class SqliteEngine(Generic[V]):
     """The store in the SQLite file at `path`, which is created when it does not exist (its
     directory must).
 
-    `encode` turns a value into bytes, `decode(key, bytes)` back; the bytes are also left in
-    `Record.wire`. `cluster_id` None takes the cluster that is there, or makes up a new one. One
+    `encode` turns a value into bytes, `decode(key, bytes)` back. `cluster_id` None takes the cluster that is there, or makes up a new one. One
     caller at a time; but between `stage` and `publish`, `write` may run in another thread while
     this one reads.
 
@@ -216,9 +215,9 @@ class SqliteEngine(Generic[V]):
                 raise ValueError(f"a transaction of more than {WRITES_MAX} changes")
             record = change.record if change.record is not None else change.previous
             assert record is not None, "a change without a record before or after"
-            if change.record is not None and record.wire is None:
-                record.wire = self._encode(record.value)
-            value = None if change.record is None else record.wire
+            # Not kept on the record: most records are never sent to a client, and their text is
+            # half of the memory that they take.
+            value = None if change.record is None else record.wire or self._encode(record.value)
             row = (
                 (revision << _PLACE_BITS) + place,
                 change.key,
@@ -358,9 +357,7 @@ class SqliteEngine(Generic[V]):
                     except Exception as error:
                         words = f"store {self.path}: {key} at revision {revision} cannot be read: {error}; {_NEXT_STEP}"
                         raise StoreCorrupt(words) from error
-                    record = records[key] = Record(
-                        key, value, create_revision, revision, version, wire
-                    )
+                    record = records[key] = Record(key, value, create_revision, revision, version)
                 if revision > compacted:
                     changes.append(Change(revision, key, record, previous))
         self._sum = _wrapped(total)

@@ -18,6 +18,7 @@ from refk8s.core.api.core_v1 import (
     ConfigMap,
     ConfigMapEnvSource,
     ConfigMapKeySelector,
+    ConfigMapProjection,
     ConfigMapVolumeSource,
     Container,
     ContainerPort,
@@ -636,6 +637,21 @@ def test_kubelet_70_an_object_is_read_once_for_all_pods_of_the_node():
     assert len(gets(bench)) == 1
     bench.run_for(300)
     assert len(gets(bench)) == 1, "what no pod mounts is not read again"
+
+
+def test_kubelet_70_a_projected_volume_asks_for_all_its_sources_at_once():
+    sources = tuple(
+        VolumeProjection(config_map=ConfigMapProjection(name=name)) for name in ("a", "b", "c")
+    )
+    bench = Bench().start().settle()
+    for name in ("a", "b", "c"):
+        bench.put(*config_map(name, **{name: "1"}))
+    bench.add(mounted(Volume(name="v", projected=ProjectedVolumeSource(sources=sources))))
+    while not bench.calls:
+        bench.do(bench.choices()[0])
+    assert sorted(call.request.name for _, call in bench.calls) == ["a", "b", "c"]
+    bench.settle()
+    assert running(bench)
 
 
 @settings(max_examples=20, deadline=None)

@@ -42,6 +42,17 @@ _MICRO_FRACTION: Final = re.compile(r"\.\d{6}", re.ASCII)
 _ZONE: Final = re.compile(r"Z|([+-])(\d{2}):(\d{2})", re.ASCII)
 
 
+# Nearly every time that is read is canonical already: one match and one call in C.
+_CANONICAL: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII
+).fullmatch
+_CANONICAL_MICRO: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII
+).fullmatch
+ZERO: Final = "0001-01-01T00:00:00Z"
+MICRO_ZERO: Final = "0001-01-01T00:00:00.000000Z"
+
+
 class TimeError(ValueError):
     """The text is no time. The message is upstream's."""
 
@@ -49,14 +60,27 @@ class TimeError(ValueError):
 def canonical_time(text: str) -> str | None:
     """The time in UTC and whole seconds; None for the zero time, which is written as null.
     TimeError where it is no time."""
+    if _CANONICAL(text) and _is_date(text):
+        return text if text != ZERO else None
     moment = _parse(text, LAYOUT, micro=False)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20) if moment is not None else None
 
 
 def canonical_micro_time(text: str) -> str | None:
     """The time in UTC with six decimals; None for the zero time. TimeError where it is no time."""
+    if _CANONICAL_MICRO(text) and _is_date(text):
+        return text if text != MICRO_ZERO else None
     moment = _parse(text, MICRO_LAYOUT, micro=True)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27) if moment is not None else None
+
+
+def _is_date(text: str) -> bool:
+    """Whether every part of a canonical text is in its range."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:

@@ -4,7 +4,7 @@ Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
 """
 
 from refk8s.core.api.core_v1 import Taint
-from refk8s.core.context import MILLISECOND, MINUTE, SECOND, Instant
+from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.value import Value
 
 
@@ -29,7 +29,7 @@ class KubeletConfig(Value, frozen=True):
     stop_delay: Instant = 0
     """The containers of a deleted pod are asked to stop so much later, so that services can forget
     the pod first (POD-8)."""
-    status_held_back: Instant = 500 * MILLISECOND
+    status_held_back: Instant = 1 * SECOND
     """A pod of which something is being made or ended may keep its status to itself so long: then
     one write tells most (KUBELET-31)."""
     objects_kept: Instant = MINUTE

@@ -111,9 +111,11 @@ class NodeAgent(Reconciler):
         due = memory.described_at + self.config.heartbeat_every
         if not memory.describing and now >= due:
             return Plan(
-                runs=(DescribeNode(),), memory=replace(memory, describing=True), wake_at=None
+                runs=(DescribeNode(),),
+                memory=replace(memory, describing=True),
+                wake_at=now + self.config.heartbeat_every,
             )
-        wake = due if not memory.describing else None
+        wake = due if not memory.describing else now + self.config.heartbeat_every
         facts = memory.described
         if node is None or facts is None or not memory.registered:
             return Plan(wake_at=wake)
@@ -165,5 +167,13 @@ class NodeAgent(Reconciler):
     def ran(
         self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
     ) -> tuple[NodeMemory, tuple[Key, ...]]:
-        """Take in what the machine says of itself."""
-        return described(memory, result, now), (REGISTER, NODE_STATUS)
+        """Take in what the machine reports. The status is decided only if the report is new or a
+        write is due: otherwise a heartbeat would cost two decisions more."""
+        following = described(memory, result, now)
+        is_same = (
+            following.described == memory.described
+            and following.describe_error == memory.describe_error
+        )
+        if is_same and now < memory.status_at + self.config.node_status_every:
+            return following, ()
+        return following, (REGISTER, NODE_STATUS)

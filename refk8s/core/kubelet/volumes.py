@@ -175,8 +175,14 @@ def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | No
         return _downward(sync, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
         files: Files = {}
+        waits: NotYet | None = None
         for source in projected.sources or ():
-            files.update(_projected(sync, pod, source))
+            try:
+                files.update(_projected(sync, pod, source))
+            except NotYet as missing:
+                waits = missing  # the other sources are asked for at the same time
+        if waits is not None:
+            raise waits
         return files, projected.default_mode
     raise BadConfig("this kind of volume is not supported")
 

@@ -174,8 +174,14 @@ class Viewer:
         """
         table = view.tables[resource.prefix]
         objects = table.objects.mutate()
-        indexes = {name: table.indexes[name].mutate() for name in self._indexes[resource.prefix]}
-        folds = {fold.name: view.folds[fold.name] for fold in self._folds.get(resource.prefix, ())}
+        indexes = [
+            (index.values, table.indexes[name].mutate())
+            for name, index in self._indexes[resource.prefix].items()
+        ]
+        summaries = self._folds.get(resource.prefix, ())
+        folds = {fold.name: view.folds[fold.name] for fold in summaries}
+        # an error about the old object has been reported
+        reported: Problems | None = [] if problems is not None else None
         changed: list[tuple[Key, Any | None, Any | None]] = []
         left_out = view.left_out
         for key, new in changes:
@@ -186,15 +192,15 @@ class Viewer:
                 del objects[key]
             else:
                 objects[key] = new
-            for name, entries in indexes.items():
-                values = self._indexes[resource.prefix][name].values
-                # it has been reported
-                before = _entries(values, key, old, [] if problems is not None else None)
-                _reindex(entries, key, before, _entries(values, key, new, problems))
-            for fold in self._folds.get(resource.prefix, ()):
-                place = (fold.name, resource.prefix, key)
-                known = None if place in left_out else old
-                left_out = left_out.delete(place) if place in left_out else left_out
+            for values, entries in indexes:
+                before = _entries(values, key, old, reported)
+                after = _entries(values, key, new, problems)
+                if before != after:
+                    _reindex(entries, key, before, after)
+            for fold in summaries:
+                known = old
+                if left_out and (place := (fold.name, resource.prefix, key)) in left_out:
+                    known, left_out = None, left_out.delete(place)
                 if known is None and new is None:
                     continue
                 try:
@@ -203,13 +209,20 @@ class Viewer:
                     if problems is None:
                         raise
                     problems.append((key, problem))
-                    left_out = left_out.set(place, None) if new is not None else left_out
+                    if new is not None:
+                        left_out = left_out.set((fold.name, resource.prefix, key), None)
                     if known is not None and new is not None:
                         folds[fold.name] = fold.apply(folds[fold.name], resource, known, None)
             changed.append((key, old, new))
         following = Table(
             objects.finish(),
-            Map({name: entries.finish() for name, entries in indexes.items()}),
+            Map(
+                zip(
+                    self._indexes[resource.prefix],
+                    [entries.finish() for _, entries in indexes],
+                    strict=True,
+                )
+            ),
             max(revision, table.revision),
             synced or table.synced,
         )
@@ -234,8 +247,6 @@ def _entries(
 
 
 def _reindex(entries: Any, key: Key, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-    if before == after:
-        return
     for value in before:
         if value not in after:
             rest = entries[value].delete(key)
