@@ -1,4 +1,3 @@
 """refk8s: Kubernetes as one formally specified transition system in readable Python."""
 
 __version__ = "0.1.0"
-KUBERNETES_VERSION = "1.37.0"

@@ -283,7 +283,7 @@ def _draw_record(draw: st.DrawFn, type_: Any, depth: int) -> Any:
 
 @cache
 def objects(type_: Any) -> st.SearchStrategy[Any]:
-    """Any canonical value of a record class: what `codec.normalize` leaves as it is (OBJ-4)."""
+    """Any canonical value of a record class: what decoding its tree leaves as it is (OBJ-4)."""
     return st.composite(lambda draw: _draw_record(draw, type_, 0))()
 
 

@@ -10,7 +10,6 @@ import pytest
 from api_world import START, World, an_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace
@@ -97,16 +96,6 @@ def test_api_1_del_2_a_changed_object_keeps_what_is_the_servers(old, new):
     assert (found.name, found.self_link, found.managed_fields) == (new.name, None, None)
     for field in CLIENTS:
         assert getattr(found, field) == (getattr(new, field) or None)
-
-
-@given(st.lists(st.none() | st.booleans(), max_size=4))
-def test_api_1_controllers_are_counted(says):
-    owners = tuple(
-        replace(OWNER, name=str(n), controller=controller) for n, controller in enumerate(says)
-    )
-    assert lifecycle.controller_count(ObjectMeta(owner_references=owners or None)) == says.count(
-        True
-    )
 
 
 @settings(max_examples=5 * settings.default.max_examples)

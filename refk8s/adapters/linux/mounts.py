@@ -14,7 +14,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 0x1000, 0x4000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC = 2, 4, 0x1000, 0x4000
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 MOUNTINFO = "/proc/self/mountinfo"
 IN_MEMORY = ("tmpfs", "ramfs")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 _NEWLINK, _GETLINK, _SETLINK = 16, 18, 19
 _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 _ERROR, _DONE = 2, 3
-_IFNAME, _MASTER, _PROTINFO = 3, 10, 12
+_MASTER, _PROTINFO = 10, 12
 _NESTED = 0x8000
 _BRPORT_MODE = 4
 _AF_BRIDGE = 7

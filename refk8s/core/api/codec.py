@@ -30,7 +30,6 @@ __all__ = [
     "decode_tolerant",
     "encode",
     "from_tree",
-    "normalize",
     "parse",
     "to_tree",
 ]
@@ -141,12 +140,6 @@ def from_tree(type_: type[T], tree: Any) -> T:
     if unknown:
         raise DecodeError("strict decoding error: " + ", ".join(unknown))
     return record
-
-
-def normalize(record: T) -> T:
-    """The record as it would come back from the wire: optional zeros absent, quantities and times
-    canonical (OBJ-4). Idempotent."""
-    return from_tree(type(record), to_tree(record))
 
 
 def _has_no_repetition(data: bytes) -> bool:

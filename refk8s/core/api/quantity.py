@@ -199,16 +199,6 @@ def add(left: str, right: str) -> str:
     return str(parse(left) + parse(right))
 
 
-def subtract(left: str, right: str) -> str:
-    """The canonical text of the exact difference; it may be below zero."""
-    return str(parse(left) - parse(right))
-
-
-def from_value(number: int, style: str = DECIMAL_SI) -> str:
-    """The canonical text of so many whole units; for bytes use BINARY_SI."""
-    return str(Amount(number * NANO, style))
-
-
 def from_milli(number: int) -> str:
     """The canonical text of so many thousandths: `from_milli(1500)` is `1500m`, `from_milli(2000)`
     is `2`."""

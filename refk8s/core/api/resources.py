@@ -20,8 +20,6 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from refk8s.core.api.meta_v1 import ListObject, Object
 
-READ = ("get", "list", "watch")
-WRITE = ("create", "delete", "deletecollection", "patch", "update")
 EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 PART_VERBS = ("get", "patch", "update")
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")

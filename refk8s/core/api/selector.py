@@ -134,17 +134,11 @@ class Selector:
     def is_everything(self) -> bool:
         return not self.requirements and not self.is_nothing
 
-    @property
-    def equalities(self) -> tuple[tuple[str, str], ...]:
-        """The labels that every match has: what an index can look up first."""
-        return self._equalities
-
     def __str__(self) -> str:
         """The canonical text; `parse` of it gives this selector back (SEL-4)."""
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
-EVERYTHING: Final = Selector()
 NOTHING: Final = Selector(is_nothing=True)
 
 
@@ -439,9 +433,6 @@ class FieldSelector:
     def __str__(self) -> str:
         """The canonical text; `parse_fields` of it gives this selector back (SEL-7)."""
         return ",".join(str(requirement) for requirement in self.requirements)
-
-
-ALL_FIELDS: Final = FieldSelector()
 
 
 @remember(4096)

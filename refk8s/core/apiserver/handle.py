@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.meta_v1 import Status
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
@@ -318,9 +317,4 @@ def _act_on_part(request: Request) -> Act:
     return act
 
 
-def failure_of(said: Status) -> Response:
-    """A Status as an answer."""
-    return Response(said.code or 500, said)
-
-
-__all__ = ["Resource", "authorize", "failure_of", "handle", "resources"]
+__all__ = ["Resource", "authorize", "handle", "resources"]

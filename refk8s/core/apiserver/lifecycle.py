@@ -13,7 +13,7 @@ Collection". Left out: managedFields, which come with server-side apply; selfLin
 no longer writes.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -140,8 +140,3 @@ def is_due(old: ObjectMeta, finalizers: tuple[str, ...] | None) -> bool:
         and old.deletion_timestamp is not None
         and not old.deletion_grace_period_seconds
     )
-
-
-def controller_count(metadata: Any) -> int:
-    """How many of the owners say that they control it."""
-    return sum(1 for owner in metadata.owner_references or () if owner.controller)

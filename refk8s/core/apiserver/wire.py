@@ -210,11 +210,6 @@ def failure(error: ApiError) -> Reply:
     return Reply(error.status.code or 500, encode(error.status) + b"\n")
 
 
-def warned(response: Response, warnings: tuple[str, ...]) -> Response:
-    """The response with the warnings of its decoding before its own."""
-    return evolve(response, warnings=warnings + response.warnings) if warnings else response
-
-
 # --- paths that are no resource's
 
 

@@ -22,13 +22,15 @@ from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.pods.host_ports import have_conflict, pod_host_ports
 from refk8s.core.pods.node_affinity import matches_node
-from refk8s.core.pods.resources import Amounts, amount, pod_requests
+from refk8s.core.pods.resources import PODS, Amounts, amount, pod_requests
 from refk8s.core.ports import NodeDescribed
 
 
 def requests_of(pod: Pod) -> Amounts:
     """What the pod requests at most at any moment (KUBELET-80), and its place among the pods."""
-    return {"pods": 1} | pod_requests(pod.spec)
+    total = pod_requests(pod.spec)
+    total[PODS] = 1
+    return total
 
 
 def capacity_of(facts: NodeDescribed, node: Node | None) -> Amounts:

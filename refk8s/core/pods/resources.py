@@ -67,14 +67,16 @@ def compute_requests(
             sidecars = moment
         for name, much in moment.items():
             peak[name] = max(peak.get(name, 0), much)
-    for name, much in sidecars.items():
-        total[name] = total.get(name, 0) + much
-    for name, much in peak.items():
-        total[name] = max(total.get(name, 0), much)
+    if peak:
+        for name, much in sidecars.items():
+            total[name] = total.get(name, 0) + much
+        for name, much in peak.items():
+            total[name] = max(total.get(name, 0), much)
     if of_pod:
         for name, text in of_pod.items():
             total[name] = count(name, text)
-    _add(total, overhead, _NONE, count)
+    if overhead:
+        _add(total, overhead, _NONE, count)
     return total
 
 
@@ -84,6 +86,7 @@ def _add(
     if requests:
         for name, text in requests.items():
             total[name] = total.get(name, 0) + count(name, text)
-    for name, much in default.items():
-        if not requests or name not in requests:
-            total[name] = total.get(name, 0) + much
+    if default:
+        for name, much in default.items():
+            if not requests or name not in requests:
+                total[name] = total.get(name, 0) + much

@@ -137,7 +137,6 @@ class Relations(Value, frozen=True, eq=False):
     hard: tuple[tuple[Constraint, int, int, Counts], ...]
     soft: tuple[tuple[Constraint, Counts], ...]
     drawn: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
-    has_constraints: bool  # the pod states constraints of its own, so that none apply by default
 
 
 def relate(
@@ -160,7 +159,7 @@ def relate(
     if bonds is None:
         if not guarded and not drawn:
             return None
-        return Relations((), False, (), tuple(guarded), (), (), drawn, False)
+        return Relations((), False, (), tuple(guarded), (), (), drawn)
     all_of = tuple((term.selector, term.resolve(namespaces)) for term in bonds.affinity)
     near = tuple(
         (term.topology_key, _tally(term.topology_key, all_of, source, snapshot))
@@ -192,7 +191,6 @@ def relate(
         ),
         soft=tuple(_constraints(bonds.soft, pod, source, snapshot)),
         drawn=drawn,
-        has_constraints=bool(bonds.hard or bonds.soft),
     )
 
 

@@ -22,7 +22,7 @@ import httptools
 
 from refk8s.adapters.docker.engine.location import engine_host
 
-STDIN, STDOUT, STDERR = 0, 1, 2
+STDOUT, STDERR = 1, 2
 CHUNK_BYTES = 1 << 16
 ANSWER_BYTES_MAX = 1 << 24
 """So long an answer in JSON, or the words of a refusal, may be."""

@@ -13,7 +13,6 @@ from refk8s.core.api.status import (
     REQUIRED,
     TOO_LONG,
     TOO_MANY,
-    TYPE_INVALID,
     Cause,
 )
 
@@ -31,10 +30,6 @@ def required(field: str, detail: str = "") -> Cause:
 
 def invalid(field: str, value: Any, detail: str) -> Cause:
     return Cause(INVALID, field, detail, value)
-
-
-def type_invalid(field: str, value: Any, detail: str) -> Cause:
-    return Cause(TYPE_INVALID, field, detail, value)
 
 
 def forbidden(field: str, detail: str) -> Cause:

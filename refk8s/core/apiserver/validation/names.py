@@ -21,12 +21,10 @@ Check: TypeAlias = Callable[[str], Messages]
 LABEL_MAX, SUBDOMAIN_MAX = 63, 253
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
-_ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _HTTP_HEADER = "[-A-Za-z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
@@ -36,10 +34,8 @@ _is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
 _is_subdomain = re.compile(
     r"(?!-)[-a-z0-9]++(?<!-)(?:\.(?!-)[-a-z0-9]++(?<!-))*+", re.ASCII
 ).fullmatch
-_is_label_1035 = re.compile(r"[a-z][-a-z0-9]*(?<!-)", re.ASCII).fullmatch
 _is_qualified = re.compile(r"(?![-_.])[-A-Za-z0-9_.]+(?<![-_.])", re.ASCII).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
-_is_env_name = re.compile(_ENV_NAME, re.ASCII).fullmatch
 _is_relaxed_env_name = re.compile(r"[ -<>-~]+", re.ASCII).fullmatch
 _is_http_header = re.compile(_HTTP_HEADER, re.ASCII).fullmatch
 _is_c_identifier = re.compile(_C_IDENTIFIER, re.ASCII).fullmatch
@@ -53,10 +49,6 @@ _LABEL_MESSAGE = (
 _SUBDOMAIN_MESSAGE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
     f"alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN}')"
-)
-_LABEL_1035_MESSAGE = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
-    f"alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{_LABEL_1035}')"
 )
 _QUALIFIED_MESSAGE = (
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
@@ -82,14 +74,6 @@ def dns_label(text: str) -> Messages:
     messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
     if not _is_label(text):
         messages.append(_LABEL_MESSAGE)
-    return tuple(messages)
-
-
-def dns_1035_label(text: str) -> Messages:
-    """RFC 1035 label, which begins with a letter: services."""
-    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
-    if not _is_label_1035(text):
-        messages.append(_LABEL_1035_MESSAGE)
     return tuple(messages)
 
 

@@ -236,12 +236,3 @@ def is_overcommittable(name: str) -> bool:
     """Whether a limit may be above its request: of Kubernetes' own resources, all but huge
     pages."""
     return is_native(name) and not name.startswith(HUGE_PAGES)
-
-
-def validate_resource_list(amounts: dict[str, str], at: str) -> Causes:
-    """Of nodes, quotas and limits: names and amounts each right by themselves."""
-    causes: Causes = []
-    for name, text in amounts.items():
-        causes += validate_resource_name(name, f"{at}[{name}]")
-        causes += validate_quantity(text, f"{at}[{name}]", whole=is_whole(name))
-    return causes
