@@ -23,20 +23,18 @@ class HostPort(Value, frozen=True, order=True):
 
 def pod_host_ports(spec: PodSpec) -> tuple[HostPort, ...]:
     """The host ports of the containers that keep running, in order and each once."""
-    return host_ports(port for container in long_running(spec) for port in container.ports or ())
+    return host_ports([container.ports for container in long_running(spec)])
 
 
-def host_ports(ports: Iterable[ContainerPort]) -> tuple[HostPort, ...]:
-    """The host ports among the ports of containers, in order and each once."""
-    return tuple(
-        sorted(
-            {
-                HostPort(port.host_port, port.protocol or "TCP", port.host_ip or ANY_ADDRESS)
-                for port in ports
-                if port.host_port
-            }
-        )
-    )
+def host_ports(of_containers: Iterable[tuple[ContainerPort, ...] | None]) -> tuple[HostPort, ...]:
+    """The host ports among the ports of containers, in order and each once. O(ports)."""
+    found = {
+        HostPort(port.host_port, port.protocol or "TCP", port.host_ip or ANY_ADDRESS)
+        for ports in of_containers
+        for port in ports or ()
+        if port.host_port
+    }
+    return tuple(sorted(found)) if found else ()
 
 
 def conflict(one: HostPort, other: HostPort) -> bool:

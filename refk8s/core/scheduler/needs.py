@@ -169,7 +169,7 @@ def _parse(key: bytes) -> Needs:
         },
         scored_cpu=scored.get(CPU, 0),
         scored_memory=scored.get(MEMORY, 0),
-        ports=host_ports(port for part in lasting for port in part.ports or ()),
+        ports=host_ports([part.ports for part in lasting]),
         images=tuple(part.image for part in (*init_containers, *containers) if part.image),
         node_names=_named(required) if required is not None else None,
         pod_affinity=affinity.pod_affinity if affinity else None,

@@ -27,5 +27,7 @@ def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
 
 def check(needs: Needs, facts: NodeFacts) -> Refusal | None:
     """SCHED-7."""
+    if not needs.node_selector and needs.required_terms is None:
+        return None
     is_match = matches(needs.node_selector, needs.required_terms, facts.labels, facts.name)
     return None if is_match else REFUSAL
