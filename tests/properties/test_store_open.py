@@ -324,10 +324,10 @@ def test_store_17_the_text_of_a_superseded_record_is_not_kept(tmp_path):
     """The text of most objects is never sent: only a response or a watch keeps it, until the next
     write of the key."""
     engine = SqliteEngine(tmp_path / "store.db", str.encode, lambda _, data: data.decode())
-    engine.commit(Txn((), (Put("/core/things/a", "one"),)))
+    engine.commit_batch([Txn((), (Put("/core/things/a", "one"),))])
     first = engine.get("/core/things/a")
     assert first.wire is None
     first.wire = b"one"
-    engine.commit(Txn((), (Put("/core/things/a", "two"),)))
+    engine.commit_batch([Txn((), (Put("/core/things/a", "two"),))])
     assert first.wire is None and engine.get("/core/things/a").value == "two"
     engine.close()
