@@ -13,8 +13,9 @@ class Commands(click.Group):
     """Bad usage ends with one line that says what to do, and status 2."""
 
     def main(self, *args: Any, **more: Any) -> Any:
+        more["standalone_mode"] = False
         try:
-            return super().main(*args, standalone_mode=False, **more)
+            return super().main(*args, **more)
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
         except click.Abort:
@@ -115,9 +116,9 @@ def run(**options: Any) -> None:
         fail(
             "--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake"
         )
+    from refk8s.components.files import CannotRun
     from refk8s.components.run import (
         EVENT_TTL_SECONDS,
-        CannotRun,
         RunOptions,
         is_address,
         parse_duration,
@@ -246,7 +247,8 @@ def sim(**options: Any) -> None:
     What the FILEs hold is created first (without any: two deployments and a service). Exit status 1
     where a rule broke.
     """
-    from refk8s.cli.sim import BadUse, simulate_and_tell
+    from refk8s.cli.report import BadUse
+    from refk8s.cli.sim import simulate_and_tell
 
     try:
         sys.exit(simulate_and_tell(**options))
@@ -294,7 +296,8 @@ def explore(**options: Any) -> None:
     Exit status 0: everything was seen and every rule held; 1: a rule broke; 3: undetermined, a
     bound stopped the search.
     """
-    from refk8s.cli.explore import BadUse, explore_and_tell
+    from refk8s.cli.explore import explore_and_tell
+    from refk8s.cli.report import BadUse
 
     try:
         sys.exit(explore_and_tell(**options))

@@ -169,6 +169,7 @@ def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
 def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime) -> bytes:
     """A certificate, in PEM, by which a server can answer under these names and addresses."""
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     alternatives: list[x509.GeneralName] = []
     for host in hosts:
@@ -179,7 +180,7 @@ def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: dat
     extensions = [
         (x509.SubjectAlternativeName(alternatives), False),
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
     ]
     return _sign(key, _name("refk8s"), authority_key, extensions, now)
 
@@ -188,12 +189,13 @@ def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: da
     """A certificate, in PEM, by which a client is this user of this group (subject CN and O, as in
     Kubernetes)."""
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     usage = x509.KeyUsage(True, False, True, False, False, False, False, False, False)
     extensions = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (usage, True),
-        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
     ]
     return _sign(key, _name(name, group), authority_key, extensions, now)
 

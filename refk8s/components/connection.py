@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.registry.now + BODY_SECONDS
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
             if upgrades:
-                self.scope["extensions"] = {EXTENSION: self._take_over}
+                self.scope["extensions"] = {EXTENSION: self._take_over}  # type: ignore[dict-item]
             super().on_headers_complete()
             if upgrades and self.cycle is not None:
                 self.cycle.keep_alive = False

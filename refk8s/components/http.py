@@ -79,7 +79,7 @@ class Front:
             self,
             ws="none",
             ws_per_message_deflate=False,
-            ws_ping_interval=None,  # type: ignore[arg-type]  # A client that is made to wait for a container does not answer (STREAM-3).
+            ws_ping_interval=None,  # A client that is made to wait for a container does not answer (STREAM-3).
             lifespan="off",
             log_config=None,
             log_level="error",
@@ -135,7 +135,7 @@ class Front:
             impersonation = _impersonation(scope["headers"])
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = self._enter(wire, connection)
-            read_yaml = _read_yaml
+            read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
             if method not in ("GET", "HEAD") and user is not None:
                 body = await _read_body(receive_part, headers)
                 wire = WireRequest(method, path, query, headers, body)
@@ -238,7 +238,7 @@ class Front:
         elif type(outcome) is Response:
             response = outcome
         elif type(outcome) is Stream:
-            await WatchStream(self._fanout, outcome, received, scope.get("connection")).run(
+            await WatchStream(self._fanout, outcome, received, scope["connection"]).run(
                 api, receive_part, send
             )
             return
