@@ -27,7 +27,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
 }
 """Fields that do not count: caches, what follows from other fields, and what only Events tell."""
 
-_PLAIN = (str, int, bool, float, bytes, type(None))
+_PLAIN = frozenset((str, int, bool, float, bytes, type(None)))
 
 
 class Interner:
@@ -44,22 +44,18 @@ class Interner:
 
     def number(self, value: Any) -> int:
         """The number of a value: the same for equal ones. O(size of what was not seen before)."""
-        cls = value.__class__
+        cls, numbers = value.__class__, self._numbers
         if cls in _PLAIN:
-            return self._give((cls, value))
+            return numbers.setdefault((cls, value), len(numbers))
         if cls is tuple or cls is list:
-            return self._give((tuple, *[self.number(each) for each in value]))
+            key = (tuple, *[self.number(each) for each in value])
+            return numbers.setdefault(key, len(numbers))
         known = self._known.get(id(value))
         if known is not None:
             return known[1]
-        number = self._give(self._look_into(cls, value))
+        key = self._look_into(cls, value)
+        number = numbers.setdefault(key, len(numbers))
         self._known[id(value)] = (value, number)
-        return number
-
-    def _give(self, key: Any) -> int:
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers)
         return number
 
     def _look_into(self, cls: type, value: Any) -> Any:

@@ -51,7 +51,7 @@ def _prefix_of(cls: type) -> str | None:
 
 
 _revision_of = attrgetter("revision")
-_LEAVES = (str, int, bool, float, bytes, type(None))
+_LEAVES = frozenset((str, int, bool, float, bytes, type(None)))
 
 
 class Renaming:

@@ -1,6 +1,7 @@
 """The actions that are possible in a state of the cluster, faults included (spec/cluster.md)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from refk8s.core.actions import (
     Action,
@@ -30,106 +31,88 @@ from refk8s.core.actions import (
     Wake,
 )
 from refk8s.core.apiserver import watch as watching
-from refk8s.core.cluster.state import Cluster, Cursor, clock_skew, is_up, known_to
+from refk8s.core.cluster.state import Cluster, Component, Cursor, clock_skew, is_up, known_to
 from refk8s.core.context import Instant
 from refk8s.core.ports import Operation
 
 
-def enabled(cluster: Cluster) -> Iterator[Action]:
+def enabled(cluster: Cluster, behind: Iterable[Channel] | None = None) -> Iterator[Action]:
     """Everything that can happen next without a fault, in a fixed order. Time passes only where
-    nothing else can (CLUSTER-4)."""
-    found = False
-    for action in happenings(cluster):
-        found = True
-        yield action
+    nothing else can (CLUSTER-4). `behind` as in `happenings`."""
+    found = happenings(cluster, behind)
     if not found and (next_instant := upcoming(cluster)) is not None:
-        yield Elapse(next_instant)
+        found.append(Elapse(next_instant))
+    return iter(found)
 
 
-def happenings(cluster: Cluster) -> Iterator[Action]:
-    """What can happen now, time not counted, in a fixed order."""
-    held = cluster.held
-    for channel in sorted(cluster.flying):
+def happenings(cluster: Cluster, behind: Iterable[Channel] | None = None) -> list[Action]:
+    """What can happen now, time not counted, in a fixed order. `behind`: the watches that have
+    changes to deliver (`is_behind`), in order, where the caller has kept track of them."""
+    held, now = cluster.held, cluster.now
+    found: list[Action] = []
+    for channel, flying in sorted(cluster.flying.items(), key=_first):
         if not held or not is_held(cluster, channel):
-            yield Arrive(channel) if cluster.flying[channel].answer is None else Answer(channel)
-    for channel in sorted(cluster.watches):
-        if is_behind(cluster, channel, cluster.watches[channel]) and not (
-            held and is_held(cluster, channel)
-        ):
-            yield Notify(channel)
-    for channel in sorted(cluster.operations):
-        if is_operable(cluster, channel):
-            yield Operate(channel)
-    for name in sorted(cluster.components):
-        component = cluster.components[name]
-        if component.back_at is not None:
-            if component.back_at <= cluster.now:
-                yield Start(name)
-        elif component.wake_at is not None and component.wake_at <= cluster.now:
-            yield Wake(name)
-    for server in sorted(cluster.caches):
-        if cluster.caches[server].until <= cluster.now:
-            yield CatchUp(server)
+            found.append(Arrive(channel) if flying.answer is None else Answer(channel))
+    if behind is None:
+        watches = sorted(cluster.watches.items(), key=_first)
+        behind = [channel for channel, cursor in watches if is_behind(cluster, channel, cursor)]
+    found += [Notify(channel) for channel in behind if not held or not is_held(cluster, channel)]
+    found += [
+        Operate(channel) for channel in sorted(cluster.operations) if is_operable(cluster, channel)
+    ]
+    turns = [
+        (name, turn)
+        for name, component in cluster.components.items()
+        if (turn := next_turn(name, component, now)) is not None
+    ]
+    found += [turn for _, turn in sorted(turns, key=_first)]
+    found += [
+        CatchUp(server)
+        for server, cache in sorted(cluster.caches.items(), key=_first)
+        if is_due(cache.until, now)
+    ]
+    return found
+
+
+_first = itemgetter(0)
 
 
 def is_enabled(cluster: Cluster, action: Action) -> bool:
     """Whether an action is one of those that `enabled` names (a Notify of any limit), or a fault
-    that finds what it is about."""
+    that has an object."""
     match action:
         case Arrive(channel):
-            return (
-                channel in cluster.flying
-                and cluster.flying[channel].answer is None
-                and not is_held(cluster, channel)
-            )
+            return _is_sent(cluster, channel) and not is_held(cluster, channel)
         case Answer(channel):
-            return (
-                channel in cluster.flying
-                and cluster.flying[channel].answer is not None
-                and not is_held(cluster, channel)
-            )
+            return _is_answered(cluster, channel) and not is_held(cluster, channel)
         case Notify(channel):
+            cursor = cluster.watches.get(channel)
             return (
-                channel in cluster.watches
-                and is_behind(cluster, channel, cluster.watches[channel])
+                cursor is not None
+                and is_behind(cluster, channel, cursor)
                 and not is_held(cluster, channel)
             )
         case Operate(channel):
             return channel in cluster.operations and is_operable(cluster, channel)
-        case Wake(name):
+        case Wake(name) | Start(name):
             component = cluster.components.get(name)
-            return (
-                component is not None
-                and (at := component.wake_at) is not None
-                and component.back_at is None
-                and at <= cluster.now
-            )
-        case Start(name):
-            component = cluster.components.get(name)
-            return (
-                component is not None
-                and component.back_at is not None
-                and component.back_at <= cluster.now
-            )
+            return component is not None and next_turn(name, component, cluster.now) == action
         case CatchUp(server):
-            return server in cluster.caches and cluster.caches[server].until <= cluster.now
+            return server in cluster.caches and is_due(cluster.caches[server].until, cluster.now)
         case Elapse(to):
-            return to == upcoming(cluster) and next(happenings(cluster), None) is None
+            return to == upcoming(cluster) and not happenings(cluster)
         case LoseRequest(channel) | Refuse(channel):
-            return channel in cluster.flying and cluster.flying[channel].answer is None
+            return _is_sent(cluster, channel)
         case LoseAnswer(channel):
-            return channel in cluster.flying and cluster.flying[channel].answer is not None
+            return _is_answered(cluster, channel)
         case GiveUp(channel):
-            flying = cluster.flying.get(channel)
             return (
-                flying is not None
-                and flying.answer is None
-                and not flying.given_up
-                and not flying.watch
+                _is_sent(cluster, channel)
+                and not cluster.flying[channel].given_up
+                and not cluster.flying[channel].watch
             )
         case Duplicate(channel):
-            flying = cluster.flying.get(channel)
-            return flying is not None and flying.answer is None and not flying.watch
+            return _is_sent(cluster, channel) and not cluster.flying[channel].watch
         case CutWatch(channel):
             return channel in cluster.watches
         case Delay(channel, until):
@@ -155,6 +138,26 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
             return name in cluster.worlds
         case _:
             return True
+
+
+def _is_sent(cluster: Cluster, channel: Channel) -> bool:
+    """Whether a request is on its way to the API server."""
+    flying = cluster.flying.get(channel)
+    return flying is not None and flying.answer is None
+
+
+def _is_answered(cluster: Cluster, channel: Channel) -> bool:
+    """Whether an answer is on its way back."""
+    flying = cluster.flying.get(channel)
+    return flying is not None and flying.answer is not None
+
+
+def next_turn(name: str, component: Component, now: Instant) -> Action | None:
+    """The action that a component's own clock makes possible: a stopped one starts, the timer of
+    another expires."""
+    if component.back_at is not None:
+        return Start(name) if is_due(component.back_at, now) else None
+    return Wake(name) if is_due(component.wake_at, now) else None
 
 
 def upcoming(cluster: Cluster) -> Instant | None:
@@ -183,7 +186,7 @@ def is_due(at: Instant | None, now: Instant) -> bool:
 
 
 def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
-    """Whether this watch has something to tell."""
+    """Whether this watch has something to deliver, or ends because its changes are compacted."""
     known = known_to(cluster, channel[0])
     if cursor.initial or cursor.revision < known.compacted:
         return True
@@ -191,7 +194,7 @@ def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
 
 
 def is_held(cluster: Cluster, channel: Channel) -> bool:
-    """CLUSTER-8: by itself, or with all that its machine sends and hears."""
+    """CLUSTER-8: by itself, or with all that its machine sends and receives."""
     held = cluster.held
     return bool(held) and (
         held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now
