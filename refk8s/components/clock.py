@@ -33,7 +33,9 @@ class Clock:
 
     def now(self) -> Instant:
         """Microseconds since the Unix epoch."""
-        self._last = max(self._last, time.time_ns() // 1000)
+        now = time.time_ns() // 1000
+        if now > self._last:
+            self._last = now
         return self._last
 
 

@@ -16,7 +16,11 @@ def remember(maxsize: int) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         remembered = lru_cache(maxsize)(function)
 
-        @wraps(function)
+        def call_with_one(argument: Any) -> Any:
+            if type(argument) is str and len(argument) > TEXT_LENGTH_MAX:
+                return function(argument)
+            return remembered(argument)
+
         def call(*arguments: Any) -> Any:
             length = 0
             for argument in arguments:
@@ -24,7 +28,9 @@ def remember(maxsize: int) -> Callable[[F], F]:
                     length += len(argument)
             return remembered(*arguments) if length <= TEXT_LENGTH_MAX else function(*arguments)
 
-        call.cache_info = remembered.cache_info  # type: ignore[attr-defined]
-        return call  # type: ignore[return-value]
+        # most have one argument, and are called for every name of every object
+        found = wraps(function)(call_with_one if function.__code__.co_argcount == 1 else call)
+        found.cache_info = remembered.cache_info  # type: ignore[attr-defined]
+        return found  # type: ignore[return-value]
 
     return decorate

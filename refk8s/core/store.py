@@ -240,13 +240,13 @@ def evaluate(
     reader to guess.
     """
     # STORE-2
-    failed = tuple(
+    failed = [
         compare.key
         for compare in txn.compares
         if _mod_revision(look_up(compare.key)) != compare.mod_revision
-    )
+    ]
     if failed:
-        return Conflict(revision, failed)  # STORE-3: nothing of it happens
+        return Conflict(revision, tuple(failed))  # STORE-3: nothing of it happens
     writes: Sequence[Put[V] | Delete] = txn.writes
     if len(writes) > 1:
         # STORE-6: the order of changes does not depend on how the writes were listed

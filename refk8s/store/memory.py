@@ -1,8 +1,8 @@
 """The engine that lives in memory: for tests and simulation, and the state behind the engines that
 are durable.
 
-Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: each resource has a
-dictionary, a sorted list of keys and a log. A batch is decided in two steps, `stage` (nothing
+Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: one dictionary has all
+records, and each resource a sorted list of keys and a log. A batch is decided in two steps, `stage` (nothing
 changes) and `publish` (everything does, at once), so that a durable engine can write in between and
 no reader sees what could still be lost (STORE-16).
 
@@ -57,12 +57,11 @@ class Batch(Struct, Generic[V], frozen=True):
 
 
 class _Shelf(Generic[V]):
-    """All of one resource: its present records, their keys in order, and its past changes."""
+    """All of one resource: the keys of its present records in order, and its past changes."""
 
-    __slots__ = ("keys", "log", "records")
+    __slots__ = ("keys", "log")
 
     def __init__(self) -> None:
-        self.records: dict[str, Record[V]] = {}
         self.keys: SortedList[str] = SortedList()
         self.log: list[Change[V]] = []
 
@@ -80,6 +79,7 @@ class MemoryEngine(Generic[V]):
         self._stamp = stamp
         self._revision: Revision = FIRST_REVISION
         self._compacted: Revision = 0
+        self._records: dict[str, Record[V]] = {}
         self._shelves: dict[str, _Shelf[V]] = {}
         # of each resource's and each namespace's prefix
         self._last_changes: dict[str, Revision] = {}
@@ -98,13 +98,15 @@ class MemoryEngine(Generic[V]):
 
     def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
         """As `History.get`. O(1) for the present and for records not changed since `at`."""
-        shelf = self._shelves.get(resource_prefix(key))
+        record = self._records.get(key)
+        if at is None and record is not None:
+            return record
+        shelf = self._shelves.get(resource_prefix(key))  # ValueError for what can be no key
         if at is None:
-            return None if shelf is None else shelf.records.get(key)
+            return None
         check_revision(at, self._compacted, self._revision)
         if shelf is None:
             return None
-        record = shelf.records.get(key)
         if record is not None and record.mod_revision <= at:
             return record
         for change in shelf.changes_after(at):
@@ -137,14 +139,14 @@ class MemoryEngine(Generic[V]):
                     end
                     - start
                     + sum(
-                        (record is not None) - (key in shelf.records)
+                        (record is not None) - (key in self._records)
                         for key, record in undone.items()
                     )
                 )
-                records.extend(islice(_with(undone, shelf, start, end), room))
+                records.extend(islice(_with(undone, self._records, shelf, start, end), room))
             else:
                 total += end - start
-                present = shelf.records
+                present = self._records
                 records.extend(
                     [
                         present[key]
@@ -238,14 +240,14 @@ class MemoryEngine(Generic[V]):
         key = change.key
         shelf = self._shelf(key)
         if change.record is None:
-            del shelf.records[key]
+            del self._records[key]
             shelf.keys.remove(key)
         else:
             if change.previous is None:
                 shelf.keys.add(key)
             else:
                 change.previous.wire = None  # few clients read the past: it is encoded again
-            shelf.records[key] = change.record
+            self._records[key] = change.record
         self._remember(shelf, change)
 
     def _remember(self, shelf: _Shelf[V], change: Change[V]) -> None:
@@ -274,7 +276,7 @@ class MemoryEngine(Generic[V]):
         for resource in list(self._shelves):
             shelf = self._shelves[resource]
             del shelf.log[: bisect_right(shelf.log, revision, key=_revision_of)]
-            if not shelf.log and not shelf.records:
+            if not shelf.log and not shelf.keys:
                 del self._shelves[resource]
         self._last_changes = {
             prefix: last for prefix, last in self._last_changes.items() if last > revision
@@ -316,10 +318,12 @@ class MemoryEngine(Generic[V]):
         `compacted`, in order."""
         if self._shelves or self._revision != FIRST_REVISION:
             raise ValueError("only an empty engine can be restored into")
-        for record in records:
-            self._shelf(record.key).records[record.key] = record
-        for shelf in self._shelves.values():
-            shelf.keys.update(shelf.records)
+        self._records = {record.key: record for record in records}
+        keys: dict[str, builtins.list[str]] = {}
+        for key in self._records:
+            keys.setdefault(resource_prefix(key), []).append(key)
+        for resource, found in keys.items():
+            self._shelf(resource).keys.update(found)
         for change in changes:
             self._remember(self._shelf(change.key), change)
         self._revision = revision
@@ -346,15 +350,19 @@ def _undone(
 
 
 def _with(
-    undone: dict[str, Record[V] | None], shelf: _Shelf[V], start: int, end: int
+    undone: dict[str, Record[V] | None],
+    records: dict[str, Record[V]],
+    shelf: _Shelf[V],
+    start: int,
+    end: int,
 ) -> Iterator[Record[V]]:
     """The shelf's records from position `start` to `end`, as they were before what is `undone`, in
     the order of keys."""
     revived = sorted(
-        key for key, record in undone.items() if record is not None and key not in shelf.records
+        key for key, record in undone.items() if record is not None and key not in records
     )
     for key in merge(shelf.keys.islice(start, end), revived):
-        record = undone[key] if key in undone else shelf.records[key]
+        record = undone[key] if key in undone else records[key]
         if record is not None:
             yield record
 

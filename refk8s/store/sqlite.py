@@ -373,13 +373,9 @@ def checksum(
 ) -> int:
     """Of all that a row says, as SQLite's signed 64 bits. TypeError or struct.error for a row of
     other types."""
-    digest = blake2b(
-        _NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value)),
-        digest_size=8,
-    )
-    digest.update(key.encode())
-    digest.update(value or b"")
-    return int.from_bytes(digest.digest(), "little", signed=True)
+    numbers = _NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value))
+    whole = numbers + key.encode() + (value or b"")
+    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "little", signed=True)
 
 
 def _is_whole(

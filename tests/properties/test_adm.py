@@ -15,6 +15,7 @@ from refk8s.core.api.core_v1 import (
     Node,
     NodeSpec,
     Pod,
+    ProjectedVolumeSource,
     ServiceAccount,
     Taint,
     Toleration,
@@ -30,7 +31,9 @@ from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
+from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.apiserver.validation import validate_create
+from refk8s.core.apiserver.validation.projected import validate_projected
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.store import EMPTY, Conflict, Txn, commit
 
@@ -197,6 +200,14 @@ def test_adm_4_the_pod_and_then_its_account_say_whether_there_is_a_token(by_pod,
     wanted = by_pod if by_pod is not None else by_account is not False
     assert bool(spec.volumes) == wanted
     assert all(bool(container.volume_mounts) == wanted for container in spec.containers)
+
+
+def test_adm_4_what_admission_adds_is_what_validation_would_take():
+    """Validation does not look at it again, so it is looked at here, as a copy."""
+    copy = codec.decode(ProjectedVolumeSource, codec.encode(TOKEN_SOURCE))
+    assert copy == TOKEN_SOURCE and copy is not TOKEN_SOURCE
+    assert not validate_projected(copy, "spec.volumes[0].projected")
+    assert validate_projected(replace(copy, default_mode=-1), "spec.volumes[0].projected")
 
 
 @given(pods(), st.booleans())

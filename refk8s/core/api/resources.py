@@ -68,6 +68,9 @@ class Resource:
     """What every store key of this resource begins with; ends with a slash. Versions of one
     resource share it (OBJ-6)."""
 
+    has_status: bool = field(init=False, eq=False)
+    _parts: dict[str, Subresource] = field(init=False, eq=False)
+
     # Asked for at every turn, so computed once.
     @api_version.default
     def _api_version(self) -> str:
@@ -79,6 +82,14 @@ class Resource:
             self.storage_api_version.rpartition("/")[0] if self.storage_api_version else self.group
         )
         return f"/{group or 'core'}/{self.plural}/"
+
+    @has_status.default
+    def _has_status(self) -> bool:
+        return any(part.name == "status" for part in self.subresources)
+
+    @_parts.default
+    def _parts_by_name(self) -> dict[str, Subresource]:
+        return {part.name: part for part in self.subresources}
 
     def __repr__(self) -> str:
         return f"<{self.plural}.{self.api_version}>"
@@ -107,11 +118,7 @@ class Resource:
         return cast("type[Object]", load(self.module, self.kind))
 
     def subresource(self, name: str) -> Subresource | None:
-        return next((part for part in self.subresources if part.name == name), None)
-
-    @property
-    def has_status(self) -> bool:
-        return self.subresource("status") is not None
+        return self._parts.get(name)
 
 
 @cache

@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from refk8s.core.api import resources
+from refk8s.core.api.codec import encode
 from refk8s.core.api.request import User
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
@@ -234,7 +235,7 @@ def make_token(
         "nbf": now,
         "sub": f"system:serviceaccount:{namespace}:{name}",
     }
-    signed = f"{_encoded(_header(config.token_key))}.{_encoded(claims)}".encode()
+    signed = f"{_encoded_header(config.token_key)}.{_encoded(claims)}".encode()
     if config.sign is not None:
         signature = config.sign(signed)
     else:
@@ -275,12 +276,13 @@ def _header(key: TokenKey) -> dict[str, str]:
     return {"alg": algorithm(key), "kid": key_id(key)}
 
 
+@lru_cache(maxsize=8)
+def _encoded_header(key: TokenKey) -> str:
+    return _encoded(_header(key))
+
+
 def _encoded(tree: Mapping[str, Any]) -> str:
-    return (
-        base64.urlsafe_b64encode(json.dumps(tree, separators=(",", ":")).encode())
-        .rstrip(b"=")
-        .decode()
-    )
+    return base64.urlsafe_b64encode(encode(tree)).rstrip(b"=").decode()
 
 
 def _decoded(text: str) -> Any:

@@ -317,8 +317,10 @@ def refuse_revision(request: Request, metadata: Any) -> None:
 
     "0" and what is no number count as none. A dry run does not reach the storage, and is taken.
     """
+    if not metadata.resource_version:
+        return
     try:
-        revision = parse_uint64(metadata.resource_version or "0")
+        revision = parse_uint64(metadata.resource_version)
     except ValueError:
         return
     if revision and not request.options.dry_run:

@@ -91,12 +91,13 @@ def admit(
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
         compares = namespace.must_live(request, resource, new, store)  # ADM-2
-    if resource == resources.CERTIFICATE_SIGNING_REQUESTS and request.subresource:
-        return Admission(certificates.admit_conditions(new, old, context), compares)
-    if resource == resources.PERSISTENT_VOLUMES and request.subresource:
-        return Admission(storage.admit_volume_status(new, old, context), compares)
-    if request.subresource not in ("", "ephemeralcontainers", "resize"):
-        return Admission(new, compares)
+    if request.subresource:
+        if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
+            return Admission(certificates.admit_conditions(new, old, context), compares)
+        if resource == resources.PERSISTENT_VOLUMES:
+            return Admission(storage.admit_volume_status(new, old, context), compares)
+        if request.subresource not in ("ephemeralcontainers", "resize"):
+            return Admission(new, compares)
     for stage in _STAGES.get(resource, ()):
         new = stage(request, new, old, store, context)
     if resource == resources.SERVICES:

@@ -13,29 +13,22 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import (
-    ConfigMapProjection,
     Container,
-    DownwardAPIProjection,
-    DownwardAPIVolumeFile,
-    KeyToPath,
-    ObjectFieldSelector,
     Pod,
     PodCondition,
     PodStatus,
-    ProjectedVolumeSource,
     ResourceRequirements,
     ServiceAccount,
-    ServiceAccountTokenProjection,
     Toleration,
     Volume,
     VolumeMount,
-    VolumeProjection,
 )
 from refk8s.core.api.quantity import QuantityError, parse
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.context import Context, timestamp
 from refk8s.core.pods.containers import every_container
 from refk8s.core.pods.tolerations import EXISTS, NO_EXECUTE
@@ -44,21 +37,8 @@ NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 TOLERATION_SECONDS = 300
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME = "kube-api-access-"
-# an hour and seven seconds: so that a token can be told from one that asked for an hour
-TOKEN_SECONDS = 3607
-ROOT_CA = "kube-root-ca.crt"
 MIRROR = "kubernetes.io/config.mirror"
 
-_TOKEN_SOURCE = ProjectedVolumeSource(
-    default_mode=0o644,
-    sources=(
-        VolumeProjection(service_account_token=ServiceAccountTokenProjection(expiration_seconds=TOKEN_SECONDS, path="token")),
-        VolumeProjection(config_map=ConfigMapProjection(name=ROOT_CA, items=(KeyToPath(key="ca.crt", path="ca.crt"),))),
-        VolumeProjection(downward_api=DownwardAPIProjection(items=(
-            DownwardAPIVolumeFile(path="namespace", field_ref=ObjectFieldSelector(api_version="v1", field_path="metadata.namespace")),
-        ))),
-    ),
-)  # fmt: skip
 _PATIENCE = {
     key: Toleration(
         key=key, operator=EXISTS, effect=NO_EXECUTE, toleration_seconds=TOLERATION_SECONDS
@@ -161,7 +141,7 @@ def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
             [_mounted(container, mount) for container in spec.init_containers]
         )
     if not present:
-        changed["volumes"] = (*(spec.volumes or ()), Volume(name=name, projected=_TOKEN_SOURCE))
+        changed["volumes"] = (*(spec.volumes or ()), Volume(name=name, projected=TOKEN_SOURCE))
     return changed
 
 

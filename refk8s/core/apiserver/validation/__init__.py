@@ -282,6 +282,8 @@ def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Caus
 
 
 def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old: Any) -> Causes:
+    if new.metadata == old.metadata:  # most status writes: it was checked when it was written
+        return []
     any_finalizer = checks.any_finalizer or checks.metadata_last
     causes = check_metadata(
         new.metadata, path_segment, resource.namespaced, any_finalizer=any_finalizer

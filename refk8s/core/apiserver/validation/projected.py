@@ -16,6 +16,7 @@ from refk8s.core.api.core_v1 import (
     ServiceAccountTokenProjection,
     VolumeProjection,
 )
+from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.apiserver.validation.certificates import validate_signer_name
 from refk8s.core.apiserver.validation.env import validate_field_selector, validate_resource_selector
 from refk8s.core.apiserver.validation.field import (
@@ -96,6 +97,8 @@ def validate_files(items: tuple[DownwardAPIVolumeFile, ...] | None, at: str) -> 
 
 def validate_projected(projected: ProjectedVolumeSource, at: str) -> Causes:
     """VAL-15: every source is one thing, and no two of them write the same file."""
+    if projected is TOKEN_SOURCE:
+        return []
     causes = validate_mode(projected.default_mode, f"{at}.defaultMode")
     paths: set[str] = set()
     for position, source in enumerate(projected.sources or ()):

@@ -4,12 +4,14 @@ Source: Kubernetes documentation, "Well-Known Labels, Annotations and Taints"; A
 "PodSpec".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from refk8s.core.api.core_v1 import (
     Container,
+    DownwardAPIVolumeFile,
     EnvVar,
     EphemeralContainer,
+    KeyToPath,
     NodeSelectorTerm,
     Pod,
     PodAffinityTerm,
@@ -154,6 +156,10 @@ def _of_volumes(spec: PodSpec, at: str) -> list[str]:
     warnings = []
     tokens: set[str] = set()
     for position, volume in enumerate(spec.volumes or ()):
+        if volume.projected is not None:  # it has no other source
+            found = [one.service_account_token for one in volume.projected.sources or ()]
+            tokens.update([token.path for token in found if token is not None])
+            continue
         here = f"{at}.volumes[{position}]"
         warnings += [
             f"{here}.{name}: {words}"
@@ -166,15 +172,13 @@ def _of_volumes(spec: PodSpec, at: str) -> list[str]:
                 claim.resources.requests,
                 f"{here}.ephemeral.volumeClaimTemplate.spec.resources.requests",
             )
+    for position, volume in enumerate(spec.volumes or () if tokens else ()):
         if volume.projected is not None:
-            found = [one.service_account_token for one in volume.projected.sources or ()]
-            tokens.update(token.path for token in found if token is not None)
-    for position, volume in enumerate(spec.volumes or ()):
-        if tokens and volume.projected is not None:
             for source in volume.projected.sources or ():
-                warnings += _of_source(
-                    source, tokens, f"{at}.volumes[{position}].projected.sources"
-                )
+                if source.service_account_token is None:
+                    warnings += _of_source(
+                        source, tokens, f"{at}.volumes[{position}].projected.sources"
+                    )
     return warnings
 
 
@@ -186,26 +190,21 @@ def of_storage(requests: dict[str, str] | None, at: str) -> list[str]:
 
 def _of_source(source: VolumeProjection, tokens: set[str], at: str) -> list[str]:
     """Files that a token of the same volume overwrites."""
-    named = [
-        *[
-            (item.path, "configMap", number)
-            for number, item in enumerate((source.config_map and source.config_map.items) or ())
-        ],
-        *[
-            (item.path, "secrets", number)
-            for number, item in enumerate((source.secret and source.secret.items) or ())
-        ],
-        *[
-            (item.path, "downwardAPI", number)
-            for number, item in enumerate((source.downward_api and source.downward_api.items) or ())
-        ],
-    ]
     words = "has duplicated path with ServiceAccountToken"
-    warnings = [
-        f"{at}.{name}[{number}]: {words} {show(path)}"
-        for path, name, number in named
-        if path in tokens
-    ]
+    warnings = []
+    for projected, name in (
+        (source.config_map, "configMap"),
+        (source.secret, "secrets"),
+        (source.downward_api, "downwardAPI"),
+    ):
+        files: Sequence[KeyToPath | DownwardAPIVolumeFile] = (
+            (projected.items or ()) if projected is not None else ()
+        )
+        warnings += [
+            f"{at}.{name}[{number}]: {words} {show(file.path)}"
+            for number, file in enumerate(files)
+            if file.path in tokens
+        ]
     bundle = source.cluster_trust_bundle
     if bundle is not None and bundle.path in tokens:
         warnings.append(
