@@ -35,7 +35,7 @@ PIPELINE_MAX = 16  # requests that a client has sent ahead
 HEAD_SECONDS = 10.0  # from the connection or the first byte of a request to the end of its headers
 BODY_SECONDS = 60.0  # from the end of the headers to the end of the body
 ANONYMOUS_IDLE_SECONDS = 10.0  # between requests of a connection that has not authenticated
-IDLE_SECONDS = 120  # between requests of a connection that has
+IDLE_SECONDS = 120.0  # between requests of a connection that has
 WRITE_SECONDS = 60.0  # for which a client may not read an answer
 # for which the rest of a refused request is read and thrown away, so that the client sees the
 # answer
@@ -107,6 +107,11 @@ class Connection(HttpToolsProtocol):
         """Whether no request is under way."""
         return self.cycle is None or bool(self.cycle.response_complete)
 
+    @property
+    def _awaits_request(self) -> bool:
+        """Whether it is idle and no byte of a request has arrived."""
+        return self.is_idle and self._in_head and not self._head_bytes
+
     # --- the transport's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -158,10 +163,6 @@ class Connection(HttpToolsProtocol):
         if self.is_idle:
             self.deadline = self.registry.now + HEAD_SECONDS
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else it is a trailer, which says nothing here (HTTP-2)
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = self._around_body = 0
@@ -184,7 +185,9 @@ class Connection(HttpToolsProtocol):
             if upgrades:
                 self.scope["extensions"] = {EXTENSION: self._take_over}  # type: ignore[dict-item]
             super().on_headers_complete()
-            if upgrades and self.cycle is not None:
+            if not upgrades:
+                self.headers = []  # of the trailers, which are no headers of the request (HTTP-2)
+            elif self.cycle is not None:
                 self.cycle.keep_alive = False
 
     def _announces_body(self) -> bool:
@@ -214,7 +217,13 @@ class Connection(HttpToolsProtocol):
             self.deadline = self.idle_since + HEAD_SECONDS
         elif not self.authenticated and not self.pipeline:
             self.deadline = self.idle_since + ANONYMOUS_IDLE_SECONDS
-        super().on_response_complete()
+        elif self._in_head and not self.pipeline:  # else the body has not arrived yet
+            self.deadline = self.idle_since + IDLE_SECONDS
+        # From here as uvicorn does it, but without a timer for each request.
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the protocol of WebSockets; it is counted as long as it is
@@ -292,8 +301,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         elif self.deadline is None or now < self.deadline:
             return
-        elif self._refused or (self.is_idle and (self._in_head and not self._head_bytes)):
+        elif self._refused or (self._awaits_request and not self.authenticated):
             self.transport.abort()
+        elif self._awaits_request:
+            self.transport.close()
         else:
             self.refuse(status.request_timeout("the request did not arrive in time"))
 

@@ -19,7 +19,6 @@ import uvicorn
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import (
-    IDLE_SECONDS,
     Connection,
     Listening,
     Server,
@@ -87,7 +86,6 @@ class Front:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=IDLE_SECONDS,
             ssl_certfile=str(credentials.certificate),
             ssl_keyfile=str(credentials.key),
             ssl_ca_certs=str(credentials.authority),
@@ -132,7 +130,9 @@ class Front:
                 scope["raw_path"].decode("latin-1"),
                 scope["query_string"].decode("latin-1"),
             )
-            impersonation = _impersonation(scope["headers"])
+            impersonation = (
+                _impersonation(scope["headers"]) if "impersonate-" in " ".join(headers) else ()
+            )
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = self._enter(wire, connection)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
@@ -296,11 +296,12 @@ def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
 def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
     """The headers of an impersonation: unlike the others they may be repeated, and their values are
     UTF-8."""
-    found = [pair for pair in headers if pair[0].startswith(b"impersonate-")]
-    return (
-        tuple([(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in found])
-        if found
-        else ()
+    return tuple(
+        [
+            (name.decode("latin-1"), value.decode("utf-8", "replace"))
+            for name, value in headers
+            if name.startswith(b"impersonate-")
+        ]
     )
 
 

@@ -33,15 +33,14 @@ class JoinedWrites:
         return self.below.is_closing()
 
     def write(self, data: bytes) -> None:
+        self._held.append(data)
         self._bytes += len(data)
         if self._bytes > HELD_BYTES_MAX:
-            held = b"".join(self._held)
+            # The long part is not copied.
+            *held, data = self._held
             self.drop()
-            # the long part is not copied
-            self.below.writelines((held, data) if held else (data,))
-            return
-        self._held.append(data)
-        if not self._is_due:
+            self.below.writelines((b"".join(held), data) if held else (data,))
+        elif not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._next_turn)
 
