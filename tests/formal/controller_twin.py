@@ -53,7 +53,7 @@ QUIET_MAX = 200  # steps
 
 class ControllerTwin(Twin):
     model = "controller"
-    witnesses = ("some_lookup", "some_surplus", "some_late_view", "some_stray")
+    witnesses = ("some_lookup", "some_surplus", "some_late_view", "some_pod_of_an_earlier_life")
     core_bugs = (
         CoreBug("a lost answer is taken for a failure", turns.Turn._answered, "if response is None or response.code == 503:",
                 "if response is None:\n    self._answer_for(flight.item, Response(500, ''))\n    return\n"

@@ -46,7 +46,7 @@ class Flight(NamedTuple):
 
 class GarbageTwin(Twin):
     model = "garbage"
-    witnesses = ("some_question", "some_wait", "some_orphan_is_let_go", "some_late_write")
+    witnesses = ("some_lookup", "some_owner_waits", "some_orphan_is_released", "some_late_write")
     core_bugs = (
         CoreBug("what is not shown is gone", GarbageCollector.reconcile, "questions.append(question)", "absent.append(reference)"),
         CoreBug("what waits is let go at once", garbage_collector._wait_for_dependents, "if not _blocking(view, graph, uid):", "if True:"),

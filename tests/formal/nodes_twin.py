@@ -70,7 +70,7 @@ class Watcher:
 
 class NodesTwin(Twin):
     model = "nodes"
-    witnesses = ("some_lost", "some_driven", "some_evicted", "some_doubt", "some_gone")
+    witnesses = ("some_unknown_node", "some_tainted_node", "some_evicted", "some_returned_node", "some_removed_pod")
     core_bugs = (
         CoreBug("a silent node is lost too soon", node_lifecycle.observe, "if sign == health.sign:\n        return health",
                 "if sign == health.sign:\n        return Health(uid, sign, health.seen - 20 * 1_000_000, GRACE)"),

@@ -60,7 +60,7 @@ class Flight(NamedTuple):
 
 class SchedulerTwin(Twin):
     model = "scheduler"
-    witnesses = ("some_doubt", "some_assumed", "some_full_house")
+    witnesses = ("some_retried_binding_is_refused", "some_answered_binding_not_in_view", "some_node_is_full")
     core_bugs = (
         CoreBug("who is bound stays assumed", Scheduler._conclude, "memory=memory.settle(key)", "memory=memory"),
         CoreBug("who is assumed takes no room", memories.catch_up, "if uid not in load.pods:", "if False:"),

@@ -363,6 +363,22 @@ def test_links_between_pages_lead_somewhere():
     assert not broken, f"{broken}: no such file"
 
 
+NAMED_FILE = re.compile(r"`((?:refk8s|spec|tests|tools)/[\w./]+)`")
+
+
+def test_the_recipes_name_files_that_there_are():
+    """NAME stands for the file that a contributor adds."""
+    named = NAMED_FILE.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 40
+    there = {path: ROOT / path for path in named}
+    missing = sorted(
+        path
+        for path, file in there.items()
+        if not (file.parent if "NAME" in file.name else file).exists()
+    )
+    assert not missing, f"CONTRIBUTING.md names {missing}: no such file"
+
+
 GENERATED = re.compile(r"/core/api/[a-z]+_v\d\.py$|fields\.py$")
 
 
