@@ -25,7 +25,7 @@ from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, Context, timestamp
-from refk8s.core.pods.status import PENDING, is_active
+from refk8s.core.pods.status import DISRUPTION_TARGET, PENDING, is_active, is_ready
 from refk8s.core.store import Committed, Compare, Delete, Put, Record, Txn
 
 EXPIRATION_SECONDS_MIN, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_DEFAULT = 600, 2**32, 3600
@@ -153,7 +153,7 @@ def evict(request: Request, store: Reader, context: Context) -> Response | Commi
 def _told(pod: Any, context: Context) -> Any:
     """The pod with the condition that says why it is going."""
     current = pod.status or PodStatus()
-    known = next((c for c in current.conditions or () if c.type == "DisruptionTarget"), None)
+    known = next((c for c in current.conditions or () if c.type == DISRUPTION_TARGET), None)
     if known is not None and (known.status, known.reason) == ("True", "EvictionByEvictionAPI"):
         return pod
     since = (
@@ -162,10 +162,10 @@ def _told(pod: Any, context: Context) -> Any:
         else timestamp(context.now)
     )
     condition = PodCondition(
-        type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
+        type=DISRUPTION_TARGET, status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
         last_transition_time=since, observed_generation=pod.metadata.generation,
     )  # fmt: skip
-    others = tuple([one for one in current.conditions or () if one.type != "DisruptionTarget"])
+    others = tuple([one for one in current.conditions or () if one.type != DISRUPTION_TARGET])
     return replace(pod, status=replace(current, conditions=(*others, condition)))
 
 
@@ -194,8 +194,7 @@ def _selects(budget: Any, pod: Any) -> bool:
 
 def _is_exempt(pod: Any, budget: Any) -> bool:
     """Whether the budget's policy for unhealthy pods lets this one go without being asked."""
-    conditions = pod.status.conditions or ()
-    if any(condition.type == "Ready" and condition.status == "True" for condition in conditions):
+    if is_ready(pod):
         return False
     if budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
         return True

@@ -19,7 +19,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.disruption import with_allowed
 from refk8s.core.api.intstr import IntOrStringError, is_percent, scaled
 from refk8s.core.api.policy_v1 import PodDisruptionBudget
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     DEPLOYMENTS,
     POD_DISRUPTION_BUDGETS,
@@ -36,7 +36,8 @@ from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, controller_of, key_of, namespace_index, split_key
-from refk8s.core.pods.status import is_finished, is_ready
+from refk8s.core.pods.requests import patch_status
+from refk8s.core.pods.status import DISRUPTION_TARGET, is_finished, is_ready
 
 DELETION_TIMEOUT: Instant = 2 * MINUTE
 """So long an evicted pod that is not deleted counts as unhealthy (PDB-3)."""
@@ -44,7 +45,6 @@ STALE_AFTER: Instant = 2 * MINUTE
 """So long a condition DisruptionTarget may stand on a pod that nobody deletes (PDB-5)."""
 
 COUNT_MAX = 2**31 - 1
-DISRUPTION_TARGET = "DisruptionTarget"
 BY_KUBELET = "TerminationByKubelet"
 POD = "pod: "  # what the keys of the second task begin with
 
@@ -332,20 +332,8 @@ def _take_back(pod: Pod | None, now: Instant) -> Plan:
         return NOTHING
     if now < stale_at:
         return Plan(wake_at=stale_at)
-    metadata = pod.metadata
     condition = {
         "type": DISRUPTION_TARGET, "status": "False", "reason": None, "message": None, "lastTransitionTime": timestamp(now),
     }  # fmt: skip
-    document = {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}}
-    body = Patch("application/strategic-merge-patch+json", document)
     because = "it was to be disrupted and nobody deleted it"
-    request = Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=body,
-        because=because,
-    )
-    return Plan(((request,),))
+    return Plan(((patch_status(pod, {"conditions": [condition]}, because),),))

@@ -23,12 +23,13 @@ from immutables import Map
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import LEASES, NODES, PODS
 from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Fold, Index, View
+from refk8s.core.pods.requests import patch_status
 from refk8s.core.pods.status import is_ready
 from refk8s.core.pods.tolerations import NO_EXECUTE, NO_SCHEDULE
 from refk8s.core.value import Value, evolve, field
@@ -359,19 +360,5 @@ def _not_ready(pod: Pod) -> Request:
         "message": words,
     }
     condition["observedGeneration"] = pod.metadata.generation
-    patch = Patch(
-        "application/strategic-merge-patch+json",
-        {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}},
-    )
-    metadata, note = pod.metadata, Note(pod, "NodeNotReady", words, "Warning")
-    because = "its node has gone silent"
-    return Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=patch,
-        because=because,
-        note=note,
-    )
+    note = Note(pod, "NodeNotReady", words, "Warning")
+    return patch_status(pod, {"conditions": [condition]}, "its node has gone silent", note)

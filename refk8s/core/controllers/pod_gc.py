@@ -12,15 +12,15 @@ from typing import Any
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node, Pod
-from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
-from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_lifecycle import pods_by_node
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
-from refk8s.core.pods.status import disruption_target, is_finished
+from refk8s.core.pods.requests import delete_pod, patch_status
+from refk8s.core.pods.status import FAILED, disruption_target, is_finished
 from refk8s.core.value import Value, evolve, field
 
 QUARANTINE: Instant = 40 * SECOND
@@ -169,45 +169,13 @@ def _remove_oldest(view: View) -> Plan:
 
 
 def _ended(pod: Pod) -> Request:
-    metadata = pod.metadata
-    body = Patch(
-        "application/strategic-merge-patch+json",
-        {"metadata": {"uid": metadata.uid}, "status": {"phase": "Failed"}},
-    )
-    because = "it is being deleted and never got a node"
-    return Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=body,
-        because=because,
-    )
+    return patch_status(pod, {"phase": FAILED}, "it is being deleted and never got a node")
 
 
 def _failed(pod: Pod, now: Instant, because: str) -> Request:
-    metadata = pod.metadata
     condition = disruption_target(pod, "DeletionByPodGC", "PodGC: node no longer exists", now)
-    tree = {
-        "metadata": {"uid": metadata.uid},
-        "status": {"phase": "Failed", "conditions": [condition]},
-    }
-    body = Patch("application/strategic-merge-patch+json", tree)
-    return Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=body,
-        because=because,
-    )
+    return patch_status(pod, {"phase": FAILED, "conditions": [condition]}, because)
 
 
 def _forced(pod: Pod, because: str) -> Request:
-    metadata = pod.metadata
-    options = DeleteOptions(grace_period_seconds=0, preconditions=Preconditions(uid=metadata.uid))
-    return Request(
-        "delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because
-    )
+    return delete_pod(pod, because, grace_period_seconds=0)

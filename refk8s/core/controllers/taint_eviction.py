@@ -7,14 +7,14 @@ Source: Kubernetes documentation, "Taints and Tolerations" (taint-based eviction
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node, Pod, Taint, Toleration
-from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.controllers.node_lifecycle import pods_by_node
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, key_of
+from refk8s.core.pods.requests import delete_pod, patch_status
 from refk8s.core.pods.status import disruption_target
 from refk8s.core.pods.tolerations import NO_EXECUTE, tolerates
 
@@ -121,32 +121,9 @@ def _guard(node: Node) -> tuple[Request, ...]:
 
 
 def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
-    metadata = pod.metadata
     condition = disruption_target(
         pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now
     )
-    body = Patch(
-        "application/strategic-merge-patch+json",
-        {"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}},
-    )
-    because = f"it does not tolerate a taint of {pod.spec.node_name if pod.spec else 'its node'}"
-    told = Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=body,
-        because=because,
-    )
-    options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
-    return (told,), (
-        Request(
-            "delete",
-            PODS,
-            metadata.namespace or "",
-            metadata.name or "",
-            body=options,
-            because=because,
-        ),
-    )
+    because = f"it does not tolerate a taint of {pod.spec.node_name}"
+    told = patch_status(pod, {"conditions": [condition]}, because)
+    return (told,), (delete_pod(pod, because),)

@@ -11,6 +11,7 @@ from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 FINAL_PHASES = (SUCCEEDED, FAILED)
+DISRUPTION_TARGET = "DisruptionTarget"
 
 
 def is_finished(pod: Any) -> bool:
@@ -50,7 +51,7 @@ def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict
     """The condition DisruptionTarget, as a patch has it: why the cluster itself ends a pod (NODE-8,
     PODGC-1)."""
     return {
-        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
+        "type": DISRUPTION_TARGET, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
         "observedGeneration": pod.metadata.generation,
     }  # fmt: skip
 

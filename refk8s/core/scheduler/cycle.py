@@ -18,15 +18,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
-from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
-from refk8s.core.pods.status import is_finished
+from refk8s.core.pods.requests import delete_pod, patch_status
+from refk8s.core.pods.status import DISRUPTION_TARGET, disruption_target, is_finished
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
@@ -52,7 +53,6 @@ BATCH_MAX = 1_000  # pods decided in one go, before others get their turn
 GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
-DISRUPTED = "DisruptionTarget"
 PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
@@ -408,52 +408,20 @@ def _write_status(
     if (status.nominated_node_name or "") != nominated:
         tree["nominatedNodeName"] = nominated or None
     because = "its scheduling gates are closed" if reason == GATED else "no node would take it"
-    return (_patch_status(pod, tree, because),) if tree else ()
-
-
-def _patch_status(pod: Pod, tree: dict[str, Any], because: str) -> Request:
-    """The uid makes sure that it meets that very pod."""
-    metadata = pod.metadata
-    patch = Patch(
-        "application/strategic-merge-patch+json",
-        {"metadata": {"uid": metadata.uid}, "status": tree},
-    )
-    return Request(
-        "patch",
-        PODS,
-        metadata.namespace or "",
-        metadata.name or "",
-        "status",
-        body=patch,
-        because=because,
-    )
+    return (patch_status(pod, tree, because),) if tree else ()
 
 
 def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, ...], Request]:
     """What tells a victim why, and what deletes it."""
-    metadata = pod.metadata
     told: tuple[Request, ...] = ()
-    if not any(
-        each.type == DISRUPTED for each in (pod.status.conditions if pod.status else None) or ()
-    ):
-        condition: dict[str, Any] = {
-            "type": DISRUPTED,
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{scheduler_name}: {PREEMPTED}",
-            "lastTransitionTime": timestamp(now),
-            "observedGeneration": metadata.generation,
-        }
-        told = (
-            _patch_status(
-                pod, {"conditions": [condition]}, "it has to go for a more important pod"
-            ),
+    if not any(each.type == DISRUPTION_TARGET for each in pod.status.conditions or ()):
+        condition = disruption_target(
+            pod, "PreemptionByScheduler", f"{scheduler_name}: {PREEMPTED}", now
         )
-    options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
-    because = "a more important pod needs its room"
-    return told, Request(
-        "delete", PODS, metadata.namespace or "", metadata.name or "", body=options, because=because
-    )
+        told = (
+            patch_status(pod, {"conditions": [condition]}, "it has to go for a more important pod"),
+        )
+    return told, delete_pod(pod, "a more important pod needs its room")
 
 
 def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:
