@@ -82,8 +82,8 @@ def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
 
 
 def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
-    """What is wrong with a cluster that has come to rest, once what is told for the record only has
-    arrived as well."""
+    """What is wrong with a cluster that has come to rest, once what the explorer leaves out
+    (EXPLORE-11) has arrived as well."""
     for _ in range(1_000):
         action = next(iter(enabled(cluster)), None)
         if action is None or type(action).__name__ == "Elapse":

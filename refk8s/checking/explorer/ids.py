@@ -1,5 +1,5 @@
-"""A loop's ids, counted anew in an order that does not tell in which order it asked. Rule EXPLORE-3
-(spec/explorer.md)."""
+"""A loop's ids, renumbered in an order that does not depend on the order of its requests. Rule
+EXPLORE-3 (spec/explorer.md)."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
 
 
 class _AsTheyAre(dict[int, int]):
-    """The ids of a machine that is no loop: who knows what it does with them."""
+    """The ids of a machine that is no loop stay as they are: how it uses them is unknown."""
 
     def __missing__(self, id: int) -> int:
         return id

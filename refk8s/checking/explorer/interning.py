@@ -1,10 +1,10 @@
 """Values as small numbers: equal values get one number, so a state of a whole cluster is a short
-tuple of integers. Rule EXPLORE-3.
+tuple of integers. Rule EXPLORE-3 (spec/explorer.md).
 
-Numbers are given by exact comparison of contents, level by level (hash-consing): nothing rests on a
-hash being unlikely to collide. What no machine can tell apart gets one number although it differs:
-the encoded form of a record, the indexes of a table (they follow from its objects), what has been
-told in Events. Spec: spec/explorer.md.
+Numbers are given by exact comparison of contents, level by level (hash-consing), so a collision of
+hashes does no harm. Values that differ only in what no machine can observe get one number: the
+encoded form of a record, the indexes of a table (they follow from its objects), and the Events that
+a machine has recorded.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
     Table: ("indexes",),
     LoopState: ("recorder",),
 }
-"""Fields that do not count: caches, what follows from other fields, and what only Events tell."""
+"""Fields that do not count: caches, what follows from other fields, and what only Events show."""
 
 _PLAIN = frozenset((str, int, bool, float, bytes, type(None)))
 

@@ -1,11 +1,11 @@
-"""The laws of refk8s/core/properties put to the steps of an exploration, each as seldom as
+"""Evaluates the laws of refk8s/core/properties on the steps of an exploration, each as seldom as
 possible. Rule EXPLORE-7 (spec/explorer.md).
 
-A law of a change or of a request is asked once for each store and request. A law of a step or of a
-decision is given one machine and the store, and is seen to read: it is asked once for each pair of
-bundles and each state of those resources that it read. A law that reaches for more says so
-(`NeedsMore`), and is then asked at every such step, of the whole cluster. So what is asked seldom
-is answered as if it had been asked every time.
+A law of a change or of a request is evaluated once for each store and request. A law of a step or
+of a decision is given one machine and a store that records which resources it reads: it is
+evaluated once for each pair of bundles and each state of those resources. A law that reads more
+raises `NeedsMore`, and is then evaluated at every such step, on the whole cluster. The results are
+those of evaluating every law at every step.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from typing import Any
 
 from immutables import Map
 
+from refk8s.checking.explorer.bundle import Bundle, Job
 from refk8s.checking.explorer.moves import (
     FIRST,
     NOW,
@@ -25,7 +26,7 @@ from refk8s.checking.explorer.moves import (
     State,
     to_action,
 )
-from refk8s.checking.explorer.parts import Bundle, Job, Parts
+from refk8s.checking.explorer.parts import Parts
 from refk8s.checking.explorer.store import Book, Reader, Row
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Channel
@@ -275,8 +276,8 @@ class Judge:
         return verdict
 
     def _old_ids(self, state: State, move: Move, after: State) -> dict[int, int]:
-        """What is under way after a step is told under the ids that it had before, for laws that
-        follow it."""
+        """The ids from before a step by those after it, for laws that compare what is in transit
+        before and after."""
         if not isinstance(move, MachineMove):
             return {}
         place = FIRST + move.machine
@@ -369,7 +370,7 @@ class Judge:
         ids: dict[int, int] | None = None,
         move: Move | None = None,
     ) -> Cluster:
-        """The state as a Cluster, with ids counted anew; its history tells each resource's own
+        """The state as a Cluster, with ids renumbered; its history has each resource's own
         revisions."""
         maps: dict[str, dict[Any, Any]] = {}
         for machine, number in enumerate(state[FIRST:]):

@@ -2,7 +2,7 @@
 a user does. Spec: spec/explorer.md.
 
 Everything that decides is the real code (refk8s/core). What a model leaves out (kubelets, say) is
-either silent or played by its `environment`: writes that somebody outside makes as long as they
+either silent or played by its `environment`: requests that are sent as long as they
 change something.
 """
 
@@ -303,7 +303,7 @@ def _owned(kind: str, name: str, owner: str, holds: bool = False) -> dict[str, A
 
 
 def _holders_let_go(reader: Reader, now: Instant) -> Iterable[Request]:
-    """Whoever has put a finalizer on something takes it off when that is being deleted."""
+    """The owner of a finalizer removes it from an object that is being deleted."""
     for record in (*reader.list(CONFIG_MAPS.prefix).records, *reader.list(SECRETS.prefix).records):
         metadata = record.value.metadata
         if metadata.deletion_timestamp is not None and "example.com/hold" in (
@@ -320,7 +320,7 @@ def _holders_let_go(reader: Reader, now: Instant) -> Iterable[Request]:
 
 
 def _only(reconciler: Reconciler, resources: tuple[Resource, ...]) -> Reconciler:
-    """A reconciler that hears only of these: of the others there is never anything in a model."""
+    """A reconciler that watches only these resources: a model has no objects of the others."""
     reconciler.interests = tuple(
         [interest for interest in reconciler.interests if interest.resource in resources]
     )
@@ -398,7 +398,7 @@ def _namespace() -> Model:
     stage = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}
     return Model(
         "namespace",
-        "a namespace with one object that is held is deleted; somebody creates another in it meanwhile",
+        "a namespace with one object that is held is deleted; another is created in it meanwhile",
         lambda: {
             "namespace-controller": Loop(
                 "namespace-controller", [NamespaceController((CONFIG_MAPS,))]

@@ -20,7 +20,8 @@ A move has the fields that tell it from others in the same state. Its class says
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from refk8s.checking.explorer.parts import Flight, Job, Open, Parts
+from refk8s.checking.explorer.bundle import Flight, Job, Open
+from refk8s.checking.explorer.parts import Parts
 from refk8s.core import actions
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request
@@ -218,7 +219,7 @@ class Notify(WatchMove, frozen=True):
 
 
 class OrphanMove(MachineMove, frozen=True):
-    """A move of a request whose answer nobody waits for."""
+    """A move of a request whose answer no machine waits for."""
 
     request: int
 
@@ -245,7 +246,7 @@ class ArriveOrphan(OrphanMove, frozen=True):
         return self.request
 
 
-# --- moves of nobody in the model -----------------------------------------------------------------
+# --- moves of no machine --------------------------------------------------------------------------
 
 
 class Environment(Move, frozen=True):

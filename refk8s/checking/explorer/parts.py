@@ -1,18 +1,14 @@
-"""A cluster in interned parts, and what every action does to them. Rules EXPLORE-2, EXPLORE-3
+"""A cluster in interned parts, and what every move does to them. Rules EXPLORE-2, EXPLORE-3
 (spec/explorer.md).
 
-The reference is `step` of refk8s/core/cluster/step.py. Here the same is done on numbers: a machine's
-state, each request, answer, stream and operation has one, a machine with all that flies, watches
-and runs for it is a *bundle* with one, and a state is (now, store, budgets, bundle, bundle ...).
-Machines and API server are the real ones and pure, so what they did once to the same numbers is
-looked up.
+The reference is `step` of refk8s/core/cluster/step.py. Here each machine's state, request, answer,
+stream and operation has a number, and so has a bundle (bundle.py). Machines and the API server are
+the real ones, and what they answer comes from refk8s/core/cluster/messages.py. All of them are
+pure functions, so the result for numbers that were met before is looked up.
 
-    tell       bundle, event             -> bundle      Loop.step, then ids in a canonical order
-    decide     store, request            -> store, answer   handle and commit
-    notify     bundle, watch, its shelf  -> bundle      watch.events, then tell
-
-Left out: skewed clocks, partitions and delays (any order of deliveries is a delay), stops (a crash
-is one of length zero).
+    handle_event  bundle, event             -> bundle         Machine.step, then ids renumbered
+    decide        store, request            -> store, answer  handle and commit
+    notify        bundle, watch, its shelf  -> bundle         deliver, then handle_event
 """
 
 from collections.abc import Callable, Mapping
@@ -20,16 +16,23 @@ from typing import Any
 
 from immutables import Map
 
+from refk8s.checking.explorer.bundle import (
+    READS,
+    Bundle,
+    BundleStep,
+    Flight,
+    Job,
+    Open,
+    Turn,
+)
 from refk8s.checking.explorer.ids import canonical
 from refk8s.checking.explorer.interning import Interner
 from refk8s.checking.explorer.store import Book, Reader, Row
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import EVENTS, EVENTS_V1
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
 from refk8s.core.cluster.state import Component, Cursor, start_seed
 from refk8s.core.context import Instant, SeededChance
-from refk8s.core.effects import VirtualStep
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import (
     Answered,
@@ -43,54 +46,10 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Later, Operation
+from refk8s.core.ports import Later
 from refk8s.core.properties.law import Decision, decisions
 from refk8s.core.store import Committed
-from refk8s.core.value import Value, evolve
-
-READS = ("get", "list", "watch")
-SILENT = (EVENTS.prefix, EVENTS_V1.prefix)
-"""Nobody in a model watches these: what is written there is never delivered (EXPLORE-11)."""
-
-Flight = tuple[int, bool, int, int]  # id, whether it is a watch, request, answer (-1: not arrived)
-Open = tuple[int, int, int, int]  # id, stream, revision, initial events (-1: none)
-Job = tuple[int, int, Instant]  # id (0: asked in an earlier life), operation, due
-
-
-class Bundle(Value, frozen=True, eq=False):
-    """A machine with all that is under way for it, in numbers. `orphans`: writes on their way whose
-    answer is for nobody."""
-
-    machine: int
-    state: int  # -1: down
-    life: int
-    wake_at: Instant | None = None
-    flying: tuple[Flight, ...] = ()
-    orphans: tuple[int, ...] = ()
-    watches: tuple[Open, ...] = ()
-    jobs: tuple[Job, ...] = ()
-    world: int = -1
-    rules: int = -1
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (
-            self.machine, self.state, self.life, self.wake_at, self.flying, self.orphans, self.watches, self.jobs, self.world, self.rules,
-        )  # fmt: skip
-
-
-class Turn(Value, frozen=True, eq=False):
-    """What one step of a machine came to: its next state, new names for ids (None: gone), and what
-    it asked for under the new ids."""
-
-    state: int
-    ids: dict[int, int]
-    calls: tuple[Flight, ...]
-    jobs: tuple[Job, ...]
-    wakes: bool
-    wake_at: Instant | None
-    rules: int
-    decisions: tuple[Decision, ...] = ()
+from refk8s.core.value import evolve
 
 
 class Parts:
@@ -121,8 +80,8 @@ class Parts:
         self._floors: list[tuple[tuple[int, int], ...]] = []
         self.floor_numbers: list[int] = []
         self.misses = 0
-        self.made: tuple[Decision, ...] = ()  # by all that was told since somebody emptied it
-        self.ids: dict[int, int] | None = None  # new by old, of the last that was told
+        self.made: tuple[Decision, ...] = ()  # by all machines since it was emptied
+        self.ids: dict[int, int] | None = None  # new by old, of the last machine that took a step
         self.judge: Callable[[int, int, Request, Response, Committed[Any] | None], Any] = (
             lambda *given: None
         )
@@ -173,7 +132,7 @@ class Parts:
         state = self.values.get(bundle.state)
         if isinstance(state, LoopState):
             for prefix, informer in state.informers.items():
-                # who lists again still knows what it knew
+                # a machine that lists again still has its old view
                 if revision := informer.revision or state.view.tables[prefix].revision:
                     note(prefix, revision)
         for _, stream, revision, _ in bundle.watches:
@@ -189,8 +148,8 @@ class Parts:
     # --- machines ---------------------------------------------------------------------------------
 
     def start(self, machine: int, life: int, now: Instant, left: Bundle | None = None) -> int:
-        """A new life: nothing is remembered; what had been sent is on its way, for nobody
-        (CLUSTER-3)."""
+        """A new life: nothing is remembered. Requests that had been sent still arrive, and no
+        machine waits for their answers (CLUSTER-3)."""
         name = self.names[machine]
         seed = start_seed(self.seed, name, life)
         state, effects = self.machines[machine].start(now, seed)
@@ -208,8 +167,10 @@ class Parts:
                             orphans=tuple(sorted((*left.orphans, *sent))))  # fmt: skip
         return self.keep_bundle(self._apply(bundle, self._turn(machine, state, effects, now)))
 
-    def tell(self, bundle: Bundle, event: Event, key: tuple[Any, ...], now: Instant) -> Bundle:
-        """The bundle after its machine has heard this. `key`: the event in numbers."""
+    def handle_event(
+        self, bundle: Bundle, event: Event, key: tuple[Any, ...], now: Instant
+    ) -> Bundle:
+        """The bundle after its machine has handled the event. `key`: the event in numbers."""
         memo = (bundle.state, key, now)
         turn = self._turns.get(memo)
         if turn is None:
@@ -228,7 +189,7 @@ class Parts:
         return self._apply(bundle, turn)
 
     def _turn(self, machine: int, state: Any, effects: Effects, now: Instant) -> Turn:
-        asked = _BundleStep(self.machines[machine], state, now)
+        asked = BundleStep(self.machines[machine], state, now)
         asked.carry_out_all(effects)
         state, ids = canonical(asked.state)
         return Turn(
@@ -277,28 +238,28 @@ class Parts:
     # --- what a bundle can do (each: bundle number -> bundle number) ------------------------------
 
     def answer(self, number: int, flight: Flight, now: Instant) -> int:
-        """The answer reaches who asked."""
+        """The answer reaches the machine."""
         bundle = self._without(number, flight)
         event = Answered(flight[0], self.values[flight[3]])
-        return self.keep_bundle(self.tell(bundle, event, ("A", flight[0], flight[3]), now))
+        return self.keep_bundle(self.handle_event(bundle, event, ("A", flight[0], flight[3]), now))
 
     def unanswered(self, number: int, flight: Flight, now: Instant) -> int:
-        """Neither request nor answer arrives, and whoever asked learns only that (CLUSTER-5)."""
+        """The request or its answer is lost, and the machine does not know which (CLUSTER-5)."""
         bundle = self._without(number, flight)
         return self.keep_bundle(self._silence(bundle, flight, now))
 
     def give_up(self, number: int, flight: Flight, now: Instant) -> int:
-        """Whoever asked stops waiting; the request is on its way for nobody."""
+        """The machine stops waiting; the request still arrives."""
         bundle = self._without(number, flight)
         bundle = evolve(bundle, orphans=tuple(sorted((*bundle.orphans, flight[2]))))
         return self.keep_bundle(self._silence(bundle, flight, now))
 
     def _silence(self, bundle: Bundle, flight: Flight, now: Instant) -> Bundle:
         event = no_answer(flight[0], flight[1])
-        return self.tell(bundle, event, _silent_key(flight[0], flight[1]), now)
+        return self.handle_event(bundle, event, _silent_key(flight[0], flight[1]), now)
 
     def _end(self, bundle: Bundle, id: int, code: int, now: Instant) -> Bundle:
-        return self.tell(bundle, WatchEnded(id, code), ("E", id, code), now)
+        return self.handle_event(bundle, WatchEnded(id, code), ("E", id, code), now)
 
     def _without(self, number: int, flight: Flight) -> Bundle:
         bundle = self.bundles[number]
@@ -311,7 +272,7 @@ class Parts:
         return self.keep_bundle(evolve(bundle, flying=flying))
 
     def without_orphan(self, number: int, request: int) -> int:
-        """A request of an earlier life has arrived, or never will."""
+        """A request that no machine waits for has arrived, or was lost."""
         bundle = self.bundles[number]
         orphans = list(bundle.orphans)
         orphans.remove(request)
@@ -334,8 +295,8 @@ class Parts:
         return self.keep(bare)
 
     def lag(self, opened: Open, shelf: int) -> int:
-        """By how many changes a watch is behind (at least 1 where it has initial events to tell);
-        -1: what it missed is compacted."""
+        """By how many changes a watch is behind (at least 1 where it has initial events to
+        deliver); -1: they are compacted."""
         key = ("lag", opened[1], opened[2], opened[3], shelf)
         found = self._chunks.get(key)
         if found is None:
@@ -371,7 +332,9 @@ class Parts:
         if not events:
             return self.keep_bundle(bundle)
         return self.keep_bundle(
-            self.tell(bundle, Watched(opened[0], events), ("W", opened[0], events_number), now)
+            self.handle_event(
+                bundle, Watched(opened[0], events), ("W", opened[0], events_number), now
+            )
         )
 
     def _chunk(self, opened: Open, shelf: int, limit: int) -> Any:
@@ -388,7 +351,9 @@ class Parts:
         bundle = evolve(
             bundle, watches=tuple([other for other in bundle.watches if other != opened])
         )
-        return self.keep_bundle(self.tell(bundle, WatchEnded(opened[0]), ("E", opened[0], 0), now))
+        return self.keep_bundle(
+            self.handle_event(bundle, WatchEnded(opened[0]), ("E", opened[0], 0), now)
+        )
 
     def disconnect(self, number: int, now: Instant) -> int:
         """Every connection breaks (CLUSTER-9)."""
@@ -401,14 +366,14 @@ class Parts:
             (id, is_watch), *ended = ended
             key = _silent_key(id, is_watch)
             state = bundle.state
-            bundle = self.tell(bundle, no_answer(id, is_watch), key, now)
+            bundle = self.handle_event(bundle, no_answer(id, is_watch), key, now)
             ids = self._turns[state, key, now].ids  # the ids of the others have changed
             ended = [(ids[other], watch) for other, watch in ended if other in ids]
         return self.keep_bundle(bundle)
 
     def wake(self, number: int, now: Instant) -> int:
         bundle = evolve(self.bundles[number], wake_at=None)
-        return self.keep_bundle(self.tell(bundle, Woken(), ("K",), now))
+        return self.keep_bundle(self.handle_event(bundle, Woken(), ("K",), now))
 
     def crash(self, number: int, now: Instant) -> int:
         bundle = self.bundles[number]
@@ -428,7 +393,9 @@ class Parts:
             return self.keep_bundle(evolve(bundle, world=self.keep(world), jobs=jobs))
         bundle = evolve(bundle, world=self.keep(world), jobs=tuple(rest))
         if job[0]:
-            bundle = self.tell(bundle, Ran(job[0], result), ("R", job[0], self.keep(result)), now)
+            bundle = self.handle_event(
+                bundle, Ran(job[0], result), ("R", job[0], self.keep(result)), now
+            )
         return self.keep_bundle(bundle)
 
     def advance(self, number: int, to: Instant) -> int:
@@ -447,7 +414,9 @@ class Parts:
     def _changed(self, bundle: Bundle, world: Any, changed: tuple[str, ...], now: Instant) -> int:
         bundle = evolve(bundle, world=self.keep(world))
         if changed:
-            bundle = self.tell(bundle, RuntimeChanged(changed), ("C", self.keep(changed)), now)
+            bundle = self.handle_event(
+                bundle, RuntimeChanged(changed), ("C", self.keep(changed)), now
+            )
         return self.keep_bundle(bundle)
 
     # --- the API server ---------------------------------------------------------------------------
@@ -481,31 +450,6 @@ class Parts:
         return self.book.reader(self.rows[row], 0)
 
 
-class _BundleStep(VirtualStep):
-    """Collects what one machine asks for. Nothing is kept of a watch that it closes: only ids that
-    the machine still waits for are taken over."""
-
-    __slots__ = ("calls", "jobs")
-
-    def __init__(self, machine: AnyMachine, state: Any, now: Instant) -> None:
-        super().__init__(machine, state, now)
-        self.calls: list[tuple[int, bool, Request]] = []
-        self.jobs: list[tuple[int, Operation]] = []
-
-    def call(self, id: int, request: Request, background: bool) -> None:
-        if request.resource.prefix not in SILENT:
-            self.calls.append((id, False, request))
-
-    def open_watch(self, id: int, request: Request) -> None:
-        self.calls.append((id, True, request))
-
-    def close_watch(self, id: int) -> None:
-        pass
-
-    def run(self, id: int, operation: Operation) -> None:
-        self.jobs.append((id, operation))
-
-
 def _silent_key(id: int, is_watch: bool) -> tuple[Any, ...]:
     """`no_answer` in numbers."""
     return ("E", id, 0) if is_watch else ("A", id, -1)
@@ -530,6 +474,3 @@ class _Pair:
 def chance_of_operation(seed: bytes, operation: Any, started: int) -> bytes:
     """What the ids follow from that a runtime gives."""
     return seed + repr(operation).encode() + started.to_bytes(4, "big")
-
-
-__all__ = ["Bundle", "Flight", "Job", "Open", "Parts", "chance_of_operation"]

@@ -1,7 +1,7 @@
-"""What everybody has heard of needs no order: revisions counted anew in every state. Rule EXPLORE-8
-(spec/explorer.md).
+"""Changes that every watcher has received need no order: revisions are renumbered in every state.
+Rule EXPLORE-8 (spec/explorer.md).
 
-Of each resource there is a revision up to which every machine that watches it has heard all there
+Of each resource there is a revision up to which every machine that watches it has received all there
 is. What the numbers up to there still say is one thing only: which version of an object it was, and
 that is asked of each object by itself (an update's precondition). So those versions are counted
 anew in the order of their names, older ones become one, `OLD`, and what came later is counted on in
@@ -20,7 +20,8 @@ from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
 
-from refk8s.checking.explorer.parts import Bundle, Parts
+from refk8s.checking.explorer.bundle import Bundle
+from refk8s.checking.explorer.parts import Parts
 from refk8s.checking.explorer.store import Shelf
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
@@ -72,7 +73,7 @@ class Renaming:
         return old if not old else self.versions.get(old, str(OLD))
 
     def revision(self, old: int) -> int:
-        """The new number of how far somebody has come."""
+        """The new number of the revision that a machine has reached."""
         at = bisect_right(self.old, old) - 1
         return self.new[at] if at >= 0 else OLD
 
@@ -248,7 +249,7 @@ class Quiet:
                     writes.append(Put(change.key, change.record.value))
             history, _ = commit(history, Txn((), tuple(writes)), stamp)
             revisions.append((revision, history.revision))
-        # somebody has written elsewhere, and only the count has gone on
+        # only other resources were written since, which has raised the revision
         if revisions[-1][0] != old.history.revision:
             revisions.append((old.history.revision, history.revision))
         if all(before == after for before, after in revisions) and all(

@@ -12,10 +12,11 @@ from typing import Any
 
 from immutables import Map
 
+from refk8s.checking.explorer.bundle import READS, SILENT, Job
 from refk8s.checking.explorer.ids import canonical, live_ids
 from refk8s.checking.explorer.models import Model
 from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Compact, Move, State, to_action
-from refk8s.checking.explorer.parts import READS, SILENT, Job, chance_of_operation
+from refk8s.checking.explorer.parts import chance_of_operation
 from refk8s.checking.explorer.store import chance_of_name
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Elapse, Submit
@@ -88,8 +89,8 @@ def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
 
 
 def prologue(cluster: Cluster) -> Iterator[Action]:
-    """What happens until the machines have come to rest for the first time, and all that has been
-    told of it."""
+    """What happens until the machines have come to rest for the first time, and all that they
+    wrote then."""
     while True:
         action = next(enabled(cluster), None)
         if action is None or isinstance(action, Elapse):
@@ -248,7 +249,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
             and f.request.verb not in READS
         ]
         orphans = sorted([_about(parts.values[number]) for number in bundle.orphans])
-        same(f"{name}: on the way for nobody", orphans, sorted([_about(f.request) for f in lost]))
+        same(f"{name}: orphans", orphans, sorted([_about(f.request) for f in lost]))
         lags = []
         for opened in bundle.watches:
             place = parts.book.place(parts.values[opened[1]].resource.prefix)
@@ -267,7 +268,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
                 real_lags.append((cursor.stream.resource.prefix, behind))
         same(f"{name}: watches", sorted(lags), sorted(real_lags))
         same(
-            f"{name}: what it knows",
+            f"{name}: view and waits",
             _knowledge(parts.values.get(bundle.state)),
             _knowledge(component.state),
         )

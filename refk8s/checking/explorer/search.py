@@ -72,7 +72,7 @@ def explore(
 ) -> Result:
     """Search until everything has been seen, a rule breaks, or a bound is met.
 
-    `progress` hears of it about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9,
+    `progress` is called about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9,
     to compare.
     """
     gc.collect()
@@ -96,7 +96,7 @@ def _explore(
     order: list[State] = [first]  # in the order of their discovery, which is that of their depth
     seen: dict[State, int] = {first: 0}
     parents = array("l", [-1])
-    level_ends, told = 1, began
+    level_ends, shown = 1, began
     taken: Counter[str] = Counter()
     at = 0
     graph = Graph()
@@ -123,8 +123,8 @@ def _explore(
                 now = time.perf_counter()
                 if bounds.seconds is not None and now - began >= bounds.seconds:
                     return finish(UNDETERMINED, f"{bounds.seconds:g} seconds")
-                if now - told >= 0.1:
-                    told = now
+                if now - shown >= 0.1:
+                    shown = now
                     result.states, result.seconds = len(order), now - began
                     progress(result)
             state = order[at]

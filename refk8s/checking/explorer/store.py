@@ -1,9 +1,9 @@
 """The store as the explorer has it: each resource a history of its own, with revisions of its own.
 Rule EXPLORE-4 (spec/explorer.md).
 
-Kubernetes may keep resources in several etcd clusters, so nobody may compare revisions of different
+Kubernetes may keep resources in several etcd clusters, so no client may compare revisions of different
 resources; kept apart, two orders of writes to different resources lead to the same state. Each
-history is the real `History`, cut off where nobody will ask any more. The decision about a request
+history is the real `History`, cut off where no machine will ask any more. The decision about a request
 is the real `handle`, and each write is the real `commit`.
 """
 
@@ -107,7 +107,7 @@ class Book:
         return self.with_shelf(row, place, self._cut[key])
 
     def compact(self, row: Row) -> Row:
-        """Everything up to now is forgotten. Somebody has written elsewhere before that, so it is
+        """All history is discarded. Another resource was written before that, so the revision is
         past for every watch."""
         for place in range(len(self.prefixes)):
             old = self.shelves[self.shelf(row, place)]
@@ -219,7 +219,7 @@ class Reader:
         return self.book.floors[self.book.shelf(self.row, self.home)]
 
     def _at(self, history: History[Any], at: int) -> int:
-        """A revision as this resource's history knows it: where there is one count for all, others
+        """A revision as this resource's history has it: where there is one count for all, others
         have gone on without it."""
         return min(at, history.revision) if self.book.one_revision else at
 

@@ -8,6 +8,7 @@ up; a bundle's moves are made once, too.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from refk8s.checking.explorer.bundle import READS, Flight, Open
 from refk8s.checking.explorer.models import Model
 from refk8s.checking.explorer.moves import (
     BUDGET,
@@ -39,7 +40,7 @@ from refk8s.checking.explorer.moves import (
     User,
     Wake,
 )
-from refk8s.checking.explorer.parts import READS, Flight, Open, Parts
+from refk8s.checking.explorer.parts import Parts
 from refk8s.checking.explorer.renumbering import Quiet
 from refk8s.core.cluster.enabled import is_due
 from refk8s.core.context import SECOND, Instant

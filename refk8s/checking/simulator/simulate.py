@@ -63,10 +63,10 @@ class Setup:
         factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()}
     )
     requests: tuple[Request, ...] = ()
-    user: bool = True  # whether somebody acts besides
+    user: bool = True  # whether a simulated user acts
 
     def first_cluster(self) -> Cluster:
-        """The first state: components have started, and nothing of theirs has been heard."""
+        """The first state: components have started, and no request has arrived."""
         return new_cluster(self.nodes, self.seed.to_bytes(8, "big", signed=True), self.cpu_milli)
 
 
@@ -152,7 +152,7 @@ def begin_run(setup: Setup) -> Run:
 
 
 def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None) -> Run:
-    """A whole run. `progress` hears how many steps have been taken. Ends at the first step that
+    """A whole run. `progress` is called with the number of steps taken. Ends at the first step that
     breaks a law."""
     run = begin_run(setup)
     chance = Random(setup.seed)

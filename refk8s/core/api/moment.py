@@ -43,9 +43,7 @@ _ZONE: Final = re.compile(r"Z|([+-])(\d{2}):(\d{2})", re.ASCII)
 
 
 # Nearly every time that is read is canonical already: one match and one call in C.
-_CANONICAL: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII
-).fullmatch
+_CANONICAL: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII).fullmatch
 _CANONICAL_MICRO: Final = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII
 ).fullmatch

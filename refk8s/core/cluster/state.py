@@ -74,7 +74,7 @@ class Cursor(Value, frozen=True, eq=False):
 
 
 class Component(Value, frozen=True, eq=False):
-    """A machine as it is now. A stopped one (`back_at`) has no state and hears nothing."""
+    """A machine as it is now. A stopped one (`back_at`) has no state and receives nothing."""
 
     state: Any
     life: int
@@ -92,7 +92,7 @@ class Pending(Value, frozen=True, eq=False):
 
 
 class Cache(Value, frozen=True, eq=False):
-    """What a stale API server knows of the store."""
+    """What a stale API server's cache has of the store."""
 
     history: History[Any]
     until: Instant
@@ -114,7 +114,7 @@ class Cluster(Value, frozen=True, eq=False):
     held: Map[Channel | str, Instant] = field(default_factory=Map)
     worlds: Map[str, Any] = field(default_factory=Map)
     rules: Map[str, RuleSet] = field(default_factory=Map)
-    last_commit: "Committed[Any] | None" = None  # of the last step, for whoever checks or tells
+    last_commit: "Committed[Any] | None" = None  # of the last step, for laws and reports
 
     def context(self) -> Context:
         """Time and chance for the next write: a function of the seed and of the revision, so that
