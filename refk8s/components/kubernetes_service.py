@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from refk8s.adapters.warn_once import WarnOnce
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.connection import Listening
 from refk8s.components.files import CannotRun
@@ -48,7 +49,7 @@ class KubernetesService:
         self._bind, self._port, self._node_address = ipaddress.ip_address(bind), port, node_address
         self._listening: Listening | None = None
         self._listening_at: tuple[str, int] | None = None  # the bridge's address and number
-        self._said: set[str] = set()
+        self._warn_once = WarnOnce()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,7 +95,7 @@ class KubernetesService:
             )
             # a conflict is looked at again the next time
             if not response.ok and response.code != 409:
-                self._say_once(
+                self._warn_once(
                     f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}"
                 )
 
@@ -107,7 +108,7 @@ class KubernetesService:
             if address and not self._bind.is_unspecified:
                 await self._listen(address, device)
         except (OSError, CannotRun) as error:
-            self._say_once(f"pods cannot reach the API server: {error}; it is tried again")
+            self._warn_once(f"pods cannot reach the API server: {error}; it is tried again")
             return ""
         if not address or self._bind.is_unspecified:
             return (
@@ -135,8 +136,3 @@ class KubernetesService:
             listen(address, self._port, (device, LOOPBACK))
         )
         self._listening_at = at
-
-    def _say_once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            log.warning("%s", words)

@@ -49,6 +49,15 @@ SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faul
 ADAPTERS = {"docker", "fake", "linux"}
 STRANGERS = {(a, b) for a in ADAPTERS for b in ADAPTERS if a != b} - {("docker", "linux")}
 """(an adapter, one that it must not import)."""
+CHOOSERS = {
+    "refk8s.components.cluster",
+    "refk8s.checking.explorer.models",
+    "refk8s.checking.simulator.scenario",
+}
+"""Who chooses an adapter; everything else above the adapters asks through core/ports."""
+DOCKER_STRANGERS = {
+    ("engine", "pods"), ("engine", "streams"), ("pods", "streams"), ("streams", "pods"),
+}  # fmt: skip
 
 
 def imports(path: Path) -> list[str]:
@@ -88,6 +97,12 @@ def adapter(module: str) -> str | None:
     return parts[2] if parts[:2] == ["refk8s", "adapters"] and len(parts) > 2 else None
 
 
+def docker_part(module: str) -> str | None:
+    """The part of the Docker adapter that a module belongs to."""
+    parts = module.split(".")
+    return parts[3] if parts[:3] == ["refk8s", "adapters", "docker"] and len(parts) > 3 else None
+
+
 def room(module: str) -> str | None:
     """The room of core that a module lies in."""
     parts = module.split(".")
@@ -125,6 +140,14 @@ def test_imports_go_downward(path):
             assert (adapter(here), adapter(module)) not in STRANGERS, (
                 f"{here} imports {module}: adapters.linux needs no container engine, adapters.fake nothing of this machine"
             )
+            assert (docker_part(here), docker_part(module)) not in DOCKER_STRANGERS, (
+                f"{here} imports {module}: in adapters.docker, pods and streams lie above engine and beside each other"
+            )
+            assert not (
+                layer(here) == LAYERS["refk8s.components"]
+                and adapter(module) in ADAPTERS
+                and here not in CHOOSERS
+            ), f"{here} imports {module}: what it needs of an adapter is a protocol in core/ports"
         if room(here) and room(module):
             assert CORE_LAYERS[room(module)] <= CORE_LAYERS[room(here)], (
                 f"{here} imports {module}: look at the order of rooms in ARCHITECTURE.md"

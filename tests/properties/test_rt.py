@@ -17,6 +17,7 @@ from refk8s.adapters.docker.engine.network import Addresses, NoAddress
 from refk8s.adapters.docker.engine.pause_image import pause_program
 from refk8s.adapters.docker.operations import Operations
 from refk8s.adapters.linux.abilities import CAPABILITIES, Abilities, missing_capabilities
+from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.ports import (
     EXITED,
     RUNNING,
@@ -426,7 +427,7 @@ def test_rt_9_what_cannot_be_given_is_left_out_and_said_once(
     # Shows RT-9.a RT-9.b.
     abilities = Abilities(frozenset(missing))
     said: list[str] = []
-    abilities.say = said.append  # type: ignore[method-assign]
+    abilities.warn_once = WarnOnce(said.append)
     for _ in range(times):
         add, drop = abilities.grantable(tuple(wanted))
         if "ALL" in wanted:

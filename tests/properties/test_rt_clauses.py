@@ -30,6 +30,7 @@ from refk8s.adapters.linux import mounts, tree
 from refk8s.adapters.linux.abilities import Abilities
 from refk8s.adapters.linux.stopping import KILLS_MAX, Stopping
 from refk8s.adapters.linux.tree import is_inside
+from refk8s.adapters.warn_once import WarnOnce
 from refk8s.components.pod_forward import Forwarding
 from refk8s.components.pod_sessions import carry
 from refk8s.components.wires import WebSocketWire
@@ -338,7 +339,7 @@ def test_rt_31_without_a_place_in_memory_the_files_are_on_disk_and_the_log_says_
     os.chmod(taken, 0o750)
     try:
         abilities, said = Abilities(frozenset()), list[str]()
-        abilities.say = said.append  # type: ignore[method-assign]
+        abilities.warn_once = WarnOnce(said.append)
         volumes = Volumes(tmp_path / "pods", abilities)
         volumes._may_mount = False
         for name in ("one", "two"):

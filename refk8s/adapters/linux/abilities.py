@@ -4,10 +4,9 @@ An engine in a machine of fewer capabilities fails in words that do not say so; 
 everything gets what there is.
 """
 
-import logging
 from pathlib import Path
 
-log = logging.getLogger("refk8s")
+from refk8s.adapters.warn_once import WarnOnce
 
 CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
@@ -24,17 +23,7 @@ class Abilities:
 
     def __init__(self, missing: frozenset[str]) -> None:
         self.missing = missing
-        self._said: set[str] = set()
-
-    def say_once(self, words: str) -> None:
-        """One line in the log, the first time."""
-        if words not in self._said:
-            self._said.add(words)
-            self.say(words)
-
-    def say(self, words: str) -> None:
-        """One line in the log."""
-        log.warning("%s", words)
+        self.warn_once = WarnOnce()
 
     def grantable(self, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """Of these capabilities (those to add, those to drop): what can be given of them (RT-9).
@@ -46,7 +35,7 @@ class Abilities:
         every = "ALL" in wanted
         lacking = sorted(self.missing if every else self.missing.intersection(wanted))
         if lacking:
-            self.say_once(
+            self.warn_once(
                 f"this machine lacks the capabilities {', '.join(lacking)}: containers that ask for them run without"
             )
         return (

@@ -22,6 +22,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from refk8s.adapters.linux.tools import call, said
+from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.network.flows import FORGETFUL, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
 from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
@@ -51,9 +52,9 @@ class KernelRules:
         self._empty = Table(self._pods)
         self._table = self._empty
         self._loaded = False
-        self._said: set[str] = set()
+        self._warn_once = WarnOnce()
         self._worker = ThreadPoolExecutor(1, "refk8s-rules")
-        self._host = Host(self._pods, f"refk8s {cluster_id[:8]}", self._say_once)
+        self._host = Host(self._pods, f"refk8s {cluster_id[:8]}", self._warn_once)
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
         """Make these the rules; `done` hears "" or what went wrong, in the event loop's thread.
@@ -66,7 +67,7 @@ class KernelRules:
                 error = ""
             except Unusable as unusable:
                 error = str(unusable)
-                self._say_once(f"the service rules could not be made: {error}")
+                self._warn_once(f"the service rules could not be made: {error}")
             except Exception as bug:  # answered all the same: the proxy waits for it
                 error = f"{type(bug).__name__}: {bug}"
                 log.exception("the service rules met a bug of ours")
@@ -130,7 +131,7 @@ class KernelRules:
             return
         listed = said("conntrack", "-L", "-p", "udp")
         if listed is None:
-            self._say_once(
+            self._warn_once(
                 "there is no conntrack program here: UDP clients may stay with endpoints that have left"
             )
             return
@@ -138,11 +139,6 @@ class KernelRules:
             self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1")
         )[:FORGET_MAX]:
             said("conntrack", *forget_arguments(flow))
-
-    def _say_once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            log.warning("%s", words)
 
 
 def forget_arguments(flow: Flow) -> list[str]:

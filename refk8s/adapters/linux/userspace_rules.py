@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from refk8s.adapters.linux.loopback import DEVICE, LoopbackAddresses
 from refk8s.adapters.linux.relay import TcpListener, UdpListener
+from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.network.balance import NOBODY_HELD, Held, order_of_trying, pick
 from refk8s.core.network.fronts import NO_FRONTS, Front, change_fronts
 from refk8s.core.ports import RuleSet, Target
@@ -37,7 +38,7 @@ class UserspaceRules:
         self._fronts = NO_FRONTS
         self._listeners: dict[Front, TcpListener | UdpListener] = {}
         self._held: Held = NOBODY_HELD
-        self._said: set[str] = set()
+        self._warn_once = WarnOnce()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
@@ -102,7 +103,7 @@ class UserspaceRules:
                 except OSError as error:
                     # an address that is not this machine's: nobody comes by it
                     if error.errno != errno.EADDRNOTAVAIL:
-                        self._say_once(
+                        self._warn_once(
                             f"{front[1]} port {front[2]} of a service cannot be served here: {error.strerror or error}"
                         )
                     continue
@@ -126,8 +127,3 @@ class UserspaceRules:
             rule, client, within, random.getrandbits(32), self._held, time.time_ns() // 1000
         )
         return tuple(order_of_trying(rule, within, target)) if target is not None else ()
-
-    def _say_once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            log.warning("%s", words)

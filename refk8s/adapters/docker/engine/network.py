@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from refk8s.adapters.docker.engine.client import Engine, Refused
 from refk8s.adapters.docker.engine.labels import CLUSTER
 from refk8s.adapters.linux import netlink
+from refk8s.adapters.warn_once import WarnOnce
 
 log = logging.getLogger("refk8s")
 
@@ -91,7 +92,7 @@ class Network:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._addresses: Addresses | None = None
-        self._hairpin_said = False
+        self._warn_once = WarnOnce()
         self.cidr = ""
         self.name = f"refk8s-{cluster[:8]}"
         self.bridge = f"refk8s{cluster[:8]}"
@@ -172,13 +173,10 @@ class Network:
         try:
             netlink.set_hairpin(self.bridge)
         except (OSError, AttributeError) as error:  # AttributeError: a system without netlink
-            if not self._hairpin_said:
-                self._hairpin_said = True
-                words = getattr(error, "strerror", None) or error
-                log.warning(
-                    "pods cannot reach themselves through their own service: the bridge's ports stay as they are (%s)",
-                    words,
-                )
+            words = getattr(error, "strerror", None) or error
+            self._warn_once(
+                f"pods cannot reach themselves through their own service: the bridge's ports stay as they are ({words})"
+            )
 
     def remove(self) -> None:
         """Take the network away (RT-8)."""

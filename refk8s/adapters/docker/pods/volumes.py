@@ -116,7 +116,7 @@ class Volumes:
                 operation.users.get(path, tree.KEEP),
             )
             if user not in (tree.KEEP, os.geteuid()) and os.geteuid() != 0:
-                self._abilities.say_once(
+                self._abilities.warn_once(
                     "tokens can be read by every user of their pod: this process may not give files away"
                 )
                 mode, user = mode | 0o444, tree.KEEP
@@ -163,7 +163,7 @@ class Volumes:
             return "sizeLimit of a volume in memory cannot be enforced: this process may not mount"
         memory = mounts.memory_directory(str(self._root), os.environ)
         if memory is None:
-            self._abilities.say_once(
+            self._abilities.warn_once(
                 "volumes in memory are directories on disk here: this process may not mount"
             )
             if not tree.exists(operation.volume, volumes):
@@ -298,7 +298,7 @@ class Volumes:
         if memory is not None:
             left = not _removed(Path(memory), pod_uid) or left
         if left:
-            self._abilities.say_once(
+            self._abilities.warn_once(
                 f"files of ended pods are left in {self._root}: this process may not remove them"
             )
 
