@@ -18,7 +18,7 @@ class Wire(Protocol):
     """The client's side of a session, whatever the protocol."""
 
     async def receive(self) -> Input | None:
-        """What the client says next; None when it has left."""
+        """The next message of the client; None when it has left."""
 
     async def send(self, channel: int, data: bytes) -> None:
         """Bytes of a channel. Waits while the client does not read."""
@@ -30,8 +30,8 @@ class Wire(Protocol):
 async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
     """Carry everything both ways until the command ends or the client leaves; then send the end,
     once and last."""
-    incoming = asyncio.ensure_future(_listen(session, options, wire))
-    outgoing = asyncio.ensure_future(_speak(session, options, wire))
+    incoming = asyncio.ensure_future(_carry_input(session, options, wire))
+    outgoing = asyncio.ensure_future(_carry_output(session, options, wire))
     try:
         await asyncio.wait((incoming, outgoing), return_when=asyncio.FIRST_COMPLETED)
         if not outgoing.done():
@@ -56,21 +56,21 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
         await asyncio.gather(incoming, outgoing, return_exceptions=True)
 
 
-async def _listen(session: Session, options: ExecOptions, wire: Wire) -> None:
+async def _carry_input(session: Session, options: ExecOptions, wire: Wire) -> None:
     """From the client to the container; returns when the client has left."""
-    while (told := await wire.receive()) is not None:
-        with contextlib.suppress(OSError):  # What has ended no longer listens.
-            if told.size is not None:
-                await session.resize(*told.size)
-            elif told.is_end:
+    while (message := await wire.receive()) is not None:
+        with contextlib.suppress(OSError):  # The program may have ended.
+            if message.size is not None:
+                await session.resize(*message.size)
+            elif message.is_end:
                 session.end_input()
-            elif told.data and options.stdin:
-                await session.say(told.data)
+            elif message.data and options.stdin:
+                await session.write(message.data)
 
 
-async def _speak(session: Session, options: ExecOptions, wire: Wire) -> None:
-    """From the container to the client; returns when the container has no more to say."""
+async def _carry_output(session: Session, options: ExecOptions, wire: Wire) -> None:
+    """From the container to the client; returns at the end of its output."""
     wanted = {1: options.stdout, 2: options.stderr}
-    async for channel, data in session.hear():
+    async for channel, data in session.output():
         if wanted.get(channel):
             await wire.send(channel, data)

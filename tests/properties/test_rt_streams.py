@@ -378,12 +378,12 @@ class Talk:
         if not waits_for_input:
             self._input_ended.set()
 
-    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         for kind, data in self.says:
             yield kind, data
         await self._input_ended.wait()
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         self.heard.append(data)
 
     def end_input(self) -> None:

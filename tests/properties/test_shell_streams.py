@@ -42,7 +42,7 @@ async def start(runtime: FakeRuntime, *command: str, **more: Any) -> ContainerSt
 
 async def heard(session: Any) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
-    async for stream, data in session.hear():
+    async for stream, data in session.output():
         found[stream] = found.get(stream, b"") + data
     return found
 
@@ -75,7 +75,7 @@ def test_shell_1_what_a_client_says_comes_back_and_the_exit_code_is_the_commands
         )
         hearing = asyncio.ensure_future(heard(session))
         for piece in pieces:
-            await session.say(piece)
+            await session.write(piece)
         session.end_input()
         said = await hearing
         assert said.get(1, b"") == b"".join(pieces) and await session.exit_code() == code
@@ -96,7 +96,7 @@ def test_shell_1_a_client_waits_for_a_command_that_does_not_read() -> None:
             one, ("sh", "-c", "sleep 50; cat"), True, False
         )
         hearing = asyncio.ensure_future(heard(session))
-        saying = asyncio.ensure_future(session.say(b"x" * (INPUT_BYTES_MAX + 1)))
+        saying = asyncio.ensure_future(session.write(b"x" * (INPUT_BYTES_MAX + 1)))
         await asyncio.sleep(20)
         assert not saying.done()
         await saying
@@ -119,7 +119,7 @@ def test_shell_1_a_command_ends_with_its_container_and_one_without_end_leaves_ti
 
             async def count(session: Any = session) -> int:
                 total = 0
-                async for _, data in session.hear():
+                async for _, data in session.output():
                     total += len(data)
                 return total
 
@@ -193,7 +193,7 @@ def test_shell_9_who_attaches_with_input_runs_the_program_and_ends_the_container
             *(["sleep 1000\n", "\x03"] if tty else ["sleep 1\n"]),
             "exit 3\n",
         ):
-            await session.say(line.encode())
+            await session.write(line.encode())
             await asyncio.sleep(2)
         said = await hearing
         status = runtime.world.containers[one.id].status

@@ -162,14 +162,14 @@ class DockerRuntime:
         if self._events is None:
             from refk8s.adapters.docker.engine.events import EventStream
 
-            def heard(action: str, id: str, labels: dict[str, str]) -> None:
-                self._loop.call_soon_threadsafe(self._heard, action, id, labels)
+            def on_event(action: str, id: str, labels: dict[str, str]) -> None:
+                self._loop.call_soon_threadsafe(self._handle_event, action, id, labels)
 
             def reconnected() -> None:
                 self._loop.call_soon_threadsafe(self._reconnected)
 
             self._events = EventStream(
-                lambda: self._operations().engine, self._cluster, heard, reconnected
+                lambda: self._operations().engine, self._cluster, on_event, reconnected
             )
             self._events.start()
 
@@ -274,7 +274,7 @@ class DockerRuntime:
 
     # --- what the engine says by itself -----------------------------------------------------------
 
-    def _heard(self, action: str, id: str, its: dict[str, str]) -> None:
+    def _handle_event(self, action: str, id: str, its: dict[str, str]) -> None:
         if self._closed:
             return
         if self._made is not None:
@@ -304,7 +304,7 @@ class DockerRuntime:
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Nothing more is carried out or heard; what runs, runs on."""
+        """Nothing more is carried out or reported; what runs, runs on."""
         self._closed = True
         if self._events is not None:
             self._events.close()

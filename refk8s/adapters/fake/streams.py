@@ -90,7 +90,7 @@ class ProgramSession:
         self._interrupted = False
         self._is_reading = False
 
-    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Run the program; what it says, until it ends."""
         answer: bytes | Instant | None = None
         ticks = 0
@@ -166,7 +166,7 @@ class ProgramSession:
         finally:
             changed.cancel()
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """To its stdin; waits while it has not read what came before."""
         if self._terminal is not None:
             lines, interrupted, ended = self._terminal.typed(data)
@@ -209,11 +209,11 @@ class AttachedSession:
         self._lines = lines
         self._end = end
 
-    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         async for _, stream, data in self._lines:
             yield stream, data
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Ignored: the program does not read it."""
 
     def end_input(self) -> None:

@@ -2,7 +2,7 @@
 that waits. Rule RT-11.
 
 A later request may shorten the time that is left, and never lengthens it; all who asked are told of
-the end. That a container ended is heard from the engine's events; where these fail, it is looked at
+the end. That a container ended is known from the engine's events; where these fail, it is looked at
 again.
 """
 

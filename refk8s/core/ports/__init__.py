@@ -114,10 +114,10 @@ class StreamFailed(Exception):
 class Session(Protocol):
     """A command in a container, or the container's own program, with a client."""
 
-    def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+    def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1 for stdout or 2 for stderr, bytes) until it ends."""
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Write to its stdin. Waits while it does not read; OSError where it has ended."""
 
     def end_input(self) -> None:
@@ -152,7 +152,7 @@ class Containers(Protocol):
         """Run a command in it (RT-14); StreamFailed where it cannot be run."""
 
     async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
-        """Attach to its own program (RT-14); StreamFailed where it does not run."""
+        """Attach to its main program (RT-14); StreamFailed where it does not run."""
 
     async def connect(
         self, pod: Pod, sandbox: SandboxStatus, port: int

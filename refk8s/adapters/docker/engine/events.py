@@ -16,19 +16,19 @@ BACKOFF_SECONDS_MAX = 5.0
 
 
 class EventStream:
-    """Follows the engine's events. `heard(action, id, labels)` and `reconnected()` are called in
+    """Follows the engine's events. `on_event(action, id, labels)` and `reconnected()` are called in
     this thread."""
 
     def __init__(
         self,
         connect: Callable[[], Engine],
         cluster: str,
-        heard: Callable[[str, str, dict[str, str]], None],
+        on_event: Callable[[str, str, dict[str, str]], None],
         reconnected: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._cluster = cluster
-        self._heard = heard
+        self._on_event = on_event
         self._reconnected = reconnected
         self._closed = threading.Event()
         self._stream: Any = None
@@ -38,7 +38,7 @@ class EventStream:
         self._thread.start()
 
     def close(self) -> None:
-        """Nothing more is heard."""
+        """Follow no longer; call nothing any more."""
         self._closed.set()
         stream = self._stream
         if stream is not None:
@@ -60,10 +60,10 @@ class EventStream:
                 if lost:
                     log.warning("the engine answers again")
                 lost, delay = False, BACKOFF_SECONDS
-                self._reconnected()  # What happened before this moment was not heard.
+                self._reconnected()  # What happened before this moment was missed.
                 for event in self._stream:
                     actor = event.get("Actor") or {}
-                    self._heard(
+                    self._on_event(
                         event.get("Action", ""), actor.get("ID", ""), actor.get("Attributes") or {}
                     )
             except (Unreachable, Refused, OSError, ValueError) as error:

@@ -28,7 +28,7 @@ async def run_command(streams: Streams, container_id: str, command: tuple[str, .
     )
     output = b""
     try:
-        async for _, data in conversation.hear(False):
+        async for _, data in conversation.output(False):
             if len(output) < OUTPUT_BYTES_MAX:
                 output += data[: OUTPUT_BYTES_MAX - len(output)]
     finally:

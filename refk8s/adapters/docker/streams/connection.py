@@ -228,7 +228,7 @@ class Conversation:
         self._reader = reader
         self._writer = writer
 
-    async def hear(self, terminal: bool) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self, terminal: bool) -> AsyncIterator[tuple[int, bytes]]:
         """(STDOUT or STDERR, bytes) until it ends; a terminal has one stream only."""
         while True:
             if terminal:
@@ -249,7 +249,7 @@ class Conversation:
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """To its stdin."""
         self._writer.write(data)
         await self._writer.drain()

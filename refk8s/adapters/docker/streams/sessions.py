@@ -20,14 +20,14 @@ class ContainerSession:
         self._tty = tty
         self._path = path
 
-    async def hear(self) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1 for stdout or 2 for stderr, bytes) until it ends."""
-        async for kind, data in self._conversation.hear(self._tty):
+        async for kind, data in self._conversation.output(self._tty):
             yield kind, data
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """To its stdin."""
-        await self._conversation.say(data)
+        await self._conversation.write(data)
 
     def end_input(self) -> None:
         """Its stdin is at its end."""
