@@ -53,8 +53,8 @@ def objects(cluster: Any, prefix: str) -> list[Any]:
 
 
 class Arrived(Value, frozen=True, eq=False):
-    """A request that reached the API server in this step: how it was answered (None: nobody hears
-    it) and what it changed."""
+    """A request that reached the API server in this step: its response (None if no component waits
+    for it) and what it changed."""
 
     request: Request
     answer: Response | None
@@ -63,13 +63,13 @@ class Arrived(Value, frozen=True, eq=False):
 
     @property
     def target(self) -> Change[Any] | None:
-        """What became of the very object that the request names."""
+        """The change of the object that the request names."""
         key = f"{self.request.resource.prefix}{self.request.key}"
         return next((change for change in self.changes if change.key == key), None)
 
 
 def arrived(before: Cluster, action: Action, after: Cluster) -> Arrived | None:
-    """The request that took effect, or was refused, in this step; None where none did."""
+    """The request that took effect or was rejected in this step; None if there was none."""
     changes = after.last_commit.changes if after.last_commit is not None else ()
     match action:
         case Arrive(channel):
@@ -111,8 +111,8 @@ class Decision(Value, frozen=True, eq=False):
 
 
 def decisions(before: Cluster, after: Cluster) -> list[Decision]:
-    """All that ask for something. What is sent again, or later by an earlier decision, is none.
-    O(requests on their way)."""
+    """The decisions of this step that have requests. Requests that are sent again, or later by an
+    earlier decision, are not counted. O(requests in transit)."""
     found: list[Decision] = []
     for name in sorted(after.components):
         old, new = before.components.get(name), after.components[name]

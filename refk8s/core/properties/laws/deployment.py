@@ -69,8 +69,8 @@ def only_status_while_being_deleted(
 
 
 def only_the_new_replica_set_has_replicas(cluster: Cluster) -> Iterable[str] | None:
-    """DEP-19, of every Deployment that is not paused and whose pods all have a node: a rollout
-    waits for room (SCHED-26 judges that)."""
+    """DEP-19, for every Deployment of a settled cluster that is not paused and whose pods all have
+    a node. (A rollout waits for room; SCHED-26 judges that.)"""
     replica_sets = objects(cluster, REPLICA_SETS.prefix)
     homeless = {
         owner.uid
@@ -95,7 +95,7 @@ def only_the_new_replica_set_has_replicas(cluster: Cluster) -> Iterable[str] | N
 
 
 def carries(deployment: Deployment, replica_set: ReplicaSet) -> bool:
-    """Whether its pods are the ones that the deployment describes."""
+    """Whether the ReplicaSet has the pod template of the Deployment."""
     return without_hash(replica_set.spec.template) == without_hash(deployment.spec.template)
 
 

@@ -27,7 +27,7 @@ from refk8s.core.properties.predicates.kubelet import (
 def one_sandbox_one_attempt(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """KUBELET-2 and KUBELET-4, of a step in which a runtime did something."""
+    """KUBELET-2 and KUBELET-4, for a step in which a runtime did something."""
     assert isinstance(action, Operate)
     found = None if before.worlds is after.worlds else listed(after.worlds[action.operation[0]])
     return kubelet_4_one_sandbox_one_attempt(found) if found is not None else None
@@ -36,8 +36,8 @@ def one_sandbox_one_attempt(
 def objects_are_at_least_as_new_as_the_pod(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """KUBELET-95: a variable from a config map has a value that was there when the pod was made, or
-    later."""
+    """KUBELET-95: a variable from a ConfigMap has a value that was stored when the pod was created,
+    or later."""
     if before.operations is after.operations:
         return None
     found: list[str] | None = None
@@ -77,7 +77,7 @@ def objects_are_at_least_as_new_as_the_pod(
 def removed_when_nothing_runs(
     arrived: Arrived, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """KUBELET-32: the last deletion comes after the last container."""
+    """KUBELET-32: a pod is removed from the API after its last container has ended."""
     change = arrived.target
     if (
         arrived.request.verb != "delete"
@@ -104,7 +104,7 @@ def no_container_outlives_its_pod(cluster: Cluster) -> Iterable[str] | None:
 
 
 def status_reports_what_runs(cluster: Cluster) -> Iterable[str] | None:
-    """KUBELET-30, of every pod on a node that is up."""
+    """KUBELET-30, for every pod on a node whose runtime answers."""
     runtimes = {
         cluster.worlds[name].node.hostname: listed(cluster.worlds[name])
         for name in sorted(cluster.worlds)

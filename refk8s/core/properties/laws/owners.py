@@ -136,7 +136,7 @@ HASH = "pod-template-hash"
 
 
 def asked_for(cluster: Cluster, resource: Resource, namespace: str, name: str) -> int:
-    """The most replicas that the owner has asked for, as far as the history goes back."""
+    """The most replicas that the owner requested, as far as the history goes back."""
     key = f"{resource.prefix}{namespace}/{name}"
     record = cluster.history.get(key)
     found = [record.value] if record is not None else []
@@ -150,7 +150,7 @@ def asked_for(cluster: Cluster, resource: Resource, namespace: str, name: str) -
 
 
 def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """OWN-8, of a pod that a ReplicaSet or ReplicationController made."""
+    """OWN-8, for a pod that a ReplicaSet or ReplicationController created."""
     if change.record is None or change.previous is not None:
         return None
     pod = change.record.value
@@ -179,7 +179,7 @@ def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> It
 def replica_sets_are_bounded(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """OWN-8, of a ReplicaSet that a Deployment made."""
+    """OWN-8, for a ReplicaSet that a Deployment created."""
     if change.record is None or change.previous is not None:
         return None
     made = change.record.value
@@ -209,7 +209,7 @@ def _without_hash(template: Any) -> Any:
 def slices_are_bounded(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """OWN-8, of a slice that was made for a Service."""
+    """OWN-8, for a slice that was created for a Service."""
     if change.record is None or change.previous is not None:
         return None
     slice = change.record.value

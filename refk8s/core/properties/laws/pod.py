@@ -49,7 +49,7 @@ def status_is_consistent(
 def finished_pods_are_not_started(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """POD-2: no kubelet asks for a container of a pod that it sees to have ended."""
+    """POD-2: no kubelet starts a container of a pod that has finished in its view."""
     if before.operations is after.operations:
         return None
     found: list[str] | None = None
@@ -78,7 +78,7 @@ def finished_pods_are_not_started(
 def finished_when_nothing_runs(
     arrived: Arrived, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """POD-11: who says that a pod has ended runs nothing of it."""
+    """POD-11: when the kubelet reports that a pod has finished, none of its containers runs."""
     change = arrived.target
     if (
         change is None

@@ -44,7 +44,7 @@ def node_has_room(change: Change[Any], before: Cluster, after: Cluster) -> Itera
 
 
 def a_pod_runs_on_one_node(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """SCHED-25: what is started on a node has nothing of it running on another."""
+    """SCHED-25: a pod that is started on a node does not run on another one."""
     uid = _started(before, action)
     if uid is None:
         return None
@@ -70,7 +70,7 @@ def _started(before: Cluster, action: Action) -> str | None:
 def bindings_satisfy_every_filter(
     decision: Decision, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """SCHED-28: on what the scheduler sees, with what it has bound and does not see yet."""
+    """SCHED-28: on the view of the scheduler, with the bindings that are not in view yet."""
     found: list[str] | None = None
     for request in decision.requests:
         if request.subresource == "binding":
@@ -105,8 +105,8 @@ def _rejections(decision: Decision, request: Request, after: Cluster) -> list[st
 
 
 def _as_assumed(pod: Any, decision: Decision, after: Cluster) -> Any:
-    """The pod with the node that it was given, seen or not: it is stored, or this life of the
-    scheduler has it on its way."""
+    """The pod with its node, in view or not: the binding is stored, or this life of the scheduler
+    has sent it."""
     if pod.spec.node_name:
         return pod
     stored = after.history.get(f"{PODS.prefix}{key_of(pod)}")

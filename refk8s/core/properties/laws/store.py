@@ -1,7 +1,7 @@
-"""Laws of the store, as a whole cluster shows it. Rules STORE-1, STORE-5, STORE-7, STORE-8,
+"""Laws of the store in a cluster. Rules STORE-1, STORE-5, STORE-7, STORE-8,
 STORE-11, CLUSTER-4, CLUSTER-5, CLUSTER-7 (spec/store.md, spec/cluster.md).
 
-The predicates of store.py say the same of any store, and of transactions by themselves.
+`predicates/store.py` has the same rules for any store and for single transactions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,8 @@ def one_revision_per_write(before: Cluster, action: Action, after: Cluster) -> I
 
 
 def only_requests_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """CLUSTER-5: what is stored changes when a request arrives (or comes twice, or comes from
-    outside), and at no other time."""
+    """CLUSTER-5: the store changes only when a request arrives (for the first or second time), or
+    comes from outside."""
     if before.history.revision == after.history.revision:
         return None
     allowed = isinstance(action, (Arrive, Duplicate, Submit))
@@ -50,7 +50,7 @@ def only_time_passes_time(before: Cluster, action: Action, after: Cluster) -> It
 def rejected_requests_change_nothing(
     arrived: Arrived, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """CLUSTER-7, API-6: whoever is told no may rely on it."""
+    """CLUSTER-7, API-6: a request that is rejected changes nothing."""
     answer = arrived.answer
     if answer is None or answer.code < 400:
         return None
@@ -64,7 +64,8 @@ def rejected_requests_change_nothing(
 def records_count_their_revisions(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterator[str]:
-    """STORE-5: what it replaced is what was there, and the record counts its revisions."""
+    """STORE-5: a change names the record that it replaced, and the new record counts its
+    revisions."""
     there, record = before.history.get(change.key), change.record
     if change.previous is not there:
         yield f"{change.key} at {change.revision}: replaced what was not there"
@@ -83,7 +84,7 @@ def records_count_their_revisions(
 
 
 def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iterable[str] | None:
-    """STORE-7: what was there a revision ago is read as it was."""
+    """STORE-7: the state of the revision before is still read as it was."""
     at = before.history.revision
     if at < after.history.compacted:
         return None
@@ -98,7 +99,7 @@ def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iter
 def watches_get_every_change(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """STORE-11: who watches everything from the revision before hears of exactly this."""
+    """STORE-11: a watch of everything from the revision before delivers exactly these changes."""
     if after.last_commit is None or not after.last_commit.changes:
         return None
     told = after.history.changes("/", before.history.revision)
@@ -112,8 +113,8 @@ def watches_get_every_change(
 def compacted_revisions_are_refused(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterator[str]:
-    """STORE-8, STORE-9: the past is gone, and says so; the present is what it was; the future is
-    not known."""
+    """STORE-8, STORE-9: after a compaction, reads of the present are unchanged, and reads of
+    compacted or future revisions are refused."""
     history = after.history
     if history.list("/").records != before.history.list("/").records:
         yield "a compaction changed what is there"

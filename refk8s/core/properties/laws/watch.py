@@ -57,8 +57,8 @@ def views_are_past_states(cluster: Cluster) -> list[str]:
 def _tables(
     before: Cluster, channel: tuple[str, int, int], after: Cluster
 ) -> tuple[Table, Table, Informer] | None:
-    """The table that this list or watch is for, before and after; None where nobody waits for it
-    any more."""
+    """The table that this list or watch is for, before and after; None if the component does not
+    wait for it any more."""
     name, life, id = channel
     old, new = before.components[name], after.components[name]
     if (
@@ -127,8 +127,8 @@ def selectors_are_followed(before: Cluster, action: Action, after: Cluster) -> I
 def first_lists_are_the_latest(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """WATCH-4: what a component lists to begin (again) is no older than the store, so none goes
-    back in time by starting anew."""
+    """WATCH-4: a list with which a component starts (again) is no older than the store, so no
+    component goes back in time by starting again."""
     assert isinstance(action, Arrive)
     name, life, id = action.flying
     component, flying = before.components[name], before.flying[action.flying]
@@ -155,7 +155,7 @@ def first_lists_are_the_latest(
 
 
 def watches_never_go_back(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """CLUSTER-2: never back, and never beyond what there is."""
+    """CLUSTER-2: a watch never goes back, and never beyond the revision of the store."""
     assert isinstance(action, Notify)
     old, new = before.watches[action.watch], after.watches.get(action.watch)
     if new is None:
@@ -170,7 +170,7 @@ def watches_never_go_back(before: Cluster, action: Action, after: Cluster) -> It
 def answers_of_an_earlier_life_are_ignored(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """CLUSTER-3: what was asked for in another life is heard by nobody."""
+    """CLUSTER-3: a component ignores what an earlier life of it requested."""
     match action:
         case Answer(channel) | Notify(channel) | Operate(channel):
             name, life, _ = channel

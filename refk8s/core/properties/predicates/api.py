@@ -33,7 +33,7 @@ def _pair(change: Change[Any]) -> tuple[Any, Any] | None:
 
 
 def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]:
-    """A written object bears the revision, and something else in it is new."""
+    """A written object has the revision as its resourceVersion, and something else in it is new."""
     if change.record is None:
         return
     metadata = change.record.value.metadata
@@ -48,8 +48,8 @@ def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]
 
 
 def api_5_generation_counts_desired_changes(change: Change[Any]) -> Iterator[str]:
-    """It never falls, rises one at a time, and where it stays neither `spec` nor the mark of
-    deletion is new (of a pod: but its node)."""
+    """The generation never decreases and increases by one. If it stays, neither `spec` (except the
+    node of a pod) nor deletionTimestamp is new."""
     if (pair := _pair(change)) is None:
         return
     before, after = pair
@@ -72,7 +72,8 @@ def api_5_generation_counts_desired_changes(change: Change[Any]) -> Iterator[str
 
 
 def _counts(obj: Any) -> bool:
-    """Whether the kind's generation counts its changes; elsewhere it is what the creator wrote."""
+    """Whether the generation of this kind counts changes; for other kinds it is what the creator
+    wrote."""
     resource = by_kind(obj.api_version, obj.kind)
     return resource is not None and bool(strategy_of(resource).generation)
 
@@ -84,8 +85,8 @@ def _desired(obj: Any) -> Any:
 
 
 def _wished(obj: Any) -> Any:
-    """All that may raise the generation, where that is known: of a Deployment the annotations
-    too."""
+    """The fields that may increase the generation, if that is known: for a Deployment also the
+    annotations."""
     spec = getattr(obj, "spec", None)
     return (spec, obj.metadata.annotations or None) if obj.kind == "Deployment" else spec
 
@@ -134,7 +135,7 @@ def api_8_a_path_changes_only_its_part(subresource: str, change: Change[Any]) ->
 
 
 def api_26_a_uid_is_never_used_again(changes: Iterable[Change[Any]]) -> Iterator[str]:
-    """`changes`: all of a history, from its beginning."""
+    """`changes`: the whole history."""
     seen: dict[str, str] = {}
     for change in changes:
         if change.record is None or (change.previous is not None and _pair(change) is not None):
@@ -148,7 +149,7 @@ def api_26_a_uid_is_never_used_again(changes: Iterable[Change[Any]]) -> Iterator
 
 
 def del_2_deletion_timestamp_never_moves_later(change: Change[Any]) -> Iterator[str]:
-    """deletionTimestamp and the grace, once set."""
+    """deletionTimestamp and the grace period, once set, never increase."""
     if (pair := _pair(change)) is None:
         return
     before, after = pair[0].metadata, pair[1].metadata
@@ -166,8 +167,8 @@ def del_2_deletion_timestamp_never_moves_later(change: Change[Any]) -> Iterator[
 
 
 def del_4_removed_without_finalizers(change: Change[Any]) -> Iterator[str]:
-    """What disappears had no finalizers, or was marked, with no grace left, and lost them with this
-    change."""
+    """An object that is removed had no finalizers, or it was being deleted without a grace period
+    left and lost its last finalizer with this change."""
     if change.record is not None or change.previous is None:
         return
     metadata = change.previous.value.metadata
@@ -218,7 +219,7 @@ def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
 
 
 def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterator[str]:
-    """But those by which a delete says what becomes of the dependents."""
+    """Except those that a delete adds for its propagation policy."""
     if (pair := _pair(change)) is None or pair[0].metadata.deletion_timestamp is None:
         return
     had = {*(pair[0].metadata.finalizers or ()), "orphan", "foregroundDeletion"}

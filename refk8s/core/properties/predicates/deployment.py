@@ -16,7 +16,7 @@ from refk8s.core.properties.predicates.owners import controlled
 
 
 def bounds_of(spec: Any) -> tuple[int, int]:
-    """DEP-6, said again: (the most pods that there may be, the fewest that must be available)."""
+    """DEP-6: the most pods that may exist, and the fewest that must be available."""
     replicas = 1 if spec.replicas is None else spec.replicas
     if spec.strategy.type == "Recreate":
         return replicas, replicas
@@ -54,7 +54,7 @@ def sizes_after(view: View, deployment: Any, plan: Plan) -> tuple[list[tuple[int
 
 
 def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
-    """A step that makes anything larger leaves the sum within replicas + maxSurge."""
+    """After a step that makes a ReplicaSet larger, the total is at most replicas + maxSurge."""
     sizes, created = sizes_after(view, deployment, plan)
     grows = created > 0 or any(after > before for before, after, _ in sizes)
     total = created + sum(after for _, after, _ in sizes)
@@ -64,8 +64,8 @@ def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator
 
 
 def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
-    """A step of a rollout gives up available pods only as far as replicas - maxUnavailable stay (a
-    ReplicaSet gives up others first)."""
+    """A step of a rollout removes available pods only as long as replicas - maxUnavailable stay. (A
+    ReplicaSet removes other pods first.)"""
     if deployment.spec.strategy.type == "Recreate":
         return
     sizes, _ = sizes_after(view, deployment, plan)
@@ -98,7 +98,7 @@ def dep_10_old_pods_end_first(view: View, deployment: Any, plan: Plan) -> list[s
 
 
 def dep_11_paused_starts_no_rollout(deployment: Any, plan: Plan) -> Iterator[str]:
-    """A paused Deployment makes no ReplicaSet."""
+    """A paused Deployment creates no ReplicaSet."""
     if deployment.spec.paused:
         for request in plan.requests:
             if request.resource is REPLICA_SETS and request.verb == "create":
@@ -114,8 +114,8 @@ def dep_18_only_status_while_being_deleted(deployment: Any, plan: Plan) -> Itera
 
 
 def dep_19_settled(deployment: Any, replica_sets: Sequence[Any], carries: Any) -> Iterator[str]:
-    """In a quiet cluster one ReplicaSet carries the template and all replicas, the others none.
-    `carries(deployment, rs)` tells which."""
+    """In a settled cluster, the ReplicaSet with the template has all replicas and the others have
+    none. `carries(deployment, rs)`: whether it has the template."""
     own = controlled(replica_sets, deployment.metadata.uid)
     new = [rs for rs in own if carries(deployment, rs)]
     if not new:

@@ -39,8 +39,7 @@ def has_endpoints(service: Service) -> bool:
 
 
 def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tuple[bool, bool]]:
-    """(uid, address) of the pods that the selector chooses, with (whether it is ready, whether it
-    is going)."""
+    """(uid, address) of each pod that the selector selects, with (is ready, is terminating)."""
     assert service.spec is not None and service.spec.selector
     wanted = service.spec.selector.items()
     found = {}

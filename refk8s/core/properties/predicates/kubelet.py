@@ -36,8 +36,8 @@ def kubelet_4_one_sandbox_one_attempt(runtime: PodsListed) -> list[str]:
 
 
 def kubelet_16_restart_count_never_decreases(before: Pod, after: Pod) -> list[str]:
-    """KUBELET-16, of two versions of one pod, the older first; what has not been told is no
-    count."""
+    """KUBELET-16, for two versions of one pod, the older first. A count that is not in the status
+    is not compared."""
     old = {status.name: status.restart_count for status in statuses_of(before)}
     return [
         f"KUBELET-16: container {status.name} of pod {after.metadata.name} went from {old[status.name]} restarts to {status.restart_count}"
@@ -47,8 +47,8 @@ def kubelet_16_restart_count_never_decreases(before: Pod, after: Pod) -> list[st
 
 
 def kubelet_30_status_reports_what_runs(pod: Pod, runtime: PodsListed) -> list[str]:
-    """KUBELET-30, once things have settled: which containers run, and in which attempt, is what the
-    status says."""
+    """KUBELET-30, for a settled cluster: the status lists the running containers, with their
+    attempts."""
     running: Mapping[str, int] = {
         c.name: c.attempt
         for c in runtime.containers
@@ -69,7 +69,7 @@ def kubelet_30_status_reports_what_runs(pod: Pod, runtime: PodsListed) -> list[s
 
 
 def kubelet_42_only_pods_of_the_api(runtime: PodsListed, known: Iterable[str]) -> list[str]:
-    """KUBELET-42, once things have settled: the runtime holds pods of the API only (`known`: their
+    """KUBELET-42, for a settled cluster: the runtime has only pods of the API (`known`: their
     uids)."""
     there = set(known)
     held = sorted(

@@ -52,8 +52,8 @@ class Way(Value, frozen=True):
 
 
 def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
-    """Every front, and whose it is: of several that claim it, the first in the alphabet's
-    (NET-9)."""
+    """Every address and port of the services. If several services have the same, it is of the first
+    by name (NET-9)."""
     found: dict[tuple[str, str, int], Way] = {}
     for service in sorted(services, key=key_of):
         spec = service.spec
@@ -95,7 +95,7 @@ def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
 def endpoints(
     service: str, port: ServicePort, slices: Iterable[EndpointSlice]
 ) -> Iterator[tuple[Endpoint, Target]]:
-    """Who stands behind a service port, in whatever state."""
+    """The endpoints of a service port, in any state."""
     for slice in slices:
         mine = (
             f"{slice.metadata.namespace}/{(slice.metadata.labels or {}).get('kubernetes.io/service-name')}"
@@ -127,8 +127,8 @@ def usable(entries: Iterable[tuple[Endpoint, Target]]) -> set[Target]:
 def expected(
     way: Way, service: Service, slices: Sequence[EndpointSlice], node: str, within: bool
 ) -> tuple[set[Target], str]:
-    """Who may answer this client, and what becomes of it when nobody may (NET-3, NET-6, NET-7,
-    NET-12)."""
+    """The endpoints that may answer this client, and what happens to the packet if there is none
+    (NET-3, NET-6, NET-7, NET-12)."""
     spec = service.spec
     assert spec is not None
     entries = list(endpoints(way.service, way.port, slices))
@@ -222,7 +222,7 @@ def net_2_packets_reach_the_endpoints(
 def net_4_other_packets_pass(
     services: Iterable[Service], programmed: Programmed, others: Iterable[Packet]
 ) -> Iterator[str]:
-    """NET-4: what is no way in is left alone."""
+    """NET-4: a packet to an address that is not of a service passes unchanged."""
     known = ways_in(services)
     for packet in others:
         is_node_port = packet.to_node and ("", packet.protocol, packet.port) in known
@@ -254,7 +254,7 @@ def net_13_source_is_hidden_as_required(
 
 
 def _itself(programmed: Programmed, packet: Packet, fate: Fate) -> Iterator[str]:
-    """The target asks the same itself, and is sent to itself."""
+    """The endpoint sends the same packet itself, and is its own endpoint."""
     if fate.target is None or packet.from_node:
         return
     asker = Packet(

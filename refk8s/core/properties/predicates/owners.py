@@ -20,7 +20,7 @@ class Selects(Protocol):
 
 
 def controlled(objects: Iterable[Any], uid: str | None) -> list[Any]:
-    """Those whose controller has this uid."""
+    """The objects whose controller has this uid."""
     return [
         obj
         for obj in objects
@@ -31,8 +31,8 @@ def controlled(objects: Iterable[Any], uid: str | None) -> list[Any]:
 def own_1_acts_only_on_its_own(
     view: View, owner: Any, resource: Resource, plan: Plan
 ) -> Iterator[str]:
-    """Every update, deletion and release meets an object that the owner controls; every creation
-    makes one."""
+    """Every update, deletion and release is of an object that the owner controls; every object that
+    is created is controlled by it."""
     for request in plan.requests:
         if request.resource is not resource:
             continue
@@ -57,8 +57,8 @@ def own_1_acts_only_on_its_own(
 def own_2_adopts_selected_objects_without_controller(
     view: View, owner: Any, resource: Resource, selector: Selects, plan: Plan
 ) -> Iterator[str]:
-    """What is adopted has no controller, is selected, is not being deleted, and lies in the owner's
-    namespace."""
+    """An object that is adopted has no controller, is selected, is not being deleted, and is in the
+    namespace of the owner."""
     for request in plan.requests:
         if request.resource is resource and is_adoption(request):
             known = view.get(resource, request.key)
@@ -74,7 +74,7 @@ def own_2_adopts_selected_objects_without_controller(
 
 
 def own_4_adopts_nothing_while_being_deleted(owner: Any, plan: Plan) -> Iterator[str]:
-    """An owner that is being deleted patches nobody's owners."""
+    """An owner that is being deleted adopts and releases nothing."""
     if owner.metadata.deletion_timestamp is not None:
         for request in plan.requests:
             if request.verb == "patch":
@@ -82,7 +82,8 @@ def own_4_adopts_nothing_while_being_deleted(owner: Any, plan: Plan) -> Iterator
 
 
 def own_6_names_the_uid(view: View, resource: Resource, plan: Plan) -> Iterator[str]:
-    """Deletions and claims are refused by an object that was made anew under the name."""
+    """Deletions and patches name the uid, so another object that has the name now is not
+    changed."""
     for request in plan.requests:
         if request.resource is resource and request.verb in ("delete", "patch"):
             known = view.get(resource, request.key)
@@ -99,7 +100,7 @@ def own_6_names_the_uid(view: View, resource: Resource, plan: Plan) -> Iterator[
 
 
 def is_adoption(request: Request) -> bool:
-    """Whether it makes somebody an owner."""
+    """Whether the request adds an owner reference."""
     if request.verb != "patch" or not isinstance(request.body, Patch):
         return False
     references = request.body.document["metadata"].get("ownerReferences", [])

@@ -10,8 +10,8 @@ RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
 
 
 def pod_10_phase_never_goes_back(before: Pod, after: Pod) -> list[str]:
-    """POD-10, of two versions of one pod, the older first. A word that is no phase, which no
-    kubelet writes, says nothing."""
+    """POD-10, for two versions of one pod, the older first. Other words than the known phases,
+    which no kubelet writes, are not compared."""
     old, new = before.status.phase or "Pending", after.status.phase or "Pending"
     if (
         old == new
@@ -24,8 +24,8 @@ def pod_10_phase_never_goes_back(before: Pod, after: Pod) -> list[str]:
 
 
 def pod_12_status_is_consistent(pod: Pod) -> list[str]:
-    """POD-12, POD-15: phase, container states and conditions of one version of a pod agree with
-    each other."""
+    """POD-12, POD-15: phase, container states and conditions of one version of a pod are
+    consistent."""
     wrong = []
     phase = pod.status.phase or "Pending"
     statuses = pod.status.container_statuses or ()

@@ -16,8 +16,7 @@ from refk8s.core.properties.predicates.owners import controlled
 
 
 def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
-    """In a quiet cluster the active pods of an owner, its status and what it asks for are one
-    number."""
+    """In a settled cluster, the number of active pods, the status and spec.replicas are equal."""
     active = [pod for pod in controlled(pods, owner.metadata.uid) if is_active(pod)]
     wanted = owner.spec.replicas or 0
     if len(active) != wanted:
@@ -32,8 +31,7 @@ def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
 
 
 def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
-    """After the plan there would be no more active pods than asked for, unless there are
-    already."""
+    """After the plan there are at most spec.replicas active pods, unless there are more already."""
     creations = [
         request
         for request in plan.requests
@@ -45,7 +43,7 @@ def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
 
 
 def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
-    """Deletions leave as many active pods as asked for, and never meet with creations."""
+    """A plan with deletions leaves spec.replicas active pods, and creates none."""
     deletions = [
         request
         for request in plan.requests

@@ -26,8 +26,8 @@ from refk8s.core.properties.oracle import (
 
 
 def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
-    """SCHED-1: the sum of the requests of the pods of a node is within what it has to give, and so
-    is their number."""
+    """SCHED-1: the requests of the pods of a node fit its allocatable resources, and so does their
+    number."""
     wrong = []
     by_node: dict[str, list[Pod]] = {}
     for pod in pods:
@@ -64,8 +64,8 @@ def sched_25_bound_once(old: Pod, new: Pod) -> Iterable[str]:
 
 
 def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
-    """SCHED-28: everything that keeps the pod off the node, with these other pods there (SCHED-5 to
-    SCHED-9)."""
+    """SCHED-28: every reason why the node cannot run the pod, with these other pods on it (SCHED-5
+    to SCHED-9)."""
     others = list(others)
     wrong = []
     tolerations = pod.spec.tolerations or ()
@@ -116,8 +116,8 @@ def why_not_among(
     pods: Iterable[Pod],
     namespaces: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
-    """What the other pods have against the pod on that node (SCHED-30 to SCHED-32). `pods` are
-    those that take room, without it."""
+    """Every reason why the other pods keep the pod off that node (SCHED-30 to SCHED-32). `pods`:
+    those that count on a node, without this one."""
     where = {each.metadata.name: each.metadata.labels or {} for each in nodes}
     there = [
         (other, where[other.spec.node_name]) for other in pods if other.spec.node_name in where
@@ -215,7 +215,7 @@ def _alike(constraint: Any, pod: Pod, other: Pod) -> bool:
 
 
 def _counts_for(constraint: Any, pod: Pod, node: Node) -> bool:
-    """The node counts for the constraint, as its policies say."""
+    """Whether the constraint counts the node, by its policies."""
     refusals = why_not(pod, node, [])
     if constraint.node_affinity_policy != "Ignore" and any(
         reason.startswith("SCHED-7") for reason in refusals
