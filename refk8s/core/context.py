@@ -117,9 +117,8 @@ class Context(Value, frozen=True):
 
 def format_uid(raw: bytes) -> str:
     """Sixteen bytes as a UUID of version 4, variant RFC 4122."""
-    number = (int.from_bytes(raw, "big") & ~(0xF << 76) & ~(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text, variant = raw.hex(), "89ab"[raw[8] >> 4 & 0x3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def format_suffix(raw: bytes) -> str:

@@ -81,28 +81,27 @@ def of_spec(spec: PodSpec, metadata: ObjectMeta, at: str) -> list[str]:
     here = f"{prefix}spec"
     warnings = _of_labels(spec, here)
     annotations = metadata.annotations or {}
-    warnings += [
-        f"{prefix}metadata.annotations[{key}]: {words}"
-        for key, words in _ANNOTATIONS.items()
-        if key in annotations
-    ]
-    warnings += (
-        _of_volumes(spec, here)
-        + _of_lists(spec, here)
-        + _of_bytes(spec.overhead, f"{here}.overhead")
-    )
+    if annotations:
+        warnings += [
+            f"{prefix}metadata.annotations[{key}]: {words}"
+            for key, words in _ANNOTATIONS.items()
+            if key in annotations
+        ]
+    warnings += _of_volumes(spec, here) + _of_lists(spec, here)
+    if spec.overhead:
+        warnings += _of_bytes(spec.overhead, f"{here}.overhead")
     context = spec.security_context
     if _SECCOMP in annotations and (context is None or context.seccomp_profile is None):
         warnings.append(
             f'{prefix}metadata.annotations[{_SECCOMP}]: non-functional in v1.27+; use the "seccompProfile" field instead'
         )
     for container, place in containers_of(spec, here):
-        warnings += _of_annotations(container, spec, annotations, prefix)
-        for amounts, side in (
-            (container.resources.limits, "limits"),
-            (container.resources.requests, "requests"),
-        ):
-            warnings += _of_bytes(amounts, f"{place}.resources.{side}")
+        if annotations:
+            warnings += _of_annotations(container, spec, annotations, prefix)
+        if limits := container.resources.limits:
+            warnings += _of_bytes(limits, f"{place}.resources.limits")
+        if requests := container.resources.requests:
+            warnings += _of_bytes(requests, f"{place}.resources.requests")
         if container.env and len(container.env) > 1:
             warnings += _of_env(container.env, f"{place}.env")
     warnings += _of_ports(spec, here)
@@ -251,8 +250,8 @@ def _of_address(text: str, at: str) -> list[str]:
     ]
 
 
-def _of_bytes(amounts: dict[str, str] | None, at: str) -> list[str]:
-    return _fractional({name: text for name, text in (amounts or {}).items() if name in _BYTES}, at)
+def _of_bytes(amounts: dict[str, str], at: str) -> list[str]:
+    return _fractional({name: text for name, text in amounts.items() if name in _BYTES}, at)
 
 
 def _fractional(amounts: dict[str, str], at: str) -> list[str]:
