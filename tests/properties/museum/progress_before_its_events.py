@@ -8,7 +8,7 @@ bookmark with the newest revision in front of the events. A view then lacks them
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property, Simulation, Way
-from refk8s.core.cluster import step
+from refk8s.core.cluster import messages
 
 EXHIBIT = Exhibit(
     title="A bookmark arrives before the events that it covers",
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="WATCH-1",
     changes=(
         Change(
-            step._notify,
+            messages.deliver,
             "events = (*cursor.initial, *watching.events(cursor.stream, changes))",
             "events = (*cursor.initial, *watching.events(cursor.stream, changes))\n"
             'events = (WatchEvent("BOOKMARK", None, known.revision), *events)',

@@ -16,8 +16,6 @@ EXHIBIT = Exhibit(
     number=37447,
     said="Upon restart, kubelet tries to start all pods including terminated ones",
     rule="POD-11",
-    changes=(
-        Change(why_ending, 'if pod.status.phase in FINAL_PHASES:\n    return "terminal"', ""),
-    ),
+    changes=(Change(why_ending, 'if is_finished(pod):\n    return "terminal"', ""),),
     finder=Lives(),
 )
