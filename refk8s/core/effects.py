@@ -7,7 +7,7 @@ There are three handlers. The cluster (core/cluster/component.py) and the explor
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from refk8s.core.api.request import Request
 from refk8s.core.context import Instant
@@ -69,6 +69,8 @@ def carry_out(effect: Effect, handler: EffectHandler) -> None:
             handler.program(id, rules)
         case Problem():
             handler.report(effect)
+        case _:
+            assert_never(effect)
 
 
 class VirtualStep(ABC):
