@@ -20,6 +20,7 @@ from refk8s.checking.explorer.models import MODELS, Model, create
 from refk8s.checking.explorer.search import Bounds, explore
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.machine import Answered, Call, Event
 
 BUDGETS: tuple[dict[str, int], ...] = (
@@ -32,7 +33,7 @@ OBJECT = {
     "metadata": {"name": "counter"},
     "data": {"value": "0"},
 }
-GET = Request("get", CONFIG_MAPS, "default", "counter")
+GET = Request("get", CONFIG_MAPS, "default", "counter", user=ADMIN)
 
 
 class Counter:
@@ -52,7 +53,10 @@ class Counter:
             body = event.response.body
             greater = replace(body, data={"value": str(int(body.data["value"]) + 1)})
             return (left, True), (
-                Call(1, Request("update", CONFIG_MAPS, "default", "counter", body=greater)),
+                Call(
+                    1,
+                    Request("update", CONFIG_MAPS, "default", "counter", body=greater, user=ADMIN),
+                ),
             )
         left -= event.response.ok
         return (left, False), (Call(1, GET),) if left else ()

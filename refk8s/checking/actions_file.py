@@ -13,8 +13,9 @@ from refk8s.core import actions as alphabet
 from refk8s.core.actions import Submit
 from refk8s.core.api import codec
 from refk8s.core.api.meta_v1 import DeleteOptions
-from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import by_kind
+from refk8s.core.api.user import User
 
 FORMAT = "refk8s-run-1"
 

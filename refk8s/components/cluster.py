@@ -35,7 +35,8 @@ from refk8s.components.run import LOCAL, PKI, RunOptions, listen, names_of, url_
 from refk8s.components.story import Storyteller
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import codec, resources
-from refk8s.core.api.request import ADMIN, Request, Response, User
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.authenticate import Config
 from refk8s.core.apiserver.lifecycle import stamp
@@ -48,8 +49,6 @@ from refk8s.store.open import open_engine
 if TYPE_CHECKING:
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.kubernetes_service import KubernetesService
-
-BOOTSTRAP_USER = User("system:apiserver", groups=("system:masters",))
 
 
 class RunningCluster:
@@ -168,9 +167,9 @@ class RunningCluster:
         resource = resources.by_kind(obj.api_version, obj.kind)
         assert resource is not None, f"{obj.kind} is not served"
         where = (resource, obj.metadata.namespace or "", obj.metadata.name)
-        if (await self.call(Request("get", *where, user=BOOTSTRAP_USER))).ok:
+        if (await self.call(Request("get", *where, user=API_SERVER))).ok:
             return  # Made by an earlier run: a create would meet its own addresses before its name.
-        request = Request("create", *where, body=obj, user=BOOTSTRAP_USER)
+        request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
         if not response.ok and response.code != 409:
             raise CannotRun(f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}")
@@ -208,10 +207,10 @@ class RunningCluster:
 
         bind, port = self.options.bind, int(self.url.rpartition(":")[2])
         self._kubernetes = KubernetesService(
-            api, self.front, self.nodes, self.call, BOOTSTRAP_USER, bind, port, node_address()
+            api, self.front, self.nodes, self.call, API_SERVER, bind, port, node_address()
         )
         self._kubernetes.start()
-        self._expiry = EventExpiry(api, self.call, BOOTSTRAP_USER, self.options.event_ttl_seconds)
+        self._expiry = EventExpiry(api, self.call, API_SERVER, self.options.event_ttl_seconds)
         self._expiry.start()
 
     # --- while it runs ----------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from typing import Any
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
-from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import EVENTS
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.event_ttl import PREFIX, EventTtl
 from refk8s.core.context import SECOND
 from refk8s.core.store import Committed

@@ -29,8 +29,9 @@ from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.components.websocket import refusing, websocket_protocol
 from refk8s.core.api import status
-from refk8s.core.api.request import Response, User
+from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.authorize import authorize

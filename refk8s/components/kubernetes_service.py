@@ -19,7 +19,8 @@ from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
 from refk8s.components.run import listen
 from refk8s.core.api import resources
-from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.bootstrap import kubernetes_corrections
 from refk8s.core.ports import Nodes
 

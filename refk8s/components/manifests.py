@@ -15,7 +15,8 @@ import msgspec
 
 from refk8s.core.api import resources
 from refk8s.core.api.json_text import parse
-from refk8s.core.api.request import ADMIN, Request, Response
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.user import ADMIN
 from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.wire import Received, WireRequest, receive
 from refk8s.core.value import Value, evolve

@@ -32,6 +32,7 @@ from refk8s.core.api.core_v1 import Container, Namespace, PodSpec, PodTemplateSp
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, PODS, REPLICA_SETS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step, submit
 from refk8s.core.context import SECOND
@@ -90,7 +91,7 @@ class ControllerTwin(Twin):
             Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))),
             Request("create", REPLICA_SETS, "default", body=owner),
         ):
-            cluster, response = submit(cluster, request)
+            cluster, response = submit(cluster, evolve(request, user=ADMIN))
             assert response.ok, response.body
         self.cluster: Cluster = start_all(cluster)
         self.names: dict[str, int] = {}  # the model's name of a pod, by its own
@@ -195,7 +196,7 @@ class ControllerTwin(Twin):
         self.known = self.cluster.history.revision
 
     def _submit(self, request: Request) -> None:
-        self.cluster, response = submit(self.cluster, request)
+        self.cluster, response = submit(self.cluster, evolve(request, user=ADMIN))
         assert response.ok, response.body
         self._step(Elapse(self.cluster.now))
 

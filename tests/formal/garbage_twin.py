@@ -16,6 +16,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Namespace, Secret
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, SECRETS, Resource
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import submit
@@ -25,6 +26,7 @@ from refk8s.core.controllers.garbage_collector import MERGE_PATCH, GarbageCollec
 from refk8s.core.loop.plan import UNCHANGED, Local, Plan
 from refk8s.core.loop.view import View, Viewer, key_of
 from refk8s.core.store import Change
+from refk8s.core.value import evolve
 
 RESOURCES = {"x": CONFIG_MAPS, "y": SECRETS}
 PLACES = {"a": "x", "b": "x", "c": "y", "d": "y"}
@@ -70,7 +72,12 @@ class GarbageTwin(Twin):
         cluster: Cluster = begin({}, {}, b"seed", START)
         self.cluster, response = submit(
             cluster,
-            Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))),
+            Request(
+                "create",
+                NAMESPACES,
+                body=Namespace(metadata=ObjectMeta(name="default")),
+                user=ADMIN,
+            ),
         )
         assert response.ok, response.body
         self.known = self.cluster.history.revision
@@ -157,7 +164,7 @@ class GarbageTwin(Twin):
         assert response.ok, response.body
 
     def _send(self, request: Request) -> Response:
-        self.cluster, response = submit(self.cluster, request)
+        self.cluster, response = submit(self.cluster, evolve(request, user=ADMIN))
         for change in self.cluster.history.changes("/", self.known):
             name = change.key.rpartition("/")[2]
             self.versions[str(change.revision)] = len(self.versions) + 1

@@ -16,6 +16,7 @@ from refk8s.core.api.core_v1 import Container, Namespace, Node, Pod, PodSpec, To
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import LEASES, NAMESPACES, NODES, PODS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import submit
 from refk8s.core.context import SECOND, timestamp
@@ -70,7 +71,13 @@ class Watcher:
 
 class NodesTwin(Twin):
     model = "nodes"
-    witnesses = ("some_unknown_node", "some_tainted_node", "some_evicted", "some_returned_node", "some_removed_pod")
+    witnesses = (
+        "some_unknown_node",
+        "some_tainted_node",
+        "some_evicted",
+        "some_returned_node",
+        "some_removed_pod",
+    )
     core_bugs = (
         CoreBug("a silent node is lost too soon", node_lifecycle.observe, "if sign == health.sign:\n        return health",
                 "if sign == health.sign:\n        return Health(uid, sign, health.seen - 20 * 1_000_000, GRACE)"),
@@ -218,13 +225,13 @@ class NodesTwin(Twin):
             raise Impossible("the collector leaves it alone")
         self._carry_out(self.collector, plan)
         for question in plan.asks:
-            _, response = submit(self.cluster, question)
+            _, response = submit(self.cluster, evolve(question, user=ADMIN))
             self.collector.memory, _ = self.collector.reconciler.answered(
                 self.collector.memory, f"default/{name}", question, response, self._instant()
             )
 
     def _ask(self, request: Request) -> None:
-        self.cluster, response = submit(self.cluster, request)
+        self.cluster, response = submit(self.cluster, evolve(request, user=ADMIN))
         assert response.ok, response.body
 
     # --- what they would do

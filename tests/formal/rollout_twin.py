@@ -35,7 +35,11 @@ EPOCH = 1_700_000_000 * SECOND
 
 class RolloutTwin(Twin):
     model = "rollout"
-    witnesses = ("some_surge", "some_proportional_scaling", "some_unavailable_pods_are_removed_first")
+    witnesses = (
+        "some_surge",
+        "some_proportional_scaling",
+        "some_unavailable_pods_are_removed_first",
+    )
     core_bugs = (
         CoreBug("the surge rounds down", rollout.compute_bounds, "round_up=True", "round_up=False"),
         CoreBug("pods that are not available yet count", rollout.shrink, "+ new.sure - bounds.fewest_available\n    sizes",

@@ -28,6 +28,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import subresources
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import submit
@@ -39,6 +40,7 @@ from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler
 from refk8s.core.scheduler.memory import Memory
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.store import Change
+from refk8s.core.value import evolve
 
 ROOM = {"n1": 3, "n2": 2}
 NAMES = ("p1", "p2", "p3", "p4")
@@ -60,7 +62,11 @@ class Flight(NamedTuple):
 
 class SchedulerTwin(Twin):
     model = "scheduler"
-    witnesses = ("some_retried_binding_is_refused", "some_answered_binding_not_in_view", "some_node_is_full")
+    witnesses = (
+        "some_retried_binding_is_refused",
+        "some_answered_binding_not_in_view",
+        "some_node_is_full",
+    )
     core_bugs = (
         CoreBug("who is bound stays assumed", Scheduler._conclude, "memory=memory.settle(key)", "memory=memory"),
         CoreBug("who is assumed takes no room", memories.catch_up, "if uid not in load.pods:", "if False:"),
@@ -250,7 +256,7 @@ class SchedulerTwin(Twin):
         assert response.ok, response.body
 
     def _submit(self, request: Request) -> Response:
-        self.cluster, response = submit(self.cluster, request)
+        self.cluster, response = submit(self.cluster, evolve(request, user=ADMIN))
         self.news += self.cluster.history.changes(PODS.prefix, self.known)
         self.node_news += self.cluster.history.changes(NODES.prefix, self.known)
         self.known = self.cluster.history.revision

@@ -21,8 +21,9 @@ from refk8s.core.api.coordination_v1 import Lease, LeaseSpec
 from refk8s.core.api.core_v1 import ConfigMap, Container, Namespace, Pod, PodSpec, PodTemplateSpec
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, Preconditions
 from refk8s.core.api.networking_v1 import NetworkPolicy, NetworkPolicySpec
-from refk8s.core.api.request import ADMIN, Options, Patch, Request, Response, User
+from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import watch
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG
 from refk8s.core.apiserver.handle import handle
@@ -77,6 +78,7 @@ class World:
                         "create",
                         resources.NAMESPACES,
                         body=Namespace(metadata=ObjectMeta(name=name)),
+                        user=ADMIN,
                     )
                 ).response.code
                 == 201
@@ -241,7 +243,14 @@ class Step:
         )
         options = Options(dry_run=self.dry_run)
         asked = Request(
-            self.verb, self.resource, self.namespace, self.name, self.subresource, None, options
+            self.verb,
+            self.resource,
+            self.namespace,
+            self.name,
+            self.subresource,
+            None,
+            options,
+            user=ADMIN,
         )
         match self.verb:
             case "create" if self.subresource == "binding":
@@ -416,6 +425,7 @@ def populated() -> World:
                     kind,
                     "default",
                     body=an_object(kind, ObjectMeta(name="a", labels={"app": "x"})),
+                    user=ADMIN,
                 )
             ).response.code
             == 201

@@ -22,8 +22,9 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.core_v1 import ContainerStatus as Told
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Request, User
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource, by_kind
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.cluster.state import Cluster, Component
 from refk8s.core.context import SECOND

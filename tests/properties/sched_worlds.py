@@ -32,6 +32,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
@@ -227,7 +228,14 @@ def new_cluster(
     cluster = begin({NAME: machine or scheduler(), **(more or {})}, {}, b"seed", START)
     cluster = step(
         cluster,
-        Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))),
+        Submit(
+            Request(
+                "create",
+                NAMESPACES,
+                body=Namespace(metadata=ObjectMeta(name="default")),
+                user=ADMIN,
+            )
+        ),
     )
     return start_all(cluster)
 
@@ -239,7 +247,7 @@ def stored(cluster: Cluster, resource) -> list:
 def with_node(cluster: Cluster, node: Node) -> Cluster:
     """A node joins and is ready: its object, its status, and the taint gone that it gets until
     somebody finds it ready."""
-    cluster = step(cluster, Submit(Request("create", NODES, body=node)))
+    cluster = step(cluster, Submit(Request("create", NODES, body=node, user=ADMIN)))
     cluster = patched(
         cluster,
         NODES,
@@ -252,7 +260,7 @@ def with_node(cluster: Cluster, node: Node) -> Cluster:
 
 
 def with_pod(cluster: Cluster, pod: Pod) -> Cluster:
-    return step(cluster, Submit(Request("create", PODS, "default", body=pod)))
+    return step(cluster, Submit(Request("create", PODS, "default", body=pod, user=ADMIN)))
 
 
 def patched(cluster: Cluster, resource, name: str, tree: dict, part: str = "") -> Cluster:
@@ -267,6 +275,7 @@ def patched(cluster: Cluster, resource, name: str, tree: dict, part: str = "") -
                 name,
                 part,
                 body=Patch("application/merge-patch+json", tree),
+                user=ADMIN,
             )
         ),
     )
@@ -274,7 +283,10 @@ def patched(cluster: Cluster, resource, name: str, tree: dict, part: str = "") -
 
 def deleted(cluster: Cluster, pod: Pod, now: bool) -> Cluster:
     body = DeleteOptions(grace_period_seconds=0 if now else None)
-    return step(cluster, Submit(Request("delete", PODS, "default", pod.metadata.name, body=body)))
+    return step(
+        cluster,
+        Submit(Request("delete", PODS, "default", pod.metadata.name, body=body, user=ADMIN)),
+    )
 
 
 OPERATIONS = 9

@@ -25,6 +25,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, submit
 from refk8s.core.context import timestamp
@@ -62,6 +63,7 @@ def merge(
             name,
             subresource,
             body=Patch("application/merge-patch+json", document),
+            user=ADMIN,
         ),
     )
 
@@ -75,6 +77,7 @@ def delete(cluster: Cluster, resource: Any, name: str, **options: Any) -> Cluste
             "default" if resource.namespaced else "",
             name,
             body=DeleteOptions(**options),
+            user=ADMIN,
         ),
     )
 
@@ -84,7 +87,12 @@ def make_node(cluster: Cluster, name: str, zone: str) -> Cluster:
     return attempt(
         cluster,
         Request(
-            "create", NODES, "", name, body=Node(metadata=ObjectMeta(name=name, labels=labels))
+            "create",
+            NODES,
+            "",
+            name,
+            body=Node(metadata=ObjectMeta(name=name, labels=labels)),
+            user=ADMIN,
         ),
     )
 
@@ -134,7 +142,7 @@ def make_service(
         publish_not_ready_addresses=publish or None,
     )
     body = Service(metadata=ObjectMeta(name=name, labels=labels), spec=spec)
-    return attempt(cluster, Request("create", SERVICES, "default", name, body=body))
+    return attempt(cluster, Request("create", SERVICES, "default", name, body=body, user=ADMIN))
 
 
 def make_pod(
@@ -158,7 +166,7 @@ def make_pod(
     )  # fmt: skip
     name = f"p{number}"
     body = Pod(metadata=ObjectMeta(name=name, labels={"app": app}), spec=spec)
-    cluster = attempt(cluster, Request("create", PODS, "default", name, body=body))
+    cluster = attempt(cluster, Request("create", PODS, "default", name, body=body, user=ADMIN))
     return report(cluster, number, ready) if ready is not None else cluster
 
 
@@ -212,10 +220,11 @@ def write_by_hand(cluster: Cluster, name: str, variant: int) -> Cluster:
                 "default",
                 name,
                 body=Endpoints(metadata=metadata, subsets=subsets),
+                user=ADMIN,
             ),
         )
     body = Endpoints(metadata=metadata, subsets=subsets)
-    return attempt(cluster, Request("update", ENDPOINTS, "default", name, body=body))
+    return attempt(cluster, Request("update", ENDPOINTS, "default", name, body=body, user=ADMIN))
 
 
 def act(cluster: Cluster, choice: tuple[Any, ...]) -> Cluster:

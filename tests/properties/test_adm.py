@@ -24,6 +24,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission import admit
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects, kubernetes_corrections
 from refk8s.core.apiserver.admission.pod import TOKEN_PATH, compute_qos_class
@@ -63,7 +64,9 @@ class Cluster:
         self, verb: str, resource: Any, namespace: str = "", name: str = "", body: Any = None
     ) -> Response:
         outcome = handle(
-            Request(verb, resource, namespace, name, body=body), self.history, self.context
+            Request(verb, resource, namespace, name, body=body, user=ADMIN),
+            self.history,
+            self.context,
         )
         if isinstance(outcome, Commit):
             self.history, done = commit(self.history, outcome.txn, stamp)
@@ -107,6 +110,7 @@ def test_adm_11_whatever_the_object_it_is_admitted_or_refused_below_500(resource
             namespace,
             named.metadata.name or "",
             body=named,
+            user=ADMIN,
         )
         before = replace(old, metadata=named.metadata) if is_update else None
         try:
@@ -131,7 +135,7 @@ def test_adm_1_what_was_read_of_the_namespace_must_still_be_so(pod):
     look refuses."""
     cluster = Cluster()
     pod = replace(pod, metadata=ObjectMeta(name="p"), spec=replace(pod.spec, node_name=None))
-    request = Request("create", resources.PODS, "n", body=pod)
+    request = Request("create", resources.PODS, "n", body=pod, user=ADMIN)
     wanted = handle(request, cluster.history, cluster.context)
     assume(isinstance(wanted, Commit))
     assert cluster.ask("delete", resources.NAMESPACES, name="n", body=DeleteOptions()).ok
@@ -569,7 +573,7 @@ def test_adm_11_what_is_admitted_of_a_valid_pod_is_valid(pod):
         )
     )
     pod = replace(pod, metadata=replace(pod.metadata, namespace="n"))
-    request = Request("create", resources.PODS, "n", body=pod)
+    request = Request("create", resources.PODS, "n", body=pod, user=ADMIN)
     made = admit(
         request, resources.PODS, default(resources.PODS, pod), None, WORLD.history, WORLD.context
     ).object
@@ -580,7 +584,9 @@ def test_adm_1_nothing_is_written_where_a_compare_fails():
     cluster = Cluster()
     before = cluster.history
     wanted = handle(
-        Request("create", resources.SERVICES, "n", body=_service()), before, cluster.context
+        Request("create", resources.SERVICES, "n", body=_service(), user=ADMIN),
+        before,
+        cluster.context,
     )
     assert isinstance(wanted, Commit)
     # the service and its address; neither is there, the namespace is

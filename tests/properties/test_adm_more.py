@@ -14,7 +14,8 @@ from val_examples_cluster import CERTIFICATE, REQUEST, claim, ingress, signing, 
 
 from refk8s.core.api import codec, resources
 from refk8s.core.api.pkcs10 import NoRequest, read_request
-from refk8s.core.api.request import Options, Patch, Request, User
+from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -47,7 +48,9 @@ class Server(Cluster):
         namespace = namespace if resource.namespaced else ""
         options = {"user": user} if user is not None else {}
         outcome = handle(
-            Request(verb, resource, namespace, name, subresource, body=obj, **options),
+            Request(
+                verb, resource, namespace, name, subresource, body=obj, **{"user": ADMIN, **options}
+            ),
             self.history,
             self.context,
         )
@@ -367,7 +370,7 @@ def test_adm_23_a_dry_run_says_the_same():
     server = Server()
     obj = made(CLAIMS, metadata={"name": "a"}, **claim(dataSource={"kind": "Pod", "name": "p"}))
     answer = handle(
-        Request("create", CLAIMS, "n", body=obj, options=Options(dry_run=True)),
+        Request("create", CLAIMS, "n", body=obj, options=Options(dry_run=True), user=ADMIN),
         server.history,
         server.context,
     )

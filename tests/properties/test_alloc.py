@@ -12,6 +12,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authenticate import Config
@@ -41,7 +42,12 @@ class Servers:
         self.waiting: list[tuple[Request, Commit]] = []
         self.conflicts = 0
         assert self.ask(
-            Request("create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="n")))
+            Request(
+                "create",
+                resources.NAMESPACES,
+                body=Namespace(metadata=ObjectMeta(name="n")),
+                user=ADMIN,
+            )
         ).ok
 
     def look(self, request: Request) -> Response | None:
@@ -70,15 +76,24 @@ class Servers:
 
     def create(self, name: str, **spec: Any) -> Response:
         spec.setdefault("ports", (ServicePort(port=80),))
-        return self.ask(Request("create", resources.SERVICES, "n", body=service(name, **spec)))
+        return self.ask(
+            Request("create", resources.SERVICES, "n", body=service(name, **spec), user=ADMIN)
+        )
 
     def patch(self, name: str, spec: Any) -> Response:
         return self.ask(
-            Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": spec}))
+            Request(
+                "patch",
+                resources.SERVICES,
+                "n",
+                name,
+                body=Patch(MERGE, {"spec": spec}),
+                user=ADMIN,
+            )
         )
 
     def delete(self, name: str) -> Response:
-        return self.ask(Request("delete", resources.SERVICES, "n", name))
+        return self.ask(Request("delete", resources.SERVICES, "n", name, user=ADMIN))
 
     def all(self, prefix: str) -> list[Any]:
         return [record.value for record in self.history.list(prefix).records]
@@ -115,7 +130,7 @@ def wishes(draw: st.DrawFn) -> Request:
     name = draw(names)
     kind = draw(st.sampled_from(["create", "create", "patch", "replace", "delete"]))
     if kind == "delete":
-        return Request("delete", resources.SERVICES, "n", name)
+        return Request("delete", resources.SERVICES, "n", name, user=ADMIN)
     of_type = draw(st.sampled_from(TYPES))
     if kind == "patch":
         change: dict[str, Any] = {"type": of_type}
@@ -123,7 +138,9 @@ def wishes(draw: st.DrawFn) -> Request:
             change["externalName"] = "a.b"
         if draw(st.booleans()):
             change["externalTrafficPolicy"] = draw(st.sampled_from(["Local", "Cluster", None]))
-        return Request("patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": change}))
+        return Request(
+            "patch", resources.SERVICES, "n", name, body=Patch(MERGE, {"spec": change}), user=ADMIN
+        )
     ports = tuple([
         ServicePort(name=f"{protocol.lower()}{port}", port=port, protocol=protocol, node_port=node_port if of_type != "ClusterIP" else None)
         for port, protocol, node_port in draw(ports_of)
@@ -137,8 +154,8 @@ def wishes(draw: st.DrawFn) -> Request:
         external_traffic_policy=policy,
     )  # fmt: skip
     if kind == "create":
-        return Request("create", resources.SERVICES, "n", body=body)
-    return Request("update", resources.SERVICES, "n", name, body=body)
+        return Request("create", resources.SERVICES, "n", body=body, user=ADMIN)
+    return Request("update", resources.SERVICES, "n", name, body=body, user=ADMIN)
 
 
 @settings(max_examples=150)
@@ -176,7 +193,7 @@ def ways_to_go(draw: st.DrawFn) -> Request:
     options = DeleteOptions(dry_run=("All",) if is_dry else None)
     match kind:
         case "delete":
-            return Request("delete", resources.SERVICES, "n", name, body=options)
+            return Request("delete", resources.SERVICES, "n", name, body=options, user=ADMIN)
         case "foreground":
             return Request(
                 "delete",
@@ -184,11 +201,17 @@ def ways_to_go(draw: st.DrawFn) -> Request:
                 "n",
                 name,
                 body=replace(options, propagation_policy="Foreground"),
+                user=ADMIN,
             )
         case "collection":
             chosen = Options(label_selector=draw(st.sampled_from(["", "held=yes"])))
             return Request(
-                "deletecollection", resources.SERVICES, "n", body=options, options=chosen
+                "deletecollection",
+                resources.SERVICES,
+                "n",
+                body=options,
+                options=chosen,
+                user=ADMIN,
             )
         case _:
             finalizers = [HOLD] if kind == "hold" else None
@@ -211,6 +234,7 @@ def ways_to_go(draw: st.DrawFn) -> Request:
                 subresource,
                 body=body,
                 options=Options(dry_run=is_dry),
+                user=ADMIN,
             )
 
 
@@ -235,9 +259,10 @@ def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
                 "n",
                 name,
                 body=Patch(MERGE, {"metadata": {"finalizers": None}}),
+                user=ADMIN,
             )
         )
-    servers.ask(Request("deletecollection", resources.SERVICES, "n"))
+    servers.ask(Request("deletecollection", resources.SERVICES, "n", user=ADMIN))
     assert servers.held() == (0, 0) and servers.wrong() == []
 
 
@@ -253,7 +278,7 @@ def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_e
     ).ok and servers.held() == (1, 2)
     held = Patch(MERGE, {"metadata": {"finalizers": [HOLD]}})
     assert (
-        servers.ask(Request("patch", resources.SERVICES, "n", "a", body=held)).ok
+        servers.ask(Request("patch", resources.SERVICES, "n", "a", body=held, user=ADMIN)).ok
         and servers.delete("a").ok
     )
     assert servers.held() == (1, 2)
@@ -263,7 +288,9 @@ def test_alloc_9_the_change_that_lets_a_service_go_frees_what_it_held_whatever_e
         **({"externalName": "a.b"} if of_type == "ExternalName" else {}),
     }
     gone = Patch(MERGE, {"metadata": {"finalizers": None}, "spec": spec})
-    assert servers.ask(Request("patch", resources.SERVICES, "n", "a", subresource, body=gone)).ok
+    assert servers.ask(
+        Request("patch", resources.SERVICES, "n", "a", subresource, body=gone, user=ADMIN)
+    ).ok
     assert servers.held() == (0, 0) and servers.all(resources.SERVICES.prefix) == []
 
 
@@ -278,6 +305,7 @@ def test_adm_1_two_servers_that_choose_one_address_do_not_both_get_it():
                 resources.SERVICES,
                 "n",
                 body=service(name, cluster_ip="10.0.0.9", ports=(ServicePort(port=80),)),
+                user=ADMIN,
             )
         )
     assert len(servers.waiting) == 2
@@ -296,6 +324,7 @@ def test_alloc_1_everybody_who_wants_an_address_gets_one_while_there_are_any(cou
                 resources.SERVICES,
                 "n",
                 body=service(f"s{number}", ports=(ServicePort(port=80),)),
+                user=ADMIN,
             )
         )
     while servers.waiting:
@@ -504,7 +533,7 @@ def test_alloc_6_what_another_holds_is_not_given_back():
             record.value.spec, parent_ref=replace(record.value.spec.parent_ref, name="other")
         ),
     )
-    asked = Request("update", resources.IP_ADDRESSES, "", taken, body=stranger)
+    asked = Request("update", resources.IP_ADDRESSES, "", taken, body=stranger, user=ADMIN)
     assert servers.ask(asked).code == 422  # VAL-26: an address does not change hands
     servers.delete("a")
     assert servers.history.get(key) is None
@@ -518,8 +547,8 @@ def test_alloc_7_the_same_body_again_changes_nothing(of_type):
     body = service(
         "a", type=of_type, ports=ports, external_name="a.b" if of_type == "ExternalName" else None
     )
-    first = servers.ask(Request("create", resources.SERVICES, "n", body=body)).body
-    again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body))
+    first = servers.ask(Request("create", resources.SERVICES, "n", body=body, user=ADMIN)).body
+    again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body, user=ADMIN))
     assert again.code == 200 and again.body == first
 
 
@@ -530,7 +559,9 @@ def test_alloc_7_a_port_keeps_its_node_port_by_its_name(order):
     made = {name: ServicePort(name=name, port=80 + number) for number, name in enumerate("abc")}
     first = servers.create("a", type="NodePort", ports=tuple(made.values())).body.spec.ports
     body = service("a", type="NodePort", ports=tuple([made[name] for name in order]))
-    again = servers.ask(Request("update", resources.SERVICES, "n", "a", body=body)).body.spec.ports
+    again = servers.ask(
+        Request("update", resources.SERVICES, "n", "a", body=body, user=ADMIN)
+    ).body.spec.ports
     assert {port.name: port.node_port for port in again} == {
         port.name: port.node_port for port in first
     }

@@ -36,6 +36,7 @@ from refk8s.core.api.policy_v1 import (
     PodDisruptionBudgetStatus,
 )
 from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
@@ -144,7 +145,7 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
         deletion_grace_period_seconds=5,
     )
     made = world.do(
-        Request("create", kind, "default", body=an_object(kind, theirs, number))
+        Request("create", kind, "default", body=an_object(kind, theirs, number), user=ADMIN)
     ).response.body.metadata
     assert (
         made.uid != uid
@@ -165,7 +166,7 @@ def test_api_1_the_server_says_what_is_the_servers_to_say(kind, number, uid):
         deletion_grace_period_seconds=None,
     )
     again = replace(world.get(kind, "a"), metadata=theirs)
-    after = world.do(Request("update", kind, "default", "a", body=again))
+    after = world.do(Request("update", kind, "default", "a", body=again, user=ADMIN))
     kept = after.response.body.metadata
     assert (kept.uid, kept.creation_timestamp, kept.deletion_timestamp) == (
         made.uid,
@@ -187,6 +188,7 @@ def test_api_2_a_generated_name_begins_as_asked_and_is_short_enough(base):
                 resources.CONFIG_MAPS,
                 "default",
                 body=ConfigMap(metadata=ObjectMeta(generate_name=base)),
+                user=ADMIN,
             )
         ).response
         assert made.code == 201
@@ -211,6 +213,7 @@ def test_api_2_where_every_generated_name_is_taken_the_client_may_come_again():
             resources.CONFIG_MAPS,
             "default",
             body=ConfigMap(metadata=metadata_of("web-bbbbb")),
+            user=ADMIN,
         )
     )
     asked = Request(
@@ -218,6 +221,7 @@ def test_api_2_where_every_generated_name_is_taken_the_client_may_come_again():
         resources.CONFIG_MAPS,
         "default",
         body=ConfigMap(metadata=ObjectMeta(generate_name="web-")),
+        user=ADMIN,
     )
     said = handle(asked, world.history, Context(START, Stuck()))
     assert (
@@ -233,11 +237,13 @@ def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, ot
     world = World()
     assert (
         world.do(
-            Request("create", kind, "default", body=an_object(kind, metadata_of(), one))
+            Request("create", kind, "default", body=an_object(kind, metadata_of(), one), user=ADMIN)
         ).response.code
         == 201
     )
-    taken = world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), other)))
+    taken = world.do(
+        Request("create", kind, "default", body=an_object(kind, metadata_of(), other), user=ADMIN)
+    )
     assert (
         taken.response.code == 409
         and taken.response.body.reason == "AlreadyExists"
@@ -248,7 +254,9 @@ def test_api_2_a_name_that_is_taken_is_refused_and_nothing_changes(kind, one, ot
 def test_api_2_a_body_without_a_name_is_invalid():
     # Shows API-2.e.
     said = (
-        World().do(Request("create", resources.CONFIG_MAPS, "default", body=ConfigMap())).response
+        World()
+        .do(Request("create", resources.CONFIG_MAPS, "default", body=ConfigMap(), user=ADMIN))
+        .response
     )
     assert said.code == 422 and said.body.details.causes[0].field == "metadata.name"
 
@@ -269,7 +277,14 @@ def test_api_3_a_body_is_about_what_its_path_names(verb, name, metadata, code):
     assert (
         World()
         .do(
-            Request(verb, resources.CONFIG_MAPS, "default", name, body=ConfigMap(metadata=metadata))
+            Request(
+                verb,
+                resources.CONFIG_MAPS,
+                "default",
+                name,
+                body=ConfigMap(metadata=metadata),
+                user=ADMIN,
+            )
         )
         .response.code
         == code
@@ -307,12 +322,16 @@ def test_api_3_a_body_of_another_kind_is_refused(kind, version, code):
 def test_api_6_a_put_that_means_another_state_or_object_changes_nothing(kind, one, other, wrong):
     # Shows API-6.a API-6.b API-6.e.
     world = World()
-    world.do(Request("create", kind, "default", body=an_object(kind, metadata_of(), one)))
+    world.do(
+        Request("create", kind, "default", body=an_object(kind, metadata_of(), one), user=ADMIN)
+    )
     meta = metadata_of(
         resource_version="1" if wrong == "1" else None,
         uid="1-2-3" if wrong == "other uid" else None,
     )
-    taken = world.do(Request("update", kind, "default", "a", body=an_object(kind, meta, other)))
+    taken = world.do(
+        Request("update", kind, "default", "a", body=an_object(kind, meta, other), user=ADMIN)
+    )
     if wrong == "none":
         expected = 422 if not strategy_of(kind).unconditional_update else taken.response.code
         assert taken.response.code == expected != 409
@@ -330,7 +349,9 @@ def test_api_6_of_two_writes_on_one_state_the_second_is_a_conflict(sequence):
         return
     asked = [replace(current, data={"writer": writer}) for writer in ("one", "two")]
     codes = [
-        world.do(Request("update", resources.CONFIG_MAPS, "default", "a", body=body)).response.code
+        world.do(
+            Request("update", resources.CONFIG_MAPS, "default", "a", body=body, user=ADMIN)
+        ).response.code
         for body in asked
     ]
     assert codes == [200, 409] and world.get(resources.CONFIG_MAPS, "a").data == {"writer": "one"}
@@ -340,7 +361,7 @@ def test_api_6_of_two_writes_on_one_state_the_second_is_a_conflict(sequence):
 def test_api_7_a_put_creates_only_where_the_kind_allows_it(kind):
     world = World()
     said = world.do(
-        Request("update", kind, "default", "a", body=an_object(kind, metadata_of()))
+        Request("update", kind, "default", "a", body=an_object(kind, metadata_of()), user=ADMIN)
     ).response
     assert said.code == (201 if kind == resources.LEASES else 404)
     assert (world.get(kind, "a") is not None) == (said.code == 201)
@@ -355,12 +376,21 @@ def test_api_4_writing_what_is_there_writes_nothing(sequence):
         if current is None:
             continue
         for subresource in ("", "status") if kind.has_status else ("",):
-            taken = world.do(Request("update", kind, "default", "a", subresource, body=current))
+            taken = world.do(
+                Request("update", kind, "default", "a", subresource, body=current, user=ADMIN)
+            )
             assert (
                 taken.response.code == 200 and taken.response.body == current and not taken.changes
             )
         taken = world.do(
-            Request("patch", kind, "default", "a", body=Patch("application/merge-patch+json", {}))
+            Request(
+                "patch",
+                kind,
+                "default",
+                "a",
+                body=Patch("application/merge-patch+json", {}),
+                user=ADMIN,
+            )
         )
         assert taken.response.body == current and not taken.changes
 
@@ -374,7 +404,9 @@ def test_api_5_the_annotations_of_a_deployment_are_desired_but_not_when_written_
             current, metadata=replace(current.metadata, annotations={"note": subresource or "main"})
         )
         said = world.do(
-            Request("update", resources.DEPLOYMENTS, "default", "a", subresource, body=noted)
+            Request(
+                "update", resources.DEPLOYMENTS, "default", "a", subresource, body=noted, user=ADMIN
+            )
         ).response
         assert said.body.metadata.generation == generation
 
@@ -495,6 +527,7 @@ def test_api_17_a_pod_is_bound_once():
             metadata=ObjectMeta(name="a", annotations={"why": "because"}),
             target=ObjectReference(kind="Node", name="node-1"),
         ),
+        user=ADMIN,
     )
     assert world.do(asked).response.code == 201
     pod = world.get(resources.PODS, "a")
@@ -536,7 +569,9 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
         metadata=metadata_of("budget"),
         spec=PodDisruptionBudgetSpec(selector=LabelSelector(match_labels={"app": "x"})),
     )
-    world.do(Request("create", resources.POD_DISRUPTION_BUDGETS, "default", body=budget))
+    world.do(
+        Request("create", resources.POD_DISRUPTION_BUDGETS, "default", body=budget, user=ADMIN)
+    )
     made = world.get(resources.POD_DISRUPTION_BUDGETS, "budget")
     said = PodDisruptionBudgetStatus(
         disruptions_allowed=allowed,
@@ -552,6 +587,7 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
             "budget",
             "status",
             body=replace(made, status=said),
+            user=ADMIN,
         )
     )
     for number in range(pods):
@@ -562,6 +598,7 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
                 resources.PODS,
                 "default",
                 body=an_object(resources.PODS, metadata_of(name, labels={"app": "x"})),
+                user=ADMIN,
             )
         )
         pod = world.get(resources.PODS, name)
@@ -571,7 +608,13 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
         )
         world.do(
             Request(
-                "update", resources.PODS, "default", name, "status", body=replace(pod, status=ready)
+                "update",
+                resources.PODS,
+                "default",
+                name,
+                "status",
+                body=replace(pod, status=ready),
+                user=ADMIN,
             )
         )
     codes = []
@@ -585,6 +628,7 @@ def test_api_18_evictions_never_spend_more_than_the_budget_has(allowed, pods, co
                 name,
                 "eviction",
                 Eviction(metadata=metadata_of(name)),
+                user=ADMIN,
             )
         )
         codes.append(taken.response.code)
@@ -601,11 +645,13 @@ def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
     # Shows API-19.b.
     world = populated()
     before = world.get(resources.DEPLOYMENTS, "a")
-    shown = world.do(Request("get", resources.DEPLOYMENTS, "default", "a", "scale")).response.body
+    shown = world.do(
+        Request("get", resources.DEPLOYMENTS, "default", "a", "scale", user=ADMIN)
+    ).response.body
     assert (shown.spec.replicas or 0) == before.spec.replicas and shown.status.selector == "app=x"
     scale = Scale(metadata=ObjectMeta(name="a"), spec=ScaleSpec(replicas=replicas or None))
     answer = world.do(
-        Request("update", resources.DEPLOYMENTS, "default", "a", "scale", scale)
+        Request("update", resources.DEPLOYMENTS, "default", "a", "scale", scale, user=ADMIN)
     ).response
     after = world.get(resources.DEPLOYMENTS, "a")
     assert (
@@ -616,7 +662,7 @@ def test_api_19_scale_changes_replicas_and_nothing_else(replicas):
     stale = replace(scale, metadata=ObjectMeta(name="a", resource_version="1"))
     assert (
         world.do(
-            Request("update", resources.DEPLOYMENTS, "default", "a", "scale", stale)
+            Request("update", resources.DEPLOYMENTS, "default", "a", "scale", stale, user=ADMIN)
         ).response.code
         == 409
     )
@@ -635,11 +681,14 @@ def test_api_20_a_token_lasts_ten_minutes_or_longer(seconds, audiences):
             resources.SERVICE_ACCOUNTS,
             "default",
             body=ServiceAccount(metadata=metadata_of("robot")),
+            user=ADMIN,
         )
     )
     asked = TokenRequest(spec=TokenRequestSpec(audiences=audiences, expiration_seconds=seconds))
     taken = world.do(
-        Request("create", resources.SERVICE_ACCOUNTS, "default", "robot", "token", asked)
+        Request(
+            "create", resources.SERVICE_ACCOUNTS, "default", "robot", "token", asked, user=ADMIN
+        )
     )
     if seconds is not None and not 600 <= seconds <= 2**32:
         assert taken.response.code == 422
@@ -670,10 +719,19 @@ def a_token() -> tuple[str, int]:
             resources.SERVICE_ACCOUNTS,
             "default",
             body=ServiceAccount(metadata=metadata_of("robot")),
+            user=ADMIN,
         )
     )
     return world.do(
-        Request("create", resources.SERVICE_ACCOUNTS, "default", "robot", "token", TokenRequest())
+        Request(
+            "create",
+            resources.SERVICE_ACCOUNTS,
+            "default",
+            "robot",
+            "token",
+            TokenRequest(),
+            user=ADMIN,
+        )
     ).response.body.status.token, world.now
 
 
@@ -699,13 +757,19 @@ def test_api_20_a_token_may_be_bound_to_what_exists():
             resources.SERVICE_ACCOUNTS,
             "default",
             body=ServiceAccount(metadata=metadata_of("robot")),
+            user=ADMIN,
         )
     )
     its_pod = Pod(
         metadata=metadata_of("its"),
         spec=PodSpec(containers=(Container(name="c", image="i"),), service_account_name="robot"),
     )
-    assert world.do(Request("create", resources.PODS, "default", body=its_pod)).response.code == 201
+    assert (
+        world.do(
+            Request("create", resources.PODS, "default", body=its_pod, user=ADMIN)
+        ).response.code
+        == 201
+    )
     for kind, name, code in (
         ("Pod", "its", 201),
         ("Pod", "a", 400),
@@ -717,7 +781,15 @@ def test_api_20_a_token_may_be_bound_to_what_exists():
         )
         assert (
             world.do(
-                Request("create", resources.SERVICE_ACCOUNTS, "default", "robot", "token", asked)
+                Request(
+                    "create",
+                    resources.SERVICE_ACCOUNTS,
+                    "default",
+                    "robot",
+                    "token",
+                    asked,
+                    user=ADMIN,
+                )
             ).response.code
             == code
         )
@@ -740,7 +812,9 @@ def test_api_8_a_step_that_writes_the_status_exists():
         and taken.request.body.spec.replicas == 2
     )
     assert (
-        world.do(Request("list", resources.DEPLOYMENTS, "default", options=Options())).response.code
+        world.do(
+            Request("list", resources.DEPLOYMENTS, "default", options=Options(), user=ADMIN)
+        ).response.code
         == 200
     )
 

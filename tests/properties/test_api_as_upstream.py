@@ -15,7 +15,8 @@ from workload_helpers import NOW, pod
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Event, ObjectReference
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
-from refk8s.core.api.request import Options, Patch, Request, User
+from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import list_text
 from refk8s.core.apiserver.handle import handle
@@ -38,6 +39,7 @@ def create(world: World, name: str, **metadata: object):
             CONFIG_MAPS,
             "default",
             body=an_object(CONFIG_MAPS, ObjectMeta(name=name, **metadata)),
+            user=ADMIN,
         )
     )
 
@@ -74,7 +76,9 @@ def test_api_2_a_put_that_creates_may_have_a_resource_version():
     world = World()
     lease = an_object(resources.LEASES, ObjectMeta(name="a", resource_version="5"))
     assert (
-        world.do(Request("update", resources.LEASES, "default", "a", body=lease)).response.code
+        world.do(
+            Request("update", resources.LEASES, "default", "a", body=lease, user=ADMIN)
+        ).response.code
         == 201
     )
 
@@ -92,7 +96,9 @@ def test_patch_1_a_strategic_patch_does_not_change_the_kind(said, media_type, co
     # Shows PATCH-1.c.
     world = populated()
     patch = Patch(f"application/{media_type}+json", {**said, "data": {"k": "new"}})
-    answer = world.do(Request("patch", CONFIG_MAPS, "default", "a", body=patch)).response
+    answer = world.do(
+        Request("patch", CONFIG_MAPS, "default", "a", body=patch, user=ADMIN)
+    ).response
     if media_type == "merge-patch" and None in said.values():
         code = 200  # an absent kind is that of the path
     assert answer.code == code
@@ -167,16 +173,25 @@ def test_del_11_no_grace_period_is_beyond_the_calendar(seconds, own):
     spec = replace(
         a_pod.spec, node_name="node-1", termination_grace_period_seconds=seconds if own else 30
     )
-    world.do(Request("create", resources.PODS, "default", body=replace(a_pod, spec=spec)))
+    world.do(
+        Request("create", resources.PODS, "default", body=replace(a_pod, spec=spec), user=ADMIN)
+    )
     body = DeleteOptions(grace_period_seconds=None if own else seconds)
-    said = world.do(Request("delete", resources.PODS, "default", "p", body=body)).response
+    said = world.do(
+        Request("delete", resources.PODS, "default", "p", body=body, user=ADMIN)
+    ).response
     kept = min(seconds, GRACE_SECONDS_MAX)
     assert said.code == 200 and said.body.metadata.deletion_grace_period_seconds == kept
     asked_at = parse_timestamp(said.body.metadata.deletion_timestamp) - kept * 1_000_000
     assert START < asked_at <= world.now
     shorter = world.do(
         Request(
-            "delete", resources.PODS, "default", "p", body=DeleteOptions(grace_period_seconds=5)
+            "delete",
+            resources.PODS,
+            "default",
+            "p",
+            body=DeleteOptions(grace_period_seconds=5),
+            user=ADMIN,
         )
     ).response
     assert shorter.body.metadata.deletion_grace_period_seconds == 5
@@ -198,7 +213,9 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
     world = World()
     for number in range(11):
         create(world, f"c{number:02}")
-    asked = Request("deletecollection", CONFIG_MAPS, "default", body=deleting.DeleteOptions())
+    asked = Request(
+        "deletecollection", CONFIG_MAPS, "default", body=deleting.DeleteOptions(), user=ADMIN
+    )
     context = Context(START, SeededChance(b"x"))
     portions, created, refused = [], 0, 0
     while True:
@@ -215,6 +232,7 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
                     "default",
                     "c10",
                     body=replace(last, data={"written": str(created)}),
+                    user=ADMIN,
                 )
             )
         create(world, f"new-{created}")
@@ -249,14 +267,15 @@ def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
     listed = tuple(
         (r.key, r.value.metadata.uid) for r in world.history.list(CONFIG_MAPS.prefix).records
     )
-    answer = world.do(Request("list", CONFIG_MAPS, "default")).response
-    world.do(Request("delete", CONFIG_MAPS, "default", "b"))
+    answer = world.do(Request("list", CONFIG_MAPS, "default", user=ADMIN)).response
+    world.do(Request("delete", CONFIG_MAPS, "default", "b", user=ADMIN))
     create(world, "b")
     rest = Request(
         "deletecollection",
         CONFIG_MAPS,
         "default",
         body=deleting.Collection(DeleteOptions(), listed, answer),
+        user=ADMIN,
     )
     assert world.do(rest).response is answer
     assert world.get(CONFIG_MAPS, "a") is None and world.get(CONFIG_MAPS, "b") is not None
@@ -269,7 +288,7 @@ def test_del_9_the_objects_of_a_large_collection_go_in_many_transactions():
     for number in range(count):
         create(world, f"c{number:04}")
     before = world.history.revision
-    said = world.do(Request("deletecollection", CONFIG_MAPS, "default")).response
+    said = world.do(Request("deletecollection", CONFIG_MAPS, "default", user=ADMIN)).response
     assert len(said.body.items) == count and not world.history.list(CONFIG_MAPS.prefix).records
     assert world.history.revision - before == 3
 
@@ -288,7 +307,7 @@ def test_list_13_lists_of_another_version_are_kept_by_its_own_field_names(select
     event = Event(
         metadata=ObjectMeta(name="e"), reason="x", involved_object=about, reporting_component="z"
     )
-    world.do(Request("create", resources.EVENTS, "default", body=event))
+    world.do(Request("create", resources.EVENTS, "default", body=event, user=ADMIN))
     wire = WireRequest(
         "GET",
         "/apis/events.k8s.io/v1/namespaces/default/events",
@@ -312,7 +331,7 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
     for number in range(9):
         create(world, f"c{number}")
     first = world.do(
-        Request("list", CONFIG_MAPS, "default", options=Options(limit=1))
+        Request("list", CONFIG_MAPS, "default", options=Options(limit=1), user=ADMIN)
     ).response.body
     create(world, "z")
     world.history = compact(world.history, world.history.revision)
@@ -322,14 +341,21 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
             CONFIG_MAPS,
             "default",
             options=Options(limit=1, continue_=first.metadata.continue_),
+            user=ADMIN,
         )
     ).response
     assert refused.code == 410
-    expected = world.do(Request("list", CONFIG_MAPS, "default")).response.body.items[1:]
+    expected = world.do(Request("list", CONFIG_MAPS, "default", user=ADMIN)).response.body.items[1:]
     token, items, revisions = refused.body.metadata.continue_, [], set()
     while token:
         page = world.do(
-            Request("list", CONFIG_MAPS, "default", options=Options(limit=limit, continue_=token))
+            Request(
+                "list",
+                CONFIG_MAPS,
+                "default",
+                options=Options(limit=limit, continue_=token),
+                user=ADMIN,
+            )
         ).response.body
         items += page.items
         revisions.add(page.metadata.resource_version)
@@ -394,7 +420,12 @@ def test_event_5_the_names_of_events_are_in_the_order_of_time(pauses, more):
     world = World()
     body = replace(request.body, metadata=replace(request.body.metadata, namespace="default"))
     body = replace(body, involved_object=replace(body.involved_object, namespace="default"))
-    assert world.do(Request("create", resources.EVENTS, "default", body=body)).response.code == 201
+    assert (
+        world.do(
+            Request("create", resources.EVENTS, "default", body=body, user=ADMIN)
+        ).response.code
+        == 201
+    )
 
 
 def test_api_6_preconditions_of_a_query_are_those_of_a_body():

@@ -19,8 +19,9 @@ from refk8s.components.yaml_reader import read_yaml
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import ConfigMap
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import ADMIN, Patch, Request, User
+from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver.authenticate import Config, authenticate
 from refk8s.core.apiserver.handle import handle
@@ -79,11 +80,19 @@ def test_api_2_a_generated_name_that_is_taken_is_drawn_again_up_to_eight_times(t
     world = World()
     world.do(
         Request(
-            "create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="web-bbbbb"))
+            "create",
+            CONFIG_MAPS,
+            "default",
+            body=ConfigMap(metadata=ObjectMeta(name="web-bbbbb")),
+            user=ADMIN,
         )
     )
     asked = Request(
-        "create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(generate_name="web-"))
+        "create",
+        CONFIG_MAPS,
+        "default",
+        body=ConfigMap(metadata=ObjectMeta(generate_name="web-")),
+        user=ADMIN,
     )
     outcome = handle(asked, world.history, Context(START, Repeats(times)))
     assert isinstance(outcome, Commit) == (times < 8)
@@ -161,7 +170,11 @@ def test_api_9_a_request_that_another_write_overtook_is_handled_again(writers):
             for writer in writers
         ]
         codes = await all_answered(
-            api, [Request("patch", CONFIG_MAPS, "default", "a", body=patch) for patch in patches]
+            api,
+            [
+                Request("patch", CONFIG_MAPS, "default", "a", body=patch, user=ADMIN)
+                for patch in patches
+            ],
         )
         kept = api.engine.get(CONFIG_MAPS.key("default", "a")).value
         assert (
@@ -458,9 +471,10 @@ def test_del_9_a_portion_that_meets_a_conflict_is_halved_and_others_write_in_bet
                 CONFIG_MAPS,
                 "default",
                 body=an_object(CONFIG_MAPS, ObjectMeta(name=f"c{number:04}")),
+                user=ADMIN,
             )
         )
-    asked = Request("deletecollection", CONFIG_MAPS, "default")
+    asked = Request("deletecollection", CONFIG_MAPS, "default", user=ADMIN)
     sizes = []
     for conflict in (False, True, True, True, False):
         outcome = handle(asked, world.history, world.context())
@@ -482,6 +496,7 @@ def test_del_9_a_portion_that_meets_a_conflict_is_halved_and_others_write_in_bet
             "default",
             last.metadata.name,
             body=replace(last, data={"written": "meanwhile"}),
+            user=ADMIN,
         )
     )
     assert (

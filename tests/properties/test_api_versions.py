@@ -16,6 +16,7 @@ from refk8s.core.api import autoscaling_v1, autoscaling_v2, core_v1, events_v1, 
 from refk8s.core.api.core_v1 import ServiceAccount
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.versions import from_stored, stored_resource, to_stored
 
 TWICE = [resource for resource in resources.ALL if resource.storage_api_version]
@@ -165,6 +166,7 @@ def test_api_28_an_autoscaler_is_one_object_in_both_versions():
         "default",
         "a",
         body=Patch("application/merge-patch+json", {"spec": {"maxReplicas": 5}}),
+        user=ADMIN,
     )
     assert world.do(asked).response.body.spec.max_replicas == 5
     assert world.get(resources.HORIZONTAL_POD_AUTOSCALERS, "a").spec.metrics == scaler.spec.metrics
@@ -232,6 +234,7 @@ def test_api_27_who_am_i_and_whose_token_is_this():
             resources.SERVICE_ACCOUNTS,
             "default",
             body=ServiceAccount(metadata=ObjectMeta(name="robot")),
+            user=ADMIN,
         )
     )
     path = "/api/v1/namespaces/default/serviceaccounts/robot/token"
@@ -265,5 +268,6 @@ def test_api_17_the_old_path_of_bindings_binds_too():
             resources.PODS,
             "default",
             options=Options(field_selector="spec.nodeName=node-1"),
+            user=ADMIN,
         )
     ).response.body.items

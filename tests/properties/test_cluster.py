@@ -53,6 +53,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     by_kind,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.cluster.enabled import enabled, is_enabled
@@ -86,7 +87,10 @@ class Speaker:
 
     def start(self, now: int, seed: bytes) -> tuple[Any, tuple[Any, ...]]:
         watch = Request(
-            "watch", CONFIG_MAPS, options=Options(resource_version="1", allow_watch_bookmarks=True)
+            "watch",
+            CONFIG_MAPS,
+            options=Options(resource_version="1", allow_watch_bookmarks=True),
+            user=ADMIN,
         )
         return (seed.hex()[:8], 0, (), now), (Watch(0, watch), WakeAt(now))
 
@@ -107,7 +111,12 @@ class Speaker:
                         Call(
                             count,
                             Request(
-                                "create", CONFIG_MAPS, "default", body.metadata.name, body=body
+                                "create",
+                                CONFIG_MAPS,
+                                "default",
+                                body.metadata.name,
+                                body=body,
+                                user=ADMIN,
                             ),
                         ),
                     )
@@ -121,7 +130,12 @@ def quiet() -> Cluster:
         step(
             cluster,
             Submit(
-                Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))
+                Request(
+                    "create",
+                    NAMESPACES,
+                    body=Namespace(metadata=ObjectMeta(name="default")),
+                    user=ADMIN,
+                )
             ),
         )
     )
@@ -329,6 +343,7 @@ def test_cluster_2_a_watch_that_is_cut_or_compacted_away_says_so():
                     CONFIG_MAPS,
                     "default",
                     body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")),
+                    user=ADMIN,
                 )
             ),
         )
@@ -425,6 +440,7 @@ def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_
                     CONFIG_MAPS,
                     "default",
                     body=ConfigMap(metadata=ObjectMeta(name=f"x{n}")),
+                    user=ADMIN,
                 )
             ),
         )
@@ -441,7 +457,7 @@ def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_
         cluster = step(cluster, Notify(channel, 1))
     told = [e.revision for one in heard(cluster) if isinstance(one, Watched) for e in one.events]
     assert len(told) == before and all(revision <= stood for revision in told)
-    fresh = handle(Request("list", CONFIG_MAPS), cluster.history, cluster.context())
+    fresh = handle(Request("list", CONFIG_MAPS, user=ADMIN), cluster.history, cluster.context())
     assert len(fresh.body.items) == before + since
     cluster = step(cluster, CatchUp(0))
     while is_enabled(cluster, Notify(channel)):
@@ -459,13 +475,19 @@ def test_cluster_10_who_asks_for_any_state_may_get_an_old_one_and_who_asks_for_t
             cluster,
             Submit(
                 Request(
-                    "create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="x"))
+                    "create",
+                    CONFIG_MAPS,
+                    "default",
+                    body=ConfigMap(metadata=ObjectMeta(name="x")),
+                    user=ADMIN,
                 )
             ),
         )
         cluster = step(cluster, Switch("speaker", 1))
         channel = ("speaker", 1, 99)
-        asked = Flying(Request("list", CONFIG_MAPS, options=Options(resource_version=version)))
+        asked = Flying(
+            Request("list", CONFIG_MAPS, options=Options(resource_version=version), user=ADMIN)
+        )
         cluster = step(evolve(cluster, flying=cluster.flying.set(channel, asked)), Arrive(channel))
         assert len(cluster.flying[channel].answer.body.items) == seen
 
@@ -530,7 +552,12 @@ def whole_run(steps: int = 3_000) -> str:
             cluster,
             Submit(
                 Request(
-                    "create", resource, obj.metadata.namespace or "", obj.metadata.name, body=obj
+                    "create",
+                    resource,
+                    obj.metadata.namespace or "",
+                    obj.metadata.name,
+                    body=obj,
+                    user=ADMIN,
                 )
             ),
         )
@@ -548,7 +575,14 @@ def whole_run(steps: int = 3_000) -> str:
     cluster = step(
         cluster,
         Submit(
-            Request("create", SERVICES, "default", "web", body=codec.from_tree(Service, service))
+            Request(
+                "create",
+                SERVICES,
+                "default",
+                "web",
+                body=codec.from_tree(Service, service),
+                user=ADMIN,
+            )
         ),
     )
     cluster = start_all(
@@ -556,7 +590,12 @@ def whole_run(steps: int = 3_000) -> str:
             cluster,
             Submit(
                 Request(
-                    "create", DEPLOYMENTS, "default", "web", body=codec.from_tree(Deployment, tree)
+                    "create",
+                    DEPLOYMENTS,
+                    "default",
+                    "web",
+                    body=codec.from_tree(Deployment, tree),
+                    user=ADMIN,
                 )
             ),
         )

@@ -15,6 +15,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, NamespaceSpec, PodStatus, ServiceAccount
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.delete import propagation
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, parse_timestamp
@@ -25,7 +26,9 @@ HELD = ("example.com/hold",)
 
 
 def delete(world: World, kind=resources.CONFIG_MAPS, name="a", body=None, **options):
-    return world.do(Request("delete", kind, "default", name, body=body or DeleteOptions(**options)))
+    return world.do(
+        Request("delete", kind, "default", name, body=body or DeleteOptions(**options), user=ADMIN)
+    )
 
 
 def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 30, finalizers=None):
@@ -34,7 +37,10 @@ def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 3
     pod = replace(
         pod, spec=replace(pod.spec, termination_grace_period_seconds=grace, node_name=node or None)
     )
-    assert world.do(Request("create", resources.PODS, "default", body=pod)).response.code == 201
+    assert (
+        world.do(Request("create", resources.PODS, "default", body=pod, user=ADMIN)).response.code
+        == 201
+    )
     made = world.get(resources.PODS, "p")
     world.do(
         Request(
@@ -44,6 +50,7 @@ def a_pod(world: World, *, node="node-1", phase="Running", grace: int | None = 3
             "p",
             "status",
             body=replace(made, status=PodStatus(phase=phase)),
+            user=ADMIN,
         )
     )
     return world.get(resources.PODS, "p")
@@ -115,6 +122,7 @@ def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_
             kind,
             "default",
             body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers), 1),
+            user=ADMIN,
         )
     )
     before = world.get(kind, "a")
@@ -142,6 +150,7 @@ def test_del_1_del_4_an_object_with_finalizers_is_marked_and_goes_with_the_last_
                 "default",
                 "a",
                 body=Patch("application/merge-patch+json", {"metadata": {"finalizers": left}}),
+                user=ADMIN,
             )
         ).response
         assert said.code == 200 and tuple(said.body.metadata.finalizers or ()) == tuple(left)
@@ -152,12 +161,12 @@ def test_del_12_a_new_finalizer_on_what_is_going_is_refused():
     # Shows DEL-12.a DEL-12.b.
     world = World()
     body = an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD))
-    world.do(Request("create", resources.CONFIG_MAPS, "default", body=body))
+    world.do(Request("create", resources.CONFIG_MAPS, "default", body=body, user=ADMIN))
     delete(world)
     more = Patch(
         "application/merge-patch+json", {"metadata": {"finalizers": [*HELD, "example.com/more"]}}
     )
-    taken = world.do(Request("patch", resources.CONFIG_MAPS, "default", "a", body=more))
+    taken = world.do(Request("patch", resources.CONFIG_MAPS, "default", "a", body=more, user=ADMIN))
     assert taken.response.code == 422 and not taken.changes
     assert taken.response.body.details.causes[0].field == "metadata.finalizers"
 
@@ -179,6 +188,7 @@ def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind,
             kind,
             "default",
             body=an_object(kind, ObjectMeta(name="a", finalizers=finalizers)),
+            user=ADMIN,
         )
     )
     there = world.get(kind, "a").metadata
@@ -208,7 +218,7 @@ def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
         if kind == resources.SERVICE_ACCOUNTS
         else an_object(kind, ObjectMeta(name="a"))
     )
-    world.do(Request("create", kind, "default", body=obj))
+    world.do(Request("create", kind, "default", body=obj, user=ADMIN))
     uid = world.get(kind, "a").metadata.uid
     said = delete(world, kind, propagation_policy="Background").response.body
     if strategy_of(kind).answers_deleted:
@@ -233,6 +243,7 @@ def test_del_5_the_legacy_way_of_asking_is_answered_with_202_while_the_object_st
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="a", finalizers=HELD)),
+            user=ADMIN,
         )
     )
     assert delete(world, orphan_dependents=False).response.code == 202
@@ -297,10 +308,10 @@ def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, s
     body = Namespace(
         metadata=ObjectMeta(name="n", finalizers=metadata), spec=NamespaceSpec(finalizers=own)
     )
-    world.do(Request("create", resources.NAMESPACES, body=body))
+    world.do(Request("create", resources.NAMESPACES, body=body, user=ADMIN))
     assert "kubernetes" in world.get(resources.NAMESPACES, "n").spec.finalizers
     for _ in range(2):
-        said = world.do(Request("delete", resources.NAMESPACES, "", "n")).response
+        said = world.do(Request("delete", resources.NAMESPACES, "", "n", user=ADMIN)).response
         assert (
             said.code == 200
             and said.body.status.phase == "Terminating"
@@ -312,6 +323,7 @@ def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, s
             resources.CONFIG_MAPS,
             "n",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="late")),
+            user=ADMIN,
         )
     ).response
     assert made.code == 403 and made.body.details.causes[0].reason == "NamespaceTerminating"
@@ -326,6 +338,7 @@ def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, s
                 "n",
                 "finalize",
                 replace(there, spec=NamespaceSpec()),
+                user=ADMIN,
             )
         )
 
@@ -337,6 +350,7 @@ def test_del_7_a_namespace_goes_with_the_last_of_its_finalizers(own, metadata, s
                 "",
                 "n",
                 body=Patch("application/merge-patch+json", {"metadata": {"finalizers": None}}),
+                user=ADMIN,
             )
         )
 
@@ -353,7 +367,9 @@ def test_del_7_a_namespace_in_use_cannot_lose_its_finalizers_by_the_main_path():
         "application/merge-patch+json",
         {"spec": {"finalizers": []}, "status": {"phase": "Terminating"}},
     )
-    said = world.do(Request("patch", resources.NAMESPACES, "", "default", body=patch)).response
+    said = world.do(
+        Request("patch", resources.NAMESPACES, "", "default", body=patch, user=ADMIN)
+    ).response
     assert said.body.spec.finalizers == ("kubernetes",) and said.body.status.phase == "Active"
 
 
@@ -361,7 +377,9 @@ def test_del_7_a_namespace_in_use_cannot_lose_its_finalizers_by_the_main_path():
 def test_del_8_the_clusters_own_namespaces_stay(name):
     # Shows DEL-8.a.
     world = World(("default", "kube-system", "kube-public", "kube-node-lease"))
-    assert world.do(Request("delete", resources.NAMESPACES, "", name)).response.code == 403
+    assert (
+        world.do(Request("delete", resources.NAMESPACES, "", name, user=ADMIN)).response.code == 403
+    )
     assert world.get(resources.NAMESPACES, name).metadata.deletion_timestamp is None
 
 
@@ -376,7 +394,13 @@ def test_del_8_the_clusters_own_namespaces_stay(name):
 def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence, selector, policy):
     one, many = run(sequence), run(sequence)
     chosen = one.do(
-        Request("list", resources.CONFIG_MAPS, "default", options=Options(label_selector=selector))
+        Request(
+            "list",
+            resources.CONFIG_MAPS,
+            "default",
+            options=Options(label_selector=selector),
+            user=ADMIN,
+        )
     ).response.body
     for item in chosen.items:
         delete(one, name=item.metadata.name, propagation_policy=policy)
@@ -385,7 +409,12 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence,
         DeleteOptions(propagation_policy=policy or None),
     )
     asked = Request(
-        "deletecollection", resources.CONFIG_MAPS, "default", body=body, options=chosen_by
+        "deletecollection",
+        resources.CONFIG_MAPS,
+        "default",
+        body=body,
+        options=chosen_by,
+        user=ADMIN,
     )
     answer = many.do(asked).response
     assert answer.code == 200 and answer.body.items == chosen.items
@@ -499,7 +528,7 @@ def test_del_4_a_pod_that_loses_its_last_finalizer_keeps_the_time_it_has():
     a_pod(world, finalizers=HELD)
     delete(world, resources.PODS, "p")
     none = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
-    world.do(Request("patch", resources.PODS, "default", "p", body=none))
+    world.do(Request("patch", resources.PODS, "default", "p", body=none, user=ADMIN))
     assert world.get(resources.PODS, "p").metadata.deletion_grace_period_seconds == 30
     delete(world, resources.PODS, "p", grace_period_seconds=0)
     assert world.get(resources.PODS, "p") is None
@@ -528,6 +557,7 @@ def test_del_11_an_eviction_gives_the_pod_its_time():
         "p",
         "eviction",
         Eviction(metadata=ObjectMeta(name="p")),
+        user=ADMIN,
     )
     assert world.do(asked).response.code == 201
     assert world.get(resources.PODS, "p").metadata.deletion_grace_period_seconds == 30

@@ -22,6 +22,7 @@ from refk8s.core.api.meta_v1 import (
 )
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import delete, lifecycle
 from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import SECOND, Context, SeededChance, timestamp
@@ -138,7 +139,7 @@ def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orph
     told = DeleteOptions(
         grace_period_seconds=grace, propagation_policy=policy, orphan_dependents=orphan
     )
-    request = Request("delete", CONFIG_MAPS, "default", "a", body=told)
+    request = Request("delete", CONFIG_MAPS, "default", "a", body=told, user=ADMIN)
     if policy and orphan is not None:
         with pytest.raises(ApiError) as error:
             delete.delete_options(request)
@@ -176,7 +177,9 @@ def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orph
 )
 def test_del_10_what_means_nothing_is_told(options, field, words):
     with pytest.raises(ApiError) as error:
-        delete.delete_options(Request("delete", CONFIG_MAPS, "default", "a", body=options))
+        delete.delete_options(
+            Request("delete", CONFIG_MAPS, "default", "a", body=options, user=ADMIN)
+        )
     [cause] = error.value.status.details.causes
     assert (cause.reason, cause.field, cause.message) == ("FieldValueNotSupported", field, words)
 
@@ -218,7 +221,7 @@ def test_del_3_a_deletion_of_another_object_or_state_is_refused_and_says_so(uid,
 def test_del_8_the_namespaces_that_the_cluster_lives_in_stay():
     with pytest.raises(ApiError) as error:
         delete.check_deletable(
-            Request("delete", resources.NAMESPACES, name="default"),
+            Request("delete", resources.NAMESPACES, name="default", user=ADMIN),
             Namespace(metadata=ObjectMeta(name="default")),
         )
     assert (error.value.status.code, error.value.status.message) == (
@@ -261,9 +264,13 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
             labels={"app": "x" if chosen else "y"},
             finalizers=("x/y",) if held else None,
         )
-        world.do(Request("create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, metadata)))
+        world.do(
+            Request(
+                "create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, metadata), user=ADMIN
+            )
+        )
         if going and held:
-            world.do(Request("delete", CONFIG_MAPS, "default", f"o{number}"))
+            world.do(Request("delete", CONFIG_MAPS, "default", f"o{number}", user=ADMIN))
     before = {
         record.value.metadata.name: record.value
         for record in world.history.list(CONFIG_MAPS.prefix).records
@@ -271,7 +278,7 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
     revision = world.history.revision
     options = Options(label_selector=labels, dry_run=dry)
     response = world.do(
-        Request("deletecollection", CONFIG_MAPS, "default", options=options)
+        Request("deletecollection", CONFIG_MAPS, "default", options=options, user=ADMIN)
     ).response
     matching = [f"o{n}" for n, (chosen, _, _) in enumerate(drawn) if chosen or not labels]
     assert [item.metadata.name for item in response.body.items] == matching
@@ -301,7 +308,11 @@ def test_del_9_one_refusal_refuses_all():
     for name in "ab":
         world.do(
             Request(
-                "create", CONFIG_MAPS, "default", body=an_object(CONFIG_MAPS, ObjectMeta(name=name))
+                "create",
+                CONFIG_MAPS,
+                "default",
+                body=an_object(CONFIG_MAPS, ObjectMeta(name=name)),
+                user=ADMIN,
             )
         )
     options = DeleteOptions(
@@ -309,5 +320,7 @@ def test_del_9_one_refusal_refuses_all():
             uid=world.history.get(CONFIG_MAPS.key("default", "a")).value.metadata.uid
         )
     )
-    response = world.do(Request("deletecollection", CONFIG_MAPS, "default", body=options)).response
+    response = world.do(
+        Request("deletecollection", CONFIG_MAPS, "default", body=options, user=ADMIN)
+    ).response
     assert response.code == 409 and len(world.history.list(CONFIG_MAPS.prefix).records) == 2

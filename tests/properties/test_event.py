@@ -7,8 +7,9 @@ from workload_helpers import NOW, pod
 
 from refk8s.core.api.core_v1 import Event, EventSeries, EventSource, Node, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Patch, User
+from refk8s.core.api.request import Patch
 from refk8s.core.api.resources import EVENTS
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.validation.events import validate_new_event, validate_new_event_update
 from refk8s.core.context import MINUTE, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note

@@ -13,8 +13,9 @@ from refk8s.components.event_expiry import PORTION, EventExpiry
 from refk8s.components.run import parse_duration
 from refk8s.core.api.core_v1 import Event, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import ADMIN, Request, Response
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, NAMESPACES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.event_ttl import EventTtl
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import MINUTE, SECOND, Instant, timestamp
@@ -134,6 +135,7 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
                     NAMESPACES,
                     name="default",
                     body=Namespace(metadata=ObjectMeta(name="default")),
+                    user=ADMIN,
                 )
             )
         ).ok

@@ -10,6 +10,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Node
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.garbage_collector import FOREGROUND, ORPHAN, GarbageCollector
@@ -73,7 +74,9 @@ def build(owners, held=()) -> Cluster:
                 name=f"o{number}", owner_references=references or None, finalizers=finalizers
             )
         )
-        cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", f"o{number}", body=body))
+        cluster = ask(
+            cluster, Request("create", CONFIG_MAPS, "default", f"o{number}", body=body, user=ADMIN)
+        )
     return cluster
 
 
@@ -145,7 +148,9 @@ def release(cluster: Cluster) -> Cluster:
         if HOLD in (obj.metadata.finalizers or ()):
             rest = [finalizer for finalizer in obj.metadata.finalizers if finalizer != HOLD]
             body = Patch("application/merge-patch+json", {"metadata": {"finalizers": rest or None}})
-            cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", name, body=body))
+            cluster = ask(
+                cluster, Request("patch", CONFIG_MAPS, "default", name, body=body, user=ADMIN)
+            )
     return cluster
 
 
@@ -163,6 +168,7 @@ def test_gc_5_a_foreground_owner_outlives_blocking_dependents_however_long_they_
             "default",
             "o0",
             body=DeleteOptions(propagation_policy="Foreground"),
+            user=ADMIN,
         ),
     )
     cluster = settle(cluster, laws)
@@ -190,7 +196,8 @@ def test_gc_4_exactly_the_ownerless_go_however_watches_and_answers_come(graph, d
             # The user deletes something of his own: whatever owns it has nothing to say.
             body = DeleteOptions(propagation_policy=policy)
             cluster = ask(
-                cluster, Request("delete", CONFIG_MAPS, "default", f"o{which}", body=body)
+                cluster,
+                Request("delete", CONFIG_MAPS, "default", f"o{which}", body=body, user=ADMIN),
             )
         cluster = run(cluster, drawn, laws, FAULTS)
     cluster = settle(release(settle(cluster, laws)), laws)
@@ -213,7 +220,12 @@ def test_gc_7_orphaned_dependents_survive(graph):
     cluster = ask(
         cluster,
         Request(
-            "delete", CONFIG_MAPS, "default", "o0", body=DeleteOptions(propagation_policy="Orphan")
+            "delete",
+            CONFIG_MAPS,
+            "default",
+            "o0",
+            body=DeleteOptions(propagation_policy="Orphan"),
+            user=ADMIN,
         ),
     )
     cluster = settle(cluster, laws)

@@ -11,6 +11,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Node
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import CONFIG_MAPS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.garbage_collector import GarbageCollector
@@ -56,7 +57,9 @@ def tangled(owners, held=()) -> Cluster:
             for i, blocks in mine
         ]
         body = Patch("application/merge-patch+json", {"metadata": {"ownerReferences": references}})
-        cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", f"o{number}", body=body))
+        cluster = ask(
+            cluster, Request("patch", CONFIG_MAPS, "default", f"o{number}", body=body, user=ADMIN)
+        )
     return start_all(cluster)
 
 
@@ -66,7 +69,12 @@ def delete(cluster: Cluster, name: str, policy: str) -> Cluster:
     return ask(
         cluster,
         Request(
-            "delete", CONFIG_MAPS, "default", name, body=DeleteOptions(propagation_policy=policy)
+            "delete",
+            CONFIG_MAPS,
+            "default",
+            name,
+            body=DeleteOptions(propagation_policy=policy),
+            user=ADMIN,
         ),
     )
 
@@ -110,7 +118,7 @@ def test_gc_10_an_owner_looks_again_when_a_dependent_no_longer_blocks_it():
         "blockOwnerDeletion": False,
     }
     body = Patch("application/merge-patch+json", {"metadata": {"ownerReferences": [reference]}})
-    cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", "o1", body=body))
+    cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", "o1", body=body, user=ADMIN))
     assert set(stored(settle(cluster, nothing_wrong))) == {"o1"}
 
 

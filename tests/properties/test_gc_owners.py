@@ -11,6 +11,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Namespace, Secret
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, SECRETS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
@@ -31,7 +32,10 @@ def with_dependent(cluster: Cluster, uid: str, how: str, number: int) -> Cluster
         metadata=ObjectMeta(name=f"{number}-{how.replace(' ', '-')}", owner_references=(reference,))
     )
     return ask(
-        cluster, Request("create", SECRETS, "other" if how == ELSEWHERE else "default", body=body)
+        cluster,
+        Request(
+            "create", SECRETS, "other" if how == ELSEWHERE else "default", body=body, user=ADMIN
+        ),
     )
 
 
@@ -44,7 +48,10 @@ def test_gc_2_an_owner_is_its_uid_in_the_place_that_the_reference_names(hows, ea
     """The collector may hear of the dependents before it hears of their owner."""
     cluster = new_cluster(GarbageCollector())
     cluster = ask(
-        cluster, Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="other")))
+        cluster,
+        Request(
+            "create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="other")), user=ADMIN
+        ),
     )
     if early:
         cluster = settle(start_all(cluster), nothing_wrong)
@@ -57,7 +64,11 @@ def test_gc_2_an_owner_is_its_uid_in_the_place_that_the_reference_names(hows, ea
     cluster = ask(
         cluster,
         Request(
-            "create", CONFIG_MAPS, "default", body=ConfigMap(metadata=ObjectMeta(name="owner"))
+            "create",
+            CONFIG_MAPS,
+            "default",
+            body=ConfigMap(metadata=ObjectMeta(name="owner")),
+            user=ADMIN,
         ),
     )
     uid = cluster.history.get("/core/configmaps/default/owner").value.metadata.uid

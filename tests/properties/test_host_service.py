@@ -7,7 +7,7 @@ import pytest
 
 from refk8s.components.kubernetes_service import UNREACHABLE, KubernetesService
 from refk8s.components.run import listen
-from refk8s.core.api.request import ADMIN
+from refk8s.core.api.user import ADMIN
 
 
 class Nodes:

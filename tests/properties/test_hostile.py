@@ -40,6 +40,7 @@ from refk8s.core.api.resources import (
     REPLICATION_CONTROLLERS,
     SERVICES,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import step, submit
@@ -211,7 +212,12 @@ def test_loop_10_no_decision_raises_whatever_is_stored(found, new, restarted):
                 cluster,
                 Submit(
                     Request(
-                        "delete", resource, metadata.namespace or "", metadata.name, body=options
+                        "delete",
+                        resource,
+                        metadata.namespace or "",
+                        metadata.name,
+                        body=options,
+                        user=ADMIN,
                     )
                 ),
             )

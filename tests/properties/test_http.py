@@ -33,7 +33,8 @@ from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.core.api import codec, resources, status
 from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, PodSpec
 from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
-from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, check_token, make_token
 from refk8s.core.apiserver.health import health
 from refk8s.core.apiserver.lifecycle import stamp
@@ -60,7 +61,9 @@ def config_map(name: str, **data: str) -> ConfigMap:
 
 
 def create(name: str, **data: str) -> Request:
-    return Request("create", resources.CONFIG_MAPS, "default", name, body=config_map(name, **data))
+    return Request(
+        "create", resources.CONFIG_MAPS, "default", name, body=config_map(name, **data), user=ADMIN
+    )
 
 
 async def a_server(engine: Any = None, config: Config = DEFAULT_CONFIG) -> ApiServer:
@@ -68,7 +71,10 @@ async def a_server(engine: Any = None, config: Config = DEFAULT_CONFIG) -> ApiSe
     done = asyncio.Event()
     api.submit(
         Request(
-            "create", resources.NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default"))
+            "create",
+            resources.NAMESPACES,
+            body=Namespace(metadata=ObjectMeta(name="default")),
+            user=ADMIN,
         ),
         lambda _: done.set(),
     )
@@ -408,7 +414,7 @@ def test_http_10_listeners_and_watchers_that_fail_concern_nobody_else() -> None:
 
         api.listeners += [fail, lambda request, committed: heard.append(request.name)]
         told: list[Any] = []
-        listing = Request("watch", resources.CONFIG_MAPS, "default")
+        listing = Request("watch", resources.CONFIG_MAPS, "default", user=ADMIN)
         api.watch(listing, fail, ended.append)
         api.watch(listing, told.extend, ended.append)
         assert await all_answered(api, [create("a"), create("b")]) == [201, 201]

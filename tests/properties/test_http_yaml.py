@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refk8s.components.yaml_reader import BadYaml, read_yaml, read_yaml_documents
 from refk8s.core.api.codec import encode
-from refk8s.core.api.request import User
+from refk8s.core.api.user import User
 from refk8s.core.api.yaml_text import write_yaml
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.apiserver.wire import Received, WireRequest, receive

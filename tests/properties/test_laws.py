@@ -53,8 +53,9 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
-from refk8s.core.api.request import Patch, Request, Response, User
+from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.state import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.view import Viewer
@@ -436,7 +437,7 @@ def binding(name: str = "p", where: str = "n1") -> Request:
         metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"),
         target=ObjectReference(kind="Node", name=where),
     )
-    return Request("create", PODS, "default", name, "binding", body=body)
+    return Request("create", PODS, "default", name, "binding", body=body, user=ADMIN)
 
 
 RECREATE = replace(
@@ -694,7 +695,8 @@ def hears(
     ).history
     cluster = evolve(world(), history=history, watches=Map({WATCH: Cursor(None, 2)}))  # type: ignore[arg-type]
     cluster = evolve(
-        cluster, flying=Map({WATCH: Flying(Request("list", resource), Response(200, None))})
+        cluster,
+        flying=Map({WATCH: Flying(Request("list", resource, user=ADMIN), Response(200, None))}),
     )
     before = with_component(
         cluster,
@@ -711,7 +713,7 @@ def hears(
 
 def old_list() -> Lie:
     answer = Response(200, ConfigMap(metadata=ListMeta(resource_version="2")))  # type: ignore[arg-type]
-    asked = Flying(Request("list", CONFIG_MAPS))
+    asked = Flying(Request("list", CONFIG_MAPS, user=ADMIN))
     cluster = with_component(
         put(world(A), B), "c", loop(view_of(resources=(CONFIG_MAPS,)), {1: CONFIG_MAPS})
     )

@@ -58,6 +58,7 @@ from refk8s.core.api.resources import (
     PODS,
     REPLICA_SETS,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
@@ -156,7 +157,7 @@ def test_watch_4_who_starts_again_at_a_stale_server_knows_no_less_than_before(fi
     cluster = settle(start_all(new_cluster()))
     cluster = step(cluster, Stale(1, cluster.now + 60 * SECOND))
     web = deployment("web", 2, uid=None)
-    cluster = ask(cluster, Request("create", DEPLOYMENTS, "default", body=web))
+    cluster = ask(cluster, Request("create", DEPLOYMENTS, "default", body=web, user=ADMIN))
     cluster = run(cluster, first, lists_are_of_the_newest_state, LATE)
     cluster = step(step(cluster, Crash("controllers")), Switch("controllers", 1))
     cluster = run(cluster, second, lists_are_of_the_newest_state, ["crash", *LATE])
@@ -207,7 +208,9 @@ def test_watch_1_watch_3_whatever_is_cut_and_forgotten_every_view_is_the_store_i
             if cluster.watches[channel].stream.resource == PODS
         ] or [None]
         if deed == "create":
-            cluster = ask(cluster, Request("create", PODS, "default", body=pod(f"p{number}")))
+            cluster = ask(
+                cluster, Request("create", PODS, "default", body=pod(f"p{number}"), user=ADMIN)
+            )
         elif deed == "delete" and there:
             cluster = remove(cluster, PODS, there[which % len(there)], grace_period_seconds=0)
         elif deed == "cut" and watch is not None:
@@ -372,11 +375,15 @@ def test_ns_2_nothing_is_left_of_a_namespace_whatever_is_created_and_refused_mea
 ):
     cluster = ask(
         new_cluster(NamespaceController()),
-        Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="stage"))),
+        Request(
+            "create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="stage")), user=ADMIN
+        ),
     )
     for number in range(count):
         cluster = made_in_stage(cluster, number)
-    cluster = ask(settle(start_all(cluster)), Request("delete", NAMESPACES, name="stage"))
+    cluster = ask(
+        settle(start_all(cluster)), Request("delete", NAMESPACES, name="stage", user=ADMIN)
+    )
     for number, deed in enumerate(drawn):
         if deed == "create":
             cluster = made_in_stage(cluster, 10 + number)
@@ -405,7 +412,10 @@ def rounds(cluster: Cluster, count: int, check) -> Cluster:
 def made_in_stage(cluster: Cluster, number: int) -> Cluster:
     """A user tries to make something there."""
     body = ConfigMap(metadata=ObjectMeta(name=f"c{number}"))
-    after = step(cluster, Submit(Request("create", CONFIG_MAPS, "stage", f"c{number}", body=body)))
+    after = step(
+        cluster,
+        Submit(Request("create", CONFIG_MAPS, "stage", f"c{number}", body=body, user=ADMIN)),
+    )
     assert not (wrong := nothing_without_its_namespace(cluster, after)), wrong[0]
     return after
 
@@ -427,7 +437,7 @@ def test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for
     in the foreground once more."""
     cluster = new_cluster(GarbageCollector())
     body = ConfigMap(metadata=ObjectMeta(name="owner", finalizers=("example.com/hold",)))
-    cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body))
+    cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body, user=ADMIN))
     if with_child:
         owner = get(cluster, CONFIG_MAPS, "owner")
         reference = OwnerReference(
@@ -438,13 +448,16 @@ def test_gc_5_a_foreground_deletion_is_carried_out_however_often_it_is_asked_for
             block_owner_deletion=True,
         )
         body = ConfigMap(metadata=ObjectMeta(name="child", owner_references=(reference,)))
-        cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body))
+        cluster = ask(cluster, Request("create", CONFIG_MAPS, "default", body=body, user=ADMIN))
     cluster = settle(start_all(cluster))
     for number, deed in enumerate(deeds):
         if deed in ("foreground", "background"):
             options = DeleteOptions(propagation_policy=deed.capitalize())
             cluster = step(
-                cluster, Submit(Request("delete", CONFIG_MAPS, "default", "owner", body=options))
+                cluster,
+                Submit(
+                    Request("delete", CONFIG_MAPS, "default", "owner", body=options, user=ADMIN)
+                ),
             )
         elif deed == "let go":
             cluster = settle(cluster)
@@ -475,7 +488,11 @@ def test_rs_2_never_a_pod_too_many_however_late_the_watch_of_pods(replicas, deed
     cluster = ask(
         cluster,
         Request(
-            "create", REPLICA_SETS, "default", body=change(replica_set(replicas=replicas), uid=None)
+            "create",
+            REPLICA_SETS,
+            "default",
+            body=change(replica_set(replicas=replicas), uid=None),
+            user=ADMIN,
         ),
     )
     for number, (deed, count) in enumerate(deeds):
@@ -571,7 +588,8 @@ def test_dep_3_dep_19_of_two_replica_sets_with_the_template_one_is_left_with_pod
         ),
     )
     cluster = ask(
-        cluster, Request("create", REPLICA_SETS, "default", body=replace(made, status=None))
+        cluster,
+        Request("create", REPLICA_SETS, "default", body=replace(made, status=None), user=ADMIN),
     )
     is_settled(all_become_ready(settle(run(cluster, drawn, nothing_wrong, LATE))))
 

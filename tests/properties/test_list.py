@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference, Secret
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import ADMIN, Options, Request
+from refk8s.core.api.request import Options, Request
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import list_text
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.read import make_continue, parse_continue
@@ -59,7 +60,9 @@ def matches_fields(selector: str, obj) -> bool:
 
 
 def list_of(world: World, kind=resources.CONFIG_MAPS, namespace="default", **options):
-    return world.do(Request("list", kind, namespace, options=Options(**options))).response
+    return world.do(
+        Request("list", kind, namespace, options=Options(**options), user=ADMIN)
+    ).response
 
 
 @given(
@@ -100,6 +103,7 @@ def test_list_1_the_order_is_of_code_points():
                 resources.CONFIG_MAPS,
                 "default",
                 body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+                user=ADMIN,
             )
         )
     assert [item.metadata.name for item in list_of(world).body.items] == ["n-1", "n.1", "n10", "n9"]
@@ -116,6 +120,7 @@ def test_list_2_list_9_a_get_is_never_older_than_asked(sequence, ahead):
             "default",
             "a",
             options=Options(resource_version=str(world.history.revision + ahead)),
+            user=ADMIN,
         )
     ).response
     if ahead > 0:
@@ -154,11 +159,20 @@ def test_list_3_kinds_declare_fields_of_their_own(kind, selector, names):
         reason="Started",
         type="Normal",
     )
-    assert world.do(Request("create", resources.EVENTS, "default", body=event)).response.code == 201
+    assert (
+        world.do(
+            Request("create", resources.EVENTS, "default", body=event, user=ADMIN)
+        ).response.code
+        == 201
+    )
     assert (
         world.do(
             Request(
-                "create", resources.SECRETS, "default", body=Secret(metadata=ObjectMeta(name="s"))
+                "create",
+                resources.SECRETS,
+                "default",
+                body=Secret(metadata=ObjectMeta(name="s")),
+                user=ADMIN,
             )
         ).response.code
         == 201
@@ -204,6 +218,7 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(
                 resources.CONFIG_MAPS,
                 "other",
                 body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name, labels={"app": "x"})),
+                user=ADMIN,
             )
         )
     namespace = "" if everywhere else "other"
@@ -227,7 +242,7 @@ def test_list_4_list_5_the_pages_of_a_chain_join_to_the_list_of_one_state(
         late = an_object(
             resources.CONFIG_MAPS, ObjectMeta(generate_name="cc-", labels={"app": "x"})
         )
-        world.do(Request("create", resources.CONFIG_MAPS, "other", body=late))
+        world.do(Request("create", resources.CONFIG_MAPS, "other", body=late, user=ADMIN))
         if meanwhile:
             world.do(meanwhile.pop().request(world))
     assert tuple(items) == whole.items
@@ -242,6 +257,7 @@ def test_list_6_resource_version_0_is_not_cut():
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+            user=ADMIN,
         )
     )
     said = list_of(world, limit=1, resource_version="0").body
@@ -259,6 +275,7 @@ def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_wil
                 resources.CONFIG_MAPS,
                 "default",
                 body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+                user=ADMIN,
             )
         )
     first = list_of(world, limit=1).body
@@ -268,6 +285,7 @@ def test_list_7_a_chain_that_is_too_old_goes_on_in_the_present_if_the_client_wil
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="z")),
+            user=ADMIN,
         )
     )
     world.history = compact(world.history, world.history.revision)
@@ -298,6 +316,7 @@ def test_list_8_what_is_no_revision_is_refused(version):
                 "default",
                 name,
                 options=Options(resource_version=version),
+                user=ADMIN,
             )
         ).response
         assert said.code == 400 and said.body.reason == "BadRequest"

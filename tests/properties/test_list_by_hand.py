@@ -19,6 +19,7 @@ from refk8s.core.api.core_v1 import ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import read, watch
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.store import compact
@@ -28,7 +29,9 @@ PREFIX = CONFIG_MAPS.prefix
 
 
 def do(world, verb, name="", kind=CONFIG_MAPS, namespace="default", **options):
-    return world.do(Request(verb, kind, namespace, name, options=Options(**options))).response
+    return world.do(
+        Request(verb, kind, namespace, name, options=Options(**options), user=ADMIN)
+    ).response
 
 
 def said(response):
@@ -248,7 +251,7 @@ def test_list_7_a_chain_that_is_too_old_says_how_to_go_on():
     world = populated()
     for name in "bcd":
         body = an_object(CONFIG_MAPS, ObjectMeta(name=name))
-        world.do(Request("create", CONFIG_MAPS, "default", body=body))
+        world.do(Request("create", CONFIG_MAPS, "default", body=body, user=ADMIN))
     first = do(world, "list", limit=1, namespace="").body
     do(world, "delete", "d")
     world.history = compact(world.history, world.history.revision)
@@ -400,7 +403,9 @@ def test_watchapi_6_objects_are_told_in_the_version_that_was_asked_for():
         involved_object=ObjectReference(kind="Pod", namespace="default", name="p"),
         type="Normal",
     )
-    assert world.do(Request("create", resources.EVENTS, "default", body=body)).response.ok
+    assert world.do(
+        Request("create", resources.EVENTS, "default", body=body, user=ADMIN)
+    ).response.ok
     for kind, attribute in ((resources.EVENTS, "message"), (resources.EVENTS_V1, "note")):
         stream = do(world, "watch", kind=kind)
         [event] = watch.initial_events(stream)

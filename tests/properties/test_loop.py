@@ -4,11 +4,16 @@ maps."""
 from hypothesis import given
 from runs import choices, faults, run, settle
 
+from refk8s.checking.simulator import scenario
+from refk8s.core import assembly
 from refk8s.core.actions import Answer, Arrive, Duplicate, LoseAnswer, Notify, Submit
+from refk8s.core.api import codec
+from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
+from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS
+from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step
@@ -58,7 +63,14 @@ def new_cluster(reconciler: Reconciler | None = None) -> Cluster:
     cluster = begin({"keeper": Loop("keeper", [reconciler or Keeper()])}, {}, b"seed", START)
     cluster = step(
         cluster,
-        Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="default")))),
+        Submit(
+            Request(
+                "create",
+                NAMESPACES,
+                body=Namespace(metadata=ObjectMeta(name="default")),
+                user=ADMIN,
+            )
+        ),
     )
     return start_all(cluster)
 
@@ -181,7 +193,9 @@ def test_loop_2_a_burst_of_changes_costs_one_decision():
     before = cluster.components["keeper"].state.memories["keeper"]
     for n in range(20):
         body = ConfigMap(metadata=ObjectMeta(name=f"c{n}", namespace="default"))
-        cluster = step(cluster, Submit(Request("create", CONFIG_MAPS, "default", body=body)))
+        cluster = step(
+            cluster, Submit(Request("create", CONFIG_MAPS, "default", body=body, user=ADMIN))
+        )
     cluster, notify = until(cluster, Notify)
     cluster = step(cluster, notify)
     assert cluster.components["keeper"].state.memories["keeper"] == before + 1
@@ -209,12 +223,13 @@ class Refused(Keeper):
                 "default",
                 name,
                 body=ConfigMap(metadata=ObjectMeta(name=name)),
+                user=ADMIN,
             )
             for name in "abcdefg"
         ]
         return Plan(
             (tuple(make[:1]), tuple(make[1:3]), tuple(make[3:])),
-            last=(Request("get", NAMESPACES, name="default"),),
+            last=(Request("get", NAMESPACES, name="default", user=ADMIN),),
         )
 
 
@@ -249,3 +264,47 @@ def test_loop_5_a_refusal_ends_the_plan_and_the_key_backs_off_doubling():
         20 * MILLISECOND,
     ]
     assert BACKOFF_MAX == 1_000 * SECOND
+
+
+NODES = ("node-1", "node-2")
+AUTHENTICATED = "system:authenticated"
+
+
+def expected_user(machine: str, request: Request) -> User:
+    """The user that upstream's component of this kind has."""
+    component, _, node = machine.partition("/")
+    if component == "kubelet":
+        return User(f"system:node:{node}", groups=("system:nodes", AUTHENTICATED))
+    if (
+        component != "kube-controller-manager"
+        or request.verb == "watch"
+        or (request.verb == "list" and not request.namespace)
+    ):
+        component = {"proxy": "kube-proxy"}.get(component, component)
+        return User(f"system:{component}", groups=(AUTHENTICATED,))
+    controller = request.user.name.removeprefix("system:serviceaccount:kube-system:")
+    assert controller in {one.name for one in assembly.controllers()}
+    groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", AUTHENTICATED)
+    return User(f"system:serviceaccount:kube-system:{controller}", groups=groups)
+
+
+def test_loop_13_each_list_watch_and_write_of_a_component_is_sent_by_its_user_with_its_groups():
+    seen: set[tuple[str, str]] = set()
+
+    def users_are_as_upstream(before: Cluster, after: Cluster) -> list[str]:
+        found = []
+        for (machine, _, _), flying in after.flying.items():
+            request = flying.request
+            seen.add((machine.partition("/")[0], request.verb))
+            if request.user != expected_user(machine, request):
+                found.append(f"{machine} sends {request.verb} as {request.user}")
+        return found
+
+    cluster = scenario.new_cluster(len(NODES), b"seed")
+    web = codec.from_tree(Deployment, scenario.deployment("web", 2))
+    cluster = step(cluster, Submit(scenario.creation(web)))
+    cluster = settle(cluster, users_are_as_upstream, seconds_max=30)
+    assert cluster.history.list(f"{PODS.prefix}default/").records
+    components = ("kubelet", "proxy", "kube-scheduler", "kube-controller-manager")
+    assert {(one, verb) for one in components for verb in ("list", "watch")} <= seen
+    assert {("kubelet", "patch"), ("kube-scheduler", "create")} <= seen, seen

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Node, NodeList
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, Status
-from refk8s.core.api.request import Options, Patch, Request, Response, User, WatchEvent
+from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
 from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, NODES
+from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Note, Plan, slow_start
@@ -38,7 +39,7 @@ from refk8s.core.ports import Done, ListPods, RuleSet
 from refk8s.core.value import evolve
 
 NOW = 1_790_000_000 * SECOND
-ME = User("system:serviceaccount:kube-system:scripted")
+ME = service_account_user("kube-system", "scripted")
 LISTED = 10  # the revision of the first lists
 
 
@@ -217,7 +218,8 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
         kind(metadata=replace(metadata, name="b", resource_version="11")),
     )
     bench = Bench(
-        Plan(((Request("delete", resource, metadata.namespace or "", "a"),),)), objects=(obj,)
+        Plan(((Request("delete", resource, metadata.namespace or "", "a"),),)),
+        objects=(obj,),
     )
     [call] = bench.new(Call)
     # Its revision is not waited for: nobody may ever tell of it.
@@ -665,7 +667,15 @@ def test_loop_6_a_name_that_stands_is_kept_and_everything_is_sent_in_the_decider
     both = ConfigMap(metadata=ObjectMeta(name="own", generate_name="gen-", namespace="ns"))
     eviction = Request("create", CONFIG_MAPS, "ns", "p", "eviction", body=both)
     bench = Bench(
-        Plan(((Request("create", CONFIG_MAPS, "ns", body=both), eviction, WRITES["delete"]),))
+        Plan(
+            (
+                (
+                    Request("create", CONFIG_MAPS, "ns", body=both),
+                    eviction,
+                    WRITES["delete"],
+                ),
+            )
+        )
     )
     calls = bench.new(Call)
     assert [call.request.name for call in calls] == ["own", "p", "a"]
@@ -673,10 +683,12 @@ def test_loop_6_a_name_that_stands_is_kept_and_everything_is_sent_in_the_decider
     assert {call.request.user for call in calls} == {ME}
 
     class Named(Scripted):
-        user = "system:kube-scheduler"
+        user = component_user("kube-scheduler")
 
     bench = Bench(reconcilers=[Named(Plan(((WRITES["delete"],),)))])
-    assert bench.new(Call)[0].request.user == User("system:kube-scheduler")
+    assert bench.new(Call)[0].request.user == User(
+        "system:kube-scheduler", groups=("system:authenticated",)
+    )
 
 
 def test_watch_4_lists_and_watches_ask_for_what_interests_and_in_the_components_name():
@@ -690,15 +702,16 @@ def test_watch_4_lists_and_watches_ask_for_what_interests_and_in_the_components_
             ),
         )
 
-    loop = Loop("kubelet/n", [Choosy()])
+    me = User("system:node:n", groups=("system:nodes", "system:authenticated"))
+    loop = Loop("kubelet/n", [Choosy()], user=me)
     state, [call] = loop.start(NOW, b"x")
     options = Options(field_selector="metadata.name=x", label_selector="a=b")
-    assert call.request == Request("list", CONFIG_MAPS, options=options, user=User("kubelet/n"))
+    assert call.request == Request("list", CONFIG_MAPS, options=options, user=me)
     nothing = ConfigMapList(metadata=ListMeta(resource_version="5"), items=())
     state, effects = loop.step(state, [Answered(call.id, Response(200, nothing))], NOW)
     [watch] = [effect for effect in effects if isinstance(effect, Watch)]
     options = evolve(options, resource_version="5", allow_watch_bookmarks=True)
-    assert watch.request == Request("watch", CONFIG_MAPS, options=options, user=User("kubelet/n"))
+    assert watch.request == Request("watch", CONFIG_MAPS, options=options, user=me)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=16))

@@ -18,6 +18,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.namespace import CONTENT, NamespaceController, Rest, Survey
@@ -62,12 +63,17 @@ def laws(before: Cluster, after: Cluster) -> list[str]:
 def doomed(held: bool, count: int) -> Cluster:
     cluster = new_cluster(NamespaceController())
     cluster = ask(
-        cluster, Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="doomed")))
+        cluster,
+        Request(
+            "create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name="doomed")), user=ADMIN
+        ),
     )
     for n in range(count):
         finalizers = ("example.com/hold",) if held and n == 0 else None
         body = ConfigMap(metadata=ObjectMeta(name=f"c{n}", finalizers=finalizers))
-        cluster = ask(cluster, Request("create", CONFIG_MAPS, "doomed", f"c{n}", body=body))
+        cluster = ask(
+            cluster, Request("create", CONFIG_MAPS, "doomed", f"c{n}", body=body, user=ADMIN)
+        )
     return cluster
 
 
@@ -75,7 +81,7 @@ def doomed(held: bool, count: int) -> Cluster:
 def test_ns_4_a_namespace_goes_when_its_content_can_and_never_before(first, second, held, count):
     # Shows DEL-7.c.
     cluster = run(start_all(doomed(held, count)), first, laws, FAULTS)
-    cluster = ask(cluster, Request("delete", NAMESPACES, name="doomed"))
+    cluster = ask(cluster, Request("delete", NAMESPACES, name="doomed", user=ADMIN))
     cluster = settle(run(cluster, second, laws, FAULTS), laws)
     record = cluster.history.get("/core/namespaces/doomed")
     if held and count:
@@ -87,7 +93,8 @@ def test_ns_4_a_namespace_goes_when_its_content_can_and_never_before(first, seco
         assert conditions["NamespaceFinalizersRemaining"][0] == "True"
         release = Patch("application/merge-patch+json", {"metadata": {"finalizers": None}})
         cluster = settle(
-            ask(cluster, Request("patch", CONFIG_MAPS, "doomed", "c0", body=release)), laws
+            ask(cluster, Request("patch", CONFIG_MAPS, "doomed", "c0", body=release, user=ADMIN)),
+            laws,
         )
         record = cluster.history.get("/core/namespaces/doomed")
     assert record is None and not content(cluster)
@@ -216,9 +223,11 @@ def test_sa_1_sa_2_every_namespace_has_its_account_and_certificate_whatever_is_d
     nothing = lambda before, after: []  # noqa: E731
     cluster = run(cluster, drawn, nothing, FAULTS)
     cluster = settle(cluster, nothing)
-    cluster = ask(cluster, Request("delete", SERVICE_ACCOUNTS, "default", "default"))
+    cluster = ask(cluster, Request("delete", SERVICE_ACCOUNTS, "default", "default", user=ADMIN))
     change = Patch("application/merge-patch+json", {"data": {CERTIFICATE_KEY: "forged"}})
-    cluster = ask(cluster, Request("patch", CONFIG_MAPS, "default", ROOT_CERTIFICATE, body=change))
+    cluster = ask(
+        cluster, Request("patch", CONFIG_MAPS, "default", ROOT_CERTIFICATE, body=change, user=ADMIN)
+    )
     cluster = settle(run(cluster, drawn, nothing, FAULTS), nothing)
     assert cluster.history.get("/core/serviceaccounts/default/default") is not None
     assert cluster.history.get(f"/core/configmaps/default/{ROOT_CERTIFICATE}").value.data == {

@@ -31,6 +31,7 @@ from refk8s.core.api.resources import (
     SECRETS,
     SERVICE_ACCOUNTS,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.context import MILLISECOND, SECOND, timestamp
 from refk8s.core.controllers.garbage_collector import (
     FOREGROUND,
@@ -230,7 +231,7 @@ def test_ns_2_a_list_is_counted_whole(items):
         )
         for marked, f in items
     ]
-    question = Request("list", SECRETS, "doomed")
+    question = Request("list", SECRETS, "doomed", user=ADMIN)
     memory = Map({"doomed": Survey("u")})
     memory, keys = NS.answered(memory, "doomed", question, listed(told), NOW)
     rest = memory["doomed"].found[SECRETS.prefix]
@@ -257,7 +258,7 @@ def test_ns_2_a_list_is_counted_whole(items):
 def test_ns_6_a_round_that_failed_is_followed_by_another_ever_later(tries, code, revision, uid):
     """So many rounds have failed before; the namespace was seen at revision 5, or was another one
     then."""
-    question = Request("list", SECRETS, "doomed")
+    question = Request("list", SECRETS, "doomed", user=ADMIN)
     memory = Map({"doomed": Survey(uid, since=5, tries=tries)})
     late, keys = NS.answered(memory, "doomed", question, listed(revision=revision), NOW)
     assert (SECRETS.prefix in late["doomed"].found) == (revision >= 5) and not keys

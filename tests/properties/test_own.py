@@ -31,6 +31,7 @@ from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
 from refk8s.core.api.resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from refk8s.core.api.selector import from_label_selector
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.controllers.deployment import DeploymentReconciler
@@ -233,7 +234,10 @@ def test_own_5_the_guard_changes_nothing_where_the_view_is_fresh():
     assert [r.verb for r in plan.waves[1]] == ["patch"]
     from workload_helpers import ask
 
-    assert get(ask(cluster, guard), REPLICA_SETS, "web").metadata.resource_version == before
+    assert (
+        get(ask(cluster, evolve(guard, user=ADMIN)), REPLICA_SETS, "web").metadata.resource_version
+        == before
+    )
 
 
 def test_own_6_a_pod_made_anew_under_the_same_name_survives_a_deletion_meant_for_the_first():
@@ -247,7 +251,7 @@ def test_own_6_a_pod_made_anew_under_the_same_name_survives_a_deletion_meant_for
         remove(new_cluster_like(cluster), PODS, first.metadata.name),
         pod(first.metadata.name, uid=None),
     )
-    cluster, response = submit(cluster, deletion)
+    cluster, response = submit(cluster, evolve(deletion, user=ADMIN))
     assert response.code == 409 and get(cluster, PODS, first.metadata.name) is not None
 
 

@@ -50,6 +50,7 @@ from refk8s.core.api.policy_v1 import (
     PodDisruptionBudgetStatus,
 )
 from refk8s.core.api.request import Options, Request
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -373,7 +374,7 @@ def evict(name: str, **options: Any) -> Any:
         metadata=ObjectMeta(name=name), delete_options=DeleteOptions(**options) if options else None
     )
     return lambda cluster: submit(
-        cluster, Request("create", PODS, "default", name, "eviction", body)
+        cluster, Request("create", PODS, "default", name, "eviction", body, user=ADMIN)
     )[0]
 
 
@@ -424,7 +425,13 @@ def test_pdb_6_two_evictions_decided_on_one_state_do_not_both_take_effect():
     outcomes = []
     for name in "ab":
         asked = Request(
-            "create", PODS, "default", name, "eviction", Eviction(metadata=ObjectMeta(name=name))
+            "create",
+            PODS,
+            "default",
+            name,
+            "eviction",
+            Eviction(metadata=ObjectMeta(name=name)),
+            user=ADMIN,
         )
         outcomes.append(
             handle(asked, cluster.history, Context(cluster.now, SeededChance(name.encode())))
@@ -446,12 +453,18 @@ def world_of(
 ) -> World:
     world = World()
     made = budget(min_available=1, unhealthy_pod_eviction_policy=policy)
-    world.do(Request("create", PDBS, "default", body=replace(made, metadata=ObjectMeta(name="b"))))
+    world.do(
+        Request(
+            "create", PDBS, "default", body=replace(made, metadata=ObjectMeta(name="b")), user=ADMIN
+        )
+    )
     there = world.get(PDBS, "b")
     said = PodDisruptionBudgetStatus(**{"observed_generation": 1, **status})
     assert (
         world.do(
-            Request("update", PDBS, "default", "b", "status", replace(there, status=said))
+            Request(
+                "update", PDBS, "default", "b", "status", replace(there, status=said), user=ADMIN
+            )
         ).response.code
         == 200
     )
@@ -463,12 +476,13 @@ def world_of(
             PODS,
             "default",
             body=replace(a, metadata=ObjectMeta(name="a", labels=LABELS), spec=spec),
+            user=ADMIN,
         )
     )
     conditions = (PodCondition(type="Ready", status=ready, last_transition_time=ago(5)),)
     there = world.get(PODS, "a")
     told = replace(there, status=replace(there.status, phase=phase, conditions=conditions))
-    world.do(Request("update", PODS, "default", "a", "status", told))
+    world.do(Request("update", PODS, "default", "a", "status", told, user=ADMIN))
     return world
 
 
@@ -477,7 +491,7 @@ def ask_eviction(world: World, **options: Any) -> Any:
     body = Eviction(
         metadata=ObjectMeta(name="a"), delete_options=DeleteOptions(**options) if options else None
     )
-    return world.do(Request("create", PODS, "default", "a", "eviction", body, query))
+    return world.do(Request("create", PODS, "default", "a", "eviction", body, query, user=ADMIN))
 
 
 @pytest.mark.parametrize(
@@ -602,12 +616,18 @@ def test_api_18_two_budgets_are_an_error_and_a_foreign_name_too():
             PDBS,
             "default",
             body=replace(budget(min_available=0), metadata=ObjectMeta(name="other")),
+            user=ADMIN,
         )
     )
     taken = ask_eviction(world)
     assert taken.response.code == 500 and taken.response.body.reason is None and not taken.changes
     body = Eviction(metadata=ObjectMeta(name="b"))
-    assert world.do(Request("create", PODS, "default", "a", "eviction", body)).response.code == 400
+    assert (
+        world.do(
+            Request("create", PODS, "default", "a", "eviction", body, user=ADMIN)
+        ).response.code
+        == 400
+    )
 
 
 FAILED = Condition(

@@ -31,6 +31,7 @@ from refk8s.core.api.resources import (
     PODS,
     SERVICE_CIDRS,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection, claims_of
@@ -202,8 +203,10 @@ def test_prot_2_a_volume_goes_unless_it_is_bound(phase, first, second):
         FAULTS,
     )
     status = Patch("application/merge-patch+json", {"status": {"phase": phase}})
-    cluster = ask(cluster, Request("patch", PERSISTENT_VOLUMES, "", "a", "status", body=status))
-    cluster = ask(cluster, Request("delete", PERSISTENT_VOLUMES, "", "a"))
+    cluster = ask(
+        cluster, Request("patch", PERSISTENT_VOLUMES, "", "a", "status", body=status, user=ADMIN)
+    )
+    cluster = ask(cluster, Request("delete", PERSISTENT_VOLUMES, "", "a", user=ADMIN))
     cluster = settle(run(cluster, second, lambda *_: (), FAULTS), seconds_max=60)
     volume = get(cluster, PERSISTENT_VOLUMES, "a")
     assert (volume is None) == (phase != "Bound")
@@ -235,7 +238,10 @@ def test_prot_4_prot_5_a_range_waits_for_its_own_addresses_alone(addresses, has_
     assert [c.status for c in ready] == ["True"]
     assert get(cluster, SERVICE_CIDRS, "a").metadata.finalizers == (SERVICE_CIDR_PROTECTION,)
     cluster = run(
-        ask(cluster, Request("delete", SERVICE_CIDRS, "", "a")), drawn, lambda *_: (), FAULTS
+        ask(cluster, Request("delete", SERVICE_CIDRS, "", "a", user=ADMIN)),
+        drawn,
+        lambda *_: (),
+        FAULTS,
     )
     cluster = settle(cluster, seconds_max=60)
     holding = {"10.0.0.5"} if has_other else {"10.0.0.5", "10.0.1.5"}
@@ -246,7 +252,7 @@ def test_prot_4_prot_5_a_range_waits_for_its_own_addresses_alone(addresses, has_
             ("False", "Terminating")
         ]
         for text in sorted(holding & set(addresses)):
-            cluster = ask(cluster, Request("delete", IP_ADDRESSES, "", text))
+            cluster = ask(cluster, Request("delete", IP_ADDRESSES, "", text, user=ADMIN))
         assert get(settle(cluster, seconds_max=60), SERVICE_CIDRS, "a") is None
 
 

@@ -10,6 +10,7 @@ from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NAMESPACES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
@@ -36,7 +37,11 @@ def test_the_controller_in_the_readme_greets_every_namespace():
     for name in ("a", "b"):
         cluster = step(
             cluster,
-            Submit(Request("create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name=name)))),
+            Submit(
+                Request(
+                    "create", NAMESPACES, body=Namespace(metadata=ObjectMeta(name=name)), user=ADMIN
+                )
+            ),
         )
     cluster = settle(cluster, lambda before, after: [])
     for name in ("a", "b"):

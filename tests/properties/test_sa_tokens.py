@@ -15,6 +15,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.api.status import not_found
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, check_token
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.token_secrets import (
@@ -57,6 +58,7 @@ def created(name: str, **data: str) -> Request:
         "default",
         name,
         body=Secret(metadata=metadata, type=TOKEN_SECRET, data=data or None),
+        user=ADMIN,
     )
 
 
@@ -155,6 +157,7 @@ def test_sa_3_sa_4_tokens_are_good_and_end_with_the_account_whatever_fails(drawn
             "default",
             "bot",
             body=ServiceAccount(metadata=ObjectMeta(name="bot")),
+            user=ADMIN,
         ),
     )
     cluster = settle(run(ask(cluster, created("tok")), drawn, nothing, FAULTS), nothing)
@@ -169,7 +172,7 @@ def test_sa_3_sa_4_tokens_are_good_and_end_with_the_account_whatever_fails(drawn
     )
     cluster = settle(
         run(
-            ask(cluster, Request("patch", SECRETS, "default", "tok", body=emptied)),
+            ask(cluster, Request("patch", SECRETS, "default", "tok", body=emptied, user=ADMIN)),
             drawn,
             nothing,
             FAULTS,
@@ -178,7 +181,7 @@ def test_sa_3_sa_4_tokens_are_good_and_end_with_the_account_whatever_fails(drawn
     )
     again = cluster.history.get("/core/secrets/default/tok").value
     assert set(again.data) == {"token", "namespace", "ca.crt"} and again.data["ca.crt"] == CERT
-    cluster = ask(cluster, Request("delete", SERVICE_ACCOUNTS, "default", "bot"))
+    cluster = ask(cluster, Request("delete", SERVICE_ACCOUNTS, "default", "bot", user=ADMIN))
     cluster = ask(
         cluster,
         Request(
@@ -187,6 +190,7 @@ def test_sa_3_sa_4_tokens_are_good_and_end_with_the_account_whatever_fails(drawn
             "default",
             "bot",
             body=ServiceAccount(metadata=ObjectMeta(name="bot")),
+            user=ADMIN,
         ),
     )
     cluster = settle(run(cluster, drawn, nothing, FAULTS), nothing)
@@ -202,11 +206,11 @@ def test_sa_3_sa_4_tokens_are_good_and_end_with_the_account_whatever_fails(drawn
 @pytest.mark.parametrize("name, code", [(None, 201), ("bot", 201), ("other", 422)])
 def test_api_20_a_token_request_that_has_a_name_has_the_accounts(name, code):
     world = World()
-    world.do(Request("create", SERVICE_ACCOUNTS, "default", "bot", body=account("")))
+    world.do(Request("create", SERVICE_ACCOUNTS, "default", "bot", body=account(""), user=ADMIN))
     asked = TokenRequest(metadata=ObjectMeta(name=name))
     assert (
         world.do(
-            Request("create", SERVICE_ACCOUNTS, "default", "bot", "token", body=asked)
+            Request("create", SERVICE_ACCOUNTS, "default", "bot", "token", body=asked, user=ADMIN)
         ).response.code
         == code
     )

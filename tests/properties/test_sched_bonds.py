@@ -26,6 +26,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.label_keys import merged
 from refk8s.core.cluster.step import step
 from refk8s.core.properties.predicates.scheduler import why_not, why_not_among
@@ -466,7 +467,9 @@ def must_be(near_terms=(), far_terms=()) -> Affinity:
 
 
 def submitted(cluster, pod: Pod):
-    return step(cluster, Submit(Request("create", PODS, pod.metadata.namespace, body=pod)))
+    return step(
+        cluster, Submit(Request("create", PODS, pod.metadata.namespace, body=pod, user=ADMIN))
+    )
 
 
 def zones(cluster):

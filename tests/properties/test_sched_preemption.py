@@ -31,6 +31,7 @@ from refk8s.core.api.policy_v1 import (
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, PRIORITY_CLASSES
 from refk8s.core.api.scheduling_v1 import PriorityClass
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND
@@ -233,9 +234,14 @@ def test_sched_38_the_pod_without_a_budget_goes():
         ),
     )
     labelled = Patch("application/merge-patch+json", {"metadata": {"labels": {"app": "va"}}})
-    cluster = step(cluster, Submit(Request("patch", PODS, "default", "va", body=labelled)))
+    cluster = step(
+        cluster, Submit(Request("patch", PODS, "default", "va", body=labelled, user=ADMIN))
+    )
     cluster = quiet(
-        step(cluster, Submit(Request("create", POD_DISRUPTION_BUDGETS, "default", body=budget)))
+        step(
+            cluster,
+            Submit(Request("create", POD_DISRUPTION_BUDGETS, "default", body=budget, user=ADMIN)),
+        )
     )
     cluster = quiet(with_pod(cluster, classed("vip", "high", "1")))
     assert names(cluster) == ["va", "vip"] and pod_named(cluster, "vip").spec.node_name == "b"
@@ -248,7 +254,7 @@ def with_classes(cluster):
             value=value,
             preemption_policy="Never" if name == "polite" else None,
         )
-        cluster = step(cluster, Submit(Request("create", PRIORITY_CLASSES, body=kind)))
+        cluster = step(cluster, Submit(Request("create", PRIORITY_CLASSES, body=kind, user=ADMIN)))
     return cluster
 
 

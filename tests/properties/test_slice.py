@@ -36,6 +36,7 @@ from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointP
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
@@ -199,7 +200,7 @@ def test_slice_7_slices_of_others_are_left_alone_and_ours_go_with_their_service(
         GarbageCollector(),
     )
     cluster = attempt(
-        world(*reconcilers), Request("create", ENDPOINT_SLICES, "default", body=others)
+        world(*reconcilers), Request("create", ENDPOINT_SLICES, "default", body=others, user=ADMIN)
     )
     cluster = make_service(cluster, "s0", "plain", "web", (80,), False, None)
     cluster = make_service(cluster, "s1", "by hand", "web", (80,), False, None)

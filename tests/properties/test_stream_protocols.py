@@ -21,6 +21,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta, Status
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import (
     SPDY,
@@ -407,6 +408,7 @@ def ask(
             "web",
             subresource,
             Connection("GET", "", parameters, {}, b""),
+            user=ADMIN,
         )
         streams = PodStreams(Api(), node)  # type: ignore[arg-type]
         return await asyncio.wait_for(streams(Connect(request), scope, receive, send), 20)

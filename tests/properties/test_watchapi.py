@@ -17,6 +17,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.codec import encode
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request, WatchEvent
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import watch
 from refk8s.core.apiserver.accept import Form
 from refk8s.core.apiserver.outcome import Stream
@@ -32,7 +33,9 @@ namespaces = st.sampled_from(["", "default", "other"])
 
 
 def stream_of(world: World, kind=resources.CONFIG_MAPS, namespace="default", **options) -> Stream:
-    outcome = world.do(Request("watch", kind, namespace, options=Options(**options))).response
+    outcome = world.do(
+        Request("watch", kind, namespace, options=Options(**options), user=ADMIN)
+    ).response
     assert isinstance(outcome, Stream), outcome
     return outcome
 
@@ -63,7 +66,7 @@ def replayed(items, events) -> dict[str, object]:
 
 def listed(world: World, kind, namespace, labels, field):
     options = Options(label_selector=labels, field_selector=field)
-    return world.do(Request("list", kind, namespace, options=options)).response.body
+    return world.do(Request("list", kind, namespace, options=options, user=ADMIN)).response.body
 
 
 @given(
@@ -121,7 +124,12 @@ def test_watchapi_5_watchapi_7_every_way_into_a_selection_and_out_of_it(before, 
         verb = "delete" if labels is None else "update" if there else "create"
         assert world.do(
             Request(
-                verb, resources.CONFIG_MAPS, "default", "a", body=None if labels is None else body
+                verb,
+                resources.CONFIG_MAPS,
+                "default",
+                "a",
+                body=None if labels is None else body,
+                user=ADMIN,
             )
         ).response.ok
 
@@ -204,6 +212,7 @@ def test_watchapi_4_initial_events_and_their_end(options, kinds_of_events):
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+            user=ADMIN,
         )
     )
     assert [event.type for event in told(world, stream)] == [*kinds_of_events, "ADDED"]
@@ -221,7 +230,11 @@ def test_watchapi_2_send_initial_events_needs_not_older_than(options):
     # Shows WATCHAPI-2.a.
     said = (
         populated()
-        .do(Request("watch", resources.CONFIG_MAPS, "default", options=Options(**options)))
+        .do(
+            Request(
+                "watch", resources.CONFIG_MAPS, "default", options=Options(**options), user=ADMIN
+            )
+        )
         .response
     )
     assert said.code == 422
@@ -238,7 +251,11 @@ def test_watchapi_3_a_past_that_is_forgotten_is_410_and_any_other_is_told(
     world.history = compact(world.history, compacted)
     outcome = world.do(
         Request(
-            "watch", resources.CONFIG_MAPS, "default", options=Options(resource_version=str(start))
+            "watch",
+            resources.CONFIG_MAPS,
+            "default",
+            options=Options(resource_version=str(start)),
+            user=ADMIN,
         )
     ).response
     if start < compacted:
@@ -263,6 +280,7 @@ def test_watchapi_1_a_watch_from_the_future_hears_what_comes_after_it():
                 resources.CONFIG_MAPS,
                 "default",
                 body=an_object(resources.CONFIG_MAPS, ObjectMeta(name=name)),
+                user=ADMIN,
             )
         )
     assert [event.object.metadata.name for event in told(world, stream)] == ["c"]
@@ -402,6 +420,7 @@ def test_watchapi_5_one_object_is_watched_by_its_name():
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+            user=ADMIN,
         )
     )
     by_field = world.http("GET", f"{PATH}?watch=true&fieldSelector=metadata.name%3Da").content
@@ -419,6 +438,7 @@ def test_watchapi_6_tables_and_metadata_can_be_watched():
             resources.CONFIG_MAPS,
             "default",
             body=an_object(resources.CONFIG_MAPS, ObjectMeta(name="b")),
+            user=ADMIN,
         )
     )
     forms = {

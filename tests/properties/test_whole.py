@@ -33,6 +33,7 @@ from refk8s.core.api.resources import (
     REPLICA_SETS,
     SERVICES,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.pods.status import is_active, ready_condition
@@ -210,8 +211,17 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
     def ask(request: Request) -> None:
         life.take(Submit(request), laws)
 
-    ask(Request("create", DEPLOYMENTS, "default", "web", body=deployment(replicas, cpu, *bounds)))
-    ask(Request("create", SERVICES, "default", "web", body=SERVICE))
+    ask(
+        Request(
+            "create",
+            DEPLOYMENTS,
+            "default",
+            "web",
+            body=deployment(replicas, cpu, *bounds),
+            user=ADMIN,
+        )
+    )
+    ask(Request("create", SERVICES, "default", "web", body=SERVICE, user=ADMIN))
     image, count = "app:1", 0
     for what, which in drawn:
         if what == "go on":
@@ -233,6 +243,7 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
                     "default",
                     "web",
                     body=merge({"spec": {"replicas": replicas}}),
+                    user=ADMIN,
                 )
             )
         elif what == "update":
@@ -245,6 +256,7 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
                     "default",
                     "web",
                     body=Patch("application/strategic-merge-patch+json", tree),
+                    user=ADMIN,
                 )
             )
         elif what == "delete pod":
@@ -257,6 +269,7 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
                         "default",
                         pods[which % len(pods)].metadata.name,
                         body=DeleteOptions(),
+                        user=ADMIN,
                     )
                 )
         else:
@@ -282,7 +295,9 @@ def test_sim_10_a_property_of_the_whole_that_fails_tells_its_run_and_how_to_repl
     """SIM-9, SIM-10: what a person sees where the test above fails."""
     life = NEW.fork()
     with pytest.raises(AssertionError) as failure, life.told():
-        life.take(Submit(Request("create", SERVICES, "default", "web", body=SERVICE)), laws)
+        life.take(
+            Submit(Request("create", SERVICES, "default", "web", body=SERVICE, user=ADMIN)), laws
+        )
         life.settle(laws, steps_max=5_000, seconds_max=5)
         is_right(life.cluster, 1, "app:1")
     lines = str(failure.value).splitlines()

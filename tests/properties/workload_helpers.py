@@ -27,6 +27,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import PODS, Resource, by_kind
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, submit
 from refk8s.core.context import SECOND, timestamp
@@ -211,7 +212,10 @@ def create(cluster: Cluster, *objects: Any) -> Cluster:
     for obj in objects:
         resource = by_kind(obj.api_version, obj.kind)
         cluster = ask(
-            cluster, Request("create", resource, "default" if resource.namespaced else "", body=obj)
+            cluster,
+            Request(
+                "create", resource, "default" if resource.namespaced else "", body=obj, user=ADMIN
+            ),
         )
         if getattr(obj, "status", None):
             cluster = patch(
@@ -228,11 +232,16 @@ def patch(
     cluster: Cluster, resource: Resource, name: str, document: Any, subresource: str = ""
 ) -> Cluster:
     body = Patch("application/merge-patch+json", document)
-    return ask(cluster, Request("patch", resource, "default", name, subresource, body=body))
+    return ask(
+        cluster, Request("patch", resource, "default", name, subresource, body=body, user=ADMIN)
+    )
 
 
 def remove(cluster: Cluster, resource: Resource, name: str, **options: Any) -> Cluster:
-    return ask(cluster, Request("delete", resource, "default", name, body=DeleteOptions(**options)))
+    return ask(
+        cluster,
+        Request("delete", resource, "default", name, body=DeleteOptions(**options), user=ADMIN),
+    )
 
 
 def stored(cluster: Cluster, resource: Resource) -> list[Any]:

@@ -14,7 +14,7 @@ from refk8s.checking.explorer.store import chance_of_name
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Namespace
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
-from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -26,6 +26,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     Resource,
 )
+from refk8s.core.api.user import ADMIN, node_user
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import SECOND, Context, Instant, SeededChance, timestamp
 from refk8s.core.controllers.deployment import DeploymentReconciler
@@ -46,7 +47,7 @@ from refk8s.core.store import Change
 from refk8s.core.value import Value
 
 START: Instant = 1_790_000_000 * SECOND
-KUBELET = User("system:node:played")
+KUBELET = node_user("played")
 
 
 def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
@@ -82,6 +83,7 @@ def create(resource: Resource, tree: dict[str, Any], namespace: str = "default")
         namespace if resource.namespaced else "",
         obj.metadata.name or "",
         body=obj,
+        user=ADMIN,
     )
 
 
@@ -95,6 +97,7 @@ def patch(
         namespace if resource.namespaced else "",
         name,
         body=Patch("application/merge-patch+json", tree),
+        user=ADMIN,
     )
 
 
@@ -106,11 +109,17 @@ def delete(resource: Resource, name: str, namespace: str = "default", **options:
         namespace if resource.namespaced else "",
         name,
         body=DeleteOptions(**options),
+        user=ADMIN,
     )
 
 
 NAMESPACE = Request(
-    "create", NAMESPACES, "", "default", body=Namespace(metadata=ObjectMeta(name="default"))
+    "create",
+    NAMESPACES,
+    "",
+    "default",
+    body=Namespace(metadata=ObjectMeta(name="default")),
+    user=ADMIN,
 )
 
 
@@ -261,7 +270,7 @@ def _node(name: str, cpu: str) -> tuple[Request, Request]:
     }
     body = Patch("application/merge-patch+json", status)
     made = create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-    return made, Request("patch", NODES, "", name, "status", body=body)
+    return made, Request("patch", NODES, "", name, "status", body=body, user=ADMIN)
 
 
 def pod(name: str, cpu: str = "", node: str = "") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.rbac_v1 import ClusterRole
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CLUSTER_ROLES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
@@ -121,7 +122,7 @@ def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]
         return [action]
     elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
     name = elsewhere.metadata.name or ""
-    return [Submit(Request("create", CLUSTER_ROLES, "", name, body=elsewhere)), action]
+    return [Submit(Request("create", CLUSTER_ROLES, "", name, body=elsewhere, user=ADMIN)), action]
 
 
 class _RealNames:

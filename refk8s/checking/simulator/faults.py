@@ -31,7 +31,7 @@ from refk8s.core.actions import (
     Submit,
     Switch,
 )
-from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -40,6 +40,7 @@ from refk8s.core.api.resources import (
     REPLICA_SETS,
     SERVICES,
 )
+from refk8s.core.api.user import AUTHENTICATED, User
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.value import Value
@@ -49,7 +50,7 @@ FaultMaker: TypeAlias = Callable[[Cluster, Random], Actions]
 
 LONGEST_SECONDS = 150
 SERVERS = 2
-STRANGER = User("stranger")
+STRANGER = User("stranger", groups=(AUTHENTICATED,))
 MEDDLED = (PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, NODES)
 
 

@@ -41,6 +41,7 @@ from refk8s.core.api.core_v1 import Service
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import DEPLOYMENTS, PODS
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND
 from refk8s.core.properties.law import Broken
@@ -69,6 +70,7 @@ def _update(cluster: Cluster) -> Request:
         "default",
         "web",
         body=Patch("application/strategic-merge-patch+json", tree),
+        user=ADMIN,
     )
 
 
@@ -77,7 +79,7 @@ def _delete_pod(cluster: Cluster) -> Request:
         (r.value.metadata.name for r in cluster.history.list(f"{PODS.prefix}default/").records),
         "none",
     )
-    return Request("delete", PODS, "default", name, body=DeleteOptions())
+    return Request("delete", PODS, "default", name, body=DeleteOptions(), user=ADMIN)
 
 
 def _create_db(cluster: Cluster) -> Request:
@@ -86,7 +88,12 @@ def _create_db(cluster: Cluster) -> Request:
 
 def _delete_db(cluster: Cluster) -> Request:
     return Request(
-        "delete", DEPLOYMENTS, "default", "db", body=DeleteOptions(propagation_policy="Foreground")
+        "delete",
+        DEPLOYMENTS,
+        "default",
+        "db",
+        body=DeleteOptions(propagation_policy="Foreground"),
+        user=ADMIN,
     )
 
 
@@ -97,6 +104,7 @@ def _shrink(cluster: Cluster) -> Request:
         "default",
         "web",
         body=Patch("application/merge-patch+json", {"spec": {"replicas": 1}}),
+        user=ADMIN,
     )
 
 

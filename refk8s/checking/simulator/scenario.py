@@ -8,8 +8,9 @@ from refk8s.adapters.fake.world import make_world
 from refk8s.core import assembly
 from refk8s.core.actions import Submit
 from refk8s.core.api import codec
-from refk8s.core.api.request import ADMIN, Request, User
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import by_kind
+from refk8s.core.api.user import ADMIN, API_SERVER, User
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step, submit
@@ -41,7 +42,7 @@ def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
     }
     cluster = begin(machines, worlds, seed, START)
     for obj in bootstrap_objects(cluster.context(), SERVER_ADDRESS, SERVER_PORT):
-        cluster = step(cluster, Submit(creation(obj, User("system:apiserver"))))
+        cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)
 
 

@@ -24,6 +24,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     Resource,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 
 REPLICAS_MAX = 4
@@ -116,7 +117,7 @@ def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
     """A service becomes another type, is held by a finalizer, is let go (and changed by the same
     write), or goes with all others."""
     if chance.random() < 0.2:
-        return Submit(Request("deletecollection", SERVICES, OWN, body=DeleteOptions()))
+        return Submit(Request("deletecollection", SERVICES, OWN, body=DeleteOptions(), user=ADMIN))
     found = _one(cluster, chance, SERVICES)
     if found is None or found.metadata.name == "kubernetes":
         return None
@@ -130,7 +131,7 @@ def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
         finalizers = None if found.metadata.finalizers else ["example.com/hold"]
         tree["metadata"] = {"finalizers": finalizers}
     patch = Patch("application/merge-patch+json", tree)
-    return Submit(Request("patch", SERVICES, OWN, found.metadata.name, body=patch))
+    return Submit(Request("patch", SERVICES, OWN, found.metadata.name, body=patch, user=ADMIN))
 
 
 def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
@@ -143,7 +144,7 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
         tree = deployment("web", 1)
         tree["metadata"]["namespace"] = "stage"
         return Submit(creation(codec.from_tree(Deployment, tree)))
-    return Submit(Request("delete", NAMESPACES, "", "stage", body=DeleteOptions()))
+    return Submit(Request("delete", NAMESPACES, "", "stage", body=DeleteOptions(), user=ADMIN))
 
 
 def _loner(cluster: Cluster, chance: Random) -> Submit | None:
@@ -258,6 +259,7 @@ def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
             found.metadata.name,
             "status",
             body=patch,
+            user=ADMIN,
         )
     )
 
@@ -292,7 +294,9 @@ def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
     sub = "status"
     if chance.random() < 0.5:
         body, sub = replace(found, status=replace(found.status, replicas=99)), ""
-    return Submit(Request("update", DEPLOYMENTS, OWN, found.metadata.name, sub, body=body))
+    return Submit(
+        Request("update", DEPLOYMENTS, OWN, found.metadata.name, sub, body=body, user=ADMIN)
+    )
 
 
 def _release(cluster: Cluster, chance: Random) -> Submit | None:
@@ -386,11 +390,25 @@ def _change(cluster: Cluster, chance: Random, tree: dict[str, Any]) -> Submit | 
 def _patch(resource: Resource, obj: Any, tree: dict[str, Any]) -> Submit:
     patch = Patch("application/strategic-merge-patch+json", tree)
     return Submit(
-        Request("patch", resource, obj.metadata.namespace or "", obj.metadata.name, body=patch)
+        Request(
+            "patch",
+            resource,
+            obj.metadata.namespace or "",
+            obj.metadata.name,
+            body=patch,
+            user=ADMIN,
+        )
     )
 
 
 def _delete(resource: Resource, obj: Any, options: DeleteOptions) -> Submit:
     return Submit(
-        Request("delete", resource, obj.metadata.namespace or "", obj.metadata.name, body=options)
+        Request(
+            "delete",
+            resource,
+            obj.metadata.namespace or "",
+            obj.metadata.name,
+            body=options,
+            user=ADMIN,
+        )
     )

@@ -8,20 +8,8 @@ Kubernetes documentation, "Kubernetes API Concepts".
 from typing import Any
 
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.value import Value
-
-
-class User(Value, frozen=True):
-    """Who asks. Source: Kubernetes documentation, "Authenticating"."""
-
-    name: str
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    # what else the authenticator says, in the order of its keys
-    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-
-ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))
 
 
 class Options(Value, frozen=True):
@@ -59,7 +47,7 @@ class Request(Value, frozen=True):
 
     `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect.
     `body` is an API object (create, update), a `Patch` (patch), or a DeleteOptions or None
-    (delete). `because` says in a few words why a component sends it; it is told in the story and
+    (delete). A request that names no user is anonymous. `because` says in a few words why a component sends it; it is told in the story and
     never leaves the process. `note` is what a component wants recorded once the request has taken
     effect (a `Note` of core/loop/plan, in whose message "{name}" stands for the object's name).
     `asked` is the resource in the version that the client wrote, where another version is stored
@@ -73,7 +61,7 @@ class Request(Value, frozen=True):
     subresource: str = ""
     body: Any = None
     options: Options = NO_OPTIONS
-    user: User = ADMIN
+    user: User = ANONYMOUS
     because: str = ""
     note: Any = None
     asked: Resource | None = None

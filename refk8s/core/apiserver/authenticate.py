@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from refk8s.core.api import resources
 from refk8s.core.api.codec import encode
-from refk8s.core.api.request import User
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.token_key import (
     RsaKey,
@@ -33,9 +33,6 @@ from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
 from refk8s.core.store import Record
 from refk8s.core.value import Value, field
 
-AUTHENTICATED: Final = "system:authenticated"
-UNAUTHENTICATED: Final = "system:unauthenticated"
-ANONYMOUS: Final = "system:anonymous"
 TOKEN_BYTES_MAX: Final = 8 << 10
 """The longest token that is looked at."""
 
@@ -192,11 +189,7 @@ def _is_there(
 
 def _user_of(claims: Mapping[str, Any]) -> User:
     private = claims["kubernetes.io"]
-    groups = (
-        "system:serviceaccounts",
-        f"system:serviceaccounts:{private['namespace']}",
-        AUTHENTICATED,
-    )
+    groups = (*service_account_groups(private["namespace"]), AUTHENTICATED)
     extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]
     for kind in ("node", "pod"):
         if kind in private:

@@ -8,9 +8,10 @@ from typing import Final
 
 from refk8s.core.api import status
 from refk8s.core.api.meta_v1 import StatusDetails
-from refk8s.core.api.request import Request, User
+from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError, failure
-from refk8s.core.apiserver.authenticate import UNAUTHENTICATED, Attributes, Config
+from refk8s.core.api.user import UNAUTHENTICATED, User
+from refk8s.core.apiserver.authenticate import Attributes, Config
 
 OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask for: load balancers and installers have no token (API-15)."""

@@ -12,15 +12,15 @@ from typing import Final
 from urllib.parse import unquote
 
 from refk8s.core.api import status
-from refk8s.core.api.request import User
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.authenticate import (
+from refk8s.core.api.user import (
     ANONYMOUS,
     AUTHENTICATED,
     UNAUTHENTICATED,
-    Attributes,
-    Config,
+    User,
+    service_account_groups,
 )
+from refk8s.core.apiserver.authenticate import Attributes, Config
 from refk8s.core.apiserver.authorize import require
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
@@ -72,8 +72,8 @@ def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) 
     if uid:
         require(Attributes(user, "impersonate", GROUP, "uids", name=uid), config)
     if account is not None and not groups:
-        groups = ["system:serviceaccounts", f"system:serviceaccounts:{account[0]}"]
-    if name == ANONYMOUS:
+        groups = [*service_account_groups(account[0])]
+    if name == ANONYMOUS.name:
         groups += [UNAUTHENTICATED] if UNAUTHENTICATED not in groups else []
     elif AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups.append(AUTHENTICATED)

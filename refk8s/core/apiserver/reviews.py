@@ -18,8 +18,9 @@ from refk8s.core.api.authorization_v1 import (
     SubjectAccessReviewStatus,
     SubjectRulesReviewStatus,
 )
-from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.authenticate import Config, check_token
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context

@@ -16,13 +16,12 @@ from typing import Any
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
-from refk8s.core.api.request import Request, Response, User
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import TABLE, Form, accept
 from refk8s.core.apiserver.authenticate import (
-    ANONYMOUS,
     DEFAULT_CONFIG,
-    UNAUTHENTICATED,
     Config,
     Objects,
     authenticate,
@@ -100,7 +99,9 @@ def user_of(
     impersonation that is not allowed (HTTP-23).
     """
     user = certificate_user or _user_of_token(wire, config, now, objects)
-    return impersonate(user or _NOBODY, wire.impersonation, config) if wire.impersonation else user
+    return (
+        impersonate(user or ANONYMOUS, wire.impersonation, config) if wire.impersonation else user
+    )
 
 
 def _user_of_token(
@@ -132,15 +133,12 @@ def receive(
             raise ApiError(status.unauthorized())
         target = route(wire.method, wire.path, wire.query)
         if type(target) is Plain:
-            authorize_path(user or _NOBODY, wire.method, target.path, config)
+            authorize_path(user or ANONYMOUS, wire.method, target.path, config)
             return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
-        return _received(wire, target, user or _NOBODY, read_yaml)
+        return _received(wire, target, user or ANONYMOUS, read_yaml)
     except ApiError as error:
         return failure(error)
-
-
-_NOBODY = User(ANONYMOUS, groups=(UNAUTHENTICATED,))
 
 
 def _received(

@@ -1,6 +1,7 @@
 """The kubelet of one node: a loop of a pod worker, a status writer and a node agent that share one
 memory (spec/kubelet.md)."""
 
+from refk8s.core.api.user import node_user
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_agent import NodeAgent
 from refk8s.core.kubelet.pod_worker import PodWorker
@@ -17,4 +18,10 @@ def kubelet(node_name: str, config: KubeletConfig = DEFAULT) -> Loop:
         PodWorker(node_name, config),
         StatusWriter(node_name, config),
     )
-    return Loop(f"kubelet/{node_name}", reconcilers, component="kubelet", host=node_name)
+    return Loop(
+        f"kubelet/{node_name}",
+        reconcilers,
+        component="kubelet",
+        host=node_name,
+        user=node_user(node_name),
+    )

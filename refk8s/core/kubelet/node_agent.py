@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import LEASES, NODES
+from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant, micro_timestamp
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory
@@ -40,7 +41,7 @@ class NodeAgent(Reconciler):
     initial_keys = (NODE_STATUS,)
 
     def __init__(self, node_name: str, config: KubeletConfig) -> None:
-        self.user = f"system:node:{node_name}"
+        self.user = node_user(node_name)
         self.node_name = node_name
         self.config = config
         self.interests = (

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Pod, Service
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS, SERVICES
+from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
@@ -88,7 +89,7 @@ class PodWorker(Reconciler):
     initial_keys = (NODE_KEY,)
 
     def __init__(self, node_name: str, config: KubeletConfig) -> None:
-        self.user = f"system:node:{node_name}"
+        self.user = node_user(node_name)
         self.node_name = node_name
         self.config = config
         self.interests = (

@@ -15,6 +15,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import PODS
+from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
@@ -37,7 +38,7 @@ class StatusWriter(Reconciler):
     memory_name = "kubelet"
 
     def __init__(self, node_name: str, config: KubeletConfig) -> None:
-        self.user = f"system:node:{node_name}"
+        self.user = node_user(node_name)
         self.config = config
         self.interests = (Interest(PODS, told_pods, field_selector=f"spec.nodeName={node_name}"),)
 

@@ -13,8 +13,9 @@
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes".
 """
 
-from refk8s.core.api.request import Options, Request, User
+from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import User
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.value import Value, evolve
 

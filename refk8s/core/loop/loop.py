@@ -1,4 +1,4 @@
-"""The one machine around every decider. A step is one turn (turn.py); rules LOOP-1 to LOOP-12
+"""The one machine around every decider. A step is one turn (turn.py); rules LOOP-1 to LOOP-13
 (spec/loop.md)."""
 
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.core.api.request import User
+from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import Instant
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.reconciler import Reconciler
@@ -22,20 +22,25 @@ from refk8s.core.machine import (
 
 class Loop:
     """The machine that runs reconcilers. `component` and `host` name the source of the Events it
-    records."""
+    records; `user` lists and watches (LOOP-13), by default "system:" and the name."""
 
     def __init__(
-        self, name: str, reconcilers: Sequence[Reconciler], component: str = "", host: str = ""
+        self,
+        name: str,
+        reconcilers: Sequence[Reconciler],
+        component: str = "",
+        host: str = "",
+        user: User | None = None,
     ) -> None:
         self.name = name
+        self.user = user or component_user(name)
         self.component = component or name
         self.host = host
         self.reconcilers = {reconciler.name: reconciler for reconciler in reconcilers}
         if len(self.reconcilers) != len(reconcilers):
             raise Impossible(f"two reconcilers of {name} have one name")
         self.users = {
-            r.name: User(r.user or f"system:serviceaccount:kube-system:{r.name}")
-            for r in reconcilers
+            r.name: r.user or service_account_user("kube-system", r.name) for r in reconcilers
         }
         self.sources: dict[str, Informer] = {}
         self.listeners: dict[str, list[tuple[str, Any]]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import User
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key, Local, Plan
 from refk8s.core.loop.view import Fold, Index, View, key_of
@@ -41,7 +42,8 @@ class Reconciler:
     """
 
     name: str = ""
-    user: str = ""  # empty: "system:serviceaccount:kube-system:" and the name
+    # whose its requests are; None: those of the service account of its name in kube-system
+    user: User | None = None
     # the source of its Events, as `kubectl describe` shows it; empty: the loop's
     component: str = ""
     interests: tuple[Interest, ...] = ()

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Patch, Request, User
+from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import EVENTS
+from refk8s.core.api.user import User
 from refk8s.core.context import MINUTE, Instant, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
 from refk8s.core.value import Value, evolve, field

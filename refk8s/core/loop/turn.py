@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from refk8s.core.api.request import Request, Response, User, WatchEvent
+from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
 from refk8s.core.loop import informer as informers
 from refk8s.core.loop.informer import Informer
@@ -199,7 +199,7 @@ class Turn:
         id = self._next_id()
         informer = informer.watching(revision)
         self.sources[id] = informer.resource.prefix
-        self.effects.append(Watch(id, informer.watch_request(User(self.loop.name))))
+        self.effects.append(Watch(id, informer.watch_request(self.loop.user)))
         return informer
 
     def _see(
@@ -392,7 +392,7 @@ class Turn:
             else:
                 id = self._next_id()
                 self.sources[id] = prefix
-                self.effects.append(Call(id, informer.list_request(User(self.loop.name))))
+                self.effects.append(Call(id, informer.list_request(self.loop.user)))
                 informer = informer.listing()
             self.informers = self.informers.set(prefix, informer)
 

@@ -26,6 +26,7 @@ from immutables import Map
 from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
 from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
+from refk8s.core.api.user import component_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -35,7 +36,7 @@ from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.value import Value, evolve, field
 
 SERVICE_NAME = "kubernetes.io/service-name"
-USER = "system:kube-proxy"
+USER = component_user("kube-proxy")
 MEMORY = "rules"
 ALL = "all"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
@@ -138,6 +139,7 @@ def proxy(node_name: str) -> Loop:
         (ServiceRules(node_name), ProgramRules(node_name)),
         component="kube-proxy",
         host=node_name,
+        user=USER,
     )
 
 

@@ -21,6 +21,7 @@ from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition,
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from refk8s.core.api.user import component_user
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
@@ -59,7 +60,7 @@ PREEMPTED = "preempting to accommodate a higher priority pod"
 class Scheduler(Reconciler):
     """Decides for every pod that asks for this scheduler and has no node yet."""
 
-    user = "system:kube-scheduler"
+    user = component_user("kube-scheduler")
     folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
     initial_keys = (SCHEDULE,)
 

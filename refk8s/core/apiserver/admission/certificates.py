@@ -16,11 +16,11 @@ from refk8s.core.api.certificates_v1 import (
 from refk8s.core.api.pkcs10 import NoRequest, read_request
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import MASTERS
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context, timestamp
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
-MASTERS = "system:masters"
 
 
 def admit_signing_request(

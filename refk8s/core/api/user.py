@@ -1,0 +1,51 @@
+"""Users and their groups: who sends a request. Rule LOOP-13 (spec/loop.md).
+
+Source: Kubernetes documentation, "Authenticating"; "Using RBAC Authorization" (core component
+roles); "Using Node Authorization".
+"""
+
+from typing import Final
+
+from refk8s.core.value import Value
+
+MASTERS: Final = "system:masters"
+AUTHENTICATED: Final = "system:authenticated"
+UNAUTHENTICATED: Final = "system:unauthenticated"
+NODES: Final = "system:nodes"
+SERVICE_ACCOUNTS: Final = "system:serviceaccounts"
+
+
+class User(Value, frozen=True):
+    """Who asks. Source: Kubernetes documentation, "Authenticating"."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    # what else the authenticator says, in the order of its keys
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+ADMIN: Final = User("kubernetes-admin", groups=(MASTERS, AUTHENTICATED))
+ANONYMOUS: Final = User("system:anonymous", groups=(UNAUTHENTICATED,))
+API_SERVER: Final = User("system:apiserver", groups=(MASTERS, AUTHENTICATED))
+
+
+def component_user(name: str) -> User:
+    """The user of a component that a cluster has once, such as kube-scheduler, or of kube-proxy."""
+    return User(f"system:{name}", groups=(AUTHENTICATED,))
+
+
+def node_user(node_name: str) -> User:
+    """The user of a node's kubelet."""
+    return User(f"system:node:{node_name}", groups=(NODES, AUTHENTICATED))
+
+
+def service_account_groups(namespace: str) -> tuple[str, ...]:
+    """The groups of every service account in this namespace, but for system:authenticated."""
+    return (SERVICE_ACCOUNTS, f"{SERVICE_ACCOUNTS}:{namespace}")
+
+
+def service_account_user(namespace: str, name: str) -> User:
+    """The user of a controller that acts as a service account."""
+    groups = (*service_account_groups(namespace), AUTHENTICATED)
+    return User(f"system:serviceaccount:{namespace}:{name}", groups=groups)
