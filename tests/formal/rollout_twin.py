@@ -21,8 +21,8 @@ from refk8s.core.api.core_v1 import PodTemplateSpec
 from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers import deployment, deployment_acts, revision, rollout
-from refk8s.core.controllers.deployment_picture import Decision
-from refk8s.core.controllers.deployment_picture import Picture as Seen
+from refk8s.core.controllers.deployment_observed import Decision
+from refk8s.core.controllers.deployment_observed import Observed as Seen
 from refk8s.core.loop.view import View
 
 OLD, NEW = ("old1", "old2"), "new"
@@ -49,7 +49,7 @@ class RolloutTwin(Twin):
         CoreBug("the old ones that work go first", rollout.shrink, "left[member.name] - member.sure, spare", "left[member.name], spare"),
         CoreBug("shares are cut off", rollout._rounded, "2 * numerator + denominator", "2 * numerator"),
         CoreBug("what is left over goes to the smallest", rollout.spread, "by_size[0].name", "by_size[-1].name"),
-        CoreBug("what was scaled goes on as if it was not", deployment.decide, "if is_scaled(picture) and", "if False and"),
+        CoreBug("what was scaled goes on as if it was not", deployment.decide, "if is_scaled(observed) and", "if False and"),
     )  # fmt: skip
     model_bugs = (
         ModelBug("the surge rounds down", "(p * replicas + 99) / 100", "(p * replicas) / 100"),

@@ -40,7 +40,7 @@ from refk8s.core.controllers import deployment_status as statuses
 from refk8s.core.controllers import revision as revisions
 from refk8s.core.controllers import rollout
 from refk8s.core.controllers.deployment import DeploymentReconciler, creation_failure, decide
-from refk8s.core.controllers.deployment_picture import look, member
+from refk8s.core.controllers.deployment_observed import member, observe
 from refk8s.core.controllers.rollout import Bounds, Member
 from refk8s.core.loop.plan import Local, Note
 
@@ -501,7 +501,7 @@ def test_dep_10_a_recreate_waits_for_the_last_pod_that_may_run(
     owned = [old]
     if has_new:
         owned.append(replica_set("new", 0, template=template("2")))
-    decision = decide(look(owner, owned), view_of(DEP, owner, *owned, *pods))
+    decision = decide(observe(owner, owned), view_of(DEP, owner, *owned, *pods))
     held = (
         there or behind or terminating or any(phase in ("Running", "Pending") for phase in phases)
     )

@@ -112,7 +112,7 @@ def test_own_8_a_template_that_the_api_server_completes_makes_five_replica_sets_
     (progressing,) = [
         c for c in get(cluster, DEPLOYMENTS, "web").status.conditions if c.type == "Progressing"
     ]
-    assert "5 ReplicaSets were made of this template" in progressing.message
+    assert "5 ReplicaSets were created from this template" in progressing.message
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_on
     assert told.exit_code == 1
     story = told.output
     assert re.search(r"user creates Deployment default/\w+  \[revision ", story)
-    assert "because no ReplicaSet carries this template  [revision " in story
+    assert "because no ReplicaSet has this template  [revision " in story
     assert "container dies" in story and "has ended with code 137" in story
     assert (
         "SIM-8 is broken." in story

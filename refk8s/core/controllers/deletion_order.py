@@ -1,8 +1,8 @@
-"""Which pods a ReplicaSet gives up first. Rule RS-5 (spec/workloads/replica_set.md).
+"""The order in which a ReplicaSet deletes pods. Rule RS-5 (spec/workloads/replica_set.md).
 
-The order is a key to sort by, smallest first: each line of `deletion_key` decides only where all
-lines before it are equal. Source: Kubernetes documentation, "ReplicaSet", "Scaling a ReplicaSet";
-KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
+Pods are sorted by `deletion_key`, smallest first. Each line of the key decides between pods that
+are equal in all lines before it. Source: Kubernetes documentation, "ReplicaSet", "Scaling a
+ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
 """
 
 import re
@@ -21,8 +21,8 @@ _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,9}")
 
 
 def rank_for_deletion(pods: Iterable[Any], relatives: Iterable[Any], now: Instant) -> list[Any]:
-    """The pods, those to be deleted first in front. `relatives` are the active pods of all
-    ReplicaSets of the same owner. O(n log n)."""
+    """The pods in the order in which they are deleted. `relatives` are the pods of all ReplicaSets
+    of the same owner. O(n log n)."""
     neighbours: dict[str, int] = {}
     for pod in relatives:
         if is_active(pod):
@@ -32,11 +32,10 @@ def rank_for_deletion(pods: Iterable[Any], relatives: Iterable[Any], now: Instan
 
 
 def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any], tuple[Any, ...]]:
-    """The sorting key. `neighbours` counts the relatives on each node.
+    """The sorting key. `neighbours` counts the active relatives on each node.
 
-    Ages compare by the power of two that they reach, so that scaling down does not always hit the
-    same generation of pods; within one power, and for pods of one age, restarts decide, and at last
-    the uid, which is chance to everybody.
+    Ages are compared by their binary logarithm, so that scaling down does not always delete the
+    youngest pods. The uid, which is random, decides between pods that are equal otherwise.
     """
 
     def key(pod: Any) -> tuple[Any, ...]:
@@ -58,16 +57,14 @@ def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any],
 
 
 def _cost(pod: Any) -> int:
-    """The annotated cost; 0 where there is none, or one that is no 32-bit whole number in plain
-    form."""
+    """The annotated cost; 0 if it is absent or not a 32-bit whole number in plain form."""
     text = (pod.metadata.annotations or {}).get(DELETION_COST, "0")
     cost = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
     return cost if -COST_MAX - 1 <= cost <= COST_MAX else 0
 
 
 def _age(since: str | None, now: Instant) -> int:
-    """The binary logarithm of an age in nanoseconds; -1 for an instant to come, -2 for none: the
-    younger goes first."""
+    """The binary logarithm of an age in nanoseconds; -1 for a time in the future, -2 for none."""
     if since is None:
         return -2
     age = (now - parse_timestamp(since)) * 1_000
@@ -75,8 +72,8 @@ def _age(since: str | None, now: Instant) -> int:
 
 
 def _restarts(pod: Any) -> tuple[int, int]:
-    """The most restarts of a container, and of a sidecar (an init container that is restarted
-    always), negative: more go first."""
+    """The most restarts of one container, and of one sidecar; negative, because more restarts are
+    deleted first."""
     most = max((status.restart_count for status in pod.status.container_statuses or ()), default=0)
     names = [container.name for container in sidecars(pod.spec)]
     most_of_sidecars = max(

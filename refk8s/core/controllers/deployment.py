@@ -1,15 +1,18 @@
-"""Deployment: one ReplicaSet for each template, and a way from one to the next. Rules DEP-1 to
-DEP-20 (spec/workloads/deployment.md).
+"""Deployment: rollouts from one pod template to the next. Rules DEP-1 to DEP-20
+(spec/workloads/deployment.md).
 
-    being deleted            nothing but the status
-    paused                   scale what there is; no rollout
-    replicas were changed    scale what there is, in proportion; the rollout goes on in the next turn
-    Recreate                 old ones to nothing; wait for the last pod; then the new one
-    RollingUpdate            the new one grows within the surge, else the old ones shrink within availability
+    state of the Deployment     step
+    being deleted               none
+    paused                      scale the existing ReplicaSets
+    spec.replicas was changed   scale the existing ReplicaSets, in proportion
+    Recreate                    scale the old ones to 0; wait for their last pod;
+                                then scale the new one up
+    RollingUpdate               scale the new one up, within replicas + maxSurge;
+                                else scale old ones down, within replicas - maxUnavailable
 
-One turn takes one such step and reports; what it changed makes the next turn due. The arithmetic is
-in `rollout.py`, templates and revisions are in `revision.py`, requests in `deployment_acts.py`,
-counts and conditions in `deployment_status.py`.
+A reconciliation takes one such step and writes the status; its writes make the key due again. The
+arithmetic is in `rollout.py`, templates and revisions are in `revision.py`, requests in
+`deployment_acts.py`, counts and conditions in `deployment_status.py`.
 
 Source: Kubernetes documentation, "Deployments". Left out: the rollback request of
 extensions/v1beta1; `kubectl rollout undo` writes the old template into the Deployment.
@@ -34,7 +37,7 @@ from refk8s.core.controllers.deployment_acts import (
     resizings,
     synchronized,
 )
-from refk8s.core.controllers.deployment_picture import Decision, Picture, look, member
+from refk8s.core.controllers.deployment_observed import Decision, Observed, member, observe
 from refk8s.core.controllers.owners import (
     claim,
     claim_waves,
@@ -51,12 +54,12 @@ from refk8s.core.loop.view import View, controller_of, namespace_index, owner_in
 from refk8s.core.pods.status import is_finished
 
 COLLISIONS_MAX = 5
-"""So many ReplicaSets of one template at most. Of two templates one in four billion has the other's
-hash; so many never do in a row."""
+"""The most ReplicaSets that are created for one template. Two templates have the same hash with a
+probability of one in four billion, so five collisions in a row have another cause."""
 
 
 class DeploymentReconciler(Reconciler):
-    """Decides one Deployment at a time."""
+    """Reconciles one Deployment."""
 
     name = component = "deployment-controller"
 
@@ -79,12 +82,11 @@ class DeploymentReconciler(Reconciler):
         )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Take the next step from the ReplicaSets that are to the one that is asked for.
-        O(ReplicaSets of this Deployment)."""
+        """Take the next step of the rollout. O(ReplicaSets of this Deployment)."""
         # Observe
         deployment = view.get(DEPLOYMENTS, key)
         if deployment is None:
-            return NOTHING  # What it owned is the garbage collector's.
+            return NOTHING  # The garbage collector deletes its dependents.
         selector = deployment.spec.selector
         if selector is None or (not selector.match_labels and not selector.match_expressions):
             return refuse_everything(deployment)
@@ -93,31 +95,33 @@ class DeploymentReconciler(Reconciler):
         claimed = claim(deployment, controlled, orphans, selects(selector))
         if not claimed.is_settled:
             return Plan(claim_waves(deployment, DEPLOYMENTS, REPLICA_SETS, claimed))
-        picture = look(deployment, claimed.owned)
+        observed = observe(deployment, claimed.owned)
 
         # Decide
-        decision = decide(picture, view)
+        decision = decide(observed, view)
         if decision.create is not None:
-            return create(picture, decision.create, view, local.failure, now)
+            return create(observed, decision.create, view, local.failure, now)
 
         # Act
         new = (
-            None if picture.new is None or picture.is_dying else synchronized(picture, picture.new)
+            None
+            if observed.new is None or observed.is_terminating
+            else synchronized(observed, observed.new)
         )
-        waves = (*resizings(picture, new, decision), cleanings(picture) if decision.clean else ())
+        waves = (*resizings(observed, new, decision), cleanings(observed) if decision.clean else ())
 
         # Report
         conditions = deployment.status.conditions or ()
-        if not picture.is_dying:
+        if not observed.is_terminating:
             conditions = statuses.compute_beginning(
                 deployment, statuses.compute_pause(deployment, now), new, now
             )
         status = statuses.compute_counts(
-            deployment, picture.bounds, picture.new, picture.all, conditions, now
+            deployment, observed.bounds, observed.new, observed.all, conditions, now
         )
         wake_at = None
         if decision.is_rollout:
-            status = statuses.compute_progress(deployment, status, picture.new, picture.all, now)
+            status = statuses.compute_progress(deployment, status, observed.new, observed.all, now)
             wake_at = statuses.compute_wake(deployment, status)
         return Plan((*waves, report(deployment, status, new)), wake_at=wake_at)
 
@@ -126,8 +130,8 @@ class DeploymentReconciler(Reconciler):
 
 
 def keys_of_last_pod(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
-    """A Recreate waits until the last old pod is gone or has finished, so only that is news to it
-    (DEP-10)."""
+    """A pod makes its Deployment due when it finishes or is removed: Recreate waits for the last
+    old pod (DEP-10)."""
     if old is None or (new is not None and (not is_finished(new) or is_finished(old))):
         return ()
     namespace = old.metadata.namespace
@@ -150,69 +154,68 @@ def keys_of_last_pod(view: View, old: Any | None, new: Any | None) -> tuple[Key,
 # --- decide ---------------------------------------------------------------------------------------
 
 
-def decide(picture: Picture, view: View) -> Decision:
-    """The next step, by the table at the head of this file. When none is left, the new ReplicaSet has
-    all replicas and the old ones have none (DEP-19)."""
-    deployment = picture.deployment
+def decide(observed: Observed, view: View) -> Decision:
+    """The next step, by the table at the head of this file. When no step is left, the new
+    ReplicaSet has all replicas and the old ones have none (DEP-19)."""
+    deployment = observed.deployment
     is_recreate = deployment.spec.strategy.type == rollout.RECREATE
-    if picture.is_dying:
+    if observed.is_terminating:
         return Decision(is_rollout=False)  # DEP-18
     if deployment.spec.paused:
         # DEP-11
         return Decision(
-            scale(picture), "the Deployment was scaled while paused", is_rollout=False, clean=True
+            scale(observed), "the Deployment was scaled while paused", is_rollout=False, clean=True
         )
-    # Shares of several ReplicaSets mean nothing to a Recreate, which makes an end of the old ones
-    # anyway.
-    if is_scaled(picture) and not (is_recreate and len(picture.active) > 1):
+    # Recreate scales all old ReplicaSets to 0 anyway, so it does not scale them in proportion.
+    if is_scaled(observed) and not (is_recreate and len(observed.active) > 1):
         return Decision(
-            scale(picture),
-            f"the Deployment was scaled to {picture.bounds.replicas}",
+            scale(observed),
+            f"the Deployment was scaled to {observed.bounds.replicas}",
             is_rollout=False,
         )
-    return decide_recreate(picture, view) if is_recreate else decide_rolling(picture)
+    return decide_recreate(observed, view) if is_recreate else decide_rolling(observed)
 
 
-def is_scaled(picture: Picture) -> bool:
-    """Whether a ReplicaSet with pods was sized for another number of replicas (DEP-9)."""
-    return any(_was_sized_for_another(rs, picture) for rs in picture.active)
+def is_scaled(observed: Observed) -> bool:
+    """Whether a ReplicaSet with replicas was scaled for another `spec.replicas` (DEP-9)."""
+    return any(_was_sized_for_another(rs, observed) for rs in observed.active)
 
 
-def _was_sized_for_another(rs: ReplicaSet, picture: Picture) -> bool:
+def _was_sized_for_another(rs: ReplicaSet, observed: Observed) -> bool:
     desired = revisions.whole_number(rs.metadata.annotations, revisions.DESIRED_REPLICAS)
-    return desired is not None and desired != picture.bounds.replicas
+    return desired is not None and desired != observed.bounds.replicas
 
 
-def scale(picture: Picture) -> Sizes:
-    """Sizes after a change of replicas (DEP-9).
+def scale(observed: Observed) -> Sizes:
+    """Sizes after a change of `spec.replicas` (DEP-9).
 
-    The only one with pods, or else the latest, takes all; a saturated new one leaves nothing to the
-    old ones; else each keeps its share.
+    The only ReplicaSet with replicas, or else the latest, gets all. If the new one is saturated,
+    the old ones are scaled to 0. Otherwise each keeps its share.
     """
-    wanted = picture.bounds.replicas
-    active = picture.active
+    wanted = observed.bounds.replicas
+    active = observed.active
     if len(active) <= 1:
-        only = active[0] if active else picture.latest
-        # One of the right size may still say that it was sized for another number; left so, the
-        # Deployment would pass for scaled for ever.
+        only = active[0] if active else observed.latest
+        # One with the right size may still have the annotation for another number. Without this
+        # update `is_scaled` would be true for ever.
         if only is None or (
-            only.spec.replicas == wanted and not _was_sized_for_another(only, picture)
+            only.spec.replicas == wanted and not _was_sized_for_another(only, observed)
         ):
             return {}
         return {only.metadata.name or "": wanted}
-    if is_saturated(picture):
-        return {rs.metadata.name or "": 0 for rs in picture.old if rs.spec.replicas}
-    if picture.deployment.spec.strategy.type == rollout.RECREATE:
+    if is_saturated(observed):
+        return {rs.metadata.name or "": 0 for rs in observed.old if rs.spec.replicas}
+    if observed.deployment.spec.strategy.type == rollout.RECREATE:
         return {}
     return rollout.spread(
-        picture.bounds, [member(rs) for rs in active], picture.deployment.status.replicas or 0
+        observed.bounds, [member(rs) for rs in active], observed.deployment.status.replicas or 0
     )
 
 
-def is_saturated(picture: Picture) -> bool:
-    """Whether the new ReplicaSet is all that is asked for: as large, sized for that, and
+def is_saturated(observed: Observed) -> bool:
+    """Whether the new ReplicaSet has all replicas, was scaled for that number, and all of them are
     available."""
-    new, wanted = picture.new, picture.bounds.replicas
+    new, wanted = observed.new, observed.bounds.replicas
     return (
         new is not None
         and new.spec.replicas == wanted
@@ -221,40 +224,40 @@ def is_saturated(picture: Picture) -> bool:
     )
 
 
-def decide_rolling(picture: Picture) -> Decision:
-    """The new one up, else the old ones down (DEP-7, DEP-8)."""
-    bounds = picture.bounds
-    old = [member(rs) for rs in picture.old if rs.spec.replicas]
-    new = member(picture.new) if picture.new is not None else Member("", 0)
+def decide_rolling(observed: Observed) -> Decision:
+    """Scale the new ReplicaSet up, else the old ones down (DEP-7, DEP-8)."""
+    bounds = observed.bounds
+    old = [member(rs) for rs in observed.old if rs.spec.replicas]
+    new = member(observed.new) if observed.new is not None else Member("", 0)
     size = rollout.grow(bounds, new, old)
-    if picture.new is None:
+    if observed.new is None:
         return Decision(create=size)
     if size != new.replicas:
         return Decision({new.name: size}, f"there may be {bounds.most} pods in all")
     sizes = rollout.shrink(bounds, new, old)
     if sizes:
         return Decision(sizes, f"{bounds.fewest_available} available pods are enough")
-    return Decision(clean=statuses.is_complete(picture.deployment, picture.deployment.status))
+    return Decision(clean=statuses.is_complete(observed.deployment, observed.deployment.status))
 
 
-def decide_recreate(picture: Picture, view: View) -> Decision:
-    """The old ones down, and only when the last of their pods is gone the new one up (DEP-10)."""
-    wanted = picture.bounds.replicas
-    shrinking = {rs.metadata.name or "": 0 for rs in picture.old if rs.spec.replicas}
+def decide_recreate(observed: Observed, view: View) -> Decision:
+    """Scale the old ReplicaSets to 0; scale the new one up after their last pod (DEP-10)."""
+    wanted = observed.bounds.replicas
+    shrinking = {rs.metadata.name or "": 0 for rs in observed.old if rs.spec.replicas}
     if shrinking:
-        return Decision(shrinking, "old pods go before new ones come")
-    if any(_has_pods(view, rs) for rs in picture.old):
+        return Decision(shrinking, "Recreate deletes old pods before it creates new ones")
+    if any(_has_pods(view, rs) for rs in observed.old):
         return Decision()
-    if picture.new is None:
+    if observed.new is None:
         return Decision(create=wanted)
-    if picture.new.spec.replicas != wanted:
-        return Decision({picture.new.metadata.name or "": wanted}, "the last old pod is gone")
-    return Decision(clean=statuses.is_complete(picture.deployment, picture.deployment.status))
+    if observed.new.spec.replicas != wanted:
+        return Decision({observed.new.metadata.name or "": wanted}, "the last old pod is gone")
+    return Decision(clean=statuses.is_complete(observed.deployment, observed.deployment.status))
 
 
 def _has_pods(view: View, rs: ReplicaSet) -> bool:
-    """Whether it may still have pods that run. Before its controller has seen the newest size it
-    may be making some."""
+    """Whether the ReplicaSet may still have running pods. Its controller may be creating some until
+    it has observed the newest size."""
     status = rs.status
     if (
         (status.observed_generation or 0) < (rs.metadata.generation or 0)
@@ -268,13 +271,15 @@ def _has_pods(view: View, rs: ReplicaSet) -> bool:
 # --- act ------------------------------------------------------------------------------------------
 
 
-def create(picture: Picture, size: int, view: View, failure: Response | None, now: Instant) -> Plan:
-    """Make the ReplicaSet of a template that none carries (DEP-2), under another name where its own
-    is taken (DEP-20: refusals)."""
-    deployment, status = picture.deployment, picture.deployment.status
-    new = new_replica_set(picture, size)
+def create(
+    observed: Observed, size: int, view: View, failure: Response | None, now: Instant
+) -> Plan:
+    """Create a ReplicaSet with the Deployment's template (DEP-2). If its name is taken, increment
+    the collision count. A rejected creation is reported (DEP-20)."""
+    deployment, status = observed.deployment, observed.deployment.status
+    new = new_replica_set(observed, size)
     if view.get(REPLICA_SETS, f"{new.metadata.namespace}/{new.metadata.name}") is not None:
-        if collisions(picture, view) < COLLISIONS_MAX:
+        if collisions(observed, view) < COLLISIONS_MAX:
             return Plan(
                 (
                     report(
@@ -284,7 +289,7 @@ def create(picture: Picture, size: int, view: View, failure: Response | None, no
                 )
             )
         refusal: str | None = (
-            f"{COLLISIONS_MAX} ReplicaSets were made of this template, and the API server changed the template of each"
+            f"{COLLISIONS_MAX} ReplicaSets were created from this template, and each has another template now"
         )
     else:
         refusal = why_not_created(selects(deployment.spec.selector), new.metadata.labels)
@@ -300,17 +305,17 @@ def create(picture: Picture, size: int, view: View, failure: Response | None, no
         return Plan(notes=notes)
     conditions = statuses.compute_beginning(deployment, conditions, new, now, created=True)
     status = statuses.compute_counts(
-        deployment, picture.bounds, new, [*picture.old, new], conditions, now
+        deployment, observed.bounds, new, [*observed.old, new], conditions, now
     )
-    status = statuses.compute_progress(deployment, status, new, [*picture.old, new], now)
+    status = statuses.compute_progress(deployment, status, new, [*observed.old, new], now)
     waves = ((creation(deployment, new),), report(deployment, status, new))
     return Plan(waves, wake_at=statuses.compute_wake(deployment, status), notes=notes)
 
 
-def collisions(picture: Picture, view: View) -> int:
-    """How many of the names tried last for this template belong to ReplicaSets that this Deployment
+def collisions(observed: Observed, view: View) -> int:
+    """How many of the last names for this template are taken by ReplicaSets that this Deployment
     controls (DEP-2)."""
-    deployment = picture.deployment
+    deployment = observed.deployment
     metadata, count = deployment.metadata, deployment.status.collision_count or 0
     found = 0
     for tried in range(count, count - COLLISIONS_MAX, -1):
@@ -325,8 +330,8 @@ def collisions(picture: Picture, view: View) -> int:
 
 
 def creation_failure(response: Response | None) -> str | None:
-    """What the refused creation of a ReplicaSet was told. A conflict is no refusal: the next look
-    settles it; nor is a namespace's end."""
+    """The message of a rejected creation of a ReplicaSet; None if it is not reported. A conflict is
+    resolved by the next reconciliation, and a namespace may be terminating."""
     if response is None or response.code == 409:
         return None
     details = getattr(response.body, "details", None)
@@ -341,7 +346,7 @@ def creation_failure(response: Response | None) -> str | None:
 
 
 def refuse_everything(deployment: Deployment) -> Plan:
-    """An empty selector would take every ReplicaSet of the namespace; nothing is done (DEP-1)."""
+    """An empty selector would select every ReplicaSet of the namespace; none is changed (DEP-1)."""
     text = "This deployment is selecting all pods. A non-empty selector is required."
     status = deployment.status
     if (status.observed_generation or 0) < (deployment.metadata.generation or 0):

@@ -1,7 +1,5 @@
-"""What a turn of a Deployment asks for: requests about ReplicaSets, and the report. Rules DEP-2,
-DEP-4, DEP-5, DEP-16, DEP-17.
-
-(spec/workloads/deployment.md)
+"""The requests of the deployment controller: ReplicaSets and status. Rules DEP-2, DEP-4, DEP-5,
+DEP-16, DEP-17 (spec/workloads/deployment.md).
 """
 
 from msgspec.structs import replace
@@ -11,19 +9,19 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import DEPLOYMENTS, REPLICA_SETS
 from refk8s.core.controllers import revision as revisions
-from refk8s.core.controllers.deployment_picture import Decision, Picture
+from refk8s.core.controllers.deployment_observed import Decision, Observed
 from refk8s.core.controllers.owners import controller_reference, deletion
 from refk8s.core.controllers.rollout import Bounds
 from refk8s.core.loop.plan import Note
 
 
-def synchronized(picture: Picture, new: ReplicaSet) -> ReplicaSet:
+def synchronized(observed: Observed, new: ReplicaSet) -> ReplicaSet:
     """The new ReplicaSet with the Deployment's annotations, its revision and minReadySeconds
     (DEP-4, DEP-5)."""
     annotations = revisions.compute_annotations(
-        picture.deployment, new.metadata.annotations, picture.revision
+        observed.deployment, new.metadata.annotations, observed.revision
     )
-    min_ready_seconds = picture.deployment.spec.min_ready_seconds
+    min_ready_seconds = observed.deployment.spec.min_ready_seconds
     return replace(
         new,
         metadata=replace(new.metadata, annotations=annotations or None),
@@ -32,7 +30,7 @@ def synchronized(picture: Picture, new: ReplicaSet) -> ReplicaSet:
 
 
 def resized(rs: ReplicaSet, size: int, bounds: Bounds) -> ReplicaSet:
-    """The ReplicaSet with this size, and for what it was sized."""
+    """The ReplicaSet with this size, and with the annotations for which bounds it was scaled."""
     annotations = {
         **(rs.metadata.annotations or {}),
         revisions.DESIRED_REPLICAS: str(bounds.replicas),
@@ -46,24 +44,24 @@ def resized(rs: ReplicaSet, size: int, bounds: Bounds) -> ReplicaSet:
 
 
 def resizings(
-    picture: Picture, new: ReplicaSet | None, decision: Decision
+    observed: Observed, new: ReplicaSet | None, decision: Decision
 ) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """One update for each ReplicaSet that changes. Those that grow wait for the others, so that the
-    sum never exceeds what is allowed."""
+    """One update for each ReplicaSet that changes. Those that scale up are sent after the others,
+    so that the sum never exceeds the bound."""
     first: list[Request] = []
     growing: list[Request] = []
-    for rs in picture.all:
-        after = new if new is not None and rs is picture.new else rs
+    for rs in observed.all:
+        after = new if new is not None and rs is observed.new else rs
         name, before = rs.metadata.name or "", rs.spec.replicas or 0
         size = decision.sizes.get(name)
         if size is not None:
-            after = resized(after, size, picture.bounds)
+            after = resized(after, size, observed.bounds)
         if after == rs:
             continue
         note = (
             None
             if size is None or size == before
-            else scaling_note(picture.deployment, name, before, size)
+            else scaling_note(observed.deployment, name, before, size)
         )
         because = (
             "its Deployment changed"
@@ -84,7 +82,7 @@ def resizings(
 
 
 def scaling_note(deployment: Deployment, name: str, before: int, size: int) -> Note:
-    """What `kubectl describe` tells of a step (DEP-16)."""
+    """The Event for a changed size (DEP-16)."""
     direction = "up" if size > before else "down"
     return Note(
         deployment,
@@ -93,25 +91,25 @@ def scaling_note(deployment: Deployment, name: str, before: int, size: int) -> N
     )
 
 
-def cleanings(picture: Picture) -> tuple[Request, ...]:
-    """Delete the oldest revisions beyond the history limit, if they have no pods and their
-    controller knows that they shall have none."""
-    limit = picture.deployment.spec.revision_history_limit  # DEP-17
-    alive = [rs for rs in picture.old if rs.metadata.deletion_timestamp is None]
-    if limit is None or len(alive) <= limit:
+def cleanings(observed: Observed) -> tuple[Request, ...]:
+    """Delete the oldest revisions beyond the history limit that have no pods, and whose controller
+    has observed `spec.replicas: 0`."""
+    limit = observed.deployment.spec.revision_history_limit  # DEP-17
+    kept = [rs for rs in observed.old if rs.metadata.deletion_timestamp is None]
+    if limit is None or len(kept) <= limit:
         return ()
     return tuple(
         deletion(REPLICA_SETS, rs, f"the history is longer than {limit}")
-        for rs in revisions.by_revision(alive)[: len(alive) - limit]
+        for rs in revisions.by_revision(kept)[: len(kept) - limit]
         if not rs.spec.replicas
         and not rs.status.replicas
         and (rs.metadata.generation or 0) <= (rs.status.observed_generation or 0)
     )
 
 
-def new_replica_set(picture: Picture, size: int) -> ReplicaSet:
-    """The ReplicaSet that carries the Deployment's template, labelled with its hash."""
-    deployment = picture.deployment
+def new_replica_set(observed: Observed, size: int) -> ReplicaSet:
+    """A ReplicaSet with the Deployment's template and the label of its hash."""
+    deployment = observed.deployment
     template = deployment.spec.template
     hash = revisions.template_hash(template, deployment.status.collision_count)
     labels, selector = revisions.new_labels(deployment, hash)
@@ -120,7 +118,7 @@ def new_replica_set(picture: Picture, size: int) -> ReplicaSet:
             name=revisions.replica_set_name(deployment.metadata.name or "", hash),
             namespace=deployment.metadata.namespace,
             labels=labels,
-            annotations=revisions.compute_annotations(deployment, None, picture.revision),
+            annotations=revisions.compute_annotations(deployment, None, observed.revision),
             owner_references=(controller_reference(deployment),),
         ),
         spec=ReplicaSetSpec(
@@ -129,11 +127,11 @@ def new_replica_set(picture: Picture, size: int) -> ReplicaSet:
             template=replace(template, metadata=replace(template.metadata, labels=labels)),
         ),
     )
-    return resized(rs, size, picture.bounds)
+    return resized(rs, size, observed.bounds)
 
 
 def creation(deployment: Deployment, new: ReplicaSet) -> Request:
-    """Create it, and tell so where it has pods from the start."""
+    """Create the ReplicaSet, with an Event if its size is not 0."""
     name, size = new.metadata.name or "", new.spec.replicas or 0
     note = scaling_note(deployment, name, 0, size) if size else None
     return Request(
@@ -141,7 +139,7 @@ def creation(deployment: Deployment, new: ReplicaSet) -> Request:
         REPLICA_SETS,
         new.metadata.namespace or "",
         body=new,
-        because="no ReplicaSet carries this template",
+        because="no ReplicaSet has this template",
         note=note,
     )
 
@@ -149,8 +147,8 @@ def creation(deployment: Deployment, new: ReplicaSet) -> Request:
 def report(
     deployment: Deployment, status: DeploymentStatus, new: ReplicaSet | None = None
 ) -> tuple[Request, ...]:
-    """Write the status, and the revision of the new ReplicaSet if it is known, where they are not
-    what they were (DEP-16)."""
+    """Write the status, and the revision of the new ReplicaSet if there is one, if they differ
+    (DEP-16)."""
     metadata = deployment.metadata
     revision = (new.metadata.annotations or {}).get(revisions.REVISION) if new is not None else None
     if revision is not None and (metadata.annotations or {}).get(revisions.REVISION) != revision:

@@ -1,16 +1,17 @@
-"""What a Deployment says of itself: counts and conditions. Rules DEP-12 to DEP-15
+"""The status of a Deployment: counts and conditions. Rules DEP-12 to DEP-15
 (spec/workloads/deployment.md).
 
-    Available      True    MinimumReplicasAvailable       at least replicas - maxUnavailable are available
-                   False   MinimumReplicasUnavailable
-    Progressing    True    NewReplicaSetCreated           a rollout has begun
-                   True    FoundNewReplicaSet             the template was there already, and nobody had said anything yet
-                   True    ReplicaSetUpdated              something went forward since the last status
-                   True    NewReplicaSetAvailable         the rollout is complete
-                   False   ProgressDeadlineExceeded       nothing went forward for progressDeadlineSeconds
-                   False   ReplicaSetCreateError          the new ReplicaSet was refused
-                   Unknown DeploymentPaused, DeploymentResumed
-    ReplicaFailure as a ReplicaSet has it
+    Available    True     MinimumReplicasAvailable    at least replicas - maxUnavailable available
+                 False    MinimumReplicasUnavailable
+    Progressing  True     NewReplicaSetCreated        the new ReplicaSet was created
+                 True     FoundNewReplicaSet          the new ReplicaSet already existed, and there
+                                                      was no condition Progressing
+                 True     ReplicaSetUpdated           progress since the last status
+                 True     NewReplicaSetAvailable      the rollout is complete
+                 False    ProgressDeadlineExceeded    no progress for progressDeadlineSeconds
+                 False    ReplicaSetCreateError       the creation of the new ReplicaSet was rejected
+                 Unknown  DeploymentPaused, DeploymentResumed
+    ReplicaFailure is copied from a ReplicaSet
 
 Source: Kubernetes documentation, "Deployments" ("Deployment status"); API reference,
 "DeploymentStatus".
@@ -46,8 +47,8 @@ def get_condition(conditions: Conditions | None, type: str) -> DeploymentConditi
 def set_condition(
     conditions: Conditions, type: str, status: str, reason: str, message: str, now: Instant
 ) -> Conditions:
-    """The conditions with this one. The same status and reason leave it as it was; the same status
-    keeps the instant of its transition."""
+    """The conditions with this one. With the same status and reason nothing changes; with the same
+    status `lastTransitionTime` is kept."""
     current = get_condition(conditions, type)
     if current is not None and current.status == status and current.reason == reason:
         return conditions
@@ -69,7 +70,7 @@ def remove_condition(conditions: Conditions, type: str) -> Conditions:
 
 
 def deadline_seconds(deployment: Deployment) -> int | None:
-    """progressDeadlineSeconds; None where progress is not watched."""
+    """progressDeadlineSeconds; None if there is no deadline."""
     seconds = deployment.spec.progress_deadline_seconds
     return None if seconds == NO_DEADLINE else seconds
 
@@ -85,8 +86,8 @@ def compute_counts(
     conditions: Conditions,
     now: Instant,
 ) -> DeploymentStatus:
-    """The sums over all ReplicaSets (DEP-12), and the condition Available (DEP-13). `conditions`
-    are what stands so far."""
+    """The sums over all ReplicaSets (DEP-12), and the condition Available (DEP-13), added to
+    `conditions`."""
     available = sum(rs.status.available_replicas or 0 for rs in replica_sets)
     asked = sum(rs.spec.replicas or 0 for rs in replica_sets)
     if available >= bounds.fewest_available:
@@ -121,8 +122,7 @@ def compute_counts(
 
 
 def _terminating(replica_sets: Sequence[ReplicaSet]) -> int | None:
-    """The sum of what is being deleted; None where a ReplicaSet's controller has looked at it and
-    does not count them."""
+    """The sum of terminatingReplicas; None if a ReplicaSet has a status without this count."""
     count = 0
     for rs in replica_sets:
         if rs.status.terminating_replicas is not None:
@@ -136,8 +136,8 @@ def _terminating(replica_sets: Sequence[ReplicaSet]) -> int | None:
 
 
 def compute_pause(deployment: Deployment, now: Instant) -> Conditions:
-    """The conditions with what pausing and resuming say of progress (DEP-11): no deadline runs
-    while paused; a missed one stays missed."""
+    """The conditions after a pause or resumption (DEP-11). No deadline runs while the Deployment is
+    paused; ProgressDeadlineExceeded is kept."""
     conditions = deployment.status.conditions or ()
     current = get_condition(conditions, PROGRESSING)
     reason = current.reason if current is not None else None
@@ -161,8 +161,8 @@ def compute_beginning(
     now: Instant,
     created: bool = False,
 ) -> Conditions:
-    """The conditions with the beginning of a rollout: its ReplicaSet was made, or found while
-    nobody had spoken of progress (DEP-14)."""
+    """The conditions at the start of a rollout: the new ReplicaSet was created, or found while
+    there was no condition Progressing (DEP-14)."""
     if new is None or deadline_seconds(deployment) is None:
         return conditions
     if created:
@@ -189,15 +189,15 @@ def compute_beginning(
 def compute_refusal(
     deployment: Deployment, conditions: Conditions, message: str, now: Instant
 ) -> Conditions:
-    """The conditions after the creation of the new ReplicaSet was refused (DEP-20)."""
+    """The conditions after the creation of the new ReplicaSet was rejected (DEP-20)."""
     if deadline_seconds(deployment) is None:
         return conditions
     return set_condition(conditions, PROGRESSING, "False", CREATE_ERROR, message, now)
 
 
 def is_complete(deployment: Deployment, status: DeploymentStatus) -> bool:
-    """Whether this status, of this generation, says that everything asked for is there and nothing
-    else (DEP-14)."""
+    """Whether all replicas are updated and available and no other pods exist, by a status of this
+    generation (DEP-14)."""
     wanted = 1 if deployment.spec.replicas is None else deployment.spec.replicas
     return (
         (status.replicas or 0) == wanted
@@ -208,8 +208,7 @@ def is_complete(deployment: Deployment, status: DeploymentStatus) -> bool:
 
 
 def is_progress(before: DeploymentStatus, after: DeploymentStatus) -> bool:
-    """Whether something went forward: more that are new, ready or available, or fewer that are
-    old."""
+    """Whether more pods are new, ready or available, or fewer are old."""
 
     def old(status: DeploymentStatus) -> int:
         return (status.replicas or 0) - (status.updated_replicas or 0)
@@ -229,8 +228,7 @@ def compute_progress(
     replica_sets: Sequence[ReplicaSet],
     now: Instant,
 ) -> DeploymentStatus:
-    """The status with what it says of the rollout (DEP-14, DEP-15) and of ReplicaSets that failed
-    to make pods."""
+    """The status with the conditions Progressing (DEP-14, DEP-15) and ReplicaFailure."""
     conditions = status.conditions or ()
     about = (
         f'ReplicaSet "{new.metadata.name}"'
@@ -245,7 +243,7 @@ def compute_progress(
         and current is not None
         and current.reason == COMPLETE
     ):
-        pass  # No rollout is under way: a pod that dies now is not the rollout's.
+        pass  # No rollout is in progress; a pod that fails now does not start one.
     elif is_complete(deployment, status):
         conditions = set_condition(
             conditions, PROGRESSING, "True", COMPLETE, f"{about} has successfully progressed.", now
@@ -262,8 +260,8 @@ def compute_progress(
 def _progressed(
     conditions: Conditions, current: DeploymentCondition | None, message: str, now: Instant
 ) -> Conditions:
-    """Progress anew: unlike other conditions this one is written again with the same reason,
-    because the deadline runs from its update."""
+    """Progressing with reason ReplicaSetUpdated. It is written again with an equal reason, because
+    the deadline runs from `lastUpdateTime`."""
     at = timestamp(now)
     since = current.last_transition_time if current is not None and current.status == "True" else at
     condition = DeploymentCondition(
@@ -278,14 +276,14 @@ def _progressed(
 
 
 def is_timed_out(deployment: Deployment, current: DeploymentCondition, now: Instant) -> bool:
-    """Whether the deadline has passed since the last progress. What is complete cannot miss it,
-    what has missed it stays so."""
+    """Whether the deadline has passed since the last progress. ProgressDeadlineExceeded stays; a
+    complete rollout has no deadline."""
     at = deadline(deployment, current)
     return current.reason == TIMED_OUT or (at is not None and at < now)
 
 
 def deadline(deployment: Deployment, current: DeploymentCondition | None) -> Instant | None:
-    """When this progress will be too long ago; None where no deadline runs."""
+    """When the deadline passes; None if none runs."""
     seconds = deadline_seconds(deployment)
     if (
         seconds is None
@@ -298,8 +296,8 @@ def deadline(deployment: Deployment, current: DeploymentCondition | None) -> Ins
 
 
 def compute_wake(deployment: Deployment, status: DeploymentStatus) -> Instant | None:
-    """When to look again for a missed deadline. Instants are written in whole seconds, rounded
-    down, so one second is added (DEP-15)."""
+    """When to check the deadline. Times are written in whole seconds, rounded down, so one second
+    is added (DEP-15)."""
     if deployment.spec.paused or is_complete(deployment, status):
         return None
     at = deadline(deployment, get_condition(status.conditions, PROGRESSING))
@@ -320,8 +318,7 @@ def _with_failure(
                     and current.reason == found.reason
                 ):
                     return conditions
-                # The instant is the ReplicaSet's, but not where this Deployment has had the same
-                # status for longer.
+                # The time is the ReplicaSet's, unless the Deployment already has this status.
                 since = found.last_transition_time
                 if current is not None and current.status == found.status:
                     since = current.last_transition_time

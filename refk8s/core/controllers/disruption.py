@@ -1,9 +1,9 @@
 """PodDisruptionBudgets: how many pods may be evicted now. Rules PDB-1 to PDB-5
 (spec/workloads/disruption.md).
 
-The controller counts and the eviction spends (API-18): an eviction notes the pod in
-`disruptedPods`, and the controller does not count that pod as healthy, so a view that does not show
-the deletion yet allows nothing too much.
+The controller computes `disruptionsAllowed` and an eviction decrements it (API-18). The eviction
+also adds the pod to `disruptedPods`, and the controller does not count such a pod as healthy. So it
+allows no disruption too many on a view that does not show the deletion yet.
 
 Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application",
 "Disruptions"; KEP-3017 (unhealthy pods), KEP-3329 (DisruptionTarget); API reference,
@@ -40,31 +40,31 @@ from refk8s.core.pods.requests import patch_status
 from refk8s.core.pods.status import DISRUPTION_TARGET, is_finished, is_ready
 
 DELETION_TIMEOUT: Instant = 2 * MINUTE
-"""So long an evicted pod that is not deleted counts as unhealthy (PDB-3)."""
+"""How long an evicted pod that is not deleted counts as unhealthy (PDB-3)."""
 STALE_AFTER: Instant = 2 * MINUTE
-"""So long a condition DisruptionTarget may stand on a pod that nobody deletes (PDB-5)."""
+"""How long a pod that is not deleted keeps the condition DisruptionTarget (PDB-5)."""
 
 COUNT_MAX = 2**31 - 1
 BY_KUBELET = "TerminationByKubelet"
-POD = "pod: "  # what the keys of the second task begin with
+POD = "pod: "  # prefix of the keys of pods (PDB-5)
 
 _SCALED: dict[str, tuple[Resource, tuple[str, ...]]] = {
     "ReplicationController": (REPLICATION_CONTROLLERS, ("",)),
     "ReplicaSet": (REPLICA_SETS, ("apps", "extensions")),
     "StatefulSet": (STATEFUL_SETS, ("apps",)),
 }
-"""Kind of a pod's controller -> where it is, and the groups under which a reference may name it."""
+"""Kind of a pod's controller -> its resource, and the API groups that a reference may name."""
 
 
 class _Incomputable(Exception):
-    """Why the pods that a budget should have cannot be counted (PDB-4)."""
+    """Why `expectedPods` cannot be computed (PDB-4)."""
 
 
 # --- which budgets a change concerns
 
 
 def selector_of(budget: PodDisruptionBudget) -> Selector:
-    """What the budget selects: an absent or malformed selector nothing, an empty one everything."""
+    """The budget's selector. An absent or invalid one selects nothing, an empty one every pod."""
     try:
         return from_label_selector(budget.spec.selector)
     except SelectorError:
@@ -72,8 +72,8 @@ def selector_of(budget: PodDisruptionBudget) -> Selector:
 
 
 def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The budgets that select the pod, before or after; the pod itself where it has a condition to
-    take back."""
+    """The budgets that select the pod, before or after; the pod itself if it has a condition
+    DisruptionTarget that may have to become False."""
     found: dict[Key, None] = {}
     if new is not None and _stale_at(new) is not None:
         found[POD + key_of(new)] = None
@@ -89,7 +89,7 @@ def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
 
 
 def _counted(pod: Pod) -> tuple[Any, ...]:
-    """All of a pod that a budget looks at."""
+    """Everything about a pod on which a budget's status depends."""
     metadata = pod.metadata
     return (
         metadata.uid,
@@ -101,7 +101,7 @@ def _counted(pod: Pod) -> tuple[Any, ...]:
 
 
 def _keys_of_scale(view: View, old: Any | None, new: Any | None) -> list[Key]:
-    """The budgets of the namespace, where a controller came, went or has another scale."""
+    """The budgets of the namespace, if a controller was created, removed or scaled."""
     if old is not None and new is not None and _scale_of(old) == _scale_of(new):
         return []
     namespace = (new if new is not None else old).metadata.namespace or ""  # type: ignore[union-attr]
@@ -116,7 +116,7 @@ def _scale_of(owner: Any) -> tuple[Any, ...]:
 
 
 class DisruptionController(Reconciler):
-    """Looks at one budget, or at one pod that was to be disrupted."""
+    """Reconciles one budget, or one pod with the condition DisruptionTarget."""
 
     name = "disruption-controller"
     component = "controllermanager"
@@ -131,8 +131,7 @@ class DisruptionController(Reconciler):
     indexes = (namespace_index(POD_DISRUPTION_BUDGETS), namespace_index(PODS))
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Write what the budget allows (PDB-1), or take back a condition that came to nothing
-        (PDB-5)."""
+        """Write the budget's status (PDB-1), or set a stale DisruptionTarget to False (PDB-5)."""
         if key.startswith(POD):
             return _take_back(view.get(PODS, key.removeprefix(POD)), now)
         # Observe
@@ -207,7 +206,7 @@ def _note(about: Any, reason: str, message: str, kind: str = "Warning") -> Note:
 def compute_expected(
     view: View, budget: PodDisruptionBudget, pods: list[Pod]
 ) -> tuple[int, int, bool]:
-    """(pods that there should be, of them healthy, whether some have no controller) (PDB-2).
+    """(expectedPods, desiredHealthy, whether some pods have no controller) (PDB-2). Raises
     _Incomputable."""
     spec = budget.spec
     unavailable, available = spec.max_unavailable, spec.min_available
@@ -228,8 +227,8 @@ def compute_expected(
 
 
 def _expected_scale(view: View, pods: list[Pod]) -> tuple[int, bool]:
-    """The replicas that the pods' controllers want, each controller once, and whether some pods
-    have none."""
+    """The sum of `spec.replicas` over the pods' controllers, each counted once, and whether some
+    pods have no controller."""
     scales: dict[str, int] = {}
     unmanaged = False
     seen: set[str] = set()  # for membership only
@@ -245,7 +244,8 @@ def _expected_scale(view: View, pods: list[Pod]) -> tuple[int, bool]:
 
 
 def _scaled_owner(view: View, pod: Pod, reference: Any) -> Any:
-    """What says how many pods there are to be: the pod's controller, or the Deployment above it."""
+    """The object whose `spec.replicas` counts: the pod's controller, or the Deployment that owns
+    it."""
     namespace = pod.metadata.namespace or ""
     resource, groups = _SCALED.get(reference.kind, (None, ()))
     owner = None
@@ -277,8 +277,8 @@ def _same(owner: Any | None, uid: str) -> Any | None:
 def compute_disrupted(
     budget: PodDisruptionBudget, pods: Iterable[Pod], now: Instant
 ) -> tuple[dict[str, str], list[Pod], Instant | None]:
-    """(the evicted pods that are still to go, those that did not go in time, when to look again)
-    (PDB-3)."""
+    """(evicted pods whose deletion the view does not show, those that were not deleted in time,
+    when to reconcile again) (PDB-3)."""
     evicted = budget.status.disrupted_pods or {}
     disrupted: dict[str, str] = {}
     overdue: list[Pod] = []
@@ -297,7 +297,7 @@ def compute_disrupted(
 
 
 def count_healthy(pods: Iterable[Pod], disrupted: dict[str, str]) -> int:
-    """The pods that are ready, not going, and not evicted (PDB-1, PDB-3)."""
+    """The number of pods that are ready, not being deleted and not evicted (PDB-1, PDB-3)."""
     return sum(
         1
         for pod in pods
@@ -307,12 +307,12 @@ def count_healthy(pods: Iterable[Pod], disrupted: dict[str, str]) -> int:
     )
 
 
-# --- conditions that came to nothing
+# --- stale conditions
 
 
 def _stale_at(pod: Pod) -> Instant | None:
-    """When the pod's condition DisruptionTarget is taken back; None where it has none, or one that
-    stays (PDB-5)."""
+    """When the pod's condition DisruptionTarget becomes False; None if it has none, or one that is
+    kept (PDB-5)."""
     if pod.metadata.deletion_timestamp is not None or is_finished(pod):
         return None
     for condition in pod.status.conditions or ():
@@ -335,5 +335,5 @@ def _take_back(pod: Pod | None, now: Instant) -> Plan:
     condition = {
         "type": DISRUPTION_TARGET, "status": "False", "reason": None, "message": None, "lastTransitionTime": timestamp(now),
     }  # fmt: skip
-    because = "it was to be disrupted and nobody deleted it"
+    because = "it was not deleted within two minutes of its DisruptionTarget"
     return Plan(((patch_status(pod, {"conditions": [condition]}, because),),))

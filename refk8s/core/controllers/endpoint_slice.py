@@ -1,9 +1,10 @@
 """EndpointSlices: the addresses behind each service with a selector. Rules SLICE-1, SLICE-3,
 SLICE-6, SLICE-7 (spec/workloads/endpoints.md).
 
-What is to be told is decided here, in which slices in `slices.py`. Source: KEP-752 "EndpointSlice",
-KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation, "EndpointSlices". Left out:
-topology hints; IPv6; the annotation endpoints.kubernetes.io/last-change-trigger-time.
+The endpoints are computed here and divided into slices in `slices.py`. Source: KEP-752
+"EndpointSlice", KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation,
+"EndpointSlices". Left out: topology hints; IPv6; the annotation
+endpoints.kubernetes.io/last-change-trigger-time.
 """
 
 from collections.abc import Iterable
@@ -47,8 +48,8 @@ ZONE = "topology.kubernetes.io/zone"
 
 
 def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
-    """The services with a pod on a node that came, went or moved to another zone (SLICE-6). O(pods
-    on the node)."""
+    """The services with a pod on a node that was created, removed or got another zone (SLICE-6).
+    O(pods on the node)."""
     zone_before, zone_after = (
         ((node.metadata.labels or {}).get(ZONE) if node is not None else "") for node in (old, new)
     )
@@ -63,7 +64,7 @@ def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterabl
 
 
 class EndpointSliceController(Reconciler):
-    """Looks at one service."""
+    """Reconciles the slices of one service."""
 
     name = "endpointslice-controller"
     interests = (
@@ -78,7 +79,7 @@ class EndpointSliceController(Reconciler):
         self.endpoints_max = endpoints_max  # in one slice
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Make the slices of the service tell of its pods (SLICE-1)."""
+        """Write the service's pods into its slices (SLICE-1)."""
         # Observe
         service: Service | None = view.get(SERVICES, key)
         if (
@@ -86,7 +87,7 @@ class EndpointSliceController(Reconciler):
             or service.metadata.deletion_timestamp is not None
             or not has_selector(service)
         ):
-            return NOTHING  # EP-1; the slices of a service that goes are the garbage collector's
+            return NOTHING  # EP-1; the garbage collector deletes the slices of a removed service
 
         # Decide
         layout = lay_out(
@@ -102,15 +103,14 @@ class EndpointSliceController(Reconciler):
 
 
 def compute_endpoints(view: View, service: Service) -> Wanted:
-    """The endpoints by the ports at which they answer, each pod once, in the order of pods
-    (SLICE-1)."""
+    """The endpoints by their resolved ports, each pod once, in the order of pods (SLICE-1)."""
     assert service.spec is not None
     found: Wanted = {}
     for pod in selected_pods(view, service):
         address = address_of(pod)
         node: Node | None = view.get(NODES, pod.spec.node_name) if pod.spec.node_name else None
         if address is None or (node is None and not service.spec.publish_not_ready_addresses):
-            # SLICE-6: nobody can say in which zone it is, and whether it still is anywhere
+            # SLICE-6: its node does not exist, so its zone is unknown
             continue
         found.setdefault(compute_ports(service, pod), []).append(
             compute_endpoint(service, pod, address, node)
@@ -119,7 +119,7 @@ def compute_endpoints(view: View, service: Service) -> Wanted:
 
 
 def compute_ports(service: Service, pod: Pod) -> Ports:
-    """Where the service's ports lead in this pod, without those that it does not have (EP-3)."""
+    """The service's ports as resolved in this pod, without those that it does not have (EP-3)."""
     assert service.spec is not None
     found = []
     for port in service.spec.ports or ():
@@ -137,8 +137,8 @@ def compute_ports(service: Service, pod: Pod) -> Ports:
 
 
 def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None) -> Endpoint:
-    """SLICE-3: serving is the pod's own readiness, terminating its deletion, ready both together,
-    unless the service wants all."""
+    """SLICE-3: `serving` is the pod's readiness, `terminating` its deletion, and `ready` follows
+    from both, or from publishNotReadyAddresses."""
     assert service.spec is not None and pod.spec is not None
     serving = is_ready(pod)
     terminating = pod.metadata.deletion_timestamp is not None
@@ -157,7 +157,7 @@ def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None
 
 
 def compute_metadata(service: Service) -> ObjectMeta:
-    """SLICE-7: the service's labels, whose slice it is and who keeps it; the service owns it."""
+    """SLICE-7: the service's labels, the labels of service and controller, and the owner."""
     labels = {
         key: value
         for key, value in (service.metadata.labels or {}).items()

@@ -1,4 +1,4 @@
-"""Endpoints that somebody wrote by hand, told again as slices for the proxies. Rule SLICE-5
+"""Endpoints of a Service without a selector are mirrored as slices, for the proxies. Rule SLICE-5
 (spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "EndpointSlices" (mirroring); KEP-752 "EndpointSlice".
@@ -36,7 +36,7 @@ ADDRESSES_MAX = 1_000  # of one subset
 
 
 class EndpointSliceMirroringController(Reconciler):
-    """Looks at the Endpoints and the service of one name."""
+    """Reconciles the mirror of the Endpoints of one name."""
 
     name = "endpointslicemirroring-controller"
     interests = (
@@ -50,8 +50,7 @@ class EndpointSliceMirroringController(Reconciler):
         self.endpoints_max = endpoints_max  # in one slice
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Make the mirror slices tell what the Endpoints say, where a service without selector
-        stands before them."""
+        """Write the Endpoints' addresses into slices, if the service has no selector."""
         # Observe
         endpoints: Endpoints | None = view.get(ENDPOINTS, key)
         slices = slices_of(view, key, CONTROLLER)
@@ -72,8 +71,8 @@ class EndpointSliceMirroringController(Reconciler):
 
 
 def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
-    """SLICE-5: nobody said that it should not be, no election is held in it, and nobody else keeps
-    slices of the service."""
+    """SLICE-5: neither excluded by label nor the lock of a leader election, and of a service without
+    selector."""
     labels, annotations = endpoints.metadata.labels or {}, endpoints.metadata.annotations or {}
     if (
         labels.get(SKIP) == "true"
@@ -86,7 +85,7 @@ def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
 
 
 def compute_endpoints(endpoints: Endpoints) -> Wanted:
-    """What the Endpoints say, in the words of slices."""
+    """The addresses of the Endpoints as endpoints of slices."""
     found: Wanted = {}
     for subset in endpoints.subsets or ():
         ports = tuple(
@@ -114,8 +113,8 @@ def compute_endpoints(endpoints: Endpoints) -> Wanted:
 
 
 def compute_metadata(endpoints: Endpoints) -> ObjectMeta:
-    """The Endpoints' labels and annotations, of whose service they are and who keeps the slice; the
-    Endpoints own it (SLICE-7)."""
+    """SLICE-7: the Endpoints' labels and annotations, the labels of service and controller; the
+    Endpoints own the slice."""
     metadata = endpoints.metadata
     labels = {**(metadata.labels or {}), SERVICE_NAME: metadata.name or "", MANAGED_BY: CONTROLLER}
     annotations = {

@@ -1,5 +1,5 @@
-"""Endpoints: the addresses behind each service in one object, as clients of old want them. Rules
-EP-1, EP-5 ... EP-7 (spec/workloads/endpoints.md).
+"""Endpoints: the addresses behind each Service in one object, for older clients. Rules EP-1, EP-5
+to EP-7 (spec/workloads/endpoints.md).
 
 Source: API reference, "Endpoints"; Kubernetes documentation, "Service" (over-capacity endpoints).
 Left out: the annotation endpoints.kubernetes.io/last-change-trigger-time; IPv6.
@@ -44,16 +44,15 @@ CONTROLLER = "endpoint-controller"
 ADDRESSES_MAX = 1_000
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 LEFTOVERS: Key = ""
-"""The key under which the controller, when it starts, looks for Endpoints whose service has gone
-meanwhile (EP-7)."""
+"""The key of the search for Endpoints without a service when the controller starts (EP-7)."""
 RETRY: Instant = 1 * SECOND
 
 Ports = tuple[EndpointPort, ...]
 
 
 def _of_endpoints(view: View, old: Endpoints | None, new: Endpoints | None) -> tuple[Key, ...]:
-    """Endpoints that have a service, or that are ours. Others stand for themselves: nobody's
-    deletion takes them along (EP-7)."""
+    """Endpoints that have a service, or that this controller wrote. Others are not deleted with a
+    service (EP-7)."""
     either = new if new is not None else old
     assert either is not None
     ours = new is not None and (new.metadata.labels or {}).get(MANAGED_BY) == CONTROLLER
@@ -61,7 +60,7 @@ def _of_endpoints(view: View, old: Endpoints | None, new: Endpoints | None) -> t
 
 
 class EndpointsController(Reconciler):
-    """Looks at one service."""
+    """Reconciles the Endpoints of one service."""
 
     name = "endpoint-controller"
     interests = (
@@ -73,13 +72,12 @@ class EndpointsController(Reconciler):
     initial_keys = (LEFTOVERS,)
 
     def start_memory(self, now: Instant) -> frozenset[Key] | None:
-        """The Endpoints whose service is being looked up; None: nobody has looked for leftovers
-        yet."""
+        """The Endpoints whose service is being read; None before the search of EP-7."""
         return None
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Make the Endpoints of the service's name tell of its pods (EP-5); they go with the
-        service (EP-7)."""
+        """Write the service's pods into its Endpoints (EP-5); delete them with the service
+        (EP-7)."""
         if key == LEFTOVERS:
             return self._look_for_leftovers(view, now, local.memory)
         # Observe
@@ -123,8 +121,8 @@ class EndpointsController(Reconciler):
         return Plan(((Request("update", ENDPOINTS, namespace, name, body=body, because=because),),))
 
     def _look_for_leftovers(self, view: View, now: Instant, memory: frozenset[Key] | None) -> Plan:
-        """Ask for the service of each Endpoints that the view shows without one: the view of
-        services may be the older (EP-7)."""
+        """Read the service of each Endpoints object that has none in the view: the view of services
+        may be older than that of Endpoints (EP-7)."""
         suspects = frozenset(view.keys(ENDPOINTS)) if memory is None else memory
         left = [
             key
@@ -133,7 +131,10 @@ class EndpointsController(Reconciler):
         ]
         asks = tuple(
             Request(
-                "get", SERVICES, *split_key(key), because="is the service of the Endpoints gone?"
+                "get",
+                SERVICES,
+                *split_key(key),
+                because="the view shows Endpoints without a Service",
             )
             for key in left
         )
@@ -147,8 +148,8 @@ class EndpointsController(Reconciler):
         response: Response | None,
         now: Instant,
     ) -> tuple[frozenset[Key], Iterable[Key]]:
-        """The service of a leftover was looked up: only "not found" lets the Endpoints go; what is
-        unclear is asked again."""
+        """The answer to the read of a service: only 404 deletes the Endpoints; after an error the
+        service is read again."""
         about = f"{request.namespace}/{request.name}"
         if response is None or not (response.ok or response.code == 404):
             return memory, ()
@@ -160,11 +161,11 @@ def _may_be_left_over(endpoints: Endpoints | None) -> bool:
 
 
 def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset, ...], bool]:
-    """The subsets, and whether some addresses had to be left out (EP-6). O(pods x ports)."""
+    """The subsets, and whether some addresses were left out (EP-6). O(pods x ports)."""
     assert service.spec is not None
     publish = bool(service.spec.publish_not_ready_addresses)
     found: list[tuple[EndpointAddress, bool]] = []
-    # which of those found answer at a port; None: a service without ports
+    # the pods of each port; None: a service without ports
     behind: dict[EndpointPort | None, list[int]] = {}
     for pod in selected_pods(view, service):
         ip = address_of(pod)
@@ -194,7 +195,7 @@ def _order(port: EndpointPort) -> tuple[str, int, str]:
 
 
 def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...], bool]:
-    """At most so many addresses, the ready ones first (EP-6); and whether any had to go."""
+    """At most 1,000 addresses, the ready ones first, and whether any were left out (EP-6)."""
     total = sum(
         len(subset.addresses or ()) + len(subset.not_ready_addresses or ()) for subset in subsets
     )
@@ -214,8 +215,8 @@ def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...
 
 
 def compute_ports(service: Service, pod: Pod) -> list[EndpointPort | None]:
-    """Where the service's ports lead in this pod, without those that it does not have (EP-3);
-    without ports, to the pod itself."""
+    """The service's ports as resolved in this pod, without those that it does not have (EP-3);
+    [None] for a service without ports."""
     assert service.spec is not None
     found: list[EndpointPort | None] = []
     for port in service.spec.ports or ():
@@ -256,7 +257,7 @@ def _sorted(addresses: Iterable[EndpointAddress]) -> tuple[EndpointAddress, ...]
 def _removal(existing: Endpoints) -> Plan:
     metadata = existing.metadata
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
-    because = "its service is gone"
+    because = "its Service does not exist"
     return Plan(
         (
             (

@@ -1,5 +1,5 @@
-"""Which pods stand behind a service, and by which ports: what Endpoints and EndpointSlices have in
-common. Rules EP-1 ... EP-4 (spec/workloads/endpoints.md).
+"""Which pods and ports are behind a Service, for Endpoints and EndpointSlices. Rules EP-1 to EP-4
+(spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS
 for Services and Pods" (hostnames). Left out: IPv6.
@@ -16,12 +16,12 @@ from refk8s.core.pods.containers import long_running
 from refk8s.core.pods.status import is_finished, is_ready
 
 LEADER = "control-plane.alpha.kubernetes.io/leader"
-"""The annotation of Endpoints that are the lock of an election, and no addresses of a service."""
+"""The annotation of Endpoints that are the lock of a leader election."""
 HEADLESS = "service.kubernetes.io/headless"
 
 
 def has_selector(service: Service) -> bool:
-    """Whether the cluster, and not somebody by hand, says what stands behind the service (EP-1)."""
+    """Whether the controllers write the service's Endpoints and slices, and not a user (EP-1)."""
     spec = service.spec
     return spec is not None and bool(spec.selector) and spec.type != "ExternalName"
 
@@ -35,7 +35,7 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bo
     return all(have.get(key) == value for key, value in selector.items())
 
 
-# --- finding each other without looking at everybody
+# --- indexes
 
 
 def _pairs(pod: Pod) -> list[str]:
@@ -46,7 +46,7 @@ def _pairs(pod: Pod) -> list[str]:
 
 
 def _selector_pair(service: Service) -> tuple[str, ...]:
-    """One pair that every selected pod has: an entry to look under."""
+    """One label that every selected pod has; the index entry of the service."""
     if not has_selector(service):
         return ()
     assert service.spec is not None and service.spec.selector
@@ -58,7 +58,7 @@ INDEXES = (Index("label", PODS, _pairs), Index("selector", SERVICES, _selector_p
 
 
 def selected_pods(view: View, service: Service) -> list[Pod]:
-    """The pods that the selector chooses, in the order of their keys. O(pods that share one of its
+    """The pods that the selector selects, in the order of their keys. O(pods that have one of its
     labels)."""
     [pair] = _selector_pair(service)
     assert service.spec is not None and service.spec.selector
@@ -70,8 +70,7 @@ def selected_pods(view: View, service: Service) -> list[Pod]:
 
 
 def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The services whose selectors choose the pod, before or after. O(labels and services
-    found)."""
+    """The services that select the pod, before or after. O(labels and services found)."""
     if old is not None and new is not None and not _differs(old, new):
         return []
     found: dict[Key, None] = {}
@@ -84,7 +83,7 @@ def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
 
 
 def _differs(old: Pod, new: Pod) -> bool:
-    """Whether anything changed that an endpoint tells of."""
+    """Whether anything changed that an endpoint contains."""
     a, b = old.metadata, new.metadata
     if a.uid != b.uid or a.labels != b.labels or a.deletion_timestamp != b.deletion_timestamp:
         return True
@@ -110,8 +109,7 @@ def container_ports(pod: Pod) -> Iterator[Any]:
 
 
 def target_port(pod: Pod, port: ServicePort) -> int | None:
-    """The number of the pod's port that a service port leads to; None where the pod has no port of
-    that name (EP-3)."""
+    """The number of `targetPort` in this pod; None if the pod has no port of that name (EP-3)."""
     target = port.target_port
     if isinstance(target, int) and target:
         return target
@@ -125,7 +123,7 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
 
 
 def address_of(pod: Pod) -> str | None:
-    """The pod's IPv4 address once it has one and until its containers have ended (EP-2)."""
+    """The pod's IPv4 address, if it has one and has not finished (EP-2)."""
     if pod.status is None or is_finished(pod):
         return None
     addresses = [entry.ip for entry in pod.status.pod_ips or ()] or [pod.status.pod_ip or ""]
@@ -133,13 +131,12 @@ def address_of(pod: Pod) -> str | None:
 
 
 def is_ipv4(address: str) -> bool:
-    """Whether an address that the API server has accepted is of the family that services have
-    here."""
+    """Whether a valid address is IPv4, the only family of services here."""
     return bool(address) and ":" not in address
 
 
 def hostname_of(pod: Pod, service: Service) -> str | None:
-    """The name under which DNS knows the pod within a service that is its subdomain (EP-4)."""
+    """The pod's hostname in the DNS of a service that is its subdomain (EP-4)."""
     spec = pod.spec
     return (
         spec.hostname

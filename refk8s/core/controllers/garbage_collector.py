@@ -1,19 +1,19 @@
-"""Garbage collection: what has owners goes when the last of them has gone. Rules GC-1 to GC-9
+"""Garbage collection: an object is deleted when all its owners are gone. Rules GC-1 to GC-11
 (spec/workloads/garbage_collector.md).
 
-The picture of who owns whom is a fold over every resource. It may be behind, so an owner that it
-does not show is looked up before anything is deleted for its absence (GC-2). A uid never comes
-back, so one that was found absent stays so, and may be remembered; but only for the place where it
-was looked for, since another reference may name the same uid rightly.
+The graph of owners and dependents is a fold over every resource. It may be behind the store, so
+the collector reads an owner that the graph does not contain before it deletes anything (GC-2). A
+uid is never reused, so the result "absent" is kept. It is kept for the whole reference, because
+another reference may name the same uid with the right kind, namespace and name.
 
-| the object | is |
+| the object | what the collector does |
 |---|---|
-| terminating, with the finalizer foregroundDeletion | waiting: its dependents are deleted; without blocking ones the finalizer goes |
-| terminating, with the finalizer orphan | letting go of its dependents: they lose the reference; then the finalizer goes |
-| terminating otherwise | left alone |
-| has owners, one of them solid | kept; references to absent and waiting owners are taken off |
-| has owners, none solid, one waiting, and dependents of its own | deleted in the foreground |
-| has owners, none solid | deleted |
+| terminating, with the finalizer foregroundDeletion (*waiting*) | deletes its dependents; removes the finalizer when no dependent is blocking |
+| terminating, with the finalizer orphan | removes the reference from its dependents, then the finalizer |
+| terminating otherwise | nothing |
+| has owners, one of them present and not waiting (*solid*) | removes references to absent and waiting owners |
+| has owners, none solid, one waiting, and dependents of its own | deletes it in the foreground |
+| has owners, none solid | deletes it |
 
 Source: Kubernetes documentation, "Garbage Collection" and "Owners and Dependents"; design proposal
 "Garbage collection". Left out: owners of custom kinds, which count as present until there are
@@ -46,11 +46,11 @@ COLLECTED: tuple[Resource, ...] = tuple(
     and resource not in (EVENTS, EVENTS_V1)
     and not resource.storage_api_version
 )
-"""Every resource whose objects may own or be owned, each in the version that it is kept in."""
+"""Every resource whose objects may be owners or dependents, each in its storage version."""
 
 
 class Graph(Value, frozen=True, eq=False):
-    """Where the object of a uid is, and the uids of those that name it as an owner."""
+    """By uid: the resource and key of the object, and the uids of its dependents."""
 
     objects: Map[str, tuple[Resource, Key]] = field(default_factory=Map)
     dependents: Map[str, Map[str, None]] = field(default_factory=Map)
@@ -65,7 +65,7 @@ def _uids(obj: Any) -> tuple[str, ...]:
 
 
 def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | None) -> Graph:
-    """The picture after one change. O(owners)."""
+    """The graph after one change. O(owners)."""
     before, after = _uids(old), _uids(new)
     present: Any = new if new is not None else old
     uid, was = present.metadata.uid, old.metadata.uid if old is not None else None
@@ -99,8 +99,8 @@ def _unlink(
 
 
 def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
-    """Uids to look at after a change: the object, its owners (they may wait for it), and its
-    dependents once it is going or gone."""
+    """Uids to reconcile after a change: the object, its owners (they may wait for it), and its
+    dependents once it is terminating or removed."""
     graph: Graph = view.fold("graph")
     found: dict[str, None] = {}
     if new is None or (old is not None and old.metadata.uid != new.metadata.uid):
@@ -109,7 +109,7 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
         found.update(dict.fromkeys(sorted(graph.dependents.get(old.metadata.uid, ()))))
     if new is not None:
         metadata, was = new.metadata, old.metadata if old is not None else None
-        # Another object of that name, between two lists: all about it is news.
+        # The name was reused between two lists: this is a new object.
         if was is not None and was.uid != metadata.uid:
             was = None
         marked = metadata.deletion_timestamp is not None
@@ -120,10 +120,10 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
             if news:
                 found[metadata.uid] = None
         if old is not None and old.metadata.owner_references != metadata.owner_references:
-            # One that no longer blocks lets its owner go, too.
+            # The owner may have waited for this reference only.
             found.update(dict.fromkeys(_uids(old)))
         if was is None:
-            # Were they right about its namespace? (GC-11)
+            # They may be in another namespace, which is reported (GC-11).
             found.update(dict.fromkeys(sorted(graph.dependents.get(metadata.uid, ()))))
         if marked and (was is None or was.deletion_timestamp is None):
             found.update(dict.fromkeys(_uids(new)))
@@ -132,7 +132,7 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
 
 
 class GarbageCollector(Reconciler):
-    """Looks at one object by its uid."""
+    """Reconciles one object. The key is its uid."""
 
     name = "generic-garbage-collector"
     component = "garbage-collector-controller"
@@ -140,12 +140,12 @@ class GarbageCollector(Reconciler):
     folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
 
     def start_memory(self, now: Instant) -> Map[str, bool]:
-        """Owners that were looked up (`_wanted`): False absent for ever, True there although the
-        picture does not show it."""
+        """Results of reading owners, by `_wanted`: False if absent (for ever), True if present
+        although the graph does not contain it."""
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Decide what becomes of the object, by the table above."""
+        """Decide by the table above."""
         # Observe
         graph: Graph = view.fold("graph")
         looked_up: Map[str, bool] = local.memory
@@ -193,14 +193,14 @@ class GarbageCollector(Reconciler):
                 (
                     (
                         _without_references(
-                            resource, obj, (*absent, *waiting), "an owner of it has gone"
+                            resource, obj, (*absent, *waiting), "one of its owners is gone"
                         ),
                     ),
                 )
             )
         has_dependents = key in graph.dependents
         policy = "Foreground" if waiting and has_dependents else None  # GC-6
-        because = "its owner waits for it to go" if waiting else "its owner is gone"
+        because = "its owner waits for its deletion" if waiting else "its owner is gone"
         return Plan(((_deletion(resource, obj, policy, because),),))  # GC-4
 
     def answered(
@@ -211,10 +211,10 @@ class GarbageCollector(Reconciler):
         response: Response | None,
         now: Instant,
     ) -> tuple[Map[str, bool], Iterable[Key]]:
-        """An owner was looked up. Only a clear answer counts; anything else is asked again
-        (GC-2)."""
+        """Keep the result of reading an owner. Any other answer is no result, and the owner is
+        read again (GC-2)."""
         uid, wanted = request.options.field_manager, _wanted(request)
-        if len(memory) >= REMEMBERED_MAX:  # Forgetting costs one more question each.
+        if len(memory) >= REMEMBERED_MAX:  # Each forgotten result costs one more GET.
             memory = Map()
         if response is not None and response.code == 404:
             return memory.set(wanted, False), (key,)
@@ -229,8 +229,8 @@ def _get(view: View, graph: Graph, uid: str) -> Any | None:
 
 
 def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any | None:
-    """The owner as the picture shows it; None where it shows none of this uid in the place that the
-    reference names (GC-2)."""
+    """The owner in the graph; None unless its kind, namespace and name are those of the reference
+    (GC-2)."""
     place, owner = graph.objects.get(reference.uid), _get(view, graph, reference.uid)
     kind = by_kind(reference.api_version, reference.kind)
     if (
@@ -255,23 +255,21 @@ def _is_waiting(owner: Any) -> bool:
 
 
 def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
-    """The request that looks the owner up; None where its kind is not one of ours."""
+    """The request that reads the owner; None if its kind is not known."""
     kind = by_kind(reference.api_version, reference.kind)
     if kind is None or "get" not in kind.verbs:
         return None
     if kind.namespaced and not resource.namespaced:
-        # GC-9: such an owner cannot be, and nothing is deleted for a mistake in writing
+        # GC-9: no such owner can exist, and nothing is deleted because of an invalid reference
         return None
     namespace = obj.metadata.namespace or "" if kind.namespaced else ""
-    options = Options(field_manager=reference.uid)  # carried along, for `answered`
-    return Request(
-        "get", kind, namespace, reference.name, options=options, because="is the owner really gone?"
-    )
+    options = Options(field_manager=reference.uid)  # read by `answered`
+    because = "the view does not show this owner"
+    return Request("get", kind, namespace, reference.name, options=options, because=because)
 
 
 def _misplaced(graph: Graph, obj: Any) -> tuple[Note, ...]:
-    """A warning for each owner that is in another namespace than its dependent: such a reference
-    means nothing (GC-11)."""
+    """A warning Event for each owner in another namespace than its dependent (GC-11)."""
     notes = []
     namespace = obj.metadata.namespace or ""
     for reference in obj.metadata.owner_references or ():
@@ -284,14 +282,14 @@ def _misplaced(graph: Graph, obj: Any) -> tuple[Note, ...]:
 
 
 def _wanted(question: Request) -> str:
-    """Who is asked for, and where: a uid that is not where one reference says may well be where
-    another says."""
+    """The uid with its kind, namespace and name. A uid that is absent under one name may be
+    present under another."""
     return f"{question.options.field_manager} {question.resource.prefix}{question.namespace}/{question.name}"
 
 
 def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
-    """Forget that owners were found although not shown: the picture will show them, and later
-    perhaps their end."""
+    """Discard the results "present": the graph will contain these owners, and show their
+    deletion."""
     for reference in obj.metadata.owner_references or ():
         question = _question(resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):
@@ -300,26 +298,19 @@ def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) ->
 
 
 def _wait_for_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
-    """Foreground: every dependent is deleted (each by its own turn); when no blocking one is left,
-    the finalizer goes (GC-5)."""
+    """Foreground: every dependent is reconciled, and so deleted. The finalizer is removed when no
+    blocking dependent is left (GC-5)."""
     uid = owner.metadata.uid
     dependents = [
         (child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))
     ]
     if not _blocking(view, graph, uid):
         return Plan(
-            ((_without_finalizer(resource, owner, FOREGROUND, "none of its dependents is left"),),)
+            ((_without_finalizer(resource, owner, FOREGROUND, "no blocking dependent is left"),),)
         )
     if _waits_for_itself(view, graph, uid):
-        return Plan(
-            (
-                (
-                    _without_finalizer(
-                        resource, owner, FOREGROUND, "all that it waits for waits for it"
-                    ),
-                ),
-            )
-        )
+        because = "it waits for itself through its dependents"
+        return Plan(((_without_finalizer(resource, owner, FOREGROUND, because),),))
     enqueue = tuple(
         (GarbageCollector.name, child) for child, dependent in dependents
         if dependent is not None and dependent.metadata.deletion_timestamp is None
@@ -328,7 +319,7 @@ def _wait_for_dependents(view: View, graph: Graph, resource: Resource, owner: An
 
 
 def _blocking(view: View, graph: Graph, uid: str) -> list[str]:
-    """The dependents that the owner of this uid waits for before it goes (GC-5)."""
+    """The uids of the owner's blocking dependents (GC-5)."""
     found = [(child, _get(view, graph, child)) for child in sorted(graph.dependents.get(uid, ()))]
     return [
         child
@@ -342,8 +333,8 @@ def _blocking(view: View, graph: Graph, uid: str) -> list[str]:
 
 
 def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
-    """Whether the owner is part of a circle, and nothing of all that it waits for can go first
-    (GC-10). O(what it waits for)."""
+    """Whether the owner is in a cycle, and everything it waits for waits for a dependent too
+    (GC-10). O(objects that it waits for)."""
     seen: dict[str, None] = {}
     left = [uid]
     in_circle = False
@@ -351,7 +342,7 @@ def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
         one = left.pop()
         obj, blocking = _get(view, graph, one), _blocking(view, graph, one)
         if obj is None or not _is_waiting(obj) or not blocking:
-            # It is deleted later, or in another way; or it waits for nothing, and goes next.
+            # It is deleted later or in the background, or it waits for nothing and is removed next.
             return False
         in_circle = in_circle or uid in blocking
         left += [child for child in blocking if child not in seen]
@@ -360,7 +351,7 @@ def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
 
 
 def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
-    """Orphan: the dependents lose the reference first, then the finalizer goes (GC-7)."""
+    """Orphan: the reference is removed from the dependents first, then the finalizer (GC-7)."""
     uid = owner.metadata.uid
     releases = []
     for child in sorted(graph.dependents.get(uid, ())):
@@ -373,12 +364,12 @@ def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: A
             ]
             if gone:
                 releases.append(
-                    _without_references(place[0], dependent, gone, "its owner lets it go")
+                    _without_references(place[0], dependent, gone, "its owner orphans it")
                 )
     return Plan(
         (
             tuple(releases),
-            (_without_finalizer(resource, owner, ORPHAN, "its dependents are on their own"),),
+            (_without_finalizer(resource, owner, ORPHAN, "its dependents are orphaned"),),
         )
     )
 
@@ -395,7 +386,7 @@ def _named(verb: str, resource: Resource, obj: Any, body: Any, because: str) -> 
 
 
 def _deletion(resource: Resource, obj: Any, policy: str | None, because: str) -> Request:
-    """GC-1: only this very object, as it was when its owners were looked at."""
+    """GC-1: only this object, at the resourceVersion of the view."""
     metadata = obj.metadata
     preconditions = Preconditions(uid=metadata.uid, resource_version=metadata.resource_version)
     options = DeleteOptions(
@@ -405,7 +396,7 @@ def _deletion(resource: Resource, obj: Any, policy: str | None, because: str) ->
 
 
 def _own_policy(obj: Any) -> str:
-    """What the object's own finalizers ask for, else background (GC-8)."""
+    """The policy that the object's finalizers require, else Background (GC-8)."""
     finalizers = obj.metadata.finalizers or ()
     return (
         "Orphan"
@@ -436,8 +427,8 @@ def _without_finalizer(resource: Resource, obj: Any, name: str, because: str) ->
 def _metadata_patch(
     resource: Resource, obj: Any, field_name: str, value: Any, because: str
 ) -> Request:
-    """Sets one list of the metadata, of this very object in this very version: a list cannot be
-    merged by name."""
+    """Set one list of the metadata. The whole list is replaced, so uid and resourceVersion are
+    preconditions."""
     metadata = {
         "uid": obj.metadata.uid,
         "resourceVersion": obj.metadata.resource_version,

@@ -1,10 +1,10 @@
-"""Namespace: what is in a terminating namespace goes, pods first; then the namespace. Rules NS-1
-... NS-6 (spec/workloads/namespace.md).
+"""Namespaces: the content of a terminating namespace is deleted, then the namespace. Rules NS-1 to
+NS-6 (spec/workloads/namespace.md).
 
-Whether something remains is asked of the API server and not read from the view: a view of one
-resource may be older than the moment when the namespace was marked, and would let the namespace go
-with something still in it. Nothing can be created in it any more (ADM), so one empty answer for
-every resource, given after the mark, is final.
+The controller lists the remaining objects from the API server. Its view is not enough: the view of
+a resource may be older than the deletion of the namespace, and the namespace would be removed while
+it still has objects. Nothing can be created in a terminating namespace (ADM-2). So an empty list of
+every resource, answered after the deletion, is final.
 
 Source: Kubernetes documentation, "Namespaces"; KEP-5080 "Ordered namespace deletion".
 """
@@ -26,7 +26,7 @@ from refk8s.core.value import Value, evolve, field
 
 FINALIZER = "kubernetes"
 _HELD = "Some content in the namespace has finalizers remaining"
-AGAIN: Instant = 15 * SECOND  # should no event tell that something has gone
+AGAIN: Instant = 15 * SECOND  # the next round of lists, if no change triggers one earlier
 BACKOFF_FIRST: Instant = 5 * MILLISECOND
 BACKOFF_MAX: Instant = 30 * SECOND
 
@@ -37,11 +37,11 @@ CONTENT: tuple[Resource, ...] = tuple(
     and "deletecollection" in resource.verbs
     and not resource.storage_api_version
 )
-"""Every resource whose objects lie in namespaces, each in the version that it is kept in."""
+"""Every namespaced resource, each in its storage version."""
 
 
 class Rest(Value, frozen=True):
-    """What is left of one resource."""
+    """The remaining objects of one resource."""
 
     count: int
     unmarked: int  # not yet being deleted
@@ -49,15 +49,15 @@ class Rest(Value, frozen=True):
 
 
 class Survey(Value, frozen=True, eq=False):
-    """One round of questions about one namespace: what has been answered so far.
+    """One round of lists of one namespace, and the answers so far.
 
-    `tries` counts the rounds that failed in a row; one that has failed is followed by the next at
-    the instant `again_at`.
+    `tries` counts the rounds that failed in a row; the round after a failed one starts at
+    `again_at`.
     """
 
     uid: str
     found: Map[str, Rest] = field(default_factory=Map)  # by resource prefix
-    since: int = 0  # answers that tell of an older revision are none
+    since: int = 0  # answers with an older revision are ignored
     tries: int = 0
     again_at: Instant | None = None
     asked: int = len(CONTENT)
@@ -68,7 +68,7 @@ class Survey(Value, frozen=True, eq=False):
 
 
 def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
-    """The namespace of what has just gone, if it is waiting for that."""
+    """The namespace of a removed object, if it is terminating."""
     if new is not None or old is None:
         return ()
     namespace = view.get(NAMESPACES, old.metadata.namespace or "")
@@ -80,8 +80,8 @@ def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
 
 
 class NamespaceController(Reconciler):
-    """Empties terminating namespaces and lets them go. `content`: what may lie in a namespace,
-    where that is not everything."""
+    """Deletes the content of terminating namespaces and removes their finalizer. `content`: the
+    resources to delete, if not all."""
 
     name = "namespace-controller"
 
@@ -96,7 +96,7 @@ class NamespaceController(Reconciler):
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Ask what remains (NS-2), delete it, and end with the namespace itself (NS-4)."""
+        """List the remaining objects (NS-2), delete them, and remove the finalizer (NS-4)."""
         # Observe
         namespace: Namespace | None = view.get(NAMESPACES, key)
         surveys: Map[Key, Survey] = local.memory
@@ -130,26 +130,26 @@ class NamespaceController(Reconciler):
             if survey.found[resource.prefix].count
         )
         pods_first = tuple(entry for entry in remaining if entry[0] == PODS) or remaining  # NS-3
-        doomed = tuple(resource for resource, rest in pods_first if rest.unmarked)
+        to_delete = tuple(resource for resource, rest in pods_first if rest.unmarked)
 
         # Act
         deletions = tuple(
             Request("deletecollection", resource, key, because=f"namespace {key} is terminating")
-            for resource in doomed
+            for resource in to_delete
         )
 
         # Report
         status = _report(namespace, remaining, now)
         memory = surveys.delete(key)
         if remaining:
-            again = now if doomed else now + AGAIN
+            again = now if to_delete else now + AGAIN
             return Plan((deletions,), last=status, memory=memory, wake_at=again)
         spec = NamespaceSpec(
             finalizers=tuple(name for name in namespace.spec.finalizers or () if name != FINALIZER)
             or None
         )
         finalized = replace(namespace, spec=spec)
-        let_go = Request(
+        removal = Request(
             "update",
             NAMESPACES,
             "",
@@ -158,7 +158,7 @@ class NamespaceController(Reconciler):
             body=finalized,
             because="nothing is left in it",
         )
-        return Plan((status, (_unversioned(let_go),)), memory=memory)
+        return Plan((status, (_unversioned(removal),)), memory=memory)
 
     def answered(
         self,
@@ -168,7 +168,7 @@ class NamespaceController(Reconciler):
         response: Response | None,
         now: Instant,
     ) -> tuple[Map[Key, Survey], Iterable[Key]]:
-        """One answer of a survey."""
+        """Add the answer to one list of the round."""
         survey = memory.get(key)
         if survey is None or survey.again_at is not None:
             return memory, ()
@@ -190,8 +190,8 @@ def _is_held(namespace: Namespace) -> bool:
 
 
 def _new_survey(namespace: Namespace, before: Survey | None) -> Survey:
-    """The next round. Late answers of an earlier one count if they tell of this namespace as it is
-    now, and not of an earlier one."""
+    """The next round. Late answers of an earlier round count if their revision is not before that
+    of this namespace."""
     tries = before.tries if before is not None and before.uid == namespace.metadata.uid else 0
     return Survey(
         namespace.metadata.uid or "",
@@ -201,8 +201,8 @@ def _new_survey(namespace: Namespace, before: Survey | None) -> Survey:
 
 
 def _unversioned(request: Request) -> Request:
-    """The status write of the same plan has moved the resourceVersion; what is finalized does not
-    depend on it."""
+    """Without resourceVersion: the status write of the same plan has changed it, and the removal of
+    the finalizer does not depend on it."""
     body = request.body
     return evolve(
         request, body=replace(body, metadata=replace(body.metadata, resource_version=None))
@@ -223,7 +223,7 @@ def _rest(items: Iterable[Any]) -> Rest:
 def _report(
     namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], now: Instant
 ) -> tuple[Request, ...]:
-    """The write of the conditions (NS-5), or nothing where they say so already."""
+    """Write the conditions if they differ (NS-5)."""
     held: dict[str, int] = {}
     for _, rest in remaining:
         for name, count in rest.finalizers:
@@ -299,7 +299,7 @@ def _report(
             namespace.metadata.name or "",
             "status",
             body=body,
-            because="its deletion goes on",
+            because="its deletion is in progress",
         ),
     )
 

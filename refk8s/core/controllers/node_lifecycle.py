@@ -1,5 +1,5 @@
-"""Node lifecycle: a node that is silent becomes Unknown, its conditions become taints, and pods
-leave it. Rules NODE-1 ... NODE-7 (spec/workloads/node.md).
+"""Node lifecycle: a node without heartbeat becomes Unknown, and conditions become taints. Rules
+NODE-1 to NODE-7 (spec/workloads/node.md).
 
 | condition | taint key | effects |
 |---|---|---|
@@ -9,11 +9,11 @@ leave it. Rules NODE-1 ... NODE-7 (spec/workloads/node.md).
 | NetworkUnavailable True | node.kubernetes.io/network-unavailable | NoSchedule |
 | spec.unschedulable | node.kubernetes.io/unschedulable | NoSchedule |
 
-Silence is measured on this controller's own clock, from the last *change* of a heartbeat that it
-saw: clocks of nodes may be wrong, and after a start everybody gets the full grace again. Source:
-Kubernetes documentation, "Nodes" (heartbeats, node controller), "Taints and Tolerations" (taint
-nodes by condition). Left out: cloud providers; exclusion of nodes being removed from load
-balancers.
+The time without heartbeat is measured on this controller's clock, from the last *change* of the
+heartbeat that it received, because clocks of nodes may be wrong. After a start of the controller
+every node has the full grace period. Source: Kubernetes documentation, "Nodes" (heartbeats, node
+controller), "Taints and Tolerations" (taint nodes by condition). Left out: cloud providers;
+exclusion of nodes being removed from load balancers.
 """
 
 from collections.abc import Iterable
@@ -36,13 +36,13 @@ from refk8s.core.value import Value, evolve, field
 
 GRACE: Instant = 50 * SECOND
 STARTUP_GRACE: Instant = 60 * SECOND
-# one node in so long (0.1 a second), where most of a zone is well
+# between the NoExecute taints of two nodes of a zone (NODE-4)
 EVICTION_PAUSE: Instant = 10 * SECOND
-EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # where it is not
-# a node, or a pod of it, that is said to be well all the same is contradicted once in so long
+EVICTION_PAUSE_SLOW: Instant = 100 * SECOND  # in a large zone that is partly disrupted
+# between two writes that overwrite the reports of one kubelet (NODE-2)
 UNREADY_PAUSE: Instant = 5 * SECOND
-UNHEALTHY_SHARE = 0.55  # of a zone, from which on it counts as partly disrupted
-LARGE_ZONE_NODES = 50  # a smaller zone that is partly disrupted evicts nobody
+UNHEALTHY_SHARE = 0.55  # share of unready nodes from which a zone is partly disrupted
+LARGE_ZONE_NODES = 50  # in a partly disrupted zone of at most this size, no node gets the taint
 LEASE_NAMESPACE = "kube-node-lease"
 ZONE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 
@@ -62,7 +62,7 @@ WATCHED_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 class Health(Value, frozen=True):
-    """The last sign of life of a node, and when it was seen here."""
+    """The last heartbeat of a node, and when this controller received it."""
 
     uid: str
     sign: tuple[str | None, str | None]  # (the Lease's renewTime, the heartbeat of Ready)
@@ -123,7 +123,7 @@ def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, .
 
 
 def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
-    """The node of a pod that is said to be ready, if nobody has heard of that node for long."""
+    """The node of a ready pod, if the node is Unknown (NODE-2)."""
     name = new.spec.node_name if new is not None and new.spec is not None else None
     if new is None or not name or not is_ready(new):
         return ()
@@ -132,7 +132,7 @@ def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[K
 
 
 class NodeLifecycle(Reconciler):
-    """Looks at one node."""
+    """Reconciles one node."""
 
     name = component = "node-controller"
     interests = (
@@ -147,8 +147,8 @@ class NodeLifecycle(Reconciler):
         return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Judge the node's silence (NODE-1), make its conditions taints (NODE-3), and evict at a
-        measured pace (NODE-4)."""
+        """Detect a lost node (NODE-1), set the taints of its conditions (NODE-3), and add NoExecute
+        taints at a limited rate (NODE-4)."""
         # Observe
         memory: Memory = local.memory
         node: Node | None = view.get(NODES, key)
@@ -169,9 +169,9 @@ class NodeLifecycle(Reconciler):
             *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)),
         )
         wake_at = silent_from if now < silent_from else None
-        wants_out = ready is not None and ready.status != "True"
+        is_unready = ready is not None and ready.status != "True"
         pause = eviction_pause(view.fold("zones").counts, zone_of(node))
-        if wants_out and pause is not None:
+        if is_unready and pause is not None:
             if not has_no_execute(spec, _key_of(ready)):
                 next_at = memory.evict_next.get(zone_of(node), 0)
                 if now >= next_at:
@@ -185,7 +185,7 @@ class NodeLifecycle(Reconciler):
                 else:
                     wake_at = next_at if wake_at is None else min(wake_at, next_at)
         elif ready is not None:
-            taints = without_no_execute(taints)  # well again (NODE-5), or nobody is well (NODE-6)
+            taints = without_no_execute(taints)  # it is ready (NODE-5), or no node is (NODE-6)
 
         # Act
         pods = unready_pods(view, key) if _is_unknown(node) else ()
@@ -204,22 +204,21 @@ class NodeLifecycle(Reconciler):
             "",
             key,
             body=body,
-            because=f"its conditions ask for the taints: {words}",
+            because=f"the taints of its conditions are: {words}",
         )
 
         # Report
         return Plan(((request,), *waves), memory=memory, wake_at=wake_at)
 
     def _lose(self, view: View, node: Node, lost: Node, memory: Memory) -> Plan:
-        """The node has been silent for too long: its conditions become Unknown, and its pods not
-        ready (NODE-2).
+        """The node is lost: its conditions become Unknown, and its pods not ready (NODE-2).
 
-        The conditions are on record before the pods are: whoever looks next, after a crash too,
-        goes on with what is left.
+        The conditions are written first. If the controller crashes after that, the next instance
+        sees a node that is Unknown and updates the remaining pods.
         """
         name = node.metadata.name or ""
         status = Request(
-            "update", NODES, "", name, "status", body=lost, because="its kubelet has gone silent"
+            "update", NODES, "", name, "status", body=lost, because="its heartbeat has stopped"
         )
         pods = unready_pods(view, name)
         note = Note(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
@@ -236,13 +235,14 @@ def _forget(memory: Memory, node: Key) -> Memory:
 
 
 def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
-    """It and its pods are said to be unwell now; again only after a pause (NODE-2): a kubelet that
-    is there denies it at once."""
+    """Note that the reports of this node's kubelet are overwritten now, and not again within 5 s: a
+    running kubelet reports ready again at once (NODE-2)."""
     return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))
 
 
 def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
-    """The health after this look: a changed sign of life starts the grace anew (NODE-1)."""
+    """The health after this reconciliation; a changed heartbeat restarts the grace period
+    (NODE-1)."""
     ready = get_condition(node, "Ready")
     sign = (
         lease.spec.renew_time if lease is not None and lease.spec is not None else None,
@@ -257,7 +257,7 @@ def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) 
 
 
 def lose(node: Node, now: Instant) -> Node | None:
-    """The node with Unknown conditions (NODE-2); None where they are so already."""
+    """The node with Unknown conditions (NODE-2); None if they are Unknown already."""
     status = node.status or NodeStatus()
     known = {condition.type: condition for condition in status.conditions or ()}
     if all(type in known and known[type].status == "Unknown" for type in WATCHED_CONDITIONS):
@@ -288,7 +288,7 @@ def lose(node: Node, now: Instant) -> Node | None:
 
 
 def no_schedule_taints(node: Node) -> list[Taint]:
-    """What the conditions say, as taints that keep new pods away (NODE-3)."""
+    """The NoSchedule taints of the conditions (NODE-3)."""
     keys = [
         TAINTS[c.type, c.status]
         for c in (node.status.conditions or () if node.status else ())
@@ -305,8 +305,8 @@ def no_schedule_taints(node: Node) -> list[Taint]:
 
 
 def eviction_pause(counts: Map[str, tuple[int, int]], zone: str) -> Instant | None:
-    """How long after one node of the zone the next may be emptied; None: none at all (NODE-4,
-    NODE-6)."""
+    """The time between the NoExecute taints of two nodes of the zone; None: no node gets it
+    (NODE-4, NODE-6)."""
     if all(ready == 0 for nodes, ready in counts.values() if nodes):
         return None
     nodes, ready = counts.get(zone, (0, 0))
@@ -345,13 +345,13 @@ def _is_unknown(node: Node) -> bool:
 
 
 def unready_pods(view: View, node_name: str) -> tuple[Request, ...]:
-    """What makes the pods of a silent node not ready (NODE-2); nothing where they are so."""
+    """The requests that set Ready of the ready pods of a lost node to False (NODE-2)."""
     return tuple(_not_ready(pod) for pod in view.indexed(PODS, "node", node_name) if is_ready(pod))
 
 
 def _not_ready(pod: Pod) -> Request:
-    """A write of the pod's condition by somebody who is not its kubelet, which has gone: endpoints
-    must not wait for it."""
+    """Set the pod's condition Ready in place of its kubelet, so that Services send nothing to
+    it."""
     words = "Node is not ready"
     condition: dict[str, Any] = {
         "type": "Ready",
@@ -361,4 +361,5 @@ def _not_ready(pod: Pod) -> Request:
     }
     condition["observedGeneration"] = pod.metadata.generation
     note = Note(pod, "NodeNotReady", words, "Warning")
-    return patch_status(pod, {"conditions": [condition]}, "its node has gone silent", note)
+    because = "the heartbeat of its node has stopped"
+    return patch_status(pod, {"conditions": [condition]}, because, note)

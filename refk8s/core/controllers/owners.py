@@ -1,12 +1,12 @@
-"""Owners: what a controller may act on, and how it comes to own something. Rules OWN-1 to OWN-7
+"""Owners: which objects a controller owns, adopts and releases. Rules OWN-1 to OWN-8
 (spec/workloads/owners.md).
 
-    dependent                              owner alive        owner being deleted
-    controlled by it, selected             owned              owned
-    controlled by it, not selected         release            left alone
-    controlled by another                  left alone         left alone
-    controlled by nobody, selected         adopt              left alone
-    controlled by nobody, being deleted    left alone         left alone
+    dependent                              owner              owner being deleted
+    controlled by it, selected             owns               owns
+    controlled by it, not selected         releases           -
+    controlled by another                  -                  -
+    without a controller, selected         adopts             -
+    without a controller, being deleted    -                  -
 
 Source: design proposal "Controller reference"; Kubernetes documentation, "Owners and Dependents".
 Left out: nothing.
@@ -33,7 +33,7 @@ _NO_LABELS: dict[str, str] = {}
 
 
 def controller_reference(owner: Any) -> OwnerReference:
-    """The reference by which an object says that this owner controls it; it holds back the owner's
+    """The reference that makes this owner the controller of an object. It blocks the owner's
     foreground deletion."""
     metadata = owner.metadata
     return OwnerReference(
@@ -47,8 +47,8 @@ def controller_reference(owner: Any) -> OwnerReference:
 
 
 def selects(selector: LabelSelector | None) -> Selects:
-    """The selector as a predicate on labels. One without a requirement selects nothing here: no
-    controller may claim a whole namespace."""
+    """The selector as a predicate on labels. A selector without requirements selects nothing, so
+    that no controller claims a whole namespace."""
     if selector is None:
         return lambda labels: False
     required = (selector.match_labels or _NO_LABELS).items()
@@ -56,7 +56,7 @@ def selects(selector: LabelSelector | None) -> Selects:
         try:
             return from_label_selector(selector).matches
         except SelectorError:
-            # Validation lets none through; whoever has one all the same owns nothing.
+            # LOOP-12: validation rejects it, but an older version may have stored it.
             return lambda labels: False
     if not required:
         return lambda labels: False
@@ -67,8 +67,8 @@ NOT_SELECTED = "the selector does not select the labels of the template"
 
 
 def why_not_created(selected: Selects, labels: Labels | None) -> str | None:
-    """Why an owner makes nothing with these labels: it would not count what it makes, and would
-    make it again without end (OWN-8)."""
+    """Why an owner creates no object with these labels; None if it may. It would not own the
+    object, and would create another without end (OWN-8)."""
     return None if selected(labels or _NO_LABELS) else NOT_SELECTED
 
 
@@ -87,16 +87,15 @@ def _orphan_entries(obj: Any) -> list[str]:
 
 
 def orphan_index(resource: Resource) -> Index:
-    """Objects that nobody controls, by namespace and by each of their labels, so that looking for
-    them scans nothing else."""
+    """Objects without a controller, by namespace and by each of their labels."""
     return Index("orphan", resource, _orphan_entries)
 
 
 def list_orphans(
     view: View, resource: Resource, namespace: str, selector: LabelSelector | None
 ) -> list[Any]:
-    """Objects of the namespace that nobody controls and that may match the selector. O(orphans with
-    one of its labels)."""
+    """Objects of the namespace without a controller that may match the selector. O(orphans with one
+    of its labels)."""
     if selector is None:
         return []
     for name, value in sorted((selector.match_labels or _NO_LABELS).items()):
@@ -108,11 +107,10 @@ def list_orphans(
 
 
 class Claim(Value, frozen=True, eq=False):
-    """What an owner owns (OWN-1), and what is to be adopted (OWN-2) and released (OWN-3).
+    """What an owner owns (OWN-1), adopts (OWN-2) and releases (OWN-3).
 
-    Only a reference with controller=true and the owner's own uid counts: its name may have belonged
-    to another. And only in its own namespace, under its own kind and name: a uid can be copied
-    together with an object.
+    Only a reference with controller=true and the owner's uid counts, because names are reused. It
+    must also have the owner's namespace, kind and name, because a uid can be copied with an object.
     """
 
     owned: list[Any]
@@ -129,7 +127,7 @@ def claim(
 ) -> Claim:
     """Sort dependents by the table above. An owner that is being deleted neither adopts nor
     releases (OWN-4)."""
-    is_dying = owner.metadata.deletion_timestamp is not None
+    is_terminating = owner.metadata.deletion_timestamp is not None
     uid, name, namespace = owner.metadata.uid, owner.metadata.name, owner.metadata.namespace
     result = Claim([], [], [])
     own, release = result.owned.append, result.release.append
@@ -148,9 +146,9 @@ def claim(
                     is_selected = selected(labels or _NO_LABELS)
                 if is_selected:
                     own(obj)
-                elif not is_dying:
+                elif not is_terminating:
                     release(obj)
-    if not is_dying:
+    if not is_terminating:
         for obj in orphans:
             metadata = obj.metadata
             if (
@@ -165,18 +163,18 @@ def claim(
 def claim_waves(
     owner: Any, owner_resource: Resource, resource: Resource, claimed: Claim
 ) -> tuple[tuple[Request, ...], ...]:
-    """The requests that make a claim true. An owner that claims does nothing else in that turn: it
-    acts on what the view shows as its own.
+    """The requests that adopt and release. The plan of an owner that sends them has no others: it
+    acts only on what the view shows as owned.
 
-    Before anything is adopted the owner's unchanged status is written. That changes nothing, but it
-    is refused where the view of the owner is old; so an owner that has been deleted meanwhile, its
-    dependents just orphaned, does not take them back (OWN-5).
+    Before an adoption the owner's unchanged status is written. The write changes nothing, but the
+    API server refuses it if the view of the owner is old. So an owner that was deleted meanwhile
+    does not adopt the dependents that its deletion orphaned (OWN-5).
     """
     metadata = owner.metadata
     namespace = metadata.namespace or ""
     waves: list[tuple[Request, ...]] = []
     if claimed.adopt:
-        because = f"make sure that {owner.kind} {metadata.name} is not being deleted"
+        because = f"check that {owner.kind} {metadata.name} is not being deleted"
         waves.append(
             (
                 Request(
@@ -197,8 +195,7 @@ def claim_waves(
 
 
 def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Request:
-    # The uid makes this a patch of the object that was seen, not of a later one with its name
-    # (OWN-6).
+    # The uid is a precondition: a later object with the same name is not patched (OWN-6).
     reference = {
         "apiVersion": owner.api_version,
         "kind": owner.kind,
@@ -208,7 +205,7 @@ def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Reque
         "blockOwnerDeletion": True,
     }
     document = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": [reference]}}
-    because = f"{owner.kind} {owner.metadata.name} selects it and nobody controls it"
+    because = f"{owner.kind} {owner.metadata.name} selects it and it has no controller"
     return Request(
         "patch",
         resource,
@@ -226,7 +223,7 @@ def _release(owner: Any, resource: Resource, namespace: str, obj: Any) -> Reques
             "ownerReferences": [{"$patch": "delete", "uid": owner.metadata.uid}],
         }
     }
-    because = f"{owner.kind} {owner.metadata.name} does not select it any more"
+    because = f"{owner.kind} {owner.metadata.name} no longer selects it"
     return Request(
         "patch",
         resource,
@@ -238,7 +235,7 @@ def _release(owner: Any, resource: Resource, namespace: str, obj: Any) -> Reques
 
 
 def deletion(resource: Resource, obj: Any, because: str, note: Any = None) -> Request:
-    """Delete this very object: one that was made anew under its name stays (OWN-6)."""
+    """Delete this object, and no later one with the same name (OWN-6)."""
     metadata = obj.metadata
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
     return Request(
@@ -252,16 +249,16 @@ def deletion(resource: Resource, obj: Any, because: str, note: Any = None) -> Re
     )
 
 
-# --- hearing of dependents ------------------------------------------------------------------------
+# --- changes of dependents ------------------------------------------------------------------------
 
 
 def dependent_keys(
     kind: str, owners: Resource, selector_of: Callable[[Any], LabelSelector | None]
 ) -> KeysOf:
-    """Which owners of this kind a changed dependent concerns (OWN-7): its controller, before and
-    after; without one, all who select it.
+    """The owners of this kind that a change of a dependent concerns (OWN-7): its controller, before
+    and after; without one, all owners that select it.
 
-    Wants the index "namespace" of the owners. O(1), or O(owners in the namespace) for an orphan
+    Needs the index "namespace" of the owners. O(1), or O(owners in the namespace) for an orphan
     whose labels or controller changed.
     """
 

@@ -1,9 +1,9 @@
-"""Pod garbage collection: pods whose node is gone, and finished pods beyond number. Rules PODGC-1
-... PODGC-4 (spec/workloads/node.md).
+"""Pod garbage collection: pods whose node does not exist, and too many finished pods. Rules PODGC-1
+to PODGC-4 (spec/workloads/node.md).
 
-Only here, and only when the Node object is gone, is a pod deleted by force: nobody is left who
-could say that its containers have ended. Source: Kubernetes documentation, "Pod Lifecycle" (garbage
-collection of pods); pod-safety design proposal.
+No other controller deletes a pod without grace period, and this one only if the Node object does
+not exist: then no kubelet can report that the containers have stopped. Source: Kubernetes
+documentation, "Pod Lifecycle" (garbage collection of pods); pod-safety design proposal.
 """
 
 from collections.abc import Iterable
@@ -25,14 +25,14 @@ from refk8s.core.value import Value, evolve, field
 
 QUARANTINE: Instant = 40 * SECOND
 FINISHED_MAX = 12_500
-TOO_MANY = "too many finished"  # the key of the second task
-BACK = "is back: "  # what the keys of the third begin with: a node that has come (again)
+TOO_MANY = "too many finished"  # the key of PODGC-3
+BACK = "is back: "  # prefix of the key of a node that appeared in the view
 
 
 class Memory(Value, frozen=True, eq=False):
     # node name -> since when it is not in the view
     missing: Map[str, Instant] = field(default_factory=Map)
-    gone: Map[str, bool] = field(default_factory=Map)  # node name -> looked up, and not there
+    gone: Map[str, bool] = field(default_factory=Map)  # node name -> the API server answered 404
 
 
 def fold_finished(
@@ -62,7 +62,7 @@ def _is_without_its_node(view: View, pod: Pod) -> bool:
 
 
 def _ends_without_node(pod: Pod) -> bool:
-    """PODGC-4: it is being deleted, never got a node, and nobody has said yet that it has ended."""
+    """PODGC-4: it is being deleted, has no node and has not finished."""
     return (
         pod.metadata.deletion_timestamp is not None
         and not pod.spec.node_name
@@ -71,7 +71,7 @@ def _ends_without_node(pod: Pod) -> bool:
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
-    """The pods of a node that has just gone; or the node, if it has just come."""
+    """The pods of a node that was removed; or the node, if it is new."""
     if old is None and new is not None:
         return [BACK + (new.metadata.name or "")]
     return (
@@ -82,7 +82,7 @@ def _of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
 
 
 class PodGarbageCollector(Reconciler):
-    """Looks at one pod, or at the number of finished ones."""
+    """Reconciles one pod, the number of finished pods, or a node that appeared."""
 
     name = "pod-garbage-collector"
     interests = (Interest(PODS, _of_pod), Interest(NODES, _of_node))
@@ -93,8 +93,8 @@ class PodGarbageCollector(Reconciler):
         return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Remove a pod whose node has been gone for a while and is really gone (PODGC-1,
-        PODGC-2)."""
+        """Delete a pod if its node has been absent for 40 seconds and the API server confirms that
+        it does not exist (PODGC-1, PODGC-2)."""
         if key == TOO_MANY:
             return _remove_oldest(view)
         if key.startswith(BACK):
@@ -114,11 +114,11 @@ class PodGarbageCollector(Reconciler):
         if now < since + QUARANTINE:
             return Plan(memory=memory, wake_at=since + QUARANTINE)
         if not memory.gone.get(node_name):
-            question = Request("get", NODES, "", node_name, because="is the node really gone?")
+            question = Request("get", NODES, "", node_name, because="the view has no such node")
             return Plan(asks=(question,), memory=memory, wake_at=now + QUARANTINE)
 
         # Act
-        because = f"its node {node_name} is gone"
+        because = f"its node {node_name} does not exist"
         waves = (
             ((_failed(pod, now, because),), (_forced(pod, because),))
             if not is_finished(pod)
@@ -129,7 +129,8 @@ class PodGarbageCollector(Reconciler):
     def answered(
         self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Memory, Iterable[Key]]:
-        """Whether the node is there after all: then the view is late, and the wait begins anew."""
+        """Keep the result of reading the node. If it exists, the view is late, and the 40 seconds
+        start again."""
         if response is None:
             return memory, ()
         if response.code == 404:
@@ -143,8 +144,8 @@ class PodGarbageCollector(Reconciler):
 
 
 def _forget(view: View, memory: Memory, node_name: str) -> Plan:
-    """A node that is there is not missing: when it goes again, the wait begins anew and it is
-    looked up anew."""
+    """Forget that a node was absent. When it is removed again, the 40 seconds start again and it is
+    read again."""
     if view.get(NODES, node_name) is None or (
         node_name not in memory.missing and node_name not in memory.gone
     ):
@@ -156,7 +157,7 @@ def _forget(view: View, memory: Memory, node_name: str) -> Plan:
 
 
 def _remove_oldest(view: View) -> Plan:
-    """PODGC-3: as many finished pods as exceed the bound, the oldest first."""
+    """PODGC-3: delete the finished pods beyond the limit, the oldest first."""
     finished: Map[Key, str] = view.fold("finished")
     surplus = len(finished) - FINISHED_MAX
     if surplus <= 0:
@@ -169,7 +170,7 @@ def _remove_oldest(view: View) -> Plan:
 
 
 def _ended(pod: Pod) -> Request:
-    return patch_status(pod, {"phase": FAILED}, "it is being deleted and never got a node")
+    return patch_status(pod, {"phase": FAILED}, "it is being deleted and was never bound")
 
 
 def _failed(pod: Pod, now: Instant, because: str) -> Request:

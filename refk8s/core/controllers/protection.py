@@ -1,12 +1,11 @@
-"""Volumes and claims stay while they are used. Rules PROT-1 ... PROT-3
-(spec/workloads/protection.md).
+"""Volumes and claims in use are not removed. Rules PROT-1 to PROT-3 (spec/workloads/protection.md).
 
-    object                  finalizer                      held while
-    PersistentVolumeClaim   kubernetes.io/pvc-protection   a pod on a node names it
+    object                  finalizer                      kept while
+    PersistentVolumeClaim   kubernetes.io/pvc-protection   a pod with a node uses it
     PersistentVolume        kubernetes.io/pv-protection    its phase is Bound
 
-Admission sets the finalizers (ADM-21); these controllers remove them from what is being deleted and
-not used, and set them on what lacks them. Source: Kubernetes documentation, "Persistent Volumes"
+Admission sets the finalizers (ADM-21). These controllers remove them from objects that are being
+deleted and not used, and set missing ones. Source: Kubernetes documentation, "Persistent Volumes"
 (storage object in use protection).
 """
 
@@ -30,7 +29,7 @@ Memory: TypeAlias = Map[Key, tuple[str, bool]]
 
 
 def claims_of(pod: Pod) -> tuple[Key, ...]:
-    """The claims that a pod names, those of its ephemeral volumes included."""
+    """The claims that a pod names, and those of its ephemeral volumes."""
     namespace = pod.metadata.namespace or ""
     names = [
         volume.persistent_volume_claim.claim_name
@@ -43,8 +42,7 @@ def claims_of(pod: Pod) -> tuple[Key, ...]:
 
 
 def uses(pod: Pod, claim: Key) -> bool:
-    """PROT-1: a pod uses its claims from the moment it is on a node until it is gone, a finished
-    pod too."""
+    """PROT-1: a pod with a node uses its claims until it is removed, even when it has finished."""
     return bool(pod.spec.node_name) and claim in claims_of(pod)
 
 
@@ -53,10 +51,10 @@ def _of_pod(view: View, old: Pod | None, new: Pod | None) -> set[Key]:
 
 
 class ClaimProtection(Reconciler):
-    """PROT-1: holds one claim, or lets it go.
+    """PROT-1: sets or removes the finalizer of one claim.
 
-    The view may be behind, so the API server is asked for the pods before a claim is let go. The
-    memory is the claims asked about: their uid, and whether the answer was that no pod uses them.
+    The view may be behind, so the controller lists the pods from the API server before it removes a
+    finalizer. The memory has the claims of these lists: their uid, and whether no pod uses them.
     """
 
     name = "pvc-protection-controller"
@@ -83,7 +81,10 @@ class ClaimProtection(Reconciler):
         uid = claim.metadata.uid or ""
         if asked.get(key) != (uid, True):
             question = Request(
-                "list", PODS, claim.metadata.namespace or "", because=f"does a pod use claim {key}?"
+                "list",
+                PODS,
+                claim.metadata.namespace or "",
+                because=f"claim {key} is being deleted",
             )
             return Plan(
                 asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + LOOK_AGAIN
@@ -95,7 +96,7 @@ class ClaimProtection(Reconciler):
     def answered(
         self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Memory, Iterable[Key]]:
-        """Take in whether a pod uses the claim."""
+        """Keep whether a pod uses the claim."""
         if response is None or not response.ok or key not in memory:
             return memory, ()
         if any(uses(pod, key) for pod in response.body.items):
@@ -105,7 +106,7 @@ class ClaimProtection(Reconciler):
 
 
 class VolumeProtection(Reconciler):
-    """PROT-2: holds one volume while a claim is bound to it, or lets it go."""
+    """PROT-2: sets or removes the finalizer of one volume."""
 
     name = "pv-protection-controller"
     interests = (Interest(PERSISTENT_VOLUMES, own_key),)
@@ -128,11 +129,11 @@ class VolumeProtection(Reconciler):
 
 
 def _set(resource: Resource, obj: Any, finalizer: str) -> Plan:
-    """PROT-3: what somebody took away from a living object is put back."""
+    """PROT-3: set a finalizer that was removed from an object that is not being deleted."""
     finalizers = obj.metadata.finalizers or ()
     if finalizer in finalizers:
         return NOTHING
-    return _with(resource, obj, (*finalizers, finalizer), "it must not go while it is used")
+    return _with(resource, obj, (*finalizers, finalizer), "it must not be removed while in use")
 
 
 def _remove(resource: Resource, obj: Any, finalizer: str, because: str) -> Plan:

@@ -1,10 +1,9 @@
-"""ReplicaSet: as many pods as asked. Rules RS-1 to RS-12 (spec/workloads/replica_set.md).
+"""ReplicaSet: as many pods as `spec.replicas`. Rules RS-1 to RS-12 (spec/workloads/replica_set.md).
 
-ReplicationController is the same decision in another coat (`replication_controller.py`). What the
-loop promises keeps this page short: a key is not decided again before the view shows every pod that
-was created or deleted for it (LOOP-4), and a creation whose answer was lost is sent again under the
-same name (LOOP-6); so counting what the view shows is enough to never create above what is asked
-(RS-2).
+A ReplicationController follows the same rules (`replication_controller.py`). The loop does not
+reconcile a key before the view shows every pod that was created or deleted for it (LOOP-4), and it
+sends a creation without an answer again with the same name (LOOP-6). So a plan that counts the pods
+in the view never creates above `spec.replicas` (RS-2).
 
 Source: Kubernetes documentation, "ReplicaSet"; design proposal "Controller reference"; KEP-3973
 (terminating pods). Left out: nothing.
@@ -42,15 +41,15 @@ from refk8s.core.pods.template import pod_from_template
 from refk8s.core.value import Value
 
 BURST_MAX = 500
-"""So many pods are created or deleted by one plan; the next plan goes on (RS-4)."""
+"""The most pods that one plan creates or deletes; the next plan does the rest (RS-4)."""
 
 REPLICA_FAILURE = "ReplicaFailure"
 
 _NO_LABELS: Labels = {}
 
 
-class Coat(Value, frozen=True, eq=False):
-    """What tells ReplicaSet and ReplicationController apart."""
+class Variant(Value, frozen=True, eq=False):
+    """The differences between ReplicaSet and ReplicationController."""
 
     resource: Resource
     selector_of: Callable[[Any], LabelSelector | None]
@@ -59,7 +58,7 @@ class Coat(Value, frozen=True, eq=False):
     counts_terminating: bool
 
 
-REPLICA_SET = Coat(
+REPLICA_SET = Variant(
     REPLICA_SETS,
     lambda obj: obj.spec.selector,
     ReplicaSetStatus,
@@ -69,16 +68,16 @@ REPLICA_SET = Coat(
 
 
 class ReplicaSetReconciler(Reconciler):
-    """Decides one ReplicaSet at a time."""
+    """Reconciles one ReplicaSet."""
 
     name = component = "replicaset-controller"
-    coat = REPLICA_SET
+    variant = REPLICA_SET
 
     def __init__(self) -> None:
-        own, coat = self.coat.resource, self.coat
+        own, variant = self.variant.resource, self.variant
         self.interests = (
             Interest(own, own_key),
-            Interest(PODS, dependent_keys(own.kind, own, coat.selector_of)),
+            Interest(PODS, dependent_keys(own.kind, own, variant.selector_of)),
         )
         self.indexes = (
             namespace_index(own),
@@ -88,59 +87,59 @@ class ReplicaSetReconciler(Reconciler):
         )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Create or delete pods until spec.replicas of ours are active (RS-1). O(own pods + orphans
-        with one of the selector's labels)."""
+        """Create or delete pods until spec.replicas of the owned ones are active (RS-1). O(owned
+        pods + orphans with one of the selector's labels)."""
         # Observe
-        owner = view.get(self.coat.resource, key)
+        owner = view.get(self.variant.resource, key)
         if owner is None:
-            return NOTHING  # What it owned is the garbage collector's.
-        selector = self.coat.selector_of(owner)
+            return NOTHING  # The garbage collector deletes its dependents.
+        selector = self.variant.selector_of(owner)
         selected = selects(selector)
         running, terminating = split(view.indexed(PODS, "owner", owner.metadata.uid))
         orphans = list_orphans(view, PODS, owner.metadata.namespace, selector)
         claimed = claim(owner, running, filter(is_active, orphans), selected)
         if not claimed.is_settled:
-            return Plan(claim_waves(owner, self.coat.resource, PODS, claimed))
+            return Plan(claim_waves(owner, self.variant.resource, PODS, claimed))
         active = claimed.owned
 
         # Decide
         wanted = 1 if owner.spec.replicas is None else owner.spec.replicas
-        is_dying = owner.metadata.deletion_timestamp is not None
-        # RS-3: a dying owner creates nothing and deletes nothing
-        missing = 0 if is_dying else wanted - len(active)
-        doomed = (
-            rank_for_deletion(active, relatives(view, self.coat, owner), now)[
+        is_terminating = owner.metadata.deletion_timestamp is not None
+        # RS-3: an owner that is being deleted creates and deletes nothing
+        missing = 0 if is_terminating else wanted - len(active)
+        to_delete = (
+            rank_for_deletion(active, relatives(view, self.variant, owner), now)[
                 : min(-missing, BURST_MAX)
             ]
             if missing < 0
             else []
         )
         refusal = why_not_created(selected, template_labels(owner)) if missing > 0 else None
-        failure = refusal or (pod_failure(local.failure, self.coat) if missing else None)
+        failure = refusal or (pod_failure(local.failure, self.variant) if missing else None)
 
         # Act
         making = creations(owner, missing, wanted) if missing > 0 and refusal is None else ()
-        waves = slow_start(making) if missing > 0 else deletions(owner, doomed, -missing)
+        waves = slow_start(making) if missing > 0 else deletions(owner, to_delete, -missing)
 
         # Report
         ending = claim(owner, terminating, (), selected).owned  # RS-10
-        status, wake_at = compute_status(self.coat, owner, active, ending, missing, failure, now)
+        status, wake_at = compute_status(self.variant, owner, active, ending, missing, failure, now)
         notes = () if failure is None else (failure_note(owner, missing, failure),)
-        return Plan(waves, report(self.coat, owner, status, wanted), wake_at, notes)
+        return Plan(waves, report(self.variant, owner, status, wanted), wake_at, notes)
 
 
 def template_labels(owner: Any) -> Labels:
-    """The labels of the pods that the owner makes."""
+    """The labels of the pods that the owner creates."""
     template = owner.spec.template
     return (template.metadata.labels if template is not None else None) or _NO_LABELS
 
 
-# --- acts -----------------------------------------------------------------------------------------
+# --- act ------------------------------------------------------------------------------------------
 
 
 def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
-    """So many requests for a pod of the template (RS-4, RS-6). They share one object, the loop
-    gives each its name. O(1) objects."""
+    """Requests that create the missing pods from the template (RS-4, RS-6). They share one body,
+    and the loop gives each pod its name. O(1) objects."""
     template = owner.spec.template
     if template is None:
         return ()
@@ -148,46 +147,47 @@ def creations(owner: Any, missing: int, wanted: int) -> tuple[Request, ...]:
     pod = pod_from_template(template, controller_reference(owner))
     because = f"{missing} of {wanted} pods are missing"
     note = Note(owner, "SuccessfulCreate", "Created pod: {name}")
-    quiet = Request("create", PODS, namespace, body=pod, because=because)
-    told = Request("create", PODS, namespace, body=pod, because=because, note=note)
+    with_event = Request("create", PODS, namespace, body=pod, because=because, note=note)
+    without_event = Request("create", PODS, namespace, body=pod, because=because)
     count = min(missing, BURST_MAX)
-    # An object may say only so much at once (EVENT-2), so what nobody would hear is not said.
-    return (told,) * min(count, NOTES_MAX) + (quiet,) * max(count - NOTES_MAX, 0)
+    # An Event beyond the budget of the owner (EVENT-2) would be dropped.
+    return (with_event,) * min(count, NOTES_MAX) + (without_event,) * max(count - NOTES_MAX, 0)
 
 
-def deletions(owner: Any, doomed: Sequence[Any], surplus: int) -> tuple[tuple[Request, ...], ...]:
+def deletions(
+    owner: Any, to_delete: Sequence[Any], surplus: int
+) -> tuple[tuple[Request, ...], ...]:
     """Delete these pods, in one wave (RS-4)."""
-    if not doomed:
+    if not to_delete:
         return ()
     because = f"{surplus} too many pods"
     note = Note(owner, "SuccessfulDelete", "Deleted pod: {name}")
-    return (tuple([deletion(PODS, pod, because, note) for pod in doomed]),)
+    return (tuple([deletion(PODS, pod, because, note) for pod in to_delete]),)
 
 
-def relatives(view: View, coat: Coat, owner: Any) -> Iterable[Any]:
-    """The pods of all that have the same owner as this one (the ReplicaSets of one Deployment);
-    none for what nobody owns."""
+def relatives(view: View, variant: Variant, owner: Any) -> Iterable[Any]:
+    """The pods of all ReplicaSets with the same owner (those of one Deployment); none for a
+    ReplicaSet without an owner."""
     reference = controller_of(owner)
     if reference is not None:
-        for sibling in view.indexed(coat.resource, "owner", reference.uid):
+        for sibling in view.indexed(variant.resource, "owner", reference.uid):
             yield from view.indexed(PODS, "owner", sibling.metadata.uid)
 
 
-# --- reports --------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------
 
 
-def pod_failure(response: Response | None, coat: Coat) -> str | None:
-    """What a refused creation or deletion of a pod was told; None where it was something else that
-    failed.
+def pod_failure(response: Response | None, variant: Variant) -> str | None:
+    """The message of a rejected creation or deletion of a pod; None for any other rejection.
 
-    A status write of our own that came too late is no failure to tell of, nor is a refusal by a
-    namespace that is being deleted (RS-11).
+    Rejections of the controller's own status write, and because the namespace is being deleted, are
+    not reported (RS-11).
     """
     if response is None:
         return None
     details = getattr(response.body, "details", None)
     if details is not None:
-        if details.kind in (coat.resource.plural, coat.resource.kind):
+        if details.kind in (variant.resource.plural, variant.resource.kind):
             return None
         if any(cause.reason == "NamespaceTerminating" for cause in details.causes or ()):
             return None
@@ -195,14 +195,14 @@ def pod_failure(response: Response | None, coat: Coat) -> str | None:
 
 
 def failure_note(owner: Any, missing: int, failure: str) -> Note:
-    """Tell people why there are too few or too many pods."""
+    """The Event for a rejected creation or deletion (RS-11)."""
     if missing > 0:
         return Note(owner, "FailedCreate", f"Error creating: {failure}", "Warning")
     return Note(owner, "FailedDelete", f"Error deleting: {failure}", "Warning")
 
 
 def compute_status(
-    coat: Coat,
+    variant: Variant,
     owner: Any,
     active: Sequence[Any],
     terminating: Sequence[Any],
@@ -210,8 +210,8 @@ def compute_status(
     failure: str | None,
     now: Instant,
 ) -> tuple[Any, Instant | None]:
-    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: no ready pod
-    is waiting)."""
+    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: none is
+    ready and unavailable)."""
     min_ready_seconds = owner.spec.min_ready_seconds or 0
     labels = template_labels(owner).items()
     fully_labeled = ready = available = 0
@@ -236,18 +236,18 @@ def compute_status(
         "ready_replicas": ready or None,
         "available_replicas": available or None,
         "observed_generation": owner.metadata.generation,
-        "conditions": compute_conditions(coat, owner, missing, failure, now) or None,
+        "conditions": compute_conditions(variant, owner, missing, failure, now) or None,
     }
-    if coat.counts_terminating:
+    if variant.counts_terminating:
         counts["terminating_replicas"] = len(terminating)
-    return coat.status(**counts), wake_at
+    return variant.status(**counts), wake_at
 
 
 def compute_conditions(
-    coat: Coat, owner: Any, missing: int, failure: str | None, now: Instant
+    variant: Variant, owner: Any, missing: int, failure: str | None, now: Instant
 ) -> tuple[Any, ...]:
-    """ReplicaFailure stands from the first refusal until the count is right (RS-11); other
-    conditions are not ours."""
+    """ReplicaFailure is kept from the first rejection until the number of pods is right (RS-11).
+    Other conditions are kept."""
     conditions: tuple[Any, ...] = owner.status.conditions or ()
     others = tuple([condition for condition in conditions if condition.type != REPLICA_FAILURE])
     if not missing:
@@ -258,7 +258,7 @@ def compute_conditions(
     at = timestamp(now)
     return (
         *others,
-        coat.condition(
+        variant.condition(
             type=REPLICA_FAILURE,
             status="True",
             reason=reason,
@@ -268,8 +268,8 @@ def compute_conditions(
     )
 
 
-def report(coat: Coat, owner: Any, status: Any, wanted: int) -> tuple[Request, ...]:
-    """Write the status where it is not what it was (RS-12)."""
+def report(variant: Variant, owner: Any, status: Any, wanted: int) -> tuple[Request, ...]:
+    """Write the status if it differs (RS-12)."""
     if status == owner.status:
         return ()
     because = f"{status.replicas} of {wanted} pods exist, {status.ready_replicas or 0} ready, {status.available_replicas or 0} available"
@@ -278,7 +278,7 @@ def report(coat: Coat, owner: Any, status: Any, wanted: int) -> tuple[Request, .
     return (
         Request(
             "update",
-            coat.resource,
+            variant.resource,
             metadata.namespace,
             metadata.name,
             "status",

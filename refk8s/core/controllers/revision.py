@@ -1,14 +1,13 @@
-"""Revisions of a Deployment: which ReplicaSet carries which template, and how they are numbered.
-Rules DEP-2 to DEP-5.
+"""Revisions of a Deployment: templates, hashes and revision numbers of its ReplicaSets. Rules DEP-2
+to DEP-5 (spec/workloads/deployment.md).
 
-(spec/workloads/deployment.md)
-
-    template of the Deployment  --hash-->  name and label of the ReplicaSet that carries it
-    revision 1, 2, 3 ...        annotation of each ReplicaSet; the one in use has the highest; a rollback moves it up again
+    template of the Deployment  --hash-->  name and label of the ReplicaSet with this template
+    revision 1, 2, 3 ...        annotation of each ReplicaSet; the new one has the highest, and a
+                                rollback raises the number of an earlier one
 
 Source: Kubernetes documentation, "Deployments" ("Pod-template-hash label", "Rolling Back a
 Deployment", "Revision History Limit"). Left out: the annotation deprecated.deployment.rollback.to
-of extensions/v1beta1, which no served version can set off.
+of extensions/v1beta1, which no served version writes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,16 +37,15 @@ REVISION_MAX = 2**63 - 1
 HISTORY_LENGTH_MAX = 2_000  # characters of the history annotation
 NAME_LENGTH_MAX = 253
 
-# whatever the order of fields and keys is elsewhere
+# sorted, so that the hash does not depend on the order of keys
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
 def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str:
-    """A short name for a template: equal templates have equal ones; the collision count makes
-    another of the same (DEP-2).
+    """The hash of a template and the collision count: eight to ten characters (DEP-2).
 
-    Eight to ten letters and digits of the alphabet of generated names, a function of the template
-    alone: no process, order of labels or time shows in it.
+    It depends on nothing else: not on the process, the order of labels or the time. The alphabet is
+    that of generated names.
     """
     salt = b"" if collision_count is None else b"%d" % collision_count
     number = int.from_bytes(
@@ -57,7 +55,7 @@ def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str
 
 
 def replica_set_name(deployment: str, hash: str) -> str:
-    """The Deployment's name (cut where the whole would be too long for a name) and the hash."""
+    """The Deployment's name (cut if the whole would be too long) and the hash."""
     return f"{deployment[: NAME_LENGTH_MAX - len(hash) - 1]}-{hash}"
 
 
@@ -76,15 +74,14 @@ def without_hash(template: PodTemplateSpec) -> PodTemplateSpec:
 
 
 def by_age(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
-    """The oldest first; names decide among those of one second."""
+    """The oldest first, then by name."""
     return sorted(
         replica_sets, key=lambda rs: (rs.metadata.creation_timestamp or "", rs.metadata.name or "")
     )
 
 
 def find_new(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
-    """The ReplicaSet that carries the Deployment's template, the oldest where there are several
-    (DEP-3)."""
+    """The oldest ReplicaSet with the Deployment's template (DEP-3)."""
     wanted = without_hash(deployment.spec.template)
     return next(
         (rs for rs in by_age(replica_sets) if without_hash(rs.spec.template) == wanted), None
@@ -92,33 +89,33 @@ def find_new(deployment: Deployment, replica_sets: Sequence[ReplicaSet]) -> Repl
 
 
 def whole_number(annotations: Mapping[str, str] | None, name: str) -> int | None:
-    """The annotation as a number of 64 bits; None where it is absent or none."""
+    """The annotation as a 64-bit integer; None if it is absent or not one."""
     return int64((annotations or {}).get(name, ""))
 
 
 def revision_of(replica_set: ReplicaSet) -> int:
-    """Its revision; 0 where it has none that is a number."""
+    """Its revision; 0 without a valid one."""
     return whole_number(replica_set.metadata.annotations, REVISION) or 0
 
 
 def by_revision(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
-    """The lowest revision first; age, then name decide among equals."""
+    """The lowest revision first, then by age and name."""
     return sorted(by_age(replica_sets), key=revision_of)
 
 
 def next_revision(old: Iterable[ReplicaSet]) -> int:
-    """One more than the highest of the old ones, as far as 64 bits reach (DEP-4)."""
+    """One more than the highest revision of the old ones, at most 2^63 - 1 (DEP-4)."""
     return min(max((revision_of(rs) for rs in old), default=0) + 1, REVISION_MAX)
 
 
 def compute_annotations(
     deployment: Deployment, existing: Mapping[str, str] | None, revision: int
 ) -> dict[str, str]:
-    """The annotations of the new ReplicaSet: the Deployment's copied (DEP-5), the revision raised
-    if it is lower (DEP-4).
+    """The annotations of the new ReplicaSet: copied from the Deployment (DEP-5), with the revision
+    raised if it is lower (DEP-4).
 
-    A revision that is left behind goes into the history. An annotation that the Deployment has lost
-    stays, as upstream's does. A foreign revision that is no number is left as it is.
+    The replaced revision is appended to the history. An annotation that was removed from the
+    Deployment stays, as upstream. A revision that is not a number is not changed.
     """
     annotations = dict(existing or {})
     for name, value in (deployment.metadata.annotations or {}).items():
@@ -136,8 +133,8 @@ def compute_annotations(
 
 
 def compute_history(history: str, revision: str) -> str | None:
-    """The history with this revision at its end, cut in front to what fits; None where even the
-    revision alone does not fit."""
+    """The history with this revision appended, without the oldest ones that no longer fit; None if
+    the revision alone does not fit."""
     if not history:
         return revision
     entries = [*history.split(","), revision]

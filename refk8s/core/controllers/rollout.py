@@ -1,13 +1,13 @@
-"""The arithmetic of a rollout: how large each ReplicaSet of a Deployment shall be. Rules DEP-6 to
-DEP-9 (spec/workloads/deployment.md).
+"""The arithmetic of a rollout: the size of each ReplicaSet of a Deployment. Rules DEP-6 to DEP-9
+(spec/workloads/deployment.md).
 
-Plain numbers in, plain numbers out: a function here knows sizes and bounds and neither views nor
-requests. A result names only those ReplicaSets that are to be touched.
+The functions compute sizes from sizes and bounds; they use neither views nor requests. A result
+contains only the ReplicaSets whose size changes.
 
-    bounds          how many more than asked may exist, how many fewer may be available
-    grow            the new ReplicaSet, as far as the surge leaves room
-    shrink          the old ones: first what is not available anyway, then as far as availability leaves room
-    spread          all of them in proportion, when the Deployment was scaled in the middle of a rollout
+    bounds    at most replicas + maxSurge pods, at least replicas - maxUnavailable available
+    grow      scale the new ReplicaSet up, within the surge
+    shrink    scale the old ones down: first unavailable pods, then within the second bound
+    spread    scale all in proportion, when spec.replicas changed during a rollout
 
 Source: Kubernetes documentation, "Deployments" ("Rolling Update Deployment", "Proportional
 scaling").
@@ -27,24 +27,24 @@ Sizes = dict[str, int]
 
 
 class Member(Value, frozen=True):
-    """One ReplicaSet as the arithmetic sees it."""
+    """The numbers of one ReplicaSet."""
 
     name: str
-    replicas: int  # asked for
-    available: int = 0  # as its status says
+    replicas: int  # spec.replicas
+    available: int = 0  # status.availableReplicas
     created_at: str = ""
-    # replicas + surge of the Deployment when this size was set
+    # replicas + maxSurge of the Deployment when this size was set
     max_replicas_before: int | None = None
 
     @property
     def sure(self) -> int:
-        """How many stay available while it has this size. Its status may still count pods that it
-        has been told to give up."""
+        """How many pods stay available with this size. The status may still count pods that will be
+        deleted."""
         return min(self.replicas, self.available)
 
 
 class Bounds(Value, frozen=True):
-    """How many pods in all and how many available ones a Deployment asks for."""
+    """The replicas of a Deployment, and how far a rollout may deviate from them."""
 
     replicas: int
     max_surge: int
@@ -60,10 +60,8 @@ class Bounds(Value, frozen=True):
 
 
 def compute_bounds(spec: DeploymentSpec) -> Bounds:
-    """The bounds of a Deployment (DEP-6): the surge rounds up, what may be unavailable rounds down;
-    both nothing would be no way forward.
-
-    Outside a rolling update nothing may exceed, and nothing is missed.
+    """The bounds of a Deployment (DEP-6). Percentages of maxSurge are rounded up, of maxUnavailable
+    down; if both are 0, one pod may be unavailable. With Recreate both are 0.
     """
     replicas = 1 if spec.replicas is None else spec.replicas
     if spec.strategy.type == RECREATE:
@@ -79,25 +77,24 @@ def compute_bounds(spec: DeploymentSpec) -> Bounds:
 
 
 def _share_of(value: int | str | None, replicas: int, *, round_up: bool) -> int:
-    """The count or percentage, never below zero; the default share where there is none, or a string
-    that is no percentage."""
+    """The count or percentage, at least 0; the default if it is absent or not a percentage."""
     try:
         return max(
             0, scaled(DEFAULT_SHARE if value is None else value, replicas, round_up=round_up)
         )
     except IntOrStringError:
-        # Validation refuses it; a Deployment that is stored all the same goes on with the default.
+        # LOOP-12: validation rejects it, but an older version may have stored it.
         return max(0, scaled(DEFAULT_SHARE, replicas, round_up=round_up))
 
 
 def total(members: Iterable[Member]) -> int:
-    """How many pods they ask for."""
+    """The sum of their replicas."""
     return sum(member.replicas for member in members)
 
 
 def grow(bounds: Bounds, new: Member, old: Sequence[Member]) -> int:
-    """The size of the new ReplicaSet: as large as asked, as far as all together stay within the
-    surge (DEP-7). Never smaller than it is, unless it is larger than asked."""
+    """The size of the new ReplicaSet: `replicas`, as far as the sum stays within the surge (DEP-7).
+    It is scaled down only if it is larger than `replicas`."""
     if new.replicas >= bounds.replicas:
         return bounds.replicas
     room = bounds.most - new.replicas - total(old)
@@ -108,8 +105,8 @@ def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
     """Smaller sizes for the old ReplicaSets (oldest first), as far as enough pods stay available
     (DEP-8).
 
-    The new ReplicaSet's pods that are not available yet count as missing, so that they cannot be an
-    excuse to go on shrinking. What is not available goes first: it would only stand in the way.
+    Unavailable pods of the new ReplicaSet count as missing. Unavailable pods of the old ones are
+    deleted first, because that costs no availability.
     """
     spare = total(old) + new.sure - bounds.fewest_available
     sizes: Sizes = {}
@@ -117,10 +114,10 @@ def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
         return sizes
     left = {member.name: member.replicas for member in old}
     for member in old:
-        dead = min(left[member.name] - member.sure, spare)
-        if dead > 0:
-            left[member.name] -= dead
-            spare -= dead
+        unavailable = min(left[member.name] - member.sure, spare)
+        if unavailable > 0:
+            left[member.name] -= unavailable
+            spare -= unavailable
             sizes[member.name] = left[member.name]
     spare = new.sure + sum(member.sure for member in old) - bounds.fewest_available
     for member in old:
@@ -133,13 +130,12 @@ def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
 
 
 def spread(bounds: Bounds, members: Sequence[Member], status_replicas: int) -> Sizes:
-    """Sizes in proportion after scaling in the middle of a rollout (DEP-9): each keeps its share,
-    roundings go to the largest.
+    """Sizes in proportion after `spec.replicas` changed during a rollout (DEP-9). Each member keeps
+    its share, and the largest gets the rounding difference.
 
-    The members all have pods. Growing favours the newer among equals, shrinking the older.
-    `status_replicas` (how many pods there are) stands in for what the whole was, where a member
-    does not know it. The sum is exactly what is allowed, unless the largest would have to go below
-    nothing to make up for roundings.
+    All members have replicas. Of equal ones, scaling up prefers the newer, scaling down the older.
+    `status_replicas` is used as the former total for a member without that annotation. The sum is
+    exactly the bound, unless the largest would become negative.
     """
     allowed = bounds.most if bounds.replicas > 0 else 0
     change = allowed - total(members)
@@ -163,7 +159,7 @@ def spread(bounds: Bounds, members: Sequence[Member], status_replicas: int) -> S
 
 
 def _share(bounds: Bounds, member: Member, status_replicas: int) -> int:
-    """How many pods more (or fewer) keep the member's share of the whole."""
+    """The change (negative: fewer pods) that keeps the member's share of the total."""
     if bounds.replicas == 0:
         return -member.replicas
     before = member.max_replicas_before or status_replicas
@@ -173,5 +169,5 @@ def _share(bounds: Bounds, member: Member, status_replicas: int) -> int:
 
 
 def _rounded(numerator: int, denominator: int) -> int:
-    """The quotient, halves away from zero; both are positive."""
+    """The quotient of positive numbers, rounded half up."""
     return (2 * numerator + denominator) // (2 * denominator)

@@ -1,4 +1,4 @@
-"""What every namespace is given: a service account `default`, and the cluster's certificate. Rules
+"""Objects that every namespace has: the ServiceAccount `default` and the CA certificate. Rules
 SA-1, SA-2 (spec/workloads/service_account.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts"; KEP-1205 (root CA publisher).
@@ -25,7 +25,7 @@ DESCRIPTION_TEXT = "The certificate of the authority that vouches for this clust
 
 
 def _namespace_of(name: str) -> Any:
-    """The namespace of a changed object, if it bears this name."""
+    """The namespace of a changed object, if it has this name."""
 
     def keys(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
         obj = new if new is not None else old
@@ -36,12 +36,12 @@ def _namespace_of(name: str) -> Any:
 
 
 def is_open(namespace: Namespace | None) -> bool:
-    """Whether anything can be created in it."""
+    """Whether objects can be created in the namespace."""
     return namespace is not None and namespace.metadata.deletion_timestamp is None
 
 
 class ServiceAccountController(Reconciler):
-    """SA-1: a service account `default` in every namespace."""
+    """SA-1: a ServiceAccount `default` in every namespace."""
 
     name = "serviceaccount-controller"
     interests = (Interest(NAMESPACES, own_key), Interest(SERVICE_ACCOUNTS, _namespace_of(DEFAULT)))
@@ -72,7 +72,7 @@ class ServiceAccountController(Reconciler):
 
 
 class RootCertificatePublisher(Reconciler):
-    """SA-2: the authority's certificate as a config map in every namespace, for the pods."""
+    """SA-2: a ConfigMap with the cluster's CA certificate in every namespace."""
 
     name = "root-ca-certificate-publisher-controller"
     interests = (
@@ -100,7 +100,7 @@ class RootCertificatePublisher(Reconciler):
                 name=ROOT_CERTIFICATE, namespace=key, annotations={DESCRIPTION: DESCRIPTION_TEXT}
             )
             body = ConfigMap(metadata=metadata, data=data)
-            because = f"pods of namespace {key} need to know the API server"
+            because = f"pods of namespace {key} verify the API server with it"
             return Plan(
                 (
                     (

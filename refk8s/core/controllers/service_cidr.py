@@ -1,8 +1,8 @@
-"""Ranges of service addresses are ready, and stay while addresses of theirs are held. Rules PROT-4,
+"""ServiceCIDRs: the condition Ready, and no removal while an address is in use. Rules PROT-4,
 PROT-5 (spec/workloads/protection.md).
 
 Source: Kubernetes documentation, "Extend Service IP Ranges"; KEP-1880, "Multiple Service CIDRs".
-Left out: the ten seconds that upstream gives several API servers to hear of a range that goes.
+Left out: upstream waits ten seconds, so that every API server has received the deletion.
 """
 
 from ipaddress import ip_address, ip_network
@@ -26,7 +26,7 @@ HELD_WORDS = "There are still IPAddresses referencing the ServiceCIDR, please re
 
 
 def contains(service_cidr: ServiceCIDR, address: str) -> bool:
-    """Whether the address is within one of the ranges; never for what is no address or no range."""
+    """Whether the address is in one of the ranges; False for an invalid address or range."""
     try:
         parsed = ip_address(address)
         networks = [ip_network(text, strict=False) for text in service_cidr.spec.cidrs or ()]
@@ -36,7 +36,7 @@ def contains(service_cidr: ServiceCIDR, address: str) -> bool:
 
 
 def _terminating(view: View, old: IPAddress | None, new: IPAddress | None) -> list[Key]:
-    """The ranges that wait for an address to go."""
+    """The terminating ServiceCIDRs, if an address was removed."""
     if new is not None or old is None:
         return []
     return [
@@ -47,7 +47,7 @@ def _terminating(view: View, old: IPAddress | None, new: IPAddress | None) -> li
 
 
 class ServiceCIDRController(Reconciler):
-    """Looks at one range."""
+    """Reconciles one ServiceCIDR."""
 
     name = "service-cidr-controller"
     interests = (Interest(SERVICE_CIDRS, own_key), Interest(IP_ADDRESSES, _terminating))
@@ -61,7 +61,8 @@ class ServiceCIDRController(Reconciler):
         if service_cidr.metadata.deletion_timestamp is None:
             if SERVICE_CIDR_PROTECTION not in finalizers:
                 held = (*finalizers, SERVICE_CIDR_PROTECTION)
-                return _write(service_cidr, held, "it must not go while its addresses are held")
+                because = "it must not be removed while its addresses are in use"
+                return _write(service_cidr, held, because)
             return _report(service_cidr, "True", "", READY_WORDS, now)
 
         # Decide
@@ -79,7 +80,7 @@ class ServiceCIDRController(Reconciler):
 
         # Act
         left = tuple([one for one in finalizers if one != SERVICE_CIDR_PROTECTION])
-        return _write(service_cidr, left, "none of its addresses is held")
+        return _write(service_cidr, left, "none of its addresses is in use")
 
 
 def _write(service_cidr: ServiceCIDR, finalizers: tuple[str, ...], because: str) -> Plan:
@@ -103,7 +104,7 @@ def _write(service_cidr: ServiceCIDR, finalizers: tuple[str, ...], because: str)
 
 
 def _report(service_cidr: ServiceCIDR, status: str, reason: str, words: str, now: Instant) -> Plan:
-    """PROT-5: the condition Ready, written where it says something else."""
+    """PROT-5: write the condition Ready if it differs."""
     conditions: tuple[Any, ...] = service_cidr.status.conditions or ()
     there = next((condition for condition in conditions if condition.type == READY), None)
     if there is not None and (there.status, there.reason, there.message) == (status, reason, words):

@@ -1,9 +1,9 @@
-"""How endpoints are laid out in slices: with few writes, and never too many in one. Rules SLICE-2,
+"""The division of endpoints into slices: few writes, at most 100 endpoints in one. Rules SLICE-2,
 SLICE-4 (spec/workloads/endpoints.md).
 
-What stays, stays in its slice. What is new fills slices that are written anyway, then one slice
-that has room for all the rest, then new slices. A slice to delete becomes a slice to create where
-there are both, because one write is seen as one change. Source: KEP-752 "EndpointSlice".
+An endpoint stays in its slice. New endpoints are put into slices that are written anyway, then into
+one slice with room for all that are left, then into new slices. An empty slice is reused in place
+of a new one, because one write is one change for every watcher. Source: KEP-752 "EndpointSlice".
 """
 
 from msgspec.structs import replace
@@ -32,7 +32,7 @@ def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
 def services_of_slice(
     view: View, old: EndpointSlice | None, new: EndpointSlice | None
 ) -> list[Key]:
-    """The services that a slice says it belongs to, before and after."""
+    """The services that the label of a slice names, before and after."""
     return list(
         dict.fromkeys(
             key for slice in (old, new) if slice is not None for key in _service_of(slice)
@@ -44,14 +44,14 @@ BY_SERVICE = Index("service", ENDPOINT_SLICES, _service_of)
 
 
 def slices_of(view: View, key: Key, manager: str) -> list[EndpointSlice]:
-    """The slices of a service that this controller keeps, in key order."""
+    """The slices of a service that this controller manages, in key order."""
     found: list[EndpointSlice] = view.indexed(ENDPOINT_SLICES, "service", key)
     return [slice for slice in found if (slice.metadata.labels or {}).get(MANAGED_BY) == manager]
 
 
 class Layout(Value, frozen=True):
-    """What slices are to become: (slice, its ports, its endpoints) for each that stays, (ports,
-    endpoints) for each new one."""
+    """The wanted slices: (slice, ports, endpoints) for each that is kept, (ports, endpoints) for
+    each new one."""
 
     kept: tuple[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]], ...]
     created: tuple[tuple[Ports, tuple[Endpoint, ...]], ...]
@@ -64,8 +64,8 @@ def lay_out(
     placeholder: bool,
     endpoints_max: int = ENDPOINTS_MAX,
 ) -> Layout:
-    """Slices that hold exactly the wanted endpoints. `placeholder`: one empty slice stands where
-    there would be none. O(endpoints)."""
+    """Divide the wanted endpoints into slices. `placeholder`: without endpoints there is one empty
+    slice. O(endpoints)."""
     kept: list[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]]] = []
     created: list[tuple[Ports, tuple[Endpoint, ...]]] = []
     deleted: list[EndpointSlice] = [slice for slice in slices if slice.address_type != "IPv4"]
@@ -110,8 +110,8 @@ def lay_out(
 def _fill(
     slices: list[EndpointSlice], wanted: list[Endpoint], endpoints_max: int
 ) -> tuple[list[tuple[Endpoint, ...]], list[Endpoint]]:
-    """What each of these slices (of the same ports) is to hold, and what is left for new ones
-    (SLICE-4)."""
+    """The endpoints of each of these slices (with the same ports), and those that are left for new
+    slices (SLICE-4)."""
     waiting = {_identity(endpoint): endpoint for endpoint in wanted}
     filled: list[list[Endpoint]] = []
     for slice in slices:
@@ -148,11 +148,9 @@ def _identity(endpoint: Endpoint) -> tuple[str, str]:
 
 
 def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request, ...]:
-    """The requests that make the slices so. `template`: the metadata of new slices, whose labels
-    and annotations all are to have."""
-    requests = [
-        deletion(slice, "its endpoints are gone, or stand in others") for slice in layout.deleted
-    ]
+    """The requests for this layout. `template`: the metadata of new slices; all slices get its
+    labels and annotations."""
+    requests = [deletion(slice, "it has no endpoints left") for slice in layout.deleted]
     for slice, ports, endpoints in layout.kept:
         old = slice.metadata
         metadata = replace(old, labels=template.labels, annotations=template.annotations)
@@ -188,11 +186,11 @@ def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request,
 
 def _because(endpoints: tuple[Endpoint, ...], service: str) -> str:
     ready = sum(1 for endpoint in endpoints if endpoint.conditions.ready)
-    return f"{ready} of {len(endpoints)} endpoints behind service {service} can be sent to"
+    return f"{ready} of {len(endpoints)} endpoints of service {service} are ready"
 
 
 def deletion(slice: EndpointSlice, because: str) -> Request:
-    """The request that removes this very slice."""
+    """The request that deletes this slice, and no later one with the same name."""
     metadata = slice.metadata
     options = DeleteOptions(preconditions=Preconditions(uid=metadata.uid))
     return Request(

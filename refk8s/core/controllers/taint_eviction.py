@@ -1,5 +1,5 @@
-"""Eviction by taint: a NoExecute taint ends the pods that do not tolerate it for long. Rules
-NODE-8, NODE-9 (spec/workloads/node.md).
+"""Taint-based eviction: pods that do not tolerate a NoExecute taint are deleted. Rules NODE-8,
+NODE-9 (spec/workloads/node.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations" (taint-based evictions).
 """
@@ -34,7 +34,7 @@ def _pods_of_node(view: View, old: Node | None, new: Node | None) -> list[Key]:
 
 
 def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
-    """A pod whose place or tolerations changed, on a node that wants pods out."""
+    """A bound pod that changed, if its node has a NoExecute taint."""
     pod = new if new is not None else old
     assert pod is not None
     if (
@@ -47,20 +47,18 @@ def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
 
 
 class TaintEviction(Reconciler):
-    """Looks at one pod."""
+    """Reconciles one pod."""
 
     name = component = "taint-eviction-controller"
     interests = (Interest(PODS, _bound_pod), Interest(NODES, _pods_of_node))
     indexes = (pods_by_node(),)
 
     def start_memory(self, now: Instant) -> Map[str, Instant]:
-        """By the pod's uid: since when it is on its way out, for taints that do not say when they
-        were added."""
+        """By uid of the pod: since when its eviction is pending, for taints without `timeAdded`."""
         return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Delete the pod when the shortest of its tolerations for the node's taints is over
-        (NODE-8)."""
+        """Delete the pod when the shortest toleration of its node's taints has ended (NODE-8)."""
         # Observe
         since: Map[str, Instant] = local.memory
         pod: Pod | None = view.get(PODS, key)
@@ -79,7 +77,7 @@ class TaintEviction(Reconciler):
         ends = [end_of(taint, pod.spec.tolerations or (), since.get(uid, now)) for taint in taints]
         due = [end for end in ends if end is not None]
         if node is None or not due:
-            return Plan(memory=since.delete(uid)) if uid in since else NOTHING  # NODE-9: called off
+            return Plan(memory=since.delete(uid)) if uid in since else NOTHING  # NODE-9: cancelled
         at = min(due)
         if at > now:
             return Plan(memory=since if uid in since else since.set(uid, now), wake_at=at)
@@ -93,8 +91,8 @@ class TaintEviction(Reconciler):
 
 
 def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) -> Instant | None:
-    """When a pod with these tolerations must go for this taint; None: never. The tolerations that
-    match count together: the shortest."""
+    """When a pod with these tolerations is evicted for this taint; None: never. Of the tolerations
+    that match the taint, the shortest decides."""
     seconds: list[int] = []
     tolerated = False
     for toleration in tolerations:
@@ -109,10 +107,10 @@ def end_of(taint: Taint, tolerations: tuple[Toleration, ...], since: Instant) ->
 
 
 def _guard(node: Node) -> tuple[Request, ...]:
-    """The node's unchanged status, written before anybody goes. That changes nothing, but it is
-    refused where the view of the node is old: a taint that has gone meanwhile evicts nobody who was
-    bound because it had gone (NODE-9)."""
-    because = f"make sure that the taints of {node.metadata.name} are still there"
+    """Write the node's unchanged status before an eviction. The write changes nothing, but the API
+    server refuses it if the view of the node is old. So a taint that was removed before the pod was
+    bound does not evict it (NODE-9)."""
+    because = f"check that {node.metadata.name} still has its taints"
     return (
         Request(
             "update", NODES, "", node.metadata.name or "", "status", body=node, because=because
@@ -125,5 +123,5 @@ def _eviction(pod: Pod, now: Instant) -> tuple[tuple[Request, ...], ...]:
         pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now
     )
     because = f"it does not tolerate a taint of {pod.spec.node_name}"
-    told = patch_status(pod, {"conditions": [condition]}, because)
-    return (told,), (delete_pod(pod, because),)
+    marking = patch_status(pod, {"conditions": [condition]}, because)
+    return (marking,), (delete_pod(pod, because),)

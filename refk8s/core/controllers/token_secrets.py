@@ -1,8 +1,8 @@
-"""Token secrets: secrets of the type `kubernetes.io/service-account-token` hold a token of their
-account. Rules SA-3, SA-4 (spec/workloads/service_account.md).
+"""Token secrets: a Secret of the type `kubernetes.io/service-account-token` has a token of its
+ServiceAccount. Rules SA-3, SA-4 (spec/workloads/service_account.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts" (manual Secret management).
-Left out: secrets that the cluster makes for every account, which upstream no longer does.
+Left out: a Secret for every ServiceAccount, which upstream no longer creates.
 """
 
 from base64 import b64encode
@@ -28,16 +28,14 @@ TOKEN_SECRET: Final = "kubernetes.io/service-account-token"
 ACCOUNT_NAME: Final = "kubernetes.io/service-account.name"
 ACCOUNT_UID: Final = "kubernetes.io/service-account.uid"
 EXPIRATION_SECONDS: Final = 2**32
-"""The longest that can be asked for: the token ends with its secret, not by time (HTTP-19)."""
+"""The longest duration of a TokenRequest: the token is valid as long as its Secret (HTTP-19)."""
 RETRY: Final = 30 * SECOND
 
 
 class Known(Value, frozen=True):
-    """What the API server has answered about one secret: a token for it, or that its account is not
-    there.
+    """The API server's answer about one secret: a token for it, or that its account does not exist.
 
-    `account_uid`: of the account that the secret belongs to; empty where it has not been written
-    down.
+    `account_uid`: the uid in the secret's annotation; empty without the annotation.
     """
 
     uid: str
@@ -50,7 +48,7 @@ Memory = Map[Key, Known]
 
 
 def account_of(secret: Secret) -> tuple[Key, ...]:
-    """The account that a token secret names; none for another secret."""
+    """The account that a token secret names; none for any other Secret."""
     name = (
         (secret.metadata.annotations or {}).get(ACCOUNT_NAME)
         if secret.type == TOKEN_SECRET
@@ -71,8 +69,8 @@ def _of_account(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
 
 
 class TokenSecretController(Reconciler):
-    """SA-3, SA-4: fills the token secrets of accounts that are there, and deletes those of accounts
-    that are not."""
+    """SA-3, SA-4: sets the token of a secret whose account exists, and deletes a secret whose
+    account does not."""
 
     name = "serviceaccount-token-controller"
     interests = (Interest(SECRETS, _own), Interest(SERVICE_ACCOUNTS, _of_account))
@@ -104,7 +102,7 @@ class TokenSecretController(Reconciler):
         is_lost = account is None or account_uid not in ("", account.metadata.uid)
 
         # Decide
-        # The view may be behind: the account is looked up before anything is deleted.
+        # The view may be behind, so the account is read before the secret is deleted.
         if is_lost and not known.is_lost:
             question = Request(
                 "get",
@@ -142,9 +140,9 @@ class TokenSecretController(Reconciler):
                 namespace,
                 metadata.name or "",
                 body=options,
-                because="its service account is gone",
+                because="its ServiceAccount does not exist",
             )
-            # A secret that is still there is looked into again.
+            # A secret that still exists is reconciled again.
             return Plan(((request,),), memory=memory.delete(key))
         assert account is not None
         annotated = replace(
@@ -168,14 +166,14 @@ class TokenSecretController(Reconciler):
         )
 
     def _question(self, secret: Secret) -> Request:
-        """The token that ends with this secret."""
+        """The request for a token that is bound to this secret."""
         metadata = secret.metadata
         bound = BoundObjectReference(
             kind="Secret", api_version="v1", name=metadata.name, uid=metadata.uid
         )
         spec = TokenRequestSpec(bound_object_ref=bound, expiration_seconds=EXPIRATION_SECONDS)
         account = (metadata.annotations or {})[ACCOUNT_NAME]
-        because = f"secret {metadata.name} is to hold one"
+        because = f"secret {metadata.name} needs a token"
         return Request(
             "create",
             SERVICE_ACCOUNTS,
@@ -189,14 +187,14 @@ class TokenSecretController(Reconciler):
     def answered(
         self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Memory, Iterable[Key]]:
-        """Take in a token, or whether the account is there under the uid that the view shows."""
+        """Keep the token, or whether the account exists with the uid in the view."""
         known = memory.get(key)
         if response is None or known is None:
             return memory, ()
         if request.verb == "get":
             found = response.body.metadata.uid if response.ok else ""
             is_lost = response.code == 404 or (response.ok and known.account_uid not in ("", found))
-            # What is there after all will be seen in the view, which concerns the secret again.
+            # The account exists; when the view shows it, the secret is reconciled again.
             return memory.set(key, evolve(known, is_lost=is_lost)), (key,) if is_lost else ()
         if not response.ok:
             return memory, ()

@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             scale,
-            "if only is None or (only.spec.replicas == wanted and not _was_sized_for_another(only, picture)):",
+            "if only is None or (only.spec.replicas == wanted and not _was_sized_for_another(only, observed)):",
             "if only is None or only.spec.replicas == wanted:",
         ),
     ),

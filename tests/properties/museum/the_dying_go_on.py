@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             ReplicaSetReconciler.reconcile,
-            "missing = 0 if is_dying else wanted - len(active)  # RS-3: a dying owner creates nothing and deletes nothing",
+            "missing = 0 if is_terminating else wanted - len(active)",
             "missing = wanted - len(active)",
         ),
     ),

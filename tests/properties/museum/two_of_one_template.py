@@ -7,7 +7,7 @@ what carries another template. More pods stay than were asked for (DEP-19).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.controllers.deployment_picture import look
+from refk8s.core.controllers.deployment_observed import observe
 
 EXHIBIT = Exhibit(
     title="A second ReplicaSet with the new template keeps its pods",
@@ -18,7 +18,7 @@ EXHIBIT = Exhibit(
     rule="DEP-19",
     changes=(
         Change(
-            look,
+            observe,
             "old = revisions.by_age(rs for rs in owned if rs is not new)",
             "wanted = revisions.without_hash(deployment.spec.template)\n"
             "old = revisions.by_age(rs for rs in owned if revisions.without_hash(rs.spec.template) != wanted)",

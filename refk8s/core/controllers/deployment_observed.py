@@ -1,4 +1,4 @@
-"""What a turn of a Deployment sees and decides, as values. Rule DEP-3
+"""The values that one reconciliation of a Deployment observes and decides. Rule DEP-3
 (spec/workloads/deployment.md)."""
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from refk8s.core.controllers.rollout import Bounds, Member, Sizes, compute_bound
 from refk8s.core.value import Value, field
 
 
-class Picture(Value, frozen=True, eq=False):
+class Observed(Value, frozen=True, eq=False):
     """A Deployment and its ReplicaSets as the view shows them."""
 
     deployment: Deployment
     bounds: Bounds
-    new: ReplicaSet | None  # carries the Deployment's template
+    new: ReplicaSet | None  # the oldest one with the Deployment's template
     old: list[ReplicaSet]  # the others, the oldest first
-    revision: int  # what the new one's revision is to be at least
+    revision: int  # the least revision that the new one may have
 
     @property
     def all(self) -> list[ReplicaSet]:
@@ -28,11 +28,11 @@ class Picture(Value, frozen=True, eq=False):
 
     @property
     def latest(self) -> ReplicaSet | None:
-        """The new one, or else the youngest of the old."""
+        """The new ReplicaSet, or else the youngest old one."""
         return self.new if self.new is not None else self.old[-1] if self.old else None
 
     @property
-    def is_dying(self) -> bool:
+    def is_terminating(self) -> bool:
         return self.deployment.metadata.deletion_timestamp is not None
 
 
@@ -42,21 +42,21 @@ class Decision(Value, frozen=True):
     sizes: Sizes = field(default_factory=dict)
     because: str = ""
     create: int | None = None
-    is_rollout: bool = True  # whether progress is judged
-    clean: bool = False  # whether old ReplicaSets beyond the history may go
+    is_rollout: bool = True  # whether the condition Progressing is computed
+    clean: bool = False  # whether old ReplicaSets beyond the history limit are deleted
 
 
-def look(deployment: Deployment, owned: Sequence[ReplicaSet]) -> Picture:
-    """Tell the new ReplicaSet from the old ones (DEP-3)."""
+def observe(deployment: Deployment, owned: Sequence[ReplicaSet]) -> Observed:
+    """Separate the new ReplicaSet from the old ones (DEP-3)."""
     new = revisions.find_new(deployment, owned)
     old = revisions.by_age(rs for rs in owned if rs is not new)
-    return Picture(
+    return Observed(
         deployment, compute_bounds(deployment.spec), new, old, revisions.next_revision(old)
     )
 
 
 def member(rs: ReplicaSet) -> Member:
-    """The ReplicaSet as the arithmetic sees it."""
+    """The ReplicaSet as `rollout.py` needs it."""
     metadata = rs.metadata
     return Member(
         name=metadata.name or "",
