@@ -1,5 +1,5 @@
-"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explorer/search.py), and the
-three ways to end. Rule EXPLORE-5."""
+"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explorer/search.py), with
+its three results. Rule EXPLORE-5."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ STATUS_UNDETERMINED = 3
 
 
 def parse_budgets(text: str) -> dict[str, int]:
-    """`crash=1,lose=2` as budgets by name; a name alone is one. BadUse where a fault has no such
-    name."""
+    """`crash=1,lose=2` as budgets by fault; a name alone has budget 1. Raises BadUse for an unknown
+    fault."""
     found: dict[str, int] = {}
     for word in [] if text in ("", "none") else text.split(","):
         name, _, number = word.strip().partition("=")
@@ -45,7 +45,7 @@ def explore_and_tell(
     save: str | None,
     replayed: str | None,
 ) -> int:
-    """Explore and print what was seen; the exit status."""
+    """Explore and print the report; returns the exit status."""
     if replayed is not None:
         return _replay(Path(replayed))
     if model is None:
@@ -95,7 +95,7 @@ def _report(result: Result) -> None:
         )
     else:
         share = result.expanded / result.states
-        click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}; {share:.1%} of the states seen were gone on from "
+        click.echo(f"UNDETERMINED: {result.states} states, depth {result.depth}; {share:.1%} of the states found were expanded "
                    f"({result.transitions} transitions)")  # fmt: skip
         click.echo(
             f"stopped by {result.why} ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)"
@@ -134,8 +134,8 @@ def _replay(path: Path) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Result], None]]:
-    """A line on standard error that moves, where that is a terminal. How much there is nobody knows
-    before the end."""
+    """A progress line on standard error if it is a terminal. The total is not known before the
+    end."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda result: None

@@ -1,5 +1,4 @@
-"""The command line. Imports what a command needs only when it runs, so that `refk8s --help` answers
-at once."""
+"""The command line. Each command imports its modules when it runs, so `refk8s --help` is fast."""
 
 import sys
 from typing import Any, NoReturn
@@ -10,7 +9,7 @@ from refk8s import __version__
 
 
 class Commands(click.Group):
-    """Bad usage ends with one line that says what to do, and status 2."""
+    """A usage error ends with one line on standard error and status 2."""
 
     def main(self, *args: Any, **more: Any) -> Any:
         more["standalone_mode"] = False
@@ -89,7 +88,7 @@ def main() -> None:
     "--kubeconfig",
     default=None,
     metavar="PATH",
-    help="The kubeconfig to put this cluster into; its other entries are kept.  [default: DATA_DIR/kubeconfig]",
+    help="The kubeconfig to write; other entries are kept.  [default: DATA_DIR/kubeconfig]",
 )
 @click.option(
     "--event-ttl",
@@ -98,7 +97,7 @@ def main() -> None:
     metavar="DURATION",
     help="How long an Event is kept after its last write.",
 )
-@click.option("--story", is_flag=True, help="Tell, as it happens, who writes what because of what.")
+@click.option("--story", is_flag=True, help="Print each write with its reason.")
 @click.option(
     "--keep", is_flag=True, help="Leave containers and service rules in place when stopped."
 )
@@ -142,9 +141,9 @@ def run(**options: Any) -> None:
         fail(str(reason))
 
 
-@main.group(short_help="Take this cluster out of a kubeconfig.")
+@main.group(short_help="Remove this cluster from a kubeconfig.")
 def kubeconfig() -> None:
-    """This cluster's entries in a kubeconfig; `refk8s run --kubeconfig PATH` puts them there."""
+    """This cluster's entries in a kubeconfig; `refk8s run --kubeconfig PATH` writes them."""
 
 
 @kubeconfig.command(short_help="Remove the entries of refk8s; others are kept.")
@@ -180,7 +179,7 @@ def remove(path: str | None) -> None:
     default=0,
     show_default=True,
     metavar="S",
-    help="What everything in the run follows from.",
+    help="The seed of every random choice.",
 )
 @click.option(
     "--steps",
@@ -188,7 +187,7 @@ def remove(path: str | None) -> None:
     default=3_000,
     show_default=True,
     metavar="N",
-    help="Actions before faults stop and the cluster must come to rest.",
+    help="Actions before faults stop and the cluster must settle.",
 )
 @click.option(
     "--nodes",
@@ -218,7 +217,7 @@ def remove(path: str | None) -> None:
     "replayed",
     default=None,
     metavar="RUN",
-    help="Take the actions of this file instead, and tell what happens.",
+    help="Replay the actions of this file and print what happens.",
 )
 @click.option(
     "--save",
@@ -232,20 +231,20 @@ def remove(path: str | None) -> None:
     is_flag=True,
     flag_value=False,
     default=True,
-    help="Leave a run that broke a rule as long as it is.",
+    help="Do not shorten a run that broke a rule.",
 )
 @click.option(
     "--pattern",
     type=click.Choice(["crash", "lag", "skip", "all"]),
     default=None,
-    help="Instead of chance: a crash after every write, every watch held back, every change unheard of; on one node.",
+    help="Instead of random faults: a crash after every write, every watch delayed, every change not delivered; on one node.",
 )
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:
     """Simulate a cluster under faults, in virtual time.
 
-    What the FILEs hold is created first (without any: two deployments and a service). Exit status 1
-    where a rule broke.
+    The objects in the FILEs are created first (without any: two Deployments and a Service). Exit
+    status 1 if a rule broke.
     """
     from refk8s.cli.report import BadUse
     from refk8s.cli.sim import simulate_and_tell
@@ -268,32 +267,32 @@ def sim(**options: Any) -> None:
     type=click.IntRange(1),
     default=None,
     metavar="N",
-    help="Look no farther than so many steps from the start.",
+    help="At most N steps from the start.",
 )
 @click.option(
-    "--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after so many states."
+    "--states", type=click.IntRange(1), default=None, metavar="N", help="Stop after N states."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=None, metavar="N", help="Stop after so long."
+    "--seconds", type=click.FloatRange(0), default=None, metavar="N", help="Stop after N seconds."
 )
 @click.option(
     "--save",
     default=None,
     metavar="FILE",
-    help="Where a history that broke a rule goes.  [default: refk8s-explore-MODEL.run]",
+    help="Where to write a history that broke a rule.  [default: refk8s-explore-MODEL.run]",
 )
 @click.option(
     "--replay",
     "replayed",
     default=None,
     metavar="FILE",
-    help="Take the actions of this file, on the reference.",
+    help="Replay the actions of this file on the reference.",
 )
 @click.argument("model", required=False)
 def explore(**options: Any) -> None:
     """Explore every interleaving of a small cluster; without a MODEL, list them.
 
-    Exit status 0: everything was seen and every rule held; 1: a rule broke; 3: undetermined, a
+    Exit status 0: every state was reached and every rule held; 1: a rule broke; 3: undetermined, a
     bound stopped the search.
     """
     from refk8s.cli.explore import explore_and_tell

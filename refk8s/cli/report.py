@@ -1,4 +1,4 @@
-"""What the commands that check have in common: bad use, and counts in words."""
+"""What `sim` and `explore` share: usage errors, and counts as text."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,23 +8,23 @@ from refk8s.checking.tell import titles
 
 
 class BadUse(Exception):
-    """What is wrong with what the user asked for, in one line."""
+    """A usage error, in one line."""
 
 
 def check_place(save: str | None) -> None:
-    """BadUse where a file could not be written: found before anything has run, not when there is
-    something to lose."""
+    """Raise BadUse if the file could not be written. Checked before the run, so that no result is
+    lost."""
     if save is not None and not Path(save).absolute().parent.is_dir():
         raise BadUse(f"{save} cannot be written: there is no such folder")
 
 
 def counts(counter: "Counter[str]") -> str:
-    """Each name with its number, in the order of names."""
+    """Each name with its count, by name."""
     return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
 
 
 def tested_rules(counter: "Counter[str]") -> list[str]:
-    """Each rule that was put to the test, how often, and its title: a line each."""
+    """One line for each tested rule: how often, and its title."""
     width = max((len(rule) for rule in counter), default=0)
     often = max((len(f"{count:,}") for count in counter.values()), default=0)
     return [
@@ -39,8 +39,8 @@ def by_number(rules: Iterable[str]) -> list[str]:
 
 
 def verdict(tested: "Counter[str]", every: set[str]) -> str:
-    """The line of a check in which no rule broke: how much of what could be asked was asked, and
-    what was not."""
+    """The line for a check in which no rule broke: how many rules were tested, and which were
+    not."""
     missing = by_number(every - set(tested))
     words = f"every rule held: {len(every) - len(missing)} of {len(every)} rules were put to the test, {tested.total():,} times in all"
     return words + (f"; not {', '.join(missing)}" if 0 < len(missing) <= MISSING_NAMED else "")

@@ -43,16 +43,16 @@ HELD, BROKE, UNDETERMINED = 0, 1, 3
 SHRINK_SECONDS = 60
 PAIRS_NAMED = 40
 STORY_LINES = 40
-"""So much of the story of a run that broke a rule is printed at once; replaying it tells all."""
+"""The lines of story that are printed for a run that broke a rule; a replay prints all."""
 SETTLING_ACTIONS = 3_000
-"""So much is told of how a cluster did not come to rest."""
+"""The lines of story that are printed for a cluster that did not settle."""
 
 
 def simulate_and_tell(
     seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
     pattern: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
-    """Run and print what was seen; the exit status. Raises BadUse before anything has run."""
+    """Simulate and print the report; returns the exit status. Raises BadUse before the run."""
     if replayed is not None:
         return _replay(Path(replayed))
     check_place(save)
@@ -87,7 +87,7 @@ def _setup(seed: int, steps: int, nodes: int, faults: str, files: tuple[str, ...
     except (BadFaults, BadManifest) as error:
         raise BadUse(str(error)) from None
     if not requests:
-        raise BadUse(f"{', '.join(files)} holds no object")
+        raise BadUse(f"{', '.join(files)} has no object")
     setup = Setup(seed=seed, steps=steps, nodes=nodes, faults=rates, requests=requests)
     if files and (words := refusal(setup.first_cluster(), requests)):
         raise BadUse(f"the API server refuses {words}")
@@ -126,7 +126,7 @@ def _replay(path: Path) -> int:
 
 
 def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]) -> int:
-    """A pattern, or all three, at every place of a small story on one node."""
+    """One pattern, or all three, at every place of a small run on one node."""
     setup = evolve(_setup(seed, 0, 1, "none", files), user=False)
     base = patterns.begin(setup, patterns.story_of(setup.requests) if files else patterns.STORY)
     digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
@@ -164,8 +164,8 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
 
 
 def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
-    """What broke, the shortest run found that breaks it, the end of its story, and the command that
-    tells it all."""
+    """Print the broken rule, the shortest run found that breaks it, the end of its story, and the
+    command that replays it."""
     for broken in run.broken:
         click.echo(f"broken: {broken}")
     script: list[Entry] = list(run.actions[: run.settled_from] if run.at_rest else run.actions)
@@ -184,15 +184,15 @@ def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
     story = _story(told)
     if len(story) > STORY_LINES:
         click.echo(
-            f"           ... ({len(story) - STORY_LINES} lines before; the command below tells them)"
+            f"           ... ({len(story) - STORY_LINES} lines before; the command below prints them)"
         )
     click.echo("\n".join(story[-STORY_LINES:]))
     click.echo(f"replay it:  refk8s sim --replay {path}")
 
 
 def _story(run: Run) -> list[str]:
-    """All that happened and how it ended; of a cluster that did not come to rest, as much as is
-    needed to see why."""
+    """The story and how it ended; for a cluster that did not settle, the lines needed to see
+    why."""
     first = run.setup.first_cluster()
     if run.settled_from is None:
         return tell(first, run.actions, run.broken)
@@ -262,12 +262,12 @@ def _total(counters: "list[Counter[str]]") -> "Counter[str]":
 
 
 PROGRESS_SECONDS = 10.0
-"""So far apart are the lines that say how far it is, where the output is no terminal."""
+"""The time between progress lines if the output is not a terminal."""
 
 
 @contextmanager
 def _progress(doing: str, what: str, total: int) -> Iterator[Any]:
-    """On standard error, a bar where that is a terminal, else a line from time to time."""
+    """Progress on standard error: a bar if it is a terminal, else a line from time to time."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(doing, what, total)

@@ -1,2 +1,2 @@
-"""Engines: stores that run. Each answers as `refk8s.core.store.History` does; they differ in what
-survives the process."""
+"""Engines: implementations of the store. Each gives the same answers as
+`refk8s.core.store.History`; they differ in what outlives the process."""

@@ -1,15 +1,14 @@
-"""What can go wrong with an engine that keeps its state somewhere. Each message names the place and
-the next step."""
+"""Errors of durable engines. Each message names the file and the next step."""
 
 from __future__ import annotations
 
 
 class StoreUnavailable(Exception):
-    """The batch could not be made durable (disk full, input/output error) and nothing of it is in
-    effect (STORE-15). Try again later.
+    """The batch could not be made durable (disk full, input/output error), and none of its
+    transactions is in effect (STORE-15). The caller may try again later.
 
-    Until then the outcome is unknown, not failed: a crash right after may find some of the batch's
-    transactions written.
+    Until then the outcome is unknown, not failed: after a crash some of the transactions may be on
+    disk.
     """
 
 
@@ -22,11 +21,11 @@ class StoreUnwritable(StoreRefused):
 
 
 class StoreInUse(StoreRefused):
-    """Another process has it open."""
+    """Another process has the store open."""
 
 
 class StoreCorrupt(StoreRefused):
-    """The file is no store, or has been damaged."""
+    """The file is not a store, or it is damaged."""
 
 
 class OtherCluster(StoreRefused):

@@ -1,10 +1,9 @@
-"""The engine that lives in memory: for tests and simulation, and the state behind the engines that
-are durable.
+"""The engine in memory: for tests and simulation, and for reads of the durable engines.
 
-Answers as `refk8s.core.store.History` does (STORE-17) and changes in place: one dictionary has all
-records, and each resource a sorted list of keys and a log. A batch is decided in two steps, `stage` (nothing
-changes) and `publish` (everything does, at once), so that a durable engine can write in between and
-no reader sees what could still be lost (STORE-16).
+It gives the same answers as `refk8s.core.store.History` (STORE-17) and is changed in place. One
+dictionary has all records; each resource has a sorted list of keys and a log of changes. A batch
+takes two steps: `stage` decides and changes nothing, `publish` changes everything at once. A
+durable engine writes between the two, so no reader sees a change that may still be lost (STORE-16).
 
 Left out: durability; several callers at the same time.
 """
@@ -47,7 +46,7 @@ _revision_of = attrgetter("revision")
 
 
 class Batch(Struct, Generic[V], frozen=True):
-    """Transactions decided and not yet in effect: one result for each, and all their changes in
+    """Decided transactions that are not in effect yet: the result of each, and all changes in
     order."""
 
     base: Revision
@@ -57,7 +56,7 @@ class Batch(Struct, Generic[V], frozen=True):
 
 
 class _Shelf(Generic[V]):
-    """All of one resource: the keys of its present records in order, and its past changes."""
+    """The data of one resource: the keys of its present records in order, and its changes."""
 
     __slots__ = ("keys", "log")
 
@@ -101,7 +100,7 @@ class MemoryEngine(Generic[V]):
         record = self._records.get(key)
         if at is None and record is not None:
             return record
-        shelf = self._shelves.get(resource_prefix(key))  # ValueError for what can be no key
+        shelf = self._shelves.get(resource_prefix(key))  # ValueError for an invalid key
         if at is None:
             return None
         check_revision(at, self._compacted, self._revision)
@@ -124,7 +123,7 @@ class MemoryEngine(Generic[V]):
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
             check_revision(at, self._compacted, self._revision)
-        whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all of every shelf
+        whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all records of each shelf
         records: builtins.list[Record[V]] = []
         total = 0
         for shelf in self._below(prefix):
@@ -199,14 +198,13 @@ class MemoryEngine(Generic[V]):
     # --- Writing
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """As `commit`, one after the other."""
+        """Commit the transactions, one after the other."""
         batch = self.stage(txns)
         self.publish(batch)
         return batch.results
 
     def stage(self, txns: Iterable[Txn[V]]) -> Batch[V]:
-        """Decide the transactions, each on the state that those before it leave, and change
-        nothing."""
+        """Decide the transactions, each on the state after those before it, and change nothing."""
         pending: dict[str, Record[V] | None] = {}
 
         def look_up(key: str) -> Record[V] | None:
@@ -226,8 +224,8 @@ class MemoryEngine(Generic[V]):
         return Batch(self._revision, revision, tuple(results), tuple(changes))
 
     def publish(self, batch: Batch[V]) -> None:
-        """Let a staged batch take effect. Raises ValueError when another came between: it was
-        decided on a state that is no more."""
+        """Put a staged batch into effect. Raises ValueError if another batch was published since
+        it was staged."""
         if batch.base != self._revision:
             raise ValueError(
                 f"batch staged at revision {batch.base}, but the store is at {self._revision}"
@@ -246,7 +244,7 @@ class MemoryEngine(Generic[V]):
             if change.previous is None:
                 shelf.keys.add(key)
             else:
-                change.previous.wire = None  # few clients read the past: it is encoded again
+                change.previous.wire = None  # rarely read again; it is encoded again then
             self._records[key] = change.record
         self._remember(shelf, change)
 
@@ -284,8 +282,8 @@ class MemoryEngine(Generic[V]):
         return revision == wanted
 
     def compaction_step(self, revision: Revision, changes_max: int | None) -> Revision:
-        """The revision up to which about so many changes lie, at most `revision`. O(changes_max x
-        resources)."""
+        """The revision, at most `revision`, before which there are about `changes_max` changes.
+        O(changes_max x resources)."""
         if changes_max is None:
             return revision
         oldest = sorted(
@@ -296,7 +294,7 @@ class MemoryEngine(Generic[V]):
         return min(revision, oldest[changes_max - 1]) if len(oldest) > changes_max else revision
 
     def changes_until(self, revision: Revision) -> builtins.list[Change[V]]:
-        """The changes that are remembered up to this revision, resource by resource. O(result)."""
+        """The changes in the history up to this revision, resource by resource. O(result)."""
         logs = [shelf.log for shelf in self._shelves.values()]
         return [
             change
@@ -305,7 +303,7 @@ class MemoryEngine(Generic[V]):
         ]
 
     def probe(self) -> None:
-        """Memory can always be written."""
+        """Do nothing: memory can always be written."""
 
     def restore(
         self,
@@ -314,7 +312,7 @@ class MemoryEngine(Generic[V]):
         revision: Revision,
         compacted: Revision,
     ) -> None:
-        """Fill an empty engine with what another kept: its present records and its changes since
+        """Fill an empty engine with the present records of another and its changes since
         `compacted`, in order."""
         if self._shelves or self._revision != FIRST_REVISION:
             raise ValueError("only an empty engine can be restored into")
@@ -330,17 +328,17 @@ class MemoryEngine(Generic[V]):
         self._compacted = compacted
 
     def shrink(self) -> bool:
-        """There is no file."""
+        """Do nothing: there is no file."""
         return False
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
 def _undone(
     later: Iterable[Change[V]], prefix: str, after: str | None
 ) -> dict[str, Record[V] | None]:
-    """For each key that changed: what it held before the first of the changes."""
+    """For each changed key its record before the first change."""
     undone: dict[str, Record[V] | None] = {}
     for change in later:
         key = change.key
@@ -356,8 +354,8 @@ def _with(
     start: int,
     end: int,
 ) -> Iterator[Record[V]]:
-    """The shelf's records from position `start` to `end`, as they were before what is `undone`, in
-    the order of keys."""
+    """The shelf's records from position `start` to `end` before the changes in `undone`, in the
+    order of keys."""
     revived = sorted(
         key for key, record in undone.items() if record is not None and key not in records
     )

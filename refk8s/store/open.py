@@ -1,4 +1,4 @@
-"""From the words on a command line to a running store: "memory", or "sqlite:PATH"."""
+"""Opens the store that the command line names: "memory" or "sqlite:PATH"."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def open_engine(
     stamp: Stamp[V] = unstamped,
     cluster_id: str | None = None,
 ) -> Engine[V]:
-    """The engine that `where` names. Raises StoreRefused, whose message is one line with the next
-    step, and then has made nothing."""
+    """The engine that `where` names. Raises StoreRefused, with one line that has the next step, and
+    creates nothing then."""
     kind, _, path = where.partition(":")
     if where == "memory":
         return MemoryEngine(stamp)
     if kind == "sqlite" and path:
-        # here, because importing SQLite costs a tenth of a start that may not need it
+        # imported here: SQLite takes a tenth of the time of a start that may not need it
         from refk8s.store.sqlite import SqliteEngine
 
         return SqliteEngine(path, encode, decode, stamp, cluster_id)

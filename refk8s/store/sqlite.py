@@ -1,21 +1,21 @@
 """The durable engine: a journal in SQLite under the engine in memory. Rules STORE-14 (durable),
 STORE-15 (whole or not at all), STORE-16.
 
-All reading is from memory. SQLite keeps one row for each change, in order, and nothing else: a
-table in which the last row of a key is its present record and the one before it what that replaced.
-Starting means reading the journal from its beginning. A batch is one SQLite transaction, written
-ahead and synchronised to disk before anything of it shows: stage, write, publish. Compaction
-deletes the rows that neither a state nor a change still readable needs.
+All reads are from memory. SQLite keeps only a journal: one row for each change, in order. The last
+row of a key is its present record, the row before it the record that was replaced. At the start the
+engine reads the journal from its beginning. A batch is one SQLite transaction, which is
+synchronised to disk before a reader sees any of it: stage, write, publish. Compaction deletes the
+rows that no readable state or change needs.
 
     position               key                      value   create_revision  version
-    (2 << 16)              /core/pods/default/a     ...     2                1          revision 2 made a
+    (2 << 16)              /core/pods/default/a     ...     2                1          revision 2 created a
     (3 << 16)              /core/pods/default/a     ...     2                2          revision 3 changed a
-    (3 << 16) + 1          /core/pods/default/b     ...     3                1              and made b
+    (3 << 16) + 1          /core/pods/default/b     ...     3                1              and created b
     (4 << 16)              /core/pods/default/a     NULL    2                2          revision 4 deleted a
 
-Each row has a checksum of all that it says, and the sum of the checksums is kept beside them: a row
-that was altered or lost is noticed at the next start (STORE-21), which is the only time that the
-file is read. Pages that compaction has freed are given back in portions (STORE-22).
+Each row has a checksum of its columns, and the sum of all checksums is stored too. So an altered or
+lost row is detected at the next start (STORE-21), the only time when the file is read. Pages that
+compaction has freed are returned to the file system in portions (STORE-22).
 
 Source: SQLite documentation, "Write-Ahead Logging" and "Pragma statements" (synchronous,
 locking_mode). Left out: several processes on one file (the second is refused); encryption.
@@ -60,11 +60,10 @@ from refk8s.store.memory import Batch, MemoryEngine
 V = TypeVar("V")
 
 APPLICATION_ID: Final = 0x72386B38
-"""Marks the file as ours (the bytes "r8k8")."""
+"""Marks the file as a store of refk8s (the bytes "r8k8")."""
 
 SCHEMA_VERSION: Final = 2
-"""The layout below. A change of it gets the next number. Layout 1 had no checksums; it is brought
-to this one when it is opened."""
+"""The version of the layout below. Layout 1 had no checksums; it is converted when it is opened."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -79,36 +78,35 @@ CREATE TABLE journal (
 """
 
 SPARE_PAGES: Final = 256
-"""So many free pages (of 4 KiB) the file may keep, or a quarter of it where that is more: what is
-written next needs them (STORE-22)."""
+"""The free pages (of 4 KiB) that the file may keep for the next writes, or a quarter of the file if
+that is more (STORE-22)."""
 
 VACUUM_PAGES: Final = 256
-"""So many pages are given back at once: about 1 MiB is moved, in a few milliseconds."""
+"""The pages that are returned at once: about 1 MiB, in a few milliseconds."""
 
 _SUM_BITS: Final = 64
 
 _OUR_MISTAKES: Final = (sqlite3.ProgrammingError, sqlite3.IntegrityError)
-"""Errors of SQLite that no disk causes."""
+"""Errors of SQLite that are not caused by the disk."""
 
 _PLACE_BITS: Final = 16
 WRITES_MAX: Final = 1 << _PLACE_BITS
-"""The most changes that one transaction can hold here."""
+"""The most changes in one transaction."""
 
 WAL_BYTES_KEPT: Final = 8 << 20
-"""How much of the write-ahead file stays allocated after its content has moved into the main
-file."""
+"""The size to which the write-ahead file is truncated after a checkpoint."""
 
 
 class SqliteEngine(Generic[V]):
-    """The store in the SQLite file at `path`, which is created when it does not exist (its
-    directory must).
+    """The store in the SQLite file at `path`. The file is created if it does not exist; its
+    directory must exist.
 
-    `encode` turns a value into bytes, `decode(key, bytes)` back. `cluster_id` None takes the cluster that is there, or makes up a new one. One
-    caller at a time; but between `stage` and `publish`, `write` may run in another thread while
-    this one reads.
+    `encode` converts a value to bytes, `decode(key, bytes)` back. `cluster_id` None accepts the
+    cluster of the file, or generates an id. Only one thread may call the engine at a time, except
+    that `write` may run in another thread, between `stage` and `publish`, while this one reads.
 
-    Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and then has made
-    nothing.
+    Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and creates
+    nothing then.
     """
 
     def __init__(
@@ -145,7 +143,7 @@ class SqliteEngine(Generic[V]):
 
     @property
     def revision(self) -> Revision:
-        """The present revision: durable."""
+        """The present revision, which is durable."""
         return self._memory.revision
 
     @property
@@ -180,19 +178,19 @@ class SqliteEngine(Generic[V]):
     # --- Writing
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit all with one synchronisation of the disk. Raises StoreUnavailable, and then none
-        is in effect (STORE-15)."""
+        """Commit all with one synchronisation of the disk. If it raises StoreUnavailable, none is
+        in effect (STORE-15)."""
         batch = self.stage(txns)
         self.write(batch)
         self.publish(batch)
         return batch.results
 
     def stage(self, txns: Sequence[Txn[V]]) -> Batch[V]:
-        """Decide the transactions; nothing changes."""
+        """Decide the transactions and change nothing."""
         return self._memory.stage(txns)
 
     def write(self, batch: Batch[V]) -> None:
-        """Make the batch durable. Returns when a power cut could not take it back (STORE-14)."""
+        """Make the batch durable. When it returns, the batch survives a power failure (STORE-14)."""
         if batch.changes:
             rows = self._rows(batch.changes)
             total = _wrapped(self._sum + sum(row[5] for row in rows))
@@ -202,7 +200,7 @@ class SqliteEngine(Generic[V]):
             self._sum = total
 
     def publish(self, batch: Batch[V]) -> None:
-        """Let readers see the batch (STORE-16)."""
+        """Make the batch visible to readers (STORE-16)."""
         self._memory.publish(batch)
 
     def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[Row]:
@@ -229,25 +227,25 @@ class SqliteEngine(Generic[V]):
         return rows
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
-        """As `MemoryEngine.compact`, on disk first. O(changes forgotten). Raises StoreUnavailable,
-        and then nothing has been forgotten."""
+        """As `MemoryEngine.compact`, on disk first. O(changes deleted). If it raises
+        StoreUnavailable, nothing was deleted."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
         if revision <= self.compacted:
             return True
         wanted, revision = revision, self._memory.compaction_step(revision, changes_max)
-        doomed: builtins.list[tuple[int, int, str]] = []
+        rows: builtins.list[tuple[int, int, str]] = []
         for change in self._memory.changes_until(revision):
             if change.previous is not None:
-                doomed.append(_row_of(change.previous.mod_revision, change.key))
+                rows.append(_row_of(change.previous.mod_revision, change.key))
             if change.record is None:
-                doomed.append(_row_of(change.revision, change.key))
+                rows.append(_row_of(change.revision, change.key))
         total = _wrapped(
             self._sum - checksum_of_compacted(self.compacted) + checksum_of_compacted(revision)
         )
         with self._transaction() as connection:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
-            for row in doomed:
+            for row in rows:
                 deleted = connection.execute(
                     "DELETE FROM journal WHERE position BETWEEN ? AND ? AND key = ? RETURNING checksum",
                     row,
@@ -259,13 +257,13 @@ class SqliteEngine(Generic[V]):
         return revision == wanted
 
     def probe(self) -> None:
-        """Raises StoreUnavailable where a transaction could not be written now. One synchronisation
+        """Check that a transaction can be written, else raise StoreUnavailable. One synchronisation
         of the disk."""
         with self._transaction() as connection:
             connection.execute("UPDATE meta SET value = value WHERE name = 'compacted'")
 
     def shrink(self) -> bool:
-        """Give a portion of free pages back to the disk; whether there is more to give (STORE-22).
+        """Return a portion of free pages to the file system; True if there are more (STORE-22).
         Raises StoreUnavailable."""
         with self._unavailable():
             if self._surplus() <= 0:
@@ -275,12 +273,12 @@ class SqliteEngine(Generic[V]):
             ).fetchall()
             if self._surplus() > 0:
                 return True
-            # only now the file itself becomes shorter
+            # the checkpoint truncates the file
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return False
 
     def _surplus(self) -> int:
-        """How many free pages are to be given back."""
+        """How many free pages should be returned."""
         if not self._can_shrink:
             return 0
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
@@ -288,13 +286,13 @@ class SqliteEngine(Generic[V]):
         return int(free - max(SPARE_PAGES, pages // 4))
 
     def close(self) -> None:
-        """Give the file back. What was committed is on disk whether or not this is ever called."""
+        """Close the file. Committed data is on disk even if this is never called."""
         self._connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is executed inside is durable at the end; or, with StoreUnavailable, not there at
-        all (STORE-15)."""
+        """A transaction: durable at the end, or without effect if StoreUnavailable is raised
+        (STORE-15)."""
         connection = self._connection
         with self._unavailable():
             try:
@@ -302,7 +300,7 @@ class SqliteEngine(Generic[V]):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # not so when SQLite has already rolled back by itself
+                # SQLite may have rolled back already
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
@@ -310,7 +308,7 @@ class SqliteEngine(Generic[V]):
 
     @contextmanager
     def _unavailable(self) -> Iterator[None]:
-        """What a disk can cause is raised as StoreUnavailable, anything else as it is."""
+        """Raise errors that a disk can cause as StoreUnavailable, others unchanged."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -323,7 +321,7 @@ class SqliteEngine(Generic[V]):
     # --- Starting
 
     def _recover(self, decode: Callable[[str, bytes], V]) -> None:
-        """Rebuild the state and its past from the journal. Raises StoreCorrupt when rows are
+        """Rebuild the state and its history from the journal. Raises StoreCorrupt if rows are
         missing or cannot be read."""
         compacted: Revision = _meta(self._connection, "compacted")
         if not isinstance(compacted, int) or compacted.bit_length() >= _SUM_BITS:
@@ -371,8 +369,8 @@ class SqliteEngine(Generic[V]):
 def checksum(
     position: int, key: str, value: bytes | None, create_revision: Revision, version: int
 ) -> int:
-    """Of all that a row says, as SQLite's signed 64 bits. TypeError or struct.error for a row of
-    other types."""
+    """The checksum of a row's columns as a signed 64-bit number. Raises TypeError or struct.error
+    for columns of other types."""
     numbers = _NUMBERS.pack(position, create_revision, version, -1 if value is None else len(value))
     whole = numbers + key.encode() + (value or b"")
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "little", signed=True)
@@ -381,7 +379,7 @@ def checksum(
 def _is_whole(
     position: int, key: Any, value: Any, create_revision: Any, version: Any, found: Any
 ) -> bool:
-    """Whether a row says what was written; the types of an altered one are anything."""
+    """Whether a row has its checksum; the columns of an altered row may have any type."""
     try:
         return bool(found == checksum(position, key, value, create_revision, version))
     except (TypeError, AttributeError, ValueError, StructError):
@@ -389,19 +387,20 @@ def _is_whole(
 
 
 def checksum_of_compacted(revision: Revision) -> int:
-    """Of how far the journal is compacted: a part of the sum, as if it were a row."""
+    """The checksum of the compacted revision, which is a part of the sum."""
     return checksum(revision, "compacted", None, 0, 0)
 
 
 def checksum_of_cluster(cluster_id: Any) -> int:
-    """Of whose store it is: a part of the sum too. TypeError for what is no text."""
+    """The checksum of the cluster's id, a part of the sum too. Raises TypeError if it is not a
+    string."""
     if not isinstance(cluster_id, str):
-        raise TypeError("the cluster's id is no text")
+        raise TypeError("the cluster's id is not a string")
     return checksum(0, cluster_id, None, 0, 0)
 
 
 def _wrapped(total: int) -> int:
-    """The sum as a signed number of 64 bits."""
+    """The sum as a signed 64-bit number."""
     half = 1 << (_SUM_BITS - 1)
     return (total + half) % (2 * half) - half
 
@@ -409,19 +408,20 @@ def _wrapped(total: int) -> int:
 _NUMBERS: Final = Struct("<qqqq")
 _NEXT_STEP: Final = "restore the file from a backup, or move it away to begin with an empty store"
 Row: TypeAlias = tuple[int, str, bytes | None, Revision, int, int]
-"""As it lies in the journal."""
+"""The columns of a row of the journal."""
 
 
 def _row_of(revision: Revision, key: str) -> tuple[int, int, str]:
-    """Where the row of `key` at `revision` stands: between two positions, under that key."""
+    """The range of positions and the key of the row of `key` at `revision`."""
     first = revision << _PLACE_BITS
     return first, first + WRITES_MAX - 1, key
 
 
 def _make_file(path: str) -> bool:
-    """Create the file for this user only, whatever the umask (STORE-20); whether it was not there.
+    """Create the file with access for this user only, whatever the umask (STORE-20); True if it did
+    not exist.
 
-    SQLite gives the files beside it the same mode.
+    SQLite creates its other files with the same mode.
     """
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
@@ -433,8 +433,8 @@ def _make_file(path: str) -> bool:
             f"store {path}: not writable; choose another place or change its permissions"
         )
     try:
-        # Never opened where it is there: closing a second descriptor of the file would give up the
-        # locks of an engine in this process.
+        # An existing file is not opened: closing a second descriptor would release the locks of an
+        # engine in this process.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
@@ -446,7 +446,7 @@ def _make_file(path: str) -> bool:
 
 
 def _make_private(path: str) -> None:
-    """Take the rights of other users to the file and those beside it away (STORE-20). Raises
+    """Remove the access of other users to the file and its companions (STORE-20). Raises
     StoreUnwritable."""
     for each in (path, f"{path}-wal", f"{path}-shm"):
         try:
@@ -461,18 +461,18 @@ def _make_private(path: str) -> None:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    """The file, ours alone, with full synchronisation; not yet read."""
+    """A connection to the file, which has not been read yet."""
     with _explained(path):
-        # No waiting for a lock: whoever has the file keeps it. Statements begin and end
-        # transactions themselves.
+        # No waiting for the lock, which another engine keeps while it runs. Transactions are begun
+        # and ended by statements.
         return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
 
 def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None) -> str:
-    """Lock the file, check that it is ours (STORE-18), and return its cluster; lay out an empty one
-    for `cluster_id`."""
+    """Lock the file, check that it is a store of this cluster (STORE-18), and return its cluster.
+    An empty file gets the layout, with `cluster_id`."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is believed or written
+    connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is read or written
     connection.execute("COMMIT")
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -495,7 +495,7 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
     connection.execute("PRAGMA journal_mode = WAL")
     # each commit reaches the disk before it returns (STORE-14)
     connection.execute("PRAGMA synchronous = FULL")
-    # where the operating system's plain synchronisation stops at the drive's own memory
+    # for systems whose plain fsync does not flush the drive's cache
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     if not fresh:
@@ -517,7 +517,7 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
 
 
 def _add_checksums(connection: sqlite3.Connection) -> None:
-    """Bring layout 1 to layout 2, whole or not at all. O(journal), once in the life of a file."""
+    """Convert layout 1 to layout 2 in one transaction. O(journal), once for each file."""
     connection.create_function("refk8s_checksum", 5, checksum, deterministic=True)
     compacted = _meta(connection, "compacted")
     connection.execute("BEGIN IMMEDIATE")
@@ -540,8 +540,8 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
 
 
 def _allow_shrinking(connection: sqlite3.Connection) -> bool:
-    """Whether the file can give pages back. One of layout 1 is rewritten for that, once; not so
-    where the disk has no room for it."""
+    """Whether the file can return pages. A file of layout 1 is rewritten once for that, if the disk
+    has room."""
     if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
         with suppress(sqlite3.OperationalError):
             connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
@@ -561,11 +561,11 @@ def _meta(connection: sqlite3.Connection, name: str) -> Any:
 
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Turn what SQLite says while opening into what a person can act on."""
+    """Convert SQLite's errors while opening into messages with a next step."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        # an altered row has values of any type, and texts that are none
+        # an altered row may have values of any type, and invalid texts
         raise StoreCorrupt(
             f"store {path}: was altered ({' '.join(str(error).split())}); {_NEXT_STEP}"
         ) from error

@@ -27,7 +27,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.context import SECOND
 from refk8s.core.loop.view import key_of
 from refk8s.core.network import proxy as proxy_module
-from refk8s.core.network.balance import HELD_MAX, NOBODY_HELD, order_of_trying, pick, targets_for
+from refk8s.core.network.balance import HELD_MAX, NONE_HELD, order_of_trying, pick, targets_for
 from refk8s.core.network.flows import Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.network.nft_script import (
@@ -42,7 +42,7 @@ from refk8s.core.network.nft_script import (
 from refk8s.core.network.nftables import Picker, Table, change_table, compute_ids
 from refk8s.core.network.packets import (
     DROPPED,
-    NOBODY_STUCK,
+    NO_STICKY,
     PASSES,
     REFUSED,
     SENT,
@@ -419,7 +419,7 @@ CLIENTS = ["10.244.0.200", "203.0.113.7", "203.0.113.8"]
 def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history):
     """In the kernel's maps and in the user-space choice alike; who leaves takes its entries along,
     and only who may answer is asked."""
-    table, state, stuck, held = EMPTY, Programmed(PODS), NOBODY_STUCK, NOBODY_HELD
+    table, state, stuck, held = EMPTY, Programmed(PODS), NO_STICKY, NONE_HELD
     had: dict = {}
     for rule, askers in history:
         table, change = change_table(table, RuleSet({"ns/a": (rule,)}))
@@ -448,7 +448,7 @@ def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history
 
 def test_net_5_affinity_ends_with_its_time():
     rule = Rule("10.96.0.1", "TCP", 80, (Target("10.244.0.2", 80), Target("10.244.0.3", 80)), 60)
-    first, held = pick(rule, "203.0.113.7", False, 0, NOBODY_HELD, 0)
+    first, held = pick(rule, "203.0.113.7", False, 0, NONE_HELD, 0)
     still, held = pick(rule, "203.0.113.7", False, 1, held, 59 * SECOND)
     # each connection begins the time anew
     later, held = pick(rule, "203.0.113.7", False, 1, held, 118 * SECOND)
@@ -458,7 +458,7 @@ def test_net_5_affinity_ends_with_its_time():
 
 def test_net_5_the_memory_of_clients_is_bounded():
     rule = Rule("10.96.0.1", "TCP", 80, (Target("10.244.0.2", 80),), 60)
-    held = NOBODY_HELD
+    held = NONE_HELD
     for i in range(HELD_MAX + 10):
         _, held = pick(rule, f"client {i}", False, 0, held, i)
     assert len(held.entries) <= HELD_MAX
@@ -474,7 +474,7 @@ def test_net_14_ids_tell_the_targets_of_a_rule_apart_and_are_never_nothing(rule)
 
 @given(sticky_rules, st.booleans(), st.integers(0, 100))
 def test_net_20_every_endpoint_is_tried_once_beginning_with_the_one_picked(rule, within, number):
-    target, _ = pick(rule, "203.0.113.7", within, number, NOBODY_HELD, 0)
+    target, _ = pick(rule, "203.0.113.7", within, number, NONE_HELD, 0)
     if target is None:
         assert not targets_for(rule, within)
         return

@@ -192,7 +192,7 @@ def waiting_but_welcome(cluster: Cluster) -> list[str]:
             ]
             if not why_not(pod, node, others):
                 found.append(
-                    f"SCHED-26: {pod.metadata.name} waits, and {node.metadata.name} would take it"
+                    f"SCHED-26: {pod.metadata.name} waits, and {node.metadata.name} can run it"
                 )
     return found
 

@@ -254,7 +254,7 @@ spec: {containers: []}
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(REFUSED, "the API server refuses Pod X_bad"), ("", "holds no object"),
+    [(REFUSED, "the API server refuses Pod X_bad"), ("", "has no object"),
      ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata is no map"),
      ("apiVersion: v1\nkind: List\nitems: 3\n", "items are no list")],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from refk8s.adapters.linux.tools import call, said
 from refk8s.adapters.warn_once import WarnOnce
-from refk8s.core.network.flows import FORGETFUL, Flow, read_flows, stale_flows
+from refk8s.core.network.flows import CONNECTIONLESS, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
 from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
 from refk8s.core.network.nftables import Change, Table, change_table
@@ -126,7 +126,7 @@ class KernelRules:
     def _forget(self, changed: Iterable[Front]) -> None:
         """Have connection tracking forget what it remembers of these fronts and is not so any more
         (NET-16)."""
-        fronts = {front for front in changed if front[1] == FORGETFUL}
+        fronts = {front for front in changed if front[1] == CONNECTIONLESS}
         if not fronts:
             return
         listed = said("conntrack", "-L", "-p", "udp")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from refk8s.adapters.linux.loopback import DEVICE, LoopbackAddresses
 from refk8s.adapters.linux.relay import TcpListener, UdpListener
 from refk8s.adapters.warn_once import WarnOnce
-from refk8s.core.network.balance import NOBODY_HELD, Held, order_of_trying, pick
+from refk8s.core.network.balance import NONE_HELD, Held, order_of_trying, pick
 from refk8s.core.network.fronts import NO_FRONTS, Front, change_fronts
 from refk8s.core.ports import RuleSet, Target
 
@@ -37,7 +37,7 @@ class UserspaceRules:
         self._lock: asyncio.Lock | None = None
         self._fronts = NO_FRONTS
         self._listeners: dict[Front, TcpListener | UdpListener] = {}
-        self._held: Held = NOBODY_HELD
+        self._held: Held = NONE_HELD
         self._warn_once = WarnOnce()
         self._tasks: set[asyncio.Task[None]] = set()
 

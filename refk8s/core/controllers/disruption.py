@@ -277,7 +277,7 @@ def _same(owner: Any | None, uid: str) -> Any | None:
 def compute_disrupted(
     budget: PodDisruptionBudget, pods: Iterable[Pod], now: Instant
 ) -> tuple[dict[str, str], list[Pod], Instant | None]:
-    """(evicted pods whose deletion the view does not show, those that were not deleted in time,
+    """(evicted pods whose deletion is not in view yet, those that were not deleted in time,
     when to reconcile again) (PDB-3)."""
     evicted = budget.status.disrupted_pods or {}
     disrupted: dict[str, str] = {}

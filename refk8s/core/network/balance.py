@@ -1,7 +1,7 @@
-"""Which endpoint a new connection gets where no kernel picks: the same choice in plain Python.
-Rules NET-5, NET-7, NET-20.
+"""The choice of an endpoint in the user-space proxy, the same as the kernel's. Rules NET-5, NET-7,
+NET-20 (spec/network.md).
 
-The caller draws the number; the memory of affinity is a value that goes in and comes out.
+The caller chooses the random number, and passes the affinity entries in and gets them back.
 """
 
 from collections.abc import Iterable
@@ -13,28 +13,28 @@ from refk8s.core.network.fronts import Front, front_of
 from refk8s.core.ports import Rule, Target
 from refk8s.core.value import Value, field
 
-HELD_MAX = 65_536  # clients that are remembered
+HELD_MAX = 65_536  # affinity entries
 
 
 class Held(Value, frozen=True, eq=False):
-    """Which target each client of a front has, and until when."""
+    """Affinity: the target of each client of a front, and until when."""
 
     entries: Map[tuple[Front, str], tuple[Target, Instant]] = field(default_factory=Map)
 
 
-NOBODY_HELD = Held()
+NONE_HELD = Held()
 
 
 def targets_for(rule: Rule, within: bool) -> tuple[Target, ...]:
-    """Who may answer a client from within the node, or from elsewhere (NET-7)."""
+    """The targets for a client on the node (`within`) or outside (NET-7)."""
     return rule.inside if rule.local and within else rule.targets
 
 
 def pick(
     rule: Rule, client: str, within: bool, number: int, held: Held, now: Instant
 ) -> tuple[Target | None, Held]:
-    """The target of a new connection; None where it is to be refused. `number` is any whole number,
-    each as likely. O(targets)."""
+    """The target of a new connection; None if the connection is rejected. `number` is a uniformly
+    distributed whole number. O(targets)."""
     targets = targets_for(rule, within)
     if not targets:
         return None, held
@@ -50,7 +50,7 @@ def pick(
 
 
 def hold(held: Held, key: tuple[Front, str], target: Target, until: Instant, now: Instant) -> Held:
-    """Remember; when there are too many, first forget whose time is over, and then everybody."""
+    """Add an entry. If there are too many, expired ones are removed, and else all."""
     entries = held.entries
     if len(entries) >= HELD_MAX and key not in entries:
         entries = Map({known: entry for known, entry in entries.items() if entry[1] > now})
@@ -60,7 +60,7 @@ def hold(held: Held, key: tuple[Front, str], target: Target, until: Instant, now
 
 
 def order_of_trying(rule: Rule, within: bool, first: Target) -> Iterable[Target]:
-    """The target picked, then the others: who does not answer is passed over."""
+    """The chosen target, then the others, which are tried if it does not accept (NET-20)."""
     targets = targets_for(rule, within)
     at = targets.index(first)
     return (*targets[at:], *targets[:at])

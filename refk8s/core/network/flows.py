@@ -1,9 +1,10 @@
-"""Which flows connection tracking must forget. Rule NET-16 (spec/network.md).
+"""Which flows are deleted from connection tracking. Rule NET-16 (spec/network.md).
 
-Rules are asked once for a connection; then connection tracking remembers the answer. TCP
-connections to an endpoint that left end by themselves, but UDP has no end: a talkative client would
-be held to a dead pod for ever, and one that spoke before the service was there to nobody. Source:
-Kubernetes documentation, "Virtual IPs and Service Proxies"; conntrack(8).
+The kernel applies the rules to the first packet of a connection, and connection tracking repeats
+the result for the others. TCP connections to a removed endpoint end by themselves. A UDP flow does
+not end while its client sends: it would lead to the removed endpoint for ever, or to none if the
+client sent before the service had rules. Source: Kubernetes documentation, "Virtual IPs and Service
+Proxies"; conntrack(8).
 """
 
 import re
@@ -13,12 +14,12 @@ from refk8s.core.network.fronts import Front
 from refk8s.core.ports import Rule
 from refk8s.core.value import Value
 
-FORGETFUL = "UDP"  # the protocol without an end
+CONNECTIONLESS = "UDP"  # its flows have no end
 
 
 class Flow(Value, frozen=True, order=True):
-    """What is remembered: who sends to (destination, port) is answered by `replier`. Several
-    clients' flows may be the same in this."""
+    """An entry of connection tracking: packets to (destination, port) are answered by `replier`.
+    Flows of several clients may be equal."""
 
     destination: str
     port: int
@@ -41,14 +42,13 @@ def stale_flows(
     flows: Iterable[Flow],
     node_addresses: Container[str],
 ) -> list[Flow]:
-    """Of these flows those by a changed front whose answer is no endpoint's any more. What never
-    came by a front is left alone."""
+    """Of these flows those of a changed front that no current endpoint answers (NET-16)."""
     stale: dict[Flow, None] = {}
     for flow in flows:
         translated = flow.replier != flow.destination
-        front = (flow.destination, FORGETFUL, flow.port)
+        front = (flow.destination, CONNECTIONLESS, flow.port)
         if front not in changed and (translated or flow.destination in node_addresses):
-            front = ("", FORGETFUL, flow.port)
+            front = ("", CONNECTIONLESS, flow.port)
         if front not in changed:
             continue
         rule = rules.get(front)

@@ -1,9 +1,9 @@
-"""Which service owns which front: an address, protocol and port that clients send to. Rule NET-9
+"""Which service has which front: an address, protocol and port to which clients send. Rule NET-9
 (spec/network.md).
 
-A front may be claimed twice: two services may name the same external address. The claim of the
-service first in the alphabet holds, whatever came first, so that every node and every restart
-agrees; the other's takes its place when it goes.
+Two services may have the same external address and port. The front belongs to the service that is
+first by `namespace/name`, so every node and every restart computes the same. When that service is
+deleted, the front belongs to the other.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,8 @@ def front_of(rule: Rule) -> Front:
 
 
 class Fronts(Value, frozen=True, eq=False):
-    """The rule in force of every front, and who claims it. `services` is what this was made of."""
+    """The rule of every front, and the services that claim it, first by name. `services`: the rules
+    from which this was computed."""
 
     services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     rules: Map[Front, Rule] = field(default_factory=Map)
@@ -34,15 +35,15 @@ NO_FRONTS = Fronts()
 
 
 def change_fronts(fronts: Fronts, rule_set: RuleSet) -> tuple[Fronts, list[Front]]:
-    """The fronts of this set, and those whose rule is another now. O(services) comparisons by
-    identity, and the work of what changed."""
+    """The fronts of this set, and those whose rule changed. O(services) comparisons by identity,
+    then O(changed)."""
     before, after = fronts.services, rule_set.services
     changed = [
         key
         for key, rules in after.items()
         if (old := before.get(key)) is not rules and old != rules
     ]
-    if len(before) + len(changed) > len(after):  # else nothing can have gone
+    if len(before) + len(changed) > len(after):  # else no service was removed
         changed += [key for key in before if key not in after]
     touched: dict[Front, None] = {}
     claims = fronts.claims.mutate()

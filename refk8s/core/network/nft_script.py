@@ -1,10 +1,10 @@
-"""The words of a transaction for `nft -f`: a table loaded whole, or changed. Rules NET-10, NET-11,
+"""The text of a transaction for `nft -f`: a complete load, or a change. Rules NET-10, NET-11,
 NET-13 (spec/network.md).
 
-Each transaction that needs new chains goes in two steps, first the chains and then what leads to
-them (`prepare_script` says why). A whole load replaces what a table of this name held, whoever made
-it, except for the memory of affinity: a restarted proxy does not send clients elsewhere. If the
-table is of another shape (an older release's), `replace=True` takes it away in the same
+A transaction that needs new chains is two: the first adds the chains, the second what refers to
+them (see `prepare_script`). A complete load replaces a table of this name, whatever process made
+it. It keeps the entries of affinity, so a restarted proxy does not change the endpoints of clients.
+If the table has another layout (an older release's), `replace=True` deletes it in the same
 transaction. Source: nft(8).
 """
 
@@ -23,16 +23,16 @@ from refk8s.core.network.nftables import (
     Table,
 )
 
-# the mark of packets whose source is to be hidden; upstream's proxy has the same
+# the mark of packets to masquerade; upstream's proxy has the same
 MASQUERADE = "0x4000"
-STICKY_MAX = 1 << 20  # clients that are remembered
+STICKY_MAX = 1 << 20  # affinity entries
 
 _FRONT = "ip daddr . meta l4proto . th dport"
 _NODE_FRONT = "meta l4proto . th dport"
 _FRONT_TYPE = "ipv4_addr . inet_proto . inet_service"
 _NODE_FRONT_TYPE = "inet_proto . inet_service"
 
-# Types by name alone: nft 1.0.6 misreads what it wrote as "typeof", and then lets only TCP pass.
+# Named types only: nft 1.0.6 misreads its own output of "typeof" and then accepts only TCP.
 MAPS = {
     f"{prefix}{name}": f"type {front}{words}"
     for prefix, front in (("", _FRONT_TYPE), ("node_", _NODE_FRONT_TYPE))
@@ -59,8 +59,7 @@ HOOKS = {
 }
 _TIDY = f"ct state new ct mark & {MARK_MASK:#x} == {MARK_FIRST:#x} ct mark set 0"
 CHAINS = {
-    # A node port is open at 127.0.0.1 too; nobody else's packets may come to that address by the
-    # wire.
+    # A node port is open at 127.0.0.1 too; packets to that address from other hosts are dropped.
     "guard": ['iifname != "lo" ip daddr 127.0.0.0/8 drop'],
     "refuse": ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"],
     "dispatch": [
@@ -79,7 +78,7 @@ CHAINS = {
 
 
 def picker_lines(picker: Picker, pods: str) -> list[str]:
-    """The rules of a chain that picks (NET-13, NET-14)."""
+    """The rules of a picker's chain (NET-13, NET-14)."""
     hide = f"meta mark set meta mark | {MASQUERADE}"
     lines = {
         CLUSTER: [f"ip saddr != {pods} {hide}"],
@@ -98,9 +97,9 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         return [*lines, "drop"]
     choose = f"ct mark set numgen random mod {picker.count} offset {first}"
     if not picker.affinity_seconds:
-        # A packet that goes through the old chain and looks up the new endpoints may find nothing
-        # at its index; there is always a first. If it passed unchanged, connection tracking would
-        # send its repetitions the same way.
+        # A packet in the old chain that looks up the new endpoints may find none at its index, but
+        # there is always a first. If it passed unchanged, connection tracking would keep that
+        # result for its retransmissions.
         send = f"dnat to {front} . ct mark map @{prefix}endpoints"
         return [*lines, choose, send, f"ct mark set {first}", send, "drop"]
     client = f"ip saddr . {front}"
@@ -111,7 +110,7 @@ def picker_lines(picker: Picker, pods: str) -> list[str]:
         *lines,
         f"ct mark set {client} map @{prefix}sticky",
         f"ct mark != 0 {remember} {send}",
-        # Here is who is new, or whose target has left. An update would only prolong the old entry.
+        # A new client, or one whose target was removed. An update would only prolong the old entry.
         f"delete @{prefix}sticky {{ {client} : ct mark }}",
         choose,
         to_chosen,
@@ -139,7 +138,7 @@ def _declare() -> Iterator[str]:
 
 
 def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """One command for each map: a command for each element would cost ten times as much to read."""
+    """One command for each map; nft parses a command for each element ten times slower."""
     of_map: dict[str, list[str]] = {}
     for map, key, value in elements:
         of_map.setdefault(map, []).append(f"{key} : {value}" if value else key)
@@ -148,12 +147,13 @@ def _elements(verb: str, table: str, elements: Iterable[tuple[str, str, str]]) -
 
 
 def prepare_script(name: str, table: Table, change: Change, whole: bool = False) -> str:
-    """A transaction to go before: the chains that the change needs (or a `whole` load), and nothing
-    that leads to them yet.
+    """The first transaction: the chains that the change needs (or a `whole` load), without the
+    elements that refer to them.
 
-    A packet that is under way when a transaction takes effect goes through the chains as they were,
-    but looks things up as they are. Sent to a chain that was not there before, it would find it
-    empty and pass by unchanged. Rules that a chain has already are only repeated after its end.
+    A packet in transit when a transaction takes effect traverses the old chains but looks up the
+    new elements. If an element referred to a chain of the same transaction, the packet would find
+    the chain empty and pass unchanged. Adding the rules of an existing chain again only repeats
+    them after its last one, which ends every packet.
     """
     chains = _block(
         name,
@@ -163,15 +163,14 @@ def prepare_script(name: str, table: Table, change: Change, whole: bool = False)
 
 
 def change_script(name: str, change: Change) -> str:
-    """The transaction that makes this change of a table that is as it was before, and has the
-    chains needed."""
+    """The transaction of this change, for a table that has the chains needed."""
     return "".join(
         [*_elements("delete", name, change.removed), *_elements("add", name, change.added)]
     )
 
 
 def load_script(name: str, table: Table, change: Change, replace: bool = False) -> str:
-    """The transaction that loads a table whole; `change` is what makes it of an empty one."""
+    """The transaction of a complete load; `change` is the difference to an empty table."""
     away = [f"add table ip {name}\n", f"delete table ip {name}\n"] if replace else []
     flushed = [f"flush table ip {name}\n"]
     flushed += [
@@ -186,5 +185,5 @@ def load_script(name: str, table: Table, change: Change, replace: bool = False) 
 
 
 def remove_script(name: str) -> str:
-    """The transaction after which there is no such table, whether there was one or not."""
+    """The transaction that deletes the table if it exists."""
     return f"add table ip {name}\ndelete table ip {name}\n"

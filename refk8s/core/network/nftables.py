@@ -1,25 +1,26 @@
-"""Service rules as data for nftables: maps hold the services, a handful of chains picks. Rules
-NET-10 ... NET-16 (spec/network.md).
+"""Service rules as data for nftables: elements of maps, and a few chains. Rules NET-10 to NET-16
+(spec/network.md).
 
-Loading is quadratic in chains and linear in map elements. So services and endpoints are elements of maps, and there is one chain for each
-*way of picking*: how many endpoints, with affinity or without, and what becomes of the source address.
+The time to load is quadratic in chains and linear in elements. So services and endpoints are
+elements of maps, and there is one chain (*picker*) for each way of choosing a target: the number of
+endpoints, with or without affinity, and whether the source address is replaced.
 
 | map or set | key | value |
 |---|---|---|
-| services, node_ports | the front: (address, protocol, port) or (protocol, port) | goto a chain that picks, goto refuse, or drop |
+| services, node_ports | the front: (address, protocol, port) or (protocol, port) | goto a picker, goto refuse, or drop |
 | endpoints, node_endpoints | the front and an index | pod address and port |
-| ids, node_ids | the front and an index | the id of a target, where there is affinity |
+| ids, node_ids | the front and an index | the id of a target, with affinity |
 | by_id, node_by_id | the front and an id | pod address and port |
-| sticky, node_sticky | the client's address and the front; forgotten after the timeout | the id of the client's target; packets write it |
-| hairpin | (pod, pod) | none: a pod that is sent to itself must not see its own address as the source |
+| sticky, node_sticky | the client's address and the front; removed after the timeout | the id of the client's target; packets add it |
+| hairpin | (pod, pod) | none: packets of a pod to itself are masqueraded |
 
-This file says which elements and chains a rule needs, and what changes from one rule set to the
-next; `nft_script.py` is the words of it, `packets.py` what a packet meets. An index or id goes from
-one look-up to the next in the connection's mark, and is taken away at once. The id of a target does
-not depend on the others, so an endpoint that leaves takes its clients' entries along without
-anybody looking for them: its id leads nowhere, and the packet that finds this out picks anew
-(NET-14). Source: the nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernetes
-documentation, "Virtual IPs and Service Proxies".
+This file computes the elements and chains of a rule, and the difference of two rule sets.
+`nft_script.py` writes them as text, `packets.py` models the kernel. An index or id is passed from
+one look-up to the next in the connection's mark, and then removed. The id of a target does not
+depend on the other targets. So the entries of a removed endpoint's clients need not be searched:
+the id leads nowhere, and the next packet of such a client gets another target (NET-14). Source: the
+nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernetes documentation, "Virtual IPs
+and Service Proxies".
 """
 
 import zlib
@@ -35,8 +36,8 @@ from refk8s.core.value import Value, field
 Element: TypeAlias = tuple[str, str, str]
 """(map, key, value), each as nft writes it; the value is empty in a set."""
 
-INSIDE_FIRST = 65_536  # the index of the first target for those who come from within
-# marks of ours can be told from those of others by their first twelve bits
+INSIDE_FIRST = 65_536  # the index of the first target for clients on the node (NET-7)
+# the first twelve bits identify the marks of refk8s
 MARK_FIRST = 0x4B8 << 20
 MARK_MASK = 0xFFF << 20
 IDS = 1 << 20
@@ -45,11 +46,11 @@ CLUSTER, OUTSIDE, LOCAL, INSIDE = "cluster", "outside", "local", "inside"
 
 
 class Picker(Value, frozen=True):
-    """A chain that picks among `count` targets of a front.
+    """A chain that chooses one of `count` targets of a front.
 
-    CLUSTER hides the source unless it is a pod of this node, OUTSIDE always, LOCAL never. LOCAL
-    sends who comes from within to the chain of kind INSIDE, which picks among `inside` others; with
-    no target of its own it drops the rest.
+    CLUSTER replaces the source address unless it is a pod of this node, OUTSIDE always, LOCAL
+    never. LOCAL sends packets from the node and its pods to the chain of kind INSIDE, which chooses
+    one of `inside` targets. If `count` is 0, LOCAL drops all other packets.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class Picker(Value, frozen=True):
 
     @property
     def within(self) -> "Picker":
-        """Where a LOCAL chain sends those who come from within."""
+        """The chain to which a LOCAL chain sends packets from the node and its pods."""
         return Picker(INSIDE, self.inside, 0, self.affinity_seconds, self.node)
 
 
@@ -78,15 +79,14 @@ COMMON = tuple(
     for kind, node in ((CLUSTER, False), (OUTSIDE, True))
     for n in range(1, 9)
 )
-"""Chains that every table has: most changes need no other, and then are one transaction and not
-two."""
+"""Chains that every table has. A change that needs no other chain is one transaction, not two."""
 
 REFUSE = "goto refuse"
 DROP = "drop"
 
 
 def picker_of(rule: Rule) -> Picker | None:
-    """The chain that picks for this rule; None where there is nothing to pick from (NET-12)."""
+    """The chain of this rule; None without targets (NET-12)."""
     node = not rule.address
     if rule.local:
         return (
@@ -131,19 +131,18 @@ def compute_elements(rule: Rule) -> list[Element]:
 
 
 def compute_ids(rule: Rule) -> dict[tuple[int, Target], int]:
-    """The id of each target at its index: of the target alone, unless two of one rule would have
-    the same. Never zero.
+    """The id of each target at its index: a hash of the target, or the next free id if another
+    target of the rule has the same. Never zero.
 
-    Where those from within have other targets than those outside, the ids differ too, and from
-    those that there would be for all the same: nobody is held by an old entry to a target that is
-    not for them.
+    With externalTrafficPolicy Local, ids differ for clients on the node, for clients outside, and
+    from ids without that policy. So no old entry sends a client to a target that is not for it.
     """
     found: dict[tuple[int, Target], int] = {}
     taken: set[int] = set()
     for first, targets in ((0, rule.targets), (INSIDE_FIRST, rule.inside if rule.local else ())):
         for i, target in enumerate(targets):
-            for_whom = (first or 1) if rule.local else 0
-            number = zlib.crc32(f"{for_whom} {target.address} {target.port}".encode()) % IDS
+            clients = (first or 1) if rule.local else 0
+            number = zlib.crc32(f"{clients} {target.address} {target.port}".encode()) % IDS
             while number in taken:
                 number = (number + 1) % IDS
             taken.add(number)
@@ -152,30 +151,30 @@ def compute_ids(rule: Rule) -> dict[tuple[int, Target], int]:
 
 
 class Table(Value, frozen=True, eq=False):
-    """What is programmed: the rule of every front, and how many fronts lead to each pod of this
-    node."""
+    """The programmed rules: the rule of every front, and how many fronts have each pod of this node
+    as a target."""
 
     pods: IPv4Network
     fronts: Fronts = NO_FRONTS
     reached: Map[str, int] = field(default_factory=Map)
-    # chains that exist; what is not used any more costs nothing and stays
+    # existing chains; one that is no longer used is kept, because it costs nothing
     pickers: Map[str, Picker] = field(default_factory=Map)
 
 
 class Change(Value, frozen=True):
-    """One transaction: chains are made, then elements go, then elements come."""
+    """One transaction: chains are added, then elements removed, then elements added."""
 
     pickers: tuple[Picker, ...] = ()
     removed: tuple[Element, ...] = ()
     added: tuple[Element, ...] = ()
-    fronts: tuple[Front, ...] = ()  # whose rule is another now
+    fronts: tuple[Front, ...] = ()  # those whose rule changed
 
     def __bool__(self) -> bool:
         return bool(self.pickers or self.removed or self.added)
 
 
 def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
-    """The table that this set makes of the other, and the transaction that does it (NET-11).
+    """The table of this rule set, and the transaction that changes the other into it (NET-11).
     O(services) to compare, then O(changed)."""
     fronts, differing = change_fronts(table.fronts, rule_set)
     pickers = table.pickers.mutate()
@@ -210,7 +209,7 @@ def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
 
 
 def _count(reached: dict[str, int], rule: Rule | None, step: int) -> None:
-    """Note that the front of this rule leads to its pods, or does not any more."""
+    """Add `step` to the number of fronts that have each target of this rule."""
     if rule is not None:
         targets = (*rule.targets, *rule.inside) if rule.inside else rule.targets
         for address in {target.address: None for target in targets}:
@@ -218,10 +217,10 @@ def _count(reached: dict[str, int], rule: Rule | None, step: int) -> None:
 
 
 def _settle(table: Table, difference: dict[str, int]) -> tuple[Map[str, int], list[str], list[str]]:
-    """How many fronts lead to each pod of this node; which pods are not reached any more, and which
-    newly (NET-15)."""
+    """How many fronts have each pod of this node as a target, the pods that no front has any more,
+    and the pods that are new (NET-15)."""
     first, last = int(table.pods.network_address), int(table.pods.broadcast_address)
-    # what all of them have in common
+    # the text prefix of every pod address
     begins = ".".join(str(table.pods.network_address).split(".")[: table.pods.prefixlen // 8])
     reached = table.reached.mutate()
     gone, came = [], []

@@ -1,11 +1,10 @@
-"""What becomes of a packet that meets the programmed rules: the kernel's part, played in plain
-Python. Rules NET-2, NET-11 ... NET-15.
+"""A model of the kernel in Python: what happens to a packet under the programmed rules. Rules
+NET-2, NET-11 to NET-15.
 
-`Programmed` is what the kernel holds: elements by map, and chains that pick. `apply` and `load` are
-as strict as the kernel: to delete what is not there, to add what is there already, or to go to a
-chain that does not exist fails the transaction. So what must be true of rules can be checked for
-any services and slices without a kernel; `tests/integration/test_rules_kernel.py` holds the kernel
-against the same.
+`Programmed` is the state of the kernel: elements by map, and chains. `apply` and `load` are as
+strict as the kernel: a transaction fails if it deletes an absent element, adds an existing one, or
+refers to a chain that does not exist. So the properties check rules for any services and slices
+without a kernel. `tests/integration/test_rules_kernel.py` compares the kernel with this model.
 """
 
 from ipaddress import IPv4Address, IPv4Network
@@ -32,17 +31,17 @@ from refk8s.core.ports import Target
 from refk8s.core.value import Value, field
 
 Sticky: TypeAlias = Map[str, int]
-"""What packets have written: (client and front) to the id of a target. The kernel forgets entries
+"""The entries that packets have added: client and front -> id of a target. The kernel removes them
 after the timeout."""
 
-NOBODY_STUCK: Sticky = Map()
+NO_STICKY: Sticky = Map()
 
 SENT, REFUSED, DROPPED, PASSES = "sent", "refused", "dropped", "passes"
 
 
 class Packet(Value, frozen=True):
-    """The first packet of a connection, as it comes to the node. `to_node`: to one of the node's
-    own addresses; `from_node` likewise."""
+    """The first packet of a connection, as the node receives it. `to_node`: it is sent to one of
+    the node's own addresses; `from_node`: from one of them."""
 
     source: str
     destination: str
@@ -52,9 +51,9 @@ class Packet(Value, frozen=True):
     to_node: bool = False
 
 
-class Fate(Value, frozen=True):
-    """What becomes of it: SENT to the target, with the node's address as the source if
-    `masquerade`; REFUSED; DROPPED; or PASSES by."""
+class Verdict(Value, frozen=True):
+    """What happens to a packet: SENT to the target, with the node's address as the source if
+    `masquerade`; REFUSED; DROPPED; or PASSES unchanged."""
 
     kind: str
     target: Target | None = None
@@ -62,7 +61,7 @@ class Fate(Value, frozen=True):
 
 
 class Programmed(Value, frozen=True):
-    """What the kernel holds."""
+    """The rules in the kernel."""
 
     pods: IPv4Network
     pickers: Map[str, Picker] = field(default_factory=Map)
@@ -76,12 +75,12 @@ _EMPTY: Map[str, str] = Map()
 
 
 def load(programmed: Programmed, change: Change) -> Programmed:
-    """The whole load: whatever was there, only this is there now (NET-11)."""
+    """A complete load: it replaces everything (NET-11)."""
     return apply(Programmed(programmed.pods), change)
 
 
 def apply(programmed: Programmed, change: Change) -> Programmed:
-    """The transaction; Impossible where the kernel would refuse it."""
+    """The transaction. Raises Impossible where the kernel would reject it."""
     pickers = programmed.pickers.update({picker.name: picker for picker in change.pickers})
     for picker in change.pickers:
         if picker.kind == LOCAL and picker.inside and picker.within.name not in pickers:
@@ -118,34 +117,34 @@ def _with(
 
 
 def route(
-    programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NOBODY_STUCK
-) -> tuple[Fate, Sticky]:
-    """What becomes of a packet when the kernel draws this number."""
+    programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NO_STICKY
+) -> tuple[Verdict, Sticky]:
+    """The verdict on a packet if the kernel chooses this random number."""
     front, prefix = key_of((packet.destination, packet.protocol, packet.port)), ""
     verdict = programmed.look_up("services", front)
     if verdict is None and packet.to_node:
         front, prefix = key_of(("", packet.protocol, packet.port)), "node_"
         verdict = programmed.look_up("node_ports", front)
     if verdict is None:
-        return Fate(PASSES), sticky
+        return Verdict(PASSES), sticky
     if verdict == REFUSE:
-        return Fate(REFUSED), sticky
+        return Verdict(REFUSED), sticky
     if verdict == DROP:
-        return Fate(DROPPED), sticky
+        return Verdict(DROPPED), sticky
     picker = programmed.pickers[verdict.removeprefix("goto ")]
     from_pod = IPv4Address(packet.source) in programmed.pods
     if picker.kind == LOCAL and picker.inside and (from_pod or packet.from_node):
         picker = programmed.pickers[picker.within.name]
     if not picker.count:
-        return Fate(DROPPED), sticky
+        return Verdict(DROPPED), sticky
     target, sticky = _pick(
         programmed, picker, prefix, front, f"{packet.source} . {front}", number, sticky
     )
     if target is None:
-        return Fate(DROPPED), sticky
+        return Verdict(DROPPED), sticky
     masquerade = picker.kind == OUTSIDE or (picker.kind in (CLUSTER, INSIDE) and not from_pod)
     hairpin = programmed.look_up("hairpin", f"{packet.source} . {target.address}") is not None
-    return Fate(SENT, target, masquerade or hairpin), sticky
+    return Verdict(SENT, target, masquerade or hairpin), sticky
 
 
 def _pick(
@@ -157,7 +156,7 @@ def _pick(
     number: int,
     sticky: Sticky,
 ) -> tuple[Target | None, Sticky]:
-    """What the chain that picks does, line by line (`nft_script.picker_lines`)."""
+    """What the chain of the picker does, line by line (`nft_script.picker_lines`)."""
     first = MARK_FIRST + (INSIDE_FIRST if picker.kind == INSIDE else 0)
     mark = first + number % picker.count
     if not picker.affinity_seconds:

@@ -1,10 +1,10 @@
-"""The proxy: services and their slices become rules for packets. Rules NET-1 ... NET-9
+"""The proxy: computes rules for packets from Services and EndpointSlices. Rules NET-1 to NET-9
 (spec/network.md).
 
-One reconciler computes the rules of one service when the service or a slice of it changes; the
-other hands the whole set to the adapter, which finds the difference and makes it in one
-transaction. Both share one memory: the rules by service. So the work of a change is that of one
-service, however many there are.
+One reconciler computes the rules of a service when the service or one of its slices changes. The
+other gives the whole rule set to the adapter, which computes the difference and applies it in one
+transaction. Both share one memory: the rules by service. So a change costs the work of one service,
+whatever the number of services.
 
 | reached by | rule | targets |
 |---|---|---|
@@ -42,14 +42,14 @@ ALL = "all"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 AFFINITY_SECONDS = 10_800
 IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
-# the adapter is handed the set again so often: somebody else may have changed the host
+# the adapter gets the set again after this time: other programs may have changed the host
 REFRESH: Instant = 300 * SECOND
 
 Compiled = Map[Key, tuple[Rule, ...]]
 
 
 class Memory(Value, frozen=True, eq=False):
-    """The rules by service, and which of them were handed to the adapter last, when."""
+    """The rules by service, and those that the adapter got last, and when."""
 
     compiled: Compiled = field(default_factory=Map)
     handed: Compiled | None = None
@@ -101,7 +101,7 @@ class ServiceRules(Reconciler):
 
 
 class ProgramRules(Reconciler):
-    """Hands the set to the adapter; while that is at work, changes gather for the next time."""
+    """Gives the rule set to the adapter. Changes during that time are in the next set."""
 
     name = "program-rules"
     user = USER
@@ -119,7 +119,7 @@ class ProgramRules(Reconciler):
         compiled = memory.compiled
         problems: tuple[Exception, ...] = ()
         if memory.handed is None:
-            # What an earlier life has programmed is still in force, so the first set must be whole
+            # The rules of an earlier process are still in force, so the first set must be complete
             # (NET-8).
             compiled, problems = compute_all(view, self.node_name)
         if memory.handed is compiled and not local.failures and now < memory.handed_at + REFRESH:
@@ -144,7 +144,7 @@ def proxy(node_name: str) -> Loop:
 
 
 def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, ...]]:
-    """The rules of every service there is, and what raised: a service that did has no rules
+    """The rules of every service, and the exceptions: a service that raised one has no rules
     (LOOP-10)."""
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
     problems: list[Exception] = []
@@ -163,8 +163,8 @@ def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, 
 def compute_rules(
     service: Service, slices: Iterable[EndpointSlice], node_name: str
 ) -> tuple[Rule, ...]:
-    """The rules of one service on one node: a function of what is there now, not of how it came
-    (NET-1). O(ports x endpoints)."""
+    """The rules of one service on one node, from the current service and slices (NET-1). O(ports x
+    endpoints)."""
     spec = service.spec
     cluster_ip = cluster_address(service)
     if spec is None or not cluster_ip:
@@ -200,8 +200,8 @@ def _inside_rule(
     everywhere: tuple[Target, ...],
     here: tuple[Target, ...],
 ) -> Rule:
-    """Of the cluster IP. With internalTrafficPolicy Local, what the node has not is dropped where
-    others have it (NET-6)."""
+    """The rule of the cluster IP. With internalTrafficPolicy Local, packets are dropped if only
+    other nodes have endpoints (NET-6)."""
     if spec.internal_traffic_policy != "Local":
         return Rule(address, protocol, port, everywhere)
     return Rule(address, protocol, port, here, drop=bool(everywhere) and not here)
@@ -215,9 +215,9 @@ def _outside_rule(
     everywhere: tuple[Target, ...],
     here: tuple[Target, ...],
 ) -> Rule:
-    """Of an address or port for those outside. With externalTrafficPolicy Local they keep their
-    addresses and stay on this node; whoever is within goes anywhere, as if the way led out and in
-    again (NET-7)."""
+    """The rule of an external address or node port. With externalTrafficPolicy Local, clients from
+    outside keep their addresses and reach only endpoints of this node; pods of the node and the
+    node itself reach all (NET-7)."""
     if spec.external_traffic_policy != "Local":
         return Rule(address, protocol, port, everywhere, masquerade=True)
     return Rule(
@@ -232,8 +232,7 @@ def _outside_rule(
 
 
 def cluster_address(service: Service) -> str:
-    """The service's own IPv4 address; empty where it has none, or where another proxy is to see to
-    it (NET-4)."""
+    """The IPv4 cluster IP; empty without one, or if another proxy handles the service (NET-4)."""
     spec = service.spec
     if spec is None or spec.type == "ExternalName" or PROXY_NAME in (service.metadata.labels or {}):
         return ""
@@ -244,13 +243,13 @@ def cluster_address(service: Service) -> str:
 
 
 def is_ipv4(text: str) -> bool:
-    """Not "None", not of the other family."""
+    """False for "None" and for IPv6."""
     return bool(IPV4.fullmatch(text))
 
 
 def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tuple[Endpoint, int]]:
-    """The endpoints behind a service port with the number of their port: slices tell of ports by
-    the service port's name (NET-2)."""
+    """The endpoints of a service port, each with the number of the slice's port of the same name
+    (NET-2)."""
     found: list[tuple[Endpoint, int]] = []
     for slice in slices:
         if slice.address_type != "IPv4":
@@ -269,8 +268,7 @@ def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tup
 
 
 def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
-    """The ready ones; where there are none, those that are going but still serve (NET-3). Each
-    once, sorted."""
+    """The targets: ready endpoints, else terminating ones that serve (NET-3). Each once, sorted."""
     endpoints = tuple(endpoints)
     chosen = [entry for entry in endpoints if is_ready(entry[0])] or [
         entry for entry in endpoints if is_serving_terminating(entry[0])
@@ -279,13 +277,13 @@ def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
 
 
 def is_ready(endpoint: Endpoint) -> bool:
-    """A slice that does not say counts as ready."""
+    """An endpoint without the condition `ready` counts as ready."""
     ready = endpoint.conditions.ready if endpoint.conditions is not None else None
     return ready is None or ready
 
 
 def is_serving_terminating(endpoint: Endpoint) -> bool:
-    """It is going, and answers until it is gone."""
+    """Whether it is terminating and serving."""
     conditions = endpoint.conditions
     if conditions is None or not conditions.terminating:
         return False
@@ -293,7 +291,7 @@ def is_serving_terminating(endpoint: Endpoint) -> bool:
 
 
 def affinity_seconds(spec: ServiceSpec) -> int:
-    """How long a client stays with its endpoint; 0 without affinity (NET-5)."""
+    """The timeout of ClientIP affinity; 0 without affinity (NET-5)."""
     if spec.session_affinity != "ClientIP":
         return 0
     config = spec.session_affinity_config
@@ -306,8 +304,7 @@ def affinity_seconds(spec: ServiceSpec) -> int:
 
 
 def external_addresses(service: Service) -> list[str]:
-    """External IPs, and the addresses that a load balancer was given and does not answer at itself
-    (NET-4)."""
+    """External IPs, and the load balancer's addresses whose ipMode is not Proxy (NET-4)."""
     assert service.spec is not None
     addresses = list(service.spec.external_ips or ())
     balancer = (

@@ -1,5 +1,5 @@
-"""What a pod means to every component: its tolerations, requests, host ports, containers, status.
+"""How every component reads a pod: tolerations, requests, host ports, containers and status.
 
-The API server, the controllers, the scheduler and the kubelet import this package and keep no
-reading of their own, so they cannot disagree. Rules POD-20 ... POD-24 (spec/pod.md).
+The API server, the controllers, the scheduler and the kubelet use these functions and none of their
+own, so they cannot disagree. Rules POD-20 to POD-24 (spec/pod.md).
 """

@@ -9,7 +9,7 @@ from refk8s.core.api.core_v1 import Container, PodSpec
 
 
 class HasRestartPolicy(Protocol):
-    """A container, or what is known of one."""
+    """A container, or a part of one with its restartPolicy."""
 
     @property
     def restart_policy(self) -> str | None: ...
@@ -28,7 +28,7 @@ def sidecars(spec: PodSpec) -> tuple[Container, ...]:
 
 
 def long_running(spec: PodSpec) -> tuple[Container, ...]:
-    """The containers that run side by side once the pod is initialized: the regular ones, then the
+    """The containers that run at the same time in an initialized pod: the regular ones, then the
     sidecars."""
     return (*spec.containers, *sidecars(spec)) if spec.init_containers else spec.containers
 
@@ -44,12 +44,12 @@ def is_init(spec: PodSpec, container: Container) -> bool:
 
 
 def find_container(spec: PodSpec, name: str) -> Container | None:
-    """The container of this name, of whatever kind. Names are unique in a pod."""
+    """The container of this name, of any kind. Names are unique in a pod."""
     return next((one for one in every_container(spec) if one.name == name), None)
 
 
 def field_path(spec: PodSpec | None, name: str) -> str:
-    """The place of a container in its pod, as an event names it: `spec.containers{web}`."""
+    """The field path of a container for Events: `spec.containers{web}`."""
     inits = spec.init_containers or () if spec is not None else ()
     kind = "initContainers" if any(one.name == name for one in inits) else "containers"
     return f"spec.{kind}{{{name}}}"

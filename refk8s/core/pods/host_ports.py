@@ -1,4 +1,4 @@
-"""Which ports of its node a pod takes, and which of them are the same. Rule POD-22 (spec/pod.md).
+"""The host ports of a pod, and which of them conflict. Rule POD-22 (spec/pod.md).
 
 Source: API reference, ContainerPort (hostPort, hostIP); Kubernetes documentation, "Sidecar
 Containers".
@@ -14,7 +14,7 @@ ANY_ADDRESS = "0.0.0.0"
 
 
 class HostPort(Value, frozen=True, order=True):
-    """A port of the node that a container takes."""
+    """A port of the node that a container uses."""
 
     port: int
     protocol: str = "TCP"
@@ -38,13 +38,13 @@ def host_ports(of_containers: Iterable[tuple[ContainerPort, ...] | None]) -> tup
 
 
 def conflict(one: HostPort, other: HostPort) -> bool:
-    """Whether two pods of one node cannot both have their port: number and protocol are equal, and
-    the addresses are equal or one is every address (SCHED-8)."""
+    """Whether two pods of one node cannot have these ports: number and protocol are equal, and the
+    addresses are equal or one is 0.0.0.0 (SCHED-8)."""
     if one.port != other.port or one.protocol != other.protocol:
         return False
     return one.address == other.address or ANY_ADDRESS in (one.address, other.address)
 
 
 def have_conflict(some: Iterable[HostPort], others: tuple[HostPort, ...]) -> bool:
-    """Whether a port of the one conflicts with a port of the others."""
+    """Whether a port in `some` conflicts with a port in `others`."""
     return bool(others) and any(conflict(one, other) for one in some for other in others)

@@ -20,7 +20,7 @@ Terms = tuple[NodeSelectorTerm, ...]
 
 
 def required_terms(affinity: Affinity | None) -> Terms | None:
-    """The terms of which a node must match one; None where the pod requires none."""
+    """The required terms, of which a node must match one; None without a requirement."""
     node_affinity = affinity.node_affinity if affinity is not None else None
     required = (
         node_affinity.required_during_scheduling_ignored_during_execution
@@ -31,7 +31,7 @@ def required_terms(affinity: Affinity | None) -> Terms | None:
 
 
 def preferred_terms(affinity: Affinity | None) -> tuple[PreferredSchedulingTerm, ...]:
-    """The terms that make a node better, with their weights."""
+    """The preferred terms, with their weights."""
     node_affinity = affinity.node_affinity if affinity is not None else None
     preferred = (
         node_affinity.preferred_during_scheduling_ignored_during_execution
@@ -53,8 +53,7 @@ def matches(
     labels: Mapping[str, str],
     name: str,
 ) -> bool:
-    """As `matches_node`, for a node selector and required terms that were read before.
-    O(requirements)."""
+    """As `matches_node`, from the node selector and the required terms. O(requirements)."""
     for key, value in selector:
         if labels.get(key) != value:
             return False
@@ -62,8 +61,7 @@ def matches(
 
 
 def term_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
-    """Whether all expressions and all fields of the term match; a term without any matches no
-    node."""
+    """Whether all expressions and fields of the term match; an empty term matches no node."""
     if not term.match_expressions and not term.match_fields:
         return False
     return all(
@@ -76,7 +74,7 @@ def term_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -
 
 
 def _matches(requirement: NodeSelectorRequirement, found: str | None) -> bool:
-    """Whether what the node has under the key (None: nothing) satisfies the requirement."""
+    """Whether the node's value of the key (None: absent) satisfies the requirement."""
     values = requirement.values or ()
     match requirement.operator:
         case "In":

@@ -1,5 +1,5 @@
-"""Requests about a pod that name its uid: one that was made anew under the same name is not meant.
-Rule OWN-6 (spec/workloads/owners.md).
+"""Requests about a pod with its uid as precondition, so no later pod of that name is changed. Rule
+OWN-6 (spec/workloads/owners.md).
 
 Source: Kubernetes documentation, "API Concepts" (preconditions of a delete); a patch that names
 another uid is a conflict.
@@ -15,7 +15,7 @@ STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 
 def patch_status(pod: Any, status: dict[str, Any], because: str, note: Any = None) -> Request:
-    """Merge these fields and conditions into the status of this very pod."""
+    """Merge these fields and conditions into the status of this pod."""
     metadata = pod.metadata
     body = Patch(STRATEGIC_MERGE, {"metadata": {"uid": metadata.uid}, "status": status})
     return Request(
@@ -31,7 +31,7 @@ def patch_status(pod: Any, status: dict[str, Any], because: str, note: Any = Non
 
 
 def delete_pod(pod: Any, because: str, grace_period_seconds: int | None = None) -> Request:
-    """Delete this very pod, with its own grace period unless one is given."""
+    """Delete this pod, with its own grace period unless one is given."""
     metadata = pod.metadata
     options = DeleteOptions(
         grace_period_seconds=grace_period_seconds,

@@ -1,9 +1,9 @@
-"""What a pod requests of a node. Rules SCHED-2, KUBELET-80, POD-23 (spec/scheduler.md,
+"""The resource requests of a pod. Rules SCHED-2, KUBELET-80, POD-23 (spec/scheduler.md,
 spec/kubelet.md, spec/pod.md).
 
 Source: Kubernetes documentation, "Resource Management for Pods and Containers", "Sidecar
-Containers" (resource sharing within containers), "Pod Overhead". Left out: what a resize in place
-has allocated beyond the requests of the spec; dynamic resource claims.
+Containers" (resource sharing within containers), "Pod Overhead". Left out: resources that an
+in-place resize has allocated beyond the requests of the spec; dynamic resource claims.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,20 +18,19 @@ CPU, MEMORY, EPHEMERAL_STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "po
 Amounts = dict[str, int]
 """Amounts of resources: milli-CPUs for cpu, whole units for everything else."""
 Requests = Mapping[str, str] | None
-"""Quantities by resource, as a spec has them."""
+"""Quantities by resource, as in a spec."""
 
 _NONE: Amounts = {}
 
 
 @remember(4096)
 def amount(resource: str, text: str) -> int:
-    """A quantity in the unit in which nodes are filled: milli-CPUs, else whole units, rounded
-    up."""
+    """A quantity as a number: milli-CPUs for cpu, else whole units, rounded up."""
     return quantity.milli_value(text) if resource == CPU else quantity.value(text)
 
 
 def pod_requests(spec: PodSpec) -> Amounts:
-    """The most that a pod of this spec requests at any moment, with its overhead (POD-23)."""
+    """The largest sum of requests that run at the same time, with the overhead (POD-23)."""
     return compute_requests(
         [container.resources.requests for container in spec.containers],
         [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],
@@ -48,12 +47,11 @@ def compute_requests(
     default: Mapping[str, int] = _NONE,
     count: Callable[[str, str], int] = amount,
 ) -> Amounts:
-    """SCHED-2, KUBELET-80: for each resource the larger of what runs together once the pod is
-    initialized and what runs together at any moment of its start.
+    """SCHED-2, KUBELET-80: for each resource the largest sum of requests that run at the same time.
 
-    An init container comes with whether it is a sidecar. Those that are not run one after another,
-    each beside the sidecars before it. Requests of the pod as a whole replace the sum, and the
-    overhead is added. `default` stands for what a container does not request.
+    Each init container is given with whether it is a sidecar. Other init containers run one after
+    another, each with the sidecars started before it. Pod-level requests replace the sum, and the
+    overhead is added. `default`: the amount for a container without a request.
     """
     total: Amounts = {}
     for requests in containers:

@@ -1,4 +1,4 @@
-"""What a pod's status means: finished, active, ready, available. Rules RS-1, RS-8, POD-24
+"""States of a pod read from its status: finished, active, ready, available. Rules RS-1, RS-8, POD-24
 (spec/workloads/replica_set.md, spec/pod.md).
 
 Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".
@@ -15,17 +15,17 @@ DISRUPTION_TARGET = "DisruptionTarget"
 
 
 def is_finished(pod: Any) -> bool:
-    """The phase is final: all containers have ended and none will be started again."""
+    """Whether the phase is Succeeded or Failed: no container runs or will be started again."""
     return pod.status.phase in FINAL_PHASES
 
 
 def is_active(pod: Any) -> bool:
-    """It runs or will run: neither finished nor being deleted (RS-1)."""
+    """Whether it has neither finished nor is being deleted (RS-1)."""
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
 
 
 def split(pods: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Those that are active, and those that are being deleted and have not finished yet. O(n)."""
+    """(active pods, pods that are being deleted and have not finished). O(n)."""
     active: list[Any] = []
     terminating: list[Any] = []
     for pod in pods:
@@ -35,12 +35,12 @@ def split(pods: Iterable[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def is_ready(pod: Any) -> bool:
-    """The condition Ready is True."""
+    """Whether the condition Ready is True."""
     return ready_condition(pod) is not None
 
 
 def ready_condition(pod: Any) -> Any | None:
-    """The first condition Ready where it is True, else None (POD-24). O(conditions)."""
+    """The first condition Ready if it is True, else None (POD-24). O(conditions)."""
     for condition in pod.status.conditions or ():
         if condition.type == "Ready":
             return condition if condition.status == "True" else None
@@ -48,7 +48,7 @@ def ready_condition(pod: Any) -> Any | None:
 
 
 def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict[str, Any]:
-    """The condition DisruptionTarget, as a patch has it: why the cluster itself ends a pod (NODE-8,
+    """The condition DisruptionTarget for a patch: why a controller deletes the pod (NODE-8,
     PODGC-1)."""
     return {
         "type": DISRUPTION_TARGET, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
@@ -57,8 +57,8 @@ def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict
 
 
 def available_at(condition: Any, min_ready_seconds: int) -> Instant | None:
-    """When a pod with this Ready condition becomes available (RS-8); 0: it is already, None: nobody
-    said since when it is ready."""
+    """When a pod with this Ready condition becomes available (RS-8). 0: it is already; None: the
+    condition has no lastTransitionTime."""
     if not min_ready_seconds:
         return 0
     if condition.last_transition_time is None:

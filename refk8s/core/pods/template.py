@@ -1,4 +1,4 @@
-"""The pod that a workload makes from its template. Rule RS-6 (spec/workloads/replica_set.md).
+"""The pod that a controller creates from a template. Rule RS-6 (spec/workloads/replica_set.md).
 
 Source: Kubernetes documentation, "Pods" (pod templates).
 """
@@ -8,8 +8,8 @@ from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 
 
 def pod_from_template(template: PodTemplateSpec, controller: OwnerReference) -> Pod:
-    """A pod of the template that this controller owns; the loop gives it its name. Labels,
-    annotations, finalizers and spec are the template's. O(1)."""
+    """A pod with the template's labels, annotations, finalizers and spec, and this controller. The
+    loop sets its name. O(1)."""
     metadata = template.metadata
     return Pod(
         metadata=ObjectMeta(

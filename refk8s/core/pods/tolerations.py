@@ -3,7 +3,7 @@
 | operator | matches |
 |---|---|
 | Exists | every value |
-| Equal, also the default | the same value; none is the empty value |
+| Equal, also the default | the same value; an absent value is empty |
 | any other | nothing; the API server rejects it (VAL-13) |
 
 Source: Kubernetes documentation, "Taints and Tolerations". Left out: the operators Gt and Lt, whose
@@ -21,8 +21,8 @@ OPERATORS = (EQUAL, EXISTS)
 
 
 def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether the toleration matches the taint: same effect or none, same key or none, and the
-    value as the operator says (POD-20)."""
+    """Whether the toleration matches the taint: equal effect or none, equal key or none, and the
+    value by the operator (POD-20)."""
     if toleration.effect and toleration.effect != taint.effect:
         return False
     if toleration.key and toleration.key != taint.key:

@@ -1,6 +1,5 @@
-"""What a law is, and what laws have in common: requests that arrived, decisions that were made, what
-the runtimes of nodes have. The laws are in `laws/`; they call the predicates in `predicates/`, which
-judge plain values."""
+"""The type of a law, and what laws need: arrived requests, decisions, and the containers of nodes.
+The laws are in `laws/`. They call the predicates in `predicates/`, which check plain values."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,15 +16,15 @@ from refk8s.core.value import Value
 
 SERVICE_ACCOUNTS = "system:serviceaccount:kube-system:"
 NODE_USER = "system:node:"
-"""How the users begin that components send requests as."""
+"""The prefix of the users as which components send requests."""
 
 
 class Law(Value, frozen=True, eq=False):
-    """A rule of spec/ and the predicate that judges by it.
+    """A rule of spec/ and the function that checks it.
 
-    `prefix` says what it is asked about: of a law of changes the beginning of keys, of a law of
-    requests that of the users who send them, of a law of decisions that of the reconcilers who make
-    them; all, where it is empty. `actions`, of a law of steps: which (none: all).
+    `prefix` selects what is checked, by the beginning of the key (law of changes), of the user who
+    sends the request (law of requests), or of the reconciler (law of decisions); empty: all.
+    `actions` selects the actions of a law of steps; empty: all.
     """
 
     rule: str
@@ -45,7 +44,7 @@ class Broken(Value, frozen=True):
 
 
 def objects(cluster: Any, prefix: str) -> list[Any]:
-    """What the store holds below this prefix, in the order of keys."""
+    """The stored objects below this prefix, in the order of keys."""
     return [record.value for record in cluster.history.list(prefix).records]
 
 
@@ -151,7 +150,7 @@ def _decisions_of(
 
 
 def _follows(earlier: Busy, request: Request) -> bool:
-    """Whether the request belongs to a later wave of what had been decided before."""
+    """Whether the request belongs to a later wave of an earlier decision."""
     return any(request is waiting for wave in (*earlier.waves, earlier.last) for waiting in wave)
 
 
@@ -173,7 +172,7 @@ def of_two_versions(
 
 
 def was_removed(cluster: Cluster, prefix: str) -> bool:
-    """Whether an object of this resource was removed, as far as the history goes back."""
+    """Whether the history contains the removal of an object of this resource."""
     return any(
         change.record is None
         for change in cluster.history.changes(prefix, cluster.history.compacted)
@@ -184,7 +183,7 @@ def was_removed(cluster: Cluster, prefix: str) -> bool:
 
 
 def listed(world: Any) -> PodsListed | None:
-    """All that a runtime has; None if it does not answer."""
+    """The sandboxes and containers of a runtime; None if it does not answer."""
     found = world.carry_out(ListPods(), 0, None)[1]
     return found if isinstance(found, PodsListed) else None
 
@@ -200,7 +199,7 @@ def running(world: Any, uid: str) -> list[str] | None:
 
 
 def runs_still(cluster: Cluster, pod: Any, what: str) -> list[str] | None:
-    """A sentence if containers of the pod run, though it `what`; None if its node does not
+    """A sentence if containers of the pod run although it `what`; None if its node does not
     answer."""
     world = cluster.worlds.get(f"kubelet/{pod.spec.node_name}")
     found = running(world, pod.metadata.uid) if world is not None else None

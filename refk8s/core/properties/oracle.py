@@ -1,8 +1,8 @@
-"""What pods mean, said once more for the laws: taints, nodes, requests, host ports, phases. Rules
-POD-20 ... POD-24 (spec/pod.md).
+"""A second implementation of `core/pods/` for the laws: taints, nodes, requests, ports, phases. Rules
+POD-20 to POD-24 (spec/pod.md).
 
-The laws judge the components, so they share nothing with `core/pods/`: a mistake there must not
-excuse itself. Each function is the statement of its rule and as plain as can be; none is fast.
+The laws check the components, so they share no code with `core/pods/`: otherwise a mistake there
+would hide itself. Each function states its rule as simply as possible; none is fast.
 """
 
 import re
@@ -34,7 +34,7 @@ def is_ready(pod: Pod) -> bool:
 
 
 def takes_room(pod: Pod) -> bool:
-    """It has a node and has not ended."""
+    """Whether it has a node and has not finished."""
     return bool(pod.spec.node_name) and not is_finished(pod)
 
 
@@ -63,7 +63,7 @@ def term_matches(term: Any, labels: dict[str, str], name: str) -> bool:
 
 
 def requirement_matches(operator: str, values: Sequence[str], text: str | None) -> bool:
-    """POD-21, of one requirement and of what the node has under its key."""
+    """POD-21, of one requirement and the node's value of its key."""
     number, bound = integer(text), integer(values[0] if len(values) == 1 else None)
     truths = {
         "In": text is not None and text in values,
@@ -77,7 +77,7 @@ def requirement_matches(operator: str, values: Sequence[str], text: str | None) 
 
 
 def integer(text: str | None) -> int | None:
-    """The integer of 64 bits that the text is; None for any other text."""
+    """The text as a 64-bit integer; None for any other text."""
     if text is None or _INTEGER.fullmatch(text) is None or len(text.lstrip("+-0")) > 19:
         return None
     number = int(text.lstrip("+-0") or "0")
@@ -86,8 +86,8 @@ def integer(text: str | None) -> int | None:
 
 
 def requests(pod: Pod) -> Amounts:
-    """SCHED-2, KUBELET-80: the most that runs together at any moment of the pod's life, with the
-    overhead: milli-CPUs, else whole units."""
+    """SCHED-2, KUBELET-80: the largest sum of requests that run at the same time, with the
+    overhead, in milli-CPUs and else in whole units."""
     init_containers = pod.spec.init_containers or ()
     moments: list[Sequence[Container]] = [[*pod.spec.containers, *_sidecars(init_containers)]]
     for at, container in enumerate(init_containers):

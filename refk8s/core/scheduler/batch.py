@@ -1,8 +1,8 @@
-"""One batch of decisions: each pod against what all those before it have left. Rules SCHED-10, 16,
-28, 35, 37 and 38 (spec/scheduler.md).
+"""One batch of decisions, each on a snapshot with the decisions before it. Rules SCHED-10, 16, 28,
+35, 37 and 38 (spec/scheduler.md).
 
-For each pod: a node, or a refusal with its reasons and perhaps with victims who would have to go.
-Nothing is sent from here.
+The decision about a pod is a node, or the reasons why no node can run it, and perhaps victims of
+preemption. No request is sent here.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,19 @@ from refk8s.core.scheduler.budgets import Budgets
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.preempt import Nomination, Started, preempt, with_nominated
 from refk8s.core.scheduler.queue import Waiting
-from refk8s.core.scheduler.reasons import LEAVING, POLITE, Refusal, explain, histogram
+from refk8s.core.scheduler.reasons import (
+    NEVER_PREEMPTS,
+    VICTIMS_TERMINATING,
+    Refusal,
+    explain,
+    histogram,
+)
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
 from refk8s.core.value import evolve
 
 
 class Batch:
-    """A batch in the making; never outlives the decision of the key `schedule`."""
+    """The batch of one reconciliation of the key `schedule`; not kept afterwards."""
 
     def __init__(
         self,
@@ -31,24 +37,23 @@ class Batch:
         started: Started,
         budgets: Callable[[], Budgets],
     ) -> None:
-        self.working = working  # with those that have got a node in this batch
+        self.working = working  # includes the pods placed in this batch
         self.nominations = dict(nominations.items())
         self.gone: list[Key] = []
         self.placed: list[tuple[Waiting, str]] = []
         self.refused: list[Waiting] = []
-        self.displaced: list[Key] = []  # whose nomination a more important pod has taken
-        self.failures: list[tuple[Pod, str]] = []  # with a message that is new
-        self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, for whom, on which node)
-        self.problems: list[Exception] = []  # what decisions raised: our bugs, to be reported
+        self.displaced: list[Key] = []  # pods whose nomination a pod of higher priority removed
+        self.failures: list[tuple[Pod, str]] = []  # (pod, message), if the message changed
+        self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, preempting pod, node)
+        self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
         self._chooser, self._namespaces, self._started = chooser, namespaces, started
         self._read_budgets = budgets
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
-        # of refusals since the last thing that changed
+        # messages by kind of pod, valid until the next change in this batch
         self._reasons: dict[tuple[bytes, int, str], str] = {}
 
     def decide(self, waiting: Waiting, pod: Pod | None) -> None:
-        """A node, or why there is none. `pod` is the pod as it is now; None where it must not be
-        scheduled."""
+        """Decide about one pod. `pod` is the pod in the view; None if it must not be scheduled."""
         if pod is None or pod.metadata.uid != waiting.pod.uid:
             self.gone.append(waiting.key)
             return
@@ -74,15 +79,14 @@ class Batch:
             self._place(waiting, node)
         elif waiting.parked_at is None:
             self._refuse(waiting, pod, around, refusals)
-        # Else it was parked, and others of its kind have taken the room: for it nothing has
-        # changed.
+        # Else it stays parked: other pods of its kind used the room in this batch.
 
     def _choose(self, pod: PodInfo, around: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
         node, refusals = self._chooser.choose(pod, around, self._namespaces)
-        if around is self.working or pod.bonds is None:
+        if around is self.working or pod.inter_pod is None:
             return node, refusals
-        # A nominated pod may be what this one wants to be near, and may never come: the node must
-        # do without it too.
+        # A nominated pod may match this pod's affinity and never be bound. So the node must also be
+        # able to run this pod without the nominated ones.
         without: list[Refusal] = []
         while (
             node is not None
@@ -117,12 +121,12 @@ class Batch:
             self.failures.append((pod, message))
 
     def _preempt(self, waiting: Waiting, pod: Pod, around: Snapshot) -> str:
-        """Nominate the pod for a node whose less important pods have to go, or say why not."""
+        """Nominate the pod for a node with victims, or return why it cannot preempt (SCHED-35)."""
         if pod.spec.preemption_policy == "Never":
-            return POLITE
+            return NEVER_PREEMPTS
         nomination = self.nominations.get(waiting.key)
         if nomination is not None and self._is_emptying(nomination):
-            return LEAVING
+            return VICTIMS_TERMINATING
         refusing = self._chooser.refusing(waiting.pod, around, self._namespaces)
         if self._budgets is None:
             self._budgets = self._read_budgets()
@@ -142,7 +146,8 @@ class Batch:
         return ""
 
     def _is_emptying(self, nomination: Nomination) -> bool:
-        """Its victims, or other less important pods there, have yet to leave."""
+        """Whether its victims, or other terminating pods of lower priority, are still on the
+        node."""
         there = self.working.load(nomination.node).pods
         return any(victim.uid in there for victim in nomination.victims) or any(
             other.is_terminating and other.priority < nomination.pod.priority

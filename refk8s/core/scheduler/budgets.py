@@ -13,19 +13,19 @@ from refk8s.core.value import Value
 
 
 class Budget(Value, frozen=True, eq=False):
-    """One budget, as far as preemption looks at it."""
+    """The fields of a budget that preemption needs."""
 
     namespace: str
     selector: Selector
     allowed: int  # how many more pods may be disrupted
-    disrupted: frozenset[str]  # pods that are on their way out already
+    disrupted: frozenset[str]  # names of pods that are already being disrupted
 
 
 Budgets = tuple[Budget, ...]
 
 
 def budgets_of(objects: Iterable[PodDisruptionBudget]) -> Budgets:
-    """These budgets; one whose selector is malformed selects nothing (LOOP-12)."""
+    """These budgets; one with an invalid selector selects nothing (LOOP-12)."""
     found = []
     for one in objects:
         try:
@@ -40,8 +40,8 @@ def budgets_of(objects: Iterable[PodDisruptionBudget]) -> Budgets:
 
 
 def find_protected(pods: Sequence[PodInfo], budgets: Budgets) -> frozenset[str]:
-    """The uids of the pods that would break a budget, if these pods went in this order. O(pods ·
-    budgets)."""
+    """The uids of the pods that would violate a budget if these pods were deleted in this order.
+    O(pods · budgets)."""
     protected = set()
     allowed = [budget.allowed for budget in budgets]
     for pod in pods:

@@ -1,16 +1,19 @@
-"""The scheduler: which node each pod goes to, one at a time, best pods first. Rules SCHED-1 to
-SCHED-29 (spec/scheduler.md).
+"""The scheduler: binds each pod without a node to the best node that can run it. Rules SCHED-1 to
+SCHED-38 (spec/scheduler.md).
 
-A pod's own key brings it into the queue, sends what has been decided about it, and settles its
-account when the view shows the outcome. The key `schedule` decides: it takes the waiting pods in
-order, each against a snapshot that counts all those decided before.
+The key of a pod puts it into the queue, sends its binding or writes its condition, and ends the
+assumption when the view shows the outcome. The key `schedule` decides: it tries the pods of the
+queue one after another, each on a snapshot that includes the decisions before.
 
-    pod appears -> own key: admit -> schedule: choose a node, assume the pod there -> own key: bind -> view shows it: no longer assumed
-                                               no node: park it                    -> own key: say why (condition, event)
+    pod's key: admit to the queue
+      -> key "schedule": choose a node and assume the pod there
+           -> pod's key: bind -> the view shows it bound: no longer assumed
+      -> or, if no node can run it, park it
+           -> pod's key: write condition and Event
 
 A binding without an answer is neither done nor failed: the loop sends it again until it is answered
-(LOOP-6), and until then the pod counts on its node (SCHED-22). So no answer, however late, finds
-the room given away. Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling
+(LOOP-6), and until then the pod counts on its node (SCHED-22). So a late answer never finds the
+room used by another pod. Source: Kubernetes documentation, "Kubernetes Scheduler", "Scheduling
 Framework", "Pod Scheduling Readiness".
 """
 
@@ -49,7 +52,7 @@ from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
 TRUTH = "truth"
-BATCH_MAX = 1_000  # pods decided in one go, before others get their turn
+BATCH_MAX = 1_000  # pods decided in one reconciliation
 
 GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
@@ -58,7 +61,7 @@ PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
 class Scheduler(Reconciler):
-    """Decides for every pod that asks for this scheduler and has no node yet."""
+    """Reconciles the pods that name this scheduler and have no node (SCHED-23)."""
 
     user = component_user("kube-scheduler")
     folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
@@ -70,15 +73,14 @@ class Scheduler(Reconciler):
             Interest(PODS, self._keys_of_pod),
             Interest(NODES, _keys_of_node),
             Interest(NAMESPACES, _keys_of_namespace),
-            # SCHED-38: looked at when victims are chosen
+            # SCHED-38: read when victims are chosen
             Interest(POD_DISRUPTION_BUDGETS, _no_keys),
         )
-        # What has been worked out, and no more than that: a function of snapshots and pods
-        # (SCHED-17), so it is no part of the state.
+        # A cache of values computed from snapshots and pods (SCHED-17); not a part of the state.
         self._chooser = Chooser()
 
     def forget(self) -> None:
-        """Work everything out anew from now on (SCHED-17)."""
+        """Drop the cache (SCHED-17)."""
         self._chooser = Chooser()
 
     def start_memory(self, now: Instant) -> Memory:
@@ -97,11 +99,11 @@ class Scheduler(Reconciler):
         if before != after or (
             before and old is not None and new is not None and not is_same_load(old, new)
         ):
-            keys.append(SCHEDULE)  # It may have made room, or be one that others want to be near.
+            keys.append(SCHEDULE)  # It may have freed room, or match the affinity of others.
         return keys
 
     def _is_ours(self, pod: Pod | None) -> bool:
-        """SCHED-23: it names this scheduler (as a pod that names none does) and has no node."""
+        """SCHED-23: it has no node and names this scheduler; without a name, the default one."""
         return (
             pod is not None
             and not pod.spec.node_name
@@ -121,20 +123,21 @@ class Scheduler(Reconciler):
     # --- a pod's own key --------------------------------------------------------------------------
 
     def _reconcile_pod(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Admit the pod, send what has been decided about it, or settle what came of it."""
+        """Admit the pod to the queue, send its binding, or end its assumption."""
         # Observe
         memory: Memory = local.memory
         pod: Pod | None = view.get(PODS, key)
         decision = memory.decisions.get(key)
 
-        # Decide, Act, Report: by how far the pod has come
+        # Decide, Act, Report: by the state of the pod
         if decision is None:
             return self._admit(view, memory, key, pod, now)
         if not self._may_be_scheduled(pod) or pod is None or pod.metadata.uid != decision.pod.uid:
             return self._conclude(memory, key, pod, decision)
         if not decision.sent:
             return self._bind(view, memory, key, pod, decision)
-        # Refused for good, since what is in doubt is looked up (LOOP-7): the room is free again.
+        # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
+        # free again.
         if local.failure is not None:
             waiting = decision.waiting.after_attempt(now)
             memory = memory.settle(key)
@@ -145,7 +148,7 @@ class Scheduler(Reconciler):
         return NOTHING  # The view does not show it yet.
 
     def _admit(self, view: View, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
-        """Take the pod into the queue, or write what has been found out about it."""
+        """Put the pod into the queue, or write why no node can run it."""
         known = memory.queue.pods.get(key)
         if pod is None or not self._may_be_scheduled(pod):
             plan = NOTHING
@@ -169,7 +172,7 @@ class Scheduler(Reconciler):
             or known.pod.labels != info.labels
         ):
             memory = memory.with_queue(memory.queue.admit(key, info))
-            # An earlier life has nominated it.
+            # An earlier process has nominated it (SCHED-37).
             if pod.status is not None and pod.status.nominated_node_name and known is None:
                 memory = memory.nominate(key, Nomination(info, pod.status.nominated_node_name))
             return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
@@ -177,8 +180,8 @@ class Scheduler(Reconciler):
             return NOTHING
         nomination = memory.nominations.get(key)
         name = pod.spec.scheduler_name or DEFAULT_SCHEDULER
-        evictions = [_evict(victim, name, now) for victim in _still_there(view, nomination)]
-        told = tuple(request for requests, _ in evictions for request in requests)
+        evictions = [_evict(victim, name, now) for victim in _remaining(view, nomination)]
+        conditions = tuple(request for requests, _ in evictions for request in requests)
         status = _write_status(
             pod,
             UNSCHEDULABLE,
@@ -187,12 +190,12 @@ class Scheduler(Reconciler):
             now,
         )
         waves = tuple(
-            wave for wave in (told, tuple(delete for _, delete in evictions), status) if wave
+            wave for wave in (conditions, tuple(delete for _, delete in evictions), status) if wave
         )
         return Plan(waves) if waves else NOTHING
 
-    def _is_welcome(self, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]) -> bool:
-        """SCHED-19, SCHED-37: some node would take it."""
+    def _has_node(self, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]) -> bool:
+        """SCHED-19, SCHED-37: whether a node can run the pod."""
         return self._chooser.has_offer(
             pod, with_nominated(memory.working, memory.nominations, pod), namespaces
         )
@@ -235,8 +238,7 @@ class Scheduler(Reconciler):
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
-        """The pod has its node, or is gone, or must not have one any more: nothing is assumed of it
-        any longer."""
+        """The pod has a node, is removed, or must not be scheduled any more: end the assumption."""
         notes: tuple[Note, ...] = ()
         again: list[tuple[str, Key]] = []
         if (
@@ -247,17 +249,17 @@ class Scheduler(Reconciler):
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
             notes = (Note(pod, "Scheduled", words, action="Binding"),)
         elif self._is_ours(pod):
-            # Another pod of that name, which waits for its own decision.
+            # Another pod of that name, about which nothing is decided yet.
             again.append((self.name, key))
         if node_taken(pod) != decision.node:
-            # SCHED-26: its room is free, also where it came and ended before it was settled.
+            # SCHED-26: its room is free, even if it was bound and finished meanwhile.
             again.append((self.name, SCHEDULE))
         return Plan(memory=memory.settle(key), notes=notes, enqueue=tuple(again))
 
     # --- the key "schedule" -----------------------------------------------------------------------
 
     def _schedule(self, view: View, now: Instant, memory: Memory) -> Plan:
-        """Find a node for each pod whose turn it is."""
+        """Choose a node for each pod that is to be tried now."""
         # Observe
         queue = memory.queue.flush(now)
         if not len(queue.pods):
@@ -268,14 +270,14 @@ class Scheduler(Reconciler):
         namespaces = _namespaces(view)
         problems: list[Exception] = []
 
-        def is_welcome(pod: PodInfo) -> bool:
+        def has_node(pod: PodInfo) -> bool:
             try:
-                return self._is_welcome(pod, memory, namespaces)
+                return self._has_node(pod, memory, namespaces)
             except Exception as error:  # LOOP-10: it stays parked.
                 problems.append(error)
                 return False
 
-        ready, next_ready = queue.ready(now, is_welcome, memory.nominations)
+        ready, next_ready = queue.ready(now, has_node, memory.nominations)
 
         # Decide
         started = lambda pod: _started(view, pod)  # noqa: E731
@@ -324,8 +326,8 @@ class Scheduler(Reconciler):
         )
 
 
-def _still_there(view: View, nomination: Nomination | None) -> list[Pod]:
-    """The victims that nobody has deleted yet."""
+def _remaining(view: View, nomination: Nomination | None) -> list[Pod]:
+    """The victims that are not deleted yet."""
     found = (
         [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims]
         if nomination is not None
@@ -367,7 +369,7 @@ def _no_keys(view: View, old: Any, new: Any) -> tuple[Key, ...]:
 
 
 def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    """Only the labels of a namespace matter."""
+    """Only a change of a namespace's labels matters."""
     return (
         (SCHEDULE,)
         if old is not None and new is not None and old.metadata.labels != new.metadata.labels
@@ -376,7 +378,7 @@ def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
 
 
 def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    """A heartbeat concerns nobody."""
+    """A heartbeat makes no key due."""
     return (
         ()
         if old is not None and new is not None and facts_of(old) == facts_of(new)
@@ -408,23 +410,22 @@ def _write_status(
         tree["conditions"] = [condition]
     if (status.nominated_node_name or "") != nominated:
         tree["nominatedNodeName"] = nominated or None
-    because = "its scheduling gates are closed" if reason == GATED else "no node would take it"
+    because = "it has scheduling gates" if reason == GATED else "no node can run it"
     return (patch_status(pod, tree, because),) if tree else ()
 
 
 def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, ...], Request]:
-    """What tells a victim why, and what deletes it."""
-    told: tuple[Request, ...] = ()
+    """The request that sets a victim's condition, if it is not set, and the deletion (SCHED-35)."""
+    marking: tuple[Request, ...] = ()
     if not any(each.type == DISRUPTION_TARGET for each in pod.status.conditions or ()):
         condition = disruption_target(
             pod, "PreemptionByScheduler", f"{scheduler_name}: {PREEMPTED}", now
         )
-        told = (
-            patch_status(pod, {"conditions": [condition]}, "it has to go for a more important pod"),
-        )
-    return told, delete_pod(pod, "a more important pod needs its room")
+        because = "it is a victim of preemption"
+        marking = (patch_status(pod, {"conditions": [condition]}, because),)
+    return marking, delete_pod(pod, "a pod of higher priority needs its room")
 
 
 def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:
-    """The scheduler as a component: a loop around one decider."""
+    """The scheduler as a component: a loop with one reconciler."""
     return Loop("kube-scheduler", [Scheduler(name)], component=name)

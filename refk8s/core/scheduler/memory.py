@@ -1,7 +1,7 @@
-"""What the scheduler remembers: who waits, who is decided, who is assumed where. Rules SCHED-4,
-SCHED-22, SCHED-37 (spec/scheduler.md).
+"""The scheduler's memory: the queue, the decisions and the assumed pods. Rules SCHED-4, SCHED-22,
+SCHED-37 (spec/scheduler.md).
 
-A crash forgets all of it, and a list of pods and nodes brings back all that matters.
+It is lost in a crash, and rebuilt from a list of pods and nodes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,11 @@ from refk8s.core.value import Value, evolve, field
 
 
 class Decision(Value, frozen=True, eq=False):
-    """A pod's node. From here until the outcome is seen the pod is assumed to be there
-    (SCHED-22)."""
+    """The node chosen for a pod. The pod is assumed there until the outcome is seen (SCHED-22)."""
 
     waiting: Waiting
     node: str
-    truth: Change | None  # what was known when it was decided
+    truth: Change | None  # the last change of the truth when it was decided
     sent: bool = False
 
     @property
@@ -31,17 +30,16 @@ class Decision(Value, frozen=True, eq=False):
 
 
 class Memory(Value, frozen=True, eq=False):
-    """What the scheduler remembers; a crash forgets it, and a list of pods and nodes brings back
-    all that matters."""
+    """The scheduler's memory."""
 
     queue: Queue = EMPTY_QUEUE
     decisions: Map[Key, Decision] = field(default_factory=Map)
     assumed: Map[str, Map[str, PodInfo]] = field(default_factory=Map)  # node -> uid -> pod
     working: Snapshot = EMPTY
-    truth: Change | None = None  # how much of the truth is in `working`
+    truth: Change | None = None  # the last change of the truth that `working` includes
     # nodes whose assumed pods have changed since
     touched: Map[str, None] = field(default_factory=Map)
-    # pods that wait for their victims to leave
+    # pods that wait until their victims have ended
     nominations: Map[Key, Nomination] = field(default_factory=Map)
 
     def assume(
@@ -55,7 +53,7 @@ class Memory(Value, frozen=True, eq=False):
         decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
         for decision in decided:
             decisions[decision.waiting.key] = decision
-            assumed[decision.node] = assumed.get(decision.node, _NOBODY).set(
+            assumed[decision.node] = assumed.get(decision.node, _NO_PODS).set(
                 decision.pod.uid, decision.pod
             )
         nominations = Map(nominated) if nominated or len(self.nominations) else self.nominations
@@ -73,7 +71,7 @@ class Memory(Value, frozen=True, eq=False):
         return evolve(self, queue=queue)
 
     def nominate(self, key: Key, nomination: Nomination | None) -> "Memory":
-        """The pod waits for victims (None: it does not any more)."""
+        """Set the nomination of the pod; None removes it."""
         if nomination is not None:
             return evolve(self, nominations=self.nominations.set(key, nomination))
         return (
@@ -83,7 +81,7 @@ class Memory(Value, frozen=True, eq=False):
         )
 
     def settle(self, key: Key) -> "Memory":
-        """The pod is no longer assumed: the truth shows what became of it."""
+        """The pod is no longer assumed: its outcome has been seen (SCHED-22)."""
         decision = self.decisions[key]
         rest = self.assumed[decision.node].delete(decision.pod.uid)
         assumed = (
@@ -95,13 +93,13 @@ class Memory(Value, frozen=True, eq=False):
         return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=touched)
 
 
-_NOBODY: Map[str, PodInfo] = Map()
+_NO_PODS: Map[str, PodInfo] = Map()
 _NOT_TOUCHED: Map[str, None] = Map()
 
 
 def catch_up(memory: Memory, truth: Snapshot) -> Memory:
-    """The working snapshot made equal to the truth plus what is assumed and not yet in it (SCHED-4,
-    SCHED-22). O(changed)."""
+    """Update the working snapshot: the truth, and the assumed pods that it does not show yet
+    (SCHED-4, SCHED-22). O(changed)."""
     changed = truth.changed_since(memory.truth)
     if changed is None:
         changed = [*truth.nodes, *truth.loads, *memory.working.nodes, *memory.working.loads]
@@ -111,7 +109,7 @@ def catch_up(memory: Memory, truth: Snapshot) -> Memory:
     for name in sorted({*changed, *memory.touched}):
         working = working.with_node(name, truth.nodes.get(name))
         load = truth.load(name)
-        for uid, pod in memory.assumed.get(name, _NOBODY).items():
+        for uid, pod in memory.assumed.get(name, _NO_PODS).items():
             if uid not in load.pods:
                 load = load.plus(pod)
         if load is not working.load(name):

@@ -1,11 +1,10 @@
-"""What of a pod matters for where it runs: requests, host ports, selectors, tolerations. Rules
-SCHED-2, SCHED-17 (spec/scheduler.md).
+"""The requirements of a pod: requests, host ports, selectors, affinity, tolerations. Rules SCHED-2,
+SCHED-17 (spec/scheduler.md).
 
-Pods of one template are alike in all of this, so they share one `Needs`, found by the bytes of
-those fields; what has been worked out for one of them holds for all (SCHED-17). What the fields
-mean is in `core/pods/`. Source: Kubernetes documentation, "Resource Management for Pods and
-Containers" (how pods with resource requests are scheduled). Left out: dynamic resource claims;
-volumes.
+Pods of one template have equal requirements, so they share one `Needs`, found by the bytes of these
+fields. A result for one of them holds for all (SCHED-17). `core/pods/` interprets the fields.
+Source: Kubernetes documentation, "Resource Management for Pods and Containers" (how pods with
+resource requests are scheduled). Left out: dynamic resource claims; volumes.
 """
 
 from functools import lru_cache
@@ -36,7 +35,7 @@ from refk8s.core.pods.resources import (
 )
 from refk8s.core.value import Value
 
-# what scoring takes for a container without a request: milli-CPUs and bytes
+# the request of a container without one in scores (SCHED-12): milli-CPUs and bytes
 SCORED_DEFAULT: Amounts = {CPU: 100, MEMORY: 200 * 1024 * 1024}
 DEFAULT_SCHEDULER = "default-scheduler"
 
@@ -44,7 +43,7 @@ Requested = dict[str, str] | None
 
 
 class Part(NamedTuple):
-    """What matters of one container."""
+    """The fields of one container that the scheduler needs."""
 
     requests: Requested
     ports: tuple[ContainerPort, ...] | None
@@ -53,12 +52,11 @@ class Part(NamedTuple):
 
 
 class Needs(Value, frozen=True, eq=False):
-    """What a pod asks of a node. Two pods with equal `key` share the very same object, as long as
-    it is remembered."""
+    """The requirements of a pod. Pods with equal `key` share one object while it is cached."""
 
     key: bytes
     node_selector: tuple[tuple[str, str], ...]
-    # one of them must match; None: any node will do
+    # one of them must match; None: no requirement
     required_terms: tuple[NodeSelectorTerm, ...] | None
     preferred_terms: tuple[tuple[int, NodeSelectorTerm], ...]
     tolerations: tuple[Toleration, ...]
@@ -70,7 +68,7 @@ class Needs(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     images: tuple[str, ...]
-    # the only nodes that the required terms name; None: they do not name any
+    # the only nodes that the required terms name; None: they name none
     node_names: tuple[str, ...] | None
     pod_affinity: PodAffinity | None
     pod_anti_affinity: PodAntiAffinity | None
@@ -82,13 +80,13 @@ class Needs(Value, frozen=True, eq=False):
         return _parse(key)
 
     @property
-    def has_bonds(self) -> bool:
-        """Other pods matter for where it may run, or it for where others may (see `bonds.py`)."""
+    def has_inter_pod_terms(self) -> bool:
+        """Whether it has inter-pod affinity or spread constraints (see `inter_pod.py`)."""
         return bool(self.pod_affinity or self.pod_anti_affinity or self.constraints)
 
     @property
     def is_best_effort(self) -> bool:
-        """It asks for neither CPU nor memory."""
+        """Whether it requests neither CPU nor memory."""
         return not self.cpu and not self.memory
 
 
@@ -106,7 +104,7 @@ _Parts = tuple[
 
 
 def needs_of(pod: Pod) -> Needs:
-    """The needs of this pod. O(size of the spec) to find those that are known already."""
+    """The needs of this pod. O(size of the spec) if they are cached."""
     spec = pod.spec
     return _parse(
         _PARTS.encode(
@@ -179,8 +177,8 @@ def _parse(key: bytes) -> Needs:
 
 
 def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
-    """The nodes that the terms name, where each names some: a DaemonSet's pod names its one
-    node."""
+    """The nodes that the terms name, if every term names some. (The pod of a DaemonSet names its
+    node.)"""
     names: set[str] = set()
     for term in terms:
         fields = [

@@ -1,13 +1,12 @@
-"""The best node for a pod, plainly and with a memory of what has been worked out. Rules SCHED-16,
-SCHED-17 (spec/scheduler.md).
+"""The best node for a pod, with and without cached results. Rules SCHED-16, SCHED-17
+(spec/scheduler.md).
 
-`choose` is the definition: ask every node. A `Ranking` gives the same answer for pods of one kind
-without asking the nodes that have not changed since it was last asked: O(changed nodes) instead of
-O(nodes). It may be forgotten or shared at any time; nothing depends on its being there, only the
-time that a decision takes.
+`choose` is the definition: it evaluates every node. A `Ranking` gives the same result for pods of
+one kind and evaluates only the nodes that have changed since its last use: O(changed nodes) instead
+of O(nodes). Dropping it at any time changes only the duration.
 
-    all nodes --filters--> nodes that may run it --points--> most points, then fewest pods, then
-    first by name (SCHED-29: no chance)
+    all nodes -> filters -> nodes that can run the pod -> scores -> most points,
+    then fewest pods, then first by name (SCHED-29: no random choice)
 """
 
 from collections.abc import Mapping
@@ -35,9 +34,9 @@ from refk8s.core.scheduler.scores import Raw, local_points, raw_of, related_poin
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 from refk8s.core.value import Value
 
-# what is remembered at most: verdicts on nodes, and for how many kinds at least
+# limits of the cache: results for (kind, node) at most, and kinds at least
 ROWS_MAX, KINDS_MIN = 200_000, 16
-HOPELESS_MAX = 50_000  # kinds that nobody takes, remembered at once
+HOPELESS_MAX = 50_000  # cached kinds that no node can run
 
 NO_NAMESPACES: Mapping[str, Any] = {}
 
@@ -45,8 +44,8 @@ Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
 
 class Offer(Value, frozen=True):
-    """A node that may run the pod: what the relative scores start from, its local points, and how
-    many pods it has."""
+    """A node that can run the pod: the input of its relative scores, its local points, and its
+    number of pods."""
 
     raw: Raw
     local: int
@@ -56,8 +55,7 @@ class Offer(Value, frozen=True):
 def judge(
     pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any]
 ) -> Refusal | None:
-    """One node, asked afresh: what keeps the pod off it. O(1), or O(pods) where other pods
-    matter."""
+    """The refusal of one node, without the cache. O(1), or O(pods) if other pods matter."""
     facts = snapshot.nodes[name]
     refusal = _look(pod.needs, facts, snapshot.load(name)).refusal
     if refusal is None and (relations := relate(pod, snapshot, namespaces, PLAIN)) is not None:
@@ -71,8 +69,8 @@ def _object(relations: Relations, facts: NodeFacts) -> Refusal | None:
 
 
 class _Look(Value, frozen=True, eq=False):
-    """What pods of one need are told by a node: the refusal, or the local points; and whether its
-    pods count for spreading."""
+    """The result of a node for pods with equal needs: the refusal or the local points, and whether
+    its pods count for spreading."""
 
     facts: NodeFacts
     load: Load
@@ -125,10 +123,10 @@ def choose(
     source: Source = PLAIN,
     looks: dict[str, _Look] | None = None,
 ) -> tuple[str | None, dict[Refusal, int]]:
-    """SCHED-16: the best node, or None with how many nodes refuse for what reason. O(nodes), and
-    what `source` takes to answer.
+    """SCHED-16: the best node, or None with the number of nodes for each refusal. O(nodes), and the
+    time of `source`.
 
-    `looks` may hold what pods of the same needs were told before; it is brought up to date.
+    `looks`: earlier results for pods with the same needs; it is updated.
     """
     looks = {} if looks is None else looks
     relations = relate(pod, snapshot, namespaces, source)
@@ -171,7 +169,7 @@ def choose(
 
 
 def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
-    """The nodes to ask, in the order of their names: all, or those alone that the pod names."""
+    """The nodes to evaluate, by name: all, or only those that the pod names."""
     names = pod.needs.node_names
     return (
         sorted(snapshot.nodes)
@@ -181,8 +179,8 @@ def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
 
 
 class _Group:
-    """Nodes with the same raw numbers: among them the local order decides. A heap with stale
-    entries, left there until they come up."""
+    """Nodes with equal raw numbers, in a heap by local points. Outdated entries are removed when
+    they become the first."""
 
     __slots__ = ("heap", "size")
 
@@ -193,7 +191,7 @@ class _Group:
 
 
 class _Row:
-    """What a ranking knows of one node."""
+    """The result of one node in a ranking."""
 
     __slots__ = ("counted", "facts", "load", "number", "verdict")
 
@@ -210,8 +208,8 @@ class _Row:
 
 
 class Ranking:
-    """SCHED-17: every node's verdict on one kind of pod (needs and owner), brought up to date
-    before each answer."""
+    """SCHED-17: the results of all nodes for one kind of pod (needs and owner), updated before each
+    use."""
 
     def __init__(self, pod: PodInfo, looks: dict[str, _Look]) -> None:
         self._pod = pod
@@ -224,11 +222,11 @@ class Ranking:
         self._number = 0
 
     def choose(self, snapshot: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
-        """The same as `choose`. O(changed nodes · log nodes + groups)."""
+        """The same result as `choose`. O(changed nodes · log nodes + groups)."""
         self._catch_up(snapshot)
         if not self._groups:
             return None, self._refusals
-        # All alike but for the local points, so the relative ones cannot decide.
+        # All nodes have equal raw numbers, so the relative points do not decide.
         if len(self._groups) == 1:
             (group,) = self._groups.values()
             return self._first(group)[2], self._refusals
@@ -244,7 +242,7 @@ class Ranking:
         return (best[2] if best else None), self._refusals
 
     def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
-        """What each node says that refuses. O(nodes)."""
+        """The refusals by node. O(nodes)."""
         self._catch_up(snapshot)
         return {
             name: row.verdict
@@ -253,7 +251,7 @@ class Ranking:
         }
 
     def _catch_up(self, snapshot: Snapshot) -> None:
-        """Look again at the nodes that are not what they were."""
+        """Evaluate the changed nodes."""
         for name in changed_nodes(snapshot, self._seen, self._rows):
             self._update(name, snapshot.nodes.get(name), snapshot.load(name))
         self._seen = snapshot.last_change
@@ -311,24 +309,24 @@ class Ranking:
 
 
 class Chooser:
-    """The choice with a memory: rankings for pods that other pods do not matter to, else `choose`
-    with what is remembered.
+    """The choice with a cache: a ranking if no other pods matter to the pod, else `choose` with
+    cached results.
 
-    The least recently used kinds are forgotten.
+    The least recently used kinds are dropped.
     """
 
     def __init__(self) -> None:
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._looks: dict[bytes, dict[str, _Look]] = {}
         self._relations = Remembered()
-        # as of that change no node would take pods of these needs
+        # at that change no node could run pods with these needs
         self._hopeless: dict[bytes, Change] = {}
 
     def choose(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
     ) -> tuple[str | None, Mapping[Refusal, int]]:
-        """The same as the plain `choose`."""
-        if pod.needs.node_names is not None:  # There is next to nothing to remember.
+        """The same result as the function `choose`."""
+        if pod.needs.node_names is not None:  # Few nodes are evaluated anyway.
             return choose(pod, snapshot, namespaces, self._relations)
         if relate(pod, snapshot, namespaces, self._relations) is None:
             return self._ranking(pod, snapshot).choose(snapshot)
@@ -339,8 +337,7 @@ class Chooser:
     def refusing(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
     ) -> dict[str, Refusal]:
-        """What each node says that refuses the pod, in the order of their names. O(nodes log
-        nodes)."""
+        """The refusals by node, in the order of their names. O(nodes log nodes)."""
         relations = relate(pod, snapshot, namespaces, self._relations)
         refusing = self._ranking(pod, snapshot).refusing(snapshot)
         if relations is not None:
@@ -355,8 +352,8 @@ class Chooser:
     def has_offer(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
     ) -> bool:
-        """Some node would take a pod of this kind. O(changed nodes) where it was not so before and
-        other pods do not matter."""
+        """Whether a node can run a pod of this kind. O(changed nodes) if none could before and no
+        other pods matter."""
         key = pod.needs.key
         if relate(pod, snapshot, namespaces, self._relations) is not None:
             return self.choose(pod, snapshot, namespaces)[0] is not None

@@ -1,8 +1,10 @@
-"""Preemption: which less important pods must go, so that a pod that fits nowhere fits somewhere.
-Rules SCHED-35 to SCHED-38.
+"""Preemption: which pods of lower priority are deleted so that a node can run a pod. Rules SCHED-35
+to SCHED-38 (spec/scheduler.md).
 
-    nodes that could be cured --all less important pods gone: fits?--> take back whom it still fits
-    with --> victims --> the least harm
+    nodes that reject the pod, where deletions could help
+      -> remove all pods of lower priority: does the pod fit?
+      -> spare pods while it still fits; the others are the victims
+      -> choose the node with the least important victims
 
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
@@ -16,18 +18,18 @@ from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
 from refk8s.core.value import Value
 
-# how many nodes are tried at most: the greater of the two
+# the most nodes that are tried: the greater of the two
 CANDIDATES_MIN, CANDIDATES_PERCENT = 100, 10
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
 RUNNING_SINCE_NOW = "~"  # sorts after every time
 
 Started = Callable[[PodInfo], str]
-"""When a pod started, as RFC 3339 text; RUNNING_SINCE_NOW where it has not."""
+"""When a pod started, as RFC 3339 text; RUNNING_SINCE_NOW if it has not."""
 
 
 class Nomination(Value, frozen=True, eq=False):
-    """A pod that waits for its victims to leave. Until it has its node, no pod of its priority or
-    less takes the room (SCHED-37)."""
+    """A pod that waits until its victims have ended. Until it is bound, the room counts as used for
+    pods of its priority or lower (SCHED-37)."""
 
     pod: PodInfo
     node: str
@@ -35,7 +37,7 @@ class Nomination(Value, frozen=True, eq=False):
 
 
 class Eviction(Value, frozen=True, eq=False):
-    """A node, and who would have to leave it, the most important first."""
+    """A node and the victims there, the most important first."""
 
     node: str
     victims: tuple[PodInfo, ...]
@@ -50,11 +52,11 @@ def preempt(
     started: Started,
     budgets: Budgets = (),
 ) -> tuple[Eviction | None, dict[str, int]]:
-    """SCHED-35, SCHED-36: the eviction that does the least harm, or None with how many nodes are
-    not to be had for what reason.
+    """SCHED-35, SCHED-36: the node with the least important victims, or None with the number of
+    nodes for each reason.
 
-    `refusing` says why each node refuses the pod, in the order of their names. O(candidates · pods
-    of a node).
+    `refusing`: the refusal of each node, in the order of their names. O(candidates · pods of a
+    node).
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
     tries = max(CANDIDATES_MIN, len(snapshot.nodes) * CANDIDATES_PERCENT // 100)
@@ -71,7 +73,7 @@ def preempt(
                 else min(best, found, key=lambda eviction: _harm(eviction, started))
             )
             tries -= 1
-            # SCHED-38: a node where no budget is broken may come yet
+            # SCHED-38: a later node may have victims without violating a budget
             if tries <= 0 and not best.violations:
                 break
         else:
@@ -88,7 +90,7 @@ def _victims(
     started: Started,
     budgets: Budgets,
 ) -> Eviction | tuple[str, ...]:
-    """SCHED-35: the fewest that must leave this node, or why that would not help."""
+    """SCHED-35: the fewest victims on this node, or why deleting pods there does not help."""
     load = snapshot.load(name)
     lesser = sorted(
         (other for other in load.pods.values() if other.priority < pod.priority),
@@ -103,7 +105,7 @@ def _victims(
         return refusal.messages
     protected = find_protected(lesser, budgets) if budgets else frozenset()
     spared = set()
-    # Those whom a budget protects are spared first (SCHED-38), and among them the most important.
+    # Protected pods are spared first (SCHED-38), the more important ones before the others.
     for other in (
         sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser
     ):
@@ -115,16 +117,16 @@ def _victims(
 
 
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
-    """The smaller the more important: the higher priority, then who has run longer."""
+    """A sorting key, the most important pod first: higher priority, then longer running."""
     return -pod.priority, started(pod), pod.uid
 
 
 def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:
-    """SCHED-36, SCHED-38: the smaller the better."""
+    """A sorting key, the best node first (SCHED-36, SCHED-38)."""
     highest = max(victim.priority for victim in eviction.victims)
     oldest = min(started(victim) for victim in eviction.victims if victim.priority == highest)
     total = sum(victim.priority + PRIORITY_OFFSET for victim in eviction.victims)
-    # The later the better, so the text is compared the other way round.
+    # A later start is better, so the order of the text is reversed.
     late = tuple(-ord(letter) for letter in oldest)
     return eviction.violations, highest, total, len(eviction.victims), late, eviction.node
 
@@ -132,8 +134,8 @@ def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tup
 def with_nominated(
     snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo
 ) -> Snapshot:
-    """SCHED-37: the snapshot in which those who wait for their victims and are no less important
-    than the pod are there already."""
+    """SCHED-37: the snapshot with the nominated pods of the same or higher priority on their
+    nodes."""
     for key in sorted(nominations):
         nomination = nominations[key]
         load = snapshot.load(nomination.node)

@@ -1,10 +1,10 @@
-"""The queue: which pods are to be tried, in which order, and when again. Rules SCHED-18 to SCHED-21
+"""The queue: which pods are tried, in which order and when. Rules SCHED-18 to SCHED-21
 (spec/scheduler.md).
 
-| a pod is | since | leaves when |
+| a pod is | since | until |
 |---|---|---|
-| active | it came, or its spec changed, or its assignment failed | it is tried, not before its back-off is over |
-| parked | no node would take it | some node would take its kind, or it has been parked for five minutes |
+| active | it was created, its spec changed, or its binding was rejected | it is tried, after its back-off |
+| parked | no node could run it | a node can run a pod of its kind, or five minutes have passed |
 
 Source: Kubernetes documentation, "Pod Priority and Preemption" (effect of pod priority on
 scheduling order), "Scheduling Framework" (queue sort); the kube-scheduler reference for the
@@ -30,7 +30,7 @@ _KINDS = msgspec.msgpack.Encoder()
 
 
 class Waiting(Value, frozen=True, eq=False):
-    """A pod that waits for a node. `number` counts arrivals; `parked_at` None: active."""
+    """A pod in the queue. `number`: the order of arrival; `parked_at` None: active."""
 
     key: Key
     pod: PodInfo
@@ -38,16 +38,16 @@ class Waiting(Value, frozen=True, eq=False):
     attempts: int = 0
     not_before: Instant = 0
     parked_at: Instant | None = None
-    message: str = ""  # why it was refused last
+    message: str = ""  # the last reason why no node could run it
 
     @property
     def rank(self) -> tuple[int, int]:
-        """SCHED-18: the higher priority first, then who came first."""
+        """SCHED-18: descending priority, then the order of arrival."""
         return -self.pod.priority, self.number
 
     @property
     def kind(self) -> bytes:
-        """Pods of one kind are welcome on the same nodes."""
+        """Equal for pods that the same nodes can run (SCHED-19)."""
         return _KINDS.encode(
             (
                 self.pod.needs.key,
@@ -58,13 +58,13 @@ class Waiting(Value, frozen=True, eq=False):
         )
 
     def after_attempt(self, now: Instant) -> "Waiting":
-        """SCHED-20: not again before 1 s has passed, doubling with every attempt, at most 10 s."""
+        """SCHED-20: the back-off is 1 s, doubles with every attempt, and is at most 10 s."""
         delay = min(BACKOFF_FIRST << min(self.attempts, 20), BACKOFF_MAX)
         return evolve(self, attempts=self.attempts + 1, not_before=now + delay)
 
 
 class Queue(Value, frozen=True, eq=False):
-    """All pods that wait. A value."""
+    """All pods that wait for a node. A value."""
 
     pods: Map[Key, Waiting] = field(default_factory=Map)
     active: Map[Key, None] = field(default_factory=Map)
@@ -74,7 +74,7 @@ class Queue(Value, frozen=True, eq=False):
     alarm: Instant | None = None
 
     def admit(self, key: Key, pod: PodInfo) -> "Queue":
-        """A pod comes, or comes anew because it changed: active, at the end of its priority."""
+        """Add a new or changed pod: active, last of its priority."""
         queue = self.without((key,)) if key in self.pods else self
         waiting = Waiting(key, pod, self.arrivals + 1)
         return Queue(
@@ -86,7 +86,7 @@ class Queue(Value, frozen=True, eq=False):
         )
 
     def activate(self, pods: Iterable[Waiting]) -> "Queue":
-        """These are active, whatever they were."""
+        """Make these pods active, whatever their state."""
         again = [evolve(waiting, parked_at=None) for waiting in pods]
         queue = self.without(waiting.key for waiting in again)
         entries = {waiting.key: waiting for waiting in again}
@@ -99,8 +99,7 @@ class Queue(Value, frozen=True, eq=False):
         )
 
     def park(self, pods: Iterable[Waiting], now: Instant) -> "Queue":
-        """No node would take these (SCHED-19): each has been tried once more, and says why it was
-        refused."""
+        """Park these pods, which no node can run (SCHED-19), after another attempt."""
         tried = [evolve(waiting.after_attempt(now), parked_at=now) for waiting in pods]
         if not tried:
             return self
@@ -118,7 +117,7 @@ class Queue(Value, frozen=True, eq=False):
         )
 
     def without(self, keys: Iterable[Key]) -> "Queue":
-        """These wait no more."""
+        """Remove these pods."""
         pods, active, parked = self.pods.mutate(), self.active.mutate(), self.parked
         for key in keys:
             waiting = pods.pop(key, None)
@@ -134,7 +133,7 @@ class Queue(Value, frozen=True, eq=False):
         return Queue(pods.finish(), active.finish(), parked, self.arrivals, self.alarm)
 
     def flush(self, now: Instant) -> "Queue":
-        """SCHED-21: what has been parked for five minutes is active again. O(1) until then."""
+        """SCHED-21: pods that were parked for five minutes become active. O(1) until then."""
         if self.alarm is None or now < self.alarm:
             return self
         parked = [self.pods[key] for keys in self.parked.values() for key in keys]
@@ -145,24 +144,24 @@ class Queue(Value, frozen=True, eq=False):
         return evolve(queue, alarm=min((until for until in since if until > now), default=None))
 
     def ready(
-        self, now: Instant, is_welcome: Callable[[PodInfo], bool], special: Collection[Key] = ()
+        self, now: Instant, has_node: Callable[[PodInfo], bool], nominated: Collection[Key] = ()
     ) -> tuple[list[Waiting], Instant | None]:
         """The pods to try now, in order (SCHED-18), and the instant at which the next one's
         back-off is over.
 
-        Parked pods are among them when their kind is welcome somewhere (SCHED-19); those that are
-        `special` (the nominated) are asked for one by one. O(active + kinds + welcome).
+        Parked pods are included if a node can run a pod of their kind (SCHED-19); nominated pods are
+        checked one by one. O(active + kinds + pods included).
         """
         keys = list(self.active)
         for kind in sorted(self.parked):
             among = self.parked[kind]
-            one = next((key for key in among if key not in special), None)
-            if one is not None and is_welcome(self.pods[one].pod):
-                keys += [key for key in among if key not in special]
+            one = next((key for key in among if key not in nominated), None)
+            if one is not None and has_node(self.pods[one].pod):
+                keys += [key for key in among if key not in nominated]
         keys += [
             key
-            for key in special
-            if key in self.pods and key not in self.active and is_welcome(self.pods[key].pod)
+            for key in nominated
+            if key in self.pods and key not in self.active and has_node(self.pods[key].pod)
         ]
         found = [self.pods[key] for key in keys]
         later = [waiting.not_before for waiting in found if waiting.not_before > now]

@@ -1,8 +1,8 @@
-"""Why a pod fits nowhere, in the words that users know. Rules SCHED-10, SCHED-11
+"""The message why no node can run a pod, as upstream writes it. Rules SCHED-10, SCHED-11
 (spec/scheduler.md).
 
-Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and what today's scheduler
-writes.
+Source: Kubernetes documentation, "Debug Pods" (my pod stays pending), and the messages of
+kube-scheduler.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from refk8s.core.value import Value
 NO_NODES = "no nodes available to schedule pods"
 UNHELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"
-POLITE = "not eligible due to preemptionPolicy=Never."
-LEAVING = "not eligible due to a terminating pod on the nominated node."
+NEVER_PREEMPTS = "not eligible due to preemptionPolicy=Never."
+VICTIMS_TERMINATING = "not eligible due to a terminating pod on the nominated node."
 
 
 class Refusal(Value, frozen=True, cache_hash=True):
-    """Why a pod cannot run on a node: the plugin that objects, what it says, and whether it could
-    help that other pods went away."""
+    """Why a node cannot run a pod: the plugin that rejects it, its messages, and whether the
+    deletion of other pods could help."""
 
     plugin: str
     messages: tuple[str, ...]
@@ -33,10 +33,10 @@ def histogram(counts: Mapping[str, int], nodes: int) -> str:
 
 
 def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str:
-    """SCHED-10: the whole message for a pod that every node refuses; `preemption` says why nobody
-    is evicted for it, empty: somebody is.
+    """SCHED-10: the message for a pod that no node can run. `preemption`: why no pod is preempted
+    for it; empty if one is.
 
-    A node is counted under each of the messages of the one filter that refused it.
+    A node is counted for each message of the filter that rejected it.
     """
     if not nodes:
         return NO_NODES

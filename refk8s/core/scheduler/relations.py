@@ -1,34 +1,33 @@
-"""What the pods that are there mean for one that comes: counts by domain. Rules SCHED-30 to
-SCHED-34 (spec/scheduler.md).
+"""The relations of a pod to the existing pods: counts by domain. Rules SCHED-30 to SCHED-34
+(spec/scheduler.md).
 
-A domain is the set of nodes with one value of a topology key. Three questions are asked of the
-snapshot: how many pods that a term means are in each domain (a tally); from which domains do the
-pods there keep newcomers off, and to which do they draw them (neighbours). `Plain` answers by
-looking at every pod; `Remembered` gives the same answers and looks again only at the nodes that
-have changed.
+A domain is the set of nodes with the same value of a topology key. The snapshot gives three
+results: how many pods in each domain match a term (a tally); and in which domains existing pods
+have anti-affinity or preferences that may match the new pod (neighbours). `Plain` computes them
+from every pod; `Remembered` gives the same results and reads only the changed nodes again.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from refk8s.core.api.selector import Selector
-from refk8s.core.scheduler.bonds import Constraint, Term
 from refk8s.core.scheduler.filters import node_affinity, node_unschedulable, taints
+from refk8s.core.scheduler.inter_pod import Constraint, Term
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
 
-# by value of the topology key; every domain is there, with 0 where there is none
+# by value of the topology key; a domain without such pods is present with 0
 Counts = Mapping[str, int]
-QUESTIONS_MAX = 512  # tallies remembered at once
+QUESTIONS_MAX = 512  # cached tallies
 
 
 class Tally(Value, frozen=True, cache_hash=True):
-    """A question: how many pods that match all of `selectors` (labels, namespaces) are in each
-    domain of the topology key?
+    """The question how many pods that match all of `selectors` (labels, namespaces) are in each
+    domain of the topology key.
 
-    Only nodes with all of `keys` count, and those alone that `needs` would not be refused by, as
-    far as the policies say so.
+    Only nodes with all of `keys` count. The policies may also exclude nodes that `needs` does not
+    match or tolerate (SCHED-32).
     """
 
     topology_key: str
@@ -40,7 +39,7 @@ class Tally(Value, frozen=True, cache_hash=True):
     honors_taints: bool = False
 
     def domain(self, facts: NodeFacts | None) -> str | None:
-        """The domain of the node; None where the node does not count."""
+        """The domain of the node; None if the node does not count."""
         if facts is None or any(key not in facts.labels for key in self.keys):
             return None
         if self.honors_affinity or self.honors_taints:
@@ -66,8 +65,8 @@ class Tally(Value, frozen=True, cache_hash=True):
 
 
 class Neighbours:
-    """The domains from which pods keep others off, and to which they draw them: by term, then by
-    domain."""
+    """The number of existing pods with each term, by domain: required anti-affinity (`guards`), and
+    preferences with their weights (`pulls`)."""
 
     def __init__(self) -> None:
         self.guards: dict[Term, dict[str, int]] = {}
@@ -78,10 +77,10 @@ class Neighbours:
         if facts is None:
             return
         for pod in load.bound.values():
-            assert pod.bonds is not None
-            for term in pod.bonds.anti_affinity:
+            assert pod.inter_pod is not None
+            for term in pod.inter_pod.anti_affinity:
                 _count(self.guards, term, facts.labels.get(term.topology_key), sign)
-            for pull in pod.bonds.pulls:
+            for pull in pod.inter_pod.pulls:
                 _count(self.pulls, pull, facts.labels.get(pull[1].topology_key), sign)
 
 
@@ -97,7 +96,7 @@ def _count(counts: dict[Any, dict[str, int]], what: Any, domain: str | None, sig
 
 
 class Source(Protocol):
-    """Who answers."""
+    """`Plain` or `Remembered`."""
 
     def tally(self, question: Tally, snapshot: Snapshot) -> Counts: ...
 
@@ -105,7 +104,7 @@ class Source(Protocol):
 
 
 class Plain:
-    """Answers by looking at everything. O(pods)."""
+    """Computes from all pods. O(pods)."""
 
     def tally(self, question: Tally, snapshot: Snapshot) -> Counts:
         counts: dict[str, int] = {}
@@ -126,14 +125,13 @@ PLAIN = Plain()
 
 
 class Relations(Value, frozen=True, eq=False):
-    """What the others mean for one pod. A list of (topology key, pods in each domain) for each kind
-    of term."""
+    """The relations of one pod to the others: (topology key, pods in each domain) for each term."""
 
-    near: tuple[tuple[str, Counts], ...]  # affinity: must not be 0
-    is_first: bool  # nobody that the pod wants near is anywhere, and it is such a pod itself
-    far: tuple[tuple[str, Counts], ...]  # anti-affinity: must be 0
-    guarded: tuple[tuple[str, Counts], ...]  # others' anti-affinity: must be 0
-    # with whether the pod itself counts, and the least in any domain
+    near: tuple[tuple[str, Counts], ...]  # its required affinity: must not be 0
+    is_first: bool  # no pod matches its affinity, except the pod itself (SCHED-30)
+    far: tuple[tuple[str, Counts], ...]  # its required anti-affinity: must be 0
+    guarded: tuple[tuple[str, Counts], ...]  # required anti-affinity of existing pods: must be 0
+    # with whether the pod itself counts, and the lowest count of a domain
     hard: tuple[tuple[Constraint, int, int, Counts], ...]
     soft: tuple[tuple[Constraint, Counts], ...]
     drawn: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
@@ -142,9 +140,9 @@ class Relations(Value, frozen=True, eq=False):
 def relate(
     pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], source: Source
 ) -> Relations | None:
-    """The relations of the pod to all others; None where nothing ties it to any."""
-    bonds = pod.bonds
-    if bonds is None and not len(snapshot.bound):
+    """The relations of the pod to all others; None if there are none."""
+    terms = pod.inter_pod
+    if terms is None and not len(snapshot.bound):
         return None
     neighbours = source.neighbours(snapshot)
     guarded = [
@@ -156,22 +154,22 @@ def relate(
     for (weight, term), counts in neighbours.pulls.items():
         if _means(term, pod, namespaces):
             _draw(drawn, term.topology_key, counts, weight)
-    if bonds is None:
+    if terms is None:
         if not guarded and not drawn:
             return None
         return Relations((), False, (), tuple(guarded), (), (), drawn)
-    all_of = tuple((term.selector, term.resolve(namespaces)) for term in bonds.affinity)
+    all_of = tuple((term.selector, term.resolve(namespaces)) for term in terms.affinity)
     near = tuple(
         (term.topology_key, _tally(term.topology_key, all_of, source, snapshot))
-        for term in bonds.affinity
+        for term in terms.affinity
     )
-    for weight, term in bonds.preferred:
+    for weight, term in terms.preferred:
         one = ((term.selector, term.resolve(namespaces)),)
         _draw(drawn, term.topology_key, _tally(term.topology_key, one, source, snapshot), weight)
     return Relations(
         near=near,
         is_first=not any(any(counts.values()) for _, counts in near)
-        and all(_means(term, pod, namespaces) for term in bonds.affinity),
+        and all(_means(term, pod, namespaces) for term in terms.affinity),
         far=tuple(
             (
                 term.topology_key,
@@ -182,14 +180,14 @@ def relate(
                     snapshot,
                 ),
             )
-            for term in bonds.anti_affinity
+            for term in terms.anti_affinity
         ),
         guarded=tuple(guarded),
         hard=tuple(
             _spread(each, counts, pod)
-            for each, counts in _constraints(bonds.hard, pod, source, snapshot)
+            for each, counts in _constraints(terms.hard, pod, source, snapshot)
         ),
-        soft=tuple(_constraints(bonds.soft, pod, source, snapshot)),
+        soft=tuple(_constraints(terms.soft, pod, source, snapshot)),
         drawn=drawn,
     )
 
@@ -213,8 +211,8 @@ def _tally(topology_key: str, selectors: Any, source: Source, snapshot: Snapshot
 def _constraints(
     among: tuple[Constraint, ...], pod: PodInfo, source: Source, snapshot: Snapshot
 ) -> Iterable[tuple[Constraint, Counts]]:
-    """Each constraint with the pods in each domain. Nodes without the keys of all of them do not
-    count."""
+    """Each constraint with the pods in each domain. Nodes without the keys of all constraints do
+    not count."""
     keys = tuple(sorted({each.topology_key for each in among}))
     for each in among:
         selectors = ((each.selector, (pod.namespace,)),)
@@ -238,7 +236,7 @@ def _spread(
 
 
 class _Remembered:
-    """One tally, kept up to date."""
+    """One cached tally."""
 
     __slots__ = ("counts", "nodes", "question", "rows", "seen")
 
@@ -273,7 +271,7 @@ class _Remembered:
 
 
 class Remembered:
-    """Answers like `Plain`, and remembers. O(pods of the changed nodes)."""
+    """The same results as `Plain`, cached. O(pods of the changed nodes)."""
 
     def __init__(self) -> None:
         self._tallies: dict[Tally, _Remembered] = {}
@@ -304,7 +302,7 @@ class Remembered:
 
 
 def changed_nodes(snapshot: Snapshot, seen: Change | None, known: Iterable[str]) -> Iterable[str]:
-    """The nodes to look at again for whoever has last seen that change and knows these nodes."""
+    """The nodes to read again for a cache that has these nodes as of the change `seen`."""
     if snapshot.last_change is seen and seen is not None:
         return ()
     changed = snapshot.changed_since(seen)

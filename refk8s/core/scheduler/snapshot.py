@@ -1,12 +1,11 @@
-"""The snapshot: every node with what runs on it, kept up to date change by change. Rules SCHED-3,
-SCHED-4 (spec/scheduler.md).
+"""The snapshot: each node with its pods and their requests, updated with each change. Rules
+SCHED-3, SCHED-4 (spec/scheduler.md).
 
-There are two of them. The *truth* is a fold over the view: it knows what the API server has told.
-The *working* snapshot is the truth plus the pods that were assigned here and are not yet seen there
-(assumed pods); decisions look at that one. Both are values. A change costs O(1), whatever the
-number of pods and nodes; each leaves a link in the chain of changes, so that whoever has worked
-something out from an earlier snapshot finds the nodes to look at again. Source: Kubernetes
-documentation, "Scheduling Framework" (the scheduling cycle's snapshot).
+There are two snapshots. The *truth* is a fold over the view. The *working* snapshot is the truth
+plus the assumed pods that the view does not show as bound yet; decisions use this one. Both are
+values. A change costs O(1), whatever the number of pods and nodes. Each change adds a link to the
+chain of changes, so a cache computed from an earlier snapshot finds the nodes that have changed.
+Source: Kubernetes documentation, "Scheduling Framework" (the scheduling cycle's snapshot).
 """
 
 from collections.abc import Iterable
@@ -22,18 +21,17 @@ from refk8s.core.pods import resources
 from refk8s.core.pods.host_ports import HostPort
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
 from refk8s.core.pods.status import is_finished
-from refk8s.core.scheduler.bonds import Bonds, bonds_of
+from refk8s.core.scheduler.inter_pod import InterPodTerms, inter_pod_terms
 from refk8s.core.scheduler.needs import Needs, needs_of
 from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 SPREAD_OWNERS = ("ReplicaSet", "ReplicationController", "StatefulSet")
-CHAIN_LENGTH_MAX = 4096  # links; who has fallen further behind looks at every node
+CHAIN_LENGTH_MAX = 4096  # links; a cache that is further behind reads every node
 
 
 class NodeFacts(Value, frozen=True):
-    """What a Node object says that matters. Equal facts decide equally, so a heartbeat changes
-    nothing."""
+    """The fields of a Node that the scheduler needs. A heartbeat does not change them."""
 
     name: str
     labels: dict[str, str]
@@ -47,7 +45,7 @@ class NodeFacts(Value, frozen=True):
 
     @property
     def zone(self) -> str:
-        """The zone that the node is labelled with, or empty."""
+        """The zone label of the node, or empty."""
         return self.labels.get(ZONE_LABEL, "")
 
     @property
@@ -56,7 +54,7 @@ class NodeFacts(Value, frozen=True):
 
 
 class PodInfo(Value, frozen=True, eq=False):
-    """A pod that takes room on a node."""
+    """The fields of a pod that the scheduler needs."""
 
     uid: str
     namespace: str
@@ -66,11 +64,11 @@ class PodInfo(Value, frozen=True, eq=False):
     is_terminating: bool
     priority: int
     needs: Needs
-    bonds: Bonds | None
+    inter_pod: InterPodTerms | None
 
 
 class Load(Value, frozen=True, eq=False):
-    """What the pods of a node take, in sum and one by one. Pods that have ended are not in it."""
+    """The pods of a node and the sums of their requests. Finished pods are not included."""
 
     pods: Map[str, PodInfo]  # by uid
     cpu: int
@@ -81,7 +79,7 @@ class Load(Value, frozen=True, eq=False):
     scored_memory: int
     ports: tuple[HostPort, ...]
     siblings: Map[str, int]  # pods that stay, by owner
-    bound: Map[str, PodInfo]  # those with bonds, by uid
+    bound: Map[str, PodInfo]  # pods with inter-pod terms, by uid
 
     def plus(self, pod: PodInfo) -> "Load":
         return self._with(pod, self.pods.set(pod.uid, pod), 1)
@@ -109,7 +107,7 @@ class Load(Value, frozen=True, eq=False):
         if pod.owner and not pod.is_terminating:
             count = siblings.get(pod.owner, 0) + sign
             siblings = siblings.set(pod.owner, count) if count else siblings.delete(pod.owner)
-        if pod.bonds is not None:
+        if pod.inter_pod is not None:
             bound = bound.set(pod.uid, pod) if sign > 0 else bound.delete(pod.uid)
         return Load(
             pods,
@@ -126,7 +124,7 @@ class Load(Value, frozen=True, eq=False):
 
 
 def is_alike(one: Load, other: Load) -> bool:
-    """No filter and no local score can tell the two apart, though the pods be others."""
+    """Whether every filter and local score has the same result for both, even with other pods."""
     return one is other or (
         one.cpu == other.cpu
         and one.memory == other.memory
@@ -147,7 +145,7 @@ _NO_NAMES: Map[str, None] = Map()
 
 @frozen(eq=False)
 class Change:
-    """A link of the chain of changes: this node is not what it was before. Known by identity."""
+    """A link of the chain of changes: this node changed. Compared by identity."""
 
     node: str
     before: "Change | None"
@@ -155,13 +153,13 @@ class Change:
 
 
 class Snapshot(Value, frozen=True, eq=False):
-    """Nodes and loads at a moment. A load may stand under a name that no node has: its pods were
-    there first."""
+    """Nodes and loads at one moment. A load may exist without its node, if the view shows the pods
+    first."""
 
     nodes: Map[str, NodeFacts]
     loads: Map[str, Load]
     last_change: Change | None = None
-    bound: Map[str, None] = _NO_NAMES  # nodes with pods that have bonds
+    bound: Map[str, None] = _NO_NAMES  # nodes with pods that have inter-pod terms
 
     def load(self, node: str) -> Load:
         return self.loads.get(node, IDLE)
@@ -190,12 +188,12 @@ class Snapshot(Value, frozen=True, eq=False):
         return Snapshot(self.nodes, loads, _link(name, self.last_change), bound)
 
     def changed_since(self, seen: Change | None) -> list[str] | None:
-        """The names of the nodes that have changed since that link was the last one, newest first;
-        None: nobody knows any more."""
+        """The names of the nodes that changed after the link `seen`, newest first; None if the
+        chain no longer has that link."""
         names: dict[str, None] = {}
         link = self.last_change
         if seen is None and link is not None:
-            return None  # The chain may have been let go since, so its end is not the beginning.
+            return None  # The chain may have been cut, so its end is not the beginning.
         while link is not seen:
             if link is None:
                 return None
@@ -209,14 +207,13 @@ EMPTY = Snapshot(Map(), Map())
 
 def _link(node: str, before: Change | None) -> Change:
     if before is None or before.length >= CHAIN_LENGTH_MAX:
-        # The chain is let go, so that memory stays bounded; whoever looks for an older link finds
-        # none.
+        # The chain is cut, so that memory stays bounded; older links are no longer found.
         return Change(node, None, 1)
     return Change(node, before, before.length + 1)
 
 
 def facts_of(node: Node) -> NodeFacts:
-    """What matters of a node. The time at which a taint was set does not."""
+    """The facts of a node. They do not include the `timeAdded` of taints."""
     allocatable = node.status.allocatable or {} if node.status else {}
     spec = node.spec
     known = (CPU, MEMORY, EPHEMERAL_STORAGE, resources.PODS)
@@ -251,21 +248,21 @@ def info_of(pod: Pod) -> PodInfo:
         metadata.deletion_timestamp is not None,
         pod.spec.priority or 0 if pod.spec else 0,
         needs,
-        bonds_of(needs, metadata.namespace or "", metadata.labels or {}),
+        inter_pod_terms(needs, metadata.namespace or "", metadata.labels or {}),
     )
 
 
 def node_taken(pod: Pod | None) -> str:
-    """The node on which the pod takes room; empty where it takes none. One that is being deleted
-    still does (SCHED-4)."""
+    """The node on which the pod counts, or empty. A pod that is being deleted still counts
+    (SCHED-4)."""
     if pod is None or pod.spec is None or is_finished(pod):
         return ""
     return pod.spec.node_name or ""
 
 
 def is_same_load(old: Pod, new: Pod) -> bool:
-    """Two states of one pod that weigh the same, without looking deep: the generation counts the
-    changes of the spec."""
+    """Whether two versions of a pod give the same load. The generation shows changes of the
+    spec."""
     before, after = old.metadata, new.metadata
     return (
         before.uid == after.uid
@@ -297,7 +294,7 @@ def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot
 
 
 def recompute(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
-    """The truth worked out from nothing: what the fold must always equal (SCHED-3). O(nodes +
+    """The truth computed from scratch, which the fold must always equal (SCHED-3). O(nodes +
     pods)."""
     snapshot = EMPTY
     for node in nodes:

@@ -1,19 +1,19 @@
-"""The laws of a cluster: rules of spec/ that judge the states and steps of
+"""The laws of a cluster: rules of spec/ as functions on states and steps of
 refk8s/core/cluster/step.py, in lists.
 
-The simulator, the explorer and the properties judge every step by them. There are five kinds:
+The simulator, the explorer and the properties check every step with them. There are five kinds:
 
-    of a change     what one write did to one object: `check(change, before, after)`
-    of a request    what a request that arrived did, and whether it may: `check(arrived, before, after)`
-    of a decision   what a component requests, on what it sees: `check(decision, before, after)`
-    of a step       what one action did to the cluster: `check(before, action, after)`
-    of a rest       what is there once faults have stopped and the cluster is settled: `check(cluster)`
+    change     what one write did to one object: `check(change, before, after)`
+    request    what a request did when it arrived: `check(arrived, before, after)`
+    decision   what a component requests, on its view: `check(decision, before, after)`
+    step       what one action did to the cluster: `check(before, action, after)`
+    rest       the settled cluster after all faults: `check(cluster)`
 
 A check returns None if its rule does not apply (so a report can count how often a rule was tested),
 else a sentence for every way in which the rule is broken. It selects the values that the rule is
-about, and a predicate of the same name in `predicates/` judges them. It looks at what is stored,
-sent, seen and running, and not at how the components decide; it reads the past in the history. Its
-cost is proportional to what changed.
+about, and a predicate of the same name in `predicates/` checks them. It uses what is stored, sent,
+in view and running, but not how the components decide; it reads the past in the history. Its cost
+is proportional to what changed.
 """
 
 from collections import Counter
@@ -70,7 +70,7 @@ def all_laws() -> tuple[Law, ...]:
 def judge(
     before: Cluster, action: Action, after: Cluster, tested: Counter[str] | None = None
 ) -> list[Broken]:
-    """What is wrong with a step. `tested` counts by rule how often a law applied."""
+    """The rules that a step breaks. `tested` counts by rule how often a law applied."""
     found: list[Broken] = []
     if after.last_commit is not None:
         for change in after.last_commit.changes:
@@ -95,7 +95,7 @@ def judge(
 
 
 def judge_rest(cluster: Cluster, tested: Counter[str] | None = None) -> list[Broken]:
-    """What is wrong with a settled cluster."""
+    """The rules that a settled cluster breaks."""
     found: list[Broken] = []
     for law in OF_REST:
         _note(found, law, law.check(cluster), tested)

@@ -1,4 +1,4 @@
-"""Laws of what a request does to the object that it names. Rules API-4, API-5, API-6, API-8, API-26,
+"""Laws of requests and the objects that they name. Rules API-4, API-5, API-6, API-8, API-26,
 DEL-2, DEL-4, DEL-11, DEL-12, VAL-4 (spec/api.md).
 """
 
@@ -23,7 +23,7 @@ from refk8s.core.store import Change
 
 
 def _of_one_change(check: Callable[[Change[Any]], Iterable[str]]) -> Law:
-    """A law from a predicate that has its rule in its name."""
+    """A law from a predicate whose name has the rule."""
     prefix, number, _ = check.__name__.split("_", 2)
     return Law(f"{prefix.upper()}-{number}", lambda change, before, after: check(change))
 
@@ -43,7 +43,7 @@ def uid_is_new(change: Change[Any], before: Cluster, after: Cluster) -> Iterable
     ]
     if not uid:
         return [f"{change.key} has no uid"]
-    return [f"{change.key} has the uid that another had" for obj in had if obj.metadata.uid == uid]
+    return [f"{change.key} has the uid of another object" for obj in had if obj.metadata.uid == uid]
 
 
 def uids_are_unique(cluster: Cluster) -> Iterable[str]:

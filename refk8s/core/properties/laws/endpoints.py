@@ -1,4 +1,4 @@
-"""Laws of what lists the endpoints of a service. Rules EP-5, SLICE-1, SLICE-2, SLICE-3
+"""Laws of Endpoints and EndpointSlices. Rules EP-5, SLICE-1, SLICE-2, SLICE-3
 (spec/workloads/endpoints.md)."""
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ def ready_is_serving_and_not_terminating(
 
 
 def _with_endpoints(cluster: Cluster) -> list[Service]:
-    """The services whose endpoints controllers keep (EP-1)."""
+    """The services whose endpoints the controllers write (EP-1)."""
     return [service for service in objects(cluster, SERVICES.prefix) if has_endpoints(service)]
 
 

@@ -1,8 +1,8 @@
 """Laws of the garbage collector. Rules GC-1, GC-2, GC-4, GC-5, GC-7
 (spec/workloads/garbage_collector.md).
 
-A request is judged when it takes effect: what it says must be true then. A decision is judged when
-it is made, on the view that it was made from.
+A request is checked when it takes effect, against the store. A decision is checked when it is made,
+against its view.
 """
 
 from collections.abc import Iterable

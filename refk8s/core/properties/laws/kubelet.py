@@ -1,4 +1,4 @@
-"""Laws of what nodes run. Rules KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32, KUBELET-42,
+"""Laws of the containers of nodes. Rules KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32, KUBELET-42,
 KUBELET-95 (spec/kubelet.md)."""
 
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ def objects_are_at_least_as_new_as_the_pod(
         config = operation.config
         record = after.history.get(f"{PODS.prefix}{config.namespace}/{config.pod_name}")
         if record is None or record.value.metadata.uid != config.pod_uid:
-            continue  # It has been deleted meanwhile.
+            continue  # It was removed meanwhile.
         for entry in next(
             (c.env or () for c in record.value.spec.containers if c.name == config.name), ()
         ):
@@ -66,11 +66,11 @@ def objects_are_at_least_as_new_as_the_pod(
             values = [
                 (r.value.data or {}).get(reference.key) if r is not None else None for r in there
             ]
-            told = dict(config.env).get(entry.name)
+            value = dict(config.env).get(entry.name)
             wrong = [
-                f"{entry.name} of pod {config.pod_name} is {told}, and was one of {values} since the pod was made"
+                f"{entry.name} of pod {config.pod_name} is {value}, not one of {values} since the pod's creation"
             ]
-            found = (found or []) + ([] if told in values else wrong)
+            found = (found or []) + ([] if value in values else wrong)
     return found
 
 
@@ -87,7 +87,7 @@ def removed_when_nothing_runs(
     ):
         return None
     pod = change.previous.value
-    return runs_still(before, pod, "has gone")
+    return runs_still(before, pod, "was removed")
 
 
 def no_container_outlives_its_pod(cluster: Cluster) -> Iterable[str] | None:

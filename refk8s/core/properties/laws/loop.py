@@ -1,4 +1,4 @@
-"""Laws of when a component decides about a key. Rules LOOP-1, LOOP-3, LOOP-4 (spec/loop.md)."""
+"""Laws of when a key is reconciled. Rules LOOP-1, LOOP-3, LOOP-4 (spec/loop.md)."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from refk8s.core.properties.predicates.loop import (
 )
 
 
-def _who(decision: Decision) -> str:
+def _words(decision: Decision) -> str:
     return f"{decision.reconciler} decides about {decision.key}"
 
 
@@ -19,7 +19,7 @@ def every_resource_is_listed(
     decision: Decision, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
     """LOOP-1."""
-    return loop_1_every_resource_is_listed(_who(decision), decision.view)
+    return loop_1_every_resource_is_listed(_words(decision), decision.view)
 
 
 def every_request_is_answered(
@@ -29,18 +29,18 @@ def every_request_is_answered(
     if decision.past is None:
         return None
     item = (decision.reconciler, decision.key)
-    return loop_3_every_request_is_answered(_who(decision), decision.past, decision.state, item)
+    return loop_3_every_request_is_answered(_words(decision), decision.past, decision.state, item)
 
 
 def the_view_shows_own_writes(
     decision: Decision, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """LOOP-4, for a key that has been decided about before."""
+    """LOOP-4, for a key that was reconciled before."""
     past = decision.past
     busy = past.busy.get((decision.reconciler, decision.key)) if past is not None else None
     if busy is None:
         return None
-    return loop_4_the_view_shows_own_writes(_who(decision), decision.view, busy)
+    return loop_4_the_view_shows_own_writes(_words(decision), decision.view, busy)
 
 
 OF_DECISIONS = (

@@ -1,4 +1,4 @@
-"""Laws of service rules: where packets go. Rules NET-1, NET-3 (spec/network.md)."""
+"""Laws of service rules. Rules NET-1, NET-3 (spec/network.md)."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ from refk8s.core.properties.predicates.network import net_1_rules_match_the_serv
 def new_rules_match_the_view(
     before: Cluster, action: Action, after: Cluster
 ) -> Iterable[str] | None:
-    """NET-1, NET-3: rules that a proxy has just handed over follow from the services and slices that
-    it sees."""
+    """NET-1, NET-3: a rule set that a proxy gives to its adapter follows from its view of services
+    and slices."""
     if before.rules is after.rules:
         return None
     found: list[str] = []

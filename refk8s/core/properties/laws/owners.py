@@ -1,11 +1,11 @@
 """Laws of controllers that own objects. Rules OWN-1, OWN-2, OWN-4, OWN-6, OWN-8
 (spec/workloads/owners.md).
 
-A decision is judged when it is made, on the view that it was made from, since a watch may be late.
+A decision is checked when it is made, against its view, since a watch may be late.
 
-OWN-8 is judged when an object is created: it counts what is stored, by what it looks like and not by
-its owner reference, so an object that was released counts too. The bounds are wide, because crashes
-and late views sometimes create more than is asked for. Endless creation passes every bound.
+OWN-8 is checked when an object is created. It counts stored objects by their labels or template and
+not by their owner reference, so a released object counts too. The bounds are wide, because crashes
+and late views sometimes cause surplus objects. Endless creation exceeds every bound.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,13 +43,13 @@ OWNERS: Mapping[str, tuple[Resource, Resource]] = {
     "replication-controller": (REPLICATION_CONTROLLERS, PODS),
     "deployment-controller": (DEPLOYMENTS, REPLICA_SETS),
 }
-"""For each reconciler the resource of its owners, and that of what they own."""
+"""For each reconciler the resource of its owners, and of their dependents."""
 
 Check = Callable[[Decision, Cluster, Cluster], Iterable[str] | None]
 
 
 class _Selected:
-    """The selector of an owner; that of a ReplicationController is a map of labels."""
+    """The selector of an owner; a ReplicationController has a map of labels."""
 
     def __init__(self, owner: Any) -> None:
         selector = owner.spec.selector
@@ -172,7 +172,7 @@ def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> It
     if len(alike) <= TIMES * max(asked, 0) + MORE:
         return []
     return [
-        f"{len(alike)} active pods were made for {reference.kind} {reference.name}, which asks for {asked}"
+        f"{len(alike)} active pods of {reference.kind} {reference.name}, whose spec.replicas is {asked}"
     ]
 
 
@@ -196,7 +196,7 @@ def replica_sets_are_bounded(
     alike = [rs for rs in named if _without_hash(rs.spec.template) == template]
     if len(alike) <= REPLICA_SETS_MAX:
         return []
-    return [f"{len(alike)} ReplicaSets of one template were made for Deployment {reference.name}"]
+    return [f"{len(alike)} ReplicaSets of one template of Deployment {reference.name}"]
 
 
 def _without_hash(template: Any) -> Any:
@@ -226,7 +226,7 @@ def slices_are_bounded(
     return (
         []
         if len(alike) <= pods + MORE
-        else [f"{len(alike)} slices were made for Service {reference.name}, of {pods} pods"]
+        else [f"{len(alike)} slices of Service {reference.name}, which has {pods} pods"]
     )
 
 

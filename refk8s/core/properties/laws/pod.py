@@ -21,8 +21,8 @@ from refk8s.core.store import Change
 def status_is_consistent(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """POD-12, for a status that was written. If the node of the pod is gone, or another node has its
-    name now, the state of the containers is unknown (PODGC-1)."""
+    """POD-12, for a status that was written. If the node of the pod was removed or recreated, the
+    state of the containers is unknown (PODGC-1)."""
     if change.record is None:
         return None
     pod = change.record.value
@@ -68,7 +68,7 @@ def finished_pods_are_not_started(
             if pod.metadata.uid == operation.pod_uid and is_finished(pod)
         ]
         words = [
-            f"{channel[0]} starts a container of pod {pod.metadata.name}, which has {pod.status.phase}"
+            f"{channel[0]} starts a container of pod {pod.metadata.name}, which is {pod.status.phase}"
             for pod in pods
         ]
         found = (found or []) + words

@@ -21,8 +21,8 @@ from refk8s.core.properties.predicates.replica_set import (
 def creates_no_more_than_replicas(
     decision: Decision, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """RS-2: the pods in view, those that were requested and are not in view yet, and those that are
-    requested now are together no more than spec.replicas."""
+    """RS-2: the active pods in view, earlier creations that are not in view yet, and the creations
+    of this decision are together at most spec.replicas."""
     resource, dependents = OWNERS[decision.reconciler]
     owner = decision.view.get(resource, decision.key)
     creations = about(decision, PODS, "create")
@@ -34,13 +34,13 @@ def creates_no_more_than_replicas(
     if len(active) + len(unseen) + len(creations) <= replicas:
         return []
     return [
-        f"{len(active)} active pods seen, {len(unseen)} unseen and {len(creations)} more, where {replicas} are asked for"
+        f"{len(active)} active pods in view, {len(unseen)} not in view and {len(creations)} creations; spec.replicas is {replicas}"
     ]
 
 
 def unseen_creations(decision: Decision, uid: str, after: Cluster) -> list[str]:
-    """The pods that this life of the controller has requested and that are not in its view: on
-    their way, or stored (only in a first life, when no other instance can have requested them)."""
+    """The pods that this instance of the controller has requested and that are not in its view: the
+    requests in transit, and stored pods if this is the first instance."""
     now = {id(request) for request in decision.requests}
     waiting = [*decision.state.flights.values(), *decision.state.resends.values()]
     names = {

@@ -95,7 +95,7 @@ def _rejections(decision: Decision, request: Request, after: Cluster) -> list[st
         name: namespace.metadata.labels or {}
         for name, namespace in view.table(NAMESPACES).objects.items()
     }
-    # Required affinity and spreading may rest on an assumed pod that cannot be told from here.
+    # Required affinity and spreading may depend on an assumed pod, which is not visible here.
     anti_affinity = [
         words
         for words in why_not_among(pod, node, view.list(NODES), others, labels)
@@ -128,7 +128,7 @@ def _as_assumed(pod: Any, decision: Decision, after: Cluster) -> Any:
 
 
 def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
-    """SCHED-26: in a settled cluster no pod waits that some node can run."""
+    """SCHED-26: in a settled cluster no pod that a node can run is unbound."""
     nodes, pods = objects(cluster, NODES.prefix), objects(cluster, PODS.prefix)
     waiting = [
         pod
@@ -148,7 +148,7 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
             here = [other for other in taking if other.spec.node_name == node.metadata.name]
             if not why_not(pod, node, here) and not why_not_among(pod, node, nodes, taking, labels):
                 found.append(
-                    f"pod {pod.metadata.name} waits, and node {node.metadata.name} would take it"
+                    f"pod {pod.metadata.name} waits, and node {node.metadata.name} can run it"
                 )
     return found if pods else None
 

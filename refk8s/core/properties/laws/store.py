@@ -44,7 +44,7 @@ def only_time_passes_time(before: Cluster, action: Action, after: Cluster) -> It
             if before.now <= after.now == action.to
             else [f"time went from {before.now} to {after.now}, not to {action.to}"]
         )
-    return None if before.now == after.now else [f"{type(action).__name__} moved time"]
+    return None if before.now == after.now else [f"{type(action).__name__} changed the time"]
 
 
 def rejected_requests_change_nothing(
@@ -56,7 +56,7 @@ def rejected_requests_change_nothing(
         return None
     request = arrived.request
     return [
-        f"{request.verb} of {request.name} was refused with {answer.code}, and {c.key} changed"
+        f"{request.verb} of {request.name} was rejected with {answer.code}, and {c.key} changed"
         for c in arrived.changes
     ]
 
@@ -68,7 +68,7 @@ def records_count_their_revisions(
     revisions."""
     there, record = before.history.get(change.key), change.record
     if change.previous is not there:
-        yield f"{change.key} at {change.revision}: replaced what was not there"
+        yield f"{change.key} at {change.revision}: the replaced record was not stored"
     if record is not None:
         created, version = (
             (change.revision, 1) if there is None else (there.create_revision, there.version + 1)
@@ -92,7 +92,7 @@ def the_past_stays(change: Change[Any], before: Cluster, after: Cluster) -> Iter
     return (
         []
         if then is change.previous
-        else [f"{change.key} at {at} is read differently since {change.revision}"]
+        else [f"the read of {change.key} at {at} has another result since {change.revision}"]
     )
 
 
@@ -102,11 +102,11 @@ def watches_get_every_change(
     """STORE-11: a watch of everything from the revision before delivers exactly these changes."""
     if after.last_commit is None or not after.last_commit.changes:
         return None
-    told = after.history.changes("/", before.history.revision)
-    if told == after.last_commit.changes:
+    delivered = after.history.changes("/", before.history.revision)
+    if delivered == after.last_commit.changes:
         return []
     return [
-        f"after {before.history.revision} there are {[c.key for c in told]}, written were {[c.key for c in after.last_commit.changes]}"
+        f"a watch after {before.history.revision} gets {[c.key for c in delivered]}, not {[c.key for c in after.last_commit.changes]}"
     ]
 
 
@@ -117,13 +117,13 @@ def compacted_revisions_are_refused(
     compacted or future revisions are refused."""
     history = after.history
     if history.list("/").records != before.history.list("/").records:
-        yield "a compaction changed what is there"
+        yield "a compaction changed the present state"
     for at, refusal in ((history.compacted - 1, Compacted), (history.revision + 1, FutureRevision)):
         try:
             history.list("/core/namespaces/", at=at)
         except refusal:
             continue
-        yield f"revision {at} is answered, where {history.compacted} to {history.revision} are known"
+        yield f"revision {at} is answered, but only {history.compacted} to {history.revision} exist"
 
 
 OF_CHANGES = (Law("STORE-5", records_count_their_revisions), Law("STORE-7", the_past_stays))

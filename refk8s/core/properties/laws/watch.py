@@ -1,4 +1,4 @@
-"""Laws of what components know. Rules WATCH-1, WATCH-2, WATCH-4, WATCHAPI-5, WATCHAPI-8, CLUSTER-2,
+"""Laws of views and watches. Rules WATCH-1, WATCH-2, WATCH-4, WATCHAPI-5, WATCHAPI-8, CLUSTER-2,
 CLUSTER-3 (spec/watch.md, spec/watch_api.md, spec/cluster.md)."""
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from refk8s.core.properties.predicates.watch import (
 
 
 def views_never_go_back(before: Cluster, after: Cluster) -> list[str]:
-    """WATCH-2: within one life of a component no table's revision decreases."""
+    """WATCH-2: within one instance of a component no table's revision decreases."""
     wrong: list[str] = []
     for name in sorted(before.components):
         old, new = before.components[name], after.components[name]
@@ -33,13 +33,12 @@ def views_never_go_back(before: Cluster, after: Cluster) -> list[str]:
 
 
 def no_view_goes_back(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCH-2, for a step in which some component received something."""
+    """WATCH-2, for a step in which a component received an event."""
     return None if before.components is after.components else views_never_go_back(before, after)
 
 
 def views_are_past_states(cluster: Cluster) -> list[str]:
-    """WATCH-1: each table holds what the store held at the table's revision, within its
-    selectors."""
+    """WATCH-1: each table equals the store at the table's revision, within its selectors."""
     wrong = []
     for name in sorted(cluster.components):
         state = cluster.components[name].state
@@ -80,7 +79,7 @@ def _tables(
 
 
 def delivered(before: Cluster, action: Notify, after: Cluster) -> Delivered | None:
-    """What a watch has just delivered; None if nothing waits for it any more."""
+    """What a watch delivered in this step; None if no instance waits for it any more."""
     found = _tables(before, action.watch, after)
     if found is None:
         return None
@@ -107,10 +106,11 @@ def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> I
 
 
 def bookmarks_skip_nothing(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCHAPI-8: if a view moves on and no object of it changed, none has changed in the store."""
+    """WATCHAPI-8: if the revision of a view rises without a change, no object changed in the
+    store."""
     assert isinstance(action, Notify)
-    told = delivered(before, action, after)
-    return told.wrong if told is not None and not told.events else None
+    delivery = delivered(before, action, after)
+    return delivery.wrong if delivery is not None and not delivery.events else None
 
 
 def selectors_are_followed(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
@@ -120,8 +120,8 @@ def selectors_are_followed(before: Cluster, action: Action, after: Cluster) -> I
     found = _tables(before, action.watch, after)
     if found is None or not (found[2].field_selector or found[2].label_selector):
         return None
-    told = delivered(before, action, after)
-    return told.wrong if told is not None and told.crossings else None
+    delivery = delivered(before, action, after)
+    return delivery.wrong if delivery is not None and delivery.crossings else None
 
 
 def first_lists_are_the_latest(
@@ -182,7 +182,7 @@ def answers_of_an_earlier_life_are_ignored(
     return (
         []
         if old.state is new.state
-        else [f"{name}, in life {old.life}, heard what {channel} was about"]
+        else [f"{name}, instance {old.life}, received the answer to {channel}"]
     )
 
 

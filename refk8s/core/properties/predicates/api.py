@@ -1,5 +1,5 @@
-"""Predicates of the API server's rules: what holds of one change of an object. Rules API-4, API-5,
-API-6, API-8, API-26, DEL-2, DEL-4, DEL-11, DEL-12, VAL-4 (spec/api.md).
+"""Predicates of one change of an object. Rules API-4, API-5, API-6, API-8, API-26, DEL-2, DEL-4,
+DEL-11, DEL-12, VAL-4 (spec/api.md).
 
 Each predicate yields a sentence for every way in which a change (or a sequence of them) breaks its
 rule. They compare the object before and after the change, so they judge a simulated run, a running
@@ -38,7 +38,7 @@ def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]
         return
     metadata = change.record.value.metadata
     if metadata.resource_version != str(change.revision):
-        yield f"{change.key} at revision {change.revision} bears resourceVersion {metadata.resource_version}"
+        yield f"{change.key} at revision {change.revision} has resourceVersion {metadata.resource_version}"
     if (pair := _pair(change)) is not None:
         before, after = pair
         if before == replace(
@@ -64,11 +64,11 @@ def api_5_generation_counts_desired_changes(change: Change[Any]) -> Iterator[str
     if not 0 <= new - old <= 1 + marked:
         yield f"{change.key}: generation {old} became {new}"
     if marked and new == old:
-        yield f"{change.key} was marked as going and kept generation {old}"
+        yield f"{change.key} was marked for deletion and kept generation {old}"
     if new == old and _counts(after) and _desired(before) != _desired(after):
         yield f"{change.key}: spec changed and generation {old} stayed"
     if new - old > marked and _wished(before) == _wished(after) is not None:
-        yield f"{change.key}: generation {old} became {new} and nothing else was desired"
+        yield f"{change.key}: generation {old} became {new} and spec did not change"
 
 
 def _counts(obj: Any) -> bool:
@@ -80,7 +80,7 @@ def _counts(obj: Any) -> bool:
 
 def _desired(obj: Any) -> Any:
     spec: Any = getattr(obj, "spec", None)
-    # a binding is no wish of the user's (API-17)
+    # a binding does not change the desired state (API-17)
     return replace(spec, node_name=None) if obj.kind == "Pod" else spec
 
 
@@ -92,20 +92,20 @@ def _wished(obj: Any) -> Any:
 
 
 def api_6_preconditions_match(request: Request, change: Change[Any]) -> Iterator[str]:
-    """A request that names a uid or a resourceVersion changes no other object, and no other state
-    of it (API-6, DEL-3)."""
+    """A request with a precondition on uid or resourceVersion changes only an object that matches
+    it (API-6, DEL-3)."""
     uid, version = preconditions(request)
     there = change.previous.value.metadata if change.previous is not None else None
     if uid and (there is None or there.uid != uid):
         found = there.uid if there is not None else "nothing"
-        yield f"{request.verb} meant uid {uid} of {change.key}, and changed {found}"
+        yield f"{request.verb} of {change.key} with precondition uid {uid} changed uid {found}"
     if version and (there is None or there.resource_version != version):
         was = there.resource_version if there is not None else "absent"
-        yield f"{request.verb} meant {change.key} at {version}, and it was {was}"
+        yield f"{request.verb} of {change.key} with precondition resourceVersion {version} changed {was}"
 
 
 def preconditions(request: Request) -> tuple[str | None, str | None]:
-    """The uid and the resourceVersion that a request names, if any."""
+    """The preconditions of a request on uid and resourceVersion, if any."""
     body = request.body
     if request.verb == "delete":
         wanted = body.preconditions if body is not None else None
@@ -144,7 +144,7 @@ def api_26_a_uid_is_never_used_again(changes: Iterable[Change[Any]]) -> Iterator
         if not uid:
             yield f"{change.key} has no uid"
         elif uid in seen:
-            yield f"{change.key} has the uid that {seen[uid]} had"
+            yield f"{change.key} has the uid of {seen[uid]}"
         seen[uid] = change.key
 
 
@@ -156,9 +156,9 @@ def del_2_deletion_timestamp_never_moves_later(change: Change[Any]) -> Iterator[
     if before.deletion_timestamp is None:
         return
     if after.deletion_timestamp is None:
-        yield f"{change.key} was going and is not any more"
+        yield f"{change.key} was being deleted and no longer is"
     elif parse_timestamp(after.deletion_timestamp) > parse_timestamp(before.deletion_timestamp):
-        yield f"{change.key} was to go by {before.deletion_timestamp}, and now by {after.deletion_timestamp}"
+        yield f"{change.key}: deletionTimestamp {before.deletion_timestamp} became {after.deletion_timestamp}"
     if before.deletion_grace_period_seconds is not None and (
         after.deletion_grace_period_seconds is None
         or after.deletion_grace_period_seconds > before.deletion_grace_period_seconds
@@ -175,7 +175,7 @@ def del_4_removed_without_finalizers(change: Change[Any]) -> Iterator[str]:
     if metadata.finalizers and (
         metadata.deletion_timestamp is None or metadata.deletion_grace_period_seconds
     ):
-        yield f"{change.key} went although {', '.join(metadata.finalizers)} held it"
+        yield f"{change.key} was removed with the finalizers {', '.join(metadata.finalizers)}"
 
 
 def del_4_removed_as_requested(request: Request, change: Change[Any]) -> Iterator[str]:
@@ -192,11 +192,11 @@ def del_4_removed_as_requested(request: Request, change: Change[Any]) -> Iterato
     if request.verb in ("update", "patch"):
         held = bool(metadata.finalizers) or (is_namespace and bool(obj.spec.finalizers))
         if not marked or waits or not held:
-            yield f"{change.key} went by a {request.verb}, marked {marked}, with {metadata.deletion_grace_period_seconds} s left"
+            yield f"{change.key} was removed by {request.verb}, being deleted: {marked}, grace period {metadata.deletion_grace_period_seconds} s"
     elif is_namespace and obj.spec is not None and obj.spec.finalizers:
-        yield f"{change.key} went by a {request.verb}, and its content held it"
+        yield f"{change.key} was removed by {request.verb}, and spec.finalizers are left"
     elif metadata.finalizers and not set(metadata.finalizers) <= {"orphan", "foregroundDeletion"}:
-        yield f"{change.key} went by a {request.verb}, and {', '.join(metadata.finalizers)} held it"
+        yield f"{change.key} was removed by {request.verb} with the finalizers {', '.join(metadata.finalizers)}"
 
 
 def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
@@ -215,7 +215,7 @@ def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
         and not pod.spec.termination_grace_period_seconds
     )
     if not (over or own or asked == 0):
-        yield f"pod {pod.metadata.name} went at once by a {request.verb} that asked for {asked} s"
+        yield f"pod {pod.metadata.name} was removed at once by {request.verb} with grace period {asked} s"
 
 
 def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterator[str]:
@@ -243,4 +243,4 @@ OF_ONE_CHANGE = (
     del_4_removed_without_finalizers,
     del_12_no_new_finalizers_while_being_deleted,
 )
-"""What holds of each change by itself."""
+"""The predicates of single changes."""

@@ -60,7 +60,7 @@ def dep_7_never_above_surge(view: View, deployment: Any, plan: Plan) -> Iterator
     total = created + sum(after for _, after, _ in sizes)
     most, _ = bounds_of(deployment.spec)
     if grows and total > most:
-        yield f"asks for {total} pods in all, where {most} may be"
+        yield f"scales to {total} pods in all, where at most {most} are allowed"
 
 
 def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iterator[str]:
@@ -73,7 +73,7 @@ def dep_8_never_below_available(view: View, deployment: Any, plan: Plan) -> Iter
     after = sum(min(size, available) for _, size, available in sizes)
     _, fewest = bounds_of(deployment.spec)
     if after < before and after < fewest:
-        yield f"leaves {after} available pods of {before}, where {fewest} are asked for"
+        yield f"leaves {after} available pods of {before}, where at least {fewest} are required"
 
 
 def dep_10_old_pods_end_first(view: View, deployment: Any, plan: Plan) -> list[str] | None:
@@ -91,7 +91,7 @@ def dep_10_old_pods_end_first(view: View, deployment: Any, plan: Plan) -> list[s
     others = [rs.metadata.uid for key, rs in sorted(known.items()) if key not in growing]
     there = [pod for uid in others for pod in controlled(view.list(PODS), uid)]
     return [
-        f"{', '.join(growing)} grows while {key_of(pod)} is there"
+        f"{', '.join(growing)} is scaled up while {key_of(pod)} exists"
         for pod in there
         if not is_finished(pod)
     ]
@@ -102,7 +102,7 @@ def dep_11_paused_starts_no_rollout(deployment: Any, plan: Plan) -> Iterator[str
     if deployment.spec.paused:
         for request in plan.requests:
             if request.resource is REPLICA_SETS and request.verb == "create":
-                yield "a paused Deployment makes a ReplicaSet"
+                yield "a paused Deployment creates a ReplicaSet"
 
 
 def dep_18_only_status_while_being_deleted(deployment: Any, plan: Plan) -> Iterator[str]:
@@ -119,11 +119,11 @@ def dep_19_settled(deployment: Any, replica_sets: Sequence[Any], carries: Any) -
     own = controlled(replica_sets, deployment.metadata.uid)
     new = [rs for rs in own if carries(deployment, rs)]
     if not new:
-        yield f"no ReplicaSet carries the template of {deployment.metadata.name}"
+        yield f"no ReplicaSet has the template of {deployment.metadata.name}"
     if sum(rs.spec.replicas or 0 for rs in new) != deployment.spec.replicas:
-        yield f"{[rs.spec.replicas for rs in new]} new pods are asked for, where {deployment.spec.replicas} should be"
+        yield f"the new ReplicaSets have {[rs.spec.replicas for rs in new]} replicas, not {deployment.spec.replicas}"
     for rs in own:
         if rs not in new and rs.spec.replicas:
-            yield f"the old {rs.metadata.name} still asks for {rs.spec.replicas} pods"
+            yield f"the old ReplicaSet {rs.metadata.name} has {rs.spec.replicas} replicas"
     if (deployment.status.updated_replicas or 0) != deployment.spec.replicas:
-        yield f"{deployment.metadata.name} says that {deployment.status.updated_replicas} pods are new"
+        yield f"status.updatedReplicas of {deployment.metadata.name} is {deployment.status.updated_replicas}"

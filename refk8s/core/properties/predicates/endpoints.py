@@ -1,4 +1,4 @@
-"""Predicates of what lists the endpoints of a service. Rules EP-5, SLICE-1, SLICE-2, SLICE-3
+"""Predicates of Endpoints and EndpointSlices. Rules EP-5, SLICE-1, SLICE-2, SLICE-3
 (spec/workloads/endpoints.md).
 
 Each yields a sentence for every way in which the objects break its rule. They compute the endpoints
@@ -23,13 +23,13 @@ def is_of_pods(slice: EndpointSlice) -> bool:
 
 
 def service_of(slice: EndpointSlice) -> str:
-    """The key of the service that a slice belongs to."""
+    """The key of the service of a slice."""
     name = (slice.metadata.labels or {}).get("kubernetes.io/service-name")
     return f"{slice.metadata.namespace}/{name}"
 
 
 def has_endpoints(service: Service) -> bool:
-    """Whether controllers keep the endpoints of this service (EP-1)."""
+    """Whether the controllers write the endpoints of this service (EP-1)."""
     return (
         service.metadata.deletion_timestamp is None
         and service.spec is not None
@@ -65,26 +65,26 @@ def slice_1_slices_list_the_selected_pods(
     """SLICE-1, SLICE-3: the slices of the service list each selected pod once, with its state."""
     name, publish = key_of(service), bool(service.spec and service.spec.publish_not_ready_addresses)
     expected = {
-        who: (publish or (ready and not going), ready, going)
-        for who, (ready, going) in _behind(service, pods).items()
+        pod: (publish or (ready and not terminating), ready, terminating)
+        for pod, (ready, terminating) in _behind(service, pods).items()
     }
     listed: dict[tuple[str, str], tuple[bool, bool, bool]] = {}
     for slice in slices:
         for endpoint in (slice.endpoints or ()) if service_of(slice) == name else ():
-            who = (
+            pod = (
                 (endpoint.target_ref.uid or "") if endpoint.target_ref is not None else "",
                 endpoint.addresses[0],
             )
-            if who in listed:
-                yield f"{name}: {who[1]} stands twice in its slices"
+            if pod in listed:
+                yield f"{name}: its slices list {pod[1]} twice"
             state = endpoint.conditions
-            listed[who] = (
+            listed[pod] = (
                 (bool(state.ready), bool(state.serving), bool(state.terminating))
                 if state is not None
                 else (True, True, False)
             )
     if listed != expected:
-        yield f"{name}: its slices tell of {sorted(listed.items())}, there are {sorted(expected.items())}"
+        yield f"{name}: its slices list {sorted(listed.items())}, not {sorted(expected.items())}"
 
 
 def slice_2_a_slice_is_small(key: str, slice: EndpointSlice) -> Iterator[str]:
@@ -95,7 +95,7 @@ def slice_2_a_slice_is_small(key: str, slice: EndpointSlice) -> Iterator[str]:
 
 
 def slice_3_ready_is_serving_and_not_terminating(key: str, slice: EndpointSlice) -> Iterator[str]:
-    """SLICE-3, for a service that does not publish addresses that are not ready."""
+    """SLICE-3, for a service without publishNotReadyAddresses."""
     for endpoint in slice.endpoints or ():
         state = endpoint.conditions
         if state is not None and bool(state.ready) != (
@@ -105,24 +105,24 @@ def slice_3_ready_is_serving_and_not_terminating(key: str, slice: EndpointSlice)
 
 
 def ep_5_endpoints_list_the_ready_pods(
-    service: Service, pods: Sequence[Any], told: Any | None
+    service: Service, pods: Sequence[Any], endpoints: Any | None
 ) -> Iterator[str]:
-    """EP-5. `told`: the Endpoints object of the service."""
-    if told is None:
+    """EP-5. `endpoints`: the Endpoints object of the service."""
+    if endpoints is None:
         yield f"{key_of(service)} has no Endpoints"
         return
     publish = bool(service.spec and service.spec.publish_not_ready_addresses)
     behind = {
-        who: publish or ready
-        for who, (ready, going) in _behind(service, pods).items()
-        if publish or not going
+        pod: publish or ready
+        for pod, (ready, terminating) in _behind(service, pods).items()
+        if publish or not terminating
     }
     found: dict[tuple[str, str], bool] = {}
-    for subset in told.subsets or ():
+    for subset in endpoints.subsets or ():
         for ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
             for address in addresses or ():
                 found[
                     address.target_ref.uid if address.target_ref is not None else "", address.ip
                 ] = ready
     if found != behind:
-        yield f"{key_of(service)}: its Endpoints tell of {sorted(found.items())}, there are {sorted(behind.items())}"
+        yield f"{key_of(service)}: its Endpoints list {sorted(found.items())}, not {sorted(behind.items())}"

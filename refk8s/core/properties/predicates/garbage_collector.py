@@ -1,7 +1,7 @@
 """Predicates of the garbage collector. Rules GC-1, GC-2, GC-4, GC-5, GC-7
 (spec/workloads/garbage_collector.md).
 
-    request   GC-1          what it says, when it takes effect
+    request   GC-1          a request, when it takes effect
     store     GC-2, GC-4    an object and its owners, as they are stored
     plan      GC-2, GC-5, GC-7    one decision: a view, and the plan made from it
 """
@@ -23,18 +23,18 @@ def gc_1_the_delete_names_one_state(request: Request) -> Iterator[str]:
     """GC-1: a delete of the collector has preconditions on uid and resourceVersion."""
     wanted = request.body.preconditions if request.body is not None else None
     if wanted is None or not wanted.uid or not wanted.resource_version:
-        yield f"the deletion of {request.key} does not say which object it means, or in which state"
+        yield f"the deletion of {request.key} has no precondition on uid or resourceVersion"
 
 
 def gc_2_no_owner_is_stored(history: History[Any], key: str, obj: Any) -> Iterator[str]:
-    """GC-2: an object that the collector deletes had owners, and none is stored but such as are
-    being deleted."""
+    """GC-2: an object that the collector deletes had owners, and every owner that is still stored
+    is being deleted."""
     if not obj.metadata.owner_references:
-        yield f"{key} has no owner, and was deleted for the lack of one"
+        yield f"{key} was deleted without ever having an owner"
     for reference in obj.metadata.owner_references or ():
         owner = owner_of(history, obj, reference)
         if owner is not None and not _is_terminating(owner):
-            yield f"{key} was deleted, and its owner {reference.name} is there"
+            yield f"{key} was deleted, and its owner {reference.name} exists"
 
 
 def gc_2_no_owner_is_in_view(view: View, plan: Plan) -> list[str] | None:
@@ -67,11 +67,11 @@ def gc_4_an_owner_is_left(history: History[Any], obj: Any) -> Iterator[str]:
     if any(kind is None or (kind.namespaced and not obj.metadata.namespace) for kind in kinds):
         return
     if all(owner_of(history, obj, reference) is None for reference in references):
-        yield f"{obj.kind} {obj.metadata.name} has no owner left, and stays"
+        yield f"{obj.kind} {obj.metadata.name} has no owner left and is not deleted"
 
 
 def owner_of(history: History[Any], obj: Any, reference: OwnerReference) -> Any | None:
-    """The very owner that the reference names, if it is there."""
+    """The stored owner that the reference names, or None."""
     kind = by_kind(reference.api_version, reference.kind)
     if kind is None:
         return None
@@ -91,8 +91,8 @@ def _waits(owner: Any) -> bool:
 
 
 def gc_5_no_blocking_dependent_is_left(view: View, plan: Plan) -> list[str] | None:
-    """GC-5: the collector removes the finalizer of an owner if it sees no blocking dependent, or if
-    all of them wait for the owner (GC-10). None if the plan removes none."""
+    """GC-5: the collector removes the finalizer of an owner if its view shows no blocking
+    dependent, or if all of them wait for the owner (GC-10). None if the plan removes none."""
     circle = {
         place
         for request in plan.requests
@@ -151,7 +151,7 @@ def _released(
 
 
 def _patched(request: Request, field: str, otherwise: Any) -> Any:
-    """What a patch makes of a list of the metadata; `otherwise` where it does not touch it."""
+    """The value of a list of the metadata after a patch; `otherwise` if the patch has none."""
     document = (
         request.body.document if request.verb == "patch" and isinstance(request.body, Patch) else {}
     )

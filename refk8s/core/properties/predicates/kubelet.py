@@ -1,7 +1,7 @@
-"""Predicates of a kubelet: pods as the API shows them, and what the container runtime has. Rules
+"""Predicates of a kubelet: pods in the API, and the containers of its runtime. Rules
 KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-42 (spec/kubelet.md).
 
-Each gives a sentence for everything that is wrong.
+Each returns a sentence for every way in which a rule is broken.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ from refk8s.core.properties.predicates.pod import statuses_of
 def kubelet_4_one_sandbox_one_attempt(runtime: PodsListed) -> list[str]:
     """KUBELET-2, KUBELET-4: one live sandbox a pod, one running attempt a container."""
     wrong = []
-    alive: dict[str, int] = {}
+    live: dict[str, int] = {}
     for sandbox in runtime.sandboxes:
         if sandbox.ready:
-            alive[sandbox.pod_uid] = alive.get(sandbox.pod_uid, 0) + 1
+            live[sandbox.pod_uid] = live.get(sandbox.pod_uid, 0) + 1
     wrong += [
         f"KUBELET-2: pod {uid} has {count} live sandboxes"
-        for uid, count in sorted(alive.items())
+        for uid, count in sorted(live.items())
         if count > 1
     ]
     running: dict[tuple[str, str], int] = {}
@@ -54,16 +54,16 @@ def kubelet_30_status_reports_what_runs(pod: Pod, runtime: PodsListed) -> list[s
         for c in runtime.containers
         if c.pod_uid == pod.metadata.uid and c.state == RUNNING
     }
-    told = {
+    reported = {
         status.name: status.restart_count
         for status in statuses_of(pod)
         if status.state.running is not None
     }
     return (
         []
-        if running == told
+        if running == reported
         else [
-            f"KUBELET-30: of pod {pod.metadata.name} there run {running}, and the status says {told}"
+            f"KUBELET-30: of pod {pod.metadata.name} {running} run, and its status has {reported}"
         ]
     )
 

@@ -1,6 +1,6 @@
 """Predicates of when a key may be reconciled. Rules LOOP-1, LOOP-3, LOOP-4 (spec/loop.md).
 
-`who` begins each sentence: the reconciler and the key that it decides about.
+`decision` begins each sentence: the reconciler and the key.
 """
 
 from refk8s.core.loop.plan import Key
@@ -8,30 +8,30 @@ from refk8s.core.loop.state import Busy, LoopState
 from refk8s.core.loop.view import View
 
 
-def loop_1_every_resource_is_listed(who: str, view: View) -> list[str]:
+def loop_1_every_resource_is_listed(decision: str, view: View) -> list[str]:
     """LOOP-1."""
     unknown = [prefix for prefix, table in sorted(view.tables.items()) if not table.synced]
-    return [f"{who}, and has never listed {prefix}" for prefix in unknown]
+    return [f"{decision}, and has never listed {prefix}" for prefix in unknown]
 
 
 def loop_3_every_request_is_answered(
-    who: str, past: LoopState, state: LoopState, item: tuple[str, Key]
+    decision: str, past: LoopState, state: LoopState, item: tuple[str, Key]
 ) -> list[str]:
-    """LOOP-3: `state` has no unanswered request of the item that `past` had already decided on."""
+    """LOOP-3: no request of an earlier decision about the item is unanswered in `state`."""
     waiting = [flight for id, flight in sorted(state.flights.items()) if id <= past.counter] + [
         f for _, f in sorted(state.resends.items())
     ]
     unanswered = [flight.request for flight in waiting if flight.item == item and not flight.ask]
     return [
-        f"{who}, and has no answer yet to its {request.verb} of {request.key}"
+        f"{decision}, and has no answer yet to its {request.verb} of {request.key}"
         for request in unanswered
     ]
 
 
-def loop_4_the_view_shows_own_writes(who: str, view: View, busy: Busy) -> list[str]:
-    """LOOP-4: the view has reached every write of the last decision about the key."""
+def loop_4_the_view_shows_own_writes(decision: str, view: View, busy: Busy) -> list[str]:
+    """LOOP-4: the view shows every write of the last decision about the key."""
     found = [
-        f"{who} on the view of {prefix} at {view.tables[prefix].revision}, and wrote at {at}"
+        f"{decision} on the view of {prefix} at {view.tables[prefix].revision}, and wrote at {at}"
         for prefix, at in sorted(busy.reached.items())
         if view.tables[prefix].revision < at
     ]
@@ -42,6 +42,6 @@ def loop_4_the_view_shows_own_writes(who: str, view: View, busy: Busy) -> list[s
             version,
         ):
             found.append(
-                f"{who} on the view of {prefix} that shows {key} as it was before its deletion"
+                f"{decision} on the view of {prefix} that shows {key} as it was before its deletion"
             )
     return found

@@ -16,7 +16,7 @@ def adm_2_the_namespace_is_active(key: str, name: str, namespace: Any | None) ->
     if namespace is None:
         yield f"{key} was created, and there is no namespace {name}"
     elif namespace.metadata.deletion_timestamp is not None:
-        yield f"{key} was created, and namespace {name} is going"
+        yield f"{key} was created, and namespace {name} is being deleted"
 
 
 def del_7_terminating_until_empty(
@@ -32,13 +32,13 @@ def del_7_terminating_until_empty(
         return
     left = [f"{obj.kind} {obj.metadata.name}" for obj in objects if obj.metadata.namespace == name]
     if left:
-        yield f"namespace {name} has gone, and left {', '.join(left)}"
+        yield f"namespace {name} was removed before {', '.join(left)}"
 
 
 def ns_1_the_namespace_is_terminating(request: Request, namespace: Any | None) -> Iterator[str]:
     """NS-1, for the deletion of a collection by the namespace controller."""
     if namespace is not None and namespace.metadata.deletion_timestamp is None:
-        yield f"namespace {request.namespace} is in use, and its {request.resource.plural} were deleted"
+        yield f"namespace {request.namespace} is active, and its {request.resource.plural} were deleted"
 
 
 def ns_3_pods_are_removed_first(request: Request, pods: Sequence[str]) -> Iterator[str]:
@@ -58,4 +58,4 @@ def ns_4_a_finalizer_holds_it(namespaces: Iterable[Any], objects: Iterable[Any])
             and metadata.name not in held
             and not metadata.finalizers
         ):
-            yield f"namespace {metadata.name} is Terminating, and nothing holds it"
+            yield f"namespace {metadata.name} is Terminating, and no finalizer keeps it"

@@ -1,14 +1,15 @@
 """Predicates of a node's service rules, for any services and slices. Rules NET-1 to NET-4, NET-6,
 NET-7, NET-9 to NET-13, NET-15 (spec/network.md).
 
-    inv   NET-1    the rules of a proxy follow from the services and slices that it sees
-    inv   NET-2    a packet reaches an endpoint of its service port: a ready one, or if none is ready one that is terminating (NET-3),
-                   on this node if the policy requires it (NET-6, NET-7); refused if there is none, dropped if other nodes have one (NET-12)
-    inv   NET-4    only services that are ours have rules, and for all their addresses
-    inv   NET-10   each number leads to another endpoint, and no endpoint is left out
-    inv   NET-11   rules that were changed step by step equal rules that were computed at once
-    inv   NET-13   the source is hidden exactly if the answer would not come back otherwise, unless it must be kept
-    inv   NET-15   a pod that is sent to itself does not see its own address
+    inv   NET-1    the rules of a proxy follow from the services and slices in its view
+    inv   NET-2    a packet is sent to an endpoint of its service port: a ready one, else one that
+                   is terminating (NET-3), of this node if the policy requires it (NET-6, NET-7);
+                   without one it is rejected, or dropped if other nodes have one (NET-12)
+    inv   NET-4    services have rules for all their fronts, and other packets none
+    inv   NET-10   each number leads to another endpoint, and each endpoint has one
+    inv   NET-11   incremental changes give the same rules as a complete load
+    inv   NET-13   the source address is replaced only if the answer would bypass the node
+    inv   NET-15   a pod that connects to itself does not see its own address
 
 Each predicate yields a sentence for every way in which the rules break it. They route packets
 (`core/network/packets.py`), and compute the expected result from the objects alone, without the
@@ -25,18 +26,19 @@ from refk8s.core.network.packets import (
     PASSES,
     REFUSED,
     SENT,
-    Fate,
     Packet,
     Programmed,
+    Verdict,
     route,
 )
 from refk8s.core.ports import RuleSet, Target
 from refk8s.core.value import Value
 
+OUTSIDE_CLIENT = "a client outside"
 CLIENTS = {
     "a pod of the node": ("10.244.0.200", False),
     "the node": ("192.0.2.11", True),
-    "somebody outside": ("203.0.113.7", False),
+    OUTSIDE_CLIENT: ("203.0.113.7", False),
 }
 NODE_ADDRESSES = ("192.0.2.11", "127.0.0.1")
 
@@ -142,10 +144,10 @@ def expected(
 
 
 def packets(way: Way) -> Iterator[tuple[str, Packet]]:
-    for who, (source, from_node) in CLIENTS.items():
+    for client, (source, from_node) in CLIENTS.items():
         for destination in (way.address,) if way.address else NODE_ADDRESSES:
             yield (
-                who,
+                client,
                 Packet(
                     source,
                     destination,
@@ -160,7 +162,7 @@ def packets(way: Way) -> Iterator[tuple[str, Packet]]:
 def net_1_rules_match_the_services(
     rules: RuleSet, services: Sequence[Service], slices: Sequence[EndpointSlice], name: str
 ) -> Iterator[str]:
-    """NET-1, NET-3, for the rules that a proxy hands over. `name`: of the proxy, "proxy/NODE"."""
+    """NET-1, NET-3, for a rule set of a proxy. `name`: of the proxy, "proxy/NODE"."""
     ways = ways_in(services)
     by_key = {key_of(service): service for service in services}
     held = {
@@ -172,7 +174,7 @@ def net_1_rules_match_the_services(
     for front in sorted({*ways, *held}):
         if front not in held or front not in ways:
             yield f"{name}: {front} " + (
-                "has a rule, and is no service's"
+                "has a rule, and no service has it"
                 if front in held
                 else f"of {ways[front].service} has no rule"
             )
@@ -188,7 +190,7 @@ def net_1_rules_match_the_services(
             entry for entry in entries if policy != "Local" or entry[0].node_name == node
         )
         if {*rule.targets} != allowed or len(rule.targets) != len(allowed):
-            yield f"{name}: what comes to {front} of {service} goes to {list(rule.targets)}, should to {sorted(allowed)}"
+            yield f"{name}: {front} of {service} has the targets {list(rule.targets)}, not {sorted(allowed)}"
 
 
 def net_2_packets_reach_the_endpoints(
@@ -197,26 +199,26 @@ def net_2_packets_reach_the_endpoints(
     """NET-2, NET-3, NET-6, NET-7, NET-10, NET-12."""
     by_key = {key_of(service): service for service in services}
     for front, way in ways_in(by_key.values()).items():
-        for who, packet in packets(way):
+        for client, packet in packets(way):
             wanted, otherwise = expected(
-                way, by_key[way.service], slices, node, who != "somebody outside"
+                way, by_key[way.service], slices, node, client != OUTSIDE_CLIENT
             )
-            fates = [
+            verdicts = [
                 route(programmed, packet, number)[0] for number in range(max(1, 2 * len(wanted)))
             ]
             if not wanted:
-                if fates[0].kind != otherwise:
-                    yield f"{who} at {front} of {way.service} is {fates[0].kind}, should be {otherwise}"
+                if verdicts[0].kind != otherwise:
+                    yield f"{client} at {front} of {way.service} is {verdicts[0].kind}, not {otherwise}"
                 continue
-            reached = [fate.target for fate in fates]
+            reached = [verdict.target for verdict in verdicts]
             if (
-                any(fate.kind != SENT for fate in fates)
+                any(verdict.kind != SENT for verdict in verdicts)
                 or {target for target in reached if target} != wanted
             ):
-                yield f"{who} at {front} of {way.service} comes to {reached}, should to {sorted(wanted)}"
+                yield f"{client} at {front} of {way.service} reaches {reached}, not {sorted(wanted)}"
             for target in sorted(wanted):
                 if reached.count(target) != 2:
-                    yield f"{who} at {front} of {way.service} comes to {target} {reached.count(target)} times in {len(fates)}"
+                    yield f"{client} at {front} of {way.service} reaches {target} {reached.count(target)} times in {len(verdicts)}"
 
 
 def net_4_other_packets_pass(
@@ -227,9 +229,9 @@ def net_4_other_packets_pass(
     for packet in others:
         is_node_port = packet.to_node and ("", packet.protocol, packet.port) in known
         if (packet.destination, packet.protocol, packet.port) not in known and not is_node_port:
-            fate, _ = route(programmed, packet, 0)
-            if fate.kind != PASSES:
-                yield f"{packet} is {fate.kind}, and is no service's"
+            verdict, _ = route(programmed, packet, 0)
+            if verdict.kind != PASSES:
+                yield f"{packet} is {verdict.kind}, and no service has its destination"
 
 
 def net_13_source_is_hidden_as_required(
@@ -241,24 +243,30 @@ def net_13_source_is_hidden_as_required(
         spec = by_key[way.service].spec
         assert spec is not None
         keeps = way.kind == "outside" and spec.external_traffic_policy == "Local"
-        for who, packet in packets(way):
-            fate, _ = route(programmed, packet, 0)
+        for client, packet in packets(way):
+            verdict, _ = route(programmed, packet, 0)
             hidden = {
                 "a pod of the node": way.kind == "outside" and not keeps,
                 "the node": True,
-                "somebody outside": not keeps,
-            }[who]
-            if fate.kind == SENT and fate.masquerade != hidden:
-                yield f"{who} at {front}: its address is {'hidden' if fate.masquerade else 'seen'}"
-            yield from _itself(programmed, packet, fate)
+                OUTSIDE_CLIENT: not keeps,
+            }[client]
+            if verdict.kind == SENT and verdict.masquerade != hidden:
+                is_replaced = "is" if verdict.masquerade else "is not"
+                yield f"{client} at {front}: its address {is_replaced} replaced"
+            yield from _itself(programmed, packet, verdict)
 
 
-def _itself(programmed: Programmed, packet: Packet, fate: Fate) -> Iterator[str]:
+def _itself(programmed: Programmed, packet: Packet, verdict: Verdict) -> Iterator[str]:
     """The endpoint sends the same packet itself, and is its own endpoint."""
-    if fate.target is None or packet.from_node:
+    if verdict.target is None or packet.from_node:
         return
     asker = Packet(
-        fate.target.address, packet.destination, packet.protocol, packet.port, False, packet.to_node
+        verdict.target.address,
+        packet.destination,
+        packet.protocol,
+        packet.port,
+        False,
+        packet.to_node,
     )
     again, _ = route(programmed, asker, 0)
     if (
@@ -267,7 +275,7 @@ def _itself(programmed: Programmed, packet: Packet, fate: Fate) -> Iterator[str]
         and not again.masquerade
         and _is_pod(programmed, asker.source)
     ):
-        yield f"{asker.source} asks {packet.destination}:{packet.port}, is sent to itself and sees its own address"
+        yield f"{asker.source} connects to {packet.destination}:{packet.port}, is sent to itself and sees its own address"
 
 
 def _is_pod(programmed: Programmed, address: str) -> bool:
@@ -280,7 +288,7 @@ def _number(address: str) -> int:
 
 
 def net_11_same_rules(one: Programmed, other: Programmed) -> Iterator[str]:
-    """NET-11: the same elements; and every chain that an element leads to is the same in both."""
+    """NET-11: both have the same elements, and the same chains to which elements refer."""
     for map in sorted({*one.maps, *other.maps}):
         mine, theirs = dict(one.maps.get(map, ())), dict(other.maps.get(map, ()))
         if mine != theirs:

@@ -15,8 +15,7 @@ from refk8s.core.loop.view import View, key_of
 from refk8s.core.properties.oracle import is_finished
 
 NO_EXECUTE = {"node.kubernetes.io/not-ready": "False", "node.kubernetes.io/unreachable": "Unknown"}
-"""The NoExecute taints of the node controller, each with the status of the condition Ready that it
-stands for."""
+"""The NoExecute taints of the node controller, each with its status of the condition Ready."""
 
 
 def no_execute_taints(node: Node | None) -> set[str]:
@@ -32,7 +31,7 @@ def readiness(node: Node) -> str:
 
 
 def node_4_the_taint_fits_the_condition(before: Node | None, after: Node) -> Iterator[str]:
-    """NODE-4: a node gets the NoExecute taint that its condition Ready stands for."""
+    """NODE-4: a node gets the NoExecute taint of its condition Ready."""
     status = readiness(after)
     for key in sorted(no_execute_taints(after) - no_execute_taints(before)):
         if NO_EXECUTE.get(key, status) != status:
@@ -61,13 +60,15 @@ def node_6_some_node_is_ready(view: View, plan: Plan) -> list[str] | None:
         ):
             well = any(readiness(node) == "True" for node in view.list(NODES))
             found = (found or []) + (
-                [] if well else [f"node {request.name} is to be emptied, and no node is ready"]
+                []
+                if well
+                else [f"node {request.name} gets a NoExecute taint, and no node is ready"]
             )
     return found
 
 
 def node_8_evicted_for_a_taint(view: View, plan: Plan, now: Instant) -> list[str] | None:
-    """NODE-8: a pod is evicted because it does not tolerate a taint of its node (any longer), and
+    """NODE-8: a pod is evicted only if it does not, or no longer, tolerate a taint of its node, and
     with its own grace period. None if the plan evicts no pod. `now`: by the controller's clock."""
     found: list[str] | None = None
     for request in plan.requests:
@@ -83,14 +84,14 @@ def node_8_evicted_for_a_taint(view: View, plan: Plan, now: Instant) -> list[str
             or node is None
             or all(_tolerates(pod, taint, now) for taint in node.spec.taints or ())
         ):
-            found.append(f"pod {request.key} is evicted, and no taint of its node asks for it")
+            found.append(f"pod {request.key} is evicted, and tolerates every taint of its node")
         if request.body is None or request.body.grace_period_seconds is not None:
-            found.append(f"pod {request.key} is evicted, and has not its own time to end")
+            found.append(f"pod {request.key} is evicted, and not with its own grace period")
     return found
 
 
 def _tolerates(pod: Pod, taint: Any, now: Instant) -> bool:
-    """Whether the pod may still stay with this taint."""
+    """Whether the pod still tolerates this taint."""
     if taint.effect != "NoExecute":
         return True
     matching = [
@@ -110,7 +111,7 @@ def _tolerates(pod: Pod, taint: Any, now: Instant) -> bool:
 def podgc_1_the_node_is_gone(pod: Pod, is_stored: bool) -> Iterator[str]:
     """PODGC-1: a pod is removed by force only if its node is not stored."""
     if is_stored:
-        yield f"pod {key_of(pod)} was removed by force, and its node {pod.spec.node_name} is there"
+        yield f"pod {key_of(pod)} was removed by force, and its node {pod.spec.node_name} exists"
 
 
 def podgc_1_no_pod_is_left(pods: Iterable[Pod], nodes: Iterable[Node]) -> Iterator[str]:
@@ -118,7 +119,7 @@ def podgc_1_no_pod_is_left(pods: Iterable[Pod], nodes: Iterable[Node]) -> Iterat
     names = {node.metadata.name for node in nodes}
     for pod in pods:
         if pod.spec.node_name and pod.spec.node_name not in names:
-            yield f"pod {pod.metadata.name} is on node {pod.spec.node_name}, which is gone"
+            yield f"pod {pod.metadata.name} is on node {pod.spec.node_name}, which does not exist"
 
 
 def podgc_2_the_node_is_not_in_view(view: View, plan: Plan) -> list[str] | None:

@@ -44,7 +44,7 @@ def own_1_acts_only_on_its_own(
             ):
                 yield f"creates {request.body.metadata.name} without being its controller"
             elif not reference.block_owner_deletion:
-                yield f"creates {request.body.metadata.name} without holding back its own deletion"
+                yield f"creates {request.body.metadata.name} without blockOwnerDeletion"
             continue
         known = view.get(resource, request.key)
         reference = controller_of(known) if known is not None else None
@@ -96,7 +96,7 @@ def own_6_names_the_uid(view: View, resource: Resource, plan: Plan) -> Iterator[
             else:
                 uid = request.body.document["metadata"].get("uid")
             if known is None or not uid or uid != known.metadata.uid:
-                yield f"{request.verb} of {request.key} may meet another object of that name"
+                yield f"{request.verb} of {request.key} may change another object of that name"
 
 
 def is_adoption(request: Request) -> bool:

@@ -1,6 +1,7 @@
-"""Predicates of a pod's status, as the API shows it. Rules POD-10, POD-12, POD-18 (spec/pod.md).
+"""Predicates of a pod's status in the API. Rules POD-10, POD-12, POD-18 (spec/pod.md).
 
-They judge the recorded history of any cluster. Each gives a sentence for everything that is wrong.
+They also check the recorded history of any cluster. Each returns a sentence for every way in which
+a rule is broken.
 """
 
 from refk8s.core.api.core_v1 import ContainerStatus, Pod

@@ -20,14 +20,14 @@ def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
     active = [pod for pod in controlled(pods, owner.metadata.uid) if is_active(pod)]
     wanted = owner.spec.replicas or 0
     if len(active) != wanted:
-        yield f"{owner.metadata.name} has {len(active)} active pods, where {wanted} are asked for"
+        yield f"{owner.metadata.name} has {len(active)} active pods, and spec.replicas is {wanted}"
     if owner.status.replicas != len(active):
-        yield f"{owner.metadata.name} says that it has {owner.status.replicas} pods, and has {len(active)}"
+        yield f"status.replicas of {owner.metadata.name} is {owner.status.replicas}, and it has {len(active)} pods"
     ready = sum(1 for pod in active if is_ready(pod))
     if (owner.status.ready_replicas or 0) != ready:
-        yield f"{owner.metadata.name} says that {owner.status.ready_replicas} pods are ready, and {ready} are"
+        yield f"status.readyReplicas of {owner.metadata.name} is {owner.status.ready_replicas}, and {ready} are ready"
     if owner.status.observed_generation != owner.metadata.generation:
-        yield f"{owner.metadata.name} has not seen its newest generation"
+        yield f"status.observedGeneration of {owner.metadata.name} is not its generation"
 
 
 def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
@@ -39,7 +39,7 @@ def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
     ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if creations and len(active) + len(creations) > (owner.spec.replicas or 0):
-        yield f"{len(active)} active pods and {len(creations)} more, where {owner.spec.replicas} are asked for"
+        yield f"{len(active)} active pods and {len(creations)} creations; spec.replicas is {owner.spec.replicas}"
 
 
 def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
@@ -56,7 +56,7 @@ def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
     ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if deletions and len(active) - len(deletions) < (owner.spec.replicas or 0):
-        yield f"{len(active)} active pods and {len(deletions)} deletions, where {owner.spec.replicas} are asked for"
+        yield f"{len(active)} active pods and {len(deletions)} deletions; spec.replicas is {owner.spec.replicas}"
     if deletions and creations:
         yield "creates and deletes at once"
 

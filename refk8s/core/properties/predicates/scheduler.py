@@ -1,9 +1,9 @@
-"""Predicates of the scheduler, over pods and nodes as the API shows them. Rules SCHED-1,
-SCHED-25, SCHED-28 (spec/scheduler.md).
+"""Predicates of the scheduler, over pods and nodes in the API. Rules SCHED-1, SCHED-25, SCHED-28
+(spec/scheduler.md).
 
-The filters are written a second time here, as simply as possible and without the scheduler's code.
-So these predicates judge any scheduler, and the recorded history of any cluster. Each gives a
-sentence for everything that is wrong.
+This is a second implementation of the filters, as simple as possible and without the scheduler's
+code. So these predicates check any scheduler, and the recorded history of any cluster. Each returns
+a sentence for every way in which a rule is broken.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -137,14 +137,14 @@ def why_not_among(
             if key not in here or (
                 not alone and not any(labels.get(key) == here[key] for labels in group)
             ):
-                wrong.append(f"SCHED-30: nobody of {term.label_selector} is near by {key}")
+                wrong.append(f"SCHED-30: no pod of {term.label_selector} in the domain of {key}")
     for term in far:
         key = term.topology_key
         if key in here and any(
             _means(term, pod, other, namespaces) and labels.get(key) == here[key]
             for other, labels in there
         ):
-            wrong.append(f"SCHED-31: somebody of {term.label_selector} is near by {key}")
+            wrong.append(f"SCHED-31: a pod of {term.label_selector} in the domain of {key}")
     for other, labels in there:
         for term in _terms(other, near=False):
             key = term.topology_key
@@ -153,7 +153,7 @@ def why_not_among(
                 and labels.get(key) == here[key]
                 and _means(term, other, pod, namespaces)
             ):
-                wrong.append(f"SCHED-31: {other.metadata.name} keeps it off by {key}")
+                wrong.append(f"SCHED-31: {other.metadata.name} has anti-affinity to it by {key}")
     constraints = [
         each
         for each in pod.spec.topology_spread_constraints or ()
@@ -227,5 +227,5 @@ def _counts_for(constraint: Any, pod: Pod, node: Node) -> bool:
 
 
 def on_node(pod: Any, node: str) -> Any:
-    """The pod as it is after it is bound."""
+    """The pod after it is bound to this node."""
     return replace(pod, spec=replace(pod.spec, node_name=node))

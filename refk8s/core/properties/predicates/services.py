@@ -1,8 +1,8 @@
-"""Predicates of the addresses and ports that services hold, in every state of the store. Rules
+"""Predicates of the addresses and ports allocated to services, in every state of the store. Rules
 ALLOC-1, ALLOC-9 (spec/admission.md).
 
 Each predicate yields a sentence for every way in which a state breaks its rule. They take plain
-objects, so they also judge the recording of another cluster, which does not show the records of
+objects, so they also check the recording of another cluster, which does not show the records of
 node ports: pass None for those.
 """
 
@@ -31,8 +31,8 @@ def alloc_1_one_holder(
     addresses: Mapping[str, Any],
     node_ports: Mapping[int, Any] | None = None,
 ) -> Iterator[str]:
-    """ALLOC-1. `addresses` are the IPAddress objects by name, `node_ports` the records of held node
-    ports by number."""
+    """ALLOC-1. `addresses`: the IPAddress objects by name; `node_ports`: the records of allocated
+    node ports by number."""
     holders: dict[str | int, str] = {}
     for service in services:
         name = f"{service.metadata.namespace}/{service.metadata.name}"
@@ -49,9 +49,9 @@ def alloc_1_one_holder(
             )
             if held is None:
                 if isinstance(thing, str) or node_ports is not None:
-                    yield f"{name} has {thing}, which nobody holds for it"
+                    yield f"{name} has {thing}, which is not allocated"
             elif f"{held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}" != name:
-                yield f"{name} has {thing}, which is held for {held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}"
+                yield f"{name} has {thing}, which is allocated to {held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}"
 
 
 def alloc_9_nothing_held_without_its_service(
@@ -64,4 +64,4 @@ def alloc_9_nothing_held_without_its_service(
     ]
     for thing in (*held, *node_ports):
         if thing not in had:
-            yield f"{thing} is held, and no service has it"
+            yield f"{thing} is allocated, and no service has it"

@@ -1,15 +1,15 @@
 """Predicates of any store. Rules STORE-1 to STORE-7, STORE-10 to STORE-12 (spec/store.md).
 
-Each predicate yields a sentence for every way in which what was observed breaks its rule. They take
-plain observations (answers, states as dictionaries, sequences of changes), so they judge an engine,
-a simulated run and the recording of another cluster alike.
+Each predicate yields a sentence for every way in which an observation breaks its rule. Observations
+are plain values (answers, states as dictionaries, sequences of changes), so the predicates check an
+engine, a simulated run and the recording of another cluster alike.
 
-    act   STORE-1 ... STORE-5   one transaction: the state before, what was asked, what was answered, the state after
-    inv   STORE-6, 7, 10, 11    what readers see
-    inv   STORE-12              what a cache may rely on
+    act   STORE-1 to STORE-5    one transaction: state before, request, answer, state after
+    inv   STORE-6, 7, 10, 11    reads and watches
+    inv   STORE-12              caches
 
 Left out: STORE-8, STORE-9 and the rules from STORE-14 on are about errors, disks and processes;
-their tests observe them directly.
+their tests check them directly.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def store_1_one_transaction_one_revision(
     if after != expected:
         yield f"the revision went from {before} to {after}, not to {expected}"
     if outcome.revision != after:
-        yield f"the answer says revision {outcome.revision} and the store {after}"
+        yield f"the answer has revision {outcome.revision} and the store {after}"
 
 
 def store_2_compare_then_commit(before: State, txn: Txn[Any], outcome: Outcome) -> Iterator[str]:
-    """Committed if and only if all compares hold on `before`; a conflict names those that do
-    not."""
+    """A transaction is committed if and only if all compares hold on `before`; a conflict names
+    those that do not."""
     differing = []
     for compare in txn.compares:
         found = before[compare.key].mod_revision if compare.key in before else ABSENT
@@ -59,13 +59,13 @@ def store_2_compare_then_commit(before: State, txn: Txn[Any], outcome: Outcome) 
             differing.append(compare.key)
     answered = list(outcome.failed) if isinstance(outcome, Conflict) else []
     if differing != answered:
-        yield f"{differing} were not as compared, the answer says {answered}"
+        yield f"the compares of {differing} do not hold, and the answer is {answered}"
 
 
 def store_3_all_or_nothing(
     before: State, txn: Txn[Any], outcome: Outcome, after: State
 ) -> Iterator[str]:
-    """Every write of a committed transaction shows, and nothing else has changed."""
+    """Every write of a committed transaction is in the state after, and nothing else changed."""
     expected = {key: record.mod_revision for key, record in before.items()}
     if isinstance(outcome, Committed):
         for write in txn.writes:
@@ -96,13 +96,13 @@ def store_4_deleting_what_does_not_exist_is_no_change(
 def store_5_a_record_knows_its_revisions(
     before: State, txn: Txn[Any], outcome: Outcome, stamp: Stamp[Any] = unstamped
 ) -> Iterator[str]:
-    """Each change carries what it replaced, and the written value, stamped, in a record whose
-    revisions and version follow from that."""
+    """Each change has the replaced record and the new one, whose revisions and version follow from
+    that; the written value has the revision stamped in."""
     written = {write.key: write.value for write in txn.writes if isinstance(write, Put)}
     for change in outcome.changes if isinstance(outcome, Committed) else ():
         previous, record = before.get(change.key), change.record
         if change.previous != previous:
-            yield f"{change.key}: replaced {previous}, the change says {change.previous}"
+            yield f"{change.key}: replaced {previous}, the change has {change.previous}"
         if record is None:
             continue
         created, version = (
@@ -118,11 +118,11 @@ def store_5_a_record_knows_its_revisions(
         ):
             yield f"{change.key}: {record}, not created at {created}, written at {change.revision}, version {version}"
         if record.value != stamp(written.get(change.key), change.revision):
-            yield f"{change.key}: holds {record.value}, was given {written.get(change.key)}"
+            yield f"{change.key}: is {record.value}, was written as {written.get(change.key)}"
 
 
 def store_6_changes_have_one_order(changes: Sequence[Change[Any]]) -> Iterator[str]:
-    """Strictly increasing by (revision, key), so none twice."""
+    """Changes are strictly increasing by (revision, key), so none is repeated."""
     for one, other in pairwise(changes):
         if (one.revision, one.key) >= (other.revision, other.key):
             yield f"{other.key} at {other.revision} comes after {one.key} at {one.revision}"
@@ -131,8 +131,8 @@ def store_6_changes_have_one_order(changes: Sequence[Change[Any]]) -> Iterator[s
 def store_7_a_past_revision_is_read_as_it_was(
     state: State, page: Page[Any], prefix: str
 ) -> Iterator[str]:
-    """`state` is what was seen at `page.revision` when that was the present, `page` what is read of
-    it now, whole."""
+    """`state`: the state when `page.revision` was the present; `page`: the complete read of that
+    revision now."""
     expected = [state[key] for key in sorted(state) if key.startswith(prefix)]
     if list(page.records) != expected:
         yield f"{prefix} at {page.revision}: read {_described(page.records)}, was {_described(expected)}"
@@ -151,14 +151,14 @@ def store_10_pages_make_one_list(
         if len(page.records) > limit or page.revision != whole.revision:
             yield f"a page of {len(page.records)} at {page.revision}, not of {limit} at {whole.revision}"
         if (page.remaining, page.more) != (remaining, remaining > 0):
-            yield f"{remaining} remain, the page says {page.remaining} and more={page.more}"
+            yield f"{remaining} remain, the page has remaining={page.remaining} and more={page.more}"
 
 
 def store_11_a_watch_is_complete(
     state: State, after: Revision, changes: Iterable[Change[Any]], present: State
 ) -> Iterator[str]:
-    """`state` is what a prefix held at `after`, `present` what it holds now: the changes lead from
-    one to the other."""
+    """`state`: the records of a prefix at `after`; `present`: those now. The changes lead from one
+    to the other."""
     replayed = dict(state)
     for change in changes:
         if change.revision <= after:
@@ -175,8 +175,7 @@ def store_11_a_watch_is_complete(
 
 
 def store_11_a_revision_is_never_split(chunks: Sequence[Sequence[Change[Any]]]) -> Iterator[str]:
-    """`chunks` are answers read one after the other, each from the last revision of the one
-    before."""
+    """`chunks`: answers read one after the other, each from the last revision of the one before."""
     for one, other in pairwise(chunks):
         if one and other and other[0].revision <= one[-1].revision:
             yield f"revision {other[0].revision} comes after revision {one[-1].revision}"
@@ -185,8 +184,7 @@ def store_11_a_revision_is_never_split(chunks: Sequence[Sequence[Change[Any]]]) 
 def store_11_no_revision_is_missing(
     after: Revision, changes: Iterable[Change[Any]], present: Revision
 ) -> Iterator[str]:
-    """`changes` are all there are later than `after`: every revision up to the present one has
-    some."""
+    """`changes`: all changes after `after`. Every revision up to the present has at least one."""
     expected = after + 1
     for change in changes:
         if change.revision > expected:
@@ -199,7 +197,7 @@ def store_11_no_revision_is_missing(
 def store_12_the_prefix_revision_tells_a_cache(
     prefix_revision: Revision, compacted: Revision, changes: Sequence[Change[Any]]
 ) -> Iterator[str]:
-    """`changes` are all that are known below the prefix."""
+    """`changes`: all changes in the history below the prefix."""
     expected = changes[-1].revision if changes else compacted
     if prefix_revision != expected:
         yield f"the prefix revision is {prefix_revision}, not {expected}"

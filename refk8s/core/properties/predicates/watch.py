@@ -1,4 +1,4 @@
-"""Predicates of what a component's view of the API server holds. Rules WATCH-1, WATCH-2, WATCHAPI-5,
+"""Predicates of a component's view. Rules WATCH-1, WATCH-2, WATCHAPI-5,
 WATCHAPI-8 (spec/watch.md, spec/watch_api.md)."""
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def watch_1_table_is_a_past_state(
 
 
 def watch_2_revisions_never_decrease(name: str, before: View, after: View) -> Iterator[str]:
-    """WATCH-2, for two views of one life of a component."""
+    """WATCH-2, for two views of one instance of a component."""
     if before.tables is after.tables:
         return
     for prefix in sorted(before.tables):
@@ -43,7 +43,7 @@ def watch_2_revisions_never_decrease(name: str, before: View, after: View) -> It
 
 
 class Delivered(Value, frozen=True, eq=False):
-    """What a watch has delivered to a view, compared with the history."""
+    """What a watch delivered to a view, compared with the history."""
 
     events: int = 0  # changes of objects that the watch selects
     # changes by which an existing object began or ceased to match the selectors
@@ -55,7 +55,7 @@ def watch_1_delivered_as_changed(
     history: History[Any], was: Table, now: Table, informer: Informer, name: str
 ) -> Delivered | None:
     """WATCH-1, WATCHAPI-5 and WATCHAPI-8, for the table of a view before and after a delivery; None
-    if the view has not moved on, or its revision is compacted. O(changes delivered)."""
+    if its revision did not change, or is compacted. O(changes delivered)."""
     if not was.synced or was.revision < history.compacted or now.revision <= was.revision:
         return None
     matches = select(
@@ -82,5 +82,7 @@ def watch_1_delivered_as_changed(
     )
     if len(now.objects) != size:
         wrong.append(f"it has {len(now.objects)} objects, and should have {size}")
-    words = f"the view of {informer.resource.prefix} in {name}, told up to revision {now.revision}, differs in"
+    words = (
+        f"the view of {informer.resource.prefix} in {name} at revision {now.revision} differs in"
+    )
     return Delivered(events, crossings, tuple([f"{words} {each}" for each in sorted(wrong)]))

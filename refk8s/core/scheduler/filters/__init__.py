@@ -1,13 +1,12 @@
-"""The filters: whether a pod may run on a node, one file each. Rules SCHED-5 to SCHED-9, SCHED-30
-to SCHED-32 (spec/scheduler.md).
+"""The filters: whether a node can run a pod, one file each. Rules SCHED-5 to SCHED-9, SCHED-30 to
+SCHED-32 (spec/scheduler.md).
 
-A filter gives the reasons against, none when there are none. They are asked in this order, and the
-first that objects speaks for the node. Those of `BY_NODE` look at the node's own facts alone, so
-their answer holds as long as the Node object does; those of `BY_LOAD` also at what its pods take.
-Last come topology_spread and pod_affinity, which look at the pods of all nodes. Source: Kubernetes
-documentation, "Scheduler Configuration" (scheduling plugins enabled by default), and their order
-there. Left out: NodeName (a pod that names its node never meets a scheduler); the volume plugins;
-dynamic resources.
+A filter returns the refusal, or None. They are evaluated in this order, and the first refusal is
+the reason for the node. Filters in `BY_NODE` depend only on the Node object, those in `BY_LOAD`
+also on the pods of the node. The last ones, topology_spread and pod_affinity, depend on the pods of
+all nodes. Source: Kubernetes documentation, "Scheduler Configuration" (scheduling plugins enabled
+by default), and their order there. Left out: NodeName (a pod with a node is not scheduled); the
+volume plugins; dynamic resources.
 """
 
 from collections.abc import Callable

@@ -18,8 +18,7 @@ ELSEWHERE = Refusal(
 
 
 def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
-    """SCHED-7, for pods whose every term names nodes: the others need not even be asked
-    (`placement.py` does not)."""
+    """SCHED-7 for pods whose terms name nodes: `placement.py` evaluates only those nodes."""
     return (
         ELSEWHERE if needs.node_names is not None and facts.name not in needs.node_names else None
     )

@@ -1,8 +1,8 @@
-"""No two pods of a node take one host port. Rule SCHED-8 (spec/scheduler.md).
+"""Two pods of a node never have the same host port. Rule SCHED-8 (spec/scheduler.md).
 
-Two ports are one when number and protocol are the same and the addresses are, or either is 0.0.0.0
-(also meant by none). Source: API reference, ContainerPort (hostPort, hostIP); Kubernetes
-documentation, "Configuration Best Practices" (hostPort).
+Ports are the same if number and protocol are equal, and the addresses are equal or one is 0.0.0.0
+(the default). Source: API reference, ContainerPort (hostPort, hostIP); Kubernetes documentation,
+"Configuration Best Practices" (hostPort).
 """
 
 from refk8s.core.pods.host_ports import have_conflict

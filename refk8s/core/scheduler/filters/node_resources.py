@@ -1,10 +1,9 @@
-"""What the pods of a node request never exceeds what the node has to give. Rules SCHED-1, SCHED-9
+"""The requests of a node's pods never exceed its allocatable resources. Rules SCHED-1, SCHED-9
 (spec/scheduler.md).
 
-What is requested counts, not what is used, and against what is allocatable, not against the
-capacity. A resource of which the pod requests nothing does not matter, however much others have
-taken of it. Source: Kubernetes documentation, "Resource Management for Pods and Containers" (how
-pods with resource requests are scheduled).
+Requests count, not usage, and allocatable resources, not capacity. A resource that the pod does not
+request is not checked, even if it is overcommitted. Source: Kubernetes documentation, "Resource
+Management for Pods and Containers" (how pods with resource requests are scheduled).
 """
 
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY
@@ -14,7 +13,7 @@ from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 
 def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
-    """SCHED-9: every resource that is short is named."""
+    """SCHED-9: the refusal names every resource that is not enough."""
     if (
         len(load.pods) < facts.pods
         and (not needs.cpu or needs.cpu <= facts.cpu - load.cpu)
@@ -47,6 +46,6 @@ def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
     messages += [f"Insufficient {name}" for name in short]
     if not messages:
         return None
-    # More than the whole node has: no pod that goes away could help.
+    # More than the empty node has: preemption cannot help.
     resolvable = all(wanted[name] <= given.get(name, 0) for name in short)
     return Refusal("NodeResourcesFit", tuple(messages), resolvable)

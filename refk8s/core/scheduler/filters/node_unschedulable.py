@@ -1,4 +1,4 @@
-"""A cordoned node takes no new pods, except those that tolerate its being so. Rule SCHED-5
+"""An unschedulable node gets no pods, except those that tolerate its taint. Rule SCHED-5
 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Nodes" (manual node administration), "Taints and Tolerations".

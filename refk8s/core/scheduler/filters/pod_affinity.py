@@ -1,7 +1,6 @@
-"""A pod goes where the pods it must be near are, and not where those are that it must be far from,
-or that must be far from it.
+"""The required terms of pod affinity are met, and those of anti-affinity in both directions. Rules
+SCHED-30, SCHED-31 (spec/scheduler.md).
 
-Rules SCHED-30, SCHED-31 (spec/scheduler.md).
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity).
 """
 
@@ -23,8 +22,8 @@ KEPT_OFF = Refusal(
 
 
 def check(relations: Relations, facts: NodeFacts) -> Refusal | None:
-    """SCHED-30 for those to be near (the first of its group may go anywhere with the topology
-    keys), SCHED-31 for those to be far."""
+    """SCHED-30 (for the first pod of a group every node with the topology keys is suitable), and
+    SCHED-31."""
     labels = facts.labels
     for key, _ in relations.near:
         if key not in labels:

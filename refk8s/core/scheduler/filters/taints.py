@@ -1,4 +1,4 @@
-"""Every NoSchedule and NoExecute taint of the node must be tolerated. Rule SCHED-6
+"""A pod must tolerate every NoSchedule and NoExecute taint of its node. Rule SCHED-6
 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations".

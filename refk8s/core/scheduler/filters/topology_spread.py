@@ -1,4 +1,4 @@
-"""Pods are spread over domains as their hard constraints say. Rule SCHED-32 (spec/scheduler.md).
+"""The skew of topology spread constraints stays within `maxSkew`. Rule SCHED-32 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Pod Topology Spread Constraints".
 """
@@ -13,8 +13,8 @@ NO_LABEL = Refusal("PodTopologySpread", (f"{_WORDS} (missing required label)",),
 
 
 def check(relations: Relations, facts: NodeFacts) -> Refusal | None:
-    """SCHED-32: with the pod, the domain has at most max_skew more than the one that has least
-    (none at all, below min_domains)."""
+    """SCHED-32: with the pod, its domain has at most `max_skew` more pods than the domain with the
+    fewest (0 below `min_domains`)."""
     for constraint, own, least, counts in relations.hard:
         domain = facts.labels.get(constraint.topology_key)
         if domain is None:

@@ -1,11 +1,10 @@
-"""The scores: which of the nodes that may run a pod is the best, one file each. Rules SCHED-12 to
-15, 27, 33 and 34.
+"""The scores: which node that can run a pod is the best, one file each. Rules SCHED-12 to 15, 27,
+33 and 34 (spec/scheduler.md).
 
-Each plugin gives every such node 0 to 100 points, and they are added up by weight. Two kinds:
-*local* scores depend on the node and its load alone; *relative* ones start from raw numbers of the
-node and are scaled by what the other nodes in question have. Source: Kubernetes documentation,
-"Scheduler Configuration" and the default weights there. Left out: ImageLocality: where an image
-lies already does not matter here (divergence).
+Each score gives a node 0 to 100 points, and the weighted points are added. *Local* scores depend
+only on the node and its load. *Relative* scores start from raw numbers of the node and are scaled
+by those of the other nodes that can run the pod. Source: Kubernetes documentation, "Scheduler
+Configuration" and the default weights there. Left out: ImageLocality (divergence).
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ TAINTS_WEIGHT, NODE_AFFINITY_WEIGHT, SPREAD_WEIGHT, POD_AFFINITY_WEIGHT = 3, 2, 
 
 
 class Raw(NamedTuple):
-    """What the relative scores start from. Nodes with equal numbers get equal points."""
+    """The input of the relative scores. Nodes with equal numbers get equal points."""
 
     taints: int
     preference: int
@@ -39,22 +38,22 @@ class Raw(NamedTuple):
 
 
 def raw_of(needs: Needs, facts: NodeFacts) -> tuple[int, int]:
-    """The raw numbers that depend on the node's facts alone: (taints, preference)."""
+    """The raw numbers that depend only on the node: (taints, preference)."""
     return taints.raw(needs, facts), node_affinity.raw(needs, facts)
 
 
 def local_points(needs: Needs, facts: NodeFacts, load: Load) -> int:
-    """The weighted sum of the local scores: both have weight 1."""
+    """The sum of the local scores, both of weight 1."""
     return least_allocated.points(needs, facts, load) + balanced_allocation.points(
         needs, facts, load
     )
 
 
 def relative_points(sizes: Mapping[Raw, int], zones: Mapping[str, int]) -> dict[Raw, int]:
-    """The weighted sum of the relative scores for each kind of node that may run the pod.
+    """The weighted sum of the relative scores for each kind of node that can run the pod.
 
-    `sizes` says how many nodes there are of each kind, `zones` how many pods of the same owner are
-    in each zone. O(kinds).
+    `sizes`: the number of nodes of each kind; `zones`: the number of pods of the same owner in each
+    zone. O(kinds).
     """
     taints_max = max(raw.taints for raw in sizes)
     preference_max = max(raw.preference for raw in sizes)
@@ -75,8 +74,7 @@ def relative_points(sizes: Mapping[Raw, int], zones: Mapping[str, int]) -> dict[
 
 
 def related_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
-    """The weighted sum of the scores that come from other pods, for the nodes that may run the
-    pod."""
+    """The weighted sum of the scores from other pods, for the nodes that can run the pod."""
     apart, together = (
         topology_spread.stated_points(relations, nodes),
         pod_affinity.points(relations, nodes),

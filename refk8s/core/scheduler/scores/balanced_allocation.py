@@ -1,4 +1,4 @@
-"""CPU and memory of a node should fill up alike. Rule SCHED-13 (spec/scheduler.md).
+"""A node with balanced use of CPU and memory has more points. Rule SCHED-13 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Scheduler Configuration" (NodeResourcesBalancedAllocation).
 """
@@ -14,8 +14,8 @@ def points(needs: Needs, facts: NodeFacts, load: Load) -> int:
         return 0
     if not facts.cpu or not facts.memory:
         return 100
-    # The deviation of two numbers is half their difference. Whole numbers, so that it is the same
-    # everywhere.
+    # The deviation of two numbers is half their difference. Whole numbers give the same result on
+    # every machine.
     cpu, memory = (
         min(load.cpu + needs.cpu, facts.cpu),
         min(load.memory + needs.memory, facts.memory),

@@ -1,7 +1,6 @@
-"""The more of a node stays free, the better: the mean of the free shares of CPU and memory. Rule
-SCHED-12 (spec/scheduler.md).
+"""A node with more free CPU and memory has more points. Rule SCHED-12 (spec/scheduler.md).
 
-Containers that request nothing count as 100m and 200Mi, so that they spread too. Source: Kubernetes
+Containers without requests count as 100m and 200Mi, so that they are spread too. Source: Kubernetes
 documentation, "Scheduler Configuration" (NodeResourcesFit, strategy LeastAllocated).
 """
 
@@ -10,8 +9,8 @@ from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 
 def points(needs: Needs, facts: NodeFacts, load: Load) -> int:
-    """SCHED-12: 0 (full) to 100 (empty), with the pod on the node. A resource that the node does
-    not have does not count."""
+    """SCHED-12: 0 (full) to 100 (empty), the mean of the free shares with the pod on the node. A
+    resource that the node does not have is not counted."""
     cpu, memory = load.scored_cpu + needs.scored_cpu, load.scored_memory + needs.scored_memory
     if facts.cpu and facts.memory:
         return (_free(cpu, facts.cpu) + _free(memory, facts.memory)) // 2

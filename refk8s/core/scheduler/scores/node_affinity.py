@@ -1,4 +1,4 @@
-"""Nodes that match preferred terms of the node affinity are better. Rule SCHED-15
+"""A node that matches more preferred node affinity has more points. Rule SCHED-15
 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (node affinity weight).

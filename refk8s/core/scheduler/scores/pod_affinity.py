@@ -1,5 +1,4 @@
-"""Places near the pods that a pod would like to be near, or that would like it near, are better.
-Rule SCHED-34 (spec/scheduler.md).
+"""Preferred pod affinity gives points, in both directions. Rule SCHED-34 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity:
 preferred terms).
@@ -12,8 +11,8 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 
 
 def points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
-    """SCHED-34: 0 for the least drawn of these nodes, 100 for the most, in proportion between.
-    O(nodes · domains that draw)."""
+    """SCHED-34: 0 for the node with the lowest sum of weights, 100 for the highest, in proportion
+    between. O(nodes · domains)."""
     if not relations.drawn:
         return dict.fromkeys(nodes, 0)
     keys = sorted({key for key, _ in relations.drawn})

@@ -1,4 +1,4 @@
-"""Nodes with PreferNoSchedule taints that the pod does not tolerate are worse. Rule SCHED-14
+"""A node with fewer untolerated PreferNoSchedule taints has more points. Rule SCHED-14
 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations".

@@ -1,11 +1,10 @@
-"""Pods that belong together should be on different nodes and in different zones. Rules SCHED-27,
-SCHED-33 (spec/scheduler.md).
+"""Pods of one owner are spread over nodes and zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
 
-Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default:
-spread over nodes with a skew of 3, over zones with a skew of 5, both only as a preference. A pod
-that states constraints has those instead. Source: Kubernetes documentation, "Pod Topology Spread
-Constraints" (and built-in default constraints). Left out: pods that only a Service has in common
-are not spread by default (divergence).
+Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default: over
+nodes with a skew of 3 and over zones with a skew of 5, both only as a preference. A pod with its
+own constraints has those instead. Source: Kubernetes documentation, "Pod Topology Spread
+Constraints" (and built-in default constraints). Left out: default spreading of pods that only have
+a Service in common (divergence).
 """
 
 from collections.abc import Collection, Mapping
@@ -23,11 +22,11 @@ Place = tuple[int | None, str, bool]
 
 
 def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> dict[Place, int]:
-    """SCHED-27: 0 to 100 for each kind of place, the more the fewer siblings are near; 0 for all
-    where the pod is not spread.
+    """SCHED-27: 0 to 100 for each kind of node, more with fewer siblings on the node and in the
+    zone; 0 for all if the pod is not spread.
 
-    `nodes` is the number of nodes in question. A sibling weighs the more the more domains there
-    are, so that zones and nodes compare.
+    `nodes`: the number of nodes that can run the pod. The weight of a sibling grows with the number
+    of domains, so that zones and nodes are comparable.
     """
     per_node, per_zone = _weight(nodes), _weight(len({zone for _, zone, _ in places}))
     crowds: dict[Place, int] = {}
@@ -42,8 +41,7 @@ def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> d
 
 
 def stated_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
-    """SCHED-33: the same for the soft constraints that a pod states; a node without the labels gets
-    none."""
+    """SCHED-33: the same for the pod's own soft constraints; a node without the labels gets 0."""
     if not relations.soft:
         return dict.fromkeys(nodes, 0)
     complete = {

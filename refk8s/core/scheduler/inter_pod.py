@@ -1,10 +1,10 @@
-"""What ties a pod to other pods: affinity, anti-affinity and spreading, ready for matching. Rules
-SCHED-30 to SCHED-34.
+"""Terms of a pod about other pods: affinity, anti-affinity and spread constraints. Rules SCHED-30
+to SCHED-34 (spec/scheduler.md).
 
-A term says which pods it means (labels and namespaces) and within what (a topology key: host name,
-zone). Here the pod's own namespace and labels are filled in, so that a term means the same wherever
-it is looked at. Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and
-anti-affinity, namespace selector, matchLabelKeys), "Pod Topology Spread Constraints".
+A term selects pods (by labels and namespaces) in a domain of a topology key (host name, zone). The
+namespace and labels of its pod are filled in here, so a term can be matched without its pod.
+Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity and anti-affinity,
+namespace selector, matchLabelKeys), "Pod Topology Spread Constraints".
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from refk8s.core.value import Value
 
 HARD = "DoNotSchedule"
 _NOTHING = from_label_selector(None)
-# what a pod that requires others near adds, for those others, to the places near it
+# the weight of a required affinity term of an existing pod that matches the new pod (SCHED-34)
 REQUIRED_PULL = 1
 
 
@@ -34,8 +34,8 @@ class Term(Value, frozen=True, cache_hash=True):
     def matches(
         self, namespace: str, labels: Mapping[str, str], namespaces: Mapping[str, Any]
     ) -> bool:
-        """Whether it means a pod of that namespace with those labels; `namespaces` are the
-        Namespace objects by name."""
+        """Whether a pod with these labels in this namespace matches; `namespaces`: the Namespace
+        objects by name."""
         return self.selector.matches(labels) and (
             namespace in self.namespaces or self._selects(namespaces.get(namespace))
         )
@@ -48,7 +48,7 @@ class Term(Value, frozen=True, cache_hash=True):
         )
 
     def resolve(self, namespaces: Mapping[str, Any]) -> tuple[str, ...]:
-        """The namespaces that it means at this moment."""
+        """The names of the namespaces that it selects at this moment."""
         if self.namespace_selector is None:
             return self.namespaces
         return tuple(
@@ -62,8 +62,8 @@ class Term(Value, frozen=True, cache_hash=True):
 
 
 class Constraint(Value, frozen=True, cache_hash=True):
-    """Pods with these labels shall be spread over the domains of the topology key, with at most
-    `max_skew` more in one than in another."""
+    """A topology spread constraint: at most `max_skew` more pods with these labels in one domain
+    than in another."""
 
     topology_key: str
     selector: Selector
@@ -73,9 +73,8 @@ class Constraint(Value, frozen=True, cache_hash=True):
     honors_taints: bool
 
 
-class Bonds(Value, frozen=True, eq=False):
-    """All that ties one pod to others. The weights of what it would rather be far from are below
-    zero."""
+class InterPodTerms(Value, frozen=True, eq=False):
+    """All terms of one pod about others. Weights of preferred anti-affinity are negative."""
 
     affinity: tuple[Term, ...]
     anti_affinity: tuple[Term, ...]
@@ -85,12 +84,12 @@ class Bonds(Value, frozen=True, eq=False):
 
     @property
     def pulls(self) -> tuple[tuple[int, Term], ...]:
-        """What it does to the points of places near it, for pods that come later (SCHED-34)."""
+        """The terms that give points to nodes in its domains, for later pods (SCHED-34)."""
         return self.preferred + tuple((REQUIRED_PULL, term) for term in self.affinity)
 
 
 @lru_cache(maxsize=8192)
-def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> Bonds:
+def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> InterPodTerms:
     needs, own = Needs.of(key), dict(labels)
     near, far = needs.pod_affinity, needs.pod_anti_affinity
     preferred = [
@@ -107,7 +106,7 @@ def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) ->
         near.required_during_scheduling_ignored_during_execution if near else None
     ) or ()
     required_far = (far.required_during_scheduling_ignored_during_execution if far else None) or ()
-    return Bonds(
+    return InterPodTerms(
         tuple(_term(each, namespace, own) for each in required_near),
         tuple(_term(each, namespace, own) for each in required_far),
         tuple(
@@ -123,10 +122,14 @@ def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) ->
     )
 
 
-def bonds_of(needs: Needs, namespace: str, labels: Mapping[str, str]) -> Bonds | None:
-    """The bonds of a pod; None where it has none."""
+def inter_pod_terms(
+    needs: Needs, namespace: str, labels: Mapping[str, str]
+) -> InterPodTerms | None:
+    """The terms of a pod about other pods; None without any."""
     return (
-        _resolve(needs.key, namespace, tuple(sorted(labels.items()))) if needs.has_bonds else None
+        _resolve(needs.key, namespace, tuple(sorted(labels.items())))
+        if needs.has_inter_pod_terms
+        else None
     )
 
 
@@ -158,7 +161,7 @@ def _with_keys(
     same: Iterable[str],
     other: Iterable[str],
 ) -> Selector:
-    """The selector, and for these keys the same value as the pod's own (or another one)."""
+    """The selector with matchLabelKeys (`same`) and mismatchLabelKeys (`other`)."""
     if selector is None:
         return _NOTHING
     more = [
@@ -178,8 +181,7 @@ def _with_keys(
 
 
 def _selector(selector: LabelSelector) -> Selector:
-    """What the selector means; one that validation should have refused selects nothing
-    (LOOP-12)."""
+    """The selector; an invalid one selects nothing (LOOP-12)."""
     try:
         return from_label_selector(selector)
     except SelectorError:
