@@ -439,14 +439,10 @@ class Turn:
             plan = reconciler.reconcile(
                 self.view, key, self.now, Local(self._memory(reconciler), failures, failure)
             )
-            waves = tuple(
-                [
-                    tuple([self._named(request, name) for request in wave])
-                    for wave in plan.waves
-                    if wave
-                ]
-            )
-            last = tuple([self._named(request, name) for request in plan.last])
+            waves, last = plan.waves, plan.last
+            if waves or last:  # most decisions send nothing
+                waves = tuple([self._named_all(wave, name) for wave in waves if wave])
+                last = self._named_all(last, name)
         except Exception as error:  # LOOP-10
             self._report(item, error)
             self._conclude(item, failure, failed=True)
@@ -492,6 +488,9 @@ class Turn:
         id = self._next_id()
         self.programs[id] = item
         self.effects.append(Program(id, rules))
+
+    def _named_all(self, requests: tuple[Request, ...], reconciler: str) -> tuple[Request, ...]:
+        return tuple([self._named(request, reconciler) for request in requests])
 
     def _named(self, request: Request, reconciler: str) -> Request:
         """The request as it is sent: in its component's name, and with the name that generateName
