@@ -134,8 +134,7 @@ def _replay(path: Path) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Result], None]]:
-    """A progress line on standard error if it is a terminal. The total is not known before the
-    end."""
+    """A progress line on standard error if it is a terminal; the total is not known."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda result: None

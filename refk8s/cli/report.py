@@ -12,8 +12,7 @@ class BadUse(Exception):
 
 
 def check_place(save: str | None) -> None:
-    """Raise BadUse if the file could not be written. Checked before the run, so that no result is
-    lost."""
+    """Raise BadUse before the run if its file could not be written."""
     if save is not None and not Path(save).absolute().parent.is_dir():
         raise BadUse(f"{save} cannot be written: there is no such folder")
 
@@ -39,8 +38,7 @@ def by_number(rules: Iterable[str]) -> list[str]:
 
 
 def verdict(tested: "Counter[str]", every: set[str]) -> str:
-    """The line for a check in which no rule broke: how many rules were tested, and which were
-    not."""
+    """The line if no rule broke: how many rules were tested, and which were not."""
     missing = by_number(every - set(tested))
     words = f"every rule held: {len(every) - len(missing)} of {len(every)} rules were put to the test, {tested.total():,} times in all"
     return words + (f"; not {', '.join(missing)}" if 0 < len(missing) <= MISSING_NAMED else "")

@@ -191,8 +191,7 @@ def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
 
 
 def _story(run: Run) -> list[str]:
-    """The story and how it ended; for a cluster that did not settle, the lines needed to see
-    why."""
+    """The story and its end; for a cluster that did not settle, the lines that show why."""
     first = run.setup.first_cluster()
     if run.settled_from is None:
         return tell(first, run.actions, run.broken)

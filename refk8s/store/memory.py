@@ -46,8 +46,7 @@ _revision_of = attrgetter("revision")
 
 
 class Batch(Struct, Generic[V], frozen=True):
-    """Decided transactions that are not in effect yet: the result of each, and all changes in
-    order."""
+    """Decided transactions that are not in effect yet: their results and changes, in order."""
 
     base: Revision
     revision: Revision
@@ -171,8 +170,7 @@ class MemoryEngine(Generic[V]):
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """As `History.prefix_revision`. O(1) for the prefix of a resource or of a namespace in
-        it."""
+        """As `History.prefix_revision`. O(1) for the prefix of a resource or a namespace."""
         if prefix.count("/") < 3:
             last = max(
                 (shelf.log[-1].revision for shelf in self._below(prefix) if shelf.log), default=0

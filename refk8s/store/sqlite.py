@@ -291,8 +291,7 @@ class SqliteEngine(Generic[V]):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: durable at the end, or without effect if StoreUnavailable is raised
-        (STORE-15)."""
+        """A transaction: durable at the end, or StoreUnavailable and no effect (STORE-15)."""
         connection = self._connection
         with self._unavailable():
             try:
@@ -392,8 +391,7 @@ def checksum_of_compacted(revision: Revision) -> int:
 
 
 def checksum_of_cluster(cluster_id: Any) -> int:
-    """The checksum of the cluster's id, a part of the sum too. Raises TypeError if it is not a
-    string."""
+    """The checksum of the cluster's id, a part of the sum too. Raises TypeError for no string."""
     if not isinstance(cluster_id, str):
         raise TypeError("the cluster's id is not a string")
     return checksum(0, cluster_id, None, 0, 0)

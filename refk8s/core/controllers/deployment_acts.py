@@ -147,8 +147,7 @@ def creation(deployment: Deployment, new: ReplicaSet) -> Request:
 def report(
     deployment: Deployment, status: DeploymentStatus, new: ReplicaSet | None = None
 ) -> tuple[Request, ...]:
-    """Write the status, and the revision of the new ReplicaSet if there is one, if they differ
-    (DEP-16)."""
+    """Write the status and the revision of the new ReplicaSet, if they differ (DEP-16)."""
     metadata = deployment.metadata
     revision = (new.metadata.annotations or {}).get(revisions.REVISION) if new is not None else None
     if revision is not None and (metadata.annotations or {}).get(revisions.REVISION) != revision:

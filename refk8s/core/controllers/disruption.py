@@ -244,8 +244,7 @@ def _expected_scale(view: View, pods: list[Pod]) -> tuple[int, bool]:
 
 
 def _scaled_owner(view: View, pod: Pod, reference: Any) -> Any:
-    """The object whose `spec.replicas` counts: the pod's controller, or the Deployment that owns
-    it."""
+    """The object with the `spec.replicas`: the pod's controller, or the Deployment above it."""
     namespace = pod.metadata.namespace or ""
     resource, groups = _SCALED.get(reference.kind, (None, ()))
     owner = None

@@ -76,8 +76,7 @@ class EndpointsController(Reconciler):
         return None
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Write the service's pods into its Endpoints (EP-5); delete them with the service
-        (EP-7)."""
+        """Write the service's pods into its Endpoints (EP-5), or delete them (EP-7)."""
         if key == LEFTOVERS:
             return self._look_for_leftovers(view, now, local.memory)
         # Observe

@@ -288,8 +288,7 @@ def _wanted(question: Request) -> str:
 
 
 def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
-    """Discard the results "present": the graph will contain these owners, and show their
-    deletion."""
+    """Discard the results "present": the graph will contain these owners."""
     for reference in obj.metadata.owner_references or ():
         question = _question(resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):

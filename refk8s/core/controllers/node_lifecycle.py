@@ -241,8 +241,7 @@ def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
 
 
 def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
-    """The health after this reconciliation; a changed heartbeat restarts the grace period
-    (NODE-1)."""
+    """The health now; a changed heartbeat restarts the grace period (NODE-1)."""
     ready = get_condition(node, "Ready")
     sign = (
         lease.spec.renew_time if lease is not None and lease.spec is not None else None,
@@ -350,8 +349,7 @@ def unready_pods(view: View, node_name: str) -> tuple[Request, ...]:
 
 
 def _not_ready(pod: Pod) -> Request:
-    """Set the pod's condition Ready in place of its kubelet, so that Services send nothing to
-    it."""
+    """Set the pod's condition Ready to False, so that Services send nothing to it."""
     words = "Node is not ready"
     condition: dict[str, Any] = {
         "type": "Ready",

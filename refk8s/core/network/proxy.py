@@ -144,8 +144,7 @@ def proxy(node_name: str) -> Loop:
 
 
 def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, ...]]:
-    """The rules of every service, and the exceptions: a service that raised one has no rules
-    (LOOP-10)."""
+    """The rules of every service, and exceptions; a service with one has no rules (LOOP-10)."""
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
     problems: list[Exception] = []
     for service in view.list(SERVICES):

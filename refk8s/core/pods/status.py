@@ -48,8 +48,7 @@ def ready_condition(pod: Any) -> Any | None:
 
 
 def disruption_target(pod: Any, reason: str, message: str, now: Instant) -> dict[str, Any]:
-    """The condition DisruptionTarget for a patch: why a controller deletes the pod (NODE-8,
-    PODGC-1)."""
+    """The condition DisruptionTarget for a patch, with its reason (NODE-8, PODGC-1)."""
     return {
         "type": DISRUPTION_TARGET, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now),
         "observedGeneration": pod.metadata.generation,

@@ -199,8 +199,7 @@ def running(world: Any, uid: str) -> list[str] | None:
 
 
 def runs_still(cluster: Cluster, pod: Any, what: str) -> list[str] | None:
-    """A sentence if containers of the pod run although it `what`; None if its node does not
-    answer."""
+    """A sentence if the pod still runs although it `what`; None if its node does not answer."""
     world = cluster.worlds.get(f"kubelet/{pod.spec.node_name}")
     found = running(world, pod.metadata.uid) if world is not None else None
     if found is None:

@@ -146,8 +146,7 @@ class Batch:
         return ""
 
     def _is_emptying(self, nomination: Nomination) -> bool:
-        """Whether its victims, or other terminating pods of lower priority, are still on the
-        node."""
+        """Whether victims or terminating pods of lower priority are still on the node."""
         there = self.working.load(nomination.node).pods
         return any(victim.uid in there for victim in nomination.victims) or any(
             other.is_terminating and other.priority < nomination.pod.priority

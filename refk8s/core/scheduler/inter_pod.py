@@ -20,7 +20,7 @@ from refk8s.core.value import Value
 HARD = "DoNotSchedule"
 _NOTHING = from_label_selector(None)
 # the weight of a required affinity term of an existing pod that matches the new pod (SCHED-34)
-REQUIRED_PULL = 1
+REQUIRED_WEIGHT = 1
 
 
 class Term(Value, frozen=True, cache_hash=True):
@@ -83,9 +83,9 @@ class InterPodTerms(Value, frozen=True, eq=False):
     soft: tuple[Constraint, ...]
 
     @property
-    def pulls(self) -> tuple[tuple[int, Term], ...]:
+    def preferences(self) -> tuple[tuple[int, Term], ...]:
         """The terms that give points to nodes in its domains, for later pods (SCHED-34)."""
-        return self.preferred + tuple((REQUIRED_PULL, term) for term in self.affinity)
+        return self.preferred + tuple((REQUIRED_WEIGHT, term) for term in self.affinity)
 
 
 @lru_cache(maxsize=8192)

@@ -177,8 +177,7 @@ def _parse(key: bytes) -> Needs:
 
 
 def _named(terms: tuple[NodeSelectorTerm, ...]) -> tuple[str, ...] | None:
-    """The nodes that the terms name, if every term names some. (The pod of a DaemonSet names its
-    node.)"""
+    """The nodes that the terms name, if every term names some (as for pods of DaemonSets)."""
     names: set[str] = set()
     for term in terms:
         fields = [

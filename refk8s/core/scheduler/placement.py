@@ -36,7 +36,7 @@ from refk8s.core.value import Value
 
 # limits of the cache: results for (kind, node) at most, and kinds at least
 ROWS_MAX, KINDS_MIN = 200_000, 16
-HOPELESS_MAX = 50_000  # cached kinds that no node can run
+INFEASIBLE_MAX = 50_000  # cached kinds that no node can run
 
 NO_NAMESPACES: Mapping[str, Any] = {}
 
@@ -57,18 +57,18 @@ def judge(
 ) -> Refusal | None:
     """The refusal of one node, without the cache. O(1), or O(pods) if other pods matter."""
     facts = snapshot.nodes[name]
-    refusal = _look(pod.needs, facts, snapshot.load(name)).refusal
+    refusal = _evaluate(pod.needs, facts, snapshot.load(name)).refusal
     if refusal is None and (relations := relate(pod, snapshot, namespaces, PLAIN)) is not None:
-        refusal = _object(relations, facts)
+        refusal = _reject(relations, facts)
     return refusal
 
 
-def _object(relations: Relations, facts: NodeFacts) -> Refusal | None:
+def _reject(relations: Relations, facts: NodeFacts) -> Refusal | None:
     refusal = topology_spread.check(relations, facts)
     return refusal if refusal is not None else pod_affinity.check(relations, facts)
 
 
-class _Look(Value, frozen=True, eq=False):
+class _Evaluation(Value, frozen=True, eq=False):
     """The result of a node for pods with equal needs: the refusal or the local points, and whether
     its pods count for spreading."""
 
@@ -82,7 +82,9 @@ class _Look(Value, frozen=True, eq=False):
     counts: bool
 
 
-def _look(needs: Needs, facts: NodeFacts, load: Load, before: _Look | None = None) -> _Look:
+def _evaluate(
+    needs: Needs, facts: NodeFacts, load: Load, before: _Evaluation | None = None
+) -> _Evaluation:
     if before is not None and before.facts is facts:
         static, taints_raw, preference, counts = (
             before.static,
@@ -102,16 +104,16 @@ def _look(needs: Needs, facts: NodeFacts, load: Load, before: _Look | None = Non
             if (refusal := check(needs, facts, load)) is not None:
                 break
     local = local_points(needs, facts, load) if refusal is None else 0
-    return _Look(facts, load, static, refusal, taints_raw, preference, local, counts)
+    return _Evaluation(facts, load, static, refusal, taints_raw, preference, local, counts)
 
 
-def _offer(pod: PodInfo, facts: NodeFacts, load: Load, look: _Look) -> Offer | Refusal:
-    if look.refusal is not None:
-        return look.refusal
+def _offer(pod: PodInfo, facts: NodeFacts, load: Load, evaluation: _Evaluation) -> Offer | Refusal:
+    if evaluation.refusal is not None:
+        return evaluation.refusal
     siblings = load.siblings.get(pod.owner, 0) if pod.owner and not pod.needs.constraints else None
     return Offer(
-        Raw(look.taints, look.preference, siblings, facts.zone, facts.has_hostname),
-        look.local,
+        Raw(evaluation.taints, evaluation.preference, siblings, facts.zone, facts.has_hostname),
+        evaluation.local,
         len(load.pods),
     )
 
@@ -121,14 +123,14 @@ def choose(
     snapshot: Snapshot,
     namespaces: Mapping[str, Any] = NO_NAMESPACES,
     source: Source = PLAIN,
-    looks: dict[str, _Look] | None = None,
+    evaluations: dict[str, _Evaluation] | None = None,
 ) -> tuple[str | None, dict[Refusal, int]]:
     """SCHED-16: the best node, or None with the number of nodes for each refusal. O(nodes), and the
     time of `source`.
 
-    `looks`: earlier results for pods with the same needs; it is updated.
+    `evaluations`: earlier results for pods with the same needs; it is updated.
     """
-    looks = {} if looks is None else looks
+    evaluations = {} if evaluations is None else evaluations
     relations = relate(pod, snapshot, namespaces, source)
     offers: dict[str, Offer] = {}
     refusals: dict[Refusal, int] = {}
@@ -138,17 +140,17 @@ def choose(
         refusals[node_affinity.ELSEWHERE] = len(snapshot.nodes) - len(names)
     for name in names:
         facts, load = snapshot.nodes[name], snapshot.load(name)
-        look = looks.get(name)
-        if look is None or look.facts is not facts or look.load is not load:
-            look = looks[name] = _look(pod.needs, facts, load, look)
-        verdict = _offer(pod, facts, load, look)
+        evaluation = evaluations.get(name)
+        if evaluation is None or evaluation.facts is not facts or evaluation.load is not load:
+            evaluation = evaluations[name] = _evaluate(pod.needs, facts, load, evaluation)
+        verdict = _offer(pod, facts, load, evaluation)
         if isinstance(verdict, Offer) and relations is not None:
-            verdict = _object(relations, facts) or verdict
+            verdict = _reject(relations, facts) or verdict
         if isinstance(verdict, Refusal):
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
             offers[name] = verdict
-        if look.counts:
+        if evaluation.counts:
             zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
     if not offers:
         return None, refusals
@@ -208,12 +210,11 @@ class _Row:
 
 
 class Ranking:
-    """SCHED-17: the results of all nodes for one kind of pod (needs and owner), updated before each
-    use."""
+    """SCHED-17: the cached results of all nodes for one kind of pod (needs and owner)."""
 
-    def __init__(self, pod: PodInfo, looks: dict[str, _Look]) -> None:
+    def __init__(self, pod: PodInfo, evaluations: dict[str, _Evaluation]) -> None:
         self._pod = pod
-        self._looks = looks  # shared by all kinds with these needs
+        self._evaluations = evaluations  # shared by all kinds with these needs
         self._rows: dict[str, _Row] = {}
         self._groups: dict[Raw, _Group] = {}
         self._refusals: dict[Refusal, int] = {}
@@ -264,13 +265,19 @@ class Ranking:
             self._forget(row)
         if facts is None:
             self._rows.pop(name, None)
-            self._looks.pop(name, None)
+            self._evaluations.pop(name, None)
             return
-        look = self._looks.get(name)
-        if look is None or look.facts is not facts or not is_alike(look.load, load):
-            look = self._looks[name] = _look(self._pod.needs, facts, load, look)
-        verdict = _offer(self._pod, facts, load, look)
-        counted = load.siblings.get(self._pod.owner, 0) if look.counts else 0
+        evaluation = self._evaluations.get(name)
+        if (
+            evaluation is None
+            or evaluation.facts is not facts
+            or not is_alike(evaluation.load, load)
+        ):
+            evaluation = self._evaluations[name] = _evaluate(
+                self._pod.needs, facts, load, evaluation
+            )
+        verdict = _offer(self._pod, facts, load, evaluation)
+        counted = load.siblings.get(self._pod.owner, 0) if evaluation.counts else 0
         if counted:
             self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
         self._number += 1
@@ -317,10 +324,10 @@ class Chooser:
 
     def __init__(self) -> None:
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
-        self._looks: dict[bytes, dict[str, _Look]] = {}
+        self._evaluations: dict[bytes, dict[str, _Evaluation]] = {}
         self._relations = Remembered()
         # at that change no node could run pods with these needs
-        self._hopeless: dict[bytes, Change] = {}
+        self._infeasible: dict[bytes, Change] = {}
 
     def choose(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
@@ -331,7 +338,7 @@ class Chooser:
         if relate(pod, snapshot, namespaces, self._relations) is None:
             return self._ranking(pod, snapshot).choose(snapshot)
         return choose(
-            pod, snapshot, namespaces, self._relations, self._looks_of(pod.needs, snapshot)
+            pod, snapshot, namespaces, self._relations, self._evaluations_of(pod.needs, snapshot)
         )
 
     def refusing(
@@ -342,7 +349,7 @@ class Chooser:
         refusing = self._ranking(pod, snapshot).refusing(snapshot)
         if relations is not None:
             others = {
-                name: _object(relations, facts)
+                name: _reject(relations, facts)
                 for name, facts in snapshot.nodes.items()
                 if name not in refusing
             }
@@ -357,35 +364,38 @@ class Chooser:
         key = pod.needs.key
         if relate(pod, snapshot, namespaces, self._relations) is not None:
             return self.choose(pod, snapshot, namespaces)[0] is not None
-        seen = self._hopeless.pop(key, None)
+        seen = self._infeasible.pop(key, None)
         changed = snapshot.changed_since(seen) if seen is not None else None
         names = changed if changed is not None else candidates(pod, snapshot)
         for name in names:
             facts = snapshot.nodes.get(name)
-            if facts is not None and _look(pod.needs, facts, snapshot.load(name)).refusal is None:
+            if (
+                facts is not None
+                and _evaluate(pod.needs, facts, snapshot.load(name)).refusal is None
+            ):
                 return True
         if snapshot.last_change is not None:
-            if len(self._hopeless) >= HOPELESS_MAX:
-                del self._hopeless[next(iter(self._hopeless))]
-            self._hopeless[key] = snapshot.last_change
+            if len(self._infeasible) >= INFEASIBLE_MAX:
+                del self._infeasible[next(iter(self._infeasible))]
+            self._infeasible[key] = snapshot.last_change
         return False
 
     def _ranking(self, pod: PodInfo, snapshot: Snapshot) -> Ranking:
         kind = (pod.needs.key, pod.owner)
         ranking = self._rankings.pop(kind, None)
         if ranking is None:
-            ranking = Ranking(pod, self._looks_of(pod.needs, snapshot))
+            ranking = Ranking(pod, self._evaluations_of(pod.needs, snapshot))
             _make_room(self._rankings, snapshot)
         self._rankings[kind] = ranking
         return ranking
 
-    def _looks_of(self, needs: Needs, snapshot: Snapshot) -> dict[str, _Look]:
-        looks = self._looks.pop(needs.key, None)
-        if looks is None:
-            looks = {}
-            _make_room(self._looks, snapshot)
-        self._looks[needs.key] = looks
-        return looks
+    def _evaluations_of(self, needs: Needs, snapshot: Snapshot) -> dict[str, _Evaluation]:
+        evaluations = self._evaluations.pop(needs.key, None)
+        if evaluations is None:
+            evaluations = {}
+            _make_room(self._evaluations, snapshot)
+        self._evaluations[needs.key] = evaluations
+        return evaluations
 
 
 def _make_room(kinds: dict[Any, Any], snapshot: Snapshot) -> None:

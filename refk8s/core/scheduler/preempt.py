@@ -134,8 +134,7 @@ def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tup
 def with_nominated(
     snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo
 ) -> Snapshot:
-    """SCHED-37: the snapshot with the nominated pods of the same or higher priority on their
-    nodes."""
+    """SCHED-37: the snapshot with the nominated pods of the same or higher priority."""
     for key in sorted(nominations):
         nomination = nominations[key]
         load = snapshot.load(nomination.node)

@@ -65,12 +65,12 @@ class Tally(Value, frozen=True, cache_hash=True):
 
 
 class Neighbours:
-    """The number of existing pods with each term, by domain: required anti-affinity (`guards`), and
-    preferences with their weights (`pulls`)."""
+    """The number of existing pods with each required anti-affinity term, and with each preferred
+    term and its weight, by domain."""
 
     def __init__(self) -> None:
-        self.guards: dict[Term, dict[str, int]] = {}
-        self.pulls: dict[tuple[int, Term], dict[str, int]] = {}
+        self.anti_affinity: dict[Term, dict[str, int]] = {}
+        self.preferences: dict[tuple[int, Term], dict[str, int]] = {}
 
     def add(self, facts: NodeFacts | None, load: Load, sign: int) -> None:
         """Count (or no longer count) the pods of a node."""
@@ -79,9 +79,11 @@ class Neighbours:
         for pod in load.bound.values():
             assert pod.inter_pod is not None
             for term in pod.inter_pod.anti_affinity:
-                _count(self.guards, term, facts.labels.get(term.topology_key), sign)
-            for pull in pod.inter_pod.pulls:
-                _count(self.pulls, pull, facts.labels.get(pull[1].topology_key), sign)
+                _count(self.anti_affinity, term, facts.labels.get(term.topology_key), sign)
+            for preference in pod.inter_pod.preferences:
+                _count(
+                    self.preferences, preference, facts.labels.get(preference[1].topology_key), sign
+                )
 
 
 def _count(counts: dict[Any, dict[str, int]], what: Any, domain: str | None, sign: int) -> None:
@@ -127,14 +129,15 @@ PLAIN = Plain()
 class Relations(Value, frozen=True, eq=False):
     """The relations of one pod to the others: (topology key, pods in each domain) for each term."""
 
-    near: tuple[tuple[str, Counts], ...]  # its required affinity: must not be 0
+    affinity: tuple[tuple[str, Counts], ...]  # its required affinity: must not be 0
     is_first: bool  # no pod matches its affinity, except the pod itself (SCHED-30)
-    far: tuple[tuple[str, Counts], ...]  # its required anti-affinity: must be 0
-    guarded: tuple[tuple[str, Counts], ...]  # required anti-affinity of existing pods: must be 0
+    anti_affinity: tuple[tuple[str, Counts], ...]  # its required anti-affinity: must be 0
+    # required anti-affinity of existing pods that matches this one: must be 0
+    existing_anti_affinity: tuple[tuple[str, Counts], ...]
     # with whether the pod itself counts, and the lowest count of a domain
     hard: tuple[tuple[Constraint, int, int, Counts], ...]
     soft: tuple[tuple[Constraint, Counts], ...]
-    drawn: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
+    preferred: Mapping[tuple[str, str], int]  # (topology key, domain) -> weight
 
 
 def relate(
@@ -145,32 +148,34 @@ def relate(
     if terms is None and not len(snapshot.bound):
         return None
     neighbours = source.neighbours(snapshot)
-    guarded = [
+    existing_anti_affinity = [
         (term.topology_key, counts)
-        for term, counts in neighbours.guards.items()
-        if _means(term, pod, namespaces)
+        for term, counts in neighbours.anti_affinity.items()
+        if _matches(term, pod, namespaces)
     ]
-    drawn: dict[tuple[str, str], int] = {}
-    for (weight, term), counts in neighbours.pulls.items():
-        if _means(term, pod, namespaces):
-            _draw(drawn, term.topology_key, counts, weight)
+    preferred: dict[tuple[str, str], int] = {}
+    for (weight, term), counts in neighbours.preferences.items():
+        if _matches(term, pod, namespaces):
+            _add_weights(preferred, term.topology_key, counts, weight)
     if terms is None:
-        if not guarded and not drawn:
+        if not existing_anti_affinity and not preferred:
             return None
-        return Relations((), False, (), tuple(guarded), (), (), drawn)
+        return Relations((), False, (), tuple(existing_anti_affinity), (), (), preferred)
     all_of = tuple((term.selector, term.resolve(namespaces)) for term in terms.affinity)
-    near = tuple(
+    affinity = tuple(
         (term.topology_key, _tally(term.topology_key, all_of, source, snapshot))
         for term in terms.affinity
     )
     for weight, term in terms.preferred:
         one = ((term.selector, term.resolve(namespaces)),)
-        _draw(drawn, term.topology_key, _tally(term.topology_key, one, source, snapshot), weight)
+        _add_weights(
+            preferred, term.topology_key, _tally(term.topology_key, one, source, snapshot), weight
+        )
     return Relations(
-        near=near,
-        is_first=not any(any(counts.values()) for _, counts in near)
-        and all(_means(term, pod, namespaces) for term in terms.affinity),
-        far=tuple(
+        affinity=affinity,
+        is_first=not any(any(counts.values()) for _, counts in affinity)
+        and all(_matches(term, pod, namespaces) for term in terms.affinity),
+        anti_affinity=tuple(
             (
                 term.topology_key,
                 _tally(
@@ -182,26 +187,28 @@ def relate(
             )
             for term in terms.anti_affinity
         ),
-        guarded=tuple(guarded),
+        existing_anti_affinity=tuple(existing_anti_affinity),
         hard=tuple(
             _spread(each, counts, pod)
             for each, counts in _constraints(terms.hard, pod, source, snapshot)
         ),
         soft=tuple(_constraints(terms.soft, pod, source, snapshot)),
-        drawn=drawn,
+        preferred=preferred,
     )
 
 
-def _means(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
+def _matches(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
     return term.matches(pod.namespace, pod.labels, namespaces)
 
 
-def _draw(
-    drawn: dict[tuple[str, str], int], topology_key: str, counts: Counts, weight: int
+def _add_weights(
+    preferred: dict[tuple[str, str], int], topology_key: str, counts: Counts, weight: int
 ) -> None:
     for domain, count in counts.items():
         if count:
-            drawn[topology_key, domain] = drawn.get((topology_key, domain), 0) + weight * count
+            preferred[topology_key, domain] = (
+                preferred.get((topology_key, domain), 0) + weight * count
+            )
 
 
 def _tally(topology_key: str, selectors: Any, source: Source, snapshot: Snapshot) -> Counts:

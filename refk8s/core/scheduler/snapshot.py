@@ -253,16 +253,14 @@ def info_of(pod: Pod) -> PodInfo:
 
 
 def node_taken(pod: Pod | None) -> str:
-    """The node on which the pod counts, or empty. A pod that is being deleted still counts
-    (SCHED-4)."""
+    """The node on which the pod counts, also while it is being deleted; or empty (SCHED-4)."""
     if pod is None or pod.spec is None or is_finished(pod):
         return ""
     return pod.spec.node_name or ""
 
 
 def is_same_load(old: Pod, new: Pod) -> bool:
-    """Whether two versions of a pod give the same load. The generation shows changes of the
-    spec."""
+    """Whether two versions of a pod give the same load; the generation shows other specs."""
     before, after = old.metadata, new.metadata
     return (
         before.uid == after.uid
@@ -294,8 +292,7 @@ def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot
 
 
 def recompute(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
-    """The truth computed from scratch, which the fold must always equal (SCHED-3). O(nodes +
-    pods)."""
+    """The truth computed from scratch, equal to the fold (SCHED-3). O(nodes + pods)."""
     snapshot = EMPTY
     for node in nodes:
         snapshot = snapshot.with_node(node.metadata.name or "", facts_of(node))

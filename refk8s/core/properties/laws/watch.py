@@ -106,8 +106,7 @@ def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> I
 
 
 def bookmarks_skip_nothing(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """WATCHAPI-8: if the revision of a view rises without a change, no object changed in the
-    store."""
+    """WATCHAPI-8: if a view's revision rises without a change, no object changed."""
     assert isinstance(action, Notify)
     delivery = delivered(before, action, after)
     return delivery.wrong if delivery is not None and not delivery.events else None

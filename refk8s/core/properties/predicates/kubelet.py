@@ -69,8 +69,7 @@ def kubelet_30_status_reports_what_runs(pod: Pod, runtime: PodsListed) -> list[s
 
 
 def kubelet_42_only_pods_of_the_api(runtime: PodsListed, known: Iterable[str]) -> list[str]:
-    """KUBELET-42, for a settled cluster: the runtime has only pods of the API (`known`: their
-    uids)."""
+    """KUBELET-42, for a settled cluster: the runtime has only these pods of the API (uids)."""
     there = set(known)
     held = sorted(
         {sandbox.pod_uid for sandbox in runtime.sandboxes}

@@ -25,15 +25,18 @@ def check(relations: Relations, facts: NodeFacts) -> Refusal | None:
     """SCHED-30 (for the first pod of a group every node with the topology keys is suitable), and
     SCHED-31."""
     labels = facts.labels
-    for key, _ in relations.near:
+    for key, _ in relations.affinity:
         if key not in labels:
             return TOO_FAR
     if not relations.is_first and any(
-        not counts.get(labels[key], 0) for key, counts in relations.near
+        not counts.get(labels[key], 0) for key, counts in relations.affinity
     ):
         return TOO_FAR
-    if any(key in labels and counts.get(labels[key], 0) for key, counts in relations.far):
+    if any(key in labels and counts.get(labels[key], 0) for key, counts in relations.anti_affinity):
         return TOO_NEAR
-    if any(key in labels and counts.get(labels[key], 0) for key, counts in relations.guarded):
+    if any(
+        key in labels and counts.get(labels[key], 0)
+        for key, counts in relations.existing_anti_affinity
+    ):
         return KEPT_OFF
     return None

@@ -13,12 +13,14 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 def points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
     """SCHED-34: 0 for the node with the lowest sum of weights, 100 for the highest, in proportion
     between. O(nodes · domains)."""
-    if not relations.drawn:
+    if not relations.preferred:
         return dict.fromkeys(nodes, 0)
-    keys = sorted({key for key, _ in relations.drawn})
+    keys = sorted({key for key, _ in relations.preferred})
     raw = {
         name: sum(
-            relations.drawn.get((key, facts.labels[key]), 0) for key in keys if key in facts.labels
+            relations.preferred.get((key, facts.labels[key]), 0)
+            for key in keys
+            if key in facts.labels
         )
         for name, facts in nodes.items()
     }

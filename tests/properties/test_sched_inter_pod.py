@@ -83,7 +83,7 @@ constraints = st.lists(constraint, max_size=2).map(tuple)
 
 @st.composite
 def tied_pods(draw) -> Pod:
-    """A pod with labels, and often with bonds."""
+    """A pod with labels, and often with inter-pod terms."""
     app = draw(apps)
     affinity = Affinity(
         pod_affinity=PodAffinity(
@@ -164,8 +164,8 @@ close_constraint = st.builds(
 
 @st.composite
 def tied_by(draw, kind: str) -> Pod:
-    """A pod with one kind of bond only, so that nothing else speaks before it; it meets others
-    often."""
+    """A pod with one kind of inter-pod term, so that no other filter rejects it first. Its terms
+    often match other pods."""
     some = draw(st.lists(close_terms, min_size=1, max_size=2))
     affinity = {
         "near": must_be(some),
@@ -226,7 +226,7 @@ def tied_worlds(draw):
 
 
 @given(tied_worlds())
-def test_sched_30_31_32_each_bond_by_itself_keeps_off_exactly_whom_it_must(world):
+def test_sched_30_31_32_each_term_by_itself_rejects_exactly_the_nodes_that_it_must(world):
     nodes, running, pod = world
     snapshot = recompute(nodes, running)
     for node in nodes:
@@ -381,7 +381,7 @@ def test_sched_17_sched_33_sched_34_what_is_remembered_of_others_gives_the_plain
                 } == expected_refusals
             assert chooser.has_offer(pod, snapshot, NAMESPACES) == (expected is not None)
         one, other = remembered.neighbours(snapshot), PLAIN.neighbours(snapshot)
-        assert (one.guards, one.pulls) == (other.guards, other.pulls)
+        assert (one.anti_affinity, one.preferences) == (other.anti_affinity, other.preferences)
 
 
 @given(tied_worlds(), st.data())
