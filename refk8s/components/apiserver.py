@@ -18,6 +18,7 @@ from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.strategy import index_values
@@ -145,6 +146,10 @@ class ApiServer:
         """What one decision may know."""
         return Context(self.clock.now(), CHANCE)
 
+    def exchange(self, request: Request) -> Exchange:
+        """The request with all that its decision may read."""
+        return Exchange(request, self.engine, self.context(), self.config)
+
     # --- requests ---------------------------------------------------------------------------------
 
     def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
@@ -166,7 +171,7 @@ class ApiServer:
             self._arm_background()
             return
         try:
-            outcome = handle(request, self.engine, self.context(), self.config)
+            outcome = handle(self.exchange(request))
         except Exception:
             log.exception(
                 "a request met a bug of ours: %s %s", request.verb, request.resource.plural
@@ -324,7 +329,7 @@ class ApiServer:
         ended: Callable[[int], None],
     ) -> Callable[[], None]:
         """Open a watch for a component; returns what closes it."""
-        outcome = handle(request, self.engine, self.context(), self.config)
+        outcome = handle(self.exchange(request))
         if isinstance(outcome, Stream):
             return self.open(outcome, deliver, ended)
         code = outcome.code if isinstance(outcome, Response) else 400

@@ -34,9 +34,8 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
-from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
-from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 from refk8s.core.apiserver.wire import Received, WireRequest, failure, receive, reply_to, user_of
@@ -143,7 +142,13 @@ class Front:
                 if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
                     read_yaml = await self._read_beside(body)
             received = receive(
-                wire, user, read_yaml, self.address, self.api.config, self.api.checks
+                wire,
+                user,
+                read_yaml,
+                self.address,
+                self.api.config,
+                self.api.checks,
+                self.api.engine,
             )
             if (
                 type(received) is Received
@@ -211,12 +216,6 @@ class Front:
     ) -> None:
         api, request = self.api, received.request
         method = method_of(scope)
-        try:
-            # HTTP-8: before anything that could answer, a list that is kept included
-            authorize(request, api.config)
-        except ApiError as error:
-            await self._send(send, failure(error), method, headers)
-            return
         place = (scope["raw_path"], scope["query_string"])
         if (
             request.verb == "list"
@@ -226,7 +225,7 @@ class Front:
                 kept = await self._lists.gzipped(place, kept)
             await self._send(send, kept, method, headers)
             return
-        outcome = handle(request, api.engine, api.context(), api.config)
+        outcome = decide(api.exchange(request))
         if type(outcome) is Commit:
             answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
             api.enqueue(

@@ -50,7 +50,7 @@ class Fanout:
             if not self._written:
                 asyncio.get_running_loop().call_soon(self._written.clear)
             found = self._written[id(events)] = (events, {})
-        include, resource = received.target.include_object, received.request.resource
+        include, resource = received.include_object, received.request.resource
         # `received.form` and `resource` are values, and the same ones for watchers of the same
         # kind.
         key = (received.form, include, columns, resource.prefix, resource.api_version)

@@ -26,6 +26,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import watch
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
@@ -93,7 +94,7 @@ class World:
         """Handle it and commit what comes of it, again where the store says that it has changed
         since."""
         before = self.history
-        outcome = handle(request, before, self.context())
+        outcome = handle(Exchange(request, before, self.context()))
         response, committed = outcome, None
         if isinstance(outcome, Commit):
             self.history, result = commit(before, outcome.txn, stamp)

@@ -29,6 +29,7 @@ from refk8s.core.apiserver.admission import admit
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects, kubernetes_corrections
 from refk8s.core.apiserver.admission.pod import TOKEN_PATH, compute_qos_class
 from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -64,9 +65,11 @@ class Cluster:
         self, verb: str, resource: Any, namespace: str = "", name: str = "", body: Any = None
     ) -> Response:
         outcome = handle(
-            Request(verb, resource, namespace, name, body=body, user=ADMIN),
-            self.history,
-            self.context,
+            Exchange(
+                Request(verb, resource, namespace, name, body=body, user=ADMIN),
+                self.history,
+                self.context,
+            )
         )
         if isinstance(outcome, Commit):
             self.history, done = commit(self.history, outcome.txn, stamp)
@@ -136,12 +139,12 @@ def test_adm_1_what_was_read_of_the_namespace_must_still_be_so(pod):
     cluster = Cluster()
     pod = replace(pod, metadata=ObjectMeta(name="p"), spec=replace(pod.spec, node_name=None))
     request = Request("create", resources.PODS, "n", body=pod, user=ADMIN)
-    wanted = handle(request, cluster.history, cluster.context)
+    wanted = handle(Exchange(request, cluster.history, cluster.context))
     assume(isinstance(wanted, Commit))
     assert cluster.ask("delete", resources.NAMESPACES, name="n", body=DeleteOptions()).ok
     cluster.history, done = commit(cluster.history, wanted.txn, stamp)
     assert isinstance(done, Conflict)
-    assert handle(request, cluster.history, cluster.context).code == 403
+    assert handle(Exchange(request, cluster.history, cluster.context)).code == 403
 
 
 # --- namespaces
@@ -584,9 +587,11 @@ def test_adm_1_nothing_is_written_where_a_compare_fails():
     cluster = Cluster()
     before = cluster.history
     wanted = handle(
-        Request("create", resources.SERVICES, "n", body=_service(), user=ADMIN),
-        before,
-        cluster.context,
+        Exchange(
+            Request("create", resources.SERVICES, "n", body=_service(), user=ADMIN),
+            before,
+            cluster.context,
+        )
     )
     assert isinstance(wanted, Commit)
     # the service and its address; neither is there, the namespace is

@@ -16,6 +16,7 @@ from refk8s.core.api import codec, resources
 from refk8s.core.api.pkcs10 import NoRequest, read_request
 from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN, User
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -48,11 +49,19 @@ class Server(Cluster):
         namespace = namespace if resource.namespaced else ""
         options = {"user": user} if user is not None else {}
         outcome = handle(
-            Request(
-                verb, resource, namespace, name, subresource, body=obj, **{"user": ADMIN, **options}
-            ),
-            self.history,
-            self.context,
+            Exchange(
+                Request(
+                    verb,
+                    resource,
+                    namespace,
+                    name,
+                    subresource,
+                    body=obj,
+                    **{"user": ADMIN, **options},
+                ),
+                self.history,
+                self.context,
+            )
         )
         if isinstance(outcome, Commit):
             self.history, done = commit(self.history, outcome.txn, stamp)
@@ -370,8 +379,10 @@ def test_adm_23_a_dry_run_says_the_same():
     server = Server()
     obj = made(CLAIMS, metadata={"name": "a"}, **claim(dataSource={"kind": "Pod", "name": "p"}))
     answer = handle(
-        Request("create", CLAIMS, "n", body=obj, options=Options(dry_run=True), user=ADMIN),
-        server.history,
-        server.context,
+        Exchange(
+            Request("create", CLAIMS, "n", body=obj, options=Options(dry_run=True), user=ADMIN),
+            server.history,
+            server.context,
+        )
     )
     assert answer.code == 201 and answer.body.spec.data_source is None

@@ -16,6 +16,7 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -52,7 +53,7 @@ class Servers:
 
     def look(self, request: Request) -> Response | None:
         """One server handles the request; what it wants to commit waits."""
-        outcome = handle(request, self.history, self.context, self.config)
+        outcome = handle(Exchange(request, self.history, self.context, self.config))
         if isinstance(outcome, Commit):
             self.waiting.append((request, outcome))
             return None

@@ -38,6 +38,7 @@ from refk8s.core.api.policy_v1 import (
 from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -223,7 +224,7 @@ def test_api_2_where_every_generated_name_is_taken_the_client_may_come_again():
         body=ConfigMap(metadata=ObjectMeta(generate_name="web-")),
         user=ADMIN,
     )
-    said = handle(asked, world.history, Context(START, Stuck()))
+    said = handle(Exchange(asked, world.history, Context(START, Stuck())))
     assert (
         said.code == 409
         and said.body.reason == "AlreadyExists"
@@ -447,7 +448,9 @@ def test_api_9_so_it_is_for_any_two_steps(one, other):
 def two_decisions_on_one_state(one: Step, other: Step) -> None:
     world = populated()
     before = world.history
-    first, second = (handle(step.request(world), before, world.context()) for step in (one, other))
+    first, second = (
+        handle(Exchange(step.request(world), before, world.context())) for step in (one, other)
+    )
     if not (isinstance(first, Commit) and isinstance(second, Commit)):
         return
     after, done = commit(before, first.txn, stamp)

@@ -19,6 +19,7 @@ from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import list_text
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import GRACE_SECONDS_MAX, stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -219,7 +220,7 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
     context = Context(START, SeededChance(b"x"))
     portions, created, refused = [], 0, 0
     while True:
-        outcome = handle(asked, world.history, context)
+        outcome = handle(Exchange(asked, world.history, context))
         if not isinstance(outcome, Commit):
             break
         # Before it is committed, somebody changes the last object of all, and creates another.

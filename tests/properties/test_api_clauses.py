@@ -24,6 +24,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -94,7 +95,7 @@ def test_api_2_a_generated_name_that_is_taken_is_drawn_again_up_to_eight_times(t
         body=ConfigMap(metadata=ObjectMeta(generate_name="web-")),
         user=ADMIN,
     )
-    outcome = handle(asked, world.history, Context(START, Repeats(times)))
+    outcome = handle(Exchange(asked, world.history, Context(START, Repeats(times))))
     assert isinstance(outcome, Commit) == (times < 8)
     if isinstance(outcome, Commit):
         _, done = commit(world.history, outcome.txn, stamp)
@@ -477,7 +478,7 @@ def test_del_9_a_portion_that_meets_a_conflict_is_halved_and_others_write_in_bet
     asked = Request("deletecollection", CONFIG_MAPS, "default", user=ADMIN)
     sizes = []
     for conflict in (False, True, True, True, False):
-        outcome = handle(asked, world.history, world.context())
+        outcome = handle(Exchange(asked, world.history, world.context()))
         assert isinstance(outcome, Commit)
         sizes.append(sum(1 for each in outcome.txn.writes if type(each).__name__ == "Delete"))
         if conflict:

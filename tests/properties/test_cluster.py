@@ -55,6 +55,7 @@ from refk8s.core.api.resources import (
 )
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster, Flying, begin
@@ -457,7 +458,9 @@ def test_cluster_10_a_watch_hears_only_what_its_server_has_and_all_of_it_in_the_
         cluster = step(cluster, Notify(channel, 1))
     told = [e.revision for one in heard(cluster) if isinstance(one, Watched) for e in one.events]
     assert len(told) == before and all(revision <= stood for revision in told)
-    fresh = handle(Request("list", CONFIG_MAPS, user=ADMIN), cluster.history, cluster.context())
+    fresh = handle(
+        Exchange(Request("list", CONFIG_MAPS, user=ADMIN), cluster.history, cluster.context())
+    )
     assert len(fresh.body.items) == before + since
     cluster = step(cluster, CatchUp(0))
     while is_enabled(cluster, Notify(channel)):

@@ -333,7 +333,7 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
         other = "o" * 32
         users = {TOKEN: USER, other: User("eve")}
         api = await a_server(
-            config=Config(users=users, authorizer=lambda asked: asked.user.name != "eve")
+            config=Config(users=users, authorizer=lambda asked, store: asked.user.name != "eve")
         )
         front = Front(api)
         for _ in range(2):
@@ -533,12 +533,13 @@ async def a_watch(
     api: ApiServer, fanout: Fanout, client: Client, query: bytes = b""
 ) -> asyncio.Task[None]:
     """A watch of config maps that has started."""
+    from refk8s.core.apiserver.exchange import Exchange
     from refk8s.core.apiserver.handle import handle
     from refk8s.core.apiserver.wire import Received, WireRequest, receive
 
     received = receive(WireRequest("GET", CONFIG_MAPS, f"watch=true&{query.decode()}"), USER)
     assert isinstance(received, Received)
-    stream = handle(received.request, api.engine, api.context(), api.config)
+    stream = handle(Exchange(received.request, api.engine, api.context(), api.config))
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.body":

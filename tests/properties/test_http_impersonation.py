@@ -13,6 +13,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Attributes, Config
 from refk8s.core.apiserver.impersonate import impersonate
+from refk8s.core.store import EMPTY
 
 REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 BODY = b'{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}'
@@ -55,17 +56,17 @@ def test_http_23_the_user_is_who_the_headers_name_and_each_of_them_is_authorized
     # Shows HTTP-23.a, HTTP-23.b, HTTP-23.c, HTTP-23.f, HTTP-23.g, HTTP-23.h, HTTP-23.i API-14.g.
     values = {name: [value for said, value in headers if said == name] for name, _ in headers}
     seen: list[Attributes] = []
-    config = Config(authorizer=lambda asked: not seen.append(asked))
+    config = Config(authorizer=lambda asked, store: not seen.append(asked))
     [name] = values.get("impersonate-user", [""])
     if not name:
         if headers:
             with pytest.raises(ApiError) as refused:
-                impersonate(JANE, headers, config)
+                impersonate(JANE, headers, EMPTY, config)
             assert refused.value.status.code == 500 and not seen
         else:
-            assert impersonate(JANE, headers, config) is JANE
+            assert impersonate(JANE, headers, EMPTY, config) is JANE
         return
-    user = impersonate(JANE, headers, config)
+    user = impersonate(JANE, headers, EMPTY, config)
     groups = values.get("impersonate-group", [])
     extra = {
         said.removeprefix("impersonate-extra-").replace("%2f", "/"): tuple(v)
@@ -104,10 +105,12 @@ def test_http_23_one_part_that_is_forbidden_forbids_the_whole(
 ) -> None:
     # Shows HTTP-23.c, HTTP-23.d.
     parts: list[Attributes] = []
-    impersonate(JANE, headers, Config(authorizer=lambda asked: not parts.append(asked)))
+    impersonate(
+        JANE, headers, EMPTY, Config(authorizer=lambda asked, store: not parts.append(asked))
+    )
     denied = data.draw(st.sampled_from(parts))
     with pytest.raises(ApiError) as refused:
-        impersonate(JANE, headers, Config(authorizer=lambda asked: asked != denied))
+        impersonate(JANE, headers, EMPTY, Config(authorizer=lambda asked, store: asked != denied))
     said = refused.value.status
     part = f"{denied.resource}/{denied.subresource}" if denied.subresource else denied.resource
     assert said.code == 403 and said.details is not None and said.details.kind == denied.resource
@@ -179,6 +182,6 @@ def test_http_23_a_name_that_is_no_accounts_is_a_users() -> None:
         "system:serviceaccount:a:b:c",
         "system:serviceaccount::b",
     ):
-        assert impersonate(JANE, (("impersonate-user", name),), DEFAULT_CONFIG).groups == (
+        assert impersonate(JANE, (("impersonate-user", name),), EMPTY, DEFAULT_CONFIG).groups == (
             "system:authenticated",
         )

@@ -15,6 +15,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import list_text
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.read import make_continue, parse_continue
 from refk8s.core.apiserver.wire import WireRequest, receive, reply_to
@@ -472,7 +473,9 @@ def test_list_13_a_kept_list_is_the_list(sequence, more, labels):
     )
     kept, recalled = None, 0
     for step in more:
-        response = handle(received.request, world.history, Context(START, SeededChance(b"")))
+        response = handle(
+            Exchange(received.request, world.history, Context(START, SeededChance(b"")))
+        )
         reply = reply_to(received, response, START)
         if kept is not None and (said := list_text.recall(kept, world.history)) is not None:
             recalled += 1
@@ -491,7 +494,9 @@ def test_list_13_pages_and_other_forms_are_not_kept():
         ("pretty=true", {}),
     ):
         received = receive(WireRequest("GET", PATH, query, headers), ADMIN)
-        response = handle(received.request, world.history, Context(START, SeededChance(b"")))
+        response = handle(
+            Exchange(received.request, world.history, Context(START, SeededChance(b"")))
+        )
         assert (
             list_text.keep(received, response, reply_to(received, response, START), world.history)
             is None

@@ -51,6 +51,7 @@ from refk8s.core.api.policy_v1 import (
 )
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -434,7 +435,9 @@ def test_pdb_6_two_evictions_decided_on_one_state_do_not_both_take_effect():
             user=ADMIN,
         )
         outcomes.append(
-            handle(asked, cluster.history, Context(cluster.now, SeededChance(name.encode())))
+            handle(
+                Exchange(asked, cluster.history, Context(cluster.now, SeededChance(name.encode())))
+            )
         )
     history = cluster.history
     results = []

@@ -13,6 +13,7 @@ from immutables import Map
 
 from refk8s.checking.explorer.interning import Interner
 from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Outcome
@@ -133,7 +134,7 @@ class Book:
         home = self.place(request.resource.prefix)
         reader = self.reader(row, home)
         outcome = handle(
-            request, reader, Context(now, SeededChance(self._seed_for(reader, request)))
+            Exchange(request, reader, Context(now, SeededChance(self._seed_for(reader, request))))
         )
         if not isinstance(outcome, Commit):
             return row, outcome, None

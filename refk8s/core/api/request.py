@@ -77,12 +77,14 @@ class Response(Value, frozen=True):
 
     `records` are the store's records behind the body, for whoever writes it as bytes: their encoded
     form is kept there. `warnings` are for the person at the client; they become Warning headers.
+    `prefix`: of a list, what the keys of all that it can hold begin with.
     """
 
     code: int
     body: Any
     records: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ()
+    prefix: str = ""
 
     @property
     def ok(self) -> bool:

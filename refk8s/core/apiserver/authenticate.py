@@ -14,13 +14,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from refk8s.core.api import resources
 from refk8s.core.api.codec import encode
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import (
     RsaKey,
     TokenKey,
@@ -30,7 +31,6 @@ from refk8s.core.apiserver.token_key import (
     sign_plainly,
 )
 from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
-from refk8s.core.store import Record
 from refk8s.core.value import Value, field
 
 TOKEN_BYTES_MAX: Final = 8 << 10
@@ -71,8 +71,8 @@ class Config(Value, frozen=True):
 
     `sign` makes a signature by `token_key`, and `verify` says whether (data, signature) is one;
     without them the plain arithmetic of an RSA key does, in tests and simulations.
-    `authorizer` says whether a user may; without it every authenticated user may do everything
-    (API-13).
+    `authorizer` says whether a user may, on this state of the store; without it every authenticated
+    user may do everything (API-13).
     """
 
     token_key: TokenKey = TEST_KEY
@@ -81,17 +81,11 @@ class Config(Value, frozen=True):
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
     users: Mapping[str, User] = field(default_factory=dict)
-    authorizer: Callable[[Attributes], bool] | None = None
+    authorizer: Callable[[Attributes, Reader], bool] | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 DEFAULT_CONFIG = Config()
-
-
-class Objects(Protocol):
-    """Where the objects that a token names are looked up."""
-
-    def get(self, key: str, at: int | None = None) -> Record[Any] | None: ...
 
 
 class Checked(Value, frozen=True):
@@ -107,7 +101,7 @@ INVALID = Checked(problem="invalid bearer token")
 
 
 def authenticate(
-    authorization: str, config: Config, now: Instant, objects: Objects | None = None
+    authorization: str, config: Config, now: Instant, objects: Reader | None = None
 ) -> User | None:
     """The user of an Authorization header; None for a header without a valid token (API-15)."""
     scheme, _, token = authorization.partition(" ")
@@ -121,7 +115,7 @@ def check_token(
     token: str,
     config: Config,
     now: Instant,
-    objects: Objects | None = None,
+    objects: Reader | None = None,
     audiences: tuple[str, ...] = (),
 ) -> Checked:
     """Whose token it is, and for which of the `audiences` (else the API server's) it is good
@@ -162,7 +156,7 @@ _BOUND: Final = (
 )
 
 
-def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Objects) -> bool:
+def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Reader) -> bool:
     """Whether the account and what the token is bound to are there, under their uids, and not
     deleted for a minute (HTTP-19)."""
     namespace = private["namespace"]
@@ -178,7 +172,7 @@ def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Obje
 
 
 def _is_there(
-    resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Objects
+    resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Reader
 ) -> bool:
     record = objects.get(resource.key(namespace, named["name"]))
     if record is None or record.value.metadata.uid != named["uid"]:

@@ -12,6 +12,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError, failure
 from refk8s.core.api.user import UNAUTHENTICATED, User
 from refk8s.core.apiserver.authenticate import Attributes, Config
+from refk8s.core.apiserver.outcome import Reader
 
 OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask for: load balancers and installers have no token (API-15)."""
@@ -22,8 +23,9 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
-def authorize(request: Request, config: Config) -> None:
-    """ApiError 403 where the request's user may not send it. Runs before the store is looked at."""
+def authorize(request: Request, store: Reader, config: Config) -> None:
+    """ApiError 403 where the request's user may not send it. Runs before anything that can answer
+    (HTTP-8); the store is for the authorizer alone."""
     if config.authorizer is None and UNAUTHENTICATED not in request.user.groups:
         return  # the whole of API-13, without making the attributes
     resource = request.resource
@@ -37,14 +39,15 @@ def authorize(request: Request, config: Config) -> None:
             request.namespace,
             request.name,
         ),
+        store,
         config,
     )
 
 
-def require(asked: Attributes, config: Config) -> None:
+def require(asked: Attributes, store: Reader, config: Config) -> None:
     """ApiError 403 where the user may not do this to a resource; one of impersonation is no
     resource of ours (HTTP-23)."""
-    if _may(asked, config):
+    if _may(asked, store, config):
         return
     part = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
     where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
@@ -56,15 +59,15 @@ def require(asked: Attributes, config: Config) -> None:
     raise ApiError(failure(403, "Forbidden", f"{subject} is forbidden: {words}", details))
 
 
-def authorize_path(user: User, method: str, path: str, config: Config) -> None:
+def authorize_path(user: User, method: str, path: str, store: Reader, config: Config) -> None:
     """As `authorize`, for a path that is no resource's."""
-    if _may(Attributes(user, method.lower(), path=path), config):
+    if _may(Attributes(user, method.lower(), path=path), store, config):
         return
     words = f'forbidden: User "{user.name}" cannot {method.lower()} path "{path}"'
     raise ApiError(failure(403, "Forbidden", words))
 
 
-def _may(asked: Attributes, config: Config) -> bool:
+def _may(asked: Attributes, store: Reader, config: Config) -> bool:
     if config.authorizer is not None:
-        return config.authorizer(asked)
+        return config.authorizer(asked, store)
     return UNAUTHENTICATED not in asked.user.groups or is_open(asked.path)  # API-13

@@ -24,6 +24,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle
 from refk8s.core.apiserver.admission import removed
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find, invalid_options, list_response, meta_of, read
 from refk8s.core.apiserver.selection import select
@@ -48,8 +49,9 @@ PORTION_MAX = 256
 between."""
 
 
-def delete(request: Request, store: Reader, context: Context) -> Response | Commit:
+def delete(exchange: Exchange) -> Response | Commit:
     """Delete one object."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     options = delete_options(request)
     record = find(request, store)
     strategy = strategy_of(request.resource)
@@ -93,8 +95,9 @@ class Collection(Value, frozen=True, eq=False):
     portion: int = PORTION_MAX
 
 
-def delete_collection(request: Request, store: Reader, context: Context) -> Response | Commit:
+def delete_collection(exchange: Exchange) -> Response | Commit:
     """Delete all that the selectors choose; answers with them as they were (DEL-9)."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     if type(request.body) is Collection:
         return _delete_portion(request, request.body, store, context)
     options = delete_options(request)

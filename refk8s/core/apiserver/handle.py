@@ -1,13 +1,16 @@
 """One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL-
 (spec/api.md), LIST-, WATCHAPI-.
 
-    request -> authorize -> by verb:
+    request -> authorize -> decode the body (wire.py) -> by verb:
         get, list        read.py                                                                 -> Response
         watch            watch.py                                                                -> Stream
         create           identify -> begin -> default -> admit -> validate -> conclude           -> Commit
         update, patch    guard -> propose -> default -> admit -> carry -> validate -> conclude   -> Commit, or Response: no change
         delete           preconditions -> mark or remove                                         -> Commit
         connect          (exec, attach, port-forward, log, proxy)                                -> Connect
+
+Every stage gets the same value, an `Exchange`. A request that comes over the wire is authorized
+before its body is read (wire.py), and goes on with `decide`.
 
 Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was
 read, and how to answer then. Where it is not, the same request is handled again on the newer state
@@ -25,11 +28,11 @@ from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import read, reviews, subresources, versions, watch, write
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.admission import check as admission_check
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
-from refk8s.core.apiserver.outcome import Commit, Connect, Outcome, Reader
+from refk8s.core.apiserver.exchange import Exchange
+from refk8s.core.apiserver.outcome import Commit, Connect, Outcome
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.apiserver.validation import (
     validate_approval_update,
@@ -38,73 +41,60 @@ from refk8s.core.apiserver.validation import (
     validate_update,
 )
 from refk8s.core.apiserver.warnings import warnings_of
-from refk8s.core.context import Context
 from refk8s.core.store import Record
+from refk8s.core.value import evolve
 
 Written: TypeAlias = Response | Commit
 
 
-def handle(
-    request: Request, store: Reader, context: Context, config: Config = DEFAULT_CONFIG
-) -> Outcome:
-    """What becomes of a request on this state of the store. Never raises for what a client can do
-    wrong (API-14)."""
+def handle(exchange: Exchange) -> Outcome:
+    """What becomes of a component's request on this state of the store (HTTP-8). Never raises for
+    what a client can do wrong (API-14)."""
     try:
-        authorize(request, config)
-        if request.resource.storage_api_version:  # API-28
-            return versions.as_asked(
-                _decide(versions.as_stored(request, store), store, context, config),
-                request.resource,
-            )
-        return _decide(request, store, context, config)
+        authorize(exchange.request, exchange.store, exchange.config)
+    except ApiError as error:
+        return Response(error.status.code or 500, error.status)
+    return decide(exchange)
+
+
+def decide(exchange: Exchange) -> Outcome:
+    """The stages after `authorize`: for what `wire.receive` has authorized before it read the
+    body."""
+    request = exchange.request
+    try:
+        if not request.resource.storage_api_version:
+            return _act(exchange)
+        stored = versions.as_stored(request, exchange.store)  # API-28
+        return versions.as_asked(_act(evolve(exchange, request=stored)), request.resource)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
 
 
-def _decide(request: Request, store: Reader, context: Context, config: Config) -> Outcome:
+def _act(exchange: Exchange) -> Outcome:
+    request = exchange.request
     act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
-    return act(request, store, context, config)
+    return act(exchange)
 
 
 # --- the verbs
 
 
-def _get(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    return read.get(request, store)
-
-
-def _list(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    return read.list_objects(request, store)
-
-
-def _watch(request: Request, store: Reader, context: Context, config: Config) -> Outcome:
-    return watch.watch(request, store)
-
-
-def _create(request: Request, store: Reader, context: Context, config: Config) -> Written:
+def _create(exchange: Exchange) -> Written:
     """POST: a new object, with a status that nobody has written yet."""
-    resource = request.resource
-    if (kept_by_nobody := _KEPT_BY_NOBODY.get(resource)) is not None:
-        return kept_by_nobody(request, store, context, config)
-    strategy = strategy_of(resource)
+    request, resource = exchange.request, exchange.request.resource
+    if (answered_alone := _NOT_STORED.get(resource)) is not None:
+        return answered_alone(exchange)
     obj = write.identify_new(request)
-    name = write.name_new(request, obj, store, context)
-    return _create_as(request, strategy, obj, name, store, context, config)
+    name = write.name_new(request, obj, exchange.store, exchange.context)
+    return _create_as(exchange, strategy_of(resource), obj, name)
 
 
-def _create_as(
-    request: Request,
-    strategy: Strategy,
-    obj: Any,
-    name: str,
-    store: Reader,
-    context: Context,
-    config: Config,
-) -> Written:
+def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> Written:
+    request, store, context = exchange.request, exchange.store, exchange.context
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = drop_disabled(resource, default(resource, obj), None)
-    admission = admit(request, resource, obj, None, store, context, config.admission)
+    admission = admit(request, resource, obj, None, store, context, exchange.config.admission)
     obj = admission.object
     write.check(resource, name, validate_create(request.asked or resource, obj))
     admission_check(request, resource, obj, None, store)
@@ -117,51 +107,48 @@ def _create_as(
     return write.conclude_create(request, key, obj, admission.compares, admission.writes, warnings)
 
 
-def _update(request: Request, store: Reader, context: Context, config: Config) -> Written:
+def _update(exchange: Exchange) -> Written:
     """PUT: the object, or the part of it that the path names, as the body has it."""
+    request = exchange.request
     strategy = strategy_of(request.resource)
     body = request.body
     write.identify(request, body.metadata)
-    record = store.get(request.resource.key(request.namespace, request.name))
+    record = exchange.store.get(request.resource.key(request.namespace, request.name))
     write.guard(request, strategy, record, body.metadata)
     if record is None:
         if strategy.create_on_update and not request.subresource:  # API-7
-            return _create_as(
-                request, strategy, write.identify_new(request), request.name, store, context, config
-            )
+            return _create_as(exchange, strategy, write.identify_new(request), request.name)
         raise ApiError(status.not_found(request.resource, request.name))
-    return _change(request, strategy, record, body, (), store, context, config)
+    return _change(exchange, strategy, record, body, ())
 
 
-def _patch(request: Request, store: Reader, context: Context, config: Config) -> Written:
+def _patch(exchange: Exchange) -> Written:
     """PATCH: the object as it is, under a change."""
-    resource = request.resource
+    request, resource = exchange.request, exchange.request.resource
     strategy = strategy_of(resource)
-    record = read.find(request, store)
+    record = read.find(request, exchange.store)
     body, warnings = write.patched(
         resource, resource.type, record.value, _patch_of(request), request.options.field_validation
     )
     write.identify(request, body.metadata)
     write.guard(request, strategy, record, body.metadata)
-    return _change(request, strategy, record, body, warnings, store, context, config)
+    return _change(exchange, strategy, record, body, warnings)
 
 
 def _change(
-    request: Request,
+    exchange: Exchange,
     strategy: Strategy,
     record: Record[Any],
     body: Any,
     warnings: tuple[str, ...],
-    store: Reader,
-    context: Context,
-    config: Config,
 ) -> Written:
     """What update and patch have in common, once it is known what the client wants."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     if request.subresource not in ("status", "approval"):
         new = drop_disabled(resource, default(resource, new), old)  # DEF-22
-    admission = admit(request, resource, new, old, store, context, config.admission)
+    admission = admit(request, resource, new, old, store, context, exchange.config.admission)
     new = write.carry(
         strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
     )
@@ -182,52 +169,29 @@ def _change(
 _VALIDATE = {"status": validate_status_update, "approval": validate_approval_update}
 
 
-def _delete(request: Request, store: Reader, context: Context, config: Config) -> Written:
-    return deleting.delete(request, store, context)
-
-
-def _delete_collection(
-    request: Request, store: Reader, context: Context, config: Config
-) -> Written:
-    return deleting.delete_collection(request, store, context)
-
-
-def _connect(request: Request, store: Reader, context: Context, config: Config) -> Outcome:
+def _connect(exchange: Exchange) -> Outcome:
     """A stream to a container: only whether the pod is there is decided here."""
-    read.find(request, store)
-    return Connect(request)
+    read.find(exchange.request, exchange.store)
+    return Connect(exchange.request)
 
 
-# --- parts of objects
+# --- scale
 
 
-def _bind(request: Request, store: Reader, context: Context, config: Config) -> Written:
-    return subresources.bind(request, store, context)
+def _get_scale(exchange: Exchange) -> Response:
+    record = read.find(exchange.request, exchange.store)
+    return Response(200, subresources.scale_of(record.value))
 
 
-def _evict(request: Request, store: Reader, context: Context, config: Config) -> Written:
-    return subresources.evict(request, store, context)
-
-
-def _review(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    return reviews.review(request, store, context, config)
-
-
-def _request_token(request: Request, store: Reader, context: Context, config: Config) -> Written:
-    return subresources.request_token(request, store, context, config)
-
-
-def _get_scale(request: Request, store: Reader, context: Context, config: Config) -> Response:
-    return Response(200, subresources.scale_of(read.find(request, store).value))
-
-
-def _update_scale(request: Request, store: Reader, context: Context, config: Config) -> Written:
+def _update_scale(exchange: Exchange) -> Written:
+    request = exchange.request
     write.identify(request, request.body.metadata)
-    return _rescale(request, read.find(request, store), request.body, (), store, context, config)
+    return _rescale(exchange, read.find(request, exchange.store), request.body, ())
 
 
-def _patch_scale(request: Request, store: Reader, context: Context, config: Config) -> Written:
-    record = read.find(request, store)
+def _patch_scale(exchange: Exchange) -> Written:
+    request = exchange.request
+    record = read.find(request, exchange.store)
     current = subresources.scale_of(record.value)
     scale, warnings = write.patched(
         request.resource,
@@ -237,19 +201,14 @@ def _patch_scale(request: Request, store: Reader, context: Context, config: Conf
         request.options.field_validation,
     )
     write.identify(request, scale.metadata)
-    return _rescale(request, record, scale, warnings, store, context, config)
+    return _rescale(exchange, record, scale, warnings)
 
 
 def _rescale(
-    request: Request,
-    record: Record[Any],
-    scale: Any,
-    warnings: tuple[str, ...],
-    store: Reader,
-    context: Context,
-    config: Config,
+    exchange: Exchange, record: Record[Any], scale: Any, warnings: tuple[str, ...]
 ) -> Written:
     """API-19: a change of scale is a change of spec.replicas and of nothing else."""
+    request = exchange.request
     strategy = strategy_of(request.resource)
     body = subresources.scaled(record.value, scale)
     write.guard(request, strategy, record, body.metadata)
@@ -262,7 +221,7 @@ def _rescale(
         user=request.user,
     )
     return subresources.answer_scale(
-        _change(asked, strategy, record, body, warnings, store, context, config)
+        _change(evolve(exchange, request=asked), strategy, record, body, warnings)
     )
 
 
@@ -272,22 +231,22 @@ def _patch_of(request: Request) -> Patch:
     return request.body
 
 
-Act = Callable[[Request, Reader, Context, Config], Outcome]
+Act = Callable[[Exchange], Outcome]
 
 # (verb, subresource) -> what is done. A subresource that only shows or changes a part of its object
 # stands in _PARTS.
 _ACTS: dict[tuple[str, str], Act] = {
-    ("get", ""): _get,
-    ("list", ""): _list,
-    ("watch", ""): _watch,
+    ("get", ""): read.get,
+    ("list", ""): read.list_objects,
+    ("watch", ""): watch.watch,
     ("create", ""): _create,
     ("update", ""): _update,
     ("patch", ""): _patch,
-    ("delete", ""): _delete,
-    ("deletecollection", ""): _delete_collection,
-    ("create", "binding"): _bind,
-    ("create", "eviction"): _evict,
-    ("create", "token"): _request_token,
+    ("delete", ""): deleting.delete,
+    ("deletecollection", ""): deleting.delete_collection,
+    ("create", "binding"): subresources.bind,
+    ("create", "eviction"): subresources.evict,
+    ("create", "token"): subresources.request_token,
     ("get", "scale"): _get_scale,
     ("update", "scale"): _update_scale,
     ("patch", "scale"): _patch_scale,
@@ -298,11 +257,11 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("connect", "proxy"): _connect,
 }
 # What is created and not kept: the answer is all there is to it (API-17, API-27).
-_KEPT_BY_NOBODY: dict[Resource, Callable[[Request, Reader, Context, Config], Written]] = {
-    resources.BINDINGS: _bind,
-    **dict.fromkeys(reviews.REVIEWS, _review),
+_NOT_STORED: dict[Resource, Callable[[Exchange], Written]] = {
+    resources.BINDINGS: subresources.bind,
+    **dict.fromkeys(reviews.REVIEWS, reviews.review),
 }
-_PARTS: dict[str, Act] = {"get": _get, "update": _update, "patch": _patch}
+_PARTS: dict[str, Act] = {"get": read.get, "update": _update, "patch": _patch}
 
 
 def _act_on_part(request: Request) -> Act:
@@ -317,4 +276,4 @@ def _act_on_part(request: Request) -> Act:
     return act
 
 
-__all__ = ["Resource", "authorize", "handle", "resources"]
+__all__ = ["authorize", "decide", "handle"]

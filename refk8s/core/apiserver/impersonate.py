@@ -22,6 +22,7 @@ from refk8s.core.api.user import (
 )
 from refk8s.core.apiserver.authenticate import Attributes, Config
 from refk8s.core.apiserver.authorize import require
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
 GROUP: Final = "authentication.k8s.io"
@@ -30,7 +31,9 @@ _ACCOUNT: Final = "system:serviceaccount:"
 _NO_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 
 
-def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) -> User:
+def impersonate(
+    user: User, headers: Iterable[tuple[str, str]], store: Reader, config: Config
+) -> User:
     """The user whom the headers name, or `user` where they name none (HTTP-23).
 
     `headers`: those that begin with `impersonate-`, in lower case and in order. ApiError 500 for a
@@ -60,17 +63,19 @@ def impersonate(user: User, headers: Iterable[tuple[str, str]], config: Config) 
         asked = Attributes(
             user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name
         )
-        require(asked, config)
+        require(asked, store, config)
     else:
-        require(Attributes(user, "impersonate", resource="users", name=name), config)
+        require(Attributes(user, "impersonate", resource="users", name=name), store, config)
     for group in groups:
-        require(Attributes(user, "impersonate", resource="groups", name=group), config)
+        require(Attributes(user, "impersonate", resource="groups", name=group), store, config)
     said = tuple([(key, tuple(extra[key])) for key in sorted(extra)])
     for key, values in said:
         for value in values:
-            require(Attributes(user, "impersonate", GROUP, "userextras", key, name=value), config)
+            require(
+                Attributes(user, "impersonate", GROUP, "userextras", key, name=value), store, config
+            )
     if uid:
-        require(Attributes(user, "impersonate", GROUP, "uids", name=uid), config)
+        require(Attributes(user, "impersonate", GROUP, "uids", name=uid), store, config)
     if account is not None and not groups:
         groups = [*service_account_groups(account[0])]
     if name == ANONYMOUS.name:

@@ -13,7 +13,6 @@ from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.versions import selection_of
 from refk8s.core.apiserver.wire import Received
 from refk8s.core.store import Revision
 
@@ -31,12 +30,12 @@ class ListText:
 
 def keep(received: Received, response: Response, reply: Reply, store: Reader) -> ListText | None:
     """What to keep of the reply to a whole list of the present state; None for any other reply."""
-    target, options = received.target, received.target.options
+    request, options = received.request, received.request.options
     if (
-        target.verb != "list"
+        request.verb != "list"
         or reply.code != 200
         or received.form != PLAIN_JSON
-        or target.pretty
+        or received.pretty
         or reply.warnings
     ):
         return None
@@ -47,13 +46,12 @@ def keep(received: Received, response: Response, reply: Reply, store: Reader) ->
         or options.resource_version_match
     ):
         return None
-    selection = selection_of(target.resource, target.namespace, options)
     mark = b'"resourceVersion":"%s"' % str(response.body.metadata.resource_version).encode()
     before, found, after = reply.content.partition(mark)
     if not found:
         return None
     return ListText(
-        selection.prefix, store.prefix_revision(selection.prefix), before, (after, *reply.more)
+        response.prefix, store.prefix_revision(response.prefix), before, (after, *reply.more)
     )
 
 

@@ -23,6 +23,7 @@ from refk8s.core.api.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 from refk8s.core.api.request import Options, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.selection import Selection, select
 from refk8s.core.apiserver.strategy import strategy_of
@@ -52,33 +53,35 @@ def find(request: Request, store: Reader) -> Record[Any]:
     return record
 
 
-def get(request: Request, store: Reader) -> Response:
+def get(exchange: Exchange) -> Response:
     """One object, never older than the resourceVersion asked for (LIST-2)."""
+    request, store = exchange.request, exchange.store
     if request.options.resource_version:
         check_reached(parse_revision(request.options.resource_version), store)
     record = find(request, store)
     return Response(200, record.value, (record,))
 
 
-def list_objects(request: Request, store: Reader) -> Response:
+def list_objects(exchange: Exchange) -> Response:
     """A list, or a page of one."""
-    options = request.options
+    request, options = exchange.request, exchange.request.options
     if options.resource_version_match or options.send_initial_events is not None:
         check_list_options(options)
     selection = select(
         request.resource, request.namespace, options.label_selector, options.field_selector
     )
-    page = read(selection, options, store)
-    return list_response(request.resource, page.records, meta_of(page, selection, options))
+    page = read(selection, options, exchange.store)
+    metadata = meta_of(page, selection, options)
+    return list_response(request.resource, page.records, metadata, selection.prefix)
 
 
 def list_response(
-    resource: Resource, records: tuple[Record[Any], ...], metadata: ListMeta
+    resource: Resource, records: tuple[Record[Any], ...], metadata: ListMeta, prefix: str = ""
 ) -> Response:
     """The list object of these records."""
     items = tuple([record.value for record in records])
     body = resource.list_type(metadata=metadata, items=items)  # type: ignore[call-arg]
-    return Response(200, body, records)
+    return Response(200, body, records, prefix=prefix)
 
 
 def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:

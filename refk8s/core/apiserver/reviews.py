@@ -21,9 +21,8 @@ from refk8s.core.api.authorization_v1 import (
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.authenticate import Config, check_token
-from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import Context
+from refk8s.core.apiserver.authenticate import check_token
+from refk8s.core.apiserver.exchange import Exchange
 
 REVIEWS = (
     resources.SELF_SUBJECT_REVIEWS,
@@ -40,15 +39,16 @@ _EVERYTHING = SubjectRulesReviewStatus(
 )
 
 
-def review(request: Request, store: Reader, context: Context, config: Config) -> Response:
+def review(exchange: Exchange) -> Response:
     """The answer, as the status of what was posted. ApiError 422 for a question that asks
     nothing."""
+    request = exchange.request
     asked = request.body
     match request.resource.kind:
         case "SelfSubjectReview":
             said: Any = SelfSubjectReviewStatus(user_info=_info(request.user))
         case "TokenReview":
-            said = _token(request, store, context, config)
+            said = _token(exchange)
         case "SelfSubjectRulesReview":
             said = _EVERYTHING
         case _:
@@ -66,11 +66,17 @@ def _info(user: User) -> UserInfo:
     )
 
 
-def _token(request: Request, store: Reader, context: Context, config: Config) -> TokenReviewStatus:
-    spec = request.body.spec
+def _token(exchange: Exchange) -> TokenReviewStatus:
+    spec = exchange.request.body.spec
     if not spec.token:
         raise ApiError(status.bad_request("token is required for TokenReview in authentication"))
-    checked = check_token(spec.token, config, context.now, store, tuple(spec.audiences or ()))
+    checked = check_token(
+        spec.token,
+        exchange.config,
+        exchange.context.now,
+        exchange.store,
+        tuple(spec.audiences or ()),
+    )
     if checked.user is None:
         return TokenReviewStatus(error=checked.problem or None)
     return TokenReviewStatus(

@@ -41,6 +41,7 @@ class Target(Value, frozen=True):
     """What is asked of which resource. `include_object` is for tables.
 
     `path` and `parameters` are for what goes on to a container; a delete has its `parameters` too.
+    `problem` refuses the options of the query, once the user is authorized (HTTP-8).
     """
 
     verb: str
@@ -53,6 +54,7 @@ class Target(Value, frozen=True):
     pretty: bool = False
     path: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
+    problem: ApiError | None = None
 
 
 class Plain(Value, frozen=True):
@@ -91,13 +93,17 @@ def route(method: str, path: str, query: str) -> Target | Plain:
         return Target(
             verb, resource, namespace, name, subresource, path=more, parameters=parameters
         )
+    try:
+        options = _options(verb, values, parameters)
+    except ApiError as error:
+        return Target(verb, resource, namespace, name, subresource, problem=error)
     return Target(
         verb,
         resource,
         namespace,
         name,
         subresource,
-        _options(verb, values, parameters),
+        options,
         values.get("includeObject", ""),
         is_true(values.get("pretty")),
         parameters=parameters if verb in ("delete", "deletecollection") else (),

@@ -19,8 +19,9 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, StatusCause, Stat
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
-from refk8s.core.apiserver.authenticate import Config, make_token
+from refk8s.core.apiserver.authenticate import make_token
 from refk8s.core.apiserver.delete import after_delete, check_preconditions, delete_options
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find
 from refk8s.core.apiserver.strategy import strategy_of
@@ -44,9 +45,10 @@ def _invalid(group: str, kind: str, name: str, *causes: Cause) -> ApiError:
 # --- pods/binding
 
 
-def bind(request: Request, store: Reader, context: Context) -> Response | Commit:
+def bind(exchange: Exchange) -> Response | Commit:
     """Bind a pod to a node, at most once (API-17, SCHED-25). Whether the node exists is not checked,
     as upstream does not."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     binding = request.body
     name = request.name or binding.metadata.name or ""
     if name != binding.metadata.name:
@@ -120,9 +122,10 @@ def _bind_conflict(name: str, why: str) -> ApiError:
 # --- pods/eviction
 
 
-def evict(request: Request, store: Reader, context: Context) -> Response | Commit:
+def evict(exchange: Exchange) -> Response | Commit:
     """Delete a pod if its disruption budget allows it, and take it off the budget in the same
     transaction (API-18)."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     eviction = request.body
     if eviction.metadata.name != request.name:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
@@ -319,9 +322,11 @@ def answer_scale(outcome: Response | Commit) -> Response | Commit:
 # --- serviceaccounts/token
 
 
-def request_token(request: Request, store: Reader, context: Context, config: Config) -> Response:
+def request_token(exchange: Exchange) -> Response:
     """A token for the service account, good for at least ten minutes (API-20). Nothing is
     stored."""
+    request, store, context = exchange.request, exchange.store, exchange.context
+    config = exchange.config
     asked = request.body
     account = find(request, store).value
     spec = asked.spec

@@ -17,12 +17,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api import autoscaling_v1, autoscaling_v2, core_v1, events_v1, resources
-from refk8s.core.api.request import Options, Request, Response
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource, by_kind
 from refk8s.core.api.selector import FieldRequirement, FieldSelector, SelectorError, parse_fields
 from refk8s.core.apiserver import read, write
 from refk8s.core.apiserver.outcome import Commit, Outcome, Reader, Stream
-from refk8s.core.apiserver.selection import Selection, select
 from refk8s.core.store import Committed
 from refk8s.core.value import evolve
 
@@ -34,16 +33,6 @@ def stored_resource(resource: Resource) -> Resource:
     stored = by_kind(resource.storage_api_version, resource.kind)
     assert stored is not None, f"{resource} is kept as nothing that there is"
     return stored
-
-
-def selection_of(resource: Resource, namespace: str, options: Options) -> Selection:
-    """What a list of this resource chooses among the objects as they are kept (API-28)."""
-    return select(
-        stored_resource(resource),
-        namespace,
-        options.label_selector,
-        _stored_fields(resource, options.field_selector),
-    )
 
 
 def _stored_fields(asked: Resource, field_selector: str) -> str:
@@ -112,7 +101,7 @@ def _answer(response: Response, asked: Resource) -> Response:
         shown = asked.list_type(metadata=body.metadata, items=items)  # type: ignore[call-arg]
     else:
         return response
-    return Response(response.code, shown, warnings=response.warnings)
+    return Response(response.code, shown, warnings=response.warnings, prefix=response.prefix)
 
 
 def from_stored(asked: Resource, obj: Any) -> Any:

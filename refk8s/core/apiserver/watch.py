@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.api import status
-from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.apiserver.outcome import Reader, Stream
+from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.apiserver.read import check_reached, check_watch_options, parse_revision
 from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import indexed_fields
@@ -35,10 +36,10 @@ TIMEOUT_SECONDS_MAX = 30 * 86_400
 """No watch is promised for longer: timers do not count to the end of time."""
 
 
-def watch(request: Request, store: Reader) -> Stream | Response:
+def watch(exchange: Exchange) -> Stream | Response:
     """Where a watch starts (WATCHAPI-1). A revision that is compacted is answered with 410: list
     again (WATCHAPI-3)."""
-    options = request.options
+    request, store, options = exchange.request, exchange.store, exchange.request.options
     if options.resource_version_match or options.send_initial_events is not None:
         check_watch_options(options)
     field_selector = options.field_selector

@@ -4,15 +4,15 @@ API-15, API-25 (spec/api.md).
 For the HTTP front, which brings bytes and takes bytes:
 
     user = user_of(wire, config, now, store)                    # from the headers; ApiError 401
-    received = receive(wire, user, read_yaml, config=config)    # Received, or a Reply that ends the matter
-    outcome = handle(received.request, store, context, config)  # as for a component in this process
+    received = receive(wire, user, read_yaml, config=config, store=store)
+                                                                # Received: authorized; or a Reply
+    outcome = decide(Exchange(received.request, store, context, config))
     reply = reply_to(received, response, now)
 
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API health endpoints".
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -23,20 +23,21 @@ from refk8s.core.apiserver.accept import TABLE, Form, accept
 from refk8s.core.apiserver.authenticate import (
     DEFAULT_CONFIG,
     Config,
-    Objects,
     authenticate,
 )
-from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize_path, is_open
+from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.reviews import REVIEWS
 from refk8s.core.apiserver.route import Plain, Target, route
 from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
+from refk8s.core.store import EMPTY
 from refk8s.core.value import Value, evolve, field
 
 PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3")
@@ -58,11 +59,13 @@ class WireRequest(Value, frozen=True):
 
 
 class Received(Value, frozen=True):
-    """A request, and what its answer needs besides: the form, and what to warn of."""
+    """An authorized request, and what its answer needs besides: the form, of a table what each row
+    includes, whether it is indented, and what to warn of."""
 
     request: Request
     form: Form
-    target: Target
+    include_object: str = ""
+    pretty: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -88,7 +91,7 @@ def user_of(
     wire: WireRequest,
     config: Config,
     now: Instant,
-    objects: Objects | None = None,
+    objects: Reader | None = None,
     certificate_user: User | None = None,
 ) -> User | None:
     """Who asks, by the headers alone: the body need not have been read. None for an anonymous user
@@ -99,13 +102,14 @@ def user_of(
     impersonation that is not allowed (HTTP-23).
     """
     user = certificate_user or _user_of_token(wire, config, now, objects)
-    return (
-        impersonate(user or ANONYMOUS, wire.impersonation, config) if wire.impersonation else user
-    )
+    if not wire.impersonation:
+        return user
+    store = EMPTY if objects is None else objects
+    return impersonate(user or ANONYMOUS, wire.impersonation, store, config)
 
 
 def _user_of_token(
-    wire: WireRequest, config: Config, now: Instant, objects: Objects | None
+    wire: WireRequest, config: Config, now: Instant, objects: Reader | None
 ) -> User | None:
     authorization = wire.headers.get("authorization", "")
     user = authenticate(authorization, config, now, objects) if authorization else None
@@ -121,9 +125,10 @@ def receive(
     server_address: str = "",
     config: Config = DEFAULT_CONFIG,
     checks: Checks = all_well,
+    store: Reader = EMPTY,
 ) -> Received | Reply:
     """The request in these bytes, or the reply where there is none to handle. Never raises for what
-    a client can do wrong (API-14).
+    a client can do wrong (API-14). The user is authorized before anything else answers (HTTP-8).
 
     `server_address`: where clients reach the server, as discovery tells it. `checks`: what health
     is made of.
@@ -131,75 +136,74 @@ def receive(
     try:
         if user is None and not is_open(wire.path):
             raise ApiError(status.unauthorized())
-        target = route(wire.method, wire.path, wire.query)
+        who = user or ANONYMOUS
+        try:
+            target = route(wire.method, wire.path, wire.query)
+        except ApiError:
+            authorize_path(who, wire.method, wire.path, store, config)
+            raise
         if type(target) is Plain:
-            authorize_path(user or ANONYMOUS, wire.method, target.path, config)
+            authorize_path(who, wire.method, target.path, store, config)
             return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
-        return _received(wire, target, user or ANONYMOUS, read_yaml)
+        request = Request(
+            target.verb,
+            target.resource,
+            target.namespace,
+            target.name,
+            target.subresource,
+            None,
+            target.options,
+            who,
+        )
+        authorize(request, store, config)
+        if target.problem is not None:
+            raise target.problem
+        return _received(wire, target, request, read_yaml)
     except ApiError as error:
         return failure(error)
 
 
 def _received(
-    wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None
+    wire: WireRequest, target: Target, request: Request, read_yaml: ReadYaml | None
 ) -> Received:
     verb = target.verb
     if verb == "connect":
         connection = Connection(
             wire.method, target.path, target.parameters, wire.headers, wire.body
         )
-        request = Request(
-            verb,
-            target.resource,
-            target.namespace,
-            target.name,
-            target.subresource,
-            connection,
-            user=user,
-        )
-        return Received(request, Form(), target)
+        return Received(evolve(request, body=connection), Form())
     accepted = wire.headers.get("accept", "")
     form = (
         accept(accepted)
         if TABLE not in accepted
         else accept(accepted, target.resource not in REVIEWS)
     )
-    body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
         check_watch_form(form)
     elif verb != "get" and verb != "list":
         body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
+        request = evolve(request, body=body)
         warnings += odd
-    request = Request(
-        verb,
-        target.resource,
-        target.namespace,
-        target.name,
-        target.subresource,
-        body,
-        target.options,
-        user,
-    )
-    return Received(request, form, target, warnings)
+    return Received(request, form, target.include_object, target.pretty, warnings)
 
 
 def reply_to(received: Received, response: Response, now: Instant) -> Reply:
     """The reply to what was received. A watch that cannot start where it was to is a stream of one
     ERROR event (WATCHAPI-3)."""
-    target = received.target
-    if target.verb == "watch" and response.code == 410:
+    request = received.request
+    if request.verb == "watch" and response.code == 410:
         return Reply(200, write_error(response.body))
     if received.warnings:
         response = evolve(response, warnings=received.warnings + response.warnings)
     return respond(
         response,
         received.form,
-        target.resource,
+        request.resource,
         now,
-        include_object=target.include_object,
-        pretty=target.pretty,
+        include_object=received.include_object,
+        pretty=received.pretty,
     )
 
 

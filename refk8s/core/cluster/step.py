@@ -34,6 +34,7 @@ from refk8s.core.actions import (
     Wake,
 )
 from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
@@ -114,7 +115,7 @@ def step(cluster: Cluster, action: Action) -> Cluster:
 def submit(cluster: Cluster, request: Request) -> tuple[Cluster, Response]:
     """The API server takes one request: decide, commit, answer. With one store and no time in
     between there is no conflict."""
-    outcome = handle(request, cluster.history, cluster.context())
+    outcome = handle(Exchange(request, cluster.history, cluster.context()))
     if isinstance(outcome, Response):
         return cluster, outcome
     if not isinstance(outcome, Commit):
@@ -212,7 +213,9 @@ def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
         )
     # CLUSTER-10: whatever the cache has
     if flying.request.verb == "list" and flying.request.options.resource_version == "0":
-        response = handle(flying.request, known_to(cluster, channel[0]), cluster.context())
+        response = handle(
+            Exchange(flying.request, known_to(cluster, channel[0]), cluster.context())
+        )
     else:
         cluster, response = submit(cluster, flying.request)
     return evolve(cluster, flying=cluster.flying.set(channel, evolve(flying, answer=response)))
@@ -221,7 +224,9 @@ def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
 def _open_watch(cluster: Cluster, channel: Channel, request: Request) -> Cluster:
     if not is_alive(cluster, channel):
         return cluster
-    opened = open_cursor(handle(request, known_to(cluster, channel[0]), cluster.context()))
+    opened = open_cursor(
+        handle(Exchange(request, known_to(cluster, channel[0]), cluster.context()))
+    )
     if isinstance(opened, int):
         return handle_event(cluster, channel, WatchEnded(channel[2], opened))
     return evolve(cluster, watches=cluster.watches.set(channel, opened))

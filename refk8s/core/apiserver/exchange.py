@@ -1,0 +1,17 @@
+"""One request on its way through the stages, with everything that a stage may read."""
+
+from refk8s.core.api.request import Request
+from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context
+from refk8s.core.value import Value
+
+
+class Exchange(Value, frozen=True, eq=False):
+    """A request, the state of the store on which it is decided, the instant and the chance of the
+    decision, and the API server's configuration."""
+
+    request: Request
+    store: Reader
+    context: Context
+    config: Config = DEFAULT_CONFIG
