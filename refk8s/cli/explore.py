@@ -1,5 +1,5 @@
-"""`refk8s explore`: every interleaving of a small cluster (refk8s/checking/explorer/search.py), with
-its three results. Rule EXPLORE-5."""
+"""`refk8s explore`: every interleaving of a small cluster, with its three results
+(refk8s/checking/explorer/search.py). Rule EXPLORE-5."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,13 +30,14 @@ def parse_budgets(text: str) -> dict[str, int]:
         name, _, number = word.strip().partition("=")
         if name not in FAULTS or not (number or "1").isdigit():
             raise BadUse(
-                f"{word.strip()!r} is no fault with a number; there are {', '.join(FAULTS)}, such as crash=1,lose=2"
+                f"{word.strip()!r} is not a fault with a budget (such as crash=1,lose=2); "
+                f"faults are {', '.join(FAULTS)}"
             )
         found[name] = int(number or 1)
     return found
 
 
-def explore_and_tell(
+def explore_and_report(
     model: str | None,
     faults: str,
     depth: int | None,
@@ -60,7 +61,7 @@ def explore_and_tell(
         result = explore(MODELS[model](), bounds, tick)
     _report(result)
     if result.verdict == BROKE:
-        _tell_failure(result, Path(save or f"refk8s-explore-{model}.run"))
+        _report_failure(result, Path(save or f"refk8s-explore-{model}.run"))
     return STATUS.get(result.verdict, STATUS_UNDETERMINED)
 
 
@@ -78,7 +79,7 @@ def _report(result: Result) -> None:
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
     if result.unanswered:
         click.echo(
-            f"unanswered:     {result.unanswered} questions at rest, about a past that is forgotten here"
+            f"not checked:    {result.unanswered} times a rule of settled states, which needs the past"
         )
     if untested := sorted(every - set(result.tested)):
         click.echo("never tested:   " + ", ".join(untested))
@@ -102,17 +103,17 @@ def _report(result: Result) -> None:
         )
 
 
-def _tell_failure(result: Result, path: Path) -> None:
+def _report_failure(result: Result, path: Path) -> None:
     assert result.moves is not None
     actions = history_actions(result.moves, result.history)
     click.echo("\n".join(tell(begin_model(result.model), actions, result.broken, take)))
     history_file.write(path, result.model.name, actions, str(result.broken[0]))
     _, again = history_file.replay(result.model, actions)
     rules = sorted({broken.rule for broken in again})
-    said = (
+    outcome = (
         f"{', '.join(rules)} broke" if rules else "no rule broke, which is an error of the explorer"
     )
-    click.echo(f"on the reference, action by action: {said}")
+    click.echo(f"on the reference, action by action: {outcome}")
     click.echo(f"replay it:  refk8s explore --replay {path}")
 
 
@@ -127,8 +128,10 @@ def _replay(path: Path) -> int:
         click.echo(f"UNDETERMINED: {error}")
         return STATUS_UNDETERMINED
     click.echo("\n".join(tell(begin_model(MODELS[model]()), actions, found, take)))
-    said = "a rule broke" if found else "every rule held"
-    click.echo(f"model {model} actions {len(actions)} revision {cluster.history.revision}: {said}")
+    outcome = "a rule broke" if found else "every rule held"
+    click.echo(
+        f"model {model} actions {len(actions)} revision {cluster.history.revision}: {outcome}"
+    )
     return 1 if found else 0
 
 

@@ -247,10 +247,10 @@ def sim(**options: Any) -> None:
     status 1 if a rule broke.
     """
     from refk8s.cli.report import BadUse
-    from refk8s.cli.sim import simulate_and_tell
+    from refk8s.cli.sim import simulate_and_report
 
     try:
-        sys.exit(simulate_and_tell(**options))
+        sys.exit(simulate_and_report(**options))
     except BadUse as reason:
         fail(str(reason))
 
@@ -295,11 +295,11 @@ def explore(**options: Any) -> None:
     Exit status 0: every state was reached and every rule held; 1: a rule broke; 3: undetermined, a
     bound stopped the search.
     """
-    from refk8s.cli.explore import explore_and_tell
+    from refk8s.cli.explore import explore_and_report
     from refk8s.cli.report import BadUse
 
     try:
-        sys.exit(explore_and_tell(**options))
+        sys.exit(explore_and_report(**options))
     except BadUse as reason:
         fail(str(reason))
 

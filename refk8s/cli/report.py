@@ -40,7 +40,8 @@ def by_number(rules: Iterable[str]) -> list[str]:
 def verdict(tested: "Counter[str]", every: set[str]) -> str:
     """The line if no rule broke: how many rules were tested, and which were not."""
     missing = by_number(every - set(tested))
-    words = f"every rule held: {len(every) - len(missing)} of {len(every)} rules were put to the test, {tested.total():,} times in all"
+    tests, count = tested.total(), len(every) - len(missing)
+    words = f"every rule held: {count} of {len(every)} rules were tested, {tests:,} times in all"
     return words + (f"; not {', '.join(missing)}" if 0 < len(missing) <= MISSING_NAMED else "")
 
 

@@ -48,7 +48,7 @@ SETTLING_ACTIONS = 3_000
 """The lines of story that are printed for a cluster that did not settle."""
 
 
-def simulate_and_tell(
+def simulate_and_report(
     seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
     pattern: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
@@ -70,7 +70,7 @@ def simulate_and_tell(
     _report(seen, took)
     run = seen[-1]
     if run.broken:
-        _tell_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"), shorten)
+        _report_failure(run, Path(save or f"refk8s-seed-{run.setup.seed}.run"), shorten)
     else:
         click.echo(verdict(_total([each.tested for each in seen]), _every_rule()))
     click.echo(run.last_line)
@@ -156,20 +156,20 @@ def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]
         )
         click.echo(f"{name}: {done} {what}, {each} ({took:.0f} s)")
     if failed is not None:
-        _tell_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
+        _report_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
     else:
         click.echo(verdict(tested, _every_rule()))
     click.echo(f"seed {seed} steps {steps} virtual {seconds:.3f} digest {digest.hexdigest()}")
     return HELD if failed is None else BROKE
 
 
-def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
+def _report_failure(run: Run, path: Path, shorten: bool) -> None:
     """Print the broken rule, the shortest run found that breaks it, the end of its story, and the
     command that replays it."""
     for broken in run.broken:
         click.echo(f"broken: {broken}")
     script: list[Entry] = list(run.actions[: run.settled_from] if run.at_rest else run.actions)
-    setup, told, words = run.setup, run, str(run.broken[0])
+    setup, shown, words = run.setup, run, str(run.broken[0])
     if shorten:
         before = time.perf_counter()
         with _progress("shrinking", "actions", len(script)) as tick:
@@ -179,9 +179,9 @@ def _tell_failure(run: Run, path: Path, shorten: bool) -> None:
             click.echo(
                 f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} tries in {took:.0f} s)"
             )
-            setup, script, told = found.setup, list(found.script), found.run
+            setup, script, shown = found.setup, list(found.script), found.run
     actions_file.write(path, setup, script, words)
-    story = _story(told)
+    story = _story(shown)
     if len(story) > STORY_LINES:
         click.echo(
             f"           ... ({len(story) - STORY_LINES} lines before; the command below prints them)"
@@ -219,9 +219,11 @@ def _report(runs: list[Run], seconds: float) -> None:
         for run in runs
         if run.settled_from is not None and not run.broken
     ):
-        middle, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
-        click.echo(f"at rest after:  {middle:.0f} s in the middle, {most:.0f} s in nine of ten, {settled[-1]:.0f} s at the latest; "
-                   f"{SETTLE_SECONDS} s is the bound")  # fmt: skip
+        median, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
+        click.echo(
+            f"settled after:  median {median:.0f} s, 90 % {most:.0f} s, maximum {settled[-1]:.0f} s "
+            f"(limit {SETTLE_SECONDS} s)"
+        )
     click.echo("rules tested:")
     for line in tested_rules(tested):
         click.echo(line)
@@ -249,7 +251,7 @@ def _report(runs: list[Run], seconds: float) -> None:
 
 
 def _every_rule() -> set[str]:
-    """The rules that a run can put to the test."""
+    """The rules that a run can test."""
     return {law.rule for law in laws.all_laws()} | {"SIM-8"}
 
 

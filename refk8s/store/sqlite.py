@@ -7,11 +7,11 @@ engine reads the journal from its beginning. A batch is one SQLite transaction, 
 synchronised to disk before a reader sees any of it: stage, write, publish. Compaction deletes the
 rows that no readable state or change needs.
 
-    position               key                      value   create_revision  version
-    (2 << 16)              /core/pods/default/a     ...     2                1          revision 2 created a
-    (3 << 16)              /core/pods/default/a     ...     2                2          revision 3 changed a
-    (3 << 16) + 1          /core/pods/default/b     ...     3                1              and created b
-    (4 << 16)              /core/pods/default/a     NULL    2                2          revision 4 deleted a
+    position       key                   value  create_revision  version
+    (2 << 16)      /core/pods/default/a  ...    2                1        revision 2 created a
+    (3 << 16)      /core/pods/default/a  ...    2                2        revision 3 changed a
+    (3 << 16) + 1  /core/pods/default/b  ...    3                1          and created b
+    (4 << 16)      /core/pods/default/a  NULL   2                2        revision 4 deleted a
 
 Each row has a checksum of its columns, and the sum of all checksums is stored too. So an altered or
 lost row is detected at the next start (STORE-21), the only time when the file is read. Pages that
@@ -190,7 +190,7 @@ class SqliteEngine(Generic[V]):
         return self._memory.stage(txns)
 
     def write(self, batch: Batch[V]) -> None:
-        """Make the batch durable. When it returns, the batch survives a power failure (STORE-14)."""
+        """Make the batch durable: when this returns, it survives a power failure (STORE-14)."""
         if batch.changes:
             rows = self._rows(batch.changes)
             total = _wrapped(self._sum + sum(row[5] for row in rows))

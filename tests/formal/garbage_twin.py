@@ -55,7 +55,7 @@ class GarbageTwin(Twin):
         CoreBug("one owner is enough to go", GarbageCollector.reconcile, "if solid:", "if solid and not absent and not waiting:"),
         CoreBug("a deletion carries no version", garbage_collector._deletion, "resource_version=metadata.resource_version",
                 "resource_version=None"),
-        CoreBug("an orphan keeps its reference", garbage_collector._let_go_of_dependents, "if gone:", "if not gone:"),
+        CoreBug("an orphan keeps its reference", garbage_collector._orphan_dependents, "if gone:", "if not gone:"),
         CoreBug("leaves go last", GarbageCollector.reconcile, '"Foreground" if waiting and has_dependents', '"Foreground" if False'),
         CoreBug("what was looked up is forgotten", GarbageCollector.answered, "memory.set(wanted, False)", "memory"),
         CoreBug("what is marked goes in spite of its finalizers", deleting.after_delete, "if not finalizers and not seconds:",

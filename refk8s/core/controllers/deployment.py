@@ -289,7 +289,8 @@ def create(
                 )
             )
         refusal: str | None = (
-            f"{COLLISIONS_MAX} ReplicaSets were created from this template, and each has another template now"
+            f"{COLLISIONS_MAX} ReplicaSets were created from this template, "
+            "and each has another template now"
         )
     else:
         refusal = why_not_created(selects(deployment.spec.selector), new.metadata.labels)

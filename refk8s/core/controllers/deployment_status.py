@@ -9,7 +9,7 @@
                  True     ReplicaSetUpdated           progress since the last status
                  True     NewReplicaSetAvailable      the rollout is complete
                  False    ProgressDeadlineExceeded    no progress for progressDeadlineSeconds
-                 False    ReplicaSetCreateError       the creation of the new ReplicaSet was rejected
+                 False    ReplicaSetCreateError       the new ReplicaSet was rejected
                  Unknown  DeploymentPaused, DeploymentResumed
     ReplicaFailure is copied from a ReplicaSet
 

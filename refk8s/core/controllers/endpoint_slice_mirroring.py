@@ -71,8 +71,8 @@ class EndpointSliceMirroringController(Reconciler):
 
 
 def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
-    """SLICE-5: neither excluded by label nor the lock of a leader election, and of a service without
-    selector."""
+    """SLICE-5: the service has no selector, and the Endpoints are neither excluded by label nor the
+    lock of a leader election."""
     labels, annotations = endpoints.metadata.labels or {}, endpoints.metadata.annotations or {}
     if (
         labels.get(SKIP) == "true"

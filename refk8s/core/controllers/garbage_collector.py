@@ -158,7 +158,7 @@ class GarbageCollector(Reconciler):
             if FOREGROUND in (metadata.finalizers or ()):
                 return _wait_for_dependents(view, graph, resource, obj)
             if ORPHAN in (metadata.finalizers or ()):
-                return _let_go_of_dependents(view, graph, resource, obj)
+                return _orphan_dependents(view, graph, resource, obj)
             return NOTHING
         if not metadata.owner_references:
             return NOTHING
@@ -349,7 +349,7 @@ def _waits_for_itself(view: View, graph: Graph, uid: str) -> bool:
     return in_circle
 
 
-def _let_go_of_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
+def _orphan_dependents(view: View, graph: Graph, resource: Resource, owner: Any) -> Plan:
     """Orphan: the reference is removed from the dependents first, then the finalizer (GC-7)."""
     uid = owner.metadata.uid
     releases = []

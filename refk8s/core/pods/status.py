@@ -1,4 +1,4 @@
-"""States of a pod read from its status: finished, active, ready, available. Rules RS-1, RS-8, POD-24
+"""States of a pod from its status: finished, active, ready, available. Rules RS-1, RS-8, POD-24
 (spec/workloads/replica_set.md, spec/pod.md).
 
 Source: Kubernetes documentation, "Pod Lifecycle"; API reference, "PodStatus".

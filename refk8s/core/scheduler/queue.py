@@ -149,8 +149,8 @@ class Queue(Value, frozen=True, eq=False):
         """The pods to try now, in order (SCHED-18), and the instant at which the next one's
         back-off is over.
 
-        Parked pods are included if a node can run a pod of their kind (SCHED-19); nominated pods are
-        checked one by one. O(active + kinds + pods included).
+        Parked pods are included if a node can run a pod of their kind (SCHED-19). Nominated pods
+        are checked one by one. O(active + kinds + pods included).
         """
         keys = list(self.active)
         for kind in sorted(self.parked):

@@ -1,4 +1,4 @@
-"""The skew of topology spread constraints stays within `maxSkew`. Rule SCHED-32 (spec/scheduler.md).
+"""The skew of topology spread constraints is at most `maxSkew`. Rule SCHED-32 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Pod Topology Spread Constraints".
 """
