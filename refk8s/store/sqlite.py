@@ -86,7 +86,7 @@ VACUUM_PAGES: Final = 256
 
 _SUM_BITS: Final = 64
 
-_OUR_MISTAKES: Final = (sqlite3.ProgrammingError, sqlite3.IntegrityError)
+_OWN_ERRORS: Final = (sqlite3.ProgrammingError, sqlite3.IntegrityError)
 """Errors of SQLite that are not caused by the disk."""
 
 _PLACE_BITS: Final = 16
@@ -311,7 +311,7 @@ class SqliteEngine(Generic[V]):
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if isinstance(error, _OUR_MISTAKES):
+            if isinstance(error, _OWN_ERRORS):
                 raise
             raise StoreUnavailable(
                 f"store {self.path}: {error}; nothing was changed; free the disk or repair it"

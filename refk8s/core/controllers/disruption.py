@@ -133,7 +133,7 @@ class DisruptionController(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """Write the budget's status (PDB-1), or set a stale DisruptionTarget to False (PDB-5)."""
         if key.startswith(POD):
-            return _take_back(view.get(PODS, key.removeprefix(POD)), now)
+            return _end_disruption(view.get(PODS, key.removeprefix(POD)), now)
         # Observe
         budget: PodDisruptionBudget | None = view.get(POD_DISRUPTION_BUDGETS, key)
         if budget is None:
@@ -325,7 +325,8 @@ def _stale_at(pod: Pod) -> Instant | None:
     return None
 
 
-def _take_back(pod: Pod | None, now: Instant) -> Plan:
+def _end_disruption(pod: Pod | None, now: Instant) -> Plan:
+    """PDB-5: set the condition DisruptionTarget to False when it is stale."""
     stale_at = _stale_at(pod) if pod is not None else None
     if pod is None or stale_at is None:
         return NOTHING

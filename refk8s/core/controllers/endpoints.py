@@ -78,7 +78,7 @@ class EndpointsController(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """Write the service's pods into its Endpoints (EP-5), or delete them (EP-7)."""
         if key == LEFTOVERS:
-            return self._look_for_leftovers(view, now, local.memory)
+            return self._find_leftovers(view, now, local.memory)
         # Observe
         service: Service | None = view.get(SERVICES, key)
         existing: Endpoints | None = view.get(ENDPOINTS, key)
@@ -119,7 +119,7 @@ class EndpointsController(Reconciler):
         body = replace(existing, metadata=metadata, subsets=subsets or None)
         return Plan(((Request("update", ENDPOINTS, namespace, name, body=body, because=because),),))
 
-    def _look_for_leftovers(self, view: View, now: Instant, memory: frozenset[Key] | None) -> Plan:
+    def _find_leftovers(self, view: View, now: Instant, memory: frozenset[Key] | None) -> Plan:
         """Read the service of each Endpoints object that has none in the view: the view of services
         may be older than that of Endpoints (EP-7)."""
         suspects = frozenset(view.keys(ENDPOINTS)) if memory is None else memory

@@ -122,7 +122,7 @@ def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, .
     return (lease.metadata.name,) if lease.metadata.namespace == LEASE_NAMESPACE else ()
 
 
-def _silent_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
+def _unknown_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     """The node of a ready pod, if the node is Unknown (NODE-2)."""
     name = new.spec.node_name if new is not None and new.spec is not None else None
     if new is None or not name or not is_ready(new):
@@ -138,7 +138,7 @@ class NodeLifecycle(Reconciler):
     interests = (
         Interest(NODES, own_key),
         Interest(LEASES, _node_of_lease),
-        Interest(PODS, _silent_node_of_pod),
+        Interest(PODS, _unknown_node_of_pod),
     )
     indexes = (pods_by_node(),)
     folds = (Fold("zones", (NODES,), Zones(), fold_zones),)
@@ -159,16 +159,16 @@ class NodeLifecycle(Reconciler):
         memory = evolve(memory, nodes=memory.nodes.set(key, health))
 
         # Decide
-        silent_from = max(health.seen + health.grace, memory.unready_next.get(key, 0))
-        if now >= silent_from and (lost := lose(node, now)) is not None:
-            return self._lose(view, node, lost, _contradict(memory, key, now))
+        lost_at = max(health.seen + health.grace, memory.unready_next.get(key, 0))
+        if now >= lost_at and (lost := lose(node, now)) is not None:
+            return self._lose(view, node, lost, _note_overwrite(memory, key, now))
         ready = get_condition(node, "Ready")
         spec = node.spec or NodeSpec()
         taints = (
             *no_schedule_taints(node),
             *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)),
         )
-        wake_at = silent_from if now < silent_from else None
+        wake_at = lost_at if now < lost_at else None
         is_unready = ready is not None and ready.status != "True"
         pause = eviction_pause(view.fold("zones").counts, zone_of(node))
         if is_unready and pause is not None:
@@ -192,7 +192,7 @@ class NodeLifecycle(Reconciler):
         if pods and now < (next_at := memory.unready_next.get(key, 0)):
             pods, wake_at = (), next_at if wake_at is None else min(wake_at, next_at)
         elif pods:
-            memory = _contradict(memory, key, now)
+            memory = _note_overwrite(memory, key, now)
         waves = (pods,) if pods else ()
         if _same(taints, spec.taints or ()):
             return Plan(waves, memory=memory, wake_at=wake_at)
@@ -234,7 +234,7 @@ def _forget(memory: Memory, node: Key) -> Memory:
     )
 
 
-def _contradict(memory: Memory, node: Key, now: Instant) -> Memory:
+def _note_overwrite(memory: Memory, node: Key, now: Instant) -> Memory:
     """Note that the reports of this node's kubelet are overwritten now, and not again within 5 s: a
     running kubelet reports ready again at once (NODE-2)."""
     return evolve(memory, unready_next=memory.unready_next.set(node, now + UNREADY_PAUSE))

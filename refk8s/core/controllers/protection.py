@@ -24,7 +24,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View
 
-LOOK_AGAIN: Instant = 10 * SECOND
+RETRY: Instant = 10 * SECOND
 Memory: TypeAlias = Map[Key, tuple[str, bool]]
 
 
@@ -86,9 +86,7 @@ class ClaimProtection(Reconciler):
                 claim.metadata.namespace or "",
                 because=f"claim {key} is being deleted",
             )
-            return Plan(
-                asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + LOOK_AGAIN
-            )
+            return Plan(asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + RETRY)
 
         # Act
         return _remove(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION, "no pod uses it")

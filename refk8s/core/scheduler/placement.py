@@ -137,7 +137,7 @@ def choose(
     zones: dict[str, int] = {}
     names = candidates(pod, snapshot)
     if len(names) < len(snapshot.nodes):
-        refusals[node_affinity.ELSEWHERE] = len(snapshot.nodes) - len(names)
+        refusals[node_affinity.NOT_NAMED] = len(snapshot.nodes) - len(names)
     for name in names:
         facts, load = snapshot.nodes[name], snapshot.load(name)
         evaluation = evaluations.get(name)

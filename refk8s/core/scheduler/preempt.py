@@ -70,7 +70,7 @@ def preempt(
             best = (
                 found
                 if best is None
-                else min(best, found, key=lambda eviction: _harm(eviction, started))
+                else min(best, found, key=lambda eviction: _rank(eviction, started))
             )
             tries -= 1
             # SCHED-38: a later node may have victims without violating a budget
@@ -121,7 +121,7 @@ def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     return -pod.priority, started(pod), pod.uid
 
 
-def _harm(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:
+def _rank(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:
     """A sorting key, the best node first (SCHED-36, SCHED-38)."""
     highest = max(victim.priority for victim in eviction.victims)
     oldest = min(started(victim) for victim in eviction.victims if victim.priority == highest)

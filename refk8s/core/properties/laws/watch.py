@@ -91,8 +91,8 @@ def views_follow_the_store(before: Cluster, action: Action, after: Cluster) -> I
     """WATCH-1, for what a watch delivered and for the answer to a list: no change is missed,
     repeated or out of order."""
     if isinstance(action, Notify):
-        told = delivered(before, action, after)
-        return told.wrong if told is not None and told.events else None
+        delivery = delivered(before, action, after)
+        return delivery.wrong if delivery is not None and delivery.events else None
     assert isinstance(action, Answer)
     found = _tables(before, action.flying, after)
     if (

@@ -67,7 +67,7 @@ def api_5_generation_counts_desired_changes(change: Change[Any]) -> Iterator[str
         yield f"{change.key} was marked for deletion and kept generation {old}"
     if new == old and _counts(after) and _desired(before) != _desired(after):
         yield f"{change.key}: spec changed and generation {old} stayed"
-    if new - old > marked and _wished(before) == _wished(after) is not None:
+    if new - old > marked and _raising(before) == _raising(after) is not None:
         yield f"{change.key}: generation {old} became {new} and spec did not change"
 
 
@@ -84,7 +84,7 @@ def _desired(obj: Any) -> Any:
     return replace(spec, node_name=None) if obj.kind == "Pod" else spec
 
 
-def _wished(obj: Any) -> Any:
+def _raising(obj: Any) -> Any:
     """The fields that may increase the generation, if that is known: for a Deployment also the
     annotations."""
     spec = getattr(obj, "spec", None)

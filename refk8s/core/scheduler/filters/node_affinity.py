@@ -12,7 +12,7 @@ from refk8s.core.scheduler.snapshot import NodeFacts
 REFUSAL = Refusal(
     "NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), resolvable=False
 )
-ELSEWHERE = Refusal(
+NOT_NAMED = Refusal(
     "NodeAffinity", ("node(s) didn't satisfy plugin(s) [NodeAffinity]",), resolvable=False
 )
 
@@ -20,7 +20,7 @@ ELSEWHERE = Refusal(
 def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
     """SCHED-7 for pods whose terms name nodes: `placement.py` evaluates only those nodes."""
     return (
-        ELSEWHERE if needs.node_names is not None and facts.name not in needs.node_names else None
+        NOT_NAMED if needs.node_names is not None and facts.name not in needs.node_names else None
     )
 
 

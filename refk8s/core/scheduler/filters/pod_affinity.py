@@ -8,13 +8,13 @@ from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import Relations
 from refk8s.core.scheduler.snapshot import NodeFacts
 
-TOO_FAR = Refusal(
+NO_AFFINITY = Refusal(
     "InterPodAffinity", ("node(s) didn't match pod affinity rules",), resolvable=False
 )
-TOO_NEAR = Refusal(
+ANTI_AFFINITY = Refusal(
     "InterPodAffinity", ("node(s) didn't match pod anti-affinity rules",), resolvable=True
 )
-KEPT_OFF = Refusal(
+EXISTING_ANTI_AFFINITY = Refusal(
     "InterPodAffinity",
     ("node(s) didn't satisfy existing pods anti-affinity rules",),
     resolvable=True,
@@ -27,16 +27,16 @@ def check(relations: Relations, facts: NodeFacts) -> Refusal | None:
     labels = facts.labels
     for key, _ in relations.affinity:
         if key not in labels:
-            return TOO_FAR
+            return NO_AFFINITY
     if not relations.is_first and any(
         not counts.get(labels[key], 0) for key, counts in relations.affinity
     ):
-        return TOO_FAR
+        return NO_AFFINITY
     if any(key in labels and counts.get(labels[key], 0) for key, counts in relations.anti_affinity):
-        return TOO_NEAR
+        return ANTI_AFFINITY
     if any(
         key in labels and counts.get(labels[key], 0)
         for key, counts in relations.existing_anti_affinity
     ):
-        return KEPT_OFF
+        return EXISTING_ANTI_AFFINITY
     return None
