@@ -13,6 +13,7 @@ from refk8s.core.api.status import ApiError, failure
 from refk8s.core.api.user import UNAUTHENTICATED, User
 from refk8s.core.apiserver.authenticate import Attributes, Config
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.route import Target
 
 OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask for: load balancers and installers have no token (API-15)."""
@@ -23,21 +24,22 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
-def authorize(request: Request, store: Reader, config: Config) -> None:
-    """ApiError 403 where the request's user may not send it. Runs before anything that can answer
-    (HTTP-8); the store is for the authorizer alone."""
-    if config.authorizer is None and UNAUTHENTICATED not in request.user.groups:
+def authorize(user: User, asked: Request | Target, store: Reader, config: Config) -> None:
+    """ApiError 403 where the user may not do what is asked: by a request, or by a request line whose
+    body has not been read. Runs before anything that can answer (HTTP-8); the store is for the
+    authorizer alone."""
+    if config.authorizer is None and UNAUTHENTICATED not in user.groups:
         return  # the whole of API-13, without making the attributes
-    resource = request.resource
+    resource = asked.resource
     require(
         Attributes(
-            request.user,
-            request.verb,
+            user,
+            asked.verb,
             resource.group,
             resource.plural,
-            request.subresource,
-            request.namespace,
-            request.name,
+            asked.subresource,
+            asked.namespace,
+            asked.name,
         ),
         store,
         config,

@@ -51,7 +51,7 @@ def handle(exchange: Exchange) -> Outcome:
     """What becomes of a component's request on this state of the store (HTTP-8). Never raises for
     what a client can do wrong (API-14)."""
     try:
-        authorize(exchange.request, exchange.store, exchange.config)
+        authorize(exchange.request.user, exchange.request, exchange.store, exchange.config)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
     return decide(exchange)

@@ -13,6 +13,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API hea
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
@@ -146,47 +147,51 @@ def receive(
             authorize_path(who, wire.method, target.path, store, config)
             return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
-        request = Request(
-            target.verb,
-            target.resource,
-            target.namespace,
-            target.name,
-            target.subresource,
-            None,
-            target.options,
-            who,
-        )
-        authorize(request, store, config)
+        authorize(who, target, store, config)
         if target.problem is not None:
             raise target.problem
-        return _received(wire, target, request, read_yaml)
+        return _received(wire, target, who, read_yaml)
     except ApiError as error:
         return failure(error)
 
 
 def _received(
-    wire: WireRequest, target: Target, request: Request, read_yaml: ReadYaml | None
+    wire: WireRequest, target: Target, user: User, read_yaml: ReadYaml | None
 ) -> Received:
     verb = target.verb
     if verb == "connect":
         connection = Connection(
             wire.method, target.path, target.parameters, wire.headers, wire.body
         )
-        return Received(evolve(request, body=connection), Form())
+        return Received(_request(target, connection, user), Form())
     accepted = wire.headers.get("accept", "")
     form = (
         accept(accepted)
         if TABLE not in accepted
         else accept(accepted, target.resource not in REVIEWS)
     )
+    body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":
         check_watch_form(form)
     elif verb != "get" and verb != "list":
         body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
-        request = evolve(request, body=body)
         warnings += odd
+    request = _request(target, body, user)
     return Received(request, form, target.include_object, target.pretty, warnings)
+
+
+def _request(target: Target, body: Any, user: User) -> Request:
+    return Request(
+        target.verb,
+        target.resource,
+        target.namespace,
+        target.name,
+        target.subresource,
+        body,
+        target.options,
+        user,
+    )
 
 
 def reply_to(received: Received, response: Response, now: Instant) -> Reply:
