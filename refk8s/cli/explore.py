@@ -54,7 +54,7 @@ def explore_and_report(
             click.echo(f"{name:14s}{MODELS[name]().summary}")
         return 0
     if model not in MODELS:
-        raise BadUse(f"no model is called {model!r}; there are {', '.join(sorted(MODELS))}")
+        raise BadUse(f"unknown model {model!r}; models are {', '.join(sorted(MODELS))}")
     check_place(save)
     bounds = Bounds(parse_budgets(faults), depth, states, seconds)
     with _progress() as tick:

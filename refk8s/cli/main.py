@@ -49,7 +49,7 @@ def main() -> None:
     type=click.Choice(["auto", "docker", "fake"]),
     default="auto",
     show_default=True,
-    help="Real containers on a Docker engine, or simulated nodes. auto: docker where an engine answers.",
+    help="Containers of a Docker engine, or simulated nodes. auto: docker if an engine answers.",
 )
 @click.option(
     "--nodes",
@@ -62,14 +62,14 @@ def main() -> None:
     "--store",
     default=None,
     metavar="memory|sqlite:PATH",
-    help="Where objects are kept.  [default: sqlite:DATA_DIR/store.db]",
+    help="Where objects are stored.  [default: sqlite:DATA_DIR/store.db]",
 )
 @click.option(
     "--bind",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="The address that the API server listens at; 0.0.0.0 for every address of this machine.",
+    help="The address where the API server listens; 0.0.0.0 for all addresses of this machine.",
 )
 @click.option(
     "--port",
@@ -82,7 +82,7 @@ def main() -> None:
     "--data-dir",
     default=None,
     metavar="DIR",
-    help="Everything that outlives a restart.  [default: ~/.refk8s]",
+    help="The directory of everything that survives a restart.  [default: ~/.refk8s]",
 )
 @click.option(
     "--kubeconfig",
@@ -107,7 +107,7 @@ def main() -> None:
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, readable=True),
-    help="Create what this YAML file holds once ready. May be repeated.",
+    help="Create the objects of this YAML file once ready. May be repeated.",
 )
 def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
@@ -237,7 +237,8 @@ def remove(path: str | None) -> None:
     "--pattern",
     type=click.Choice(["crash", "lag", "skip", "all"]),
     default=None,
-    help="Instead of random faults: a crash after every write, every watch delayed, every change not delivered; on one node.",
+    help="Instead of random faults, on one node: a crash after every write, every watch delayed, "
+    "every change not delivered.",
 )
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:

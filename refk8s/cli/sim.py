@@ -117,7 +117,8 @@ def _replay(path: Path) -> int:
     click.echo("\n".join(_story(run)))
     if run.left_out:
         click.echo(
-            f"UNDETERMINED: {run.left_out} of {len(actions)} entries cannot happen any more, and were left out"
+            f"UNDETERMINED: {run.left_out} of {len(actions)} entries "
+            "cannot happen any more, and were left out"
         )
     elif not run.broken:
         click.echo(verdict(run.tested, _every_rule()))
