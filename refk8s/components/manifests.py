@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from refk8s.core.api import resources
 from refk8s.core.api.json_text import parse
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN
 from refk8s.core.api.yaml_text import YamlDocument
+from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.wire import Received, WireRequest, receive
 from refk8s.core.value import Value, evolve
 
@@ -128,11 +127,11 @@ async def _create(manifest: Manifest, path: Path, submit: Submit) -> str:
     namespace = (metadata or {}).get("namespace") or "default"
     prefix = f"/apis/{version}" if resource.group else f"/api/{version}"
     where = f"/namespaces/{quote(str(namespace), safe='')}" if resource.namespaced else ""
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": YAML}
     wire = WireRequest(
-        "POST", f"{prefix}{where}/{resource.plural}", "fieldValidation=Strict", headers, _json(tree)
+        "POST", f"{prefix}{where}/{resource.plural}", "fieldValidation=Strict", headers
     )
-    received = receive(wire, ADMIN)
+    received = receive(wire, ADMIN, lambda _: YamlDocument(tree))
     if not isinstance(received, Received):
         raise BadManifest(parse(received.content)["message"])
     response = await submit(evolve(received.request, because=f"{path.name} says so"))
@@ -142,13 +141,6 @@ async def _create(manifest: Manifest, path: Path, submit: Submit) -> str:
     if response.code == 409 and response.body.reason == "AlreadyExists":
         return f"{name}{(metadata or {}).get('name')} is there already"
     raise BadManifest(response.body.message)
-
-
-def _json(tree: Any) -> bytes:
-    try:
-        return msgspec.json.encode(tree)
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise BadManifest(f"it has a value that JSON has not: {error}") from None
 
 
 def _quoted(path: Path) -> str:

@@ -15,8 +15,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
 from refk8s.core.api import yaml_text
 from refk8s.core.api.json_text import DEPTH_MAX
 from refk8s.core.api.yaml_text import BadScalar, YamlDocument
@@ -209,6 +207,8 @@ def _is_merge(event: Any) -> bool:
 
 def _value(event: Any) -> Any:
     tag = event.tag
+    if event.style == '"' and not event.value.isascii():
+        _check_characters(event.value)
     if tag is None:
         return yaml_text.resolve(event.value) if event.implicit[0] else event.value
     if tag == yaml_text.BINARY:
@@ -221,10 +221,16 @@ def _value(event: Any) -> Any:
     return yaml_text.resolve(event.value, tag)
 
 
+def _check_characters(text: str) -> None:
+    """BadScalar for half of a surrogate pair, which is an escape but no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadScalar(str(error)) from None
+
+
 def _json(value: Any) -> Any:
     """A scalar as JSON can say it."""
     if type(value) is float:
         return yaml_text.number_for_json(value)
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return msgspec.Raw(str(value).encode())
     return value

@@ -25,7 +25,7 @@ def sent(body: bytes, query: str = "") -> Any:
 
 
 def as_json(body: str) -> Any:
-    return json.loads(encode(read_yaml(body).tree))
+    return json.loads(json.dumps(read_yaml(body).tree))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 import strategies
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from refk8s.core.api import base, codec, convert, intstr, json_text, resources, schema
@@ -141,6 +141,26 @@ def test_obj_4_the_slow_way_makes_the_same_record_as_the_fast_way(kind):
         data = codec.encode(record)
         assert slow_way(kind, data) == (record, [])
         assert codec.from_tree(kind, codec.to_tree(record)) == record
+
+    check()
+
+
+@each_object
+def test_obj_4_a_tree_makes_the_same_record_as_its_text_or_is_refused_in_the_same_words(kind):
+    def outcome(decode, given):
+        try:
+            decoded = decode(kind, given)
+        except codec.DecodeError as error:
+            return str(error), error.malformed
+        return codec.encode(decoded.object), decoded
+
+    @briefly
+    @given(strategies.odd_trees(kind) | strategies.messy_trees(kind).map(lambda messy: messy[0]))
+    def check(tree):
+        text = json.dumps(tree)
+        assume("NaN" not in text and "Infinity" not in text)
+        made = outcome(codec.decode_tree, json.loads(text))
+        assert made == outcome(codec.decode_request, text.encode())
 
     check()
 

@@ -28,6 +28,7 @@ __all__ = [
     "decode",
     "decode_request",
     "decode_tolerant",
+    "decode_tree",
     "encode",
     "from_tree",
     "parse",
@@ -117,6 +118,25 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
         except (*_REFUSED, MalformedJson):
             pass
     return _slowly(type_, data)
+
+
+def decode_tree(type_: type, tree: Any) -> Decoded:
+    """As `decode_request`, of a JSON tree that has been read from another text: the same record and
+    the same problems as of the tree written as JSON."""
+    if not (_holds_false(tree) and has_plain_booleans(type_)):
+        try:
+            return Decoded(msgspec.convert(tree, type_))
+        except (msgspec.ValidationError, RecursionError):
+            pass
+    return _convert(type_, tree)
+
+
+def _holds_false(tree: Any) -> bool:
+    if type(tree) is dict:
+        return any(map(_holds_false, tree.values()))
+    if type(tree) is list:
+        return any(map(_holds_false, tree))
+    return tree is False
 
 
 def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:

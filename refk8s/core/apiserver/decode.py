@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.codec import DecodeError, MalformedJson, decode_request, encode, parse
+from refk8s.core.api.codec import (
+    Decoded,
+    DecodeError,
+    MalformedJson,
+    decode_request,
+    decode_tree,
+    encode,
+    parse,
+)
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch
 from refk8s.core.api.status import ApiError
@@ -60,24 +68,22 @@ def _patch(target: Target, media_type: str, body: bytes) -> Patch:
     return Patch(media_type, body)
 
 
-def _as_json(
+def _read(
     media_type: str, body: bytes, kind: str, read_yaml: ReadYaml | None
-) -> tuple[bytes, tuple[str, ...]]:
-    """The body as JSON text, whatever it came as, and the keys that a YAML body repeats (API-22,
-    HTTP-20)."""
+) -> "bytes | YamlDocument":
+    """The body as JSON text, or as the tree of a YAML document (API-22, HTTP-20)."""
     if media_type in ("", JSON):
-        return body, ()
+        return body
     if media_type == YAML and read_yaml is not None:
         try:
-            document = read_yaml(body)
-            return encode(document.tree), document.duplicates
+            return read_yaml(body)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             words = f"the object provided is unrecognized (must be of type {kind}): error converting YAML to JSON"
             raise ApiError(status.bad_request(f"{words}: {error} ({_summary(body)})")) from None
     if media_type == PROTOBUF:
         from refk8s.core.apiserver import protobuf  # few clusters ever need it
 
-        return encode(protobuf.decode(body)), ()
+        return encode(protobuf.decode(body))
     listed = f"{JSON}, {YAML}, {PROTOBUF}"
     words = (
         f"the body of the request was in an unknown format - accepted media types include: {listed}"
@@ -108,18 +114,19 @@ def _object(
     target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None
 ) -> tuple[Any, tuple[str, ...]]:
     record, version, kind = body_type(target)
-    text, duplicates = _as_json(media_type, body, kind, read_yaml)
+    given = _read(media_type, body, kind, read_yaml)
+    duplicates = () if isinstance(given, bytes) else given.duplicates
     validation = target.options.field_validation or "Warn"
     try:
-        decoded = decode_request(record, text, field_validation=validation != "Ignore")
+        decoded = _decode(record, given, field_validation=validation != "Ignore")
     except DecodeError as error:
-        _refuse_other_kind(text, version, kind)
-        raise ApiError(status.bad_request(_undecodable(error, text, version, kind))) from None
+        _refuse_other_kind(given, version, kind)
+        raise ApiError(status.bad_request(_undecodable(error, body, version, kind))) from None
     obj = decoded.object
     if obj.kind != kind or obj.api_version != version:
         # API-18: the old version is taken too
         if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:
-            _refuse_other_kind(text, version, kind)
+            _refuse_other_kind(given, version, kind)
         obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
     if validation == "Strict" and (duplicates or decoded.warnings):
         repeated = (
@@ -139,6 +146,12 @@ def _object(
     return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
 
 
+def _decode(record: type, given: "bytes | YamlDocument", *, field_validation: bool) -> Decoded:
+    if isinstance(given, bytes):
+        return decode_request(record, given, field_validation=field_validation)
+    return decode_tree(record, given.tree)
+
+
 def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> str:
     if not error.malformed:
         return error.full(kind, version.rpartition("/")[2])
@@ -148,11 +161,11 @@ def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> st
     )
 
 
-def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
+def _refuse_other_kind(given: "bytes | YamlDocument", version: str, kind: str) -> None:
     """ApiError 400 where the body says that it is of another kind or version than the path takes
     (API-3)."""
     try:
-        tree = parse(text)
+        tree = parse(given) if isinstance(given, bytes) else given.tree
     except MalformedJson:
         return
     if not isinstance(tree, dict):
@@ -178,12 +191,12 @@ def _refuse_other_kind(text: bytes, version: str, kind: str) -> None:
 
 
 def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) -> DeleteOptions:
-    text, _ = _as_json(media_type, body, "DeleteOptions", read_yaml)
+    given = _read(media_type, body, "DeleteOptions", read_yaml)
     try:
-        decoded = decode_request(DeleteOptions, text, field_validation=False)
+        decoded = _decode(DeleteOptions, given, field_validation=False)
     except DecodeError as error:
         raise ApiError(
-            status.bad_request(_undecodable(error, text, "v1", "DeleteOptions"))
+            status.bad_request(_undecodable(error, body, "v1", "DeleteOptions"))
         ) from None
     options: DeleteOptions = decoded.object
     if (options.kind or "DeleteOptions") != "DeleteOptions":
