@@ -117,9 +117,8 @@ def test_adm_11_whatever_the_object_it_is_admitted_or_refused_below_500(resource
         )
         before = replace(old, metadata=named.metadata) if is_update else None
         try:
-            made = admit(
-                request, resource, default(resource, named), before, WORLD.history, WORLD.context
-            ).object
+            exchange = Exchange(request, WORLD.history, WORLD.context)
+            made = admit(exchange, default(resource, named), before).object
         except ApiError as error:
             assert 400 <= error.status.code < 500
         else:
@@ -577,9 +576,8 @@ def test_adm_11_what_is_admitted_of_a_valid_pod_is_valid(pod):
     )
     pod = replace(pod, metadata=replace(pod.metadata, namespace="n"))
     request = Request("create", resources.PODS, "n", body=pod, user=ADMIN)
-    made = admit(
-        request, resources.PODS, default(resources.PODS, pod), None, WORLD.history, WORLD.context
-    ).object
+    exchange = Exchange(request, WORLD.history, WORLD.context)
+    made = admit(exchange, default(resources.PODS, pod), None).object
     assert validate_create(resources.PODS, made) == ()
 
 

@@ -94,10 +94,10 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = drop_disabled(resource, default(resource, obj), None)
-    admission = admit(request, resource, obj, None, store, context, exchange.config.admission)
+    admission = admit(exchange, obj, None)
     obj = admission.object
     write.check(resource, name, validate_create(request.asked or resource, obj))
-    admission_check(request, resource, obj, None, store)
+    admission_check(exchange, obj, None)
     if request.verb == "create":
         write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
@@ -143,18 +143,18 @@ def _change(
     warnings: tuple[str, ...],
 ) -> Written:
     """What update and patch have in common, once it is known what the client wants."""
-    request, store, context = exchange.request, exchange.store, exchange.context
+    request, store = exchange.request, exchange.store
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     if request.subresource not in ("status", "approval"):
         new = drop_disabled(resource, default(resource, new), old)  # DEF-22
-    admission = admit(request, resource, new, old, store, context, exchange.config.admission)
+    admission = admit(exchange, new, old)
     new = write.carry(
         strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
     )
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.asked or resource, new, old))
-    admission_check(request, resource, new, old, store)
+    admission_check(exchange, new, old)
     if not request.subresource:
         warnings += warnings_of(request.asked or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4

@@ -17,7 +17,7 @@ below.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request
@@ -39,9 +39,11 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.store import Compare, Delete, Put
 
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
+
 __all__ = ["Admission", "AdmissionConfig", "admit", "check", "removed"]
 
-DEFAULT_CONFIG = AdmissionConfig()
 
 Stage = Callable[[Request, Any, Any, Reader, Context], Any]
 """(request, the object as it is to be, as it was or None, store, context) -> the object."""
@@ -74,20 +76,14 @@ _CHECKS: dict[Resource, Check] = {
 }
 
 
-def admit(
-    request: Request,
-    resource: Resource,
-    new: Any,
-    old: Any,
-    store: Reader,
-    context: Context,
-    config: AdmissionConfig = DEFAULT_CONFIG,
-) -> Admission:
+def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
     """The object as it will be kept, and what is written with it. ApiError 403, 404 or 422 where it
     is refused.
 
     `old` is None on create. `new` is defaulted and has its name and uid.
     """
+    request, store, context = exchange.request, exchange.store, exchange.context
+    resource = request.resource
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
         compares = namespace.must_live(request, resource, new, store)  # ADM-2
@@ -101,15 +97,16 @@ def admit(
     for stage in _STAGES.get(resource, ()):
         new = stage(request, new, old, store, context)
     if resource == resources.SERVICES:
-        admission = allocate.allocate(new, old, store, context, config)
+        admission = allocate.allocate(new, old, store, context, exchange.config.admission)
         return Admission(admission.object, compares + admission.compares, admission.writes)
     return Admission(new, compares)
 
 
-def check(request: Request, resource: Resource, new: Any, old: Any, store: Reader) -> None:
+def check(exchange: "Exchange", new: Any, old: Any) -> None:
     """ApiError 403 where the cluster refuses a valid object (ADM-20, ADM-22, ADM-31)."""
-    if not request.subresource and (refuse := _CHECKS.get(resource)) is not None:
-        refuse(request, new, old, store)
+    request = exchange.request
+    if not request.subresource and (refuse := _CHECKS.get(request.resource)) is not None:
+        refuse(request, new, old, exchange.store)
 
 
 def removed(
