@@ -7,7 +7,7 @@ from contextlib import aclosing
 async def limited(
     pieces: AsyncGenerator[bytes, None], bytes_max: int
 ) -> AsyncGenerator[bytes, None]:
-    """At most so many bytes of these pieces; with -1 all. Closes `pieces`."""
+    """Yield at most this many bytes of `pieces` (-1: all of them), then close `pieces`."""
     left = bytes_max
     async with aclosing(pieces):
         async for piece in pieces:

@@ -1,4 +1,4 @@
-"""What a runtime has of one pod, as an answer that is awaited. Rule STREAM-1."""
+"""Lists the sandboxes and containers of one pod in a runtime. Rule STREAM-1."""
 
 import asyncio
 
@@ -6,8 +6,10 @@ from refk8s.core.ports import Failed, ListPods, PodsListed, Result, Runtime, Str
 
 
 async def list_pod(runtime: Runtime, pod_uid: str) -> PodsListed:
-    """The sandboxes and containers that the runtime has under this uid; StreamFailed where it does
-    not answer."""
+    """The sandboxes and containers that the runtime has for this pod uid.
+
+    Raises StreamFailed if the runtime does not answer.
+    """
     answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     runtime.run(
         ListPods((pod_uid,)),

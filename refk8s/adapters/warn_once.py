@@ -1,4 +1,4 @@
-"""Warnings that are logged the first time only, about what stays as it is while it is tried again."""
+"""Logs a warning only once, although the operation that causes it is retried."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,7 @@ log = logging.getLogger("refk8s")
 
 
 class WarnOnce:
-    """Gives each text to `warn` the first time."""
+    """Passes each distinct text to `warn` once."""
 
     def __init__(self, warn: Callable[[str], None] = log.warning) -> None:
         self._warn = warn

@@ -1,5 +1,7 @@
-"""A run as a file: the setup that it follows from, and its actions, a line of JSON each. Rule SIM-1
-(spec/simulation.md)."""
+"""Run files: the setup and the actions of a run, one line of JSON each.
+
+Rule SIM-1 (spec/simulation.md).
+"""
 
 import json
 from collections.abc import Sequence
@@ -21,11 +23,11 @@ FORMAT = "refk8s-run-1"
 
 
 class BadFile(Exception):
-    """Why a file is no run, in one line."""
+    """The file is not a valid run; the message is the reason, in one line."""
 
 
 def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") -> None:
-    """Write a run. `words` say what is wrong with it, for whoever opens the file."""
+    """Write a run. `words` describes the failure, for the reader of the file."""
     head = {
         "format": FORMAT,
         "seed": setup.seed,
@@ -39,7 +41,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
 
 
 def read(path: Path) -> tuple[Setup, list[Entry]]:
-    """A run as it was written. BadFile says what is wrong, and in which line."""
+    """Read a run. Raises BadFile with the line number and the reason."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -68,15 +70,17 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
 
 
 def to_tree(action: Entry) -> list[Any]:
-    """An action as its name and what it is about."""
+    """An action as a list: its name, then its fields."""
     if isinstance(action, Submit):
         return ["Submit", _request(action.request)]
     return [type(action).__name__, *[getattr(action, name) for name in action.__struct_fields__]]
 
 
 def from_tree(tree: list[Any]) -> Entry:
-    """The action of a tree made by `to_tree`. Raises (KeyError, TypeError, ValueError) where it is
-    none."""
+    """The action of a tree made by `to_tree`.
+
+    Raises KeyError, TypeError or ValueError if the tree is not an action.
+    """
     name, *rest = tree
     if name == "Submit":
         return Submit(_submitted(rest[0]))

@@ -1,15 +1,16 @@
-"""From a run that broke a rule to a short one that breaks the same rule. Rule SIM-9
-(spec/simulation.md).
+"""Shrinks a run that broke a rule to a short run that breaks the same rule.
 
-Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input"): take
-something away, run what is left, and keep the shorter run if the same rule breaks. What is taken
-away: the unusual order of what happens by itself (a stretch of it becomes a `Fairly`), faults, what
-the user did, stretches, single actions, nodes. Actions that no longer find what they are about are
-left out.
+Rule SIM-9 (spec/simulation.md).
 
-States are values, so a shorter run is tried from the state at which it begins to differ and not
-from the start. Where a rule broke at rest, the search takes a cluster for stuck as soon as nothing
-has changed for a while; what is handed back has been judged in full.
+Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input"): remove
+a part of the run, execute the rest, and keep the shorter run if the same rule breaks. The search
+removes faults, the user's requests, stretches, single actions and nodes. It also replaces an
+unusual order of the cluster's own actions by the fair order (a `Fairly`). Actions that are no
+longer enabled are removed.
+
+States are immutable values, so a shorter run is executed from the first state in which it differs.
+For a rule that is checked at rest, the search considers a cluster stuck when nothing has changed
+for a while; the run that is returned has been checked in full.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,12 +37,12 @@ from refk8s.core.properties.law import Broken
 
 BY_ITSELF = (Arrive, Answer, Notify, Operate, Wake, Start, CatchUp, Elapse, Fairly)
 COARSE, FINE = 8, 1 << 20
-"""Into how many parts the run is divided when its order is to become fair."""
+"""The number of parts into which the run is divided when its order is made fair."""
 AFTERMATH_STEPS = 200
-"""A safety rule may break this much later than in the longer run, counted in actions."""
+"""How much later than in the longer run a safety rule may break, in actions."""
 CIRCLE_STEPS = 2_000
 STUCK_SECONDS = 400
-"""Longer than any of our own waits but the longest back-off, which the judgement in full covers."""
+"""Longer than every timer except the longest back-off, which the full check covers."""
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +60,7 @@ class _Trial:
 
 
 class _Late(Exception):
-    """The time that there was is over."""
+    """The time limit of the search is over."""
 
 
 class Shrinker:
@@ -81,7 +82,7 @@ class Shrinker:
             self.best = found
 
     def search(self) -> None:
-        """Make `best` as short as can be, until nothing helps any more or time is over."""
+        """Shorten `best` until no step shortens it further or the time is over."""
         try:
             self._fewer_nodes()
             while True:
@@ -98,7 +99,7 @@ class Shrinker:
         except _Late:
             pass
 
-    # --- what to take away ------------------------------------------------------------------------
+    # --- what to remove ---------------------------------------------------------------------------
 
     def _fewer_nodes(self) -> None:
         while self.setup.nodes > 1:
@@ -109,8 +110,10 @@ class Shrinker:
             self.setup, self.best = fewer, found
 
     def _go_on_fairly(self, parts: int) -> None:
-        """Replace what happens by itself by as many actions in the fair order: everywhere, then in
-        halves of the run, quarters ..."""
+        """Replace the cluster's own actions by as many actions in the fair order.
+
+        First in the whole run, then in halves of it, quarters ...
+        """
         size = len(self.best.script)
         least = max(size // parts, 1)
         while size >= least:
@@ -125,8 +128,10 @@ class Shrinker:
             size //= 2
 
     def _drop(self, concerns: Callable[[Entry], bool]) -> None:
-        """Leave out what this concerns: many at a time, then fewer, from the end to the
-        beginning."""
+        """Remove the entries for which `concerns` is true.
+
+        Many at a time, then fewer, from the end of the run to its beginning.
+        """
         there = [at for at, entry in enumerate(self.best.script) if concerns(entry)]
         size = max(len(there) // 2, 1)
         while there:
@@ -160,7 +165,7 @@ class Shrinker:
                 if not self._try(at, at + 1, [Fairly(count)] if count else []):
                     less = count + 1
 
-    # --- whether it still breaks ------------------------------------------------------------------
+    # --- does the rule still break ----------------------------------------------------------------
 
     def _try(self, start: int, end: int, instead: Sequence[Entry]) -> bool:
         if perf_counter() > self.end:
@@ -177,7 +182,7 @@ class Shrinker:
     def _follow(
         self, script: Sequence[Entry], states: list[Cluster], before: Sequence[Entry]
     ) -> _Trial | None:
-        """Take these entries from the last of the states on; what is done, if the rule breaks."""
+        """Execute the entries from the last state; returns the trial if the rule breaks."""
         self.tries += 1
         self.progress(self.longest - len(self.best.script), self.longest)
         run = Run(self.setup, states[-1])
@@ -224,8 +229,7 @@ class Shrinker:
 
 @frozen
 class Shrunk:
-    """A short run that breaks what the long one broke: `run` is it as it went, `script` as it is
-    written down."""
+    """A short run that breaks the same rule: `run` as executed, `script` as written to a file."""
 
     setup: Setup
     script: tuple[Entry, ...]
@@ -236,8 +240,10 @@ class Shrunk:
 def shrink(
     run: Run, seconds: float = 60, progress: Progress = lambda done, total: None
 ) -> Shrunk | None:
-    """The shortest run found within this time that breaks the same rule (the first that this one
-    broke). None where none is shorter."""
+    """The shortest run found in this time that breaks the first rule that the given run broke.
+
+    None if no shorter run was found.
+    """
     shrinker = Shrinker(run, seconds, progress)
     if not shrinker.is_sure:
         return None
@@ -250,7 +256,7 @@ def shrink(
 
 
 def _signature(broken: Broken) -> str:
-    """What must stay the same: the rule; of an exception its type too."""
+    """What a shorter run must share: the rule, and the type of an exception."""
     return (
         broken.words.partition(" ends in ")[2].partition(":")[0]
         if broken.rule == "SIM-8"
@@ -259,15 +265,14 @@ def _signature(broken: Broken) -> str:
 
 
 def _size(script: Sequence[Entry]) -> tuple[int, int, int]:
-    """What is to be made small: entries, then those whose order matters, then how long it goes on
-    fairly."""
+    """The size to minimise: entries, then entries outside the fair order, then fair actions."""
     calm = [entry.count for entry in script if isinstance(entry, Fairly)]
     odd = sum(1 for entry in script if isinstance(entry, BY_ITSELF)) - len(calm)
     return len(script), odd, sum(calm)
 
 
 def _calmed(piece: Sequence[Entry]) -> list[Entry]:
-    """The same with every stretch of what happens by itself in the fair order."""
+    """The same entries, with each stretch of the cluster's own actions in the fair order."""
     calm: list[Entry] = []
     for entry in piece:
         if not isinstance(entry, BY_ITSELF):

@@ -1,11 +1,13 @@
-"""A run told as a story: who read what, who wrote what because of it, what failed, and which rule
-broke. Rule SIM-10 (spec/simulation.md).
+"""Describes a run as text: each write with its author and reason, each fault, each broken rule.
+
+Rule SIM-10 (spec/simulation.md).
 
     12.304 s  replicaset controller creates Pod default/web-x, because 1 of 3 pods is missing  [revision 61, read Pods 54 of 60]
 
-It was decided when the view had reached revision 54, and took effect when the newest change of a
-pod was 60: what lies between was not known. Where no number is given everything was. Works for any
-cluster: what it tells follows from the states before and after each action.
+The controller decided when its view was at revision 54. The API server committed the write when the
+newest change of a Pod was revision 60, so the controller had not seen the changes between them.
+A line without numbers means that the view was current. Every line is computed from the states
+before and after an action.
 """
 
 import re
@@ -45,8 +47,10 @@ Take: TypeAlias = Callable[[Cluster, Action], Cluster]
 def tell(
     first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = (), take: Take = step
 ) -> list[str]:
-    """The story of what these entries do to this cluster, a line each, and how it ends. What finds
-    nothing to do is left out."""
+    """The story of these entries on this cluster, one line each, and the broken rules at its end.
+
+    An entry that is not enabled has no line.
+    """
     teller = Teller(first)
     cluster, ready = first, Ready(first)
     for entry in script:
@@ -67,7 +71,7 @@ def tell(
 
 
 def ending(broken: Sequence[Broken]) -> list[str]:
-    """Which rules broke, what they say, and how they broke; one rule once."""
+    """The rules that broke, each once: its statement and how it broke."""
     lines: list[str] = []
     for rule in dict.fromkeys(one.rule for one in broken):
         lines.append(f"{rule} is broken.")
@@ -83,8 +87,7 @@ MOST_WORDS = 5
 
 @cache
 def titles() -> Mapping[str, str]:
-    """The title of every rule of spec/, without its kind. Nothing where the pages are not at
-    hand."""
+    """The title of every rule of spec/, without its kind; empty if the pages are not installed."""
     pages = sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ()
     return {rule: title for page in pages for rule, title in _TITLE.findall(page.read_text())}
 
@@ -93,8 +96,7 @@ _TITLE = re.compile(r"^### ([A-Z]{2,12}-\d+) (?:\(\w+\) )?(.+)$", re.M)
 
 
 def statement(rule: str) -> list[str]:
-    """What spec/ says: where, the rule's title, and its first paragraph. Nothing where the pages
-    are not at hand."""
+    """The rule in spec/: its page, title and first paragraph; empty without the pages."""
     heading = f"### {rule} "
     for page in sorted(SPEC.rglob("*.md")) if SPEC.is_dir() else ():
         lines = page.read_text().splitlines()
@@ -110,7 +112,7 @@ def statement(rule: str) -> list[str]:
 
 
 class Teller:
-    """Turns steps into lines."""
+    """Turns the steps of a run into lines of text."""
 
     def __init__(self, first: Cluster) -> None:
         self.lines: list[str] = []
@@ -128,13 +130,13 @@ class Teller:
             self._decided[channel] = first
 
     def add(self, now: Instant, words: str | None) -> None:
-        """One line, unless it is the same as the last."""
+        """Add a line, unless it is equal to the last one."""
         if words and words != self._last:
             self._last = words
             self.lines.append(f"{(now - self._start) / SECOND:9.3f} s  {words}")
 
     def hear(self, before: Cluster, action: Action, after: Cluster) -> None:
-        """Tell one step."""
+        """Add the lines of one step."""
         if after.flying is not before.flying:
             for channel in after.flying:
                 if channel not in before.flying:
@@ -189,8 +191,7 @@ class Teller:
             )
 
     def _read(self, channel: Channel, request: Request, now: Cluster) -> str:
-        """What the decider did not know yet when it decided: the resources that had been changed
-        since, up to now."""
+        """The resources that changed after the state on which the request was decided."""
         then = self._decided.get(channel)
         if then is None or channel[0] not in then.components:
             return ""
@@ -259,13 +260,13 @@ class Teller:
 
 
 def component(machine: str) -> str:
-    """A machine as a reader would call it."""
+    """The name of a machine in the story."""
     kind, slash, node = machine.partition("/")
     return f"the {kind} of {node}" if slash else _COMPONENTS.get(machine, machine)
 
 
 def describe(cluster: Cluster, action: Action) -> str:
-    """A fault, or what else is not told by what it wrote, in words. Before it happens."""
+    """A fault, or another action without a write, in words; `cluster` is the state before it."""
     match action:
         case alphabet.Crash(name):
             return f"-- {component(name)} crashes and starts again"
@@ -328,7 +329,7 @@ def describe(cluster: Cluster, action: Action) -> str:
 
 
 def _node_sentence(request: Request, committed: Committed[Any]) -> str | None:
-    """A report about a node that changes whether it is ready; all others are heartbeats."""
+    """A node status that changes whether the node is ready; all others are heartbeats."""
     if request.resource != NODES or request.subresource != "status":
         return None
     for change in committed.changes:
@@ -375,8 +376,7 @@ def _speaker(user: str) -> str:
 
 
 def _kinds(resource: Resource) -> str:
-    """The plural of a kind, as its objects are called in the story: Pods, StorageClasses,
-    NetworkPolicies, Endpoints."""
+    """The plural of a kind: Pods, StorageClasses, NetworkPolicies, Endpoints."""
     return (
         resource.kind + resource.plural[len(resource.kind) :]
         if not resource.kind.endswith("y")

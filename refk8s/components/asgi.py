@@ -1,4 +1,4 @@
-"""The types of an ASGI application: a request's scope, and how its messages are received and sent.
+"""The types of an ASGI application: scope, receive and send.
 
 Source: ASGI specification, "HTTP & WebSocket ASGI Message Format".
 """

@@ -1,10 +1,10 @@
-"""Certificates of the cluster: how they are made, and how they are checked. Rule HOST-6
-(spec/host.md).
+"""Creates and checks the certificates of the cluster. Rule HOST-6 (spec/host.md).
 
-Checking uses the TLS library that the server needs anyway: a handshake in memory between the
-server's certificate and the administrator's fails exactly when one of them does not match its key,
-was not signed by the authority, has expired, or is for other names. Making them needs the
-cryptography package, which takes 50 ms to import, so that is done only where something is missing.
+A check is a TLS handshake in memory between the server's certificate and the administrator's, with
+the TLS library that the server uses anyway. It fails exactly when a certificate does not match its
+key, was not signed by the authority, has expired, or is for other names. Creating certificates
+needs the cryptography package. Importing it takes 50 ms, so it is imported only when a certificate
+is missing or invalid.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VALID = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
-"""A certificate that expires within this time is signed anew at start."""
+"""At start, a certificate that expires within this time is renewed."""
 AUTHORITY_NAME = "refk8s-ca"
 HANDSHAKE_STEPS_MAX = 20
 
@@ -36,10 +36,9 @@ class Pair:
 
 
 def problem_of_self_signed(pair: Pair) -> str:
-    """Why what this pair signs would not be accepted by who trusts its certificate, in a few words;
-    empty where it would.
+    """Why clients that trust this certificate would reject its signatures; empty if they accept.
 
-    The handshake signs with the key, so one altered byte of the key is noticed even where the key
+    The handshake signs with the key, so it fails for a key with one altered byte, even if that key
     still parses.
     """
     try:
@@ -52,8 +51,10 @@ def problem_of_self_signed(pair: Pair) -> str:
 
 
 def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: datetime) -> str:
-    """Why clients that trust the authority would not accept the server under each of these names;
-    empty where they would."""
+    """Why clients that trust the authority would reject the server under one of these names.
+
+    Empty if they would accept it under all of them.
+    """
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(server.certificate, server.key)
@@ -67,8 +68,7 @@ def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: 
 def problem_of_client(
     client: Pair, server: Pair, authority: Path, name: str, group: str, now: datetime
 ) -> str:
-    """Why the server would not accept the client as this user of this group; empty where it
-    would."""
+    """Why the server would reject the client as this user of this group; empty if it accepts."""
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(server.certificate, server.key)
@@ -87,13 +87,15 @@ def problem_of_client(
 
 def _trusting(authority: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(authority))
-    context.check_hostname = False  # names are compared by themselves, all of them
+    context.check_hostname = False  # `problem_of_server` compares all names itself
     return context
 
 
 def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> tuple[Any, Any]:
-    """Connect the two contexts in memory; what the client was shown, and what the server was.
-    Raises SSLError."""
+    """Connect the two contexts in memory; returns the certificates that each side received.
+
+    The client's first. Raises SSLError.
+    """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = ours.wrap_bio(to_server, to_client, server_side=True)
     client = theirs.wrap_bio(to_client, to_server)
@@ -132,7 +134,7 @@ def _expiry(found: Any, now: datetime) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What the library says, as part of a sentence."""
+    """The library's error message as part of a sentence."""
     text = (
         getattr(error, "verify_message", "")
         or getattr(error, "reason", "")
@@ -157,8 +159,10 @@ def make_key() -> bytes:
 
 
 def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
-    """The certificate, in PEM, of an authority with this key and name, signed by itself. ValueError
-    for what is no key."""
+    """The self-signed certificate, in PEM, of an authority with this key and name.
+
+    Raises ValueError if `key` is not a key.
+    """
     from cryptography import x509
 
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -167,7 +171,7 @@ def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
 
 
 def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime) -> bytes:
-    """A certificate, in PEM, by which a server can answer under these names and addresses."""
+    """A server certificate, in PEM, for these names and addresses."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -186,8 +190,7 @@ def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: dat
 
 
 def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: datetime) -> bytes:
-    """A certificate, in PEM, by which a client is this user of this group (subject CN and O, as in
-    Kubernetes)."""
+    """A client certificate, in PEM, for this user (CN) and group (O), as in Kubernetes."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -241,7 +244,7 @@ def _sign(
 
 
 def _load(key: bytes) -> "EllipticCurvePrivateKey":
-    """Raises ValueError for what is no key of ours."""
+    """Raises ValueError if `key` is not a private key of the type that `make_key` creates."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

@@ -1,4 +1,4 @@
-"""The real clock and real chance: the only place where they are read."""
+"""The system clock and the system's random bytes; no other module reads them."""
 
 import os
 import time
@@ -7,8 +7,7 @@ from refk8s.core.context import Instant
 
 
 class SystemChance:
-    """Random bytes of the operating system, drawn a page at a time because a draw costs a system
-    call."""
+    """Random bytes of the operating system, read a page at a time to save system calls."""
 
     __slots__ = ("_pool", "_position")
 

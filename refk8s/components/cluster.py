@@ -1,5 +1,4 @@
-"""A running cluster: the store, the API server, and the drivers of every component, put together
-for `refk8s run`."""
+"""A running cluster for `refk8s run`: store, API server and a driver for each component."""
 
 import asyncio
 import uuid
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class RunningCluster:
-    """Everything of one `refk8s run`."""
+    """All parts of one `refk8s run`."""
 
     def __init__(self, options: RunOptions, say: Callable[[str], None] = print) -> None:
         self.options = options
@@ -77,7 +76,7 @@ class RunningCluster:
     # --- starting ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start everything. Raises CannotRun; `stop` then takes back what was made."""
+        """Start all parts. Raises CannotRun; `stop` then removes what was created."""
         options = self.options
         with ExitStack() as undo:
             made = make_directory(options.data, "--data-dir")
@@ -132,8 +131,10 @@ class RunningCluster:
         return FakeNodes(1 if options.nodes is None else options.nodes, self.clock.now, CHANCE)
 
     def _open_store(self, undo: ExitStack) -> Any:
-        """The store. Its cluster and the one of the data directory are the same (HOST-6): each
-        tells the other where one was lost."""
+        """Open the store. It and the data directory have the same cluster id (HOST-6).
+
+        If one of them has lost the id, it is restored from the other.
+        """
         kind, _, place = self.options.store_url.partition(":")
         path = Path(place).expanduser().absolute()
         is_file = kind == "sqlite" and bool(place)
@@ -154,10 +155,10 @@ class RunningCluster:
         return engine
 
     async def _bootstrap(self, port: int) -> None:
-        """The objects that every cluster has: namespaces first, since the rest lies in them."""
+        """Create the objects that every cluster has: namespaces first, since others are in them."""
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 
-        # no endpoints yet: they follow (HOST-2)
+        # the endpoints are added later (HOST-2)
         objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, port)
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
@@ -168,7 +169,7 @@ class RunningCluster:
         assert resource is not None, f"{obj.kind} is not served"
         where = (resource, obj.metadata.namespace or "", obj.metadata.name)
         if (await self.call(Request("get", *where, user=API_SERVER))).ok:
-            return  # Made by an earlier run: a create would meet its own addresses before its name.
+            return  # From an earlier run: a create would fail for its own IP address, not its name.
         request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
         if not response.ok and response.code != 409:
@@ -176,7 +177,7 @@ class RunningCluster:
 
     async def _start_components(self, credentials: Credentials) -> None:
         assert self.api is not None and self.nodes is not None
-        # The API is served already: what the components need is loaded beside it.
+        # The API is served already, so the modules of the components are loaded meanwhile.
         assembly = await asyncio.to_thread(import_module, "refk8s.core.assembly")
         api, clock = self.api, self.clock
         nodes = self.nodes.start(self._cluster_id)
@@ -216,7 +217,7 @@ class RunningCluster:
     # --- while it runs ----------------------------------------------------------------------------
 
     async def call(self, request: Request) -> Response:
-        """One request of our own, answered."""
+        """Handle a request of this process itself."""
         assert self.api is not None
         answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
         self.api.submit(
@@ -229,7 +230,7 @@ class RunningCluster:
     # --- stopping ---------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Stop what was started, in order; safe after a start that failed half way."""
+        """Stop the started parts in order; safe after a start that failed half way."""
         for keeper in (self._kubernetes, self._expiry):
             if keeper is not None:
                 keeper.stop()
@@ -251,10 +252,10 @@ _BY_PREFIX: dict[str, Any] = {}
 
 
 def _decode(key: str, data: bytes) -> Any:
-    """What lies under this key, from its stored form."""
+    """Decode the stored value of this key."""
     if not _BY_PREFIX:
         _BY_PREFIX.update({r.prefix: r for r in resources.ALL if not r.storage_api_version})
-        # A node port that is taken is kept in the same shape.
+        # An allocated node port is stored in the same form.
         _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES
     prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
     return codec.decode(_BY_PREFIX[prefix].type, data)

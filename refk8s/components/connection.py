@@ -1,9 +1,10 @@
-"""Connections of the HTTP front: how many there are, how long each may take, how much each may
-send. Rules HTTP-1 ... HTTP-6 and HTTP-24.
+"""Limits of the HTTP connections: their number, their times and the size of their requests.
 
-uvicorn's protocol reads and writes HTTP; this one bounds what it reads. All times are measured by
-one timer a second that looks at the deadline of every connection, so a request costs no timer.
-Every connection is accepted here, so that those whose TLS handshake never ends are counted as well.
+Rules HTTP-1 ... HTTP-6 and HTTP-24.
+
+uvicorn's protocol reads and writes HTTP; the class `Connection` adds the limits. One timer checks
+the deadline of every connection once a second, so that a request needs no timer of its own.
+Every connection is accepted here, so that connections in a TLS handshake are counted as well.
 """
 
 import asyncio
@@ -28,16 +29,16 @@ from refk8s.core.api.meta_v1 import Status
 log = logging.getLogger("refk8s")
 
 # HTTP-2, HTTP-5, HTTP-6.
-LINE_BYTES_MAX = 32 << 10  # the URL of a request; selectors stand in it
+LINE_BYTES_MAX = 32 << 10  # the URL of a request, which includes selectors
 HEAD_BYTES_MAX = 128 << 10  # the request line and all headers
 HEADERS_MAX = 128
-PIPELINE_MAX = 16  # requests that a client has sent ahead
+PIPELINE_MAX = 16  # requests that a client sends before it has the answers
 HEAD_SECONDS = 10.0  # from the connection or the first byte of a request to the end of its headers
 BODY_SECONDS = 60.0  # from the end of the headers to the end of the body
 ANONYMOUS_IDLE_SECONDS = 10.0  # between requests of a connection that has not authenticated
 IDLE_SECONDS = 120.0  # between requests of a connection that has
-WRITE_SECONDS = 60.0  # for which a client may not read an answer
-# for which the rest of a refused request is read and thrown away, so that the client sees the
+WRITE_SECONDS = 60.0  # for which a client may stop reading an answer
+# for which the rest of a rejected request is read and discarded, so that the client receives the
 # answer
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES_MAX = 8 << 20
@@ -47,8 +48,7 @@ DESCRIPTORS_WANTED = 65_536
 
 
 def compute_connections_max() -> int:
-    """How many connections there may be: what the limit of descriptors leaves, which is raised as
-    far as it may be (HTTP-6)."""
+    """Raise the limit of file descriptors; returns the number of connections it allows (HTTP-6)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -56,7 +56,7 @@ def compute_connections_max() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
         except (OSError, ValueError):
-            pass  # the limit stays; there are fewer connections
+            pass  # the limit stays, and fewer connections are allowed
     if soft == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX
     return max(16, min(CONNECTIONS_MAX, soft - max(DESCRIPTORS_RESERVED, soft // 4)))
@@ -70,7 +70,7 @@ def refusal(said: Status) -> bytes:
     return head.encode() + content
 
 
-# A watch may be silent for long: a client whose machine has gone is noticed after two minutes.
+# A watch may be silent for long: TCP keepalive detects a dead client after two minutes.
 _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -81,15 +81,17 @@ _SOCKET_OPTIONS = (
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `authenticated` is set once the user is known; `patient` where a client may
-    stop reading for long."""
+    """One connection.
+
+    `authenticated` is set when the user is known, `patient` if a client may stop reading for long.
+    """
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server.config, server.state, {})
         self.registry = server
         self.authenticated = False
         self.patient = False
-        self.user: Any = None  # of the client certificate; None until it was looked at
+        self.user: Any = None  # of the client certificate; None until it is read
         self.deadline: float | None = None
         self.began = self.idle_since = server.now
         self.on_writable: Callable[[], None] | None = None  # called when the client reads again
@@ -104,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is in progress."""
         return self.cycle is None or bool(self.cycle.response_complete)
 
     @property
@@ -226,37 +228,35 @@ class Connection(HttpToolsProtocol):
                 self._start_asgi_task(*self.pipeline.pop())
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection to the protocol of WebSockets; it is counted as long as it is
-        open."""
+        """Hand the connection to the WebSocket protocol; it is counted as long as it is open."""
         if self._refused:
             return
-        self.authenticated = True  # who has not is refused at once, and that closes the connection
+        self.authenticated = True  # a request without a user is rejected and closed
         self._leave_http()
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()
-        # else the protocol has refused the request by itself
+        # else the protocol has rejected the request itself
         if getattr(successor, "scope", None) is not None:
             successor.scope["connection"] = self
         self._give_to(successor)
 
     def _take_over(self, version: str) -> Streams:
-        """A connection that asks to become SPDY is passed to the application (STREAM-4)."""
+        """Pass a connection that is upgraded to SPDY to the application (STREAM-4)."""
         self._leave_http()
         streams = take_over(self, version)
         self._give_to(self.transport.get_protocol())
         return streams
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing is wrong: the request is answered as if it had not asked, and the connection ends
-        with its answer."""
+        """No warning: the upgrade is ignored, and the connection is closed after the answer."""
 
     def _leave_http(self) -> None:
-        """Another protocol writes to the transport itself."""
+        """Stop the HTTP protocol: another protocol writes to the transport."""
         self._joined.flush()
         self.transport = self._joined.below
 
     def _give_to(self, successor: Any) -> None:
-        """From now on the connection is another protocol's; it is counted until that loses it."""
+        """Hand the connection to another protocol; it is counted until it is closed."""
         self.deadline = None
         self.patient = True
         lost = successor.connection_lost
@@ -268,14 +268,13 @@ class Connection(HttpToolsProtocol):
         successor.connection_lost = connection_lost
 
     def send_400_response(self, msg: str) -> None:
-        # What is no HTTP (an unknown method, a broken header) is answered in the API's own form
-        # too.
+        # Invalid HTTP (an unknown method, a malformed header) is answered with a Status too.
         self.refuse(status.bad_request("the request is not HTTP/1.1 that this server reads"))
 
     # --- the front's side
 
     def refuse(self, said: Status) -> None:
-        """Answer now, without the rest of the request, and close (HTTP-1 ... HTTP-5)."""
+        """Answer without reading the rest of the request, then close (HTTP-1 ... HTTP-5)."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -292,7 +291,7 @@ class Connection(HttpToolsProtocol):
         self.deadline = self.registry.now + DRAIN_SECONDS
 
     def check_time(self, now: float) -> None:
-        """Close or refuse if a time is over (HTTP-5)."""
+        """Close the connection or reject the request if its deadline has passed (HTTP-5)."""
         if (
             self._stalled_since is not None
             and not self.patient
@@ -317,21 +316,23 @@ class Listening:
     listener: socket.socket
 
     def close(self) -> None:
-        """Accept nothing more. What is open stays open."""
+        """Stop accepting connections. Open connections stay open."""
         self.task.cancel()
         self.listener.close()
 
 
 class Server:
-    """Accepts connections for one application, up to `connections_max`; over it the most idle one
-    goes first (HTTP-6)."""
+    """Accepts up to `connections_max` connections for one application.
+
+    At the limit, it closes the connection that has been idle longest (HTTP-6).
+    """
 
     def __init__(self, config: uvicorn.Config, connections_max: int) -> None:
         self.config = config
         self.state = ServerState()
         self.connections_max = connections_max
-        self.open: dict[Connection, None] = {}  # in order of their beginning
-        # TLS handshakes, and since when
+        self.open: dict[Connection, None] = {}  # in the order in which they were opened
+        # TLS handshakes, with the time of their start
         self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}
         self._loop = asyncio.get_running_loop()
         self._listening: list[Listening] = []
@@ -340,18 +341,17 @@ class Server:
         self.now = self._loop.time()
 
     def start(self) -> None:
-        """Begin to watch the times of connections."""
+        """Start the timer that checks deadlines."""
         self._timer = self._loop.call_later(1.0, self._check_times)
 
     def listen(self, listener: socket.socket) -> "Listening":
-        """Accept what comes to the listening socket, which must not block, until what is returned
-        is closed."""
+        """Accept connections of this non-blocking socket until the returned object is closed."""
         listening = Listening(self._loop.create_task(self._accept(listener)), listener)
         self._listening.append(listening)
         return listening
 
     async def close(self, seconds: float) -> None:
-        """Stop accepting, let requests that are under way end for so long, close."""
+        """Stop accepting, wait this long for running requests, then close all connections."""
         if self._timer is not None:
             self._timer.cancel()
         for listening in self._listening:
@@ -416,8 +416,7 @@ class Server:
             connection.close()
 
     def _make_room(self) -> bool:
-        """Close the connection that is missed least: one that has not authenticated, the oldest
-        first, else the most idle one."""
+        """Close one connection: the oldest unauthenticated one, else the one idle longest."""
         anonymous = next((one for one in self.open if not one.authenticated), None)
         opening = next(iter(self._opening), None)
         if opening is not None and (

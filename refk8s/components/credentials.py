@@ -1,8 +1,7 @@
-"""What lets a user in: the cluster's authority, the server's certificate, the administrator's
-certificate and token. Rule HOST-6.
+"""The cluster's credentials: certificate authority, certificates, tokens and keys. Rule HOST-6.
 
-All are files below the data directory, made once and kept, so that a restarted cluster is the same
-cluster to its clients.
+All are files below the data directory. They are created once and kept, so that clients still trust
+the cluster after a restart.
 
 | file | what it is | when it is missing or damaged |
 |---|---|---|
@@ -45,8 +44,7 @@ _KEYS = ("ca.key", "server.key", "admin.key", "admin.token", TOKEN_KEY, "token.k
 
 @frozen
 class Credentials:
-    """Paths of the server's key and certificate, the authority's and the administrator's; tokens
-    and keys by value."""
+    """Certificates and their keys as paths, tokens and the token key as values."""
 
     authority: Path
     authority_key: Path
@@ -60,8 +58,10 @@ class Credentials:
 
 
 def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
-    """The credentials in this directory, checked; what is missing and can be made safely is made
-    (HOST-6). Raises CannotRun."""
+    """Read and check the credentials in this directory; create missing ones where safe (HOST-6).
+
+    Raises CannotRun.
+    """
     is_new = not directory.exists()
     make_directory(directory, "--data-dir")
     make_private(directory)
@@ -96,8 +96,10 @@ def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
 
 
 def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
-    """The id of this data directory's cluster; "" where there is none, or a damaged one that the
-    store can tell. Raises CannotRun."""
+    """The cluster id of this data directory.
+
+    "" if there is none, or if it is damaged and the store has it too. Raises CannotRun.
+    """
     path = directory / CLUSTER_ID
     content = read_file(path)
     if content is None:
@@ -112,7 +114,7 @@ def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
 
 
 def write_cluster_id(directory: Path, cluster_id: str) -> None:
-    """By it, what runs on an engine is known for this cluster's."""
+    """Write the cluster id, which labels the cluster's containers on an engine."""
     write_file(directory / CLUSTER_ID, f"{cluster_id}\n".encode())
 
 
@@ -138,7 +140,7 @@ def _authority(directory: Path, now: datetime) -> Pair:
         write_file(pair.key, key)
         _certify(pair, key, certificates.AUTHORITY_NAME, now)
     elif certificate is None and key is not None and not (directory / "server.crt").exists():
-        _certify(pair, key, certificates.AUTHORITY_NAME, now)  # a first start was killed half way
+        _certify(pair, key, certificates.AUTHORITY_NAME, now)  # the first start was killed half way
     if problem := certificates.problem_of_self_signed(pair):
         raise CannotRun(
             f"{pair.certificate} and {pair.key} are no authority ({problem}): restore them, or remove {directory} to make all keys anew"
@@ -168,8 +170,10 @@ def _admin_token(path: Path, is_new: bool) -> str:
 
 
 def _token_key(directory: Path, is_new: bool) -> TokenKey:
-    """The key in sa.key; a data directory of an earlier version has none, and its tokens end with
-    its token.key."""
+    """The key in sa.key.
+
+    A data directory of an earlier version has a token.key instead, whose tokens become invalid.
+    """
     path, old = directory / TOKEN_KEY, directory / "token.key"
     content = read_file(path)
     if content is None:
@@ -188,7 +192,7 @@ def _token_key(directory: Path, is_new: bool) -> TokenKey:
 
 
 def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
-    """Write the certificate of a key. Raises CannotRun for what is no key."""
+    """Write the certificate of a key. Raises CannotRun if the key is invalid."""
     try:
         write_file(pair.certificate, certificates.make_self_signed(key, name, now))
     except (ValueError, TypeError) as error:

@@ -1,11 +1,10 @@
-"""The driver: feeds a machine its events and carries out its effects. The only meeting of asyncio
-and the core.
+"""The driver passes events to a machine and executes its effects.
 
-Events that come in one turn of the event loop are handed over together, so a burst costs one
-decision. An exception about one key is logged and the machine goes on (LOOP-10). A machine whose
-step raises has a bug that is not about one key: the driver logs it, forgets its state and starts it
-again, as if the component had crashed. Every effect that cannot be carried out is answered with an
-error, and the effects after it are carried out (LOOP-11).
+Only this module connects asyncio and the core. Events of one turn of the event loop are passed
+together, so that a burst causes one step. An exception for one key is logged, and the machine
+continues (LOOP-10). If the step itself raises, the driver logs the exception, discards the
+machine's state and starts it again, as after a crash of the component. An effect that fails is
+answered with an error, and the effects after it are executed (LOOP-11).
 """
 
 import asyncio
@@ -66,7 +65,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Event] = []
         self._scheduled = False
-        self._life = 0  # answers to an earlier life of the machine are not for this one
+        self._life = 0  # answers to an earlier life of the machine are discarded
         self._stopped = False
         self._watches: dict[int, Callable[[], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +77,7 @@ class Driver:
         self._begin()
 
     def stop(self) -> None:
-        """Let go of everything; nothing more is carried out."""
+        """Stop the machine; no further effect is executed."""
         self._stopped = True
         self._forget()
 
@@ -115,7 +114,7 @@ class Driver:
             self.state, effects = self.machine.step(self.state, events, self.clock.now())
         except Exception:
             log.exception(
-                "%s met a bug of ours and is started again in %s s",
+                "%s failed with an internal error and is started again in %s s",
                 self.machine.name,
                 RESTART_SECONDS,
             )
@@ -125,8 +124,7 @@ class Driver:
         self._carry_out(effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        """Effects go out in their order; what the port promises about order (core/ports) rests on
-        this."""
+        """Execute the effects in their order, which the port guarantees (core/ports)."""
         life = self._life
         handler = _Handler(self, life)
         for effect in effects:
@@ -143,7 +141,7 @@ class Driver:
 
 
 class _Handler:
-    """Carries out the effects of one life of the driver's machine."""
+    """Executes the effects of one life of the driver's machine."""
 
     __slots__ = ("driver", "life")
 
@@ -197,7 +195,7 @@ class _Handler:
 
 
 def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:
-    """A listener that raises keeps nothing from being carried out."""
+    """Call the listener; its exception does not stop the execution of effects."""
     if listener is not None:
         try:
             listener(what)
@@ -206,7 +204,7 @@ def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:
 
 
 def _failure_of(effect: Effect, error: Exception) -> Event | None:
-    """The input that answers an effect that raised; None where the machine waits for no answer."""
+    """The event that answers an effect that raised; None if the machine expects no answer."""
     words = f"{type(error).__name__}: {error}"
     match effect:
         case Call(id):
@@ -221,7 +219,7 @@ def _failure_of(effect: Effect, error: Exception) -> Event | None:
 
 
 class _Back:
-    """A way back to the machine, for one id of one of its lives."""
+    """A callback that posts events for one id to one life of the machine."""
 
     __slots__ = ("driver", "id", "life")
 

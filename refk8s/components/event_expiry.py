@@ -59,7 +59,7 @@ class EventExpiry:
             try:
                 more = await self.expire()
             except Exception:
-                log.exception("the expiry of Events met a bug of ours")
+                log.exception("the expiry of Events failed with an internal error")
             await asyncio.sleep(PAUSE_SECONDS if more else LOOK_SECONDS)
 
     async def expire(self) -> bool:

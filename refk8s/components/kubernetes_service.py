@@ -67,7 +67,7 @@ class KubernetesService:
             try:
                 await self.look()
             except Exception:
-                log.exception("the service kubernetes met a bug of ours")
+                log.exception("the service kubernetes failed with an internal error")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -198,7 +198,7 @@ class DockerRuntime:
 
     def _taken(self, result: Any) -> Result:
         return (
-            Failed("", f"a bug of ours: {result}") if isinstance(result, BaseException) else result
+            Failed("", f"an internal error: {result}") if isinstance(result, BaseException) else result
         )
 
     def _finish(self, operation: Operation, result: Any, done: Then) -> None:
@@ -245,7 +245,7 @@ class DockerRuntime:
         try:
             result = await self._asked(operation)
         except Exception as error:  # A probe must be answered, even where we have a bug.
-            log.exception("a probe met a bug of ours")
+            log.exception("a probe failed with an internal error")
             result = Probed(
                 False, str(error) or type(error).__name__, unknown=isinstance(operation, Probe)
             )

@@ -70,7 +70,7 @@ class KernelRules:
                 self._warn_once(f"the service rules could not be made: {error}")
             except Exception as bug:  # answered all the same: the proxy waits for it
                 error = f"{type(bug).__name__}: {bug}"
-                log.exception("the service rules met a bug of ours")
+                log.exception("the service rules failed with an internal error")
             if not loop.is_closed():
                 loop.call_soon_threadsafe(done, error)
 

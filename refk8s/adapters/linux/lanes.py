@@ -111,7 +111,7 @@ class Lanes:
             else:
                 del self._lanes[lane]
         if error is not None:
-            log.error("an operation met a bug of ours", exc_info=error)
+            log.error("an operation failed with an internal error", exc_info=error)
             result = error
         then(result)
 

@@ -75,7 +75,7 @@ class UserspaceRules:
                         listener.rule_changed(self._fronts.rules[front])
                 await self._listen_where_needed()
             except Exception as bug:
-                log.exception("the service proxy met a bug of ours")
+                log.exception("the service proxy failed with an internal error")
                 error = f"{type(bug).__name__}: {bug}"
         done(error)
 
