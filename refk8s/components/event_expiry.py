@@ -1,5 +1,7 @@
-"""Deletes Events that have expired, in portions. Rule EVENT-6 (spec/loop.md);
-core/apiserver/event_ttl.py decides which have."""
+"""Deletes expired Events in batches. Rule EVENT-6 (spec/loop.md).
+
+core/apiserver/event_ttl.py decides which Events have expired.
+"""
 
 import asyncio
 import logging
@@ -20,12 +22,11 @@ log = logging.getLogger("refk8s")
 LOOK_SECONDS = 1.0
 PORTION = 50
 PAUSE_SECONDS = 0.02
-"""Between portions: a backlog of 40,000 Events is deleted in a minute, and requests are served
-meanwhile."""
+"""Pause between batches, in which requests are served: 40,000 Events are deleted in a minute."""
 
 
 class EventExpiry:
-    """Listens to every write, and deletes once a second."""
+    """Observes every write, and deletes expired Events once a second."""
 
     def __init__(
         self,
@@ -40,11 +41,11 @@ class EventExpiry:
         api.listeners.append(self._heard)
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start deleting."""
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop deleting."""
         if self._task is not None:
             self._task.cancel()
 
@@ -63,11 +64,11 @@ class EventExpiry:
             await asyncio.sleep(PAUSE_SECONDS if more else LOOK_SECONDS)
 
     async def expire(self) -> bool:
-        """Delete a portion of what has expired; whether there may be more."""
+        """Delete one batch of expired Events; returns whether there may be more."""
         due = self._events.due(self._api.clock.now(), PORTION)
         answers = await asyncio.gather(*(self._delete(key, str(revision)) for key, revision in due))
         for (key, _), response in zip(due, answers, strict=True):
-            # 409: written again meanwhile; 503: the disk is full, the next time will tell
+            # 409: written again meanwhile; 503: the disk is full. Both are retried later.
             if response.code not in (200, 404, 409, 503):
                 self._events.postpone(key, self._api.clock.now())
         return len(due) == PORTION and all(response.code != 503 for response in answers)

@@ -1,9 +1,10 @@
-"""The process's own files: private, written whole, and locked. Rules HOST-3 ... HOST-6
-(spec/host.md).
+"""Private files, atomic replacement of files, and the lock of the data directory.
 
-Everything that a start reads from the data directory is checked before it is used. What is wrong is
-a `CannotRun` of one line that names the file and the next step. Modes are set explicitly, so they
-do not depend on the umask.
+Rules HOST-3 ... HOST-6 (spec/host.md).
+
+At start, every file of the data directory is checked before it is used. An error is a `CannotRun`
+with one line that names the file and the next step. Modes are set explicitly, so that they do not
+depend on the umask.
 """
 
 import errno
@@ -16,24 +17,23 @@ from pathlib import Path
 
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
 OURS = ("cluster-id", "pki", "ca.crt")
-"""A directory that holds one of these is a data directory of refk8s or its `pki`, and may be made
-private."""
+"""A directory with one of these files is a data directory of refk8s or its `pki`: its mode may be
+tightened."""
 FILE_BYTES_MAX = 1 << 20
 
 
 class CannotRun(Exception):
-    """Why the cluster cannot start, in one line that names the next step."""
+    """The cluster cannot start; the message is one line that names the next step."""
 
 
 def write_file(
     path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tuple[int, int] | None = None
 ) -> None:
-    """Replace the file by this content, whole or not at all, and on disk when this returns
-    (HOST-5).
+    """Replace the content of the file atomically and durably (HOST-5).
 
-    `owner`: uid and gid of the new file, where they are not to be this process's. Raises CannotRun.
+    `owner`: uid and gid of the new file, if other than this process's. Raises CannotRun.
     """
-    # a name of our own: a file that is left over is removed
+    # a fixed name: a file left by a killed process is removed
     beside = path.with_name(f".{path.name}.refk8s-new")
     try:
         with suppress(FileNotFoundError):
@@ -62,7 +62,7 @@ def write_file(
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Sync the entries of a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -71,8 +71,10 @@ def sync_directory(path: Path) -> None:
 
 
 def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
-    """The content of a private file, or None where there is none. Raises CannotRun for what cannot
-    be read or is no plain file."""
+    """The content of a private file, or None if it does not exist.
+
+    Raises CannotRun if it cannot be read or is not a regular file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -90,8 +92,10 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
 
 
 def make_directory(path: Path, flag: str) -> list[Path]:
-    """Make the directory where it is not there; returns what was made, innermost first. CannotRun
-    where it cannot be written."""
+    """Create the directory and its parents; returns the created directories, innermost first.
+
+    Raises CannotRun if the directory is not writable.
+    """
     made = [each for each in (path, *path.parents) if not each.exists()]
     try:
         for each in reversed(made):
@@ -113,17 +117,17 @@ def make_directory(path: Path, flag: str) -> list[Path]:
 
 
 def remove_directories(made: Iterable[Path]) -> None:
-    """Take back what `make_directory` made, as far as it is empty."""
+    """Remove those directories that `make_directory` created and that are empty."""
     for each in made:
         with suppress(OSError):
             each.rmdir()
 
 
 def make_private(path: Path) -> None:
-    """Close the data directory to other users (HOST-3).
+    """Make the data directory inaccessible to other users (HOST-3).
 
-    A looser directory is tightened when it is empty or a data directory of refk8s. Any other is
-    left as it is and refused: it may be one that the whole machine uses, such as /tmp.
+    The mode is tightened if the directory is empty or a data directory of refk8s. Any other
+    directory is left unchanged and rejected: other users may need it, as /tmp.
     """
     found = path.stat()
     user = os.geteuid()
@@ -143,8 +147,10 @@ def make_private(path: Path) -> None:
 
 
 def tighten(path: Path) -> bool:
-    """Make a file readable for this user only; whether others could read or write it until now
-    (HOST-3). Raises CannotRun."""
+    """Restrict a file to this user; returns whether others had access before (HOST-3).
+
+    Raises CannotRun.
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -167,8 +173,10 @@ def _change_mode(path: Path, mode: int) -> None:
 
 
 class DirectoryLock:
-    """The exclusive use of a data directory, for as long as this process lives (HOST-4). Raises
-    CannotRun where another has it."""
+    """The exclusive lock of a data directory, until this process ends (HOST-4).
+
+    Raises CannotRun if another process holds the lock.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "lock"
@@ -212,8 +220,7 @@ class DirectoryLock:
         return True
 
     def release(self, remove: bool = False) -> None:
-        """Let others have it; `remove`: take the file away too, where the start failed and made
-        it."""
+        """Release the lock; `remove`: also delete its file, after a failed start created it."""
         if self._descriptor >= 0:
             if remove:
                 with suppress(OSError):

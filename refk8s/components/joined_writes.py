@@ -1,4 +1,4 @@
-"""What one turn of the event loop writes to a connection, joined to one write. Rule HTTP-24.
+"""Joins the writes of one turn of the event loop to a connection. Rule HTTP-24.
 
 uvicorn writes the head of an answer and each part of its body separately, and every write costs a
 TLS record, a system call and a packet. Together they cost one.
@@ -7,14 +7,15 @@ TLS record, a system call and a packet. Together they cost one.
 import asyncio
 from typing import Any
 
-HELD_BYTES_MAX = 64 << 10  # what would be longer is written at once
+HELD_BYTES_MAX = 64 << 10  # longer data is written at once
 
 
 class JoinedWrites:
-    """A transport that holds what is written to it. It passes that on with `flush`, in the next
-    turn of the loop, before the connection is closed, or when it would exceed HELD_BYTES_MAX.
+    """A transport that buffers writes for the transport below it.
 
-    The transport below pauses and resumes its protocol as if each write had gone there directly.
+    It writes the buffer on `flush`, in the next turn of the loop, before the connection is closed,
+    or when the buffer would exceed HELD_BYTES_MAX. The transport below pauses and resumes its
+    protocol as without the buffer.
     """
 
     __slots__ = ("_bytes", "_held", "_is_due", "_loop", "below")
@@ -45,7 +46,7 @@ class JoinedWrites:
             self._loop.call_soon(self._next_turn)
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write the buffer to the transport below."""
         if self._held:
             data = b"".join(self._held)
             self.drop()
@@ -53,7 +54,7 @@ class JoinedWrites:
                 self.below.write(data)
 
     def drop(self) -> None:
-        """Forget what is held."""
+        """Discard the buffer."""
         self._held.clear()
         self._bytes = 0
 

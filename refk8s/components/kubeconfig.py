@@ -1,9 +1,8 @@
-"""The kubeconfig: the entries of this cluster, merged into a file that may hold others, and
-removed. Rules HOST-7, HOST-8.
+"""Adds the entries of this cluster to a kubeconfig file, and removes them. Rules HOST-7, HOST-8.
 
-As kubectl, kind and minikube do: entries of the same names are replaced, every other is kept, the
-file is replaced as a whole, and while it is read and written `PATH.lock` exists. Entries of others
-are not interpreted; only comments are lost.
+As in kubectl, kind and minikube: entries with the same names are replaced, all others are kept, the
+file is replaced atomically, and `PATH.lock` exists while the file is read and written. The other
+entries are not interpreted; only comments are lost.
 
 Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files".
 """
@@ -26,14 +25,16 @@ CLUSTER = CONTEXT = "refk8s"
 USER = "refk8s-admin"
 BYTES_MAX = 16 << 20
 LOCK_SECONDS_MAX = 5.0
-"""So long another program may hold the lock of the file; kubectl holds it for milliseconds."""
+"""How long to wait for the lock of the file; kubectl holds it for milliseconds."""
 LOCK_POLL_SECONDS = 0.02
 LISTS = (("clusters", CLUSTER), ("users", USER), ("contexts", CONTEXT))
 
 
 def default_path(environment: "os._Environ[str] | dict[str, str]") -> Path:
-    """Which file kubectl would read: the first of KUBECONFIG that exists, else the first of it,
-    else ~/.kube/config."""
+    """The file that kubectl would change.
+
+    The first existing path of KUBECONFIG, else its first path, else ~/.kube/config.
+    """
     named = [
         Path(part).expanduser()
         for part in environment.get("KUBECONFIG", "").split(os.pathsep)
@@ -46,8 +47,10 @@ def default_path(environment: "os._Environ[str] | dict[str, str]") -> Path:
 
 
 def kubeconfig_of(server: str, credentials: "Credentials") -> str:
-    """A kubeconfig with this cluster alone. It offers a client certificate and a token, for some
-    clients accept only one."""
+    """A kubeconfig with this cluster only.
+
+    It has a client certificate and a token, since some clients support only one of them.
+    """
 
     def encoded(path: Path) -> str:
         return base64.b64encode(path.read_bytes()).decode()
@@ -75,15 +78,17 @@ contexts:
 
 
 def check_kubeconfig(path: Path) -> None:
-    """Raises CannotRun where `merge_kubeconfig` would refuse the file that is there."""
+    """Raises CannotRun if `merge_kubeconfig` would reject the existing file."""
     content = read_file(path, BYTES_MAX)
     if content is not None and content.strip():
         _parse(path, content)
 
 
 def merge_kubeconfig(path: Path, ours: str) -> None:
-    """Put the entries of `ours` into the file and make its context the current one (HOST-7). Raises
-    CannotRun, and then it is as it was."""
+    """Add the entries of `ours` to the file and make its context the current one (HOST-7).
+
+    Raises CannotRun; the file is then unchanged.
+    """
 
     def merged(content: bytes) -> bytes:
         if not content.strip() or content == ours.encode():
@@ -107,8 +112,10 @@ def merge_kubeconfig(path: Path, ours: str) -> None:
 
 
 def remove_from_kubeconfig(path: Path) -> bool:
-    """Take the entries of this cluster out of the file (HOST-8); whether there were any. Raises
-    CannotRun, and then it is as it was."""
+    """Remove the entries of this cluster from the file (HOST-8); returns whether there were any.
+
+    Raises CannotRun; the file is then unchanged.
+    """
     found: list[str] = []
 
     def without(content: bytes) -> bytes:
@@ -135,8 +142,10 @@ def remove_from_kubeconfig(path: Path) -> bool:
 
 
 def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Replace the content under the lock that kubectl takes. A symbolic link stays one: the file
-    that it names is replaced."""
+    """Replace the content under the lock that kubectl uses.
+
+    For a symbolic link, its target is replaced.
+    """
     with _locked(path):
         target = Path(os.path.realpath(path))
         before = read_file(target, BYTES_MAX)
@@ -182,8 +191,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _is_left_behind(lock: Path) -> bool:
-    """Whether the lock names a refk8s that does not live any more. kubectl writes no number: its
-    locks are left alone."""
+    """Whether the lock names a refk8s process that has ended.
+
+    kubectl writes no process id, so its locks are never removed.
+    """
     try:
         with open(lock, "rb") as file:
             os.kill(int(file.read(20)), 0)
@@ -194,11 +205,11 @@ def _is_left_behind(lock: Path) -> bool:
     return False
 
 
-# --- YAML as a tree of nodes: what is not ours keeps its tags, styles and order -------------------
+# --- YAML as a tree of nodes: other entries keep their tags, styles and order ---------------------
 
 
 def _parse(path: Path, content: bytes) -> Any:
-    """The file's mapping. Raises CannotRun for what is no kubeconfig."""
+    """The file's mapping. Raises CannotRun if the file is not a kubeconfig."""
     import yaml
 
     try:
@@ -244,8 +255,10 @@ def _text(root: Any) -> bytes:
 
 
 def _quote_times(node: Any, seen: "set[int] | None" = None) -> None:
-    """Kubernetes reads 12:30:45 as text, the library as a number that it cannot write in braces:
-    quotes say what is meant."""
+    """Quote scalars such as 12:30:45.
+
+    Kubernetes reads them as text, but the library reads a number, which it cannot write in braces.
+    """
     seen = set() if seen is None else seen
     if id(node) in seen:
         return
@@ -264,7 +277,7 @@ def _value(mapping: Any, name: str) -> Any:
 
 
 def _entries(mapping: Any, field: str) -> list[Any]:
-    """The nodes of a list, to be changed in place; of an absent or null one none."""
+    """The nodes of a list, to be changed in place; empty for an absent or null list."""
     found = _value(mapping, field)
     return found.value if found is not None and isinstance(found.value, list) else []
 

@@ -1,8 +1,8 @@
-"""The service default/kubernetes: by it, pods reach the API server. Rule HOST-2 (spec/host.md).
+"""The service default/kubernetes, at which pods reach the API server. Rule HOST-2 (spec/host.md).
 
-Looks every ten seconds, as Kubernetes' API server does. Where the API server listens at a loopback
-address, which no pod can reach, it listens at the address of the pods' bridge too, for connections
-that arrive at the bridge or come from this machine.
+The objects are checked every ten seconds, as in Kubernetes. Pods cannot reach a loopback address.
+If the API server listens at one, it also listens at the address of the pods' bridge, for
+connections that arrive at the bridge or come from this machine.
 """
 
 import asyncio
@@ -29,8 +29,7 @@ log = logging.getLogger("refk8s")
 LOOK_SECONDS = 10.0
 LOOPBACK = "lo"
 UNREACHABLE = "192.0.2.1"
-"""For simulated nodes on a machine without an address: from the range that is reserved for
-documentation."""
+"""For simulated nodes on a machine without an address; reserved for documentation."""
 
 _WHERE = (
     (resources.SERVICES, "Service"),
@@ -40,7 +39,7 @@ _WHERE = (
 
 
 class KubernetesService:
-    """Keeps the service, and what listens for it."""
+    """Reconciles the service and its listening socket."""
 
     def __init__(
         self, api: ApiServer, front: Front, nodes: Nodes, call: Callable[[Request], Awaitable[Response]], user: User,
@@ -54,11 +53,11 @@ class KubernetesService:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Look now, and from time to time."""
+        """Reconcile now and periodically."""
         self._task = asyncio.create_task(self._keep())
 
     def stop(self) -> None:
-        """Look no more; the front closes what listens."""
+        """Stop reconciling; the HTTP server closes the socket."""
         if self._task is not None:
             self._task.cancel()
 
@@ -71,7 +70,7 @@ class KubernetesService:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Have what is needed listen, and correct the objects."""
+        """Open the socket if needed, and correct the objects."""
         address = await self._address()
         records = [
             self._api.engine.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
@@ -94,14 +93,14 @@ class KubernetesService:
                     because="pods reach the API server by it",
                 )
             )
-            # a conflict is looked at again the next time
+            # a conflict is retried in the next round
             if not response.ok and response.code != 409:
                 self._warn_once(
                     f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}"
                 )
 
     async def _address(self) -> str:
-        """Where pods reach the API server; empty while that is not known."""
+        """The address at which pods reach the API server; empty while unknown."""
         if self._bind.version == 4 and not self._bind.is_loopback and not self._bind.is_unspecified:
             return str(self._bind)
         try:
@@ -120,16 +119,15 @@ class KubernetesService:
         return address
 
     async def _listen(self, address: str, device: str) -> None:
-        """Listen at the bridge for what arrives there, and for what this machine sends itself (its
-        proxy, pods in its network).
+        """Listen at the bridge, for connections from the bridge and from this machine.
 
-        Nothing is taken that arrives at another device, even from a neighbour that routes the
-        address to this machine.
+        Those from this machine are of its proxy and of pods in its network. Packets that arrive at
+        another device are dropped, also if a neighbour routes the address to this machine.
         """
         at = (address, socket.if_nametoindex(device))
         if at == self._listening_at:
             return
-        # the network was made anew, and its device has another number
+        # the network was created again, and its device has another index
         if self._listening is not None:
             self._listening.close()
             self._listening = None

@@ -1,5 +1,4 @@
-"""The pieces of a log on their way to a client: the body of an answer, or the messages of a
-WebSocket. Rule STREAM-5.
+"""Sends a log to a client: as the body of a response, or as WebSocket messages. Rule STREAM-5.
 
 Source: Kubernetes API reference, "read log of the specified Pod"; ours.
 """
@@ -11,7 +10,7 @@ from refk8s.components.asgi import Receive, Send
 from refk8s.core.apiserver.pod_exec import choose_protocol
 
 SendPiece = Callable[[bytes], Awaitable[None]]
-"""Sends one piece; the first call begins the answer, and may have none."""
+"""Sends one piece of the log; the first call starts the response, and its piece may be empty."""
 Finish = Callable[[], Awaitable[None]]
 
 HEADERS = [(b"content-type", b"text/plain"), (b"cache-control", b"no-cache, private")]
@@ -19,7 +18,7 @@ WEBSOCKET = ("binary.k8s.io", "base64.binary.k8s.io", "")
 
 
 def http_log(send: Send) -> tuple[SendPiece, Finish]:
-    """The log as the body of an answer."""
+    """Send the log as the body of a response."""
     begun = False
 
     async def send_piece(data: bytes) -> None:
@@ -36,8 +35,10 @@ def http_log(send: Send) -> tuple[SendPiece, Finish]:
 
 
 def websocket_log(offered: Sequence[str], receive: Receive, send: Send) -> tuple[SendPiece, Finish]:
-    """The log as messages. The first is empty and signals that the stream is open. ApiError 403 for
-    an unknown protocol."""
+    """Send the log as WebSocket messages; the first is empty and signals the open stream.
+
+    Raises ApiError 403 for an unknown protocol.
+    """
     protocol = choose_protocol(offered, WEBSOCKET)
     begun = False
 

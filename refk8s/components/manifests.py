@@ -1,8 +1,7 @@
-"""`refk8s run --apply FILE`: what a file of manifests holds, created as by `kubectl create`. Rule
-HOST-10 (spec/host.md).
+"""`refk8s run --apply FILE`: creates the objects of a manifest file, as `kubectl create` does.
 
-Every object is handled as a POST with `fieldValidation=Strict`, so its errors have the API server's
-words.
+Rule HOST-10 (spec/host.md). Every object is a POST with `fieldValidation=Strict`, so the error
+messages are the API server's.
 """
 
 import asyncio
@@ -21,27 +20,28 @@ from refk8s.core.apiserver.wire import Received, WireRequest, receive
 from refk8s.core.value import Value, evolve
 
 BYTES_MAX = 64 << 20
-"""The longest file; it is read into memory. A hundred thousand small objects have half of that."""
+"""The longest file; it is read into memory. 100,000 small objects need half of that."""
 OBJECTS_MAX = 200_000
 
 Submit = Callable[[Request], Awaitable[Response]]
 
 
 class BadManifest(Exception):
-    """Why a file, a document or an object cannot be created, in one line without the name of the
-    file."""
+    """A file, document or object cannot be created; the message has no file name."""
 
 
 class Manifest(Value, frozen=True):
-    """One object of a file, or what is wrong at its place."""
+    """One object of a file, or the error at its position."""
 
     tree: dict[str, Any]
     problem: str = ""
 
 
 async def apply(path: Path, submit: Submit) -> list[str]:
-    """Create what the file holds, in its order; one line for each object, and one for a file that
-    cannot be read."""
+    """Create the objects of the file in order; returns one line for each.
+
+    A file that cannot be read gives one line.
+    """
     try:
         text = await asyncio.to_thread(_read, path)
         manifests = await asyncio.to_thread(lambda: list(manifests_of(text)))
@@ -59,8 +59,10 @@ async def apply(path: Path, submit: Submit) -> list[str]:
 
 
 def manifests_of(text: bytes) -> Iterator[Manifest]:
-    """The objects of all documents, those of lists one by one. Raises BadManifest for a text that
-    is no YAML."""
+    """The objects of all documents and the items of lists.
+
+    Raises BadManifest if the text is not YAML.
+    """
     from refk8s.components.yaml_reader import BadYaml, read_yaml_documents
 
     count = 0
@@ -89,7 +91,7 @@ def _objects(document: YamlDocument, place: int) -> Iterator[Manifest]:
     while waiting:
         tree = waiting.pop()
         if tree is None:
-            continue  # an empty document, or an empty place of a list
+            continue  # an empty document, or an empty item of a list
         if not isinstance(tree, dict):
             yield Manifest(
                 {}, f"document {place} holds {type(tree).__name__} where an object is expected"

@@ -1,9 +1,8 @@
-"""What the process prints: written by a thread of its own, so that a slow or closed reader never
-stops the server. Rule HOST-9.
+"""Standard output, written by its own thread. Rule HOST-9.
 
-Lines wait in a queue of a fixed size. What does not fit is left out, and the next line that is
-written says how many were. After the reader has closed its end (EPIPE) or the disk of a redirected
-output is full, lines are discarded.
+A slow or closed reader never blocks the server. Lines wait in a queue of a fixed size. When the
+queue is full, further lines are dropped, and the next line that is written gives their number.
+After EPIPE (the reader has closed its end) or a full disk, lines are discarded.
 """
 
 import os
@@ -13,15 +12,17 @@ from contextlib import suppress
 
 LINES_MAX = 10_000
 BYTES_MAX = 4 << 20
-"""So much may wait for a reader, in lines and in bytes."""
+"""The size of the queue, in lines and in bytes."""
 WRITE_BYTES = 1 << 16
 CLOSE_SECONDS = 2.0
-"""So long the end of the process waits for a reader to take the rest."""
+"""How long the process waits at its end until the queue is written."""
 
 
 class Output:
-    """Lines to one file descriptor. `say` never blocks and never raises; it may be called from any
-    thread."""
+    """Writes lines to one file descriptor.
+
+    `say` never blocks and never raises; any thread may call it.
+    """
 
     def __init__(
         self, descriptor: int, lines_max: int = LINES_MAX, bytes_max: int = BYTES_MAX
@@ -29,7 +30,7 @@ class Output:
         self._descriptor = descriptor
         self._lines_max = lines_max
         self._bytes_max = bytes_max
-        # a line, or at its place how many were left out
+        # a line, or the number of lines that were dropped there
         self._waiting: deque[bytes | int] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -38,7 +39,7 @@ class Output:
         self._writer: threading.Thread | None = None
 
     def say(self, line: str) -> None:
-        """Have this line written, after those before it; left out where too much waits already."""
+        """Queue this line; it is dropped if the queue is full."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._changed:
             if self._is_closed or self._is_ending:
@@ -58,14 +59,14 @@ class Output:
             self._changed.notify()
 
     def write(self, text: str) -> None:
-        """As a stream of the logging module: one call is one message."""
+        """Queue a message, as a stream of the logging module."""
         self.say(text.removesuffix("\n"))
 
     def flush(self) -> None:
-        """Lines are on their way already."""
+        """Do nothing: the thread writes each line at once."""
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait until all is written, but no longer than this; nothing is taken afterwards."""
+        """Wait until the queue is written, at most this long; later lines are discarded."""
         with self._changed:
             self._is_ending = True
             self._changed.notify()
@@ -85,7 +86,7 @@ class Output:
                 return
 
     def _take(self) -> bytes | None:
-        """Some lines that wait, when there are any; None at the end."""
+        """Wait for queued lines and return some of them; None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._is_ending:
@@ -104,7 +105,7 @@ class Output:
 
 
 def descriptor_of(stream: object) -> int:
-    """The file descriptor of a standard stream; -1 where it is closed."""
+    """The file descriptor of a standard stream; -1 if it is closed."""
     with suppress(AttributeError, OSError, ValueError):
         found: int = stream.fileno()  # type: ignore[attr-defined]
         return found

@@ -1,8 +1,7 @@
-"""Port forwarding: a client on one side, connections into a pod on the other. Rules RT-15,
-STREAM-3, STREAM-6.
+"""Port forwarding: copies bytes between a client and connections into a pod.
 
-Frames are read and written in core/apiserver/spdy.py, streams are paired in
-core/apiserver/pod_forward.py; here they are carried.
+Rules RT-15, STREAM-3, STREAM-6. core/apiserver/spdy.py reads and writes frames, and
+core/apiserver/pod_forward.py pairs streams.
 """
 
 import asyncio
@@ -16,18 +15,17 @@ from refk8s.core.apiserver.pod_forward import CONNECTIONS_MAX, Forward, Pairs, c
 from refk8s.core.apiserver.spdy import Data, NotSpdy, Opened, Pinged, Reset, Spdy
 
 ReceiveBytes = Callable[[], Awaitable[bytes | None]]
-"""What comes next from the client; None when it has left."""
+"""The next message of the client; None after it has disconnected."""
 SendBytes = Callable[[bytes], Awaitable[None]]
 Connector = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 CHUNK_BYTES = 1 << 15
 PIPE_BYTES_MAX = 1 << 16
-"""So much may wait for one connection into the pod; then the client waits."""
+"""The buffer of one connection into the pod; when it is full, the client waits."""
 
 
 class Pipe:
-    """Bytes from the client on their way to one connection, in order. At most PIPE_BYTES_MAX wait,
-    and one piece more."""
+    """The buffer from the client to one connection: at most PIPE_BYTES_MAX and one piece more."""
 
     def __init__(self) -> None:
         self._parts: deque[tuple[bytes, bool]] = deque()
@@ -40,7 +38,7 @@ class Pipe:
         return self._size > PIPE_BYTES_MAX and not self._closed
 
     async def put(self, data: bytes, ended: bool) -> None:
-        """Add a piece; `ended`: the last. Waits while too much waits."""
+        """Add a piece (`ended`: the last one). Waits while the buffer is full."""
         if self._closed:
             return
         self._parts.append((data, ended))
@@ -51,7 +49,7 @@ class Pipe:
             await self._changed.wait()
 
     async def carry(self, writer: asyncio.StreamWriter) -> None:
-        """Send to the pod, until the last piece; nothing once it has closed its end."""
+        """Send the pieces to the pod until the last one or until the pod closes its end."""
         with contextlib.suppress(OSError, RuntimeError):
             while True:
                 while not self._parts:
@@ -82,11 +80,11 @@ Refuse = Callable[[str], Awaitable[None]]
 async def run_connection(
     connect: Connector, port: int, pipe: Pipe, say: SendBytes, refuse: Refuse
 ) -> None:
-    """One connection into the pod, from its beginning to the end of what the pod says."""
+    """One connection into the pod, until the pod ends its output."""
     try:
         try:
             reader, writer = await connect(port)
-        except Exception as error:  # The client gets the reason as the error of its connection.
+        except Exception as error:  # The client receives it as the error of its connection.
             await refuse(
                 (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             )
@@ -105,7 +103,7 @@ async def run_connection(
 
 
 class Forwarding:
-    """Everything of one client that speaks SPDY: one connection with many streams."""
+    """Port forwarding for one SPDY client: one connection with many streams."""
 
     def __init__(self, pod: str, connect: Connector, send: SendBytes) -> None:
         self._pod = pod
@@ -117,7 +115,7 @@ class Forwarding:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def carry(self, receive: ReceiveBytes) -> bool:
-        """Until the client leaves; False where it sent what is no SPDY."""
+        """Run until the client disconnects; False if it sent invalid SPDY."""
         try:
             while (data := await receive()) is not None:
                 try:
@@ -152,7 +150,7 @@ class Forwarding:
                     )
             case Data(stream, data, ended) if (pipe := self._pipes.get(stream)) is not None:
                 if pipe.is_full and stream not in self._tasks:
-                    # Its partner does not come, so there will be no connection.
+                    # The second stream of the pair is missing, so there is no connection.
                     del self._pipes[stream]
                     await self._send(self._spdy.refuse(stream))
                 else:
@@ -175,7 +173,7 @@ class Forwarding:
             )
 
         try:
-            # The client has left: `carry` receives the same event and ends the others.
+            # The client has disconnected: `carry` gets the same event and ends the rest.
             with contextlib.suppress(OSError):
                 await run_connection(self._connect, forward.port, pipe, say, refuse)
                 await self._send(Spdy.send(forward.data, b"", ended=True))
@@ -196,8 +194,10 @@ async def forward_channels(
     receive: ReceiveBytes,
     send: SendMessage,
 ) -> None:
-    """Everything of one client with a pair of channels for each port, until all connections have
-    ended or it leaves (STREAM-6)."""
+    """Port forwarding for one WebSocket client, with two channels for each port (STREAM-6).
+
+    Runs until all connections have ended or the client disconnects.
+    """
     pipes = [Pipe() for _ in ports]
 
     async def forward(index: int, port: int) -> None:

@@ -1,8 +1,7 @@
-"""exec and attach: a client on one side, a session with a container on the other. Rules RT-14,
-STREAM-3.
+"""exec and attach: copies bytes between a client and a session in a container.
 
-What the messages mean is decided in core/apiserver/pod_exec.py; `wires.py` carries them over a
-WebSocket or SPDY.
+Rules RT-14, STREAM-3. core/apiserver/pod_exec.py interprets the messages; `wires.py` transfers them
+over a WebSocket or SPDY.
 """
 
 import asyncio
@@ -15,21 +14,23 @@ from refk8s.core.ports import Session
 
 
 class Wire(Protocol):
-    """The client's side of a session, whatever the protocol."""
+    """The connection to the client, over any of the protocols."""
 
     async def receive(self) -> Input | None:
-        """The next message of the client; None when it has left."""
+        """The next message of the client; None after it has disconnected."""
 
     async def send(self, channel: int, data: bytes) -> None:
-        """Bytes of a channel. Waits while the client does not read."""
+        """Send bytes on a channel. Waits while the client does not read."""
 
     async def end(self, status: Status) -> None:
-        """How it ended; then the end of the stream."""
+        """Send the final status, then end the stream."""
 
 
 async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
-    """Carry everything both ways until the command ends or the client leaves; then send the end,
-    once and last."""
+    """Copy both directions until the command ends or the client disconnects.
+
+    The last message is the status, sent once.
+    """
     incoming = asyncio.ensure_future(_carry_input(session, options, wire))
     outgoing = asyncio.ensure_future(_carry_output(session, options, wire))
     try:
@@ -38,15 +39,15 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
             return  # The client has left.
         try:
             outgoing.result()
-            # A client of attach reads the exit code from the pod's status: as upstream, attach
-            # reports none.
+            # As upstream, attach reports no exit code: its clients read it from the pod's
+            # status.
             end = compute_end(options.command, await session.exit_code() if options.command else 0)
         except Exception as error:
             end = compute_failure(str(error) or type(error).__name__)
         incoming.cancel()
-        # From here on the wire reads by itself.
+        # From here on the wire reads the input itself.
         await asyncio.gather(incoming, return_exceptions=True)
-        # The client may leave at this very moment.
+        # The client may disconnect at this moment.
         with contextlib.suppress(RuntimeError, OSError):
             await wire.end(end)
     finally:
@@ -57,7 +58,7 @@ async def carry(session: Session, options: ExecOptions, wire: Wire) -> None:
 
 
 async def _carry_input(session: Session, options: ExecOptions, wire: Wire) -> None:
-    """From the client to the container; returns when the client has left."""
+    """Copy from the client to the container until the client disconnects."""
     while (message := await wire.receive()) is not None:
         with contextlib.suppress(OSError):  # The program may have ended.
             if message.size is not None:
@@ -69,7 +70,7 @@ async def _carry_input(session: Session, options: ExecOptions, wire: Wire) -> No
 
 
 async def _carry_output(session: Session, options: ExecOptions, wire: Wire) -> None:
-    """From the container to the client; returns at the end of its output."""
+    """Copy from the container to the client until the end of its output."""
     wanted = {1: options.stdout, 2: options.stderr}
     async for channel, data in session.output():
         if wanted.get(channel):

@@ -1,8 +1,8 @@
-"""Connections between a client and the containers of a pod: logs, exec, attach, port-forward. Rules
-RT-12 ... RT-15, STREAM-1, STREAM-3, STREAM-4, STREAM-7.
+"""Connections between a client and the containers of a pod: logs, exec, attach, port-forward.
 
-What is decided (which container, which part) is decided in core/apiserver/pod_log.py, pod_exec.py
-and pod_forward.py; the bytes come from the containers of the pod's node (core/ports).
+Rules RT-12 ... RT-15, STREAM-1, STREAM-3, STREAM-4, STREAM-7. core/apiserver/pod_log.py,
+pod_exec.py and pod_forward.py select the container and the part of a log. The bytes come from the
+containers of the pod's node (core/ports).
 """
 
 import asyncio
@@ -51,8 +51,7 @@ Choose = Callable[[tuple[str, ...]], T]
 
 
 class PodStreams:
-    """Carries out what `Connect` asks for. An answer that is no stream is returned as a
-    Response."""
+    """Handles `Connect` requests. An answer that is not a stream is returned as a Response."""
 
     def __init__(self, api: ApiServer, nodes: Nodes) -> None:
         self._api = api
@@ -127,8 +126,10 @@ class PodStreams:
         options: ExecOptions,
         wire: Wire,
     ) -> None:
-        """The session itself. What goes wrong from here on is said on the error channel: the
-        connection is a stream already."""
+        """Run the session.
+
+        The connection is a stream already, so errors are sent on the error channel.
+        """
         try:
             if container is None:
                 raise StreamFailed(_no_container(options.container))
@@ -234,7 +235,7 @@ class PodStreams:
         )
         async with aclosing(await containers.log(attempt, options)) as lines:
             await send_piece(b"")
-            # A log that is followed may stay silent for ever, so the client's leaving ends it as
+            # A followed log may have no further lines, so a disconnect of the client ends it as
             # well (STREAM-3).
             tasks = [
                 asyncio.ensure_future(_until_gone(receive)),
@@ -257,8 +258,10 @@ def _no_container(name: str) -> str:
 def _agree(
     scope: Scope, over_spdy: Choose[T], over_websocket: Choose[T]
 ) -> tuple[Callable[[str], Streams] | None, T]:
-    """(what makes the connection SPDY, or None for a WebSocket; the version to speak). ApiError 400
-    or 403 (STREAM-4, STREAM-7)."""
+    """The function that upgrades to SPDY (None: a WebSocket), and the protocol version.
+
+    Raises ApiError 400 or 403 (STREAM-4, STREAM-7).
+    """
     if scope["type"] == "websocket":
         return None, over_websocket(offered_protocols(scope))
     if wanted_upgrade(scope) != "spdy/3.1":

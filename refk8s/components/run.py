@@ -1,8 +1,8 @@
 """`refk8s run`: opens the store, serves the API, and starts every component in one process.
 
-Order of starting: what can fail (engine, port, directory, store) comes first, and leaves nothing
-behind when it does. Order of stopping: the components, then their containers and rules unless they
-are to be kept, then the server, then the store.
+Start: first the parts that can fail (engine, port, directory, store); a failed start leaves nothing
+behind. Stop: the components, then their containers and rules (unless `--keep` is set), then the
+server, then the store.
 """
 
 import asyncio
@@ -71,14 +71,14 @@ class RunOptions:
 
 
 def run_cluster(options: RunOptions) -> int:
-    """Run until a signal; returns the exit status. Raises CannotRun, and then has made nothing."""
-    # States are values: most garbage is young and free of cycles, so looking at everything old
-    # again and again finds nothing.
+    """Run until a signal; returns the exit status. CannotRun: nothing was created."""
+    # States are immutable values: most garbage is young and free of cycles, so full collections
+    # find nothing.
     gc.set_threshold(50_000, 20, 100)
-    gc.disable()  # until everything is loaded, which makes no garbage worth looking for
+    gc.disable()  # until all modules are loaded, which creates little garbage
     out, err = Output(descriptor_of(sys.stdout)), Output(descriptor_of(sys.stderr))
     logging.basicConfig(stream=err, level=logging.WARNING, format="refk8s: %(message)s")
-    # what it says at the end of a watch is no news
+    # its messages at the end of a watch are not useful
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     import uvloop
 
@@ -92,8 +92,10 @@ def run_cluster(options: RunOptions) -> int:
 
 
 def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket:
-    """A socket of the API server (HOST-1). `devices`: packets are taken only where they arrive at
-    one of these. Raises CannotRun."""
+    """A listening socket of the API server (HOST-1).
+
+    `devices`: accept only packets that arrive at one of these. Raises CannotRun.
+    """
     address = ipaddress.ip_address(bind)
     server = socket.socket(
         socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM
@@ -101,7 +103,7 @@ def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.version == 6:
-            # "::" is every address, those of IPv4 too
+            # "::" is every address, including those of IPv4
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if devices:
             take_only_from(server, devices)
@@ -125,11 +127,10 @@ def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket
 
 
 def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
-    """Drop packets that arrive at any other device; connections that are accepted later inherit it.
-    Raises OSError.
+    """Drop packets that arrive at any other device; accepted connections inherit the filter.
 
-    A filter and not SO_BINDTODEVICE: that would also bind the answers, and those to this host's own
-    addresses have no route by a device.
+    SO_BINDTODEVICE would bind the answers as well, and answers to this host's own addresses have no
+    route through a device. Raises OSError.
     """
     import ctypes  # only where there are pods with a network
 
@@ -149,13 +150,12 @@ def take_only_from(server: socket.socket, devices: tuple[str, ...]) -> None:
 _SO_ATTACH_FILTER = 26
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _DEVICE_NUMBER = 0xFFFFF000 + 8
-"""Of Linux' socket filters (linux/filter.h, linux/bpf_common.h): where a packet's device is to be
-loaded from, and what to do with it."""
+"""Instructions of Linux' socket filters (linux/filter.h, linux/bpf_common.h): load the device of a
+packet, then accept or drop it."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as Kubernetes' flags have it: 1h, 90s, 1h30m. ValueError for what is
-    none."""
+    """The seconds of a duration such as 1h, 90s or 1h30m. Raises ValueError if it is invalid."""
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
@@ -176,7 +176,7 @@ def is_address(text: str) -> bool:
 
 
 def url_of(bind: str, port: int) -> str:
-    """Where clients on this machine reach the API server."""
+    """The URL of the API server for clients on this machine."""
     address = ipaddress.ip_address(bind)
     if address.is_unspecified:
         address = ipaddress.ip_address(LOCAL)
@@ -184,7 +184,7 @@ def url_of(bind: str, port: int) -> str:
 
 
 def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
-    """Every name and address that the server's certificate is for (HOST-1)."""
+    """The names and addresses in the server's certificate (HOST-1)."""
     address = ipaddress.ip_address(bind)
     also = (node_address, "::1") if address.is_unspecified else (str(address),)
     return tuple(dict.fromkeys((*NAMES, node_name, LOCAL, SERVICE_ADDRESS, *also)))
@@ -200,7 +200,7 @@ async def _run(options: RunOptions, out: Output) -> int:
     cluster = RunningCluster(options, out.say)
     try:
         await cluster.start()
-        gc.freeze()  # modules and what the store held stay until the end: never looked at again
+        gc.freeze()  # modules and stored objects stay until the end: never collected
         gc.enable()
         out.say(cluster.ready_line)
         for manifest in options.manifests:

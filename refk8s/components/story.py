@@ -1,8 +1,7 @@
-"""The story: who wrote what because of what, a line a step, as it happens (`refk8s run --story`).
+"""`refk8s run --story`: prints each write with its author and its reason, one line each.
 
-Every line is one write that the store has accepted, one operation that a node's runtime has been
-asked for, or one set of service rules. Heartbeats and Events are left out: they repeat what other
-lines say.
+Every line is one committed write, one operation of a node's runtime, or one set of service rules.
+Heartbeats and Events are left out, since they repeat other lines.
 """
 
 from collections.abc import Callable
@@ -40,7 +39,7 @@ _ACCOUNTS = {
 
 
 def speaker(user: str) -> str:
-    """A user name as a reader would say it."""
+    """The short name of a user in the story."""
     if user in _SPEAKERS:
         return _SPEAKERS[user]
     if user.startswith("system:node:"):
@@ -54,7 +53,7 @@ def speaker(user: str) -> str:
 
 
 def sentence(request: Request, committed: "Committed[Any]") -> str | None:
-    """What a committed request did, or None where it is not worth a line."""
+    """What a committed request changed; None if it is not printed."""
     resource = request.resource
     if (
         resource.prefix in UNTOLD
@@ -102,11 +101,10 @@ def _state(obj: Any) -> str:
 
 
 class Names:
-    """What pods and containers are called, as far as the story has told: operations know them by
-    uid and id alone.
+    """The names of pods and containers, since operations have only their uids and ids.
 
-    A container's id is learned when it is started, since a pod's containers are started in the
-    order in which they were made. What was there before the story began has no name here.
+    The id of a container is recorded when it is started: containers of a pod are started in the
+    order in which they were created. Older pods and containers have no name here.
     """
 
     def __init__(self) -> None:
@@ -115,7 +113,7 @@ class Names:
         self._containers: dict[str, dict[str, str]] = {}  # of each pod, by id
 
     def meet(self, operation: Operation) -> None:
-        """Learn what this operation tells."""
+        """Record the names in this operation."""
         match operation:
             case RunPodSandbox(config):
                 self._pods[config.pod_uid] = f"{config.namespace}/{config.name}"
@@ -133,17 +131,17 @@ class Names:
         return self._pods.get(uid, uid)
 
     def container(self, uid: str, container_id: str) -> str:
-        """The container and whose it is."""
+        """The container's name with its pod's."""
         return f"{self._containers.get(uid, {}).get(container_id, container_id[:12])} of pod {self.pod(uid)}"
 
     def forget(self, uid: str) -> None:
-        """A pod that has gone needs no name any more."""
+        """Remove the names of a deleted pod."""
         for known in (self._pods, self._made, self._containers):
             known.pop(uid, None)
 
 
 def operation_sentence(node: str, operation: Operation, names: Names) -> str | None:
-    """What a node's runtime is asked to do, or None where it is not worth a line."""
+    """What a node's runtime executes; None if it is not printed."""
     match operation:
         case RunPodSandbox(config):
             words = f"starts the pause container that holds the network of pod {config.namespace}/{config.name}"
@@ -178,8 +176,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def rules_sentence(node: str, rules: RuleSet) -> str:
-    """What a node's proxy has made the rules; a service with several ports has several
-    addresses."""
+    """The rules that a node's proxy has written; each port of a service has its own address."""
     open_rules = [
         rule
         for of_service in rules.services.values()
@@ -193,7 +190,7 @@ def rules_sentence(node: str, rules: RuleSet) -> str:
 
 
 class Storyteller:
-    """Prints sentences with the time that has passed since the start."""
+    """Prints sentences with the time since the start."""
 
     def __init__(self, now: Callable[[], Instant], say: Callable[[str], None] = print) -> None:
         self._now = now
@@ -216,7 +213,7 @@ class Storyteller:
         self.tell(rules_sentence(node, rules))
 
     def tell(self, words: str | None) -> None:
-        """One line, unless it is the same as the last."""
+        """Print a line, unless it is equal to the last one."""
         if words and words != self._last:
             self._last = words
             self._say(f"{(self._now() - self._start) / SECOND:8.3f} s  {words}")

@@ -1,6 +1,6 @@
 """Signs and verifies tokens of service accounts with the cryptography library. Rule HTTP-19.
 
-The library is imported with the first token, because that takes 50 ms, which a start does not need.
+Importing the library takes 50 ms, so it is imported with the first token and not at start.
 """
 
 from functools import cached_property
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def token_signer(key: TokenKey) -> "Es256 | Rs256":
-    """What signs and verifies by this key."""
+    """The signer and verifier for this key."""
     return Es256(key) if isinstance(key, EcKey) else Rs256(key)
 
 

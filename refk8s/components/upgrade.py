@@ -1,8 +1,6 @@
-"""A connection that leaves HTTP for SPDY: the transport is taken over from uvicorn as a pair of
-streams. Rule STREAM-4.
+"""Upgrades a connection from HTTP to SPDY: takes the transport from uvicorn as a pair of streams.
 
-Reading and writing wait for the other side, as asyncio's streams do, so nothing gathers without
-bound.
+Rule STREAM-4. Reads and writes have back-pressure, as asyncio's streams do, so buffers are bounded.
 """
 
 import asyncio
@@ -11,13 +9,12 @@ from typing import Any
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 EXTENSION = "refk8s.upgrade"
-"""In the extensions of a request that asks for an upgrade: `await take_over(header_lines)`."""
+"""In the extensions of an upgrade request: `await take_over(header_lines)`."""
 READ_BYTES_MAX = 1 << 16
 
 
 def wanted_upgrade(scope: dict[str, Any]) -> str:
-    """What the request wants the connection to become, in lower case; empty for nothing that can be
-    had."""
+    """The protocol that the request upgrades to, in lower case; empty if unsupported."""
     if EXTENSION not in (scope.get("extensions") or {}):
         return ""
     return next(
@@ -31,7 +28,7 @@ def wanted_upgrade(scope: dict[str, Any]) -> str:
 
 
 def offered_versions(scope: dict[str, Any]) -> tuple[str, ...]:
-    """The versions of the protocol inside SPDY that a client offers, in its order."""
+    """The versions of the subprotocol in SPDY that the client offers, in its order."""
     values = [
         value.decode("latin-1")
         for name, value in scope["headers"]
@@ -43,8 +40,7 @@ def offered_versions(scope: dict[str, Any]) -> tuple[str, ...]:
 
 
 def take_over(protocol: Any, version: str) -> Streams:
-    """Answer 101 with this version of the protocol inside SPDY (empty: none named), and have the
-    connection as streams."""
+    """Answer 101 with this version of the subprotocol (empty: none); returns the streams."""
     transport = protocol.transport
     loop = asyncio.get_running_loop()
     lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: SPDY/3.1"]

@@ -1,10 +1,8 @@
-"""A watch as a response without end: lines as things happen, in bounds. Rules HTTP-11, HTTP-12,
-WATCHAPI-8.
+"""A watch as a streaming response with a bounded buffer. Rules HTTP-11, HTTP-12, WATCHAPI-8.
 
-The events of one change are written as bytes once and given to all watchers of the same form. Once
-the initial events are sent, they go to the connection at once, without a task that would have to
-wake. A client that does not read is noticed by what waits for it, whether or not a send is under
-way.
+The events of one change are encoded once for all watchers of the same form. After the initial
+events, an event is written to the connection at once, without waking a task. A client that does not
+read is detected by the size of its buffer, also while no send is in progress.
 """
 
 import asyncio
@@ -23,7 +21,7 @@ from refk8s.core.apiserver.wire import Received
 
 Events = tuple[WatchEvent, ...]
 
-# by which a client may be behind before its watch is ended; one event may be longer
+# that may wait for a client before its watch is ended; one event may be longer
 BACKLOG_BYTES_MAX = 8 << 20
 BACKLOG_EVENTS_MAX = 10_000
 EVENTS_A_PIECE = 64
@@ -36,8 +34,10 @@ _HEADERS = [
 
 
 class Fanout:
-    """The bytes of events, made once for all watchers of the same form; forgotten in the next turn
-    of the loop (HTTP-12)."""
+    """Encodes events once for all watchers of the same form (HTTP-12).
+
+    The bytes are discarded in the next turn of the loop.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -90,7 +90,7 @@ class WatchStream:
         self._over = asyncio.Event()
 
     async def run(self, api: ApiServer, receive: Receive, send: Send) -> None:
-        """Until the client leaves or is too slow, the time is over, or the server stops."""
+        """Run until the client disconnects or is too slow, the timeout, or the server stops."""
         close = api.open(self._stream, self._deliver, self._end, self._first)
         gone = asyncio.ensure_future(_until_gone(receive, self._over))
         connection = self._connection
@@ -114,8 +114,7 @@ class WatchStream:
             gone.cancel()
 
     async def _flow(self, chunk: bytes) -> None:
-        """Send a chunk when the client has read what came before, or not at all when the watch is
-        over."""
+        """Send a chunk after the client has read the earlier ones, unless the watch has ended."""
         connection = self._connection
         if connection.flow.write_paused:
             drained, over = (
@@ -131,14 +130,14 @@ class WatchStream:
     async def _finish(self, send: Send) -> None:
         connection = self._connection
         if connection.flow.write_paused or self._waiting or self._initial:
-            connection.transport.abort()  # It does not read: what is kept for it is freed now.
+            connection.transport.abort()  # It does not read: free its buffer now.
         elif connection.cycle is not None and not connection.cycle.disconnected:
             await send({"type": "http.response.body", "body": b""})
 
     # --- called by the API server
 
     def _first(self, events: Events) -> None:
-        # The first event in the order of sending tells the columns of a table (TABLE-5).
+        # The first event sent has the column definitions of a table (TABLE-5).
         self._columns = not events
         for start in range(0, len(events), EVENTS_A_PIECE):
             self._initial.append(events[start : start + EVENTS_A_PIECE])
@@ -158,7 +157,7 @@ class WatchStream:
             self._bytes > BACKLOG_BYTES_MAX or self._events > BACKLOG_EVENTS_MAX
         ):
             self._waiting.clear()
-            # too slow: the client watches again from where it was, or lists
+            # too slow: the client watches again from its last revision, or lists
             self._connection.transport.abort()
             self._over.set()
 

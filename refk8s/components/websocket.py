@@ -1,7 +1,7 @@
-"""WebSockets beside HTTP: who asks for one is received like anybody else, and answered in HTTP
-where there is to be no stream.
+"""WebSockets: a WebSocket request is authenticated and handled as every other request.
 
-The library is loaded when the first client asks for one: most runs never need it.
+If it is rejected, the answer is an HTTP response. The library is imported with the first WebSocket
+request, since most runs have none.
 """
 
 import logging
@@ -13,8 +13,8 @@ from refk8s.components.asgi import Send
 _SILENT = logging.getLogger("refk8s.websocket")
 _SILENT.setLevel(logging.CRITICAL)
 
-# Kubernetes' protocols have names that the library takes for malformed (a slash): it is not shown
-# the offer.
+# The library rejects the names of Kubernetes' protocols because of their slash, so it does not get
+# the header.
 OFFERED = b"x-offered-protocol"
 _OFFER = re.compile(rb"(\r\n)sec-websocket-protocol:", re.IGNORECASE)
 
@@ -35,22 +35,24 @@ def websocket_protocol(**arguments: Any) -> Any:
         protocol.data_received = take
         take(_OFFER.sub(b"\\1" + OFFERED + b":", data, count=1))
 
-    # What comes first is the whole request, put together by the HTTP protocol before it.
+    # The first data is the whole request, from the HTTP protocol.
     protocol.data_received = take_request
-    # It takes every refusal for a mistake of ours; those we tell ourselves (http.py).
+    # It logs every rejection as an error; http.py logs real errors itself.
     protocol.logger = _SILENT
     return protocol
 
 
 def offered_protocols(scope: dict[str, Any]) -> tuple[str, ...]:
-    """The protocols that a client offers to speak over its WebSocket."""
+    """The subprotocols that a client offers for its WebSocket."""
     values = [value.decode("latin-1") for name, value in scope["headers"] if name == OFFERED]
     return tuple([protocol.strip() for value in values for protocol in value.split(",")])
 
 
 def refusing(send: Send) -> Send:
-    """Takes an HTTP answer as the refusal of a WebSocket, and the WebSocket's own messages as they
-    are."""
+    """A `send` that turns an HTTP response into the rejection of a WebSocket.
+
+    It passes the messages of the WebSocket unchanged.
+    """
 
     async def either(message: dict[str, Any]) -> None:
         await send({**message, "type": _AS_REFUSAL.get(message["type"], message["type"])})

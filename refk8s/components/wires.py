@@ -1,5 +1,7 @@
-"""The client's side of exec and attach: the same messages over a WebSocket or over SPDY. Rules
-STREAM-4, STREAM-5."""
+"""The connections of exec and attach: the same messages over a WebSocket or over SPDY.
+
+Rules STREAM-4, STREAM-5.
+"""
 
 import asyncio
 import contextlib
@@ -30,7 +32,7 @@ from refk8s.core.apiserver.spdy import Data, Gone, Happened, NotSpdy, Opened, Pi
 
 READ_BYTES = 1 << 16
 OPENING_SECONDS_MAX = 30.0
-"""How long a client may take to open its streams, as upstream's."""
+"""How long a client may take to open its streams, as upstream."""
 EARLY_EVENTS_MAX = 16
 """How many frames may arrive before the last stream is opened."""
 LINGER_SECONDS_MAX = 5.0
@@ -39,7 +41,7 @@ could lose that message."""
 
 
 class WebSocketWire:
-    """Messages that begin with their channel."""
+    """Messages over a WebSocket; each begins with its channel."""
 
     def __init__(
         self, version: Version, options: ExecOptions, receive: Receive, send: Send
@@ -77,7 +79,7 @@ class WebSocketWire:
 
 
 class SpdyWire:
-    """A stream for each channel."""
+    """Messages over SPDY, with a stream for each channel."""
 
     def __init__(self, version: Version, options: ExecOptions, streams: Streams) -> None:
         self._version = version
@@ -91,7 +93,7 @@ class SpdyWire:
         self._wanted = {channel for channel, is_wanted in wanted.items() if is_wanted}
 
     async def open(self) -> bool:
-        """Wait until the client has opened what it asked for; whether it has."""
+        """Wait until the client has opened its streams; returns whether it has opened all."""
         early: list[Happened] = []
         try:
             async with asyncio.timeout(OPENING_SECONDS_MAX):
@@ -107,8 +109,10 @@ class SpdyWire:
         return True
 
     async def _next(self) -> Happened | None:
-        """What happens next besides openings and pings, which are answered here. None at the
-        end."""
+        """The next event other than opened streams and pings, which are handled here.
+
+        None at the end of the connection.
+        """
         while True:
             if not self._waiting:
                 try:
@@ -132,7 +136,7 @@ class SpdyWire:
                 case Pinged(reply):
                     await self._write(reply)
                 case Gone():
-                    continue  # It opens no more streams; those that there are go on.
+                    continue  # The client opens no more streams; the open ones continue.
                 case _:
                     return event
 
@@ -152,7 +156,7 @@ class SpdyWire:
         return None
 
     def _resized(self, data: bytes) -> tuple[int, int] | None:
-        """The newest whole size in the stream of sizes, which come as JSON one after another."""
+        """The newest complete size in the stream of JSON sizes."""
         *whole, rest = (self._size + data).replace(b"}", b"}\0").split(b"\0")
         self._size = rest[-SIZE_BYTES_MAX:]
         sizes = [size for text in whole if (size := read_size(text)) is not None]
@@ -176,7 +180,7 @@ class SpdyWire:
         await self.close()
 
     async def close(self) -> None:
-        """Let the client read to the end, then close."""
+        """Wait until the client has read all data, then close."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS_MAX):
                 await self._writer.drain()

@@ -1,10 +1,9 @@
 """YAML documents to JSON trees, as Kubernetes reads them. Rules HTTP-20 and HTTP-21 (spec/http.md).
 
-The library only splits the text into events; what a scalar means is decided in
-core/api/yaml_text.py. Time and memory are bounded by the length of the text and by the bounds
-below, whatever the aliases in it say: an alias refers to the tree of its anchor, and what all
-aliases would add to the text is counted before it is written. Source: YAML 1.1; the documentation
-of sigs.k8s.io/yaml.
+The library only splits the text into events; core/api/yaml_text.py interprets scalars. Time and
+memory are bounded by the length of the text and by the limits below, for any aliases: an alias
+refers to the tree of its anchor, and the text that all aliases would add is counted before it is
+written. Source: YAML 1.1; the documentation of sigs.k8s.io/yaml.
 """
 
 from __future__ import annotations
@@ -20,29 +19,30 @@ from refk8s.core.api.json_text import DEPTH_MAX
 from refk8s.core.api.yaml_text import BadScalar, YamlDocument
 
 NODES_MAX: Final = 200_000
-"""Nodes of one document: two thousand pods have fewer."""
+"""The most nodes of one document; 2,000 pods have fewer."""
 
 ALIASED_BYTES_MAX: Final = 3 << 20
-"""What aliases may add to the text of a document, in bytes."""
+"""The most bytes that aliases may add to the text of a document."""
 
 
 DUPLICATES_MAX: Final = 100
-"""Repeated keys that are named; more are not counted."""
+"""The most repeated keys that an error names."""
 
 
 class BadYaml(ValueError):
-    """The text is no YAML, or none that is read. The message begins with "yaml: " or names what
-    JSON does not have."""
+    """The text is not YAML, or YAML that is not supported.
+
+    The message begins with "yaml: " or names a value that JSON does not have.
+    """
 
 
 def read_yaml(data: bytes | str) -> YamlDocument:
-    """The first document of a text, None in an empty one. BadYaml for what cannot be read.
-    O(length)."""
+    """The first document of a text; None if it is empty. Raises BadYaml. O(length)."""
     return next(read_yaml_documents(data), YamlDocument(None))
 
 
 def read_yaml_documents(data: bytes | str, nodes_max: int = NODES_MAX) -> Iterator[YamlDocument]:
-    """Every document of a text, in order, read as it is asked for. BadYaml as in `read_yaml`."""
+    """Iterate over the documents of a text, parsing each when needed. Raises BadYaml."""
     import yaml
 
     try:
@@ -68,7 +68,7 @@ def read_yaml_documents(data: bytes | str, nodes_max: int = NODES_MAX) -> Iterat
 
 
 def _explain(error: Exception) -> str:
-    """The parser's complaint as Go's reader words it."""
+    """The parser's error in the words of Go's parser."""
     problem = (
         getattr(error, "problem", None)
         or getattr(error, "reason", None)
@@ -99,7 +99,7 @@ class _Frame:
 
 
 class _Builder:
-    """Makes one tree of the events of one document, without recursion."""
+    """Builds the tree of one document from its events, without recursion."""
 
     def __init__(self, loader: Any, nodes_max: int) -> None:
         self._loader = loader
@@ -152,8 +152,7 @@ class _Builder:
         return found
 
     def _put(self, value: Any, size: int, depth: int, event: Any) -> None:
-        """Give a complete node to the mapping or sequence around it. `size`: bytes of its text,
-        aliases expanded."""
+        """Add a complete node to its parent; `size`: bytes of its text with aliases expanded."""
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise BadScalar(f"document contains more than {self._nodes_max} nodes")
@@ -189,8 +188,10 @@ class _Builder:
         frame.tree[yaml_text.key_text(key)] = _json(value)
 
     def _merge(self, frame: _Frame, value: Any, event: Any) -> None:
-        """`<<: *a` and `<<: [*a, *b]`, where the earlier counts. Merging costs what an alias may
-        add, entry by entry."""
+        """`<<: *a` and `<<: [*a, *b]`; the earlier alias has precedence.
+
+        Each merged entry counts against the limit of aliases.
+        """
         for one in reversed(value) if type(value) is list else (value,):
             if type(one) is not dict:
                 raise BadScalar("map merge requires map or sequence of maps as the value")
@@ -222,7 +223,7 @@ def _value(event: Any) -> Any:
 
 
 def _check_characters(text: str) -> None:
-    """BadScalar for half of a surrogate pair, which is an escape but no character."""
+    """Raises BadScalar for half of a surrogate pair, which is not a character."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -230,7 +231,7 @@ def _check_characters(text: str) -> None:
 
 
 def _json(value: Any) -> Any:
-    """A scalar as JSON can say it."""
+    """A scalar as a JSON value."""
     if type(value) is float:
         return yaml_text.number_for_json(value)
     return value

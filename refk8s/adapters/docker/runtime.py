@@ -198,7 +198,9 @@ class DockerRuntime:
 
     def _taken(self, result: Any) -> Result:
         return (
-            Failed("", f"an internal error: {result}") if isinstance(result, BaseException) else result
+            Failed("", f"an internal error: {result}")
+            if isinstance(result, BaseException)
+            else result
         )
 
     def _finish(self, operation: Operation, result: Any, done: Then) -> None:
