@@ -1,7 +1,7 @@
 """The one interpreter of effects: which method of an `EffectHandler` carries out which effect.
 
 There are three handlers. The cluster (core/cluster/component.py) and the explorer
-(checking/explorer/parts.py) carry effects out in virtual time, on values; the driver
+(checking/explorer/parts.py) carry out effects in virtual time, on values; the driver
 (components/driver.py) carries them out on asyncio.
 """
 
@@ -27,8 +27,10 @@ from refk8s.core.ports import Operation, RuleSet
 
 
 class EffectHandler(Protocol):
-    """Carries out what one machine asks for. The docstrings of the effects (core/machine.py) say
-    which event answers each."""
+    """Carries out the effects of one machine.
+
+    The docstrings of the effects (core/machine.py) name the event that answers each.
+    """
 
     def call(self, id: int, request: Request, background: bool) -> None:
         """Send a request."""
@@ -49,11 +51,11 @@ class EffectHandler(Protocol):
         """Make these the node's service rules."""
 
     def report(self, problem: Problem) -> None:
-        """A decider raised an exception (LOOP-10)."""
+        """A reconciler raised an exception (LOOP-10)."""
 
 
 def carry_out(effect: Effect, handler: EffectHandler) -> None:
-    """Hand one effect to the method that carries it out. Effects are carried out in their order."""
+    """Pass one effect to the method that carries it out. Effects are carried out in their order."""
     match effect:
         case Call(id, request, background):
             handler.call(id, request, background)
@@ -74,11 +76,12 @@ def carry_out(effect: Effect, handler: EffectHandler) -> None:
 
 
 class VirtualStep(ABC):
-    """One step of a machine in virtual time: the machine's `state` after it, the timer that it has
-    set, and the rules that it has programmed. Subclasses collect its requests and operations.
+    """One step of a machine in virtual time.
 
-    Rules are programmed at once, and the machine handles the confirmation in the same step. Real
-    adapters differ only in how long that takes, and a late `Wake` covers that.
+    It has the machine's `state` after the step, the timer that the machine has set, and the rules
+    that it has programmed. Subclasses collect its requests and operations. Rules are programmed at
+    once, and the machine handles the confirmation in the same step. Real adapters differ only in
+    how long that takes, and a late `Wake` covers that.
     """
 
     __slots__ = ("is_timer_set", "machine", "now", "rules", "state", "timer")
@@ -117,6 +120,8 @@ class VirtualStep(ABC):
         self.carry_out_all(effects)
 
     def report(self, problem: Problem) -> None:
-        """A driver logs it and goes on (LOOP-10). In virtual time it ends the step, and so is what
-        the run has found (SIM-8)."""
+        """Raise the exception, where a driver logs it and continues (LOOP-10).
+
+        In virtual time it ends the step, and is a finding of the run (SIM-8).
+        """
         raise problem.error

@@ -1,8 +1,8 @@
-"""What a component is: a pure state machine that is fed events and hands back effects.
+"""A component: a pure state machine that receives events and returns effects.
 
-A driver (real time) or the simulator (virtual time) carries the effects out and feeds the results
-back as events. The state is a value, so a crash is "forget it and call `start` again", and a fork
-costs nothing. Rules LOOP-1 ... in spec/loop.md.
+A driver (real time) or the simulator (virtual time) carries out the effects and passes the results
+back as events. The state is a value: a crash discards it and calls `start` again, and a fork copies
+nothing. Rules LOOP-1 ... in spec/loop.md.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,17 @@ from refk8s.core.value import Value
 
 
 class Impossible(Exception):
-    """A state that cannot arise from valid ones: our mistake, never a user's."""
+    """A state that cannot arise from valid ones: a bug of this project, never a user's mistake."""
 
 
-# --- effects: what a machine asks for -------------------------------------------------------------
+# --- effects: what a machine returns --------------------------------------------------------------
 
 
 class Call(Value, frozen=True):
-    """Send this request; the answer comes as `Answered` with the same id. Background calls
-    (Kubernetes Events) may wait for others."""
+    """Send this request; the response comes as `Answered` with the same id.
+
+    Background calls (Kubernetes Events) may wait for others.
+    """
 
     id: int
     request: Request
@@ -31,15 +33,17 @@ class Call(Value, frozen=True):
 
 
 class Watch(Value, frozen=True):
-    """Open this watch (verb "watch", from options.resource_version); it yields `Watched` until
-    `WatchEnded`."""
+    """Open this watch (verb "watch", from options.resource_version).
+
+    `Watched` events follow until `WatchEnded`.
+    """
 
     id: int
     request: Request
 
 
 class Unwatch(Value, frozen=True):
-    """Close that watch; nothing more comes of it."""
+    """Close that watch; no more events of it follow."""
 
     id: int
 
@@ -58,16 +62,17 @@ class Run(Value, frozen=True):
 
 
 class Program(Value, frozen=True):
-    """Make these the node's service rules, in one transaction; `Programmed` says whether it
-    took."""
+    """Make these the node's service rules, in one transaction; `Programmed` has the result."""
 
     id: int
     rules: RuleSet
 
 
 class Problem(Value, frozen=True, eq=False):
-    """The decider raised an exception about this key, which is our bug: report it. The machine
-    itself goes on (LOOP-10)."""
+    """The reconciler raised an exception about this key, which is a bug of ours: report it.
+
+    The machine itself continues (LOOP-10).
+    """
 
     reconciler: str
     key: str
@@ -77,34 +82,39 @@ class Problem(Value, frozen=True, eq=False):
 Effect: TypeAlias = Call | Watch | Unwatch | WakeAt | Run | Program | Problem
 
 
-# --- events: what a machine hears -----------------------------------------------------------------
+# --- events: what a machine receives --------------------------------------------------------------
 
 
 class Answered(Value, frozen=True):
-    """The answer of a call. None: no answer came; the request is neither done nor failed, and may
-    still take effect."""
+    """The response to a call; None: there was none.
+
+    A request without a response is neither done nor failed, and may still take effect.
+    """
 
     id: int
     response: Response | None
 
 
 class Watched(Value, frozen=True):
-    """Changes seen by a watch, in order, none left out."""
+    """Changes received by a watch, in order and complete."""
 
     id: int
     events: tuple[WatchEvent, ...]
 
 
 class WatchEnded(Value, frozen=True):
-    """The watch is over. `code` 410: what follows is compacted, list again; any other: the stream
-    was cut, watch on."""
+    """The watch has ended.
+
+    `code` 410: the next changes are compacted, so list again. Any other: the stream was cut, so
+    watch from the last revision.
+    """
 
     id: int
     code: int = 0
 
 
 class Woken(Value, frozen=True):
-    """The instant asked for by WakeAt has come."""
+    """The instant of WakeAt has been reached."""
 
 
 class Ran(Value, frozen=True):
@@ -115,15 +125,17 @@ class Ran(Value, frozen=True):
 
 
 class Programmed(Value, frozen=True):
-    """The rules took (error is empty) or did not (nothing changed)."""
+    """The rules are programmed (error is empty), or nothing has changed."""
 
     id: int
     error: str = ""
 
 
 class RuntimeChanged(Value, frozen=True):
-    """The container runtime says by itself that containers changed; empty: it does not know which
-    pods."""
+    """The container runtime reports that containers of these pods changed.
+
+    Empty: the runtime cannot name the pods.
+    """
 
     pod_uids: tuple[str, ...] = ()
 
@@ -135,17 +147,21 @@ Effects: TypeAlias = tuple[Effect, ...]
 
 
 class Machine(Protocol[S]):
-    """A component. `step` takes the events that came since the last step, in order, so that a burst
-    costs one decision."""
+    """A component.
+
+    `step` takes all events since the last step, in order, so that a burst costs one reconcile.
+    """
 
     name: str
 
     def start(self, now: Instant, seed: bytes) -> tuple[S, Effects]:
-        """The state after a start or crash: nothing is remembered. The seed makes this instance's
-        generated names its own."""
+        """The state after a start or crash, without any state of earlier instances.
+
+        The seed makes the generated names differ from those of other instances.
+        """
 
     def step(self, state: S, events: Sequence[Event], now: Instant) -> tuple[S, Effects]:
-        """The next state, and what to do."""
+        """The next state, and its effects."""
 
 
 AnyMachine: TypeAlias = Machine[Any]

@@ -1,5 +1,6 @@
-"""One component of the cluster takes a step: what it asks for becomes part of the cluster's state.
-Rules CLUSTER-3, CLUSTER-11 (spec/cluster.md)."""
+"""One component of the cluster takes a step, and its effects become part of the cluster's state.
+Rules CLUSTER-3, CLUSTER-11 (spec/cluster.md).
+"""
 
 from refk8s.core.actions import Channel
 from refk8s.core.api.request import Request
@@ -11,8 +12,7 @@ from refk8s.core.value import evolve
 
 
 def start(cluster: Cluster, name: str, component: Component) -> Cluster:
-    """A new life: the machine remembers nothing; its clock and its API server stay what they
-    were."""
+    """A new instance without the state of the last; its clock and its API server do not change."""
     seed = start_seed(cluster.seed, name, component.life)
     state, effects = cluster.machines[name].start(cluster.now + component.skew, seed)
     component = evolve(component, state=state, wake_at=None, back_at=None)
@@ -20,8 +20,10 @@ def start(cluster: Cluster, name: str, component: Component) -> Cluster:
 
 
 def handle_event(cluster: Cluster, channel: Channel, event: Event) -> Cluster:
-    """The machine handles one event. An event for an earlier life, or for a stopped machine, is
-    dropped (CLUSTER-3)."""
+    """The machine handles one event.
+
+    An event for an earlier instance, or for a stopped machine, is dropped (CLUSTER-3).
+    """
     if not is_alive(cluster, channel):
         return cluster
     name = channel[0]
@@ -33,13 +35,13 @@ def handle_event(cluster: Cluster, channel: Channel, event: Event) -> Cluster:
 
 
 def is_alive(cluster: Cluster, channel: Channel) -> bool:
-    """Whether the life that began this channel still runs."""
+    """Whether the instance that opened this channel still runs."""
     component = cluster.components[channel[0]]
     return component.life == channel[1] and component.back_at is None
 
 
 def own_channel(cluster: Cluster, name: str) -> Channel:
-    """The channel of events about a machine's own node, in its present life."""
+    """The channel of events about a machine's own node, for its current instance."""
     return name, cluster.components[name].life, 0
 
 
@@ -65,7 +67,7 @@ def _after(cluster: Cluster, name: str, component: Component, effects: Effects) 
 
 
 class _ComponentStep(VirtualStep):
-    """Collects what one component asks for."""
+    """Collects the effects of one component."""
 
     __slots__ = ("flying", "life", "name", "operations", "watches")
 

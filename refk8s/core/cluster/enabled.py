@@ -37,8 +37,10 @@ from refk8s.core.ports import Operation
 
 
 def enabled(cluster: Cluster, behind: Iterable[Channel] | None = None) -> Iterator[Action]:
-    """Everything that can happen next without a fault, in a fixed order. Time passes only where
-    nothing else can (CLUSTER-4). `behind` as in `happenings`."""
+    """All actions that are possible without a fault, in a fixed order.
+
+    Time passes only when nothing else can happen (CLUSTER-4). `behind` as in `happenings`.
+    """
     found = happenings(cluster, behind)
     if not found and (next_instant := upcoming(cluster)) is not None:
         found.append(Elapse(next_instant))
@@ -46,8 +48,11 @@ def enabled(cluster: Cluster, behind: Iterable[Channel] | None = None) -> Iterat
 
 
 def happenings(cluster: Cluster, behind: Iterable[Channel] | None = None) -> list[Action]:
-    """What can happen now, time not counted, in a fixed order. `behind`: the watches that have
-    changes to deliver (`is_behind`), in order, where the caller has kept track of them."""
+    """The actions that are possible without passing time, in a fixed order.
+
+    `behind`: the watches that have changes to deliver (`is_behind`), in order, if the caller keeps
+    track of them.
+    """
     held, now = cluster.held, cluster.now
     found: list[Action] = []
     for channel, flying in sorted(cluster.flying.items(), key=_first):
@@ -78,8 +83,7 @@ _first = itemgetter(0)
 
 
 def is_enabled(cluster: Cluster, action: Action) -> bool:
-    """Whether an action is one of those that `enabled` names (a Notify of any limit), or a fault
-    that has an object."""
+    """Whether `enabled` names the action (a Notify of any limit), or a fault with an object."""
     match action:
         case Arrive(channel):
             return _is_sent(cluster, channel) and not is_held(cluster, channel)
@@ -141,27 +145,29 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
 
 
 def _is_sent(cluster: Cluster, channel: Channel) -> bool:
-    """Whether a request is on its way to the API server."""
+    """Whether a request is in transit to the API server."""
     flying = cluster.flying.get(channel)
     return flying is not None and flying.answer is None
 
 
 def _is_answered(cluster: Cluster, channel: Channel) -> bool:
-    """Whether an answer is on its way back."""
+    """Whether a response is in transit to the component."""
     flying = cluster.flying.get(channel)
     return flying is not None and flying.answer is not None
 
 
 def next_turn(name: str, component: Component, now: Instant) -> Action | None:
-    """The action that a component's own clock makes possible: a stopped one starts, the timer of
-    another expires."""
+    """The action that a component's own clock makes possible.
+
+    A stopped component starts; the timer of a running one expires.
+    """
     if component.back_at is not None:
         return Start(name) if is_due(component.back_at, now) else None
     return Wake(name) if is_due(component.wake_at, now) else None
 
 
 def upcoming(cluster: Cluster) -> Instant | None:
-    """The next instant at which something becomes possible by time alone."""
+    """The next instant at which the passing of time makes an action possible."""
     instants = [
         at
         for c in cluster.components.values()
@@ -194,7 +200,7 @@ def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
 
 
 def is_held(cluster: Cluster, channel: Channel) -> bool:
-    """CLUSTER-8: by itself, or with all that its machine sends and receives."""
+    """CLUSTER-8: whether the channel is delayed by itself, or with all messages of its machine."""
     held = cluster.held
     return bool(held) and (
         held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now
@@ -202,8 +208,10 @@ def is_held(cluster: Cluster, channel: Channel) -> bool:
 
 
 def is_operable(cluster: Cluster, channel: Channel) -> bool:
-    """Whether a runtime may carry this out now: not before what an earlier life asked about the
-    same pod has been begun (CLUSTER-13)."""
+    """Whether a runtime may carry out this operation now (CLUSTER-13).
+
+    The operations of an earlier instance on the same pod must have begun.
+    """
     pending, now = cluster.operations[channel], cluster.now
     if pending.due > now or cluster.held.get(channel, 0) > now:
         return False
@@ -222,6 +230,6 @@ def is_operable(cluster: Cluster, channel: Channel) -> bool:
 
 
 def pod_of(operation: Operation) -> str:
-    """The uid of the pod that an operation is about; empty where it is about the node."""
+    """The uid of the operation's pod; empty for an operation on the node."""
     about = getattr(operation, "config", operation)
     return str(getattr(about, "pod_uid", ""))

@@ -1,5 +1,5 @@
-"""What the API server sends to a component: the start of a watch, its changes, its end, a refusal,
-and nothing at all. Rules CLUSTER-2, CLUSTER-5 (spec/cluster.md).
+"""What the API server sends to a component: the start, changes and end of a watch, and refusals.
+Rules CLUSTER-2, CLUSTER-5 (spec/cluster.md).
 
 The cluster (step.py) and the explorer (checking/explorer/parts.py) both call these functions.
 """
@@ -16,11 +16,11 @@ from refk8s.core.store import Compacted, History
 from refk8s.core.value import evolve
 
 COMPACTED = 410
-"""The status code with which a watch ends whose next changes are compacted."""
+"""The status code that ends a watch whose next changes are compacted."""
 
 
 def open_cursor(outcome: Outcome | Response) -> Cursor | int:
-    """The watch that the API server has opened, or the status code with which it refused to."""
+    """The watch that the API server has opened, or the status code of its refusal."""
     if isinstance(outcome, Stream):
         return Cursor(outcome, outcome.revision, watching.initial_events(outcome))
     return outcome.code if isinstance(outcome, Response) else 0
@@ -29,8 +29,11 @@ def open_cursor(outcome: Outcome | Response) -> Cursor | int:
 def deliver(
     cursor: Cursor, known: History[Any], limit: int
 ) -> tuple[tuple[WatchEvent, ...], Cursor] | None:
-    """The next events of a watch, of at most `limit` changes, and the watch after them; a bookmark
-    where no change matches (CLUSTER-2). None where the changes are compacted: the watch ends."""
+    """The next events of a watch, for at most `limit` changes, and the watch after them.
+
+    The event is a bookmark where no change matches (CLUSTER-2). None where the changes are
+    compacted: the watch ends.
+    """
     changes: tuple[Any, ...] = ()
     if cursor.revision <= known.revision:
         try:
@@ -45,13 +48,12 @@ def deliver(
 
 
 def no_answer(id: int, is_watch: bool) -> Event:
-    """What the sender of a request learns when neither the request nor its answer arrives
-    (CLUSTER-5)."""
+    """What a component receives when its request or the response is lost (CLUSTER-5)."""
     return WatchEnded(id) if is_watch else Answered(id, None)
 
 
 def refusal(code: int) -> Response:
-    """The API server's answer when its store does not answer."""
+    """The API server's response when its store does not answer."""
     words = "the store does not answer"
     return Response(
         code, status.unavailable(words) if code == 503 else status.internal_error(words)

@@ -3,19 +3,19 @@
 `enabled.py` lists the actions that are possible in a state, `step.py` carries one out.
 
     history      the store
-    caches       API servers whose cache has stopped following the store, each with what it last saw
-    components   every machine's state, its life (how often it started), whether it is up, its clock and its API server
-    flying       requests on their way to the API server, and answers on their way back
-    watches      open watches, each a cursor into the history: its lag is a number, no queues
-    operations   what container runtimes have been asked and not yet answered
-    held         what is held back, and until when
+    caches       API servers whose cache has stopped following the store, and the cached revision
+    components   of every machine: its state, its life (how often it started), whether it is up,
+                 its clock and its API server
+    flying       requests in transit to the API server, and responses in transit back
+    watches      open watches, each a cursor into the history: its lag is a number, without a queue
+    operations   operations of container runtimes without a result so far
+    held         the delayed channels, and the end of each delay
     worlds       the container runtime of each node
-    now          virtual time: it moves only by `Elapse`
+    now          virtual time: only `Elapse` moves it
 
-Nothing happens that is not an action (refk8s/core/actions.py), so a run is a seed and a list of
-actions, and replays (CLUSTER-1). Whatever one component sends another may arrive late and out of
-order with others, but changes within one watch keep their order (CLUSTER-2). Faults are actions
-like any other.
+The state changes only by actions (refk8s/core/actions.py), so a run is a seed and a list of
+actions, and can be replayed (CLUSTER-1). Messages between components may arrive late and in another
+order, but the changes of one watch keep their order (CLUSTER-2). Faults are actions like any other.
 """
 
 from collections.abc import Mapping
@@ -43,21 +43,20 @@ class World(Protocol):
     def carry_out(
         self, operation: Operation, now: Instant, chance: Chance
     ) -> "tuple[World, Result | Later]":
-        """The runtime after the operation, and what it answers."""
+        """The runtime after the operation, and the result."""
 
     def advance(self, now: Instant) -> "tuple[World, tuple[str, ...]]":
-        """The runtime at this instant, and the uids of pods whose containers changed by
-        themselves."""
+        """The runtime at this instant, and the uids of pods whose containers have changed."""
 
     def next_change(self) -> Instant | None:
-        """When something will change by itself."""
+        """The instant of the next change without an operation."""
 
     def disturb(self, what: str, which: str, now: Instant) -> "tuple[World, tuple[str, ...]]":
         """The runtime after a fault of this name, and the uids of pods whose containers changed."""
 
 
 class Flying(Value, frozen=True, eq=False):
-    """A request (answer None) or an answer on its way."""
+    """A request in transit (answer None), or its response."""
 
     request: Request
     answer: Response | None = None
@@ -74,7 +73,7 @@ class Cursor(Value, frozen=True, eq=False):
 
 
 class Component(Value, frozen=True, eq=False):
-    """A machine as it is now. A stopped one (`back_at`) has no state and receives nothing."""
+    """A machine's current state. A stopped one (`back_at`) has none and receives nothing."""
 
     state: Any
     life: int
@@ -85,23 +84,23 @@ class Component(Value, frozen=True, eq=False):
 
 
 class Pending(Value, frozen=True, eq=False):
-    """An operation that a runtime has been asked for."""
+    """An operation of a runtime, without a result so far."""
 
     operation: Operation
-    due: Instant = 0  # the runtime takes until then
+    due: Instant = 0  # the end of its duration in the runtime
 
 
 class Cache(Value, frozen=True, eq=False):
-    """What a stale API server's cache has of the store."""
+    """The part of the store that a stale API server's cache has."""
 
     history: History[Any]
     until: Instant
 
 
 class Cluster(Value, frozen=True, eq=False):
-    """The state of everything. A value: keep one to go back to it (CLUSTER-6)."""
+    """The state of everything, as a value: keep one to return to it (CLUSTER-6)."""
 
-    machines: Mapping[str, AnyMachine]  # what they are; never changes
+    machines: Mapping[str, AnyMachine]  # their definitions; constant
     seed: bytes
     now: Instant
     history: History[Any] = EMPTY
@@ -110,42 +109,45 @@ class Cluster(Value, frozen=True, eq=False):
     flying: Map[Channel, Flying] = field(default_factory=Map)
     watches: Map[Channel, Cursor] = field(default_factory=Map)
     operations: Map[Channel, Pending] = field(default_factory=Map)
-    # a channel, or all between a machine and the API server
+    # a channel, or all channels between a machine and the API server
     held: Map[Channel | str, Instant] = field(default_factory=Map)
     worlds: Map[str, Any] = field(default_factory=Map)
     rules: Map[str, RuleSet] = field(default_factory=Map)
     last_commit: "Committed[Any] | None" = None  # of the last step, for laws and reports
 
     def context(self) -> Context:
-        """Time and chance for the next write: a function of the seed and of the revision, so that
-        no other order can show (CLUSTER-12)."""
+        """Time and random values for the next write (CLUSTER-12).
+
+        A function of the seed and of the revision, so that the order of unrelated actions has no
+        effect.
+        """
         return Context(self.now, SeededChance(self.seed + self.history.revision.to_bytes(8, "big")))
 
     def chance(self, channel: Channel) -> Chance:
-        """Chance for what one channel carries."""
+        """Random values for the messages of one channel."""
         return chance_of(self.seed, channel)
 
 
 def chance_of(seed: bytes, channel: Channel) -> Chance:
-    """Chance for what one channel carries, or for one start of a machine (id 0 and its life)."""
+    """Random values for one channel, or for one start of a machine (id 0 and its life)."""
     name, life, id = channel
     return SeededChance(seed + name.encode() + life.to_bytes(4, "big") + id.to_bytes(8, "big"))
 
 
 def start_seed(seed: bytes, name: str, life: int) -> bytes:
-    """The seed that a machine is started with: a function of its name and of its life."""
+    """The seed for the start of a machine: a function of its name and of its life."""
     return chance_of(seed, (name, life, 0)).draw(16) + name.encode() + life.to_bytes(4, "big")
 
 
 def begin(
     machines: Mapping[str, AnyMachine], worlds: Mapping[str, Any], seed: bytes, now: Instant
 ) -> Cluster:
-    """A cluster whose store is empty and whose components are about to start (see `start_all`)."""
+    """A cluster with an empty store, before its components start (see `start_all`)."""
     return Cluster(machines=dict(machines), seed=seed, now=now, worlds=Map(worlds))
 
 
 def known_to(cluster: Cluster, machine: str) -> History[Any]:
-    """What the cache of this machine's API server has seen (CLUSTER-10)."""
+    """The revision that the cache of this machine's API server has reached (CLUSTER-10)."""
     if not cluster.caches:
         return cluster.history
     cache = cluster.caches.get(cluster.components[machine].server)
@@ -158,6 +160,6 @@ def is_up(cluster: Cluster, name: str) -> bool:
 
 
 def clock_skew(cluster: Cluster, name: str) -> Instant:
-    """How far a machine's clock is ahead (CLUSTER-11)."""
+    """How far a machine's clock is ahead of the cluster's (CLUSTER-11)."""
     component = cluster.components.get(name)
     return component.skew if component is not None else 0

@@ -71,8 +71,7 @@ def start_all(cluster: Cluster) -> Cluster:
 
 
 def step(cluster: Cluster, action: Action) -> Cluster:
-    """The state after the action. Raises Impossible for an action about something that is not
-    there."""
+    """The state after the action. Raises Impossible for an action on something that is absent."""
     if cluster.last_commit is not None:
         cluster = evolve(cluster, last_commit=None)
     match action:
@@ -113,8 +112,10 @@ def step(cluster: Cluster, action: Action) -> Cluster:
 
 
 def submit(cluster: Cluster, request: Request) -> tuple[Cluster, Response]:
-    """The API server takes one request: decide, commit, answer. With one store and no time in
-    between there is no conflict."""
+    """The API server handles one request: decide, commit, respond.
+
+    With one store and no time in between there is no conflict.
+    """
     outcome = handle(Exchange(request, cluster.history, cluster.context()))
     if isinstance(outcome, Response):
         return cluster, outcome
@@ -211,7 +212,7 @@ def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
         return _open_watch(
             evolve(cluster, flying=cluster.flying.delete(channel)), channel, flying.request
         )
-    # CLUSTER-10: whatever the cache has
+    # CLUSTER-10: the revision that the cache has
     if flying.request.verb == "list" and flying.request.options.resource_version == "0":
         response = handle(
             Exchange(flying.request, known_to(cluster, channel[0]), cluster.context())
@@ -247,8 +248,10 @@ def _unknown(cluster: Cluster, channel: Channel, flying: Flying) -> Cluster:
 
 
 def _cut(cluster: Cluster, channels: list[Channel]) -> Cluster:
-    """End these watches, then say so: what a component does about one must not meet another that is
-    about to end."""
+    """End all these watches before any component handles the end of one.
+
+    The effects of handling one must not depend on another that is about to end.
+    """
     for channel in channels:
         cluster = evolve(cluster, watches=cluster.watches.delete(channel))
     for channel in channels:

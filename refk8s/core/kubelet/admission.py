@@ -27,14 +27,14 @@ from refk8s.core.ports import NodeDescribed
 
 
 def requests_of(pod: Pod) -> Amounts:
-    """What the pod requests at most at any moment (KUBELET-80), and its place among the pods."""
+    """The pod's requests (KUBELET-80), and its place among the node's pods."""
     total = pod_requests(pod.spec)
     total[PODS] = 1
     return total
 
 
 def capacity_of(facts: NodeDescribed, node: Node | None) -> Amounts:
-    """What the node has: the machine's word, and what others announced on the Node object."""
+    """What the node has: as the machine reports it, and as others write it into the Node object."""
     announced = (node.status.allocatable if node is not None else None) or {}
     capacity = {
         resource: amount(resource, text) for resource, text in announced.items() if "/" in resource
@@ -56,8 +56,10 @@ def why_rejected(
     others: Iterable[PodMemory],
     modules: tuple[str, ...] = (),
 ) -> tuple[str, str] | None:
-    """(reason, message) of the pod's failure, or None: it is taken (KUBELET-81). `labels` are the
-    node's."""
+    """(reason, message) of the pod's rejection, or None: it is admitted (KUBELET-81).
+
+    `labels` are the node's.
+    """
     problem = why_forbidden(pod, modules)
     if problem is not None:
         return problem[0], f"Pod was rejected: {problem[1]}"

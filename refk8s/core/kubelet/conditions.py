@@ -23,8 +23,7 @@ OWN = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "
 def compute_conditions(
     pod: Pod, status: PodStatus, has_network: bool, initialized: bool, now: Instant
 ) -> tuple[PodCondition, ...]:
-    """The conditions of this new status, in the usual order, then those of others.
-    O(containers)."""
+    """The conditions of this new status, in the usual order, then others. O(containers)."""
     final = {SUCCEEDED: "PodCompleted", FAILED: "PodFailed"}.get(status.phase or "", "")
     containers = _containers_ready(pod, status, final)
     verdicts = {
@@ -85,7 +84,7 @@ def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, st
 
 
 def _ready(pod: Pod, containers: tuple[bool, str, str]) -> tuple[bool, str, str]:
-    """Ready: the containers are, and so says every readiness gate (POD-16)."""
+    """Ready: the containers are ready, and every readiness gate is True (POD-16)."""
     if not containers[0]:
         return containers
     held = {condition.type: condition.status for condition in pod.status.conditions or ()}

@@ -1,4 +1,4 @@
-"""What an operator may set for a kubelet, with the defaults of Kubernetes.
+"""The settings of a kubelet, with the defaults of Kubernetes.
 
 Source: Kubernetes documentation, "Kubelet Configuration (v1beta1)".
 """
@@ -14,24 +14,30 @@ class KubeletConfig(Value, frozen=True):
     version: str = "v1.37.0"
     node_labels: tuple[tuple[str, str], ...] = ()
     register_with_taints: tuple[Taint, ...] = ()
-    node_ip: str = ""  # empty: what the runtime says
+    node_ip: str = ""  # empty: the runtime's
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     node_lease_duration_seconds: int = 40
     heartbeat_every: Instant = 10 * SECOND
-    """The Lease is renewed so often, and the machine looked at."""
+    """The interval of renewals of the Lease, and of descriptions of the machine."""
     node_status_every: Instant = 5 * MINUTE
-    """The Node's status is written at least so often, and whenever it changed."""
+    """The maximum interval between writes of the Node's status without a change."""
     relist_every: Instant = MINUTE
-    """The runtime is listed whole so often, should it have kept silent about a change."""
+    """The interval of complete lists of the runtime, in case it did not report a change."""
     retry_after: Instant = 10 * SECOND
-    """An operation that failed is tried again after this (KUBELET-23)."""
+    """The wait before a failed operation is repeated (KUBELET-23)."""
     stop_delay: Instant = 0
-    """The containers of a deleted pod are asked to stop so much later, so that services can forget
-    the pod first (POD-8)."""
+    """The delay before the containers of a deleted pod are stopped (POD-8).
+
+    In that time the pod is removed from the endpoints of services.
+    """
     status_held_back: Instant = 1 * SECOND
-    """A pod of which something is being made or ended may keep its status to itself so long: then
-    one write tells most (KUBELET-31)."""
+    """The maximum delay of the status of a pod that starts or ends (KUBELET-31).
+
+    So one write replaces several.
+    """
     objects_kept: Instant = MINUTE
-    """Config maps and secrets are believed so long (those that a volume shows are read again with
-    every listing)."""
+    """How long a ConfigMap or Secret is used after it was read.
+
+    Those that a volume shows are read again with every list of the runtime.
+    """

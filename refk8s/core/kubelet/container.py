@@ -1,5 +1,5 @@
-"""From a pod's specification to what the runtime is asked to make. Rules KUBELET-50, KUBELET-51,
-KUBELET-55, KUBELET-94 (spec/kubelet.md).
+"""The sandbox and containers that the runtime creates for a pod's spec. Rules KUBELET-50,
+KUBELET-51, KUBELET-55, KUBELET-94 (spec/kubelet.md).
 
 Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a
 Pod or Container", "Adding entries to Pod /etc/hosts with HostAliases". Left out: sharing the
@@ -30,8 +30,10 @@ FULL_NAME_LENGTH_MAX = 64
 
 
 def spec_hash(container: Container) -> str:
-    """Changes when a running container must be made anew: of a container only the image can be
-    changed (KUBELET-15)."""
+    """A value that changes if a running container must be recreated: its image (KUBELET-15).
+
+    No other field of a container can be changed.
+    """
     return blake2b(f"{container.name}\0{container.image}".encode(), digest_size=8).hexdigest()
 
 
@@ -63,10 +65,10 @@ def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfi
 
 
 def compute_hostname(facts: Facts, pod: Pod) -> str:
-    """The pod's host name: hostnameOverride, hostname or its name; the node's for the host's
-    network (KUBELET-50).
+    """The pod's host name: hostnameOverride, hostname, or its name (KUBELET-50).
 
-    BadConfig where a full name is asked for and longer than a host name may be.
+    The node's on the host's network. BadConfig if a requested full name is longer than a host name
+    may be.
     """
     if pod.spec.host_network and not pod.spec.hostname_override:
         return facts.node.hostname
@@ -109,10 +111,10 @@ fe00::2\tip6-allrouters
 
 
 def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, ...]) -> str:
-    """What /etc/hosts of the container holds; empty where it mounts a file of its own there
-    (KUBELET-94).
+    """The content of the container's /etc/hosts (KUBELET-94).
 
-    On the host's network these lines come after those of the node's own file.
+    Empty where the container mounts a file of its own there. On the host's network these lines come
+    after those of the node's file.
     """
     if any(mount.mount_path == HOSTS_PATH for mount in container.volume_mounts or ()):
         return ""
@@ -130,8 +132,7 @@ def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, 
 
 
 def compute_port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
-    """The host ports of the containers and sidecars (POD-22); a pod on the host's network needs
-    none."""
+    """The host ports of containers and sidecars (POD-22); none on the host's network."""
     if pod.spec.host_network:
         return ()
     return tuple([
@@ -179,8 +180,10 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
 def compute_container_config(
     sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus
 ) -> ContainerConfig:
-    """All that the runtime needs to make the container. BadConfig where it cannot be made, NotYet
-    where something is not read yet."""
+    """The complete request to the runtime to create the container.
+
+    BadConfig where it cannot be created, NotYet where an object has not been read.
+    """
     security.check_enforceable(pod, container)
     image = sync.memory.container(container.name)
     facts, metadata, spec = sync.facts, pod.metadata, pod.spec
@@ -237,8 +240,10 @@ def compute_container_config(
 
 
 def is_expected_to_end(pod: Pod, container: Container) -> bool:
-    """Whether a container does a piece of work and ends: an init container, one of a Job's pod, or
-    a command that is not restarted."""
+    """Whether a container is meant to exit.
+
+    That is an init container, a container of a Job's pod, or a command that is not restarted.
+    """
     if is_init(pod.spec, container):
         return not is_sidecar(container)
     if any(
@@ -251,9 +256,9 @@ def is_expected_to_end(pod: Pod, container: Container) -> bool:
 
 
 def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tuple[Mount, ...]:
-    """Where the pod's volumes are seen. A subPath makes the source "volume/path" (KUBELET-55).
+    """The mounts of the pod's volumes. A subPath makes the source "volume/path" (KUBELET-55).
 
-    What the kubelet writes is never writable for a container (KUBELET-90).
+    A volume that the kubelet writes is read-only for a container (KUBELET-90).
     """
     volumes = {volume.name: volume for volume in pod.spec.volumes or ()}
     mounts: list[Mount] = []

@@ -27,8 +27,10 @@ def compute_environment(
     host_ip: str,
     ips: tuple[str, ...],
 ) -> tuple[tuple[str, str], ...]:
-    """All variables in order, each name once. BadConfig where a source is missing, NotYet where one
-    is not read yet."""
+    """All variables in order, each name once.
+
+    BadConfig where a source is missing, NotYet where one has not been read.
+    """
     namespace = pod.metadata.namespace or ""
     given: dict[str, str] = {}
     for source in container.env_from or ():
@@ -67,7 +69,7 @@ def _value(
     host_ip: str,
     ips: tuple[str, ...],
 ) -> str | None:
-    """The value of one entry; None: an optional source has none."""
+    """The value of one entry; None: its optional source is missing."""
     source = entry.value_from
     if source is None:
         return expand(entry.value or "", known)
@@ -119,10 +121,9 @@ def _secret(
 
 
 def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
-    """The text with $(NAME) replaced where NAME is known, and $$ by $; everything else stays
-    (KUBELET-53). O(len).
+    """The text with $(NAME) replaced by the value of NAME, and $$ by $ (KUBELET-53).
 
-    `strict`: a NAME that is not known is BadConfig.
+    O(len). All other text stays. `strict`: an undefined NAME is BadConfig.
     """
     if "$" not in text:
         return text
@@ -154,8 +155,7 @@ def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
 
 
 def service_variables(services: Iterable[Service]) -> dict[str, str]:
-    """NAME_SERVICE_HOST, NAME_SERVICE_PORT and the like of every service with a cluster IP
-    (KUBELET-54)."""
+    """NAME_SERVICE_HOST, NAME_SERVICE_PORT ... of every service with a cluster IP (KUBELET-54)."""
     found: dict[str, str] = {}
     for service in services:
         address = service.spec.cluster_ip
@@ -234,8 +234,10 @@ def _lines(table: Mapping[str, str]) -> str:
 def resource_value(
     pod: Pod, container: Container, ref: ResourceFieldSelector, node: NodeDescribed
 ) -> str:
-    """A limit or request of a container in units of the divisor, rounded up; what the node has
-    where no limit is set."""
+    """A limit or request of a container in units of the divisor, rounded up.
+
+    What the node has, where no limit is set.
+    """
     if ref.container_name and ref.container_name != container.name:
         named = find_container(pod.spec, ref.container_name)
         if named is None:

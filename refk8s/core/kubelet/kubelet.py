@@ -1,5 +1,6 @@
-"""The kubelet of one node: a loop of a pod worker, a status writer and a node agent that share one
-memory (spec/kubelet.md)."""
+"""The kubelet of one node: a loop with a pod worker, a status writer and a node agent, which share
+one memory (spec/kubelet.md).
+"""
 
 from refk8s.core.api.user import node_user
 from refk8s.core.kubelet.config import KubeletConfig

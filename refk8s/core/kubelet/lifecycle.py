@@ -1,16 +1,16 @@
-"""How a pod ends: why, in what order, and how long it may take. Rules POD-2 ... POD-8
-(spec/pod.md).
+"""The end of a pod: its reason, the order of its steps, and the time that it may take. Rules POD-2
+... POD-8 (spec/pod.md).
 
-| why it ends | grace period | afterwards |
+| reason | grace period | afterwards |
 |---|---|---|
 | deleted | metadata.deletionGracePeriodSeconds; a later, shorter one counts at once | removed from the node, then from the API |
-| gone (from the API, or never there) | what it had, else 1 s | removed from the node |
+| gone (the API server does not have it) | the one it had, else 1 s | removed from the node |
 | deadline passed, phase already terminal | spec.terminationGracePeriodSeconds | stays until it is deleted |
-| finished: nothing runs and nothing will | sidecars: spec.terminationGracePeriodSeconds | stays until it is deleted |
-| rejected by the node | nothing ever ran | stays until it is deleted |
+| finished: no container runs or will be started again | sidecars: spec.terminationGracePeriodSeconds | stays until it is deleted |
+| rejected by the node | no container ever ran | stays until it is deleted |
 
-Regular containers end together (preStop, SIGTERM, SIGKILL when the period is over), then sidecars
-in reverse order; then the network goes. Source: Kubernetes documentation, "Pod Lifecycle"
+Regular containers are stopped together (preStop, SIGTERM, SIGKILL after the grace period), then
+sidecars in reverse order, then the sandbox. Source: Kubernetes documentation, "Pod Lifecycle"
 (termination), "Sidecar Containers" (termination with sidecars).
 """
 
@@ -36,16 +36,17 @@ from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
 GRACE_AFTER_HOOK_SECONDS_MIN = 2
-"""A container gets at least so long between SIGTERM and SIGKILL even if its preStop hook used the
-period up."""
+"""The minimum time of a container between SIGTERM and SIGKILL, even after a long preStop hook."""
 
 
 def why_ending(sync: Sync) -> str:
-    """The reason to end the pod, or "". Once a pod ends it never runs again (POD-2); being deleted
-    overrides every other reason."""
+    """The reason to end the pod, or "".
+
+    A pod that is ending never runs again (POD-2); a deletion replaces every other reason.
+    """
     pod, memory = sync.pod, sync.memory
     if pod is None:
-        return "gone"  # KUBELET-42: what the API server does not list is ended
+        return "gone"  # KUBELET-42: a pod that the API server does not have is ended
     if pod.metadata.deletion_timestamp is not None:
         return "deleted"
     if memory.ending:
@@ -60,7 +61,7 @@ def why_ending(sync: Sync) -> str:
 
 
 def deadline(sync: Sync) -> int | None:
-    """When the pod has been active for spec.activeDeadlineSeconds (POD-5)."""
+    """When the pod will have been active for spec.activeDeadlineSeconds (POD-5)."""
     pod = sync.pod
     if pod is None or pod.spec.active_deadline_seconds is None:
         return None
@@ -74,7 +75,7 @@ def watch_deadline(sync: Sync) -> None:
 
 
 def grace_seconds(sync: Sync, why: str) -> int:
-    """The grace period that applies now, from one second to SECONDS_MAX (POD-3)."""
+    """The current grace period, from one second to SECONDS_MAX (POD-3)."""
     pod = sync.pod or sync.memory.pod
     if pod is None:
         return GRACE_SECONDS_MIN
@@ -85,8 +86,10 @@ def grace_seconds(sync: Sync, why: str) -> int:
 
 
 def end(sync: Sync, why: str) -> None:
-    """Stop what runs, in order, then the network; remove everything once the API wants the pod gone
-    (POD-4, POD-6)."""
+    """Stop the containers in order, then the sandbox (POD-4).
+
+    After a deletion everything of the pod is removed from the node (POD-6).
+    """
     if sync.memory.ending != why:
         sync.remember(ending=why, ending_at=sync.now)
     memory = sync.memory
@@ -116,8 +119,7 @@ def end(sync: Sync, why: str) -> None:
 
 
 def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
-    """Whether every container has ended; asks those to stop whose turn it is. Sidecars wait for the
-    others (POD-4)."""
+    """Whether every container has exited; stops those that are next. Sidecars are last (POD-4)."""
     if pod is None:
         return end_unknown(sync, seconds)
     running = [c for c in pod.spec.containers if is_alive(sync, c.name)]
@@ -133,13 +135,13 @@ def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
 
 
 def is_alive(sync: Sync, name: str) -> bool:
-    """It runs, or an operation is under way that may make it run."""
+    """Whether it runs, or a running operation may start it."""
     memory = sync.memory.container(name)
     return memory.running or memory.doing not in ("", PULL)
 
 
 def end_unknown(sync: Sync, seconds: int, known: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
-    """The same for containers that no pod is known for."""
+    """The same for containers without a known pod."""
     quiet = True
     for name in sorted(sync.memory.containers):
         if name not in known and is_alive(sync, name):
@@ -149,16 +151,15 @@ def end_unknown(sync: Sync, seconds: int, known: set[str] = frozenset()) -> bool
 
 
 def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> None:
-    """The next step of ending one container: preStop, SIGTERM and, when the period is over, SIGKILL
-    (POD-3).
+    """The next step to stop a container: preStop, SIGTERM, SIGKILL after the grace period (POD-3).
 
-    A shorter period than the one under way is passed on at once.
+    A period shorter than the current one takes effect at once.
     """
     name = container.name
     memory = sync.memory.container(name)
     current = memory.current
     if current is None or not memory.running or memory.doing in (CREATE, START):
-        return  # The answer will tell whether it runs.
+        return  # The result will show whether it runs.
     if sync.now < memory.retry_at:
         sync.wake(memory.retry_at)
         return
@@ -185,8 +186,11 @@ def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> N
 
 
 def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
-    """Whether the newest sandbox, if any, is alive. Else what still runs in it is stopped, then it;
-    the next decision makes a new one."""
+    """Whether the newest sandbox, if any, is alive.
+
+    Otherwise its running containers are stopped, then the sandbox; the next reconcile creates a new
+    one.
+    """
     sandbox = sync.memory.sandbox
     if sync.memory.sandbox_doing:
         return sync.memory.sandbox_doing != STOP
@@ -211,7 +215,7 @@ def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
 
 
 def is_stray(sync: Sync, name: str) -> bool:
-    """It runs in a sandbox that is not the pod's any more."""
+    """Whether it runs in a sandbox that is no longer the pod's."""
     memory, sandbox = sync.memory.container(name), sync.memory.sandbox
     if not memory.running or memory.current is None:
         return False
@@ -229,6 +233,6 @@ def remove_all(sync: Sync) -> None:
     if memory.dead_sandboxes:
         remove_sandbox(sync, memory.dead_sandboxes[0].id)
     elif memory.volumes:
-        remove_sandbox(sync, "")  # There never was a sandbox, but there are volumes.
+        remove_sandbox(sync, "")  # There is no sandbox, but there are volumes.
     else:
         sync.remember(removed=True)

@@ -1,8 +1,8 @@
-"""What the kubelet of a node remembers: its picture of the runtime, what is under way, and when to
-try again (spec/kubelet.md).
+"""The memory of the kubelet of a node: the state of the runtime, running operations, and times of
+the next attempts (spec/kubelet.md).
 
-All of it may be lost at any moment: the runtime and the API hold what matters, and the first
-listing brings it back (KUBELET-40).
+A crash discards all of it: the runtime and the API server have the data that matters, and the first
+list of the runtime restores it (KUBELET-40).
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from refk8s.core.ports import (
 )
 from refk8s.core.value import Value
 
-# What is being done with a container or sandbox, one thing at a time (KUBELET-3); "" is nothing.
+# The operation that runs on a container or sandbox, at most one (KUBELET-3); "" is none.
 PULL, CREATE, START, POST_START, PRE_STOP, STOP = (
     "pull",
     "create",
@@ -36,21 +36,21 @@ PULL, CREATE, START, POST_START, PRE_STOP, STOP = (
 )
 RUN, REMOVE = "run", "remove"
 
-# Why the kubelet itself ends a running container, to start it anew.
+# The reasons for which the kubelet stops a running container to restart it.
 CHANGED, LIVENESS, STARTUP, SANDBOX, HOOK = "changed", "liveness", "startup", "sandbox", "postStart"
 BLAMELESS = (CHANGED, SANDBOX)
-"""Ends that are not the container's fault: the restart does not wait."""
+"""Stops that are not a failure of the container: the restart has no back-off."""
 
 NEVER: Instant = 1 << 62
 
-# What is told of an attempt whose end nobody saw.
+# The status of an attempt that the runtime has lost.
 LOST_EXIT_CODE = 137
 LOST_REASON = "ContainerStatusUnknown"
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
 
 
 class Note(Value, frozen=True):
-    """Something to tell people about a pod (an Event), kept until the next decision."""
+    """An Event to record about a pod, kept until the next reconcile."""
 
     reason: str
     message: str
@@ -59,21 +59,20 @@ class Note(Value, frozen=True):
 
 
 class ProbeMemory(Value, frozen=True):
-    """One probe of one container: what it has found and when it asks next. It belongs to one
-    attempt of the container."""
+    """One probe of one attempt of a container: its result, and the time of its next run."""
 
     container_id: str
-    result: bool | None  # None: no verdict yet
+    result: bool | None  # None: no result yet
     last: bool | None = None
-    streak: int = 0  # answers in a row like `last`
+    streak: int = 0  # consecutive results equal to `last`
     due: Instant = 0
-    asking: Probe | None = None  # the question that is under way
+    asking: Probe | None = None  # the run that is under way
 
 
 class ContainerMemory(Value, frozen=True):
-    """One container of a pod by name: its attempts in the runtime, and the work on the next.
+    """One container of a pod by name: its attempts in the runtime, and the next attempt.
 
-    `current` is the newest attempt, `last` the one before it; `stale` are older ones, to be
+    `current` is the newest attempt, `last` the one before it; `stale` are older ones, which are
     removed.
     """
 
@@ -81,16 +80,16 @@ class ContainerMemory(Value, frozen=True):
     last: ContainerStatus | None = None
     stale: tuple[str, ...] = ()
     doing: str = ""
-    image_id: str = ""  # on the node, for the attempt to come
+    image_id: str = ""  # on the node, for the next attempt
     image_user: str = ""  # "user[:group]" of that image; empty: root
-    reason: str = ""  # why it does not run
+    reason: str = ""  # why it is waiting
     message: str = ""
     pull_backoff: Backoff | None = None
     crash_backoff: Backoff | None = None
-    retry_at: Instant = 0  # after a create or stop that failed
+    retry_at: Instant = 0  # after a failed create or stop
     removing: bool = False
-    doomed: str = ""  # why a running attempt is being ended, to be restarted
-    grace_until: Instant = NEVER  # when what is being stopped is killed at the latest
+    doomed: str = ""  # why a running attempt is stopped and restarted
+    grace_until: Instant = NEVER  # the instant of SIGKILL at the latest
     hook: bool = False  # postStart is still to run
     hooked: bool = False  # preStop has run in this attempt
     probes: Mapping[str, ProbeMemory] = {}
@@ -117,29 +116,29 @@ class PodMemory(Value, frozen=True):
     uid: str
     namespace: str
     name: str
-    pod: Pod | None = None  # as last seen; None: only the runtime knows it
+    pod: Pod | None = None  # as last seen in the view; None: only the runtime has it
     seen_at: Instant = 0
     since: int = -1  # its revision when it was first seen; -1: not seen yet
     started_at: Instant = 0  # status.startTime
     admitted: bool = False
-    uses: Mapping[str, int] = {}  # what it holds of the node's resources
+    uses: Mapping[str, int] = {}  # its share of the node's resources
     rejected: tuple[str, str] | None = None  # (reason, message)
     sandbox: SandboxStatus | None = None  # the newest
     dead_sandboxes: tuple[SandboxStatus, ...] = ()
     sandbox_doing: str = ""
     sandbox_attempt: int = 0  # of the next
-    sandbox_retry_at: Instant = 0  # after a start that failed
-    end_retry_at: Instant = 0  # after a stop or removal that failed
+    sandbox_retry_at: Instant = 0  # after a failed start
+    end_retry_at: Instant = 0  # after a failed stop or removal
     containers: Mapping[str, ContainerMemory] = {}
     volumes: Mapping[str, str] = {}  # volume -> fingerprint of what was written
     volumes_doing: int = 0
     volumes_retry_at: Instant = 0
-    volumes_due: Instant = 0  # when they are to be looked at again; 0: now
+    volumes_due: Instant = 0  # when they are checked again; 0: now
     complained_at: Instant = 0  # about a volume
     mounted: tuple[str, ...] = ()  # the objects that its volumes show
-    busy_since: Instant = 0  # operations have been under way since; 0: none are
+    busy_since: Instant = 0  # start of the running operations; 0: none runs
     listing: bool = False
-    dirty: bool = False  # the runtime changed by itself: list again
+    dirty: bool = False  # the runtime reported a change: list again
     # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"
     ending: str = ""
     ending_at: Instant = 0  # since when
@@ -149,7 +148,7 @@ class PodMemory(Value, frozen=True):
 
     @property
     def busy(self) -> bool:
-        """Operations are under way that change the pod (image pulls do not)."""
+        """Whether operations that change the pod are running (image pulls do not)."""
         return (
             self.sandbox_doing != ""
             or self.volumes_doing > 0
@@ -164,11 +163,11 @@ class PodMemory(Value, frozen=True):
 
 
 class NodeMemory(Value, frozen=True):
-    """What the reconcilers of one kubelet share."""
+    """The memory that the reconcilers of one kubelet share."""
 
     pods: Map[str, PodMemory] = Map()
     listed: bool = False  # the runtime has been listed once
-    begun: bool = False  # and the machine described: pods may be decided
+    begun: bool = False  # and the machine is described: pods may be reconciled
     listing: bool = False
     list_failures: int = 0
     relist_at: Instant = 0
@@ -180,12 +179,12 @@ class NodeMemory(Value, frozen=True):
     registered: bool = False
     renewed_at: Instant = 0
     status_at: Instant = 0
-    # by the admitted pods that have not ended: milli-CPUs, and whole units of everything else
+    # by admitted pods that have not ended: milli-CPUs, and whole units of all others
     used: Mapping[str, int] = {}
     objects: Map[str, Held] = Map()  # config maps, secrets, tokens
 
 
 def live_sandbox(memory: PodMemory) -> SandboxStatus | None:
-    """The sandbox in which containers may be made, or None."""
+    """The sandbox in which containers may be created, or None."""
     sandbox = memory.sandbox
     return sandbox if sandbox is not None and sandbox.ready and not memory.sandbox_doing else None

@@ -1,8 +1,8 @@
-"""The node agent: registers the Node, keeps its status, renews its Lease. Rules KUBELET-60 ...
-KUBELET-63 (spec/kubelet.md).
+"""The node agent: it registers the Node, writes its status and renews its Lease. Rules KUBELET-60
+... KUBELET-63 (spec/kubelet.md).
 
-Three keys, so that none waits for another's answer: "register", "status", "lease". A Node that
-somebody deletes is not registered again before the kubelet starts again. Source: Kubernetes
+It has three keys, so that none waits for another's response: "register", "status", "lease". A Node
+that is deleted is not registered again before the kubelet restarts. Source: Kubernetes
 documentation, "Nodes" (self-registration, heartbeats), "Leases" (node heartbeats).
 """
 
@@ -34,7 +34,7 @@ REGISTER, NODE_STATUS, LEASE = "register", "status", "lease"
 
 
 class NodeAgent(Reconciler):
-    """Speaks for one node."""
+    """Writes the Node and the Lease of one node."""
 
     name = AGENT
     memory_name = "kubelet"
@@ -66,7 +66,7 @@ class NodeAgent(Reconciler):
         return self._report(node, memory, now)
 
     def _register(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
-        """KUBELET-60: the Node is there, with our labels."""
+        """KUBELET-60: create the Node, or correct the labels of an existing one."""
         facts = memory.described
         if facts is None:
             return NOTHING
@@ -107,8 +107,10 @@ class NodeAgent(Reconciler):
         )
 
     def _report(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
-        """KUBELET-61, KUBELET-63: look at the machine at every heartbeat; write the status when it
-        changed, or every five minutes."""
+        """KUBELET-61, KUBELET-63: describe the machine at every heartbeat and write the status.
+
+        The status is written if it has changed, or every five minutes.
+        """
         due = memory.described_at + self.config.heartbeat_every
         if not memory.describing and now >= due:
             return Plan(
@@ -138,7 +140,7 @@ class NodeAgent(Reconciler):
         return Plan(waves=((request,),), memory=replace(memory, status_at=now), wake_at=wake)
 
     def _renew(self, node: Node | None, memory: NodeMemory, now: Instant, local: Local) -> Plan:
-        """KUBELET-62: renew the Lease every ten seconds; make it where it is not there."""
+        """KUBELET-62: renew the Lease every ten seconds; create it if it is missing."""
         if node is None:
             return NOTHING
         due = memory.renewed_at + self.config.heartbeat_every
@@ -168,8 +170,11 @@ class NodeAgent(Reconciler):
     def ran(
         self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
     ) -> tuple[NodeMemory, tuple[Key, ...]]:
-        """Take in what the machine reports. The status is decided only if the report is new or a
-        write is due: otherwise a heartbeat would cost two decisions more."""
+        """Handle the description of the machine.
+
+        The status is reconciled only if the description is new or a write is due: otherwise a
+        heartbeat would cost two more reconciles.
+        """
         following = described(memory, result, now)
         is_same = (
             following.described == memory.described

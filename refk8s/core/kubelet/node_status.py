@@ -60,7 +60,7 @@ def compute_labels(name: str, config: KubeletConfig, facts: NodeDescribed) -> di
 
 
 def own_labels(name: str, facts: NodeDescribed) -> dict[str, str]:
-    """The labels that a kubelet keeps right on its node."""
+    """The labels that a kubelet maintains on its node."""
     return {
         "beta.kubernetes.io/arch": facts.architecture,
         "beta.kubernetes.io/os": facts.operating_system,
@@ -73,7 +73,7 @@ def own_labels(name: str, facts: NodeDescribed) -> dict[str, str]:
 def compute_node_status(
     config: KubeletConfig, facts: NodeDescribed, error: str, old: NodeStatus, now: Instant
 ) -> NodeStatus:
-    """The status with every condition's heartbeat at `now`; what others wrote into it is kept."""
+    """The status with every condition's heartbeat at `now`; fields that others wrote are kept."""
     capacity = {
         "cpu": _milli(facts.cpu_milli),
         "ephemeral-storage": _bytes(facts.ephemeral_storage_bytes),
@@ -123,8 +123,10 @@ def compute_node_status(
 
 
 def _conditions(facts: NodeDescribed, error: str) -> list[tuple[str, bool, str, str]]:
-    """(type, holds, reason, message) of every condition of ours, in the usual order. What is not
-    known is no pressure."""
+    """(type, holds, reason, message) of each condition of ours, in the usual order.
+
+    An unknown value counts as no pressure.
+    """
     memory = 0 <= facts.memory_available_bytes < MEMORY_FREE_MIN
     disk = 0 <= facts.disk_available_fraction < DISK_FREE_FRACTION_MIN
     pids = 0 <= facts.pids_available < PIDS_FREE_MIN
@@ -175,7 +177,7 @@ def _condition(
 
 
 def says_the_same(a: NodeStatus, b: NodeStatus) -> bool:
-    """Whether two statuses differ in nothing but heartbeats."""
+    """Whether two statuses are equal apart from heartbeats."""
     return _without_heartbeats(a) == _without_heartbeats(b)
 
 
@@ -187,7 +189,7 @@ def _without_heartbeats(status: NodeStatus) -> NodeStatus:
 
 
 def compute_lease(node: Node, config: KubeletConfig, now: Instant) -> Lease:
-    """The Lease that says that this node lives (KUBELET-62)."""
+    """The Lease whose renewal shows that this node is alive (KUBELET-62)."""
     owner = OwnerReference(
         api_version="v1", kind="Node", name=node.metadata.name or "", uid=node.metadata.uid or ""
     )
@@ -208,8 +210,7 @@ def _milli(cpus: int) -> str:
 
 
 def _bytes(count: int) -> str:
-    """Bytes in the largest binary unit that divides them, as the canonical form of a quantity has
-    it."""
+    """Bytes in the largest binary unit that divides them, the canonical form of a quantity."""
     for suffix in ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"):
         if count % 1024 or count == 0 or suffix == "Ei":
             return f"{count}{suffix}"

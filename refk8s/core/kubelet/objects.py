@@ -1,13 +1,14 @@
-"""What pods need from the API besides themselves: config maps, secrets, tokens of service accounts.
+"""The objects that pods refer to: ConfigMaps, Secrets, tokens of service accounts. Rules KUBELET-70
+... KUBELET-72, KUBELET-95 (spec/kubelet.md).
 
-Rules KUBELET-70 ... KUBELET-72, KUBELET-95 (spec/kubelet.md).
+The kubelet reads an object when a pod needs it, keeps it for a minute, and reads it again while a
+pod mounts it. A missing object is read again after 1, 2, 4 and 8 s, then every 10 s. A container
+gets objects that are at least as new as its pod (KUBELET-95). While the API server does not answer,
+a pod that already had the object continues with the last one read.
 
-They are read when a pod needs them, kept for a minute, and read again while a pod mounts them; one
-that is missing is asked for again after 1, 2, 4, 8 and then every 10 seconds. A pod never sees one
-that was read before the pod itself was seen (KUBELET-95). Where the API is away, what was read last
-is good enough for a pod that has seen it. Source: Kubernetes documentation, "ConfigMaps" (mounted
-ConfigMaps are updated automatically: the strategy "Cache"), "Service Accounts" (token volume
-projection: a token is renewed when 80 % of its time have passed).
+Source: Kubernetes documentation, "ConfigMaps" (mounted ConfigMaps are updated automatically: the
+strategy "Cache"), "Service Accounts" (token volume projection: a token is renewed after 80 % of its
+lifetime).
 """
 
 from collections.abc import Mapping
@@ -30,17 +31,17 @@ FORGOTTEN_AFTER: Instant = 10 * MINUTE
 
 
 class Held(Value, frozen=True):
-    """One object as it was last read (None: it is not there). `good_until`: then it is asked for
-    again. `waiting`: the pods to tell.
+    """One object as last read; None: the API server does not have it.
 
-    `as_of` is a revision of the store that the answer is not older than, `asked_as_of` that of the
-    last question.
+    It is read again after `good_until`. `waiting`: the pods to reconcile after the response.
+    `as_of` is a revision of the store that the response is at least as new as, and `asked_as_of` is
+    the same of the last request.
     """
 
     value: Any = None
     read: bool = False
     good_until: Instant = 0
-    asked_at: Instant = 0  # 0: no question is under way
+    asked_at: Instant = 0  # 0: no request is in transit
     misses: int = 0
     as_of: int = -1
     asked_as_of: int = -1
@@ -51,7 +52,7 @@ NOT_HELD = Held()
 
 
 class NotYet(Exception):
-    """What is needed has been asked for and is not there yet."""
+    """A needed object has been requested, and the response is missing."""
 
 
 def config_map_key(namespace: str, name: str) -> str:
@@ -71,8 +72,7 @@ def token_key(pod: Pod, audience: str, seconds: int) -> str:
 
 
 def compute_question(key: str, as_of: int) -> Request:
-    """The request that reads this object, in a state that is not older than this revision of the
-    store."""
+    """The request that reads this object, at least as new as this revision of the store."""
     kind, namespace, name, *rest = key.split("/", 6)
     if kind == "tokens":
         pod_name, uid, seconds, audience = rest
@@ -101,7 +101,7 @@ def compute_question(key: str, as_of: int) -> Request:
 
 
 def key_of_question(request: Request) -> str:
-    """The key that a request was made for."""
+    """The key of the object that a request reads."""
     if request.subresource == "token":
         spec = request.body.spec
         audience = spec.audiences[0] if spec.audiences else ""
@@ -111,7 +111,7 @@ def key_of_question(request: Request) -> str:
 
 
 def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Instant) -> Held:
-    """The object after an answer (KUBELET-71)."""
+    """The object after a response (KUBELET-71)."""
     held = replace(held, asked_at=0, waiting=())
     if response is not None and response.ok:
         until = now + kept_for
@@ -132,7 +132,7 @@ def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Inst
 
 
 def prune(objects: Map[str, Held], now: Instant) -> Map[str, Held]:
-    """Forget what nobody has read for long, so that the memory stays bounded."""
+    """Drop the objects that no pod has needed for a long time, so that the memory stays bounded."""
     old = [
         key
         for key, held in objects.items()
@@ -148,7 +148,7 @@ def is_token(key: str) -> bool:
 
 
 def has_changed(before: Held, after: Held) -> bool:
-    """Whether an answer brought anything new."""
+    """Whether a response changed the object."""
     if before.value is None or after.value is None:
         return before.value is not after.value
     return (
@@ -158,11 +158,11 @@ def has_changed(before: Held, after: Held) -> bool:
 
 
 class Library:
-    """The objects held, as one decision sees them. It notes what the decision waits for, what its
-    volumes show, and when to look again.
+    """The objects as one reconcile of a pod uses them.
 
-    `since` is the revision at which the pod was first seen: what was read before is not for it
-    (KUBELET-95).
+    It collects the objects that the pod waits for, those that its volumes show, and when to
+    reconcile again. `since` is the revision at which the kubelet first saw the pod: an older object
+    is not used for it (KUBELET-95).
     """
 
     __slots__ = ("held", "mounted", "needed", "now", "since", "wake_at")
@@ -176,11 +176,11 @@ class Library:
         self.wake_at: Instant | None = None
 
     def get(self, key: str) -> Any:
-        """The object, fresh, or None where there is none. NotYet while it is being asked for."""
+        """The current object, or None where there is none. NotYet while a read is in transit."""
         held = self.held.get(key, NOT_HELD)
         if held.as_of < self.since:
             if held.asked_as_of >= self.since and not held.asked_at and self.now < held.good_until:
-                # The question has failed: it is put again after a while.
+                # The read failed: it is repeated after a wait.
                 self._wake(held.good_until)
             else:
                 self.needed.append(key)
@@ -199,8 +199,10 @@ class Library:
         return held.value
 
     def show(self, key: str) -> Any:
-        """The object for a volume, as it was last read: the node reads it again every so often and
-        wakes the pod where it changed."""
+        """The object for a volume, as last read.
+
+        The node reads it again regularly, and reconciles the pod if it changed.
+        """
         self.mounted.append(key)
         held = self.held.get(key, NOT_HELD)
         fresh = held.value is not None and not is_token(key) and held.as_of >= self.since

@@ -1,10 +1,10 @@
-"""The pod worker: what the runtime is to do for each pod. Rules KUBELET-1 ... KUBELET-4, KUBELET-40
-... KUBELET-44 (spec/kubelet.md).
+"""The pod worker computes the operations of the container runtime for each pod. Rules KUBELET-1 ...
+KUBELET-4, KUBELET-40 ... KUBELET-44 (spec/kubelet.md).
 
-It sends no request, so nothing it does waits for the API server. The key is "namespace/name/uid":
-two pods that follow each other under one name are two pods. The empty key is the node's own
-business: listing the runtime. Source: Kubernetes documentation, "Components" (kubelet); the
-enhancement "Kubelet Evented PLEG for Better Performance".
+It writes nothing to the API server, so its operations never wait for a write. The key is
+"namespace/name/uid", because two successive pods of one name are different pods. The empty key
+stands for the node itself: listing the runtime. Source: Kubernetes documentation, "Components"
+(kubelet); the enhancement "Kubelet Evented PLEG for Better Performance".
 """
 
 from collections.abc import Iterable, Mapping
@@ -56,15 +56,14 @@ def pod_key(pod: Any) -> Key:
 
 
 def pod_of(view: View, key: Key) -> tuple[Pod | None, str]:
-    """(the pod of this key as the API has it, its uid)."""
+    """(the pod of this key as the API server has it, its uid)."""
     path, _, uid = key.rpartition("/")
     pod = view.get(PODS, path)
     return (pod if pod is not None and pod.metadata.uid == uid else None), uid
 
 
 def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    """The pods whose runtime may have to follow a change: not those of which only the status
-    changed."""
+    """The pods whose runtime may have to change: not after a change of the status alone."""
     if old is None or new is None:
         return [pod_key(pod) for pod in (old, new) if pod is not None]
     if old.metadata.uid != new.metadata.uid:
@@ -82,7 +81,7 @@ def changed_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
 
 
 class PodWorker(Reconciler):
-    """Decides the operations of each pod of one node."""
+    """Computes the operations of each pod of one node."""
 
     name = WORKER
     memory_name = "kubelet"
@@ -101,7 +100,7 @@ class PodWorker(Reconciler):
     def start_memory(self, now: Instant) -> NodeMemory:
         return NodeMemory()
 
-    # --- deciding ---------------------------------------------------------------------------------
+    # --- reconciling ------------------------------------------------------------------------------
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         """The operations of one pod, or a listing of the runtime."""
@@ -110,7 +109,7 @@ class PodWorker(Reconciler):
             return self._list(view, node, now)
         # Observe
         if not node.begun or node.described is None:
-            return NOTHING  # KUBELET-40: first it must be known what runs.
+            return NOTHING  # KUBELET-40: the runtime must be listed first.
         pod, uid = pod_of(view, key)
         memory = node.pods.get(uid)
         if memory is None:
@@ -118,7 +117,7 @@ class PodWorker(Reconciler):
                 return NOTHING
             memory = self._first_seen(view, pod, now)
         if pod is not None and memory.since < 0:
-            memory = replace(memory, since=_since(view, pod))  # Only the runtime knew it until now.
+            memory = replace(memory, since=_since(view, pod))  # Only the runtime had it so far.
         if pod is not None and memory.pod is not pod:
             before = memory.pod.metadata if memory.pod is not None else None
             same = (
@@ -193,7 +192,7 @@ class PodWorker(Reconciler):
     def _admit(
         self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory, now: Instant
     ) -> tuple[NodeMemory, PodMemory]:
-        """Judge a pod that is new here, once (KUBELET-81)."""
+        """Decide on the admission of a new pod, once (KUBELET-81)."""
         if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
             return node, memory
         memory = recalled(memory, pod, now)
@@ -240,7 +239,7 @@ class PodWorker(Reconciler):
         response: Response | None,
         now: Instant,
     ) -> tuple[NodeMemory, Iterable[Key]]:
-        """Take in an object that pods wait for."""
+        """Handle the response to a read of an object that pods wait for."""
         name = key_of_question(request)
         held = memory.objects.get(name, NOT_HELD)
         following = taken_in(held, response, now, self.config.objects_kept)
@@ -263,7 +262,7 @@ class PodWorker(Reconciler):
     def _refresh(
         self, view: View, node: NodeMemory, now: Instant
     ) -> tuple[tuple[Request, ...], NodeMemory]:
-        """KUBELET-58: the questions that read again what volumes show. O(pods of the node)."""
+        """KUBELET-58: the requests that read again what volumes show. O(pods of the node)."""
         shown = {key for pod in node.pods.values() for key in pod.mounted if not is_token(key)}
         stale = [
             key
@@ -275,8 +274,10 @@ class PodWorker(Reconciler):
     # --- listing ----------------------------------------------------------------------------------
 
     def _list(self, view: View, node: NodeMemory, now: Instant) -> Plan:
-        """List the whole runtime at the start, every so often, and when it says that something
-        changed somewhere (KUBELET-41)."""
+        """List the whole runtime (KUBELET-41).
+
+        The list runs at the start, regularly, and when the runtime reports a change without a pod.
+        """
         runs: list[Operation] = []
         asks: tuple[Request, ...] = ()
         if not node.listing and now >= node.relist_at:
@@ -302,7 +303,7 @@ class PodWorker(Reconciler):
     def ran(
         self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
     ) -> tuple[NodeMemory, Iterable[Key]]:
-        """Take in a result."""
+        """Handle the result of an operation."""
         if isinstance(operation, ListPods):
             return self._listed(memory, operation, result, now)
         uid = key.rpartition("/")[2]
@@ -351,11 +352,11 @@ class PodWorker(Reconciler):
                     listing=True,
                 )
             if not known.listing:
-                # Operations were under way: it is listed again, alone, when they are over.
+                # An operation was running: the pod is listed again, alone, after it.
                 continue
             following = listed(known, sandboxes, containers, now)
             pods = pods.set(uid, following)
-            # Even where nothing is new: what was due while the listing was under way has waited.
+            # Reconcile even without news: work that became due during the list has waited for it.
             keys.append(pod_key(following))
         memory = replace(memory, pods=pods, list_failures=0)
         if whole:
@@ -368,7 +369,7 @@ class PodWorker(Reconciler):
     def runtime_changed(
         self, memory: NodeMemory, pod_uids: tuple[str, ...], now: Instant
     ) -> tuple[NodeMemory, Iterable[Key]]:
-        """The runtime says that these pods changed: look (KUBELET-41)."""
+        """The runtime reports that these pods changed: list them (KUBELET-41)."""
         if not pod_uids:
             return replace(memory, relist_at=now), (NODE_KEY,)
         pods = memory.pods
@@ -381,15 +382,17 @@ class PodWorker(Reconciler):
 
 
 def _revision(view: View) -> int:
-    """The revision of the store that this node's pods are seen at."""
+    """The revision of the store at which the view shows this node's pods."""
     return view.table(PODS).revision
 
 
 def _ask(
     node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of: int
 ) -> tuple[tuple[Request, ...], NodeMemory]:
-    """The questions for what is not known yet; the pod is told when they are answered. No answer is
-    older than `as_of`."""
+    """The requests for the missing objects; `pod` is reconciled after the responses.
+
+    No response is older than `as_of`.
+    """
     asks: list[Request] = []
     objects = node.objects
     for name in needed:
@@ -404,8 +407,7 @@ def _ask(
 
 
 def _since(view: View, pod: Pod) -> int:
-    """The revision of the pod as it is seen now: what it refers to must not be older
-    (KUBELET-95)."""
+    """The pod's revision in the view: the objects that it uses must not be older (KUBELET-95)."""
     return min(int(pod.metadata.resource_version or 0), _revision(view))
 
 
@@ -418,7 +420,7 @@ def _less(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]
 
 
 def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:
-    """What the machine says of itself, or why it cannot."""
+    """The memory after the machine's description, or after the failure to get one."""
     if isinstance(result, NodeDescribed):
         return replace(
             memory, described=result, describe_error="", describing=False, described_at=now
@@ -432,8 +434,10 @@ def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:
 
 
 def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:
-    """Pods that wait for the listing; those with operations under way are listed again, alone, when
-    these are over."""
+    """The pods during a list of the runtime.
+
+    Pods with running operations are listed again, alone, after these.
+    """
     for uid in sorted(pods):
         pod = pods[uid]
         if pod.busy:

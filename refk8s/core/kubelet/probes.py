@@ -1,16 +1,17 @@
-"""Probes: asking containers whether they have started, live, and are ready. Rules PROBE-1 ...
-PROBE-8 (spec/kubelet.md).
+"""Startup, liveness and readiness probes of containers. Rules PROBE-1 ... PROBE-8
+(spec/kubelet.md).
 
-| probe | asks while | no verdict yet means | a failure means |
+| probe | runs while | without a result | after a failure |
 |---|---|---|---|
-| startup | it has not succeeded | not started: the other two wait | the container is ended and restarted |
-| liveness | the pod is not ending | alive | the container is ended and restarted |
+| startup | it has not succeeded | not started: the other two wait | the container is stopped and restarted |
+| liveness | the pod is not ending | alive | the container is stopped and restarted |
 | readiness | the container runs | not ready | not ready |
 
-A verdict changes after `failureThreshold` or `successThreshold` equal answers in a row; it belongs
-to one attempt of the container. Source: Kubernetes documentation, "Configure Liveness, Readiness
-and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks). Left out: the random delay
-of the first probe, with which upstream spreads the load after a restart of the agent.
+A probe fails or succeeds after `failureThreshold` or `successThreshold` equal results in a row; its
+result applies to one attempt of the container. Source: Kubernetes documentation, "Configure
+Liveness, Readiness and Startup Probes"; "Pod Lifecycle" (container probes, lifecycle hooks). Left
+out: the random delay of the first probe, with which upstream spreads the load after a restart of
+the kubelet.
 """
 
 from msgspec.structs import replace
@@ -42,7 +43,7 @@ def probes_of(container: Container) -> tuple[tuple[str, core_v1.Probe], ...]:
 
 
 def plan_probes(sync: Sync) -> None:
-    """Ask what is due, and look again when the next is (PROBE-1, PROBE-2). O(containers)."""
+    """Run the due probes, and reconcile again for the next (PROBE-1, PROBE-2). O(containers)."""
     pod = sync.pod
     if pod is None:
         return
@@ -65,7 +66,7 @@ def plan_container_probes(sync: Sync, container: Container) -> None:
     held = dict(memory.probes)
     for kind, probe in found:
         state = held.get(kind)
-        # PROBE-3: a new attempt knows nothing of the last
+        # PROBE-3: results apply only to the attempt that was probed
         if state is None or state.container_id != current.id:
             begin = current.started_at + (probe.initial_delay_seconds or 0) * SECOND
             state = held[kind] = ProbeMemory(current.id, None, due=begin)
@@ -91,7 +92,7 @@ def plan_container_probes(sync: Sync, container: Container) -> None:
 def is_asked(
     kind: str, state: ProbeMemory, started: bool, memory: ContainerMemory, ending: bool
 ) -> bool:
-    """Whether this probe asks at all now, by the table above (PROBE-4)."""
+    """Whether this probe runs at present, by the table above (PROBE-4)."""
     if kind == READINESS:
         return started
     if ending or memory.doomed or state.result is False:
@@ -100,7 +101,7 @@ def is_asked(
 
 
 def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) -> PodMemory:
-    """The memory after an answer. One that could not be put changes nothing (PROBE-6)."""
+    """The memory after a probe. One that could not run counts neither way (PROBE-6)."""
     for name, container in memory.containers.items():
         if container.current is None or container.current.id != operation.container_id:
             continue
@@ -117,7 +118,7 @@ def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) ->
 def _judge(
     pod: Pod | None, name: str, kind: str, state: ProbeMemory, result: Result
 ) -> tuple[ProbeMemory, Note | None]:
-    """PROBE-5: thresholds. The answers of a row are counted; enough of them are a verdict."""
+    """PROBE-5: a probe fails or succeeds only after enough equal results in a row."""
     state = replace(state, asking=None)
     container = _spec(pod, name)
     probe = dict(probes_of(container)).get(kind) if container is not None else None
@@ -140,7 +141,7 @@ def _spec(pod: Pod | None, name: str) -> Container | None:
     return find_container(pod.spec, name) if pod is not None else None
 
 
-# --- verdicts -------------------------------------------------------------------------------------
+# --- results of probes ----------------------------------------------------------------------------
 
 
 def _verdict(memory: ContainerMemory, kind: str) -> bool | None:
@@ -151,27 +152,26 @@ def _verdict(memory: ContainerMemory, kind: str) -> bool | None:
 
 
 def is_failing(memory: ContainerMemory, kind: str) -> bool:
-    """The startup or liveness probe of the running attempt has failed for good."""
+    """Whether the startup or liveness probe of the running attempt has failed (PROBE-5)."""
     return _verdict(memory, kind) is False
 
 
 def is_started(container: Container, memory: ContainerMemory) -> bool:
-    """It runs, its postStart hook is over, and its startup probe (if any) has succeeded."""
+    """Whether it runs, its postStart hook is over, and its startup probe (if any) has succeeded."""
     if not memory.running or memory.hook or memory.doing == "postStart":
         return False
     return container.startup_probe is None or _verdict(memory, STARTUP) is True
 
 
 def is_ready(container: Container, memory: ContainerMemory) -> bool:
-    """It has started, and its readiness probe (if any) says so (PROBE-7)."""
+    """Whether it has started and passes its readiness probe, if any (PROBE-7)."""
     return is_started(container, memory) and (
         container.readiness_probe is None or _verdict(memory, READINESS) is True
     )
 
 
 def grace_seconds(pod: Pod, container: Container, why: str) -> int:
-    """The grace period of a container that its probe condemned: the probe's own, else the pod's
-    (PROBE-8)."""
+    """The grace period after a failed probe: the probe's own, else the pod's (PROBE-8)."""
     seconds = pod.spec.termination_grace_period_seconds
     probe = {LIVENESS: container.liveness_probe, STARTUP: container.startup_probe}.get(why)
     if probe is not None and probe.termination_grace_period_seconds is not None:
@@ -179,13 +179,13 @@ def grace_seconds(pod: Pod, container: Container, why: str) -> int:
     return bounded_grace(seconds)
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------
 
 
 def compute_probe(
     container: Container, probe: core_v1.Probe, current: ContainerStatus
 ) -> Probe | None:
-    """The question to put; None where it names a port that there is not."""
+    """The operation that runs a probe; None where the container has no port of that name."""
     base = Probe(current.pod_uid, current.id, "exec", timeout_seconds=probe.timeout_seconds or 1)
     if probe.exec is not None:
         return evolve(base, command=probe.exec.command or ())
@@ -219,8 +219,7 @@ def _http(container: Container, action: HTTPGetAction, base: Probe) -> Probe | N
 
 
 def port_number(container: Container, port: int | str) -> int:
-    """The number of a port that may be given by name; 0 where the container has none of that
-    name."""
+    """The number of a port given by number or name; 0 where the container has none of that name."""
     if isinstance(port, int):
         return port
     for candidate in container.ports or ():
@@ -232,8 +231,7 @@ def port_number(container: Container, port: int | str) -> int:
 def compute_hook(
     container: Container, handler: LifecycleHandler, current: ContainerStatus, timeout_seconds: int
 ) -> RunHook:
-    """The lifecycle hook to run. A port that there is not becomes 0, which the runtime cannot
-    reach: the hook fails."""
+    """The lifecycle hook to run. An unknown port becomes 0, and the hook fails."""
     base = RunHook(current.pod_uid, current.id, "exec", timeout_seconds)
     if handler.exec is not None:
         return evolve(base, command=handler.exec.command or ())

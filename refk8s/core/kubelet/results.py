@@ -1,9 +1,9 @@
-"""What an operation's result teaches about a pod, and what a listing does. Rules KUBELET-40 ...
-KUBELET-44 (spec/kubelet.md).
+"""The kubelet's memory after the result of an operation, and after a list of the runtime. Rules
+KUBELET-40 ... KUBELET-44 (spec/kubelet.md).
 
-One function per operation, found in a table; none decides anything: they move the picture of the
-runtime and note when to try again. Listing: what the runtime says is true; what it does not mention
-is gone.
+One function per operation, in a table. They plan no operation: they update the state of the runtime
+as the kubelet has it, and set the time of the next attempt. A list of the runtime is complete: what
+it does not contain is gone.
 """
 
 from collections.abc import Callable, Iterable
@@ -104,7 +104,7 @@ def _stopped_sandbox(
             sandbox=None,
             dead_sandboxes=(*memory.dead_sandboxes, evolve(sandbox, ready=False)),
         )
-    for name, container in memory.containers.items():  # What still ran in it was killed.
+    for name, container in memory.containers.items():  # Its running containers were killed.
         if (
             container.running
             and container.current is not None
@@ -279,7 +279,7 @@ def _started(
     if container is None or current is None:
         return memory
     path = field_path(memory.pod.spec if memory.pod is not None else None, name)
-    if isinstance(result, Failed):  # A container that could not start has ended (KUBELET-43).
+    if isinstance(result, Failed):  # KUBELET-43: a container that could not start counts as exited.
         failed = evolve(
             current,
             state=EXITED,
@@ -310,7 +310,7 @@ def _stopped(
 ) -> PodMemory:
     name, container = _by_id(memory, operation.container_id)
     if container is None or container.current is None or container.current.state == EXITED:
-        return memory  # Asked twice (a shorter grace period), told twice.
+        return memory  # A second stop (with a shorter grace period) gives a second result.
     if isinstance(result, Failed):
         return memory.with_container(name, replace(container, doing="", retry_at=now + retry_after))
     status = result.status if isinstance(result, Done) and result.status is not None else None
@@ -351,7 +351,7 @@ def _hooked(
         return memory if worked else replace(memory, notes=(*memory.notes, note))
     if worked:
         return memory.with_container(name, replace(container, doing=""))
-    # KUBELET-17: what could not be set up is ended and started anew.
+    # KUBELET-17: a container whose postStart hook failed is stopped and restarted.
     memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True))
     return replace(
         memory,
@@ -367,8 +367,7 @@ def _by_id(memory: PodMemory, id: str) -> tuple[str, ContainerMemory | None]:
 
 
 def _ended(container: ContainerMemory, status: ContainerStatus) -> ContainerMemory:
-    """The container as it is once its newest attempt is over: nothing is being done with it any
-    more."""
+    """The container after its newest attempt has exited, with no operation running on it."""
     doing = container.doing if container.doing == PULL else ""
     return replace(
         container,
@@ -385,7 +384,7 @@ def _ended(container: ContainerMemory, status: ContainerStatus) -> ContainerMemo
 
 
 def _lost(status: ContainerStatus, now: Instant) -> ContainerStatus:
-    """An attempt whose end nobody saw."""
+    """An attempt that the runtime has lost: its exit code is unknown."""
     return evolve(
         status,
         state=EXITED,
@@ -413,8 +412,10 @@ def listed(
     containers: Iterable[ContainerStatus],
     now: Instant,
 ) -> PodMemory:
-    """The memory once the runtime has told everything of this pod (KUBELET-40). O(what was
-    told)."""
+    """The memory after a list of all sandboxes and containers of this pod (KUBELET-40).
+
+    O(listed sandboxes and containers).
+    """
     by_attempt = sorted(
         sandboxes, key=lambda sandbox: (sandbox.attempt, sandbox.created_at, sandbox.id)
     )
@@ -426,7 +427,7 @@ def listed(
         and not newest.ready
         and (memory.ended or any(s.id == newest.id for s in memory.dead_sandboxes))
     ):
-        newest = None  # It was stopped on purpose.
+        newest = None  # The kubelet had stopped it.
     notes = memory.notes
     before = memory.sandbox
     if (
@@ -460,8 +461,10 @@ def listed(
 
 
 def recalled(memory: PodMemory, pod: Pod, now: Instant) -> PodMemory:
-    """The memory with what only the API knows: when the pod started (POD-18), and containers that
-    were made once and are gone (POD-14)."""
+    """The memory with the facts that only the API server has.
+
+    These are the start time of the pod (POD-18), and containers that the runtime has lost (POD-14).
+    """
     if pod.status.start_time:
         memory = replace(memory, started_at=instant(pod.status.start_time))
     for status in (
@@ -506,8 +509,10 @@ def instant(text: str | None) -> Instant:
 
 
 def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant) -> ContainerMemory:
-    """One container after a listing: attempts by age; the newest counts, the one before it is kept,
-    older ones are removed."""
+    """One container after a list of the runtime, with its attempts sorted by age.
+
+    The newest one is current, the one before it is kept, and older ones are removed.
+    """
     attempts = sorted(told, key=lambda status: (status.attempt, status.created_at, status.id))
     known = {status.id for status in attempts}
     current = attempts[-1] if attempts else None
@@ -517,7 +522,7 @@ def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant)
         and remembered.id not in known
         and (current is None or current.attempt <= remembered.attempt)
     ):
-        # The runtime no longer has what was the newest: it has ended, seen or not.
+        # The runtime has lost the newest attempt: it counts as exited.
         ended = remembered if remembered.state == EXITED else _lost(remembered, now)
         return replace(
             _ended(container, ended) if remembered.state != EXITED else container,
@@ -527,7 +532,7 @@ def _seen(container: ContainerMemory, told: list[ContainerStatus], now: Instant)
         return replace(container, stale=())
     if remembered is not None and remembered.id == current.id:
         if remembered.state == EXITED and current.state != RUNNING:
-            current = remembered  # A start that failed leaves the runtime's container as created.
+            current = remembered  # A failed start leaves it "created" in the runtime.
         last = container.last
     else:
         last = attempts[-2] if len(attempts) > 1 else (remembered or container.last)

@@ -34,15 +34,15 @@ def _field(pod: Pod, container: Container, name: str) -> Any:
 
 
 def compute_run_as(pod: Pod, container: Container) -> tuple[int | None, int | None]:
-    """(user, group) that are asked for; None: the image's own."""
+    """The requested (user, group); None: the image's own."""
     return _field(pod, container, "run_as_user"), _field(pod, container, "run_as_group")
 
 
 def compute_user(pod: Pod, container: Container, image_user: str) -> str:
-    """ "user", "user:group" or empty to run as, given the image's own user ("user[:group]" or empty)
-    (KUBELET-91).
+    """The user to run as: "user", "user:group" or empty, given the image's own (KUBELET-91).
 
-    BadConfig where the container must not run as root and would, or where that cannot be known.
+    The image's own user is "user[:group]" or empty. BadConfig if the container must not run as root
+    and would, or if that is unknown.
     """
     user, group = compute_run_as(pod, container)
     own = image_user.partition(":")[0]
@@ -103,7 +103,7 @@ def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
 def compute_se_linux(
     pod: Pod, container: Container, node: NodeDescribed
 ) -> tuple[tuple[str, str], ...]:
-    """(part, value) of the SELinux label that is asked for."""
+    """(part, value) of the requested SELinux label."""
     options = _field(pod, container, "se_linux_options")
     parts = [
         (name, getattr(options, name, None) or "") for name in ("user", "role", "type", "level")
@@ -114,7 +114,7 @@ def compute_se_linux(
     return found
 
 
-# --- pods that no container is made of ------------------------------------------------------------
+# --- pods that the kubelet rejects or does not run ------------------------------------------------
 
 SAFE_SYSCTLS = {
     "kernel.shm_rmid_forced": "ipc",
@@ -144,7 +144,7 @@ def sysctl_name(name: str) -> str:
 
 
 def why_forbidden(pod: Pod, modules: tuple[str, ...]) -> tuple[str, str] | None:
-    """(reason, words) why this node must not run the pod, or None (KUBELET-92, KUBELET-93)."""
+    """(reason, message) why this node must not run the pod, or None (KUBELET-92, KUBELET-93)."""
     spec, context = pod.spec, pod.spec.security_context
     for sysctl in (context.sysctls if context is not None else None) or ():
         name = sysctl_name(sysctl.name)
@@ -195,7 +195,7 @@ def is_proc_unmasked(container: Container) -> bool:
 
 
 def check_enforceable(pod: Pod, container: Container) -> None:
-    """BadConfig where the pod asks for a confinement that no runtime here has (KUBELET-92)."""
+    """BadConfig where the pod requests a confinement that this runtime lacks (KUBELET-92)."""
     if pod.spec.host_users is False:
         raise BadConfig("hostUsers is false, and this node's runtime has no user namespaces")
     if _field(pod, container, "windows_options") is not None:

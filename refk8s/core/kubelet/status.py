@@ -51,14 +51,15 @@ from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED
 from refk8s.core.value import Value
 
 RANK = {PENDING: 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
-"""How far a phase is. Any other word, which a client that writes the status can put there, is
-replaced as Pending would be."""
+"""The order of the phases.
+
+Any other value, which a client can write into the status, is replaced like Pending.
+"""
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) -> PodStatus:
-    """The status to be seen in the API, from what runs and from the status there is.
-    O(containers)."""
+    """The status for the API, from the containers and the present status. O(containers)."""
     old = pod.status
     if memory.rejected is not None:
         why, words = memory.rejected
@@ -122,9 +123,9 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
 
 
 class Counts(Value, frozen=True):
-    """What the containers of a pod do."""
+    """The states of a pod's containers."""
 
-    init_failed: bool = False  # for good
+    init_failed: bool = False  # and not restarted
     init_open: bool = False
     waiting: int = 0
     running: int = 0
@@ -133,7 +134,7 @@ class Counts(Value, frozen=True):
 
 
 def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
-    """The phase by the table above (POD-12). `over`: the pod ended, nothing will be restarted."""
+    """The phase by the table above (POD-12). `over`: the pod has ended, without restarts."""
     ended = counts.succeeded + counts.failed
     if counts.init_failed:
         return FAILED
@@ -182,7 +183,7 @@ def _count(
         if status.state.running is not None:
             running += 1
         elif ended is None and status.last_state.terminated is not None:
-            failed += 1  # It waits to be restarted.
+            failed += 1  # It waits for its restart.
         elif ended is None:
             waiting += 1
         elif ended.exit_code == 0:
@@ -193,7 +194,7 @@ def _count(
 
 
 def is_initialized(pod: Pod, memory: PodMemory) -> bool:
-    """All init containers have done their part: ended well, or (sidecars) started."""
+    """Whether all init containers have exited with code 0 or, as sidecars, have started."""
     inits = pod.spec.init_containers
     if not inits:
         return True
@@ -251,7 +252,7 @@ def _container(
             and current.state == ports.CREATED
             and before.state.terminated is not None
         ):
-            last_state = before.state  # It could not start, and an earlier agent has told so.
+            last_state = before.state  # It could not start, as an earlier kubelet reported.
         elif held.last is None:
             last_state = before.last_state if same else _previous(before)
     if current is None:
@@ -271,7 +272,7 @@ def _container(
     elif current.state == ports.EXITED and (held.reason == "" or over or memory.ending):
         state = ContainerState(terminated=_terminated(runtime, current))
         if is_init(pod.spec, container) and not is_sidecar(container) and current.exit_code == 0:
-            ready = True  # An init container is ready once it has done its work.
+            ready = True  # An init container is ready after it has exited with code 0.
     else:
         if current.state == ports.EXITED:
             last_state = ContainerState(terminated=_terminated(runtime, current))
@@ -298,7 +299,7 @@ def _waiting(pod: Pod, held: ContainerMemory) -> ContainerStateWaiting:
 
 
 def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTerminated:
-    """How an attempt ended: the runtime's word for it, or Completed and Error by the exit code."""
+    """How an attempt exited: the runtime's reason, or Completed and Error by the exit code."""
     return ContainerStateTerminated(
         container_id=f"{runtime}://{status.id}",
         exit_code=status.exit_code,
@@ -310,7 +311,7 @@ def _terminated(runtime: str, status: ports.ContainerStatus) -> ContainerStateTe
 
 
 def _previous(before: ContainerStatus) -> ContainerState:
-    """How the attempt that the API last told of has ended, as far as it can be known."""
+    """How the attempt in the API's present status has exited, as far as it is known."""
     if before.state.terminated is not None:
         return before.state
     if before.state.running is None:

@@ -1,10 +1,10 @@
-"""The status writer: tells the API what became of each pod, and gives it up at the end. Rules
+"""The status writer writes the status of each pod and removes deleted pods from the API. Rules
 KUBELET-30 ... KUBELET-32 (spec/kubelet.md).
 
 | the pod | request |
 |---|---|
-| its status differs from what is seen on the node | update of /status |
-| deleted, nothing left on the node, status told | delete with grace period 0, for this uid |
+| its status differs from the API server's | update of /status |
+| deleted, nothing of it is left on the node, and its status is written | delete with grace period 0, for this uid |
 
 Source: Kubernetes documentation, "Pod Lifecycle" (termination of pods).
 """
@@ -46,8 +46,7 @@ class StatusWriter(Reconciler):
         return NodeMemory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Write the status when it differs; then, for a deleted pod of which nothing is left,
-        delete it."""
+        """Write the status if it differs; then delete a terminating pod that has left the node."""
         # Observe
         node: NodeMemory = local.memory
         pod, uid = pod_of(view, key)
@@ -79,7 +78,7 @@ class StatusWriter(Reconciler):
                 because=because,
             )
             return Plan(waves=((request,),), enqueue=())
-        # KUBELET-32: nothing is left, and that the containers ended has been told.
+        # KUBELET-32: nothing is left on the node, and the API has the last status.
         if (
             pod.metadata.deletion_timestamp is not None
             and memory.removed
@@ -103,8 +102,10 @@ class StatusWriter(Reconciler):
         return NOTHING
 
     def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
-        """Until when the status is kept back: a pod of which something is just being made or ended
-        soon has more to tell (KUBELET-31)."""
+        """The end of the delay of a status (KUBELET-31).
+
+        The status of a pod that starts or ends changes again soon, so one write replaces several.
+        """
         wait = self.config.status_held_back
         if pod.status.start_time is None and is_starting(pod, memory):
             return memory.seen_at + wait
@@ -114,7 +115,7 @@ class StatusWriter(Reconciler):
 
 
 def is_starting(pod: Pod, memory: PodMemory) -> bool:
-    """A container of it is still to be made, and nothing is wrong so far."""
+    """A container of the pod is still to be created, and nothing has failed so far."""
     if memory.ended or memory.rejected is not None:
         return False
     for container in pod.spec.containers:

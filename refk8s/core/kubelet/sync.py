@@ -1,8 +1,7 @@
-"""One decision about one pod in the making: the draft that the steps of `sync_pod` and `lifecycle`
-write into.
+"""The draft of one reconcile of a pod, which the steps of `sync_pod` and `lifecycle` fill.
 
-A draft never outlives the decision. `Facts` is what a decision may know besides the pod and the
-memory of it.
+A draft is discarded at the end of the reconcile. `Facts` has the inputs besides the pod and its
+memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +23,7 @@ GRACE_SECONDS_MIN = 1
 
 
 class Facts(Value, frozen=True):
-    """The node's side of a decision. `services(namespace, linked)` are those that a pod's
-    environment names."""
+    """The inputs from the node. `services(namespace, linked)` are those of a pod's environment."""
 
     config: KubeletConfig
     node: NodeDescribed
@@ -33,8 +31,10 @@ class Facts(Value, frozen=True):
 
 
 class Sync:
-    """The draft: memory so far, operations to run, the next instant to look again. `library` has
-    the objects that pods need."""
+    """The draft: the new memory, the operations to run, and the time of the next reconcile.
+
+    `library` has the objects that pods need.
+    """
 
     __slots__ = ("facts", "library", "memory", "now", "operations", "pod", "wake_at")
 
@@ -50,7 +50,7 @@ class Sync:
         self.wake_at: Instant | None = None
 
     def wake(self, at: Instant) -> None:
-        """Look again at this instant, if not earlier."""
+        """Reconcile again at this instant, or earlier."""
         if at < NEVER and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
 
@@ -72,8 +72,10 @@ class Sync:
 
 
 def bounded_grace(seconds: int | None) -> int:
-    """A grace period of an object as a runtime takes it: GRACE_SECONDS_DEFAULT where there is none,
-    from one second to SECONDS_MAX."""
+    """A grace period of an object as a runtime takes it, from one second to SECONDS_MAX.
+
+    GRACE_SECONDS_DEFAULT where there is none.
+    """
     return min(
         max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX
     )

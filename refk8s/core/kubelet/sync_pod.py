@@ -1,17 +1,16 @@
-"""A pod that is to run: its sandbox, then its containers in order, restarted as its policy says.
+"""The operations for a pod that runs: its sandbox, then its containers in order, and restarts.
 Rules KUBELET-10 ... KUBELET-22.
 
-The decision is level-based: it looks at what runs and at what was asked, and names the next
-operations. An operation that is under way is waited for; image pulls hold up nothing but their own
-container.
+The function is level-based: it compares the running containers with the pod's spec, and returns the
+next operations. It waits for a running operation; an image pull delays only its own container.
 
-| the container's newest attempt | what is done |
+| the container's newest attempt | operations |
 |---|---|
-| none, or ended and to be restarted | back-off, pull, create (in the sandbox, with its volumes), start, postStart |
+| none, or exited and to be restarted | back-off, pull, create (in the sandbox, with its volumes), start, postStart |
 | created | start |
-| running, image changed or probe failed | preStop, stop, then as ended |
-| running | nothing |
-| ended, not to be restarted | nothing; when all are so, the pod ends |
+| running, image changed or probe failed | preStop, stop, then as exited |
+| running | none |
+| exited, not to be restarted | none; when all are so, the pod ends |
 
 Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers",
 "Container Lifecycle Hooks". Left out: ephemeral containers; in-place resize of resources.
@@ -61,7 +60,7 @@ IMMEDIATE_OPERATIONS = (CREATE, START, POST_START)
 
 
 def sync_pod(sync: Sync) -> None:
-    """Name the next operations for a living or ending pod; the draft holds them. O(containers)."""
+    """Add the next operations of a running or ending pod to the draft. O(containers)."""
     why = lifecycle.why_ending(sync)
     if why:
         lifecycle.end(sync, why)
@@ -81,8 +80,10 @@ RUNNING_STAGE, FINISHED = "running", "finished"
 
 
 def plan_containers(sync: Sync, pod: Pod) -> str:
-    """Start what is missing and end what is wrong, in order; FINISHED when nothing runs and nothing
-    will (POD-1)."""
+    """Start what is missing and stop what differs from the spec, in order.
+
+    FINISHED when no container runs and none will be started again (POD-1).
+    """
     if not lifecycle.take_down_dead_sandbox(sync, pod):
         return RUNNING_STAGE
     alive = any(sync.memory.container(container.name).running for container in pod.spec.containers)
@@ -92,7 +93,7 @@ def plan_containers(sync: Sync, pod: Pod) -> str:
         if is_wanted(pod, container, sync.memory.container(container.name))
     ]
     if not alive and not wanted and not sync.memory.busy:
-        return FINISHED  # KUBELET-10, POD-1: for nothing, no sandbox and no init container.
+        return FINISHED  # KUBELET-10, POD-1: with nothing to run, no sandbox and no init container.
     starts, regular, failed = init_starts(sync, pod)
     if failed:
         return FINISHED
@@ -112,12 +113,12 @@ def plan_containers(sync: Sync, pod: Pod) -> str:
 
 
 def is_wanted(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
-    """The container does not run, and should."""
+    """Whether the container does not run, and should."""
     return not memory.running and (not memory.exited or restarts(pod, container, memory))
 
 
 def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
-    """The newest attempt lies in the newest sandbox; what ran in an older one counts as ended."""
+    """The newest attempt, if in the newest sandbox; one in an older sandbox counts as exited."""
     sandbox = sync.memory.sandbox
     return (
         sandbox is not None
@@ -128,12 +129,12 @@ def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
 
 
 def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
-    """(init containers to start now, whether the regular ones may start, whether initialization
-    failed for good) (KUBELET-12).
+    """The state of the init containers (KUBELET-12).
 
-    One that runs to its end holds up all after it until it has ended well; a sidecar holds them up
-    until it has started. Once a regular container was made in this sandbox initialization is over,
-    and only sidecars are started again.
+    Returned are the init containers to start now, whether the regular ones may start, and whether
+    initialization has failed for good. An init container delays all later ones until it has exited
+    with code 0, a sidecar until it has started. After a regular container was created in this
+    sandbox, initialization is complete, and only sidecars are started again.
     """
     over = any(
         in_sandbox(sync, sync.memory.container(container.name)) for container in pod.spec.containers
@@ -159,16 +160,17 @@ def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
 
 
 def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
-    """Whether a container that ended is started again (KUBELET-13).
+    """Whether a container that has exited is restarted (KUBELET-13).
 
-    | policy | ended well | failed |
+    | policy | exit code 0 | failed |
     |---|---|---|
     | Always | yes | yes |
     | OnFailure | no | yes |
     | Never | no | no |
 
-    A rule of the container about exit codes comes first, then the container's own policy, then the
-    pod's. What the kubelet ended itself to restart it is restarted unless the policy is Never.
+    The container's rules for exit codes come first, then the container's own policy, then the
+    pod's. A container that the kubelet stopped to restart it is restarted unless the policy is
+    Never.
     """
     exit_code = memory.current.exit_code if memory.current is not None else 0
     for rule in container.restart_policy_rules or ():
@@ -187,13 +189,12 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
 
 
 def bring_up(sync: Sync, pod: Pod) -> bool:
-    """Have a sandbox with volumes; whether containers may be made in it now (KUBELET-10,
-    KUBELET-11)."""
+    """Create a sandbox and volumes; whether containers may follow (KUBELET-10, KUBELET-11)."""
     mounted = plan_volumes(sync, pod)
     memory = sync.memory
     if memory.sandbox_doing:
         return False
-    if memory.sandbox is None:  # KUBELET-2: only then a new one
+    if memory.sandbox is None:  # KUBELET-2: a new one only after that
         if sync.now < memory.sandbox_retry_at:
             sync.wake(memory.sandbox_retry_at)
         else:
@@ -217,8 +218,7 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
 
 
 def check_running(sync: Sync, pod: Pod, container: Container) -> None:
-    """End a running container that is not what was asked for, or that its probes call dead
-    (KUBELET-15, PROBE-5)."""
+    """Stop a container that differs from its spec or failed a probe (KUBELET-15, PROBE-5)."""
     memory = sync.memory.container(container.name)
     current = memory.current
     if current is None or current.state != RUNNING:
@@ -256,8 +256,10 @@ def check_running(sync: Sync, pod: Pod, container: Container) -> None:
 
 
 def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
-    """The next operation towards a running container: wait, pull, create, start (KUBELET-14,
-    KUBELET-20 ... KUBELET-22)."""
+    """The next operation towards a running container: wait, pull, create or start.
+
+    KUBELET-14, KUBELET-20 ... KUBELET-22.
+    """
     name = container.name
     memory = sync.memory.container(name)
     if memory.doing:
@@ -308,12 +310,12 @@ def _duration(seconds: int) -> str:
 
 
 def is_held_up(sync: Sync) -> bool:
-    """A container of the pod is being made: the next waits for its turn (KUBELET-14)."""
+    """Whether a container of the pod is being started: the next one waits (KUBELET-14)."""
     return any(memory.doing in IMMEDIATE_OPERATIONS for memory in sync.memory.containers.values())
 
 
 def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
-    """Have the image on the node, backing off after failures (KUBELET-21)."""
+    """Pull the image to the node, with a back-off after failures (KUBELET-21)."""
     image = container.image or ""
     if not _REFERENCE.fullmatch(image):
         if memory.reason != "InvalidImageName":
@@ -353,19 +355,19 @@ _REFERENCE = re.compile(
 )
 
 ERROR_SHOWN = 2_000_000
-"""So long the error of a pull is shown before the words that it is waited for (microseconds)."""
+"""The error of a pull is shown for this time, before the back-off message (microseconds)."""
 PULL_ERRORS = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
 
 
 def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) -> None:
-    """Make the next attempt of the container in the sandbox."""
+    """Create the next attempt of the container in the sandbox."""
     sandbox = live_sandbox(sync.memory)
     assert sandbox is not None
     attempt = next_attempt(memory)
     try:
         config = compute_container_config(sync, pod, container, attempt, sandbox)
     except NotYet:
-        return  # KUBELET-70: the answer wakes the pod.
+        return  # KUBELET-70: the response makes the pod due.
     except BadConfig as problem:  # KUBELET-22
         if memory.message != str(problem):
             sync.note("Failed", f"Error: {problem}", "Warning", container)
@@ -393,14 +395,15 @@ def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) 
 
 
 def next_attempt(memory: ContainerMemory) -> int:
-    """The number of the next attempt: one more than any that the runtime or, before, the API knew
-    of (KUBELET-16)."""
+    """The number of the next attempt (KUBELET-16).
+
+    It is one more than that of any attempt that the runtime or the API server has had.
+    """
     return memory.current.attempt + 1 if memory.current is not None else 0
 
 
 def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> None:
-    """Run postStart right after the start; the containers after this one wait for it
-    (KUBELET-17)."""
+    """Run postStart after the start; the containers after this one wait for it (KUBELET-17)."""
     assert (
         memory.current is not None
         and container.lifecycle is not None
@@ -421,8 +424,7 @@ HOOK_SECONDS_MAX = 3600
 
 
 def remove_stale(sync: Sync, name: str) -> None:
-    """Remove the attempts before the last: people may still ask for the logs of the last
-    (KUBELET-18)."""
+    """Remove the attempts before the last, whose logs users may still read (KUBELET-18)."""
     memory = sync.memory.containers[name]
     if not memory.stale or memory.removing:
         return

@@ -37,8 +37,7 @@ PRESENT = "present"
 
 
 def plan_volumes(sync: Sync, pod: Pod) -> bool:
-    """Write what is missing or changed; whether every volume is there, so that containers may be
-    made (KUBELET-56)."""
+    """Write missing and changed volumes; whether all of them exist (KUBELET-56)."""
     volumes = pod.spec.volumes
     if not volumes:
         return True
@@ -57,9 +56,9 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
     complete = settled = True
     doing = 0
     for volume in volumes:
-        # Gone with a restart of the machine.
+        # A restart of the machine removed it.
         in_memory = volume.empty_dir is not None and volume.empty_dir.medium == MEMORY
-        # KUBELET-57: what an earlier agent made is not made again.
+        # KUBELET-57: an emptyDir of an earlier kubelet is not created again.
         if is_lasting(volume) and (volume.name in held or (made_before and not in_memory)):
             held.setdefault(volume.name, PRESENT)
             continue
@@ -79,16 +78,16 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
             held[volume.name] = fingerprint
             sync.operations.append(operation)
             doing += 1
-    # Until something changes there is nothing to look at again, except a token that runs out.
+    # Without a change only the renewal of a token needs another check.
     due = 0 if doing or not settled else sync.library.wake_at or NEVER
     sync.remember(volumes=held, volumes_doing=doing, volumes_due=due)
     if due:
-        sync.wake(due)  # At NEVER, not at all.
+        sync.wake(due)  # With NEVER there is none.
     return complete
 
 
 def _complain(sync: Sync, volume: Volume, message: str) -> None:
-    """Say it once in a while; look again when the retry is due."""
+    """Record the Event once in a while; reconcile again when the retry is due."""
     if sync.now >= sync.memory.complained_at + sync.facts.config.retry_after:
         sync.remember(complained_at=sync.now)
         sync.note(
@@ -99,7 +98,7 @@ def _complain(sync: Sync, volume: Volume, message: str) -> None:
 
 
 def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
-    """The operation that makes the volume, and a fingerprint of what it holds."""
+    """The operation that writes the volume, and a fingerprint of its content."""
     uid, name, group = sync.memory.uid, volume.name, fs_group(pod)
     if (empty := volume.empty_dir) is not None:
         in_memory = empty.medium == MEMORY
@@ -132,12 +131,12 @@ def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, s
 
 
 def is_lasting(volume: Volume) -> bool:
-    """What it holds is the containers' own: it is made once, and they may write there."""
+    """Whether containers may write to it: it is created once."""
     return volume.empty_dir is not None or volume.host_path is not None
 
 
 def is_secret(volume: Volume) -> bool:
-    """It shows secrets or tokens, which are kept in memory (KUBELET-90)."""
+    """Whether it shows secrets or tokens, which are kept in memory (KUBELET-90)."""
     sources = (volume.projected.sources if volume.projected is not None else None) or ()
     return volume.secret is not None or any(
         s.secret is not None or s.service_account_token is not None for s in sources
@@ -145,13 +144,13 @@ def is_secret(volume: Volume) -> bool:
 
 
 def fs_group(pod: Pod) -> int:
-    """The group that owns the pod's volumes; -1 where none is asked for."""
+    """The group that owns the pod's volumes; -1 where the pod has none."""
     context = pod.spec.security_context
     return context.fs_group if context is not None and context.fs_group is not None else -1
 
 
 class File(Value, frozen=True):
-    """A file of a volume. `mode` None: the volume's; `user` -1: the agent's own."""
+    """A file of a volume. `mode` None: the volume's; `user` -1: the kubelet's own."""
 
     content: bytes
     mode: int | None = None
@@ -180,7 +179,7 @@ def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | No
             try:
                 files.update(_projected(sync, pod, source))
             except NotYet as missing:
-                waits = missing  # the other sources are asked for at the same time
+                waits = missing  # the other sources are requested at the same time
         if waits is not None:
             raise waits
         return files, projected.default_mode
@@ -209,8 +208,7 @@ def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
 
 
 def common_user(pod: Pod) -> int:
-    """The user that all containers of the pod run as; -1 where they differ or one has the
-    image's."""
+    """The user of all containers of the pod; -1 where they differ or one has the image's."""
     found = {compute_run_as(pod, container)[0] for container in every_container(pod.spec)}
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user
@@ -245,7 +243,7 @@ def _secret(
 def _chosen(
     data: Mapping[str, bytes], items: tuple[KeyToPath, ...] | None, optional: bool | None
 ) -> Files:
-    """The keys that were asked for under their paths; all under their own names where none was."""
+    """The selected keys under their paths; all keys under their own names without a selection."""
     if not items:
         return {key: File(content) for key, content in data.items()}
     missing = [item.key for item in items if item.key not in data]

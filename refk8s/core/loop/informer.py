@@ -1,13 +1,13 @@
-"""The informer: list, then watch, and list again when the past is gone. Rules WATCH-2 to WATCH-6
-(spec/watch.md).
+"""The informer: it lists, then watches, and lists again when its revision is compacted. Rules
+WATCH-2 to WATCH-6 (spec/watch.md).
 
-| phase | heard | next | asks for |
+| phase | event | next phase | effect |
 |---|---|---|---|
-| resting | start, or its instant has come | listing | Call(list) |
+| resting | start, or its timer expires | listing | Call(list) |
 | listing | the list | watching | Watch from the list's revision |
-| listing | an error, or no answer | resting | WakeAt, backing off |
+| listing | an error, or no response | resting | WakeAt, after a back-off |
 | watching | changes | watching | - |
-| watching | 410 Gone | listing | Call(list): what was missed is compacted |
+| watching | 410 Gone | listing | Call(list): the missed changes are compacted |
 | watching | cut | resting, then watching | WakeAt, then Watch from the last revision |
 
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes".
@@ -26,24 +26,26 @@ BACKOFF_MAX: Instant = 30 * SECOND
 
 
 class Informer(Value, frozen=True):
-    """Where the list-and-watch of one resource stands."""
+    """The state of the list and watch of one resource."""
 
     resource: Resource
     field_selector: str = ""
     label_selector: str = ""
     phase: str = RESTING
-    revision: int = 0  # 0: list first
+    revision: int = 0  # 0: the resource has not been listed
     failures: int = 0
     due: Instant = 0  # while resting
 
     def list_request(self, user: User) -> Request:
-        """A consistent list: the newest state, never a cache's (so a restarted component never goes
-        back in time, WATCH-4)."""
+        """A consistent list of the newest state, never of an API server's cache (WATCH-4).
+
+        So a restarted component never reads a state older than one that it has read.
+        """
         options = Options(field_selector=self.field_selector, label_selector=self.label_selector)
         return Request("list", self.resource, options=options, user=user)
 
     def watch_request(self, user: User) -> Request:
-        """Everything after the revision that has been reached, with bookmarks."""
+        """A watch from the last received revision, with bookmarks."""
         options = Options(
             field_selector=self.field_selector,
             label_selector=self.label_selector,
@@ -59,14 +61,14 @@ class Informer(Value, frozen=True):
         return evolve(self, phase=WATCHING, revision=revision)
 
     def heard(self, revision: int) -> "Informer":
-        """Changes came: the stream works, so the back-off starts anew."""
+        """Changes were received, so the stream works: reset the back-off."""
         return evolve(self, revision=max(revision, self.revision), failures=0)
 
     def failed(self, now: Instant) -> "Informer":
-        """Rest before the next try: 10 ms, doubling, at most 30 s (WATCH-6)."""
+        """Wait before the next attempt: 10 ms, doubled each time, at most 30 s (WATCH-6)."""
         delay = min(BACKOFF_FIRST << min(self.failures, 20), BACKOFF_MAX)
         return evolve(self, phase=RESTING, failures=self.failures + 1, due=now + delay)
 
     def gone(self, now: Instant) -> "Informer":
-        """410: list again, at once (WATCH-3)."""
+        """410: list again at once (WATCH-3)."""
         return evolve(self, phase=RESTING, revision=0, due=now)

@@ -1,5 +1,6 @@
-"""The one machine around every decider. A step is one turn (turn.py); rules LOOP-1 to LOOP-13
-(spec/loop.md)."""
+"""The loop: the state machine that runs reconcilers. One step is one turn (turn.py). Rules LOOP-1
+to LOOP-13 (spec/loop.md).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,11 @@ from refk8s.core.machine import (
 
 
 class Loop:
-    """The machine that runs reconcilers. `component` and `host` name the source of the Events it
-    records; `user` lists and watches (LOOP-13), by default "system:" and the name."""
+    """The machine that runs reconcilers.
+
+    `component` and `host` name the source of the Events that it records. `user` lists and watches
+    (LOOP-13); by default it is "system:" and the name.
+    """
 
     def __init__(
         self,

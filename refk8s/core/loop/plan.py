@@ -1,5 +1,6 @@
-"""What a decider decides: requests in waves, operations, rules, and when to look again. Rules
-LOOP-5, LOOP-6 (spec/loop.md)."""
+"""What a reconciler returns: requests in waves, operations, rules, and when to reconcile again.
+Rules LOOP-5, LOOP-6 (spec/loop.md).
+"""
 
 from typing import Any
 
@@ -9,8 +10,7 @@ from refk8s.core.ports import Operation, RuleSet
 from refk8s.core.value import Value
 
 Key = str
-"""What is reconciled: "namespace/name", "name" for what has no namespace, or a word of the
-reconciler's own."""
+"""What is reconciled: "namespace/name", "name" if cluster-scoped, or a string of the reconciler."""
 
 
 class _Unchanged:
@@ -22,11 +22,9 @@ UNCHANGED: Any = _Unchanged()
 
 
 class Note(Value, frozen=True):
-    """A Kubernetes Event to record about an object: what a person sees in `kubectl describe`. Best
-    effort.
+    """A Kubernetes Event to record about an object, as `kubectl describe` shows it. Best effort.
 
-    With an `action` it is an Event of the kind that events.k8s.io writes, which may name a second
-    object (EVENT-7).
+    With an `action` it is an Event of events.k8s.io, which may name a second object (EVENT-7).
     """
 
     regarding: Any  # the object, with kind, apiVersion and metadata
@@ -39,16 +37,18 @@ class Note(Value, frozen=True):
 
 
 class Plan(Value, frozen=True):
-    """One decision about one key.
+    """The result of reconciling one key.
 
-    The waves are sent one after another, the requests of a wave together; a wave that meets an
-    error ends the plan and the key backs off (`last` is still sent, once, as the final wave). The
-    key is not reconciled again before every request is answered and the view shows what they did.
-    `memory` replaces the reconciler's memory, `enqueue` names (reconciler, key) pairs to reconcile
-    soon, `failed` asks for a back-off although nothing was sent. `asks` are requests whose answers
-    the reconciler itself takes in (`Reconciler.answered`): a fresh read where the view may be
-    behind, a token; the key does not rest for them. `problems` are exceptions that a decision about
-    many objects met with one of them and went on: they are reported (LOOP-10).
+    The waves are sent one after another, the requests of a wave together. A refused request ends
+    the plan and the key backs off (`last` is still sent, once, as the final wave). The key is not
+    reconciled again before every request is answered and the view shows their result.
+
+    `memory` replaces the reconciler's memory. `enqueue` names (reconciler, key) pairs to reconcile
+    soon. `failed` asks for a back-off although nothing was sent. `asks` are requests whose
+    responses the reconciler itself handles (`Reconciler.answered`): a fresh read where the view may
+    be behind, or a token; the key does not rest for them. `problems` are exceptions about single
+    objects in a plan about many: they are reported, and the plan covers the other objects
+    (LOOP-10).
     """
 
     waves: tuple[tuple[Request, ...], ...] = ()
@@ -65,7 +65,7 @@ class Plan(Value, frozen=True):
 
     @property
     def requests(self) -> list[Request]:
-        """All requests, in the order in which they would be sent."""
+        """All requests, in the order in which they are sent."""
         return [request for wave in (*self.waves, self.last) for request in wave]
 
 
@@ -73,10 +73,10 @@ NOTHING = Plan()
 
 
 class Local(Value, frozen=True):
-    """What this instance alone knows; all of it is forgotten in a crash.
+    """The state of this instance that is stored nowhere else; a crash discards it.
 
-    `memory` is the reconciler's own (see Plan.memory). `failures` counts the plans for this key
-    that failed in a row, and `failure` is the last one's answer.
+    `memory` is the reconciler's own (see Plan.memory). `failures` counts the consecutive failed
+    plans of this key, and `failure` is the response to the last one.
     """
 
     memory: Any = None
@@ -85,8 +85,7 @@ class Local(Value, frozen=True):
 
 
 def slow_start(requests: tuple[Request, ...], first: int = 1) -> tuple[tuple[Request, ...], ...]:
-    """Waves of 1, 2, 4, 8 ...: where the first is refused (a quota, say), the rest is never sent.
-    O(len)."""
+    """Waves of 1, 2, 4, 8 ... requests: an early refusal (a quota) stops the rest. O(len)."""
     waves, size, start = [], first, 0
     while start < len(requests):
         waves.append(requests[start : start + size])

@@ -1,7 +1,7 @@
-"""A decider, and what it wants to hear of. Rules LOOP-1 ... (spec/loop.md).
+"""A reconciler, and the resources that it watches. Rules LOOP-1 ... (spec/loop.md).
 
-Everything that watches, queues, retries and waits is the loop's (`loop.py`); a decider only looks
-at a view and says what is to be done.
+The loop (`loop.py`) watches, queues, retries and waits. A reconciler only reads a view and returns
+a plan.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,8 +25,10 @@ def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
 
 
 class Interest(Value, frozen=True, eq=False):
-    """A resource that a reconciler watches, and which keys a change concerns. All reconcilers of a
-    loop share one watch per resource."""
+    """A resource that a reconciler watches, and the keys that a change of it concerns.
+
+    All reconcilers of a loop share one watch per resource.
+    """
 
     resource: Resource
     keys: KeysOf
@@ -35,10 +37,10 @@ class Interest(Value, frozen=True, eq=False):
 
 
 class Reconciler:
-    """A decider: pure and level-based. Subclasses say what they watch and decide one key at a time.
+    """A reconciler: pure and level-based. A subclass names what it watches and reconciles one key.
 
     `reconcile` has four marked phases, always in this order: Observe (from the view), Decide
-    (arithmetic on plain values), Act (requests), Report (status, notes, when to look again).
+    (arithmetic on plain values), Act (requests), Report (status, notes, when to reconcile again).
     """
 
     name: str = ""
@@ -54,29 +56,30 @@ class Reconciler:
     initial_keys: tuple[Key, ...] = ()
 
     def start_memory(self, now: Instant) -> Any:
-        """What the reconciler remembers at the start."""
+        """The reconciler's memory at the start."""
         return None
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """What to do about this key."""
+        """The plan for this key."""
         raise NotImplementedError
 
     def ran(
         self, memory: Any, key: Key, operation: Operation, result: Result, now: Instant
     ) -> tuple[Any, Iterable[Key]]:
-        """Take in the result of an operation of this key's plan: the new memory, and keys to
-        reconcile."""
+        """Handle an operation's result of this key's plan: new memory, and keys to reconcile."""
         return memory, (key,)
 
     def answered(
         self, memory: Any, key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Any, Iterable[Key]]:
-        """Take in the answer to one of a plan's `asks` (None: none came): the new memory, and keys
-        to reconcile."""
+        """Handle the response to one of a plan's `asks`: new memory, and keys to reconcile.
+
+        None: there was no response.
+        """
         return memory, (key,)
 
     def runtime_changed(
         self, memory: Any, pod_uids: tuple[str, ...], now: Instant
     ) -> tuple[Any, Iterable[Key]]:
-        """Take in that the runtime changed by itself."""
+        """Handle a change that the runtime reports by itself."""
         return memory, ()

@@ -1,8 +1,8 @@
-"""The recorder: notes become Kubernetes Events, counted when they repeat. Rules EVENT-1, EVENT-2,
-EVENT-7 (spec/loop.md).
+"""The recorder: notes become Kubernetes Events, and repeated ones are counted. Rules EVENT-1,
+EVENT-2, EVENT-7 (spec/loop.md).
 
-Best effort: an Event is written in the background, and one that is lost is not sent again.
-Source: Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
+Best effort: an Event is written in the background, and a lost one is not sent again. Source:
+Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
 """
 
 from typing import Any
@@ -19,8 +19,8 @@ from refk8s.core.context import MINUTE, Instant, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
 from refk8s.core.value import Value, evolve, field
 
-BURST_MAX = 25  # events about one object at once
-REFILL: Instant = 5 * MINUTE  # one more for every so long
+BURST_MAX = 25  # Events about one object in a burst
+REFILL: Instant = 5 * MINUTE  # one more after each such interval
 REMEMBERED_MAX = 4096
 NAME_LENGTH_MAX = 253
 TEXT_BYTES_MAX = 128  # of the reporting instance, where an Event has an eventTime (VAL-65)
@@ -33,10 +33,9 @@ class _Bucket(Value, frozen=True):
 
 
 class Recorder(Value, frozen=True, eq=False):
-    """What has been recorded lately: (about whom and what) -> (event name, count), and how much
-    each object may still say.
+    """The recent Events: (object and text) -> (Event name, count), and the limit of each object.
 
-    `number` counts the Events made, so that two of one instant have names in their order.
+    `number` counts the Events created, so that Events of one instant have names in their order.
     """
 
     number: int = 0
@@ -47,11 +46,10 @@ class Recorder(Value, frozen=True, eq=False):
 def record(
     recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant
 ) -> tuple[Recorder, Request | None]:
-    """The request that records a note, or None where the object has said too much lately (EVENT-2).
-    O(1)."""
+    """The request that records a note; None where the object is over its limit (EVENT-2). O(1)."""
     metadata = note.regarding.metadata
-    # A Node has no uid of use to people who look for its events by name, so upstream's kubelet uses
-    # the name; so do we.
+    # Users look up the Events of a Node by its name, not by its uid. So upstream's kubelet writes
+    # the name as uid, and so does this one.
     about = metadata.uid or metadata.name or ""
     key = (note.regarding.kind, about, note.field_path, note.type, note.reason, note.message)
     known = recorder.seen.get(key)
@@ -61,12 +59,12 @@ def record(
     if tokens <= 0:
         return recorder, None
     since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
-    # Forgetting only costs a second Event object with a count of its own.
+    # A discarded entry only costs a second Event object with its own count.
     if len(recorder.seen) >= REMEMBERED_MAX:
         recorder = Recorder(recorder.number)
     recorder = evolve(recorder, buckets=recorder.buckets.set(about, _Bucket(tokens - 1, since)))
     namespace = metadata.namespace or "default"
-    if known is not None:  # EVENT-1: the same again is counted, not repeated
+    if known is not None:  # EVENT-1: a repeated Event is counted in the existing one
         name, count = known
         recorder = evolve(recorder, seen=recorder.seen.set(key, (name, count + 1)))
         document: dict[str, Any] = {"count": count + 1, "lastTimestamp": timestamp(now)}
@@ -76,7 +74,7 @@ def record(
         return recorder, Request(
             "patch", EVENTS, namespace, name, body=patch, user=user, because="it happened again"
         )
-    # EVENT-5: the order of names is the order of time, also within one instant.
+    # EVENT-5: names sort by the time of recording, also within one instant.
     suffix = f".{now * 1000 + recorder.number % 1000:016x}{unique}"
     name = (metadata.name or "")[: NAME_LENGTH_MAX - len(suffix)].rstrip("-.") + suffix
     recorder = evolve(recorder, number=recorder.number + 1, seen=recorder.seen.set(key, (name, 1)))
@@ -133,7 +131,7 @@ def _reference(obj: Any, field_path: str) -> ObjectReference:
 
 
 def _cut(text: str, bytes_max: int) -> str:
-    """The text, or its beginning and three dots where it is longer than that in UTF-8."""
+    """The text; if it is longer than that in UTF-8, its beginning and three dots."""
     data = text.encode("utf-8", "replace")
     return (
         text if len(data) <= bytes_max else data[: bytes_max - 3].decode("utf-8", "ignore") + "..."

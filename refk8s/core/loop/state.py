@@ -1,5 +1,6 @@
-"""What a loop knows: due keys, keys at rest, requests on their way. Values, all of them lost in a
-crash (LOOP-8, spec/loop.md)."""
+"""The state of a loop: due keys, resting keys, requests in transit. Values; a crash discards all of
+them (LOOP-8, spec/loop.md).
+"""
 
 from typing import Any
 
@@ -20,20 +21,22 @@ Seen = tuple[str, Key, str, str]
 
 
 class Busy(Value, frozen=True, eq=False):
-    """A key between its decision and the moment when the view shows what came of it."""
+    """A key between its plan and the moment when the view shows the result."""
 
     waves: tuple[tuple[Request, ...], ...] = ()
     last: tuple[Request, ...] = ()
     outstanding: int = 0
     failure: Response | None = None
-    reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to wait for
-    gone: tuple[Seen, ...] = ()  # objects whose deletion was answered: to be seen marked or gone
-    due: bool = False  # decide again once released
+    reached: Map[str, int] = field(default_factory=Map)  # resource prefix -> revision to reach
+    gone: tuple[Seen, ...] = ()  # deleted objects: the view must show it
+    due: bool = False  # reconcile again after the release
 
 
 class Flight(Value, frozen=True, eq=False):
-    """One request on its way, for a key. `doubtful`: an earlier sending had no answer; `lookup`: it
-    only asks what became of one; `ask`: the reconciler itself wants the answer.
+    """One request of a key, in transit.
+
+    `doubtful`: an earlier attempt had no response. `lookup`: a GET for the outcome of such a
+    request. `ask`: the reconciler itself handles the response.
     """
 
     item: Item
@@ -43,11 +46,11 @@ class Flight(Value, frozen=True, eq=False):
     lookup: bool = False
     ask: bool = False
     due: Instant = 0  # when to send again, if waiting
-    seen: tuple[Seen, ...] = ()  # what a deletion is about, as it was when it was sent
+    seen: tuple[Seen, ...] = ()  # the object of a delete, as seen when it was sent
 
 
 class LoopState(Value, frozen=True, eq=False):
-    """Everything a loop knows; all of it is lost in a crash."""
+    """The whole state of a loop; a crash discards all of it."""
 
     view: View
     informers: Map[str, Informer]
@@ -55,7 +58,7 @@ class LoopState(Value, frozen=True, eq=False):
     seed: bytes
     due: Map[Item, int] = field(default_factory=Map)  # item -> order of arrival
     busy: Map[Item, Busy] = field(default_factory=Map)
-    waiting: Map[Item, None] = field(default_factory=Map)  # busy with everything answered
+    waiting: Map[Item, None] = field(default_factory=Map)  # resting, all requests answered
     failures: Map[Item, tuple[int, Response | None]] = field(default_factory=Map)
     timers: Map[Item, Instant] = field(default_factory=Map)
     timer_next: Instant | None = None  # at or before the earliest timer
@@ -68,7 +71,7 @@ class LoopState(Value, frozen=True, eq=False):
     recorder: Recorder = field(default_factory=Recorder)
     counter: int = 0
     asked: Instant | None = None  # the instant of the last WakeAt
-    names: int = 0  # how many have been made up
+    names: int = 0  # how many names have been generated
 
     @property
     def synced(self) -> bool:

@@ -1,22 +1,21 @@
-"""The one machine around every decider: informers, a view, due keys, requests in flight. Rules
-LOOP-1 to LOOP-10, WATCH-1 (spec/loop.md).
+"""The loop, the state machine that runs every reconciler: one step of it. Rules LOOP-1 to LOOP-10,
+WATCH-1 (spec/loop.md).
 
-A turn takes the events in order, lets time pass, releases the keys whose writes the view now shows,
-and reconciles what is due:
+A turn applies the events in order and lets time pass. It then releases the keys whose writes the
+view now shows, and reconciles the due keys:
 
-1. LOOP-1  Nothing is decided before every watched resource has been listed once.
-2. LOOP-2  A change makes due exactly the keys that the reconciler's interests name; a due key is decided once, after all of a burst.
-3. LOOP-3  A key whose requests are not all answered is not decided again.
-4. LOOP-4  Nor is it before the view has reached the revision of every write of its own (or shows the deletion it asked for).
-5. LOOP-5  Waves go one after another; a refused request ends the plan, and the key backs off: 5 ms, doubling, at most 1,000 s.
-6. LOOP-6  No answer means unknown: the same request is sent again until it is answered. A generated name is chosen here, once, so that
-           the second create of one intent meets the first (AlreadyExists) instead of making another object.
-7. LOOP-7  A conflict, absence or existence met after an unknown answer is looked up, and so is an object that has the name chosen here;
-           the key then waits for the revision found.
-10. LOOP-10 An exception about one key is reported; that key backs off, and all others go on.
+1. LOOP-1  No key is reconciled before every watched resource has been listed once.
+2. LOOP-2  A change makes only the keys that it concerns due; a due key is reconciled once.
+3. LOOP-3  A key with unanswered requests is not reconciled.
+4. LOOP-4  A key is not reconciled before the view shows its own writes.
+5. LOOP-5  Waves are sent one after another. A refused request ends the plan, and the key backs off.
+6. LOOP-6  A request without a response is sent again, unchanged, until it is answered. The loop
+           chooses a generated name once, so that a repeated create makes no second object.
+7. LOOP-7  A retried request that is refused is followed by a GET.
+10. LOOP-10 An exception about one key is reported; that key backs off, and all others continue.
 
 Source: design proposal "Controller reference" and the client-go documentation of informers and work
-queues, for what they promise; the trap of lost answers is shown in ARCHITECTURE.md.
+queues, for the guarantees; ARCHITECTURE.md explains the problem of lost responses.
 """
 
 from collections.abc import Callable, Iterable
@@ -66,8 +65,7 @@ GENERATED_BASE_LENGTH_MAX = 58
 
 
 class Turn:
-    """One step in the making: mutable drafts of the state's maps, and the effects so far. Never
-    outlives the step."""
+    """The draft of one step: mutable copies of the state's maps, and the effects so far."""
 
     def __init__(self, loop: "Loop", state: LoopState, now: Instant) -> None:
         self.loop = loop
@@ -122,10 +120,10 @@ class Turn:
         )
         return state, tuple(self.effects)
 
-    # --- hearing ----------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
     def hear(self, event: Event) -> None:
-        """Take in one event; ids that are not waited for (closed watches, Events) are ignored."""
+        """Apply one event; an id without an open request (closed watch, Event) is ignored."""
         match event:
             case Watched(id, events):
                 if (prefix := self.sources.get(id)) is not None:
@@ -166,7 +164,7 @@ class Turn:
             if event.revision < revision or (
                 event.revision == revision and event.type == "BOOKMARK"
             ):
-                continue  # WATCH-5: what has been heard is not heard again
+                continue  # WATCH-5: a change that the view has is not applied again
             revision = event.revision
             if event.type != "BOOKMARK":
                 changes.append(
@@ -241,8 +239,8 @@ class Turn:
             )
             return
         if response is not None and response.code >= 500 and (flight.doubtful or flight.lookup):
-            response = None  # A server that fails says nothing of an earlier sending.
-        if response is None or response.code == 503:  # LOOP-6: unknown, so the same again
+            response = None  # A 5xx response does not show whether an earlier attempt took effect.
+        if response is None or response.code == 503:  # LOOP-6: unknown, so send it again
             delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
             again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=self.now + delay)
             self.resends = self.resends.set(self._next_id(), again)
@@ -293,8 +291,7 @@ class Turn:
         reached: Iterable[tuple[str, int]] = (),
         gone: tuple[Seen, ...] = (),
     ) -> None:
-        """One of the key's requests (or its rules) is answered: note what to wait for, go on with
-        the next wave, or end the plan."""
+        """A request of the key (or its rules) is answered: send the next wave, or end the plan."""
         busy = self.busy[item]
         waits = busy.reached
         for prefix, revision in reached:
@@ -396,10 +393,10 @@ class Turn:
                 informer = informer.listing()
             self.informers = self.informers.set(prefix, informer)
 
-    # --- deciding ---------------------------------------------------------------------------------
+    # --- reconciling ------------------------------------------------------------------------------
 
     def _release(self) -> None:
-        """LOOP-4: keys whose own writes the view now shows may be decided again."""
+        """LOOP-4: make the resting keys due whose own writes the view now shows."""
         for item in sorted(self.waiting):
             busy = self.busy[item]
             if all(
@@ -412,8 +409,7 @@ class Turn:
                     self.make_due(item)
 
     def _is_gone(self, prefix: str, key: Key, uid: str, version: str) -> bool:
-        """Whether the view shows the deletion: another change of the object may have come before
-        it, and be told first."""
+        """Whether the view shows the deletion, and not only an earlier change of the object."""
         obj = self.view.tables[prefix].objects.get(key)
         if obj is None or obj.metadata.uid != uid:
             return True
@@ -427,7 +423,7 @@ class Turn:
             return
         while len(self.due):  # A plan may make other keys due at once (Plan.enqueue).
             for item, _ in sorted(self.due.items(), key=_order):
-                if item in self.due:  # else an earlier decision of this turn has settled it
+                if item in self.due:  # otherwise an earlier reconcile of this turn has removed it
                     self.due = self.due.delete(item)
                     self._decide(item)
 
@@ -440,7 +436,7 @@ class Turn:
                 self.view, key, self.now, Local(self._memory(reconciler), failures, failure)
             )
             waves, last = plan.waves, plan.last
-            if waves or last:  # most decisions send nothing
+            if waves or last:  # most plans have no requests
                 waves = tuple([self._named_all(wave, name) for wave in waves if wave])
                 last = self._named_all(last, name)
         except Exception as error:  # LOOP-10
@@ -493,8 +489,10 @@ class Turn:
         return tuple([self._named(request, reconciler) for request in requests])
 
     def _named(self, request: Request, reconciler: str) -> Request:
-        """The request as it is sent: in its component's name, and with the name that generateName
-        would give, chosen here (LOOP-6)."""
+        """The request as it is sent: with the user of its component, and a generated name (LOOP-6).
+
+        The loop chooses the name that the API server would generate from generateName.
+        """
         user = self.loop.users[reconciler]
         if request.verb == "create" and not request.subresource:
             metadata = request.body.metadata
@@ -523,14 +521,14 @@ class Turn:
             self.effects.append(Call(self._next_id(), request, background=True))
 
     def _note_done(self, flight: Flight) -> None:
-        """EVENT-3: what was asked for has happened, so it may be told."""
+        """EVENT-3: the request of a note has succeeded, so its Event may be recorded."""
         note: Note = flight.request.note
         self._note(
             evolve(note, message=note.message.replace("{name}", flight.request.name)),
             flight.item[0],
         )
 
-    # --- small things -----------------------------------------------------------------------------
+    # --- helpers ----------------------------------------------------------------------------------
 
     def _memory(self, reconciler: Reconciler) -> Any:
         return self.memories[self.loop.memory_names[reconciler.name]]
@@ -538,8 +536,7 @@ class Turn:
     def _take_in(
         self, item: Item, how: Callable[..., tuple[Any, Iterable[Key]]], *what: Any
     ) -> None:
-        """Let the reconciler take in a result: its new memory, and keys to reconcile. One that
-        raises changes nothing (LOOP-10)."""
+        """Pass a result to the reconciler; if it raises, nothing changes (LOOP-10)."""
         reconciler = self.loop.reconcilers[item[0]]
         try:
             memory, keys = how(self._memory(reconciler), *what, self.now)
@@ -560,8 +557,7 @@ class Turn:
         return self.counter
 
     def _new_name(self) -> str:
-        """What generateName appends. Names have a count of their own, so that they do not tell what
-        else has happened (CLUSTER-12)."""
+        """The suffix for generateName, from a counter of its own (CLUSTER-12)."""
         self.names += 1
         return format_suffix(
             blake2b(
@@ -579,8 +575,7 @@ class Turn:
 
 
 def _is_made_already(request: Request, response: Response) -> bool:
-    """Whether somebody has the very name that was chosen here: nobody but an earlier arrival of the
-    same request (a copy of it) can."""
+    """Whether an earlier arrival (a duplicate) of this create made the object of this name."""
     return (
         response.code == 409
         and request.verb == "create"

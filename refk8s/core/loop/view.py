@@ -1,9 +1,9 @@
-"""The view: what a component has heard of the cluster so far, indexed. Rules WATCH-1, WATCH-7
-(spec/watch.md).
+"""The view: what a component has received of the cluster's state so far, indexed. Rules WATCH-1,
+WATCH-7 (spec/watch.md).
 
-A view is a value: it never changes, `Viewer` makes the next one from a burst of changes. Each table
-remembers the store revision it has reached. Iteration is always in key order, because the order of
-a persistent map depends on the interpreter's hash seed.
+A view is an immutable value; `Viewer` makes the next one from a burst of changes. Each table has
+the store revision that it has reached. Iteration is always in key order, because the order of a
+persistent map depends on the interpreter's hash seed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ def key_of(obj: Any) -> Key:
 
 
 def split_key(key: Key) -> tuple[str, str]:
-    """(namespace, name) of a key; the namespace is empty for what has none."""
+    """(namespace, name) of a key; the namespace of a cluster-scoped object is empty."""
     namespace, _, name = key.rpartition("/")
     return namespace, name
 
@@ -37,8 +37,7 @@ def controller_of(obj: Any) -> Any | None:
 
 
 class Index(Value, frozen=True, eq=False):
-    """A way to find objects of one resource: `values` names the entries that an object stands
-    under."""
+    """An index of one resource: `values` returns the values under which an object is found."""
 
     name: str
     resource: Resource
@@ -46,8 +45,10 @@ class Index(Value, frozen=True, eq=False):
 
 
 class Fold(Value, frozen=True, eq=False):
-    """A summary of one or more resources, kept up to date change by change: `apply(summary,
-    resource, old, new) -> summary`. O(changed)."""
+    """An aggregate over one or more resources, updated with each change. O(changed).
+
+    `apply(summary, resource, old, new) -> summary`.
+    """
 
     name: str
     resources: tuple[Resource, ...]
@@ -95,7 +96,7 @@ class View(Value, frozen=True, eq=False):
 
     tables: Map[str, Table] = field(default_factory=Map)  # by resource prefix
     folds: Map[str, Any] = field(default_factory=Map)
-    # (fold, prefix, key): the fold raised about it (LOOP-10)
+    # (fold, prefix, key): the fold raised on this object (LOOP-10)
     left_out: Map[tuple[str, str, Key], None] = field(default_factory=Map)
 
     def table(self, resource: Resource) -> Table:
@@ -117,12 +118,12 @@ class View(Value, frozen=True, eq=False):
         return len(self.table(resource).objects)
 
     def indexed_keys(self, resource: Resource, index: str, value: str) -> Keys:
-        """Keys of the objects that stand under this value of the index, sorted."""
+        """Keys of the objects under this value of the index, sorted."""
         entries = self.table(resource).indexes.get(index)
         return sorted(entries.get(value, ())) if entries is not None else []
 
     def indexed(self, resource: Resource, index: str, value: str) -> Objects:
-        """The objects that stand under this value of the index, in key order."""
+        """The objects under this value of the index, in key order."""
         objects = self.table(resource).objects
         return [objects[key] for key in self.indexed_keys(resource, index, value)]
 
@@ -131,7 +132,7 @@ class View(Value, frozen=True, eq=False):
 
 
 class Viewer:
-    """Makes views: knows the indexes and folds that a component asked for."""
+    """Makes views with the indexes and folds that a component needs."""
 
     def __init__(
         self, resources: Iterable[Resource], indexes: Iterable[Index], folds: Iterable[Fold]
@@ -149,7 +150,7 @@ class Viewer:
                 self._folds.setdefault(resource.prefix, []).append(fold)
 
     def empty(self) -> View:
-        """The view of a component that has heard nothing."""
+        """The view of a component that has received nothing."""
         tables = {
             prefix: Table(indexes=Map({name: Map() for name in indexes}))
             for prefix, indexes in self._indexes.items()
@@ -165,12 +166,12 @@ class Viewer:
         synced: bool = True,
         problems: Problems | None = None,
     ) -> tuple[View, list[tuple[Key, Any | None, Any | None]]]:
-        """The view after these changes (None: gone) up to the revision, and what changed as (key,
-        old, new). O(changed).
+        """The view after these changes up to the revision, and the changed (key, old, new).
 
-        `problems` collects what an index or a fold raised, with the object's key; without it that
-        is raised here. An index that raised does not have the object, and a fold goes on as if the
-        object were absent (LOOP-10).
+        O(changed). A change to None removes the object. `problems` collects the exceptions of an
+        index or a fold, with the object's key; without it they are raised here. An index that
+        raised does not have the object, and a fold continues as if the object were absent
+        (LOOP-10).
         """
         table = view.tables[resource.prefix]
         objects = table.objects.mutate()
