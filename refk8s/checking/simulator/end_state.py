@@ -1,8 +1,7 @@
-"""What a cluster looks like at rest, without what chance has chosen: names, uids, times, revisions,
-addresses. Rules SIM-5 ... SIM-7.
+"""The state of a cluster at rest, without names, uids, times, revisions and addresses.
 
-Two runs of the same wishes end alike when these are equal. Left out: leases, Events, and where in a
-list something stands.
+Rules SIM-5 ... SIM-7. Two runs with the same user requests are equivalent if their end states are
+equal. Left out: leases, Events, and the order of lists.
 """
 
 import json
@@ -27,13 +26,12 @@ CHANCE = {
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 TOKEN = re.compile(r"\bkube-api-access-\w{5}\b")
-"""The volume with a pod's token, to whose name the API server adds five letters."""
+"""The volume of a pod's token; the API server adds five random letters to its name."""
 ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
 
 
 def end_state(cluster: Cluster) -> "Counter[str]":
-    """Everything that is stored, runs, and is forwarded, each as one line, with how often it is
-    there."""
+    """Every stored object, running container and forwarded port: its line, and how often."""
     trees: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for record in cluster.history.list("/").records:
@@ -65,8 +63,10 @@ def end_state(cluster: Cluster) -> "Counter[str]":
 
 
 def difference(wanted: "Counter[str]", found: "Counter[str]") -> list[str]:
-    """What one has and the other has not, in words; nothing where they are alike. Of objects that
-    differ in something, only that."""
+    """The differences of two end states in words; empty if they are equal.
+
+    Of objects in both, only the fields that differ.
+    """
     missing, surplus = sorted((wanted - found).elements()), sorted((found - wanted).elements())
     words = []
     for line in list(missing):

@@ -1,9 +1,8 @@
-"""What can go wrong in a simulated run, how often, and how often at most. Rule SIM-2
-(spec/simulation.md).
+"""The faults of a simulated run, with their rates and budgets. Rule SIM-2 (spec/simulation.md).
 
-A fault has a name, a rate (the chance that it strikes at a step) and a budget (how often it may).
-Each is a function from a state and chance to the actions that it consists of: none where it finds
-nothing to strike.
+A fault has a name, a rate (its probability in a step) and a budget (the most times in a run). It is
+a function from a state and random bytes to its actions. It has no actions if it is not possible in
+this state.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,15 +54,14 @@ MEDDLED = (PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, NODES)
 
 
 class Rate(Value, frozen=True):
-    """How often a fault strikes: with this chance at a step, and at most so many times in a run."""
+    """How often a fault occurs: its probability in a step, and the most times in a run."""
 
     chance: float
     budget: int
 
 
 def _some_time(cluster: Cluster, chance: Random) -> Instant:
-    """An instant between a millisecond and some minutes from now, short waits as likely as long
-    ones."""
+    """An instant between a millisecond and some minutes from now, on a logarithmic scale."""
     return cluster.now + int(MILLISECOND * (LONGEST_SECONDS * 1_000) ** chance.random())
 
 
@@ -85,12 +83,12 @@ def _one(chance: Random, channels: list[Channel], make: Callable[[Channel], Acti
 
 
 def crash(cluster: Cluster, chance: Random) -> Actions:
-    """A component starts again at once."""
+    """A component restarts at once."""
     return (Crash(chance.choice(up)),) if (up := _up(cluster)) else ()
 
 
 def stop(cluster: Cluster, chance: Random) -> Actions:
-    """A component is gone for some time."""
+    """A component is stopped for some time."""
     return (Stop(chance.choice(up), _some_time(cluster, chance)),) if (up := _up(cluster)) else ()
 
 
@@ -103,7 +101,7 @@ def lose_answer(cluster: Cluster, chance: Random) -> Actions:
 
 
 def give_up(cluster: Cluster, chance: Random) -> Actions:
-    """Somebody stops waiting for a request that is held back and takes effect later."""
+    """A component times out on a request that is delayed and takes effect later."""
     waiting = [
         channel
         for channel in _requests(cluster, False, watches=False)
@@ -120,26 +118,26 @@ def duplicate(cluster: Cluster, chance: Random) -> Actions:
 
 
 def refuse(cluster: Cluster, chance: Random) -> Actions:
-    """The store does not answer, for all that waits just now."""
+    """The store fails all requests that wait at this moment."""
     return tuple(
         [Refuse(channel, chance.choice((500, 503))) for channel in _requests(cluster, False)]
     )
 
 
 def slow_store(cluster: Cluster, chance: Random) -> Actions:
-    """The store takes its time, for all that waits just now."""
+    """The store delays all requests that wait at this moment."""
     until = _some_time(cluster, chance)
     return tuple([Delay(channel, until) for channel in _requests(cluster, False)])
 
 
 def delay(cluster: Cluster, chance: Random) -> Actions:
-    """A request, an answer or a runtime's operation takes its time."""
+    """A request, a response or an operation of a runtime is delayed."""
     channels = sorted(cluster.flying) + sorted(cluster.operations)
     return _one(chance, channels, lambda channel: Delay(channel, _some_time(cluster, chance)))
 
 
 def lag(cluster: Cluster, chance: Random) -> Actions:
-    """A watch falls behind."""
+    """The delivery of a watch is delayed."""
     return _one(
         chance, sorted(cluster.watches), lambda channel: Delay(channel, _some_time(cluster, chance))
     )
@@ -150,7 +148,7 @@ def cut_watch(cluster: Cluster, chance: Random) -> Actions:
 
 
 def compact(cluster: Cluster, chance: Random) -> Actions:
-    """The store forgets, and who lags behind must list again."""
+    """The store compacts its history; watches that lag behind must list again."""
     return (
         (Compact(cluster.history.revision),)
         if cluster.history.revision > cluster.history.compacted
@@ -159,8 +157,7 @@ def compact(cluster: Cluster, chance: Random) -> Actions:
 
 
 def skip(cluster: Cluster, chance: Random) -> Actions:
-    """Somebody never hears of what is happening now: the stream is cut, and then that past is
-    gone."""
+    """A watcher misses changes: its stream breaks, and the store compacts the changes."""
     behind = [
         channel
         for channel in sorted(cluster.watches)
@@ -174,21 +171,20 @@ def restart_server(cluster: Cluster, chance: Random) -> Actions:
 
 
 def partition(cluster: Cluster, chance: Random) -> Actions:
-    """All that runs on a node is cut off from the API server; or a component of the control plane
-    is."""
+    """A node or a component of the control plane is partitioned from the API server."""
     name = chance.choice(sorted(cluster.components))
     until = _some_time(cluster, chance)
     return tuple([Partition(each, until) for each in _of_one_node(cluster, name)])
 
 
 def stale(cluster: Cluster, chance: Random) -> Actions:
-    """One API server's cache stands still."""
+    """The watch cache of one API server is not updated for some time."""
     free = [server for server in range(SERVERS) if server not in cluster.caches]
     return (Stale(chance.choice(free), _some_time(cluster, chance)),) if free else ()
 
 
 def switch(cluster: Cluster, chance: Random) -> Actions:
-    """A component goes on with another API server."""
+    """A component connects to another API server."""
     up = _up(cluster)
     if not up:
         return ()
@@ -197,13 +193,15 @@ def switch(cluster: Cluster, chance: Random) -> Actions:
 
 
 def skew(cluster: Cluster, chance: Random) -> Actions:
-    """A component's clock is set wrong, by up to five minutes either way."""
+    """A component's clock is set up to five minutes ahead or behind."""
     return (Skew(chance.choice(sorted(cluster.components)), chance.randrange(-300, 301) * SECOND),)
 
 
 def conflict(cluster: Cluster, chance: Random) -> Actions:
-    """Somebody else writes an object that components write too: whoever has read it before meets a
-    conflict."""
+    """Another client writes an object that components write as well.
+
+    Updates from components that read it before are rejected with 409 Conflict.
+    """
     records = [
         (resource, record)
         for resource in MEDDLED
@@ -256,7 +254,7 @@ def pause(cluster: Cluster, chance: Random) -> Actions:
 
 
 def node(cluster: Cluster, chance: Random) -> Actions:
-    """A machine fails with all that runs on it, and comes back after some time."""
+    """A node fails with its containers and components, and restarts after some time."""
     return _fail(cluster, chance, _some_time(cluster, chance))
 
 
@@ -273,13 +271,12 @@ def _fail(cluster: Cluster, chance: Random, until: Instant) -> Actions:
 
 
 def lost(cluster: Cluster, chance: Random) -> Actions:
-    """A machine fails and stays away for so long that its pods are given up and made anew
-    elsewhere."""
+    """A node fails for so long that its pods are evicted and replaced on other nodes."""
     return _fail(cluster, chance, cluster.now + chance.randrange(360, 900) * SECOND)
 
 
 def down(cluster: Cluster, chance: Random) -> Actions:
-    """A component is gone for minutes."""
+    """A component is stopped for minutes."""
     return (
         (Stop(chance.choice(up), cluster.now + chance.randrange(60, 600) * SECOND),)
         if (up := _up(cluster))
@@ -288,7 +285,7 @@ def down(cluster: Cluster, chance: Random) -> Actions:
 
 
 def image(cluster: Cluster, chance: Random) -> Actions:
-    """An image cannot be pulled any more, on one node."""
+    """Pulls of an image fail on one node."""
     if not cluster.worlds:
         return ()
     name = chance.choice(sorted(cluster.worlds))
@@ -302,7 +299,7 @@ def image(cluster: Cluster, chance: Random) -> Actions:
 
 
 def slow(cluster: Cluster, chance: Random) -> Actions:
-    """On one node images come slowly, or containers start slowly."""
+    """On one node, images are pulled slowly or containers start slowly."""
     what = chance.choice(("pulls are slow", "starts are slow"))
     return (
         (Disturb(chance.choice(sorted(cluster.worlds)), what, str(chance.randrange(1, 30))),)
@@ -312,7 +309,7 @@ def slow(cluster: Cluster, chance: Random) -> Actions:
 
 
 def runtime(cluster: Cluster, chance: Random) -> Actions:
-    """A node's container runtime does not answer; the next time it does again."""
+    """A node's container runtime stops answering; the next occurrence repairs it."""
     if not cluster.worlds:
         return ()
     name = chance.choice(sorted(cluster.worlds))
@@ -322,8 +319,7 @@ def runtime(cluster: Cluster, chance: Random) -> Actions:
 
 
 def mend(cluster: Cluster) -> Actions:
-    """What makes a cluster sound again once faults have stopped. What is held back comes by
-    itself."""
+    """The actions that repair a cluster after the faults; delays end without an action."""
     found: list[Action] = []
     for name in sorted(cluster.worlds):
         world = cluster.worlds[name]
@@ -335,7 +331,7 @@ def mend(cluster: Cluster) -> Actions:
 
 
 def _of_one_node(cluster: Cluster, name: str) -> list[str]:
-    """The components on the same node as this one; of the control plane, it alone."""
+    """The components on the node of this one; for one of the control plane, only itself."""
     _, slash, node = name.partition("/")
     return [
         other for other in sorted(cluster.components) if slash and other.endswith(f"/{node}")
@@ -371,16 +367,18 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "slow": (slow, Rate(0.001, 5)),
     "runtime": (runtime, Rate(0.0005, 4)),
 }
-"""Every fault by name, with the rate and the budget that it has where the user says nothing."""
+"""Every fault by name, with its default rate and budget."""
 
 
 class BadFaults(ValueError):
-    """What is wrong with the words that say which faults to make."""
+    """The specification of faults is invalid; the message is the reason."""
 
 
 def parse_faults(text: str) -> dict[str, Rate]:
-    """`all`, `none`, or names with a rate and a budget of their own:
-    `crash=0.01:5,lose-answer,compact=0.1`. BadFaults."""
+    """Parse `all`, `none`, or names with optional rates and budgets.
+
+    An example is `crash=0.01:5,lose-answer,compact=0.1`. Raises BadFaults.
+    """
     if text == "all":
         return {name: rate for name, (_, rate) in FAULTS.items()}
     found: dict[str, Rate] = {}

@@ -1,13 +1,15 @@
-"""Three patterns of failure, each tried at every place of one small story and not by chance. Rules
-SIM-5 ... SIM-7 (spec/simulation.md).
+"""Three failure patterns, each injected systematically at every place of one small scenario.
+
+Rules SIM-5 ... SIM-7 (spec/simulation.md).
 
     crash   a component crashes after a write; for every component and every write
-    lag     a watch is held back by so many changes all the time; for every watch and every lag up to a bound
-    skip    a watcher never hears of a change: its stream breaks off, and that past is gone; for every watch and every change
+    lag     a watch always lags by a number of changes; for every watch and every lag up to a bound
+    skip    a watcher misses a change, since its stream breaks and the change is compacted; for
+            every watch and every change
 
-The story: a deployment and a service come, the image changes, a pod is deleted, a second deployment
-comes and goes, the first shrinks. Each run must keep every law, come to rest, and end as the
-undisturbed run does.
+In the scenario, a user creates a Deployment and a Service, changes the image, deletes a pod,
+creates and deletes a second Deployment, and scales the first one down. Each run must satisfy every
+law, come to rest, and have the same end state as the run without failures.
 
 Source: Sun et al., "Automatic Reliability Testing for Cluster Management Controllers" (OSDI 2022),
 which names the patterns (intermediate states, stale states, unobserved states) and compares with an
@@ -47,7 +49,7 @@ from refk8s.core.context import SECOND
 from refk8s.core.properties.law import Broken
 
 PAUSE_SECONDS = 12
-"""A user waits so long after the last change before the next wish."""
+"""How long the user waits after the last change before the next requests."""
 LAG_MAX = 4
 STEPS_MAX = 10_000
 
@@ -117,15 +119,15 @@ STORY: tuple[tuple[Wish, ...], ...] = (
 
 
 def story_of(requests: Sequence[Request]) -> tuple[tuple[Wish, ...], ...]:
-    """The story in which these requests are sent, and nothing else."""
+    """The scenario that consists of these requests."""
     return (tuple([lambda cluster, request=request: request for request in requests]),)
 
 
 class Policy(Protocol):
-    """What comes next."""
+    """Selects the next action."""
 
     def next_action(self, run: Run) -> Action | None:
-        """None where nothing will ever happen again."""
+        """The next action; None if no action will ever be enabled again."""
 
 
 class Calm:
@@ -140,8 +142,10 @@ class Calm:
 
 @define
 class Lagging:
-    """The fair order, in which one machine's watch of one resource stays so many changes behind, as
-    long as anything else can happen."""
+    """The fair order, except that one watch of one machine lags by a number of changes.
+
+    The lag is kept as long as another action is enabled.
+    """
 
     machine: str
     prefix: str
@@ -167,7 +171,7 @@ class Lagging:
 
 @define
 class Skipping:
-    """The fair order, in which one machine never hears of the change at this revision."""
+    """The fair order, except that one machine misses the change at this revision."""
 
     machine: str
     prefix: str
@@ -221,8 +225,10 @@ def play(
     policy: Policy,
     keep: Keep = lambda run, told: None,
 ) -> Run:
-    """Go on with a run: after each pause the next wishes (`told` have been), and at last rest,
-    which is judged."""
+    """Continue a run: after each pause the next requests (`told` of them were sent), then rest.
+
+    The state at rest is checked.
+    """
     last, steps = run.cluster.now, 0
     while not run.broken:
         action = policy.next_action(run)
@@ -252,7 +258,7 @@ def play(
 
 @frozen
 class Trial:
-    """One place where a pattern strikes, in words, and the run that begins there."""
+    """One place at which a pattern is injected, in words, and the run that begins there."""
 
     words: str
     run: Run
@@ -262,7 +268,7 @@ class Trial:
 
 @frozen
 class Base:
-    """The undisturbed run, its end, and the states after its writes."""
+    """The run without failures, its end state, and the states after its writes."""
 
     setup: Setup
     story: tuple[tuple[Wish, ...], ...]
@@ -273,7 +279,7 @@ class Base:
 
 
 def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = STORY) -> Base:
-    """Play the story undisturbed. What breaks there is in its run."""
+    """Run the scenario without failures. Rules that break are in its run."""
     writes: list[tuple[int, Cluster, int, int]] = []
 
     def keep(run: Run, told: int) -> None:
@@ -285,7 +291,7 @@ def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = STORY) -> Base:
 
 
 def is_written(cluster: Cluster) -> bool:
-    """Whether the last step wrote something that components decide by."""
+    """Whether the last step wrote an object on which components base decisions."""
     commit = cluster.last_commit
     return commit is not None and any(
         not change.key.startswith(UNTOLD) for change in commit.changes
@@ -293,7 +299,7 @@ def is_written(cluster: Cluster) -> bool:
 
 
 def crashes(base: Base) -> Iterator[Trial]:
-    """SIM-5: every component, after every write."""
+    """SIM-5: a crash of every component after every write."""
     for revision, cluster, told, count in base.writes:
         for name in sorted(cluster.components):
             run = Run(base.setup, cluster, list(base.run.actions[:count]))
@@ -302,7 +308,7 @@ def crashes(base: Base) -> Iterator[Trial]:
 
 
 def lags(base: Base, most: int = LAG_MAX) -> Iterator[Trial]:
-    """SIM-6: every watch of what was written, behind by 1, 2 ... changes."""
+    """SIM-6: a lag of 1, 2 ... changes for every watch of a resource that was written."""
     for machine, prefix in _watches(base):
         for lag in range(1, most + 1):
             run = Run(base.setup, base.setup.first_cluster())
@@ -312,7 +318,7 @@ def lags(base: Base, most: int = LAG_MAX) -> Iterator[Trial]:
 
 
 def skips(base: Base) -> Iterator[Trial]:
-    """SIM-7: every watch, and every change that it would have told of."""
+    """SIM-7: for every watch, every change that it would have delivered is skipped."""
     watches = _watches(base)
     for revision, cluster, told, count in base.writes:
         changed = (
@@ -336,12 +342,14 @@ PATTERNS: dict[str, tuple[str, str, Callable[[Base], Iterator[Trial]]]] = {
     "lag": ("SIM-6", "watches held back", lags),
     "skip": ("SIM-7", "changes unheard of", skips),
 }
-"""Each with its rule, what its trials are called, and where they begin."""
+"""Each pattern with its rule, the name of its trials, and the function that lists them."""
 
 
 def judge_trial(base: Base, trial: Trial, rule: str) -> Run:
-    """Play a trial to its end: `broken` says what is wrong, also where it ends otherwise than the
-    undisturbed run."""
+    """Run a trial to its end.
+
+    `broken` has the rules that broke, and any difference from the end state without failures.
+    """
     run = trial.run if trial.run.broken else play(trial.run, base.story, trial.told, trial.policy)
     if not run.broken:
         run.tested[rule] += 1
@@ -354,7 +362,7 @@ def judge_trial(base: Base, trial: Trial, rule: str) -> Run:
 
 
 def _watches(base: Base) -> list[tuple[str, str]]:
-    """Who watches what, of what is written at all."""
+    """The watches (machine, resource) of the resources that are written."""
     cluster = base.run.cluster
     there = sorted({watched_by(cluster, channel) for channel in cluster.watches})
     return [

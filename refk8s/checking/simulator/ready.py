@@ -1,8 +1,8 @@
-"""What can happen next, at a fraction of the cost of `enabled` (refk8s/core/cluster/enabled.py).
+"""The enabled actions, computed incrementally: faster than refk8s/core/cluster/enabled.py.
 
-Most of that cost is finding the watches that have changes to deliver. A step can change that only
-for the watches of a resource that was written and for the one that delivered, so only these are
-examined again. Everything else is `enabled` itself.
+`enabled` spends most of its time on finding the watches that have changes to deliver. A step
+changes this only for the watches of a written resource and for the watch that delivered, so only
+these are examined again. For all other actions, `enabled` is called.
 """
 
 from refk8s.core.actions import Action, Arrive, Channel, Notify
@@ -12,7 +12,7 @@ from refk8s.core.store import resource_prefix
 
 
 class Ready:
-    """Follows one run. Every step must be passed to `took`."""
+    """The enabled actions of one run. Every step must be passed to `took`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._survey(cluster)
@@ -30,7 +30,7 @@ class Ready:
         self._examine(cluster, channel)
 
     def took(self, before: Cluster, action: Action, after: Cluster) -> None:
-        """The run has taken this step."""
+        """Update after a step of the run."""
         more = len(after.watches) - len(before.watches)
         if more == 1 and isinstance(action, Arrive) and action.flying in after.watches:
             self._add(after, action.flying)
@@ -55,5 +55,5 @@ class Ready:
             self._behind.discard(channel)
 
     def actions(self, cluster: Cluster) -> list[Action]:
-        """What can happen: the same as `enabled`."""
+        """The enabled actions: the same as `enabled`."""
         return list(enabled(cluster, sorted(self._behind)))

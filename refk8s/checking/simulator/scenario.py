@@ -1,5 +1,4 @@
-"""What a simulated cluster begins with: nodes, components, the first objects, and what the user
-brings."""
+"""The initial state of a simulated cluster: nodes, components, and the first objects."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,17 +22,16 @@ SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
 
 
 class BadManifest(Exception):
-    """Why a manifest cannot be used, in one line."""
+    """A manifest is invalid; the message is the reason, in one line."""
 
 
 def node_names(count: int) -> tuple[str, ...]:
-    """What the nodes of a simulated cluster are called."""
+    """The names of the nodes of a simulated cluster."""
     return tuple(f"node-{n}" for n in range(1, count + 1))
 
 
 def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
-    """A cluster whose components have just started: nothing has been sent yet but what they say
-    first."""
+    """A cluster whose components have just started; only their first requests are in transit."""
     names = node_names(nodes)
     machines = assembly.machines([(name, KubeletConfig()) for name in names])
     worlds = {
@@ -56,7 +54,7 @@ def creation(obj: Any, user: User = ADMIN) -> Request:
 
 
 def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
-    """Requests that create what these YAML documents hold. BadManifest names what is wrong."""
+    """Requests that create the objects of these YAML documents. Raises BadManifest."""
     found: list[Request] = []
     for tree in trees:
         if tree is None:
@@ -88,8 +86,7 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
 
 
 def refusal(cluster: Cluster, requests: Iterable[Request]) -> str:
-    """What the API server says to the first of these requests that it refuses, one after the other;
-    nothing where it takes them all."""
+    """The API server's message for the first of these requests that it rejects; else empty."""
     for request in requests:
         cluster, response = submit(cluster, request)
         if not response.ok:
@@ -106,8 +103,10 @@ def deployment(
     unavailable: int = 0,
     reads: str = "",
 ) -> dict[str, Any]:
-    """A Deployment, as a manifest has it, whose pods take two seconds to stop; they read a variable
-    from the config map `reads`."""
+    """The manifest of a Deployment whose pods take two seconds to stop.
+
+    The pods read a variable from the ConfigMap `reads`.
+    """
     env: list[dict[str, Any]] = [{"name": "FAKE_STOP_SECONDS", "value": "1"}]
     if reads:
         reference = {"name": reads, "key": "version", "optional": True}
@@ -132,7 +131,7 @@ def deployment(
 
 
 def service(name: str, app: str) -> dict[str, Any]:
-    """A Service, as a manifest has it, in front of what bears this label."""
+    """The manifest of a Service that selects this label."""
     return {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
         "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
@@ -140,7 +139,7 @@ def service(name: str, app: str) -> dict[str, Any]:
 
 
 def default_manifests() -> Sequence[dict[str, Any]]:
-    """What a simulated user begins with who has brought nothing."""
+    """The objects that a simulated user creates by default."""
     return (
         deployment("web", 3, reads="settings"),
         service("web", "web"),

@@ -1,9 +1,8 @@
-"""A run as it is written down and shortened: actions, and stretches of which only the length is
-said. Rule SIM-1 (spec/simulation.md).
+"""Scripts of runs: single actions, and stretches in the fair order with their length.
 
-Most of what happens in a run that breaks a rule happens as it would have anyway. A stretch of it is
-said in one word, `Fairly`, so that what is left to read is what matters: what the user did, what
-failed, and which deliveries came in an unusual order.
+Rule SIM-1 (spec/simulation.md). Most actions of a run that breaks a rule are in the fair order. A
+stretch of them is one entry, `Fairly`. The other entries are those that matter to a reader: the
+user's requests, the faults, and deliveries in an unusual order.
 """
 
 from collections.abc import Iterator
@@ -17,8 +16,10 @@ from refk8s.core.value import Value
 
 
 class Fairly(Value, frozen=True, order=True):
-    """So many actions without a fault, in the fair order: all that is enabled happens before what
-    it leads to."""
+    """A number of actions without a fault, in the fair order.
+
+    In the fair order, all enabled actions are taken before those that they enable.
+    """
 
     count: int
 
@@ -27,13 +28,13 @@ Entry: TypeAlias = Action | Fairly
 
 
 class Order:
-    """The fair order, from any state on: `next_action` says what comes next in this state."""
+    """The fair order, from any state: `next_action` selects the next action."""
 
     def __init__(self) -> None:
         self._round: Iterator[Action] = iter(())
 
     def next_action(self, cluster: Cluster, ready: Ready) -> Action | None:
-        """None where nothing will ever happen again."""
+        """The next action; None if no action will ever be enabled again."""
         for action in self._round:
             if is_enabled(cluster, action):
                 return action

@@ -1,11 +1,11 @@
 """Runs of a cluster in virtual time, with faults, from one seed. Rules SIM-1 ... SIM-4, SIM-8
 (spec/simulation.md).
 
-A run has two parts. In the first, so many steps are taken: whatever can happen happens in an order
-drawn from the seed, a user acts, and faults strike. In the second nothing fails any more: what is
-held back comes, what was stopped starts, what is broken is mended, and the cluster must come to
-rest within a bound of virtual time, with everything as it was wanted (SIM-3), and then be silent
-(SIM-4). At every step the laws of refk8s/core/properties are asked.
+A run has two parts. The first has a given number of steps: enabled actions in an order drawn from
+the seed, requests of a user, and faults. The second has no faults: delays end, stopped components
+start, and failures are repaired. The cluster must then come to rest within a bound of virtual time
+with the desired state reached (SIM-3), and make no further writes (SIM-4). The laws of
+refk8s/core/properties are evaluated in every step.
 
 Left out: real time, sockets, disks (tests/integration has those).
 """
@@ -34,26 +34,26 @@ from refk8s.core.properties.law import Broken
 from refk8s.core.properties.laws import judge, judge_rest
 
 NOISE = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix, NODES.prefix)
-"""What may be written for ever: heartbeats, and records of what has happened."""
+"""Resources that may be written for ever: heartbeats and Events."""
 
 SETTLE_SECONDS = 1_500
 QUIET_SECONDS = 60
 STEPS_AT_ONCE = 10_000
-"""So much may happen at one instant of virtual time, for each node: more is a circle."""
+"""The most actions per node at one instant of virtual time; more are an endless loop."""
 LAST_WRITES = 30
 USER_CHANCE = 0.004
 LULL_CHANCE = 0.002
 LULL_STEPS_MAX = 400
-"""Now and then for so many actions nobody acts and nothing fails: the cluster comes to rest, and
+"""The length of a quiet period, without user requests and faults: the cluster comes to rest, and
 minutes pass."""
 MOOD_STEPS_MAX = 300
 NEAR_STEPS = 200
-"""Two faults that lie no farther apart count as a pair: they can have met."""
+"""Two faults at most this many actions apart count as a pair, since they can interact."""
 
 
 @frozen
 class Setup:
-    """Everything that a run follows from."""
+    """Everything that determines a run."""
 
     seed: int = 0
     steps: int = 3_000
@@ -72,8 +72,7 @@ class Setup:
 
 @define
 class Run:
-    """A run as far as it has come: its actions are all that happened, and with the setup all that
-    is needed to have it again (SIM-1)."""
+    """A run up to its current state. Its setup and actions reproduce it exactly (SIM-1)."""
 
     setup: Setup
     cluster: Cluster
@@ -88,8 +87,8 @@ class Run:
     ready: Ready = field(init=False)
     settled_from: int | None = None  # how many actions had been taken when faults stopped
     settled_after: Instant = 0
-    left_out: int = 0  # actions of a script that found nothing they were about
-    # whether what broke did so when the run was judged at rest, and not in a step
+    left_out: int = 0  # actions of a script that were not enabled
+    # whether a rule broke in the check at rest, and not in a step
     at_rest: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -104,7 +103,7 @@ class Run:
         return f"seed {self.setup.seed} steps {self.setup.steps} virtual {self.virtual_seconds:.3f} digest {self.digest.hexdigest()}"
 
     def take(self, action: Action) -> None:
-        """One step, judged. A step that breaks a law ends the run (`broken`)."""
+        """Take one step and evaluate the laws. A step that breaks a law ends the run (`broken`)."""
         before = self.cluster
         self.actions.append(action)
         self.taken[type(action).__name__] += 1
@@ -112,7 +111,7 @@ class Run:
         try:
             after = step(before, action)
         except Exception as error:
-            # whatever it is, it is ours, and a run that shows it is a finding (SIM-8)
+            # an exception is an internal error, and the run that shows it is a finding (SIM-8)
             self.broken.append(Broken("SIM-8", f"{action} ends in {type(error).__name__}: {error}"))
             return
         self.cluster = after
@@ -124,7 +123,7 @@ class Run:
                 self.digest.update(b"%d %s %s\n" % (change.revision, change.key.encode(), value))
 
     def strike(self, name: str, actions: Iterable[Action]) -> bool:
-        """Carry out a fault. False where it found nothing to strike."""
+        """Inject a fault. False if it is not possible in this state."""
         struck = False
         for action in actions:
             if is_enabled(self.cluster, action):
@@ -144,7 +143,7 @@ START_OF_TIME: Instant = new_cluster(0, b"").now
 
 
 def begin_run(setup: Setup) -> Run:
-    """The first state, and then the user's objects are created."""
+    """The first state, then the creation of the user's objects."""
     run = Run(setup, setup.first_cluster())
     for request in setup.requests:
         run.take(Submit(request))
@@ -152,8 +151,10 @@ def begin_run(setup: Setup) -> Run:
 
 
 def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None) -> Run:
-    """A whole run. `progress` is called with the number of steps taken. Ends at the first step that
-    breaks a law."""
+    """Simulate a whole run; it ends at the first step that breaks a law.
+
+    `progress` is called with the number of steps taken.
+    """
     run = begin_run(setup)
     chance = Random(setup.seed)
     budgets = {name: rate.budget for name, rate in setup.faults.items()}
@@ -185,7 +186,7 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
             elif ready := run.ready.actions(run.cluster):
                 run.take(chance.choice(mood.choose(ready, run.cluster, chance)))
             else:
-                break  # nothing will ever happen again
+                break  # no action will ever be enabled again
     if not run.broken:
         settle(run)
     return run
@@ -193,10 +194,10 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
 
 @define
 class Mood:
-    """Who is slow just now: for some hundred actions what concerns one machine, or one kind of
-    action, waits until nothing else can happen.
+    """Slows down one machine or one kind of action for some hundred actions.
 
-    Any order can be drawn without this, but one component far behind all others hardly ever is.
+    Its actions are taken only when no other action is enabled. Random choice alone can produce any
+    order, but hardly ever one in which a component is far behind all others.
     """
 
     slow: object = None
@@ -227,11 +228,10 @@ def _machine_of(action: Action) -> object:
 def settle(
     run: Run, stuck_seconds: int = SETTLE_SECONDS, steps_at_once: int = STEPS_AT_ONCE
 ) -> None:
-    """The second part: no faults, and fair (all that is enabled happens before what it leads to),
-    until rest, which is judged.
+    """Run the second part, without faults and in the fair order, until rest; check the result.
 
-    Who is in a hurry takes for the end what has not changed for `stuck_seconds`, and for a circle
-    what takes so many steps and no time.
+    Optional limits end the run earlier: a cluster without a change for `stuck_seconds` counts as
+    stuck, and a number of steps without time passing counts as an endless loop.
     """
     run.settled_from = len(run.actions)
     for first in (*mend(run.cluster), *user.resume(run.cluster)):
@@ -292,14 +292,13 @@ def _last_written(cluster: Cluster) -> str:
 
 
 def is_news(cluster: Cluster) -> bool:
-    """Whether the last step wrote something that does not go on for ever."""
+    """Whether the last step wrote a resource that must become quiet."""
     commit = cluster.last_commit
     return commit is not None and any(not change.key.startswith(NOISE) for change in commit.changes)
 
 
 def replay(setup: Setup, script: Sequence[Entry], is_whole: bool = True) -> Run:
-    """The run of these actions (those that find what they are about; the others are left out),
-    judged, and settled where `is_whole`."""
+    """Execute the enabled ones of these actions, with all checks; settle if `is_whole`."""
     run = Run(setup, setup.first_cluster())
     for entry in script:
         if isinstance(entry, Fairly):

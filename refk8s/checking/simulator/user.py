@@ -1,5 +1,6 @@
-"""What a simulated user does: scale, update, pause, roll over, delete; new things come and old ones
-go; nodes are shut and removed. Rule SIM-2 (spec/simulation.md).
+"""Requests of a simulated user. Rule SIM-2 (spec/simulation.md).
+
+The user creates, scales, updates, pauses and deletes objects, and cordons and removes nodes.
 """
 
 from random import Random
@@ -29,11 +30,11 @@ from refk8s.core.cluster.state import Cluster
 
 REPLICAS_MAX = 4
 OWN = "default"
-CPU = "900m"  # of a node's four: not all that a user may ask for fits
+CPU = "900m"  # of the four of a node: not all requested pods fit
 
 
 def act(cluster: Cluster, chance: Random) -> Submit | None:
-    """The next thing that the user does; None where this one finds nothing to do it to."""
+    """The user's next request; None if there is no object for it."""
     return chance.choice(_ACTS)(cluster, chance)
 
 
@@ -114,8 +115,10 @@ def _service(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
-    """A service becomes another type, is held by a finalizer, is let go (and changed by the same
-    write), or goes with all others."""
+    """A service changes its type, gets or loses a finalizer (with another change), or is deleted.
+
+    A deletion can be of the whole collection.
+    """
     if chance.random() < 0.2:
         return Submit(Request("deletecollection", SERVICES, OWN, body=DeleteOptions(), user=ADMIN))
     found = _one(cluster, chance, SERVICES)
@@ -135,7 +138,7 @@ def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
-    """A namespace comes with a deployment in it, or goes with all that it holds."""
+    """A namespace is created with a Deployment in it, or is deleted with its objects."""
     there = cluster.history.get(f"{NAMESPACES.prefix}stage")
     if there is None:
         return Submit(creation(Namespace(metadata=ObjectMeta(name="stage"))))
@@ -148,8 +151,7 @@ def _namespace(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _loner(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod of nobody's, which a service may choose and no ReplicaSet: it ends by itself, and is
-    then taken away."""
+    """A pod without a controller, which a Service may select, terminates and is then deleted."""
     name = chance.choice(("web", "db"))
     there = cluster.history.get(f"{PODS.prefix}{OWN}/loner-{name}")
     if there is not None:
@@ -166,7 +168,7 @@ def _loner(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _settings(cluster: Cluster, chance: Random) -> Submit | None:
-    """The config map that some deployments read is made, changed or deleted."""
+    """The ConfigMap that some Deployments read is created, changed or deleted."""
     there = cluster.history.get(f"{CONFIG_MAPS.prefix}{OWN}/settings")
     data = {"version": str(chance.randrange(1000))}
     if there is None:
@@ -186,8 +188,7 @@ ODD_WORDS = ("", "Weird", "Unknown", "\u00b2", "99%", "-1", "9" * 40)
 
 
 def _odd_pod(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod with extreme numbers and odd words wherever the API server takes them, or its deletion
-    with such a grace period."""
+    """A pod with extreme valid values is created, or is deleted with an extreme grace period."""
     there = cluster.history.get(f"{PODS.prefix}{OWN}/odd")
     if there is not None:
         return _delete(
@@ -236,7 +237,7 @@ def _odd_pod(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
-    """A user who may write the status of pods and nodes writes unknown words into it."""
+    """The user writes unknown values into the status of pods and nodes."""
     resource = chance.choice((PODS, PODS, NODES))
     found = _one(cluster, chance, resource, OWN if resource is PODS else "")
     if found is None:
@@ -265,8 +266,7 @@ def _odd_status(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _odd_deployment(cluster: Cluster, chance: Random) -> Submit | None:
-    """Extreme numbers in a Deployment, and annotations of its ReplicaSets that are no numbers or
-    huge ones."""
+    """Extreme numbers in a Deployment, and invalid or huge annotations of its ReplicaSets."""
     if chance.random() < 0.5:
         found = _one(cluster, chance, REPLICA_SETS)
         name = chance.choice(("revision", "desired-replicas", "max-replicas"))
@@ -285,8 +285,7 @@ def _odd_deployment(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
-    """Somebody writes what a path does not change: the status by the object's, what is wanted by
-    the status's (API-8)."""
+    """A write of fields that its path ignores: status at the object, spec at /status (API-8)."""
     found = _one(cluster, chance, DEPLOYMENTS)
     if found is None:
         return None
@@ -300,8 +299,7 @@ def _wrong_path(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _release(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod is taken out of its ReplicaSet by a label; or one that was taken out gets it back, and
-    is adopted."""
+    """A pod loses the label that its ReplicaSet selects, or gets it back and is adopted."""
     pods = [pod for pod in _all(cluster, PODS) if pod.metadata.namespace == OWN]
     aside = [pod for pod in pods if "aside" in (pod.metadata.labels or {})]
     if aside:
@@ -323,7 +321,7 @@ def _release(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _shut(cluster: Cluster, chance: Random) -> Submit | None:
-    """A node takes no more pods, or takes them again."""
+    """A node is cordoned or uncordoned."""
     found = _one(cluster, chance, NODES, "")
     return (
         _patch(
@@ -335,8 +333,7 @@ def _shut(cluster: Cluster, chance: Random) -> Submit | None:
 
 
 def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
-    """A Node object is deleted. Its kubelet does not make it anew before it starts again
-    (KUBELET-60)."""
+    """A Node is deleted. Its kubelet creates it again only after a restart (KUBELET-60)."""
     if len(_all(cluster, NODES)) < len(cluster.worlds):
         return None
     found = _one(cluster, chance, NODES, "")
@@ -352,8 +349,7 @@ _ACTS = (
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:
-    """What a user does at last who wants things to be done: no deployment stays paused, no node
-    shut, and every node is there."""
+    """The user's last actions: resume Deployments, uncordon nodes, restore missing Nodes."""
     found: list[Action] = [
         _patch(DEPLOYMENTS, d, {"spec": {"paused": False}})
         for d in _all(cluster, DEPLOYMENTS)
