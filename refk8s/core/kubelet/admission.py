@@ -1,18 +1,18 @@
-"""Whether a node takes a pod that was bound to it. Rules KUBELET-80 ... KUBELET-82
+"""The kubelet admits or rejects a pod that is bound to its node. Rules KUBELET-80 ... KUBELET-82
 (spec/kubelet.md).
 
 | the pod | reason of its failure |
 |---|---|
-| asks for more than is left of a resource | OutOfcpu, OutOfmemory, OutOfpods ... |
+| requests more of a resource than is left | OutOfcpu, OutOfmemory, OutOfpods ... |
 | has a node selector or required affinity that this node does not match | NodeAffinity |
 | has a host port that another pod of the node uses | NodePorts |
 | sets a sysctl that is not safe, or one of the host | SysctlForbidden (KUBELET-93) |
-| asks for groups, AppArmor or a system that this node has not | SupplementalGroupsPolicyNotSupported, AppArmor, PodOSNotSupported |
+| requests groups, AppArmor or an operating system that this node lacks | SupplementalGroupsPolicyNotSupported, AppArmor, PodOSNotSupported |
 
-A pod is judged once, before anything of it is made; one with a start time was taken before. A pod
-that ended uses nothing. Source: Kubernetes documentation, "Node Status" (capacity), "Assigning Pods
-to Nodes"; "Pod Lifecycle" (pods rejected by their node). Left out: the topology, CPU and memory
-managers.
+The kubelet decides once, before it creates anything of the pod; a pod with a start time was
+admitted before. A pod that has ended uses no resources. Source: Kubernetes documentation, "Node
+Status" (capacity), "Assigning Pods to Nodes"; "Pod Lifecycle" (pods rejected by their node). Left
+out: the topology, CPU and memory managers.
 """
 
 from collections.abc import Iterable, Mapping

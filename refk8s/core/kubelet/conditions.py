@@ -3,12 +3,12 @@
 | condition | True when |
 |---|---|
 | PodReadyToStartContainers | its sandbox runs |
-| Initialized | its init containers have done their part |
+| Initialized | its init containers are complete |
 | ContainersReady | every container and sidecar is ready |
-| Ready | so, and every readiness gate is True |
+| Ready | ContainersReady and every readiness gate are True |
 | PodScheduled | it has a node |
 
-`lastTransitionTime` changes with the status only. Conditions of others are kept as they are.
+`lastTransitionTime` changes only with the status of the condition. Conditions of others are kept.
 Source: Kubernetes documentation, "Pod Lifecycle" (pod conditions, pod readiness).
 """
 

@@ -1,16 +1,16 @@
-"""What a container may do: user, groups, profiles. Rules KUBELET-91 ... KUBELET-93
+"""The security context of a container: user, groups, profiles. Rules KUBELET-91 ... KUBELET-93
 (spec/kubelet.md).
 
-| field | what becomes of it |
+| field | effect |
 |---|---|
 | runAsUser, runAsGroup, runAsNonRoot | the user to run as, together with the image's own |
 | supplementalGroups, fsGroup | further groups of every container |
-| allowPrivilegeEscalation, seccompProfile, appArmorProfile, seLinuxOptions, procMount | what the runtime is asked for |
-| hostUsers: false, windowsOptions, what the runtime has no module for | the container is not made, and says why |
+| allowPrivilegeEscalation, seccompProfile, appArmorProfile, seLinuxOptions, procMount | passed to the runtime |
+| hostUsers: false, windowsOptions, a module that the runtime lacks | the container is not created, and its status has the reason |
 
-A container's own field goes before the pod's. Source: Kubernetes documentation, "Configure a
-Security Context for a Pod or Container", "Restrict a Container's Syscalls with seccomp", "Restrict
-a Container's Access to Resources with AppArmor".
+A container's own field overrides the pod's. Source: Kubernetes documentation, "Configure a Security
+Context for a Pod or Container", "Restrict a Container's Syscalls with seccomp", "Restrict a
+Container's Access to Resources with AppArmor".
 """
 
 from typing import Any

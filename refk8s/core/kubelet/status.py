@@ -1,22 +1,22 @@
-"""The status of a pod as its kubelet sees it: container states, phase, conditions. Rules POD-10 ...
-POD-18 (spec/pod.md).
+"""The status of a pod as its kubelet computes it: container states, phase, conditions. Rules POD-10
+... POD-18 (spec/pod.md).
 
-The phase is a table over what the containers do (`PHASES`), read from the top:
+The phase is a table of the states of the containers (`PHASES`), read from the top:
 
-| failed init, policy Never | init open | waiting | running | ended | policy | phase |
+| failed init, policy Never | init open | waiting | running | exited | policy | phase |
 |---|---|---|---|---|---|---|
 | yes | | | | | | Failed |
 | | yes | | | | | Pending |
 | | | yes | | | | Pending |
 | | | | yes | | | Running |
-| | | | no | all well | any but Always, or the pod ends | Succeeded |
+| | | | no | all with code 0 | any but Always, or the pod ends | Succeeded |
 | | | | no | some failed | Never, or the pod ends | Failed |
 | | | | no | some | else: they will be restarted | Running |
 
-A phase never goes backward (POD-10), and no phase is final while a container may still run
-(POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions),
-"Pod Readiness Gates" in the same. Left out: resource health, allocated resources and volume mounts
-in container statuses.
+A phase never changes to an earlier one (POD-10), and it is not final while a container may still
+run (POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states,
+conditions), "Pod Readiness Gates" in the same. Left out: resource health, allocated resources and
+volume mounts in container statuses.
 """
 
 from msgspec.structs import replace

@@ -1,13 +1,13 @@
-"""The volumes of a pod: what is written before its containers are made, and again when it changed.
+"""The volumes of a pod: created before its containers, and updated when their source changes.
 
 Rules KUBELET-56 ... KUBELET-58, KUBELET-90.
 
-| volume | what the runtime is asked for |
+| volume | operation of the runtime |
 |---|---|
-| emptyDir | an empty directory, once in the pod's life; with medium Memory in memory |
+| emptyDir | an empty directory, once per pod; with medium Memory in memory |
 | hostPath | a path of the node |
-| configMap, secret, downwardAPI, projected | files, again whenever their content changes; secrets and tokens in memory |
-| any other | nothing: the pod waits, and says why |
+| configMap, secret, downwardAPI, projected | files, again when their content changes; secrets and tokens in memory |
+| any other | none: the pod waits, and an Event has the reason |
 
 Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a
 Projected Volume for Storage". Left out: persistent volume claims and all kinds that need drivers.
