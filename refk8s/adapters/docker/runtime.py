@@ -1,15 +1,15 @@
-"""The container runtime of a node with a Docker engine, as a driver sees it. Lives in the event
-loop's thread; the work is done elsewhere.
+"""The container runtime of a node with a Docker engine, for the kubelet's driver.
+
+Used in the event loop's thread; worker threads do the slow work.
 
 | operation | where |
 |---|---|
-| what changes or lists a pod | in the pod's lane, in a worker thread (RT-4) |
-| pulls | whether the image is there: beside the lanes; what must be fetched: in threads of their own (RT-33) |
-| stops | SIGTERM in the lane; the waiting is nobody's (RT-11) |
+| changes and listings of a pod | in the pod's lane, in a worker thread (RT-4) |
+| pulls | the check outside the lanes, the fetch in threads for pulls only (RT-33) |
+| stops | SIGTERM in the lane; no thread waits for the end (RT-11) |
 | probes and hooks | in the event loop |
 
-The engine's client library is imported in the first worker thread, so that a cluster is ready to
-serve before that is done.
+The first worker thread imports the engine's client library, so the cluster serves requests earlier.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ log = logging.getLogger("refk8s")
 
 THREADS = 8
 REMOVAL_SECONDS_MAX = 5.0
-"""So long containers may take to end by themselves when the whole cluster is taken down."""
+"""The grace period of containers when the whole cluster is removed."""
 UNDER_WAY_SECONDS_MAX = 20.0
-"""So long an operation under way may take to end before everything is taken down."""
+"""How long to wait for running operations before the whole cluster is removed."""
 NODE_LANE, DESCRIBE_LANE = "", "describe"
 
 Then = Callable[[Result], None]
@@ -67,7 +67,7 @@ Answer = TypeVar("Answer")
 
 
 class DockerRuntime:
-    """One node. Made and used inside a running event loop."""
+    """One node. Created and used inside a running event loop."""
 
     def __init__(self, cluster: str, data: Path, node_name: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ class DockerRuntime:
     # --- the engine, from worker threads ----------------------------------------------------------
 
     def _operations(self) -> Operations:
-        """The connection, made by the first who needs it; raises while no engine answers."""
+        """The connection, created at first use; raises while no engine answers."""
         with self._making:
             if self._made is None:
                 self._made = self._make()
@@ -130,12 +130,14 @@ class DockerRuntime:
         return self._streams
 
     def aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Do something in a worker thread, and then something in the event loop's."""
+        """Call `work` in a worker thread, then `then` in the event loop's thread."""
         self._lanes.put_aside(work, then)
 
     def pod_cidr(self) -> tuple[str, str]:
-        """(the range of this node's pods, why it is not known). Makes the network; from worker
-        threads."""
+        """(the range of this node's pods, why it is not known).
+
+        Creates the network; called in worker threads.
+        """
         from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
         try:
@@ -146,18 +148,20 @@ class DockerRuntime:
         return network.cidr, ""
 
     def pods_bridge(self) -> tuple[str, str, str]:
-        """(this machine's address on the pods' bridge, the bridge, why it is not known). Makes the
-        network; from worker threads."""
+        """(this machine's address on the pods' bridge, the bridge, why they are not known).
+
+        Creates the network; called in worker threads.
+        """
         cidr, problem = self.pod_cidr()
         if problem:
             return "", "", problem
         network = self._operations().network
         return str(ipaddress.ip_network(cidr)[1]), network.bridge, ""
 
-    # --- what the driver asks ---------------------------------------------------------------------
+    # --- called by the driver ---------------------------------------------------------------------
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
-        """Call this with pod uids when containers end or start without our doing."""
+        """Call `changed` with pod uids when containers end or are started by another program."""
         self._changed = changed
         if self._events is None:
             from refk8s.adapters.docker.engine.events import EventStream
@@ -174,7 +178,7 @@ class DockerRuntime:
             self._events.start()
 
     def run(self, operation: Operation, done: Then) -> None:
-        """Carry out one operation; `done` gets its result in the event loop's thread."""
+        """Execute one operation; `done` gets its result in the event loop's thread."""
         if self._closed:
             return
         match operation:
@@ -226,8 +230,7 @@ class DockerRuntime:
             self._addresses[sandbox.pod_uid] = sandbox.ips[0]
 
     def _forget(self, operation: RemovePodSandbox) -> None:
-        """With its last sandbox the pod is gone from this node: nothing is pulled for it any more
-        (RT-33)."""
+        """Forget a sandbox and, with the last one of a pod, the pod's pulls (RT-33)."""
         uid = operation.pod_uid
         left = self._sandboxes.get(uid, set())
         left.discard(operation.sandbox_id)
@@ -246,7 +249,7 @@ class DockerRuntime:
     async def _probe(self, operation: Probe | RunHook, done: Then) -> None:
         try:
             result = await self._asked(operation)
-        except Exception as error:  # A probe must be answered, even where we have a bug.
+        except Exception as error:  # A probe must be answered, even after an internal error.
             log.exception("a probe failed with an internal error")
             result = Probed(
                 False, str(error) or type(error).__name__, unknown=isinstance(operation, Probe)
@@ -274,7 +277,7 @@ class DockerRuntime:
             False, f"probes of the kind {operation.action} are not carried out on this node"
         )
 
-    # --- what the engine says by itself -----------------------------------------------------------
+    # --- events of the engine ---------------------------------------------------------------------
 
     def _handle_event(self, action: str, id: str, its: dict[str, str]) -> None:
         if self._closed:
@@ -306,7 +309,7 @@ class DockerRuntime:
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Nothing more is carried out or reported; what runs, runs on."""
+        """Execute and report nothing more; containers continue to run."""
         self._closed = True
         if self._events is not None:
             self._events.close()
@@ -317,14 +320,13 @@ class DockerRuntime:
         self._pull_lanes.close()
 
     async def remove_everything(self) -> str:
-        """Take down every container, network and volume of this cluster (RT-8); why not, or
-        empty."""
+        """Remove every container, network and volume of this cluster (RT-8); returns the error."""
         return await asyncio.to_thread(self._remove_everything)
 
     def _remove_everything(self) -> str:
         from refk8s.adapters.docker.engine.client import Refused, Unreachable
 
-        # What is being made just now must be there to be removed.
+        # Wait for creations in progress, so that their containers are removed as well.
         self._lanes.wait(UNDER_WAY_SECONDS_MAX)
         try:
             self._operations().remove_everything(REMOVAL_SECONDS_MAX)
@@ -334,8 +336,7 @@ class DockerRuntime:
 
 
 def lane_of(operation: Operation) -> str:
-    """The pod that an operation is about; the node's own lane for what is about none or many
-    (RT-4)."""
+    """The lane of an operation: its pod's, or the node's for no or several pods (RT-4)."""
     match operation:
         case RunPodSandbox(config):
             return config.pod_uid

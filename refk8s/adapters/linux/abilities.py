@@ -1,7 +1,7 @@
-"""What this machine cannot set, and words about it that are said once. Rule RT-9.
+"""The capabilities that containers on this machine can have. Rule RT-9.
 
-An engine in a machine of fewer capabilities fails in words that do not say so; who asks for
-everything gets what there is.
+An engine without a capability fails with an unclear message. So missing capabilities are removed
+from a request, with one warning.
 """
 
 from pathlib import Path
@@ -19,17 +19,17 @@ CAPABILITIES = (
 
 
 class Abilities:
-    """What may be set on this machine. `missing` are capabilities that not even the engine has."""
+    """What can be set on this machine. `missing`: capabilities that the engine lacks itself."""
 
     def __init__(self, missing: frozenset[str]) -> None:
         self.missing = missing
         self.warn_once = WarnOnce()
 
     def grantable(self, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-        """Of these capabilities (those to add, those to drop): what can be given of them (RT-9).
+        """The capabilities to add and to drop, as far as this machine can give them (RT-9).
 
-        Of ALL the missing ones are dropped: engines do not know the names of all that their kernel
-        has.
+        To add ALL, the missing ones are dropped: engines do not support the names of all
+        capabilities of their kernel.
         """
         wanted = [name.upper().removeprefix("CAP_") for name in names]
         every = "ALL" in wanted

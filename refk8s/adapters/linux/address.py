@@ -1,17 +1,15 @@
-"""The name and the address of this machine. Without the engine's client library, so that it can be asked before
-an engine is needed."""
+"""The name and the address of this machine, without the engine's client library."""
 
 import ipaddress
 import socket
 
 FAR_AWAY = ("203.0.113.1", 9)
-"""An address for documentation: nothing is sent there, the kernel only says from which address it
-would be."""
+"""An address for documentation. Nothing is sent to it; the kernel only selects the source
+address."""
 
 
 def node_address() -> str:
-    """The address of this machine on the way out: that of the default route's device; else any
-    other than loopback, else loopback."""
+    """The address of the default route's device; else any other than loopback, else loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(FAR_AWAY)

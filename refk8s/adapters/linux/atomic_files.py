@@ -1,9 +1,9 @@
-"""A volume of files that changes whole. Rules RT-6, RT-30.
+"""Volumes of files that are updated atomically. Rules RT-6, RT-30.
 
-Each version is a directory of its own, `..data` is a link to the one that counts, what a container
-sees are links through `..data`, and a change is the one rename of that link: a reader sees the old
-or the new, whole. Nothing here follows a link of the volume: a container that exchanges `..data`
-gains nothing (RT-30). Source: Kubernetes documentation, "Secrets" and "ConfigMaps" (mounted
+Each version is a directory, and `..data` is a link to the current one. A container sees links
+through `..data`. An update renames a new link to `..data`, so a reader sees the old or the new
+version as a whole. This module follows no link of the volume, so a container gains nothing if it
+replaces `..data` (RT-30). Source: Kubernetes documentation, "Secrets" and "ConfigMaps" (mounted
 ConfigMaps are updated automatically).
 """
 
@@ -30,11 +30,10 @@ class File(NamedTuple):
 
 
 def write_files(place: int, files: Mapping[str, File], group: int = tree.KEEP) -> bool:
-    """Make the volume (an open directory) hold exactly these files, all at once; whether anything
-    changed (RT-6).
+    """Replace the files of the volume (an open directory); returns whether any changed (RT-6).
 
-    A group owns every file and directory, as fsGroup asks for it: it may read them, and new files
-    inherit it (RT-32).
+    With fsGroup, the group owns every file and directory. It can read them, and new files inherit
+    it (RT-32).
     """
     wanted = {}
     for path, file in files.items():
@@ -53,7 +52,7 @@ def write_files(place: int, files: Mapping[str, File], group: int = tree.KEEP) -
     tree.remove(NEW_DATA, place)
     os.symlink(version, NEW_DATA, dir_fd=place)
     if not tree.is_link(DATA, place):
-        # What a container put in its place: a rename would not replace a directory.
+        # A container may have put a directory in its place, which a rename does not replace.
         tree.remove(DATA, place)
     os.rename(NEW_DATA, DATA, src_dir_fd=place, dst_dir_fd=place)
     _show(place, wanted)
@@ -72,8 +71,7 @@ def _own(directory: int, group: int) -> None:
 
 
 def _link(name: str, place: int) -> str | None:
-    """The version that this link names; None where it names none, or something that only a
-    container can have made."""
+    """The version that this link names; None if the link is missing or made by a container."""
     try:
         target = os.readlink(name, dir_fd=place)
     except OSError:
@@ -103,7 +101,7 @@ def _holds(place: int, version: str, wanted: Mapping[str, File], group: int) -> 
 
 
 def _files(directory: int, prefix: str, folders: set[str]) -> set[str]:
-    """Every path that is no directory; a directory that is not wanted counts as one."""
+    """The paths that are not directories, and the directories that are not wanted."""
     found: set[str] = set()
     for name in os.listdir(directory):
         path = f"{prefix}{name}"

@@ -1,7 +1,7 @@
-"""gRPC probes: the health checking protocol over the least of HTTP/2 that it takes. Rule RT-10.
+"""gRPC probes: the health checking protocol over a minimal HTTP/2 client. Rule RT-10.
 
-One call on one connection. The answer's headers are compressed and are not needed: a message that
-says SERVING is success, and whatever else comes, or nothing, is failure. Source: "GRPC Health
+A connection has one call. The headers of the answer are compressed and not needed: a message with
+the status SERVING is success, and any other answer, or none, is failure. Source: "GRPC Health
 Checking Protocol"; RFC 9113 "HTTP/2"; RFC 7541 "HPACK" (literal header fields without indexing).
 """
 
@@ -20,10 +20,9 @@ SERVING = 1
 
 
 async def ask_grpc(host: str, port: int, service: str) -> Probed:
-    """Whether this service (empty: the server as a whole) says that it serves. OSError where there
-    is no connection.
+    """Whether this service (empty: the whole server) has the status SERVING.
 
-    The caller limits the time.
+    The caller limits the time. Raises OSError if there is no connection.
     """
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -76,7 +75,7 @@ def _request(host: str, port: int, service: str) -> bytes:
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
-    """The state in the answer's message; None where the call ends without one."""
+    """The status in the answer's message; None if the call ends without a message."""
     message = b""
     while True:
         head = await reader.readexactly(9)
@@ -97,8 +96,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def _state(message: bytes) -> int | None:
-    """The field `status` of a whole HealthCheckResponse; None while it is not whole. It is 0 where
-    it is not written."""
+    """The field `status` of a HealthCheckResponse (0 if absent); None while it is incomplete."""
     if len(message) < 5 or len(message) < 5 + int.from_bytes(message[1:5], "big"):
         return None
     body = message[5 : 5 + int.from_bytes(message[1:5], "big")]

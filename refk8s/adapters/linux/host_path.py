@@ -1,5 +1,4 @@
-"""Paths of the node as volumes: what must be there, and what is made where it is missing. Rules
-RT-7, RT-30.
+"""hostPath volumes: checks the path, and creates it if its type allows. Rules RT-7, RT-30.
 
 | type | a path that is not there |
 |---|---|
@@ -26,9 +25,9 @@ _CHECKS = {
 
 
 def prepare_host_path(place: str, kind: str) -> str:
-    """Why the path is not what its type says; empty when it is, or was made so.
+    """Check or create the path; returns why it does not match its type, or an empty text.
 
-    Links that are there are followed, as the administrator made them; what is made is made in open
+    Existing links are followed, since the administrator made them. New files are created in open
     directories, so a link that appears meanwhile is an error.
     """
     path = Path(place)

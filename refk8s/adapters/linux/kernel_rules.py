@@ -1,15 +1,14 @@
 """Service rules in the kernel of this machine, by `nft`. Rules NET-11, NET-16 ... NET-19
 (spec/network.md).
 
-A change is one transaction of one process. When a change does not fit (somebody flushed the tables)
-the whole set is loaded; that is also done for the first set of a process, for what an earlier one
-left is then replaced without a moment of no rules, and whenever the same set comes again: the proxy
-hands it over from time to time because the host may have been changed by others.
+A change is one transaction of one `nft` process. The whole set is loaded in three cases: a change
+fails, since another program flushed the tables; it is the first set, which replaces the rules of an
+earlier process without an interval without rules; or the same set comes again. The proxy repeats
+its set periodically, because other programs may have changed the host.
 
-Beside the table of our own, which bears the cluster's name, there are: an accept for service
-traffic where Docker's chains would drop it; `route_localnet` at the pods' bridge, without which
-node ports do not answer at 127.0.0.1; a route for cluster IPs on a machine that has no default
-route.
+The rules are in a table with the cluster's name. There is also an accept for service traffic where
+Docker's chains would drop it; `route_localnet` at the pods' bridge, which node ports need at
+127.0.0.1; and a route for cluster IPs on a machine without a default route.
 """
 
 import asyncio
@@ -31,19 +30,19 @@ from refk8s.core.ports import Rule, RuleSet, Target
 
 log = logging.getLogger("refk8s")
 
-FORGET_MAX = 200  # flows that are forgotten one by one after one change; each costs a process
+FORGET_MAX = 200  # flows deleted one by one after one change; each needs a process
 
 
 SERVICES = IPv4Network("10.96.0.0/12")  # cluster IPs
-ROUTE_PROTOCOL = "96"  # says of a route that it is ours
+ROUTE_PROTOCOL = "96"  # marks the routes of refk8s
 
 
 class Unusable(Exception):
-    """Why the kernel takes no rules here, in a few words."""
+    """The kernel rejects rules here; the message is the reason."""
 
 
 class KernelRules:
-    """The service rules of one node. Everything that takes time happens in one thread, in order."""
+    """The service rules of one node. One thread executes all slow work, in order."""
 
     def __init__(self, node_ip: str, pod_cidr: str, cluster_id: str) -> None:
         self.node_ip = node_ip
@@ -57,8 +56,10 @@ class KernelRules:
         self._host = Host(self._pods, f"refk8s {cluster_id[:8]}", self._warn_once)
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        """Make these the rules; `done` hears "" or what went wrong, in the event loop's thread.
-        What went wrong has changed nothing."""
+        """Replace the rules. `done` gets "" or the error, in the event loop's thread.
+
+        After an error, the rules are unchanged.
+        """
         loop = asyncio.get_running_loop()
 
         def work() -> None:
@@ -68,7 +69,7 @@ class KernelRules:
             except Unusable as unusable:
                 error = str(unusable)
                 self._warn_once(f"the service rules could not be made: {error}")
-            except Exception as bug:  # answered all the same: the proxy waits for it
+            except Exception as bug:  # also answered, since the proxy waits for it
                 error = f"{type(bug).__name__}: {bug}"
                 log.exception("the service rules failed with an internal error")
             if not loop.is_closed():
@@ -77,8 +78,10 @@ class KernelRules:
         self._worker.submit(work)
 
     def program_now(self, rules: RuleSet) -> None:
-        """Make these the rules, and return when they are. Unusable where the kernel refuses
-        them."""
+        """Replace the rules, and wait until they are in effect.
+
+        Raises Unusable if the kernel rejects them.
+        """
         table, change = change_table(self._table, rules)
         if self._loaded and change and self._change(table, change):
             self._table = table
@@ -91,8 +94,10 @@ class KernelRules:
         self._forget([*before, *self._table.fronts.rules])
 
     def remove(self) -> None:
-        """Take away what was made here, also by an earlier process of this cluster (NET-19).
-        Nothing is programmed after this."""
+        """Remove all rules, also those of an earlier process of this cluster (NET-19).
+
+        No rules are programmed afterwards.
+        """
         self._worker.shutdown(wait=True, cancel_futures=True)
         try:
             _nft(remove_script(self.name))
@@ -101,7 +106,7 @@ class KernelRules:
         self._host.restore()
 
     def _load(self, rules: RuleSet) -> Table:
-        """The table anew: of the chains that were there only those remain that this set needs."""
+        """The whole table; existing chains that this set does not need are deleted."""
         table, whole = change_table(self._empty, rules)
         if not (
             self._try(prepare_script(self.name, table, whole, whole=True))
@@ -124,8 +129,7 @@ class KernelRules:
         return True
 
     def _forget(self, changed: Iterable[Front]) -> None:
-        """Have connection tracking forget what it remembers of these fronts and is not so any more
-        (NET-16)."""
+        """Delete the outdated connection tracking entries of these fronts (NET-16)."""
         fronts = {front for front in changed if front[1] == CONNECTIONLESS}
         if not fronts:
             return
@@ -142,7 +146,7 @@ class KernelRules:
 
 
 def forget_arguments(flow: Flow) -> list[str]:
-    """What conntrack is to delete: the flows of all clients that go this way."""
+    """The arguments with which conntrack deletes these flows of all clients."""
     return [
         "-D",
         "-p",
@@ -157,7 +161,7 @@ def forget_arguments(flow: Flow) -> list[str]:
 
 
 def _nft(script: str, *flags: str) -> None:
-    """One transaction; Unusable with the tool's first words when it does not take effect."""
+    """Execute one transaction. Raises Unusable with the tool's message if it fails."""
     try:
         ran = call(["nft", *flags, "-f", "-"], script)
     except FileNotFoundError:
@@ -169,8 +173,10 @@ def _nft(script: str, *flags: str) -> None:
 
 
 def why_no_kernel_rules() -> str:
-    """Why this kernel (or this user) cannot have service rules, in a few words; empty where it can.
-    Nothing is changed (NET-17)."""
+    """Why this kernel or user cannot have service rules; empty if it can (NET-17).
+
+    Changes nothing.
+    """
     target = (Target("192.0.2.1", 1),)
     rules = [
         Rule("192.0.2.2", "TCP", 1, target),
@@ -190,7 +196,7 @@ def why_no_kernel_rules() -> str:
 
 
 class Host:
-    """What must be set on the machine beside the table, and be as it was afterwards (NET-18)."""
+    """Settings of the machine beside the table; they are restored at the end (NET-18)."""
 
     def __init__(self, pods: IPv4Network, comment: str, say: Callable[[str], None]) -> None:
         self._pods = pods
@@ -198,7 +204,7 @@ class Host:
         self._say = say
 
     def prepare(self) -> None:
-        """Set it, where it is not set yet; say once what cannot be."""
+        """Apply the missing settings; log once each one that fails."""
         for bridge in bridges_to(self._pods):
             setting = _route_localnet(bridge)
             try:
@@ -209,15 +215,15 @@ class Host:
                     f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})"
                 )
             if not any(SERVICES.subnet_of(network) for _, network in routes()):
-                # The node's own packets to a cluster IP are translated only if they have somewhere
-                # to go before. Most have a default route.
+                # The node's own packets to a cluster IP are translated only if they have a route
+                # before. Most machines have a default route.
                 said("ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
         chain = self._forward_chain()
         if chain and _iptables("-C", chain, *self._accept()) is None:
             _iptables("-I", chain, *self._accept())
 
     def restore(self) -> None:
-        """Take it away again."""
+        """Restore the settings."""
         for chain in ("DOCKER-USER", "FORWARD"):
             while _iptables("-D", chain, *self._accept()) is not None:
                 pass
@@ -229,13 +235,12 @@ class Host:
                 continue  # it is gone, or was never set
 
     def _accept(self) -> list[str]:
-        """Only what service rules have translated: pods do not become open to everybody."""
+        """Accept only packets that service rules translated, so pods are not exposed otherwise."""
         match = ["-d", str(self._pods), "-m", "conntrack", "--ctstate", "DNAT"]
         return [*match, "-m", "comment", "--comment", self._comment, "-j", "ACCEPT"]
 
     def _forward_chain(self) -> str:
-        """Where an accept is needed: Docker's chain for such rules, or the forward chain that drops
-        what it does not know; else nowhere."""
+        """The chain that needs an accept: Docker's, or a forward chain that drops; else none."""
         if _iptables("-S", "DOCKER-USER") is not None:
             return "DOCKER-USER"
         return "FORWARD" if "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "") else ""
@@ -261,8 +266,7 @@ def bridges_to(pods: IPv4Network) -> list[str]:
 
 
 def routes(table: str = "/proc/thread-self/net/route") -> list[tuple[str, IPv4Network]]:
-    """(interface, network) of every route of the network that this thread is in; none where that is
-    not to be known."""
+    """(interface, network) of every route in this thread's network namespace; empty if unknown."""
     try:
         lines = Path(table).read_text().splitlines()[1:]
     except OSError:

@@ -1,9 +1,8 @@
-"""In which order operations are carried out: those of one pod one after another, those of different
-pods at the same time. Rule RT-4.
+"""Executes the operations of one pod in order, and those of different pods concurrently. Rule RT-4.
 
-A lane belongs to the event loop's thread; the work is done in a few threads, and the result comes
-back into the loop's thread. The threads are daemons: an engine that never answers does not keep
-this process from ending.
+A lane is used in the event loop's thread. A few worker threads do the work, and the result is
+passed to the loop's thread. The workers are daemon threads, so an engine that never answers does
+not prevent the end of this process.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ Job = Callable[[], None]
 
 
 class Workers:
-    """At most so many threads, each made when the others are busy."""
+    """A pool of threads; a thread is started when all others are busy."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._threads_max = threads
@@ -30,11 +29,11 @@ class Workers:
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._changed = threading.Condition()
         self._threads = 0
-        self._waiting = 0  # jobs that nobody does yet
+        self._waiting = 0  # jobs that no thread has started
         self._busy = 0
 
     def submit(self, job: Job) -> None:
-        """Do this as soon as a thread is free."""
+        """Execute this as soon as a thread is free."""
         with self._changed:
             self._waiting += 1
             if self._busy + self._waiting > self._threads and self._threads < self._threads_max:
@@ -57,14 +56,13 @@ class Workers:
                     self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Until nothing is to be done or under way; False where that takes longer. Called in
-        another thread."""
+        """Wait until all jobs are done; False after the timeout. Called in another thread."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
 
 class Lanes:
-    """Lanes of work by name, over a few threads. Make and use it in the event loop's thread."""
+    """Named lanes over a few threads. Create and use it in the event loop's thread."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -73,8 +71,7 @@ class Lanes:
         self._closed = False
 
     def put(self, lane: str, work: Work, then: Then) -> None:
-        """Do the work after all that was put into this lane before; then call `then` with what it
-        returned."""
+        """Do the work after the earlier work of this lane, then call `then` with its result."""
         waiting = self._lanes.get(lane)
         if waiting is None:
             self._lanes[lane] = deque()
@@ -83,7 +80,7 @@ class Lanes:
             waiting.append((work, then))
 
     def put_aside(self, work: Work, then: Then) -> None:
-        """Do the work in no order with anything else."""
+        """Do the work outside the lanes, in any order."""
         self._begin(None, work, then)
 
     def _begin(self, lane: str | None, work: Work, then: Then) -> None:
@@ -116,11 +113,13 @@ class Lanes:
         then(result)
 
     def close(self) -> None:
-        """Begin nothing more; what is under way ends in its thread, and nobody hears of it."""
+        """Start no further work; the results of running work are discarded."""
         self._closed = True
         self._lanes.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Until what was under way when it was closed has ended; False where that takes longer.
-        Called in another thread."""
+        """Wait for the work that was running at `close`; False after the timeout.
+
+        Called in another thread.
+        """
         return self._workers.wait(seconds)

@@ -1,8 +1,7 @@
-"""Mounts of this machine: memory as a file system, one place seen at another, and what is mounted
-where. Rules RT-9, RT-31, RT-34.
+"""Mounts: tmpfs, bind mounts, and the table of mounts. Rules RT-9, RT-31, RT-34.
 
-A process that may not mount keeps files in memory below a directory of its own on a file system in
-memory that the machine has anyway: XDG_RUNTIME_DIR or /dev/shm.
+A process without the right to mount keeps such files in its own directory on an existing tmpfs:
+XDG_RUNTIME_DIR or /dev/shm.
 """
 
 import ctypes
@@ -21,7 +20,7 @@ IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def mount_tmpfs(place: str, mode: int, group: int = -1, size_bytes: int = 0) -> int:
-    """Mount an empty file system in memory; 0, or the error's number."""
+    """Mount an empty tmpfs; returns 0 or the errno."""
     options = [f"mode={mode:o}"]
     if group >= 0:
         options.append(f"gid={group}")
@@ -31,10 +30,9 @@ def mount_tmpfs(place: str, mode: int, group: int = -1, size_bytes: int = 0) -> 
 
 
 def bind(opened: int, place: str) -> int:
-    """Show an open file or directory at this place, with what is mounted below it; 0, or the
-    error's number.
+    """Bind-mount an open file or directory, with its submounts; returns 0 or the errno.
 
-    The source is named by its descriptor, so it cannot be exchanged between a check and the mount.
+    The source is given by its descriptor, so it cannot be replaced between a check and the mount.
     """
     return _mount(f"/proc/self/fd/{opened}", place, "", MS_BIND | MS_REC, "")
 
@@ -43,7 +41,7 @@ def _mount(source: str, place: str, kind: str, flags: int, options: str) -> int:
     try:
         call = ctypes.CDLL(None, use_errno=True).mount
     except (AttributeError, OSError):
-        return -1  # A system that mounts in another way.
+        return -1  # A system without these calls.
     done = call(
         os.fsencode(source),
         os.fsencode(place),
@@ -55,7 +53,7 @@ def _mount(source: str, place: str, kind: str, flags: int, options: str) -> int:
 
 
 def unmount(place: str) -> None:
-    """Take a mount away, also where it is still in use somewhere; a link is not followed."""
+    """Unmount, even if the mount is in use; a link is not followed."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(place), MNT_DETACH | UMOUNT_NOFOLLOW)
 
@@ -90,7 +88,7 @@ def is_mounted(place: str) -> bool:
 
 
 def unmount_below(place: str) -> list[str]:
-    """Take away every mount at this place and below; the places where one is left."""
+    """Unmount all at this place and below; returns the places where a mount is left."""
     for found, _ in reversed(mounted(place)):
         unmount(found)
     return [found for found, _ in mounted(place)]
@@ -133,5 +131,5 @@ def memory_directory(owner: str, environment: Mapping[str, str], make: bool = Tr
             and found.st_uid == os.getuid()
             and not found.st_mode & 0o077
         ):
-            return place  # A place of another owner could expose what is written there.
+            return place  # A directory of another user could expose the files.
     return None

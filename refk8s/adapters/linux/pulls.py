@@ -1,11 +1,11 @@
-"""In which order images are pulled. Rules RT-4, RT-33.
+"""The order of image pulls. Rules RT-4, RT-33.
 
-First the engine is asked whether it has the image, which takes a moment and waits for no pull. What
-must be fetched is fetched once for all pods that wait for it. A registry that does not answer holds
-up its own images only: at most a few are fetched from one registry at a time. A pod that is removed
-waits no longer, and an image for which no pod waits is not fetched.
+The node first checks whether the engine has the image, which waits for no pull. A missing image is
+fetched once for all pods that wait for it. The number of concurrent fetches from one registry is
+limited, so a registry that does not answer delays only its own images. The removal of a pod cancels
+its pulls, and an image that no pod waits for is not fetched.
 
-Lives in the event loop's thread; the two kinds of work are done in threads.
+Used in the event loop's thread; worker threads do the checks and fetches.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from refk8s.core.ports import Failed, PullImage, Result
 
 PER_REGISTRY_MAX = 3
 FETCHES_MAX = 48
-"""So many images are fetched at a time, from one registry and in all."""
+"""The most concurrent fetches, from one registry and in total."""
 DEFAULT_REGISTRY = "docker.io"
 
 Then = Callable[[Result], None]
@@ -28,8 +28,7 @@ class Aside(Protocol):
 
 
 class Fetch:
-    """An image that is to be fetched, and who waits for it: (pod uid, what to do with the
-    result)."""
+    """An image to fetch, and its waiting pulls: (pod uid, function for the result)."""
 
     __slots__ = ("begun", "operation", "waiting")
 
@@ -40,8 +39,10 @@ class Fetch:
 
 
 class Pulls:
-    """The pulls of one node. `look` answers what needs no registry, or None; `fetch` asks the
-    registry."""
+    """The pulls of one node.
+
+    `look` returns the result if no registry is needed, else None; `fetch` pulls from the registry.
+    """
 
     def __init__(
         self,
@@ -57,14 +58,14 @@ class Pulls:
         self._fetches: list[Fetch] = []  # in the order in which they were asked for
 
     def pull(self, operation: PullImage, done: Then) -> None:
-        """Have the image; `done` gets the result, once."""
+        """Pull the image; `done` is called once, with the result."""
         self._lookers.put_aside(
             lambda: self._look(operation),
             lambda result: self._wait(operation, done) if result is None else done(result),
         )
 
     def forget(self, pod_uid: str) -> None:
-        """The pod is gone: its pulls are answered at once."""
+        """The pod was removed: end its pulls at once."""
         gone = []
         for fetch in self._fetches:
             gone += [done for uid, done in fetch.waiting if uid == pod_uid]
@@ -74,7 +75,7 @@ class Pulls:
             done(Failed("ErrImagePull", "the pod was deleted"))
 
     def _wait(self, operation: PullImage, done: Then) -> None:
-        """Join a fetch of this image. With policy Always one that has begun is too old."""
+        """Join a fetch of this image; with policy Always only one that has not begun."""
         for fetch in self._fetches:
             if fetch.operation.image == operation.image and (
                 not fetch.begun or operation.policy != "Always"
@@ -87,7 +88,7 @@ class Pulls:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin what may be begun, in the order in which it was asked for."""
+        """Start the fetches that the limits allow, in the order of the requests."""
         busy: dict[str, int] = {}
         for fetch in self._fetches:
             if fetch.begun:
@@ -116,8 +117,7 @@ class Pulls:
 
 
 def registry_of(image: str) -> str:
-    """The registry that an image is fetched from: the first part of its name where that is a
-    host."""
+    """The registry of an image: the first part of its name if that is a host."""
     first, slash, _ = image.partition("/")
     return (
         first

@@ -13,18 +13,19 @@ from refk8s.core.ports import RuleSet
 log = logging.getLogger("refk8s")
 
 Aside = Callable[[Callable[[], object], Callable[[object], None]], None]
-"""Calls the first in a worker thread, then the second with its result in the event loop's
-thread."""
+"""Calls the first in a worker thread, and the second with its result in the loop's thread."""
 
 
 class ServiceRules:
-    """The rules of services on this machine: chosen when the first set comes, because only then the
-    range of the pods is known."""
+    """The service rules of this machine.
+
+    The implementation is chosen at the first set, since the pod range is not known earlier.
+    """
 
     def __init__(
         self, cluster_id: str, pod_cidr: Callable[[], tuple[str, str]], aside: Aside
     ) -> None:
-        """`pod_cidr` gives the range of the pods, or why it is not known; it takes its time."""
+        """`pod_cidr` returns the pod range, or why it is unknown; it is slow."""
         self._cluster_id = cluster_id
         self._pod_cidr = pod_cidr
         self._aside = aside
@@ -32,7 +33,7 @@ class ServiceRules:
         self._chosen: KernelRules | UserspaceRules | None = None
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        """Make these the rules; `done` gets "" or what went wrong, in the event loop's thread."""
+        """Replace the rules; `done` gets "" or the error, in the event loop's thread."""
         if self._chosen is not None:
             self._chosen.program(rules, done)
             return
@@ -46,7 +47,7 @@ class ServiceRules:
         self._aside(self._choose, chosen)
 
     def _choose(self) -> str:
-        """Choose between the two; why that is not possible, or empty. Called in a worker thread."""
+        """Choose an implementation; returns the error or "". Called in a worker thread."""
         with self._choosing:
             if self._chosen is not None:
                 return ""
@@ -57,7 +58,7 @@ class ServiceRules:
             return ""
 
     def remove(self) -> None:
-        """Take away what is there of this cluster. Takes its time."""
+        """Remove the rules of this cluster; slow."""
         problem = self._choose()
         if self._chosen is None:
             log.warning("service rules of this cluster may be left behind: %s", problem)
@@ -66,8 +67,7 @@ class ServiceRules:
 
 
 def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
-    """The rules of this node in the kernel where that is possible, else by this process, and one
-    line about what is missed then (NET-17).
+    """Kernel rules if possible, else the user-space proxy with one warning (NET-17).
 
     Takes some milliseconds; may be called in any thread.
     """

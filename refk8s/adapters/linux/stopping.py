@@ -1,9 +1,8 @@
-"""Containers that are being ended: SIGTERM, then SIGKILL when the time is over, without a thread
-that waits. Rule RT-11.
+"""Stops containers: SIGTERM, then SIGKILL after the grace period, without a waiting thread.
 
-A later request may shorten the time that is left, and never lengthens it; all who asked are told of
-the end. That a container ended is known from the engine's events; where these fail, it is looked at
-again.
+Rule RT-11. A later request can shorten the remaining grace period, but never lengthens it. All
+requests get the result. The engine's events report the end of a container; when the event stream
+breaks, the containers are inspected.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ Outcome = ContainerStatus | Failed | None
 
 
 class Stop:
-    """One container that is being ended."""
+    """One container that is being stopped."""
 
     __slots__ = ("asked", "at", "kills", "timer")
 
@@ -32,8 +31,10 @@ class Stop:
 
 
 class Stopping:
-    """All stops under way. Lives in the event loop's thread. `terminate`, `kill` and `look` are
-    called in worker threads."""
+    """All running stops. Used in the event loop's thread.
+
+    `terminate`, `kill` and `look` are called in worker threads.
+    """
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Stopping:
     def stop(
         self, lane: str, id: str, grace_seconds: float, done: Callable[[Result], None]
     ) -> None:
-        """End this container within so many seconds (RT-11)."""
+        """Stop this container within its grace period (RT-11)."""
         stop = self._stops.get(id)
         first = stop is None
         if stop is None:
@@ -68,12 +69,12 @@ class Stopping:
             )
 
     def ended(self, id: str) -> None:
-        """The engine says that it ended: look how."""
+        """The engine reports its end: read its exit status."""
         if id in self._stops:
             self._lanes.put_aside(lambda: self._look(id), lambda outcome: self._saw(id, outcome))
 
     def look_at_all(self) -> None:
-        """Events may have been missed."""
+        """Inspect all containers, since events may have been missed."""
         for id in list(self._stops):
             self.ended(id)
 

@@ -1,11 +1,10 @@
-"""Service rules without the kernel's help: this process listens and passes on. Rules NET-17, NET-20
-(spec/network.md).
+"""A user-space proxy for service rules. Rules NET-17, NET-20 (spec/network.md).
 
-For a machine that has no nft, or a user who may not use it. Node ports are served at every address
-of the node, cluster IPs where they may be added to the loopback device. The same rules and the same
-choice as the kernel's (core/network/balance.py); an endpoint that does not take the connection is
-passed over. What cannot be had this way: the client's address at the pod, SCTP, external addresses
-that are not this machine's, and service while this process does not run.
+For a machine without nft, or a user without the right to use it. Node ports are served at every
+address of the node, and cluster IPs if they can be added to the loopback device. The rules and the
+selection of endpoints are the kernel's (core/network/balance.py); an endpoint that refuses the
+connection is skipped. Not supported: the client's address at the pod, SCTP, external addresses of
+other machines, and services while this process does not run.
 """
 
 import asyncio
@@ -42,8 +41,10 @@ class UserspaceRules:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        """Listen where these rules say; `done` hears "" when it is so. A port that cannot be had is
-        said once, and tried again later."""
+        """Listen as these rules require, then call `done` with "".
+
+        A port that is in use is logged once and retried later.
+        """
         self._loop = asyncio.get_running_loop()
         self._lock = self._lock or asyncio.Lock()
         task = self._loop.create_task(self._change(rules, done))
@@ -51,8 +52,7 @@ class UserspaceRules:
         task.add_done_callback(self._tasks.discard)
 
     def remove(self) -> None:
-        """Stop listening, take the addresses away (NET-19). Called from a thread beside the event
-        loop's."""
+        """Stop listening and remove the addresses (NET-19). Called in a worker thread."""
         if self._loop is not None and self._loop.is_running():
             asyncio.run_coroutine_threadsafe(
                 self._change(RuleSet({}), lambda _: None), self._loop
@@ -89,8 +89,8 @@ class UserspaceRules:
 
     async def _listen_where_needed(self) -> None:
         wanted = [front for front in sorted(self._fronts.rules) if self._serves(front)]
-        # Also those without endpoints: at an address of its own this machine refuses at once what
-        # nobody listens for.
+        # Also those without endpoints: this machine refuses a connection to its own address at
+        # once if no socket listens.
         addresses = sorted(
             {front[0] for front in self._fronts.rules if front[0] and self._is_cluster_ip(front)}
         )
@@ -101,7 +101,7 @@ class UserspaceRules:
                 try:
                     await listener.open(front[0] or "0.0.0.0", front[2])
                 except OSError as error:
-                    # an address that is not this machine's: nobody comes by it
+                    # an address of another machine: no client can use it
                     if error.errno != errno.EADDRNOTAVAIL:
                         self._warn_once(
                             f"{front[1]} port {front[2]} of a service cannot be served here: {error.strerror or error}"
@@ -116,8 +116,10 @@ class UserspaceRules:
     # --- what listeners ask
 
     def choose(self, front: Front, client: str, here: str) -> tuple[Target, ...]:
-        """The targets in the order in which they are to be tried; none: refuse. `here` is the
-        address of ours that the client came to."""
+        """The targets in the order of attempts; empty: refuse the connection.
+
+        `here` is the address of this machine to which the client connected.
+        """
         rule = self._fronts.rules.get(front)
         if rule is None:
             return ()

@@ -80,7 +80,7 @@ def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[Ask, Any, list[
 
 
 def _matches(shell: "Shell", pattern: str) -> list[str]:
-    """The paths that match, or the pattern itshell."""
+    """The paths that match, or the pattern itself."""
     folder, name = dirname(pattern), basename(pattern)
     if not any(character in name for character in "*?["):
         return [pattern]
